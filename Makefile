@@ -1,0 +1,127 @@
+# The project's one door: each target builds what it needs inside the checkout, and nothing outside it.
+#
+#   make demo        a running server with a narrated run on loopback (ONCE=1: ends after the run)
+#   make test        the whole suite on SQLite and PostgreSQL (ARGS="tests/keys -k ring" picks some)
+#   make lint types contracts    the rules that need no test run
+#   make wheel       the wheel in dist/, then the protocol tests against it from a clean environment
+#   make cases       the table of the cases that the tests prove, in docs/cases.md
+#   make bench       the benchmarks (needs wrk)
+#   make lock        the lock files in requirements/ from the names in pyproject.toml
+#   make clean       removes everything the other targets made
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+ARGS ?=
+ONCE ?=
+# Two database servers and the tests' own servers share the machine: one worker for each core.
+WORKERS ?= auto
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+PACKAGES := authz_server keys plugins
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+# Bytes in, bytes out, whatever the machine's language; pip touches nothing of the user's.
+export LC_ALL := C.UTF-8
+export PYTHONUTF8 := 1
+export PIP_NO_INPUT := 1
+export PIP_REQUIRE_VIRTUALENV := 1
+
+.PHONY: help
+help:
+	@sed -n 's/^# \{0,1\}//; 2,/^$$/p' $(firstword $(MAKEFILE_LIST))
+
+# -------------------------------------------------------------------------------------------- environments
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "$(PYTHON) was not found. Install Python 3.11 or newer, or name one: make PYTHON=python3.13" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$$($(PYTHON) --version) is too old: Python 3.11 or newer is needed, for example make PYTHON=python3.13" >&2; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) --version)."
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "The standard library's venv module does not work here. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+
+# Downloads are checked against the hashes in the lock file; the project itself is linked, never copied.
+$(STAMPS)/run: $(BIN)/python requirements/run.txt requirements/build.txt pyproject.toml
+	@echo "Installing what the server needs (requirements/run.txt)."
+	@$(PIP) install --require-hashes --only-binary :all: -r requirements/run.txt -r requirements/build.txt
+	@$(PIP) install --no-deps --no-index --no-build-isolation --editable .
+	@mkdir -p $(@D) && touch $@
+
+$(STAMPS)/test: $(STAMPS)/run requirements/test.txt
+	@echo "Installing what the tests need (requirements/test.txt)."
+	@$(PIP) install --require-hashes --only-binary :all: -r requirements/test.txt
+	@mkdir -p $(@D) && touch $@
+
+$(STAMPS)/dev: $(STAMPS)/test requirements/dev.txt
+	@echo "Installing the tools (requirements/dev.txt)."
+	@$(PIP) install --require-hashes --only-binary :all: -r requirements/dev.txt
+	@mkdir -p $(@D) && touch $@
+
+# -------------------------------------------------------------------------------------------------- targets
+
+.PHONY: demo
+demo: $(STAMPS)/run
+	@$(BIN)/authz-server demo $(if $(filter-out 0 no false,$(ONCE)),--once)
+
+.PHONY: test
+test: $(STAMPS)/test
+	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+.PHONY: cases
+cases: $(STAMPS)/test
+	@$(BIN)/python -m pytest -n $(WORKERS) --case-table docs/cases.md $(ARGS)
+
+.PHONY: lint
+lint: $(STAMPS)/dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+.PHONY: format
+format: $(STAMPS)/dev
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: types
+types: $(STAMPS)/dev
+	@$(BIN)/mypy
+
+.PHONY: contracts
+contracts: $(STAMPS)/test
+	@$(BIN)/lint-imports
+
+.PHONY: wheel
+wheel: $(STAMPS)/dev
+	@rm -rf dist build/wheel
+	@$(BIN)/python -m build --wheel --no-isolation --outdir dist .
+	@tests/project/run_from_wheel $(PYTHON) dist build/wheel
+
+.PHONY: bench
+bench: $(STAMPS)/test
+	@command -v wrk >/dev/null || { echo "The benchmarks need wrk (apt install wrk)." >&2; exit 1; }
+	@$(BIN)/python -m bench $(ARGS)
+
+# Names, versions and hashes only, for every Python that pyproject.toml admits: no address and no path of a machine.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+           --no-header --no-annotate --no-config --no-emit-index-url --no-emit-find-links $(ARGS)
+
+.PHONY: lock
+lock: $(STAMPS)/dev
+	@$(COMPILE) pyproject.toml --output-file requirements/run.txt
+	@$(COMPILE) --group build --constraint requirements/run.txt --output-file requirements/build.txt
+	@$(COMPILE) --group test --constraint requirements/run.txt --constraint requirements/build.txt \
+	  --output-file requirements/test.txt
+	@$(COMPILE) --group dev --constraint requirements/run.txt --constraint requirements/build.txt \
+	  --constraint requirements/test.txt --output-file requirements/dev.txt
+
+.PHONY: clean
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .schemathesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
