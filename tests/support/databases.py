@@ -1,0 +1,96 @@
+"""Databases for tests: migrated once for each run and dialect, then copied for each test."""
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from support.postgresql_access import PostgresAccess, database_name
+from support.shared_postgresql import exclusively, shared_postgresql
+
+DIALECTS = ("sqlite", "postgresql")
+
+
+@pytest.fixture(scope="session")
+def postgresql(run_directory: Path) -> Iterator[PostgresAccess]:
+    """The PostgreSQL server of this run."""
+    with shared_postgresql(run_directory) as access:
+        yield access
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(run_directory: Path) -> Path:
+    """A migrated SQLite file; copy it, never open it."""
+    template = run_directory / "template.sqlite"
+    with exclusively(run_directory / "template.sqlite.lock"):
+        if not template.exists():
+            _migrate_sqlite_template(template)
+    return template
+
+
+@pytest.fixture(scope="session")
+def postgresql_template(run_directory: Path, postgresql: PostgresAccess) -> str:
+    """The name of a migrated PostgreSQL database that nobody may connect to, only copy."""
+    note = run_directory / f"template.postgresql.{postgresql.port}"
+    with exclusively(run_directory / "template.postgresql.lock"):
+        if not note.exists():
+            note.write_text(_migrate_postgresql_template(postgresql))
+    return note.read_text()
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """The URL of a migrated SQLite database of this test alone."""
+    path = tmp_path / "authz-server.sqlite"
+    shutil.copyfile(sqlite_template, path)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def postgresql_url(postgresql: PostgresAccess, postgresql_template: str) -> Iterator[str]:
+    """The URL of a migrated PostgreSQL database of this test alone."""
+    url = postgresql.create_database(postgresql_template)
+    yield url
+    postgresql.drop_database(url)
+
+
+@pytest.fixture(params=DIALECTS)
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a migrated database of this test alone; the test runs once for each dialect."""
+    return request.getfixturevalue(f"{request.param}_url")
+
+
+@pytest.fixture(params=DIALECTS)
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database without any table, for tests of the migrations themselves."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.sqlite'}"
+        return
+    postgresql = request.getfixturevalue("postgresql")
+    url = postgresql.create_database()
+    yield url
+    postgresql.drop_database(url)
+
+
+def _migrate_sqlite_template(template: Path) -> None:
+    from authz_server.db import upgrade_database  # noqa: PLC0415 - only runs that need a database
+
+    draft = template.with_suffix(".draft")
+    upgrade_database(f"sqlite:///{draft}")
+    # Through SQLite's own copying, which takes along what is still in the write-ahead log.
+    finished = template.with_suffix(".finished")
+    with closing(sqlite3.connect(draft)) as source, closing(sqlite3.connect(finished)) as target:
+        source.backup(target)
+    finished.rename(template)
+
+
+def _migrate_postgresql_template(postgresql: PostgresAccess) -> str:
+    from authz_server.db import upgrade_database  # noqa: PLC0415 - only runs that need a database
+
+    url = postgresql.create_database()
+    upgrade_database(url)
+    postgresql.close_database(url)
+    return database_name(url)

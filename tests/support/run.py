@@ -1,0 +1,42 @@
+"""What belongs to a whole test run: its directory, shared by the worker processes, and its end."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from support.shared_postgresql import await_end
+
+RUN_DIRECTORY = pytest.StashKey[Path]()
+_WORKER_INPUT = "authz_server_run_directory"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the directory in the process that began the run; the workers are told where it is."""
+    worker_input = getattr(config, "workerinput", None)
+    if worker_input is None:
+        config.stash[RUN_DIRECTORY] = Path(tempfile.mkdtemp(prefix="authz-server-tests-"))
+    else:
+        config.stash[RUN_DIRECTORY] = Path(worker_input[_WORKER_INPUT])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node) -> None:
+    """Tell a worker process the run's directory (a hook of pytest-xdist)."""
+    node.workerinput[_WORKER_INPUT] = str(node.config.stash[RUN_DIRECTORY])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Wait until what the run started is gone, then delete the directory."""
+    directory = config.stash.get(RUN_DIRECTORY, None)
+    if directory is None or hasattr(config, "workerinput"):
+        return
+    await_end(directory)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def run_directory(pytestconfig: pytest.Config) -> Path:
+    """A directory that all worker processes of this run share."""
+    return pytestconfig.stash[RUN_DIRECTORY]
