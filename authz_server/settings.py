@@ -1,0 +1,261 @@
+"""The settings: the typed tree of the TOML file, :func:`load_settings` and the redacted view.
+
+Each part of the server receives its own branch of the tree. Only :func:`load_settings` reads files
+or the environment: by the time a rule runs, secrets are values.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args, get_origin
+
+import msgspec
+from sqlalchemy.engine import make_url
+
+from authz_server.settings_rules import (
+    LOOPBACK_HOSTS,
+    RuleError,
+    Secret,
+    SettingsError,
+    require_strong_secret,
+)
+from authz_server.settings_sources import (
+    SecretSource,
+    decode_key_encryption_key,
+    read_document,
+    require_files,
+    resolve_database_url,
+    resolve_path,
+)
+from authz_server.settings_tables import (
+    AuditSettings,
+    ClientSettings,
+    DatabaseSettings,
+    G2PSettings,
+    IntrospectionSettings,
+    KeySettings,
+    LoggingSettings,
+    PluginSettings,
+    RevocationSettings,
+    RingSettings,
+    ServerSettings,
+    Settings,
+    TokenSettings,
+)
+
+__all__ = [
+    "LOOPBACK_HOSTS",
+    "AuditSettings",
+    "ClientSettings",
+    "DatabaseSettings",
+    "G2PSettings",
+    "IntrospectionSettings",
+    "KeySettings",
+    "LoggingSettings",
+    "PluginSettings",
+    "RevocationSettings",
+    "RingSettings",
+    "RuleError",
+    "Secret",
+    "ServerSettings",
+    "SettingView",
+    "Settings",
+    "SettingsError",
+    "TokenSettings",
+    "describe_settings",
+    "load_settings",
+]
+
+
+def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read a settings file, the secrets that it names, and check the whole.
+
+    Relative paths in it are relative to its own folder. ``keys.key_encryption_key`` arrives decoded
+    to its 32 bytes.
+
+    Args:
+        path: the TOML file.
+        environ: where ``{ env = ... }`` secrets are looked up.
+
+    Raises:
+        SettingsError: it cannot be used; names the file, the key, the problem and the remedy.
+    """
+    document = read_document(path)
+    folder = path.resolve().parent
+    private_files = document.get("environment") != "development"
+    source = SecretSource(folder, environ, private_files=private_files)
+    try:
+        return _complete(_convert(document, source), folder, source)
+    except RuleError as error:
+        raise SettingsError(
+            error.problem, file=str(path), key=error.key, remedy=error.remedy
+        ) from error
+
+
+def _complete(settings: Settings, folder: Path, source: SecretSource) -> Settings:
+    replace = msgspec.structs.replace
+    require_strong_secret("clients.secret_pepper", settings.clients.secret_pepper.reveal())
+    key = decode_key_encryption_key(settings.keys.key_encryption_key.reveal())
+    require_strong_secret("keys.key_encryption_key", key)
+    server, audit, g2p, plugins = settings.server, settings.audit, settings.g2p, settings.plugins
+    if audit.destination not in ("stderr", "stdout"):
+        audit = replace(audit, destination=resolve_path(audit.destination, folder))
+    server = replace(
+        server,
+        tls_certificate=resolve_path(server.tls_certificate, folder),
+        tls_private_key=resolve_path(server.tls_private_key, folder),
+    )
+    g2p = replace(g2p, catalogue_directory=resolve_path(g2p.catalogue_directory, folder))
+    require_files(
+        {
+            "server.tls_certificate": server.tls_certificate,
+            "server.tls_private_key": server.tls_private_key,
+            "g2p.catalogue_directory": g2p.catalogue_directory,
+        },
+        private_key="server.tls_private_key",
+        production=settings.environment == "production",
+    )
+    url = resolve_database_url(settings.database.url, folder)
+    return replace(
+        settings,
+        keys=replace(settings.keys, key_encryption_key=Secret(key)),
+        database=replace(settings.database, url=url),
+        server=server,
+        audit=audit,
+        g2p=g2p,
+        plugins=replace(
+            plugins, settings=source.resolve_tables(plugins.settings, "plugins.settings")
+        ),
+    )
+
+
+def _convert(document: dict[str, Any], source: SecretSource) -> Settings:
+    def decode(kind: type, value: object) -> Any:  # noqa: ANN401 - msgspec's signature
+        if kind is Secret:
+            return source.resolve(value)
+        raise TypeError(kind)
+
+    try:
+        return msgspec.convert(document, Settings, dec_hook=decode)
+    except msgspec.ValidationError as error:
+        raise _explain(document, error) from error
+
+
+_PLACE = re.compile(r"(?P<problem>.*?)( - at `\$\.?(?P<key>[^`]*)`)?", re.DOTALL)
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(.*)`", re.DOTALL)
+
+
+def _explain(document: dict[str, Any], error: msgspec.ValidationError) -> RuleError:
+    """Turn msgspec's sentence into the key it concerns and the problem."""
+    found = _PLACE.fullmatch(str(error))
+    table = (found and found["key"]) or ""
+    problem = found["problem"] if found else str(error)
+    if "[...]" in table:
+        table = _name_entry(document, table, error)
+    if isinstance(error.__cause__, RuleError):
+        rule = error.__cause__
+        return RuleError(_join(table, rule.key), rule.problem, rule.remedy)
+    for pattern, sentence in ((_UNKNOWN, "there is no such key"), (_MISSING, "must be set")):
+        if named := pattern.fullmatch(problem):
+            return RuleError(_join(table, named[1]), sentence, "See docs/configuration.md.")
+    problem = problem.replace("`object`", "a table").replace("`array`", "a list")
+    return RuleError(table, problem[:1].lower() + problem[1:], _allowed(table))
+
+
+def _name_entry(document: dict[str, Any], table: str, error: msgspec.ValidationError) -> str:
+    """Return the path with the entry's name, which msgspec leaves open: each is tried alone."""
+    path, _, rest = table.partition("[...]")
+    *parents, last = path.split(".")
+    entries = document
+    for name in (*parents, last):
+        entries = entries[name]
+    for name, entry in entries.items():
+        alone: dict[str, Any] = {last: {name: entry}}
+        for parent in reversed(parents):
+            alone = {parent: {**document[parent], **alone}}
+        try:
+            msgspec.convert({**document, **alone}, Settings, dec_hook=_any_secret)
+        except msgspec.ValidationError as again:
+            if str(again) == str(error):
+                return f"{path}.{name}{rest}"
+    return table
+
+
+def _any_secret(kind: type, value: object) -> Any:  # noqa: ANN401 - msgspec's signature
+    del kind, value
+    return Secret(b"")
+
+
+def _join(table: str, key: str) -> str:
+    return ".".join(part for part in (table, key) if part)
+
+
+def _allowed(key: str) -> str:
+    """Return what a key with a fixed list of values may hold, as a sentence."""
+    kind: Any = Settings
+    for name in key.split("."):
+        kind = getattr(kind, "__annotations__", {}).get(name)
+    if get_origin(kind) is not Literal:
+        return ""
+    return f"Use one of {', '.join(get_args(kind))}."
+
+
+class SettingView(NamedTuple):
+    """One key as ``config show`` prints it: never a secret, never a password."""
+
+    key: str
+    value: str | int | bool | list[str]
+    is_default: bool
+
+
+def describe_settings(settings: Settings) -> list[SettingView]:
+    """Return every key in the file's order: its value, redacted, and whether it is the default."""
+    return list(_describe("", settings))
+
+
+def _describe(prefix: str, table: msgspec.Struct) -> Iterator[SettingView]:
+    for field in msgspec.structs.fields(table):
+        value = getattr(table, field.name)
+        default = _default(field)
+        key = _join(prefix, field.name)
+        if isinstance(value, msgspec.Struct):
+            yield from _describe(key, value)
+        elif isinstance(value, dict):
+            yield from _describe_entries(key, value, default)
+        else:
+            yield SettingView(key, _redact(key, value), value == default)
+
+
+def _describe_entries(key: str, entries: dict[str, Any], default: object) -> Iterator[SettingView]:
+    for name, entry in entries.items():
+        known = default.get(name) if isinstance(default, dict) else None
+        if isinstance(entry, msgspec.Struct):
+            for view in _describe(f"{key}.{name}", entry):
+                yield view._replace(is_default=entry == known)
+        elif isinstance(entry, dict):
+            yield from _describe_entries(f"{key}.{name}", entry, known)
+        else:
+            yield SettingView(f"{key}.{name}", _redact(key, entry), is_default=False)
+
+
+def _default(field: msgspec.structs.FieldInfo) -> object:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return field.default_factory()
+    return field.default
+
+
+def _redact(key: str, value: object) -> str | int | bool | list[str]:
+    match value:
+        case Secret():
+            return "(set)"
+        case None:
+            return "(not set)"
+        case str() if key == "database.url":
+            return make_url(value).render_as_string(hide_password=True)
+        case str() | int():
+            return value
+        case list() | tuple():
+            return [str(_redact(key, entry)) for entry in value]
+    return str(value)

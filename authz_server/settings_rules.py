@@ -1,0 +1,241 @@
+"""The values that the settings file may hold: small rules, each naming the key that it refuses.
+
+Nothing here reads files or the environment; ``settings_tables`` says which rule holds where.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from typing import NoReturn
+from urllib.parse import SplitResult, urlsplit
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+#: Those that a signing key ring may have (RFC 7518, 3.1; RFC 8037, 3.1).
+SIGNING_ALGORITHMS = ("ES256", "ES384", "RS256", "PS256", "EdDSA")
+
+_SEGMENTS = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
+_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
+_RING_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+_BACKEND = re.compile(r"[a-z][a-z0-9_-]*://[!-~]*")
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+_PLUGIN_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class SettingsError(Exception):
+    """The settings cannot be used.
+
+    Args:
+        problem: what is wrong, in one sentence without its full stop.
+        file: the file that says so.
+        key: the dotted path of the key, for example ``server.port``.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, problem: str, *, file: str = "", key: str = "", remedy: str = "") -> None:
+        place = ": ".join(part for part in (file, key) if part)
+        sentence = f"{place}: {problem}" if place else problem
+        super().__init__(f"{sentence}. {remedy}" if remedy else sentence)
+        self.problem, self.file, self.key, self.remedy = problem, file, key, remedy
+
+
+class RuleError(ValueError):
+    """A value breaks a rule; ``key`` is relative to the table that holds the rule."""
+
+    def __init__(self, key: str, problem: str, remedy: str = "") -> None:
+        super().__init__(f"{key}: {problem}" if key else problem)
+        self.key, self.problem, self.remedy = key, problem, remedy
+
+
+class Secret:
+    """Secret bytes that never show themselves in a repr, a log line or a traceback."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: bytes) -> None:
+        """Keep ``value``; read it with :meth:`reveal`."""
+        self._value = value
+
+    def reveal(self) -> bytes:
+        """Return the bytes themselves."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+
+def refuse(key: str, problem: str, remedy: str = "") -> NoReturn:
+    """Raise the RuleError that names ``key``."""
+    raise RuleError(key, problem, remedy)
+
+
+def require_range(key: str, value: int, lowest: int, highest: int) -> None:
+    """Refuse a number outside ``lowest`` to ``highest``, both included."""
+    if not lowest <= value <= highest:
+        refuse(key, f"{value} is outside {lowest} to {highest}")
+
+
+def require_ranges(table: object, **bounds: tuple[int, int]) -> None:
+    """Apply :func:`require_range` to several fields of one table."""
+    for key, (lowest, highest) in bounds.items():
+        require_range(key, getattr(table, key), lowest, highest)
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a listener or an issuer with this host is reachable from this machine alone."""
+    if host in LOOPBACK_HOSTS:
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def require_issuer(issuer: str, *, plain_http_allowed: bool) -> SplitResult:
+    """Refuse what RFC 8414, 2 refuses as an issuer, and every second spelling of the same address.
+
+    Args:
+        issuer: the URL as it will stand in every token.
+        plain_http_allowed: whether http is accepted where the host is loopback.
+
+    Returns:
+        the parts of the issuer.
+    """
+    parts = _split(issuer)
+    if parts.scheme == "http" and not (plain_http_allowed and is_loopback(parts.hostname or "")):
+        refuse(
+            "issuer",
+            "the issuer must begin with https://",
+            "Plain http is for loopback in development.",
+        )
+    if parts.scheme not in ("https", "http"):
+        refuse("issuer", "the issuer must begin with https://")
+    if "?" in issuer or "#" in issuer or "@" in parts.netloc:
+        refuse("issuer", "the issuer must have no query, fragment or user (RFC 8414, 2)")
+    if issuer.endswith("/"):
+        refuse(
+            "issuer", "the issuer must not end with a slash", "Tokens carry it letter by letter."
+        )
+    host = parts.netloc.rpartition(":")[0] if parts.port is not None else parts.netloc
+    if not _HOST.fullmatch(host):
+        refuse("issuer", "the issuer's host must be in lower case, without odd characters")
+    if parts.path and not _SEGMENTS.fullmatch(parts.path):
+        refuse("issuer", "the issuer's path must consist of plain segments")
+    return parts
+
+
+def _split(issuer: str) -> SplitResult:
+    try:
+        parts = urlsplit(issuer)
+        _ = parts.port
+    except ValueError as error:
+        raise RuleError("issuer", "the issuer is not a URL") from error
+    if not issuer.isascii() or not issuer.isprintable() or " " in issuer:
+        refuse("issuer", "the issuer must consist of printable ASCII characters")
+    return parts
+
+
+def require_mount_prefix(prefix: str) -> None:
+    """Refuse a prefix that does not begin with a slash, or that ends with one."""
+    if prefix and not _SEGMENTS.fullmatch(prefix):
+        refuse("mount_prefix", "the prefix must be empty or like /namespace/v1.0.0")
+
+
+def require_address(key: str, host: str) -> None:
+    """Refuse a listener's host that is neither an IP address nor ``localhost``."""
+    try:
+        if host != "localhost":
+            ipaddress.ip_address(host)
+    except ValueError:
+        refuse(
+            key,
+            f"{host!r} is not an IP address",
+            "Listen on an address such as 127.0.0.1 or 0.0.0.0.",
+        )
+
+
+def require_networks(key: str, networks: Iterable[str]) -> None:
+    """Refuse what is not an IP address or network (CIDR)."""
+    for position, network in enumerate(networks):
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            raise RuleError(
+                f"{key}[{position}]", f"{network!r} is not an IP network: {error}"
+            ) from error
+
+
+def parse_database_url(url: str) -> URL:
+    """Return the parts of an SQLite or PostgreSQL URL, its driver named; refuse any other."""
+    try:
+        parts = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        # The exception's text would repeat a password.
+        raise RuleError(
+            "url", "this is not a database URL", "See docs/configuration.md."
+        ) from error
+    if parts.drivername in ("postgresql", "postgres"):
+        parts = parts.set(drivername="postgresql+psycopg")
+    if parts.drivername not in ("sqlite", "postgresql+psycopg"):
+        refuse("url", "the database must be sqlite:///... or postgresql://...")
+    if "password" in parts.query:
+        refuse("url", "the password does not belong in the query", "Use database.password.")
+    return parts
+
+
+def database_file(parts: URL) -> str:
+    """Return the path of an SQLite file; empty for PostgreSQL and for a database in memory."""
+    if parts.drivername != "sqlite" or parts.database in (None, "", ":memory:"):
+        return ""
+    return str(parts.database)
+
+
+def require_ring(name: str, algorithm: str, backend: str) -> None:
+    """Refuse a ring that no backend could keep."""
+    if not _RING_NAME.fullmatch(name):
+        refuse(f"rings.{name}", "a ring's name is up to 40 of a-z, 0-9 and -")
+    if algorithm not in SIGNING_ALGORITHMS:
+        allowed = ", ".join(SIGNING_ALGORITHMS)
+        refuse(
+            f"rings.{name}.algorithm",
+            f"{algorithm!r} is not a signing algorithm",
+            f"Use one of {allowed}.",
+        )
+    if not _BACKEND.fullmatch(backend):
+        refuse(
+            f"rings.{name}.backend",
+            f"{backend!r} is not a backend",
+            "Write it as scheme://, for example sql://.",
+        )
+
+
+def require_language(key: str, language: str) -> None:
+    """Refuse what is not a language tag (RFC 5646)."""
+    if not _LANGUAGE.fullmatch(language):
+        refuse(key, f"{language!r} is not a language tag such as en or pt-BR")
+
+
+def require_plugins(enabled: tuple[str, ...], configured: Iterable[str]) -> None:
+    """Refuse a plugin named twice, a malformed name, and settings for one that is not enabled."""
+    for name in enabled:
+        if not _PLUGIN_NAME.fullmatch(name) or enabled.count(name) > 1:
+            refuse("enabled", f"{name!r} is named twice or is not a plugin's name")
+    for name in configured:
+        if name not in enabled:
+            refuse(
+                f"settings.{name}",
+                "this plugin is not enabled",
+                "Add it to plugins.enabled or remove its table.",
+            )
+
+
+def require_strong_secret(key: str, value: bytes) -> None:
+    """Refuse a secret of fewer than 32 bytes, or one that is plainly not random."""
+    if len(value) < 32 or len(set(value)) < 8:  # noqa: PLR2004 - 256 bits; 32 random bytes show about 30 values
+        refuse(
+            key,
+            "the secret must be at least 32 random bytes",
+            "Make one with: openssl rand -hex 32",
+        )

@@ -1,0 +1,165 @@
+"""Where settings come from: the TOML file, files with secrets, environment variables."""
+
+import base64
+import binascii
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.engine import make_url
+
+from authz_server.settings_rules import RuleError, Secret, SettingsError, database_file, refuse
+
+_MAXIMUM_SECRET_BYTES = 65_536
+_HEXADECIMAL_KEY = re.compile(rb"[0-9A-Fa-f]{64}")
+_BASE64URL_KEY = re.compile(rb"[A-Za-z0-9_-]{43}=?")
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Return the tables of a TOML file.
+
+    Raises:
+        SettingsError: it cannot be read, or is not TOML in UTF-8.
+    """
+    try:
+        return tomllib.loads(path.read_bytes().decode())
+    except FileNotFoundError:
+        remedy = "Make one with: authz-server init, or copy config.example.toml"
+        raise SettingsError(
+            "there is no such settings file", file=str(path), remedy=remedy
+        ) from None
+    except OSError as error:
+        raise SettingsError(
+            f"the file cannot be read ({error.strerror})", file=str(path)
+        ) from error
+    except UnicodeDecodeError as error:
+        raise SettingsError("the file is not UTF-8", file=str(path)) from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"the file is not TOML: {error}", file=str(path)) from error
+
+
+class SecretSource:
+    """Turns ``{ file = ... }`` and ``{ env = ... }`` into secrets.
+
+    Args:
+        folder: what relative file names are relative to.
+        environ: the environment variables.
+        private_files: whether a file that others than its owner can read is refused.
+    """
+
+    def __init__(self, folder: Path, environ: Mapping[str, str], *, private_files: bool) -> None:
+        self._folder = folder
+        self._environ = environ
+        self._private_files = private_files
+
+    def resolve(self, reference: object, key: str = "") -> Secret:
+        """Return the secret, without the line break at its end.
+
+        Args:
+            reference: the table that names it.
+            key: where the reference stands, for the error.
+
+        Raises:
+            RuleError: it is malformed, or what it names is missing, empty or open to others.
+        """
+        match reference:
+            case {"file": str(name), **others} if not others:
+                value = self._read_file(key, self._folder / name)
+            case {"env": str(name), **others} if not others:
+                value = self._read_variable(key, name)
+            case _:
+                remedy = 'Write { file = "..." } or { env = "..." }.'
+                refuse(key, "a secret is named, not written down", remedy)
+        value = value.removesuffix(b"\n").removesuffix(b"\r")
+        if not value:
+            refuse(key, "the secret is empty")
+        return Secret(value)
+
+    def resolve_tables(self, tables: Mapping[str, Any], key: str) -> dict[str, Any]:
+        """Return tables of no fixed form, every reference in them turned into a secret."""
+        return {name: self._resolve_entry(entry, f"{key}.{name}") for name, entry in tables.items()}
+
+    def _resolve_entry(self, entry: object, key: str) -> object:
+        match entry:
+            case {"file": str(), **others} | {"env": str(), **others} if not others:
+                return self.resolve(entry, key)
+            case dict():
+                return self.resolve_tables(entry, key)
+        return entry
+
+    def _read_variable(self, key: str, name: str) -> bytes:
+        if name not in self._environ:
+            refuse(key, f"the environment variable {name} is not set")
+        return self._environ[name].encode(errors="surrogateescape")
+
+    def _read_file(self, key: str, path: Path) -> bytes:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        except OSError as error:
+            raise RuleError(key, f"the file {path} cannot be read ({error.strerror})") from error
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > _MAXIMUM_SECRET_BYTES:
+                refuse(key, f"{path} is not a file of at most {_MAXIMUM_SECRET_BYTES} bytes")
+            if self._private_files and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+                refuse(
+                    key,
+                    f"the file {path} is open to others than its owner",
+                    f"Run: chmod 600 {path}",
+                )
+            return file.read()
+
+
+def decode_key_encryption_key(text: bytes) -> bytes:
+    """Return the 32 bytes that 64 hexadecimal digits or 43 characters of base64url stand for.
+
+    Raises:
+        RuleError: the text is neither.
+    """
+    if _HEXADECIMAL_KEY.fullmatch(text):
+        return binascii.unhexlify(text)
+    if not _BASE64URL_KEY.fullmatch(text):
+        refuse(
+            "keys.key_encryption_key",
+            "the key must be 32 bytes, as 64 hexadecimal digits or as base64url",
+            "Make one with: openssl rand -hex 32",
+        )
+    return base64.urlsafe_b64decode(text[:43] + b"=")
+
+
+def resolve_database_url(url: str, folder: Path) -> str:
+    """Return the URL with the path of an SQLite file made absolute."""
+    parts = make_url(url)
+    file = database_file(parts)
+    if not file or file.startswith("file:"):
+        return url
+    return parts.set(database=str(folder / file)).render_as_string(hide_password=False)
+
+
+def resolve_path(name: str, folder: Path) -> str:
+    """Return the path made absolute; empty stays empty."""
+    return str(folder / name) if name else ""
+
+
+def require_files(paths: Mapping[str, str], *, private_key: str, production: bool) -> None:
+    """Refuse keys that name a file or folder that is not there, and a private key open to others.
+
+    Args:
+        paths: key to absolute path; an empty path is skipped.
+        private_key: which of the keys names a private key.
+        production: whether that file must be private.
+    """
+    for key, name in paths.items():
+        if name and not Path(name).exists():
+            refuse(key, f"{name} does not exist")
+    name = paths[private_key]
+    if production and name and Path(name).stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        refuse(
+            private_key,
+            f"the file {name} is open to others than its owner",
+            f"Run: chmod 600 {name}",
+        )

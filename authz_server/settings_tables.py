@@ -1,0 +1,311 @@
+"""The settings file's tables: one frozen struct each, with the rules between its fields.
+
+A struct built with values that contradict each other raises ``RuleError``, a ``ValueError`` that
+names the key.
+Import them from :mod:`authz_server.settings`.
+"""
+
+import re
+from typing import Any, Literal
+
+import msgspec
+
+from authz_server.settings_rules import (
+    Secret,
+    database_file,
+    is_loopback,
+    parse_database_url,
+    refuse,
+    require_address,
+    require_issuer,
+    require_language,
+    require_mount_prefix,
+    require_networks,
+    require_plugins,
+    require_ranges,
+    require_ring,
+)
+
+
+class _Branch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of every table: immutable, and a key it does not know is refused with its path."""
+
+
+class ServerSettings(_Branch, frozen=True):
+    """``[server]``: the listeners and the HTTP edge."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    workers: int = 1
+    threads: int = 4
+    mount_prefix: str = ""
+    health_host: str = "127.0.0.1"
+    health_port: int = 8081
+    tls_certificate: str = ""
+    tls_private_key: str = ""
+    trusted_proxies: tuple[str, ...] = ()
+    maximum_body_bytes: int = 65_536
+    maximum_value_bytes: int = 8_192
+    maximum_parameters: int = 64
+    backlog: int = 1_024
+    header_timeout_seconds: int = 10
+    shutdown_grace_seconds: int = 10
+    retry_after_seconds: int = 2
+
+    def __post_init__(self) -> None:
+        require_address("host", self.host)
+        require_address("health_host", self.health_host)
+        require_mount_prefix(self.mount_prefix)
+        require_networks("trusted_proxies", self.trusted_proxies)
+        require_ranges(
+            self,
+            port=(1, 65_535),
+            health_port=(1, 65_535),
+            workers=(1, 256),
+            threads=(1, 1_024),
+            maximum_body_bytes=(1_024, 1_048_576),
+            maximum_value_bytes=(256, self.maximum_body_bytes),
+            maximum_parameters=(8, 1_000),
+            backlog=(1, 65_535),
+            header_timeout_seconds=(1, 300),
+            shutdown_grace_seconds=(1, 300),
+            retry_after_seconds=(1, 3_600),
+        )
+        if self.port == self.health_port:
+            refuse("health_port", "the health listener needs a port of its own")
+        if bool(self.tls_certificate) != bool(self.tls_private_key):
+            refuse("tls_certificate", "tls_certificate and tls_private_key belong together")
+
+
+class DatabaseSettings(_Branch, frozen=True):
+    """``[database]``: where records are kept and how long a request may wait for them."""
+
+    url: str = "sqlite:///authz-server.db"
+    password: Secret | None = None
+    pool_size: int = 5
+    pool_timeout_milliseconds: int = 1_000
+    connect_timeout_seconds: int = 2
+    statement_timeout_milliseconds: int = 2_000
+    refresh_interval_milliseconds: int = 250
+    staleness_limit_milliseconds: int = 1_000
+    several_nodes: bool = False
+
+    def __post_init__(self) -> None:
+        require_ranges(
+            self,
+            pool_size=(1, 1_000),
+            pool_timeout_milliseconds=(1, 60_000),
+            connect_timeout_seconds=(1, 60),
+            statement_timeout_milliseconds=(1, 60_000),
+            refresh_interval_milliseconds=(10, 60_000),
+            staleness_limit_milliseconds=(20, 60_000),
+        )
+        if self.refresh_interval_milliseconds >= self.staleness_limit_milliseconds:
+            refuse(
+                "refresh_interval_milliseconds", "must be less than staleness_limit_milliseconds"
+            )
+        self._complete_url()
+
+    def _complete_url(self) -> None:
+        parts = parse_database_url(self.url)
+        if parts.drivername == "sqlite" and self.several_nodes:
+            refuse(
+                "several_nodes", "SQLite serves one machine", "Use PostgreSQL for several nodes."
+            )
+        if self.password is not None:
+            password = self.password.reveal().decode(errors="surrogateescape")
+            if parts.drivername == "sqlite" or parts.password not in (None, password):
+                refuse("password", "contradicts database.url", "Name the password in one place.")
+            parts = parts.set(password=password)
+        msgspec.structs.force_setattr(self, "url", parts.render_as_string(hide_password=False))
+
+    def __repr__(self) -> str:
+        return f"DatabaseSettings({parse_database_url(self.url).render_as_string()!r}, ...)"
+
+
+class ClientSettings(_Branch, frozen=True):
+    """``[clients]``: how client credentials are kept and how failures are slowed down."""
+
+    secret_pepper: Secret
+    failures_per_window: int = 100
+    failure_window_seconds: int = 60
+    argon2_concurrency: int = 2
+
+    def __post_init__(self) -> None:
+        require_ranges(
+            self,
+            failures_per_window=(1, 1_000_000),
+            failure_window_seconds=(1, 86_400),
+            argon2_concurrency=(1, 64),
+        )
+
+
+class RingSettings(_Branch, frozen=True):
+    """``[keys.rings.NAME]``: one algorithm, kept by one backend."""
+
+    algorithm: str = "ES256"
+    backend: str = "sql://"
+
+
+class KeySettings(_Branch, frozen=True):
+    """``[keys]``: the signing key rings."""
+
+    key_encryption_key: Secret
+    default_ring: str = "es256"
+    rings: dict[str, RingSettings] = msgspec.field(
+        default_factory=lambda: {
+            "es256": RingSettings(algorithm="ES256"),
+            "rs256": RingSettings(algorithm="RS256"),
+        }
+    )
+    jwks_maximum_age_seconds: int = 900
+    refresh_interval_seconds: int = 5
+
+    def __post_init__(self) -> None:
+        for name, ring in self.rings.items():
+            require_ring(name, ring.algorithm, ring.backend)
+        if self.default_ring not in self.rings:
+            refuse("default_ring", f"there is no keys.rings.{self.default_ring}")
+        require_ranges(
+            self, jwks_maximum_age_seconds=(1, 86_400), refresh_interval_seconds=(1, 3_600)
+        )
+
+
+class TokenSettings(_Branch, frozen=True):
+    """``[tokens]``: what an access token may be."""
+
+    default_lifetime_seconds: int = 900
+    maximum_lifetime_seconds: int = 3_600
+    clock_skew_seconds: int = 10
+    scope_spelling: Literal["canonical", "requested"] = "canonical"
+    several_resource_servers: Literal["refuse", "both"] = "refuse"
+    maximum_scope_bytes: int = 4_096
+
+    def __post_init__(self) -> None:
+        require_ranges(
+            self,
+            maximum_lifetime_seconds=(1, 3_600),
+            default_lifetime_seconds=(1, 3_600),
+            clock_skew_seconds=(0, 60),
+            maximum_scope_bytes=(64, 65_536),
+        )
+        if self.default_lifetime_seconds > self.maximum_lifetime_seconds:
+            refuse("default_lifetime_seconds", "must not exceed maximum_lifetime_seconds")
+
+
+class G2PSettings(_Branch, frozen=True):
+    """``[g2p]``: the G2P Connect profile at ``/oauth2/client/token``."""
+
+    enabled: bool = True
+    expires_in: Literal["string", "number"] = "string"
+    token_type: str = "bearer"  # noqa: S105 - a token type, not a secret
+    timestamp_required: bool = True
+    timestamp_window_seconds: int = 300
+    maximum_message_id_bytes: int = 128
+    default_language: str = "en"
+    catalogue_directory: str = ""
+
+    def __post_init__(self) -> None:
+        require_ranges(
+            self, timestamp_window_seconds=(1, 86_400), maximum_message_id_bytes=(1, 1_024)
+        )
+        require_language("default_language", self.default_language)
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,40}", self.token_type):
+            refuse("token_type", "must be a word such as bearer")
+
+
+class IntrospectionSettings(_Branch, frozen=True):
+    """``[introspection]``: who may ask, and in which forms the answer exists."""
+
+    enabled: bool = True
+    signed_responses: bool = True
+
+
+class RevocationSettings(_Branch, frozen=True):
+    """``[revocation]``: the revocation endpoint and what is swept."""
+
+    enabled: bool = True
+    sweep_interval_seconds: int = 300
+    sweep_batch_rows: int = 500
+
+    def __post_init__(self) -> None:
+        require_ranges(self, sweep_interval_seconds=(1, 86_400), sweep_batch_rows=(1, 10_000))
+
+
+class AuditSettings(_Branch, frozen=True):
+    """``[audit]``: where the record of every event goes before an answer leaves."""
+
+    destination: str = "stderr"
+
+    def __post_init__(self) -> None:
+        if not self.destination:
+            refuse("destination", 'must be "stderr", "stdout" or the path of a file')
+
+
+class LoggingSettings(_Branch, frozen=True):
+    """``[logging]``: the operator's log."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "text"] = "json"
+
+
+class PluginSettings(_Branch, frozen=True):
+    """``[plugins]``: which plugins are loaded, and a table of settings for each."""
+
+    enabled: tuple[str, ...] = ()
+    settings: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require_plugins(self.enabled, self.settings)
+
+
+class Settings(_Branch, frozen=True, kw_only=True):
+    """The whole settings file."""
+
+    issuer: str
+    environment: Literal["production", "development"] = "production"
+    clients: ClientSettings
+    keys: KeySettings
+    server: ServerSettings = ServerSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    tokens: TokenSettings = TokenSettings()
+    g2p: G2PSettings = G2PSettings()
+    introspection: IntrospectionSettings = IntrospectionSettings()
+    revocation: RevocationSettings = RevocationSettings()
+    audit: AuditSettings = AuditSettings()
+    logging: LoggingSettings = LoggingSettings()
+    plugins: PluginSettings = PluginSettings()
+
+    def __post_init__(self) -> None:
+        development = self.environment == "development"
+        issuer = require_issuer(self.issuer, plain_http_allowed=development)
+        if self.server.mount_prefix not in ("", issuer.path):
+            refuse(
+                "server.mount_prefix",
+                "must be the path of the issuer, or empty behind a proxy that strips it",
+            )
+        if self.revocation.enabled and not self.introspection.enabled:
+            refuse("revocation.enabled", "nobody would learn of a revocation without introspection")
+        if not development:
+            self._require_production()
+
+    def _require_production(self) -> None:
+        server = self.server
+        if not (is_loopback(server.host) or server.tls_certificate or server.trusted_proxies):
+            refuse(
+                "server.host",
+                "a listener that others can reach needs TLS or a trusted proxy in front",
+                "Set server.tls_certificate, or name the proxy in server.trusted_proxies.",
+            )
+        if any(network.endswith("/0") for network in server.trusted_proxies):
+            refuse(
+                "server.trusted_proxies", "trusts every address", "Name the proxy's own addresses."
+            )
+        if self.logging.level == "debug":
+            refuse("logging.level", "debug is for development")
+        database = parse_database_url(self.database.url)
+        if database.drivername == "sqlite" and not database_file(database):
+            refuse("database.url", "a database in memory is for development")
+        for name, ring in self.keys.rings.items():
+            if ring.backend.startswith("memory:"):
+                refuse(f"keys.rings.{name}.backend", "keys in memory alone are for development")
