@@ -1,7 +1,8 @@
-"""Which numbered cases the passing tests prove, and where: a table written from the test run itself.
+"""Which numbered cases the passing tests prove, and where: a table written from the test run.
 
-A test names its cases in its docstring (``Case A1``, ``Case D36, D37``). Databases, endpoints and client authentication
-methods are read from the ids of its parameters, endpoints else from the specification that names its file.
+A test names its cases in its docstring (``Case A1``, ``Case D36, D37``). Databases, endpoints and
+client authentication methods are read from the ids of its parameters; endpoints, where no id names
+one, from the specification that names its file.
 """
 
 import re
@@ -72,7 +73,7 @@ class Case:
 
 
 class CaseTable:
-    """Gathers the proofs on the process that receives every report, be it one of many or the only one."""
+    """Gathers the proofs in the process that receives every report."""
 
     def __init__(self, cases: list[Case]) -> None:
         self.cases = cases
@@ -100,7 +101,8 @@ class CaseTable:
         lines = [
             "# The cases and where the tests prove them",
             "",
-            "Written by `make cases` from the tests that passed; numbers have gaps. A dash: the case has no such side.",
+            "Written by `make cases` from the tests that passed; numbers have gaps.",
+            "A dash: the tests of this case do not differ on that side.",
             "",
             "| case | what | tests | endpoints | client authentication | databases |",
             "| --- | --- | --- | --- | --- | --- |",

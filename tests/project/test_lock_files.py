@@ -1,0 +1,103 @@
+"""The lock files: complete, hashed, free of addresses, in step with pyproject.toml."""
+
+import re
+import sys
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+
+import pytest
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from support.lock_files import HASH, LOCKS, direct, lock_text, locked
+from support.source_tree import PACKAGES, imports_of, python_files
+
+OURS = {*PACKAGES, "support", "bench"}
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_pin_has_one_version_and_its_hashes(lock):
+    """Case L131"""
+    for pin in locked(lock).values():
+        assert pin.version, pin
+        assert pin.hashes, pin
+        assert all(HASH.fullmatch(digest) for digest in pin.hashes), pin
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_lock_file_holds_names_versions_and_hashes_only(lock):
+    """Case L131"""
+    line = re.compile(
+        r"    --hash=sha256:[0-9a-f]{64}( \\)?|[a-z0-9.-]+(\[[a-z,]+\])?==[^ /]+( ; [^/]+)? \\"
+    )
+    strange = [text for text in lock_text(lock).splitlines() if not line.fullmatch(text)]
+    assert strange == []
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_direct_dependency_is_locked_at_or_above_its_floor(lock):
+    """Case L131"""
+    pins = locked(lock)
+    for name, requirement in direct(lock).items():
+        assert requirement.specifier.contains(pins[name].version), requirement
+
+
+def test_lock_files_agree_with_one_another():
+    """Case L131"""
+    versions: dict[str, set[str]] = {}
+    for lock in LOCKS:
+        for pin in locked(lock).values():
+            versions.setdefault(pin.name, set()).add(pin.version)
+    assert {name: found for name, found in versions.items() if len(found) > 1} == {}
+
+
+def needed_by(requirement: Requirement) -> list[Requirement]:
+    """Return what an installed distribution needs here, for the extras that are asked for."""
+    try:
+        written = requires(requirement.name) or []
+    except PackageNotFoundError:
+        return []
+    environments = [default_environment() | {"extra": e} for e in (requirement.extras or {""})]
+    needs = map(Requirement, written)
+    return [n for n in needs if n.marker is None or any(map(n.marker.evaluate, environments))]
+
+
+def test_run_lock_covers_everything_that_is_needed_in_turn():
+    """Case L131"""
+    waiting, seen = list(direct("run").values()), set()
+    while waiting:
+        requirement = waiting.pop()
+        seen.add(canonicalize_name(requirement.name))
+        waiting += [n for n in needed_by(requirement) if canonicalize_name(n.name) not in seen]
+    assert len(seen) > len(direct("run"))
+    assert seen - set(locked("run")) == set()
+
+
+def imported_distributions(*folders: str) -> dict[str, str]:
+    """Return the distributions that some folders import, each with the importing file."""
+    providers = packages_distributions()
+    found = {}
+    for path in python_files(*folders):
+        for name in {name.partition(".")[0] for name in imports_of(path)}:
+            if name not in OURS and name not in sys.stdlib_module_names:
+                distributions = providers.get(name, [name])
+                found[canonicalize_name(distributions[0])] = f"{path.name} imports {name}"
+    return found
+
+
+def test_packages_import_only_what_they_declare():
+    imported = imported_distributions(*PACKAGES)
+    assert {d: who for d, who in imported.items() if d not in direct("run")} == {}
+
+
+def test_tests_import_only_what_they_declare():
+    declared = direct("run") | direct("test")
+    imported = imported_distributions("tests")
+    assert {d: who for d, who in imported.items() if d not in declared} == {}
+
+
+def test_every_declared_dependency_is_used():
+    """SQLAlchemy loads psycopg by URL; the floors of Werkzeug and joserfc guard what others bring."""
+    imported = imported_distributions(*PACKAGES)
+    unused = set(direct("run")) - set(imported)
+    assert unused <= {"psycopg", "werkzeug", "joserfc"}
