@@ -1,0 +1,180 @@
+"""What clients and resource servers share: how they are found, switched, deleted, recorded."""
+
+import secrets as system_random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from authz_server.audit import store_audit_record
+from authz_server.changes import record_change
+from authz_server.clients import rules
+from authz_server.clients.models import Client, ResourceServer
+from authz_server.clients.rules import ClientLimits
+from authz_server.clients.secrets import SecretScheme
+from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
+
+#: Takes spellings of scopes, returns the canonical name of each that the catalogue knows.
+CanonicalNames = Callable[[Session, Iterable[str]], Mapping[str, str]]
+
+MAXIMUM_PAGE = 1_000
+_LIST_FIELDS = ("grant_types", "allowed_scopes", "default_scopes", "allowed_resource_servers")
+
+
+def is_resource_server(session: Session, client_id: str) -> bool:
+    """Tell whether there is a resource server of that id."""
+    return session.get(ResourceServer, client_id) is not None
+
+
+class PartyRegistry:
+    """Parties of both kinds, as rows.
+
+    Every method works in the session that it is given and commits nothing; the change and its audit
+    record stand or fall together.
+
+    Args:
+        clock: returns the present time, timezone-aware.
+        secrets: makes the records of secrets.
+        limits: what the settings permit.
+        find_canonical_names: looks scopes up in the catalogue.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], datetime],
+        secrets: SecretScheme,
+        limits: ClientLimits,
+        find_canonical_names: CanonicalNames,
+    ) -> None:
+        self._clock = clock
+        self._secrets = secrets
+        self._limits = limits
+        self._find_canonical_names = find_canonical_names
+
+    def get_client(self, session: Session, client_id: str, *, kind: str | None = None) -> Client:
+        """Return a client or resource server (of ``kind`` only, where given).
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        client = session.get(Client, client_id)
+        if client is None or (kind is not None and client.kind != kind):
+            noun = "resource server" if kind == "resource_server" else "client"
+            command = noun.replace(" ", "-")
+            raise NotFoundError(
+                f"There is no {noun} {client_id!r}. `authz-server {command} list` shows them."
+            )
+        return client
+
+    def list_clients(
+        self,
+        session: Session,
+        *,
+        kind: str = "client",
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Sequence[Client]:
+        """Return up to ``limit`` (1 to 1,000) parties of ``kind`` by id, those behind ``after``."""
+        if not 1 <= limit <= MAXIMUM_PAGE:
+            raise InvalidChangeError(f"limit: use 1 to {MAXIMUM_PAGE}")
+        query = select(Client).where(Client.kind == kind).order_by(Client.id).limit(limit)
+        if after is not None:
+            query = query.where(Client.id > after)
+        return session.scalars(query).all()
+
+    def set_enabled(self, session: Session, client_id: str, *, actor: str, enabled: bool) -> Client:
+        """Enable or disable a client or resource server; what it is already changes nothing."""
+        client = self._locked(session, client_id)
+        if client.enabled != enabled:
+            client.enabled = enabled
+            action = "enabled" if enabled else "disabled"
+            self._finish(session, client, actor, f"{client.kind}.{action}", {})
+        return client
+
+    def delete_client(self, session: Session, client_id: str, *, actor: str) -> None:
+        """Delete a client or resource server with its secrets; its scopes lose their owner.
+
+        Raises:
+            NotFoundError: there is none.
+            ConflictError: clients are held to this resource server, and would no longer be.
+        """
+        client = self._locked(session, client_id)
+        if client.kind == "resource_server":
+            _require_unnamed(session, client_id)
+        self._audit(session, actor, f"{client.kind}.deleted", client_id, {"name": client.name})
+        session.delete(client)
+        session.flush()
+        record_change(session, "client", client_id)
+
+    def _new_party(
+        self, session: Session, client_id: str | None, kind: str, values: Mapping[str, Any]
+    ) -> Client:
+        client_id = rules.require_id(client_id or system_random.token_hex(10))
+        if session.get(Client, client_id) is not None:
+            raise ConflictError(f"The id {client_id!r} is taken.")
+        now = self._clock()
+        lists: dict[str, Any] = {field: [] for field in _LIST_FIELDS}
+        client = Client(
+            id=client_id,
+            kind=kind,
+            enabled=True,
+            created_at=now,
+            updated_at=now,
+            **{**lists, **values},
+        )
+        session.add(client)
+        return client
+
+    def _locked(self, session: Session, client_id: str, kind: str | None = None) -> Client:
+        """Return the party with its row locked, so that rules between fields hold at the commit."""
+        session.get(Client, client_id, with_for_update=True)
+        return self.get_client(session, client_id, kind=kind)
+
+    def _finish(
+        self, session: Session, client: Client, actor: str, action: str, detail: Mapping[str, Any]
+    ) -> None:
+        client.updated_at = self._clock()
+        self._audit(session, actor, action, client.id, detail)
+        try:
+            session.flush()
+        except IntegrityError as error:
+            raise ConflictError(f"The id {client.id!r} or its identifier is taken.") from error
+        record_change(session, "client", client.id)
+
+    def _audit(
+        self, session: Session, actor: str, action: str, subject: str, detail: Mapping[str, Any]
+    ) -> None:
+        plain = {
+            key: value.isoformat() if isinstance(value, datetime) else value
+            for key, value in detail.items()
+        }
+        store_audit_record(
+            session, at=self._clock(), actor=actor, action=action, subject=subject, **plain
+        )
+
+
+def assign_fields(row: object, values: Mapping[str, Any]) -> None:
+    """Set the named fields of a row."""
+    for field, value in values.items():
+        setattr(row, field, value)
+
+
+def require_ordered_dates(client: Client) -> None:
+    """Refuse a party that would expire before it starts (InvalidChangeError)."""
+    starts_at, expires_at = client.starts_at, client.expires_at
+    if starts_at is not None and expires_at is not None and expires_at <= starts_at:
+        raise InvalidChangeError("expires_at: it must lie after starts_at")
+
+
+def _require_unnamed(session: Session, server_id: str) -> None:
+    # Both databases can only read JSON lists whole alike; resource servers are seldom deleted.
+    query = select(Client.id, Client.allowed_resource_servers).where(Client.kind == "client")
+    named_by = sorted(row.id for row in session.execute(query) if server_id in row[1])
+    if named_by:
+        raise ConflictError(
+            f"Clients are held to the resource server {server_id!r}: {', '.join(named_by[:5])}"
+            f"{' and more' if named_by[5:] else ''}. Change their allowed resource servers first."
+        )

@@ -1,0 +1,89 @@
+"""Changes of resource servers: the audience they are, and the tokens they take."""
+
+from collections.abc import Iterable
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from authz_server.clients import rules
+from authz_server.clients.models import Client, ResourceServer
+from authz_server.clients.registry import PartyRegistry, assign_fields, require_ordered_dates
+from authz_server.errors import ConflictError
+
+
+class ResourceServerChanges(PartyRegistry):
+    """Makes and changes resource servers."""
+
+    def create_resource_server(  # noqa: PLR0913 - the fields themselves, by name
+        self,
+        session: Session,
+        *,
+        actor: str,
+        id: str | None = None,  # noqa: A002 - the field's name
+        name: str,
+        identifier: str,
+        organisation: str = "",
+        authentication_method: str = "client_secret_basic",
+        token_format: str = "jwt",  # noqa: S107 - a format, not a secret
+        signing_ring: str | None = None,
+        permissions: Iterable[str] = (),
+    ) -> Client:
+        """Add a resource server, still without a secret and without scopes.
+
+        Its ``identifier`` is the URI that tokens carry as audience; ``signing_ring`` names the key
+        ring that signs them, none meaning the default ring.
+
+        Raises:
+            InvalidChangeError: a value breaks a rule.
+            ConflictError: the id or the identifier is taken.
+        """
+        offered = {
+            "name": name,
+            "organisation": organisation,
+            "authentication_method": authentication_method,
+            "permissions": permissions,
+        }
+        values = rules.checked_values(offered, rules.PARTY_RULES, self._limits)
+        resource = rules.checked_values(
+            {"identifier": identifier, "token_format": token_format, "signing_ring": signing_ring},
+            rules.RESOURCE_RULES,
+            self._limits,
+        )
+        client = self._new_party(session, id, "resource_server", values)
+        _require_free_identifier(session, client.id, identifier)
+        client.resource_server = ResourceServer(client_id=client.id, **resource)
+        self._finish(session, client, actor, "resource_server.created", values | resource)
+        return client
+
+    def update_resource_server(
+        self, session: Session, client_id: str, *, actor: str, **changes: object
+    ) -> Client:
+        """Change the named fields of a resource server.
+
+        A new identifier is a new audience: tokens made for the old one are inactive from then on.
+
+        Raises:
+            NotFoundError, InvalidChangeError, ConflictError
+        """
+        both = {**rules.PARTY_RULES, **rules.RESOURCE_RULES}
+        values = rules.checked_values(changes, both, self._limits)
+        client = self._locked(session, client_id, "resource_server")
+        if "identifier" in values:
+            _require_free_identifier(session, client_id, values["identifier"])
+        assign_fields(client, {key: values[key] for key in values if key in rules.PARTY_RULES})
+        assign_fields(
+            client.resource_server,
+            {key: values[key] for key in values if key in rules.RESOURCE_RULES},
+        )
+        require_ordered_dates(client)
+        self._finish(session, client, actor, "resource_server.updated", values)
+        return client
+
+
+def _require_free_identifier(session: Session, client_id: str, identifier: str) -> None:
+    with session.no_autoflush:
+        holder = session.scalar(
+            select(ResourceServer.client_id).where(ResourceServer.identifier == identifier)
+        )
+    if holder not in (None, client_id):
+        raise ConflictError(f"The identifier {identifier!r} belongs to {holder!r}.")

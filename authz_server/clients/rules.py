@@ -1,0 +1,179 @@
+"""What the fields of a client or resource server may hold.
+
+Each rule takes the value offered and returns the one to store; a value that breaks it raises
+:class:`InvalidChangeError` with the field's name first.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from authz_server.errors import InvalidChangeError
+
+AUTHENTICATION_METHODS = ("client_secret_basic", "client_secret_post")
+GRANT_TYPES = ("client_credentials",)
+PERMISSIONS = ("introspect:any",)
+TOKEN_FORMATS = ("jwt", "reference")
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+MAXIMUM_NAME_CHARACTERS = 200
+MAXIMUM_IDENTIFIER_CHARACTERS = 500
+
+_ID = re.compile(r"[A-Za-z0-9_-]{3,128}")
+# RFC 3986, appendix A: the characters of a URI; anything else has to be percent-encoded.
+_URI_CHARACTERS = re.compile(r"[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLimits:
+    """What the settings permit.
+
+    Args:
+        maximum_token_lifetime_seconds: no client's own lifetime may exceed it.
+        ring_names: the key rings that a resource server may name.
+        maximum_live_secrets: how many secrets of one party may work at a time.
+        maximum_live_imported_secrets: how many of them may be imported ones; each costs an argon2id
+            computation per failed attempt.
+    """
+
+    maximum_token_lifetime_seconds: int
+    ring_names: frozenset[str]
+    maximum_live_secrets: int = 10
+    maximum_live_imported_secrets: int = 2
+
+
+def require_id(value: str) -> str:
+    """Ids need no escaping anywhere: 3 to 128 characters of ``[A-Za-z0-9_-]``."""
+    if not _ID.fullmatch(value):
+        raise InvalidChangeError("id: use 3 to 128 characters of A-Z, a-z, 0-9, _ and -")
+    return value
+
+
+def require_text(field: str, value: object, *, may_be_empty: bool = False) -> str:
+    """One line of at most 200 printable characters."""
+    if not isinstance(value, str) or len(value) > MAXIMUM_NAME_CHARACTERS:
+        raise InvalidChangeError(f"{field}: use at most {MAXIMUM_NAME_CHARACTERS} characters")
+    if not value.isprintable():
+        raise InvalidChangeError(f"{field}: control and invisible characters are not allowed")
+    if not may_be_empty and not value.strip():
+        raise InvalidChangeError(f"{field}: it must not be empty")
+    return value
+
+
+def require_choice(field: str, value: object, choices: tuple[str, ...]) -> str:
+    """Exactly one of ``choices``."""
+    if not isinstance(value, str) or value not in choices:
+        raise InvalidChangeError(f"{field}: use {' or '.join(choices)}")
+    return value
+
+
+def require_subset(field: str, values: Iterable[str], choices: tuple[str, ...]) -> list[str]:
+    """Any of ``choices``, each once, in the order given."""
+    chosen = require_list(field, values)
+    for value in chosen:
+        if value not in choices:
+            raise InvalidChangeError(f"{field}: {value!r} is not one of {', '.join(choices)}")
+    return chosen
+
+
+def require_list(field: str, values: Iterable[str]) -> list[str]:
+    """A list of texts, each kept once."""
+    listed = [values] if isinstance(values, str) else list(values)
+    if not all(isinstance(value, str) for value in listed):
+        raise InvalidChangeError(f"{field}: use a list of texts")
+    return list(dict.fromkeys(listed))
+
+
+def require_lifetime(value: object, limits: ClientLimits) -> int | None:
+    """Whole seconds from 1 to the settings' maximum, or ``None`` for the settings' default."""
+    if value is None:
+        return None
+    maximum = limits.maximum_token_lifetime_seconds
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= maximum:
+        raise InvalidChangeError(
+            f"token_lifetime_seconds: use whole seconds from 1 to {maximum} "
+            "(tokens.maximum_lifetime_seconds)"
+        )
+    return value
+
+
+def require_instant(field: str, value: object) -> datetime | None:
+    """A point in time with its zone, or ``None``."""
+    if value is None:
+        return None
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise InvalidChangeError(f"{field}: use a time with its zone, such as 2030-01-31T12:00:00Z")
+    return value
+
+
+def require_identifier(value: object) -> str:
+    """An absolute URI without fragment (RFC 8707, 2): https, http on loopback, or urn."""
+    field = "identifier"
+    if not isinstance(value, str) or len(value) > MAXIMUM_IDENTIFIER_CHARACTERS:
+        raise InvalidChangeError(f"{field}: use at most {MAXIMUM_IDENTIFIER_CHARACTERS} characters")
+    if not _URI_CHARACTERS.fullmatch(value):
+        raise InvalidChangeError(f"{field}: it is not an absolute URI without fragment")
+    try:
+        parts = urlsplit(value)
+        usable = _is_usable_uri(parts.scheme, parts.hostname, parts.path)
+        port_is_number = parts.port is None or parts.port > 0
+    except ValueError:
+        usable = port_is_number = False
+    if not usable or not port_is_number or "@" in parts.netloc:
+        raise InvalidChangeError(f"{field}: use an https URI, http on loopback only, or a urn")
+    return value
+
+
+def _is_usable_uri(scheme: str, host: str | None, path: str) -> bool:
+    if scheme == "urn":
+        namespace, _, rest = path.partition(":")
+        return host is None and bool(namespace) and bool(rest)
+    return (scheme == "https" and bool(host)) or (scheme == "http" and host in LOOPBACK_HOSTS)
+
+
+Rule = Callable[[Any, ClientLimits], Any]
+
+#: The fields that clients and resource servers share, each with its rule.
+PARTY_RULES: Mapping[str, Rule] = {
+    "name": lambda value, _: require_text("name", value),
+    "organisation": lambda value, _: require_text("organisation", value, may_be_empty=True),
+    "authentication_method": lambda value, _: require_choice(
+        "authentication_method", value, AUTHENTICATION_METHODS
+    ),
+    "permissions": lambda value, _: require_subset("permissions", value, PERMISSIONS),
+    "starts_at": lambda value, _: require_instant("starts_at", value),
+    "expires_at": lambda value, _: require_instant("expires_at", value),
+}
+CLIENT_RULES: Mapping[str, Rule] = {
+    **PARTY_RULES,
+    "grant_types": lambda value, _: require_subset("grant_types", value, GRANT_TYPES),
+    "allowed_scopes": lambda value, _: require_list("allowed_scopes", value),
+    "default_scopes": lambda value, _: require_list("default_scopes", value),
+    "allowed_resource_servers": lambda value, _: require_list("allowed_resource_servers", value),
+    "token_lifetime_seconds": require_lifetime,
+}
+
+
+def _require_ring(value: object, limits: ClientLimits) -> str | None:
+    if value is None:
+        return None
+    return require_choice("signing_ring", value, tuple(sorted(limits.ring_names)))
+
+
+RESOURCE_RULES: Mapping[str, Rule] = {
+    "identifier": lambda value, _: require_identifier(value),
+    "token_format": lambda value, _: require_choice("token_format", value, TOKEN_FORMATS),
+    "signing_ring": _require_ring,
+}
+
+
+def checked_values(
+    values: Mapping[str, Any], rules: Mapping[str, Rule], limits: ClientLimits
+) -> dict[str, Any]:
+    """Return ``values`` as they are to be stored; InvalidChangeError names an unknown field too."""
+    for field in values:
+        if field not in rules:
+            raise InvalidChangeError(f"{field}: there is no such field to change")
+    return {field: rules[field](value, limits) for field, value in values.items()}

@@ -1,0 +1,111 @@
+"""Changes of secrets: adding one, and ending one for good."""
+
+import secrets as system_random
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from authz_server.clients import rules
+from authz_server.clients.models import Client, ClientSecret
+from authz_server.clients.registry import PartyRegistry
+from authz_server.clients.secrets import ARGON2_PREFIX, generate_secret
+from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
+
+
+class SecretChanges(PartyRegistry):
+    """Adds and ends secrets of clients and resource servers alike."""
+
+    def add_secret(  # noqa: PLR0913 - the fields themselves, by name
+        self,
+        session: Session,
+        client_id: str,
+        *,
+        actor: str,
+        description: str = "",
+        expires_at: datetime | None = None,
+        imported_secret: bytes | None = None,
+    ) -> tuple[ClientSecret, str]:
+        """Give a party one more secret.
+
+        Returns:
+            The stored record and the generated secret, which nobody can read again; an empty text
+            in its place when the secret was imported.
+
+        Raises:
+            NotFoundError: there is no such party.
+            InvalidChangeError: a value breaks a rule.
+            ConflictError: it has as many working secrets as the limits permit.
+        """
+        client = self._locked(session, client_id)
+        now = self._clock()
+        expires_at = rules.require_instant("expires_at", expires_at)
+        if expires_at is not None and expires_at <= now:
+            raise InvalidChangeError("expires_at: it lies in the past")
+        self._require_room(client, now, imported=imported_secret is not None)
+        generated = "" if imported_secret is not None else generate_secret()
+        secret = ClientSecret(
+            id=system_random.token_hex(8),
+            client_id=client_id,
+            record=self._secrets.record(generated.encode())
+            if imported_secret is None
+            else self._secrets.import_record(imported_secret),
+            description=rules.require_text("description", description, may_be_empty=True),
+            created_at=now,
+            expires_at=expires_at,
+        )
+        client.secrets.append(secret)
+        detail = {"secret_id": secret.id, "imported": imported_secret is not None}
+        self._finish(session, client, actor, f"{client.kind}.secret_added", detail)
+        return secret, generated
+
+    def end_secret(
+        self,
+        session: Session,
+        client_id: str,
+        secret_id: str,
+        *,
+        actor: str,
+        at: datetime | None = None,
+    ) -> ClientSecret:
+        """End a secret now, or have it expire at a later instant; nothing revives it.
+
+        Ending one that works no longer changes nothing.
+
+        Raises:
+            NotFoundError: there is no such party or secret.
+            ConflictError: it ends earlier already.
+        """
+        client = self._locked(session, client_id)
+        secret = next((each for each in client.secrets if each.id == secret_id), None)
+        if secret is None:
+            raise NotFoundError(
+                f"{client_id!r} has no secret {secret_id!r}; `secret list` shows them."
+            )
+        now = self._clock()
+        at = rules.require_instant("at", at)
+        if not is_live(secret, now):
+            return secret
+        if at is None or at <= now:
+            secret.ended_at = now
+        elif secret.expires_at is not None and secret.expires_at < at:
+            raise ConflictError(f"The secret {secret_id!r} ends at {secret.expires_at} already.")
+        else:
+            secret.expires_at = at
+        detail = {"secret_id": secret_id, "ends_at": secret.ended_at or secret.expires_at}
+        self._finish(session, client, actor, f"{client.kind}.secret_ended", detail)
+        return secret
+
+    def _require_room(self, client: Client, now: datetime, *, imported: bool) -> None:
+        live = [secret for secret in client.secrets if is_live(secret, now)]
+        if len(live) >= self._limits.maximum_live_secrets:
+            raise ConflictError(f"{client.id!r} has {len(live)} working secrets: end one first.")
+        live_imported = [each for each in live if each.record.startswith(ARGON2_PREFIX)]
+        if imported and len(live_imported) >= self._limits.maximum_live_imported_secrets:
+            raise ConflictError(
+                f"{client.id!r} has {len(live_imported)} working imported secrets: end one first."
+            )
+
+
+def is_live(secret: ClientSecret, now: datetime) -> bool:
+    """Tell whether a secret works at ``now``."""
+    return all(end is None or end > now for end in (secret.expires_at, secret.ended_at))

@@ -1,0 +1,127 @@
+"""Client secrets: how they are made, how each is kept, and how an offered one is checked."""
+
+import hashlib
+import hmac
+import secrets
+import threading
+from dataclasses import dataclass
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from authz_server.errors import InvalidChangeError, OAuthError
+
+HMAC_PREFIX = "hmac-sha256$"
+ARGON2_PREFIX = "argon2id$"
+SECRET_BYTES = 32
+MINIMUM_IMPORTED_BYTES = 8
+MAXIMUM_IMPORTED_BYTES = 1_024
+ARGON2_WAIT_SECONDS = 1.0
+
+# RFC 9106, 4, second recommended option: 64 MiB, three passes.
+_argon2 = PasswordHasher(time_cost=3, memory_cost=65_536, parallelism=1)
+
+
+def generate_secret() -> str:
+    """Return 256 bits from the system's generator as 43 characters of ``[A-Za-z0-9_-]``."""
+    return secrets.token_urlsafe(SECRET_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class HmacRecord:
+    """A generated secret: its HMAC-SHA256 under the pepper (32 bytes)."""
+
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Argon2Record:
+    """An imported secret of unknown strength: the encoded argon2id hash of its peppered digest."""
+
+    encoded: str
+
+
+class SecretScheme:
+    """Makes and checks the records of secrets.
+
+    Args:
+        pepper: at least 32 bytes, kept outside the database; without it no record can be checked.
+        argon2_concurrency: how many argon2id computations may run at once in this process; each
+            takes 64 MiB.
+    """
+
+    def __init__(self, pepper: bytes, argon2_concurrency: int) -> None:
+        self._pepper = pepper
+        self._argon2_slots = threading.BoundedSemaphore(argon2_concurrency)
+
+    def digest(self, secret: bytes) -> bytes:
+        """Return HMAC-SHA256(pepper, secret), 32 bytes."""
+        return hmac.digest(self._pepper, secret, hashlib.sha256)
+
+    def record(self, secret: bytes) -> str:
+        """Return what is stored of a generated secret: ``hmac-sha256$`` and 64 hex digits."""
+        return HMAC_PREFIX + self.digest(secret).hex()
+
+    def import_record(self, secret: bytes) -> str:
+        """Return what is stored of a secret made elsewhere: ``argon2id$`` and the encoded hash.
+
+        Raises:
+            InvalidChangeError: it is empty, too short, too long, or holds control characters.
+        """
+        _require_importable(secret)
+        return ARGON2_PREFIX + _argon2.hash(self.digest(secret))
+
+    def parse_record(self, record: str) -> HmacRecord | Argon2Record:
+        """Return a stored record by its scheme; ValueError when it is none that we write."""
+        if record.startswith(HMAC_PREFIX):
+            digest = bytes.fromhex(record[len(HMAC_PREFIX) :])
+            if len(digest) == hashlib.sha256().digest_size:
+                return HmacRecord(digest)
+        elif record.startswith(ARGON2_PREFIX):
+            return Argon2Record(record[len(ARGON2_PREFIX) :])
+        raise ValueError("a secret's record is of no known scheme")
+
+    def entry_parts(self, record: str) -> tuple[bytes, str]:
+        """Return a generated secret's digest and no text, or no digest and an imported one's."""
+        parsed = self.parse_record(record)
+        if isinstance(parsed, HmacRecord):
+            return parsed.digest, ""
+        return b"", parsed.encoded
+
+    def verify_generated(self, record: HmacRecord, secret: bytes) -> bool:
+        """Tell in constant time whether ``secret`` is the generated one of ``record``."""
+        return hmac.compare_digest(record.digest, self.digest(secret))
+
+    def verify_imported(self, record: Argon2Record | str, secret: bytes) -> bool:
+        """Tell whether ``secret`` is the imported one of ``record``, at the full cost either way.
+
+        The record may be given as its encoded hash.
+
+        Raises:
+            OAuthError: ``temporarily_unavailable`` when no slot came free within a second, so that
+                a flood of guesses cannot take all memory or every thread.
+        """
+        if not self._argon2_slots.acquire(timeout=ARGON2_WAIT_SECONDS):
+            raise OAuthError("temporarily_unavailable", "no argon2id slot came free")
+        try:
+            encoded = record if isinstance(record, str) else record.encoded
+            return _argon2.verify(encoded, self.digest(secret))
+        except (VerificationError, InvalidHashError):
+            return False
+        finally:
+            self._argon2_slots.release()
+
+
+def _require_importable(secret: bytes) -> None:
+    if not secret.strip():
+        raise InvalidChangeError("secret: it is empty or blank")
+    if not MINIMUM_IMPORTED_BYTES <= len(secret) <= MAXIMUM_IMPORTED_BYTES:
+        raise InvalidChangeError(
+            f"secret: it must have {MINIMUM_IMPORTED_BYTES} to {MAXIMUM_IMPORTED_BYTES} bytes"
+        )
+    try:
+        text = secret.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidChangeError("secret: it is not UTF-8 text") from None
+    if not text.isprintable():
+        raise InvalidChangeError("secret: it holds control or invisible characters")

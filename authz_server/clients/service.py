@@ -1,0 +1,107 @@
+"""What operators change about clients, resource servers and their secrets."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from authz_server.clients import rules
+from authz_server.clients.models import Client
+from authz_server.clients.registry import (
+    assign_fields,
+    is_resource_server,
+    require_ordered_dates,
+)
+from authz_server.clients.resource_servers import ResourceServerChanges
+from authz_server.clients.secret_changes import SecretChanges
+from authz_server.errors import InvalidChangeError
+
+
+class ClientService(ResourceServerChanges, SecretChanges):
+    """Makes and changes clients; with what it inherits, every change of a party."""
+
+    def create_client(  # noqa: PLR0913 - the fields themselves, by name
+        self,
+        session: Session,
+        *,
+        actor: str,
+        id: str | None = None,  # noqa: A002 - the field's name
+        name: str,
+        organisation: str = "",
+        authentication_method: str = "client_secret_post",
+        grant_types: Iterable[str] = ("client_credentials",),
+        allowed_scopes: Iterable[str],
+        default_scopes: Iterable[str] = (),
+        allowed_resource_servers: Iterable[str] = (),
+        permissions: Iterable[str] = (),
+        token_lifetime_seconds: int | None = None,
+        starts_at: datetime | None = None,
+        expires_at: datetime | None = None,
+    ) -> Client:
+        """Add a client, still without a secret; scopes may be given in any known spelling.
+
+        An ``id`` not given is made up. ``allowed_resource_servers`` are the ids of the resource
+        servers to which the client is held; none of them: whichever own its scopes.
+
+        Raises:
+            InvalidChangeError: a value breaks a rule.
+            ConflictError: the id is taken.
+        """
+        offered = {
+            "name": name,
+            "organisation": organisation,
+            "authentication_method": authentication_method,
+            "grant_types": grant_types,
+            "allowed_scopes": allowed_scopes,
+            "default_scopes": default_scopes,
+            "allowed_resource_servers": allowed_resource_servers,
+            "permissions": permissions,
+            "token_lifetime_seconds": token_lifetime_seconds,
+            "starts_at": starts_at,
+            "expires_at": expires_at,
+        }
+        values = rules.checked_values(offered, rules.CLIENT_RULES, self._limits)
+        client = self._new_party(session, id, "client", values)
+        self._require_consistent(session, client)
+        self._finish(session, client, actor, "client.created", values)
+        return client
+
+    def update_client(
+        self, session: Session, client_id: str, *, actor: str, **changes: object
+    ) -> Client:
+        """Change the named fields of a client; the names are those of :meth:`create_client`.
+
+        Raises:
+            NotFoundError, InvalidChangeError
+        """
+        values = rules.checked_values(changes, rules.CLIENT_RULES, self._limits)
+        client = self._locked(session, client_id, "client")
+        assign_fields(client, values)
+        self._require_consistent(session, client)
+        self._finish(session, client, actor, "client.updated", values)
+        return client
+
+    def _require_consistent(self, session: Session, client: Client) -> None:
+        with session.no_autoflush:
+            self._resolve_scopes(session, client)
+            for server_id in client.allowed_resource_servers:
+                if not is_resource_server(session, server_id):
+                    raise InvalidChangeError(
+                        f"allowed_resource_servers: there is no resource server {server_id!r}"
+                    )
+        require_ordered_dates(client)
+
+    def _resolve_scopes(self, session: Session, client: Client) -> None:
+        names = self._find_canonical_names(session, client.allowed_scopes + client.default_scopes)
+        for field in ("allowed_scopes", "default_scopes"):
+            for scope in getattr(client, field):
+                if scope not in names:
+                    raise InvalidChangeError(
+                        f"{field}: the catalogue has no scope {scope!r}; "
+                        "`authz-server scope list` shows it"
+                    )
+            canonical = dict.fromkeys(names[scope] for scope in getattr(client, field))
+            setattr(client, field, list(canonical))
+        for scope in client.default_scopes:
+            if scope not in client.allowed_scopes:
+                raise InvalidChangeError(f"default_scopes: {scope!r} is not an allowed scope")

@@ -1,0 +1,1 @@
+"""The scope catalogue: what a token can permit, and which resource server owns it."""

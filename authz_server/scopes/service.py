@@ -1,0 +1,247 @@
+"""What operators change about the scope catalogue, each change with its audit record.
+
+The table of aliases holds every spelling, a scope's canonical name among them: its primary key is
+what makes it impossible that one spelling means two scopes, whoever adds them at the same time.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, selectinload
+
+from authz_server.audit import store_audit_record
+from authz_server.changes import record_change
+from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
+from authz_server.scopes.definition import RISKS, ScopeDefinition
+from authz_server.scopes.models import Scope, ScopeAlias
+from authz_server.scopes.names import require_scope_name
+
+MAXIMUM_DESCRIPTION_CHARACTERS = 500
+_SPELLINGS_IN_ONE_QUERY = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """What an import did: names of scopes added, brought up to date, and left as they were."""
+
+    added: tuple[str, ...]
+    updated: tuple[str, ...]
+    unchanged: tuple[str, ...]
+
+
+def find_canonical_names(session: Session, spellings: Iterable[str]) -> Mapping[str, str]:
+    """Return the canonical name of each of ``spellings`` that the catalogue knows."""
+    asked = list(dict.fromkeys(spellings))
+    found: dict[str, str] = {}
+    for start in range(0, len(asked), _SPELLINGS_IN_ONE_QUERY):
+        part = asked[start : start + _SPELLINGS_IN_ONE_QUERY]
+        query = select(ScopeAlias.alias, ScopeAlias.scope_name).where(ScopeAlias.alias.in_(part))
+        found.update((row.alias, row.scope_name) for row in session.execute(query))
+    return found
+
+
+def spellings_of(scope: Scope) -> list[str]:
+    """Return the aliases of a scope proper, without its canonical name."""
+    return [alias.alias for alias in scope.aliases if alias.alias != scope.name]
+
+
+class ScopeService:
+    """Makes and changes scopes, in the session that it is given; it commits nothing.
+
+    Args:
+        clock: returns the present time, timezone-aware.
+        is_resource_server: tells whether an id is a resource server's.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], datetime],
+        is_resource_server: Callable[[Session, str], bool],
+    ) -> None:
+        self._clock = clock
+        self._is_resource_server = is_resource_server
+
+    def get_scope(self, session: Session, spelling: str) -> Scope:
+        """Return the scope of a canonical name or alias; NotFoundError when there is none."""
+        name = find_canonical_names(session, [spelling]).get(spelling)
+        scope = None if name is None else session.get(Scope, name)
+        if scope is None:
+            raise NotFoundError(
+                f"There is no scope {spelling!r}. `authz-server scope list` shows the catalogue."
+            )
+        return scope
+
+    def list_scopes(
+        self, session: Session, *, resource_server_id: str | None = None
+    ) -> Sequence[Scope]:
+        """Return the catalogue by name, or the part that one resource server owns."""
+        query = select(Scope).options(selectinload(Scope.aliases)).order_by(Scope.name)
+        if resource_server_id is not None:
+            query = query.where(Scope.resource_server_id == resource_server_id)
+        return session.scalars(query).all()
+
+    def add_scope(  # noqa: PLR0913 - the fields themselves, by name
+        self,
+        session: Session,
+        *,
+        actor: str,
+        name: str,
+        description: str = "",
+        resource_server_id: str | None = None,
+        risk: str = "write",
+        lifetime_cap_seconds: int | None = None,
+        aliases: Iterable[str] = (),
+        callback_partner: str | None = None,
+    ) -> Scope:
+        """Add a scope; ``risk`` is ``read``, ``write`` or ``money``.
+
+        Raises:
+            InvalidChangeError: a value breaks a rule.
+            ConflictError: a spelling is taken.
+        """
+        _require_risk(risk)
+        _require_description(description)
+        _require_cap(lifetime_cap_seconds)
+        self._require_resource_server(session, resource_server_id)
+        spellings = _spellings(name, aliases)
+        _require_free(session, spellings)
+        if callback_partner is not None and not find_canonical_names(session, [callback_partner]):
+            raise InvalidChangeError(f"callback_partner: there is no scope {callback_partner!r}")
+        scope = Scope(
+            name=name,
+            description=description,
+            resource_server_id=resource_server_id,
+            risk=risk,
+            lifetime_cap_seconds=lifetime_cap_seconds,
+            callback_partner=callback_partner,
+            aliases=[ScopeAlias(alias=spelling) for spelling in spellings],
+        )
+        session.add(scope)
+        self._finish(session, [name], actor, "scope.added", risk=risk)
+        return scope
+
+    def assign(
+        self, session: Session, names: Iterable[str], resource_server_id: str | None, *, actor: str
+    ) -> tuple[str, ...]:
+        """Give scopes to a resource server, or to none; return the canonical names that changed.
+
+        Raises:
+            NotFoundError: there is no such scope.
+            InvalidChangeError: there is no such resource server.
+        """
+        self._require_resource_server(session, resource_server_id)
+        changed = []
+        for spelling in dict.fromkeys(names):
+            scope = self.get_scope(session, spelling)
+            if scope.resource_server_id != resource_server_id:
+                scope.resource_server_id = resource_server_id
+                changed.append(scope.name)
+        self._finish(
+            session, changed, actor, "scope.assigned", resource_server_id=resource_server_id
+        )
+        return tuple(changed)
+
+    def import_catalogue(
+        self, session: Session, catalogue: Iterable[ScopeDefinition], *, actor: str
+    ) -> ImportResult:
+        """Add the scopes of ``catalogue`` and bring those that exist up to date.
+
+        What an operator decided stays: the owner, the lifetime cap and further aliases.
+
+        Raises:
+            ConflictError: a spelling means another scope already.
+        """
+        existing = {scope.name: scope for scope in self.list_scopes(session)}
+        added, updated, unchanged = [], [], []
+        for definition in catalogue:
+            spellings = _spellings(definition.name, definition.aliases)
+            _require_free(session, spellings, owner=definition.name)
+            scope = existing.get(definition.name)
+            if scope is None:
+                session.add(_new_scope(definition, spellings))
+                added.append(definition.name)
+            elif _bring_up_to_date(scope, definition, spellings):
+                updated.append(definition.name)
+            else:
+                unchanged.append(definition.name)
+        self._finish(session, added, actor, "scope.added", imported=True)
+        self._finish(session, updated, actor, "scope.updated", imported=True)
+        return ImportResult(tuple(added), tuple(updated), tuple(unchanged))
+
+    def _require_resource_server(self, session: Session, resource_server_id: str | None) -> None:
+        if resource_server_id is None or self._is_resource_server(session, resource_server_id):
+            return
+        raise InvalidChangeError(
+            f"resource_server: there is no resource server {resource_server_id!r}; "
+            "`authz-server resource-server list` shows them"
+        )
+
+    def _finish(
+        self, session: Session, names: Sequence[str], actor: str, action: str, **detail: object
+    ) -> None:
+        for name in names:
+            store_audit_record(
+                session, at=self._clock(), actor=actor, action=action, subject=name, **detail
+            )
+        try:
+            session.flush()
+        except IntegrityError as error:
+            raise ConflictError("A spelling of the scope was taken at the same time.") from error
+        for name in names:
+            record_change(session, "scope", name)
+
+
+def _spellings(name: str, aliases: Iterable[str]) -> list[str]:
+    return [require_scope_name(spelling) for spelling in dict.fromkeys([name, *aliases])]
+
+
+def _require_free(session: Session, spellings: Sequence[str], owner: str | None = None) -> None:
+    """Refuse spellings that mean a scope already, other than ``owner``."""
+    for spelling, holder in find_canonical_names(session, spellings).items():
+        if holder != owner:
+            raise ConflictError(f"The spelling {spelling!r} means the scope {holder!r} already.")
+
+
+def _new_scope(definition: ScopeDefinition, spellings: Sequence[str]) -> Scope:
+    return Scope(
+        name=definition.name,
+        description=definition.description,
+        resource_server_id=None,
+        risk=definition.risk,
+        lifetime_cap_seconds=definition.lifetime_cap_seconds,
+        callback_partner=definition.callback_partner,
+        aliases=[ScopeAlias(alias=spelling) for spelling in spellings],
+    )
+
+
+def _bring_up_to_date(scope: Scope, definition: ScopeDefinition, spellings: Sequence[str]) -> bool:
+    """Take over description, risk, partner and missing spellings; tell whether any changed."""
+    known = {alias.alias for alias in scope.aliases}
+    missing = [spelling for spelling in spellings if spelling not in known]
+    scope.aliases.extend(ScopeAlias(alias=spelling) for spelling in missing)
+    changed = bool(missing)
+    for field in ("description", "risk", "callback_partner"):
+        if getattr(scope, field) != getattr(definition, field):
+            setattr(scope, field, getattr(definition, field))
+            changed = True
+    return changed
+
+
+def _require_risk(risk: str) -> None:
+    if risk not in RISKS:
+        raise InvalidChangeError(f"risk: use {' or '.join(RISKS)}")
+
+
+def _require_description(description: str) -> None:
+    if len(description) > MAXIMUM_DESCRIPTION_CHARACTERS or not description.isprintable():
+        raise InvalidChangeError(
+            f"description: use at most {MAXIMUM_DESCRIPTION_CHARACTERS} printable characters"
+        )
+
+
+def _require_cap(seconds: int | None) -> None:
+    if seconds is not None and (isinstance(seconds, bool) or seconds < 1):
+        raise InvalidChangeError("lifetime_cap_seconds: use whole seconds from 1")

@@ -1,0 +1,11 @@
+import pytest
+
+from support.clock import FakeClock
+from support.registry import Registry
+
+
+@pytest.fixture
+def registry(database_url):
+    registry = Registry(database_url, FakeClock())
+    yield registry
+    registry.engine.dispose()
