@@ -1,0 +1,1 @@
+"""Signing keys: their states, their rules, and the rings that sign and verify with them."""

@@ -1,0 +1,58 @@
+"""The signature algorithms spoken here and what a key must be to fit each."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from keys.errors import KeysError
+
+#: RFC 7518, 3.3; NIST SP 800-131A. 3072 bits cost 2.5 times as much per signature.
+MINIMUM_RSA_BITS = 2048
+DEFAULT_RSA_BITS = 2048
+MINIMUM_RSA_EXPONENT = 65537
+KEY_USE = "sig"
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """One JWS algorithm (RFC 7518, 3.1; RFC 8037, 3.1).
+
+    Attributes:
+        name: The ``alg`` value.
+        kty: The key type that it needs.
+        crv: The curve that it needs, or None for RSA.
+        hash_name: The digest, or None where the algorithm hashes by itself.
+        signature_bytes: The exact size of a signature, or None: as large as the key's modulus.
+    """
+
+    name: str
+    kty: str
+    crv: str | None
+    hash_name: str | None
+    signature_bytes: int | None
+
+
+ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
+    {
+        algorithm.name: algorithm
+        for algorithm in (
+            Algorithm("ES256", "EC", "P-256", "sha256", 64),
+            Algorithm("ES384", "EC", "P-384", "sha384", 96),
+            Algorithm("ES512", "EC", "P-521", "sha512", 132),
+            Algorithm("RS256", "RSA", None, "sha256", None),
+            Algorithm("PS256", "RSA", None, "sha256", None),
+            # Verifiers in use refuse RFC 9864's "Ed25519", so the older name is the one emitted.
+            Algorithm("EdDSA", "OKP", "Ed25519", None, 64),
+        )
+    }
+)
+
+
+def get_algorithm(name: str) -> Algorithm:
+    """Return the algorithm called ``name``; KeysError names the known ones if there is none."""
+    try:
+        return ALGORITHMS[name]
+    except KeyError:
+        raise KeysError(
+            f"{name!r} is not a signature algorithm known here: {', '.join(ALGORITHMS)}"
+        ) from None

@@ -1,0 +1,146 @@
+"""The compact form of a signed token (RFC 7515, 3.1), written and read strictly."""
+
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as Base64Error
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, NoReturn
+
+from keys.errors import TokenRefusedError
+
+MAXIMUM_TOKEN_CHARACTERS = 16_384
+MAXIMUM_KID_CHARACTERS = 128
+#: Enough for a time in nanoseconds.
+MAXIMUM_NUMBER_CHARACTERS = 20
+#: What this server writes. Its own tokens hold nothing else, so whatever else is there (crit, b64,
+#: jwk, jku, x5u, x5c, zip, enc) is refused before any of it could mean something.
+HEADER_MEMBERS = frozenset({"alg", "kid", "typ"})
+SEGMENTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class CompactToken:
+    """A token taken apart; nothing in it is to be believed before its signature is verified.
+
+    Attributes:
+        header: ``alg``, ``kid`` and ``typ``, each a string.
+        payload: The bytes that were signed, decoded.
+        signature: The signature, decoded.
+        signing_input: Header and payload as presented.
+    """
+
+    header: Mapping[str, str]
+    payload: bytes
+    signature: bytes
+    signing_input: bytes
+
+
+def encode_segment(data: bytes) -> bytes:
+    """Return base64url without padding (RFC 7515, 2)."""
+    return urlsafe_b64encode(data).rstrip(b"=")
+
+
+def encode_header(alg: str, kid: str, typ: str) -> bytes:
+    """Return the first segment of a token and the dot after it."""
+    header = json.dumps({"alg": alg, "typ": typ, "kid": kid}, separators=(",", ":"))
+    return encode_segment(header.encode()) + b"."
+
+
+def parse_compact(token: str) -> CompactToken:
+    """Take ``token`` apart.
+
+    Raises:
+        TokenRefusedError: It is too large, not three non-empty segments, not canonical base64url,
+            or its header is not exactly what this server writes. Nothing else is raised, whatever
+            the text.
+    """
+    if len(token) > MAXIMUM_TOKEN_CHARACTERS:
+        raise TokenRefusedError("too large")
+    if token.count(".") != SEGMENTS - 1:
+        raise TokenRefusedError("not three segments")
+    try:
+        raw = token.encode("ascii")
+    except UnicodeEncodeError:
+        raise TokenRefusedError("not ASCII") from None
+    header, payload, signature = raw.split(b".")
+    return CompactToken(
+        header=_parse_header(_decode_segment(header)),
+        payload=_decode_segment(payload),
+        signature=_decode_segment(signature),
+        signing_input=raw[: -len(signature) - 1],
+    )
+
+
+def parse_json_object(data: bytes) -> dict[str, Any]:
+    """Return the JSON object in ``data``, which must be UTF-8 without repeated members.
+
+    Raises:
+        TokenRefusedError: It is anything else, nested too deeply, or holds NaN, a number beyond
+            reason or half a surrogate pair.
+    """
+    try:
+        value = _DECODER.decode(data.decode())
+        if b"\\u" in data:
+            json.dumps(value, ensure_ascii=False).encode()  # fails on half a surrogate pair
+    except (ValueError, RecursionError):
+        raise TokenRefusedError("not a JSON object") from None
+    if not isinstance(value, dict):
+        raise TokenRefusedError("not a JSON object")
+    return value
+
+
+def _decode_segment(segment: bytes) -> bytes:
+    # The library skips what it does not know; encoding again shows whether the segment was the one
+    # canonical spelling.
+    try:
+        data = urlsafe_b64decode(segment + b"==")
+    except Base64Error:
+        raise TokenRefusedError("not base64url") from None
+    if not data or urlsafe_b64encode(data).rstrip(b"=") != segment:
+        raise TokenRefusedError("not base64url")
+    return data
+
+
+def _parse_header(data: bytes) -> dict[str, str]:
+    header = parse_json_object(data)
+    if header.keys() != HEADER_MEMBERS:
+        raise TokenRefusedError("header members")
+    if not all(isinstance(value, str) for value in header.values()):
+        raise TokenRefusedError("header values")
+    if len(header["kid"]) > MAXIMUM_KID_CHARACTERS:
+        raise TokenRefusedError("unknown key")
+    return header
+
+
+def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise TokenRefusedError("repeated member")
+    return members
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise TokenRefusedError(f"{name} is not a number")
+
+
+def _bounded_integer(digits: str) -> int:
+    if len(digits) > MAXIMUM_NUMBER_CHARACTERS:
+        raise TokenRefusedError("number beyond reason")
+    return int(digits)
+
+
+def _finite_float(digits: str) -> float:
+    value = float(digits)
+    if not isfinite(value):
+        raise TokenRefusedError("number beyond reason")
+    return value
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique_members,
+    parse_constant=_refuse_constant,
+    parse_int=_bounded_integer,
+    parse_float=_finite_float,
+)

@@ -1,0 +1,83 @@
+"""What follows from a ring's keys and the time, as pure functions."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from keys.backend import Version
+from keys.jose import thumbprint
+from keys.signing_key import KeyState, RingDefinition, SigningKey
+from keys.store import KeyChange
+
+#: A key in one of these states is in the JWKS, and what it signed is accepted.
+PUBLIC_STATES = frozenset({KeyState.PUBLISHED, KeyState.ACTIVE, KeyState.RETIRED, KeyState.TAINTED})
+#: A key in one of these states signs once its time has come, until a higher version takes over.
+LIVE_STATES = frozenset({KeyState.PUBLISHED, KeyState.ACTIVE})
+
+
+def public_keys(keys: Iterable[SigningKey]) -> tuple[SigningKey, ...]:
+    """Return the keys that belong in the JWKS, lowest version first."""
+    return tuple(
+        sorted((key for key in keys if key.state in PUBLIC_STATES), key=lambda key: key.version)
+    )
+
+
+def signing_candidates(keys: Iterable[SigningKey]) -> tuple[SigningKey, ...]:
+    """Return the live keys whose activation is planned, highest version first."""
+    candidates = (key for key in keys if key.state in LIVE_STATES and key.activate_at is not None)
+    return tuple(sorted(candidates, key=lambda key: key.version, reverse=True))
+
+
+def find_active_key(keys: Iterable[SigningKey], now: datetime) -> SigningKey | None:
+    """Return the highest live version with ``activate_at`` ≤ ``now``: the key that signs.
+
+    Every node computes this from its own snapshot, so a change-over needs nobody alive.
+    """
+    for key in signing_candidates(keys):
+        if key.activate_at is not None and key.activate_at <= now:
+            return key
+    return None
+
+
+def plan_first_keys(
+    definition: RingDefinition, versions: Sequence[Version], now: datetime, actor: str
+) -> tuple[KeyChange, ...]:
+    """Return the changes that fill an empty ring from what its backend holds.
+
+    The lowest version signs at once: no verifier can have cached a JWKS without it. The others are
+    published and wait, without a time of activation, until a rotation gives them one; the standby
+    is then long known to every verifier.
+    """
+    first, *others = versions
+    reason = "first key of the ring: it signs without pre-publication"
+    active = _new_key(definition, first, now, KeyState.ACTIVE, activate_at=now, reason=reason)
+    waiting = [_new_key(definition, version, now, KeyState.PUBLISHED) for version in others]
+    return (
+        KeyChange(key=active, event="key.activated", actor=actor, reason=reason, at=now),
+        *(
+            KeyChange(key=key, event="key.published", actor=actor, reason="standby", at=now)
+            for key in waiting
+        ),
+    )
+
+
+def _new_key(  # noqa: PLR0913 - the parts of one value
+    definition: RingDefinition,
+    version: Version,
+    now: datetime,
+    state: KeyState,
+    *,
+    activate_at: datetime | None = None,
+    reason: str | None = None,
+) -> SigningKey:
+    return SigningKey(
+        ring=definition.name,
+        version=int(version.ref),
+        kid=thumbprint(version.jwk),
+        alg=definition.alg,
+        public_jwk=version.jwk,
+        state=state,
+        created_at=version.created_at,
+        published_at=now,
+        activate_at=activate_at,
+        reason=reason,
+    )
