@@ -97,7 +97,7 @@ def test_tests_import_only_what_they_declare():
 
 
 def test_every_declared_dependency_is_used():
-    """SQLAlchemy loads psycopg by URL; the floors of Werkzeug and joserfc guard what others bring."""
+    """SQLAlchemy loads psycopg by URL; Werkzeug's and joserfc's floors guard what others bring."""
     imported = imported_distributions(*PACKAGES)
     unused = set(direct("run")) - set(imported)
     assert unused <= {"psycopg", "werkzeug", "joserfc"}

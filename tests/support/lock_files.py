@@ -30,6 +30,10 @@ class Pin:
         (specifier,) = self.requirement.specifier
         return specifier.version if specifier.operator == "==" else ""
 
+    def applies_here(self) -> bool:
+        """Whether this Python on this machine needs it."""
+        return self.requirement.marker is None or self.requirement.marker.evaluate()
+
 
 @cache
 def project() -> dict:
