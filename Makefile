@@ -4,6 +4,7 @@
 #   make test        the whole suite on SQLite and PostgreSQL (ARGS="tests/keys -k ring" picks some)
 #   make lint types contracts    the rules that need no test run
 #   make wheel       the wheel in dist/, then the protocol tests against it from a clean environment
+#   make image       the container image, its base named by digest (needs a container engine and its registry)
 #   make cases       the table of the cases that the tests prove, in docs/cases.md
 #   make bench       the benchmarks (needs wrk)
 #   make lock        the lock files in requirements/ from the names in pyproject.toml
@@ -32,6 +33,7 @@ export LC_ALL := C.UTF-8
 export PYTHONUTF8 := 1
 export PIP_NO_INPUT := 1
 export PIP_REQUIRE_VIRTUALENV := 1
+unexport PYTHONPATH PYTHONHOME
 
 .PHONY: help
 help:
@@ -45,7 +47,7 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "$$($(PYTHON) --version) is too old: Python 3.11 or newer is needed, for example make PYTHON=python3.13" >&2; exit 1; }
 	@echo "Making $(VENV) with $$($(PYTHON) --version)."
-	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); \
 	  echo "The standard library's venv module does not work here. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 
 # Downloads are checked against the hashes in the lock file; the project itself is linked, never copied.
@@ -107,6 +109,16 @@ wheel: $(STAMPS)/dev
 bench: $(STAMPS)/test
 	@command -v wrk >/dev/null || { echo "The benchmarks need wrk (apt install wrk)." >&2; exit 1; }
 	@$(BIN)/python -m bench $(ARGS)
+
+BASE ?= python:3.13-slim
+
+.PHONY: image
+image:
+	@digest=$$(docker buildx imagetools inspect $(BASE) --format '{{.Manifest.Digest}}'); \
+	[[ $$digest =~ ^sha256:[0-9a-f]{64}$$ ]] || { echo "no digest for $(BASE)" >&2; exit 1; }; \
+	docker build --pull --build-arg PYTHON_IMAGE=$(BASE)@$$digest \
+	  --label org.opencontainers.image.base.name=$(BASE) --label org.opencontainers.image.base.digest=$$digest \
+	  --tag authz-server .
 
 # Names, versions and hashes only, for every Python that pyproject.toml admits: no address and no path of a machine.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -103,9 +103,7 @@ def test_no_secret_can_enter_a_layer(dockerfile):
 
 
 @pytest.mark.timeout(600)
-def test_build_stage_installs_the_locked_packages_and_an_entry_point_that_answers(
-    built, dockerfile
-):
+def test_build_stage_installs_what_is_locked_and_the_entry_point_answers(built, dockerfile):
     """Case L131, L134"""
     listing = (
         "import importlib.metadata as m, json;"
