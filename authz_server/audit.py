@@ -1,0 +1,171 @@
+"""Audit records: a JSON line per event, and a stored row for each change that must be kept."""
+
+import os
+import select
+import stat
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Index, String
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from authz_server.db import Base, BigIntegerKey
+from authz_server.errors import OAuthError
+from authz_server.events import Event
+from authz_server.logs import encode_line
+
+_STREAMS = {"stdout": 1, "stderr": 2}
+_ROTATION_CHECK_SECONDS = 1.0
+_STREAM_TIMEOUT_SECONDS = 1.0
+
+
+class AuditRecord(Base):
+    """A change, kept in the transaction that made it."""
+
+    __tablename__ = "audit_record"
+    __table_args__ = (Index(None, "at"),)
+
+    id: Mapped[int] = mapped_column(BigIntegerKey, primary_key=True)
+    at: Mapped[datetime]
+    actor: Mapped[str] = mapped_column(String(200))
+    action: Mapped[str] = mapped_column(String(60))
+    subject: Mapped[str] = mapped_column(String(300))
+    detail: Mapped[dict[str, Any]]
+
+
+def store_audit_record(
+    session: Session, *, at: datetime, actor: str, action: str, subject: str, **detail: object
+) -> None:
+    """Add the record of a change to the transaction that makes it.
+
+    Args:
+        session: the transaction.
+        at: when, in UTC.
+        actor: who did it: a client id, or ``operator:NAME`` for the command line.
+        action: the event's name, for example ``client.created``.
+        subject: the id of what was changed.
+        detail: further facts; never a secret, token or key.
+    """
+    session.add(AuditRecord(at=at, actor=actor, action=action, subject=subject, detail=detail))
+
+
+class AuditUnavailable(OAuthError):  # noqa: N818 - the state of the sink, by which operators search
+    """An event could not be recorded, so what it tells of must not be acknowledged (503)."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("temporarily_unavailable", f"audit: {detail}")
+
+
+class AuditSink:
+    """Writes each event as one line, in one system call, before the answer leaves.
+
+    Several processes may share a destination: a file is opened for appending, and is opened anew
+    within a second after it was moved away. Threads and forked processes may share a sink.
+
+    Args:
+        destination: ``stderr``, ``stdout`` or the path of a file.
+        clock: tells the time, in UTC.
+        monotonic: counts seconds, for the rotation check.
+
+    Raises:
+        AuditUnavailable: the file cannot be opened.
+    """
+
+    def __init__(
+        self,
+        destination: str,
+        clock: Callable[[], datetime],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._monotonic = monotonic
+        self._next_check = 0.0
+        self._torn = False
+        self._path = "" if destination in _STREAMS else destination
+        self._descriptor = _STREAMS[destination] if not self._path else _open(destination)
+        self._waits = not stat.S_ISREG(os.fstat(self._descriptor).st_mode)
+        self._lock, self._process_id = threading.Lock(), os.getpid()
+
+    def write(self, event: Event) -> None:
+        """Record the event: ``{"time": ..., "event": ..., ...}``.
+
+        Raises:
+            AuditUnavailable: it is not recorded: no space, or a reader that is gone or stuck.
+        """
+        at = self._clock().isoformat(timespec="milliseconds")[:23]
+        line = b'{"time":"%bZ",%b\n' % (at.encode(), encode_line(event)[1:])
+        try:
+            if self._waits:
+                self._write_stream(line)
+            else:
+                self._write_file(line)
+        except OSError as error:
+            raise AuditUnavailable(f"the sink cannot be written ({error.strerror})") from error
+
+    def close(self) -> None:
+        """Close the file; a standard stream stays open."""
+        if self._path:
+            os.close(self._descriptor)
+
+    def _write_file(self, line: bytes) -> None:
+        if self._path and self._monotonic() >= self._next_check:
+            self._follow_rotation()
+        self._write_once(line)
+
+    def _write_once(self, line: bytes) -> None:
+        # A line that broke off for want of space must not swallow the next one.
+        whole = b"\n" + line if self._torn else line
+        written = os.write(self._descriptor, whole)
+        self._torn = written < len(whole)
+        if self._torn:
+            raise AuditUnavailable("the sink took only a part of the record")
+
+    def _follow_rotation(self) -> None:
+        self._next_check = self._monotonic() + _ROTATION_CHECK_SECONDS
+        ours = os.fstat(self._descriptor)
+        try:
+            current = Path(self._path).stat()
+        except FileNotFoundError:
+            current = None
+        if current is None or (current.st_dev, current.st_ino) != (ours.st_dev, ours.st_ino):
+            self._reopen()
+        elif ours.st_size:
+            # Another process may have been the one whose line broke off.
+            self._torn = os.pread(self._descriptor, 1, ours.st_size - 1) != b"\n"
+
+    def _reopen(self) -> None:
+        opened = _open(self._path)
+        # In one step: a thread that writes meanwhile meets one file or the other, none closed.
+        os.dup2(opened, self._descriptor, inheritable=False)
+        os.close(opened)
+        self._torn = False
+
+    def _write_stream(self, line: bytes) -> None:
+        """Write to a pipe, a terminal or a socket; wait for a slow reader, but not for ever."""
+        if self._process_id != os.getpid():
+            self._lock, self._process_id = threading.Lock(), os.getpid()
+        if not self._lock.acquire(timeout=_STREAM_TIMEOUT_SECONDS):
+            raise AuditUnavailable("the sink's reader is stuck")
+        try:
+            self._await_reader()
+            self._write_once(line)
+        finally:
+            self._lock.release()
+
+    def _await_reader(self) -> None:
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLOUT)
+        if not poll.poll(_STREAM_TIMEOUT_SECONDS * 1_000):
+            raise AuditUnavailable("the sink's reader is stuck")
+
+
+def _open(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise AuditUnavailable(f"{path} cannot be opened ({error.strerror})") from error

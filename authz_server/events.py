@@ -1,0 +1,202 @@
+"""What can have happened: frozen values, each one audit record.
+
+They are msgspec structs rather than dataclasses because one is encoded on the way of every token.
+An event holds ids and public facts alone: never a token, a secret, an assertion or a key.
+``docs/events.md`` lists each with its fields.
+"""
+
+from typing import Literal
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
+    """The base of all events: which request it happened in, and where that came from.
+
+    Attributes:
+        request_id: the id that the answer carries too; empty outside a request.
+        message_id: the sender's own id of the message, where it gave one.
+        source_address: the sender's IP address, as seen behind the trusted proxies.
+    """
+
+    request_id: str = ""
+    message_id: str = ""
+    source_address: str = ""
+
+    @property
+    def name(self) -> str:
+        """The event's name, for example ``token.issued``."""
+        return str(self.__struct_config__.tag)
+
+
+class TokenIssued(Event, frozen=True, kw_only=True, tag="token.issued"):
+    """An access token was made.
+
+    Attributes:
+        kid: the signing key's id; empty for a reference token.
+        expires_at: seconds since 1970-01-01 UTC, as in the token's ``exp``.
+    """
+
+    client_id: str
+    grant_type: str
+    authentication_method: str
+    scope: str
+    audience: tuple[str, ...]
+    jti: str
+    kid: str
+    token_format: Literal["jwt", "reference"]
+    expires_at: int
+    outcome: Literal["success"] = "success"
+
+
+class TokenRefused(Event, frozen=True, kw_only=True, tag="token.refused"):
+    """A token request was refused.
+
+    Attributes:
+        client_id: as far as the request named one; not proven where authentication failed.
+        error: the OAuth error code that was answered.
+        reason: the reason's name in ``authz_server.errors``.
+    """
+
+    client_id: str = ""
+    error: str
+    reason: str
+    outcome: Literal["refused"] = "refused"
+
+
+class IntrospectionRefused(Event, frozen=True, kw_only=True, tag="introspection.refused"):
+    """An introspection request was refused; an inactive token is an answer, not a refusal."""
+
+    client_id: str = ""
+    error: str
+    reason: str
+    outcome: Literal["refused"] = "refused"
+
+
+class RevocationRefused(Event, frozen=True, kw_only=True, tag="revocation.refused"):
+    """A revocation request was refused."""
+
+    client_id: str = ""
+    error: str
+    reason: str
+    outcome: Literal["refused"] = "refused"
+
+
+class TokenRevoked(Event, frozen=True, kw_only=True, tag="token.revoked"):
+    """One token was revoked, durably.
+
+    Attributes:
+        actor: the client itself, or ``operator:NAME``.
+        client_id: the client that the token was issued to.
+    """
+
+    actor: str
+    client_id: str
+    jti: str
+    outcome: Literal["success"] = "success"
+
+
+class CutOffRecorded(Event, frozen=True, kw_only=True, tag="cut_off.recorded"):
+    """All tokens of a client, a key, a scope, or all at all, issued before an instant were revoked.
+
+    Attributes:
+        kind: what is cut off: ``client``, ``key``, ``scope`` or ``all``.
+        subject: its id; empty for ``all``.
+        instant_microseconds: the instant, since 1970-01-01 UTC.
+        reason: the operator's words.
+    """
+
+    actor: str
+    kind: str
+    subject: str
+    instant_microseconds: int
+    reason: str = ""
+    outcome: Literal["success"] = "success"
+
+
+class ClientChanged(Event, frozen=True, kw_only=True, tag="client.changed"):
+    """A client, a resource server or one of their credentials was changed.
+
+    Attributes:
+        action: what was done, for example ``client.created`` or ``client.secret_added``.
+    """
+
+    actor: str
+    action: str
+    client_id: str
+    outcome: Literal["success"] = "success"
+
+
+class ScopeChanged(Event, frozen=True, kw_only=True, tag="scope.changed"):
+    """The scope catalogue was changed."""
+
+    actor: str
+    action: str
+    scope: str
+    outcome: Literal["success"] = "success"
+
+
+class KeyChanged(Event, frozen=True, kw_only=True, tag="key.changed"):
+    """A signing key was made or changed its state.
+
+    Attributes:
+        action: what was done, for example ``key.created`` or ``key.activated``.
+        ring: the key ring's name.
+    """
+
+    actor: str
+    action: str
+    ring: str
+    kid: str
+    outcome: Literal["success"] = "success"
+
+
+class SettingsLoaded(Event, frozen=True, kw_only=True, tag="settings.loaded"):
+    """A process read its settings file.
+
+    Attributes:
+        file: the path of the settings file.
+        environment: ``production`` or ``development``.
+        plugins: the names of the enabled plugins.
+        problem: why they were refused; empty when they are in force.
+    """
+
+    file: str
+    environment: str = ""
+    issuer: str = ""
+    plugins: tuple[str, ...] = ()
+    problem: str = ""
+    outcome: Literal["success", "refused"] = "success"
+
+
+class ServerStarted(Event, frozen=True, kw_only=True, tag="server.started"):
+    """A process began to serve."""
+
+    version: str
+    issuer: str
+    process_id: int
+    outcome: Literal["success"] = "success"
+
+
+class ServerStopped(Event, frozen=True, kw_only=True, tag="server.stopped"):
+    """A process ended in an orderly way."""
+
+    process_id: int
+    outcome: Literal["success"] = "success"
+
+
+#: Every event, in the order of ``docs/events.md``.
+EVENTS: tuple[type[Event], ...] = (
+    TokenIssued,
+    TokenRefused,
+    IntrospectionRefused,
+    RevocationRefused,
+    TokenRevoked,
+    CutOffRecorded,
+    ClientChanged,
+    ScopeChanged,
+    KeyChanged,
+    SettingsLoaded,
+    ServerStarted,
+    ServerStopped,
+)

@@ -1,0 +1,212 @@
+"""The operator's log: one line per record, in JSON or text, without tokens and secrets.
+
+Whatever a record holds, its line stays one line (line breaks, escape sequences and the Unicode
+separators are written as escapes), and whatever looks like a credential is blotted out.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from authz_server.settings import LoggingSettings
+
+#: Libraries that say too much below this level: Authlib logs whole tokens at debug, SQLAlchemy the
+#: values of statements, the web servers a query string, which may hold a secret sent by mistake.
+LIBRARY_LEVELS: Mapping[str, int] = {
+    "alembic": logging.WARNING,
+    "asyncio": logging.WARNING,
+    "authlib": logging.WARNING,
+    "granian.access": logging.WARNING,
+    "hvac": logging.WARNING,
+    "joserfc": logging.WARNING,
+    "sqlalchemy": logging.WARNING,
+    "urllib3": logging.WARNING,
+    "werkzeug": logging.WARNING,
+}
+#: Loggers that the web server gives handlers of its own, which know nothing of redaction.
+_WITH_OWN_HANDLERS = ("_granian", "granian.access", "werkzeug")
+_STANDARD_ATTRIBUTES = frozenset(
+    vars(logging.makeLogRecord({})) | {"asctime": None, "message": None, "taskName": None}
+)
+_BLOT = "[redacted]"
+_NAMES_OF_SECRETS = (
+    "access_token|authorization|client_assertion|client_secret|key_encryption_key|password|pepper"
+    "|private_key|refresh_token|secret|secret_pepper|token"
+)
+_NAME_OF_SECRET = re.compile(_NAMES_OF_SECRETS, re.IGNORECASE)
+_PATTERNS = (
+    (
+        re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*-----|\Z)", re.DOTALL),
+        _BLOT,
+    ),
+    # Three or more segments of base64url: a JWS or a JWE. Possessive: no input costs squares.
+    (re.compile(r"(?<![\w-])e[wy][\w-]{6,}+\.[\w-]*+\.[\w.-]*+", re.ASCII), _BLOT),
+    (re.compile(r"(?<![\w-])[\w-]{20,}+\.[\w-]{20,}+\.[\w.-]{20,}+", re.ASCII), _BLOT),
+    (
+        re.compile(r"\b(bearer|basic|dpop)(\s+|%20|\+)[A-Za-z0-9._~+/%-]{4,}=*", re.IGNORECASE),
+        rf"\1 {_BLOT}",
+    ),
+    (
+        re.compile(
+            rf"(?<![A-Za-z])({_NAMES_OF_SECRETS})(\\?[\"']?\s*(?:=|:|%3D)\s*)"
+            r"""(?!\[redacted\])(?:b?"(?:[^"\\]|\\.)*"|b?'(?:[^'\\]|\\.)*'|[^\s&"',;)\]}]+)""",
+            re.IGNORECASE,
+        ),
+        rf"\1\2{_BLOT}",
+    ),
+    (
+        re.compile(r"""(["'](?:d|p|q|dp|dq|qi|k)["']\s*:\s*)["'][\w=-]{16,}["']""", re.ASCII),
+        rf'\1"{_BLOT}"',
+    ),
+    (re.compile(r"(://[^\s:/@]*):[^\s/@]+@"), rf"\1:{_BLOT}@"),
+)
+_ENCODER = msgspec.json.Encoder()
+_UNSAFE = re.compile(r"[^\x20-\x7e]")
+
+_request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+
+def bind_request_id(request_id: str) -> None:
+    """Have every record of this thread or task carry the id until another is bound; empty: none."""
+    _request_id.set(request_id)
+
+
+def current_request_id() -> str:
+    """Return the id bound last, or an empty string."""
+    return _request_id.get()
+
+
+def redact(text: str) -> str:
+    """Return the text with whatever looks like a token, a secret or a private key blotted out."""
+    for pattern, blot in _PATTERNS:
+        text = pattern.sub(blot, text)
+    return text
+
+
+def encode_line(value: object) -> bytes:
+    """Return a JSON value, or a struct, as JSON in printable ASCII: one line in any reader.
+
+    Control characters are escaped by every JSON encoder; U+0085, U+2028 and their like are not.
+    """
+    try:
+        encoded = _ENCODER.encode(value)
+    except UnicodeEncodeError:
+        encoded = _ENCODER.encode(_without_surrogates(msgspec.to_builtins(value)))
+    if encoded.isascii() and b"\x7f" not in encoded:
+        return encoded
+    return _UNSAFE.sub(_escape_character, encoded.decode()).encode()
+
+
+def _without_surrogates(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    match value:
+        case str():
+            return value.encode(errors="backslashreplace").decode()
+        case dict():
+            return {_without_surrogates(name): _without_surrogates(value[name]) for name in value}
+        case list() | tuple():
+            return [_without_surrogates(entry) for entry in value]
+    return value
+
+
+def _escape_character(match: re.Match[str]) -> str:
+    units = match[0].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
+
+
+class _LineFormatter(logging.Formatter):
+    """Collects a record's facts, redacted: time, level, logger, message, request id, extras."""
+
+    def facts(self, record: logging.LogRecord) -> dict[str, Any]:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        facts: dict[str, Any] = {
+            "time": at.replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": redact(record.getMessage()),
+        }
+        if request_id := _request_id.get():
+            facts["request_id"] = request_id
+        for name, value in vars(record).items():
+            if name not in _STANDARD_ATTRIBUTES:
+                facts[name] = _BLOT if _NAME_OF_SECRET.fullmatch(name) else _plain(value)
+        if record.exc_info:
+            facts["exception"] = redact(self.formatException(record.exc_info))
+        return facts
+
+
+def _plain(value: object) -> str | int | float | None:
+    if value is None or isinstance(value, int | float):
+        return value
+    return redact(str(value))
+
+
+class JsonFormatter(_LineFormatter):
+    """One JSON object per record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record's line, without its end."""
+        return encode_line(self.facts(record)).decode()
+
+
+class TextFormatter(_LineFormatter):
+    """``time level logger: message key="value"``, for reading at a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record's line, without its end; an exception's line breaks are escaped."""
+        facts = self.facts(record)
+        head = f"{facts.pop('time')} {facts.pop('level').upper()} {facts.pop('logger')}: "
+        message = _UNSAFE.sub(_escape_character, facts.pop("message"))
+        return (
+            head
+            + message
+            + "".join(f" {name}={encode_line(value).decode()}" for name, value in facts.items())
+        )
+
+
+class _LineHandler(logging.StreamHandler[Any]):
+    """Writes to standard error; drops what a capped library says even at a lowered level."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+        self.addFilter(_is_permitted)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Say that a record was lost; the standard way would print its arguments as they are."""
+        sys.stderr.write(
+            f'{{"level":"error","message":"a log record of {record.name} was lost"}}\n'
+        )
+
+
+def _is_permitted(record: logging.LogRecord) -> bool:
+    library = record.name
+    while library:
+        if record.levelno < LIBRARY_LEVELS.get(library, 0):
+            return False
+        library = library.rpartition(".")[0]
+    return True
+
+
+def configure_logging(settings: LoggingSettings) -> None:
+    """Send all logging to standard error in the chosen form and level, in place of what was."""
+    root = logging.getLogger()
+    for handler in [
+        one for one in root.handlers if type(one) in (_LineHandler, logging.StreamHandler)
+    ]:
+        root.removeHandler(handler)
+    handler = _LineHandler()
+    handler.setFormatter(JsonFormatter() if settings.format == "json" else TextFormatter())
+    root.addHandler(handler)
+    root.setLevel(settings.level.upper())
+    for name, level in LIBRARY_LEVELS.items():
+        logging.getLogger(name).setLevel(level)
+    for name in _WITH_OWN_HANDLERS:
+        library = logging.getLogger(name)
+        library.handlers.clear()
+        library.propagate = True
+    logging.captureWarnings(capture=True)
