@@ -1,0 +1,43 @@
+"""The published interface: all that a plugin may import from this project.
+
+Names leave this module only with a major version; see ``docs/plugins.md``.
+"""
+
+from authz_server.events import (
+    ClientChanged,
+    CutOffRecorded,
+    Event,
+    IntrospectionRefused,
+    KeyChanged,
+    RevocationRefused,
+    ScopeChanged,
+    ServerStarted,
+    ServerStopped,
+    SettingsLoaded,
+    TokenIssued,
+    TokenRefused,
+    TokenRevoked,
+)
+from authz_server.hookspecs import RESERVED_CLAIMS, RefusalError, TokenDecision, hookimpl
+from authz_server.settings import Secret
+
+__all__ = [
+    "RESERVED_CLAIMS",
+    "ClientChanged",
+    "CutOffRecorded",
+    "Event",
+    "IntrospectionRefused",
+    "KeyChanged",
+    "RefusalError",
+    "RevocationRefused",
+    "ScopeChanged",
+    "Secret",
+    "ServerStarted",
+    "ServerStopped",
+    "SettingsLoaded",
+    "TokenDecision",
+    "TokenIssued",
+    "TokenRefused",
+    "TokenRevoked",
+    "hookimpl",
+]

@@ -1,0 +1,192 @@
+"""Loads the enabled plugins, gives each its settings, and calls each hook by its failure rule."""
+
+import inspect
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import msgspec
+import pluggy
+
+from authz_server.errors import OAuthError
+from authz_server.events import Event
+from authz_server.hookspecs import PROJECT, RESERVED_CLAIMS, Hooks, RefusalError, TokenDecision
+
+ENTRY_POINT_GROUP = "authz_server.plugins"
+
+_logger = logging.getLogger(__name__)
+_Caller = tuple[str, Callable[..., list[Any]]]
+
+
+class PluginError(Exception):
+    """A plugin cannot be used; the message names it and says why."""
+
+
+class PluginManager:
+    """The enabled plugins, asked in the order in which the settings name them.
+
+    A hook that nobody implements costs one look at an empty tuple.
+
+    Args:
+        enabled: names of entry points; what is installed but not named is never imported.
+        settings: a table for each plugin that has one.
+        available: the entry points to choose from; those installed unless given.
+
+    Raises:
+        PluginError: a plugin is missing, fails to load or to start, or implements an unknown hook.
+    """
+
+    def __init__(
+        self,
+        enabled: Sequence[str],
+        settings: Mapping[str, Mapping[str, Any]],
+        available: Iterable[EntryPoint] | None = None,
+    ) -> None:
+        self._pluggy = pluggy.PluginManager(PROJECT)
+        self._pluggy.add_hookspecs(Hooks)
+        chosen = _choose(enabled, available)
+        for name in enabled:
+            self._register(name, chosen[name])
+        self._check(enabled)
+        for name, start in self._callers("start"):
+            _start(name, start, settings.get(name, {}))
+        self._decide_token = self._callers("decide_token")
+        self._token_claims = self._callers("token_claims")
+        self._introspection_claims = self._callers("introspection_claims")
+        self._event_happened = self._callers("event_happened")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the plugins in use."""
+        return tuple(name for name, _ in self._pluggy.list_name_plugin())
+
+    def decide_token(self, request: TokenDecision) -> None:
+        """Let every plugin refuse the token.
+
+        Raises:
+            OAuthError: ``refused_by_policy`` if one refuses, ``server_error`` if one fails.
+        """
+        for name, call in self._decide_token:
+            try:
+                call(request=request)
+            except RefusalError as refusal:
+                detail = f"plugin {name}: {refusal}"
+                raise OAuthError(
+                    "refused_by_policy", detail, client_id=request.client_id
+                ) from refusal
+            except Exception as error:
+                raise _fault(name, "decide_token") from error
+
+    def token_claims(self, request: TokenDecision) -> dict[str, Any]:
+        """Return what the plugins add to a JWT access token.
+
+        Raises:
+            OAuthError: ``server_error`` if one fails, returns no claims, or takes a name that is
+                reserved or another plugin's.
+        """
+        return self._collect("token_claims", self._token_claims, request=request)
+
+    def introspection_claims(self, claims: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the plugins add to an active introspection answer.
+
+        Raises:
+            OAuthError: ``server_error``, as for :meth:`token_claims`.
+        """
+        return self._collect("introspection_claims", self._introspection_claims, claims=claims)
+
+    def tell(self, event: Event) -> None:
+        """Tell every plugin of an event; one that fails is logged."""
+        for name, call in self._event_happened:
+            try:
+                call(event=event)
+            except Exception:
+                _logger.exception("a plugin failed", extra={"plugin": name, "event": event.name})
+
+    def _register(self, name: str, entry_point: EntryPoint) -> None:
+        try:
+            loaded = entry_point.load()
+            plugin = loaded() if inspect.isclass(loaded) else loaded
+            self._pluggy.register(plugin, name=name)
+        except Exception as error:
+            raise PluginError(f"plugin {name}: it cannot be loaded: {error}") from error
+
+    def _check(self, enabled: Sequence[str]) -> None:
+        try:
+            self._pluggy.check_pending()
+        except pluggy.PluginValidationError as error:
+            raise PluginError(f"plugin {self._pluggy.get_name(error.plugin)}: {error}") from error
+        for name in enabled:
+            if not self._pluggy.get_hookcallers(self._pluggy.get_plugin(name)):
+                raise PluginError(f"plugin {name}: it implements no hook")
+
+    def _callers(self, hook: str) -> tuple[_Caller, ...]:
+        """Return a caller for each plugin with this hook: pluggy stops at the first that raises."""
+        implementing = {one.plugin_name for one in getattr(self._pluggy.hook, hook).get_hookimpls()}
+        plugins = dict(self._pluggy.list_name_plugin())
+        return tuple(
+            (
+                name,
+                self._pluggy.subset_hook_caller(
+                    hook, [other for other in plugins.values() if other is not plugin]
+                ),
+            )
+            for name, plugin in plugins.items()
+            if name in implementing
+        )
+
+    def _collect(self, hook: str, callers: tuple[_Caller, ...], **values: object) -> dict[str, Any]:
+        collected: dict[str, Any] = {}
+        for name, call in callers:
+            try:
+                for added in call(**values):
+                    _require_claims(added, collected)
+                    collected |= added
+            except Exception as error:
+                raise _fault(name, hook) from error
+        return collected
+
+
+def _choose(
+    enabled: Sequence[str], available: Iterable[EntryPoint] | None
+) -> dict[str, EntryPoint]:
+    if not enabled:
+        return {}
+    installed: dict[str, EntryPoint] = {}
+    for entry_point in entry_points(group=ENTRY_POINT_GROUP) if available is None else available:
+        if (
+            entry_point.name in enabled
+            and installed.get(entry_point.name, entry_point) != entry_point
+        ):
+            raise PluginError(f"plugin {entry_point.name}: two installed packages provide it")
+        installed[entry_point.name] = entry_point
+    for name in enabled:
+        if name not in installed:
+            names = ", ".join(sorted(installed)) or "none"
+            raise PluginError(f"plugin {name}: it is not installed. Installed: {names}")
+    return installed
+
+
+def _start(name: str, start: Callable[..., list[Any]], settings: Mapping[str, Any]) -> None:
+    try:
+        start(settings=settings)
+    except Exception as error:
+        raise PluginError(f"plugin {name}: it cannot start: {error}") from error
+
+
+def _require_claims(added: object, collected: Mapping[str, Any]) -> None:
+    if not isinstance(added, Mapping):
+        raise TypeError(f"a plugin returned {type(added).__name__} instead of claims")
+    for claim in added:
+        if (
+            not isinstance(claim, str)
+            or not claim
+            or claim in RESERVED_CLAIMS
+            or claim in collected
+        ):
+            raise ValueError(f"the claim {claim!r} is reserved, taken or not a name")
+    msgspec.json.encode(dict(added))
+
+
+def _fault(name: str, hook: str) -> OAuthError:
+    return OAuthError("server_error", f"plugin {name} failed in {hook}")

@@ -1,0 +1,1 @@
+"""Bundled plugins: each imports only ``authz_server.plugin_api``."""
