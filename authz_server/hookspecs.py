@@ -1,8 +1,8 @@
 """Every hook, one sentence each, and the values that they are handed.
 
 Three kinds, one failure rule each: *register* (at start: a failure stops the start), *decide* (in
-the request: a failure refuses it), *tell* (after the fact: a failure is logged and the other plugins
-are still told).
+the request: a failure refuses it), *tell* (after the fact: a failure is logged and the other
+plugins are still told).
 """
 
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ PROJECT = "authz_server"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
-#: Claims that the server writes itself (RFC 7519, 4.1; RFC 7662, 2.2; RFC 7800, 3.1; RFC 9068, 2.2),
-#: or that would change what a token means to those who check it (RFC 8693, 4; RFC 9396, 9).
+#: Claims that the server writes itself (RFC 7519, 4.1; RFC 7662, 2.2; RFC 7800, 3.1; RFC 9068,
+#: 2.2), or that would change what a token means to those who check it (RFC 8693, 4; RFC 9396, 9).
 RESERVED_CLAIMS = frozenset(
     {
         "iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope", "cnf",
