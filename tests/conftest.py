@@ -8,6 +8,7 @@ pytest_plugins = [
     "support.run",
     "support.databases",
     "support.not_run",
+    "support.case_table",
 ]
 
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)

@@ -1,10 +1,20 @@
 """The test suite's own foundations: the real servers and the watch over secrets."""
 
+import json
+import socket
+import threading
+import tomllib
+
 import psycopg
 import pytest
 
+from support.ports import reserve_port
 from support.postgresql import PostgresServer
 from support.postgresql_access import database_name
+from support.raw_http import MalformedAnswerError, RawConnection, exchange
+from support.secrets_watch import SecretsWatch
+from support.settings_file import write_settings
+from support.tcp_proxy import TcpProxy
 
 
 def plain(url: str) -> str:
@@ -52,3 +62,106 @@ def test_cut_connections_are_noticed_by_their_clients():
         server.cut_connections()
         with pytest.raises(psycopg.OperationalError):
             connection.execute("SELECT 1")
+
+
+def test_settings_file_says_what_it_was_told(tmp_path):
+    path = write_settings(
+        tmp_path,
+        "sqlite:///x.db",
+        {"server": {"port": 1, "trusted_proxies": ["10.0.0.0/8"]}, "logging": None, "é": 'a"\n'},
+    )
+    tree = tomllib.loads(path.read_text())
+    assert tree["server"] == {"port": 1, "trusted_proxies": ["10.0.0.0/8"]}
+    assert tree["keys"]["rings"] == {"es256": {"algorithm": "ES256"}}
+    assert tree["é"] == 'a"\n'
+    assert "logging" not in tree
+    assert (tmp_path / "pepper").stat().st_mode & 0o777 == 0o600
+
+
+def test_proxy_carries_swallows_and_refuses():
+    with (
+        socket.create_server(("127.0.0.1", reserve_port())) as server,
+        TcpProxy(server.getsockname()[1]) as proxy,
+    ):
+        client = socket.create_connection(("127.0.0.1", proxy.port), 5)
+        far_end, _ = server.accept()
+        client.sendall(b"there")
+        assert far_end.recv(10) == b"there"
+        far_end.sendall(b"back")
+        assert client.recv(10) == b"back"
+        proxy.silence()
+        client.sendall(b"lost")
+        far_end.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            far_end.recv(10)
+        proxy.heal()
+        with client, far_end, pytest.raises(ConnectionResetError):
+            client.recv(10)
+        proxy.refuse()
+        refused = socket.create_connection(("127.0.0.1", proxy.port), 5)
+        with refused, pytest.raises(ConnectionResetError):
+            refused.recv(10)
+
+
+def test_raw_client_counts_what_a_server_answers():
+    answers = (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+        b"HTTP/1.1 400 Bad Request\r\nX-A: b\r\n\r\n"
+    )
+    with socket.create_server(("127.0.0.1", reserve_port())) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                for byte in answers:
+                    connection.sendall(bytes([byte]))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        responses = exchange(server.getsockname()[1], b"anything")
+        thread.join()
+    assert [(each.status, each.body) for each in responses] == [
+        (200, b"ok"),
+        (200, b"abc"),
+        (400, b""),
+    ]
+    assert responses[2].headers == {"x-a": "b"}
+
+
+def test_raw_client_complains_of_what_is_no_answer():
+    with (
+        socket.create_server(("127.0.0.1", reserve_port())) as server,
+        RawConnection(server.getsockname()[1]) as client,
+    ):
+        far_end, _ = server.accept()
+        with far_end:
+            far_end.sendall(b"oh no\r\n\r\n")
+        with pytest.raises(MalformedAnswerError, match="oh no"):
+            client.receive()
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "token=sec/ret+value-of-it",
+        "token=sec%2Fret%2Bvalue-of-it&x=1",
+        "Basic bWluaXN0cnk6c2VjL3JldCt2YWx1ZS1vZi1pdA==",
+        json.dumps({"secret": "sec/ret+value-of-it"}),
+    ],
+)
+def test_watch_finds_a_secret_in_any_spelling_without_repeating_it(output):
+    watch = SecretsWatch()
+    watch.note_basic("ministry", "sec/ret+value-of-it")
+    with pytest.raises(AssertionError, match=r"log: .* in line 2") as complaint:
+        watch.verify_absent([("log", f"first line\n{output}")])
+    assert "ret" not in str(complaint.value).replace("secret", "")
+
+
+def test_watch_finds_the_parts_of_a_token_and_nothing_else():
+    watch = SecretsWatch()
+    watch.note("eyJhbGciOiJub25lIn0.eyJzdWIiOiJhYmNkZWYifQ.c2lnbmF0dXJlLXNpZ25hdHVyZQ", "token")
+    assert watch.find("... eyJzdWIiOiJhYmNkZWYifQ ...") == ["token in line 1"]
+    assert watch.find("... c2lnbmF0dXJlLXNpZ25hdHVyZQ ...") == ["token in line 1"]
+    assert watch.find("jti and kid are no secrets: eyJhbGciOiJub25lIn0") == []

@@ -1,0 +1,144 @@
+"""The real server in processes of its own, started as an operator starts it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+import authz_server
+from support.ports import release_port, reserve_port
+from support.tied_process import end_process, start_tied
+
+_COMMAND = (sys.executable, "-m", "authz_server")
+_READY_SECONDS = 30.0
+_GRACE_SECONDS = 15.0
+
+
+class LiveServer:
+    """`authz-server serve` on loopback ports of its own. A context manager.
+
+    `settings` is a function that takes the `[server]` table with the ports and returns the path of
+    a settings file; everything that the server prints is in `log_path`.
+    """
+
+    def __init__(self, settings, directory: Path, *, workers: int = 1) -> None:
+        self.port, self.health_port = reserve_port(), reserve_port()
+        self.base_url = f"http://127.0.0.1:{self.port}"
+        self.health_url = f"http://127.0.0.1:{self.health_port}"
+        self.log_path = directory / f"server-{self.port}.log"
+        self.settings_path = settings(
+            {"port": self.port, "health_port": self.health_port, "workers": workers}
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        release_port(self.port)
+        release_port(self.health_port)
+
+    @property
+    def process_id(self) -> int:
+        """The process id of the server's main process; only while it was started."""
+        return self._running().pid
+
+    def start(self) -> None:
+        """Start it and return when the health listener says that it is ready."""
+        command = [*_COMMAND, "serve", "--config", str(self.settings_path)]
+        with self.log_path.open("ab") as log:
+            self._process = start_tied(command, output=log, environment=_environment())
+        self._await_ready()
+
+    def stop(self) -> int | None:
+        """End it as an operator does, by SIGTERM; return its exit status, None if it was ended."""
+        if self._process is None:
+            return None
+        status = end_process(self._process, signal.SIGTERM, _GRACE_SECONDS)
+        self._kill_session()
+        self._process = None
+        return status
+
+    def kill(self) -> None:
+        """End the main process and every worker at once, as a power cut does."""
+        self._kill_session()
+        self._running().wait()
+        self._process = None
+
+    def is_ready(self) -> bool:
+        """Tell whether the health listener answers that the server is ready."""
+        with suppress(httpx.TransportError):
+            return httpx.get(f"{self.health_url}/health/ready", timeout=2).is_success
+        return False
+
+    def worker_process_ids(self) -> list[int]:
+        """Return the process ids of the main process's children."""
+        main = self._running().pid
+        return [
+            int(each) for each in Path(f"/proc/{main}/task/{main}/children").read_text().split()
+        ]
+
+    def log(self) -> str:
+        """Return everything that the server printed so far."""
+        return self.log_path.read_text(errors="replace")
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise RuntimeError("the server was not started")
+        return self._process
+
+    def _await_ready(self) -> None:
+        deadline = time.monotonic() + _READY_SECONDS
+        while time.monotonic() < deadline and self._running().poll() is None:
+            if self.is_ready():
+                return
+            time.sleep(0.05)
+        self.stop()
+        raise RuntimeError(f"the server did not become ready:\n{self.log()}")
+
+    def _kill_session(self) -> None:
+        """Kill whatever is left of the process group; a worker may outlive its main process."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._running().pid, signal.SIGKILL)
+
+
+def run_cli(
+    *arguments: str,
+    config: Path | None = None,
+    input: str | None = None,  # noqa: A002 - the name that subprocess.run gives it
+    timeout_seconds: float = 60,
+) -> subprocess.CompletedProcess[str]:
+    """Run `authz-server` with these arguments; `input` is what it reads from stdin."""
+    settings = () if config is None else ("--config", str(config))
+    return subprocess.run(
+        [*_COMMAND, *arguments, *settings],
+        input=input,
+        stdin=subprocess.DEVNULL if input is None else None,
+        capture_output=True,
+        text=True,
+        env=_environment(),
+        timeout=timeout_seconds,
+        check=False,
+    )
+
+
+def run_cli_json(*arguments: str, config: Path | None = None, **options: Any) -> Any:
+    """Run a command with `--json`, which must succeed; return what it printed, parsed."""
+    run = run_cli(*arguments, "--json", config=config, **options)
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
+
+
+def _environment() -> Mapping[str, str]:
+    """The test's own environment, with the package that the test itself imported found first."""
+    return os.environ | {"PYTHONPATH": str(Path(authz_server.__file__).parents[1])}
