@@ -12,9 +12,10 @@ from urllib.parse import SplitResult, urlsplit
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from keys.algorithms import ALGORITHMS
+
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
-#: Those that a signing key ring may have (RFC 7518, 3.1; RFC 8037, 3.1).
-SIGNING_ALGORITHMS = ("ES256", "ES384", "RS256", "PS256", "EdDSA")
+
 
 _SEGMENTS = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
@@ -196,8 +197,8 @@ def require_ring(name: str, algorithm: str, backend: str) -> None:
     """Refuse a ring that no backend could keep."""
     if not _RING_NAME.fullmatch(name):
         refuse(f"rings.{name}", "a ring's name is up to 40 of a-z, 0-9 and -")
-    if algorithm not in SIGNING_ALGORITHMS:
-        allowed = ", ".join(SIGNING_ALGORITHMS)
+    if algorithm not in ALGORITHMS:
+        allowed = ", ".join(ALGORITHMS)
         refuse(
             f"rings.{name}.algorithm",
             f"{algorithm!r} is not a signing algorithm",

@@ -15,6 +15,7 @@ from sqlalchemy.engine import make_url
 from authz_server.settings_rules import RuleError, Secret, SettingsError, database_file, refuse
 
 _MAXIMUM_SECRET_BYTES = 65_536
+_OPEN_TO_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _HEXADECIMAL_KEY = re.compile(rb"[0-9A-Fa-f]{64}")
 _BASE64URL_KEY = re.compile(rb"[A-Za-z0-9_-]{43}=?")
 
@@ -98,20 +99,22 @@ class SecretSource:
 
     def _read_file(self, key: str, path: Path) -> bytes:
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            # Without waiting: the name may be that of a pipe.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise RuleError(key, f"the file {path} cannot be read ({error.strerror})") from error
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > _MAXIMUM_SECRET_BYTES:
-                refuse(key, f"{path} is not a file of at most {_MAXIMUM_SECRET_BYTES} bytes")
-            if self._private_files and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-                refuse(
-                    key,
-                    f"the file {path} is open to others than its owner",
-                    f"Run: chmod 600 {path}",
-                )
-            return file.read()
+        try:
+            self._verify_file(key, path, os.fstat(descriptor))
+            return os.read(descriptor, _MAXIMUM_SECRET_BYTES)
+        finally:
+            os.close(descriptor)
+
+    def _verify_file(self, key: str, path: Path, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAXIMUM_SECRET_BYTES:
+            refuse(key, f"{path} is not a file of at most {_MAXIMUM_SECRET_BYTES} bytes")
+        if self._private_files and status.st_mode & _OPEN_TO_OTHERS:
+            remedy = f"Run: chmod 600 {path}"
+            refuse(key, f"the file {path} is open to others than its owner", remedy)
 
 
 def decode_key_encryption_key(text: bytes) -> bytes:
@@ -157,7 +160,7 @@ def require_files(paths: Mapping[str, str], *, private_key: str, production: boo
         if name and not Path(name).exists():
             refuse(key, f"{name} does not exist")
     name = paths[private_key]
-    if production and name and Path(name).stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if production and name and Path(name).stat().st_mode & _OPEN_TO_OTHERS:
         refuse(
             private_key,
             f"the file {name} is open to others than its owner",

@@ -1,0 +1,413 @@
+"""load_settings: what it accepts, what it refuses, and that a refusal names file and key."""
+
+import msgspec
+import pytest
+
+from authz_server.settings import (
+    DatabaseSettings,
+    RuleError,
+    ServerSettings,
+    SettingsError,
+    TokenSettings,
+    describe_settings,
+    load_settings,
+)
+
+PEPPER = "0123456789abcdef" * 4
+KEY = bytes(range(32))
+MINIMAL = """
+issuer = "https://auth.example/ns/v1"
+[clients]
+secret_pepper = { file = "pepper" }
+[keys]
+key_encryption_key = { env = "KEK" }
+"""
+ENVIRON = {"KEK": KEY.hex()}
+
+
+def load(folder, *, text=MINIMAL, environ=ENVIRON, top="", more=""):
+    """Load a settings file: `top` stands before the tables, `more` after them."""
+    pepper = folder / "pepper"
+    if not pepper.exists():
+        pepper.touch(0o600)
+        pepper.write_text(PEPPER + "\n")
+    file = folder / "authz-server.toml"
+    file.write_text(f"{top}\n{text}\n{more}\n")
+    return load_settings(file, environ)
+
+
+def refusal(folder, **options):
+    with pytest.raises(SettingsError) as caught:
+        load(folder, **options)
+    assert str(caught.value).startswith(f"{folder}/authz-server.toml: ")
+    return caught.value
+
+
+def with_issuer(issuer):
+    return MINIMAL.replace("https://auth.example/ns/v1", issuer)
+
+
+def test_a_minimal_file_gives_the_defaults_and_the_secrets(tmp_path):
+    settings = load(tmp_path)
+
+    assert settings.issuer == "https://auth.example/ns/v1"
+    assert settings.environment == "production"
+    assert settings.clients.secret_pepper.reveal() == PEPPER.encode()
+    assert settings.keys.key_encryption_key.reveal() == KEY
+    assert settings.tokens == TokenSettings()
+    assert set(settings.keys.rings) == {"es256", "rs256"}
+
+
+@pytest.mark.parametrize(
+    ("written", "what"),
+    [
+        (KEY.hex().upper(), "hexadecimal"),
+        ("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8", "base64url"),
+        ("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "base64url, padded"),
+        (KEY.hex() + "\r\n", "with a line break"),
+    ],
+)
+def test_the_key_encryption_key_arrives_decoded(tmp_path, written, what):
+    assert load(tmp_path, environ={"KEK": written}).keys.key_encryption_key.reveal() == KEY, what
+
+
+@pytest.mark.parametrize(
+    "written", ["", "x" * 32, KEY.hex()[:-1], KEY.hex() + "00", "+" * 43, "é" * 43]
+)
+def test_a_key_encryption_key_that_is_not_32_bytes_is_refused(tmp_path, written):
+    """Case L129."""
+    error = refusal(tmp_path, environ={"KEK": written})
+    assert error.key == "keys.key_encryption_key"
+
+
+@pytest.mark.parametrize("written", ["short", "a" * 64, "ab" * 40])
+def test_a_weak_pepper_is_refused(tmp_path, written):
+    """Case L129."""
+    (tmp_path / "pepper").touch(0o600)
+    (tmp_path / "pepper").write_text(written)
+    error = refusal(tmp_path)
+    assert (error.key, "openssl" in error.remedy) == ("clients.secret_pepper", True)
+    assert written not in str(error)
+
+
+def test_a_key_encryption_key_of_zeros_is_refused(tmp_path):
+    """Case L129."""
+    assert refusal(tmp_path, environ={"KEK": "00" * 32}).key == "keys.key_encryption_key"
+
+
+@pytest.mark.parametrize(
+    ("top", "more", "key"),
+    [
+        ("isuer = 1", "", "isuer"),
+        ("", "[server]\nprot = 1", "server.prot"),
+        ("", "[keys.rings.main]\nalgoritm = 'ES256'", "keys.rings.main.algoritm"),
+        ("", "[keys.rings.one]\n[keys.rings.two]\nbackend = 3", "keys.rings.two.backend"),
+        ("", "[server]\nport = '8080'", "server.port"),
+        ("", "[server]\nport = true", "server.port"),
+        ("", "[server]\nport = 8080.5", "server.port"),
+        ("", "[server]\ntrusted_proxies = ['10.0.0.0/8', 7]", "server.trusted_proxies[1]"),
+        ("", "[g2p]\nenabled = 1", "g2p.enabled"),
+        ("server = 3", "", "server"),
+        ("environment = 'staging'", "", "environment"),
+        ("", "[logging]\nformat = 'xml'", "logging.format"),
+        ("", "[plugins.settings]\nscope_array = 1", "plugins.settings.scope_array"),
+    ],
+)
+def test_unknown_keys_and_wrong_types_are_named(tmp_path, top, more, key):
+    """Case L129."""
+    assert refusal(tmp_path, top=top, more=more).key == key
+
+
+@pytest.mark.parametrize("key", ["issuer", "secret_pepper", "key_encryption_key"])
+def test_what_has_no_default_must_be_set(tmp_path, key):
+    """Case L129."""
+    text = "\n".join(line for line in MINIMAL.splitlines() if not line.startswith(key))
+    error = refusal(tmp_path, text=text)
+    assert error.key.rpartition(".")[2] == key
+    assert error.problem == "must be set"
+
+
+def test_a_fixed_list_of_values_is_told(tmp_path):
+    error = refusal(tmp_path, more="[tokens]\nscope_spelling = 'short'")
+    assert error.key == "tokens.scope_spelling"
+    assert error.remedy == "Use one of canonical, requested."
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    [
+        "http://auth.example",
+        "http://127.0.0.1:8080",
+        "ftp://auth.example",
+        "auth.example",
+        "https://auth.example/",
+        "https://auth.example/ns/",
+        "https://auth.example?x=1",
+        "https://auth.example?",
+        "https://auth.example#f",
+        "https://auth.example#",
+        "https://user@auth.example",
+        "https://user:pw@auth.example",
+        "https://Auth.example",
+        "https://auth.example/a b",
+        "https://auth.example/a/../b",
+        "https://auth.example/a//b",
+        "https://auth.example:99999",
+        "https://auth.example:x",
+        "https://[::1",
+        "https://",
+        "https://münchen.example",
+        "https://auth.example\\\\evil",
+        "",
+    ],
+)
+def test_an_issuer_that_tokens_could_not_carry_is_refused(tmp_path, issuer):
+    """Case L129."""
+    assert refusal(tmp_path, text=with_issuer(issuer)).key == "issuer"
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    ["http://127.0.0.1:8080", "http://localhost:8080", "http://[::1]:8080", "http://127.8.0.1"],
+)
+def test_plain_http_is_for_loopback_in_development(tmp_path, issuer):
+    """Case L130."""
+    text = with_issuer(issuer)
+    assert load(tmp_path, text=text, top="environment = 'development'").issuer == issuer
+    assert refusal(tmp_path, text=text).key == "issuer"
+    elsewhere = with_issuer("http://auth.example")
+    assert refusal(tmp_path, text=elsewhere, top="environment = 'development'").key == "issuer"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "accepted"), [("", True), ("/ns/v1", True), ("/ns", False), ("/other", False)]
+)
+def test_the_mount_prefix_is_the_path_of_the_issuer_or_empty(tmp_path, prefix, accepted):
+    more = f"[server]\nmount_prefix = '{prefix}'"
+    if accepted:
+        assert load(tmp_path, more=more).server.mount_prefix == prefix
+    else:
+        assert refusal(tmp_path, more=more).key == "server.mount_prefix"
+
+
+CONTRADICTIONS = {
+    "server.host": "[server]\nhost = 'auth.example'",
+    "server.port": "[server]\nport = 0",
+    "server.health_port": "[server]\nport = 9000\nhealth_port = 9000",
+    "server.workers": "[server]\nworkers = 0",
+    "server.mount_prefix": "[server]\nmount_prefix = 'ns/'",
+    "server.trusted_proxies[0]": "[server]\ntrusted_proxies = ['10.0.0.1/8']",
+    "server.maximum_value_bytes": "[server]\nmaximum_body_bytes = 2048\nmaximum_value_bytes = 4096",
+    "server.tls_certificate": "[server]\ntls_certificate = 'pepper'",
+    "server.tls_private_key": "[server]\ntls_certificate = 'pepper'\ntls_private_key = 'none.pem'",
+    "database.url": "[database]\nurl = 'mysql://user@host/name'",
+    "database.several_nodes": "[database]\nseveral_nodes = true",
+    "database.password": "[database]\npassword = { file = 'pepper' }",
+    "database.refresh_interval_milliseconds": "[database]\nrefresh_interval_milliseconds = 1000",
+    "database.pool_size": "[database]\npool_size = -1",
+    "clients.failures_per_window": "failures_per_window = 0",
+    "keys.default_ring": "[keys.rings.other]",
+    "keys.rings.es256.algorithm": "[keys.rings.es256]\nalgorithm = 'HS256'",
+    "keys.rings.es256.backend": "[keys.rings.es256]\nbackend = 'sql'",
+    "keys.rings.ES256": "[keys.rings.ES256]",
+    "tokens.default_lifetime_seconds": "[tokens]\nmaximum_lifetime_seconds = 899",
+    "tokens.maximum_lifetime_seconds": "[tokens]\nmaximum_lifetime_seconds = 3601",
+    "tokens.clock_skew_seconds": "[tokens]\nclock_skew_seconds = 61",
+    "g2p.timestamp_window_seconds": "[g2p]\ntimestamp_window_seconds = 0",
+    "g2p.default_language": "[g2p]\ndefault_language = '../en'",
+    "g2p.token_type": "[g2p]\ntoken_type = 'be\\tarer'",
+    "g2p.catalogue_directory": "[g2p]\ncatalogue_directory = 'missing'",
+    "revocation.enabled": "[introspection]\nenabled = false",
+    "revocation.sweep_batch_rows": "[revocation]\nsweep_batch_rows = 0",
+    "audit.destination": "[audit]\ndestination = ''",
+    "plugins.enabled": "[plugins]\nenabled = ['one', 'one']",
+    "plugins.settings.one": "[plugins.settings.one]\nx = 1",
+}
+
+
+@pytest.mark.parametrize(("key", "more"), CONTRADICTIONS.items(), ids=CONTRADICTIONS)
+def test_values_out_of_range_and_contradictions_name_their_key(tmp_path, key, more):
+    """Case B27, Case L129."""
+    table = key.partition(".")[0]
+    text = MINIMAL
+    if table == "clients":
+        text = text.replace("[clients]", f"[clients]\n{more}")
+        more = ""
+    assert refusal(tmp_path, text=text, more=more).key == key
+
+
+@pytest.mark.parametrize(
+    "value", ["0", "-1", str(2**63), "1e400", "nan", "'3600abc'", "3601", "900.5"]
+)
+@pytest.mark.parametrize("name", ["default_lifetime_seconds", "maximum_lifetime_seconds"])
+def test_lifetimes_that_are_no_lifetimes_are_refused(tmp_path, name, value):
+    """Case B27."""
+    assert refusal(tmp_path, more=f"[tokens]\n{name} = {value}").key == f"tokens.{name}"
+
+
+PRODUCTION_ONLY = {
+    "logging.level": "[logging]\nlevel = 'debug'",
+    "server.host": "[server]\nhost = '0.0.0.0'",
+    "server.trusted_proxies": "[server]\nhost = '0.0.0.0'\ntrusted_proxies = ['0.0.0.0/0']",
+    "database.url": "[database]\nurl = 'sqlite://'",
+    "keys.rings.es256.backend": "[keys.rings.es256]\nbackend = 'memory://'",
+}
+
+
+@pytest.mark.parametrize(("key", "more"), PRODUCTION_ONLY.items(), ids=PRODUCTION_ONLY)
+def test_production_refuses_what_development_permits(tmp_path, key, more):
+    """Case L130, Case I107."""
+    assert refusal(tmp_path, more=more).key == key
+    assert load(tmp_path, more=more, top="environment = 'development'")
+
+
+@pytest.mark.parametrize(
+    "more", ["trusted_proxies = ['10.1.0.0/16']", "tls_certificate = 'a'\ntls_private_key = 'b'"]
+)
+def test_an_open_listener_needs_tls_or_a_proxy(tmp_path, more):
+    """Case L130."""
+    for name in ("a", "b"):
+        (tmp_path / name).touch(0o600)
+    assert load(tmp_path, more=f"[server]\nhost = '0.0.0.0'\n{more}").server.host == "0.0.0.0"
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
+def test_production_refuses_a_secret_file_open_to_others(tmp_path, mode):
+    """Case L130."""
+    load(tmp_path)
+    (tmp_path / "pepper").chmod(mode)
+    error = refusal(tmp_path)
+    assert error.key == "clients.secret_pepper"
+    assert error.remedy == f"Run: chmod 600 {tmp_path}/pepper"
+    assert load(tmp_path, top="environment = 'development'")
+
+
+def test_production_refuses_a_tls_key_open_to_others(tmp_path):
+    """Case L130."""
+    (tmp_path / "tls").touch(0o644)
+    (tmp_path / "tls").chmod(0o644)
+    more = "[server]\ntls_certificate = 'tls'\ntls_private_key = 'tls'"
+    assert refusal(tmp_path, more=more).key == "server.tls_private_key"
+
+
+@pytest.mark.parametrize(
+    ("reference", "problem"),
+    [
+        ("'written down'", "named, not written down"),
+        ("{ file = 'missing' }", "No such file"),
+        ("{ file = '.' }", "not a file"),
+        ("{ env = 'MISSING' }", "MISSING is not set"),
+        ("{ env = 'EMPTY' }", "empty"),
+        ("{ env = 'KEK', file = 'pepper' }", "named, not written down"),
+        ("{ vault = 'x' }", "named, not written down"),
+        ("{ file = 3 }", "named, not written down"),
+    ],
+)
+def test_a_secret_that_cannot_be_had_is_refused(tmp_path, reference, problem):
+    """Case L129."""
+    text = MINIMAL.replace('{ file = "pepper" }', reference)
+    error = refusal(tmp_path, text=text, environ={**ENVIRON, "EMPTY": "\n"})
+    assert error.key == "clients.secret_pepper"
+    assert problem in error.problem
+    assert "written down" not in error.problem or "Write { file" in error.remedy
+
+
+def test_the_database_password_joins_the_url_and_shows_nowhere(tmp_path):
+    """Case L130."""
+    more = "[database]\nurl = 'postgresql://authz@db.example/authz'\npassword = { env = 'PW' }"
+    settings = load(tmp_path, more=more, environ={**ENVIRON, "PW": "p@ss:w/rd"})
+
+    assert settings.database.url == "postgresql+psycopg://authz:p%40ss%3Aw%2Frd@db.example/authz"
+    views = {view.key: view.value for view in describe_settings(settings)}
+    assert views["database.url"] == "postgresql+psycopg://authz:***@db.example/authz"
+    assert views["database.password"] == "(set)"
+    assert "rd@" not in repr(settings)
+
+
+def test_two_passwords_contradict_each_other(tmp_path):
+    """Case L129."""
+    more = "[database]\nurl = 'postgresql://a:one@db/a'\npassword = { env = 'PW' }"
+    error = refusal(tmp_path, more=more, environ={**ENVIRON, "PW": "two"})
+    assert error.key == "database.password"
+
+
+def test_a_database_url_that_is_none_does_not_show_its_password(tmp_path):
+    error = refusal(tmp_path, more="[database]\nurl = 'postgresql://a:hidden@db:port/a'")
+    assert error.key == "database.url"
+    assert "hidden" not in str(error)
+
+
+def test_relative_paths_are_relative_to_the_settings_file(tmp_path, monkeypatch):
+    (tmp_path / "languages").mkdir()
+    monkeypatch.chdir("/")
+    more = "[audit]\ndestination = 'audit.jsonl'\n[g2p]\ncatalogue_directory = 'languages'"
+    settings = load(tmp_path, more=more)
+
+    assert settings.audit.destination == f"{tmp_path}/audit.jsonl"
+    assert settings.g2p.catalogue_directory == f"{tmp_path}/languages"
+    assert settings.database.url == f"sqlite:///{tmp_path}/authz-server.db"
+    absolute = load(tmp_path, more="[database]\nurl = 'sqlite:////var/lib/authz.db'")
+    assert absolute.database.url == "sqlite:////var/lib/authz.db"
+
+
+def test_plugins_receive_their_secrets_resolved_and_show_none(tmp_path):
+    more = """[plugins]
+enabled = ["policy"]
+[plugins.settings.policy]
+address = "https://policy.example"
+[plugins.settings.policy.credentials]
+key = { file = "pepper" }
+"""
+    settings = load(tmp_path, more=more)
+
+    table = settings.plugins.settings["policy"]
+    assert table["address"] == "https://policy.example"
+    assert table["credentials"]["key"].reveal() == PEPPER.encode()
+    views = {view.key: view.value for view in describe_settings(settings)}
+    assert views["plugins.settings.policy.credentials.key"] == "(set)"
+    missing = more.replace('"pepper"', '"missing"')
+    assert refusal(tmp_path, more=missing).key == "plugins.settings.policy.credentials.key"
+
+
+def test_the_view_shows_every_key_and_no_secret(tmp_path):
+    """Case L130."""
+    settings = load(tmp_path, more="[server]\nworkers = 2")
+    views = describe_settings(settings)
+
+    by_key = {view.key: view for view in views}
+    assert by_key["clients.secret_pepper"].value == "(set)"
+    assert by_key["server.workers"] == ("server.workers", 2, False)
+    assert by_key["server.threads"] == ("server.threads", 4, True)
+    assert by_key["keys.rings.es256.algorithm"].is_default
+    assert msgspec.json.encode(views)
+    for shown in (repr(views), repr(settings), str(settings)):
+        assert PEPPER not in shown
+        assert repr(KEY) not in shown
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [(b"issuer = ", "not TOML"), (b"\xff", "not UTF-8"), (b"issuer = 1\nissuer = 2", "not TOML")],
+)
+def test_a_file_that_is_not_toml_is_refused(tmp_path, content, problem):
+    """Case L129."""
+    file = tmp_path / "authz-server.toml"
+    file.write_bytes(content)
+    with pytest.raises(SettingsError, match=problem) as caught:
+        load_settings(file, {})
+    assert str(file) in str(caught.value)
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path):
+    with pytest.raises(SettingsError, match="authz-server init"):
+        load_settings(tmp_path / "none.toml", {})
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load_settings(tmp_path, {})
+
+
+def test_structs_built_by_hand_keep_the_same_rules():
+    assert DatabaseSettings(url="postgresql://u@h/d").url == "postgresql+psycopg://u@h/d"
+    with pytest.raises(RuleError, match="port"):
+        ServerSettings(port=70_000)
+    with pytest.raises(AttributeError):
+        TokenSettings().clock_skew_seconds = 5

@@ -1,0 +1,95 @@
+"""config.example.toml, docs/configuration.md and the structs say the same."""
+
+import typing
+
+import msgspec
+
+from authz_server.settings import Secret, Settings, describe_settings, load_settings
+from support.settings_example import EXAMPLE, read_document, read_example
+
+REQUIRED = {"issuer", "clients.secret_pepper", "keys.key_encryption_key"}
+
+
+def struct_fields(kind=Settings, prefix=""):
+    for field in msgspec.structs.fields(kind):
+        key = prefix + field.name
+        default = (
+            field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        )
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            yield from struct_fields(field.type, f"{key}.")
+        elif key == "keys.rings":
+            for name, ring in default.items():
+                yield f"{key}.{name}.algorithm", ring.algorithm
+                yield f"{key}.{name}.backend", ring.backend
+        elif key != "plugins.settings":
+            yield key, default
+
+
+def test_the_example_names_every_key_with_its_default_and_nothing_else():
+    defaults = dict(struct_fields())
+    entries = {entry.key: entry for entry in read_example()}
+
+    assert entries.keys() - defaults.keys() == {"plugins.settings.scope_array.claim"}
+    assert defaults.keys() - entries.keys() == set()
+    for key, default in defaults.items():
+        entry = entries[key]
+        if key in REQUIRED:
+            assert default is msgspec.NODEFAULT, key
+        elif default is None:
+            assert entry.commented_out, key
+        else:
+            value = entry.value
+            expected = list(default) if isinstance(default, tuple) else default
+            assert (value, type(value), entry.commented_out) == (expected, type(expected), False), (
+                key
+            )
+
+
+def test_each_key_of_the_example_has_its_sentence():
+    for entry in read_example():
+        assert entry.sentence.endswith((".", '".')), entry.key
+        assert entry.sentence[0].isupper() or entry.sentence[0] == '"', entry.key
+
+
+def test_the_document_repeats_the_example():
+    defaults = dict(struct_fields())
+    expected = [
+        (entry.key, _default_in_words(entry, defaults), entry.sentence)
+        for entry in read_example()
+        if entry.key in defaults
+    ]
+    assert list(read_document()) == expected
+
+
+def _default_in_words(entry, defaults):
+    if entry.key in REQUIRED:
+        return "must be set"
+    return "not set" if defaults[entry.key] is None else f"`{entry.text}`"
+
+
+def test_a_copy_of_the_example_loads_and_differs_from_the_defaults_in_nothing(tmp_path):
+    for name in ("secret-pepper", "key-encryption-key"):
+        (tmp_path / name).touch(0o600)
+        (tmp_path / name).write_text("".join(f"{number:02x}" for number in range(32)))
+    copy = tmp_path / "authz-server.toml"
+    copy.write_text(EXAMPLE.read_text())
+
+    settings = load_settings(copy, {})
+
+    # Relative to the file, so that the server finds it wherever it is started.
+    assert settings.database.url == f"sqlite:///{tmp_path}/authz-server.db"
+    changed = {view.key for view in describe_settings(settings) if not view.is_default}
+    assert changed == {*REQUIRED, "database.url"}
+
+
+def test_every_secret_in_the_tree_is_typed_as_one():
+    named = {key for key, _ in struct_fields() if key.endswith(("password", "pepper", "_key"))}
+    typed = {
+        f"{table.name}.{field.name}"
+        for table in msgspec.structs.fields(Settings)
+        if isinstance(table.type, type) and issubclass(table.type, msgspec.Struct)
+        for field in msgspec.structs.fields(table.type)
+        if field.type is Secret or Secret in typing.get_args(field.type)
+    }
+    assert named - {"server.tls_private_key"} == typed
