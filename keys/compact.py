@@ -1,12 +1,11 @@
 """The compact form of a signed token (RFC 7515, 3.1), written and read strictly."""
 
 import json
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import isfinite
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from keys.errors import TokenRefusedError
 
@@ -18,10 +17,11 @@ MAXIMUM_NUMBER_CHARACTERS = 20
 #: jwk, jku, x5u, x5c, zip, enc) is refused before any of it could mean something.
 HEADER_MEMBERS = frozenset({"alg", "kid", "typ"})
 SEGMENTS = 3
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+_STANDARD = bytes.maketrans(b"-_", b"+/")
 
 
-@dataclass(frozen=True, slots=True)
-class CompactToken:
+class CompactToken(NamedTuple):
     """A token taken apart; nothing in it is to be believed before its signature is verified.
 
     Attributes:
@@ -39,7 +39,7 @@ class CompactToken:
 
 def encode_segment(data: bytes) -> bytes:
     """Return base64url without padding (RFC 7515, 2)."""
-    return urlsafe_b64encode(data).rstrip(b"=")
+    return b2a_base64(data, newline=False).translate(_URL_SAFE, b"=")
 
 
 def encode_header(alg: str, kid: str, typ: str) -> bytes:
@@ -95,10 +95,10 @@ def _decode_segment(segment: bytes) -> bytes:
     # The library skips what it does not know; encoding again shows whether the segment was the one
     # canonical spelling.
     try:
-        data = urlsafe_b64decode(segment + b"==")
+        data = a2b_base64(segment.translate(_STANDARD) + b"==")
     except Base64Error:
         raise TokenRefusedError("not base64url") from None
-    if not data or urlsafe_b64encode(data).rstrip(b"=") != segment:
+    if not data or encode_segment(data) != segment:
         raise TokenRefusedError("not base64url")
     return data
 

@@ -66,10 +66,15 @@ def jwks_document(keys: Iterable[SigningKey]) -> bytes:
 
 
 def _parse(jwk: Mapping[str, str]) -> Any:  # noqa: ANN401 - the library has no types
-    expected = PUBLIC_MEMBERS.get(jwk.get("kty", ""))
+    expected = PUBLIC_MEMBERS.get(jwk.get("kty", "")) if _all_text(jwk) else None
     if expected is None or set(jwk) != set(expected):
         raise KeysError("not a public JWK with exactly the members of its type")
     try:
         return JWK(**jwk)
-    except (JWException, ValueError, TypeError) as error:
+    except (JWException, ValueError) as error:
         raise KeysError("a public key cannot be read") from error
+
+
+def _all_text(jwk: Mapping[str, object]) -> bool:
+    # A JWK may come from a row, whose JSON can hold anything.
+    return all(isinstance(value, str) for value in jwk.values())

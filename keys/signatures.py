@@ -37,6 +37,9 @@ PublicKey = EllipticCurvePublicKey | RSAPublicKey | Ed25519PublicKey
 Signer = Callable[[bytes], bytes]
 Verifier = Callable[[bytes, bytes], None]
 
+#: Up to this size of r and of s, every length in their DER form takes one byte.
+SHORT_DER_HALF_BYTES = 48
+
 _CURVES: dict[str, EllipticCurve] = {
     "P-256": SECP256R1(),
     "P-384": SECP384R1(),
@@ -111,10 +114,13 @@ def make_verifier(key: PublicKey, algorithm: Algorithm) -> Verifier:
 def meaningless_signature(size: int) -> bytes:
     """Return bytes that cost a verifier as much as a true signature of that size.
 
-    The leading zero keeps an RSA value below the modulus and r below the order; the last byte
-    keeps an Ed25519 scalar in range. Either would else be refused before the costly part.
+    A zero at the start of either half keeps an RSA value below the modulus, r and s below the
+    order; the last byte keeps an Ed25519 scalar in range. Else the costly part would be left out.
     """
-    return b"\x00" + shake_256(b"meaningless signature").digest(size - 2) + b"\x01"
+    signature = bytearray(shake_256(b"meaningless signature").digest(size))
+    signature[0] = signature[size // 2] = 0
+    signature[-1] = 1
+    return bytes(signature)
 
 
 def _refusing(verify: Verifier) -> Verifier:
@@ -143,7 +149,14 @@ def _ecdsa_signer(key: EllipticCurvePrivateKey, algorithm: Algorithm) -> Signer:
         r, s = decode_dss_signature(sign(data, scheme))
         return r.to_bytes(half) + s.to_bytes(half)
 
-    return signer
+    def short_signer(data: bytes) -> bytes:
+        # Tag, length, tag, length, r, tag, length, s (X.690, 8.1): cut out without making numbers.
+        der = sign(data, scheme)
+        end = 4 + der[3]
+        r, s = der[4:end], der[end + 2 :]
+        return r.lstrip(b"\0").rjust(half, b"\0") + s.lstrip(b"\0").rjust(half, b"\0")
+
+    return short_signer if half <= SHORT_DER_HALF_BYTES else signer
 
 
 def _ecdsa_verifier(key: EllipticCurvePublicKey, algorithm: Algorithm) -> Verifier:
@@ -154,7 +167,7 @@ def _ecdsa_verifier(key: EllipticCurvePublicKey, algorithm: Algorithm) -> Verifi
     def verifier(signature: bytes, data: bytes) -> None:
         r, s = int.from_bytes(signature[:half]), int.from_bytes(signature[half:])
         if not (0 < r < order and 0 < s < order):
-            raise InvalidSignature
+            raise TokenRefusedError("signature out of range")
         key.verify(encode_dss_signature(r, s), data, scheme)
 
     return verifier

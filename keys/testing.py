@@ -1,0 +1,359 @@
+"""What a backend or a store has to pass, and both in memory for tests: imported by tests alone.
+
+A test class inherits a contract and says how to make what is tested::
+
+    class TestMyBackend(KeyBackendContract):
+        @pytest.fixture
+        def backend(self) -> KeyBackend: ...
+"""
+# ruff: noqa: S101 - these are tests
+# ruff: noqa: D102 - a test's name is its sentence
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from threading import Lock
+
+import pytest
+
+from keys.algorithms import get_algorithm
+from keys.backend import KeyBackend, Version
+from keys.backends.storage import EncryptedKey
+from keys.errors import BackendDenied, VersionUnusable
+from keys.jose import PUBLIC_MEMBERS, load_public_key, thumbprint
+from keys.signatures import make_verifier, signature_size
+from keys.signing_key import KeyState, RingDefinition, RingSnapshot, SigningKey
+from keys.store import KeyChange, KeyStore
+
+#: A fixed moment with microseconds, which a store must not lose.
+MOMENT = datetime(2030, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+
+
+class MemoryEncryptedKeyStorage:
+    """Encrypted private keys in memory: ``keys.backends.storage.EncryptedKeyStorage``."""
+
+    def __init__(self) -> None:
+        self.keys: list[EncryptedKey] = []
+        self._lock = Lock()
+
+    def load(self, ring: str) -> tuple[EncryptedKey, ...]:
+        """Return every version of ``ring``, lowest first."""
+        held = [key for key in self.keys if key.ring == ring]
+        return tuple(sorted(held, key=lambda key: key.version))
+
+    def find_any(self) -> EncryptedKey | None:
+        """Return some key, or None."""
+        return self.keys[0] if self.keys else None
+
+    def add(self, key: EncryptedKey) -> bool:
+        """Keep ``key`` unless its version or kid is taken."""
+        with self._lock:
+            for held in self.keys:
+                if (held.ring, held.version) == (key.ring, key.version) or held.kid == key.kid:
+                    return False
+            self.keys.append(key)
+            return True
+
+    def delete_below(self, ring: str, version: int) -> None:
+        """Delete every version of ``ring`` below ``version``."""
+        with self._lock:
+            self.keys = [key for key in self.keys if key.ring != ring or key.version >= version]
+
+
+class MemoryKeyStore:
+    """Rings in memory: ``keys.store.KeyStore``; ``events`` holds what was recorded."""
+
+    def __init__(self) -> None:
+        self.rings: dict[str, RingSnapshot] = {}
+        self.events: list[KeyChange] = []
+        self._lock = Lock()
+
+    def load_rings(self, loaded_at: datetime) -> tuple[RingSnapshot, ...]:
+        """Return every ring by name."""
+        rings = sorted(self.rings.items())
+        return tuple(replace(ring, loaded_at=loaded_at) for _, ring in rings)
+
+    def add_ring(self, definition: RingDefinition) -> None:
+        """Add a ring without keys unless there is one of that name."""
+        with self._lock:
+            if definition.name not in self.rings:
+                self.rings[definition.name] = _empty_ring(definition)
+
+    def change_ring(self, ring: str, seen_epoch: int, changes: Sequence[KeyChange]) -> bool:
+        """Write the changes if the ring is still at ``seen_epoch``."""
+        with self._lock:
+            held = self.rings.get(ring)
+            if held is None or held.epoch != seen_epoch:
+                return False
+            keys = {key.version: key for key in held.keys}
+            keys |= {change.key.version: change.key for change in changes}
+            ordered = tuple(keys[version] for version in sorted(keys))
+            if sum(key.state is KeyState.ACTIVE for key in ordered) > 1:
+                return False
+            self.rings[ring] = replace(held, epoch=held.epoch + 1, keys=ordered)
+            self.events.extend(changes)
+            return True
+
+
+class KeyBackendContract:
+    """The contract of ``keys.backend.KeyBackend``; needs the fixture ``backend``, without keys.
+
+    Where the backend cannot create keys, the fixture has to provide version 1 of ``ring``.
+    """
+
+    ring = "contract-ring"
+    alg = "ES256"
+
+    def require_version(self, backend: KeyBackend) -> Version:
+        """Return a version to work with."""
+        if backend.caps.can_create:
+            return backend.create(self.ring, self.alg)
+        return backend.view(self.ring).versions[0]
+
+    def test_it_makes_keys_for_at_least_one_algorithm_known_here(self, backend: KeyBackend) -> None:
+        assert backend.scheme
+        assert backend.caps.algs
+        assert all(get_algorithm(name) for name in backend.caps.algs)
+
+    def test_an_unknown_ring_has_no_versions(self, backend: KeyBackend) -> None:
+        view = backend.view("no-such-ring")
+        assert view.versions == ()
+        assert view.sign_floor is None
+        assert view.verify_floor is None
+
+    def test_versions_count_up_and_are_all_shown(self, backend: KeyBackend) -> None:
+        if not backend.caps.can_create:
+            with pytest.raises(BackendDenied):
+                backend.create(self.ring, self.alg)
+            return
+        made = [backend.create(self.ring, self.alg) for _ in range(3)]
+        assert [version.ref for version in made] == ["1", "2", "3"]
+        view = backend.view(self.ring)
+        assert list(view.versions) == made
+        assert (view.sign_floor, view.verify_floor, view.disabled) == ("1", "1", False)
+        assert len({thumbprint(version.jwk) for version in made}) == len(made)
+
+    def test_only_public_members_are_shown(self, backend: KeyBackend) -> None:
+        """Case G74."""
+        jwk = self.require_version(backend).jwk
+        assert set(jwk) == set(PUBLIC_MEMBERS[jwk["kty"]])
+
+    def test_signatures_verify_with_the_public_key_shown(self, backend: KeyBackend) -> None:
+        algs = sorted(backend.caps.algs) if backend.caps.can_create else [self.alg]
+        for alg in algs:
+            ring = f"{self.ring}-{alg}" if backend.caps.can_create else self.ring
+            version = (
+                backend.create(ring, alg)
+                if backend.caps.can_create
+                else self.require_version(backend)
+            )
+            public, algorithm = load_public_key(version.jwk, alg), get_algorithm(alg)
+            inputs = [b"one", b"", b"three" * 1000]
+            signatures = backend.sign(ring, version.ref, alg, inputs)
+            assert len(signatures) == len(inputs)
+            for data, signature in zip(inputs, signatures, strict=True):
+                assert len(signature) == signature_size(public, algorithm)
+                make_verifier(public, algorithm)(signature, data)
+
+    def test_many_signatures_all_have_the_exact_size(self, backend: KeyBackend) -> None:
+        version = self.require_version(backend)
+        public, algorithm = load_public_key(version.jwk, self.alg), get_algorithm(self.alg)
+        inputs = [str(number).encode() for number in range(300)]
+        signatures = backend.sign(self.ring, version.ref, self.alg, inputs)
+        for data, signature in zip(inputs, signatures, strict=True):
+            assert len(signature) == signature_size(public, algorithm)
+            make_verifier(public, algorithm)(signature, data)
+
+    def test_the_version_asked_for_signs_and_no_other(self, backend: KeyBackend) -> None:
+        first = self.require_version(backend)
+        if backend.caps.can_create:
+            backend.create(self.ring, self.alg)
+        (signature,) = backend.sign(self.ring, first.ref, self.alg, [b"data"])
+        public, algorithm = load_public_key(first.jwk, self.alg), get_algorithm(self.alg)
+        make_verifier(public, algorithm)(signature, b"data")
+
+    def test_nothing_to_sign_gives_no_signatures(self, backend: KeyBackend) -> None:
+        version = self.require_version(backend)
+        assert backend.sign(self.ring, version.ref, self.alg, []) == []
+
+    @pytest.mark.parametrize("ref", ["0", "99", "-1", "", "latest", "1 OR 1=1", "../1"])
+    def test_a_version_that_is_not_held_is_unusable(self, backend: KeyBackend, ref: str) -> None:
+        self.require_version(backend)
+        with pytest.raises(VersionUnusable):
+            backend.sign(self.ring, ref, self.alg, [b"data"])
+
+    def test_another_algorithm_than_the_versions_is_unusable(self, backend: KeyBackend) -> None:
+        """Case D38."""
+        version = self.require_version(backend)
+        backend.sign(self.ring, version.ref, self.alg, [b"data"])
+        for alg in ("ES384", "RS256", "none"):
+            with pytest.raises(VersionUnusable):
+                backend.sign(self.ring, version.ref, alg, [b"data"])
+
+    def test_rings_are_apart(self, backend: KeyBackend) -> None:
+        version = self.require_version(backend)
+        with pytest.raises(VersionUnusable):
+            backend.sign("another-ring", version.ref, self.alg, [b"data"])
+
+    def test_a_fence_stops_older_versions_where_the_backend_has_fences(
+        self, backend: KeyBackend
+    ) -> None:
+        first = self.require_version(backend)
+        if not backend.caps.can_fence:
+            with pytest.raises(BackendDenied):
+                backend.fence(self.ring, first.ref)
+            return
+        second = backend.create(self.ring, self.alg)
+        backend.fence(self.ring, second.ref)
+        assert backend.view(self.ring).sign_floor == second.ref
+        assert len(backend.sign(self.ring, second.ref, self.alg, [b"data"])) == 1
+        with pytest.raises(VersionUnusable):
+            backend.sign(self.ring, first.ref, self.alg, [b"data"])
+
+    def test_a_destroyed_version_is_gone_for_good(self, backend: KeyBackend) -> None:
+        first = self.require_version(backend)
+        if not backend.caps.can_destroy:
+            with pytest.raises(BackendDenied):
+                backend.destroy(self.ring, first.ref)
+            return
+        backend.sign(self.ring, first.ref, self.alg, [b"data"])
+        second = backend.create(self.ring, self.alg)
+        backend.destroy(self.ring, second.ref)
+        view = backend.view(self.ring)
+        assert (view.verify_floor, view.versions) == (second.ref, (second,))
+        with pytest.raises(VersionUnusable):
+            backend.sign(self.ring, first.ref, self.alg, [b"data"])
+        assert backend.create(self.ring, self.alg).ref == "3"
+
+    def test_never_everything_is_destroyed(self, backend: KeyBackend) -> None:
+        version = self.require_version(backend)
+        with pytest.raises((VersionUnusable, BackendDenied)):
+            backend.destroy(self.ring, "99")
+        assert backend.view(self.ring).versions == (version,)
+
+    def test_two_makers_at_once_never_share_a_number(self, backend: KeyBackend) -> None:
+            if not backend.caps.can_create:
+            return
+        with ThreadPoolExecutor(4) as pool:
+            made = list(pool.map(lambda _: backend.create(self.ring, self.alg), range(8)))
+        assert sorted(int(version.ref) for version in made) == list(range(1, 9))
+        assert len({thumbprint(version.jwk) for version in made}) == len(made)
+
+    def test_it_says_that_it_is_usable(self, backend: KeyBackend) -> None:
+        self.require_version(backend)
+        health = backend.health()
+        assert health.usable
+        assert health.detail
+
+
+class KeyStoreContract:
+    """The contract of ``keys.store.KeyStore``; needs the fixture ``store``, empty."""
+
+    definition = RingDefinition(name="contract-ring", alg="ES256", backend_uri="sql://")
+
+    def change(self, version: int, state: KeyState, **changed: object) -> KeyChange:
+        """Return a change of key ``version`` of the ring."""
+        key = SigningKey(
+            ring=self.definition.name,
+            version=version,
+            kid=f"kid-{version}",
+            alg="ES256",
+            public_jwk={"kty": "EC", "crv": "P-256", "x": "x", "y": str(version)},
+            state=state,
+            created_at=MOMENT,
+        )
+        key = replace(key, **changed)  # type: ignore[arg-type]
+        return KeyChange(
+            key=key, event=f"key.{state}", actor="contract", reason="a test", at=MOMENT
+        )
+
+    def get_ring(self, store: KeyStore) -> RingSnapshot:
+        """Return the only ring."""
+        (ring,) = store.load_rings(MOMENT)
+        return ring
+
+    def test_an_empty_store_has_no_rings(self, store: KeyStore) -> None:
+        assert store.load_rings(MOMENT) == ()
+
+    def test_a_new_ring_has_what_was_defined_and_no_keys(self, store: KeyStore) -> None:
+        store.add_ring(self.definition)
+        assert self.get_ring(store) == _empty_ring(self.definition)
+        assert self.get_ring(store).loaded_at == MOMENT
+
+    def test_a_ring_of_that_name_is_left_alone(self, store: KeyStore) -> None:
+        store.add_ring(self.definition)
+        store.change_ring(self.definition.name, 0, [self.change(1, KeyState.ACTIVE)])
+        store.add_ring(replace(self.definition, alg="RS256"))
+        assert (self.get_ring(store).alg, self.get_ring(store).epoch) == ("ES256", 1)
+
+    def test_every_member_of_a_key_is_kept(self, store: KeyStore) -> None:
+        store.add_ring(self.definition)
+        times = dict.fromkeys(
+            (
+                "published_at",
+                "activate_at",
+                "stopped_at",
+                "fenced_at",
+                "remove_after",
+                "revoked_at",
+            ),
+            MOMENT,
+        )
+        full = self.change(1, KeyState.REVOKED, reason="leaked", **times)
+        bare = self.change(2, KeyState.PUBLISHED)
+        assert store.change_ring(self.definition.name, 0, [bare, full])
+        assert self.get_ring(store).keys == (full.key, bare.key)
+
+    def test_a_change_against_an_old_epoch_writes_nothing(self, store: KeyStore) -> None:
+            store.add_ring(self.definition)
+        assert store.change_ring(self.definition.name, 0, [self.change(1, KeyState.ACTIVE)])
+        before = self.get_ring(store)
+        assert not store.change_ring(self.definition.name, 0, [self.change(1, KeyState.REVOKED)])
+        assert not store.change_ring(self.definition.name, 2, [self.change(1, KeyState.REVOKED)])
+        assert self.get_ring(store) == before
+
+    def test_a_ring_that_is_not_there_cannot_change(self, store: KeyStore) -> None:
+        assert not store.change_ring("no-such-ring", 0, [])
+
+    def test_the_active_key_can_be_replaced_in_one_change(self, store: KeyStore) -> None:
+        store.add_ring(self.definition)
+        name = self.definition.name
+        assert store.change_ring(name, 0, [self.change(1, KeyState.ACTIVE)])
+        swap = [self.change(2, KeyState.ACTIVE), self.change(1, KeyState.RETIRED)]
+        assert store.change_ring(name, 1, swap)
+        states = [key.state for key in self.get_ring(store).keys]
+        assert states == [KeyState.RETIRED, KeyState.ACTIVE]
+
+    def test_two_keys_are_never_recorded_as_active(self, store: KeyStore) -> None:
+        store.add_ring(self.definition)
+        name = self.definition.name
+        assert store.change_ring(name, 0, [self.change(1, KeyState.ACTIVE)])
+        assert not store.change_ring(name, 1, [self.change(2, KeyState.ACTIVE)])
+        assert [key.version for key in self.get_ring(store).keys] == [1]
+        assert self.get_ring(store).epoch == 1
+
+    def test_of_many_at_once_one_wins(self, store: KeyStore) -> None:
+            store.add_ring(self.definition)
+        name = self.definition.name
+        with ThreadPoolExecutor(4) as pool:
+            attempts = [
+                pool.submit(store.change_ring, name, 0, [self.change(n, KeyState.PUBLISHED)])
+                for n in range(1, 9)
+            ]
+        assert sum(attempt.result() for attempt in attempts) == 1
+        assert (self.get_ring(store).epoch, len(self.get_ring(store).keys)) == (1, 1)
+
+
+def _empty_ring(definition: RingDefinition) -> RingSnapshot:
+    return RingSnapshot(
+        name=definition.name,
+        alg=definition.alg,
+        backend_uri=definition.backend_uri,
+        maximum_lifetime_seconds=definition.maximum_lifetime_seconds,
+        prepublication_seconds=definition.prepublication_seconds,
+        rotation_interval_seconds=definition.rotation_interval_seconds,
+        epoch=0,
+        keys=(),
+        loaded_at=MOMENT,
+    )

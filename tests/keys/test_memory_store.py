@@ -1,0 +1,11 @@
+"""The store in memory passes the contract, so tests that use it say something about a real one."""
+
+import pytest
+
+from keys.testing import KeyStoreContract, MemoryKeyStore
+
+
+class TestMemoryKeyStore(KeyStoreContract):
+    @pytest.fixture
+    def store(self):
+        return MemoryKeyStore()
