@@ -233,7 +233,7 @@ class KeyBackendContract:
         assert backend.view(self.ring).versions == (version,)
 
     def test_two_makers_at_once_never_share_a_number(self, backend: KeyBackend) -> None:
-            if not backend.caps.can_create:
+        if not backend.caps.can_create:
             return
         with ThreadPoolExecutor(4) as pool:
             made = list(pool.map(lambda _: backend.create(self.ring, self.alg), range(8)))
@@ -306,7 +306,7 @@ class KeyStoreContract:
         assert self.get_ring(store).keys == (full.key, bare.key)
 
     def test_a_change_against_an_old_epoch_writes_nothing(self, store: KeyStore) -> None:
-            store.add_ring(self.definition)
+        store.add_ring(self.definition)
         assert store.change_ring(self.definition.name, 0, [self.change(1, KeyState.ACTIVE)])
         before = self.get_ring(store)
         assert not store.change_ring(self.definition.name, 0, [self.change(1, KeyState.REVOKED)])
@@ -334,7 +334,7 @@ class KeyStoreContract:
         assert self.get_ring(store).epoch == 1
 
     def test_of_many_at_once_one_wins(self, store: KeyStore) -> None:
-            store.add_ring(self.definition)
+        store.add_ring(self.definition)
         name = self.definition.name
         with ThreadPoolExecutor(4) as pool:
             attempts = [
