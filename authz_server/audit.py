@@ -119,11 +119,13 @@ class AuditSink:
 
     def _write_once(self, line: bytes) -> None:
         # A line that broke off for want of space must not swallow the next one.
-        whole = b"\n" + line if self._torn else line
-        written = os.write(self._descriptor, whole)
-        self._torn = written < len(whole)
-        if self._torn:
+        torn = self._torn
+        whole = b"\n" + line if torn else line
+        if os.write(self._descriptor, whole) < len(whole):
+            self._torn = True
             raise AuditUnavailable("the sink took only a part of the record")
+        if torn:
+            self._torn = False
 
     def _follow_rotation(self) -> None:
         self._next_check = self._monotonic() + _ROTATION_CHECK_SECONDS
@@ -135,8 +137,7 @@ class AuditSink:
         if current is None or (current.st_dev, current.st_ino) != (ours.st_dev, ours.st_ino):
             self._reopen()
         elif ours.st_size:
-            # Another process may have been the one whose line broke off.
-            self._torn = os.pread(self._descriptor, 1, ours.st_size - 1) != b"\n"
+            self._torn = not _ends_with_a_line(self._path)
 
     def _reopen(self) -> None:
         opened = _open(self._path)
@@ -165,7 +166,22 @@ class AuditSink:
 
 
 def _open(path: str) -> int:
+    # Not for reading too: a pipe whose reader is gone must fail, and not wait for one either.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
     try:
-        return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return os.open(path, flags, 0o600)
     except OSError as error:
         raise AuditUnavailable(f"{path} cannot be opened ({error.strerror})") from error
+
+
+def _ends_with_a_line(path: str) -> bool:
+    """Say whether the last record is whole; another process may be the one whose line broke off.
+
+    One that is being written this moment looks the same: an empty line is then the harm done.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) == b"\n"
+    except OSError:  # moved away or emptied meanwhile
+        return True

@@ -1,0 +1,59 @@
+"""The events: frozen, named, documented."""
+
+import re
+
+import msgspec
+import pytest
+
+from authz_server.events import EVENTS, Event, SettingsLoaded, TokenIssued
+from support.source_tree import ROOT
+
+DOCUMENT = ROOT / "docs" / "events.md"
+
+
+def documented():
+    """Return name -> documented fields; the fields that all share stand under "Every record"."""
+    sections = re.split(r"^## ", DOCUMENT.read_text(), flags=re.MULTILINE)[1:]
+    return {
+        section.splitlines()[0].strip("`"): re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+        for section in sections
+    }
+
+
+def test_every_event_is_listed_once_under_its_own_name():
+    names = [event.__struct_config__.tag for event in EVENTS]
+    assert len(set(names)) == len(names)
+    assert set(EVENTS) == set(Event.__subclasses__())
+    assert all(re.fullmatch(r"[a-z_]+\.[a-z]+", name) for name in names)
+
+
+def test_the_document_lists_each_event_with_its_fields():
+    """Case K124."""
+    sections = documented()
+    shared = [field.name for field in msgspec.structs.fields(Event)]
+    assert sections.pop("Every record") == ["time", "event", "outcome", *shared]
+    assert list(sections) == [event.__struct_config__.tag for event in EVENTS]
+    for event in EVENTS:
+        own = [f.name for f in msgspec.structs.fields(event) if f.name not in {*shared, "outcome"}]
+        assert sections[event.__struct_config__.tag] == own, event
+
+
+def test_every_event_says_its_outcome():
+    """Case K124."""
+    for event in EVENTS:
+        assert "outcome" in event.__struct_fields__, event
+
+
+def test_no_event_has_room_for_a_credential():
+    """Case K122."""
+    fields = {name for event in EVENTS for name in event.__struct_fields__}
+    assert not {name for name in fields if re.search("secret|password|assertion|private", name)}
+    assert {name for name in fields if "token" in name} == {"token_format"}
+
+
+def test_an_event_cannot_be_changed_and_knows_its_name():
+    event = SettingsLoaded(file="authz-server.toml")
+    assert (event.name, event.outcome) == ("settings.loaded", "success")
+    with pytest.raises(AttributeError):
+        event.file = "other.toml"
+    assert issubclass(TokenIssued, Event)
