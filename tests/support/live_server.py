@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -25,18 +25,25 @@ _GRACE_SECONDS = 15.0
 class LiveServer:
     """`authz-server serve` on loopback ports of its own. A context manager.
 
-    `settings` is a function that takes the `[server]` table with the ports and returns the path of
-    a settings file; everything that the server prints is in `log_path`.
+    `write_settings` takes the overrides, with the ports among them, and returns the path of a
+    settings file; everything that the server prints is in `log_path`.
     """
 
-    def __init__(self, settings, directory: Path, *, workers: int = 1) -> None:
+    def __init__(
+        self,
+        write_settings: Callable[..., Path],
+        directory: Path,
+        *,
+        workers: int = 1,
+        **overrides: Any,
+    ) -> None:
         self.port, self.health_port = reserve_port(), reserve_port()
         self.base_url = f"http://127.0.0.1:{self.port}"
         self.health_url = f"http://127.0.0.1:{self.health_port}"
         self.log_path = directory / f"server-{self.port}.log"
-        self.settings_path = settings(
-            {"port": self.port, "health_port": self.health_port, "workers": workers}
-        )
+        ports = {"port": self.port, "health_port": self.health_port, "workers": workers}
+        server = overrides.pop("server", {}) | ports
+        self.settings_path = write_settings(server=server, **overrides)
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:

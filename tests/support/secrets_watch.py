@@ -2,7 +2,8 @@
 
 import base64
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 _SHORTEST = 12
@@ -17,6 +18,11 @@ class SecretsWatch:
 
     def __init__(self) -> None:
         self._spellings: dict[str, str] = {}
+        self._files: list[Path] = []
+
+    def watch_file(self, path: Path) -> None:
+        """Search this file too when the test ends: a server's output, an audit trail."""
+        self._files.append(path)
 
     def note(self, secret: str | bytes, what: str = "secret") -> None:
         """Remember `secret`; `what` names it in a complaint, which never shows the secret."""
@@ -31,6 +37,23 @@ class SecretsWatch:
         self.note(secret, "client secret")
         for pair in (f"{client_id}:{secret}", f"{quote_plus(client_id)}:{quote_plus(secret)}"):
             self.note(base64.b64encode(pair.encode()).decode(), "basic credentials")
+
+    def note_answer(self, answer: object) -> None:
+        """Remember what a token endpoint handed out."""
+        if isinstance(answer, dict) and isinstance(answer.get("access_token"), str):
+            self.note(answer["access_token"], "access token")
+
+    def note_form(self, form: Mapping[str, object]) -> None:
+        """Remember the secrets and tokens in a form that is about to be sent."""
+        for name in ("client_secret", "token", "client_assertion"):
+            if isinstance(value := form.get(name), str):
+                self.note(value, name)
+
+    def outputs(self) -> Iterator[tuple[str, str]]:
+        """Yield name and text of every watched file that exists."""
+        for path in self._files:
+            if path.exists():
+                yield path.name, path.read_text(errors="replace")
 
     def find(self, output: str) -> list[str]:
         """Return what of the noted secrets the output holds, by kind and place, never by value."""

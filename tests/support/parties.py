@@ -1,0 +1,129 @@
+"""Clients and resource servers made for a test, with the credentials to be one of them."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import quote_plus
+
+from authz_server.app import create_first_keys, operator_services
+from authz_server.db import transaction
+from authz_server.scopes.g2p_connect import CATALOGUE
+from authz_server.settings import Settings
+from support.secrets_watch import SecretsWatch
+
+ACTOR = "operator:tester"
+RESOURCE_SERVERS = {"mapper": "https://mapper.example", "disburse": "https://disburse.example"}
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """How one party authenticates: its id, a secret, and its registered method."""
+
+    id: str
+    secret: str
+    method: str
+
+    def form(self) -> dict[str, str]:
+        """Return the form fields that authenticate it; none for another method than the form."""
+        if self.method != "client_secret_post":
+            return {}
+        return {"client_id": self.id, "client_secret": self.secret}
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers that authenticate it; none for another method than Basic."""
+        if self.method != "client_secret_basic":
+            return {}
+        pair = f"{quote_plus(self.id)}:{quote_plus(self.secret)}"
+        return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+
+
+class Parties:
+    """Makes parties in the database of `settings`, as the command line does beside a server."""
+
+    def __init__(self, settings: Settings, watch: SecretsWatch) -> None:
+        self._settings = settings
+        self.watch = watch
+
+    def create_first_keys(self) -> None:
+        """Make the first signing keys of every ring."""
+        with operator_services(self._settings) as services:
+            create_first_keys(services, actor=ACTOR)
+
+    def import_scopes(self) -> None:
+        """Import the G2P Connect catalogue; what is there already stays."""
+        with operator_services(self._settings) as services, transaction() as session:
+            services.scopes.import_catalogue(session, CATALOGUE, actor=ACTOR)
+
+    def make_resource_server(
+        self, client_id: str = "mapper", method: str = "client_secret_basic", **values: object
+    ) -> Credentials:
+        """Make a resource server that owns every scope below its id; return its credentials."""
+        self.import_scopes()
+        identifier = RESOURCE_SERVERS.get(client_id, f"https://{client_id}.example")
+        fields = {
+            "name": client_id.title(),
+            "identifier": identifier,
+            "authentication_method": method,
+        }
+        with operator_services(self._settings) as services, transaction() as session:
+            services.clients.create_resource_server(
+                session, actor=ACTOR, id=client_id, **fields | values
+            )
+            owned = [scope.name for scope in CATALOGUE if scope.name.startswith(f"{client_id}/")]
+            services.scopes.assign(session, owned, client_id, actor=ACTOR)
+            return self._add_secret(services, session, client_id, method)
+
+    def make_client(
+        self, client_id: str = "ministry", method: str = "client_secret_post", **values: object
+    ) -> Credentials:
+        """Make a client, for `mapper/link` unless told otherwise; return its credentials."""
+        self.import_scopes()
+        fields = {
+            "name": client_id.title(),
+            "authentication_method": method,
+            "allowed_scopes": ["mapper/link", "mapper/resolve"],
+            "default_scopes": ["mapper/link"],
+        }
+        with operator_services(self._settings) as services, transaction() as session:
+            services.clients.create_client(session, actor=ACTOR, id=client_id, **fields | values)
+            return self._add_secret(services, session, client_id, method)
+
+    def add_secret(self, client_id: str, method: str = "client_secret_post") -> Credentials:
+        """Give a party one more secret; return the credentials with it."""
+        with operator_services(self._settings) as services, transaction() as session:
+            return self._add_secret(services, session, client_id, method)
+
+    def _add_secret(self, services, session, client_id: str, method: str) -> Credentials:
+        _, secret = services.clients.add_secret(session, client_id, actor=ACTOR)
+        self.watch.note_basic(client_id, secret)
+        return Credentials(client_id, secret, method)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The usual cast: two resource servers, and a client for each authentication method."""
+
+    mapper: Credentials
+    disburse: Credentials
+    clients: Mapping[str, Credentials]
+
+    @property
+    def post(self) -> Credentials:
+        """The client that sends its secret in the form."""
+        return self.clients["client_secret_post"]
+
+    @property
+    def basic(self) -> Credentials:
+        """The client that sends its secret by HTTP Basic."""
+        return self.clients["client_secret_basic"]
+
+
+def make_demo(parties: Parties) -> Demo:
+    """Make the usual cast; its clients may ask for every mapper and disburse scope."""
+    mapper, disburse = (parties.make_resource_server(name) for name in RESOURCE_SERVERS)
+    scopes = [each.name for each in CATALOGUE if each.name.split("/")[0] in RESOURCE_SERVERS]
+    clients = {
+        method: parties.make_client(f"client-{method[14:]}", method, allowed_scopes=scopes)
+        for method in ("client_secret_post", "client_secret_basic")
+    }
+    return Demo(mapper, disburse, clients)
