@@ -95,11 +95,11 @@ def test_a_value_that_breaks_a_rule_is_refused_by_name_and_leaves_nothing(regist
 @pytest.mark.parametrize("lifetime", [0, -1, 3_601, 2**63, 1.5, float("nan"), "3600abc", True])
 def test_a_lifetime_outside_the_limits_is_refused_when_set(registry, lifetime):
     """Case B27."""
-    with pytest.raises(InvalidChangeError, match="^token_lifetime_seconds"):
+    with pytest.raises(InvalidChangeError, match=r"^token_lifetime_seconds"):
         registry.create_client(token_lifetime_seconds=lifetime)
     registry.create_client()
     with (
-        pytest.raises(InvalidChangeError, match="^token_lifetime_seconds"),
+        pytest.raises(InvalidChangeError, match=r"^token_lifetime_seconds"),
         registry.session() as session,
     ):
         registry.clients.update_client(
@@ -146,7 +146,7 @@ def test_withdrawing_a_scope_that_is_a_default_is_refused(registry):
     registry.create_client(
         allowed_scopes=["mapper/link", "mapper/unlink"], default_scopes=["mapper/link"]
     )
-    with pytest.raises(InvalidChangeError, match="^default_scopes"), registry.session() as session:
+    with pytest.raises(InvalidChangeError, match=r"^default_scopes"), registry.session() as session:
         registry.clients.update_client(
             session, "ministry", actor=ACTOR, allowed_scopes=["mapper/unlink"]
         )
@@ -184,11 +184,11 @@ def test_deleting_takes_the_secrets_along(registry):
 
 def test_a_change_that_is_rolled_back_leaves_no_record(registry):
     """Case K125."""
-    with pytest.raises(RuntimeError), registry.session() as session:
+    with registry.session() as session:
         registry.clients.create_client(
             session, actor=ACTOR, id="ministry", name="Ministry", allowed_scopes=["mapper/link"]
         )
-        raise RuntimeError("the transaction's end")
+        session.rollback()
     assert _records(registry) == []
     assert _changed_clients(registry) == []
 
@@ -206,5 +206,5 @@ def test_lists_are_read_in_pages_by_id(registry):
 @pytest.mark.parametrize("limit", [0, -1, 1_001, 10**9])
 def test_a_page_of_any_size_is_refused(registry, limit):
     """Case H94."""
-    with registry.session() as session, pytest.raises(InvalidChangeError, match="^limit"):
+    with registry.session() as session, pytest.raises(InvalidChangeError, match=r"^limit"):
         registry.clients.list_clients(session, limit=limit)

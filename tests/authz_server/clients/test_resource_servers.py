@@ -53,7 +53,7 @@ def test_a_resource_server_is_kept_under_its_identifier(registry, identifier):
 )
 def test_an_identifier_that_is_no_usable_uri_is_refused(registry, identifier):
     """Case B26."""
-    with pytest.raises(InvalidChangeError, match="^identifier"):
+    with pytest.raises(InvalidChangeError, match=r"^identifier"):
         registry.create_resource_server(identifier=identifier)
 
 

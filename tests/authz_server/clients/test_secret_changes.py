@@ -83,7 +83,7 @@ def test_an_expiry_in_the_past_or_without_zone_is_refused(registry):
         later(registry.clock, -1),
         registry.clock().replace(tzinfo=None),
     ):
-        with pytest.raises(InvalidChangeError, match="^expires_at"):
+        with pytest.raises(InvalidChangeError, match=r"^expires_at"):
             _add(registry, expires_at=wrong)
 
 

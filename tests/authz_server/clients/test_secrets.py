@@ -51,7 +51,7 @@ def test_an_imported_secret_is_kept_as_argon2id_and_verified(secret):
 )
 def test_empty_short_or_unprintable_secrets_cannot_be_imported(secret):
     """Case A9."""
-    with pytest.raises(InvalidChangeError, match="^secret:"):
+    with pytest.raises(InvalidChangeError, match=r"^secret:"):
         SCHEME.import_record(secret)
 
 

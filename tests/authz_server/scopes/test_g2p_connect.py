@@ -8,7 +8,8 @@ from authz_server.scopes.g2p_connect import CATALOGUE
 from authz_server.scopes.names import require_scope_name
 
 # What the three interface documents contain; nothing of the catalogue went into it.
-OPERATIONS = list(csv.DictReader((Path(__file__).parent / "g2p_connect_operations.csv").open()))
+_FILE = Path(__file__).parent / "g2p_connect_operations.csv"
+OPERATIONS = list(csv.DictReader(_FILE.read_text().splitlines()))
 SPELLINGS = {
     spelling: scope.name for scope in CATALOGUE for spelling in (scope.name, *scope.aliases)
 }

@@ -34,7 +34,7 @@ def test_names_in_our_form_pass(name):
 )
 def test_other_forms_are_refused(name):
     """Case B24."""
-    with pytest.raises(InvalidChangeError, match="^scope:"):
+    with pytest.raises(InvalidChangeError, match=r"^scope:"):
         require_scope_name(name)
 
 

@@ -130,7 +130,10 @@ def test_the_database_itself_keeps_a_spelling_from_meaning_two_scopes(registry):
 def test_a_client_owns_no_scopes(registry):
     _add(registry)
     registry.create_client(allowed_scopes=["land/read"])
-    with pytest.raises(InvalidChangeError, match="^resource_server"), registry.session() as session:
+    with (
+        pytest.raises(InvalidChangeError, match=r"^resource_server"),
+        registry.session() as session,
+    ):
         registry.scopes.assign(session, ["land/read"], "ministry", actor=ACTOR)
 
 

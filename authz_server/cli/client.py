@@ -1,0 +1,202 @@
+"""``client``: register clients and change what they may ask for."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from sqlalchemy.orm import Session
+
+from authz_server.app import Services
+from authz_server.cli.commands import Command, Commands, add_all
+from authz_server.cli.invocation import Invocation
+from authz_server.cli.output import json_option, print_change, print_rows, timestamp
+from authz_server.cli.parties import (
+    all_of_kind,
+    describe_secret,
+    expand_scopes,
+    party_commands,
+    pass_invocation,
+    print_secret,
+    state_of,
+)
+from authz_server.cli.secret_files import (
+    read_secret,
+    require_new_file,
+    secret_input_options,
+    secret_output_option,
+)
+from authz_server.cli.values import INSTANT, INSTANT_OR_NONE, given
+from authz_server.clients.models import Client
+from authz_server.clients.rules import AUTHENTICATION_METHODS, PERMISSIONS
+from authz_server.db import transaction
+
+_METHOD = click.Choice(AUTHENTICATION_METHODS)
+_COLUMNS = {
+    "id": "Id",
+    "name": "Name",
+    "organisation": "Organisation",
+    "state": "State",
+    "allowed_scopes": "Allowed scopes",
+}
+
+
+def describe_client(_services: Services, _session: Session, client: Client) -> dict[str, Any]:
+    """Return a client as ``show`` prints it."""
+    now = _services.clock()
+    return {
+        "id": client.id,
+        "name": client.name,
+        "organisation": client.organisation,
+        "state": state_of(client, now),
+        "authentication_method": client.authentication_method,
+        "grant_types": client.grant_types,
+        "allowed_scopes": client.allowed_scopes,
+        "default_scopes": client.default_scopes,
+        "allowed_resource_servers": client.allowed_resource_servers,
+        "permissions": client.permissions,
+        "token_lifetime_seconds": client.token_lifetime_seconds,
+        "starts_at": timestamp(client.starts_at),
+        "expires_at": timestamp(client.expires_at),
+        "created_at": timestamp(client.created_at),
+        "updated_at": timestamp(client.updated_at),
+        "secrets": [describe_secret(secret, now) for secret in client.secrets],
+    }
+
+
+@click.command("create", cls=Command)
+@click.argument("id", required=False)
+@click.option("--name", required=True, help="What people call it.")
+@click.option("--organisation", default="", help="Who runs it.")
+@click.option(
+    "--scope",
+    "allowed_scopes",
+    multiple=True,
+    required=True,
+    help="A scope it may ask for, in any spelling; mapper/* stands for all below. Repeatable.",
+)
+@click.option(
+    "--default-scope",
+    "default_scopes",
+    multiple=True,
+    help="A scope it gets when it asks for none. Repeatable.",
+)
+@click.option(
+    "--resource-server",
+    "allowed_resource_servers",
+    multiple=True,
+    help="Hold it to this resource server. Repeatable.",
+)
+@click.option("--authentication-method", type=_METHOD, default="client_secret_post")
+@click.option("--permission", "permissions", multiple=True, type=click.Choice(PERMISSIONS))
+@click.option("--lifetime", "token_lifetime_seconds", type=int, help="Of its tokens, in seconds.")
+@click.option("--starts", "starts_at", type=INSTANT, help="From when it may ask.")
+@click.option("--expires", "expires_at", type=INSTANT, help="Until when.")
+@click.option("--no-secret", is_flag=True, help="Make no secret yet.")
+@secret_input_options
+@secret_output_option
+@json_option
+@pass_invocation
+def create(  # noqa: PLR0913, PLR0917 - one for each option
+    invocation: Invocation,
+    /,
+    id: str | None,  # noqa: A002
+    no_secret: bool,
+    secret_prompt: bool,
+    secret_stdin: bool,
+    secret_file: Path | None,
+    secret_output: Path | None,
+    as_json: bool,
+    **values: Any,  # noqa: ANN401
+) -> None:
+    """Register a client and make its first secret, which is shown this once.
+
+    ID is made up when it is not given: 3 to 128 characters of A-Z, a-z, 0-9, _ and -.
+    """
+    imported = read_secret(
+        secret_prompt=secret_prompt, secret_stdin=secret_stdin, secret_file=secret_file
+    )
+    require_new_file(secret_output)
+    with invocation.change() as (services, session):
+        for field in ("allowed_scopes", "default_scopes"):
+            values[field] = expand_scopes(services, session, values[field])
+        client = services.clients.create_client(session, actor=invocation.actor, id=id, **values)
+        record: dict[str, Any] = {"id": client.id}
+        generated = ""
+        if not no_secret:
+            secret, generated = services.clients.add_secret(
+                session, client.id, actor=invocation.actor, imported_secret=imported
+            )
+            record["secret_id"] = secret.id
+    if not as_json:
+        click.echo(f"The client {record['id']} is registered.")
+    if no_secret and as_json:
+        print_change(record, "", as_json=True)
+    elif not no_secret:
+        print_secret(record, generated, secret_output, as_json=as_json)
+
+
+@click.command("list", cls=Command)
+@json_option
+@pass_invocation
+def list_(invocation: Invocation, as_json: bool) -> None:
+    """List the clients."""
+    with invocation.services() as services, transaction() as session:
+        rows = [
+            describe_client(services, session, client)
+            for client in all_of_kind(services, session, "client")
+        ]
+    print_rows(rows, _COLUMNS, as_json=as_json)
+
+
+@click.command("update", cls=Command)
+@click.argument("id")
+@click.option("--name", help="What people call it.")
+@click.option("--organisation", help="Who runs it.")
+@click.option(
+    "--scope", "allowed_scopes", multiple=True, help="The scopes it may ask for from now on, all."
+)
+@click.option("--default-scope", "default_scopes", multiple=True, help="Its default scopes, all.")
+@click.option(
+    "--resource-server",
+    "allowed_resource_servers",
+    multiple=True,
+    help="The resource servers it is held to, all; none: not held to any.",
+)
+@click.option("--authentication-method", type=_METHOD)
+@click.option(
+    "--permission", "permissions", multiple=True, type=click.Choice([*PERMISSIONS, "none"])
+)
+@click.option("--lifetime", "token_lifetime_seconds", help="Seconds, or none for the default.")
+@click.option("--starts", "starts_at", type=INSTANT_OR_NONE, help="A time, or none.")
+@click.option("--expires", "expires_at", type=INSTANT_OR_NONE, help="A time, or none.")
+@pass_invocation
+def update(invocation: Invocation, /, id: str, **options: Any) -> None:  # noqa: A002, ANN401
+    """Change a client; what is not named stays. A list option replaces the whole list.
+
+    The word none empties a list (scopes excepted) and takes a limit away.
+    """
+    changes = given(options)
+    if not changes:
+        raise click.UsageError("Name something to change; --help shows what.")
+    for field, value in changes.items():
+        if value == ["none"]:
+            changes[field] = []
+    if isinstance(changes.get("token_lifetime_seconds"), str):
+        changes["token_lifetime_seconds"] = _whole_seconds(changes["token_lifetime_seconds"])
+    with invocation.change() as (services, session):
+        for field in changes.keys() & {"allowed_scopes", "default_scopes"}:
+            changes[field] = expand_scopes(services, session, changes[field])
+        services.clients.update_client(session, id, actor=invocation.actor, **changes)
+    click.echo(f"The client {id} is changed.")
+
+
+def _whole_seconds(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise click.BadParameter(f"{text!r} is no number of seconds", param_hint="--lifetime")
+    return int(text[:10])
+
+
+client = add_all(
+    Commands("client", help="Clients: who may ask for tokens, and for which scopes."),
+    [create, list_, *party_commands("client", "client", describe_client), update],
+)

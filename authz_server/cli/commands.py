@@ -1,0 +1,87 @@
+"""Command and group classes: shared options, and errors as one sentence."""
+
+import os
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from authz_server.cli.invocation import Invocation, shared_options
+from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError, OAuthError
+from authz_server.settings import SettingsError
+from keys.errors import KeysError
+
+_DATABASE = "See that it runs, that database.url is right, and `authz-server db check`."
+
+
+class Command(click.Command):
+    """A command that also takes the shared options behind its name."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - click's own
+        super().__init__(*args, **kwargs)
+        self.params.extend(shared_options(with_environment=False))
+
+
+class Commands(click.Group):
+    """A group of commands, listed in the order in which they were added."""
+
+    command_class = Command
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of adding, which is the order of use."""
+        del ctx
+        return list(self.commands)
+
+
+Commands.group_class = Commands
+
+
+class RootCommands(Commands):
+    """The outermost group: whatever goes wrong below leaves as one sentence and a status."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; errors become a sentence unless a traceback was asked for."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if ctx.ensure_object(Invocation).debug:
+                traceback.print_exc()
+            raise click.ClickException(explain(error)) from error
+
+
+def explain(error: Exception) -> str:
+    """Return what went wrong and what to do about it, in one line, without secrets."""
+    match error:
+        case (
+            SettingsError() | NotFoundError() | ConflictError() | InvalidChangeError() | KeysError()
+        ):
+            sentence = str(error)
+        case OAuthError():
+            sentence = f"{error.description} {error.detail}".strip()
+        case PoolTimeoutError():
+            sentence = f"The database gave no connection in time. {_DATABASE}"
+        case DBAPIError():
+            sentence = f"The database refused or did not answer: {error.orig}. {_DATABASE}"
+        case ArgumentError() | SQLAlchemyError():
+            sentence = f"The database cannot be used: {error}. {_DATABASE}"
+        case OSError():
+            where = f" ({os.fspath(error.filename)})" if error.filename else ""
+            sentence = f"{error.strerror or error}{where}."
+        case _:
+            sentence = (
+                f"Something unexpected happened ({type(error).__name__}: {error}). "
+                "Run the command again with --debug and report what it prints."
+            )
+    return " ".join(sentence.split())
+
+
+def add_all(group: click.Group, commands: Sequence[click.Command]) -> click.Group:
+    """Add the commands to the group in this order; return the group."""
+    for command in commands:
+        group.add_command(command)
+    return group

@@ -1,0 +1,52 @@
+"""``demo``: a running server on loopback and a narrated run."""
+
+import signal
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from authz_server.cli.commands import Command
+from authz_server.demo.site import DemoError, demo_site
+from authz_server.demo.tour import StepFailedError, Tour
+
+
+@click.command("demo", cls=Command)
+@click.option("--once", is_flag=True, help="End after the run instead of going on serving.")
+@click.option(
+    "--directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".demo"),
+    show_default=True,
+    help="Where everything of the run is kept; what an earlier run left is replaced.",
+)
+def demo(once: bool, directory: Path) -> None:
+    """Show a token's life on a server of its own, from nothing.
+
+    Each step is printed as the curl command that repeats it, with the server's real answer. The
+    run fails unless every answer is the promised one. Its credentials are for this run only.
+    """
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        with demo_site(directory, click.echo) as places:
+            Tour(places, click.echo).run()
+            click.echo("\nEvery step did what it says.")
+            if not once:
+                _keep_serving(places.issuer, places.mapper_url)
+    except (DemoError, StepFailedError) as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        raise click.Abort from None
+
+
+def _keep_serving(issuer: str, mapper_url: str) -> None:
+    click.echo(f"The server goes on at {issuer}, the mapper API at {mapper_url}; Ctrl-C ends both.")
+    with suppress(KeyboardInterrupt):
+        while True:
+            signal.pause()
+    click.echo("Ending.")
+
+
+def _end(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

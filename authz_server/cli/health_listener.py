@@ -1,0 +1,69 @@
+"""The listener for health checks: an address of its own, a thread of the main process."""
+
+import socket
+import threading
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from wsgiref.types import WSGIApplication
+
+READ_SECONDS = 5
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
+        """Say nothing: a peer that breaks off is no event."""
+        del request, client_address
+
+
+class _IPv6Server(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = READ_SECONDS
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401
+        """Say nothing: these come every few seconds."""
+        del format, args
+
+    def version_string(self) -> str:
+        """Name no software and no version."""
+        return "authz-server"
+
+
+class HealthListener:
+    """Serves a WSGI application to a few monitors; not made for more.
+
+    Args:
+        application: what answers.
+        host: the address to listen on.
+        port: the port; 0 takes a free one.
+    """
+
+    def __init__(self, application: WSGIApplication, host: str, port: int) -> None:
+        kind = _IPv6Server if ":" in host else _Server
+        self._server = kind((host, port), _Handler)
+        self._server.set_app(application)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, name="health-listener", daemon=True
+        )
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self._server.server_address[1])
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop answering and give the port back."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+        self._server.server_close()

@@ -1,0 +1,107 @@
+"""What every command shares: the settings file, who acts, and the services behind."""
+
+import os
+import pwd
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+from sqlalchemy.orm import Session
+
+from authz_server.app import Services, operator_services
+from authz_server.db import transaction
+from authz_server.settings import Settings, load_settings
+
+CONFIG_VARIABLE = "AUTHZ_SERVER_CONFIG"
+DEBUG_VARIABLE = "AUTHZ_SERVER_DEBUG"
+DEFAULT_CONFIG = "authz-server.toml"
+MAXIMUM_ACTOR_CHARACTERS = 150
+
+
+@dataclass
+class Invocation:
+    """One run of the command line.
+
+    Args:
+        config: path of the settings file.
+        actor: who is recorded as having made a change.
+        debug: show tracebacks.
+    """
+
+    config: Path = Path(DEFAULT_CONFIG)
+    actor: str = field(default_factory=lambda: f"operator:{_operating_system_user()}")
+    debug: bool = False
+
+    def settings(self) -> Settings:
+        """Return the settings; SettingsError when they cannot be used."""
+        return load_settings(self.config)
+
+    @contextmanager
+    def services(self) -> Iterator[Services]:
+        """Yield the services on the settings' database, in an application context."""
+        with operator_services(self.settings()) as services:
+            yield services
+
+    @contextmanager
+    def change(self) -> Iterator[tuple[Services, Session]]:
+        """Yield the services and a transaction that is committed when the block ends."""
+        with self.services() as services, transaction() as session:
+            yield services, session
+
+
+def _operating_system_user() -> str:
+    """Return the name of the user that runs the command, or its number where it has no name."""
+    # Asked of the system, not of the environment, which the caller chooses.
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+def _named_actor(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    if value is None:
+        return
+    if not value.isprintable() or not 1 <= len(value) <= MAXIMUM_ACTOR_CHARACTERS:
+        raise click.BadParameter(f"use 1 to {MAXIMUM_ACTOR_CHARACTERS} printable characters")
+    context.ensure_object(Invocation).actor = f"operator:{value.removeprefix('operator:')}"
+
+
+def _set(field: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def remember(context: click.Context, _parameter: click.Parameter, value: object) -> None:
+        if value is not None:
+            setattr(context.ensure_object(Invocation), field, value)
+
+    return remember
+
+
+def shared_options(*, with_environment: bool) -> list[click.Option]:
+    """Return the options that may stand before or after the command's name."""
+    return [
+        click.Option(
+            ["--config"],
+            type=click.Path(dir_okay=False, path_type=Path),
+            envvar=CONFIG_VARIABLE if with_environment else None,
+            expose_value=False,
+            callback=_set("config"),
+            help=f"Settings file; else ${CONFIG_VARIABLE}, else ./{DEFAULT_CONFIG}.",
+        ),
+        click.Option(
+            ["--actor"],
+            expose_value=False,
+            callback=_named_actor,
+            help="Who is recorded as having made the change; else operator:USER.",
+        ),
+        click.Option(
+            ["--debug"],
+            is_flag=True,
+            flag_value=True,
+            default=None,
+            envvar=DEBUG_VARIABLE if with_environment else None,
+            expose_value=False,
+            callback=_set("debug"),
+            help="Show the traceback of an error.",
+        ),
+    ]

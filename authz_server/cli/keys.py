@@ -1,0 +1,57 @@
+"""``keys``: the signing keys."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from authz_server.cli.commands import Command, Commands, add_all
+from authz_server.cli.invocation import Invocation
+from authz_server.cli.output import json_option, print_rows, timestamp
+from authz_server.cli.parties import pass_invocation
+from keys.rotation import find_active_key
+from keys.signing_key import RingSnapshot
+
+_COLUMNS = {
+    "ring": "Ring",
+    "algorithm": "Algorithm",
+    "version": "Version",
+    "kid": "Key id",
+    "state": "State",
+    "signs": "Signs now",
+    "published_at": "Published",
+    "activate_at": "Signs from",
+}
+
+
+def _describe(ring: RingSnapshot) -> Iterator[dict[str, Any]]:
+    active = find_active_key(ring.keys, ring.loaded_at)
+    for key in ring.keys:
+        yield {
+            "ring": key.ring,
+            "algorithm": key.alg,
+            "version": key.version,
+            "kid": key.kid,
+            "state": key.state.value,
+            "signs": active is not None and key.kid == active.kid,
+            "backend": ring.backend_uri,
+            "created_at": timestamp(key.created_at),
+            "published_at": timestamp(key.published_at),
+            "activate_at": timestamp(key.activate_at),
+            "stopped_at": timestamp(key.stopped_at),
+            "remove_after": timestamp(key.remove_after),
+            "revoked_at": timestamp(key.revoked_at),
+        }
+
+
+@click.command("list", cls=Command)
+@json_option
+@pass_invocation
+def list_(invocation: Invocation, as_json: bool) -> None:
+    """List the signing keys of every ring: public facts only."""
+    with invocation.services() as services:
+        rings = services.key_store.load_rings(services.clock())
+    print_rows([row for ring in rings for row in _describe(ring)], _COLUMNS, as_json=as_json)
+
+
+keys = add_all(Commands("keys", help="Signing keys."), [list_])

@@ -1,0 +1,83 @@
+"""How secrets enter and leave the command line: never as an argument, never shown twice."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+MAXIMUM_SECRET_BYTES = 8_192
+
+
+def secret_input_options(command: Any) -> Any:  # noqa: ANN401 - a decorator as click writes them
+    """Add the three ways of handing over a secret that exists already."""
+    for option in (
+        click.option(
+            "--secret-file",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            help="Import the secret in this file.",
+        ),
+        click.option("--secret-stdin", is_flag=True, help="Import the secret on standard input."),
+        click.option("--secret-prompt", is_flag=True, help="Ask for a secret to import."),
+    ):
+        command = option(command)
+    return command
+
+
+def secret_output_option(command: Any) -> Any:  # noqa: ANN401 - a decorator as click writes them
+    """Add the option that keeps a generated secret off the screen."""
+    return click.option(
+        "--secret-output",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Write the generated secret to this new file (0600) instead of printing it.",
+    )(command)
+
+
+def read_secret(
+    *, secret_prompt: bool, secret_stdin: bool, secret_file: Path | None
+) -> bytes | None:
+    """Return the secret handed over, without the line break at its end; None when none is."""
+    if sum((secret_prompt, secret_stdin, secret_file is not None)) > 1:
+        raise click.UsageError("Hand the secret over in one way only.")
+    if secret_prompt:
+        text: str = click.prompt("Secret", hide_input=True, confirmation_prompt=True)
+        return text.encode()
+    if secret_stdin:
+        return without_line_break(sys.stdin.buffer.read(MAXIMUM_SECRET_BYTES + 1))
+    if secret_file is not None:
+        with secret_file.open("rb") as file:
+            return without_line_break(file.read(MAXIMUM_SECRET_BYTES + 1))
+    return None
+
+
+def without_line_break(content: bytes) -> bytes:
+    """Return the bytes without one line break at their end."""
+    return content.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def write_private_file(path: Path, content: bytes) -> None:
+    """Make a file that only its owner can read; one that exists is never overwritten.
+
+    Raises:
+        click.ClickException: it exists.
+        OSError: it cannot be written.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise click.ClickException(f"{path} exists: name a new file.") from None
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def require_new_file(path: Path | None) -> None:
+    """Refuse, before anything is changed, a file that could not be made afterwards."""
+    if path is None:
+        return
+    if path.exists():
+        raise click.ClickException(f"{path} exists: name a new file.")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise click.ClickException(f"{path.parent} is no folder that can be written to.")

@@ -1,0 +1,134 @@
+"""``serve``: the server, under Granian."""
+
+import logging
+import multiprocessing
+import os
+import socket
+from functools import partial
+from pathlib import Path
+
+import click
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
+from granian.http import HTTP1Settings
+from granian.server import MPServer
+
+from authz_server.app import operator_services
+from authz_server.cli.commands import Command
+from authz_server.cli.health_listener import HealthListener
+from authz_server.cli.invocation import CONFIG_VARIABLE, Invocation
+from authz_server.cli.parties import pass_invocation
+from authz_server.cli.worker import BODY_SECONDS, THREADS_FOR_SLOW_BODIES, load_application
+from authz_server.db import check_database
+from authz_server.endpoints.health import create_health_application
+from authz_server.logs import configure_logging
+from authz_server.settings import ServerSettings, Settings
+from keys.rotation import find_active_key
+
+TARGET = "authz_server.wsgi:application"
+MAXIMUM_HEADER_BYTES = 16_384
+
+logger = logging.getLogger(__name__)
+
+
+@click.command("serve", cls=Command)
+@pass_invocation
+def serve(invocation: Invocation) -> None:
+    """Run the server until it is told to stop (SIGTERM or Ctrl-C).
+
+    Requests under way are answered first. The health listener, on an address of its own, answers
+    /health/live and /health/ready.
+    """
+    settings = invocation.settings()
+    require_prepared(settings)
+    for host, port in (
+        (settings.server.host, settings.server.port),
+        (settings.server.health_host, settings.server.health_port),
+    ):
+        require_free(host, port)
+    # The workers are new interpreters: they find the settings file where this variable points.
+    os.environ[CONFIG_VARIABLE] = str(invocation.config.resolve())
+    multiprocessing.set_start_method("spawn", force=True)
+    run_server(settings)
+
+
+def require_prepared(settings: Settings) -> None:
+    """Refuse to start without schema or keys, naming the command that helps."""
+    state = check_database(settings.database.url)
+    if not state.is_current:
+        raise click.ClickException(
+            f"The database schema is at {state.current or 'nothing'}, this version needs "
+            f"{state.head}: run `authz-server db upgrade`."
+        )
+    with operator_services(settings) as services:
+        now = services.clock()
+        signing = {
+            ring.name
+            for ring in services.key_store.load_rings(now)
+            if find_active_key(ring.keys, now) is not None
+        }
+    for name in settings.keys.rings:
+        if name not in signing:
+            raise click.ClickException(
+                f"The key ring {name} has no key that may sign: run `authz-server init`."
+            )
+
+
+def require_free(host: str, port: int) -> None:
+    """Refuse an address that is taken.
+
+    The server's own listeners share their port among the workers, so a second server would not be
+    refused by the system but take half of the connections.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise click.ClickException(
+                f"{host} port {port} cannot be used ({error.strerror}): "
+                "end what listens there, or change the port in the settings."
+            ) from None
+
+
+def run_server(settings: Settings) -> None:
+    """Serve until told to stop; workers that die are replaced."""
+    server = _server(settings.server)
+    configure_logging(settings.logging)
+    health = HealthListener(
+        create_health_application(settings),
+        settings.server.health_host,
+        settings.server.health_port,
+    )
+    server.on_startup(health.start)
+    server.on_shutdown(health.stop)
+    loader = partial(
+        load_application,
+        port=settings.server.port,
+        silence_seconds=settings.server.header_timeout_seconds + BODY_SECONDS,
+    )
+    server.serve(target_loader=loader)
+
+
+def _server(settings: ServerSettings) -> MPServer:
+    return MPServer(
+        TARGET,
+        address=settings.host,
+        port=settings.port,
+        interface=Interfaces.WSGI,
+        workers=settings.workers,
+        blocking_threads=settings.threads + THREADS_FOR_SLOW_BODIES,
+        backlog=settings.backlog,
+        backpressure=settings.backlog,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(
+            header_read_timeout=settings.header_timeout_seconds * 1_000,
+            max_buffer_size=MAXIMUM_HEADER_BYTES,
+        ),
+        websockets=False,
+        ssl_cert=Path(settings.tls_certificate) if settings.tls_certificate else None,
+        ssl_key=Path(settings.tls_private_key) if settings.tls_private_key else None,
+        ssl_protocol_min=SSLProtocols.tls12,
+        respawn_failed_workers=True,
+        workers_kill_timeout=settings.shutdown_grace_seconds,
+    )

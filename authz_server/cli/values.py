@@ -1,0 +1,76 @@
+"""Values that options take beyond click's own."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+
+_DURATION = re.compile(r"\+(\d{1,6})([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+class Instant(click.ParamType[datetime]):
+    """A point in time: ISO 8601 with zone, a date (its midnight in UTC), ``now``, or ``+30d``."""
+
+    name = "time"
+
+    def convert(
+        self,
+        value: object,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> datetime:
+        """Return a timezone-aware time; fail with what to write instead."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            return _parse(str(value).strip())
+        except (ValueError, OverflowError):
+            self.fail(
+                f"{value!r} is no time; write 2030-01-31T12:00:00Z, 2030-01-31, now, or +30d",
+                param,
+                ctx,
+            )
+
+
+def _parse(text: str) -> datetime:
+    now = datetime.now(UTC)
+    if text == "now":
+        return now
+    if found := _DURATION.fullmatch(text):
+        return now + timedelta(**{_UNITS[found[2]]: int(found[1])})
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is not None:
+        return at.astimezone(UTC)
+    if len(text) == len("2030-01-31"):
+        return at.replace(tzinfo=UTC)
+    raise ValueError(text)
+
+
+INSTANT = Instant()
+
+
+class InstantOrNone(Instant):
+    """As :class:`Instant`, and ``none`` to take a limit away."""
+
+    def convert(  # type: ignore[override]
+        self,
+        value: object,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> datetime | str:
+        """Return a time, or the word ``none``."""
+        return "none" if value == "none" else super().convert(value, param, ctx)
+
+
+INSTANT_OR_NONE = InstantOrNone()
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that were used; the word ``none`` becomes None, a tuple a list."""
+    return {
+        name: None if value == "none" else list(value) if isinstance(value, tuple) else value
+        for name, value in options.items()
+        if value is not None and value != ()
+    }

@@ -1,0 +1,200 @@
+"""Everything that the demonstration runs on: its directory, its registrations, its processes."""
+
+import fcntl
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from authz_server.demo.exchange import Request
+from authz_server.demo.mapper_api import Configuration
+from authz_server.demo.tour import CLIENT_ID, RESOURCE_SERVER_ID, Places
+
+READY_SECONDS = 60
+END_SECONDS = 15
+_PREFERRED_PORTS = (8080, 8081, 8082)
+_SETTINGS = "authz-server.toml"
+_MADE_BY_US = ("authz-server.db", "authz-server.db-shm", "authz-server.db-wal", _SETTINGS)
+_SECRETS = ("pepper", "key-encryption-key", "client-secret", "mapper-secret")
+
+
+class DemoError(Exception):
+    """The demonstration could not be set up; the message says why."""
+
+
+@contextmanager
+def demo_site(directory: Path, tell: Callable[[str], None]) -> Iterator[Places]:
+    """Build everything from nothing, run it, yield where it is; end it when the block ends.
+
+    Args:
+        directory: everything goes there; what an earlier run left is replaced.
+        tell: prints a paragraph.
+
+    Raises:
+        DemoError: it could not be set up.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(_fresh_directory(directory))
+        ports = _free_ports()
+        tell(f"Everything of this run is in {directory}/ and on loopback.\n")
+        places = _register(directory, ports, tell)
+        stack.enter_context(_server(directory, ports[1]))
+        stack.enter_context(_mapper_api(directory, places, ports[2]))
+        yield places
+
+
+@contextmanager
+def _fresh_directory(directory: Path) -> Iterator[None]:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / ".gitignore").write_text("*\n", encoding="utf-8")
+    with (directory / "lock").open("w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise DemoError(f"A demonstration runs in {directory} already: end it first.") from None
+        for name in (*_MADE_BY_US, *(f"secrets/{name}" for name in _SECRETS)):
+            (directory / name).unlink(missing_ok=True)
+        yield
+
+
+def _free_ports() -> tuple[int, int, int]:
+    """Return ports for server, health listener and mapper API: the usual ones if they are free."""
+    chosen: list[int] = []
+    with ExitStack() as held:
+        for preferred in _PREFERRED_PORTS:
+            probe = held.enter_context(socket.socket())
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", preferred))
+            except OSError:
+                probe.bind(("127.0.0.1", 0))
+            chosen.append(probe.getsockname()[1])
+    return chosen[0], chosen[1], chosen[2]
+
+
+def _register(directory: Path, ports: tuple[int, int, int], tell: Callable[[str], None]) -> Places:
+    """Make settings, database and keys, and register both parties, by the commands shown."""
+    issuer, mapper_url = (f"http://127.0.0.1:{port}" for port in (ports[0], ports[2]))
+    options = ["--development", "--issuer", issuer, "--health-port", str(ports[1])]
+    _command(tell, "init", str(directory), *options, "--import", "g2p-connect")
+    config = ["--config", str(directory / _SETTINGS)]
+    mapper_secret, client_secret = (directory / "secrets" / name for name in _SECRETS[3:1:-1])
+    _command(
+        tell,
+        *("resource-server", "create", RESOURCE_SERVER_ID, "--name", "Demo mapper"),
+        *("--identifier", mapper_url, "--scope", "mapper/*"),
+        *("--secret-output", str(mapper_secret), *config),
+    )
+    _command(
+        tell,
+        *("client", "create", CLIENT_ID, "--name", "Demo disbursement system"),
+        *("--scope", "mapper/link", "--scope", "mapper/resolve"),
+        *("--secret-output", str(client_secret), *config),
+    )
+    return Places(
+        issuer=issuer,
+        mapper_url=mapper_url,
+        client_secret=client_secret.read_text(encoding="utf-8").strip(),
+        resource_server_secret=mapper_secret.read_text(encoding="utf-8").strip(),
+    )
+
+
+def _command(tell: Callable[[str], None], *arguments: str) -> None:
+    """Show and run a command of ours."""
+    tell(f"$ authz-server {shlex.join(arguments)}")
+    run = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-m", "authz_server", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env=_environment(),
+    )
+    if run.returncode:
+        raise DemoError(run.stderr.strip() or f"{arguments[0]} ended with {run.returncode}.")
+    tell(f"{run.stdout.rstrip()}\n")
+
+
+@contextmanager
+def _server(directory: Path, health_port: int) -> Iterator[None]:
+    command = ["authz_server", "serve", "--config", str(directory / _SETTINGS)]
+    with _process(command, directory / "server.log") as process:
+        _await(
+            process,
+            lambda: _answers(f"http://127.0.0.1:{health_port}/health/ready", HTTPStatus.OK),
+            directory / "server.log",
+        )
+        yield
+
+
+@contextmanager
+def _mapper_api(directory: Path, places: Places, port: int) -> Iterator[None]:
+    configuration = Configuration(
+        port=port,
+        identifier=places.mapper_url,
+        introspection_url=f"{places.issuer}/oauth2/introspect",
+        client_id=RESOURCE_SERVER_ID,
+        client_secret=places.resource_server_secret,
+    )
+    path = directory / "secrets" / "mapper-api.json"
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(vars(configuration)), encoding="utf-8")
+    command = ["authz_server.demo.mapper_api", str(path)]
+    log = directory / "mapper-api.log"
+    with _process(command, log) as process:
+        url = f"{places.mapper_url}/mapper/link"
+        _await(process, lambda: _answers(url, HTTPStatus.METHOD_NOT_ALLOWED), log)
+        yield
+
+
+@contextmanager
+def _process(command: Sequence[str], log_path: Path) -> Iterator[subprocess.Popen[Any]]:
+    """Run one of our modules in a process group of its own, ended with the block."""
+    with log_path.open("ab") as log:
+        process = subprocess.Popen(  # noqa: S603 - our own program
+            [sys.executable, "-m", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=_environment(),
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _await(process: subprocess.Popen[Any], ready: Callable[[], bool], log: Path) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        if ready():
+            return
+        time.sleep(0.1)
+    raise DemoError(f"A process did not start; {log} says why.")
+
+
+def _answers(url: str, status: HTTPStatus) -> bool:
+    try:
+        return Request("GET", url).send().status == status
+    except OSError:
+        return False
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment without what would point our commands at other settings."""
+    return {name: value for name, value in os.environ.items() if name != "AUTHZ_SERVER_CONFIG"}
