@@ -2,10 +2,11 @@
 
 import socket
 import threading
+from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
-from wsgiref.types import WSGIApplication
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 READ_SECONDS = 5
 
@@ -30,9 +31,21 @@ class _Handler(WSGIRequestHandler):
         """Say nothing: these come every few seconds."""
         del format, args
 
-    def version_string(self) -> str:
-        """Name no software and no version."""
-        return "authz-server"
+
+def _named(application: WSGIApplication) -> WSGIApplication:
+    """Return the application under a name of ours: wsgiref would add its own and its version."""
+
+    def named(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        def start(
+            status: str,
+            headers: list[tuple[str, str]],
+            *error: Any,  # noqa: ANN401
+        ) -> Callable[[bytes], object]:
+            return start_response(status, [*headers, ("Server", "authz-server")], *error)
+
+        return application(environ, start)
+
+    return named
 
 
 class HealthListener:
@@ -47,7 +60,7 @@ class HealthListener:
     def __init__(self, application: WSGIApplication, host: str, port: int) -> None:
         kind = _IPv6Server if ":" in host else _Server
         self._server = kind((host, port), _Handler)
-        self._server.set_app(application)
+        self._server.set_app(_named(application))
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="health-listener", daemon=True
         )

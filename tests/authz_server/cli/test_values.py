@@ -1,0 +1,41 @@
+from datetime import UTC, datetime, timedelta
+
+import click
+import pytest
+
+from authz_server.cli.values import INSTANT, INSTANT_OR_NONE, given
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2030-01-31T12:00:00Z", datetime(2030, 1, 31, 12, tzinfo=UTC)),
+        ("2030-01-31T12:00:00+02:00", datetime(2030, 1, 31, 10, tzinfo=UTC)),
+        ("2030-01-31", datetime(2030, 1, 31, tzinfo=UTC)),
+    ],
+)
+def test_times_are_read_with_their_zone(text, expected):
+    assert INSTANT.convert(text, None, None) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "delta"),
+    [("now", timedelta()), ("+90s", timedelta(seconds=90)), ("+30d", timedelta(days=30))],
+)
+def test_times_may_be_relative(text, delta):
+    distance = INSTANT.convert(text, None, None) - datetime.now(UTC) - delta
+    assert abs(distance) < timedelta(seconds=5)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "soon", "2030-01-31T12:00:00", "+30", "+-3d", "2030-13-01", "+999999d9", "1e400"]
+)
+def test_other_texts_are_refused_with_an_example(text):
+    with pytest.raises(click.BadParameter, match="2030-01-31T12:00:00Z"):
+        INSTANT.convert(text, None, None)
+
+
+def test_the_word_none_takes_a_limit_away():
+    assert INSTANT_OR_NONE.convert("none", None, None) == "none"
+    options = {"expires_at": "none", "name": None, "allowed_scopes": (), "permissions": ("none",)}
+    assert given(options) == {"expires_at": None, "permissions": ["none"]}
