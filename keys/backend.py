@@ -100,7 +100,11 @@ class KeyBackend(Protocol):
         """
 
     def create(self, ring: str, alg: str) -> Version:
-        """Make the next version of ``ring``; BackendDenied if this backend cannot."""
+        """Make the next version of ``ring``; BackendDenied if this backend cannot.
+
+        Raises:
+            KeysError: There is no such algorithm.
+        """
 
     def fence(self, ring: str, sign_floor: str) -> None:
         """Stop versions below ``sign_floor`` from signing; BackendDenied if this backend cannot."""
