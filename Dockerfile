@@ -1,4 +1,5 @@
 # Two stages: the first installs from the lock files, the second holds Python, the installed server and nothing that builds.
+# Settings, secrets and an SQLite database live in the volume, beside one another as `authz-server init` makes them.
 # A tag can be moved; deployments name the base by its digest, which `make image` looks up and passes on:
 #   docker build --build-arg PYTHON_IMAGE=python:3.13-slim@sha256:... .
 ARG PYTHON_IMAGE=python:3.13-slim
@@ -41,4 +42,4 @@ EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
   CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8081/health/live', timeout=2)"]
 ENTRYPOINT ["authz-server"]
-CMD ["serve", "--config", "/etc/authz-server/config.toml"]
+CMD ["serve"]

@@ -6,7 +6,10 @@ from hashlib import sha256
 import pytest
 import yaml
 
+from authz_server.cli.init import SECRET_FILES
+from authz_server.cli.invocation import DEFAULT_CONFIG
 from authz_server.settings import load_settings
+from support.dockerfile import read_dockerfile
 from support.source_tree import ROOT
 
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
@@ -56,11 +59,9 @@ def test_secrets_come_from_files_alone(service):
     environment = SERVICES[service].get("environment", {})
     secret = re.compile("password|secret|token|key", re.IGNORECASE)
     assert all(name.endswith("_FILE") for name in environment if secret.search(name))
-    declared = COMPOSE["secrets"]
-    assert all(
-        declared[name]["file"].startswith("./secrets/")
-        for name in SERVICES[service].get("secrets", [])
-    )
+    for given in SERVICES[service].get("secrets", []):
+        name = given if isinstance(given, str) else given["source"]
+        assert COMPOSE["secrets"][name]["file"] == f"./secrets/{name}"
 
 
 def test_secret_files_are_never_committed():
@@ -77,17 +78,31 @@ def test_bought_in_services_have_health_checks(service):
 
 def test_settings_in_it_are_fit_for_production(tmp_path):
     """Case L134, L130"""
-    text = DEFAULT.sub(lambda match: match[1], COMPOSE["configs"]["authz-server"]["content"])
-    for name in COMPOSE["secrets"]:
-        file = tmp_path / name
-        file.write_text(sha256(name.encode()).hexdigest(), encoding="utf-8")
+    server = SERVICES["authz-server"]
+    home = server["volumes"][0].partition(":")[2]
+    for secret in server["secrets"]:
+        file = tmp_path / secret["target"].removeprefix(f"{home}/")
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(sha256(secret["source"].encode()).hexdigest(), encoding="utf-8")
         file.chmod(0o400)
-    path = tmp_path / "config.toml"
-    path.write_text(text.replace("/run/secrets/", f"{tmp_path}/"), encoding="utf-8")
+    path = tmp_path / server["configs"][0]["target"].removeprefix(f"{home}/")
+    content = COMPOSE["configs"]["authz-server"]["content"]
+    path.write_text(DEFAULT.sub(lambda match: match[1], content), encoding="utf-8")
     settings = load_settings(path)
     assert settings.environment == "production"
     assert settings.database.url.startswith("postgresql")
-    published = SERVICES["authz-server"]["ports"][0].rpartition(":")[2]
+    published = server["ports"][0].rpartition(":")[2]
     assert settings.server.port == int(published)
     gateway = COMPOSE["networks"]["front"]["ipam"]["config"][0]["gateway"]
     assert settings.server.trusted_proxies == (f"{gateway}/32",)
+
+
+def test_init_finds_settings_and_secrets_where_it_would_make_them():
+    """Case L134"""
+    server = SERVICES["authz-server"]
+    targets = {secret["target"] for secret in server["secrets"]}
+    home = server["volumes"][0].partition(":")[2]
+    assert {f"{home}/secrets/{name}" for name in SECRET_FILES} <= targets
+    assert server["configs"][0]["target"] == f"{home}/{DEFAULT_CONFIG}"
+    dockerfile = read_dockerfile(ROOT / "Dockerfile")
+    assert dockerfile.stages[-1].last("WORKDIR") == home
