@@ -54,15 +54,15 @@ _PATTERNS = (
     ),
     (
         re.compile(
-            rf"(?<![A-Za-z])({_NAMES_OF_SECRETS})(\\?[\"']?\s*(?:=|:|%3D)\s*)"
-            r"""(?!\[redacted\])(?:b?"(?:[^"\\]|\\.)*"|b?'(?:[^'\\]|\\.)*'|[^\s&"',;)\]}]+)""",
+            rf"(?<![A-Za-z])({_NAMES_OF_SECRETS})(\\*[\"']?\s*(?:=|:|%3D)\s*)"
+            r"""(?!\[redacted\])\\*(?:b?"(?:[^"\\]|\\.)*"|b?'(?:[^'\\]|\\.)*'|["']?[^\s&"',;)\]}]+)""",
             re.IGNORECASE,
         ),
         rf"\1\2{_BLOT}",
     ),
     (
-        re.compile(r"""(["'](?:d|p|q|dp|dq|qi|k)["']\s*:\s*)["'][\w=-]{16,}["']""", re.ASCII),
-        rf'\1"{_BLOT}"',
+        re.compile(r"""(["'](?:d|p|q|dp|dq|qi|k)\\*["']\s*:\s*)\\*["'][\w=-]{16,}""", re.ASCII),
+        rf"\1{_BLOT}",
     ),
     (re.compile(r"(://[^\s:/@]*):[^\s/@]+@"), rf"\1:{_BLOT}@"),
 )
@@ -178,7 +178,7 @@ class _LineHandler(logging.StreamHandler[Any]):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Say that a record was lost; the standard way would print its arguments as they are."""
-        sys.stderr.write(
+        self.stream.write(
             f'{{"level":"error","message":"a log record of {record.name} was lost"}}\n'
         )
 
