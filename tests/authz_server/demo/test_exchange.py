@@ -6,6 +6,7 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 import pytest
 
 from authz_server.demo.exchange import NOW, Request
+from support.not_run import skip_as_not_run
 
 
 class _Quiet(WSGIRequestHandler):
@@ -64,7 +65,7 @@ def _requests(url):
 def test_the_printed_command_sends_what_was_sent_here(recorder):
     curl = shutil.which("curl")
     if curl is None:
-        pytest.skip("curl is a system package")
+        skip_as_not_run("the demonstration's commands in a shell", "curl")
     url, notes = recorder
     for request in _requests(url):
         request.send()

@@ -1,0 +1,61 @@
+import json
+
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import create_engine, select
+
+from authz_server.audit import AuditRecord
+from authz_server.cli.root import main
+from support.settings_file import write_settings
+
+
+class Cli:
+    """The command line in this process, on one settings file."""
+
+    def __init__(self, config, database_url):
+        self.config, self.database_url = config, database_url
+
+    def run(self, *arguments, input=None):  # noqa: A002 - the name that click gives it
+        """Run a command; its result, with stdout, stderr and exit_code."""
+        arguments = [str(each) for each in ("--config", self.config, *arguments)]
+        return CliRunner().invoke(main, arguments, input=input)
+
+    def must(self, *arguments, input=None):  # noqa: A002 - likewise
+        """Run a command that has to succeed; what it printed."""
+        result = self.run(*arguments, input=input)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    def json(self, *arguments, input=None):  # noqa: A002 - likewise
+        """Run a command that has to succeed, with --json; what it printed, parsed."""
+        return json.loads(self.must(*arguments, "--json", input=input))
+
+    def refused(self, *arguments, input=None):  # noqa: A002 - likewise
+        """Run a command that has to fail; its sentence, which is no traceback."""
+        result = self.run(*arguments, input=input)
+        assert result.exit_code != 0, result.output
+        assert "Traceback" not in result.output
+        assert result.stdout == ""
+        return result.stderr
+
+    def audit_records(self):
+        """Return (actor, action, subject) of every stored record."""
+        engine = create_engine(self.database_url)
+        columns = (AuditRecord.actor, AuditRecord.action, AuditRecord.subject)
+        with engine.connect() as connection:
+            rows = connection.execute(select(*columns).order_by(AuditRecord.id)).all()
+        engine.dispose()
+        return [tuple(row) for row in rows]
+
+
+@pytest.fixture
+def cli(database_url, tmp_path):
+    """The command line on a migrated database without keys or scopes."""
+    return Cli(write_settings(tmp_path, database_url, {}), database_url)
+
+
+@pytest.fixture
+def stocked(cli):
+    """As `cli`, with the G2P Connect catalogue."""
+    cli.must("scope", "import", "g2p-connect")
+    return cli

@@ -1,0 +1,190 @@
+import re
+
+import pytest
+
+
+def _create(cli, *options, **keywords):
+    base = ("client", "create", "ministry", "--name", "Ministry", "--scope", "mapper/link")
+    return cli.json(*base, *options, **keywords)
+
+
+def test_a_client_is_registered_with_a_secret_shown_once(stocked):
+    """Case H88. Case H98."""
+    created = _create(stocked)
+    assert re.fullmatch(r"[A-Za-z0-9_-]{43}", created["secret"])
+    shown = stocked.json("client", "show", "ministry")
+    assert shown["allowed_scopes"] == ["mapper/link"]
+    assert [secret["id"] for secret in shown["secrets"]] == [created["secret_id"]]
+    for command in (("show", "ministry"), ("secret", "list", "ministry"), ("list",)):
+        for form in ((), ("--json",)):
+            assert created["secret"] not in stocked.must("client", *command, *form)
+
+
+def test_every_change_leaves_a_record_with_the_operator(stocked):
+    """Case H98. Case K124."""
+    _create(stocked, "--actor", "alice")
+    stocked.must("--actor", "operator:bob", "client", "disable", "ministry")
+    stocked.must("client", "delete", "ministry", "--yes")
+    records = [record for record in stocked.audit_records() if record[2] == "ministry"]
+    assert [record[:2] for record in records[:3]] == [
+        ("operator:alice", "client.created"),
+        ("operator:alice", "client.secret_added"),
+        ("operator:bob", "client.disabled"),
+    ]
+    assert records[3][1] == "client.deleted"
+    assert re.fullmatch(r"operator:\S+", records[3][0])
+
+
+def test_scopes_are_taken_in_any_spelling_and_by_the_branch(stocked):
+    created = stocked.json(
+        *("client", "create", "--name", "Mapper user", "--no-secret"),
+        *("--scope", "mapper/sync/*", "--scope", "disburse", "--default-scope", "disburse"),
+    )
+    assert set(created) == {"id"}
+    shown = stocked.json("client", "show", created["id"])
+    assert shown["allowed_scopes"] == [
+        "mapper/sync/link",
+        "mapper/sync/resolve",
+        "mapper/sync/txn/status",
+        "mapper/sync/unlink",
+        "mapper/sync/update",
+        "disburse/disburse",
+    ]
+    assert shown["default_scopes"] == ["disburse/disburse"]
+    assert shown["secrets"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--name", "x"), "--scope"),
+        (("--name", "x", "--scope", "mapper/nothing"), "mapper/nothing"),
+        (("--name", "x", "--scope", "land/*"), "no scope under 'land/\\*'"),
+        (("--name", "x", "--scope", "*"), "no scope '\\*'"),
+        (("--name", "", "--scope", "mapper/link"), "name"),
+        (("--name", "x", "--scope", "mapper/link", "--lifetime", "0"), "token_lifetime_seconds"),
+        (("--name", "x", "--scope", "mapper/link", "--lifetime", "1e400"), "lifetime"),
+        (("--name", "x", "--scope", "mapper/link", "--expires", "soon"), "2030-01-31"),
+        (("a b", "--name", "x", "--scope", "mapper/link"), "id"),
+        (("--name", "x", "--scope", "mapper/link", "--permission", "all"), "permission"),
+    ],
+)
+def test_what_breaks_a_rule_is_refused_in_a_sentence(stocked, arguments, says):
+    """Case H98. Case L129."""
+    assert re.search(says, stocked.refused("client", "create", *arguments))
+    assert stocked.json("client", "list") == []
+
+
+def test_an_unknown_client_is_named_and_the_list_is_pointed_at(stocked):
+    """Case H98."""
+    for command in (("show",), ("enable",), ("delete", "--yes"), ("secret", "list")):
+        sentence = stocked.refused("client", *command, "nobody")
+        assert "nobody" in sentence
+        assert "client list" in sentence
+
+
+def test_a_secret_comes_from_a_file_stdin_or_a_prompt(stocked, tmp_path):
+    """Case H98."""
+    _create(stocked, "--no-secret")
+    path = tmp_path / "imported"
+    path.write_text("imported secret 1\n")
+    add = ("client", "secret", "add", "ministry")
+    assert "secret" not in stocked.json(*add, "--secret-file", path)
+    first = stocked.must(*add, "--secret-stdin", input="imported secret 2\n")
+    assert "imported secret" not in first.replace("The imported secret is", "")
+    secrets = stocked.json("client", "secret", "list", "ministry")
+    assert [secret["imported"] for secret in secrets] == [True, True]
+    stocked.must("client", "secret", "end", "ministry", secrets[0]["id"])
+    asked = stocked.must(*add, "--secret-prompt", input="typed secret\ntyped secret\n")
+    assert "typed secret" not in asked
+
+
+def test_no_option_takes_a_secret_as_argument(stocked):
+    """Case H98."""
+    _create(stocked, "--no-secret")
+    refused = stocked.run("client", "secret", "add", "ministry", "--secret", "in the open")
+    assert refused.exit_code == 2
+    assert stocked.run("client", "secret", "add", "ministry", "in the open").exit_code == 2
+    assert stocked.json("client", "secret", "list", "ministry") == []
+
+
+def test_a_generated_secret_goes_to_a_private_file_where_asked(stocked, tmp_path):
+    """Case H98."""
+    path = tmp_path / "new"
+    created = _create(stocked, "--secret-output", path)
+    assert created["secret_file"] == str(path)
+    assert "secret" not in created
+    assert re.fullmatch(r"[A-Za-z0-9_-]{43}\n", path.read_text())
+    assert path.stat().st_mode & 0o777 == 0o600
+    sentence = stocked.refused("client", "secret", "add", "ministry", "--secret-output", path)
+    assert "exists" in sentence
+    assert len(stocked.json("client", "secret", "list", "ministry")) == 1
+
+
+def test_rotation_gives_the_old_secret_an_overlap(stocked):
+    """Case A12."""
+    old = _create(stocked)["secret_id"]
+    stocked.must("client", "secret", "add", "ministry", "--description", "2030")
+    stocked.must("client", "secret", "end", "ministry", old, "--at", "+1h")
+    first, second = stocked.json("client", "secret", "list", "ministry")
+    assert first["works"]
+    assert first["ends_at"] is not None
+    assert second["ends_at"] is None
+    stocked.must("client", "secret", "end", "ministry", old)
+    assert not stocked.json("client", "secret", "list", "ministry")[0]["works"]
+
+
+def test_an_update_changes_what_is_named(stocked):
+    _create(stocked, "--lifetime", "60", "--permission", "introspect:any")
+    stocked.must(
+        *("client", "update", "ministry", "--name", "Treasury", "--scope", "mapper/*"),
+        *("--lifetime", "none", "--expires", "+30d", "--permission", "none"),
+    )
+    shown = stocked.json("client", "show", "ministry")
+    assert (shown["name"], shown["token_lifetime_seconds"]) == ("Treasury", None)
+    assert len(shown["allowed_scopes"]) == 15
+    assert shown["permissions"] == []
+    assert shown["expires_at"] is not None
+    stocked.must("client", "update", "ministry", "--expires", "none")
+    assert stocked.json("client", "show", "ministry")["expires_at"] is None
+    assert "Name something" in stocked.refused("client", "update", "ministry")
+
+
+def test_states_are_told_apart(stocked):
+    for id_, options in {
+        "works": (),
+        "later": ("--starts", "+1d"),
+        "over": ("--starts", "2020-01-01", "--expires", "2020-01-02"),
+        "off": (),
+    }.items():
+        base = ("client", "create", id_, "--name", id_, "--scope", "mapper/link", "--no-secret")
+        stocked.must(*base, *options)
+    stocked.must("client", "disable", "off")
+    states = {each["id"]: each["state"] for each in stocked.json("client", "list")}
+    assert states == {"works": "enabled", "later": "not yet", "over": "expired", "off": "disabled"}
+    stocked.must("client", "enable", "off")
+    assert stocked.json("client", "show", "off")["state"] == "enabled"
+
+
+def test_deleting_asks_first(stocked):
+    _create(stocked)
+    result = stocked.run("client", "delete", "ministry", input="n\n")
+    assert result.exit_code == 1
+    assert stocked.json("client", "show", "ministry")["id"] == "ministry"
+    stocked.must("client", "delete", "ministry", input="y\n")
+    assert stocked.json("client", "list") == []
+
+
+def test_tables_show_names_as_they_are(stocked):
+    name = "[red]Ministry[/red] " + "x" * 150
+    stocked.must("client", "create", "ministry", "--name", name, "--scope", "mapper/link")
+    assert "[red]Ministry[/red]" in stocked.must("client", "list")
+    assert "[red]Ministry[/red]" in stocked.must("client", "show", "ministry")
+
+
+def test_more_clients_than_a_page_are_all_listed(stocked, monkeypatch):
+    monkeypatch.setattr("authz_server.cli.parties.PAGE", 2)
+    for number in range(5):
+        base = ("client", "create", f"client-{number}", "--name", "x", "--scope", "mapper/link")
+        stocked.must(*base, "--no-secret")
+    assert len(stocked.json("client", "list")) == 5

@@ -1,0 +1,81 @@
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from support.not_run import skip_as_not_run
+
+_DEMO = (sys.executable, "-m", "authz_server", "demo")
+
+
+@pytest.mark.timeout(180)
+def test_the_demonstration_does_what_each_step_says_and_ends(tmp_path):
+    """Case F67. Case E59."""
+    run = subprocess.run(
+        [*_DEMO, "--once", "--directory", tmp_path / "demo"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert len(re.findall(r"^   As expected: ", run.stdout, re.MULTILINE)) == 11
+    assert "Every step did what it says." in run.stdout
+
+
+@pytest.mark.timeout(180)
+def test_it_goes_on_serving_and_its_commands_can_be_repeated(tmp_path):
+    bash = shutil.which("curl")
+    if bash is None:
+        skip_as_not_run("the demonstration's commands in a shell", "curl")
+    process = subprocess.Popen(
+        [*_DEMO, "--directory", tmp_path / "demo"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        told = _read_until(process, "Ctrl-C ends both")
+        commands = re.findall(r"^\$ (curl .+?)\n\n", told, re.MULTILINE | re.DOTALL)
+        answers = [_run_in_shell(command) for command in commands]
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        process.stdout.close()
+    # Only what was revoked in between is answered differently.
+    assert [answer.split()[1] for answer in answers] == [
+        *("200", "200", "401", "401", "200", "403"),
+        *("200", "200", "200", "200", "401"),
+    ]
+    assert '"active":false' in answers[6].replace(" ", "")
+
+
+def test_a_second_demonstration_in_the_same_directory_is_refused(tmp_path):
+    import fcntl  # noqa: PLC0415 - POSIX
+
+    (tmp_path / "demo").mkdir()
+    with (tmp_path / "demo" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run = subprocess.run(
+            [*_DEMO, "--once", "--directory", tmp_path / "demo"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert run.returncode == 1
+    assert "runs in" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def _read_until(process, text):
+    told, deadline = "", time.monotonic() + 120
+    while text not in told and time.monotonic() < deadline:
+        line = process.stdout.readline()
+        assert line, told
+        told += line
+    return told
+
+
+def _run_in_shell(command):
+    run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    return run.stdout
