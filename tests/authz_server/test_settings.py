@@ -12,39 +12,7 @@ from authz_server.settings import (
     describe_settings,
     load_settings,
 )
-
-PEPPER = "0123456789abcdef" * 4
-KEY = bytes(range(32))
-MINIMAL = """
-issuer = "https://auth.example/ns/v1"
-[clients]
-secret_pepper = { file = "pepper" }
-[keys]
-key_encryption_key = { env = "KEK" }
-"""
-ENVIRON = {"KEK": KEY.hex()}
-
-
-def load(folder, *, text=MINIMAL, environ=ENVIRON, top="", more=""):
-    """Load a settings file: `top` stands before the tables, `more` after them."""
-    pepper = folder / "pepper"
-    if not pepper.exists():
-        pepper.touch(0o600)
-        pepper.write_text(PEPPER + "\n")
-    file = folder / "authz-server.toml"
-    file.write_text(f"{top}\n{text}\n{more}\n")
-    return load_settings(file, environ)
-
-
-def refusal(folder, **options):
-    with pytest.raises(SettingsError) as caught:
-        load(folder, **options)
-    assert str(caught.value).startswith(f"{folder}/authz-server.toml: ")
-    return caught.value
-
-
-def with_issuer(issuer):
-    return MINIMAL.replace("https://auth.example/ns/v1", issuer)
+from support.minimal_settings import KEY, MINIMAL, PEPPER, load, refusal, with_issuer
 
 
 def test_a_minimal_file_gives_the_defaults_and_the_secrets(tmp_path):
@@ -56,43 +24,6 @@ def test_a_minimal_file_gives_the_defaults_and_the_secrets(tmp_path):
     assert settings.keys.key_encryption_key.reveal() == KEY
     assert settings.tokens == TokenSettings()
     assert set(settings.keys.rings) == {"es256", "rs256"}
-
-
-@pytest.mark.parametrize(
-    ("written", "what"),
-    [
-        (KEY.hex().upper(), "hexadecimal"),
-        ("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8", "base64url"),
-        ("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "base64url, padded"),
-        (KEY.hex() + "\r\n", "with a line break"),
-    ],
-)
-def test_the_key_encryption_key_arrives_decoded(tmp_path, written, what):
-    assert load(tmp_path, environ={"KEK": written}).keys.key_encryption_key.reveal() == KEY, what
-
-
-@pytest.mark.parametrize(
-    "written", ["", "x" * 32, KEY.hex()[:-1], KEY.hex() + "00", "+" * 43, "é" * 43]
-)
-def test_a_key_encryption_key_that_is_not_32_bytes_is_refused(tmp_path, written):
-    """Case L129."""
-    error = refusal(tmp_path, environ={"KEK": written})
-    assert error.key == "keys.key_encryption_key"
-
-
-@pytest.mark.parametrize("written", ["short", "a" * 64, "ab" * 40])
-def test_a_weak_pepper_is_refused(tmp_path, written):
-    """Case L129."""
-    (tmp_path / "pepper").touch(0o600)
-    (tmp_path / "pepper").write_text(written)
-    error = refusal(tmp_path)
-    assert (error.key, "openssl" in error.remedy) == ("clients.secret_pepper", True)
-    assert written not in str(error)
-
-
-def test_a_key_encryption_key_of_zeros_is_refused(tmp_path):
-    """Case L129."""
-    assert refusal(tmp_path, environ={"KEK": "00" * 32}).key == "keys.key_encryption_key"
 
 
 @pytest.mark.parametrize(
@@ -245,92 +176,6 @@ def test_lifetimes_that_are_no_lifetimes_are_refused(tmp_path, name, value):
     assert refusal(tmp_path, more=f"[tokens]\n{name} = {value}").key == f"tokens.{name}"
 
 
-PRODUCTION_ONLY = {
-    "logging.level": "[logging]\nlevel = 'debug'",
-    "server.host": "[server]\nhost = '0.0.0.0'",
-    "server.trusted_proxies": "[server]\nhost = '0.0.0.0'\ntrusted_proxies = ['0.0.0.0/0']",
-    "database.url": "[database]\nurl = 'sqlite://'",
-    "keys.rings.es256.backend": "[keys.rings.es256]\nbackend = 'memory://'",
-}
-
-
-@pytest.mark.parametrize(("key", "more"), PRODUCTION_ONLY.items(), ids=PRODUCTION_ONLY)
-def test_production_refuses_what_development_permits(tmp_path, key, more):
-    """Case L130, Case I107."""
-    assert refusal(tmp_path, more=more).key == key
-    assert load(tmp_path, more=more, top="environment = 'development'")
-
-
-@pytest.mark.parametrize(
-    "more", ["trusted_proxies = ['10.1.0.0/16']", "tls_certificate = 'a'\ntls_private_key = 'b'"]
-)
-def test_an_open_listener_needs_tls_or_a_proxy(tmp_path, more):
-    """Case L130."""
-    for name in ("a", "b"):
-        (tmp_path / name).touch(0o600)
-    assert load(tmp_path, more=f"[server]\nhost = '0.0.0.0'\n{more}").server.host == "0.0.0.0"
-
-
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
-def test_production_refuses_a_secret_file_open_to_others(tmp_path, mode):
-    """Case L130."""
-    load(tmp_path)
-    (tmp_path / "pepper").chmod(mode)
-    error = refusal(tmp_path)
-    assert error.key == "clients.secret_pepper"
-    assert error.remedy == f"Run: chmod 600 {tmp_path}/pepper"
-    assert load(tmp_path, top="environment = 'development'")
-
-
-def test_production_refuses_a_tls_key_open_to_others(tmp_path):
-    """Case L130."""
-    (tmp_path / "tls").touch(0o644)
-    (tmp_path / "tls").chmod(0o644)
-    more = "[server]\ntls_certificate = 'tls'\ntls_private_key = 'tls'"
-    assert refusal(tmp_path, more=more).key == "server.tls_private_key"
-
-
-@pytest.mark.parametrize(
-    ("reference", "problem"),
-    [
-        ("'written down'", "named, not written down"),
-        ("{ file = 'missing' }", "No such file"),
-        ("{ file = '.' }", "not a file"),
-        ("{ env = 'MISSING' }", "MISSING is not set"),
-        ("{ env = 'EMPTY' }", "empty"),
-        ("{ env = 'KEK', file = 'pepper' }", "named, not written down"),
-        ("{ vault = 'x' }", "named, not written down"),
-        ("{ file = 3 }", "named, not written down"),
-    ],
-)
-def test_a_secret_that_cannot_be_had_is_refused(tmp_path, reference, problem):
-    """Case L129."""
-    text = MINIMAL.replace('{ file = "pepper" }', reference)
-    error = refusal(tmp_path, text=text, environ={**ENVIRON, "EMPTY": "\n"})
-    assert error.key == "clients.secret_pepper"
-    assert problem in error.problem
-    assert "written down" not in error.problem or "Write { file" in error.remedy
-
-
-def test_the_database_password_joins_the_url_and_shows_nowhere(tmp_path):
-    """Case L130."""
-    more = "[database]\nurl = 'postgresql://authz@db.example/authz'\npassword = { env = 'PW' }"
-    settings = load(tmp_path, more=more, environ={**ENVIRON, "PW": "p@ss:w/rd"})
-
-    assert settings.database.url == "postgresql+psycopg://authz:p%40ss%3Aw%2Frd@db.example/authz"
-    views = {view.key: view.value for view in describe_settings(settings)}
-    assert views["database.url"] == "postgresql+psycopg://authz:***@db.example/authz"
-    assert views["database.password"] == "(set)"
-    assert "rd@" not in repr(settings)
-
-
-def test_two_passwords_contradict_each_other(tmp_path):
-    """Case L129."""
-    more = "[database]\nurl = 'postgresql://a:one@db/a'\npassword = { env = 'PW' }"
-    error = refusal(tmp_path, more=more, environ={**ENVIRON, "PW": "two"})
-    assert error.key == "database.password"
-
-
 def test_a_database_url_that_is_none_does_not_show_its_password(tmp_path):
     error = refusal(tmp_path, more="[database]\nurl = 'postgresql://a:hidden@db:port/a'")
     assert error.key == "database.url"
@@ -348,25 +193,6 @@ def test_relative_paths_are_relative_to_the_settings_file(tmp_path, monkeypatch)
     assert settings.database.url == f"sqlite:///{tmp_path}/authz-server.db"
     absolute = load(tmp_path, more="[database]\nurl = 'sqlite:////var/lib/authz.db'")
     assert absolute.database.url == "sqlite:////var/lib/authz.db"
-
-
-def test_plugins_receive_their_secrets_resolved_and_show_none(tmp_path):
-    more = """[plugins]
-enabled = ["policy"]
-[plugins.settings.policy]
-address = "https://policy.example"
-[plugins.settings.policy.credentials]
-key = { file = "pepper" }
-"""
-    settings = load(tmp_path, more=more)
-
-    table = settings.plugins.settings["policy"]
-    assert table["address"] == "https://policy.example"
-    assert table["credentials"]["key"].reveal() == PEPPER.encode()
-    views = {view.key: view.value for view in describe_settings(settings)}
-    assert views["plugins.settings.policy.credentials.key"] == "(set)"
-    missing = more.replace('"pepper"', '"missing"')
-    assert refusal(tmp_path, more=missing).key == "plugins.settings.policy.credentials.key"
 
 
 def test_the_view_shows_every_key_and_no_secret(tmp_path):
