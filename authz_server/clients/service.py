@@ -63,7 +63,7 @@ class ClientService(ResourceServerChanges, SecretChanges):
         values = rules.checked_values(offered, rules.CLIENT_RULES, self._limits)
         client = self._new_party(session, id, "client", values)
         self._require_consistent(session, client)
-        self._finish(session, client, actor, "client.created", values)
+        self._finish(session, client, actor, "client.created", _as_stored(client, values))
         return client
 
     def update_client(
@@ -78,7 +78,7 @@ class ClientService(ResourceServerChanges, SecretChanges):
         client = self._locked(session, client_id, "client")
         assign_fields(client, values)
         self._require_consistent(session, client)
-        self._finish(session, client, actor, "client.updated", values)
+        self._finish(session, client, actor, "client.updated", _as_stored(client, values))
         return client
 
     def _require_consistent(self, session: Session, client: Client) -> None:
@@ -105,3 +105,7 @@ class ClientService(ResourceServerChanges, SecretChanges):
         for scope in client.default_scopes:
             if scope not in client.allowed_scopes:
                 raise InvalidChangeError(f"default_scopes: {scope!r} is not an allowed scope")
+
+
+def _as_stored(client: Client, fields: Iterable[str]) -> dict[str, object]:
+    return {field: getattr(client, field) for field in fields}
