@@ -3,7 +3,7 @@
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -42,25 +42,48 @@ def postgresql_template(run_directory: Path, postgresql: PostgresAccess) -> str:
 
 
 @pytest.fixture
-def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+def sqlite_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a migrated SQLite database of this test alone."""
-    path = tmp_path / "authz-server.sqlite"
-    shutil.copyfile(sqlite_template, path)
-    return f"sqlite:///{path}"
+    with _copied_database(request, "sqlite", tmp_path) as url:
+        yield url
 
 
 @pytest.fixture
-def postgresql_url(postgresql: PostgresAccess, postgresql_template: str) -> Iterator[str]:
+def postgresql_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a migrated PostgreSQL database of this test alone."""
-    url = postgresql.create_database(postgresql_template)
-    yield url
-    postgresql.drop_database(url)
+    with _copied_database(request, "postgresql", tmp_path) as url:
+        yield url
 
 
 @pytest.fixture(params=DIALECTS)
-def database_url(request: pytest.FixtureRequest) -> str:
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a migrated database of this test alone; the test runs once for each dialect."""
-    return request.getfixturevalue(f"{request.param}_url")
+    with _copied_database(request, request.param, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture(scope="module", params=DIALECTS)
+def module_database_url(request: pytest.FixtureRequest, tmp_path_factory) -> Iterator[str]:
+    """The URL of a migrated database that the tests of one file share, once for each dialect."""
+    directory = tmp_path_factory.mktemp("database")
+    with _copied_database(request, request.param, directory) as url:
+        yield url
+
+
+@contextmanager
+def _copied_database(
+    request: pytest.FixtureRequest, dialect: str, directory: Path
+) -> Iterator[str]:
+    template = request.getfixturevalue(f"{dialect}_template")
+    if dialect == "sqlite":
+        path = directory / "authz-server.sqlite"
+        shutil.copyfile(template, path)
+        yield f"sqlite:///{path}"
+        return
+    postgresql = request.getfixturevalue("postgresql")
+    url = postgresql.create_database(template)
+    yield url
+    postgresql.drop_database(url)
 
 
 @pytest.fixture(params=DIALECTS)

@@ -14,9 +14,9 @@ _CHUNK_BYTES = 65_536
 
 
 class TcpProxy:
-    """A context manager that carries bytes between `port` and `target_port` of 127.0.0.1.
+    """A context manager carrying bytes between `port` and `target_port` of 127.0.0.1.
 
-    `silence()` swallows everything in both directions without closing anything, as a cut cable does;
+    `silence()` swallows everything in both directions without closing anything, like a cut cable;
     `refuse()` resets what exists and takes nothing new; `heal()` ends either. What was swallowed
     stays lost: connections that lived through a silence are reset when it ends.
     """
