@@ -197,6 +197,6 @@ def _whole_seconds(text: str) -> int:
 
 
 client = add_all(
-    Commands("client", help="Clients: who may ask for tokens, and for which scopes."),
+    Commands("client", help="Clients: who may ask for tokens."),
     [create, list_, *party_commands("client", "client", describe_client), update],
 )

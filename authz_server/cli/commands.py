@@ -46,7 +46,7 @@ class RootCommands(Commands):
         """Run the command; errors become a sentence unless a traceback was asked for."""
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:
             if ctx.ensure_object(Invocation).debug:

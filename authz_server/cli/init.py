@@ -109,9 +109,10 @@ def init(  # noqa: PLR0913, PLR0917 - one for each option
     force: bool,
     as_json: bool,
 ) -> None:
-    """Make settings file, secrets, database and first signing keys in DIRECTORY.
+    """Make settings, secrets, database and first keys.
 
-    Running it again is safe: it says what exists and makes what is missing.
+    They go to DIRECTORY, else to the present one. Running it again is safe: it says what exists
+    and makes what is missing.
     """
     config = directory / DEFAULT_CONFIG
     if issuer is None and not development and not config.exists():

@@ -86,18 +86,31 @@ def _plain(value: object) -> object:
 
 
 def _cell(value: object) -> Text:
+    if value in (None, "", [], ()):  # noqa: PLR6201 - not everything can be hashed
+        return Text("-", style="dim")
+    return Text(_in_text(value))
+
+
+def _in_text(value: object) -> str:
     match value:
-        case None | "" | []:
-            return Text("-", style="dim")
         case bool():
-            return Text("yes" if value else "no")
-        case datetime():
-            return Text(timestamp(value) or "")
+            return "yes" if value else "no"
+        case [dict(), *_]:
+            return "\n".join(_in_words(each) for each in value)
         case list() | tuple():
-            return Text("\n".join(str(each) for each in value))
+            return "\n".join(str(each) for each in value)
         case dict():
-            return Text(json.dumps(value, default=_plain))
-    return Text(str(value))
+            return json.dumps(value, default=_plain)
+    return str(value)
+
+
+def _in_words(record: Mapping[str, Any]) -> str:
+    told = ((field.replace("_", " "), value) for field, value in record.items())
+    return ", ".join(
+        field if value is True else f"{field} {value}"
+        for field, value in told
+        if value not in {None, "", False}
+    )
 
 
 def _console() -> Console:

@@ -171,7 +171,7 @@ def update(invocation: Invocation, /, id: str, **options: Any) -> None:  # noqa:
 
 
 resource_server = add_all(
-    Commands("resource-server", help="Resource servers: the interfaces that tokens are for."),
+    Commands("resource-server", help="Resource servers: what tokens are for."),
     [
         create,
         list_,

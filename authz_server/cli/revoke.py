@@ -39,10 +39,11 @@ def revoke(  # noqa: PLR0913, PLR0917 - one for each option
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Revoke every token of a client, a key or a scope, or every token issued up to a time.
+    """Revoke many tokens at once.
 
-    When the command returns, introspection on every node says so. Tokens issued later are not
-    concerned: disable the client too if it should get none.
+    Those of a client, a key or a scope, or every token issued up to a time. When the command
+    returns, introspection on every node says so. Tokens issued later are not concerned: disable the
+    client too if it should get none.
     """
     named = [
         (kind, subject)

@@ -21,7 +21,7 @@ from authz_server.cli.token import token
 @click.group("authz-server", cls=RootCommands)
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def main() -> None:
-    r"""An OAuth 2.0 authorization server for machines: scoped tokens for G2P Connect.
+    """An OAuth 2.0 authorization server for machines: scoped tokens for G2P Connect.
 
     \b
     Begin with:  authz-server init
@@ -31,7 +31,7 @@ def main() -> None:
     A command beside a running server takes effect there within a second. Secrets are never taken
     as arguments: they are asked for, or read from standard input or a file. The exit status is 0
     only when everything was done.
-    """
+    """  # noqa: D301 - \b is click's mark of lines to be left as they are
 
 
 main.params.extend(shared_options(with_environment=True))

@@ -165,6 +165,6 @@ def assign(
 
 
 scope = add_all(
-    Commands("scope", help="Scopes: what a token can permit, and which resource server owns it."),
+    Commands("scope", help="Scopes: what a token can permit."),
     [import_, list_, show, add, assign],
 )

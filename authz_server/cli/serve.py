@@ -33,10 +33,10 @@ logger = logging.getLogger(__name__)
 @click.command("serve", cls=Command)
 @pass_invocation
 def serve(invocation: Invocation) -> None:
-    """Run the server until it is told to stop (SIGTERM or Ctrl-C).
+    """Run the server.
 
-    Requests under way are answered first. The health listener, on an address of its own, answers
-    /health/live and /health/ready.
+    It ends at SIGTERM or Ctrl-C; requests under way are answered first. The health listener, on an
+    address of its own, answers /health/live and /health/ready.
     """
     settings = invocation.settings()
     require_prepared(settings)
