@@ -1,0 +1,1 @@
+"""Clients and resource servers: who may ask, and how they prove it."""

@@ -1,0 +1,71 @@
+"""Tables of clients, resource servers and their secrets."""
+
+from datetime import datetime
+
+from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from authz_server.db import Base
+
+
+class Client(Base):
+    """A party that authenticates: a client, or a resource server's own credentials (``kind``)."""
+
+    __tablename__ = "client"
+
+    id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(20))  # "client" | "resource_server"
+    name: Mapped[str] = mapped_column(String(200))
+    organisation: Mapped[str] = mapped_column(String(200), default="")
+    enabled: Mapped[bool] = mapped_column(default=True)
+    authentication_method: Mapped[str] = mapped_column(String(40))
+    grant_types: Mapped[list[str]]
+    allowed_scopes: Mapped[list[str]]
+    default_scopes: Mapped[list[str]]
+    allowed_resource_servers: Mapped[list[str]]
+    permissions: Mapped[list[str]]
+    token_lifetime_seconds: Mapped[int | None]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    starts_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]
+
+    secrets: Mapped[list["ClientSecret"]] = relationship(
+        back_populates="client", cascade="all, delete-orphan", order_by="ClientSecret.created_at"
+    )
+    resource_server: Mapped["ResourceServer | None"] = relationship(
+        back_populates="client", cascade="all, delete-orphan"
+    )
+
+
+class ClientSecret(Base):
+    """One secret of a party; several may work at a time. The secret itself is never kept."""
+
+    __tablename__ = "client_secret"
+    __table_args__ = (Index(None, "client_id"),)
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    client_id: Mapped[str] = mapped_column(ForeignKey("client.id", ondelete="CASCADE"))
+    record: Mapped[str] = mapped_column(String(300))
+    description: Mapped[str] = mapped_column(String(200), default="")
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+
+    client: Mapped[Client] = relationship(back_populates="secrets")
+
+
+class ResourceServer(Base):
+    """What a resource server is beyond its credentials: its audience and its kind of token."""
+
+    __tablename__ = "resource_server"
+
+    client_id: Mapped[str] = mapped_column(
+        ForeignKey("client.id", ondelete="CASCADE"), primary_key=True
+    )
+    identifier: Mapped[str] = mapped_column(String(500), unique=True)
+    token_format: Mapped[str] = mapped_column(String(20), default="jwt")  # "jwt" | "reference"
+    signing_ring: Mapped[str | None] = mapped_column(String(60))  # None: the default ring
+
+    client: Mapped[Client] = relationship(back_populates="resource_server")

@@ -1,0 +1,1 @@
+"""HTTP endpoints: read strictly, call the room behind, answer."""

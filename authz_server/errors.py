@@ -1,0 +1,126 @@
+"""The OAuth error vocabulary: what a client may read and what the operator reads, apart.
+
+A rule that is broken raises :class:`OAuthError` with a *reason* from the table below; ``endpoints.errors``
+renders it once. The reason is also the key of the translated message in the G2P Connect profile.
+"""
+
+from dataclasses import dataclass
+
+from authlib.oauth2 import OAuth2Error
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """What a reason means on the wire: error code (RFC 6749, 5.2), HTTP status, public English text.
+
+    The text stays inside the characters that RFC 6749, 5.2 allows for ``error_description``.
+    """
+
+    error: str
+    status: int
+    description: str
+
+
+REASONS: dict[str, Reason] = {
+    # RFC 6749, 5.2
+    "parameter_missing": Reason("invalid_request", 400, "A required parameter is missing."),
+    "parameter_repeated": Reason("invalid_request", 400, "A parameter was sent more than once."),
+    "parameter_malformed": Reason(
+        "invalid_request", 400, "The form or one of its values is malformed."
+    ),
+    "parameter_too_long": Reason("invalid_request", 400, "A value in the form is too long."),
+    "parameters_too_many": Reason("invalid_request", 400, "The form has too many parameters."),
+    "query_string_refused": Reason(
+        "invalid_request", 400, "Parameters belong in the request body, not in the query string."
+    ),
+    "several_authentication_methods": Reason(
+        "invalid_request", 400, "Use one client authentication method per request."
+    ),
+    "timestamp_missing": Reason("invalid_request", 400, "The timestamp header is required."),
+    "timestamp_malformed": Reason(
+        "invalid_request", 400, "The timestamp header is not an HTTP date."
+    ),
+    "timestamp_outside_window": Reason(
+        "invalid_request", 400, "The timestamp header is too far from the server's clock."
+    ),
+    "message_id_malformed": Reason(
+        "invalid_request", 400, "The message_id header is too long or has characters not allowed."
+    ),
+    "client_authentication_failed": Reason("invalid_client", 401, "Client authentication failed."),
+    "grant_type_unsupported": Reason(
+        "unsupported_grant_type", 400, "This grant type is not supported."
+    ),
+    "grant_type_not_allowed": Reason(
+        "unauthorized_client", 400, "This client may not use this grant type."
+    ),
+    "scope_not_granted": Reason(
+        "invalid_scope", 400, "A requested scope is unknown or not granted to this client."
+    ),
+    "scope_missing": Reason(
+        "invalid_scope", 400, "No scope was requested and this client has no default scope."
+    ),
+    "scope_too_long": Reason("invalid_scope", 400, "The scope parameter is too long."),
+    "scope_several_resource_servers": Reason(
+        "invalid_scope",
+        400,
+        "The scopes belong to several resource servers: request one token for each.",
+    ),
+    "resource_invalid": Reason(
+        "invalid_target", 400, "The requested resource is unknown or not allowed for this client."
+    ),
+    "refused_by_policy": Reason("access_denied", 403, "The request was refused by policy."),
+    # The HTTP edge
+    "method_not_allowed": Reason("invalid_request", 405, "Use POST."),
+    "content_type_unsupported": Reason(
+        "invalid_request", 415, "Send application/x-www-form-urlencoded in UTF-8."
+    ),
+    "body_too_large": Reason("invalid_request", 413, "The request body is too large."),
+    "not_found": Reason("invalid_request", 404, "There is nothing at this address."),
+    "throttled": Reason(
+        "slow_down", 429, "Too many failed authentications: wait before trying again."
+    ),
+    # Faults of the server
+    "temporarily_unavailable": Reason(
+        "temporarily_unavailable", 503, "The server cannot answer right now: try again."
+    ),
+    "server_error": Reason("server_error", 503, "The server met a fault: try again."),
+}
+
+
+class OAuthError(OAuth2Error):
+    """A request that is refused, with its reason.
+
+    Args:
+        reason: a key of :data:`REASONS`.
+        detail: for the operator's log alone; may name ids, never secrets or tokens.
+        retry_after_seconds: sent as ``Retry-After`` where given.
+        client_id: the client the refusal concerns, where one is known; for the record alone.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        detail: str = "",
+        *,
+        retry_after_seconds: int | None = None,
+        client_id: str = "",
+    ) -> None:
+        """Look the reason up; an unknown one is a programming error (KeyError)."""
+        entry = REASONS[reason]
+        super().__init__(description=entry.description, status_code=entry.status, error=entry.error)
+        self.reason = reason
+        self.detail = detail
+        self.retry_after_seconds = retry_after_seconds
+        self.client_id = client_id
+
+
+class NotFoundError(Exception):
+    """An operator named something that does not exist; the message says what and how to list it."""
+
+
+class ConflictError(Exception):
+    """A change contradicts what is kept (a taken name, a state that forbids it)."""
+
+
+class InvalidChangeError(Exception):
+    """A change was given values that the rules refuse; the message names the field."""

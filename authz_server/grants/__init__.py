@@ -1,0 +1,1 @@
+"""Grants: the ways in which a client obtains an authorization."""

@@ -1,0 +1,48 @@
+"""Tables of what is kept about tokens: revocations, cut-offs, and reference tokens."""
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, Index, LargeBinary, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from authz_server.db import Base, BigIntegerKey
+
+
+class RevokedToken(Base):
+    """One revoked token, by its ``jti``, until nothing could accept it any longer."""
+
+    __tablename__ = "revoked_token"
+    __table_args__ = (Index(None, "expires_at"),)
+
+    jti: Mapped[str] = mapped_column(String(64), primary_key=True)
+    client_id: Mapped[str] = mapped_column(String(128))
+    revoked_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+
+class RevocationCutOff(Base):
+    """Every token of a client, key or scope, or every token at all, issued up to an instant."""
+
+    __tablename__ = "revocation_cut_off"
+    __table_args__ = (Index(None, "expires_at"),)
+
+    id: Mapped[int] = mapped_column(BigIntegerKey, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(10))  # "client" | "key" | "scope" | "all"
+    subject: Mapped[str] = mapped_column(String(200))  # "" for "all"
+    instant_microseconds: Mapped[int] = mapped_column(BigInteger)
+    reason: Mapped[str] = mapped_column(String(500), default="")
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+
+class ReferenceToken(Base):
+    """An opaque token, by the SHA-256 of its handle."""
+
+    __tablename__ = "reference_token"
+    __table_args__ = (Index(None, "expires_at"),)
+
+    token_hash: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    jti: Mapped[str] = mapped_column(String(64), unique=True)
+    client_id: Mapped[str] = mapped_column(String(128))
+    claims: Mapped[bytes] = mapped_column(LargeBinary)
+    expires_at: Mapped[datetime]
