@@ -2,7 +2,9 @@
 
 import re
 import sys
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from pathlib import Path
 
 import pytest
 from packaging.markers import default_environment
@@ -10,9 +12,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from support.lock_files import HASH, LOCKS, direct, lock_text, locked
-from support.source_tree import PACKAGES, imports_of, python_files
+from support.source_tree import PACKAGES, ROOT, imports_of, python_files
 
 OURS = {*PACKAGES, "support", "bench"}
+# The contract suite for key backends is there for tests alone, those of strangers among them.
+FOR_TESTS = ROOT / "keys" / "testing.py"
+SOURCES = [path for path in python_files(*PACKAGES) if path != FOR_TESTS]
 
 
 @pytest.mark.parametrize("lock", LOCKS)
@@ -73,11 +78,11 @@ def test_run_lock_covers_everything_that_is_needed_in_turn():
     assert seen - set(locked("run")) == set()
 
 
-def imported_distributions(*folders: str) -> dict[str, str]:
-    """Return the distributions that some folders import, each with the importing file."""
+def imported_distributions(paths: Iterable[Path]) -> dict[str, str]:
+    """Return the distributions that some files import, each with one importing file."""
     providers = packages_distributions()
     found = {}
-    for path in python_files(*folders):
+    for path in paths:
         for name in {name.partition(".")[0] for name in imports_of(path)}:
             if name not in OURS and name not in sys.stdlib_module_names:
                 distributions = providers.get(name, [name])
@@ -86,18 +91,18 @@ def imported_distributions(*folders: str) -> dict[str, str]:
 
 
 def test_packages_import_only_what_they_declare():
-    imported = imported_distributions(*PACKAGES)
+    imported = imported_distributions(SOURCES)
     assert {d: who for d, who in imported.items() if d not in direct("run")} == {}
 
 
 def test_tests_import_only_what_they_declare():
     declared = direct("run") | direct("test")
-    imported = imported_distributions("tests")
+    imported = imported_distributions([*python_files("tests"), FOR_TESTS])
     assert {d: who for d, who in imported.items() if d not in declared} == {}
 
 
 def test_every_declared_dependency_is_used():
     """SQLAlchemy loads psycopg by URL; Werkzeug's and joserfc's floors guard what others bring."""
-    imported = imported_distributions(*PACKAGES)
+    imported = imported_distributions(SOURCES)
     unused = set(direct("run")) - set(imported)
     assert unused <= {"psycopg", "werkzeug", "joserfc"}
