@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import threading
 from dataclasses import replace
 
@@ -172,10 +173,14 @@ def test_a_forked_child_reads_signs_and_verifies(ring_set):
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        ring_set.store.load_rings = load
-        ring_set.rings.refresh()  # would wait for ever for the lock that the parent's thread holds
-        os.write(writing, sign(ring_set.rings).encode())
-        os._exit(0)
+        signal.alarm(10)  # whatever goes wrong, no child is left behind
+        try:
+            ring_set.store.load_rings = load
+            ring_set.rings.refresh()  # waits for ever if the parent's lock came along
+            os.write(writing, sign(ring_set.rings).encode())
+            os._exit(0)
+        finally:
+            os._exit(1)
     os.close(writing)
     leave.set()
     reader.join()

@@ -159,6 +159,15 @@ def test_a_wrong_signature_from_elsewhere_is_dropped(ring_set, lie):
         sign(open_elsewhere(ring_set, lie))
 
 
+def test_a_backend_elsewhere_that_turns_wrong_later_is_noticed(ring_set):
+    lies = iter([False] * 5 + [True])
+    rings = open_elsewhere(ring_set, lambda signature: bytes(64) if next(lies) else signature)
+    for _ in range(5):
+        assert ring_set.rings.verify(sign(rings).token)
+    with pytest.raises(BackendBroken, match="does not belong to the published key"):
+        sign(rings)
+
+
 def test_a_local_key_that_is_not_the_published_one_signs_nothing(ring_set):
     other = MemoryEncryptedKeyStorage()
     backend = LocalBackend(other, bytes(32), ring_set.clock)

@@ -136,6 +136,8 @@ def test_an_empty_truncated_padded_or_der_coded_signature(ring_set, good):
         refuse(ring_set.rings, f"{head}.{segment(signature[:size])}")
     refuse(ring_set.rings, f"{head}.{segment(signature + bytes(1))}")
     refuse(ring_set.rings, f"{head}.{segment(bytes(1) + signature)}")
+    # The same number s, written one byte longer.
+    refuse(ring_set.rings, f"{head}.{segment(signature[:32] + bytes(1) + signature[32:])}")
 
 
 def test_a_refusal_says_whether_a_signature_was_verified(ring_set, good):
