@@ -7,7 +7,7 @@
 #   make image       the container image, its base named by digest (needs a container engine and its registry)
 #   make cases       the table of the cases that the tests prove, in docs/cases.md
 #   make bench       the benchmarks (needs wrk)
-#   make lock        the lock files in requirements/ from the names in pyproject.toml
+#   make lock        the lock files in requirements/ from pyproject.toml (ARGS=--upgrade: the newest releases)
 #   make clean       removes everything the other targets made
 
 SHELL := /bin/bash

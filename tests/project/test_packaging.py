@@ -12,7 +12,7 @@ import pytest
 
 import authz_server
 from support.lock_files import project
-from support.source_tree import PACKAGES, ROOT, python_files
+from support.source_tree import PACKAGES, ROOT, tracked_files
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +57,9 @@ def test_top_level_of_the_wheel_is_the_three_packages(wheel):
     assert top == {*PACKAGES, f"authz_server-{authz_server.__version__}.dist-info"}
 
 
-def test_wheel_holds_every_source_file_and_the_licence(wheel):
-    sources = {str(path.relative_to(ROOT)) for path in python_files(*PACKAGES)}
+def test_wheel_holds_every_file_of_the_packages_and_the_licence(wheel):
+    tracked = {path.relative_to(ROOT) for path in tracked_files()}
+    sources = {str(path) for path in tracked if path.parts[0] in PACKAGES}
     names = set(names_in(wheel))
     assert sources - names == set()
     assert any(name.endswith("licenses/LICENSE") for name in names)

@@ -149,7 +149,7 @@ def _words(item: pytest.Item) -> set[str]:
     if callspec is None:
         return set()
     ids = {callspec.id, *callspec.id.split("-")}
-    return {word.strip("/").lower() for word in ids}
+    return {word.strip("/") for word in ids}
 
 
 def describe(item: pytest.Item) -> dict[str, list[str]] | None:
