@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sqlalchemy import BigInteger, Index, Row, String, delete, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from authz_server.db import Base
+from authz_server.errors import OAuthError
 
 Kind = Literal["client", "scope", "cut_off", "key"]
 
@@ -108,6 +110,7 @@ class ChangeFeed:
         self._lock = threading.Lock()
         self._seen = -1
         self._fresh_until = 0.0
+        self._retry_at = 0.0
 
     @property
     def seen(self) -> int:
@@ -125,19 +128,29 @@ class ChangeFeed:
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer; the memory stays as it was.
         """
         with self._lock:
-            started = time.monotonic()
-            with self._reading() as session:
-                self._catch_up(session)
-            self._fresh_until = started + self._staleness_limit_seconds
+            self._poll()
 
     def require_fresh(self) -> None:
         """Return when the memory is young enough to decide from, reading the database if it is not.
 
+        While the database cannot answer, one request at a time finds that out; the others are
+        refused at once rather than queued up behind it.
+
         Raises:
-            sqlalchemy.exc.SQLAlchemyError: it is too old and the database cannot answer.
+            OAuthError: ``temporarily_unavailable``: it is too old and the database does not answer.
+            sqlalchemy.exc.SQLAlchemyError: likewise.
         """
-        if time.monotonic() > self._fresh_until:
-            self.poll()
+        if self.is_fresh():
+            return
+        if not self._lock.acquire(timeout=self._staleness_limit_seconds):
+            raise OAuthError("temporarily_unavailable", "the database is slow to answer")
+        try:
+            if not self.is_fresh():
+                if time.monotonic() < self._retry_at:
+                    raise OAuthError("temporarily_unavailable", "the database did not answer")
+                self._poll()
+        finally:
+            self._lock.release()
 
     def require_seen(self, revision: int) -> None:
         """Return when the memory holds ``revision``.
@@ -145,12 +158,24 @@ class ChangeFeed:
         Raises:
             sqlalchemy.exc.SQLAlchemyError: it does not and the database cannot answer.
         """
-        if revision != self._seen:
-            self.poll()
+        if revision > self._seen:
+            with self._lock:
+                if revision > self._seen:
+                    self._poll()
 
     def is_fresh(self) -> bool:
         """Tell whether the memory is young enough, without reading anything."""
         return time.monotonic() <= self._fresh_until
+
+    def _poll(self) -> None:
+        started = time.monotonic()
+        try:
+            with self._reading() as session:
+                self._catch_up(session)
+        except SQLAlchemyError:
+            self._retry_at = time.monotonic() + self.refresh_interval_seconds
+            raise
+        self._fresh_until = started + self._staleness_limit_seconds
 
     def _catch_up(self, session: Session) -> None:
         current = session.execute(select(Revision.value).where(Revision.id == 1)).scalar_one()

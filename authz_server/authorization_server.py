@@ -1,0 +1,99 @@
+"""The one adapter to Authlib: its server and grants over our strictly read request."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from authlib.oauth2.rfc6749 import AuthorizationServer as AuthlibServer
+from authlib.oauth2.rfc6749 import OAuth2Request
+from authlib.oauth2.rfc6749.errors import UnsupportedGrantTypeError
+from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload
+
+from authz_server.clients.authentication import ClientAuthenticator
+from authz_server.clients.directory import ClientEntry
+from authz_server.errors import OAuthError
+from authz_server.grants.base import TokenGrant
+from authz_server.tokens.authorization import Authorization, AuthorizationRules
+from authz_server.tokens.issuer import IssuedToken, TokenIssuer
+
+
+class ServerRequest(OAuth2Request):  # type: ignore[misc]
+    """A request as Authlib's grants see it.
+
+    Authlib's own reads query strings and takes the first of repeated parameters; this one holds
+    only what ``endpoints.forms`` let through. Whether the transport is secure was settled with the
+    settings, so its look at the URI falls away as well.
+
+    Args:
+        form: the parameters, each once.
+        resources: the ``resource`` parameters.
+        authorization_header: the ``Authorization`` header, or None.
+        source_address: the sender's address.
+    """
+
+    def __init__(
+        self,
+        form: dict[str, str],
+        resources: tuple[str, ...],
+        authorization_header: str | None,
+        source_address: str,
+    ) -> None:
+        self.method = "POST"
+        self._form = form
+        self.payload = BasicOAuth2Payload(form)
+        self.resources = resources
+        self.authorization_header = authorization_header
+        self.source_address = source_address
+        self.client: ClientEntry | None = None
+
+    @property
+    def form(self) -> dict[str, str]:
+        """The parameters, each once."""
+        return self._form
+
+
+class AuthorizationServer(AuthlibServer):  # type: ignore[misc]
+    """Authlib's server over our clients, rules and mint.
+
+    Refusals are raised and rendered by the endpoint, never turned into responses in here.
+
+    Args:
+        grants: the grant types that are switched on.
+        authenticator: tells who sends a request.
+        rules: decide what a client gets.
+        issuer: the mint.
+    """
+
+    def __init__(
+        self,
+        grants: Iterable[type[TokenGrant]],
+        authenticator: ClientAuthenticator,
+        rules: AuthorizationRules,
+        issuer: TokenIssuer,
+    ) -> None:
+        super().__init__()
+        parts: dict[str, Any] = {"authenticator": authenticator, "rules": rules, "issuer": issuer}
+        for grant in grants:
+            # A class of this server's own, so that two servers in one process stay apart.
+            self.register_grant(type(grant.__name__, (grant,), parts))
+        self._grant_types = tuple(grant.GRANT_TYPE for grant in grants)
+
+    @property
+    def grant_types(self) -> tuple[str, ...]:
+        """The grant types that are switched on."""
+        return self._grant_types
+
+    def issue_token(self, request: ServerRequest) -> tuple[Authorization, IssuedToken]:
+        """Run the request's grant.
+
+        Raises:
+            OAuthError: the request is refused.
+        """
+        if "grant_type" not in request.form:
+            raise OAuthError("parameter_missing", "grant_type")
+        try:
+            grant = self.get_token_grant(request)
+        except UnsupportedGrantTypeError:
+            raise OAuthError("grant_type_unsupported") from None
+        grant.validate_token_request()
+        issued: tuple[Authorization, IssuedToken] = grant.create_token_response()
+        return issued

@@ -1,0 +1,169 @@
+"""What the server says of itself: metadata (RFC 8414, OpenID Connect Discovery) and the JWKS."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
+from flask import Response, request
+
+from authz_server.changes import ChangeFeed
+from authz_server.endpoints.answers import new_request_id
+from authz_server.errors import OAuthError
+from authz_server.scopes.catalogue import ScopeCatalogue
+from keys.ring import KeyRings
+
+AUTHENTICATION_METHODS = ["client_secret_basic", "client_secret_post"]
+_METADATA_MAXIMUM_AGE_SECONDS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What is switched on, as the metadata tells it."""
+
+    issuer: str
+    grant_types: tuple[str, ...]
+    g2p: bool
+    introspection: bool
+    signed_introspection: bool
+    revocation: bool
+
+
+class MetadataDocument:
+    """The metadata, made from what is switched on and from the scopes that can be issued.
+
+    Args:
+        features: what is switched on.
+        catalogue: the scopes.
+        key_rings: the algorithms in use.
+    """
+
+    def __init__(
+        self, features: Features, catalogue: ScopeCatalogue, key_rings: KeyRings
+    ) -> None:
+        self._features = features
+        self._catalogue = catalogue
+        self._key_rings = key_rings
+
+    def members(self) -> dict[str, Any]:
+        """Return the members of RFC 8414, 2; only what works is named."""
+        features = self._features
+        issuer = features.issuer
+        members: dict[str, Any] = {
+            "issuer": issuer,
+            "token_endpoint": f"{issuer}/oauth2/token",
+            "token_endpoint_auth_methods_supported": AUTHENTICATION_METHODS,
+            "jwks_uri": f"{issuer}/.well-known/jwks.json",
+            "grant_types_supported": list(features.grant_types),
+            # There is no authorization endpoint, so there is no response type.
+            "response_types_supported": [],
+            "scopes_supported": [
+                entry.name for entry in self._catalogue.entries() if entry.resource_server_id
+            ],
+        }
+        if features.g2p:
+            members["g2p_connect_token_endpoint"] = f"{issuer}/oauth2/client/token"
+        if features.introspection:
+            members["introspection_endpoint"] = f"{issuer}/oauth2/introspect"
+            members["introspection_endpoint_auth_methods_supported"] = AUTHENTICATION_METHODS
+            if features.signed_introspection:
+                members["introspection_signing_alg_values_supported"] = list(
+                    self._key_rings.algorithms()
+                )
+        if features.revocation:
+            members["revocation_endpoint"] = f"{issuer}/oauth2/revoke"
+            members["revocation_endpoint_auth_methods_supported"] = AUTHENTICATION_METHODS
+        return members
+
+    def openid_members(self) -> dict[str, Any]:
+        """Return the same with what OpenID Connect Discovery 1.0, 3 asks for beyond it.
+
+        The server issues no ID tokens and says so by an empty list.
+        """
+        return self.members() | {
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": [],
+        }
+
+
+def require_valid_metadata(members: dict[str, Any]) -> None:
+    """Have Authlib check what RFC 8414 says of each member.
+
+    Raises:
+        ValueError: a member breaks a rule.
+    """
+    metadata = AuthorizationServerMetadata(members)
+    for name in members:
+        check = getattr(metadata, f"validate_{name}", None)
+        # Authlib takes https for granted; the settings let loopback be an exception.
+        if check is not None and not name.endswith(("endpoint", "issuer", "uri")):
+            check()
+
+
+class DiscoveryEndpoints:
+    """Serves public documents from memory, with validators for caches.
+
+    Args:
+        document: the metadata.
+        key_rings: the public keys.
+        feed: keeps the memory fresh; a database that is away does not silence these endpoints.
+        jwks_maximum_age_seconds: how long verifiers may keep the JWKS.
+    """
+
+    def __init__(
+        self,
+        document: MetadataDocument,
+        key_rings: KeyRings,
+        feed: ChangeFeed,
+        jwks_maximum_age_seconds: int,
+    ) -> None:
+        self._document = document
+        self._key_rings = key_rings
+        self._feed = feed
+        self._jwks_maximum_age_seconds = jwks_maximum_age_seconds
+
+    def metadata(self) -> Response:
+        """Answer with the metadata of RFC 8414."""
+        return self._metadata(self._document.members)
+
+    def openid_configuration(self) -> Response:
+        """Answer with the metadata of OpenID Connect Discovery."""
+        return self._metadata(self._document.openid_members)
+
+    def jwks(self) -> Response:
+        """Answer with the JWKS; 503 while there is no key, lest a verifier remember an empty one."""
+        if not self._key_rings.algorithms():
+            raise OAuthError("temporarily_unavailable", "there is no key yet")
+        return _public_answer(
+            self._key_rings.jwks(),
+            self._key_rings.jwks_etag(),
+            "application/jwk-set+json",
+            self._jwks_maximum_age_seconds,
+        )
+
+    def _metadata(self, members: Callable[[], dict[str, Any]]) -> Response:
+        if self._feed.seen < 0:
+            self._feed.require_fresh()
+        body = msgspec.json.encode(members())
+        etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        return _public_answer(body, etag, "application/json", _METADATA_MAXIMUM_AGE_SECONDS)
+
+
+def _public_answer(
+    body: bytes, etag: str, content_type: str, maximum_age_seconds: int
+) -> Response:
+    response = Response(
+        body,
+        200,
+        {
+            "Content-Type": content_type,
+            "Cache-Control": f"public, max-age={maximum_age_seconds}",
+            "ETag": etag,
+            "Access-Control-Allow-Origin": "*",
+            "X-Content-Type-Options": "nosniff",
+            "X-Request-Id": new_request_id(),
+        },
+    )
+    return response.make_conditional(request.environ)

@@ -1,0 +1,100 @@
+"""The one place where refusals and faults become answers."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask, Response, request
+from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.exceptions import HTTPException
+
+from authz_server.endpoints.answers import new_request_id, private_answer
+from authz_server.errors import OAuthError
+from authz_server.logs import bind_request_id
+
+logger = logging.getLogger(__name__)
+
+_UNAUTHORIZED = 401
+_SERVER_FAULT = 500
+_TOO_MANY_REQUESTS = 429
+
+Shape = Callable[[dict[str, object], OAuthError, dict[str, Any]], str]
+
+
+class ErrorAnswers:
+    """Renders refusals: RFC 6749's members, never an echo of the request or a library's text.
+
+    Args:
+        retry_after_seconds: sent with a 503 that names no time of its own.
+    """
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        self._retry_after_seconds = retry_after_seconds
+
+    def render(
+        self,
+        error: OAuthError,
+        environ: dict[str, Any],
+        request_id: str,
+        shape: Shape | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Response:
+        """Return the answer for a refusal.
+
+        Args:
+            error: the refusal.
+            environ: the WSGI request.
+            request_id: of this request.
+            shape: adds a profile's members and returns the language of its message.
+            headers: further headers.
+        """
+        status = int(error.status_code)
+        body: dict[str, object] = {"error": error.error, "error_description": error.description}
+        sent = dict(headers or {})
+        if shape is not None:
+            sent["Content-Language"] = shape(body, error, environ)
+        if status == _UNAUTHORIZED and "HTTP_AUTHORIZATION" in environ:
+            # RFC 6749, 5.2
+            sent["WWW-Authenticate"] = 'Basic realm="authz-server", charset="UTF-8"'
+        if error.retry_after_seconds is not None:
+            sent["Retry-After"] = str(error.retry_after_seconds)
+        elif status >= _SERVER_FAULT:
+            sent["Retry-After"] = str(self._retry_after_seconds)
+        return private_answer(body, request_id, status=status, headers=sent)
+
+
+def as_refusal(fault: Exception) -> OAuthError:
+    """Return what the client hears of a fault, and log the fault itself."""
+    if isinstance(fault, OAuthError):
+        return fault
+    if isinstance(fault, SQLAlchemyError):
+        # The text of a database error repeats the statement's parameters: its class says enough.
+        logger.error("the database did not do what was asked: %s", type(fault).__name__)
+        return OAuthError("temporarily_unavailable")
+    logger.error("a request met a fault", exc_info=fault)
+    return OAuthError("server_error")
+
+
+def handle_everything_else(app: Flask, answers: ErrorAnswers) -> None:
+    """Have ``app`` answer in JSON where no endpoint of ours does: wrong address, wrong method."""
+
+    @app.errorhandler(HTTPException)
+    def refused(error: HTTPException) -> Response:
+        request_id = _bound_request_id()
+        reason = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}.get(
+            error.code or _SERVER_FAULT, "parameter_malformed"
+        )
+        allowed = getattr(error, "valid_methods", None)
+        headers = {"Allow": ", ".join(sorted(allowed))} if allowed else None
+        refusal = OAuthError(reason)
+        return answers.render(refusal, request.environ, request_id, headers=headers)
+
+    @app.errorhandler(Exception)
+    def failed(error: Exception) -> Response:
+        return answers.render(as_refusal(error), request.environ, _bound_request_id())
+
+
+def _bound_request_id() -> str:
+    request_id = new_request_id()
+    bind_request_id(request_id)
+    return request_id

@@ -1,0 +1,69 @@
+"""The introspection endpoint (RFC 7662), with signed answers (RFC 9701)."""
+
+from typing import Any
+
+from flask import Response
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header
+
+from authz_server.clients.directory import ClientEntry
+from authz_server.endpoints.answers import private_answer, private_bytes
+from authz_server.endpoints.protocol import EndpointParts, Exchange, ProtocolEndpoint
+from authz_server.errors import OAuthError
+from authz_server.events import IntrospectionRefused
+from authz_server.tokens.introspection import IntrospectionService
+from authz_server.tokens.introspection_jwt import IntrospectionSigner
+
+_INACTIVE: dict[str, Any] = {"active": False}
+JWT_TYPE = "application/token-introspection+jwt"
+_JSON_TYPE = "application/json"
+
+
+class IntrospectionEndpoint(ProtocolEndpoint):
+    """Tells resource servers and clients about tokens.
+
+    Args:
+        parts: what every endpoint needs.
+        service: knows what a caller may hear.
+        signer: makes answers as JWTs, or None where that is switched off.
+    """
+
+    refusal = IntrospectionRefused
+
+    def __init__(
+        self,
+        parts: EndpointParts,
+        service: IntrospectionService,
+        signer: IntrospectionSigner | None,
+    ) -> None:
+        super().__init__(parts)
+        self._service = service
+        self._signer = signer
+
+    def _answer(self, exchange: Exchange) -> Response:
+        caller, form = self._authenticated(exchange)
+        token = form.values.get("token")
+        if token is None:
+            raise OAuthError("parameter_missing", "token", client_id=caller.id)
+        answer = self._service.find_active(caller, token) or _INACTIVE
+        if self._signer is not None and _wants_jwt(exchange.environ.get("HTTP_ACCEPT")):
+            return self._signed(exchange, caller, answer)
+        return private_answer(answer, exchange.request_id)
+
+    def _signed(
+        self, exchange: Exchange, caller: ClientEntry, answer: dict[str, Any]
+    ) -> Response:
+        audience = caller.resource_server.identifier if caller.resource_server else caller.id
+        ring = caller.resource_server.signing_ring if caller.resource_server else None
+        signed = self._signer.sign(answer, audience, ring) if self._signer else ""
+        return private_bytes(signed.encode(), JWT_TYPE, exchange.request_id)
+
+
+def _wants_jwt(accept: str | None) -> bool:
+    """Tell whether the caller asks for the signed form by its own name, and prefers it."""
+    if accept is None or JWT_TYPE not in accept.lower():
+        return False
+    accepted = parse_accept_header(accept, MIMEAccept)
+    return accepted.quality(JWT_TYPE) > 0 and accepted.best_match([JWT_TYPE, _JSON_TYPE]) == JWT_TYPE
+
+

@@ -1,0 +1,84 @@
+"""Messages of the G2P Connect profile in the languages of its callers.
+
+A catalogue is a TOML file named after its language tag, one sentence for each reason of
+``authz_server.errors``; those shipped lie in ``messages/`` and a directory of the settings adds to
+them or replaces them.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+
+from authz_server.errors import REASONS
+
+_MAXIMUM_HEADER_CHARACTERS = 200
+_QUALITY = re.compile(r"q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)")
+
+
+class MessageCatalogue:
+    """Picks a message's language by the request's ``accept-language`` (RFC 9110, 12.5.4).
+
+    Args:
+        default_language: used where no other is asked for or known.
+        directory: further catalogues; empty for none.
+
+    Raises:
+        ValueError: a catalogue names an unknown reason, or the default language has none.
+        OSError: the directory cannot be read.
+    """
+
+    def __init__(self, default_language: str, directory: str) -> None:
+        self._languages = {"en": {name: reason.description for name, reason in REASONS.items()}}
+        for name, text in _catalogue_files(directory):
+            self._languages.setdefault(name, {}).update(_parse(name, text))
+        if default_language not in self._languages:
+            raise ValueError(f"g2p.default_language: there is no catalogue for {default_language}")
+        self._default = default_language
+        self._pick = lru_cache(maxsize=512)(self._pick_language)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The tags of all languages, sorted."""
+        return tuple(sorted(self._languages))
+
+    def message(self, reason: str, accept_language: str | None) -> tuple[str, str]:
+        """Return the language picked and the message for ``reason`` in it."""
+        language = self._pick(accept_language[:_MAXIMUM_HEADER_CHARACTERS]) if accept_language else self._default
+        text = self._languages[language].get(reason)
+        return (language, text) if text else ("en", self._languages["en"][reason])
+
+    def _pick_language(self, accept_language: str) -> str:
+        ranges: list[tuple[float, int, str]] = []
+        for position, part in enumerate(accept_language.split(",")):
+            tag, _, parameter = part.partition(";")
+            match = _QUALITY.fullmatch(parameter.strip()) if parameter else None
+            quality = float(match[1]) if match else (0.0 if parameter else 1.0)
+            if quality > 0:
+                ranges.append((-quality, position, tag.strip().lower()))
+        for _, _, tag in sorted(ranges):
+            # RFC 4647, 3.4: look up by cutting subtags from the end.
+            while tag:
+                if tag in self._languages:
+                    return tag
+                tag = tag.rpartition("-")[0]  # noqa: PLW2901 - shortened on purpose
+        return self._default
+
+
+def _catalogue_files(directory: str) -> Iterable[tuple[str, str]]:
+    for resource in sorted(files(__package__).joinpath("messages").iterdir(), key=str):
+        if resource.name.endswith(".toml"):
+            yield resource.name.removesuffix(".toml"), resource.read_text("utf-8")
+    if directory:
+        for path in sorted(Path(directory).glob("*.toml")):
+            yield path.stem.lower(), path.read_text("utf-8")
+
+
+def _parse(language: str, text: str) -> Mapping[str, str]:
+    messages = tomllib.loads(text)
+    unknown = messages.keys() - REASONS.keys()
+    if unknown or not all(isinstance(message, str) for message in messages.values()):
+        raise ValueError(f"catalogue {language}: unknown or malformed: {', '.join(sorted(unknown))}")
+    return messages

@@ -1,0 +1,39 @@
+"""Which address belongs to which endpoint."""
+
+from urllib.parse import urlsplit
+
+from flask import Flask
+
+from authz_server.endpoints.discovery import DiscoveryEndpoints
+from authz_server.endpoints.protocol import ProtocolEndpoint
+
+METADATA = "/.well-known/oauth-authorization-server"
+OPENID_METADATA = "/.well-known/openid-configuration"
+
+
+def add_protocol_routes(app: Flask, prefix: str, endpoints: dict[str, ProtocolEndpoint]) -> None:
+    """Serve each endpoint at ``prefix`` plus its path, by POST alone."""
+    for path, endpoint in endpoints.items():
+        app.add_url_rule(
+            f"{prefix}{path}", endpoint=path, view_func=endpoint, methods=["POST"]
+        )
+
+
+def add_discovery_routes(
+    app: Flask, issuer: str, prefix: str, discovery: DiscoveryEndpoints
+) -> None:
+    """Serve the JWKS and the metadata.
+
+    RFC 8414, 3.1 puts the well-known part before the issuer's path, OpenID Connect Discovery 1.0, 4
+    puts it after; clients in use try either, so each document answers at both.
+    """
+    inserted = urlsplit(issuer).path
+    app.add_url_rule(
+        f"{prefix}/.well-known/jwks.json", endpoint="jwks", view_func=discovery.jwks
+    )
+    for name, path, view in (
+        ("metadata", METADATA, discovery.metadata),
+        ("openid_configuration", OPENID_METADATA, discovery.openid_configuration),
+    ):
+        for number, rule in enumerate(dict.fromkeys((f"{prefix}{path}", f"{path}{inserted}"))):
+            app.add_url_rule(rule, endpoint=f"{name}_{number}", view_func=view)

@@ -1,0 +1,77 @@
+"""The token endpoint, plain (RFC 6749, 3.2) and in the G2P Connect profile."""
+
+from flask import Response
+
+from authz_server.authorization_server import AuthorizationServer, ServerRequest
+from authz_server.endpoints.answers import private_answer
+from authz_server.endpoints.errors import Shape
+from authz_server.endpoints.g2p_connect import G2PConnectProfile
+from authz_server.endpoints.protocol import EndpointParts, Exchange, ProtocolEndpoint
+from authz_server.events import TokenIssued, TokenRefused
+
+
+class TokenEndpoint(ProtocolEndpoint):
+    """Issues tokens.
+
+    Args:
+        parts: what every endpoint needs.
+        server: runs the grants.
+        profile: the G2P Connect profile, or None for the plain endpoint.
+    """
+
+    refusal = TokenRefused
+
+    def __init__(
+        self,
+        parts: EndpointParts,
+        server: AuthorizationServer,
+        profile: G2PConnectProfile | None = None,
+    ) -> None:
+        super().__init__(parts)
+        self._server = server
+        self._profile = profile
+
+    def _answer(self, exchange: Exchange) -> Response:
+        if self._profile is not None:
+            exchange.message_id = self._profile.read_message_id(exchange.environ)
+            self._profile.require_timestamp(exchange.environ)
+        form = self._parts.forms.read(exchange.environ)
+        self._parts.feed.require_fresh()
+        request = ServerRequest(
+            form.values, form.resources, exchange.authorization_header, exchange.source_address
+        )
+        authorization, issued = self._server.issue_token(request)
+        client = request.client
+        self._parts.record(
+            TokenIssued(
+                request_id=exchange.request_id,
+                message_id=exchange.message_id,
+                source_address=exchange.source_address,
+                client_id=authorization.client_id,
+                grant_type=authorization.grant_type,
+                authentication_method=client.authentication_method if client else "",
+                scope=authorization.scope,
+                audience=authorization.audience,
+                jti=issued.jti,
+                kid=issued.kid,
+                token_format="jwt" if issued.kid else "reference",  # noqa: S106 - a format's name
+                expires_at=issued.expires_at,
+            )
+        )
+        answer: dict[str, object] = {
+            "access_token": issued.access_token,
+            "token_type": "Bearer",
+            "expires_in": issued.expires_at - issued.issued_at,
+            "scope": authorization.scope,
+        }
+        if self._profile is not None:
+            self._profile.shape_answer(answer)
+        return private_answer(
+            answer, exchange.request_id, headers=self._answer_headers(exchange)
+        )
+
+    def _shape(self) -> Shape | None:
+        return self._profile.shape_error if self._profile is not None else None
+
+    def _answer_headers(self, exchange: Exchange) -> dict[str, str] | None:
+        return {"message_id": exchange.message_id} if exchange.message_id else None

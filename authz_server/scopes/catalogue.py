@@ -1,0 +1,55 @@
+"""The scope catalogue in memory, as each request needs it."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from authz_server.changes import ChangeSet
+from authz_server.scopes.models import Scope, ScopeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeEntry:
+    """A scope by its canonical name, with what limits a token that carries it."""
+
+    name: str
+    resource_server_id: str | None
+    lifetime_cap_seconds: int | None
+
+
+class ScopeCatalogue:
+    """Finds scopes by any of their spellings, with no look at the database."""
+
+    def __init__(self) -> None:
+        self._by_spelling: dict[str, ScopeEntry] = {}
+        self._entries: tuple[ScopeEntry, ...] = ()
+
+    def find(self, spelling: str) -> ScopeEntry | None:
+        """Return the scope that ``spelling`` names exactly (canonical or alias), or None."""
+        return self._by_spelling.get(spelling)
+
+    def entries(self) -> tuple[ScopeEntry, ...]:
+        """Return all scopes, by name."""
+        return self._entries
+
+    def apply(self, session: Session, changes: ChangeSet) -> None:
+        """Read the catalogue again if it changed.
+
+        A resource server that goes away takes its scopes' owner with it, so a change of a client
+        counts as well; the catalogue is small.
+        """
+        if not (changes.everything or {"scope", "client"} & changes.subjects.keys()):
+            return
+        rows = session.execute(
+            select(Scope.name, Scope.resource_server_id, Scope.lifetime_cap_seconds).order_by(
+                Scope.name
+            )
+        ).all()
+        entries = {name: ScopeEntry(name, owner, cap) for name, owner, cap in rows}
+        spellings = dict(entries)
+        for alias, name in session.execute(select(ScopeAlias.alias, ScopeAlias.scope_name)):
+            if name in entries:
+                spellings[alias] = entries[name]
+        self._entries = tuple(entries.values())
+        self._by_spelling = spellings

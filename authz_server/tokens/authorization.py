@@ -1,0 +1,191 @@
+"""What a token will permit: which scopes, for whom, how long, in which form."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from authz_server.clients.directory import ClientDirectory, ClientEntry
+from authz_server.errors import OAuthError
+from authz_server.scopes.catalogue import ScopeCatalogue, ScopeEntry
+from authz_server.settings import TokenSettings
+
+MAXIMUM_RESOURCES = 16
+_REMEMBERED = 8_192
+
+
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """The outcome of all rules of a request: what the mint needs and nothing else.
+
+    Attributes:
+        client_id: the client, who is the subject too (RFC 9068, 2.2).
+        grant_type: for example ``client_credentials``.
+        scopes: canonical names, in the order asked, each once.
+        scope: what the token and the answer say: the canonical names, or the asked spelling.
+        audience: identifiers of resource servers.
+        token_format: ``jwt`` or ``reference``.
+        ring: the key ring that signs; empty: the default ring.
+        lifetime_seconds: ``exp`` minus ``iat``.
+    """
+
+    client_id: str
+    grant_type: str
+    scopes: tuple[str, ...]
+    scope: str
+    audience: tuple[str, ...]
+    token_format: str
+    ring: str
+    lifetime_seconds: int
+
+
+class AuthorizationRules:
+    """Decides what a client gets, from the memory of clients and scopes.
+
+    Args:
+        directory: clients and resource servers.
+        catalogue: scopes.
+        settings: lifetimes and the rules with a choice.
+    """
+
+    def __init__(
+        self, directory: ClientDirectory, catalogue: ScopeCatalogue, settings: TokenSettings
+    ) -> None:
+        self._directory = directory
+        self._catalogue = catalogue
+        self._settings = settings
+        self._generation = 0
+        self._decided: dict[tuple[str, str, str, tuple[str, ...]], Authorization] = {}
+
+    def forget(self, *_: object) -> None:
+        """Decide everything anew: something that decisions rest on has changed."""
+        self._generation += 1
+        self._decided = {}
+
+    def decide(
+        self, client: ClientEntry, grant_type: str, scope: str | None, resources: tuple[str, ...]
+    ) -> Authorization:
+        """Return what the client gets.
+
+        Args:
+            client: authenticated.
+            grant_type: one that the client may use.
+            scope: the ``scope`` parameter; None where absent.
+            resources: the ``resource`` parameters (RFC 8707).
+
+        Raises:
+            OAuthError: ``scope_...`` or ``resource_invalid``.
+        """
+        question = (client.id, grant_type, scope or "", resources)
+        decided = self._decided.get(question)
+        if decided is not None:
+            return decided
+        generation = self._generation
+        decided = self._decide(client, grant_type, scope, resources)
+        # What was decided while something changed under it is not kept.
+        if generation == self._generation and client is self._directory.find(client.id):
+            if len(self._decided) >= _REMEMBERED:
+                self._decided = {}
+            self._decided[question] = decided
+        return decided
+
+    def _decide(
+        self, client: ClientEntry, grant_type: str, scope: str | None, resources: tuple[str, ...]
+    ) -> Authorization:
+        named = self._named_resource_servers(client, resources)
+        asked, scopes = self._asked_scopes(client, scope, named)
+        owners = self._owners(client, scopes, named)
+        formats = {owner.resource_server.token_format for owner in owners if owner.resource_server}
+        rings = {owner.resource_server.signing_ring for owner in owners if owner.resource_server}
+        if len(formats) != 1 or len(rings) != 1:
+            raise OAuthError("scope_several_resource_servers", "formats or rings differ")
+        requested = self._settings.scope_spelling == "requested"
+        return Authorization(
+            client_id=client.id,
+            grant_type=grant_type,
+            scopes=tuple(entry.name for entry in scopes),
+            scope=" ".join(asked if requested else [entry.name for entry in scopes]),
+            audience=tuple(
+                owner.resource_server.identifier for owner in owners if owner.resource_server
+            ),
+            token_format=formats.pop(),
+            ring=rings.pop() or "",
+            lifetime_seconds=self._lifetime(client, scopes),
+        )
+
+    def _asked_scopes(
+        self, client: ClientEntry, scope: str | None, named: tuple[str, ...]
+    ) -> tuple[list[str], list[ScopeEntry]]:
+        if scope is None:
+            return self._default_scopes(client, named)
+        if len(scope) > self._settings.maximum_scope_bytes:
+            raise OAuthError("scope_too_long", client_id=client.id)
+        found: dict[str, tuple[str, ScopeEntry]] = {}
+        # RFC 6749, 3.3: 0x20 alone separates; empty pieces come from doubled blanks.
+        for spelling in scope.split(" "):
+            if not spelling:
+                continue
+            entry = self._catalogue.find(spelling)
+            if entry is None or entry.name not in client.allowed_scopes:
+                raise OAuthError("scope_not_granted", client_id=client.id)
+            found.setdefault(entry.name, (spelling, entry))
+        if not found:
+            return self._default_scopes(client, named)
+        return [asked for asked, _ in found.values()], [entry for _, entry in found.values()]
+
+    def _default_scopes(
+        self, client: ClientEntry, named: tuple[str, ...]
+    ) -> tuple[list[str], list[ScopeEntry]]:
+        entries = [self._catalogue.find(name) for name in client.default_scopes]
+        granted = [
+            entry
+            for entry in entries
+            if entry
+            and entry.name in client.allowed_scopes
+            and (not named or entry.resource_server_id in named)
+        ]
+        if not granted:
+            raise OAuthError("scope_missing", client_id=client.id)
+        return [entry.name for entry in granted], granted
+
+    def _named_resource_servers(
+        self, client: ClientEntry, resources: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        """Return the ids of the resource servers that the request names (RFC 8707, 2)."""
+        if len(resources) > MAXIMUM_RESOURCES:
+            raise OAuthError("resource_invalid", "too many", client_id=client.id)
+        named: dict[str, None] = {}
+        for resource in resources:
+            owner = self._directory.find_resource_server(resource)
+            if owner is None or not _may_reach(client, owner.id):
+                raise OAuthError("resource_invalid", client_id=client.id)
+            named[owner.id] = None
+        if len(named) > 1 and self._settings.several_resource_servers == "refuse":
+            raise OAuthError("resource_invalid", "several resources", client_id=client.id)
+        return tuple(named)
+
+    def _owners(
+        self, client: ClientEntry, scopes: Sequence[ScopeEntry], named: tuple[str, ...]
+    ) -> list[ClientEntry]:
+        """Return the resource servers that own the scopes: they are the audience."""
+        owners: dict[str, ClientEntry] = {}
+        for scope in scopes:
+            owner_id = scope.resource_server_id
+            owner = self._directory.find(owner_id) if owner_id else None
+            if owner is None or owner.resource_server is None or not owner.enabled:
+                raise OAuthError("scope_not_granted", f"{scope.name} has no resource server")
+            if not _may_reach(client, owner.id) or (named and owner.id not in named):
+                raise OAuthError("scope_not_granted", f"{scope.name} is of another resource server")
+            owners[owner.id] = owner
+        if len(owners) > 1 and self._settings.several_resource_servers == "refuse":
+            raise OAuthError("scope_several_resource_servers", client_id=client.id)
+        return list(owners.values())
+
+    def _lifetime(self, client: ClientEntry, scopes: Sequence[ScopeEntry]) -> int:
+        limits = [client.token_lifetime_seconds or self._settings.default_lifetime_seconds]
+        limits.append(self._settings.maximum_lifetime_seconds)
+        limits.extend(scope.lifetime_cap_seconds for scope in scopes if scope.lifetime_cap_seconds)
+        return min(limits)
+
+
+def _may_reach(client: ClientEntry, resource_server_id: str) -> bool:
+    allowed = client.allowed_resource_servers
+    return not allowed or resource_server_id in allowed

@@ -1,0 +1,118 @@
+"""What a caller may hear about a token (RFC 7662)."""
+
+import os
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from authz_server.clients.directory import ClientDirectory, ClientEntry
+from authz_server.hookspecs import RESERVED_CLAIMS
+from authz_server.plugin_manager import PluginManager
+from authz_server.scopes.catalogue import ScopeCatalogue
+from authz_server.tokens.claims import AccessTokenClaims
+from authz_server.tokens.revocations import RevocationState
+from authz_server.tokens.verification import TokenVerifier, VerifiedAccessToken
+
+INTROSPECT_ANY = "introspect:any"
+
+_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class IntrospectionService:
+    """Describes a token to a caller, or says nothing about it.
+
+    Args:
+        verifier: the door in.
+        revocations: what was revoked.
+        directory: clients and resource servers.
+        catalogue: scopes and their owners.
+        plugins: may add members.
+        clock: returns the present time.
+    """
+
+    def __init__(  # noqa: PLR0913 - its parts, by name
+        self,
+        *,
+        verifier: TokenVerifier,
+        revocations: RevocationState,
+        directory: ClientDirectory,
+        catalogue: ScopeCatalogue,
+        plugins: PluginManager,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._verifier = verifier
+        self._revocations = revocations
+        self._directory = directory
+        self._catalogue = catalogue
+        self._plugins = plugins
+        self._clock = clock
+
+    def find_active(self, caller: ClientEntry, token: str) -> dict[str, Any] | None:
+        """Return the members of an active answer, or None: every no is alike and costs alike.
+
+        Args:
+            caller: authenticated.
+            token: as presented.
+
+        Raises:
+            OAuthError: a plugin failed.
+            sqlalchemy.exc.SQLAlchemyError: the database cannot answer; then nothing is known.
+        """
+        verified = self._verifier.find_verified(token)
+        if verified is None:
+            self._revocations.is_revoked(os.urandom(16).hex(), "", None)
+            return None
+        claims = verified.claims
+        if self._revocations.is_revoked(claims.jti, verified.kid, claims):
+            return None
+        scopes = self._visible_scopes(caller, claims)
+        if not scopes:
+            return None
+        return self._describe(verified, scopes)
+
+    def _visible_scopes(self, caller: ClientEntry, claims: AccessTokenClaims) -> list[str]:
+        """Return the spellings of the scopes that the caller may see and the client still has.
+
+        A scope that was withdrawn from the client is no longer part of its tokens.
+        """
+        client = self._directory.find(claims.client_id)
+        if client is None or not client.is_usable(self._clock().timestamp()):
+            return []
+        own = caller.resource_server
+        sees_all = caller.id == client.id or INTROSPECT_ANY in caller.permissions
+        if not sees_all and (own is None or own.identifier not in claims.audience):
+            return []
+        visible = []
+        for spelling in claims.scope.split(" "):
+            entry = self._catalogue.find(spelling)
+            if entry is None or entry.name not in client.allowed_scopes:
+                continue
+            if sees_all or entry.resource_server_id == caller.id:
+                visible.append(spelling)
+        return visible
+
+    def _describe(self, verified: VerifiedAccessToken, scopes: list[str]) -> dict[str, Any]:
+        claims = verified.claims
+        answer: dict[str, Any] = {
+            "active": True,
+            "scope": " ".join(scopes),
+            "client_id": claims.client_id,
+            "sub": claims.sub,
+            "aud": claims.aud,
+            "iss": claims.iss,
+            "exp": claims.exp,
+            "iat": claims.iat,
+            "jti": claims.jti,
+            "token_type": "Bearer",
+        }
+        if claims.cnf is not None:
+            answer["cnf"] = claims.cnf
+        answer.update(self._plugins.introspection_claims(self._further(verified) | answer))
+        return answer
+
+    def _further(self, verified: VerifiedAccessToken) -> dict[str, Any]:
+        """Return what plugins wrote into the token, for plugins to read again."""
+        payload = _decode_object(verified.payload)
+        return {name: value for name, value in payload.items() if name not in RESERVED_CLAIMS}

@@ -1,0 +1,68 @@
+"""Introspection answers as signed JWTs (RFC 9701)."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from authz_server.errors import OAuthError
+from keys.errors import BackendUnavailable, KeysError
+from keys.ring import KeyRings
+
+INTROSPECTION_TYPE = "token-introspection+jwt"
+_encode = msgspec.json.Encoder().encode
+
+
+class IntrospectionSigner:
+    """Signs answers for the caller that asked.
+
+    Args:
+        issuer: the ``iss``.
+        key_rings: sign.
+        default_ring: signs for callers that want no other.
+        clock: returns the present time.
+    """
+
+    def __init__(
+        self,
+        issuer: str,
+        key_rings: KeyRings,
+        default_ring: str,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._issuer = issuer
+        self._key_rings = key_rings
+        self._default_ring = default_ring
+        self._clock = clock
+
+    def sign(self, answer: dict[str, Any], audience: str, ring: str | None) -> str:
+        """Return the answer in a JWT (RFC 9701, 5).
+
+        Such a JWT has neither ``exp`` nor ``sub``, so that nothing takes it for an access token; a
+        second is what the key ring accounts for.
+
+        Args:
+            answer: the members of RFC 7662.
+            audience: the caller.
+            ring: the key ring that the caller's tokens are signed with; None: the default ring.
+
+        Raises:
+            OAuthError: no key can sign right now.
+        """
+        claims = {
+            "iss": self._issuer,
+            "aud": audience,
+            "iat": int(self._clock().timestamp()),
+            "token_introspection": answer,
+        }
+        try:
+            return self._key_rings.sign(
+                ring or self._default_ring, _encode(claims), typ=INTROSPECTION_TYPE, lifetime_seconds=1
+            ).token
+        except BackendUnavailable as error:
+            raise OAuthError(
+                "temporarily_unavailable", str(error), retry_after_seconds=error.retry_after
+            ) from error
+        except KeysError as error:
+            raise OAuthError("server_error", str(error)) from error

@@ -1,0 +1,180 @@
+"""What was revoked: single tokens by ``jti``, and cut-offs by client, key, scope or instant."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from sqlalchemy import delete, insert, select, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from authz_server.audit import store_audit_record
+from authz_server.changes import ChangeFeed, ChangeSet, record_change
+from authz_server.db import Database
+from authz_server.scopes.catalogue import ScopeCatalogue
+from authz_server.tokens.claims import AccessTokenClaims
+from authz_server.tokens.models import ReferenceToken, RevocationCutOff, RevokedToken
+
+CutOffKind = Literal["client", "key", "scope", "all"]
+
+#: A token is kept as revoked a little longer than it could live, for clocks that differ.
+_MARGIN = timedelta(seconds=60)
+
+_LOOK_UP = text(
+    "SELECT value, (SELECT count(*) FROM revoked_token WHERE jti = :jti) FROM revision WHERE id = 1"
+)
+
+
+class RevocationService:
+    """Records revocations in the session that it is given; the commit makes them count.
+
+    Args:
+        clock: returns the present time.
+        maximum_lifetime_seconds: how long a token can live, and so a cut-off must be kept.
+    """
+
+    def __init__(self, clock: Callable[[], datetime], maximum_lifetime_seconds: int) -> None:
+        self._clock = clock
+        self._maximum_lifetime = timedelta(seconds=maximum_lifetime_seconds)
+
+    def revoke_token(
+        self, session: Session, *, jti: str, client_id: str, expires_at: datetime, actor: str
+    ) -> bool:
+        """Revoke one token; return False when it was revoked before.
+
+        Args:
+            session: the transaction.
+            jti: the token's id.
+            client_id: the client that it was issued to.
+            expires_at: when it ends by itself.
+            actor: who revokes.
+        """
+        now = self._clock()
+        dialect = session.get_bind().dialect.name
+        insertion = (postgresql if dialect == "postgresql" else sqlite).insert(RevokedToken)
+        added = session.execute(
+            insertion.values(
+                jti=jti, client_id=client_id, revoked_at=now, expires_at=expires_at + _MARGIN
+            )
+            .on_conflict_do_nothing()
+            .returning(RevokedToken.jti)
+        ).first()
+        if added is not None:
+            store_audit_record(
+                session, at=now, actor=actor, action="token.revoked", subject=jti, client_id=client_id
+            )
+        return added is not None
+
+    def cut_off(  # noqa: PLR0913 - the facts of one cut-off, by name
+        self,
+        session: Session,
+        *,
+        kind: CutOffKind,
+        subject: str,
+        instant_microseconds: int,
+        actor: str,
+        reason: str = "",
+    ) -> None:
+        """Revoke every token of the subject issued up to an instant (microseconds since 1970).
+
+        ``subject`` is a client id, a ``kid``, a canonical scope name, or empty for ``all``.
+        """
+        instant = datetime.fromtimestamp(instant_microseconds / 1_000_000, UTC)
+        now = self._clock()
+        session.execute(
+            insert(RevocationCutOff).values(
+                kind=kind,
+                subject=subject,
+                instant_microseconds=instant_microseconds,
+                reason=reason,
+                created_at=now,
+                expires_at=instant + self._maximum_lifetime + _MARGIN,
+            )
+        )
+        store_audit_record(
+            session,
+            at=now,
+            actor=actor,
+            action="cut_off.recorded",
+            subject=f"{kind}:{subject}",
+            instant_microseconds=instant_microseconds,
+            reason=reason,
+        )
+        record_change(session, "cut_off", f"{kind}:{subject}"[:200])
+
+    def purge(self, session: Session, batch_rows: int) -> int:
+        """Delete up to ``batch_rows`` rows of each kind that nothing can need; return how many."""
+        now = self._clock()
+        deleted = 0
+        for model, key in (
+            (RevokedToken, RevokedToken.jti),
+            (ReferenceToken, ReferenceToken.token_hash),
+            (RevocationCutOff, RevocationCutOff.id),
+        ):
+            # Several nodes may sweep at once: each takes rows that no other holds.
+            due = (
+                select(key)
+                .where(model.expires_at < now - _MARGIN)  # type: ignore[attr-defined]
+                .limit(batch_rows)
+                .with_for_update(skip_locked=True)
+            )
+            found = session.scalars(due).all()
+            if found:
+                session.execute(delete(model).where(key.in_(found)))  # type: ignore[attr-defined]
+            deleted += len(found)
+        return deleted
+
+
+class RevocationState:
+    """Tells whether a token was revoked: one statement for each question, nothing remembered of it.
+
+    Args:
+        database: where revoked tokens are found.
+        feed: brings the cut-offs up to what that statement saw.
+        catalogue: names scopes canonically, as cut-offs do.
+    """
+
+    def __init__(self, database: Database, feed: ChangeFeed, catalogue: ScopeCatalogue) -> None:
+        self._database = database
+        self._feed = feed
+        self._catalogue = catalogue
+        self._cut_offs: dict[tuple[str, str], int] = {}
+
+    def apply(self, session: Session, changes: ChangeSet) -> None:
+        """Read the cut-offs again if there are new ones; of several, the latest counts."""
+        if not (changes.everything or "cut_off" in changes.subjects):
+            return
+        cut_offs: dict[tuple[str, str], int] = {}
+        for kind, subject, instant in session.execute(
+            select(
+                RevocationCutOff.kind,
+                RevocationCutOff.subject,
+                RevocationCutOff.instant_microseconds,
+            )
+        ):
+            cut_offs[kind, subject] = max(instant, cut_offs.get((kind, subject), instant))
+        self._cut_offs = cut_offs
+
+    def is_revoked(self, jti: str, kid: str, claims: AccessTokenClaims | None) -> bool:
+        """Tell whether the token was revoked by anything committed before this call.
+
+        Without claims the look-up is made all the same, so that every no costs alike; this process's
+        memory of clients, scopes and cut-offs is then as new as the database's.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
+        """
+        with self._database.connect() as connection:
+            revision, revoked = connection.execute(_LOOK_UP, {"jti": jti}).one()
+        self._feed.require_seen(revision)
+        if claims is None or revoked:
+            return True
+        return bool(self._cut_offs) and self._is_cut_off(claims, kid)
+
+    def _is_cut_off(self, claims: AccessTokenClaims, kid: str) -> bool:
+        instant = claims.issued_at_microseconds
+        subjects = [("all", ""), ("client", claims.client_id), ("key", kid)]
+        for spelling in claims.scope.split(" "):
+            entry = self._catalogue.find(spelling)
+            subjects.append(("scope", entry.name if entry else spelling))
+        return any(instant <= self._cut_offs.get(subject, -1) for subject in subjects)

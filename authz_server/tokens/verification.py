@@ -1,0 +1,106 @@
+"""The one door through which a token comes back in; whatever is wrong with it, the answer is no."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import NamedTuple
+
+import msgspec
+from sqlalchemy import select
+
+from authz_server.db import Database
+from authz_server.tokens.claims import AccessTokenClaims
+from authz_server.tokens.issuer import ACCESS_TOKEN_TYPE, REFERENCE_TOKEN_BYTES, hash_reference
+from authz_server.tokens.models import ReferenceToken
+from keys.errors import TokenRefusedError
+from keys.ring import KeyRings
+
+_REFERENCE_CHARACTERS = -(-REFERENCE_TOKEN_BYTES * 4 // 3)
+_decode = msgspec.json.Decoder(AccessTokenClaims).decode
+
+
+class VerifiedAccessToken(NamedTuple):
+    """An access token of ours, in force by its dates; ``kid`` is empty for a reference token."""
+
+    claims: AccessTokenClaims
+    kid: str
+    payload: bytes
+
+
+class TokenVerifier:
+    """Verifies access tokens that this server issued.
+
+    Args:
+        issuer: the only ``iss`` accepted.
+        key_rings: verify signatures.
+        database: finds reference tokens.
+        clock: returns the present time.
+        clock_skew_seconds: how far ahead of our clock ``iat`` and ``nbf`` may lie.
+        maximum_lifetime_seconds: the longest life that a token of ours can have.
+    """
+
+    def __init__(  # noqa: PLR0913 - its parts, by name
+        self,
+        *,
+        issuer: str,
+        key_rings: KeyRings,
+        database: Database,
+        clock: Callable[[], datetime],
+        clock_skew_seconds: int,
+        maximum_lifetime_seconds: int,
+    ) -> None:
+        self._issuer = issuer
+        self._key_rings = key_rings
+        self._database = database
+        self._clock = clock
+        self._clock_skew_seconds = clock_skew_seconds
+        self._maximum_lifetime_seconds = maximum_lifetime_seconds
+
+    def find_verified(self, token: str) -> VerifiedAccessToken | None:
+        """Return what the token says, or None when it is not an access token of ours in force.
+
+        Whether it was revoked, and who may hear of it, are other questions.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: a reference token cannot be looked up.
+        """
+        if len(token) == _REFERENCE_CHARACTERS and "." not in token:
+            return self._find_reference(token)
+        try:
+            verified = self._key_rings.verify(token)
+        except TokenRefusedError as refusal:
+            if not refusal.signature_checked:
+                self._key_rings.spend_one_verification()
+            return None
+        if verified.header.get("typ") != ACCESS_TOKEN_TYPE:
+            return None
+        return self._in_force(verified.payload, verified.kid)
+
+    def _find_reference(self, token: str) -> VerifiedAccessToken | None:
+        # What a signature would have cost is spent here too, whatever the look-up finds.
+        self._key_rings.spend_one_verification()
+        if not token.isascii():
+            return None
+        with self._database.reading() as session:
+            payload = session.scalar(
+                select(ReferenceToken.claims).where(
+                    ReferenceToken.token_hash == hash_reference(token)
+                )
+            )
+        return None if payload is None else self._in_force(payload, "")
+
+    def _in_force(self, payload: bytes, kid: str) -> VerifiedAccessToken | None:
+        try:
+            claims = _decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        now = self._clock().timestamp()
+        latest_start = now + self._clock_skew_seconds
+        if (
+            claims.iss != self._issuer
+            or not claims.iat <= latest_start
+            or not now < claims.exp
+            or not 0 < claims.exp - claims.iat <= self._maximum_lifetime_seconds
+            or (claims.nbf is not None and claims.nbf > latest_start)
+        ):
+            return None
+        return VerifiedAccessToken(claims, kid, payload)
