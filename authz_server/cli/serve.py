@@ -12,14 +12,13 @@ from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.server import MPServer
 
-from authz_server.app import operator_services
+from authz_server.app import create_health_application, operator_services
 from authz_server.cli.commands import Command
 from authz_server.cli.health_listener import HealthListener
 from authz_server.cli.invocation import CONFIG_VARIABLE, Invocation
 from authz_server.cli.parties import pass_invocation
 from authz_server.cli.worker import BODY_SECONDS, THREADS_FOR_SLOW_BODIES, load_application
 from authz_server.db import check_database
-from authz_server.endpoints.health import create_health_application
 from authz_server.logs import configure_logging
 from authz_server.settings import ServerSettings, Settings
 from keys.rotation import find_active_key
