@@ -9,6 +9,9 @@ pytest_plugins = [
     "support.databases",
     "support.not_run",
     "support.case_table",
+    "support.watching",
+    "support.application",
+    "support.edge",
 ]
 
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)

@@ -4,7 +4,10 @@ import json
 import socket
 import threading
 import tomllib
+from datetime import timedelta
+from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 
@@ -98,8 +101,10 @@ def test_proxy_carries_swallows_and_refuses():
         with client, far_end, pytest.raises(ConnectionResetError):
             client.recv(10)
         proxy.refuse()
-        refused = socket.create_connection(("127.0.0.1", proxy.port), 5)
-        with refused, pytest.raises(ConnectionResetError):
+        with (
+            pytest.raises(ConnectionResetError),
+            socket.create_connection(("127.0.0.1", proxy.port), 5) as refused,
+        ):
             refused.recv(10)
 
 
@@ -165,3 +170,42 @@ def test_watch_finds_the_parts_of_a_token_and_nothing_else():
     assert watch.find("... eyJzdWIiOiJhYmNkZWYifQ ...") == ["token in line 1"]
     assert watch.find("... c2lnbmF0dXJlLXNpZ25hdHVyZQ ...") == ["token in line 1"]
     assert watch.find("jti and kid are no secrets: eyJhbGciOiJub25lIn0") == []
+
+
+def token_form(credentials):
+    return {"grant_type": "client_credentials", "scope": "mapper/link"} | credentials.form()
+
+
+def test_application_fixtures_give_a_token(client, demo):
+    answer = client.post("/oauth2/token", data=token_form(demo.post))
+    assert answer.status_code == 200, answer.json
+    basic = client.post("/oauth2/token", data=token_form(demo.basic), headers=demo.basic.headers())
+    assert basic.status_code == 200, basic.json
+
+
+def test_parties_made_later_are_known_at_once_and_expire_by_the_clock(client, parties, clock):
+    parties.make_resource_server("mapper")
+    ministry = parties.make_client("ministry")
+    assert client.post("/oauth2/token", data=token_form(ministry)).status_code == 200
+    bank = parties.make_client("bank", expires_at=clock() + timedelta(hours=1))
+    assert client.post("/oauth2/token", data=token_form(bank)).status_code == 200
+    clock.advance(3_601)
+    assert client.post("/oauth2/token", data=token_form(bank)).status_code == 401
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_live_server_serves_and_leaves_nothing_behind(start_live_server, demo, workers):
+    server = start_live_server(workers=workers)
+    answer = httpx.post(f"{server.base_url}/oauth2/token", data=token_form(demo.post))
+    assert answer.status_code == 200, answer.text
+    processes = [server.process_id, *server.worker_process_ids()]
+    assert len(processes) >= 1 + workers
+    assert server.stop() == 0
+    assert [each for each in processes if Path(f"/proc/{each}").exists()] == []
+
+
+def test_live_server_is_back_after_a_power_cut(live_server, demo):
+    live_server.kill()
+    live_server.start()
+    answer = httpx.post(f"{live_server.base_url}/oauth2/token", data=token_form(demo.post))
+    assert answer.status_code == 200, answer.text

@@ -1,11 +1,12 @@
 """Fixtures of the application in this process, and of the server in processes of its own."""
 
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from authz_server.app import create_app
+from authz_server.app import EXTENSION, Services, create_app
 from authz_server.settings import load_settings
 from support.clock import FakeClock
 from support.live_server import LiveServer
@@ -16,8 +17,11 @@ from support.watching import WatchingClient
 
 @pytest.fixture
 def clock() -> FakeClock:
-    """The time of the application under test; it stands still."""
-    return FakeClock()
+    """The time of the application under test; it stands still.
+
+    A little ahead of the present, so that what commands make by the real time is in force.
+    """
+    return FakeClock(datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=10))
 
 
 @pytest.fixture
@@ -65,7 +69,18 @@ def demo(parties):
 def app(settings, parties, clock):
     """The application in this process, its time under the test's control."""
     parties.create_first_keys()
-    return create_app(settings, clock=clock)
+    app = create_app(settings, clock=clock)
+    services = app.extensions[EXTENSION]
+    parties.tell.append(services.feed.poll)
+    yield app
+    services.maintenance.stop()
+    services.database.engine.dispose()
+
+
+@pytest.fixture
+def services(app) -> Services:
+    """The parts of the application, wired."""
+    return app.extensions[EXTENSION]
 
 
 @pytest.fixture

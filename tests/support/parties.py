@@ -1,11 +1,14 @@
 """Clients and resource servers made for a test, with the credentials to be one of them."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import quote_plus
 
-from authz_server.app import create_first_keys, operator_services
+from sqlalchemy.orm import Session
+
+from authz_server.app import Services, create_first_keys, operator_services
 from authz_server.db import transaction
 from authz_server.scopes.g2p_connect import CATALOGUE
 from authz_server.settings import Settings
@@ -38,20 +41,36 @@ class Credentials:
 
 
 class Parties:
-    """Makes parties in the database of `settings`, as the command line does beside a server."""
+    """Makes parties in the database of `settings`, as the command line does beside a server.
+
+    `tell` holds what is called after each change: an application in this process reads it at once.
+    """
 
     def __init__(self, settings: Settings, watch: SecretsWatch) -> None:
         self._settings = settings
         self.watch = watch
+        self.tell: list[Callable[[], None]] = []
 
     def create_first_keys(self) -> None:
         """Make the first signing keys of every ring."""
         with operator_services(self._settings) as services:
             create_first_keys(services, actor=ACTOR)
+        self._tell()
+
+    @contextmanager
+    def change(self) -> Iterator[tuple[Services, Session]]:
+        """Yield the services and a transaction; when it is committed, the application reads it."""
+        with operator_services(self._settings) as services, transaction() as session:
+            yield services, session
+        self._tell()
+
+    def _tell(self) -> None:
+        for reader in self.tell:
+            reader()
 
     def import_scopes(self) -> None:
         """Import the G2P Connect catalogue; what is there already stays."""
-        with operator_services(self._settings) as services, transaction() as session:
+        with self.change() as (services, session):
             services.scopes.import_catalogue(session, CATALOGUE, actor=ACTOR)
 
     def make_resource_server(
@@ -65,7 +84,7 @@ class Parties:
             "identifier": identifier,
             "authentication_method": method,
         }
-        with operator_services(self._settings) as services, transaction() as session:
+        with self.change() as (services, session):
             services.clients.create_resource_server(
                 session, actor=ACTOR, id=client_id, **fields | values
             )
@@ -84,13 +103,13 @@ class Parties:
             "allowed_scopes": ["mapper/link", "mapper/resolve"],
             "default_scopes": ["mapper/link"],
         }
-        with operator_services(self._settings) as services, transaction() as session:
+        with self.change() as (services, session):
             services.clients.create_client(session, actor=ACTOR, id=client_id, **fields | values)
             return self._add_secret(services, session, client_id, method)
 
     def add_secret(self, client_id: str, method: str = "client_secret_post") -> Credentials:
         """Give a party one more secret; return the credentials with it."""
-        with operator_services(self._settings) as services, transaction() as session:
+        with self.change() as (services, session):
             return self._add_secret(services, session, client_id, method)
 
     def _add_secret(self, services, session, client_id: str, method: str) -> Credentials:
