@@ -24,7 +24,6 @@ from authz_server.endpoints.discovery import (
     DiscoveryEndpoints,
     Features,
     MetadataDocument,
-    require_valid_metadata,
 )
 from authz_server.endpoints.errors import ErrorAnswers, handle_everything_else
 from authz_server.endpoints.forms import FormReader
@@ -127,7 +126,6 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Flask:
     prefix = settings.server.mount_prefix
     add_protocol_routes(app, prefix, _protocol_endpoints(services, parts))
     document = MetadataDocument(features_of(settings), services.catalogue, services.key_rings)
-    require_valid_metadata(document.members())
     discovery = DiscoveryEndpoints(
         document, services.key_rings, services.feed, settings.keys.jwks_maximum_age_seconds
     )
@@ -326,9 +324,7 @@ def _protocol_endpoints(services: Services, parts: EndpointParts) -> dict[str, P
     return endpoints
 
 
-def _open_backends(
-    settings: Settings, database: Database, clock: Clock
-) -> dict[str, KeyBackend]:
+def _open_backends(settings: Settings, database: Database, clock: Clock) -> dict[str, KeyBackend]:
     context = BackendContext(
         clock=clock,
         encrypted_keys=SqlEncryptedKeyStorage(database.transaction, database.reading),

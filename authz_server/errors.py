@@ -70,7 +70,7 @@ REASONS: dict[str, Reason] = {
     ),
     "refused_by_policy": Reason("access_denied", 403, "The request was refused by policy."),
     # The HTTP edge
-    "method_not_allowed": Reason("invalid_request", 405, "Use POST."),
+    "method_not_allowed": Reason("invalid_request", 405, "This method is not allowed here."),
     "content_type_unsupported": Reason(
         "invalid_request", 415, "Send application/x-www-form-urlencoded in UTF-8."
     ),

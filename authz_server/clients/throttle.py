@@ -33,7 +33,9 @@ class FailureThrottle:
         found = self._pairs.get((client_id, source)) if self._pairs else None
         if found is None or found[0] < self._failures:
             return 0
-        return max(0, int(found[1] + self._window_seconds - now) + 1) if self._holds(found, now) else 0
+        return (
+            max(0, int(found[1] + self._window_seconds - now) + 1) if self._holds(found, now) else 0
+        )
 
     def count_failure(self, client_id: str, source: str, now: float) -> None:
         """Note a failed authentication."""

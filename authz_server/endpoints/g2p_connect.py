@@ -78,7 +78,9 @@ class G2PConnectProfile:
         if self._settings.expires_in == "string":
             answer["expires_in"] = str(answer["expires_in"])
 
-    def shape_error(self, body: dict[str, object], error: OAuthError, environ: dict[str, Any]) -> str:
+    def shape_error(
+        self, body: dict[str, object], error: OAuthError, environ: dict[str, Any]
+    ) -> str:
         """Add the profile's ``errors`` to the members of RFC 6749; return the language used."""
         language, message = self._messages.message(
             error.reason, environ.get("HTTP_ACCEPT_LANGUAGE")

@@ -13,7 +13,9 @@ logger = logging.getLogger(__name__)
 Check = Callable[[], None]
 
 
-def health_blueprint(checks: Mapping[str, Check], description: Callable[[], dict[str, Any]]) -> Blueprint:
+def health_blueprint(
+    checks: Mapping[str, Check], description: Callable[[], dict[str, Any]]
+) -> Blueprint:
     """Return ``/health/live``, ``/health/ready`` and ``/openapi.json``.
 
     Args:

@@ -50,9 +50,7 @@ class IntrospectionEndpoint(ProtocolEndpoint):
             return self._signed(exchange, caller, answer)
         return private_answer(answer, exchange.request_id)
 
-    def _signed(
-        self, exchange: Exchange, caller: ClientEntry, answer: dict[str, Any]
-    ) -> Response:
+    def _signed(self, exchange: Exchange, caller: ClientEntry, answer: dict[str, Any]) -> Response:
         audience = caller.resource_server.identifier if caller.resource_server else caller.id
         ring = caller.resource_server.signing_ring if caller.resource_server else None
         signed = self._signer.sign(answer, audience, ring) if self._signer else ""
@@ -64,6 +62,6 @@ def _wants_jwt(accept: str | None) -> bool:
     if accept is None or JWT_TYPE not in accept.lower():
         return False
     accepted = parse_accept_header(accept, MIMEAccept)
-    return accepted.quality(JWT_TYPE) > 0 and accepted.best_match([JWT_TYPE, _JSON_TYPE]) == JWT_TYPE
-
-
+    return (
+        accepted.quality(JWT_TYPE) > 0 and accepted.best_match([JWT_TYPE, _JSON_TYPE]) == JWT_TYPE
+    )

@@ -46,7 +46,11 @@ class MessageCatalogue:
 
     def message(self, reason: str, accept_language: str | None) -> tuple[str, str]:
         """Return the language picked and the message for ``reason`` in it."""
-        language = self._pick(accept_language[:_MAXIMUM_HEADER_CHARACTERS]) if accept_language else self._default
+        language = (
+            self._pick(accept_language[:_MAXIMUM_HEADER_CHARACTERS])
+            if accept_language
+            else self._default
+        )
         text = self._languages[language].get(reason)
         return (language, text) if text else ("en", self._languages["en"][reason])
 
@@ -80,5 +84,7 @@ def _parse(language: str, text: str) -> Mapping[str, str]:
     messages = tomllib.loads(text)
     unknown = messages.keys() - REASONS.keys()
     if unknown or not all(isinstance(message, str) for message in messages.values()):
-        raise ValueError(f"catalogue {language}: unknown or malformed: {', '.join(sorted(unknown))}")
+        raise ValueError(
+            f"catalogue {language}: unknown or malformed: {', '.join(sorted(unknown))}"
+        )
     return messages

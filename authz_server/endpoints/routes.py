@@ -14,9 +14,7 @@ OPENID_METADATA = "/.well-known/openid-configuration"
 def add_protocol_routes(app: Flask, prefix: str, endpoints: dict[str, ProtocolEndpoint]) -> None:
     """Serve each endpoint at ``prefix`` plus its path, by POST alone."""
     for path, endpoint in endpoints.items():
-        app.add_url_rule(
-            f"{prefix}{path}", endpoint=path, view_func=endpoint, methods=["POST"]
-        )
+        app.add_url_rule(f"{prefix}{path}", endpoint=path, view_func=endpoint, methods=["POST"])
 
 
 def add_discovery_routes(
@@ -28,9 +26,7 @@ def add_discovery_routes(
     puts it after; clients in use try either, so each document answers at both.
     """
     inserted = urlsplit(issuer).path
-    app.add_url_rule(
-        f"{prefix}/.well-known/jwks.json", endpoint="jwks", view_func=discovery.jwks
-    )
+    app.add_url_rule(f"{prefix}/.well-known/jwks.json", endpoint="jwks", view_func=discovery.jwks)
     for name, path, view in (
         ("metadata", METADATA, discovery.metadata),
         ("openid_configuration", OPENID_METADATA, discovery.openid_configuration),

@@ -66,9 +66,7 @@ class TokenEndpoint(ProtocolEndpoint):
         }
         if self._profile is not None:
             self._profile.shape_answer(answer)
-        return private_answer(
-            answer, exchange.request_id, headers=self._answer_headers(exchange)
-        )
+        return private_answer(answer, exchange.request_id, headers=self._answer_headers(exchange))
 
     def _shape(self) -> Shape | None:
         return self._profile.shape_error if self._profile is not None else None

@@ -58,7 +58,10 @@ class IntrospectionSigner:
         }
         try:
             return self._key_rings.sign(
-                ring or self._default_ring, _encode(claims), typ=INTROSPECTION_TYPE, lifetime_seconds=1
+                ring or self._default_ring,
+                _encode(claims),
+                typ=INTROSPECTION_TYPE,
+                lifetime_seconds=1,
             ).token
         except BackendUnavailable as error:
             raise OAuthError(

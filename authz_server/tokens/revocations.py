@@ -61,7 +61,12 @@ class RevocationService:
         ).first()
         if added is not None:
             store_audit_record(
-                session, at=now, actor=actor, action="token.revoked", subject=jti, client_id=client_id
+                session,
+                at=now,
+                actor=actor,
+                action="token.revoked",
+                subject=jti,
+                client_id=client_id,
             )
         return added is not None
 
