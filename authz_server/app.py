@@ -160,7 +160,7 @@ def create_health_application(
 
 @contextmanager
 def operator_services(settings: Settings) -> Iterator[Services]:
-    """Yield the services for a command, in an application context; nothing runs in the background."""
+    """Yield the services for a command, in an application context, without background work."""
     app = _bare_application("authz_server.operator")
     services = _wire(app, settings, utc_now)
     with app.app_context():
@@ -215,7 +215,7 @@ def _bare_application(name: str) -> Flask:
     return app
 
 
-def _wire(app: Flask, settings: Settings, clock: Clock) -> Services:  # noqa: PLR0914 - one name a part
+def _wire(app: Flask, settings: Settings, clock: Clock) -> Services:
     database = attach_database(app, settings.database)
     secrets = SecretScheme(
         settings.clients.secret_pepper.reveal(), settings.clients.argon2_concurrency

@@ -1,8 +1,8 @@
 """The change feed: how a change made on any node is in force on every process within a second.
 
-Whoever changes what processes hold in memory calls :func:`record_change` in the same transaction. It counts one
-row up, which serialises such writers, so revisions become visible in order and without gaps; a process
-that has seen revision *n* asks only for what came later.
+Whoever changes what processes hold in memory calls :func:`record_change` in the same transaction.
+It counts one row up, which serialises such writers, so revisions become visible in order and
+without gaps; a process that has seen revision *n* asks only for what came later.
 """
 
 import threading
@@ -92,7 +92,7 @@ class ChangeFeed:
     Args:
         reading: opens a session for reading.
         refresh_interval_seconds: how often :meth:`poll` is called in the background.
-        staleness_limit_seconds: beyond this age the memory must not be used (see :meth:`require_fresh`).
+        staleness_limit_seconds: beyond this age the memory is not used (:meth:`require_fresh`).
     """
 
     def __init__(
@@ -194,7 +194,7 @@ class ChangeFeed:
         self._seen = reached
 
 
-def _grouped(changes: Sequence[Row[tuple[int, str, str]]]) -> ChangeSet:
+def _grouped(changes: Sequence[Row[int, str, str]]) -> ChangeSet:
     subjects: dict[str, dict[str, None]] = {}
     for _revision, kind, subject in changes:
         subjects.setdefault(kind, {})[subject] = None

@@ -1,7 +1,8 @@
 """The OAuth error vocabulary: what a client may read and what the operator reads, apart.
 
-A rule that is broken raises :class:`OAuthError` with a *reason* from the table below; ``endpoints.errors``
-renders it once. The reason is also the key of the translated message in the G2P Connect profile.
+A rule that is broken raises :class:`OAuthError` with a *reason* from the table below, which
+``endpoints.errors`` renders once. The reason is also the key of the translated message in the
+G2P Connect profile.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from authlib.oauth2 import OAuth2Error
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """What a reason means on the wire: error code (RFC 6749, 5.2), HTTP status, public English text.
+    """What a reason means on the wire: error code (RFC 6749, 5.2), HTTP status, public text.
 
     The text stays inside the characters that RFC 6749, 5.2 allows for ``error_description``.
     """
@@ -87,7 +88,7 @@ REASONS: dict[str, Reason] = {
 }
 
 
-class OAuthError(OAuth2Error):
+class OAuthError(OAuth2Error):  # type: ignore[misc]
     """A request that is refused, with its reason.
 
     Args:

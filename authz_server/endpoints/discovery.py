@@ -116,7 +116,7 @@ class DiscoveryEndpoints:
         return self._metadata(self._document.openid_members)
 
     def jwks(self) -> Response:
-        """Answer with the JWKS; 503 while there is no key, lest a verifier remember an empty one."""
+        """Answer with the JWKS; 503 while it would be empty, lest a verifier remember that."""
         if not self._key_rings.algorithms():
             raise OAuthError("temporarily_unavailable", "there is no key yet")
         return _public_answer(
@@ -147,4 +147,5 @@ def _public_answer(body: bytes, etag: str, content_type: str, maximum_age_second
             "X-Request-Id": new_request_id(),
         },
     )
-    return response.make_conditional(request.environ)
+    response.make_conditional(request.environ)
+    return response

@@ -91,7 +91,7 @@ class G2PConnectProfile:
 
 @lru_cache(maxsize=1_024)
 def parse_http_date(text: str) -> float | None:
-    """Return an HTTP date (RFC 9110, 5.6.7, all three forms) as seconds since 1970; None if it is none.
+    """Return an HTTP date (RFC 9110, 5.6.7, any form) as seconds since 1970, or None.
 
     The day of the week is not compared with the date: the interface's own example has a wrong one.
     """

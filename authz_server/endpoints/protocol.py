@@ -1,5 +1,6 @@
 """What the token, introspection and revocation endpoints share: read, answer or refuse, record."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -57,7 +58,7 @@ class Exchange:
         return self.environ.get("HTTP_AUTHORIZATION")
 
 
-class ProtocolEndpoint:
+class ProtocolEndpoint(ABC):
     """A view that answers a strictly read form, and records every refusal once."""
 
     refusal: Refusal
@@ -77,8 +78,9 @@ class ProtocolEndpoint:
         except Exception as fault:  # noqa: BLE001 - every fault is answered, none gets away
             return self._refuse(exchange, as_refusal(fault))
 
+    @abstractmethod
     def _answer(self, exchange: Exchange) -> Response:
-        raise TypeError(f"{type(self).__name__} does not answer")
+        """Return the answer to a request that is in order; raise where it is not."""
 
     def _shape(self) -> Shape | None:
         return None

@@ -54,7 +54,7 @@ class TokenEndpoint(ProtocolEndpoint):
                 audience=authorization.audience,
                 jti=issued.jti,
                 kid=issued.kid,
-                token_format="jwt" if issued.kid else "reference",  # noqa: S106 - a format's name
+                token_format="jwt" if issued.kid else "reference",
                 expires_at=issued.expires_at,
             )
         )

@@ -1,5 +1,6 @@
 """The phases that every grant runs through; a grant adds its own few lines."""
 
+from abc import ABC, abstractmethod
 from typing import ClassVar, Protocol
 
 from authlib.oauth2.rfc6749.grants import BaseGrant, TokenEndpointMixin
@@ -22,7 +23,7 @@ class TokenRequest(Protocol):
     source_address: str
 
 
-class TokenGrant(BaseGrant, TokenEndpointMixin):  # type: ignore[misc]
+class TokenGrant(BaseGrant, TokenEndpointMixin, ABC):  # type: ignore[misc]
     """Authenticate the client, check the grant, have the rules decide, have the mint issue."""
 
     GRANT_TYPE: ClassVar[str]
@@ -57,11 +58,10 @@ class TokenGrant(BaseGrant, TokenEndpointMixin):  # type: ignore[misc]
         authorization = self.authorize()
         return authorization, self.issuer.issue(authorization)
 
+    @abstractmethod
     def authorize(self) -> Authorization:
         """Return what the client gets: each grant's own lines.
 
         Raises:
             OAuthError: a rule refuses.
         """
-        message = f"{type(self).__name__} does not say what it authorizes"
-        raise TypeError(message)

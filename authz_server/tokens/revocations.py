@@ -119,13 +119,13 @@ class RevocationService:
             # Several nodes may sweep at once: each takes rows that no other holds.
             due = (
                 select(key)
-                .where(model.expires_at < now - _MARGIN)  # type: ignore[attr-defined]
+                .where(model.expires_at < now - _MARGIN)
                 .limit(batch_rows)
                 .with_for_update(skip_locked=True)
             )
             found = session.scalars(due).all()
             if found:
-                session.execute(delete(model).where(key.in_(found)))  # type: ignore[attr-defined]
+                session.execute(delete(model).where(key.in_(found)))
             deleted += len(found)
         return deleted
 
@@ -163,8 +163,8 @@ class RevocationState:
     def is_revoked(self, jti: str, kid: str, claims: AccessTokenClaims | None) -> bool:
         """Tell whether the token was revoked by anything committed before this call.
 
-        Without claims the look-up is made all the same, so that every no costs alike; this process's
-        memory of clients, scopes and cut-offs is then as new as the database's.
+        Without claims the look-up is made all the same, so that every no costs alike. After it,
+        this process's memory of clients, scopes and cut-offs is as new as the database's.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
