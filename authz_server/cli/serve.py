@@ -25,6 +25,8 @@ from keys.rotation import find_active_key
 
 TARGET = "authz_server.wsgi:application"
 MAXIMUM_HEADER_BYTES = 16_384
+# How long a worker process may take to accept the connection by which readiness is asked.
+LISTENER_SECONDS = 1
 
 logger = logging.getLogger(__name__)
 
@@ -90,12 +92,19 @@ def require_free(host: str, port: int) -> None:
             ) from None
 
 
+def require_listening(host: str, port: int) -> None:
+    """Connect to the public listener; OSError while no worker process accepts connections."""
+    with socket.create_connection((host, port), LISTENER_SECONDS):
+        pass
+
+
 def run_server(settings: Settings) -> None:
     """Serve until told to stop; workers that die are replaced."""
     server = _server(settings.server)
     configure_logging(settings.logging)
+    public = (settings.server.host, settings.server.port)
     health = HealthListener(
-        create_health_application(settings),
+        create_health_application(settings, {"listener": partial(require_listening, *public)}),
         settings.server.health_host,
         settings.server.health_port,
     )
