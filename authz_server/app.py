@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from flask import Flask
+from flask import Flask, Response
 from sqlalchemy.exc import SQLAlchemyError
 
 from authz_server.audit import AuditSink
@@ -94,6 +95,18 @@ class Services:
     maintenance: Maintenance
 
 
+class Application(Flask):
+    """Flask without what no view of ours uses on the way of a request: sessions and async views."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the view as it is: none of ours is a coroutine, and looking each time costs."""
+        return func
+
+    def process_response(self, response: Response) -> Response:
+        """Return the response as it is: there is no session to save and no hook to run."""
+        return response
+
+
 def create_app(settings: Settings, *, clock: Clock = utc_now) -> Flask:
     """Return the public application, a WSGI callable.
 
@@ -167,7 +180,7 @@ def operator_services(settings: Settings) -> Iterator[Services]:
         try:
             yield services
         finally:
-            services.database.engine.dispose()
+            services.database.close()
 
 
 def create_first_keys(services: Services, *, actor: str) -> dict[str, bool]:
@@ -208,7 +221,7 @@ def features_of(settings: Settings) -> Features:
 
 
 def _bare_application(name: str) -> Flask:
-    app = Flask(name, static_folder=None, template_folder=None)
+    app = Application(name, static_folder=None, template_folder=None)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = True

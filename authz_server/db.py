@@ -27,6 +27,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import DeclarativeBase, Session, registry
 from sqlalchemy.types import TypeDecorator
 
+from authz_server.look_ups import LookUps
 from authz_server.settings import DatabaseSettings
 
 NAMING_CONVENTION = {
@@ -88,9 +89,10 @@ Transaction = Callable[[], AbstractContextManager[Session]]
 class Database:
     """The two ways to the database, bound to one engine; nothing is held between requests."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, look_ups: LookUps) -> None:
         """Keep the engine and a twin of it on which every statement stands alone."""
         self.engine = engine
+        self.look_ups = look_ups
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
@@ -105,9 +107,10 @@ class Database:
         with Session(self._single) as session:
             yield session
 
-    def connect(self) -> Connection:
-        """Return a bare connection on which each statement is its own transaction."""
-        return self._single.connect()
+    def close(self) -> None:
+        """Close every connection that is idle; the next use opens new ones."""
+        self.look_ups.close()
+        self.engine.dispose()
 
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -174,7 +177,7 @@ def _schema_application(url: str) -> Flask:
 @contextmanager
 def transaction() -> Iterator[Session]:
     """Yield a session on the application's database, committed at the end; needs its context."""
-    with Database(db.engine).transaction() as session:
+    with Session(db.engine, expire_on_commit=False) as session, session.begin():
         yield session
 
 
@@ -187,7 +190,8 @@ def attach_database(app: Flask, settings: DatabaseSettings) -> Database:
         engine = db.engine
     if engine.dialect.name == "sqlite":
         _make_durable(engine, settings.statement_timeout_milliseconds)
-    return Database(engine)
+    look_ups = LookUps(engine, settings.pool_size, settings.pool_timeout_milliseconds / 1_000)
+    return Database(engine, look_ups)
 
 
 def _engine_options(settings: DatabaseSettings) -> dict[str, Any]:

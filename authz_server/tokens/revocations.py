@@ -4,8 +4,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from sqlalchemy import delete, insert, select, text
+from sqlalchemy import delete, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
 from authz_server.audit import store_audit_record
@@ -20,8 +21,8 @@ CutOffKind = Literal["client", "key", "scope", "all"]
 #: A token is kept as revoked a little longer than it could live, for clocks that differ.
 _MARGIN = timedelta(seconds=60)
 
-_LOOK_UP = text(
-    "SELECT value, (SELECT count(*) FROM revoked_token WHERE jti = :jti) FROM revision WHERE id = 1"
+_LOOK_UP = (
+    "SELECT value, EXISTS (SELECT 1 FROM revoked_token WHERE jti = ?) FROM revision WHERE id = 1"
 )
 
 
@@ -169,8 +170,10 @@ class RevocationState:
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
         """
-        with self._database.connect() as connection:
-            revision, revoked = connection.execute(_LOOK_UP, {"jti": jti}).one()
+        found = self._database.look_ups.ask(_LOOK_UP, jti)
+        if found is None:
+            raise NoResultFound("the change feed has lost its counter")
+        revision, revoked = found
         self._feed.require_seen(revision)
         if claims is None or revoked:
             return True

@@ -5,16 +5,15 @@ from datetime import datetime
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import select
 
 from authz_server.db import Database
 from authz_server.tokens.claims import AccessTokenClaims
 from authz_server.tokens.issuer import ACCESS_TOKEN_TYPE, REFERENCE_TOKEN_BYTES, hash_reference
-from authz_server.tokens.models import ReferenceToken
 from keys.errors import TokenRefusedError
 from keys.ring import KeyRings
 
 _REFERENCE_CHARACTERS = -(-REFERENCE_TOKEN_BYTES * 4 // 3)
+_LOOK_UP = "SELECT claims FROM reference_token WHERE token_hash = ?"
 _decode = msgspec.json.Decoder(AccessTokenClaims).decode
 
 
@@ -80,13 +79,8 @@ class TokenVerifier:
         self._key_rings.spend_one_verification()
         if not token.isascii():
             return None
-        with self._database.reading() as session:
-            payload = session.scalar(
-                select(ReferenceToken.claims).where(
-                    ReferenceToken.token_hash == hash_reference(token)
-                )
-            )
-        return None if payload is None else self._in_force(payload, "")
+        found = self._database.look_ups.ask(_LOOK_UP, hash_reference(token))
+        return None if found is None else self._in_force(bytes(found[0]), "")
 
     def _in_force(self, payload: bytes, kid: str) -> VerifiedAccessToken | None:
         try:

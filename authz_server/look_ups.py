@@ -1,0 +1,135 @@
+"""Questions of one statement that stand on the way of every request, asked without the ORM's cost.
+
+An introspection asks the database once. Through SQLAlchemy's connection and result objects that one
+statement costs more than all the rest of the request, so these few connections are taken out of the
+engine's pool, kept, and spoken to directly.
+"""
+
+import os
+import threading
+import weakref
+from collections import deque
+from typing import Any
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+_all_look_ups: "weakref.WeakSet[LookUps]" = weakref.WeakSet()
+
+
+class LookUps:
+    """A few connections on which each statement is its own transaction.
+
+    Args:
+        engine: where connections come from, configured as it configures them.
+        connections: how many there may be at most.
+        wait_seconds: how long a question may wait for one of them.
+    """
+
+    def __init__(self, engine: Engine, connections: int, wait_seconds: float) -> None:
+        self._engine = engine
+        self._connections = connections
+        self._wait_seconds = wait_seconds
+        self._is_sqlite = engine.dialect.name == "sqlite"
+        self._error: type[Exception] = engine.dialect.loaded_dbapi.Error
+        self._renew()
+        _all_look_ups.add(self)
+
+    def ask(self, question: str, value: object) -> tuple[Any, ...] | None:
+        """Return the first row of the answer, or None where there is none.
+
+        Args:
+            question: a SELECT with one ``?``, the same text each time.
+            value: what stands for it.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
+        """
+        if not self._free.acquire(timeout=self._wait_seconds):
+            raise PoolTimeoutError("no connection for a look-up came free")
+        try:
+            return self._ask(question, value)
+        finally:
+            self._free.release()
+
+    def close(self) -> None:
+        """Close the connections that are idle; the next question opens new ones."""
+        while self._idle:
+            self._drop(self._idle.pop())
+
+    def _renew(self) -> None:
+        self._idle: deque[Any] = deque()
+        self._free = threading.BoundedSemaphore(self._connections)
+
+    def _ask(self, question: str, value: object) -> tuple[Any, ...] | None:
+        # A connection that was kept may have died unnoticed, and all the others with it.
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                break
+            try:
+                return self._put_question(connection, question, value)
+            except self._error as error:
+                self._drop(connection)
+                if self._is_sqlite or _was_cancelled(error):
+                    raise OperationalError("look-up", None, error) from error
+        return self._ask_anew(question, value)
+
+    def _ask_anew(self, question: str, value: object) -> tuple[Any, ...] | None:
+        connection = self._open()
+        try:
+            return self._put_question(connection, question, value)
+        except self._error as error:
+            self._drop(connection)
+            raise OperationalError("look-up", None, error) from error
+
+    def _put_question(
+        self,
+        connection: Any,  # noqa: ANN401 - of either driver
+        question: str,
+        value: object,
+    ) -> tuple[Any, ...] | None:
+        if self._is_sqlite:
+            row = connection.execute(question, (value,)).fetchone()
+        else:
+            text = question.replace("?", "%s")
+            row = connection.execute(text, (value,), prepare=True).fetchone()
+        self._idle.append(connection)
+        return None if row is None else tuple(row)
+
+    def _open(self) -> Any:  # noqa: ANN401 - of either driver
+        pooled = self._engine.raw_connection()
+        connection = pooled.driver_connection
+        pooled.detach()
+        if connection is None:
+            raise SQLAlchemyError("the pool gave no connection")
+        if not self._is_sqlite:
+            connection.autocommit = True
+        return connection
+
+    def _drop(self, connection: Any) -> None:  # noqa: ANN401 - of either driver
+        try:
+            connection.close()
+        except self._error:
+            return
+
+
+def _was_cancelled(error: Exception) -> bool:
+    """Tell whether the server answered, with a refusal: asking again would only take as long."""
+    return getattr(error, "sqlstate", None) is not None and not _is_disconnect(error)
+
+
+def _is_disconnect(error: Exception) -> bool:
+    # PostgreSQL, appendix A: 08 is lost connections, 57P01 to 57P03 a server going or coming.
+    state = str(getattr(error, "sqlstate", ""))
+    return state.startswith("08") or state in {"57P01", "57P02", "57P03"}
+
+
+def _renew_after_fork() -> None:
+    for look_ups in _all_look_ups:
+        look_ups._renew()  # noqa: SLF001 - this module's own
+
+
+os.register_at_fork(after_in_child=_renew_after_fork)
