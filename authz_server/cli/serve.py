@@ -100,7 +100,7 @@ def require_listening(host: str, port: int) -> None:
 
 def run_server(settings: Settings) -> None:
     """Serve until told to stop; workers that die are replaced."""
-    server = _server(settings.server)
+    server = build_server(settings.server)
     configure_logging(settings.logging)
     public = (settings.server.host, settings.server.port)
     health = HealthListener(
@@ -118,9 +118,10 @@ def run_server(settings: Settings) -> None:
     server.serve(target_loader=loader)
 
 
-def _server(settings: ServerSettings) -> MPServer:
+def build_server(settings: ServerSettings, target: str = TARGET) -> MPServer:
+    """Return the WSGI server for the public listener, ready to serve ``target``."""
     return MPServer(
-        TARGET,
+        target,
         address=settings.host,
         port=settings.port,
         interface=Interfaces.WSGI,
