@@ -1,26 +1,19 @@
 """The composition root: the only place where parts meet."""
 
 import atexit
+import logging
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from flask import Flask, Response
 from sqlalchemy.exc import SQLAlchemyError
 
-from authz_server.audit import AuditSink
+from authz_server import __version__
+from authz_server.audit import AuditSink, is_stream
 from authz_server.authorization_server import AuthorizationServer
-from authz_server.changes import ChangeFeed, ChangeSet
-from authz_server.clients.authentication import ClientAuthenticator
-from authz_server.clients.directory import ClientDirectory
-from authz_server.clients.registry import is_resource_server
-from authz_server.clients.rules import ClientLimits
-from authz_server.clients.secrets import SecretScheme
-from authz_server.clients.service import ClientService
-from authz_server.clients.throttle import FailureThrottle
-from authz_server.db import Database, attach_database
+from authz_server.db import AFTER_COMMIT, attach_database
 from authz_server.endpoints.discovery import (
     DiscoveryEndpoints,
     Features,
@@ -37,62 +30,18 @@ from authz_server.endpoints.revocation import RevocationEndpoint
 from authz_server.endpoints.routes import add_discovery_routes, add_protocol_routes
 from authz_server.endpoints.source import SourceReader
 from authz_server.endpoints.token import TokenEndpoint
-from authz_server.events import Event
+from authz_server.events import KeyChanged, ServerStarted, ServerStopped, SettingsLoaded
 from authz_server.grants.client_credentials import ClientCredentialsGrant
-from authz_server.key_store import SqlEncryptedKeyStorage, SqlKeyStore
-from authz_server.maintenance import Maintenance
-from authz_server.plugin_manager import PluginManager
-from authz_server.scopes.catalogue import ScopeCatalogue
-from authz_server.scopes.service import ScopeService, find_canonical_names
+from authz_server.services import Clock, Services, tell_of_changes, utc_now, wire
 from authz_server.settings import Settings
-from authz_server.tokens.authorization import AuthorizationRules
-from authz_server.tokens.introspection import IntrospectionService
 from authz_server.tokens.introspection_jwt import IntrospectionSigner
-from authz_server.tokens.issuer import TokenIssuer
-from authz_server.tokens.revocations import RevocationService, RevocationState
-from authz_server.tokens.verification import TokenVerifier
-from keys.backend import KeyBackend
-from keys.backends.registry import BackendContext, open_backend
 from keys.first_key import create_first_key
-from keys.ring import KeyRings
 from keys.signing_key import RingDefinition
+
+logger = logging.getLogger(__name__)
 
 EXTENSION = "authz_server"
 GRANTS = (ClientCredentialsGrant,)
-
-Clock = Callable[[], datetime]
-
-
-def utc_now() -> datetime:
-    """Return the present time."""
-    return datetime.now(UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """Every part of one application, wired."""
-
-    settings: Settings
-    clock: Clock
-    database: Database
-    feed: ChangeFeed
-    secrets: SecretScheme
-    directory: ClientDirectory
-    catalogue: ScopeCatalogue
-    clients: ClientService
-    scopes: ScopeService
-    authenticator: ClientAuthenticator
-    rules: AuthorizationRules
-    key_store: SqlKeyStore
-    key_backends: Mapping[str, KeyBackend]
-    key_rings: KeyRings
-    plugins: PluginManager
-    revocations: RevocationService
-    revocation_state: RevocationState
-    issuer: TokenIssuer
-    verifier: TokenVerifier
-    introspection: IntrospectionService
-    maintenance: Maintenance
 
 
 class Application(Flask):
@@ -123,9 +72,13 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Flask:
         ValueError: a message catalogue cannot be used.
     """
     app = _bare_application("authz_server")
-    services = _wire(app, settings, clock)
+    services = wire(
+        attach_database(app, settings.database),
+        settings,
+        clock,
+        AuditSink(settings.audit.destination, clock),
+    )
     app.extensions[EXTENSION] = services
-    sink = AuditSink(settings.audit.destination, clock)
     errors = ErrorAnswers(settings.server.retry_after_seconds)
     handle_everything_else(app, errors)
     parts = EndpointParts(
@@ -134,7 +87,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Flask:
         feed=services.feed,
         authenticator=services.authenticator,
         errors=errors,
-        record=_recorder(sink, services.plugins),
+        record=services.record,
     )
     prefix = settings.server.mount_prefix
     add_protocol_routes(app, prefix, _protocol_endpoints(services, parts))
@@ -148,6 +101,28 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Flask:
     return app
 
 
+def tell_of_start(app: Flask, settings_file: str) -> None:
+    """Record that this process serves under these settings, and when it ends, that it has ended.
+
+    Raises:
+        AuditUnavailable: nothing can be recorded, so nothing may be served.
+    """
+    services: Services = app.extensions[EXTENSION]
+    settings = services.settings
+    services.record(
+        SettingsLoaded(
+            file=settings_file,
+            environment=settings.environment,
+            issuer=settings.issuer,
+            plugins=services.plugins.names,
+        )
+    )
+    services.record(
+        ServerStarted(version=__version__, issuer=settings.issuer, process_id=os.getpid())
+    )
+    atexit.register(services.record, ServerStopped(process_id=os.getpid()))
+
+
 def create_health_application(
     settings: Settings, checks: Mapping[str, Check] | None = None
 ) -> Flask:
@@ -158,7 +133,7 @@ def create_health_application(
         checks: further conditions of readiness, by name; each raises when it does not hold.
     """
     app = _bare_application("authz_server.health")
-    services = _wire(app, settings, utc_now)
+    services = wire(attach_database(app, settings.database), settings, utc_now, None)
     features = features_of(settings)
     own = {"database": services.feed.poll, "keys": lambda: _require_keys(services)}
     app.register_blueprint(
@@ -173,9 +148,16 @@ def create_health_application(
 
 @contextmanager
 def operator_services(settings: Settings) -> Iterator[Services]:
-    """Yield the services for a command, in an application context, without background work."""
+    """Yield the services for a command, in an application context, without background work.
+
+    Each change is told of as the server tells of its own. Where records go to a standard stream,
+    they are the server's stream and not the operator's: the row in the database is the record then.
+    """
     app = _bare_application("authz_server.operator")
-    services = _wire(app, settings, utc_now)
+    stream = is_stream(settings.audit.destination)
+    sink = None if stream else AuditSink(settings.audit.destination, utc_now)
+    services = wire(attach_database(app, settings.database), settings, utc_now, sink)
+    app.extensions[AFTER_COMMIT] = lambda session: tell_of_changes(services, session)
     with app.app_context():
         try:
             yield services
@@ -205,6 +187,12 @@ def create_first_keys(services: Services, *, actor: str) -> dict[str, bool]:
             clock=services.clock,
             actor=actor,
         )
+    services.key_rings.refresh()
+    for snapshot in services.key_rings.snapshots():
+        for key in snapshot.keys if made.get(snapshot.name) else ():
+            services.record(
+                KeyChanged(actor=actor, action="key.created", ring=snapshot.name, kid=key.kid)
+            )
     return made
 
 
@@ -228,92 +216,6 @@ def _bare_application(name: str) -> Flask:
     return app
 
 
-def _wire(app: Flask, settings: Settings, clock: Clock) -> Services:
-    database = attach_database(app, settings.database)
-    secrets = SecretScheme(
-        settings.clients.secret_pepper.reveal(), settings.clients.argon2_concurrency
-    )
-    feed = ChangeFeed(
-        database.reading,
-        refresh_interval_seconds=settings.database.refresh_interval_milliseconds / 1_000,
-        staleness_limit_seconds=settings.database.staleness_limit_milliseconds / 1_000,
-    )
-    directory, catalogue = ClientDirectory(secrets), ScopeCatalogue()
-    rules = AuthorizationRules(directory, catalogue, settings.tokens)
-    plugins = PluginManager(settings.plugins.enabled, settings.plugins.settings)
-    key_store = SqlKeyStore(database.transaction, database.reading)
-    backends = _open_backends(settings, database, clock)
-    key_rings = KeyRings(key_store, backends, clock, settings.keys.default_ring)
-    authenticator = ClientAuthenticator(
-        directory,
-        secrets,
-        FailureThrottle(
-            settings.clients.failures_per_window, settings.clients.failure_window_seconds
-        ),
-        clock,
-    )
-    longest = settings.tokens.maximum_lifetime_seconds
-    verifier = TokenVerifier(
-        issuer=settings.issuer,
-        key_rings=key_rings,
-        database=database,
-        clock=clock,
-        clock_skew_seconds=settings.tokens.clock_skew_seconds,
-        maximum_lifetime_seconds=longest,
-    )
-    revocations = RevocationService(clock, longest)
-    revocation_state = RevocationState(database, feed, catalogue)
-    for subscriber in (directory.apply, catalogue.apply, revocation_state.apply, rules.forget):
-        feed.subscribe(subscriber)
-    feed.subscribe(lambda _, changes: _refresh_keys(key_rings, changes))
-    return Services(
-        settings=settings,
-        clock=clock,
-        database=database,
-        feed=feed,
-        secrets=secrets,
-        directory=directory,
-        catalogue=catalogue,
-        clients=ClientService(clock, secrets, _client_limits(settings), find_canonical_names),
-        scopes=ScopeService(clock, is_resource_server),
-        authenticator=authenticator,
-        rules=rules,
-        key_store=key_store,
-        key_backends=backends,
-        key_rings=key_rings,
-        plugins=plugins,
-        revocations=revocations,
-        revocation_state=revocation_state,
-        issuer=TokenIssuer(
-            issuer=settings.issuer,
-            key_rings=key_rings,
-            default_ring=settings.keys.default_ring,
-            plugins=plugins,
-            database=database,
-            clock=clock,
-        ),
-        verifier=verifier,
-        introspection=IntrospectionService(
-            verifier=verifier,
-            revocations=revocation_state,
-            directory=directory,
-            catalogue=catalogue,
-            plugins=plugins,
-            clock=clock,
-        ),
-        maintenance=Maintenance(
-            database=database,
-            feed=feed,
-            key_rings=key_rings,
-            key_refresh_seconds=settings.keys.refresh_interval_seconds,
-            revocations=revocations,
-            authenticator=authenticator,
-            settings=settings.revocation,
-            clock=clock,
-        ),
-    )
-
-
 def _protocol_endpoints(services: Services, parts: EndpointParts) -> dict[str, ProtocolEndpoint]:
     settings = services.settings
     server = AuthorizationServer(GRANTS, services.authenticator, services.rules, services.issuer)
@@ -335,36 +237,6 @@ def _protocol_endpoints(services: Services, parts: EndpointParts) -> dict[str, P
             parts, services.verifier, services.revocations, services.database
         )
     return endpoints
-
-
-def _open_backends(settings: Settings, database: Database, clock: Clock) -> dict[str, KeyBackend]:
-    context = BackendContext(
-        clock=clock,
-        encrypted_keys=SqlEncryptedKeyStorage(database.transaction, database.reading),
-        key_encryption_key=settings.keys.key_encryption_key.reveal(),
-    )
-    uris = {ring.backend for ring in settings.keys.rings.values()}
-    return {uri: open_backend(uri, context) for uri in sorted(uris)}
-
-
-def _client_limits(settings: Settings) -> ClientLimits:
-    return ClientLimits(
-        maximum_token_lifetime_seconds=settings.tokens.maximum_lifetime_seconds,
-        ring_names=frozenset(settings.keys.rings),
-    )
-
-
-def _recorder(sink: AuditSink, plugins: PluginManager) -> Callable[[Event], None]:
-    def record(event: Event) -> None:
-        sink.write(event)
-        plugins.tell(event)
-
-    return record
-
-
-def _refresh_keys(key_rings: KeyRings, changes: ChangeSet) -> None:
-    if changes.everything or "key" in changes.subjects:
-        key_rings.refresh()
 
 
 def _require_keys(services: Services) -> None:

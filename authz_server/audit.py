@@ -15,9 +15,18 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from authz_server.db import Base, BigIntegerKey
 from authz_server.errors import OAuthError
-from authz_server.events import Event
+from authz_server.events import (
+    ClientChanged,
+    CutOffRecorded,
+    Event,
+    ScopeChanged,
+    TokenRevoked,
+)
 from authz_server.logs import encode_line
 
+#: Where a session keeps the records that its transaction stores.
+STORED = "audit_records"
+#: The destinations that belong to the process itself and not to the installation.
 _STREAMS = {"stdout": 1, "stderr": 2}
 _ROTATION_CHECK_SECONDS = 1.0
 _STREAM_TIMEOUT_SECONDS = 1.0
@@ -50,7 +59,33 @@ def store_audit_record(
         subject: the id of what was changed.
         detail: further facts; never a secret, token or key.
     """
-    session.add(AuditRecord(at=at, actor=actor, action=action, subject=subject, detail=detail))
+    record = AuditRecord(at=at, actor=actor, action=action, subject=subject, detail=detail)
+    session.add(record)
+    session.info.setdefault(STORED, []).append(record)
+
+
+def event_of(record: AuditRecord) -> Event:
+    """Return the event that tells of a stored change."""
+    actor, action, subject = record.actor, record.action, record.subject
+    if action == "token.revoked":
+        return TokenRevoked(actor=actor, client_id=record.detail["client_id"], jti=subject)
+    if action == "cut_off.recorded":
+        kind, _, name = subject.partition(":")
+        return CutOffRecorded(
+            actor=actor,
+            kind=kind,
+            subject=name,
+            instant_microseconds=record.detail["instant_microseconds"],
+            reason=record.detail["reason"],
+        )
+    if action.startswith("scope."):
+        return ScopeChanged(actor=actor, action=action, scope=subject)
+    return ClientChanged(actor=actor, action=action, client_id=subject)
+
+
+def is_stream(destination: str) -> bool:
+    """Tell whether the destination is a standard stream of whichever process writes."""
+    return destination in _STREAMS
 
 
 class AuditUnavailable(OAuthError):  # noqa: N818 - the state of the sink, by which operators search

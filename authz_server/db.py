@@ -10,7 +10,7 @@ from typing import Any
 import flask_migrate
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from flask import Flask
+from flask import Flask, current_app
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import (
     JSON,
@@ -81,6 +81,9 @@ class Base(DeclarativeBase):
 
 
 db = SQLAlchemy(model_class=Base)
+
+#: The name under which an application keeps what is called with the session of each commit.
+AFTER_COMMIT = "authz_server.after_commit"
 
 #: Opens a session of its own: committed when the block ends, rolled back when it raises.
 Transaction = Callable[[], AbstractContextManager[Session]]
@@ -176,9 +179,15 @@ def _schema_application(url: str) -> Flask:
 
 @contextmanager
 def transaction() -> Iterator[Session]:
-    """Yield a session on the application's database, committed at the end; needs its context."""
+    """Yield a session on the application's database, committed at the end; needs its context.
+
+    What the application wants to hear of a committed change, it hears (:data:`AFTER_COMMIT`).
+    """
     with Session(db.engine, expire_on_commit=False) as session, session.begin():
         yield session
+    after_commit: Callable[[Session], None] | None = current_app.extensions.get(AFTER_COMMIT)
+    if after_commit is not None:
+        after_commit(session)
 
 
 def attach_database(app: Flask, settings: DatabaseSettings) -> Database:

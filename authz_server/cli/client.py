@@ -6,7 +6,6 @@ from typing import Any
 import click
 from sqlalchemy.orm import Session
 
-from authz_server.app import Services
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation
 from authz_server.cli.output import json_option, print_change, print_rows, timestamp
@@ -29,6 +28,7 @@ from authz_server.cli.values import INSTANT, INSTANT_OR_NONE, given
 from authz_server.clients.models import Client
 from authz_server.clients.rules import AUTHENTICATION_METHODS, PERMISSIONS
 from authz_server.db import transaction
+from authz_server.services import Services
 
 _METHOD = click.Choice(AUTHENTICATION_METHODS)
 _COLUMNS = {

@@ -11,8 +11,9 @@ from typing import Any
 import click
 from sqlalchemy.orm import Session
 
-from authz_server.app import Services, operator_services
+from authz_server.app import operator_services
 from authz_server.db import transaction
+from authz_server.services import Services
 from authz_server.settings import Settings, load_settings
 
 CONFIG_VARIABLE = "AUTHZ_SERVER_CONFIG"

@@ -86,7 +86,7 @@ def _plain(value: object) -> object:
 
 
 def _cell(value: object) -> Text:
-    if value in (None, "", [], ()):  # noqa: PLR6201 - not everything can be hashed
+    if value in (None, "", [], ()):
         return Text("-", style="dim")
     return Text(_in_text(value))
 

@@ -8,7 +8,6 @@ from typing import Any
 import click
 from sqlalchemy.orm import Session
 
-from authz_server.app import Services
 from authz_server.cli.commands import Command, Commands
 from authz_server.cli.invocation import Invocation
 from authz_server.cli.output import json_option, print_change, print_record, print_rows, timestamp
@@ -22,6 +21,7 @@ from authz_server.cli.secret_files import (
 from authz_server.cli.values import INSTANT
 from authz_server.clients.models import Client, ClientSecret
 from authz_server.db import transaction
+from authz_server.services import Services
 
 PAGE = 500
 pass_invocation = click.make_pass_decorator(Invocation, ensure=True)

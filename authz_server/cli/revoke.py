@@ -5,13 +5,13 @@ from datetime import UTC, datetime, timedelta
 import click
 from sqlalchemy.orm import Session
 
-from authz_server.app import Services
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation
 from authz_server.cli.output import json_option, print_change, timestamp
 from authz_server.cli.parties import pass_invocation
 from authz_server.cli.values import INSTANT
 from authz_server.db import transaction
+from authz_server.services import Services
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -6,7 +6,6 @@ from typing import Any
 import click
 from sqlalchemy.orm import Session
 
-from authz_server.app import Services
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation
 from authz_server.cli.output import json_option, print_change, print_record, print_rows
@@ -16,6 +15,7 @@ from authz_server.scopes.definition import RISKS
 from authz_server.scopes.g2p_connect import CATALOGUE
 from authz_server.scopes.models import Scope
 from authz_server.scopes.service import spellings_of
+from authz_server.services import Services
 
 _COLUMNS = {
     "name": "Scope",

@@ -1,0 +1,203 @@
+"""Every part of the server, made from the settings and wired to the others."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy.orm import Session
+
+from authz_server.audit import STORED, AuditSink, AuditUnavailable, event_of
+from authz_server.changes import ChangeFeed, ChangeSet
+from authz_server.clients.authentication import ClientAuthenticator
+from authz_server.clients.directory import ClientDirectory
+from authz_server.clients.registry import is_resource_server
+from authz_server.clients.rules import ClientLimits
+from authz_server.clients.secrets import SecretScheme
+from authz_server.clients.service import ClientService
+from authz_server.clients.throttle import FailureThrottle
+from authz_server.db import Database
+from authz_server.events import Event
+from authz_server.key_store import SqlEncryptedKeyStorage, SqlKeyStore
+from authz_server.maintenance import Maintenance
+from authz_server.plugin_manager import PluginManager
+from authz_server.scopes.catalogue import ScopeCatalogue
+from authz_server.scopes.service import ScopeService, find_canonical_names
+from authz_server.settings import Settings
+from authz_server.tokens.authorization import AuthorizationRules
+from authz_server.tokens.introspection import IntrospectionService
+from authz_server.tokens.issuer import TokenIssuer
+from authz_server.tokens.revocations import RevocationService, RevocationState
+from authz_server.tokens.verification import TokenVerifier
+from keys.backend import KeyBackend
+from keys.backends.registry import BackendContext, open_backend
+from keys.ring import KeyRings
+
+logger = logging.getLogger(__name__)
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """Return the present time."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Every part of one application, wired."""
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    feed: ChangeFeed
+    secrets: SecretScheme
+    directory: ClientDirectory
+    catalogue: ScopeCatalogue
+    clients: ClientService
+    scopes: ScopeService
+    authenticator: ClientAuthenticator
+    rules: AuthorizationRules
+    key_store: SqlKeyStore
+    key_backends: Mapping[str, KeyBackend]
+    key_rings: KeyRings
+    plugins: PluginManager
+    revocations: RevocationService
+    revocation_state: RevocationState
+    issuer: TokenIssuer
+    verifier: TokenVerifier
+    introspection: IntrospectionService
+    maintenance: Maintenance
+    record: Callable[[Event], None]
+
+
+def wire(database: Database, settings: Settings, clock: Clock, sink: AuditSink | None) -> Services:
+    """Return the parts over a database; ``sink`` takes the records, if they go anywhere.
+
+    Raises:
+        PluginError: a plugin cannot be used.
+        KeysError: a key backend cannot be used.
+    """
+    secrets = SecretScheme(
+        settings.clients.secret_pepper.reveal(), settings.clients.argon2_concurrency
+    )
+    feed = ChangeFeed(
+        database.reading,
+        refresh_interval_seconds=settings.database.refresh_interval_milliseconds / 1_000,
+        staleness_limit_seconds=settings.database.staleness_limit_milliseconds / 1_000,
+    )
+    directory, catalogue = ClientDirectory(secrets), ScopeCatalogue()
+    rules = AuthorizationRules(directory, catalogue, settings.tokens)
+    plugins = PluginManager(settings.plugins.enabled, settings.plugins.settings)
+    key_store = SqlKeyStore(database.transaction, database.reading)
+    backends = _open_backends(settings, database, clock)
+    key_rings = KeyRings(key_store, backends, clock, settings.keys.default_ring)
+    authenticator = ClientAuthenticator(
+        directory,
+        secrets,
+        FailureThrottle(
+            settings.clients.failures_per_window, settings.clients.failure_window_seconds
+        ),
+        clock,
+    )
+    longest = settings.tokens.maximum_lifetime_seconds
+    verifier = TokenVerifier(
+        issuer=settings.issuer,
+        key_rings=key_rings,
+        database=database,
+        clock=clock,
+        clock_skew_seconds=settings.tokens.clock_skew_seconds,
+        maximum_lifetime_seconds=longest,
+    )
+    revocations = RevocationService(clock, longest)
+    revocation_state = RevocationState(database, feed, catalogue)
+    for subscriber in (directory.apply, catalogue.apply, revocation_state.apply, rules.forget):
+        feed.subscribe(subscriber)
+    feed.subscribe(lambda _, changes: _refresh_keys(key_rings, changes))
+    return Services(
+        settings=settings,
+        clock=clock,
+        database=database,
+        feed=feed,
+        secrets=secrets,
+        directory=directory,
+        catalogue=catalogue,
+        clients=ClientService(clock, secrets, _client_limits(settings), find_canonical_names),
+        scopes=ScopeService(clock, is_resource_server),
+        authenticator=authenticator,
+        rules=rules,
+        key_store=key_store,
+        key_backends=backends,
+        key_rings=key_rings,
+        plugins=plugins,
+        revocations=revocations,
+        revocation_state=revocation_state,
+        issuer=TokenIssuer(
+            issuer=settings.issuer,
+            key_rings=key_rings,
+            default_ring=settings.keys.default_ring,
+            plugins=plugins,
+            database=database,
+            clock=clock,
+        ),
+        verifier=verifier,
+        introspection=IntrospectionService(
+            verifier=verifier,
+            revocations=revocation_state,
+            directory=directory,
+            catalogue=catalogue,
+            plugins=plugins,
+            clock=clock,
+        ),
+        maintenance=Maintenance(
+            database=database,
+            feed=feed,
+            key_rings=key_rings,
+            key_refresh_seconds=settings.keys.refresh_interval_seconds,
+            revocations=revocations,
+            authenticator=authenticator,
+            settings=settings.revocation,
+            clock=clock,
+        ),
+        record=_recorder(sink, plugins),
+    )
+
+
+def _open_backends(settings: Settings, database: Database, clock: Clock) -> dict[str, KeyBackend]:
+    context = BackendContext(
+        clock=clock,
+        encrypted_keys=SqlEncryptedKeyStorage(database.transaction, database.reading),
+        key_encryption_key=settings.keys.key_encryption_key.reveal(),
+    )
+    uris = {ring.backend for ring in settings.keys.rings.values()}
+    return {uri: open_backend(uri, context) for uri in sorted(uris)}
+
+
+def _client_limits(settings: Settings) -> ClientLimits:
+    return ClientLimits(
+        maximum_token_lifetime_seconds=settings.tokens.maximum_lifetime_seconds,
+        ring_names=frozenset(settings.keys.rings),
+    )
+
+
+def _recorder(sink: AuditSink | None, plugins: PluginManager) -> Callable[[Event], None]:
+    def record(event: Event) -> None:
+        if sink is not None:
+            sink.write(event)
+        plugins.tell(event)
+
+    return record
+
+
+def tell_of_changes(services: Services, session: Session) -> None:
+    """Tell of what a transaction changed; the stored rows are its record whatever happens here."""
+    for stored in session.info.pop(STORED, ()):
+        try:
+            services.record(event_of(stored))
+        except AuditUnavailable as error:
+            logger.warning("a change is recorded in the database alone: %s", error.detail)
+
+
+def _refresh_keys(key_rings: KeyRings, changes: ChangeSet) -> None:
+    if changes.everything or "key" in changes.subjects:
+        key_rings.refresh()
