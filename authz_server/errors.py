@@ -77,6 +77,7 @@ REASONS: dict[str, Reason] = {
     ),
     "body_too_large": Reason("invalid_request", 413, "The request body is too large."),
     "not_found": Reason("invalid_request", 404, "There is nothing at this address."),
+    "precondition_failed": Reason("invalid_request", 412, "The document has changed."),
     "throttled": Reason(
         "slow_down", 429, "Too many failed authentications: wait before trying again."
     ),

@@ -3,15 +3,17 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
 from flask import Response, request
 
 from authz_server.changes import ChangeFeed
+from authz_server.clients.directory import ClientDirectory
 from authz_server.endpoints.answers import new_request_id
 from authz_server.errors import OAuthError
-from authz_server.scopes.catalogue import ScopeCatalogue
+from authz_server.scopes.catalogue import ScopeCatalogue, ScopeEntry
 from keys.ring import KeyRings
 
 AUTHENTICATION_METHODS = ["client_secret_basic", "client_secret_post"]
@@ -35,12 +37,20 @@ class MetadataDocument:
 
     Args:
         features: what is switched on.
+        directory: the resource servers that own the scopes.
         catalogue: the scopes.
         key_rings: the algorithms in use.
     """
 
-    def __init__(self, features: Features, catalogue: ScopeCatalogue, key_rings: KeyRings) -> None:
+    def __init__(
+        self,
+        features: Features,
+        directory: ClientDirectory,
+        catalogue: ScopeCatalogue,
+        key_rings: KeyRings,
+    ) -> None:
         self._features = features
+        self._directory = directory
         self._catalogue = catalogue
         self._key_rings = key_rings
 
@@ -57,7 +67,7 @@ class MetadataDocument:
             # There is no authorization endpoint, so there is no response type.
             "response_types_supported": [],
             "scopes_supported": [
-                entry.name for entry in self._catalogue.entries() if entry.resource_server_id
+                scope.name for scope in self._catalogue.entries() if self._is_issued(scope)
             ],
         }
         if features.g2p:
@@ -73,6 +83,10 @@ class MetadataDocument:
             members["revocation_endpoint"] = f"{issuer}/oauth2/revoke"
             members["revocation_endpoint_auth_methods_supported"] = AUTHENTICATION_METHODS
         return members
+
+    def _is_issued(self, scope: ScopeEntry) -> bool:
+        owner = self._directory.find(scope.resource_server_id or "")
+        return owner is not None and owner.enabled
 
     def openid_members(self) -> dict[str, Any]:
         """Return the same with what OpenID Connect Discovery 1.0, 3 asks for beyond it.
@@ -118,6 +132,8 @@ class DiscoveryEndpoints:
     def jwks(self) -> Response:
         """Answer with the JWKS; 503 while it would be empty, lest a verifier remember that."""
         if not self._key_rings.algorithms():
+            self._feed.require_fresh()
+        if not self._key_rings.algorithms():
             raise OAuthError("temporarily_unavailable", "there is no key yet")
         return _public_answer(
             self._key_rings.jwks(),
@@ -148,4 +164,7 @@ def _public_answer(body: bytes, etag: str, content_type: str, maximum_age_second
         },
     )
     response.make_conditional(request.environ)
+    if response.status_code == HTTPStatus.PRECONDITION_FAILED:
+        # Never with the document's headers: a shared cache would hand the refusal to everybody.
+        raise OAuthError("precondition_failed")
     return response

@@ -10,6 +10,8 @@ from authz_server.settings import ServerSettings
 FORM_TYPE = "application/x-www-form-urlencoded"
 _REPEATABLE = "resource"  # RFC 8707, 2
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+# RFC 6749, 5.2 has a code of its own for a scope with characters that no scope can have.
+_OUTSIDE = {"scope": "scope_not_granted"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -70,7 +72,8 @@ class FormReader:
             if not pair:
                 continue
             raw_name, _, raw_value = pair.partition("=")
-            name, value = _decoded(raw_name), _decoded(raw_value)
+            name = _decoded(raw_name)
+            value = _decoded(raw_value, _OUTSIDE.get(name, "parameter_malformed"))
             if len(value) > self._maximum_value_bytes or len(name) > self._maximum_value_bytes:
                 raise OAuthError("parameter_too_long")
             if name == _REPEATABLE:
@@ -106,7 +109,7 @@ class FormReader:
         return body
 
 
-def _decoded(raw: str) -> str:
+def _decoded(raw: str, reason: str = "parameter_malformed") -> str:
     if "+" in raw:
         raw = raw.replace("+", " ")
     if "%" in raw:
@@ -117,7 +120,7 @@ def _decoded(raw: str) -> str:
         except UnicodeDecodeError:
             raise OAuthError("parameter_malformed", "not UTF-8") from None
     if not raw.isprintable() and _CONTROL.search(raw):
-        raise OAuthError("parameter_malformed", "control character")
+        raise OAuthError(reason, "control character")
     return raw
 
 

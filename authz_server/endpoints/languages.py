@@ -15,7 +15,7 @@ from pathlib import Path
 from authz_server.errors import REASONS
 
 _MAXIMUM_HEADER_CHARACTERS = 200
-_QUALITY = re.compile(r"q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)")
+_QUALITY = re.compile(r"[qQ]=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)")
 
 
 class MessageCatalogue:
@@ -34,9 +34,9 @@ class MessageCatalogue:
         self._languages = {"en": {name: reason.description for name, reason in REASONS.items()}}
         for name, text in _catalogue_files(directory):
             self._languages.setdefault(name, {}).update(_parse(name, text))
-        if default_language not in self._languages:
+        self._default = default_language.lower()
+        if self._default not in self._languages:
             raise ValueError(f"g2p.default_language: there is no catalogue for {default_language}")
-        self._default = default_language
         self._pick = lru_cache(maxsize=512)(self._pick_language)
 
     @property

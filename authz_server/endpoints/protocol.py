@@ -115,6 +115,9 @@ class ProtocolEndpoint(ABC):
         """Return the caller and the form; OAuthError where either is refused."""
         parts = self._parts
         form = parts.forms.read(exchange.environ)
+        if len(form.resources) > 1:
+            # RFC 8707 lets the parameter repeat at the token endpoint alone.
+            raise OAuthError("parameter_repeated")
         parts.feed.require_fresh()
         credentials = read_credentials(form.values, exchange.authorization_header)
         return parts.authenticator.authenticate(credentials, exchange.source_address), form
