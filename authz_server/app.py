@@ -33,7 +33,7 @@ from authz_server.endpoints.token import TokenEndpoint
 from authz_server.events import KeyChanged, ServerStarted, ServerStopped, SettingsLoaded
 from authz_server.grants.client_credentials import ClientCredentialsGrant
 from authz_server.services import Clock, Services, tell_of_changes, utc_now, wire
-from authz_server.settings import Settings
+from authz_server.settings import LONGEST_LIFETIME_SECONDS, Settings
 from authz_server.tokens.introspection_jwt import IntrospectionSigner
 from keys.first_key import create_first_key
 from keys.signing_key import RingDefinition
@@ -91,7 +91,9 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Flask:
     )
     prefix = settings.server.mount_prefix
     add_protocol_routes(app, prefix, _protocol_endpoints(services, parts))
-    document = MetadataDocument(features_of(settings), services.catalogue, services.key_rings)
+    document = MetadataDocument(
+        features_of(settings), services.directory, services.catalogue, services.key_rings
+    )
     discovery = DiscoveryEndpoints(
         document, services.key_rings, services.feed, settings.keys.jwks_maximum_age_seconds
     )
@@ -139,7 +141,7 @@ def create_health_application(
     app.register_blueprint(
         health_blueprint(
             {**own, **(checks or {})},
-            lambda: describe_interface(features, settings.server.mount_prefix),
+            lambda: describe_interface(features, settings.g2p),
         )
     )
     handle_everything_else(app, ErrorAnswers(settings.server.retry_after_seconds))
@@ -178,7 +180,7 @@ def create_first_keys(services: Services, *, actor: str) -> dict[str, bool]:
             name=name,
             alg=ring.algorithm,
             backend_uri=ring.backend,
-            maximum_lifetime_seconds=settings.tokens.maximum_lifetime_seconds,
+            maximum_lifetime_seconds=LONGEST_LIFETIME_SECONDS,
         )
         made[name] = create_first_key(
             services.key_store,

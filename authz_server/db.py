@@ -28,6 +28,7 @@ from sqlalchemy.orm import DeclarativeBase, Session, registry
 from sqlalchemy.types import TypeDecorator
 
 from authz_server.look_ups import LookUps
+from authz_server.postgresql import bound_waiting
 from authz_server.settings import DatabaseSettings
 
 NAMING_CONVENTION = {
@@ -199,6 +200,8 @@ def attach_database(app: Flask, settings: DatabaseSettings) -> Database:
         engine = db.engine
     if engine.dialect.name == "sqlite":
         _make_durable(engine, settings.statement_timeout_milliseconds)
+    else:
+        bound_waiting(engine, settings.statement_timeout_milliseconds / 1_000)
     look_ups = LookUps(engine, settings.pool_size, settings.pool_timeout_milliseconds / 1_000)
     return Database(engine, look_ups)
 

@@ -23,7 +23,7 @@ from authz_server.maintenance import Maintenance
 from authz_server.plugin_manager import PluginManager
 from authz_server.scopes.catalogue import ScopeCatalogue
 from authz_server.scopes.service import ScopeService, find_canonical_names
-from authz_server.settings import Settings
+from authz_server.settings import LONGEST_LIFETIME_SECONDS, Settings
 from authz_server.tokens.authorization import AuthorizationRules
 from authz_server.tokens.introspection import IntrospectionService
 from authz_server.tokens.issuer import TokenIssuer
@@ -100,7 +100,8 @@ def wire(database: Database, settings: Settings, clock: Clock, sink: AuditSink |
         ),
         clock,
     )
-    longest = settings.tokens.maximum_lifetime_seconds
+    # Not the present setting: tokens made under a longer one live on when it is lowered.
+    longest = LONGEST_LIFETIME_SECONDS
     verifier = TokenVerifier(
         issuer=settings.issuer,
         key_rings=key_rings,

@@ -29,6 +29,7 @@ from authz_server.settings_sources import (
     resolve_path,
 )
 from authz_server.settings_tables import (
+    LONGEST_LIFETIME_SECONDS,
     AuditSettings,
     ClientSettings,
     DatabaseSettings,
@@ -45,6 +46,7 @@ from authz_server.settings_tables import (
 )
 
 __all__ = [
+    "LONGEST_LIFETIME_SECONDS",
     "LOOPBACK_HOSTS",
     "AuditSettings",
     "ClientSettings",

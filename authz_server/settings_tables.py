@@ -171,6 +171,10 @@ class KeySettings(_Branch, frozen=True):
         )
 
 
+#: No token lives longer, whatever the settings say now or have said when it was issued.
+LONGEST_LIFETIME_SECONDS = 3_600
+
+
 class TokenSettings(_Branch, frozen=True):
     """``[tokens]``: what an access token may be."""
 
@@ -184,8 +188,8 @@ class TokenSettings(_Branch, frozen=True):
     def __post_init__(self) -> None:
         require_ranges(
             self,
-            maximum_lifetime_seconds=(1, 3_600),
-            default_lifetime_seconds=(1, 3_600),
+            maximum_lifetime_seconds=(1, LONGEST_LIFETIME_SECONDS),
+            default_lifetime_seconds=(1, LONGEST_LIFETIME_SECONDS),
             clock_skew_seconds=(0, 60),
             maximum_scope_bytes=(64, 65_536),
         )
