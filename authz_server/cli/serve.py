@@ -15,6 +15,7 @@ from granian.server import MPServer
 from authz_server.app import create_health_application, operator_services
 from authz_server.cli.commands import Command
 from authz_server.cli.health_listener import HealthListener
+from authz_server.cli.http_messages import MessageRules, forget_headers_in_environment
 from authz_server.cli.invocation import CONFIG_VARIABLE, Invocation
 from authz_server.cli.parties import pass_invocation
 from authz_server.cli.worker import BODY_SECONDS, THREADS_FOR_SLOW_BODIES, load_application
@@ -24,7 +25,8 @@ from authz_server.settings import ServerSettings, Settings
 from keys.rotation import find_active_key
 
 TARGET = "authz_server.wsgi:application"
-MAXIMUM_HEADER_BYTES = 16_384
+# The least that Granian takes: request line and headers together, a longer one is refused.
+MAXIMUM_HEADER_BYTES = 8_192
 # How long a worker process may take to accept the connection by which readiness is asked.
 LISTENER_SECONDS = 1
 
@@ -111,11 +113,23 @@ def run_server(settings: Settings) -> None:
     server.on_startup(health.start)
     server.on_shutdown(health.stop)
     loader = partial(
-        load_application,
+        load_guarded_application,
         port=settings.server.port,
         silence_seconds=settings.server.header_timeout_seconds + BODY_SECONDS,
     )
     server.serve(target_loader=loader)
+
+
+def load_guarded_application(target: str, *, port: int, silence_seconds: float) -> MessageRules:
+    """Return the application of a worker process, guarded from what the WSGI server lets through.
+
+    Args:
+        target: as for :func:`~authz_server.cli.worker.load_application`.
+        port: likewise.
+        silence_seconds: likewise.
+    """
+    forget_headers_in_environment(os.environ)
+    return MessageRules(load_application(target, port=port, silence_seconds=silence_seconds))
 
 
 def build_server(settings: ServerSettings, target: str = TARGET) -> MPServer:

@@ -46,6 +46,8 @@ class Edge:
             return scope | self.demo.post.form()
         if endpoint == "revoke" and harmless:
             return {"token": "invented"}
+        if endpoint == "revoke":
+            self.token = self.new_token()
         return {"token": self.token}
 
     def headers(self, endpoint: str) -> dict[str, str]:
