@@ -5,10 +5,11 @@ keeps nothing. Then the waiting itself has to end.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import psycopg
+from psycopg.abc import RV, PQGen
 from sqlalchemy import Engine, event
 
 #: How much longer than the server a connection waits, so that a server alive speaks first.
@@ -25,7 +26,7 @@ def bound_waiting(engine: Engine, statement_timeout_seconds: float) -> None:
 
     @event.listens_for(engine, "do_connect")
     def open_bounded(
-        _dialect: object, _record: object, arguments: Any, named: Any
+        _dialect: object, _record: object, arguments: Sequence[str], named: Mapping[str, Any]
     ) -> psycopg.Connection[Any]:
         return connect(*arguments, **named)
 
@@ -33,7 +34,7 @@ def bound_waiting(engine: Engine, statement_timeout_seconds: float) -> None:
 class _BoundedConnection(psycopg.Connection[Any]):
     limit_seconds: ClassVar[float]
 
-    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         """Wait as psycopg does, but not for ever; a connection in doubt is closed."""
         if timeout is not None:
             return super().wait(gen, interval, timeout)
