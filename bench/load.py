@@ -1,0 +1,88 @@
+"""Sends a server the same request for some seconds, by wrk, and counts what came back."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+SCRIPT = Path(__file__).with_name("wrk.lua")
+MISSING = "The benchmarks need wrk (apt install wrk)."
+
+
+class UnexpectedAnswerError(Exception):
+    """A server answered otherwise than it should; what was measured means nothing."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A form to post.
+
+    Attributes:
+        path: where to.
+        fields: the form.
+        headers: beyond the content type.
+        marker: what the body of every answer must hold.
+        distinct: whether no answer may equal the one before it.
+    """
+
+    path: str
+    fields: Mapping[str, str]
+    marker: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    distinct: bool = False
+
+    def body(self) -> str:
+        """Return the form as it is sent."""
+        return urlencode(self.fields)
+
+
+class Load(NamedTuple):
+    """What wrk saw: answers, and the time each took."""
+
+    requests: int
+    seconds: float
+    p50_microseconds: int
+    p99_microseconds: int
+
+
+def require_wrk() -> None:
+    """Exit with the remedy when wrk is not installed."""
+    if shutil.which("wrk") is None:
+        raise SystemExit(MISSING)
+
+
+def send(port: int, request: Request, *, seconds: float, connections: int) -> Load:
+    """Send ``request`` to a loopback port over as many connections, each kept alive if it can be.
+
+    Raises:
+        UnexpectedAnswerError: any answer but the expected one, or a broken connection.
+    """
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(SCRIPT)]
+    run = subprocess.run(
+        [*command, f"http://127.0.0.1:{port}{request.path}"],
+        env=os.environ | _environment(request),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    result = next(line for line in run.stdout.splitlines() if line.startswith("RESULT "))
+    count, duration, p50, p99, errors, unexpected, *example = result.split(" ", 7)[1:]
+    if int(errors) or int(unexpected) or not int(count):
+        raise UnexpectedAnswerError(
+            f"{request.path}: {count} answers, {errors} connection errors, "
+            f"{unexpected} unexpected, for example: {' '.join(example)}"
+        )
+    return Load(int(count), int(duration) / 1_000_000, int(p50), int(p99))
+
+
+def _environment(request: Request) -> dict[str, str]:
+    return {
+        "BENCH_BODY": request.body(),
+        "BENCH_HEADERS": "".join(f"{name}: {value}\n" for name, value in request.headers.items()),
+        "BENCH_MARKER": request.marker,
+        "BENCH_DISTINCT": "1" if request.distinct else "0",
+    }

@@ -1,0 +1,80 @@
+"""A database of ours with what a benchmark needs: keys, a resource server and a client."""
+
+import json
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from authz_server.app import create_first_keys, operator_services
+from authz_server.db import transaction, upgrade_database
+from authz_server.scopes.g2p_connect import CATALOGUE
+from authz_server.services import Services
+from authz_server.settings import load_settings
+
+ACTOR = "operator:bench"
+SCOPE = "mapper/link"
+
+
+@dataclass(frozen=True)
+class Parties:
+    """Who sends requests: a client by the form, and resource servers by Basic."""
+
+    client_id: str
+    client_secret: str
+    resource_server_id: str
+    resource_server_secret: str
+
+
+def write_settings(directory: Path, database_url: str, port: int, health_port: int) -> Path:
+    """Write a settings file for production with every default; return its path."""
+    for name in ("pepper", "key-encryption-key"):
+        path = directory / name
+        path.touch(0o600)
+        path.write_text(secrets.token_hex(32), encoding="ascii")
+    path = directory / "authz-server.toml"
+    audit = json.dumps(str(directory / "audit.jsonl"))
+    path.write_text(
+        f"""issuer = "https://authz.example"
+[server]
+port = {port}
+health_port = {health_port}
+[database]
+url = {json.dumps(database_url)}
+[clients]
+secret_pepper = {{ file = "pepper" }}
+[keys]
+key_encryption_key = {{ file = "key-encryption-key" }}
+[audit]
+destination = {audit}
+""",
+        encoding="utf-8",
+    )
+    return path
+
+
+def prepare(settings_path: Path) -> Parties:
+    """Make the schema, the first keys, and who is needed."""
+    settings = load_settings(settings_path, {})
+    upgrade_database(settings.database.url)
+    with operator_services(settings) as services:
+        create_first_keys(services, actor=ACTOR)
+        return Parties("ministry", _add_client(services), "mapper", _add_resource_server(services))
+
+
+def _add_resource_server(services: Services) -> str:
+    with transaction() as session:
+        services.clients.create_resource_server(
+            session, actor=ACTOR, id="mapper", name="Mapper", identifier="https://mapper.example"
+        )
+        owned = [each.name for each in CATALOGUE if each.name.startswith("mapper/")]
+        services.scopes.assign(session, owned, "mapper", actor=ACTOR)
+        return services.clients.add_secret(session, "mapper", actor=ACTOR)[1]
+
+
+def _add_client(services: Services) -> str:
+    with transaction() as session:
+        services.scopes.import_catalogue(session, CATALOGUE, actor=ACTOR)
+        services.clients.create_client(
+            session, actor=ACTOR, id="ministry", name="Ministry", allowed_scopes=[SCOPE]
+        )
+        return services.clients.add_secret(session, "ministry", actor=ACTOR)[1]
