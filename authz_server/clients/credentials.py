@@ -50,12 +50,15 @@ def read_credentials(form: Mapping[str, str], authorization: str | None) -> Cred
     """
     secret = form.get("client_secret")
     client_id = form.get("client_id")
+    has_assertion = "client_assertion" in form
+    if (secret is not None or has_assertion) and (
+        authorization is not None or (secret is not None and has_assertion)
+    ):
+        raise OAuthError("several_authentication_methods", client_id=client_id or "")
     if authorization is None:
         if client_id is None or secret is None:
             return Credentials("", (Offer(client_id, b""),)) if client_id else _NOTHING
         return Credentials(CLIENT_SECRET_POST, (Offer(client_id, secret.encode()),))
-    if secret is not None or "client_assertion" in form:
-        raise OAuthError("several_authentication_methods", client_id=client_id or "")
     offers = _read_basic(authorization)
     if client_id is not None and offers and all(client_id != each.client_id for each in offers):
         raise OAuthError("several_authentication_methods", "client_id differs from Basic")

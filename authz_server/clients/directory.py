@@ -1,6 +1,7 @@
 """Every client and resource server in memory, as each request needs it."""
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 import msgspec
@@ -8,8 +9,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
 from authz_server.changes import ChangeSet
-from authz_server.clients.models import Client, ClientSecret
+from authz_server.clients.models import Client
 from authz_server.clients.secrets import SecretScheme
+
+logger = logging.getLogger(__name__)
 
 _LOAD_ROWS = 2_000
 
@@ -157,20 +160,22 @@ class ClientDirectory:
                 allowed_resource_servers=self._intern(row.allowed_resource_servers),
                 permissions=self._intern(row.permissions),
                 token_lifetime_seconds=row.token_lifetime_seconds,
-                secrets=tuple(
-                    self._secret(secret) for secret in row.secrets if not secret.ended_at
-                ),
+                secrets=tuple(self._secrets_of(row)),
                 resource_server=_resource_server(row),
             )
 
-    def _secret(self, secret: ClientSecret) -> SecretEntry:
-        digest, imported_record = self._secrets.entry_parts(secret.record)
-        return SecretEntry(
-            id=secret.id,
-            digest=digest,
-            imported_record=imported_record,
-            expires_at=_seconds(secret.expires_at, float("inf")),
-        )
+    def _secrets_of(self, row: Client) -> Iterator[SecretEntry]:
+        for secret in row.secrets:
+            if secret.ended_at:
+                continue
+            try:
+                digest, imported_record = self._secrets.entry_parts(secret.record)
+            except ValueError:
+                # One damaged record must not keep every other client out.
+                logger.error("the record of secret %s cannot be read: it is ignored", secret.id)  # noqa: TRY400
+                continue
+            expires_at = _seconds(secret.expires_at, float("inf"))
+            yield SecretEntry(secret.id, digest, imported_record, expires_at)
 
     def _intern(self, names: list[str]) -> frozenset[str]:
         """Keep one copy of each set: a million clients share a few hundred of them."""
