@@ -6,7 +6,7 @@
 #   make wheel       the wheel in dist/, then the protocol tests against it from a clean environment
 #   make image       the container image, its base named by digest (needs a container engine and its registry)
 #   make cases       the table of the cases that the tests prove, in docs/cases.md
-#   make bench       the benchmarks (needs wrk)
+#   make bench       the benchmarks, results in bench/results/ (needs wrk; ARGS=token runs one part)
 #   make lock        the lock files in requirements/ from pyproject.toml (ARGS=--upgrade: the newest releases)
 #   make clean       removes everything the other targets made
 
@@ -67,6 +67,11 @@ $(STAMPS)/dev: $(STAMPS)/test requirements/dev.txt
 	@$(PIP) install --require-hashes --only-binary :all: -r requirements/dev.txt
 	@mkdir -p $(@D) && touch $@
 
+$(STAMPS)/bench: $(STAMPS)/test requirements/bench.txt
+	@echo "Installing what the server is compared with (requirements/bench.txt)."
+	@$(PIP) install --require-hashes --only-binary :all: -r requirements/bench.txt
+	@mkdir -p $(@D) && touch $@
+
 # -------------------------------------------------------------------------------------------------- targets
 
 .PHONY: demo
@@ -106,9 +111,10 @@ wheel: $(STAMPS)/dev
 	@tests/project/run_from_wheel $(PYTHON) dist build/wheel
 
 .PHONY: bench
-bench: $(STAMPS)/test
+bench:
 	@command -v wrk >/dev/null || { echo "The benchmarks need wrk (apt install wrk)." >&2; exit 1; }
-	@$(BIN)/python -m bench $(ARGS)
+	@$(MAKE) $(STAMPS)/bench
+	@PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
 
 BASE ?= python:3.13-slim
 
@@ -132,8 +138,10 @@ lock: $(STAMPS)/dev
 	  --output-file requirements/test.txt
 	@$(COMPILE) --group dev --constraint requirements/run.txt --constraint requirements/build.txt \
 	  --constraint requirements/test.txt --output-file requirements/dev.txt
+	@$(COMPILE) --group bench --constraint requirements/run.txt --constraint requirements/build.txt \
+	  --constraint requirements/test.txt --constraint requirements/dev.txt --output-file requirements/bench.txt
 
 .PHONY: clean
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .schemathesis
+	rm -rf $(VENV) build dist bench/node_oidc_provider/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .schemathesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

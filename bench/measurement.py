@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.contenders import Contender
 from bench.load import Load, send
-from bench.processor_time import used_seconds
+from bench.cpu_time import used_seconds
 
 _MICROSECONDS = 1_000_000
 

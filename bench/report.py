@@ -12,7 +12,7 @@ from bench.environment import describe_commit, describe_machine, describe_versio
 from bench.measurement import Plan, Round, summarise
 
 RESULTS = Path(__file__).with_name("results")
-#: A token costs at most so many times the floor (docs: bench/README.md).
+#: A token costs at most so many times the floor (bench/README.md).
 GOAL_RATIO = 1.6
 _OURS = "authz-server on SQLite, /oauth2/token"
 _COLUMNS = (

@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 
 from support.source_tree import ROOT
 
-LOCKS = ("run", "build", "test", "dev")
+LOCKS = ("run", "build", "test", "dev", "bench")
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 
 
