@@ -7,8 +7,8 @@ from statistics import median
 from typing import Any
 
 from bench.contenders import Contender
-from bench.load import Load, send
 from bench.cpu_time import used_seconds
+from bench.load import Load, send
 
 _MICROSECONDS = 1_000_000
 
