@@ -149,6 +149,7 @@ def wire(database: Database, settings: Settings, clock: Clock, sink: AuditSink |
             catalogue=catalogue,
             plugins=plugins,
             clock=clock,
+            clock_skew_seconds=settings.tokens.clock_skew_seconds,
         ),
         maintenance=Maintenance(
             database=database,

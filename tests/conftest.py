@@ -12,6 +12,7 @@ pytest_plugins = [
     "support.watching",
     "support.application",
     "support.edge",
+    "support.stage",
 ]
 
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)

@@ -40,6 +40,7 @@ class ClientEntry(msgspec.Struct, frozen=True):
     id: str
     kind: str
     enabled: bool
+    created_at: float
     starts_at: float
     expires_at: float
     authentication_method: str
@@ -151,6 +152,7 @@ class ClientDirectory:
                 id=row.id,
                 kind=row.kind,
                 enabled=row.enabled,
+                created_at=row.created_at.timestamp(),
                 starts_at=_seconds(row.starts_at, 0.0),
                 expires_at=_seconds(row.expires_at, float("inf")),
                 authentication_method=row.authentication_method,

@@ -30,6 +30,7 @@ class IntrospectionService:
         catalogue: scopes and their owners.
         plugins: may add members.
         clock: returns the present time.
+        clock_skew_seconds: how far the clocks of nodes may lie apart.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, by name
@@ -41,6 +42,7 @@ class IntrospectionService:
         catalogue: ScopeCatalogue,
         plugins: PluginManager,
         clock: Callable[[], datetime],
+        clock_skew_seconds: int,
     ) -> None:
         self._verifier = verifier
         self._revocations = revocations
@@ -48,6 +50,7 @@ class IntrospectionService:
         self._catalogue = catalogue
         self._plugins = plugins
         self._clock = clock
+        self._clock_skew_microseconds = clock_skew_seconds * 1_000_000
 
     def find_active(self, caller: ClientEntry, token: str) -> dict[str, Any] | None:
         """Return the members of an active answer, or None: every no is alike and costs alike.
@@ -79,6 +82,10 @@ class IntrospectionService:
         """
         client = self._directory.find(claims.client_id)
         if client is None or not client.is_usable(self._clock().timestamp()):
+            return []
+        # A deleted client's id may have been given away again: its tokens have not.
+        latest = claims.issued_at_microseconds + self._clock_skew_microseconds
+        if latest < client.created_at * 1_000_000:
             return []
         own = caller.resource_server
         sees_all = caller.id == client.id or INTROSPECT_ANY in caller.permissions
