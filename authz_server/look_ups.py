@@ -15,6 +15,8 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from authz_server.postgresql import ServerSilentError
+
 _all_look_ups: "weakref.WeakSet[LookUps]" = weakref.WeakSet()
 
 
@@ -53,6 +55,11 @@ class LookUps:
         finally:
             self._free.release()
 
+    @property
+    def kept(self) -> int:
+        """How many connections are open and idle."""
+        return len(self._idle)
+
     def close(self) -> None:
         """Close the connections that are idle; the next question opens new ones."""
         while self._idle:
@@ -73,12 +80,15 @@ class LookUps:
                 return self._put_question(connection, question, value)
             except self._error as error:
                 self._drop(connection)
-                if self._is_sqlite or _was_cancelled(error):
+                if self._is_sqlite or _is_an_answer(error) or isinstance(error, ServerSilentError):
                     raise OperationalError("look-up", None, error) from error
         return self._ask_anew(question, value)
 
     def _ask_anew(self, question: str, value: object) -> tuple[Any, ...] | None:
-        connection = self._open()
+        try:
+            connection = self._open()
+        except self._error as error:
+            raise OperationalError("look-up", None, error) from error
         try:
             return self._put_question(connection, question, value)
         except self._error as error:
@@ -116,8 +126,8 @@ class LookUps:
             return
 
 
-def _was_cancelled(error: Exception) -> bool:
-    """Tell whether the server answered, with a refusal: asking again would only take as long."""
+def _is_an_answer(error: Exception) -> bool:
+    """Tell whether the server refused what was asked: asking again would change nothing."""
     return getattr(error, "sqlstate", None) is not None and not _is_disconnect(error)
 
 
@@ -128,7 +138,9 @@ def _is_disconnect(error: Exception) -> bool:
 
 
 def _renew_after_fork() -> None:
-    for look_ups in _all_look_ups:
+    for look_ups in from authz_server.postgresql import ServerSilentError
+
+_all_look_ups:
         look_ups._renew()  # noqa: SLF001 - this module's own
 
 

@@ -16,6 +16,10 @@ from sqlalchemy import Engine, event
 _GRACE_SECONDS = 0.5
 
 
+class ServerSilentError(psycopg.OperationalError):
+    """The server did not answer in time, nor did it end the connection."""
+
+
 def bound_waiting(engine: Engine, statement_timeout_seconds: float) -> None:
     """Have every connection of ``engine`` end in an error when an answer takes too long."""
 
@@ -45,5 +49,4 @@ class _BoundedConnection(psycopg.Connection[Any]):
             if time.monotonic() < deadline:
                 raise
             self.pgconn.finish()
-            message = "the server has gone silent"
-            raise psycopg.OperationalError(message) from None
+            raise ServerSilentError("the server has gone silent") from None
