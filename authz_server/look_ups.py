@@ -138,9 +138,7 @@ def _is_disconnect(error: Exception) -> bool:
 
 
 def _renew_after_fork() -> None:
-    for look_ups in from authz_server.postgresql import ServerSilentError
-
-_all_look_ups:
+    for look_ups in _all_look_ups:
         look_ups._renew()  # noqa: SLF001 - this module's own
 
 
