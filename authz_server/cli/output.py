@@ -96,7 +96,7 @@ def _in_text(value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case [dict(), *_]:
-            return "\n".join(_in_words(each) for each in value)
+            return "\n".join(_in_words(each) for each in value if isinstance(each, dict))
         case list() | tuple():
             return "\n".join(str(each) for each in value)
         case dict():
@@ -109,7 +109,7 @@ def _in_words(record: Mapping[str, Any]) -> str:
     return ", ".join(
         field if value is True else f"{field} {value}"
         for field, value in told
-        if value not in {None, "", False}
+        if value not in (None, "", False)
     )
 
 

@@ -12,6 +12,7 @@ from authz_server.cli.parties import pass_invocation
 from authz_server.cli.values import INSTANT
 from authz_server.db import transaction
 from authz_server.services import Services
+from authz_server.tokens.revocations import CutOffKind
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -45,11 +46,12 @@ def revoke(  # noqa: PLR0913, PLR0917 - one for each option
     returns, introspection on every node says so. Tokens issued later are not concerned: disable the
     client too if it should get none.
     """
-    named = [
-        (kind, subject)
-        for kind, subject in (("client", client_id), ("key", kid), ("scope", scope_name))
-        if subject is not None
-    ]
+    options: tuple[tuple[CutOffKind, str | None], ...] = (
+        ("client", client_id),
+        ("key", kid),
+        ("scope", scope_name),
+    )
+    named = [(kind, subject) for kind, subject in options if subject is not None]
     if len(named) > 1 or not (named or before):
         raise click.UsageError("Name one of --client, --key, --scope, or a time with --before.")
     kind, subject = named[0] if named else ("all", "")
