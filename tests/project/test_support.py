@@ -5,7 +5,6 @@ import socket
 import threading
 import tomllib
 from datetime import timedelta
-from pathlib import Path
 
 import httpx
 import psycopg
@@ -18,6 +17,7 @@ from support.raw_http import MalformedAnswerError, RawConnection, exchange
 from support.secrets_watch import SecretsWatch
 from support.settings_file import write_settings
 from support.tcp_proxy import TcpProxy
+from support.tied_process import is_running
 
 
 def plain(url: str) -> str:
@@ -172,15 +172,6 @@ def test_watch_finds_the_parts_of_a_token_and_nothing_else():
     assert watch.find("jti and kid are no secrets: eyJhbGciOiJub25lIn0") == []
 
 
-def is_running(process_id: int) -> bool:
-    """Tell whether it still runs: what its parent has not buried yet does not."""
-    try:
-        status = Path(f"/proc/{process_id}/stat").read_text()
-    except FileNotFoundError:
-        return False
-    return status.rpartition(") ")[2][0] != "Z"
-
-
 def token_form(credentials):
     return {"grant_type": "client_credentials", "scope": "mapper/link"} | credentials.form()
 
@@ -208,7 +199,7 @@ def test_live_server_serves_and_leaves_nothing_behind(start_live_server, demo, w
     answer = httpx.post(f"{server.base_url}/oauth2/token", data=token_form(demo.post))
     assert answer.status_code == 200, answer.text
     processes = [server.process_id, *server.worker_process_ids()]
-    assert len(processes) >= 1 + workers
+    assert len(processes) == 1 + workers
     assert server.stop() == 0
     assert [each for each in processes if is_running(each)] == []
 

@@ -15,7 +15,7 @@ import httpx
 
 import authz_server
 from support.ports import release_port, reserve_port
-from support.tied_process import end_process, start_tied
+from support.tied_process import await_end_of, end_process, start_tied
 
 _COMMAND = (sys.executable, "-m", "authz_server")
 _READY_SECONDS = 30.0
@@ -71,15 +71,19 @@ class LiveServer:
         """End it as an operator does, by SIGTERM; return its exit status, None if it was ended."""
         if self._process is None:
             return None
+        children = self._child_process_ids()
         status = end_process(self._process, signal.SIGTERM, _GRACE_SECONDS)
         self._kill_session()
+        await_end_of(children)
         self._process = None
         return status
 
     def kill(self) -> None:
         """End the main process and every worker at once, as a power cut does."""
+        children = self._child_process_ids()
         self._kill_session()
         self._running().wait()
+        await_end_of(children)
         self._process = None
 
     def is_ready(self) -> bool:
@@ -89,15 +93,20 @@ class LiveServer:
         return False
 
     def worker_process_ids(self) -> list[int]:
-        """Return the process ids of the main process's children."""
-        main = self._running().pid
-        return [
-            int(each) for each in Path(f"/proc/{main}/task/{main}/children").read_text().split()
-        ]
+        """Return the process ids of those children of the main process that serve requests."""
+        return [each for each in self._child_process_ids() if not _is_resource_tracker(each)]
 
     def log(self) -> str:
         """Return everything that the server printed so far."""
         return self.log_path.read_text(errors="replace")
+
+    def _child_process_ids(self) -> list[int]:
+        main = self._running().pid
+        try:
+            children = Path(f"/proc/{main}/task/{main}/children").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return []
+        return [int(each) for each in children.split()]
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
@@ -117,6 +126,11 @@ class LiveServer:
         """Kill whatever is left of the process group; a worker may outlive its main process."""
         with suppress(ProcessLookupError):
             os.killpg(self._running().pid, signal.SIGKILL)
+
+
+def _is_resource_tracker(process_id: int) -> bool:
+    """Tell whether this is the process that Python's multiprocessing keeps for itself."""
+    return b"resource_tracker" in Path(f"/proc/{process_id}/cmdline").read_bytes()
 
 
 def run_cli(

@@ -10,7 +10,8 @@ import pwd
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -58,6 +59,25 @@ def end_process(
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         return process.wait()
+
+
+def is_running(process_id: int) -> bool:
+    """Tell whether a process still runs: one that its parent has not buried yet does not."""
+    try:
+        status = Path(f"/proc/{process_id}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(") ")[2][0] != "Z"
+
+
+def await_end_of(process_ids: Iterable[int], deadline_seconds: float = _GRACE_SECONDS) -> None:
+    """Return when none of the processes runs any more; TimeoutError when one will not end."""
+    deadline = time.monotonic() + deadline_seconds
+    for process_id in process_ids:
+        while is_running(process_id):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"process {process_id} does not end")
+            time.sleep(0.01)
 
 
 def become_user(name: str) -> None:
