@@ -1,7 +1,8 @@
 """Client authentication (RFC 6749, 2.3 and 5.2): alike at every endpoint and for every method."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from functools import partial
 
 import pytest
 
@@ -24,19 +25,22 @@ Cast = dict[str, tuple[str, str]]
 @pytest.fixture(scope="module")
 def casts(protocol: Protocol) -> dict[str, Cast]:
     """For each method: id and secret of everyone who has to be refused, by what is wrong."""
-    return {method: make_cast(protocol, method) for method in METHODS}
+    casts = {method: make_cast(protocol, method) for method in METHODS}
+    protocol.clock.advance(10)
+    return casts
 
 
 def make_cast(protocol: Protocol, method: str) -> Cast:
     right = protocol.new_client(method)
+    soon = protocol.clock() + timedelta(seconds=5)
     clients = {
         "disabled client": new_changed(protocol, method, disable),
         "deleted client": new_changed(protocol, method, delete),
-        "expired client": protocol.new_client(method, expires_at=soon()),
+        "expired client": protocol.new_client(method, expires_at=soon),
         "client that has not started": protocol.new_client(
-            method, starts_at=soon() + timedelta(days=1)
+            method, starts_at=soon + timedelta(days=1)
         ),
-        "expired secret": new_changed(protocol, method, expire_secrets),
+        "expired secret": new_changed(protocol, method, partial(end_secrets_later, at=soon)),
         "ended secret": new_changed(protocol, method, end_secrets),
         "client of another method": protocol.new_client(other_than(method)),
     }
@@ -49,11 +53,6 @@ def make_cast(protocol: Protocol, method: str) -> Cast:
         "id in other letters": (right.id.upper(), right.secret),
         **{name: (each.id, each.secret) for name, each in clients.items()},
     }
-
-
-def soon() -> datetime:
-    """Return an instant that is past by the application's clock, yet to come by the commands'."""
-    return datetime.now(UTC) + timedelta(seconds=5)
 
 
 def new_changed(protocol: Protocol, method: str, change: Callable[..., object]) -> Credentials:
@@ -76,9 +75,9 @@ def end_secrets(clients, session, client_id: str) -> None:
         clients.end_secret(session, client_id, secret.id, actor=ACTOR)
 
 
-def expire_secrets(clients, session, client_id: str) -> None:
+def end_secrets_later(clients, session, client_id: str, at: datetime) -> None:
     for secret in clients.get_client(session, client_id).secrets:
-        clients.end_secret(session, client_id, secret.id, actor=ACTOR, at=soon())
+        clients.end_secret(session, client_id, secret.id, actor=ACTOR, at=at)
 
 
 def other_than(method: str) -> str:
