@@ -1,5 +1,6 @@
 """A running server at which tests throw what no proper client sends, one for each test file."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -84,6 +85,13 @@ class Edge:
     def audit_trail(self) -> str:
         """Return every audit record so far."""
         return self._audit_path.read_text()
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time that all worker processes have used so far."""
+        processes = self.server.worker_process_ids()
+        times = [Path(f"/proc/{each}/stat").read_text().rpartition(") ")[2] for each in processes]
+        ticks = sum(int(field) for each in times for field in each.split()[11:13])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def memory_bytes(self) -> int:
         """Return the resident memory of all worker processes."""
