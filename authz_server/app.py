@@ -80,7 +80,6 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Flask:
     )
     app.extensions[EXTENSION] = services
     errors = ErrorAnswers(settings.server.retry_after_seconds)
-    handle_everything_else(app, errors)
     parts = EndpointParts(
         forms=FormReader(settings.server),
         sources=SourceReader(settings.server.trusted_proxies),
@@ -90,7 +89,10 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Flask:
         record=services.record,
     )
     prefix = settings.server.mount_prefix
-    add_protocol_routes(app, prefix, _protocol_endpoints(services, parts))
+    endpoints = _protocol_endpoints(services, parts)
+    add_protocol_routes(app, prefix, endpoints)
+    shapes = {f"{prefix}{path}": endpoint.shape() for path, endpoint in endpoints.items()}
+    handle_everything_else(app, errors, shapes)
     document = MetadataDocument(
         features_of(settings), services.directory, services.catalogue, services.key_rings
     )

@@ -1,7 +1,7 @@
 """The one place where refusals and faults become answers."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flask import Flask, Response, request
@@ -75,8 +75,19 @@ def as_refusal(fault: Exception) -> OAuthError:
     return OAuthError("server_error")
 
 
-def handle_everything_else(app: Flask, answers: ErrorAnswers) -> None:
-    """Have ``app`` answer in JSON where no endpoint of ours does: wrong address, wrong method."""
+def handle_everything_else(
+    app: Flask, answers: ErrorAnswers, shapes: Mapping[str, Shape | None] | None = None
+) -> None:
+    """Have ``app`` answer in JSON where no endpoint of ours does: wrong address, wrong method.
+
+    Args:
+        app: the application.
+        answers: renders refusals.
+        shapes: by path, what adds a profile's members.
+    """
+
+    def shape() -> Shape | None:
+        return (shapes or {}).get(request.environ.get("PATH_INFO", ""))
 
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Response:
@@ -87,11 +98,11 @@ def handle_everything_else(app: Flask, answers: ErrorAnswers) -> None:
         allowed = getattr(error, "valid_methods", None)
         headers = {"Allow": ", ".join(sorted(allowed))} if allowed else None
         refusal = OAuthError(reason)
-        return answers.render(refusal, request.environ, request_id, headers=headers)
+        return answers.render(refusal, request.environ, request_id, shape(), headers)
 
     @app.errorhandler(Exception)
     def failed(error: Exception) -> Response:
-        return answers.render(as_refusal(error), request.environ, _bound_request_id())
+        return answers.render(as_refusal(error), request.environ, _bound_request_id(), shape())
 
 
 def _bound_request_id() -> str:

@@ -208,7 +208,7 @@ def _document(summary: str, schema: str, name: str, content_type: str = "applica
             "operationId": name,
             "parameters": validators,
             "security": [],
-            "responses": {"200": answer, "304": unchanged} | document_refusals(405, 412, 503),
+            "responses": {"200": answer, "304": unchanged} | document_refusals(400, 405, 412, 503),
         }
     }
 
@@ -237,6 +237,6 @@ def _health(summary: str, name: str, responses: Part) -> Part:
             "summary": summary,
             "operationId": name,
             "security": [],
-            "responses": responses | document_refusals(405),
+            "responses": responses | document_refusals(400, 405),
         },
     }

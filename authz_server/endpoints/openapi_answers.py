@@ -20,11 +20,10 @@ _REFUSALS = {
     429: "Too many failed authentications of this client from this address.",
     503: "The server, or what it rests on, cannot answer right now.",
 }
-_AT_DOCUMENTS = {405: _REFUSALS[405], 412: "The document has changed.", 503: _REFUSALS[503]}
+_PRECONDITION_FAILED = 412
 _FURTHER_HEADERS = {401: ("WWW-Authenticate",), 405: ("Allow",), 429: ("Retry-After",)}
 _FURTHER_HEADERS[503] = ("Retry-After",)
 _TOKEN_ONLY = frozenset({403})
-_BY_ROUTING = frozenset({405})
 
 
 def headers() -> dict[str, Part]:
@@ -78,24 +77,19 @@ def public_headers() -> dict[str, Part]:
 
 def refusal_responses(*, g2p: bool) -> dict[str, Part]:
     """Return every named response: one for each status, and those of the G2P Connect profile."""
-    shared = {status: _refusal(status, _REFUSALS[status]) for status in _REFUSALS}
-    documents = {status: _refusal(status, words) for status, words in _AT_DOCUMENTS.items()}
-    named = {_name(status): response for status, response in (shared | documents).items()}
-    for status, words in _REFUSALS.items():
-        if g2p and status not in _BY_ROUTING:
-            named[_name(status, "G2P")] = _refusal(
-                status, words, "G2PError", ("message_id", "Content-Language")
-            )
+    shared = _REFUSALS | {_PRECONDITION_FAILED: "The document has changed."}
+    named = {_name(status): _refusal(status, words) for status, words in shared.items()}
+    if g2p:
+        further = ("message_id", "Content-Language")
+        for status, words in _REFUSALS.items():
+            named[_name(status, "G2P")] = _refusal(status, words, "G2PError", further)
     return named
 
 
 def form_refusals(*, g2p: bool = False, token: bool = False) -> dict[str, Part]:
     """Return the refusals of an endpoint that takes a form, by status."""
     statuses = [status for status in _REFUSALS if token or status not in _TOKEN_ONLY]
-    return {
-        str(status): _response(status, "G2P" if g2p and status not in _BY_ROUTING else "")
-        for status in statuses
-    }
+    return {str(status): _response(status, "G2P" if g2p else "") for status in statuses}
 
 
 def document_refusals(*statuses: int) -> dict[str, Part]:

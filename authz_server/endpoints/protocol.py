@@ -82,7 +82,8 @@ class ProtocolEndpoint(ABC):
     def _answer(self, exchange: Exchange) -> Response:
         """Return the answer to a request that is in order; raise where it is not."""
 
-    def _shape(self) -> Shape | None:
+    def shape(self) -> Shape | None:
+        """Return what adds a profile's members to a refusal; None where there is no profile."""
         return None
 
     def _answer_headers(self, exchange: Exchange) -> dict[str, str] | None:
@@ -107,7 +108,7 @@ class ProtocolEndpoint(ABC):
             error,
             exchange.environ,
             exchange.request_id,
-            self._shape(),
+            self.shape(),
             self._answer_headers(exchange),
         )
 

@@ -68,7 +68,8 @@ class TokenEndpoint(ProtocolEndpoint):
             self._profile.shape_answer(answer)
         return private_answer(answer, exchange.request_id, headers=self._answer_headers(exchange))
 
-    def _shape(self) -> Shape | None:
+    def shape(self) -> Shape | None:
+        """Return what adds the profile's members to a refusal; None at the plain endpoint."""
         return self._profile.shape_error if self._profile is not None else None
 
     def _answer_headers(self, exchange: Exchange) -> dict[str, str] | None:
