@@ -1,6 +1,7 @@
 """The claims of an access token (RFC 9068, 2.2) and the instant hidden in its ``jti``."""
 
 import os
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Any
 
@@ -9,6 +10,7 @@ import msgspec
 # 7 bytes count microseconds since 1970 until the year 4253; 17 random bytes are 136 bits.
 _INSTANT_BYTES = 7
 _RANDOM_BYTES = 17
+_JTI = re.compile(r"[A-Za-z0-9_-]{1,64}")
 JTI_CHARACTERS = (_INSTANT_BYTES + _RANDOM_BYTES) * 4 // 3
 
 
@@ -26,13 +28,23 @@ class AccessTokenClaims(msgspec.Struct, frozen=True, omit_defaults=True, kw_only
     exp: int
     jti: str
     scope: str
-    nbf: int | None = None
+    nbf: int = 0
     cnf: dict[str, Any] | None = None
 
     @property
     def audience(self) -> tuple[str, ...]:
         """The audience, one or several."""
         return (self.aud,) if isinstance(self.aud, str) else self.aud
+
+    def is_sound(self) -> bool:
+        """Tell whether the strings are such as this server writes, fit for a database and a log."""
+        return (
+            _JTI.fullmatch(self.jti) is not None
+            and self.sub.isprintable()
+            and self.client_id.isprintable()
+            and self.scope.isprintable()
+            and "" not in {self.sub, self.client_id, self.scope}
+        )
 
     @property
     def issued_at_microseconds(self) -> int:

@@ -84,17 +84,19 @@ class TokenVerifier:
 
     def _in_force(self, payload: bytes, kid: str) -> VerifiedAccessToken | None:
         try:
-            claims = _decode(payload)
+            # As text: bytes that are no UTF-8 would be skipped where no member of ours is.
+            claims = _decode(payload.decode())
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         now = self._clock().timestamp()
         latest_start = now + self._clock_skew_seconds
         if (
             claims.iss != self._issuer
+            or not claims.is_sound()
             or not claims.iat <= latest_start
             or not now < claims.exp
             or not 0 < claims.exp - claims.iat <= self._maximum_lifetime_seconds
-            or (claims.nbf is not None and claims.nbf > latest_start)
+            or not 0 <= claims.nbf <= latest_start
         ):
             return None
         return VerifiedAccessToken(claims, kid, payload)

@@ -231,14 +231,12 @@ def test_a_token_ends_at_its_second(stage: Stage, method, form):
 
 
 ENDS = {
-    "disabled": lambda stage, services, session, client: services.clients.set_enabled(
-        session, client, actor=ACTOR, enabled=False
+    "disabled": lambda services, *named: services.clients.set_enabled(
+        *named, actor=ACTOR, enabled=False
     ),
-    "deleted": lambda stage, services, session, client: services.clients.delete_client(
-        session, client, actor=ACTOR
-    ),
-    "expired": lambda stage, services, session, client: services.clients.update_client(
-        session, client, actor=ACTOR, expires_at=stage.clock()
+    "deleted": lambda services, *named: services.clients.delete_client(*named, actor=ACTOR),
+    "expired": lambda services, *named: services.clients.update_client(
+        *named, actor=ACTOR, expires_at=services.clock()
     ),
 }
 
@@ -253,7 +251,7 @@ def test_tokens_end_with_their_client(stage: Stage, method, form, end):
     assert stage.introspect(token, name)["active"] is True
     # Committed, and this process not told: the introspection itself has to notice.
     with stage.services.database.transaction() as session:
-        ENDS[end](stage, stage.services, session, client.id)
+        ENDS[end](stage.services, session, client.id)
     assert stage.introspect(token, name) == INACTIVE
     assert stage.introspect(token, watcher) == INACTIVE
     refused = stage.post("introspect", {"token": token}, client)
@@ -277,11 +275,9 @@ def test_tokens_of_a_deleted_client_do_not_become_those_of_its_successor(stage: 
             authentication_method="client_secret_basic",
             allowed_scopes=[f"{name}/read"],
         )
-        _, secret = services.clients.add_secret(session, client.id, actor=ACTOR)
-    successor = Credentials(client.id, secret, "client_secret_basic")
+        successor = stage.add_secret(session, client.id)
     assert stage.introspect(token, name) == INACTIVE
     assert stage.introspect(token, successor) == INACTIVE
-    stage.watch.note_basic(client.id, secret)
     assert stage.introspect(stage.token(f"{name}/read", successor), name)["active"] is True
 
 

@@ -1,8 +1,8 @@
 """An application in this process that the tests of one file share, with every kind of party.
 
-There is a resource server for each pair of authentication method (`basic`, `post`) and token format
-(`jwt`, `reference`), named `METHOD-FORMAT`, which owns the scopes `METHOD-FORMAT/read` and `/write`;
-and the clients `client-basic` and `client-post`, who may ask for all of them.
+There is a resource server for each pair of authentication method (`basic`, `post`) and token
+format (`jwt`, `reference`), named `METHOD-FORMAT`, which owns the scopes `METHOD-FORMAT/read` and
+`METHOD-FORMAT/write`; and the clients `client-basic` and `client-post` may ask for all of them.
 """
 
 import itertools
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
 from authz_server.app import EXTENSION, Services, create_app
@@ -30,6 +31,7 @@ from support.watching import WatchingClient
 
 METHODS = ("basic", "post")
 FORMATS = ("jwt", "reference")
+RIGHTS = ("read", "write")
 ENDPOINTS = {
     "token": "/oauth2/token",
     "g2p": "/oauth2/client/token",
@@ -40,25 +42,21 @@ INACTIVE = {"active": False}
 
 
 class Stage:
-    """The application with its parties, and what tests do with both.
-
-    `restart()` begins anew on the same database, as a second node would.
-    """
+    """The application with its parties, and what tests do with both."""
 
     def __init__(self, directory: Path, database_url: str, **overrides: Any) -> None:
         self.directory, self.watch = directory, SecretsWatch()
         self.settings = load_settings(write_settings(directory, database_url, overrides))
         self.audit_path = directory / "audit.jsonl"
         self.clock = FakeClock(datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=10))
-        self.parties = Parties(self.settings, self.watch)
-        self.parties.create_first_keys()
+        Parties(self.settings, self.watch).create_first_keys()
         self._numbers = itertools.count(1)
         self.app = create_app(self.settings, clock=self.clock)
         self.services: Services = self.app.extensions[EXTENSION]
-        self.client = self._new_client()
+        self.client = WatchingClient(self.app)
+        self.client.watch = self.watch
         self.callers: dict[str, Credentials] = {}
         self._make_parties()
-        self.parties.tell.append(self.services.feed.poll)
 
     def close(self) -> None:
         """End what runs in the background; search what was written for secrets."""
@@ -105,13 +103,12 @@ class Stage:
 
     def new_client(self, method: str = "basic", **values: Any) -> Credentials:
         """Make a client of its own, who may ask for every scope unless told otherwise."""
-        usual = {"allowed_scopes": self._scopes(), "default_scopes": ["basic-jwt/read"]}
-        name = f"client-{next(self._numbers)}"
-        return self.parties.make_client(name, f"client_secret_{method}", **usual | values)
+        with self.change() as (_, session):
+            return self._new_client(session, f"client-{next(self._numbers)}", method, **values)
 
     @contextmanager
-    def change(self) -> Iterator[tuple[Services, Any]]:
-        """Yield the application's own services, at its own time, and a transaction."""
+    def change(self) -> Iterator[tuple[Services, Session]]:
+        """Yield the application's services and a transaction; then have it read the change."""
         with self.services.database.transaction() as session:
             yield self.services, session
         self.services.feed.poll()
@@ -161,32 +158,49 @@ class Stage:
         assert key is not None
         return key
 
-    def _new_client(self) -> WatchingClient:
-        self.app.test_client_class = WatchingClient
-        client = self.app.test_client()
-        client.watch = self.watch
-        return client
-
     def _make_parties(self) -> None:
-        for method, form in itertools.product(METHODS, FORMATS):
-            name = f"{method}-{form}"
-            self.callers[name] = self.parties.make_resource_server(
-                name, f"client_secret_{method}", token_format=form
-            )
-            for right in ("read", "write"):
-                with self.parties.change() as (services, session):
-                    services.scopes.add_scope(
-                        session, actor=ACTOR, name=f"{name}/{right}", resource_server_id=name
-                    )
-        for method in METHODS:
-            name = f"client-{method}"
-            self.callers[name] = self.parties.make_client(
-                name, f"client_secret_{method}", allowed_scopes=self._scopes(), default_scopes=[]
-            )
+        with self.change() as (_, session):
+            for method, form in itertools.product(METHODS, FORMATS):
+                name = f"{method}-{form}"
+                self.callers[name] = self._new_resource_server(session, name, method, form)
+            for method in METHODS:
+                name = f"client-{method}"
+                self.callers[name] = self._new_client(session, name, method)
 
-    def _scopes(self) -> list[str]:
-        pairs = itertools.product(METHODS, FORMATS, ("read", "write"))
-        return [f"{method}-{form}/{right}" for method, form, right in pairs]
+    def _new_resource_server(
+        self, session: Session, name: str, method: str, form: str
+    ) -> Credentials:
+        self.services.clients.create_resource_server(
+            session,
+            actor=ACTOR,
+            id=name,
+            name=name,
+            identifier=f"https://{name}.example",
+            authentication_method=f"client_secret_{method}",
+            token_format=form,
+        )
+        for right in RIGHTS:
+            self.services.scopes.add_scope(
+                session, actor=ACTOR, name=f"{name}/{right}", resource_server_id=name
+            )
+        return self.add_secret(session, name, method)
+
+    def _new_client(self, session: Session, name: str, method: str, **values: Any) -> Credentials:
+        pairs = itertools.product(METHODS, FORMATS, RIGHTS)
+        usual = {
+            "name": name,
+            "authentication_method": f"client_secret_{method}",
+            "allowed_scopes": [f"{each}-{form}/{right}" for each, form, right in pairs],
+            "default_scopes": ["basic-jwt/read"],
+        }
+        self.services.clients.create_client(session, actor=ACTOR, id=name, **usual | values)
+        return self.add_secret(session, name, method)
+
+    def add_secret(self, session: Session, name: str, method: str = "basic") -> Credentials:
+        """Give a party one more secret; return the credentials with it."""
+        _, secret = self.services.clients.add_secret(session, name, actor=ACTOR)
+        self.watch.note_basic(name, secret)
+        return Credentials(name, secret, f"client_secret_{method}")
 
 
 @pytest.fixture(scope="module")
