@@ -18,8 +18,7 @@ CLAIM_NAMES = ("iss", "sub", "aud", "exp", "iat", "nbf", "jti", "scope", "client
 
 def hostile_token(random: Random, sound: str) -> str:
     """Return something that is no token of ours, unless chance leaves the sound one as it was."""
-    mutate = random.choice(_MUTATIONS)
-    return mutate(random, sound)
+    return random.choice(_MUTATIONS)(random, sound) if sound else _noise(random, sound)
 
 
 def _parts(token: str) -> list[str]:
@@ -68,7 +67,7 @@ def _edit(random: Random, sound: str, index: int, names: tuple[str, ...]) -> str
     parts = _parts(sound)
     try:
         members = dict(json.loads(urlsafe_b64decode(parts[index] + "==")))
-    except (TypeError, ValueError):  # changed before
+    except (TypeError, ValueError, RecursionError):  # changed before
         members = {}
     name = random.choice(names)
     if random.random() < 0.25:
