@@ -210,5 +210,6 @@ def test_other_protocols_get_nothing(edge: Edge):
         with edge.connect() as connection:
             connection.send(hello)
             answer = connection.receive()
-        assert answer is None or answer.status == 400
-        assert connection.closed_by_server
+            assert answer is None or answer.status == 400
+            assert connection.receive() is None
+            assert connection.closed_by_server
