@@ -1,0 +1,143 @@
+"""Signed introspection answers: asked for by name, read by a library that is not the server's."""
+
+import json
+
+import jwt
+import pytest
+
+from support.parties import ACTOR
+from support.stage import FORMATS, INACTIVE, METHODS, Stage
+
+TYPE = "application/token-introspection+jwt"
+HEADERS_OF_ITS_OWN = ("X-Request-Id",)
+
+
+@pytest.fixture(params=METHODS)
+def method(request) -> str:
+    """The client authentication method of the caller."""
+    return request.param
+
+
+@pytest.fixture(params=FORMATS)
+def form(request) -> str:
+    """The format of the tokens."""
+    return request.param
+
+
+def ask(stage: Stage, token: str, caller, accept: str = TYPE):
+    return stage.post("introspect", {"token": token}, caller, {"Accept": accept})
+
+
+def read(stage: Stage, answer, audience: str) -> tuple[dict, dict]:
+    """Return header and claims of a signed answer, verified with the published keys."""
+    assert answer.status_code == 200, answer.text
+    assert answer.content_type == TYPE
+    signed = answer.get_data(as_text=True)
+    stage.watch.note(signed, "signed answer")
+    header = jwt.get_unverified_header(signed)
+    published = stage.client.get("/.well-known/jwks.json").get_json()
+    (key,) = [each for each in published["keys"] if each["kid"] == header["kid"]]
+    claims = jwt.decode(
+        signed,
+        jwt.PyJWK(key),
+        algorithms=[key["alg"]],
+        audience=audience,
+        issuer=stage.settings.issuer,
+        options={"verify_exp": False, "verify_iat": False, "require": ["iss", "aud", "iat"]},
+    )
+    return header, claims
+
+
+def test_the_signed_answer_says_what_the_plain_one_says(stage: Stage, method, form):
+    """Case E59."""
+    name = f"{method}-{form}"
+    token = stage.token(f"{name}/read")
+    header, claims = read(stage, ask(stage, token, stage.callers[name]), f"https://{name}.example")
+    assert header == {"alg": "ES256", "kid": stage.kid, "typ": "token-introspection+jwt"}
+    assert claims == {
+        "iss": stage.settings.issuer,
+        "aud": f"https://{name}.example",
+        "iat": int(stage.clock().timestamp()),
+        "token_introspection": stage.introspect(token, name),
+    }
+
+
+def test_a_client_that_is_no_resource_server_is_named_by_its_id(stage: Stage, method, form):
+    caller = stage.callers[f"client-{method}"]
+    token = stage.token(f"basic-{form}/read", caller)
+    _, claims = read(stage, ask(stage, token, caller), caller.id)
+    assert claims["token_introspection"] == stage.introspect(token, caller)
+
+
+def test_every_reason_for_no_gives_the_same_signed_answer(stage: Stage, method, form):
+    """Case E58, Case E59."""
+    name, other = f"{method}-{form}", "basic-jwt" if method == "post" else "post-jwt"
+    revoked, disabled = stage.token(f"{name}/read"), stage.new_client(method)
+    token_of_disabled = stage.token(f"{name}/read", disabled)
+    stage.revoke(revoked)
+    with stage.change() as (services, session):
+        services.clients.set_enabled(session, disabled.id, actor=ACTOR, enabled=False)
+    tokens = ("invented", "x" * 43, revoked, token_of_disabled, stage.token(f"{other}/read"))
+    sizes = set()
+    for token in tokens:
+        answer = ask(stage, token, stage.callers[name])
+        header, claims = read(stage, answer, f"https://{name}.example")
+        assert header["typ"] == "token-introspection+jwt"
+        assert claims["token_introspection"] == INACTIVE
+        assert claims.keys() == {"iss", "aud", "iat", "token_introspection"}
+        headers = {k: v for k, v in answer.headers.items() if k not in HEADERS_OF_ITS_OWN}
+        sizes.add((len(answer.data), json.dumps(headers)))
+    assert len(sizes) == 1
+
+
+@pytest.mark.parametrize(
+    ("accept", "signed"),
+    [
+        (TYPE, True),
+        (TYPE.upper(), True),
+        (f"{TYPE}, application/json;q=0.5", True),
+        (f"application/json;q=0.5, {TYPE};q=0.9", True),
+        (f"{TYPE}; q=1, */*; q=0.1", True),
+        ("application/json", False),
+        ("*/*", False),
+        ("application/*", False),
+        ("application/jwt", False),
+        (f"{TYPE};q=0", False),
+        (f"{TYPE};q=0.1, application/json", False),
+        (f"x{TYPE}", False),
+        ("", False),
+        (",;q=", False),
+        ("a" * 4_000, False),
+    ],
+)
+def test_the_form_that_the_caller_prefers(stage: Stage, accept, signed):
+    answer = ask(stage, stage.token(), stage.callers["basic-jwt"], accept)
+    assert answer.status_code == 200
+    assert answer.content_type == (TYPE if signed else "application/json")
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_refusals_stay_plain(stage: Stage, method):
+    """Case E57."""
+    caller = stage.callers[f"{method}-jwt"]
+    for sent, by, status in (({"token": "x"}, None, 401), ({}, caller, 400)):
+        answer = stage.post("introspect", sent, by, {"Accept": TYPE})
+        assert (answer.status_code, answer.content_type) == (status, "application/json")
+
+
+def test_a_signed_answer_is_no_access_token(stage: Stage, method, form):
+    """Case D38."""
+    caller, name = stage.callers[f"client-{method}"], f"{method}-{form}"
+    token = stage.token(f"{name}/read", caller)
+    signed = ask(stage, token, caller).get_data(as_text=True)
+    assert stage.introspect(signed, caller) == INACTIVE
+    assert stage.introspect(signed, name) == INACTIVE
+    stage.revoke(signed, caller)
+    assert stage.introspect(token, name)["active"] is True
+
+
+def test_a_signed_answer_is_meant_for_its_caller_alone(stage: Stage):
+    """Case E59."""
+    answer = ask(stage, stage.token("basic-jwt/read"), stage.callers["basic-jwt"])
+    with pytest.raises(jwt.InvalidAudienceError):
+        read(stage, answer, "https://post-jwt.example")
