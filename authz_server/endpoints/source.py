@@ -45,6 +45,8 @@ class SourceReader:
             parsed = ipaddress.ip_address(address)
         except ValueError:
             return False
+        # A listener for both families shows IPv4 peers as mapped addresses.
+        parsed = getattr(parsed, "ipv4_mapped", None) or parsed
         return any(parsed in network for network in self._networks)
 
 

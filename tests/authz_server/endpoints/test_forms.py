@@ -1,0 +1,204 @@
+"""The form reader against a model of what a form is (RFC 6749, appendix B; the URL standard)."""
+
+import re
+from io import BytesIO
+from urllib.parse import parse_qsl, quote, quote_plus
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from authz_server.endpoints.forms import FORM_TYPE, FormReader
+from authz_server.errors import OAuthError
+from authz_server.settings import ServerSettings
+
+LIMITS = ServerSettings(maximum_body_bytes=2_048, maximum_value_bytes=256, maximum_parameters=8)
+READER = FormReader(LIMITS)
+REFUSALS = {
+    "parameter_malformed",
+    "parameter_repeated",
+    "parameter_too_long",
+    "parameters_too_many",
+}
+
+control = re.compile(r"[\x00-\x1f\x7f]")
+piece = st.sampled_from(
+    [*"a=&%+;~", "%2", "%41", "%00", "%c3%a9", "%ff", "%zz", "scope", "resource", "&a=", "==", "é"]
+)
+bodies = st.one_of(
+    st.binary(max_size=80), st.lists(piece, max_size=30).map("".join).map(str.encode)
+)
+text = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=40)
+pairs = st.lists(st.tuples(text, text), max_size=8, unique_by=lambda pair: pair[0])
+
+
+def environ_of(body, **further):
+    return {
+        "CONTENT_TYPE": FORM_TYPE,
+        "CONTENT_LENGTH": str(len(body)),
+        "wsgi.input": BytesIO(body),
+        **further,
+    }
+
+
+def parse_or_refuse(body):
+    """Return the form, or the reason for which it is refused."""
+    try:
+        return READER.parse(body)
+    except OAuthError as refusal:
+        return refusal.reason
+
+
+def modelled(body):
+    """Return the parameters in the body by the standard library, or None where a rule is broken."""
+    if not body.isascii() or body.count(b"&") >= LIMITS.maximum_parameters:
+        return None
+    spelled = body.decode()
+    if re.search(r"%(?![0-9A-Fa-f]{2})", spelled):
+        return None
+    try:
+        found = parse_qsl(spelled, keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        return None
+    longest = max((len(each) for pair in found for each in pair), default=0)
+    if longest > LIMITS.maximum_value_bytes or any(control.search("".join(pair)) for pair in found):
+        return None
+    names = [name for name, _ in found if name != "resource"]
+    if len(set(names)) != len(names):
+        return None
+    return found
+
+
+@example(b"=x")
+@example(b"&&a=1&")
+@example(b"a&a=1")
+@example(b"%72esource=1&resource=2")
+@example(b"a=%C2%85")
+@example(b"a=%ed%a0%80")
+@example(b"a=" + b"%61" * 257)
+@given(bodies)
+def test_reader_agrees_with_the_model(body):
+    """Case B18, B19, I102"""
+    form, expected = parse_or_refuse(body), modelled(body)
+    assert (form in REFUSALS) == (expected is None)
+    if expected is not None:
+        values = {name: value for name, value in expected if value and name != "resource"}
+        assert form.values == values
+        named = [value for name, value in expected if value and name == "resource"]
+        assert list(form.resources) == named
+
+
+@pytest.mark.parametrize("spell", [quote_plus, lambda text: quote(text, safe="")])
+@given(pairs=pairs)
+def test_every_valid_form_comes_back_as_it_was(spell, pairs):
+    body = "&".join(f"{spell(name)}={spell(value)}" for name, value in pairs).encode()
+    form = READER.parse(body)
+    assert form.values == {name: value for name, value in pairs if name != "resource"}
+
+
+@given(st.lists(text, max_size=8))
+def test_resources_keep_their_order_and_their_number(resources):
+    body = "&".join(f"resource={quote_plus(each)}" for each in resources).encode()
+    assert READER.parse(body).resources == tuple(resources)
+
+
+@given(text, text, text)
+def test_a_repeated_parameter_is_refused_wherever_it_stands(name, first, second):
+    """Case B18"""
+    body = f"{quote_plus(name)}={quote_plus(first)}&x-y=1&{quote_plus(name)}={quote_plus(second)}"
+    if name == "resource":
+        assert READER.parse(body.encode()).resources == (first, second)
+        return
+    with pytest.raises(OAuthError) as refused:
+        READER.parse(body.encode())
+    assert refused.value.reason == "parameter_repeated"
+
+
+@pytest.mark.parametrize("name", ["grant_type", "scope", "client_id", "client_secret", "token"])
+def test_a_repeated_empty_parameter_is_refused_too(name):
+    """Case B18"""
+    with pytest.raises(OAuthError) as refused:
+        READER.parse(f"{name}=&{name}=x".encode())
+    assert refused.value.reason == "parameter_repeated"
+
+
+@given(
+    content_type=st.one_of(st.text(max_size=60), st.sampled_from(["application/json", ""])),
+    query=st.text(max_size=5),
+    length=st.one_of(st.none(), st.text(max_size=8), st.integers(-5, 5_000).map(str)),
+    encoding=st.sampled_from(["identity", "gzip", "", "Identity"]),
+    body=bodies,
+)
+def test_reading_a_request_returns_a_form_or_refuses(content_type, query, length, encoding, body):
+    """Case B19"""
+    environ = environ_of(body, QUERY_STRING=query, HTTP_CONTENT_ENCODING=encoding)
+    environ |= {"CONTENT_TYPE": content_type, "CONTENT_LENGTH": length}
+    with pytest.raises(OAuthError) as refused:
+        READER.read(environ)
+    expected = 400 if query else 415
+    assert refused.value.status_code == expected
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        FORM_TYPE,
+        FORM_TYPE.upper(),
+        f"{FORM_TYPE};charset=utf-8",
+        f"{FORM_TYPE}; charset=UTF-8",
+        f'{FORM_TYPE} ; charset="utf-8"',
+    ],
+)
+def test_spellings_of_the_form_type_are_read(content_type):
+    assert READER.read(environ_of(b"a=1", CONTENT_TYPE=content_type)).values == {"a": "1"}
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        f"{FORM_TYPE}; charset=utf-16",
+        f"{FORM_TYPE}; charset=utf-8; x=y",
+        f"{FORM_TYPE};",
+        f"x{FORM_TYPE}",
+        f"{FORM_TYPE}, text/plain",
+        "multipart/form-data; boundary=x",
+        "application/json",
+        "",
+    ],
+)
+def test_other_types_are_refused(content_type):
+    """Case B19"""
+    with pytest.raises(OAuthError) as refused:
+        READER.read(environ_of(b"a=1", CONTENT_TYPE=content_type))
+    assert refused.value.reason == "content_type_unsupported"
+
+
+@given(declared=st.text(st.sampled_from("0123456789+- ,xé²"), min_size=1, max_size=12))
+def test_only_digits_are_a_content_length(declared):
+    """Case I100"""
+    environ = environ_of(b"a=1", CONTENT_LENGTH=declared)
+    if declared.isascii() and declared.isdigit() and int(declared) in range(4):
+        # A part of the body is read as that part.
+        assert READER.read(environ).values == ({"a": "1"} if int(declared) == 3 else {})
+        return
+    with pytest.raises(OAuthError) as refused:
+        READER.read(environ)
+    assert refused.value.reason in {"parameter_malformed", "body_too_large"}
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["declared", "chunked"])
+@pytest.mark.parametrize(("size", "fits"), [(2_048, True), (2_049, False), (100_000, False)])
+def test_bodies_beyond_the_limit_are_refused_unread(chunked, size, fits):
+    """Case I102"""
+    environ = environ_of(b"a=" + b"b" * (size - 2))
+    if chunked:
+        environ |= {"CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked"}
+    with pytest.raises(OAuthError) as refused:
+        READER.read(environ)
+    assert refused.value.reason == ("parameter_too_long" if fits else "body_too_large")
+    assert environ["wsgi.input"].tell() <= LIMITS.maximum_body_bytes + 1
+
+
+def test_a_body_without_a_length_is_no_body():
+    environ = environ_of(b"a=1", CONTENT_LENGTH="")
+    assert READER.read(environ).values == {}
