@@ -50,6 +50,8 @@ def serve(invocation: Invocation) -> None:
         require_free(host, port)
     # The workers are new interpreters: they find the settings file where this variable points.
     os.environ[CONFIG_VARIABLE] = str(invocation.config.resolve())
+    # Each of the many threads that slow senders may occupy would else keep memory of its own.
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     multiprocessing.set_start_method("spawn", force=True)
     run_server(settings)
 
