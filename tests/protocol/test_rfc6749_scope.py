@@ -75,7 +75,7 @@ ODD_SCOPES = (
     *("mapper", "mapper/", "/mapper/link", "mapper//link", "mapper/lin", "mapper/link/", "link"),
     *("mapper/./link", "mapper/x/../link", "../mapper/link", "mapper\\link", 'mapper/link"'),
     *("'mapper/link'", "mapper/link'--", "mapper/link;", "mapper/link,mapper/resolve", "{}", "[]"),
-    *("MAPPER/LINK", "Mapper/Link", "mapper/\u212aink", "mapper/l\u0131nk", "ｍapper/link"),
+    *("MAPPER/LINK", "Mapper/Link", "mapper/\u212aink", "mapper/l\u0131nk", "\uff4dapper/link"),
     *(
         "mapper/link\u00a0",
         "mapper/link\u2003mapper/resolve",

@@ -12,7 +12,7 @@ def claims_of(token: str) -> dict[str, Any]:
 
 def header_of(token: str) -> dict[str, Any]:
     """Return the protected header."""
-    return _decoded(token.split(".")[0])
+    return _decoded(token.partition(".")[0])
 
 
 def _decoded(segment: str) -> dict[str, Any]:

@@ -1,0 +1,101 @@
+"""The published keys (RFC 7517)."""
+
+import pytest
+
+from authz_server.app import EXTENSION, create_app, create_first_keys
+from support.claims import header_of
+from support.protocol import Protocol
+
+JWKS = "/.well-known/jwks.json"
+PUBLIC_MEMBERS = {
+    "EC": {"kty", "kid", "use", "alg", "crv", "x", "y"},
+    "RSA": {"kty", "kid", "use", "alg", "n", "e"},
+    "OKP": {"kty", "kid", "use", "alg", "crv", "x"},
+}
+
+
+def test_public_members_only(start_protocol):
+    """Case G74."""
+    names = {"es256": "ES256", "rs256": "RS256", "eddsa": "EdDSA"}
+    rings = {name: {"algorithm": algorithm} for name, algorithm in names.items()}
+    protocol = start_protocol(keys={"rings": rings})
+    answer = protocol.get(JWKS)
+    assert answer.content_type == "application/jwk-set+json"
+    assert answer.json.keys() == {"keys"}
+    keys = answer.json["keys"]
+    assert {key["alg"] for key in keys} == set(names.values())
+    assert {key["use"] for key in keys} == {"sig"}
+    for key in keys:
+        assert key.keys() == PUBLIC_MEMBERS[key["kty"]]
+    assert len({key["kid"] for key in keys}) == len(keys)
+
+
+def test_published_keys_hold_the_next_one_too(protocol: Protocol):
+    """Case G74."""
+    keys = protocol.get(JWKS).json["keys"]
+    signing = header_of(protocol.new_token())["kid"]
+    assert len(keys) == 2
+    assert signing in {key["kid"] for key in keys}
+
+
+def test_every_node_publishes_the_same(protocol: Protocol):
+    """Case G74."""
+    ours = protocol.get(JWKS)
+    node = create_app(protocol.services.settings, clock=protocol.clock)
+    try:
+        theirs = node.test_client().get(JWKS)
+        assert theirs.data == ours.data
+        assert theirs.headers["ETag"] == ours.headers["ETag"]
+    finally:
+        node.extensions[EXTENSION].maintenance.stop()
+        node.extensions[EXTENSION].database.engine.dispose()
+
+
+def test_caches_may_keep_the_keys_and_ask_again(start_protocol):
+    """Case G74."""
+    protocol = start_protocol(keys={"jwks_maximum_age_seconds": 77})
+    whole = protocol.get(JWKS)
+    assert whole.headers["Cache-Control"] == "public, max-age=77"
+    etag = whole.headers["ETag"]
+    for asked in (etag, f"W/{etag}", f'"other", {etag}', "*"):
+        answer = protocol.get(JWKS, If_None_Match=asked)
+        assert (answer.status_code, answer.data) == (304, b"")
+        assert answer.headers["ETag"] == etag
+        assert answer.headers["Cache-Control"] == "public, max-age=77"
+    for asked in ('"other"', etag.strip('"')[:-1], ""):
+        assert protocol.get(JWKS, If_None_Match=asked).data == whole.data
+
+
+def test_head_is_answered_without_a_body(protocol: Protocol):
+    """Case G74."""
+    whole, head = protocol.get(JWKS), protocol.send("HEAD", JWKS)
+    assert (head.status_code, head.data) == (200, b"")
+    for name in ("ETag", "Cache-Control", "Content-Type", "Content-Length"):
+        assert head.headers[name] == whole.headers[name]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_published_keys_can_only_be_read(protocol: Protocol, method: str):
+    """Case G74."""
+    answer = protocol.send(method, JWKS)
+    assert answer.status_code == 405
+    assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD"}
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_set_without_keys_is_not_published(sqlite_url, make_settings):
+    """Case G74."""
+    settings = make_settings(database={"url": sqlite_url})
+    app = create_app(settings)
+    services = app.extensions[EXTENSION]
+    try:
+        answer = app.test_client().get(JWKS)
+        assert answer.status_code == 503
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert int(answer.headers["Retry-After"]) > 0
+        create_first_keys(services, actor="operator:tester")
+        services.feed.poll()
+        assert len(app.test_client().get(JWKS).json["keys"]) == 2
+    finally:
+        services.maintenance.stop()
+        services.database.engine.dispose()

@@ -1,0 +1,177 @@
+"""Two nodes of two worker processes each on one database: what every one of them has to know."""
+
+import http.client
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import count
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+import jwt
+import pytest
+
+from authz_server.settings import load_settings
+from support.claims import claims_of, header_of
+from support.live_server import LiveServer
+from support.parties import ACTOR, Credentials, Parties
+from support.protocol import ENDPOINTS, FORM_TYPE, METHODS, TOKEN_ENDPOINTS
+from support.secrets_watch import SecretsWatch
+from support.settings_file import write_settings
+
+IN_FORCE_SECONDS = 1.0
+_SETTINGS = {"g2p": {"timestamp_required": False}, "clients": {"failures_per_window": 1_000_000}}
+
+
+class Answer(NamedTuple):
+    status: int
+    body: bytes
+
+
+class Nodes:
+    """Two servers; every request comes on a connection of its own, so that processes take turns."""
+
+    def __init__(self, servers: list[LiveServer], parties: Parties) -> None:
+        self.servers = servers
+        self.parties = parties
+        self._numbers = count(1)
+
+    def new_client(self, method: str) -> Credentials:
+        client = self.parties.make_client(f"client-{next(self._numbers)}", method)
+        self.await_all(client, 200)
+        return client
+
+    def post(self, number: int, endpoint: str, caller: Credentials) -> Answer:
+        form = {"grant_type": "client_credentials", "token": "invented"} | caller.form()
+        headers = {"Content-Type": FORM_TYPE} | caller.headers()
+        return self.send(number, "POST", ENDPOINTS[endpoint], urlencode(form), headers)
+
+    def send(self, number: int, method: str, path: str, body=None, headers=None) -> Answer:
+        server = self.servers[number % len(self.servers)]
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        with closing(connection):
+            connection.request(method, path, body, headers or {})
+            answer = connection.getresponse()
+            return Answer(answer.status, answer.read())
+
+    def await_all(self, caller: Credentials, status: int) -> None:
+        """Wait until 16 requests in a row are answered so; all processes have had one of them."""
+        deadline = time.monotonic() + 20
+        in_a_row = 0
+        while in_a_row < 16:
+            answered = self.post(in_a_row, "token", caller).status
+            in_a_row = in_a_row + 1 if answered == status else 0
+            assert time.monotonic() < deadline
+
+
+@pytest.fixture(scope="module")
+def nodes(module_database_url: str, tmp_path_factory) -> Iterator[Nodes]:
+    directory = tmp_path_factory.mktemp("nodes")
+
+    def write(**overrides):
+        return write_settings(directory, module_database_url, overrides)
+
+    watch = SecretsWatch()
+    parties = Parties(load_settings(write(**_SETTINGS)), watch)
+    parties.create_first_keys()
+    parties.make_resource_server()
+    with ExitStack() as running:
+        # Each starts before the settings file is written anew with the next one's ports.
+        servers = [
+            running.enter_context(LiveServer(write, directory, workers=2, **_SETTINGS))
+            for _ in range(2)
+        ]
+        yield Nodes(servers, parties)
+        logs = [("log", server.log()) for server in servers]
+    watch.verify_absent([*logs, ("audit trail", (directory / "audit.jsonl").read_text())])
+
+
+def test_identifiers_and_keys_of_tokens(nodes: Nodes):
+    """Cases C30, C32, G74."""
+    client = nodes.new_client("client_secret_post")
+
+    def fetch(number: int) -> str:
+        answer = nodes.post(number, TOKEN_ENDPOINTS[number // 2 % 2], client)
+        assert answer.status == 200, answer.body
+        return answer.body.decode().split('"')[3]
+
+    with ThreadPoolExecutor(4) as pool:
+        tokens = list(pool.map(fetch, range(400)))
+    documents = {nodes.send(n, "GET", "/.well-known/jwks.json").body for n in range(12)}
+    assert len({claims_of(token)["jti"] for token in tokens}) == 400
+    published = jwt.PyJWKSet.from_json(documents.pop().decode()).keys
+    assert not documents
+    assert {header_of(token)["kid"] for token in tokens} <= {key.key_id for key in published}
+
+
+def end_secret(services, session, client: Credentials) -> None:
+    for secret in services.clients.get_client(session, client.id).secrets:
+        services.clients.end_secret(session, client.id, secret.id, actor=ACTOR)
+
+
+def disable(services, session, client: Credentials) -> None:
+    services.clients.set_enabled(session, client.id, actor=ACTOR, enabled=False)
+
+
+def delete(services, session, client: Credentials) -> None:
+    services.clients.delete_client(session, client.id, actor=ACTOR)
+
+
+def expire(services, session, client: Credentials) -> None:
+    now = datetime.now(UTC)
+    services.clients.update_client(session, client.id, actor=ACTOR, expires_at=now)
+
+
+def change_method(services, session, client: Credentials) -> None:
+    other = next(each for each in METHODS if each != client.method)
+    services.clients.update_client(session, client.id, actor=ACTOR, authentication_method=other)
+
+
+ENDINGS = (disable, delete, expire, change_method, end_secret)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_client_ended_is_refused_by_all_within_a_second(nodes: Nodes, method: str):
+    """Cases A12, A15."""
+    for ending in ENDINGS:
+        client = nodes.new_client(method)
+        change(nodes, partial(ending, client=client))
+        for number in range(16):
+            endpoint = tuple(ENDPOINTS)[number // 4]
+            answer = nodes.post(number, endpoint, client)
+            assert answer.status == 401, (ending, answer.body)
+            assert b'"invalid_client"' in answer.body
+
+
+def change(nodes: Nodes, act: Callable[..., None]) -> None:
+    """Change something, and let the time pass within which it has to be in force."""
+    with nodes.parties.change() as (services, session):
+        act(services, session)
+    time.sleep(IN_FORCE_SECONDS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_secret_rotated_with_overlap(nodes: Nodes, method: str):
+    """Case A12."""
+    old = nodes.new_client(method)
+    new = nodes.parties.add_secret(old.id, method)
+    time.sleep(IN_FORCE_SECONDS)
+    for number in range(16):
+        endpoint = tuple(ENDPOINTS)[number // 4]
+        assert nodes.post(number, endpoint, old).status == 200
+        assert nodes.post(number, endpoint, new).status == 200
+    with nodes.parties.change() as (services, session):
+        secrets = services.clients.get_client(session, old.id).secrets
+        ends_at = datetime.now(UTC) + timedelta(seconds=2)
+        services.clients.end_secret(session, old.id, secrets[0].id, actor=ACTOR, at=ends_at)
+    time.sleep(IN_FORCE_SECONDS)
+    if datetime.now(UTC) < ends_at - timedelta(seconds=0.5):
+        assert nodes.post(0, "token", old).status == 200
+    time.sleep(max(0, (ends_at - datetime.now(UTC)).total_seconds()))
+    for number in range(16):
+        endpoint = tuple(ENDPOINTS)[number // 4]
+        assert nodes.post(number, endpoint, old).status == 401
+        assert nodes.post(number, endpoint, new).status == 200
