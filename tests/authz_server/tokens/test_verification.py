@@ -1,0 +1,206 @@
+"""The door in: whatever was signed, and whatever arrives instead, the answer is yes or no."""
+
+import hashlib
+import json
+from datetime import UTC
+from random import Random
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from authz_server.tokens.claims import new_jti
+from authz_server.tokens.verification import TokenVerifier
+from keys.backends.sql import LocalBackend
+from keys.first_key import create_first_key
+from keys.ring import KeyRings
+from keys.signing_key import RingDefinition
+from keys.testing import MemoryEncryptedKeyStorage, MemoryKeyStore
+from support.clock import FakeClock
+from support.hostile_tokens import ODD_VALUES, hostile_token
+
+ISSUER = "https://authz.example"
+LONGEST = 3_600
+SKEW = 10
+
+
+class Mint:
+    """Signs anything, as a server gone wrong might."""
+
+    def __init__(self):
+        self.clock = FakeClock()
+        store, storage = MemoryKeyStore(), MemoryEncryptedKeyStorage()
+        backend = LocalBackend(storage, bytes(range(32)), self.clock)
+        self.rings = KeyRings(store, {"sql://": backend}, self.clock, "es256")
+        ring = RingDefinition(name="es256", alg="ES256", backend_uri="sql://")
+        create_first_key(store, backend, ring, clock=self.clock, actor="test")
+        self.rings.refresh()
+        self.references = {}
+        look_ups = SimpleNamespace(ask=lambda _question, value: self.references.get(value))
+        self.verifier = TokenVerifier(
+            issuer=ISSUER,
+            key_rings=self.rings,
+            database=SimpleNamespace(look_ups=look_ups),
+            clock=self.clock,
+            clock_skew_seconds=SKEW,
+            maximum_lifetime_seconds=LONGEST,
+        )
+
+    @property
+    def now(self):
+        return int(self.clock().replace(tzinfo=UTC).timestamp())
+
+    def claims(self, **members):
+        usual = {"iss": ISSUER, "sub": "ministry", "client_id": "ministry", "scope": "mapper/link"}
+        dates = {"iat": self.now, "exp": self.now + 900, "jti": new_jti(self.now * 1_000_000)}
+        claims = usual | dates | {"aud": "https://mapper.example"} | members
+        return {name: value for name, value in claims.items() if value is not ...}
+
+    def sign(self, payload, typ="at+jwt"):
+        data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        return self.rings.sign("es256", data, typ=typ, lifetime_seconds=900).token
+
+    def find(self, payload, typ="at+jwt"):
+        return self.verifier.find_verified(self.sign(payload, typ))
+
+
+@pytest.fixture(scope="module")
+def mint():
+    return Mint()
+
+
+json_values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20)),
+    lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(max_size=8), inner)),
+    max_leaves=8,
+)
+names = st.sampled_from(["iss", "sub", "client_id", "aud", "iat", "exp", "jti", "scope", "nbf"])
+
+
+def test_a_sound_token_is_found(mint):
+    found = mint.find(mint.claims(extra={"of": "a plugin"}))
+    assert found.claims.client_id == "ministry"
+    assert found.kid
+    assert json.loads(found.payload)["extra"] == {"of": "a plugin"}
+
+
+@settings(max_examples=300)
+@given(payload=json_values)
+def test_any_json_that_we_signed_is_refused_without_a_fault(mint, payload):
+    """Case D46, D47"""
+    assert mint.find(payload) is None
+
+
+@given(payload=st.binary(max_size=60))
+def test_any_bytes_that_we_signed_are_refused_without_a_fault(mint, payload):
+    """Case D47"""
+    assert mint.find(payload) is None
+
+
+@settings(max_examples=400)
+@given(changes=st.dictionaries(names, st.one_of(json_values, st.integers()), min_size=1))
+def test_claims_of_any_value_never_get_past_their_rules(mint, changes):
+    """Case D46, D47"""
+    found = mint.find(mint.claims(**changes))
+    if found is None:
+        return
+    claims = found.claims
+    assert claims.iss == ISSUER
+    assert claims.iat <= mint.now + SKEW
+    assert mint.now < claims.exp <= claims.iat + LONGEST
+    assert claims.nbf <= mint.now + SKEW
+    assert claims.is_sound()
+
+
+@pytest.mark.parametrize("name", ["iss", "sub", "client_id", "aud", "iat", "exp", "jti", "scope"])
+def test_no_claim_may_be_absent(mint, name):
+    """Case C30, D50"""
+    assert mint.find(mint.claims(**{name: ...})) is None
+
+
+@pytest.mark.parametrize("name", ["iat", "exp", "nbf"])
+@pytest.mark.parametrize(
+    "spelled",
+    ['"1"', "true", "NaN", "Infinity", "1e400", f"1{'0' * 400}", "9" * 5_000, "-1", "1.5", "null"],
+    ids=lambda spelled: spelled[:12],
+)
+def test_a_date_of_any_other_kind_is_refused(mint, name, spelled):
+    """Case D46"""
+    members = mint.claims(**{name: 7_777_777})
+    payload = json.dumps(members).replace("7777777", spelled).encode()
+    assert mint.find(payload) is None
+
+
+@pytest.mark.parametrize("name", ["iss", "sub", "client_id", "aud", "jti", "scope"])
+@pytest.mark.parametrize("value", ODD_VALUES, ids=lambda value: repr(value)[:12])
+def test_an_odd_value_never_makes_a_fault(mint, name, value):
+    """Case D47"""
+    found = mint.find(mint.claims(**{name: value}))
+    assert found is None or isinstance(getattr(found.claims, name), str | tuple)
+
+
+@pytest.mark.parametrize("spelled", ['"\\u0000"', '"\\ud800"', '"\\u2028"', '"\\r\\n"'])
+@pytest.mark.parametrize("name", ["iss", "sub", "client_id", "jti", "scope"])
+def test_text_that_no_record_can_hold_is_refused(mint, name, spelled):
+    """Case D47, K123"""
+    payload = json.dumps(mint.claims(**{name: "HERE"})).replace('"HERE"', spelled).encode()
+    assert mint.find(payload) is None
+
+
+@pytest.mark.parametrize(
+    ("offsets", "in_force"),
+    [
+        ({"iat": 0, "exp": 900}, True),
+        ({"iat": 8, "exp": 900}, True),
+        ({"iat": 61, "exp": 900}, False),
+        ({"nbf": 8}, True),
+        ({"nbf": 61}, False),
+        ({"exp": 0}, False),
+        ({"exp": 1}, True),
+        ({"iat": -10, "exp": LONGEST - 10}, True),
+        ({"iat": -10, "exp": LONGEST}, False),
+        ({"iat": 5, "exp": 5}, False),
+        ({"iat": 9, "exp": 4}, False),
+    ],
+)
+def test_dates_are_held_against_the_clock(mint, offsets, in_force):
+    """Case D50"""
+    members = {name: mint.now + offset for name, offset in offsets.items()}
+    assert (mint.find(mint.claims(**members)) is not None) == in_force
+
+
+@pytest.mark.parametrize("issuer", [f"{ISSUER}/", ISSUER.upper(), "https://other.example", ""])
+def test_the_issuer_is_ours_to_the_letter(mint, issuer):
+    assert mint.find(mint.claims(iss=issuer)) is None
+
+
+@pytest.mark.parametrize(
+    "typ", ["JWT", "jwt", "AT+JWT", "token-introspection+jwt", "application/x"]
+)
+def test_another_type_of_token_is_no_access_token(mint, typ):
+    """Case C30, D48"""
+    assert mint.find(mint.claims(), typ) is None
+
+
+@pytest.mark.parametrize("chunk", range(4))
+def test_what_is_no_token_is_refused_without_a_fault(mint, chunk):
+    """Case D36, D38, D40, D41, D43"""
+    random = Random(f"verification-{chunk}")
+    sound = mint.sign(mint.claims())
+    expected = mint.verifier.find_verified(sound)
+    for _ in range(1_000):
+        token = hostile_token(random, sound)
+        found = mint.verifier.find_verified(token)
+        assert found is None or (token == sound and found == expected), token
+
+
+def test_a_reference_is_found_by_its_hash_alone_and_held_to_the_same_rules(mint):
+    handle = "r" * 43
+    digest = hashlib.sha256(handle.encode()).digest()
+    mint.references[digest] = (json.dumps(mint.claims()).encode(),)
+    assert mint.verifier.find_verified(handle).kid == ""
+    mint.references[digest] = (json.dumps(mint.claims(exp=mint.now)).encode(),)
+    assert mint.verifier.find_verified(handle) is None
+    assert mint.verifier.find_verified("s" * 43) is None
+    assert mint.verifier.find_verified("é" * 43) is None
