@@ -2,11 +2,10 @@
 
 import http.client
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from itertools import count
 from typing import NamedTuple
 from urllib.parse import urlencode
@@ -39,10 +38,8 @@ class Nodes:
         self.parties = parties
         self._numbers = count(1)
 
-    def new_client(self, method: str) -> Credentials:
-        client = self.parties.make_client(f"client-{next(self._numbers)}", method)
-        self.await_all(client, 200)
-        return client
+    def make_client(self, method: str) -> Credentials:
+        return self.parties.make_client(f"client-{next(self._numbers)}", method)
 
     def post(self, number: int, endpoint: str, caller: Credentials) -> Answer:
         form = {"grant_type": "client_credentials", "token": "invented"} | caller.form()
@@ -91,7 +88,8 @@ def nodes(module_database_url: str, tmp_path_factory) -> Iterator[Nodes]:
 
 def test_identifiers_and_keys_of_tokens(nodes: Nodes):
     """Cases C30, C32, G74."""
-    client = nodes.new_client("client_secret_post")
+    client = nodes.make_client("client_secret_post")
+    nodes.await_all(client, 200)
 
     def fetch(number: int) -> str:
         answer = nodes.post(number, TOKEN_ENDPOINTS[number // 2 % 2], client)
@@ -136,27 +134,24 @@ ENDINGS = (disable, delete, expire, change_method, end_secret)
 @pytest.mark.parametrize("method", METHODS)
 def test_client_ended_is_refused_by_all_within_a_second(nodes: Nodes, method: str):
     """Cases A12, A15."""
-    for ending in ENDINGS:
-        client = nodes.new_client(method)
-        change(nodes, partial(ending, client=client))
+    clients = {ending: nodes.make_client(method) for ending in ENDINGS}
+    for client in clients.values():
+        nodes.await_all(client, 200)
+    with nodes.parties.change() as (services, session):
+        for ending, client in clients.items():
+            ending(services, session, client)
+    time.sleep(IN_FORCE_SECONDS)
+    for ending, client in clients.items():
         for number in range(16):
-            endpoint = tuple(ENDPOINTS)[number // 4]
-            answer = nodes.post(number, endpoint, client)
+            answer = nodes.post(number, tuple(ENDPOINTS)[number // 4], client)
             assert answer.status == 401, (ending, answer.body)
             assert b'"invalid_client"' in answer.body
-
-
-def change(nodes: Nodes, act: Callable[..., None]) -> None:
-    """Change something, and let the time pass within which it has to be in force."""
-    with nodes.parties.change() as (services, session):
-        act(services, session)
-    time.sleep(IN_FORCE_SECONDS)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_secret_rotated_with_overlap(nodes: Nodes, method: str):
     """Case A12."""
-    old = nodes.new_client(method)
+    old = nodes.make_client(method)
     new = nodes.parties.add_secret(old.id, method)
     time.sleep(IN_FORCE_SECONDS)
     for number in range(16):
