@@ -1,0 +1,49 @@
+"""What could not run is named at the end, with the package that would let it."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from support.not_run import pytest_terminal_summary, skip_as_not_run
+
+
+class Terminal:
+    def __init__(self, **stats):
+        self.stats = stats
+        self.lines = []
+
+    def section(self, title):
+        self.lines.append(title)
+
+    def line(self, text):
+        self.lines.append(text)
+
+
+def test_skipped_and_partly_run_tests_are_named_once_each():
+    with pytest.raises(pytest.skip.Exception) as skipped:
+        skip_as_not_run("oauth4webapi", "node")
+    reason = f"Skipped: {skipped.value}"
+    terminal = Terminal(
+        passed=[
+            SimpleNamespace(
+                user_properties=[("not_run", "not run: image build: podman"), ("cases", [])],
+                skipped=False,
+            )
+        ],
+        skipped=[
+            SimpleNamespace(skipped=True, longrepr=("file", 1, reason), user_properties=[]),
+            SimpleNamespace(skipped=True, longrepr=("file", 9, reason), user_properties=[]),
+        ],
+    )
+    pytest_terminal_summary(terminal)
+    assert terminal.lines == [
+        "not run",
+        "not run: image build: podman",
+        "not run: oauth4webapi: node",
+    ]
+
+
+def test_nothing_is_said_when_everything_ran():
+    terminal = Terminal(passed=[SimpleNamespace(user_properties=[], skipped=False)])
+    pytest_terminal_summary(terminal)
+    assert terminal.lines == []
