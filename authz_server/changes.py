@@ -140,32 +140,33 @@ class ChangeFeed:
             OAuthError: ``temporarily_unavailable``: it is too old and the database does not answer.
             sqlalchemy.exc.SQLAlchemyError: likewise.
         """
-        if self.is_fresh():
-            return
+        if not self.is_fresh():
+            self._poll_unless(self.is_fresh)
+
+    def require_seen(self, revision: int) -> None:
+        """Return when the memory holds ``revision``; waits no longer than :meth:`require_fresh`.
+
+        Raises:
+            OAuthError: ``temporarily_unavailable``: it does not and the database does not answer.
+            sqlalchemy.exc.SQLAlchemyError: likewise.
+        """
+        if revision > self._seen:
+            self._poll_unless(lambda: revision <= self._seen)
+
+    def is_fresh(self) -> bool:
+        """Tell whether the memory is young enough, without reading anything."""
+        return time.monotonic() <= self._fresh_until
+
+    def _poll_unless(self, is_enough: Callable[[], bool]) -> None:
         if not self._lock.acquire(timeout=self._staleness_limit_seconds):
             raise OAuthError("temporarily_unavailable", "the database is slow to answer")
         try:
-            if not self.is_fresh():
+            if not is_enough():
                 if time.monotonic() < self._retry_at:
                     raise OAuthError("temporarily_unavailable", "the database did not answer")
                 self._poll()
         finally:
             self._lock.release()
-
-    def require_seen(self, revision: int) -> None:
-        """Return when the memory holds ``revision``.
-
-        Raises:
-            sqlalchemy.exc.SQLAlchemyError: it does not and the database cannot answer.
-        """
-        if revision > self._seen:
-            with self._lock:
-                if revision > self._seen:
-                    self._poll()
-
-    def is_fresh(self) -> bool:
-        """Tell whether the memory is young enough, without reading anything."""
-        return time.monotonic() <= self._fresh_until
 
     def _poll(self) -> None:
         started = time.monotonic()
