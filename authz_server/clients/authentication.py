@@ -66,6 +66,10 @@ class ClientAuthenticator:
         self._throttle.count_failure(claimed, source, now)
         raise OAuthError("client_authentication_failed", client_id=claimed)
 
+    def knows(self, client_id: str) -> bool:
+        """Tell whether there is a client or resource server with this id."""
+        return self._directory.find(client_id) is not None
+
     def take_last_used(self) -> dict[str, float]:
         """Return when which secret was last used since the last call (seconds since 1970)."""
         used, self._used = self._used, {}

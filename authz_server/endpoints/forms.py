@@ -63,30 +63,36 @@ class FormReader:
             text = body.decode("ascii")
         except UnicodeDecodeError:
             raise OAuthError("parameter_malformed", "not ASCII") from None
+        if text.count("&") >= self._maximum_parameters:
+            raise OAuthError("parameters_too_many")
         values: dict[str, str] = {}
         resources: list[str] = []
         seen: set[str] = set()
-        if text.count("&") >= self._maximum_parameters:
-            raise OAuthError("parameters_too_many")
         for pair in text.split("&"):
-            if not pair:
-                continue
-            raw_name, _, raw_value = pair.partition("=")
-            name = _decoded(raw_name)
-            value = _decoded(raw_value, _OUTSIDE.get(name, "parameter_malformed"))
-            if len(value) > self._maximum_value_bytes or len(name) > self._maximum_value_bytes:
-                raise OAuthError("parameter_too_long")
+            name, value = self._decoded_pair(pair)
             if name == _REPEATABLE:
                 if value:
                     resources.append(value)
-                continue
-            if name in seen:
-                raise OAuthError("parameter_repeated")
-            seen.add(name)
-            # RFC 6749, 3.2: a parameter sent without a value is treated as if it were omitted.
-            if value:
-                values[name] = value
+            elif pair:
+                if name in seen:
+                    raise OAuthError("parameter_repeated")
+                seen.add(name)
+                # RFC 6749, 3.2: a parameter without a value is treated as if it were omitted.
+                if value:
+                    values[name] = value
         return Form(values, tuple(resources))
+
+    def _decoded_pair(self, pair: str) -> tuple[str, str]:
+        limit = self._maximum_value_bytes
+        # Three characters can spell one: nothing longer is worth decoding.
+        if len(pair) > 6 * limit:
+            raise OAuthError("parameter_too_long")
+        raw_name, _, raw_value = pair.partition("=")
+        name = _decoded(raw_name)
+        value = _decoded(raw_value, _OUTSIDE.get(name, "parameter_malformed"))
+        if len(value) > limit or len(name) > limit:
+            raise OAuthError("parameter_too_long")
+        return name, value
 
     def _body(self, environ: dict[str, Any]) -> bytes:
         limit = self._maximum_body_bytes

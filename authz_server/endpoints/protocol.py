@@ -97,7 +97,10 @@ class ProtocolEndpoint(ABC):
                     request_id=exchange.request_id,
                     message_id=exchange.message_id,
                     source_address=exchange.source_address,
-                    client_id=error.client_id,
+                    # An id that nobody has may be a secret in the wrong field.
+                    client_id=error.client_id
+                    if self._parts.authenticator.knows(error.client_id)
+                    else "",
                     error=error.error,
                     reason=error.reason,
                 )
