@@ -81,7 +81,10 @@ def _catalogue_files(directory: str) -> Iterable[tuple[str, str]]:
 
 
 def _parse(language: str, text: str) -> Mapping[str, str]:
-    messages = tomllib.loads(text)
+    try:
+        messages = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"catalogue {language}: {error}") from error
     unknown = messages.keys() - REASONS.keys()
     if unknown or not all(isinstance(message, str) for message in messages.values()):
         raise ValueError(
