@@ -4,11 +4,11 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flask import Flask, Response, request
+from flask import Flask, request
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
-from authz_server.endpoints.answers import new_request_id, private_answer
+from authz_server.endpoints.answers import Answer, new_request_id, private_answer
 from authz_server.errors import OAuthError
 from authz_server.logs import bind_request_id
 
@@ -38,7 +38,7 @@ class ErrorAnswers:
         request_id: str,
         shape: Shape | None = None,
         headers: dict[str, str] | None = None,
-    ) -> Response:
+    ) -> Answer:
         """Return the answer for a refusal.
 
         Args:
@@ -90,7 +90,7 @@ def handle_everything_else(
         return (shapes or {}).get(request.environ.get("PATH_INFO", ""))
 
     @app.errorhandler(HTTPException)
-    def refused(error: HTTPException) -> Response:
+    def refused(error: HTTPException) -> Answer:
         request_id = _bound_request_id()
         reason = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}.get(
             error.code or _SERVER_FAULT, "parameter_malformed"
@@ -101,7 +101,7 @@ def handle_everything_else(
         return answers.render(refusal, request.environ, request_id, shape(), headers)
 
     @app.errorhandler(Exception)
-    def failed(error: Exception) -> Response:
+    def failed(error: Exception) -> Answer:
         return answers.render(as_refusal(error), request.environ, _bound_request_id(), shape())
 
 

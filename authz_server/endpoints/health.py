@@ -4,9 +4,9 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flask import Blueprint, Response
+from flask import Blueprint
 
-from authz_server.endpoints.answers import new_request_id, private_answer
+from authz_server.endpoints.answers import Answer, new_request_id, private_answer
 
 logger = logging.getLogger(__name__)
 
@@ -25,17 +25,17 @@ def health_blueprint(
     blueprint = Blueprint("health", __name__)
 
     @blueprint.get("/health/live")
-    def live() -> Response:
+    def live() -> Answer:
         return private_answer({"status": "live"}, new_request_id())
 
     @blueprint.get("/health/ready")
-    def ready() -> Response:
+    def ready() -> Answer:
         failed = [name for name, check in checks.items() if not _passes(name, check)]
         body = {"status": "not ready" if failed else "ready", "failed": failed}
         return private_answer(body, new_request_id(), status=503 if failed else 200)
 
     @blueprint.get("/openapi.json")
-    def openapi() -> Response:
+    def openapi() -> Answer:
         return private_answer(description(), new_request_id())
 
     return blueprint

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from flask import Response
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
 from authz_server.clients.directory import ClientEntry
-from authz_server.endpoints.answers import private_answer, private_bytes
+from authz_server.endpoints.answers import Answer, private_answer, private_bytes
 from authz_server.endpoints.protocol import EndpointParts, Exchange, ProtocolEndpoint
 from authz_server.errors import OAuthError
 from authz_server.events import IntrospectionRefused
@@ -40,7 +39,7 @@ class IntrospectionEndpoint(ProtocolEndpoint):
         self._service = service
         self._signer = signer
 
-    def _answer(self, exchange: Exchange) -> Response:
+    def _answer(self, exchange: Exchange) -> Answer:
         caller, form = self._authenticated(exchange)
         token = form.values.get("token")
         if token is None:
@@ -50,7 +49,7 @@ class IntrospectionEndpoint(ProtocolEndpoint):
             return self._signed(exchange, caller, answer)
         return private_answer(answer, exchange.request_id)
 
-    def _signed(self, exchange: Exchange, caller: ClientEntry, answer: dict[str, Any]) -> Response:
+    def _signed(self, exchange: Exchange, caller: ClientEntry, answer: dict[str, Any]) -> Answer:
         audience = caller.resource_server.identifier if caller.resource_server else caller.id
         ring = caller.resource_server.signing_ring if caller.resource_server else None
         signed = self._signer.sign(answer, audience, ring) if self._signer else ""

@@ -4,14 +4,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from wsgiref.types import WSGIEnvironment
 
-from flask import Response, request
+from flask import request
 
 from authz_server.changes import ChangeFeed
 from authz_server.clients.authentication import ClientAuthenticator
 from authz_server.clients.credentials import read_credentials
 from authz_server.clients.directory import ClientEntry
-from authz_server.endpoints.answers import new_request_id
+from authz_server.endpoints.answers import Answer, new_request_id
 from authz_server.endpoints.errors import ErrorAnswers, Shape, as_refusal
 from authz_server.endpoints.forms import Form, FormReader
 from authz_server.endpoints.source import SourceReader
@@ -27,6 +28,7 @@ class EndpointParts:
     """What every protocol endpoint needs.
 
     Attributes:
+        begin: starts, once in each process, what runs beside its requests.
         forms: reads bodies.
         sources: finds senders' addresses.
         feed: keeps the memory fresh.
@@ -35,6 +37,7 @@ class EndpointParts:
         record: records an event, or raises because it cannot be.
     """
 
+    begin: Callable[[], None]
     forms: FormReader
     sources: SourceReader
     feed: ChangeFeed
@@ -66,20 +69,24 @@ class ProtocolEndpoint(ABC):
     def __init__(self, parts: EndpointParts) -> None:
         self._parts = parts
 
-    def __call__(self) -> Response:
+    def __call__(self) -> Answer:
         """Answer Flask's current request."""
+        return self.answer(request.environ)
+
+    def answer(self, environ: WSGIEnvironment) -> Answer:
+        """Answer the WSGI request; whatever goes wrong is an answer too."""
         parts = self._parts
-        environ = request.environ
         request_id = new_request_id()
         bind_request_id(request_id)
         exchange = Exchange(environ, request_id, parts.sources.read(environ))
         try:
+            parts.begin()
             return self._answer(exchange)
         except Exception as fault:  # noqa: BLE001 - every fault is answered, none gets away
             return self._refuse(exchange, as_refusal(fault))
 
     @abstractmethod
-    def _answer(self, exchange: Exchange) -> Response:
+    def _answer(self, exchange: Exchange) -> Answer:
         """Return the answer to a request that is in order; raise where it is not."""
 
     def shape(self) -> Shape | None:
@@ -90,7 +97,7 @@ class ProtocolEndpoint(ABC):
         del exchange
         return None
 
-    def _refuse(self, exchange: Exchange, error: OAuthError) -> Response:
+    def _refuse(self, exchange: Exchange, error: OAuthError) -> Answer:
         try:
             self._parts.record(
                 self.refusal(

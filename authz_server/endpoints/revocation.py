@@ -2,10 +2,8 @@
 
 from datetime import UTC, datetime
 
-from flask import Response
-
 from authz_server.db import Database
-from authz_server.endpoints.answers import private_bytes
+from authz_server.endpoints.answers import Answer, private_bytes
 from authz_server.endpoints.protocol import EndpointParts, Exchange, ProtocolEndpoint
 from authz_server.errors import OAuthError
 from authz_server.events import RevocationRefused, TokenRevoked
@@ -40,7 +38,7 @@ class RevocationEndpoint(ProtocolEndpoint):
         self._revocations = revocations
         self._database = database
 
-    def _answer(self, exchange: Exchange) -> Response:
+    def _answer(self, exchange: Exchange) -> Answer:
         caller, form = self._authenticated(exchange)
         token = form.values.get("token")
         if token is None:

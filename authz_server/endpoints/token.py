@@ -1,9 +1,7 @@
 """The token endpoint, plain (RFC 6749, 3.2) and in the G2P Connect profile."""
 
-from flask import Response
-
 from authz_server.authorization_server import AuthorizationServer, ServerRequest
-from authz_server.endpoints.answers import private_answer
+from authz_server.endpoints.answers import Answer, private_answer
 from authz_server.endpoints.errors import Shape
 from authz_server.endpoints.g2p_connect import G2PConnectProfile
 from authz_server.endpoints.protocol import EndpointParts, Exchange, ProtocolEndpoint
@@ -31,7 +29,7 @@ class TokenEndpoint(ProtocolEndpoint):
         self._server = server
         self._profile = profile
 
-    def _answer(self, exchange: Exchange) -> Response:
+    def _answer(self, exchange: Exchange) -> Answer:
         if self._profile is not None:
             exchange.message_id = self._profile.read_message_id(exchange.environ)
             self._profile.require_timestamp(exchange.environ)
