@@ -1,0 +1,51 @@
+"""Answers as WSGI applications, and the two ways on which a request reaches an endpoint."""
+
+import pytest
+
+from authz_server.endpoints.answers import private_answer
+
+
+def send(answer, method: str) -> tuple[str, dict[str, str], bytes]:
+    sent = []
+    body = b"".join(answer({"REQUEST_METHOD": method}, lambda *parts: sent.extend(parts)))
+    return sent[0], dict(sent[1]), body
+
+
+def test_an_answer_says_how_long_it_is():
+    status, headers, body = send(private_answer({"a": "é"}, "id", status=503), "POST")
+    assert (status, body) == ("503 Service Unavailable", '{"a":"é"}'.encode())
+    assert headers["Content-Length"] == str(len(body))
+    assert headers["X-Request-Id"] == "id"
+
+
+def test_head_is_answered_without_a_body():
+    status, headers, body = send(private_answer({}, "id", status=405), "HEAD")
+    assert (status, headers["Content-Length"], body) == ("405 Method Not Allowed", "2", b"")
+
+
+@pytest.mark.parametrize("value", ["a\nb: c", "a\rb", "a\r\n\r\nb"])
+def test_a_header_cannot_be_broken(value):
+    with pytest.raises(ValueError, match="line break"):
+        private_answer({}, "id", headers={"message_id": value})
+
+
+@pytest.mark.parametrize("path", ["/oauth2/token", "/oauth2/client/token"])
+@pytest.mark.parametrize("scope", ["mapper/link", "nobody/knows"])
+def test_both_ways_to_an_endpoint_answer_alike(app, client, demo, path, scope):
+    form = {"grant_type": "client_credentials", "scope": scope, **demo.post.form()}
+    headers = {"timestamp": "Sun, 06 Nov 1994 08:49:37 GMT"} if scope == "nobody/knows" else {}
+    direct = client.post(path, data=form, headers=headers)
+    assert path in app.direct
+    app.direct = {}
+    through_flask = client.post(path, data=form, headers=headers)
+    assert through_flask.status_code == direct.status_code
+    assert sorted(through_flask.headers.keys()) == sorted(direct.headers.keys())
+    assert through_flask.json.keys() == direct.json.keys()
+
+
+@pytest.mark.parametrize(
+    "path", ["/oauth2/token/", "//oauth2/token", "/OAUTH2/token", "oauth2", ""]
+)
+def test_other_spellings_of_a_path_are_not_found(client, demo, path):
+    form = {"grant_type": "client_credentials", **demo.post.form()}
+    assert client.post(path, data=form).status_code == 404
