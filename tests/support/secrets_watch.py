@@ -58,7 +58,7 @@ class SecretsWatch:
     def find(self, output: str) -> list[str]:
         """Return what of the noted secrets the output holds, by kind and place, never by value."""
         found = []
-        for spelling, what in self._spellings.items():
+        for spelling, what in list(self._spellings.items()):
             if (position := output.find(spelling)) >= 0:
                 line = output.count("\n", 0, position) + 1
                 found.append(f"{what} in line {line}")

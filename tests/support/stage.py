@@ -44,11 +44,19 @@ INACTIVE = {"active": False}
 class Stage:
     """The application with its parties, and what tests do with both."""
 
-    def __init__(self, directory: Path, database_url: str, **overrides: Any) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        database_url: str,
+        *,
+        clock: FakeClock | None = None,
+        **overrides: Any,
+    ) -> None:
         self.directory, self.watch = directory, SecretsWatch()
         self.settings = load_settings(write_settings(directory, database_url, overrides))
         self.audit_path = directory / "audit.jsonl"
-        self.clock = FakeClock(datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=10))
+        self.clock = clock or FakeClock()
+        self.clock.now = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=10)
         Parties(self.settings, self.watch).create_first_keys()
         self._numbers = itertools.count(1)
         self.app = create_app(self.settings, clock=self.clock)
