@@ -48,6 +48,9 @@ FILE_ENDPOINTS = {
     "rfc7009": "revocation",
     "rfc7517": "JWKS",
     "rfc8414": "metadata",
+    "rfc8707": "token",
+    "rfc9068": "token",
+    "rfc9701": "introspection",
     "discovery": "metadata",
     "health": "health",
 }
@@ -115,9 +118,10 @@ class CaseTable:
         proof = self.proofs.get(case.number)
         if proof is None:
             return f"| {case.number} | {case.title} | {case.later or '**none**'} | | | |"
+        title = f"{case.title} (in part: {case.later})" if case.later else case.title
         sides = [proof.endpoints, proof.methods, proof.databases]
         told = " | ".join(", ".join(sorted(side)) or "-" for side in sides)
-        return f"| {case.number} | {case.title} | {len(proof.tests)} | {told} |"
+        return f"| {case.number} | {title} | {len(proof.tests)} | {told} |"
 
 
 def numbers_in(text: str) -> list[str]:
