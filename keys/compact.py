@@ -4,7 +4,9 @@ import json
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping
+from functools import lru_cache
 from math import isfinite
+from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
 
 from keys.errors import TokenRefusedError
@@ -66,7 +68,7 @@ def parse_compact(token: str) -> CompactToken:
         raise TokenRefusedError("not ASCII") from None
     header, payload, signature = raw.split(b".")
     return CompactToken(
-        header=_parse_header(_decode_segment(header)),
+        header=_read_header(header),
         payload=_decode_segment(payload),
         signature=_decode_segment(signature),
         signing_input=raw[: -len(signature) - 1],
@@ -103,15 +105,17 @@ def _decode_segment(segment: bytes) -> bytes:
     return data
 
 
-def _parse_header(data: bytes) -> dict[str, str]:
-    header = parse_json_object(data)
+@lru_cache(maxsize=64)
+def _read_header(segment: bytes) -> Mapping[str, str]:
+    # Kept: one key writes the same header into all its tokens. What is refused is not kept.
+    header = parse_json_object(_decode_segment(segment))
     if header.keys() != HEADER_MEMBERS:
         raise TokenRefusedError("header members")
     if not all(isinstance(value, str) for value in header.values()):
         raise TokenRefusedError("header values")
     if len(header["kid"]) > MAXIMUM_KID_CHARACTERS:
         raise TokenRefusedError("unknown key")
-    return header
+    return MappingProxyType(header)
 
 
 def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
