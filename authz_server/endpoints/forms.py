@@ -84,13 +84,13 @@ class FormReader:
 
     def _decoded_pair(self, pair: str) -> tuple[str, str]:
         limit = self._maximum_value_bytes
-        # Three characters can spell one: nothing longer is worth decoding.
-        if len(pair) > 6 * limit:
+        # Three characters can spell one byte: nothing longer is worth decoding.
+        if len(pair) > 6 * limit + 1:
             raise OAuthError("parameter_too_long")
         raw_name, _, raw_value = pair.partition("=")
         name = _decoded(raw_name)
         value = _decoded(raw_value, _OUTSIDE.get(name, "parameter_malformed"))
-        if len(value) > limit or len(name) > limit:
+        if _bytes_in(value) > limit or _bytes_in(name) > limit:
             raise OAuthError("parameter_too_long")
         return name, value
 
@@ -128,6 +128,10 @@ def _decoded(raw: str, reason: str = "parameter_malformed") -> str:
     if not raw.isprintable() and _CONTROL.search(raw):
         raise OAuthError(reason, "control character")
     return raw
+
+
+def _bytes_in(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _is_form_in_utf8(content_type: str) -> bool:

@@ -58,12 +58,14 @@ class Judge:
     def _statuses(self, request: RawRequest) -> set[str]:
         # Werkzeug's routing takes slashes at the beginning for one.
         path = f"/{request.path.lstrip('/')}"
+        # A Host that cannot be one is refused before anything else is looked at.
+        malformed = {"400"} if "Host" in request.headers else set()
         if path not in self._served:
-            return {"404"}
+            return {"404"} | malformed
         item = self._paths[path]
         method = "GET" if request.method == "HEAD" else request.method
         operation = item.get(method.lower())
-        return set(operation["responses"]) - {"405"} if operation else {"405"}
+        return set(operation["responses"]) - {"405"} if operation else {"405"} | malformed
 
     def _require_no_echo(self, request: RawRequest, answer: RawAnswer) -> None:
         echoed = {answer.headers.pop("message_id", "")}
@@ -128,7 +130,7 @@ def protocol(database_url, tmp_path):
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_generated_requests_are_answered_in_order(protocol, chunk):
-    """Case I106, D36, D40, D46, K127"""
+    """Case I106, D36, D40, D46, K123, K127"""
     judge = Judge(protocol)
     seed = f"{SEED}-{chunk}"
     print(f"seed {seed}")  # noqa: T201 - a failing run shows how to repeat it
@@ -142,6 +144,9 @@ def test_generated_requests_are_answered_in_order(protocol, chunk):
             pytest.fail(f"request {number} of seed {seed}: {request}\n{answer}\n{fault!r}")
     assert judge.counts[200] > REQUESTS // 20, judge.counts
     assert judge.counts[400] > REQUESTS // 20, judge.counts
+    trail = protocol.audit_trail()
+    records = [json.loads(line) for line in trail.splitlines()]
+    assert len(records) == trail.count("\n") > REQUESTS // 20, "a record is one line"
     assert protocol.is_active(judge.shown)
     for endpoint in ENDPOINTS:
         assert protocol.ask(endpoint, protocol.demo.post).status_code == 200
