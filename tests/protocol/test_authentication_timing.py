@@ -1,0 +1,180 @@
+"""How long a refusal takes tells nothing about why.
+
+Processor time of the thread is measured, not the clock on the wall, so that a busy machine does not
+matter. Noise that is left passes: a round of 2,000 samples of each kind is repeated up to ROUNDS
+times, and one round without any separation is enough. What really takes longer for one kind does so
+in every round: at 2,000 samples about one part in a hundred is seen.
+"""
+
+import gc
+import io
+import math
+import random
+import time
+from itertools import combinations
+from statistics import median
+from urllib.parse import urlencode
+
+import pytest
+from argon2 import PasswordHasher
+from werkzeug.test import EnvironBuilder
+
+from support.parties import ACTOR
+from support.protocol import ENDPOINTS, FORM_TYPE, PRESENTATIONS, Protocol, method_of, present
+
+SAMPLES = 2_000
+ROUNDS = 8
+WRONG = "wrong-wrong-wrong-wrong-wrong-wrong-wrong-w"
+
+
+class Request:
+    """A request that can be made again and again, at the least cost of its own."""
+
+    def __init__(self, protocol: Protocol, endpoint: str, offered: tuple[dict, dict]) -> None:
+        fields, headers = offered
+        self._app = protocol.app.wsgi_app
+        self._body = urlencode(protocol.form(endpoint) | fields).encode()
+        headers = {"Content-Type": FORM_TYPE, **protocol.profile_headers(endpoint), **headers}
+        builder = EnvironBuilder(
+            ENDPOINTS[endpoint], method="POST", data=self._body, headers=headers
+        )
+        self._environ = builder.get_environ()
+        builder.close()
+
+    def cost(self) -> int:
+        """Make the request; return the nanoseconds of processor time that it took."""
+        environ = self._environ | {"wsgi.input": io.BytesIO(self._body)}
+        statuses: list[str] = []
+        began = time.thread_time_ns()
+        answer = self._app(environ, lambda status, *_: statuses.append(status))
+        took = time.thread_time_ns() - began
+        getattr(answer, "close", bool)()
+        assert statuses[0].startswith("401")
+        return took
+
+
+def separation(one: list[int], other: list[int]) -> float:
+    """Return the probability of ranks as uneven as these by chance (Mann and Whitney)."""
+    ranked = sorted([(value, 0) for value in one] + [(value, 1) for value in other])
+    rank_sum = sum(rank for rank, (_, which) in enumerate(ranked, start=1) if which == 0)
+    expected = len(one) * (len(ranked) + 1) / 2
+    deviation = math.sqrt(len(one) * len(other) * (len(ranked) + 1) / 12)
+    return math.erfc(abs(rank_sum - expected) / deviation / math.sqrt(2))
+
+
+def one_round(requests: dict[str, Request]) -> dict[str, list[int]]:
+    """Return 2,000 interleaved samples of each kind."""
+    costs: dict[str, list[int]] = {kind: [] for kind in requests}
+    order = list(requests)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(SAMPLES):
+            random.shuffle(order)
+            for kind in order:
+                costs[kind].append(requests[kind].cost())
+    finally:
+        gc.enable()
+    return costs
+
+
+def complaints(costs: dict[str, list[int]]) -> list[str]:
+    """Return what tells one kind from another."""
+    found = []
+    for one, other in combinations(costs, 2):
+        ratio = median(costs[one]) / median(costs[other])
+        probability = separation(costs[one], costs[other])
+        if not 0.95 < ratio < 1.05 or probability < 0.01:
+            found.append(f"{one} against {other}: medians {ratio:.4f}, p {probability:.2g}")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "presentation"),
+    [
+        ("token", "client_secret_post"),
+        ("g2p", "client_secret_basic"),
+        ("introspect", "client_secret_basic"),
+        ("revoke", "client_secret_post"),
+    ],
+)
+def test_unknown_wrong_and_disabled_cost_alike(start_protocol, endpoint: str, presentation: str):
+    """Case A2."""
+    protocol = start_protocol(logging={"level": "info"})
+    right, disabled = (protocol.new_client(presentation) for _ in range(2))
+    with protocol.parties.change() as (services, session):
+        services.clients.set_enabled(session, disabled.id, actor=ACTOR, enabled=False)
+    offers = {
+        "unknown": (right.id[:-1] + "x", WRONG),
+        "wrong": (right.id, WRONG),
+        "disabled": (disabled.id, disabled.secret),
+    }
+    requests = {
+        kind: Request(protocol, endpoint, present(presentation, *offer))
+        for kind, offer in offers.items()
+    }
+    for _ in range(ROUNDS):
+        found = complaints(one_round(requests))
+        if not found:
+            break
+    assert not found
+
+
+class CountingArgon2(PasswordHasher):
+    """Argon2id at its least cost, which counts how often it is asked."""
+
+    verified = 0
+
+    def verify(self, *arguments, **options):
+        self.verified += 1
+        return super().verify(*arguments, **options)
+
+
+@pytest.mark.parametrize("presentation", PRESENTATIONS)
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_imported_secrets_do_not_show(start_protocol, monkeypatch, endpoint, presentation):
+    """Case A2."""
+    counting = CountingArgon2(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr("authz_server.clients.secrets._argon2", counting)
+    protocol = start_protocol()
+    method = method_of(presentation)
+    # With a character that has a second reading in a Basic header that is not encoded.
+    secret = "imported+secret"
+    generated, imported, disabled = (protocol.new_client(method) for _ in range(3))
+    with protocol.parties.change() as (services, session):
+        for client in (imported, disabled):
+            services.clients.end_secret(
+                session,
+                client.id,
+                services.clients.get_client(session, client.id).secrets[0].id,
+                actor=ACTOR,
+            )
+            services.clients.add_secret(
+                session, client.id, actor=ACTOR, imported_secret=secret.encode()
+            )
+    assert protocol.offer(endpoint, presentation, imported.id, secret).status_code == 200
+    assert protocol.offer(endpoint, presentation, disabled.id, secret).status_code == 200
+    with protocol.parties.change() as (services, session):
+        services.clients.set_enabled(session, disabled.id, actor=ACTOR, enabled=False)
+    counts = set()
+    for client_id, offered in (
+        ("no-such-client", "wrong+secret"),
+        (generated.id, "wrong+secret"),
+        (imported.id, "wrong+secret"),
+        (disabled.id, "wrong+secret"),
+        (disabled.id, secret),
+    ):
+        before = counting.verified
+        assert protocol.offer(endpoint, presentation, client_id, offered).status_code == 401
+        counts.add(counting.verified - before)
+    assert counts == {2 if presentation.startswith("client_secret_basic") else 1}
+
+
+def test_statistic_sees_a_difference_and_no_other():
+    """Case A2."""
+    numbers = random.Random(7)
+    one, other = ([int(numbers.gauss(100_000, 5_000)) for _ in range(SAMPLES)] for _ in range(2))
+    assert separation(one, other) > 0.01
+    slower = [value + 1_000 for value in other]
+    assert separation(one, slower) < 0.01
+    assert complaints({"one": one, "slower": slower})
