@@ -2,10 +2,11 @@
 
 import http.client
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
 from itertools import count
 from typing import NamedTuple
 from urllib.parse import urlencode
@@ -28,6 +29,7 @@ _SETTINGS = {"g2p": {"timestamp_required": False}, "clients": {"failures_per_win
 class Answer(NamedTuple):
     status: int
     body: bytes
+    headers: Mapping[str, str]
 
 
 class Nodes:
@@ -52,7 +54,7 @@ class Nodes:
         with closing(connection):
             connection.request(method, path, body, headers or {})
             answer = connection.getresponse()
-            return Answer(answer.status, answer.read())
+            return Answer(answer.status, answer.read(), answer.headers)
 
     def await_all(self, caller: Credentials, status: int) -> None:
         """Wait until 16 requests in a row are answered so; all processes have had one of them."""
@@ -103,6 +105,22 @@ def test_identifiers_and_keys_of_tokens(nodes: Nodes):
     published = jwt.PyJWKSet.from_json(documents.pop().decode()).keys
     assert not documents
     assert {header_of(token)["kid"] for token in tokens} <= {key.key_id for key in published}
+
+
+def test_headers_of_the_profile_pass_through_the_real_server(nodes: Nodes):
+    """Case K124."""
+    client = nodes.make_client("client_secret_post")
+    nodes.await_all(client, 200)
+    body = urlencode({"grant_type": "client_credentials"} | client.form())
+    stamp = formatdate(usegmt=True)
+    headers = {"Content-Type": FORM_TYPE, "timestamp": stamp, "message_id": "m-2021.1216:1"}
+    answer = nodes.send(0, "POST", ENDPOINTS["g2p"], body, headers | {"accept-language": "fr"})
+    assert (answer.status, answer.headers["message_id"]) == (200, "m-2021.1216:1")
+    stale = headers | {"timestamp": formatdate(0, usegmt=True), "accept-language": "fr"}
+    answer = nodes.send(1, "POST", ENDPOINTS["g2p"], body, stale)
+    assert (answer.status, answer.headers["message_id"]) == (400, "m-2021.1216:1")
+    assert answer.headers["Content-Language"] == "fr"
+    assert "trop éloigné" in answer.body.decode()
 
 
 def end_secret(services, session, client: Credentials) -> None:
