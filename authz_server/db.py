@@ -15,21 +15,20 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import (
     JSON,
     BigInteger,
-    Connection,
     DateTime,
     Dialect,
     Engine,
     Integer,
     MetaData,
-    event,
 )
-from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import DeclarativeBase, Session, registry
 from sqlalchemy.types import TypeDecorator
 
 from authz_server.look_ups import LookUps
 from authz_server.postgresql import bound_waiting
 from authz_server.settings import DatabaseSettings
+from authz_server.settings_rules import database_file
+from authz_server.sqlite import follow_file, make_durable
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -198,11 +197,14 @@ def attach_database(app: Flask, settings: DatabaseSettings) -> Database:
     db.init_app(app)
     with app.app_context():
         engine = db.engine
+    path = database_file(engine.url)
     if engine.dialect.name == "sqlite":
-        _make_durable(engine, settings.statement_timeout_milliseconds)
+        make_durable(engine, settings.statement_timeout_milliseconds)
+        if path:
+            follow_file(engine, path)
     else:
         bound_waiting(engine, settings.statement_timeout_milliseconds / 1_000)
-    look_ups = LookUps(engine, settings.pool_size, settings.pool_timeout_milliseconds / 1_000)
+    look_ups = LookUps(engine, settings.pool_size, settings.pool_timeout_milliseconds / 1_000, path)
     return Database(engine, look_ups)
 
 
@@ -228,26 +230,3 @@ def _engine_options(settings: DatabaseSettings) -> dict[str, Any]:
         "keepalives_count": 3,
     }
     return options
-
-
-def _make_durable(engine: Engine, busy_timeout_milliseconds: int) -> None:
-    """Have SQLite write ahead, sync at each commit, and take the write lock when a change begins.
-
-    Without the early lock, two processes that read first and write later refuse each other at once
-    (SQLITE_BUSY_SNAPSHOT) whatever the busy time-out says.
-    """
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: DBAPIConnection, _record: object) -> None:
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {busy_timeout_milliseconds}")
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = FULL")
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
-            connection.exec_driver_sql("BEGIN IMMEDIATE")

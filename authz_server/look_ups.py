@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from authz_server.postgresql import ServerSilentError
+from authz_server.sqlite import find_file
 
 _all_look_ups: "weakref.WeakSet[LookUps]" = weakref.WeakSet()
 
@@ -27,12 +28,17 @@ class LookUps:
         engine: where connections come from, configured as it configures them.
         connections: how many there may be at most.
         wait_seconds: how long a question may wait for one of them.
+        file: the path of an SQLite file; empty for any other database.
     """
 
-    def __init__(self, engine: Engine, connections: int, wait_seconds: float) -> None:
+    def __init__(
+        self, engine: Engine, connections: int, wait_seconds: float, file: str = ""
+    ) -> None:
         self._engine = engine
         self._connections = connections
         self._wait_seconds = wait_seconds
+        self._file = file
+        self._opened = find_file(file) if file else None
         self._is_sqlite = engine.dialect.name == "sqlite"
         self._error: type[Exception] = engine.dialect.loaded_dbapi.Error
         self._renew()
@@ -51,6 +57,8 @@ class LookUps:
         if not self._free.acquire(timeout=self._wait_seconds):
             raise PoolTimeoutError("no connection for a look-up came free")
         try:
+            if self._file:
+                self._follow_file()
             return self._ask(question, value)
         finally:
             self._free.release()
@@ -64,6 +72,12 @@ class LookUps:
         """Close the connections that are idle; the next question opens new ones."""
         while self._idle:
             self._drop(self._idle.pop())
+
+    def _follow_file(self) -> None:
+        found = find_file(self._file)
+        if found != self._opened:
+            self._opened = found
+            self.close()
 
     def _renew(self) -> None:
         self._idle: deque[Any] = deque()

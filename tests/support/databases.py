@@ -44,21 +44,21 @@ def postgresql_template(run_directory: Path, postgresql: PostgresAccess) -> str:
 @pytest.fixture
 def sqlite_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a migrated SQLite database of this test alone."""
-    with _copied_database(request, "sqlite", tmp_path) as url:
+    with copied_database(request, "sqlite", tmp_path) as url:
         yield url
 
 
 @pytest.fixture
 def postgresql_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a migrated PostgreSQL database of this test alone."""
-    with _copied_database(request, "postgresql", tmp_path) as url:
+    with copied_database(request, "postgresql", tmp_path) as url:
         yield url
 
 
 @pytest.fixture(params=DIALECTS)
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a migrated database of this test alone; the test runs once for each dialect."""
-    with _copied_database(request, request.param, tmp_path) as url:
+    with copied_database(request, request.param, tmp_path) as url:
         yield url
 
 
@@ -66,12 +66,12 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 def module_database_url(request: pytest.FixtureRequest, tmp_path_factory) -> Iterator[str]:
     """The URL of a migrated database that the tests of one file share, once for each dialect."""
     directory = tmp_path_factory.mktemp("database")
-    with _copied_database(request, request.param, directory) as url:
+    with copied_database(request, request.param, directory) as url:
         yield url
 
 
 @contextmanager
-def _copied_database(
+def copied_database(
     request: pytest.FixtureRequest, dialect: str, directory: Path
 ) -> Iterator[str]:
     template = request.getfixturevalue(f"{dialect}_template")
