@@ -28,7 +28,7 @@ def test_other_methods_are_refused_and_leave_no_record(protocol: Protocol, endpo
             assert answer.headers["Allow"] == "POST"
             assert answer.headers["Cache-Control"] == "no-store"
             if method != "HEAD":
-                require_refusal(answer, 405, "invalid_request")
+                require_refusal(answer, 405, "invalid_request", endpoint)
     assert protocol.audit_trail() == before
 
 
