@@ -4,7 +4,6 @@ import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import click
 
@@ -17,9 +16,11 @@ from authz_server.cli.secret_files import write_private_file
 from authz_server.cli.settings_template import Answers, render_settings
 from authz_server.db import check_database, transaction, upgrade_database
 from authz_server.scopes.g2p_connect import CATALOGUE
-from authz_server.settings import Settings, load_settings
+from authz_server.settings import RuleError, Settings, SettingsError, load_settings
+from authz_server.settings_rules import parse_database_url, require_issuer
 
 DEFAULT_PORT = 8080
+MAXIMUM_PORT = 65_535
 _DEVELOPMENT_ISSUER = f"http://127.0.0.1:{DEFAULT_PORT}"
 SECRET_FILES: dict[str, Callable[[], str]] = {
     "pepper": lambda: secrets.token_urlsafe(48),
@@ -35,8 +36,8 @@ class Step:
     made: bool
 
 
-def prepare_directory(directory: Path, answers: Answers) -> Iterator[Step]:
-    """Write the settings file and the secrets beside it; whatever exists stays as it is."""
+def prepare_directory(directory: Path, answers: Answers | None) -> Iterator[Step]:
+    """Make the secrets and, from ``answers``, the settings file; no secret is overwritten."""
     directory.mkdir(parents=True, exist_ok=True)
     folder = directory / "secrets"
     made = not folder.exists()
@@ -49,10 +50,11 @@ def prepare_directory(directory: Path, answers: Answers) -> Iterator[Step]:
             write_private_file(path, f"{generate()}\n".encode())
         yield Step(f"{name.replace('-', ' ')} {path} (0600)", made)
     config = directory / DEFAULT_CONFIG
-    made = not config.exists()
-    if made:
+    if answers is not None:
+        if config.exists():
+            config.rename(config.with_suffix(".toml.bak"))
         config.write_text(render_settings(answers), encoding="utf-8")
-    yield Step(f"settings file {config}", made)
+    yield Step(f"settings file {config}", answers is not None)
 
 
 def prepare_database(settings: Settings, *, actor: str, import_catalogue: bool) -> Iterator[Step]:
@@ -83,9 +85,13 @@ def prepare_database(settings: Settings, *, actor: str, import_catalogue: bool) 
 @click.option(
     "--development", is_flag=True, help=f"For trying out: issuer {_DEVELOPMENT_ISSUER}, plain http."
 )
-@click.option("--port", type=click.IntRange(1, 65_535), help="Of the public listener; else 8080.")
 @click.option(
-    "--health-port", type=click.IntRange(1, 65_535), help="Of the health listener; else the next."
+    "--port", type=click.IntRange(1, MAXIMUM_PORT), help="Of the public listener; else 8080."
+)
+@click.option(
+    "--health-port",
+    type=click.IntRange(1, MAXIMUM_PORT),
+    help="Of the health listener; else the next.",
 )
 @click.option(
     "--import", "catalogue", type=click.Choice(["g2p-connect"]), help="Import its scopes."
@@ -115,22 +121,9 @@ def init(  # noqa: PLR0913, PLR0917 - one for each option
     and makes what is missing.
     """
     config = directory / DEFAULT_CONFIG
-    if issuer is None and not development and not config.exists():
-        raise click.UsageError(
-            "Name the --issuer URL that clients will see, or use --development for trying out."
-        )
-    issuer = issuer or _DEVELOPMENT_ISSUER
-    port = port or _issuer_port(issuer, development=development)
-    answers = Answers(
-        issuer=issuer,
-        environment="development" if development else "production",
-        database_url=database_url,
-        port=port,
-        health_port=health_port or port + 1,
-        mount_prefix=urlsplit(issuer).path,
-    )
-    if force and config.exists():
-        config.rename(config.with_suffix(".toml.bak"))
+    answers = None
+    if force or not config.exists():
+        answers = _answers(issuer, database_url, port, health_port, development=development)
     steps = list(prepare_directory(directory, answers))
     settings = load_settings(config)
     steps += prepare_database(
@@ -144,13 +137,34 @@ def init(  # noqa: PLR0913, PLR0917 - one for each option
     click.echo(_next_steps(config, catalogue))
 
 
-def _issuer_port(issuer: str, *, development: bool) -> int:
-    """Return the port to listen on: the issuer's own where nothing stands in front."""
+def _answers(
+    issuer: str | None,
+    database_url: str,
+    port: int | None,
+    health_port: int | None,
+    *,
+    development: bool,
+) -> Answers:
+    """Return what the settings file is to say; refuse early what it cannot."""
+    if issuer is None and not development:
+        raise click.UsageError(
+            "Name the --issuer URL that clients will see, or use --development for trying out."
+        )
+    issuer = issuer or _DEVELOPMENT_ISSUER
     try:
-        named = urlsplit(issuer).port
-    except ValueError:
-        named = None  # the settings' rules will say what is wrong with the issuer
-    return named if development and named else DEFAULT_PORT
+        parts = require_issuer(issuer, plain_http_allowed=development)
+        parse_database_url(database_url)
+    except RuleError as error:
+        raise SettingsError(error.problem, key=error.key, remedy=error.remedy) from error
+    port = port or (development and parts.port) or DEFAULT_PORT
+    return Answers(
+        issuer=issuer,
+        environment="development" if development else "production",
+        database_url=database_url,
+        port=port,
+        health_port=health_port or (port + 1 if port < MAXIMUM_PORT else port - 1),
+        mount_prefix=parts.path,
+    )
 
 
 def _plain(step: Step) -> dict[str, object]:

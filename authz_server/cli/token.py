@@ -13,6 +13,7 @@ from authz_server.cli.output import json_option, print_change, print_record, tim
 from authz_server.cli.parties import pass_invocation
 from authz_server.db import transaction
 from authz_server.services import Services
+from authz_server.settings import LONGEST_LIFETIME_SECONDS
 from authz_server.tokens.verification import VerifiedAccessToken
 
 MAXIMUM_TOKEN_CHARACTERS = 16_384
@@ -127,7 +128,8 @@ def _by_id(services: Services, jti: str) -> dict[str, Any]:
     """Return what is known from the id alone: it can live no longer than the longest life."""
     if not jti.isascii() or not jti.isprintable() or not 1 <= len(jti) <= MAXIMUM_JTI_CHARACTERS:
         raise click.UsageError(f"--jti: use 1 to {MAXIMUM_JTI_CHARACTERS} ASCII characters.")
-    longest = timedelta(seconds=services.settings.tokens.maximum_lifetime_seconds)
+    # Not the present setting: tokens made under a longer one live on when it is lowered.
+    longest = timedelta(seconds=LONGEST_LIFETIME_SECONDS)
     return {"jti": jti, "client_id": "", "expires_at": services.clock() + longest}
 
 

@@ -4,7 +4,6 @@ import hashlib
 import hmac
 import secrets
 import threading
-from dataclasses import dataclass
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -25,20 +24,6 @@ _argon2 = PasswordHasher(time_cost=3, memory_cost=65_536, parallelism=1)
 def generate_secret() -> str:
     """Return 256 bits from the system's generator as 43 characters of ``[A-Za-z0-9_-]``."""
     return secrets.token_urlsafe(SECRET_BYTES)
-
-
-@dataclass(frozen=True, slots=True)
-class HmacRecord:
-    """A generated secret: its HMAC-SHA256 under the pepper (32 bytes)."""
-
-    digest: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Argon2Record:
-    """An imported secret of unknown strength: the encoded argon2id hash of its peppered digest."""
-
-    encoded: str
 
 
 class SecretScheme:
@@ -71,31 +56,26 @@ class SecretScheme:
         _require_importable(secret)
         return ARGON2_PREFIX + _argon2.hash(self.digest(secret))
 
-    def parse_record(self, record: str) -> HmacRecord | Argon2Record:
-        """Return a stored record by its scheme; ValueError when it is none that we write."""
+    def entry_parts(self, record: str) -> tuple[bytes, str]:
+        """Return what a stored record holds, as it is kept in memory.
+
+        Returns:
+            The digest of a generated secret (32 bytes) and an empty text, or no bytes and the
+            encoded argon2id hash of an imported one.
+
+        Raises:
+            ValueError: it is no record of ours.
+        """
         if record.startswith(HMAC_PREFIX):
             digest = bytes.fromhex(record[len(HMAC_PREFIX) :])
             if len(digest) == hashlib.sha256().digest_size:
-                return HmacRecord(digest)
+                return digest, ""
         elif record.startswith(ARGON2_PREFIX):
-            return Argon2Record(record[len(ARGON2_PREFIX) :])
+            return b"", record[len(ARGON2_PREFIX) :]
         raise ValueError("a secret's record is of no known scheme")
 
-    def entry_parts(self, record: str) -> tuple[bytes, str]:
-        """Return a generated secret's digest and no text, or no digest and an imported one's."""
-        parsed = self.parse_record(record)
-        if isinstance(parsed, HmacRecord):
-            return parsed.digest, ""
-        return b"", parsed.encoded
-
-    def verify_generated(self, record: HmacRecord, secret: bytes) -> bool:
-        """Tell in constant time whether ``secret`` is the generated one of ``record``."""
-        return hmac.compare_digest(record.digest, self.digest(secret))
-
-    def verify_imported(self, record: Argon2Record | str, secret: bytes) -> bool:
-        """Tell whether ``secret`` is the imported one of ``record``, at the full cost either way.
-
-        The record may be given as its encoded hash.
+    def verify_imported(self, encoded: str, secret: bytes) -> bool:
+        """Tell whether ``secret`` is the imported one of this hash, at the full cost either way.
 
         Raises:
             OAuthError: ``temporarily_unavailable`` when no slot came free within a second, so that
@@ -104,7 +84,6 @@ class SecretScheme:
         if not self._argon2_slots.acquire(timeout=ARGON2_WAIT_SECONDS):
             raise OAuthError("temporarily_unavailable", "no argon2id slot came free")
         try:
-            encoded = record if isinstance(record, str) else record.encoded
             return _argon2.verify(encoded, self.digest(secret))
         except (VerificationError, InvalidHashError):
             return False

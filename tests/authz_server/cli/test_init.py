@@ -62,6 +62,8 @@ def test_force_writes_the_settings_anew_and_leaves_every_key(tmp_path):
     config = directory / "authz-server.toml"
     config.write_text("not = [toml")
     assert _init(directory).exit_code != 0
+    assert _init(directory, "--force").exit_code != 0
+    assert config.read_text() == "not = [toml"
     steps = _steps(_init(directory, "--issuer", ISSUER, "--force", "--json"))
     assert [what for what, made in steps.items() if made] == [f"settings file {config}"]
     assert _contents(directory) == before
@@ -83,6 +85,16 @@ def test_an_issuer_that_cannot_be_is_refused(tmp_path, issuer):
     assert result.exit_code != 0
     assert "issuer" in result.stderr
     assert "Traceback" not in result.output
+    assert not (tmp_path / "site").exists()
+
+
+def test_a_database_url_that_cannot_be_is_refused(tmp_path):
+    """Case L129."""
+    options = ("--issuer", ISSUER, "--database-url", "mongodb://db.example")
+    result = _init(tmp_path / "site", *options)
+    assert result.exit_code != 0
+    assert "url" in result.stderr
+    assert not (tmp_path / "site").exists()
 
 
 def test_the_next_steps_are_printed_as_commands_that_exist(tmp_path):
