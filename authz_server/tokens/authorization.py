@@ -10,6 +10,8 @@ from authz_server.settings import TokenSettings
 
 MAXIMUM_RESOURCES = 16
 _REMEMBERED = 8_192
+# Longer questions are decided each time, so that no client fills the memory with its spellings.
+_REMEMBERED_SCOPE_CHARACTERS = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ class AuthorizationRules:
             return decided
         generation = self._generation
         decided = self._decide(client, grant_type, scope, resources)
+        if len(question[2]) > _REMEMBERED_SCOPE_CHARACTERS or len(resources) > 1:
+            return decided
         # What was decided while something changed under it is not kept.
         if generation == self._generation and client is self._directory.find(client.id):
             if len(self._decided) >= _REMEMBERED:

@@ -1,6 +1,8 @@
 """Scopes in token requests (RFC 6749, 3.3): granted whole or refused whole."""
 
+import gc
 import time
+import tracemalloc
 
 import pytest
 
@@ -131,6 +133,28 @@ def test_duplicates_never_reach_the_token(protocol: Protocol, endpoint: str):
         answer = protocol.ask(endpoint, protocol.demo.post, scope=scope)
         assert answer.json["scope"] == "mapper/link"
         assert claims_of(answer.json["access_token"])["scope"] == "mapper/link"
+
+
+def test_spellings_of_one_client_do_not_fill_the_memory(start_protocol):
+    """Case B25."""
+    protocol = start_protocol()
+    rules, client = protocol.services.rules, protocol.services.directory.find("client-post")
+
+    def ask(number: int) -> None:
+        scope = f"mapper/link{' ' * (3_000 + number)}"
+        assert rules.decide(client, "client_credentials", scope, ()).scope == "mapper/link"
+
+    ask(0)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for number in range(1, 300):
+            ask(number)
+        gc.collect()
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 300 * 300
 
 
 @pytest.mark.parametrize("endpoint", TOKEN_ENDPOINTS)
