@@ -23,58 +23,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 from flask.testing import FlaskClient
 from joserfc.jwk import ECKey
-from sqlalchemy import func, select
 
-from authz_server.tokens.models import RevokedToken
 from keys.jose import public_jwk
 from support.forged_tokens import segment, token_of
-from support.parties import Credentials
-from support.stage import INACTIVE, METHODS, Stage
+from support.refusing import revoked
+from support.stage import Stage
 
 OURS = ("authz_server", "keys")
-ENDPOINTS = ("introspect", "revoke")
-
-
-@pytest.fixture(params=METHODS)
-def caller(request, stage: Stage) -> Credentials:
-    """A client, of either authentication method: whose token each forgery claims to be."""
-    return stage.callers[f"client-{request.param}"]
-
-
-@pytest.fixture(params=ENDPOINTS)
-def endpoint(request) -> str:
-    """The endpoint that gets the token."""
-    return request.param
-
-
-@pytest.fixture
-def claims(stage: Stage, caller: Credentials) -> dict:
-    """Sound claims of a token of the caller."""
-    return stage.claims(sub=caller.id, client_id=caller.id)
-
-
-@pytest.fixture
-def refuse(stage: Stage, endpoint: str, caller: Credentials):
-    """A function of named tokens; each must be refused, without effect."""
-
-    def check(tokens: dict[str, str]) -> None:
-        before = revoked(stage)
-        for name, token in tokens.items():
-            answer = stage.post(endpoint, {"token": token}, caller)
-            assert answer.status_code == 200, (name, answer.text)
-            if endpoint == "introspect":
-                assert answer.get_json() == INACTIVE, name
-            else:
-                assert answer.data == b"", name
-            assert revoked(stage) == before, name
-
-    return check
-
-
-def revoked(stage: Stage) -> int:
-    """Return how many tokens were revoked so far."""
-    with stage.services.database.reading() as session:
-        return session.scalar(select(func.count()).select_from(RevokedToken)) or 0
 
 
 def public_key(stage: Stage) -> ec.EllipticCurvePublicKey:
@@ -276,7 +231,7 @@ def test_thousands_of_key_ids_leave_nothing_behind(stage: Stage, endpoint, calle
     present(20)
     published = stage.services.key_rings.jwks()
     tracemalloc.start()
-    present(20)
+    present(100)  # fills what is remembered of the latest
     before = kept_bytes()
     present(200)
     grown = kept_bytes() - before
@@ -343,115 +298,12 @@ def test_encrypted_tokens_cost_nothing(stage: Stage, endpoint, caller, refuse):
         assert min(taken) < 0.01, name
 
 
-DATES = (
-    '"1900000000"',
-    "true",
-    "false",
-    "NaN",
-    "Infinity",
-    "-Infinity",
-    "1e400",
-    "1e9",
-    "1900000000.0",
-    "1900000000.5",
-    "1" + "0" * 400,
-    "-1" + "0" * 400,
-    "1" * 5_000,
-    "-1",
-    "[]",
-    "{}",
-    '""',
-    "0x7fffffff",
-    "01900000000",
-)
-
-
-@pytest.mark.parametrize("claim", ["exp", "iat", "nbf"])
-def test_impossible_dates(stage: Stage, claims, refuse, claim):
-    """Case D46."""
-    marked = json.dumps(claims | {claim: "MARK"})
-    tokens = {
-        f"{claim} {value:.40}": stage.sign(marked.replace('"MARK"', value).encode())
-        for value in DATES
-    }
-    if claim != "nbf":
-        tokens |= {"null": stage.sign(marked.replace('"MARK"', "null").encode())}
-        tokens |= {"zero": stage.sign(marked.replace('"MARK"', "0").encode())}
-    refuse(tokens)
-
-
-def test_wrong_types_and_hostile_strings(stage: Stage, claims, refuse):
-    """Case D47."""
-    tokens = {
-        f"{claim} {value!r:.30}": stage.sign(claims | {claim: value})
-        for claim in ("iss", "sub", "client_id", "jti", "scope")
-        for value in ([claims[claim]], {"x": claims[claim]}, 1, None, True, [], "")
-    }
-    tokens |= {
-        f"{claim} with {bad!r}": stage.sign(claims | {claim: claims[claim] + bad})
-        for claim in ("iss", "sub", "client_id", "jti", "scope")
-        for bad in ("\x00", "\ud800", "\n", "\x1b[2J", "\u2028")
-    }
-    tokens |= {
-        "issuer of other case": stage.sign(claims | {"iss": claims["iss"].upper()}),
-        "issuer with slash": stage.sign(claims | {"iss": claims["iss"] + "/"}),
-        "issuer as prefix": stage.sign(claims | {"iss": claims["iss"] + ".evil.example"}),
-        "long jti": stage.sign(claims | {"jti": "j" * 3_000}),
-        "aud of numbers": stage.sign(claims | {"aud": [1]}),
-        "aud object": stage.sign(claims | {"aud": {"x": 1}}),
-        "no object": stage.sign(b"[]"),
-        "no JSON": stage.sign(b"token"),
-        "deep": stage.sign(b'{"a":' + b"[" * 4_000),
-        "deep and closed": stage.sign(
-            json.dumps(claims).encode()[:-1] + b',"a":' + b"[" * 2_000 + b"]" * 2_000 + b"}"
-        ),
-        "not UTF-8": stage.sign(json.dumps(claims).encode()[:-1] + b',"a":"\xff"}'),
-        "in UTF-16": stage.sign(json.dumps(claims).encode("utf-16")),
-        "byte order mark": stage.sign(b"\xef\xbb\xbf" + json.dumps(claims).encode()),
-        "nothing": stage.sign(b"{}"),
-        "cnf of text": stage.sign(claims | {"cnf": "x"}),
-    }
-    refuse(tokens)
-
-
 @pytest.mark.parametrize(
     "typ", ["JWT", "at+JWT", "application/at+jwt", "", "token-introspection+jwt"]
 )
 def test_tokens_of_another_type(stage: Stage, claims, refuse, typ):
     """Case D38."""
     refuse({typ: stage.sign(claims, typ=typ)})
-
-
-def test_skew_that_is_accepted(stage: Stage, endpoint, caller, claims):
-    """Case D50."""
-    now = claims["iat"]
-    for changes in ({"iat": now + 8, "exp": now + 908}, {"nbf": now + 8}, {"nbf": now}):
-        before = revoked(stage)
-        token = stage.sign(stage.claims(**(claims | changes | {"jti": os.urandom(8).hex()})))
-        answer = stage.post(endpoint, {"token": token}, caller)
-        if endpoint == "introspect":
-            assert answer.get_json()["active"] is True, changes
-        else:
-            assert revoked(stage) == before + 1, changes
-
-
-def test_skew_that_is_refused(stage: Stage, claims, refuse):
-    """Case D50."""
-    now = claims["iat"]
-    changes = {
-        "issued in the future": {"iat": now + 11, "exp": now + 900},
-        "issued in a minute": {"iat": now + 61, "exp": now + 900},
-        "not before": {"nbf": now + 61},
-        "expired": {"iat": now - 100, "exp": now},
-        "expired beyond the skew": {"iat": now - 900, "exp": now - 11},
-        "too long a life": {"exp": now + 3_601},
-        "ends before it begins": {"iat": now + 5, "exp": now + 4},
-    }
-    tokens = {name: stage.sign(claims | change) for name, change in changes.items()}
-    for absent in ("exp", "iat", "jti", "iss", "sub", "client_id", "aud", "scope"):
-        without = {name: value for name, value in claims.items() if name != absent}
-        tokens[f"without {absent}"] = stage.sign(without)
-    refuse(tokens)
 
 
 @pytest.mark.parametrize("size", [8_193, 65_536, 5_000_000])
