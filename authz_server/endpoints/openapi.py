@@ -159,8 +159,9 @@ def _introspection(*, signed: bool) -> Part:
 
 def _revocation() -> Part:
     revoked = {
-        "description": "The token is not in force, whatever it was. No body.",
+        "description": "The token is not in force, whatever it was.",
         "headers": private_headers(),
+        "content": {"application/json": {"schema": {"type": "object", "maxProperties": 0}}},
     }
     return _post(
         "End a token of one's own (RFC 7009)",

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from authz_server.db import Database
-from authz_server.endpoints.answers import Answer, private_bytes
+from authz_server.endpoints.answers import Answer, private_answer
 from authz_server.endpoints.protocol import EndpointParts, Exchange, ProtocolEndpoint
 from authz_server.errors import OAuthError
 from authz_server.events import RevocationRefused, TokenRevoked
@@ -46,7 +46,8 @@ class RevocationEndpoint(ProtocolEndpoint):
         verified = self._verifier.find_verified(token)
         if verified is not None and verified.claims.client_id == caller.id:
             self._revoke(exchange, verified)
-        return private_bytes(b"", "application/json", exchange.request_id)
+        # RFC 7009, 2.2: the body is ignored; it is JSON because its type says so.
+        return private_answer({}, exchange.request_id)
 
     def _revoke(self, exchange: Exchange, verified: VerifiedAccessToken) -> None:
         claims = verified.claims
