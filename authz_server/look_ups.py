@@ -118,8 +118,7 @@ class LookUps:
         if self._is_sqlite:
             row = connection.execute(question, (value,)).fetchone()
         else:
-            text = question.replace("?", "%s")
-            row = connection.execute(text, (value,), prepare=True).fetchone()
+            row = connection.ask(question.replace("?", "$1"), value)
         self._idle.append(connection)
         return None if row is None else tuple(row)
 
