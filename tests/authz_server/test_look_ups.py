@@ -28,6 +28,33 @@ def test_a_question_has_a_row_or_nothing(database):
     assert database.look_ups.ask(QUESTION, 2) is None
 
 
+def test_questions_of_several_kinds_take_turns(database):
+    """Numbers, texts and bytes, each prepared once on its connection."""
+    by_text = "SELECT count(*) FROM revoked_token WHERE jti = ?"
+    by_bytes = "SELECT count(*) FROM reference_token WHERE token_hash = ?"
+    for _ in range(3):
+        assert database.look_ups.ask(QUESTION, 1) == (0,)
+        assert database.look_ups.ask(by_text, "J\N{SNOWMAN}' OR 1=1") == (0,)
+        assert database.look_ups.ask(by_bytes, b"\0\xff") == (0,)
+
+
+def test_bytes_come_back_as_they_are(postgresql_url):
+    database = attach_database(Flask("test"), DatabaseSettings(url=postgresql_url))
+    try:
+        assert database.look_ups.ask("SELECT ?::bytea", b"\0\xff") == (b"\0\xff",)
+    finally:
+        database.close()
+
+
+def test_a_text_with_nul_is_refused_and_never_cut(postgresql_url):
+    database = attach_database(Flask("test"), DatabaseSettings(url=postgresql_url))
+    try:
+        with pytest.raises(SQLAlchemyError):
+            database.look_ups.ask("SELECT ?::text", "a\0b")
+    finally:
+        database.close()
+
+
 def test_a_broken_question_is_a_database_error_and_harms_no_later_one(database):
     with pytest.raises(SQLAlchemyError):
         database.look_ups.ask("SELECT nothing FROM nowhere WHERE id = ?", 1)
