@@ -6,6 +6,7 @@ which nothing was sent back for too long is closed, which gives its thread back.
 """
 
 import importlib
+import multiprocessing
 import os
 import signal
 import socket
@@ -23,6 +24,8 @@ THREADS_FOR_SLOW_BODIES = 256
 #: How long a body may take, counted from the end of the time allowed for the header.
 BODY_SECONDS = 10
 WATCH_INTERVAL_SECONDS = 2.0
+#: How long a worker process may take to end once its main process is gone.
+ORPHAN_SECONDS = 10.0
 
 _OPEN_FILES = Path("/proc/self/fd")
 # struct tcp_info (linux/tcp.h): milliseconds since data was last sent, at byte 44.
@@ -39,21 +42,31 @@ def load_application(target: str, *, port: int, silence_seconds: float) -> WSGIA
     """
     module, _, attribute = target.partition(":")
     application: WSGIApplication = getattr(importlib.import_module(module), attribute)
-    watch = threading.Thread(
-        target=_watch, args=(os.getppid(), port, silence_seconds), name="watch", daemon=True
-    )
+    watch = threading.Thread(target=_watch, args=(port, silence_seconds), name="watch", daemon=True)
     watch.start()
     return application
 
 
-def _watch(parent: int, port: int, silence_seconds: float) -> None:
-    while True:
-        time.sleep(WATCH_INTERVAL_SECONDS)
-        if os.getppid() != parent:
-            # The main process was killed: nobody would ever end this one, and it holds the port.
-            os.kill(os.getpid(), signal.SIGTERM)
-            return
+def _watch(port: int, silence_seconds: float) -> None:
+    started = time.monotonic()
+    while _main_process_lives():
         close_silent_connections(port, silence_seconds)
+    # The main process was killed: nobody would ever end this one, and it holds the port. A signal
+    # that comes while the server is being set up would be lost on it.
+    time.sleep(max(0.0, started + WATCH_INTERVAL_SECONDS - time.monotonic()))
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(ORPHAN_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _main_process_lives() -> bool:
+    """Wait for one interval, less when the main process ends; tell whether it still runs."""
+    main_process = multiprocessing.parent_process()
+    if main_process is None:  # not a worker process of ours
+        time.sleep(WATCH_INTERVAL_SECONDS)
+        return True
+    main_process.join(WATCH_INTERVAL_SECONDS)
+    return main_process.is_alive()
 
 
 def close_silent_connections(port: int, silence_seconds: float) -> int:
