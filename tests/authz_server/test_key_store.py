@@ -133,7 +133,7 @@ def test_no_private_key_is_in_the_database_in_clear(store, backend, storage, dat
     """Case G85."""
     create(store, backend, replace(DEFINITION, alg=alg))
     dump = b""
-    with database.connect() as connection:
+    with database.engine.connect() as connection:
         for table in ("key_ring", "signing_key", "key_event", "encrypted_private_key"):
             for row in connection.execute(text(f"SELECT * FROM {table}")):  # noqa: S608 - fixed names
                 dump += b"".join(
