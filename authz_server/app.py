@@ -34,8 +34,9 @@ from authz_server.endpoints.source import SourceReader
 from authz_server.endpoints.token import TokenEndpoint
 from authz_server.events import KeyChanged, ServerStarted, ServerStopped, SettingsLoaded
 from authz_server.grants.client_credentials import ClientCredentialsGrant
+from authz_server.plugin_manager import PluginManager
 from authz_server.services import Clock, Services, tell_of_changes, utc_now, wire
-from authz_server.settings import LONGEST_LIFETIME_SECONDS, Settings
+from authz_server.settings import LONGEST_LIFETIME_SECONDS, Settings, SettingsError
 from authz_server.tokens.introspection_jwt import IntrospectionSigner
 from keys.first_key import create_first_key
 from keys.signing_key import RingDefinition
@@ -85,7 +86,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Flask:
     Raises:
         PluginError: a plugin cannot be used.
         KeysError: a key backend cannot be used.
-        ValueError: a message catalogue cannot be used.
+        SettingsError: a message catalogue cannot be used.
     """
     app = _bare_application("authz_server")
     services = wire(
@@ -121,6 +122,18 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Flask:
     app.before_request(services.maintenance.start)
     atexit.register(services.maintenance.stop)
     return app
+
+
+def require_usable(settings: Settings) -> None:
+    """Try what the settings name but do not hold: plugins and message catalogues.
+
+    Raises:
+        PluginError: a plugin cannot be used.
+        SettingsError: a message catalogue cannot be used.
+    """
+    PluginManager(settings.plugins.enabled, settings.plugins.settings)
+    if settings.g2p.enabled:
+        _g2p_connect_profile(settings, utc_now)
 
 
 def tell_of_start(app: Flask, settings_file: str) -> None:
@@ -243,7 +256,7 @@ def _protocol_endpoints(services: Services, parts: EndpointParts) -> dict[str, P
     server = AuthorizationServer(GRANTS, services.authenticator, services.rules, services.issuer)
     endpoints: dict[str, ProtocolEndpoint] = {"/oauth2/token": TokenEndpoint(parts, server)}
     if settings.g2p.enabled:
-        profile = G2PConnectProfile(settings.g2p, services.clock)
+        profile = _g2p_connect_profile(settings, services.clock)
         endpoints["/oauth2/client/token"] = TokenEndpoint(parts, server, profile)
     if settings.introspection.enabled:
         signer = IntrospectionSigner(
@@ -259,6 +272,13 @@ def _protocol_endpoints(services: Services, parts: EndpointParts) -> dict[str, P
             parts, services.verifier, services.revocations, services.database
         )
     return endpoints
+
+
+def _g2p_connect_profile(settings: Settings, clock: Clock) -> G2PConnectProfile:
+    try:
+        return G2PConnectProfile(settings.g2p, clock)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
 
 
 def _require_keys(services: Services) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from authz_server.cli.invocation import Invocation, shared_options
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError, OAuthError
+from authz_server.plugin_manager import PluginError
 from authz_server.settings import SettingsError
 from keys.errors import KeysError
 
@@ -58,7 +59,12 @@ def explain(error: Exception) -> str:
     """Return what went wrong and what to do about it, in one line, without secrets."""
     match error:
         case (
-            SettingsError() | NotFoundError() | ConflictError() | InvalidChangeError() | KeysError()
+            SettingsError()
+            | PluginError()
+            | NotFoundError()
+            | ConflictError()
+            | InvalidChangeError()
+            | KeysError()
         ):
             sentence = str(error)
         case OAuthError():

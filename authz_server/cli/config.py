@@ -2,6 +2,7 @@
 
 import click
 
+from authz_server.app import require_usable
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation
 from authz_server.cli.output import json_option, print_change, print_rows
@@ -17,6 +18,7 @@ _COLUMNS = {"key": "Key", "value": "Value", "default": "Default"}
 def check(invocation: Invocation, as_json: bool) -> None:
     """Say whether the settings can be used; if not, which key is wrong and why."""
     settings = invocation.settings()
+    require_usable(settings)
     record = {"file": str(invocation.config), "usable": True, "issuer": settings.issuer}
     print_change(
         record,

@@ -12,7 +12,7 @@ from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.server import MPServer
 
-from authz_server.app import create_health_application, operator_services
+from authz_server.app import create_health_application, operator_services, require_usable
 from authz_server.cli.commands import Command
 from authz_server.cli.health_listener import HealthListener
 from authz_server.cli.http_messages import MessageRules, forget_headers_in_environment
@@ -42,6 +42,7 @@ def serve(invocation: Invocation) -> None:
     address of its own, answers /health/live and /health/ready.
     """
     settings = invocation.settings()
+    require_usable(settings)
     require_prepared(settings)
     for host, port in (
         (settings.server.host, settings.server.port),

@@ -84,10 +84,11 @@ def _parse(language: str, text: str) -> Mapping[str, str]:
     try:
         messages = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"catalogue {language}: {error}") from error
+        raise ValueError(f"g2p.catalogue_directory: catalogue {language}: {error}") from error
     unknown = messages.keys() - REASONS.keys()
     if unknown or not all(isinstance(message, str) for message in messages.values()):
+        names = ", ".join(sorted(unknown))
         raise ValueError(
-            f"catalogue {language}: unknown or malformed: {', '.join(sorted(unknown))}"
+            f"g2p.catalogue_directory: catalogue {language}: unknown or malformed: {names}"
         )
     return messages

@@ -9,6 +9,7 @@ import pytest
 from authz_server.app import create_app
 from authz_server.endpoints.languages import MessageCatalogue
 from authz_server.errors import REASONS
+from authz_server.settings import SettingsError
 from support.protocol import Protocol
 
 SHIPPED = ("es", "fr", "pt")
@@ -168,12 +169,12 @@ def test_catalogue_that_cannot_be_used(make_settings, sqlite_url, catalogues: Pa
     settings = make_settings(
         database={"url": sqlite_url}, g2p={"catalogue_directory": str(catalogues)}
     )
-    with pytest.raises(ValueError, match=r"catalogue sw"):
+    with pytest.raises(SettingsError, match=r"catalogue sw"):
         create_app(settings)
 
 
 def test_default_language_without_a_catalogue(make_settings, sqlite_url):
     """Case L129."""
     settings = make_settings(database={"url": sqlite_url}, g2p={"default_language": "sw"})
-    with pytest.raises(ValueError, match=r"g2p\.default_language"):
+    with pytest.raises(SettingsError, match=r"g2p\.default_language"):
         create_app(settings)

@@ -28,6 +28,24 @@ def test_settings_that_cannot_be_used_are_refused_by_key(cli, tmp_path, override
         assert key in cli.refused(*command)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        ({"g2p": {"default_language": "sw"}}, "g2p.default_language"),
+        ({"plugins": {"enabled": ["nobody_wrote_it"]}}, "nobody_wrote_it"),
+    ],
+)
+def test_what_the_settings_name_is_tried_before_anything_starts(cli, tmp_path, overrides, named):
+    """Case L129."""
+    folder = tmp_path / "other"
+    folder.mkdir()
+    cli.config = write_settings(folder, cli.database_url, overrides)
+    for command in (("config", "check"), ("serve",)):
+        refusal = cli.refused(*command)
+        assert named in refusal
+        assert "unexpected" not in refusal
+
+
 def test_no_settings_file_points_at_init(cli, tmp_path):
     cli.config = tmp_path / "nothing.toml"
     assert "authz-server init" in cli.refused("config", "check")
