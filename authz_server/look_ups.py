@@ -9,6 +9,7 @@ import os
 import threading
 import weakref
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Engine
@@ -19,6 +20,7 @@ from authz_server.postgresql import ServerSilentError
 from authz_server.sqlite import find_file
 
 _all_look_ups: "weakref.WeakSet[LookUps]" = weakref.WeakSet()
+_inherited: list[deque[Any]] = []
 
 
 class LookUps:
@@ -81,6 +83,8 @@ class LookUps:
 
     def _renew(self) -> None:
         self._idle: deque[Any] = deque()
+        # Whoever drops this without closing it leaves nothing open.
+        self._closing = weakref.finalize(self, _close_all, self._idle, self._error)
         self._free = threading.BoundedSemaphore(self._connections)
 
     def _ask(self, question: str, value: object) -> tuple[Any, ...] | None:
@@ -139,6 +143,12 @@ class LookUps:
             return
 
 
+def _close_all(connections: deque[Any], error: type[Exception]) -> None:
+    while connections:
+        with suppress(error):
+            connections.pop().close()
+
+
 def _is_an_answer(error: Exception) -> bool:
     """Tell whether the server refused what was asked: asking again would change nothing."""
     return getattr(error, "sqlstate", None) is not None and not _is_disconnect(error)
@@ -152,7 +162,10 @@ def _is_disconnect(error: Exception) -> bool:
 
 def _renew_after_fork() -> None:
     for look_ups in _all_look_ups:
-        look_ups._renew()  # noqa: SLF001 - this module's own
+        # What the parent opened stays the parent's: neither used nor closed here.
+        _inherited.append(look_ups._idle)  # noqa: SLF001 - this module's own
+        look_ups._closing.detach()  # noqa: SLF001 - likewise
+        look_ups._renew()  # noqa: SLF001 - likewise
 
 
 os.register_at_fork(after_in_child=_renew_after_fork)

@@ -103,9 +103,12 @@ def _secret_in_form() -> Schema:
 def _token_request(features: Features) -> Schema:
     resource = {
         "type": "array",
-        "items": _URI,
-        "maxItems": MAXIMUM_RESOURCES,
-        "description": "Resource servers' identifiers, one parameter each (RFC 8707).",
+        # Identifiers are compared as text: any text is a question, most are refused.
+        "items": {"type": "string"},
+        "description": (
+            "Resource servers' identifiers, one parameter each (RFC 8707), "
+            f"at most {MAXIMUM_RESOURCES}; an empty one is an absent one."
+        ),
     }
     scope = {
         "type": "string",
