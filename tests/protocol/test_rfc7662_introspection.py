@@ -1,5 +1,6 @@
 """Introspection: who hears what of a token, and that every no is the same no."""
 
+import math
 import time
 from statistics import median
 
@@ -192,17 +193,21 @@ def test_every_no_takes_about_as_long(stage: Stage, method):
     """Case E58."""
     name = f"{method}-jwt"
     tokens = noes(stage, name)
-    taken: dict[str, list[float]] = {why: [] for why in tokens}
-    for _ in range(40):
-        for why, token in tokens.items():
-            began = time.perf_counter()
-            stage.introspect(token, name)
-            taken[why].append(time.perf_counter() - began)
-    # The quickest of many says what the work itself costs, whatever else the machine does.
-    quickest = {why: min(times) for why, times in taken.items()}
-    middle = median(quickest.values())
-    # A signature or a look-up spared would show as a half.
-    assert {why: took for why, took in quickest.items() if not 0.6 < took / middle < 1.6} == {}
+    quickest = dict.fromkeys(tokens, math.inf)
+    # The quickest of many says what the work itself costs, whatever else the machine does: more
+    # of them only bring it nearer to that.
+    for _ in range(6):
+        for _ in range(25):
+            for why, token in tokens.items():
+                began = time.thread_time()
+                stage.introspect(token, name)
+                quickest[why] = min(quickest[why], time.thread_time() - began)
+        middle = median(quickest.values())
+        # A signature or a look-up spared would show as a half.
+        odd = {why: took for why, took in quickest.items() if not 0.6 < took / middle < 1.6}
+        if not odd:
+            break
+    assert odd == {}
 
 
 @pytest.mark.parametrize(
