@@ -1,0 +1,181 @@
+"""Revocations and introspections at once, at servers of several processes: no stale answer."""
+
+import itertools
+import random
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+
+import httpx
+import pytest
+
+from authz_server.settings import load_settings
+from support.databases import copied_database
+from support.history import Entry, History
+from support.live_server import LiveServer
+from support.parties import ACTOR, Credentials, Demo, Parties, make_demo
+from support.secrets_watch import SecretsWatch
+from support.settings_file import write_settings
+
+SECONDS = 4.0
+THREADS = 6
+SCOPE = {"jwt": "mapper/link", "reference": "disburse/disburse"}
+
+
+class Cluster:
+    """Servers of several worker processes on one database."""
+
+    def __init__(self, urls: list[str], demo: Demo, parties: Parties) -> None:
+        self.urls, self.demo, self.parties = urls, demo, parties
+        self.history = History()
+        self._turn = itertools.count()
+
+    def post(self, path: str, form: dict, caller: Credentials, client: httpx.Client):
+        """Send a form to one server after the other; None where there was no answer."""
+        base = self.urls[next(self._turn) % len(self.urls)]
+        data = caller.form() | form
+        try:
+            return client.post(base + path, data=data, headers=caller.headers(), timeout=10)
+        except httpx.TransportError:
+            return None
+
+    def issue(self, scope: str, client: httpx.Client) -> str:
+        """Return a new token of the Basic client."""
+        form = {"grant_type": "client_credentials", "scope": scope}
+        started = time.monotonic()
+        answer = self.post("/oauth2/token", form, self.demo.basic, client)
+        assert answer is not None
+        assert answer.status_code == 200, answer.text
+        token = answer.json()["access_token"]
+        self.history.add(Entry("issue", token, started, time.monotonic(), "done"))
+        return token
+
+    def revoke(self, token: str, client: httpx.Client) -> None:
+        """Revoke the token; note whether that was acknowledged."""
+        started = time.monotonic()
+        answer = self.post("/oauth2/revoke", {"token": token}, self.demo.basic, client)
+        done = answer is not None and answer.status_code == 200
+        outcome = "done" if done else "perhaps"
+        self.history.add(Entry("revoke", token, started, time.monotonic(), outcome))
+
+    def introspect(self, token: str, caller: Credentials, client: httpx.Client) -> str:
+        """Ask about the token, note and return the outcome."""
+        started = time.monotonic()
+        answer = self.post("/oauth2/introspect", {"token": token}, caller, client)
+        outcome = "perhaps"
+        if answer is not None and answer.status_code == 200:
+            outcome = "active" if answer.json()["active"] else "inactive"
+        self.history.add(Entry("introspect", token, started, time.monotonic(), outcome))
+        return outcome
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "two-nodes-postgresql"])
+def cluster(request, tmp_path) -> Iterator[Cluster]:
+    """A server of four processes on each database, and two of two on one PostgreSQL."""
+    nodes = 2 if request.param.startswith("two") else 1
+    with ExitStack() as stack:
+        dialect = request.param.rpartition("-")[2]
+        url = stack.enter_context(copied_database(request, dialect, tmp_path))
+        watch = SecretsWatch()
+        write = partial(_write, tmp_path, url)
+        parties = Parties(load_settings(write()), watch)
+        parties.create_first_keys()
+        demo = make_demo(parties)
+        with parties.change() as (services, session):
+            services.clients.update_resource_server(
+                session, "disburse", actor=ACTOR, token_format="reference"
+            )
+        servers = [
+            stack.enter_context(LiveServer(write, tmp_path, workers=4 // nodes))
+            for _ in range(nodes)
+        ]
+        yield Cluster([server.base_url for server in servers], demo, parties)
+
+
+def _write(directory, database_url: str, **overrides):
+    return write_settings(directory, database_url, overrides)
+
+
+def play(cluster: Cluster, number: int, until: float) -> None:
+    """Issue, ask, revoke and ask again, each time over another connection or the same."""
+    chance = random.Random(number)
+    with httpx.Client() as kept:
+        while time.monotonic() < until:
+            form = chance.choice(list(SCOPE))
+            caller = cluster.demo.mapper if form == "jwt" else cluster.demo.disburse
+            token = cluster.issue(SCOPE[form], kept)
+            asking = [
+                threading.Thread(target=_ask_often, args=(cluster, token, caller, chance.random()))
+                for _ in range(2)
+            ]
+            for thread in asking:
+                thread.start()
+            cluster.introspect(token, caller, kept)
+            cluster.revoke(token, kept)
+            for _ in range(4):
+                cluster.introspect(token, caller, kept)
+            for thread in asking:
+                thread.join()
+
+
+def _ask_often(cluster: Cluster, token: str, caller: Credentials, wait: float) -> None:
+    # A connection of its own, so that another process answers.
+    with httpx.Client() as client:
+        time.sleep(wait / 100)
+        for _ in range(3):
+            cluster.introspect(token, caller, client)
+
+
+def test_no_introspection_after_a_revocation_says_active(cluster: Cluster):
+    """Case F67, Case F72."""
+    until = time.monotonic() + SECONDS
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(lambda number: play(cluster, number, until), range(THREADS)))
+    assert cluster.history.contradictions() == []
+    entries = cluster.history.entries
+    revoked = [each for each in entries if (each.operation, each.outcome) == ("revoke", "done")]
+    assert len(revoked) > 20
+    # With no fault about, nothing is left open.
+    assert [each for each in entries if each.outcome == "perhaps"] == []
+
+
+def test_a_disabled_client_has_no_active_token_from_the_change_on(cluster: Cluster):
+    """Case E64."""
+    with httpx.Client() as client:
+        tokens = {form: [cluster.issue(SCOPE[form], client) for _ in range(4)] for form in SCOPE}
+        callers = {"jwt": cluster.demo.mapper, "reference": cluster.demo.disburse}
+        for form in SCOPE:
+            assert cluster.introspect(tokens[form][0], callers[form], client) == "active"
+        with cluster.parties.change() as (services, session):
+            services.clients.set_enabled(session, cluster.demo.basic.id, actor=ACTOR, enabled=False)
+    # Whichever process answers: each request over a connection of its own.
+    for form, each in tokens.items():
+        for token in each * 3:
+            with httpx.Client() as client:
+                assert cluster.introspect(token, callers[form], client) == "inactive"
+
+
+def test_a_cut_off_counts_everywhere_when_its_command_returns(cluster: Cluster):
+    """Case F72."""
+    with httpx.Client() as client:
+        tokens = {form: [cluster.issue(SCOPE[form], client) for _ in range(4)] for form in SCOPE}
+    callers = {"jwt": cluster.demo.mapper, "reference": cluster.demo.disburse}
+    with cluster.parties.change() as (services, session):
+        services.revocations.cut_off(
+            session,
+            kind="client",
+            subject=cluster.demo.basic.id,
+            instant_microseconds=time.time_ns() // 1_000,
+            actor=ACTOR,
+        )
+    for form, each in tokens.items():
+        for token in each * 3:
+            with httpx.Client() as client:
+                assert cluster.introspect(token, callers[form], client) == "inactive"
+    with httpx.Client() as client:
+        after = {form: cluster.issue(SCOPE[form], client) for form in SCOPE}
+        for form, token in after.items():
+            assert cluster.introspect(token, callers[form], client) == "active"
