@@ -71,9 +71,7 @@ def module_database_url(request: pytest.FixtureRequest, tmp_path_factory) -> Ite
 
 
 @contextmanager
-def copied_database(
-    request: pytest.FixtureRequest, dialect: str, directory: Path
-) -> Iterator[str]:
+def copied_database(request: pytest.FixtureRequest, dialect: str, directory: Path) -> Iterator[str]:
     template = request.getfixturevalue(f"{dialect}_template")
     if dialect == "sqlite":
         path = directory / "authz-server.sqlite"
