@@ -5,7 +5,7 @@ from collections import OrderedDict
 
 MAXIMUM_PAIRS = 20_000
 # One more than an id can have: longer ones, which are nobody's, take no more room than this.
-_MAXIMUM_ID_CHARACTERS = 129
+MAXIMUM_ID_CHARACTERS = 129
 
 
 class FailureThrottle:
@@ -34,7 +34,7 @@ class FailureThrottle:
         """
         if not self._pairs:
             return 0
-        found = self._pairs.get((client_id[:_MAXIMUM_ID_CHARACTERS], source))
+        found = self._pairs.get((client_id[:MAXIMUM_ID_CHARACTERS], source))
         if found is None or found[0] < self._failures:
             return 0
         return (
@@ -43,7 +43,7 @@ class FailureThrottle:
 
     def count_failure(self, client_id: str, source: str, now: float) -> None:
         """Note a failed authentication."""
-        pair = (client_id[:_MAXIMUM_ID_CHARACTERS], source)
+        pair = (client_id[:MAXIMUM_ID_CHARACTERS], source)
         with self._lock:
             found = self._pairs.pop(pair, None)
             if found is None or not self._holds(found, now):

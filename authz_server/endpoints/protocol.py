@@ -12,6 +12,7 @@ from authz_server.changes import ChangeFeed
 from authz_server.clients.authentication import ClientAuthenticator
 from authz_server.clients.credentials import read_credentials
 from authz_server.clients.directory import ClientEntry
+from authz_server.clients.throttle import MAXIMUM_ID_CHARACTERS
 from authz_server.endpoints.answers import Answer, new_request_id
 from authz_server.endpoints.errors import ErrorAnswers, Shape, as_refusal
 from authz_server.endpoints.forms import Form, FormReader
@@ -104,10 +105,7 @@ class ProtocolEndpoint(ABC):
                     request_id=exchange.request_id,
                     message_id=exchange.message_id,
                     source_address=exchange.source_address,
-                    # An id that nobody has may be a secret in the wrong field.
-                    client_id=error.client_id
-                    if self._parts.authenticator.knows(error.client_id)
-                    else "",
+                    client_id=self._recorded(error.client_id),
                     error=error.error,
                     reason=error.reason,
                 )
@@ -121,6 +119,14 @@ class ProtocolEndpoint(ABC):
             self.shape(),
             self._answer_headers(exchange),
         )
+
+    def _recorded(self, client_id: str) -> str:
+        """Return the id for the record; one that nobody has may be a secret in the wrong field.
+
+        It is masked at its length, so that recording it costs what a known one costs.
+        """
+        known = self._parts.authenticator.knows(client_id)
+        return client_id if known else "*" * len(client_id[:MAXIMUM_ID_CHARACTERS])
 
     def _authenticated(self, exchange: Exchange) -> tuple[ClientEntry, Form]:
         """Return the caller and the form; OAuthError where either is refused."""

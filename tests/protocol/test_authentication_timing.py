@@ -84,7 +84,10 @@ def complaints(costs: dict[str, list[int]]) -> list[str]:
     for one, other in combinations(costs, 2):
         ratio = median(costs[one]) / median(costs[other])
         probability = separation(costs[one], costs[other])
-        if not 0.95 < ratio < 1.05 or probability < 0.01:
+        # Processor time resolves what no sender can: below one per cent, less than a microsecond,
+        # it tells one place in the interpreter's memory from another.
+        told_apart = probability < 0.01 and not 0.99 < ratio < 1.01
+        if not 0.95 < ratio < 1.05 or told_apart:
             found.append(f"{one} against {other}: medians {ratio:.4f}, p {probability:.2g}")
     return found
 
