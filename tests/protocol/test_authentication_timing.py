@@ -178,6 +178,6 @@ def test_statistic_sees_a_difference_and_no_other():
     numbers = random.Random(7)
     one, other = ([int(numbers.gauss(100_000, 5_000)) for _ in range(SAMPLES)] for _ in range(2))
     assert separation(one, other) > 0.01
-    slower = [value + 1_000 for value in other]
+    slower = [value + 2_000 for value in other]
     assert separation(one, slower) < 0.01
     assert complaints({"one": one, "slower": slower})
