@@ -70,6 +70,22 @@ class Health:
     detail: str
 
 
+class TracedSignature(bytes):
+    """A signature that knows which call of a remote backend made it.
+
+    Attributes:
+        request_id: The backend's own id of the call, as its audit log has it.
+    """
+
+    request_id: str
+
+    def __new__(cls, signature: bytes, request_id: str) -> "TracedSignature":
+        """Return ``signature`` with its ``request_id``."""
+        traced = super().__new__(cls, signature)
+        traced.request_id = request_id
+        return traced
+
+
 class KeyBackend(Protocol):
     """Holds private keys by ring and version and signs with them.
 
@@ -93,7 +109,7 @@ class KeyBackend(Protocol):
 
         Returns:
             One signature per input, in order, in the form JOSE uses (RFC 7518, 3: ECDSA as r then
-            s, no DER).
+            s, no DER); a ``TracedSignature`` where the backend keeps an audit log.
 
         Raises:
             VersionUnusable: The version is not held, is fenced, or is not of algorithm ``alg``.

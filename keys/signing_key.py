@@ -87,8 +87,20 @@ class RingSnapshot(RingDefinition):
         epoch: Counts the ring's changes; a change is made against the epoch that its maker saw.
         keys: All versions, lowest first.
         loaded_at: When the reading began; equality disregards it.
+        frozen: An operator holds the ring: nothing moves by itself, and its active key signs on.
+        successor: The ring that signs in its place from ``succeeded_at`` on.
+        succeeded_at: When the successor takes over.
+        cautious_until: Until when verifiers are told to ask for the JWKS more often.
     """
 
     epoch: int
     keys: tuple[SigningKey, ...]
     loaded_at: datetime = field(compare=False)
+    frozen: bool = False
+    successor: str | None = None
+    succeeded_at: datetime | None = None
+    cautious_until: datetime | None = None
+
+    def is_succeeded(self, now: datetime) -> bool:
+        """Tell whether another ring signs in the place of this one."""
+        return self.succeeded_at is not None and self.succeeded_at <= now

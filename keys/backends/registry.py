@@ -1,13 +1,15 @@
 """Finds the backend that a URI names, among those installed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import entry_points
 
 from keys.backend import KeyBackend
 from keys.backends.storage import EncryptedKeyStorage
+from keys.backends.vault_access import VaultAccess
 from keys.errors import KeysError
+from keys.observer import Observer, SilentObserver
 
 ENTRY_POINT_GROUP = "authz_server.key_backends"
 
@@ -18,11 +20,19 @@ class BackendContext:
 
     Attributes:
         clock: Returns the present, timezone-aware.
+        ring: The ring that the backend is opened for; one whose URI names a key serves no other.
+        vaults: How to reach each Vault, by the name that URIs use.
+        observer: Hears of signatures, outages and alarms.
+        experimental: Algorithms that few verifiers know yet may be used.
         encrypted_keys: Where encrypted private keys can be kept, if the process has such a place.
         key_encryption_key: 32 bytes, if the process has them.
     """
 
     clock: Callable[[], datetime]
+    ring: str = ""
+    vaults: Mapping[str, VaultAccess] = field(default_factory=dict)
+    observer: Observer = field(default_factory=SilentObserver)
+    experimental: bool = False
     encrypted_keys: EncryptedKeyStorage | None = None
     key_encryption_key: bytes | None = field(default=None, repr=False)
 
