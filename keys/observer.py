@@ -37,6 +37,9 @@ class Observer(Protocol):
     def batch(self, size: int) -> None:
         """Count one call that carried ``size`` inputs."""
 
+    def viewed(self, ring: str) -> None:
+        """Note that the backend has just shown what it holds of a ring."""
+
     def alarm(self, event: str, subject: str, detail: str) -> None:
         """Tell of what an operator has to look at, such as ``privilege.too_wide``."""
 
@@ -63,6 +66,9 @@ class SilentObserver:
         """Do nothing."""
 
     def batch(self, size: int) -> None:
+        """Do nothing."""
+
+    def viewed(self, ring: str) -> None:
         """Do nothing."""
 
     def alarm(self, event: str, subject: str, detail: str) -> None:

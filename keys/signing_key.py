@@ -91,6 +91,7 @@ class RingSnapshot(RingDefinition):
         successor: The ring that signs in its place from ``succeeded_at`` on.
         succeeded_at: When the successor takes over.
         cautious_until: Until when verifiers are told to ask for the JWKS more often.
+        claimed_until: Until when somebody who said so is making the ring's next version.
     """
 
     epoch: int
@@ -100,6 +101,7 @@ class RingSnapshot(RingDefinition):
     successor: str | None = None
     succeeded_at: datetime | None = None
     cautious_until: datetime | None = None
+    claimed_until: datetime | None = None
 
     def is_succeeded(self, now: datetime) -> bool:
         """Tell whether another ring signs in the place of this one."""
