@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class TracedSignature(bytes):
 
     request_id: str
 
-    def __new__(cls, signature: bytes, request_id: str) -> "TracedSignature":
+    def __new__(cls, signature: bytes, request_id: str) -> Self:
         """Return ``signature`` with its ``request_id``."""
         traced = super().__new__(cls, signature)
         traced.request_id = request_id

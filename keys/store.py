@@ -33,7 +33,8 @@ class RingChange:
 
     Attributes:
         ring: Its new ``frozen``, ``successor``, ``succeeded_at``, ``cautious_until``,
-            ``claimed_until``, ``prepublication_seconds`` and ``rotation_interval_seconds``; nothing else is taken.
+            ``claimed_until``, ``prepublication_seconds`` and ``rotation_interval_seconds``;
+            nothing else is taken.
         event: What happened, for example ``ring.frozen``.
         actor: Who did it.
         reason: Why, in words that an auditor can read.

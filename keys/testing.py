@@ -1,4 +1,4 @@
-"""What a backend or a store has to pass, and both in memory for tests: imported by tests alone.
+"""What a backend or a store has to pass: imported by tests alone.
 
 A test class inherits a contract and says how to make what is tested::
 
@@ -9,91 +9,23 @@ A test class inherits a contract and says how to make what is tested::
 # ruff: noqa: S101 - these are tests
 # ruff: noqa: D102 - a test's name is its sentence
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
-from threading import Lock
 
 import pytest
 
 from keys.algorithms import get_algorithm
 from keys.backend import KeyBackend, Version
-from keys.backends.storage import EncryptedKey
 from keys.errors import BackendDenied, VersionUnusable
 from keys.jose import PUBLIC_MEMBERS, load_public_key, thumbprint
+from keys.memory import empty_ring
 from keys.signatures import make_verifier, signature_size
 from keys.signing_key import KeyState, RingDefinition, RingSnapshot, SigningKey
 from keys.store import KeyChange, KeyStore
 
 #: A fixed moment with microseconds, which a store must not lose.
 MOMENT = datetime(2030, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
-
-
-class MemoryEncryptedKeyStorage:
-    """Encrypted private keys in memory: ``keys.backends.storage.EncryptedKeyStorage``."""
-
-    def __init__(self) -> None:
-        self.keys: list[EncryptedKey] = []
-        self._lock = Lock()
-
-    def load(self, ring: str) -> tuple[EncryptedKey, ...]:
-        """Return every version of ``ring``, lowest first."""
-        held = [key for key in self.keys if key.ring == ring]
-        return tuple(sorted(held, key=lambda key: key.version))
-
-    def find_any(self) -> EncryptedKey | None:
-        """Return some key, or None."""
-        return self.keys[0] if self.keys else None
-
-    def add(self, key: EncryptedKey) -> bool:
-        """Keep ``key`` unless its version or kid is taken."""
-        with self._lock:
-            for held in self.keys:
-                if (held.ring, held.version) == (key.ring, key.version) or held.kid == key.kid:
-                    return False
-            self.keys.append(key)
-            return True
-
-    def delete_below(self, ring: str, version: int) -> None:
-        """Delete every version of ``ring`` below ``version``."""
-        with self._lock:
-            self.keys = [key for key in self.keys if key.ring != ring or key.version >= version]
-
-
-class MemoryKeyStore:
-    """Rings in memory: ``keys.store.KeyStore``; ``events`` holds what was recorded."""
-
-    def __init__(self) -> None:
-        self.rings: dict[str, RingSnapshot] = {}
-        self.events: list[KeyChange] = []
-        self._lock = Lock()
-
-    def load_rings(self, loaded_at: datetime) -> tuple[RingSnapshot, ...]:
-        """Return every ring by name."""
-        rings = sorted(self.rings.items())
-        return tuple(replace(ring, loaded_at=loaded_at) for _, ring in rings)
-
-    def add_ring(self, definition: RingDefinition) -> None:
-        """Add a ring without keys unless there is one of that name."""
-        with self._lock:
-            if definition.name not in self.rings:
-                self.rings[definition.name] = _empty_ring(definition)
-
-    def change_ring(self, ring: str, seen_epoch: int, changes: Sequence[KeyChange]) -> bool:
-        """Write the changes if the ring is still at ``seen_epoch``."""
-        with self._lock:
-            held = self.rings.get(ring)
-            if held is None or held.epoch != seen_epoch:
-                return False
-            keys = {key.version: key for key in held.keys}
-            keys |= {change.key.version: change.key for change in changes}
-            ordered = tuple(keys[version] for version in sorted(keys))
-            if sum(key.state is KeyState.ACTIVE for key in ordered) > 1:
-                return False
-            self.rings[ring] = replace(held, epoch=held.epoch + 1, keys=ordered)
-            self.events.extend(changes)
-            return True
 
 
 class KeyBackendContract:
@@ -278,7 +210,7 @@ class KeyStoreContract:
 
     def test_a_new_ring_has_what_was_defined_and_no_keys(self, store: KeyStore) -> None:
         store.add_ring(self.definition)
-        assert self.get_ring(store) == _empty_ring(self.definition)
+        assert self.get_ring(store) == empty_ring(self.definition)
         assert self.get_ring(store).loaded_at == MOMENT
 
     def test_a_ring_of_that_name_is_left_alone(self, store: KeyStore) -> None:
@@ -343,17 +275,3 @@ class KeyStoreContract:
             ]
         assert sum(attempt.result() for attempt in attempts) == 1
         assert (self.get_ring(store).epoch, len(self.get_ring(store).keys)) == (1, 1)
-
-
-def _empty_ring(definition: RingDefinition) -> RingSnapshot:
-    return RingSnapshot(
-        name=definition.name,
-        alg=definition.alg,
-        backend_uri=definition.backend_uri,
-        maximum_lifetime_seconds=definition.maximum_lifetime_seconds,
-        prepublication_seconds=definition.prepublication_seconds,
-        rotation_interval_seconds=definition.rotation_interval_seconds,
-        epoch=0,
-        keys=(),
-        loaded_at=MOMENT,
-    )

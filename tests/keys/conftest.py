@@ -13,7 +13,7 @@ from keys.ring import KeyRings
 from keys.signatures import PrivateKey
 from keys.signing_key import KeyState, RingDefinition, SigningKey
 from keys.store import KeyChange
-from keys.testing import MemoryEncryptedKeyStorage, MemoryKeyStore
+from keys.memory import MemoryEncryptedKeyStorage, MemoryKeyStore
 from support.clock import FakeClock
 
 KEY_ENCRYPTION_KEY = bytes(range(32))

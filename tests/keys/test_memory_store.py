@@ -2,7 +2,8 @@
 
 import pytest
 
-from keys.testing import KeyStoreContract, MemoryKeyStore
+from keys.memory import MemoryKeyStore
+from keys.testing import KeyStoreContract
 
 
 class TestMemoryKeyStore(KeyStoreContract):

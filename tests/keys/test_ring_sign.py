@@ -18,7 +18,7 @@ from keys.errors import (
 )
 from keys.ring import KeyRings
 from keys.signing_key import KeyState
-from keys.testing import MemoryEncryptedKeyStorage
+from keys.memory import MemoryEncryptedKeyStorage
 
 PAYLOAD = b'{"iss":"https://authz.example.org","exp":1900000000}'
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from keys.backends.sql import LocalBackend
 from keys.errors import TokenRefusedError
 from keys.first_key import create_first_key
+from keys.memory import MemoryEncryptedKeyStorage, MemoryKeyStore
 from keys.ring import KeyRings
 from keys.signing_key import RingDefinition
-from keys.testing import MemoryEncryptedKeyStorage, MemoryKeyStore
 from support.clock import FakeClock
 from support.forged_tokens import token_of
 

@@ -16,7 +16,7 @@ from keys.backends.sql import LocalBackend
 from keys.first_key import create_first_key
 from keys.ring import KeyRings
 from keys.signing_key import RingDefinition
-from keys.testing import MemoryEncryptedKeyStorage, MemoryKeyStore
+from keys.memory import MemoryEncryptedKeyStorage, MemoryKeyStore
 from support.clock import FakeClock
 from support.hostile_tokens import ODD_VALUES, hostile_token
 
