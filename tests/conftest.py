@@ -13,6 +13,7 @@ pytest_plugins = [
     "support.application",
     "support.edge",
     "support.stage",
+    "support.openbao",
 ]
 
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
