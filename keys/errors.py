@@ -62,3 +62,20 @@ class TokenRefusedError(KeysError):
         super().__init__(reason)
         self.reason = reason
         self.signature_checked = signature_checked
+
+
+class InvariantError(KeysError):
+    """A change would break a rule of the key lifecycle.
+
+    Args:
+        number: The rule's number in the documentation.
+        message: Which key, and how.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(f"invariant {number}: {message}")
+        self.number = number
+
+
+class OrderRefusedError(KeysError):
+    """What an operator asked for cannot be done in the ring's present state."""
