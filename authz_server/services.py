@@ -29,6 +29,7 @@ from authz_server.tokens.introspection import IntrospectionService
 from authz_server.tokens.issuer import TokenIssuer
 from authz_server.tokens.revocations import RevocationService, RevocationState
 from authz_server.tokens.verification import TokenVerifier
+from authz_server.vaults import vault_accesses
 from keys.backend import KeyBackend
 from keys.backends.registry import BackendContext, open_backend
 from keys.ring import KeyRings
@@ -166,10 +167,13 @@ def wire(database: Database, settings: Settings, clock: Clock, sink: AuditSink |
 
 
 def _open_backends(settings: Settings, database: Database, clock: Clock) -> dict[str, KeyBackend]:
+    key = settings.keys.key_encryption_key
     context = BackendContext(
         clock=clock,
+        vaults=vault_accesses(settings, "server"),
+        experimental=settings.keys.experimental_algorithms,
         encrypted_keys=SqlEncryptedKeyStorage(database.transaction, database.reading),
-        key_encryption_key=settings.keys.key_encryption_key.reveal(),
+        key_encryption_key=None if key is None else key.reveal(),
     )
     uris = {ring.backend for ring in settings.keys.rings.values()}
     return {uri: open_backend(uri, context) for uri in sorted(uris)}

@@ -8,11 +8,13 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import msgspec
 from sqlalchemy.engine import make_url
 
+from authz_server.settings_keys import KeySettings, RingSettings
 from authz_server.settings_rules import (
     LOOPBACK_HOSTS,
     RuleError,
@@ -26,6 +28,7 @@ from authz_server.settings_sources import (
     read_document,
     require_files,
     resolve_database_url,
+    resolve_key_file,
     resolve_path,
 )
 from authz_server.settings_tables import (
@@ -35,15 +38,14 @@ from authz_server.settings_tables import (
     DatabaseSettings,
     G2PSettings,
     IntrospectionSettings,
-    KeySettings,
     LoggingSettings,
     PluginSettings,
     RevocationSettings,
-    RingSettings,
     ServerSettings,
     Settings,
     TokenSettings,
 )
+from authz_server.settings_vaults import VaultLoginSettings, VaultSettings
 
 __all__ = [
     "LONGEST_LIFETIME_SECONDS",
@@ -65,6 +67,8 @@ __all__ = [
     "Settings",
     "SettingsError",
     "TokenSettings",
+    "VaultLoginSettings",
+    "VaultSettings",
     "describe_settings",
     "load_settings",
 ]
@@ -98,8 +102,6 @@ def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
 def _complete(settings: Settings, folder: Path, source: SecretSource) -> Settings:
     replace = msgspec.structs.replace
     require_strong_secret("clients.secret_pepper", settings.clients.secret_pepper.reveal())
-    key = decode_key_encryption_key(settings.keys.key_encryption_key.reveal())
-    require_strong_secret("keys.key_encryption_key", key)
     server, audit, g2p, plugins = settings.server, settings.audit, settings.g2p, settings.plugins
     if audit.destination not in ("stderr", "stdout"):
         audit = replace(audit, destination=resolve_path(audit.destination, folder))
@@ -121,7 +123,7 @@ def _complete(settings: Settings, folder: Path, source: SecretSource) -> Setting
     url = resolve_database_url(settings.database.url, folder)
     return replace(
         settings,
-        keys=replace(settings.keys, key_encryption_key=Secret(key)),
+        keys=_complete_keys(settings.keys, folder),
         database=replace(settings.database, url=url),
         server=server,
         audit=audit,
@@ -130,6 +132,37 @@ def _complete(settings: Settings, folder: Path, source: SecretSource) -> Setting
             plugins, settings=source.resolve_tables(plugins.settings, "plugins.settings")
         ),
     )
+
+
+def _complete_keys(keys: KeySettings, folder: Path) -> KeySettings:
+    replace = msgspec.structs.replace
+    if keys.key_encryption_key is not None:
+        key = decode_key_encryption_key(keys.key_encryption_key.reveal())
+        require_strong_secret("keys.key_encryption_key", key)
+        keys = replace(keys, key_encryption_key=Secret(key))
+    return replace(
+        keys,
+        rings={
+            name: replace(ring, backend=resolve_key_file(ring.backend, folder))
+            for name, ring in keys.rings.items()
+        },
+        vaults={name: _complete_vault(vault, folder) for name, vault in keys.vaults.items()},
+    )
+
+
+def _complete_vault(vault: VaultSettings, folder: Path) -> VaultSettings:
+    return msgspec.structs.replace(
+        vault,
+        ca_file=resolve_path(vault.ca_file, folder),
+        login=_complete_login(vault.login, folder),
+        rotator_login=vault.rotator_login and _complete_login(vault.rotator_login, folder),
+    )
+
+
+def _complete_login(login: VaultLoginSettings, folder: Path) -> VaultLoginSettings:
+    files = [name for name in login.__struct_fields__ if name.endswith("_file")]
+    paths = {name: resolve_path(getattr(login, name), folder) for name in files}
+    return msgspec.structs.replace(login, **paths)
 
 
 def _convert(document: dict[str, Any], source: SecretSource) -> Settings:
@@ -198,7 +231,12 @@ def _allowed(key: str) -> str:
     """Return what a key with a fixed list of values may hold, as a sentence."""
     kind: Any = Settings
     for name in key.split("."):
+        if get_origin(kind) is dict:
+            kind = get_args(kind)[1]
+            continue
         kind = getattr(kind, "__annotations__", {}).get(name)
+        if NoneType in get_args(kind):
+            kind = get_args(kind)[0]
     if get_origin(kind) is not Literal:
         return ""
     return f"Use one of {', '.join(get_args(kind))}."

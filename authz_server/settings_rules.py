@@ -9,18 +9,15 @@ from collections.abc import Iterable
 from typing import NoReturn
 from urllib.parse import SplitResult, urlsplit
 
+import msgspec
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
-
-from keys.algorithms import ALGORITHMS
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 _SEGMENTS = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
-_RING_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
-_BACKEND = re.compile(r"[a-z][a-z0-9_-]*://[!-~]*")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _PLUGIN_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -65,6 +62,10 @@ class Secret:
 
     def __repr__(self) -> str:
         return "Secret(...)"
+
+
+class Branch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of every table: immutable, and a key it does not know is refused with its path."""
 
 
 def refuse(key: str, problem: str, remedy: str = "") -> NoReturn:
@@ -191,25 +192,6 @@ def database_file(parts: URL) -> str:
     if parts.drivername != "sqlite" or parts.database in (None, "", ":memory:"):
         return ""
     return str(parts.database)
-
-
-def require_ring(name: str, algorithm: str, backend: str) -> None:
-    """Refuse a ring that no backend could keep."""
-    if not _RING_NAME.fullmatch(name):
-        refuse(f"rings.{name}", "a ring's name is up to 40 of a-z, 0-9 and -")
-    if algorithm not in ALGORITHMS:
-        allowed = ", ".join(ALGORITHMS)
-        refuse(
-            f"rings.{name}.algorithm",
-            f"{algorithm!r} is not a signing algorithm",
-            f"Use one of {allowed}.",
-        )
-    if not _BACKEND.fullmatch(backend):
-        refuse(
-            f"rings.{name}.backend",
-            f"{backend!r} is not a backend",
-            "Write it as scheme://, for example sql://.",
-        )
 
 
 def require_language(key: str, language: str) -> None:

@@ -148,6 +148,12 @@ def resolve_path(name: str, folder: Path) -> str:
     return str(folder / name) if name else ""
 
 
+def resolve_key_file(backend: str, folder: Path) -> str:
+    """Return a ring's URI; the path in one that begins with ``file://`` made absolute."""
+    scheme, separator, name = backend.partition("://")
+    return f"file://{folder / name}" if separator and scheme == "file" and name else backend
+
+
 def require_files(paths: Mapping[str, str], *, private_key: str, production: bool) -> None:
     """Refuse keys that name a file or folder that is not there, and a private key open to others.
 
@@ -157,12 +163,28 @@ def require_files(paths: Mapping[str, str], *, private_key: str, production: boo
         production: whether that file must be private.
     """
     for key, name in paths.items():
-        if name and not Path(name).exists():
-            refuse(key, f"{name} does not exist")
-    name = paths[private_key]
-    if production and name and Path(name).stat().st_mode & _OPEN_TO_OTHERS:
-        refuse(
-            private_key,
-            f"the file {name} is open to others than its owner",
-            f"Run: chmod 600 {name}",
-        )
+        require_present(key, name)
+    if production:
+        require_private(private_key, paths[private_key])
+
+
+def require_present(key: str, name: str) -> None:
+    """Refuse a file or folder that is not there; an empty name is none."""
+    if name and _find_mode(key, name) is None:
+        refuse(key, f"{name} does not exist")
+
+
+def require_private(key: str, name: str) -> None:
+    """Refuse a file that others than its owner can read; one that is not there has nothing yet."""
+    mode = _find_mode(key, name) if name else None
+    if mode is not None and mode & _OPEN_TO_OTHERS:
+        refuse(key, f"the file {name} is open to others than its owner", f"Run: chmod 600 {name}")
+
+
+def _find_mode(key: str, name: str) -> int | None:
+    try:
+        return Path(name).stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise RuleError(key, f"{name} cannot be reached ({error.strerror})") from error

@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from authz_server.settings_keys import KeySettings
 from authz_server.settings_rules import (
+    Branch,
     Secret,
     database_file,
     is_loopback,
@@ -23,15 +25,10 @@ from authz_server.settings_rules import (
     require_networks,
     require_plugins,
     require_ranges,
-    require_ring,
 )
 
 
-class _Branch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Base of every table: immutable, and a key it does not know is refused with its path."""
-
-
-class ServerSettings(_Branch, frozen=True):
+class ServerSettings(Branch, frozen=True):
     """``[server]``: the listeners and the HTTP edge."""
 
     host: str = "127.0.0.1"
@@ -77,7 +74,7 @@ class ServerSettings(_Branch, frozen=True):
             refuse("tls_certificate", "tls_certificate and tls_private_key belong together")
 
 
-class DatabaseSettings(_Branch, frozen=True):
+class DatabaseSettings(Branch, frozen=True):
     """``[database]``: where records are kept and how long a request may wait for them."""
 
     url: str = "sqlite:///authz-server.db"
@@ -123,7 +120,7 @@ class DatabaseSettings(_Branch, frozen=True):
         return f"DatabaseSettings({parse_database_url(self.url).render_as_string()!r}, ...)"
 
 
-class ClientSettings(_Branch, frozen=True):
+class ClientSettings(Branch, frozen=True):
     """``[clients]``: how client credentials are kept and how failures are slowed down."""
 
     secret_pepper: Secret
@@ -140,42 +137,11 @@ class ClientSettings(_Branch, frozen=True):
         )
 
 
-class RingSettings(_Branch, frozen=True):
-    """``[keys.rings.NAME]``: one algorithm, kept by one backend."""
-
-    algorithm: str = "ES256"
-    backend: str = "sql://"
-
-
-class KeySettings(_Branch, frozen=True):
-    """``[keys]``: the signing key rings."""
-
-    key_encryption_key: Secret
-    default_ring: str = "es256"
-    rings: dict[str, RingSettings] = msgspec.field(
-        default_factory=lambda: {
-            "es256": RingSettings(algorithm="ES256"),
-            "rs256": RingSettings(algorithm="RS256"),
-        }
-    )
-    jwks_maximum_age_seconds: int = 900
-    refresh_interval_seconds: int = 5
-
-    def __post_init__(self) -> None:
-        for name, ring in self.rings.items():
-            require_ring(name, ring.algorithm, ring.backend)
-        if self.default_ring not in self.rings:
-            refuse("default_ring", f"there is no keys.rings.{self.default_ring}")
-        require_ranges(
-            self, jwks_maximum_age_seconds=(1, 86_400), refresh_interval_seconds=(1, 3_600)
-        )
-
-
 #: No token lives longer, whatever the settings say now or have said when it was issued.
 LONGEST_LIFETIME_SECONDS = 3_600
 
 
-class TokenSettings(_Branch, frozen=True):
+class TokenSettings(Branch, frozen=True):
     """``[tokens]``: what an access token may be."""
 
     default_lifetime_seconds: int = 900
@@ -197,7 +163,7 @@ class TokenSettings(_Branch, frozen=True):
             refuse("default_lifetime_seconds", "must not exceed maximum_lifetime_seconds")
 
 
-class G2PSettings(_Branch, frozen=True):
+class G2PSettings(Branch, frozen=True):
     """``[g2p]``: the G2P Connect profile at ``/oauth2/client/token``."""
 
     enabled: bool = True
@@ -218,14 +184,14 @@ class G2PSettings(_Branch, frozen=True):
             refuse("token_type", "must be a word such as bearer")
 
 
-class IntrospectionSettings(_Branch, frozen=True):
+class IntrospectionSettings(Branch, frozen=True):
     """``[introspection]``: who may ask, and in which forms the answer exists."""
 
     enabled: bool = True
     signed_responses: bool = True
 
 
-class RevocationSettings(_Branch, frozen=True):
+class RevocationSettings(Branch, frozen=True):
     """``[revocation]``: the revocation endpoint and what is swept."""
 
     enabled: bool = True
@@ -236,7 +202,7 @@ class RevocationSettings(_Branch, frozen=True):
         require_ranges(self, sweep_interval_seconds=(1, 86_400), sweep_batch_rows=(1, 10_000))
 
 
-class AuditSettings(_Branch, frozen=True):
+class AuditSettings(Branch, frozen=True):
     """``[audit]``: where the record of every event goes before an answer leaves."""
 
     destination: str = "stderr"
@@ -246,14 +212,14 @@ class AuditSettings(_Branch, frozen=True):
             refuse("destination", 'must be "stderr", "stdout" or the path of a file')
 
 
-class LoggingSettings(_Branch, frozen=True):
+class LoggingSettings(Branch, frozen=True):
     """``[logging]``: the operator's log."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["json", "text"] = "json"
 
 
-class PluginSettings(_Branch, frozen=True):
+class PluginSettings(Branch, frozen=True):
     """``[plugins]``: which plugins are loaded, and a table of settings for each."""
 
     enabled: tuple[str, ...] = ()
@@ -263,7 +229,7 @@ class PluginSettings(_Branch, frozen=True):
         require_plugins(self.enabled, self.settings)
 
 
-class Settings(_Branch, frozen=True, kw_only=True):
+class Settings(Branch, frozen=True, kw_only=True):
     """The whole settings file."""
 
     issuer: str
@@ -310,6 +276,4 @@ class Settings(_Branch, frozen=True, kw_only=True):
         database = parse_database_url(self.database.url)
         if database.drivername == "sqlite" and not database_file(database):
             refuse("database.url", "a database in memory is for development")
-        for name, ring in self.keys.rings.items():
-            if ring.backend.startswith("memory:"):
-                refuse(f"keys.rings.{name}.backend", "keys in memory alone are for development")
+        self.keys.require_production()
