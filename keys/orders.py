@@ -143,6 +143,7 @@ def plan_revocation(
         "ring.cautious",
         "verifiers are told to ask for the JWKS more often",
         cautious_until=now + timedelta(seconds=situation.timing.cautious_period_seconds),
+        claimed_until=None,
     )
     _ask_for_fence_now(draft)
     return draft.finish()
