@@ -16,7 +16,7 @@ DEFAULT_VAULT = "main"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 # RFC 7512 writes its scheme without the slashes.
-_BACKEND = re.compile(r"([a-z][a-z0-9_-]*://|pkcs11:)[!-~]*")
+_BACKEND = re.compile(r"([a-z][a-z0-9_-]*://[!-~]*|pkcs11:[!-~]+)")
 _VAULT_BACKEND = re.compile(
     r"(?P<scheme>transit|kv)://(?P<path>[^/?#]+(/[^/?#]+)+)(\?vault=(?P<vault>[a-z0-9][a-z0-9-]*))?"
 )

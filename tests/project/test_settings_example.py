@@ -1,13 +1,26 @@
 """config.example.toml, docs/configuration.md and the structs say the same."""
 
+import re
 import typing
 
 import msgspec
 
-from authz_server.settings import Secret, Settings, describe_settings, load_settings
+from authz_server.settings import (
+    Secret,
+    Settings,
+    VaultSettings,
+    describe_settings,
+    load_settings,
+)
 from support.settings_example import EXAMPLE, read_document, read_example
 
-REQUIRED = {"issuer", "clients.secret_pepper", "keys.key_encryption_key"}
+REQUIRED = {
+    "issuer",
+    "clients.secret_pepper",
+    "keys.vaults.main.addresses",
+    "keys.vaults.main.login.method",
+}
+KEY_ENCRYPTION_KEY = "keys.key_encryption_key"
 
 
 def struct_fields(kind=Settings, prefix=""):
@@ -20,8 +33,10 @@ def struct_fields(kind=Settings, prefix=""):
             yield from struct_fields(field.type, f"{key}.")
         elif key == "keys.rings":
             for name, ring in default.items():
-                yield f"{key}.{name}.algorithm", ring.algorithm
-                yield f"{key}.{name}.backend", ring.backend
+                for setting in ring.__struct_fields__:
+                    yield f"{key}.{name}.{setting}", getattr(ring, setting)
+        elif key == "keys.vaults":
+            yield from struct_fields(VaultSettings, f"{key}.main.")
         elif key != "plugins.settings":
             yield key, default
 
@@ -34,16 +49,19 @@ def test_the_example_names_every_key_with_its_default_and_nothing_else():
     assert defaults.keys() - entries.keys() == set()
     for key, default in defaults.items():
         entry = entries[key]
+        of_vault = key.startswith("keys.vaults.")
         if key in REQUIRED:
             assert default is msgspec.NODEFAULT, key
         elif default is None:
-            assert entry.commented_out, key
+            assert entry.commented_out is (key != KEY_ENCRYPTION_KEY), key
         else:
             value = entry.value
             expected = list(default) if isinstance(default, tuple) else default
-            assert (value, type(value), entry.commented_out) == (expected, type(expected), False), (
-                key
-            )
+            assert (value, type(value), entry.commented_out) == (
+                expected,
+                type(expected),
+                of_vault,
+            ), key
 
 
 def test_each_key_of_the_example_has_its_sentence():
@@ -65,6 +83,8 @@ def test_the_document_repeats_the_example():
 def _default_in_words(entry, defaults):
     if entry.key in REQUIRED:
         return "must be set"
+    if entry.key == KEY_ENCRYPTION_KEY:
+        return "must be set for `sql://` and `file://`"
     return "not set" if defaults[entry.key] is None else f"`{entry.text}`"
 
 
@@ -80,7 +100,28 @@ def test_a_copy_of_the_example_loads_and_differs_from_the_defaults_in_nothing(tm
     # Relative to the file, so that the server finds it wherever it is started.
     assert settings.database.url == f"sqlite:///{tmp_path}/authz-server.db"
     changed = {view.key for view in describe_settings(settings) if not view.is_default}
-    assert changed == {*REQUIRED, "database.url"}
+    assert changed == {"issuer", "clients.secret_pepper", KEY_ENCRYPTION_KEY, "database.url"}
+
+
+def test_the_vault_of_the_example_loads_once_its_comments_are_taken_off(tmp_path):
+    text = EXAMPLE.read_text()
+    start, end = text.index("# [keys.vaults.main]"), text.index("[tokens]")
+    # A line of the table, not a sentence.
+    table = re.sub(r"(?m)^# (?=\[|\w+ = )", "", text[start:end])
+    table = table.replace('role_id = ""', 'role_id = "it"', 1)
+    table = table.replace('secret_id_file = ""', 'secret_id_file = "id"', 1)
+    (tmp_path / "secret-pepper").touch(0o600)
+    (tmp_path / "secret-pepper").write_text("".join(f"{number:02x}" for number in range(32)))
+    (tmp_path / "key-encryption-key").touch(0o600)
+    (tmp_path / "key-encryption-key").write_text((tmp_path / "secret-pepper").read_text())
+    copy = tmp_path / "authz-server.toml"
+    copy.write_text(text[:start] + table + text[end:])
+
+    vault = load_settings(copy, {}).keys.vaults["main"]
+
+    assert vault.login.secret_id_file == str(tmp_path / "id")
+    assert vault.rotator_login.secret_id_file == str(tmp_path / "rotator-secret-id")
+    assert vault.total_timeout_milliseconds == 1500
 
 
 def test_every_secret_in_the_tree_is_typed_as_one():
