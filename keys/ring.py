@@ -2,16 +2,18 @@
 
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from threading import Lock
 from typing import NamedTuple
 from weakref import WeakSet
 
-from keys.backend import KeyBackend
+from keys.backend import KeyBackend, TracedSignature
 from keys.compact import MAXIMUM_TOKEN_CHARACTERS, encode_segment, parse_compact
 from keys.errors import (
     BackendBroken,
+    BackendDenied,
     BackendError,
     BackendUnavailable,
     LifetimeExceededError,
@@ -19,6 +21,7 @@ from keys.errors import (
     StoreUnavailable,
     TokenRefusedError,
     TokenTooLargeError,
+    VersionUnusable,
 )
 from keys.known_keys import (
     Decoy,
@@ -29,24 +32,30 @@ from keys.known_keys import (
     make_decoy,
     read_ring,
 )
-from keys.signing_key import RingSnapshot
+from keys.observer import Observer, SilentObserver
+from keys.signing_key import KeyState, RingSnapshot
 from keys.store import KeyStore
+from keys.timing import Timing
 
 logger = logging.getLogger(__name__)
 
-#: A node signs only from a snapshot younger than this: S of the design.
-SNAPSHOT_LIFETIME = timedelta(seconds=120)
-#: After a failed reading, a signature asks for the next one no sooner than this: R of the design.
-RETRY_AFTER_SECONDS = 5
+#: Rings that succeed one another: more in a row is a mistake.
+MAXIMUM_SUCCESSIONS = 8
 #: What a key signs to show that it is the published one. No token: that would have a dot.
 PROOF_INPUT = b"authz-server proof of possession"
+_RESULTS: Mapping[type[BackendError], str] = {
+    BackendUnavailable: "unavailable",
+    BackendDenied: "denied",
+    VersionUnusable: "unusable",
+}
 
 
 class SignedToken(NamedTuple):
-    """A token in compact form and the key that signed it."""
+    """A token in compact form, the key that signed it, and the remote backend's id of the call."""
 
     token: str
     kid: str
+    request_id: str = ""
 
 
 class VerifiedToken(NamedTuple):
@@ -66,19 +75,31 @@ class KeyRings:
         backends: The open backends by the URI that the rings name.
         clock: Returns the present, timezone-aware.
         default_ring: The ring preferred where several would do.
+        timing: The installation's durations.
+        observer: Hears of remote signatures and of keys that nobody knows.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, by name
         self,
         store: KeyStore,
         backends: Mapping[str, KeyBackend],
         clock: Callable[[], datetime],
         default_ring: str,
+        *,
+        timing: Timing | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._store = store
         self._backends = dict(backends)
         self._clock = clock
         self._default_ring = default_ring
+        self._timing = timing or Timing()
+        self._tolerance = timedelta(seconds=self._timing.clock_tolerance_seconds)
+        self._snapshot_lifetime = timedelta(seconds=self._timing.snapshot_lifetime_seconds)
+        self._observer = observer or SilentObserver()
+        self._clock_offset_seconds = 0.0
+        self._tainted: frozenset[str] = frozenset()
+        self._ever_known: frozenset[str] = frozenset()
         self._known: KnownKeys = index_rings((), None)
         self._decoy: Decoy | None = None
         self._proven: frozenset[KnownKey] = frozenset()
@@ -94,12 +115,15 @@ class KeyRings:
             now = self._clock()
             try:
                 known = self._read(now)
+                self._clock_offset_seconds = self._store.clock_offset_seconds()
             except StoreUnavailable as error:
                 logger.warning("the key rings could not be read: %s", error)
-                self._retry_at = now + timedelta(seconds=RETRY_AFTER_SECONDS)
+                self._retry_at = now + timedelta(seconds=self._timing.refresh_interval_seconds)
                 return
             self._retry_at = None
             self._decoy = self._make_decoy(known)
+            self._tainted = _kids(known, frozenset({KeyState.TAINTED}))
+            self._ever_known = _kids(known, frozenset(KeyState))
             self._known = known
         self._prove_candidates(known)
 
@@ -120,12 +144,23 @@ class KeyRings:
         return make_decoy(keys[0]) if keys else None
 
     def _fresh(self, now: datetime) -> KnownKeys:
-        if not _is_fresh(self._known, now):
+        retry_after = self._timing.refresh_interval_seconds
+        if not self._is_fresh(now):
             if self._retry_at is None or now >= self._retry_at:
                 self.refresh()
-            if not _is_fresh(self._known, now):
-                raise BackendUnavailable("the key rings were not read lately", RETRY_AFTER_SECONDS)
+            if not self._is_fresh(now):
+                raise BackendUnavailable("the key rings were not read lately", retry_after)
+        if abs(self._clock_offset_seconds) > self._timing.clock_tolerance_seconds:
+            raise BackendUnavailable(
+                f"this machine's clock differs by {self._clock_offset_seconds:.1f} s from the "
+                "database's: what it signs might be refused",
+                retry_after,
+            )
         return self._known
+
+    def _is_fresh(self, now: datetime) -> bool:
+        loaded_at = self._known.loaded_at
+        return loaded_at is not None and now - loaded_at <= self._snapshot_lifetime
 
     # ------------------------------------------------------------------------------- signing
 
@@ -145,28 +180,78 @@ class KeyRings:
             BackendError: The backend failed, or signed with something else than the published key.
         """
         now = self._clock()
-        known_ring = self._fresh(now).rings.get(ring)
-        key = known_ring.find_active(now) if known_ring is not None else None
-        if known_ring is None or key is None:
-            raise NoActiveKeyError(f"the ring {ring!r} has no key that may sign now")
+        known_ring, key = self._find_signer(self._fresh(now), ring, now)
         limit = known_ring.snapshot.maximum_lifetime_seconds
         if not 0 < lifetime_seconds <= limit:
             raise LifetimeExceededError(
                 f"a life of {lifetime_seconds} s is not within the {limit} s of the ring {ring!r}"
             )
-        signing_input = key.header(typ) + encode_segment(payload)
-        token = signing_input + b"." + encode_segment(self._sign(known_ring, key, signing_input))
+        segment = encode_segment(payload)
+        try:
+            return self._sign(known_ring, key, typ, segment)
+        except VersionUnusable:
+            # Fenced or switched off since the last reading: the store may know who signs instead.
+            self.refresh()
+            successor_ring, successor = self._find_signer(self._known, ring, now)
+            if successor.kid == key.kid:
+                raise
+            return self._sign(successor_ring, successor, typ, segment)
+
+    def _find_signer(
+        self, known: KnownKeys, ring: str, now: datetime
+    ) -> tuple[KnownRing, KnownKey]:
+        """Return the ring that signs for ``ring`` now, and its active key."""
+        found = known.rings.get(ring)
+        for _ in range(MAXIMUM_SUCCESSIONS):
+            if found is None or not found.snapshot.is_succeeded(now):
+                break
+            found = known.rings.get(found.snapshot.successor or "")
+        if found is not None:
+            # Whoever let a key sign from now on may have a clock that is ahead of this one.
+            key = found.find_active(now) or found.find_active(now + self._tolerance)
+            if key is not None:
+                return found, key
+        raise NoActiveKeyError(f"the ring {ring!r} has no key that may sign now")
+
+    def _sign(self, ring: KnownRing, key: KnownKey, typ: str, payload: bytes) -> SignedToken:
+        signing_input = key.header(typ) + payload
+        signature = self._signature(ring, key, signing_input)
+        token = signing_input + b"." + encode_segment(signature)
         if len(token) > MAXIMUM_TOKEN_CHARACTERS:
             raise TokenTooLargeError(f"a token of {len(token)} characters would be refused")
-        return SignedToken(token.decode(), key.kid)
+        request_id = signature.request_id if isinstance(signature, TracedSignature) else ""
+        return SignedToken(token.decode(), key.kid, request_id)
 
-    def _sign(self, ring: KnownRing, key: KnownKey, signing_input: bytes) -> bytes:
+    def _signature(self, ring: KnownRing, key: KnownKey, signing_input: bytes) -> bytes:
         backend = self._get_backend(ring)
         if not backend.caps.in_process:
-            return _sign_and_check(backend, key, signing_input)
+            return self._sign_remotely(backend, key, signing_input)
         if key not in self._proven:
             self._prove(backend, key)
         return backend.sign(key.ring, key.ref, key.alg, (signing_input,))[0]
+
+    def _sign_remotely(self, backend: KeyBackend, key: KnownKey, signing_input: bytes) -> bytes:
+        started, result = time.perf_counter(), "broken"
+        try:
+            signature = self._sign_and_check(backend, key, signing_input)
+            result = "ok"
+        except BackendError as error:
+            result = _RESULTS.get(type(error), "broken")
+            raise
+        finally:
+            self._observer.signed(backend.scheme, key.alg, result, time.perf_counter() - started)
+        return signature
+
+    def _sign_and_check(self, backend: KeyBackend, key: KnownKey, signing_input: bytes) -> bytes:
+        signature = backend.sign(key.ring, key.ref, key.alg, (signing_input,))[0]
+        try:
+            key.verify(signature, signing_input)
+        except TokenRefusedError:
+            self._observer.mismatch(key.ring, key.kid)
+            raise BackendBroken(
+                f"a signature for {key.kid} does not belong to the published key"
+            ) from None
+        return signature
 
     def _get_backend(self, ring: KnownRing) -> KeyBackend:
         try:
@@ -178,7 +263,7 @@ class KeyRings:
 
     def _prove(self, backend: KeyBackend, key: KnownKey) -> None:
         # Once per key, which also loads it; checking each signature would treble its cost.
-        _sign_and_check(backend, key, PROOF_INPUT)
+        self._sign_and_check(backend, key, PROOF_INPUT)
         self._proven |= {key}
 
     def _prove_candidates(self, known: KnownKeys) -> None:
@@ -205,6 +290,8 @@ class KeyRings:
         parsed = parse_compact(token)
         key = self._known.by_kid.get(parsed.header["kid"])
         if key is None:
+            if parsed.header["kid"] not in self._ever_known:
+                self._observer.unknown_kid()
             raise TokenRefusedError("unknown key")
         if parsed.header["alg"] != key.alg:
             raise TokenRefusedError("another algorithm than the key's")
@@ -226,10 +313,35 @@ class KeyRings:
         """Return the strong entity tag of the JWKS, with its quotes."""
         return self._known.etag
 
+    def jwks_maximum_age_seconds(self) -> int:
+        """Return how long verifiers may keep the JWKS: less for a while after an emergency."""
+        now = self._clock()
+        for ring in self._known.rings.values():
+            until = ring.snapshot.cautious_until
+            if until is not None and now < until:
+                return self._timing.cautious_jwks_maximum_age_seconds
+        return self._timing.jwks_maximum_age_seconds
+
+    def is_tainted(self, kid: str) -> bool:
+        """Tell whether the key stopped signing because it is no longer trusted to."""
+        return kid in self._tainted
+
+    def epochs(self) -> dict[str, int]:
+        """Return the epoch of each ring as last read, by name."""
+        return {name: ring.snapshot.epoch for name, ring in self._known.rings.items()}
+
+    @property
+    def clock_offset_seconds(self) -> float:
+        """The store's clock less this machine's, as last measured."""
+        return self._clock_offset_seconds
+
     def has_active_key(self, ring: str) -> bool:
-        """Tell whether ``ring`` has a key that may sign now."""
-        known = self._known.rings.get(ring)
-        return known is not None and known.find_active(self._clock()) is not None
+        """Tell whether ``ring``, or the ring that succeeds it, has a key that may sign now."""
+        try:
+            self._find_signer(self._known, ring, self._clock())
+        except NoActiveKeyError:
+            return False
+        return True
 
     def algorithms(self) -> tuple[str, ...]:
         """Return the names of the algorithms that ``verify`` accepts now, sorted."""
@@ -252,10 +364,6 @@ class KeyRings:
         return names[0] if names else None
 
 
-def _is_fresh(known: KnownKeys, now: datetime) -> bool:
-    return known.loaded_at is not None and now - known.loaded_at <= SNAPSHOT_LIFETIME
-
-
 def _require_newer(snapshot: RingSnapshot, known: KnownRing | None) -> None:
     # A lagging read would bring back what has been revoked since.
     if known is not None and snapshot.epoch < known.snapshot.epoch:
@@ -265,15 +373,9 @@ def _require_newer(snapshot: RingSnapshot, known: KnownRing | None) -> None:
         )
 
 
-def _sign_and_check(backend: KeyBackend, key: KnownKey, signing_input: bytes) -> bytes:
-    signature = backend.sign(key.ring, key.ref, key.alg, (signing_input,))[0]
-    try:
-        key.verify(signature, signing_input)
-    except TokenRefusedError:
-        raise BackendBroken(
-            f"a signature for {key.kid} does not belong to the published key"
-        ) from None
-    return signature
+def _kids(known: KnownKeys, states: frozenset[KeyState]) -> frozenset[str]:
+    rings = known.rings.values()
+    return frozenset(key.kid for ring in rings for key in ring.snapshot.keys if key.state in states)
 
 
 _all_rings: WeakSet[KeyRings] = WeakSet()
