@@ -32,7 +32,7 @@ from authz_server.endpoints.revocation import RevocationEndpoint
 from authz_server.endpoints.routes import add_discovery_routes, add_protocol_routes
 from authz_server.endpoints.source import SourceReader
 from authz_server.endpoints.token import TokenEndpoint
-from authz_server.events import KeyChanged, ServerStarted, ServerStopped, SettingsLoaded
+from authz_server.events import ServerStarted, ServerStopped, SettingsLoaded
 from authz_server.grants.client_credentials import ClientCredentialsGrant
 from authz_server.plugin_manager import PluginManager
 from authz_server.services import Clock, Services, tell_of_changes, utc_now, wire
@@ -223,11 +223,6 @@ def create_first_keys(services: Services, *, actor: str) -> dict[str, bool]:
             actor=actor,
         )
     services.key_rings.refresh()
-    for snapshot in services.key_rings.snapshots():
-        for key in snapshot.keys if made.get(snapshot.name) else ():
-            services.record(
-                KeyChanged(actor=actor, action="key.created", ring=snapshot.name, kid=key.kid)
-            )
     return made
 
 

@@ -19,6 +19,7 @@ from authz_server.events import (
     ClientChanged,
     CutOffRecorded,
     Event,
+    KeyChanged,
     ScopeChanged,
     TokenRevoked,
 )
@@ -77,6 +78,15 @@ def event_of(record: AuditRecord) -> Event:
             subject=name,
             instant_microseconds=record.detail["instant_microseconds"],
             reason=record.detail["reason"],
+        )
+    if "event_hash" in record.detail:
+        return KeyChanged(
+            actor=actor,
+            action=action,
+            ring=record.detail["ring"],
+            kid=record.detail["kid"],
+            reason=record.detail["reason"],
+            event_hash=record.detail["event_hash"],
         )
     if action.startswith("scope."):
         return ScopeChanged(actor=actor, action=action, scope=subject)

@@ -34,6 +34,8 @@ class TokenIssued(Event, frozen=True, kw_only=True, tag="token.issued"):
 
     Attributes:
         kid: the signing key's id; empty for a reference token.
+        backend_request_id: the id of the call that made the signature, as the audit log of the
+            remote key backend has it; empty where the key is in this process.
         expires_at: seconds since 1970-01-01 UTC, as in the token's ``exp``.
     """
 
@@ -44,6 +46,7 @@ class TokenIssued(Event, frozen=True, kw_only=True, tag="token.issued"):
     audience: tuple[str, ...]
     jti: str
     kid: str
+    backend_request_id: str = ""
     token_format: Literal["jwt", "reference"]
     expires_at: int
     outcome: Literal["success"] = "success"
@@ -137,18 +140,68 @@ class ScopeChanged(Event, frozen=True, kw_only=True, tag="scope.changed"):
 
 
 class KeyChanged(Event, frozen=True, kw_only=True, tag="key.changed"):
-    """A signing key was made or changed its state.
+    """A signing key or its ring was changed.
 
     Attributes:
-        action: what was done, for example ``key.created`` or ``key.activated``.
+        action: what was done, for example ``key.published``, ``key.revoked`` or ``ring.frozen``.
         ring: the key ring's name.
+        kid: the key's id; empty where the change is the ring's own.
+        reason: why.
+        event_hash: the event's hash in the ring's chain of events.
     """
 
     actor: str
     action: str
     ring: str
     kid: str
+    reason: str = ""
+    event_hash: str = ""
     outcome: Literal["success"] = "success"
+
+
+class SignatureMade(Event, frozen=True, kw_only=True, tag="signature.made"):
+    """A remote key signed something else than a token; so its audit log can be accounted for.
+
+    Attributes:
+        purpose: what was signed: ``introspection``.
+        kid: the signing key's id.
+        backend_request_id: the id of the call, as the audit log of the remote key backend has it.
+    """
+
+    client_id: str
+    purpose: str
+    kid: str
+    backend_request_id: str
+    outcome: Literal["success"] = "success"
+
+
+class KeyAlarm(Event, frozen=True, kw_only=True, tag="key.alarm"):
+    """An operator has to look at a signing key, a ring or a key backend.
+
+    Attributes:
+        alarm: what it is about, for example ``rotation.failed`` or ``backend.down``.
+        subject: the ring, the key's id or the backend's address.
+        detail: in words.
+    """
+
+    alarm: str
+    subject: str
+    detail: str = ""
+    outcome: Literal["alarm"] = "alarm"
+
+
+class TokenOfTaintedKey(Event, frozen=True, kw_only=True, tag="token.tainted"):
+    """A token signed by a tainted key was presented; told at most once a minute for each key.
+
+    Attributes:
+        client_id: whom the token was issued to.
+        jti: the token's id.
+    """
+
+    client_id: str
+    jti: str
+    kid: str
+    outcome: Literal["alarm"] = "alarm"
 
 
 class SettingsLoaded(Event, frozen=True, kw_only=True, tag="settings.loaded"):
@@ -196,6 +249,9 @@ EVENTS: tuple[type[Event], ...] = (
     ClientChanged,
     ScopeChanged,
     KeyChanged,
+    SignatureMade,
+    KeyAlarm,
+    TokenOfTaintedKey,
     SettingsLoaded,
     ServerStarted,
     ServerStopped,

@@ -1,117 +1,26 @@
-"""The key rings' tables, behind ``keys.store.KeyStore`` and the local backend's storage.
+"""The key rings' tables, behind ``keys.store.KeyStore``.
 
-Unlike a service, these two own their transactions: a ring's change is one compare-and-set, and a
-private key must be kept for good before anybody hears of it.
+Unlike a service, the store owns its transactions: a ring's change is one compare-and-set.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import (
-    CursorResult,
-    ForeignKey,
-    Index,
-    LargeBinary,
-    String,
-    Text,
-    UniqueConstraint,
-    delete,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.orm import Session
 
+from authz_server.audit import store_audit_record
 from authz_server.changes import record_change
-from authz_server.db import Base, BigIntegerKey, Transaction
-from keys.backends.storage import EncryptedKey
-from keys.errors import BackendUnavailable, StoreUnavailable
+from authz_server.db import Transaction
+from authz_server.key_events import EventFacts, append_event
+from authz_server.key_nodes import load_reports, measure_clock_offset_seconds, write_reports
+from authz_server.key_tables import KeyRing, SigningKeyRow
+from keys.errors import StoreUnavailable
 from keys.signing_key import KeyState, RingDefinition, RingSnapshot, SigningKey
-from keys.store import KeyChange
-
-RETRY_AFTER_SECONDS = 5
-
-
-class KeyRing(Base):
-    """A ring; ``epoch`` counts its changes and is what they are made against."""
-
-    __tablename__ = "key_ring"
-
-    name: Mapped[str] = mapped_column(String(64), primary_key=True)
-    alg: Mapped[str] = mapped_column(String(20))
-    backend_uri: Mapped[str] = mapped_column(String(500))
-    epoch: Mapped[int]
-    maximum_lifetime_seconds: Mapped[int]
-    prepublication_seconds: Mapped[int]
-    rotation_interval_seconds: Mapped[int]
-
-
-class SigningKeyRow(Base):
-    """The public side of one version of a ring.
-
-    The partial index bounds what is *recorded* as active. Who signs follows from ``activate_at``,
-    so a change-over does not touch this table until somebody records it, the old key first.
-    """
-
-    __tablename__ = "signing_key"
-    __table_args__ = (
-        UniqueConstraint("ring", "version"),
-        Index(
-            "uq_signing_key_active",
-            "ring",
-            unique=True,
-            sqlite_where=text("state = 'active'"),
-            postgresql_where=text("state = 'active'"),
-        ),
-    )
-
-    kid: Mapped[str] = mapped_column(String(64), primary_key=True)
-    ring: Mapped[str] = mapped_column(ForeignKey("key_ring.name"))
-    version: Mapped[int]
-    alg: Mapped[str] = mapped_column(String(20))
-    public_jwk: Mapped[dict[str, Any]]
-    state: Mapped[str] = mapped_column(String(20))
-    created_at: Mapped[datetime]
-    published_at: Mapped[datetime | None]
-    activate_at: Mapped[datetime | None]
-    stopped_at: Mapped[datetime | None]
-    fenced_at: Mapped[datetime | None]
-    remove_after: Mapped[datetime | None]
-    revoked_at: Mapped[datetime | None]
-    reason: Mapped[str | None] = mapped_column(Text)
-
-
-class KeyEvent(Base):
-    """What happened to a key, by whom and why; written with the change, never changed."""
-
-    __tablename__ = "key_event"
-    __table_args__ = (Index(None, "ring", "epoch"),)
-
-    id: Mapped[int] = mapped_column(BigIntegerKey, primary_key=True)
-    ring: Mapped[str] = mapped_column(ForeignKey("key_ring.name"))
-    epoch: Mapped[int]
-    kid: Mapped[str] = mapped_column(ForeignKey("signing_key.kid"))
-    event: Mapped[str] = mapped_column(String(60))
-    actor: Mapped[str] = mapped_column(String(200))
-    reason: Mapped[str] = mapped_column(Text)
-    at: Mapped[datetime]
-
-
-class EncryptedPrivateKey(Base):
-    """A private key of the local backend, encrypted; of no use without the key-encryption key."""
-
-    __tablename__ = "encrypted_private_key"
-
-    ring: Mapped[str] = mapped_column(String(64), primary_key=True)
-    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    kid: Mapped[str] = mapped_column(String(64), unique=True)
-    alg: Mapped[str] = mapped_column(String(20))
-    public_jwk: Mapped[dict[str, Any]]
-    created_at: Mapped[datetime]
-    envelope: Mapped[bytes] = mapped_column(LargeBinary)
+from keys.store import KeyChange, NodeReport, RingChange
 
 
 class SqlKeyStore:
@@ -120,11 +29,19 @@ class SqlKeyStore:
     Args:
         transaction: Opens a session that is committed at its end.
         reading: Opens a session for reading, where that is another one.
+        after_commit: Is called with the session of each committed change of a ring, which holds the
+            change's audit records.
     """
 
-    def __init__(self, transaction: Transaction, reading: Transaction | None = None) -> None:
+    def __init__(
+        self,
+        transaction: Transaction,
+        reading: Transaction | None = None,
+        after_commit: Callable[[Session], None] | None = None,
+    ) -> None:
         self._transaction = transaction
         self._reading = reading or transaction
+        self._after_commit = after_commit
 
     def load_rings(self, loaded_at: datetime) -> tuple[RingSnapshot, ...]:
         """Return every ring by name; StoreUnavailable if the database cannot be read."""
@@ -144,65 +61,69 @@ class SqlKeyStore:
             except IntegrityError:
                 return  # somebody else added it in between
 
-    def change_ring(self, ring: str, seen_epoch: int, changes: Sequence[KeyChange]) -> bool:
-        """Write the changes if the ring is still at ``seen_epoch``; else return False."""
+    def change_ring(
+        self,
+        ring: str,
+        seen_epoch: int,
+        changes: Sequence[KeyChange],
+        ring_change: RingChange | None = None,
+    ) -> bool:
+        """Write the changes if the ring is still at ``seen_epoch``; else return False.
+
+        Each has one event in the ring's chain and one audit record, in the same transaction.
+        """
         with _store_errors():
-            try:
-                with self._transaction() as session:
-                    if not _advance_epoch(session, ring, seen_epoch):
-                        return False
-                    _write_changes(session, seen_epoch + 1, changes)
-                    record_change(session, "key", ring)
-            except IntegrityError:
-                return False
-        return True
+            committed = self._change_ring(ring, seen_epoch, changes, ring_change)
+        if committed is not None and self._after_commit is not None:
+            self._after_commit(committed)
+        return committed is not None
+
+    def _change_ring(
+        self,
+        ring: str,
+        seen_epoch: int,
+        changes: Sequence[KeyChange],
+        ring_change: RingChange | None,
+    ) -> Session | None:
+        try:
+            with self._transaction() as session:
+                event_hash = _advance_epoch(session, ring, seen_epoch)
+                if event_hash is None:
+                    return None
+                _write_keys(session, changes)
+                _write_ring(session, ring, ring_change)
+                happenings = [*_ring_happenings(ring_change), *_key_happenings(changes)]
+                _write_events(session, ring, seen_epoch + 1, event_hash, happenings)
+                record_change(session, "key", ring)
+                return session
+        except IntegrityError:
+            return None
+
+    def load_nodes(self) -> tuple[NodeReport, ...]:
+        """Return the latest report of every process and ring, by node and ring."""
+        with _store_errors(), self._reading() as session:
+            return load_reports(session)
+
+    def report_node(self, node: str, epochs: Mapping[str, int], offset_seconds: float) -> None:
+        """Keep what this process has seen, dated by the database's clock."""
+        with _store_errors(), self._transaction() as session:
+            write_reports(session, node, epochs, offset_seconds)
+
+    def clock_offset_seconds(self) -> float:
+        """Return the database's clock less this machine's system clock; 0 for SQLite."""
+        with _store_errors(), self._reading() as session:
+            return measure_clock_offset_seconds(session)
 
 
-class SqlEncryptedKeyStorage:
-    """Keeps encrypted private keys: ``keys.backends.storage.EncryptedKeyStorage``.
+@dataclass(frozen=True, slots=True)
+class _Happening:
+    """One event of a change: ``kid`` is None where it is the ring's own."""
 
-    Args:
-        transaction: Opens a session that is committed at its end.
-        reading: Opens a session for reading, where that is another one.
-    """
-
-    def __init__(self, transaction: Transaction, reading: Transaction | None = None) -> None:
-        self._transaction = transaction
-        self._reading = reading or transaction
-
-    def load(self, ring: str) -> tuple[EncryptedKey, ...]:
-        """Return every version of ``ring``, lowest first."""
-        statement = (
-            select(EncryptedPrivateKey)
-            .where(EncryptedPrivateKey.ring == ring)
-            .order_by(EncryptedPrivateKey.version)
-        )
-        with _backend_errors(), self._reading() as session:
-            return tuple(_to_encrypted_key(row) for row in session.scalars(statement))
-
-    def find_any(self) -> EncryptedKey | None:
-        """Return some key, or None if there is none."""
-        with _backend_errors(), self._reading() as session:
-            row = session.scalars(select(EncryptedPrivateKey).limit(1)).first()
-            return None if row is None else _to_encrypted_key(row)
-
-    def add(self, key: EncryptedKey) -> bool:
-        """Keep ``key`` durably; return False if its version or kid is taken."""
-        with _backend_errors():
-            try:
-                with self._transaction() as session:
-                    session.add(_to_private_row(key))
-            except IntegrityError:
-                return False
-        return True
-
-    def delete_below(self, ring: str, version: int) -> None:
-        """Delete every version of ``ring`` below ``version``."""
-        statement = delete(EncryptedPrivateKey).where(
-            EncryptedPrivateKey.ring == ring, EncryptedPrivateKey.version < version
-        )
-        with _backend_errors(), self._transaction() as session:
-            session.execute(statement)
+    kid: str | None
+    event: str
+    actor: str
+    reason: str
+    at: datetime
 
 
 @contextmanager
@@ -217,31 +138,82 @@ def _store_errors() -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def _backend_errors() -> Iterator[None]:
-    try:
-        yield
-    except SQLAlchemyError as error:
-        raise BackendUnavailable(
-            "the database cannot answer for the private keys", RETRY_AFTER_SECONDS
-        ) from error
-
-
-def _advance_epoch(session: Session, ring: str, seen_epoch: int) -> bool:
-    result = session.execute(
+def _advance_epoch(session: Session, ring: str, seen_epoch: int) -> str | None:
+    """Return the hash of the ring's latest event, or None if it is at another epoch."""
+    event_hash: str | None = session.execute(
         update(KeyRing)
         .where(KeyRing.name == ring, KeyRing.epoch == seen_epoch)
         .values(epoch=KeyRing.epoch + 1)
-    )
-    return isinstance(result, CursorResult) and result.rowcount == 1
+        .returning(KeyRing.event_hash)
+    ).scalar_one_or_none()
+    return event_hash
 
 
-def _write_changes(session: Session, epoch: int, changes: Sequence[KeyChange]) -> None:
+def _write_keys(session: Session, changes: Sequence[KeyChange]) -> None:
     # Whoever stops being active first, or the index would see two of them for a moment.
     for change in sorted(changes, key=lambda change: change.key.state is KeyState.ACTIVE):
         session.merge(_to_key_row(change.key))
         session.flush()
-        session.add(_to_event_row(change, epoch))
+
+
+def _write_ring(session: Session, ring: str, ring_change: RingChange | None) -> None:
+    if ring_change is None:
+        return
+    wanted = ring_change.ring
+    session.execute(
+        update(KeyRing)
+        .where(KeyRing.name == ring)
+        .values(
+            frozen=wanted.frozen,
+            successor=wanted.successor,
+            succeeded_at=wanted.succeeded_at,
+            cautious_until=wanted.cautious_until,
+            claimed_until=wanted.claimed_until,
+            prepublication_seconds=wanted.prepublication_seconds,
+            rotation_interval_seconds=wanted.rotation_interval_seconds,
+        )
+    )
+
+
+def _ring_happenings(change: RingChange | None) -> Iterator[_Happening]:
+    if change is not None:
+        yield _Happening(None, change.event, change.actor, change.reason, change.at)
+
+
+def _key_happenings(changes: Sequence[KeyChange]) -> Iterator[_Happening]:
+    for change in changes:
+        yield _Happening(change.key.kid, change.event, change.actor, change.reason, change.at)
+
+
+def _write_events(
+    session: Session, ring: str, epoch: int, event_hash: str, happenings: Sequence[_Happening]
+) -> None:
+    for each in happenings:
+        event_hash = append_event(
+            session,
+            event_hash,
+            EventFacts(
+                ring=ring,
+                epoch=epoch,
+                kid=each.kid,
+                event=each.event,
+                actor=each.actor,
+                reason=each.reason,
+                at=each.at,
+            ),
+        )
+        store_audit_record(
+            session,
+            at=each.at,
+            actor=each.actor,
+            action=each.event,
+            subject=each.kid or ring,
+            ring=ring,
+            kid=each.kid or "",
+            reason=each.reason,
+            event_hash=event_hash,
+        )
+    session.execute(update(KeyRing).where(KeyRing.name == ring).values(event_hash=event_hash))
 
 
 def _to_snapshot(ring: KeyRing, rows: Iterable[SigningKeyRow], loaded_at: datetime) -> RingSnapshot:
@@ -255,6 +227,11 @@ def _to_snapshot(ring: KeyRing, rows: Iterable[SigningKeyRow], loaded_at: dateti
         epoch=ring.epoch,
         keys=tuple(_to_signing_key(row) for row in rows if row.ring == ring.name),
         loaded_at=loaded_at,
+        frozen=ring.frozen,
+        successor=ring.successor,
+        succeeded_at=ring.succeeded_at,
+        cautious_until=ring.cautious_until,
+        claimed_until=ring.claimed_until,
     )
 
 
@@ -305,40 +282,4 @@ def _to_key_row(key: SigningKey) -> SigningKeyRow:
         remove_after=key.remove_after,
         revoked_at=key.revoked_at,
         reason=key.reason,
-    )
-
-
-def _to_event_row(change: KeyChange, epoch: int) -> KeyEvent:
-    return KeyEvent(
-        ring=change.key.ring,
-        epoch=epoch,
-        kid=change.key.kid,
-        event=change.event,
-        actor=change.actor,
-        reason=change.reason,
-        at=change.at,
-    )
-
-
-def _to_encrypted_key(row: EncryptedPrivateKey) -> EncryptedKey:
-    return EncryptedKey(
-        ring=row.ring,
-        version=row.version,
-        kid=row.kid,
-        alg=row.alg,
-        public_jwk=row.public_jwk,
-        created_at=row.created_at,
-        envelope=row.envelope,
-    )
-
-
-def _to_private_row(key: EncryptedKey) -> EncryptedPrivateKey:
-    return EncryptedPrivateKey(
-        ring=key.ring,
-        version=key.version,
-        kid=key.kid,
-        alg=key.alg,
-        public_jwk=dict(key.public_jwk),
-        created_at=key.created_at,
-        envelope=key.envelope,
     )

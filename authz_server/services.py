@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from sqlalchemy.orm import Session
 
@@ -17,8 +18,10 @@ from authz_server.clients.secrets import SecretScheme
 from authz_server.clients.service import ClientService
 from authz_server.clients.throttle import FailureThrottle
 from authz_server.db import Database
+from authz_server.encrypted_keys import SqlEncryptedKeyStorage
 from authz_server.events import Event
-from authz_server.key_store import SqlEncryptedKeyStorage, SqlKeyStore
+from authz_server.jwks_readers import JwksReaders
+from authz_server.key_store import SqlKeyStore
 from authz_server.maintenance import Maintenance
 from authz_server.plugin_manager import PluginManager
 from authz_server.scopes.catalogue import ScopeCatalogue
@@ -62,6 +65,7 @@ class Services:
     key_store: SqlKeyStore
     key_backends: Mapping[str, KeyBackend]
     key_rings: KeyRings
+    jwks_readers: JwksReaders
     plugins: PluginManager
     revocations: RevocationService
     revocation_state: RevocationState
@@ -90,9 +94,13 @@ def wire(database: Database, settings: Settings, clock: Clock, sink: AuditSink |
     directory, catalogue = ClientDirectory(secrets), ScopeCatalogue()
     rules = AuthorizationRules(directory, catalogue, settings.tokens)
     plugins = PluginManager(settings.plugins.enabled, settings.plugins.settings)
-    key_store = SqlKeyStore(database.transaction, database.reading)
+    record = _recorder(sink, plugins)
+    key_store = SqlKeyStore(
+        database.transaction, database.reading, partial(_tell_of_changes, record)
+    )
     backends = _open_backends(settings, database, clock)
     key_rings = KeyRings(key_store, backends, clock, settings.keys.default_ring)
+    jwks_readers = JwksReaders(clock)
     authenticator = ClientAuthenticator(
         directory,
         secrets,
@@ -131,6 +139,7 @@ def wire(database: Database, settings: Settings, clock: Clock, sink: AuditSink |
         key_store=key_store,
         key_backends=backends,
         key_rings=key_rings,
+        jwks_readers=jwks_readers,
         plugins=plugins,
         revocations=revocations,
         revocation_state=revocation_state,
@@ -162,7 +171,7 @@ def wire(database: Database, settings: Settings, clock: Clock, sink: AuditSink |
             settings=settings.revocation,
             clock=clock,
         ),
-        record=_recorder(sink, plugins),
+        record=record,
     )
 
 
@@ -197,9 +206,13 @@ def _recorder(sink: AuditSink | None, plugins: PluginManager) -> Callable[[Event
 
 def tell_of_changes(services: Services, session: Session) -> None:
     """Tell of what a transaction changed; the stored rows are its record whatever happens here."""
+    _tell_of_changes(services.record, session)
+
+
+def _tell_of_changes(record: Callable[[Event], None], session: Session) -> None:
     for stored in session.info.pop(STORED, ()):
         try:
-            services.record(event_of(stored))
+            record(event_of(stored))
         except AuditUnavailable as error:
             logger.warning("a change is recorded in the database alone: %s", error.detail)
 

@@ -11,14 +11,9 @@ from sqlalchemy.exc import IntegrityError
 
 from authz_server.changes import Change, Revision
 from authz_server.db import attach_database
-from authz_server.key_store import (
-    EncryptedPrivateKey,
-    KeyEvent,
-    KeyRing,
-    SigningKeyRow,
-    SqlEncryptedKeyStorage,
-    SqlKeyStore,
-)
+from authz_server.encrypted_keys import EncryptedPrivateKey, SqlEncryptedKeyStorage
+from authz_server.key_store import SqlKeyStore
+from authz_server.key_tables import KeyEvent, KeyRing, SigningKeyRow
 from authz_server.settings import DatabaseSettings
 from keys.backends.envelope import Envelope
 from keys.backends.sql import LocalBackend

@@ -1,0 +1,85 @@
+"""What processes say of themselves: which epoch of each ring they hold, how far off they are."""
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from authz_server.key_tables import KeyNode
+from keys.store import NodeReport
+
+#: A process that has said nothing for so long is not worth naming.
+REPORTS_KEPT = timedelta(days=1)
+_CLOCK_READINGS = 3
+
+
+def load_reports(session: Session) -> tuple[NodeReport, ...]:
+    """Return the latest report of every process and ring, by node and ring."""
+    rows = session.scalars(select(KeyNode).order_by(KeyNode.node, KeyNode.ring))
+    return tuple(
+        NodeReport(
+            node=row.node,
+            ring=row.ring,
+            epoch_seen=row.epoch_seen,
+            seen_at=row.seen_at,
+            clock_offset_seconds=row.clock_offset_seconds,
+        )
+        for row in rows
+    )
+
+
+def write_reports(
+    session: Session, node: str, epochs: Mapping[str, int], offset_seconds: float
+) -> None:
+    """Replace what ``node`` said of these rings."""
+    if not epochs:
+        return
+    session.execute(delete(KeyNode).where(KeyNode.node == node, KeyNode.ring.in_(epochs)))
+    seen_at = read_database_time(session)
+    session.add_all(
+        KeyNode(
+            node=node,
+            ring=ring,
+            epoch_seen=epoch,
+            seen_at=seen_at,
+            clock_offset_seconds=offset_seconds,
+        )
+        for ring, epoch in epochs.items()
+    )
+
+
+def purge_reports(session: Session) -> int:
+    """Delete the reports of processes that are long gone; return how many."""
+    oldest = read_database_time(session) - REPORTS_KEPT
+    statement = delete(KeyNode).where(KeyNode.seen_at < oldest)
+    return session.execute(statement).rowcount  # type: ignore[attr-defined,no-any-return]
+
+
+def read_database_time(session: Session) -> datetime:
+    """Return the present by the database's clock; SQLite has none but this machine's."""
+    if session.get_bind().dialect.name == "sqlite":
+        return datetime.now(UTC)
+    moment: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    return moment.astimezone(UTC)
+
+
+def measure_clock_offset_seconds(session: Session) -> float:
+    """Return the database's clock less this machine's system clock; 0 for SQLite.
+
+    Of a few readings the one with the shortest way there and back counts: half of that is the error
+    that is left.
+    """
+    if session.get_bind().dialect.name == "sqlite":
+        return 0.0
+    session.connection()  # not to be timed
+    return min(_read_clocks(session) for _ in range(_CLOCK_READINGS))[1]
+
+
+def _read_clocks(session: Session) -> tuple[float, float]:
+    """Return how many seconds a reading took, and the offset by it."""
+    asked_at, began = time.time(), time.monotonic()
+    there = read_database_time(session).timestamp()
+    took = time.monotonic() - began
+    return took, there - (asked_at + took / 2)
