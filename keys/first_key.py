@@ -13,15 +13,26 @@ from keys.store import KeyStore
 FIRST_VERSIONS = 2
 
 
-def create_first_key(
+def create_first_key(  # noqa: PLR0913 - its parts, by name
     store: KeyStore,
     backend: KeyBackend,
     definition: RingDefinition,
     *,
     clock: Callable[[], datetime],
     actor: str,
+    in_use: bool = False,
+    may_create: bool = True,
 ) -> bool:
-    """Give a ring its first keys: one active at once, one published as standby.
+    """Give a ring its first keys: one that signs, one published as standby.
+
+    Args:
+        store: Where the ring is kept.
+        backend: Where its private keys are, or will be.
+        definition: What the ring is to be.
+        clock: Returns the present, timezone-aware.
+        actor: Who is recorded.
+        in_use: Other rings have keys that verifiers cache: the first key waits to be known.
+        may_create: False where others make versions: what the backend holds is adopted.
 
     Safe to repeat and to run twice at the same time: what an earlier, broken-off run left in the
     backend is adopted.
@@ -30,7 +41,8 @@ def create_first_key(
         True if this call filled the ring; False if it had keys already, which are then left alone.
 
     Raises:
-        KeysError: The ring exists, empty, with another algorithm or backend.
+        KeysError: The ring exists, empty, with another algorithm or backend; or there is no
+            version and none may be made.
         BackendError: The backend could not make or show the keys.
         StoreUnavailable: The ring could not be read or written.
     """
@@ -39,10 +51,9 @@ def create_first_key(
     if ring.keys:
         return False
     _require_same(ring, definition)
-    versions = _require_versions(backend, definition)
-    return store.change_ring(
-        ring.name, ring.epoch, plan_first_keys(definition, versions, clock(), actor)
-    )
+    versions = _require_versions(backend, definition, may_create=may_create)
+    changes = plan_first_keys(definition, versions, clock(), actor, in_use=in_use)
+    return store.change_ring(ring.name, ring.epoch, changes)
 
 
 def _get_ring(store: KeyStore, definition: RingDefinition, now: datetime) -> RingSnapshot:
@@ -60,8 +71,23 @@ def _require_same(ring: RingSnapshot, definition: RingDefinition) -> None:
         )
 
 
-def _require_versions(backend: KeyBackend, definition: RingDefinition) -> tuple[Version, ...]:
-    held = backend.view(definition.name).versions
-    for _ in range(len(held), FIRST_VERSIONS):
-        backend.create(definition.name, definition.alg)
-    return backend.view(definition.name).versions
+def _require_versions(
+    backend: KeyBackend, definition: RingDefinition, *, may_create: bool
+) -> tuple[Version, ...]:
+    """Return the newest two versions that may sign, or the only one."""
+    made = {version.ref: version for version in _usable(backend, definition.name)}
+    for _ in range(len(made), FIRST_VERSIONS if may_create else 0):
+        version = backend.create(definition.name, definition.alg)
+        made[version.ref] = version
+    # Read anew: others may have made some at the same moment. What was made here counts although
+    # a node of the backend that lags behind does not show it.
+    made |= {version.ref: version for version in _usable(backend, definition.name)}
+    if not made:
+        raise KeysError(f"{definition.backend_uri!r} holds no key yet, and none may be made here")
+    return tuple(sorted(made.values(), key=lambda version: int(version.ref)))[-FIRST_VERSIONS:]
+
+
+def _usable(backend: KeyBackend, ring: str) -> tuple[Version, ...]:
+    view = backend.view(ring)
+    floor = int(view.sign_floor or 0)
+    return tuple(version for version in view.versions if int(version.ref) >= floor)

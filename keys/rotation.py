@@ -1,7 +1,7 @@
 """What follows from a ring's keys and the time, as pure functions."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from keys.backend import Version
 from keys.jose import thumbprint
@@ -39,20 +39,31 @@ def find_active_key(keys: Iterable[SigningKey], now: datetime) -> SigningKey | N
 
 
 def plan_first_keys(
-    definition: RingDefinition, versions: Sequence[Version], now: datetime, actor: str
+    definition: RingDefinition,
+    versions: Sequence[Version],
+    now: datetime,
+    actor: str,
+    *,
+    in_use: bool = False,
 ) -> tuple[KeyChange, ...]:
-    """Return the changes that fill an empty ring from what its backend holds.
+    """Return the changes that fill an empty ring from the one or two versions given.
 
-    The lowest version signs at once: no verifier can have cached a JWKS without it. The others are
-    published and wait, without a time of activation, until a rotation gives them one; the standby
-    is then long known to every verifier.
+    The first signs at once where no verifier can have cached a JWKS without it; where other rings
+    are in use already, it signs once it was published for as long as the ring asks for. The other
+    one waits, without a time of activation, until a rotation gives it one.
     """
     first, *others = versions
-    reason = "first key of the ring: it signs without pre-publication"
-    active = _new_key(definition, first, now, KeyState.ACTIVE, activate_at=now, reason=reason)
+    if in_use:
+        signs_at = now + timedelta(seconds=definition.prepublication_seconds)
+        key = _new_key(definition, first, now, KeyState.PUBLISHED, activate_at=signs_at)
+        event, why = "key.published", "first key of a further ring: verifiers know it first"
+    else:
+        why = "first key of the ring: it signs without pre-publication"
+        key = _new_key(definition, first, now, KeyState.ACTIVE, activate_at=now, reason=why)
+        event = "key.activated"
     waiting = [_new_key(definition, version, now, KeyState.PUBLISHED) for version in others]
     return (
-        KeyChange(key=active, event="key.activated", actor=actor, reason=reason, at=now),
+        KeyChange(key=key, event=event, actor=actor, reason=why, at=now),
         *(
             KeyChange(key=key, event="key.published", actor=actor, reason="standby", at=now)
             for key in waiting

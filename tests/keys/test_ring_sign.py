@@ -16,9 +16,9 @@ from keys.errors import (
     StoreUnavailable,
     TokenTooLargeError,
 )
+from keys.memory import MemoryEncryptedKeyStorage
 from keys.ring import KeyRings
 from keys.signing_key import KeyState
-from keys.memory import MemoryEncryptedKeyStorage
 
 PAYLOAD = b'{"iss":"https://authz.example.org","exp":1900000000}'
 
