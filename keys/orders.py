@@ -21,8 +21,8 @@ def plan_rotation(situation: Situation) -> Plan:
     """Have the backend make a version: the present standby takes over once it may.
 
     Raises:
-        OrderRefusedError: The ring is frozen or succeeded, a version is being made, or whoever
-            asks may not make one.
+        OrderRefusedError: The ring is frozen or succeeded, a rotation is under way, or whoever
+            asks may not make a version.
     """
     ring, now = situation.ring, situation.now
     _require_movable(situation)
@@ -32,6 +32,12 @@ def plan_rotation(situation: Situation) -> Plan:
         raise OrderRefusedError(f"{ring.name}: somebody else is making its next version")
     draft = Draft(situation)
     tick(draft)
+    if len(draft.pending()) > 1:
+        taking_over = draft.pending()[0]
+        raise OrderRefusedError(
+            f"{ring.name}: a rotation is under way: {taking_over.kid} begins to sign at "
+            f"{taking_over.activate_at:%Y-%m-%dT%H:%M:%SZ}"
+        )
     draft.create = True
     for key in draft.pending():
         draft.waits.append(

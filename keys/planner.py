@@ -294,7 +294,7 @@ def remove_expired(draft: Draft) -> None:
             draft.waits.append(
                 Wait(f"{key.kid} leaves the JWKS", key.remove_after, "invariant 2: its last token")
             )
-        elif key.fenced_at is None and situation.fenceable:
+        elif key.fenced_at is None and situation.fenceable and draft.active() is not None:
             draft.waits.append(Wait(f"{key.kid} leaves the JWKS", None, "not fenced yet"))
         elif key.state is KeyState.RETIRED:
             draft.change(key, "key.removed", "its last token expired", state=KeyState.REMOVED)

@@ -7,7 +7,7 @@ compare-and-set at any backend, so it is claimed in the store first: one claim, 
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -33,7 +33,7 @@ from keys.orders import (
     plan_succession,
     plan_taint,
 )
-from keys.plan import Draft, Plan, Readiness, Situation
+from keys.plan import Alarm, Draft, Plan, Readiness, Situation
 from keys.planner import plan_tick
 from keys.signing_key import RingSnapshot
 from keys.store import KeyStore
@@ -122,11 +122,11 @@ class Rotator:
         if dry_run:
             return Outcome(plan_tick(self._survey.situate(ring, actor)))
         outcome = self._carry_out(ring, actor, plan_tick)
+        self._raise_alarms(ring, outcome.plan.alarms)
         if outcome.plan.create:
             self._make_standby(outcome, ring, actor)
         if outcome.plan.fence is not None:
             self._fence(outcome, ring, actor, outcome.plan.fence)
-        self._raise_alarms(ring, outcome)
         return outcome
 
     def _make_standby(self, outcome: Outcome, ring: str, actor: str) -> None:
@@ -349,8 +349,9 @@ class Rotator:
         recorded = self._carry_out(ring, actor, plan_tick)
         outcome.fenced, outcome.written = floor, outcome.written or recorded.written
 
-    def _raise_alarms(self, ring: str, outcome: Outcome) -> None:
-        alarms = {(alarm.event, alarm.subject): alarm for alarm in outcome.plan.alarms}
+    def _raise_alarms(self, ring: str, raised: Iterable[Alarm]) -> None:
+        """Tell of alarms that were not raised at the tick before."""
+        alarms = {(alarm.event, alarm.subject): alarm for alarm in raised}
         before = self._alarmed.get(ring, frozenset())
         for name, alarm in alarms.items():
             if name not in before:

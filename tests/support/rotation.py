@@ -1,0 +1,106 @@
+"""A ring with its rotator, nodes and time, all in memory."""
+
+from dataclasses import dataclass, field
+
+from keys.first_key import create_first_key
+from keys.memory import MemoryKeyStore
+from keys.plan import ALL_POWERS, NO_POWERS, Drive, Powers, Readiness
+from keys.ring import KeyRings
+from keys.rotator import Rotator
+from keys.signing_key import KeyState, RingDefinition, SigningKey
+from keys.survey import RingRules
+from keys.timing import Timing
+from support.clock import FakeClock
+from support.fenced_backend import FencedBackend
+
+URI = "fenced://"
+RING = RingDefinition(name="ring", alg="ES256", backend_uri=URI)
+DAY = 86_400
+T = RING.rotation_interval_seconds
+P = RING.prepublication_seconds
+L = RING.maximum_lifetime_seconds
+
+
+class Alarms:
+    """An observer that remembers."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, ...]] = []
+
+    def __getattr__(self, name):
+        return lambda *said: self.heard.append((name, *said))
+
+    def alarms(self) -> list[str]:
+        """Return the names of the alarms that were raised."""
+        return [said[1] for said in self.heard if said[0] == "alarm"]
+
+
+@dataclass
+class World:
+    """Everything that a ring's life needs."""
+
+    definition: RingDefinition = RING
+    drive: Drive = Drive.SELF
+    powers: Powers = ALL_POWERS
+    clock: FakeClock = field(default_factory=FakeClock)
+    observer: Alarms = field(default_factory=Alarms)
+    readiness: Readiness = field(default_factory=Readiness)
+
+    def __post_init__(self) -> None:
+        self.timing = Timing()
+        self.store = MemoryKeyStore(self.clock)
+        self.backend = FencedBackend(self.clock)
+        create_first_key(self.store, self.backend, self.definition, clock=self.clock, actor="test")
+        self.rotator = self.make_rotator()
+
+    def make_rotator(self, *, powers: Powers | None = None) -> Rotator:
+        """Return one more rotator, as another process would have it."""
+        rules = RingRules(
+            definition=self.definition, drive=self.drive, powers=powers or self.powers
+        )
+        return Rotator(
+            store=self.store,
+            backends={self.definition.backend_uri: self.backend},
+            rules={self.definition.name: rules},
+            clock=self.clock,
+            timing=self.timing,
+            observer=self.observer,
+            readiness=lambda _: self.readiness,
+        )
+
+    def make_node(self) -> KeyRings:
+        """Return the rings as a server process holds them."""
+        rings = KeyRings(
+            self.store,
+            {self.definition.backend_uri: self.backend},
+            self.clock,
+            self.definition.name,
+            timing=self.timing,
+        )
+        rings.refresh()
+        return rings
+
+    def tick(self, seconds: float = 0.0):
+        """Let time pass, then tick once."""
+        self.clock.advance(seconds)
+        return self.rotator.tick(self.definition.name, actor="test")
+
+    @property
+    def ring(self):
+        """The ring as it is stored."""
+        return self.store.rings[self.definition.name]
+
+    def key(self, version: int) -> SigningKey:
+        """Return one version as it is stored."""
+        return next(key for key in self.ring.keys if key.version == version)
+
+    def states(self) -> list[KeyState]:
+        """Return the states of all versions, lowest first."""
+        return [key.state for key in self.ring.keys]
+
+    def events(self) -> list[str]:
+        """Return the names of all events so far."""
+        return [change.event for change in self.store.events]
+
+
+__all__ = ["ALL_POWERS", "DAY", "NO_POWERS", "RING", "Drive", "L", "P", "T", "World"]
