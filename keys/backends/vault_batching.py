@@ -1,0 +1,156 @@
+"""Signatures asked for at the same time go to the Vault in one call."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from threading import Event, Lock
+from time import monotonic
+from weakref import WeakSet
+
+from keys.errors import BackendError, BackendUnavailable
+
+#: OpenBao refuses JSON with more than 1,000 strings, and names count.
+LARGEST_BATCH = 200
+#: Beside one call on its way, a second one; more of them gain nothing.
+PARALLEL_FLIGHTS = 2
+#: Who has less time left than this is not sent on its way any more.
+SHORTEST_FLIGHT_SECONDS = 0.25
+
+#: Signs inputs within some seconds: for each a signature or what went wrong with it alone.
+Fly = Callable[[Sequence[bytes], float], Sequence[bytes | BackendError]]
+
+
+class _Order:
+    """What one caller wants; woken when it is done, or when it is to fly a batch itself."""
+
+    __slots__ = ("batch", "deadline", "error", "inputs", "signatures", "wake")
+
+    def __init__(self, inputs: Sequence[bytes], deadline: float) -> None:
+        self.inputs = inputs
+        self.deadline = deadline
+        self.wake = Event()
+        self.batch: Sequence[_Order] = ()
+        self.signatures: list[bytes] = []
+        self.error: BackendError | None = None
+
+
+class SignatureBatcher:
+    """Coalesces the calls for one version of a key; safe for threads and for fork.
+
+    A call goes out at once while fewer than ``PARALLEL_FLIGHTS`` are on their way. Whoever comes
+    meanwhile waits, and one of the waiting takes all of them along in the next call.
+
+    Args:
+        fly: Makes one call; raises what concerns everybody on board.
+        seconds: How long a caller waits at most, flight included.
+        flights: How many calls may be on their way.
+    """
+
+    def __init__(self, fly: Fly, seconds: float, flights: int = PARALLEL_FLIGHTS) -> None:
+        self._fly = fly
+        self._seconds = seconds
+        self._flights = flights
+        self.forget()
+        _all_batchers.add(self)
+
+    def forget(self) -> None:
+        """Start anew: whoever waited in the parent of a fork is not here."""
+        self._lock = Lock()
+        self._waiting: deque[_Order] = deque()
+        self._flying = 0
+
+    def sign(self, inputs: Sequence[bytes]) -> list[bytes]:
+        """Return one signature for each of up to ``LARGEST_BATCH`` inputs, in order.
+
+        Raises:
+            BackendError: The call failed, or one of these inputs did.
+        """
+        order = _Order(inputs, monotonic() + self._seconds)
+        with self._lock:
+            if self._flying < self._flights:
+                self._flying += 1
+                order.batch = (order,)
+            else:
+                self._waiting.append(order)
+        if not order.batch and not order.wake.wait(self._seconds):
+            self._give_up(order)
+        if order.batch:
+            self._pilot(order.batch)
+        if order.error is not None:
+            raise order.error
+        return order.signatures
+
+    def _give_up(self, order: _Order) -> None:
+        with self._lock:
+            if order.batch or order.wake.is_set():
+                return
+            if order in self._waiting:
+                self._waiting.remove(order)
+        raise _late()
+
+    def _pilot(self, batch: Sequence[_Order]) -> None:
+        pilot = batch[0]
+        try:
+            inputs = [data for order in batch for data in order.inputs]
+            outcomes = self._fly(inputs, pilot.deadline - monotonic())
+            _hand_out(batch, outcomes)
+        except BackendError as error:
+            for order in batch:
+                order.error = error
+        finally:
+            self._land()
+            for order in batch[1:]:
+                order.wake.set()
+
+    def _land(self) -> None:
+        with self._lock:
+            late, batch = self._board()
+            if batch:
+                batch[0].batch = batch
+            else:
+                self._flying -= 1
+        for order in late:
+            order.error = _late()
+            order.wake.set()
+        if batch:
+            batch[0].wake.set()
+
+    def _board(self) -> tuple[list[_Order], list[_Order]]:
+        late: list[_Order] = []
+        batch: list[_Order] = []
+        seats, latest = LARGEST_BATCH, monotonic() + SHORTEST_FLIGHT_SECONDS
+        while self._waiting and len(self._waiting[0].inputs) <= seats:
+            order = self._waiting.popleft()
+            if order.deadline < latest:
+                late.append(order)
+            else:
+                batch.append(order)
+                seats -= len(order.inputs)
+        return late, batch
+
+
+def _hand_out(batch: Sequence[_Order], outcomes: Sequence[bytes | BackendError]) -> None:
+    start = 0
+    for order in batch:
+        end = start + len(order.inputs)
+        for outcome in outcomes[start:end]:
+            if isinstance(outcome, BackendError):
+                order.error = outcome
+            else:
+                order.signatures.append(outcome)
+        start = end
+
+
+def _late() -> BackendUnavailable:
+    return BackendUnavailable("too many signatures wait for the Vault", retry_after=1)
+
+
+_all_batchers: WeakSet[SignatureBatcher] = WeakSet()
+
+
+def _forget_all() -> None:
+    for batcher in list(_all_batchers):
+        batcher.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)

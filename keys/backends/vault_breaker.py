@@ -1,0 +1,68 @@
+"""A circuit breaker: an address that keeps failing is left alone for a while."""
+
+import random
+from collections.abc import Callable
+from threading import Lock
+from time import monotonic
+
+#: So many failures in a row open the circuit; one may be chance, and each costs its caller time.
+FAILURES_TO_OPEN = 3
+FIRST_OPEN_SECONDS = 1.0
+LONGEST_OPEN_SECONDS = 15.0
+#: How long one caller may try an address whose circuit was open, with all others kept off.
+TRIAL_SECONDS = 2.0
+
+
+class CircuitBreaker:
+    """The circuit of one address; safe for threads.
+
+    Closed, everybody may try. After ``FAILURES_TO_OPEN`` failures in a row it is open: nobody may.
+    When its time is over, one caller may try; success closes it, failure opens it for longer.
+
+    Args:
+        clock: Returns seconds that only grow.
+    """
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._lock = Lock()
+        self._failures = 0
+        self._open_until = 0.0
+
+    def may_try(self) -> bool:
+        """Tell whether the caller may try the address now; it then has to report how it went."""
+        if self._failures < FAILURES_TO_OPEN:
+            return True
+        with self._lock:
+            now = self._clock()
+            if self._failures >= FAILURES_TO_OPEN:
+                if now < self._open_until:
+                    return False
+                self._open_until = now + TRIAL_SECONDS
+            return True
+
+    def seconds_to_wait(self) -> float:
+        """Return how long it will be until somebody may try; zero when closed."""
+        if self._failures < FAILURES_TO_OPEN:
+            return 0.0
+        return max(0.0, self._open_until - self._clock())
+
+    def succeeded(self) -> bool:
+        """Note an answer; return whether that ends a row of failures."""
+        if self._failures == 0:
+            return False
+        with self._lock:
+            recovered, self._failures = self._failures > 0, 0
+            return recovered
+
+    def failed(self) -> bool:
+        """Note a failure; return whether it is the first of a row."""
+        with self._lock:
+            self._failures += 1
+            rounds = self._failures - FAILURES_TO_OPEN
+            if rounds >= 0:
+                longest = min(LONGEST_OPEN_SECONDS, FIRST_OPEN_SECONDS * 2 ** min(rounds, 10))
+                # Unequal, so that many processes do not come back in the same moment.
+                share = random.uniform(0.75, 1.0)  # noqa: S311 - spreads load, guards nothing
+                self._open_until = self._clock() + longest * share
+            return self._failures == 1

@@ -1,0 +1,207 @@
+"""One Vault as one process talks to it: a token, several addresses, bounded time.
+
+Connections are of one process: two processes on one connection get each other's answers.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from threading import Lock
+from time import monotonic
+from typing import Any
+from weakref import WeakSet, WeakValueDictionary
+
+from keys.backends.vault_access import VaultAccess
+from keys.backends.vault_client import encode_path, make_client
+from keys.backends.vault_errors import DENIED_STATUSES
+from keys.backends.vault_logins import make_login
+from keys.backends.vault_tokens import TokenKeeper
+from keys.backends.vault_transport import VaultReply, VaultRequest, VaultTransport
+from keys.errors import BackendDenied, BackendError, KeysError
+from keys.observer import Observer, SilentObserver
+
+logger = logging.getLogger(__name__)
+
+TOKEN_HEADER = "X-Vault-Token"  # noqa: S105 - a header's name
+DENIED_ALARM = "vault.denied"
+#: A policy that is too narrow is too narrow for every request: one alarm a minute for each path.
+ALARM_INTERVAL_SECONDS = 60.0
+
+
+class VaultSession:
+    """A Vault as a logged-in caller; safe for threads and for fork.
+
+    Args:
+        access: Where it is and as whom to log in.
+        name: What the settings call it.
+        observer: Hears of outages, tokens and alarms.
+
+    Attributes:
+        name: As given.
+        total_timeout_seconds: For one call, with its retry.
+        has_several_addresses: Whether another can be asked.
+        client: An hvac client whose every request goes through ``send``. Its own errors need
+            ``vault_errors.vault_errors`` around them.
+
+    Raises:
+        KeysError: An address, a file or the login is unusable as it is written.
+    """
+
+    def __init__(
+        self, access: VaultAccess, *, name: str = "main", observer: Observer | None = None
+    ) -> None:
+        self.name = name
+        self.total_timeout_seconds = access.total_timeout_seconds
+        self.has_several_addresses = len(access.addresses) > 1
+        self._observer = observer or SilentObserver()
+        self._transport = VaultTransport(access, self._observer)
+        self._vault = _UnguardedVault(self._transport)
+        login = make_login(access, self._observer)
+        seconds_left = self._transport.seconds_left
+        self._tokens = TokenKeeper(login, self._vault, name, self._observer, seconds_left)
+        self._alarms: dict[str, float] = {}
+        self._process_id = os.getpid()
+        self.client = make_client(self.send)
+        _all_sessions.add(self)
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Have all that this thread sends inside the block end within ``seconds``."""
+        with self._transport.one_call(seconds):
+            yield
+
+    @property
+    def address(self) -> str:
+        """The address that is asked first at present."""
+        return self._transport.address
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        repeatable: bool = False,
+        avoid: str = "",
+    ) -> VaultReply:
+        """Call ``/v1/{path}``; see ``send``.
+
+        Args:
+            method: The HTTP method.
+            path: Without ``/v1/``.
+            body: Becomes JSON.
+            repeatable: Doing it twice does no harm; else it is sent again only where the first
+                address surely did nothing.
+            avoid: The address to ask last.
+        """
+        content = b"" if body is None else json.dumps(body).encode()
+        request = VaultRequest(
+            method, encode_path(f"v1/{path}"), content, repeatable=repeatable, avoid=avoid
+        )
+        return self.send(request)
+
+    def send(self, request: VaultRequest) -> VaultReply:
+        """Send ``request`` with this process's token; all of it takes the total time-out at most.
+
+        Returns:
+            The reply; its status may still be an error of the request's own, or 500.
+
+        Raises:
+            BackendUnavailable: No address serves at the moment.
+            BackendDenied: The login was refused, or the token is alive and may not do this.
+        """
+        with self._transport.one_call():
+            token = self._tokens.get()
+            reply = self._send_as(token, request)
+            if reply.status in DENIED_STATUSES:
+                other = self._tokens.replace_dead(token)
+                if other is not None:
+                    reply = self._send_as(other, request)
+            if reply.status in DENIED_STATUSES:
+                self._sound_alarm(request)
+                raise BackendDenied(
+                    f"the Vault {self.name!r} denies {request.method} {request.path}: "
+                    "the token is alive, its policy does not permit this"
+                )
+            return reply
+
+    def close(self) -> None:
+        """End this process's own token, if the Vault can be told, and all connections."""
+        own = self._tokens.close()
+        if own is not None and self._process_id == os.getpid():
+            request = VaultRequest("POST", "/v1/auth/token/revoke-self", repeatable=False)
+            try:
+                self._send_as(own, request)
+            except BackendError as error:
+                logger.info("the token for the Vault %r was left to expire: %s", self.name, error)
+        self._transport.close()
+
+    def after_fork(self) -> None:
+        """Leave the parent's connections to the parent."""
+        self._transport.forget_connections()
+        self._tokens.after_fork()
+
+    def _send_as(self, token: str, request: VaultRequest) -> VaultReply:
+        headers = {**request.headers, TOKEN_HEADER: token}
+        return self._transport.send(replace(request, headers=headers))
+
+    def _sound_alarm(self, request: VaultRequest) -> None:
+        now, subject = monotonic(), f"{request.method} {request.path}"
+        if now - self._alarms.get(subject, -ALARM_INTERVAL_SECONDS) < ALARM_INTERVAL_SECONDS:
+            return
+        self._alarms[subject] = now
+        detail = f"the policy of our token in the Vault {self.name!r} does not permit it"
+        logger.error("the Vault %r denies %s", self.name, subject)
+        self._observer.alarm(DENIED_ALARM, subject, detail)
+
+
+class _UnguardedVault:
+    """hvac clients with a given token, for logging in: nothing is retried as somebody else."""
+
+    def __init__(self, transport: VaultTransport) -> None:
+        self._transport = transport
+
+    def client(self, token: str = "") -> Any:  # noqa: ANN401 - the library has no types
+        """Return an hvac client with that token, or with none."""
+
+        def send(request: VaultRequest) -> VaultReply:
+            headers = {**request.headers, TOKEN_HEADER: token} if token else request.headers
+            return self._transport.send(replace(request, headers=headers))
+
+        return make_client(send)
+
+
+_all_sessions: WeakSet[VaultSession] = WeakSet()
+_shared: WeakValueDictionary[tuple[str, VaultAccess, int], VaultSession] = WeakValueDictionary()
+_sharing = Lock()
+
+
+def share_session(vaults: Mapping[str, VaultAccess], name: str, observer: Observer) -> VaultSession:
+    """Return this process's session with the Vault called ``name``: one for all its backends.
+
+    Raises:
+        KeysError: There is no Vault of that name, or it is unusable as it is written.
+    """
+    access = vaults.get(name)
+    if access is None:
+        known = ", ".join(sorted(vaults)) or "none"
+        raise KeysError(f"no Vault is called {name!r} in the settings (there are: {known})")
+    key = (name, access, id(observer))
+    with _sharing:
+        session = _shared.get(key)
+        if session is None:
+            _shared[key] = session = VaultSession(access, name=name, observer=observer)
+        return session
+
+
+def _separate() -> None:
+    global _sharing  # noqa: PLW0603 - another thread may have held it at the fork
+    _sharing = Lock()
+    for session in list(_all_sessions):
+        session.after_fork()
+
+
+os.register_at_fork(after_in_child=_separate)

@@ -1,0 +1,223 @@
+"""The token of one process: got once, renewed in time, replaced when it is dead."""
+
+import logging
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import inf
+from threading import Event, Lock, Thread
+from time import monotonic
+from weakref import ref
+
+from keys.backends.vault_client import VaultClients
+from keys.backends.vault_logins import Login, VaultToken, is_alive, renew
+from keys.errors import BackendDenied, BackendUnavailable
+from keys.observer import Observer
+
+logger = logging.getLogger(__name__)
+
+#: A token is renewed when this part of its lease is over: half of it at the latest.
+RENEWAL_SHARES = (0.4, 0.5)
+#: A renewed lease shorter than this part of the first: the token's longest life is near.
+SHORTEST_LEASE_SHARE = 0.5
+#: A token that answered so lately needs no look-up to tell a dead token from a narrow policy.
+CONFIRMED_SECONDS = 5.0
+#: A token that may not look itself up seems dead: that must not end in a login for each request.
+REPLACEMENT_INTERVAL_SECONDS = 30.0
+FIRST_LOGIN_PAUSE_SECONDS = 1.0
+LONGEST_LOGIN_PAUSE_SECONDS = 30.0
+RENEWAL_RETRY_SECONDS = 2.0
+SHORTEST_SLEEP_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    token: VaultToken
+    full_lease_seconds: float
+    renew_at: float
+    ends_at: float
+    confirmed_at: float
+
+
+class TokenKeeper:
+    """Keeps the token of one process for one Vault; safe for threads.
+
+    A daemon thread renews it at half of its lease. After a fork, call ``after_fork``.
+
+    Args:
+        login: How to get a token.
+        vault: For logging in and renewing; its calls need no token of ours.
+        name: The Vault's name, for the log and the observer.
+        observer: Hears how long the token lives on.
+        seconds_left: Returns how long the caller may still wait.
+    """
+
+    def __init__(
+        self,
+        login: Login,
+        vault: VaultClients,
+        name: str,
+        observer: Observer,
+        seconds_left: Callable[[], float],
+    ) -> None:
+        self._login = login
+        self._vault = vault
+        self._name = name
+        self._observer = observer
+        self._seconds_left = seconds_left
+        self._held: _Held | None = None
+        self._pause_seconds = 0.0
+        self._paused_until = 0.0
+        self._denial = ""
+        self._replace_after = 0.0
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Go on with the token, but with locks and a thread of this process."""
+        self._lock = Lock()
+        self._wake = Event()
+        self._renewer: Thread | None = None
+        self._closed = False
+
+    def get(self) -> str:
+        """Return a token that has not ended, logging in if need be.
+
+        Raises:
+            BackendDenied: The login was refused, now or a moment ago.
+            BackendUnavailable: The Vault cannot be asked.
+        """
+        held = self._held
+        if held is None or monotonic() >= held.ends_at:
+            with self._one_at_a_time():
+                held = self._held
+                if held is None or monotonic() >= held.ends_at:
+                    held = self._log_in()
+        if self._renewer is None:
+            self._start_renewing()
+        return held.token.value
+
+    def replace_dead(self, refused: str) -> str | None:
+        """Return another token in place of ``refused``, or None if that one is alive.
+
+        However many callers were refused, one of them looks, and logs in if need be.
+        """
+        with self._one_at_a_time():
+            held, now = self._held, monotonic()
+            if held is None:
+                return self._log_in().token.value
+            if held.token.value != refused:
+                return held.token.value
+            if now - held.confirmed_at < CONFIRMED_SECONDS:
+                return None
+            if is_alive(refused, self._vault):
+                self._held = _Held(
+                    held.token, held.full_lease_seconds, held.renew_at, held.ends_at, now
+                )
+                return None
+            if now < self._replace_after:
+                return None
+            self._replace_after = now + REPLACEMENT_INTERVAL_SECONDS
+            logger.warning("the token for the Vault %r is dead; logging in again", self._name)
+            value = self._log_in().token.value
+            return value if value != refused else None
+
+    def close(self) -> str | None:
+        """Stop renewing; return the token if it is this process's own, to be ended."""
+        self._closed = True
+        self._wake.set()
+        held, self._held = self._held, None
+        return held.token.value if held and self._login.gives_new_tokens else None
+
+    # ------------------------------------------------------------------------------ logging in
+
+    @contextmanager
+    def _one_at_a_time(self) -> Iterator[None]:
+        lock = self._lock
+        if not lock.acquire(timeout=max(0.0, self._seconds_left())):
+            raise BackendUnavailable(f"the login to the Vault {self._name!r} takes too long", 1)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _log_in(self) -> _Held:
+        now = monotonic()
+        if now < self._paused_until:
+            raise BackendDenied(f"{self._denial} (a moment ago; not asked again yet)")
+        try:
+            token = self._login.log_in(self._vault)
+        except BackendDenied as error:
+            longer = max(FIRST_LOGIN_PAUSE_SECONDS, 2 * self._pause_seconds)
+            self._pause_seconds = min(LONGEST_LOGIN_PAUSE_SECONDS, longer)
+            self._paused_until, self._denial = now + self._pause_seconds, str(error)
+            logger.error("no token for the Vault %r: %s", self._name, error)  # noqa: TRY400 - the cause is said
+            raise
+        self._pause_seconds = 0.0
+        logger.info("logged in to the Vault %r", self._name)
+        return self._hold(token, token.lease_seconds)
+
+    def _hold(self, token: VaultToken, full_lease_seconds: float) -> _Held:
+        now, lease = monotonic(), token.lease_seconds
+        share = random.uniform(*RENEWAL_SHARES)  # noqa: S311 - spreads load, guards nothing
+        renew_at, ends_at = (now + share * lease, now + lease) if lease > 0 else (inf, inf)
+        self._held = held = _Held(token, full_lease_seconds, renew_at, ends_at, -inf)
+        if lease > 0:
+            self._observer.vault_token(self._name, lease, full_lease_seconds)
+        self._wake.set()
+        return held
+
+    # -------------------------------------------------------------------------------- renewing
+
+    def _start_renewing(self) -> None:
+        with self._one_at_a_time():
+            if self._renewer is None and not self._closed:
+                name = f"vault-renewal-{self._name}"
+                arguments = (ref(self), self._wake)
+                self._renewer = Thread(target=_renew, args=arguments, name=name, daemon=True)
+                self._renewer.start()
+
+    def renew_if_due(self) -> float:
+        """Renew the token if it is time; return after how many seconds to ask again."""
+        held = self._held
+        if held is None or held.renew_at == inf:
+            return inf
+        wait = held.renew_at - monotonic()
+        if wait > 0:
+            return wait
+        try:
+            with self._one_at_a_time():
+                if self._held is held and not self._closed:
+                    self._renew(held)
+        except BackendDenied:
+            return max(RENEWAL_RETRY_SECONDS, self._paused_until - monotonic())
+        except BackendUnavailable as error:
+            left = held.ends_at - monotonic()
+            logger.warning(
+                "the token for %r is not renewed (%.0f s left): %s", self._name, left, error
+            )
+            self._observer.vault_token(self._name, max(0.0, left), held.full_lease_seconds)
+            return RENEWAL_RETRY_SECONDS
+        return SHORTEST_SLEEP_SECONDS
+
+    def _renew(self, held: _Held) -> None:
+        if held.token.renewable:
+            try:
+                token = renew(held.token, self._vault)
+            except BackendDenied as error:
+                logger.warning("%s; logging in again", error)
+            else:
+                lasting = SHORTEST_LEASE_SHARE * held.full_lease_seconds
+                if token.lease_seconds >= lasting or not self._login.gives_new_tokens:
+                    self._hold(token, held.full_lease_seconds)
+                    return
+        self._log_in()
+
+
+def _renew(keeper_of: "ref[TokenKeeper]", wake: Event) -> None:
+    """Keep the token alive until its keeper is closed or gone; the body of a thread."""
+    while (keeper := keeper_of()) is not None and not keeper._closed:  # noqa: SLF001 - the same module
+        wake.clear()
+        wait = keeper.renew_if_due()
+        del keeper
+        wake.wait(None if wait == inf else max(SHORTEST_SLEEP_SECONDS, wait))

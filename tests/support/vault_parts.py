@@ -1,0 +1,103 @@
+"""Our own side of a Vault in tests: access, sessions, transit backends for many rings, an ear."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from keys.backend import BackendView, Version
+from keys.backends.vault_access import VaultAccess, VaultLogin
+from keys.backends.vault_session import VaultSession
+from keys.backends.vault_transit import TransitBackend
+from keys.observer import SilentObserver
+
+
+def token_access(*addresses: str, token: str, **settings: Any) -> VaultAccess:
+    """Return access by a token that somebody made."""
+    login = VaultLogin(method="token", token=token)
+    return VaultAccess(addresses=addresses, login=login, **settings)
+
+
+def approle_access(
+    *addresses: str, role_id: str, secret_id_file: Path, wrapped: bool = False, **settings: Any
+) -> VaultAccess:
+    """Return access by AppRole."""
+    login = VaultLogin(
+        method="approle",
+        role_id=role_id,
+        secret_id_file=str(secret_id_file),
+        secret_id_wrapped=wrapped,
+    )
+    return VaultAccess(addresses=addresses, login=login, **settings)
+
+
+@contextmanager
+def open_session(access: VaultAccess, **options: Any) -> Iterator[VaultSession]:
+    """Give a session that is closed in the end."""
+    session = VaultSession(access, **options)
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+@dataclass
+class Ear(SilentObserver):
+    """An observer that remembers."""
+
+    heard: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def backend_up(self, uri: str) -> None:
+        self.heard.append(("up", uri))
+
+    def backend_down(self, uri: str, reason: str) -> None:
+        self.heard.append(("down", uri, reason))
+
+    def vault_token(self, vault: str, ttl_seconds: float, full_ttl_seconds: float) -> None:
+        self.heard.append(("token", vault, ttl_seconds, full_ttl_seconds))
+
+    def batch(self, size: int) -> None:
+        self.heard.append(("batch", size))
+
+    def alarm(self, event: str, subject: str, detail: str) -> None:
+        self.heard.append(("alarm", event, subject, detail))
+
+    def all(self, kind: str) -> list[tuple[Any, ...]]:
+        """Return what was heard of one kind, without the kind."""
+        return [entry[1:] for entry in self.heard if entry[0] == kind]
+
+
+class TransitKeys:
+    """One backend for each ring's own transit key, as a program has them, seen as one backend."""
+
+    scheme = TransitBackend.scheme
+    caps = TransitBackend.caps
+
+    def __init__(self, session: VaultSession, mount: str) -> None:
+        self._session = session
+        self._mount = mount
+        self._opened: dict[str, TransitBackend] = {}
+
+    def open(self, ring: str) -> TransitBackend:
+        """Return the backend of one ring."""
+        made = TransitBackend(self._session, self._mount, ring, ring)
+        return self._opened.setdefault(ring, made)
+
+    def view(self, ring: str) -> BackendView:
+        return self.open(ring).view(ring)
+
+    def sign(self, ring: str, ref: str, alg: str, inputs: Sequence[bytes]) -> list[bytes]:
+        return self.open(ring).sign(ring, ref, alg, inputs)
+
+    def create(self, ring: str, alg: str) -> Version:
+        return self.open(ring).create(ring, alg)
+
+    def fence(self, ring: str, sign_floor: str) -> None:
+        self.open(ring).fence(ring, sign_floor)
+
+    def destroy(self, ring: str, verify_floor: str) -> None:
+        self.open(ring).destroy(ring, verify_floor)
+
+    def health(self):
+        return self.open("contract-ring").health()
