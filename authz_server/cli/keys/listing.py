@@ -1,11 +1,11 @@
-"""``keys``: the signing keys."""
+"""``keys list``: what is known of every key."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from authz_server.cli.commands import Command, Commands, add_all
+from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation
 from authz_server.cli.output import json_option, print_rows, timestamp
 from authz_server.cli.parties import pass_invocation
@@ -52,6 +52,3 @@ def list_(invocation: Invocation, as_json: bool) -> None:
     with invocation.services() as services:
         rings = services.key_store.load_rings(services.clock())
     print_rows([row for ring in rings for row in _describe(ring)], _COLUMNS, as_json=as_json)
-
-
-keys = add_all(Commands("keys", help="Signing keys."), [list_])

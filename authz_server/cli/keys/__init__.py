@@ -1,0 +1,28 @@
+"""``keys``: the signing keys, one module for each kind of command."""
+
+from authz_server.cli.commands import Commands, add_all
+from authz_server.cli.keys.first_keys import init
+from authz_server.cli.keys.holding import freeze, unfreeze
+from authz_server.cli.keys.listing import list_
+from authz_server.cli.keys.moving_on import activate, move, rotate
+from authz_server.cli.keys.removal import destroy, prune
+from authz_server.cli.keys.ticking import tick
+from authz_server.cli.keys.withdrawal import revoke, taint
+
+keys = add_all(
+    Commands("keys", help="Signing keys."),
+    [
+        init,
+        list_,
+        rotate,
+        activate,
+        taint,
+        revoke,
+        freeze,
+        unfreeze,
+        move,
+        tick,
+        prune,
+        destroy,
+    ],
+)

@@ -1,0 +1,45 @@
+"""``keys freeze``, ``unfreeze``: hold a ring as it is."""
+
+import click
+
+from authz_server.cli.commands import Command
+from authz_server.cli.invocation import Invocation
+from authz_server.cli.keys.options import order_options, reason_option
+from authz_server.cli.keys.outcomes import carry_out
+from authz_server.cli.parties import pass_invocation
+
+
+@click.command("freeze", cls=Command)
+@click.argument("ring")
+@reason_option()
+@order_options
+@pass_invocation
+def freeze(invocation: Invocation, ring: str, reason: str, dry_run: bool, as_json: bool) -> None:
+    """Hold a ring as it is: its key signs on, and nothing moves by itself."""
+    carry_out(
+        invocation,
+        "freeze",
+        lambda rotator: rotator.freeze(
+            ring, actor=invocation.actor, reason=reason, dry_run=dry_run
+        ),
+        dry_run=dry_run,
+        as_json=as_json,
+    )
+
+
+@click.command("unfreeze", cls=Command)
+@click.argument("ring")
+@reason_option()
+@order_options
+@pass_invocation
+def unfreeze(invocation: Invocation, ring: str, reason: str, dry_run: bool, as_json: bool) -> None:
+    """Let a ring move again."""
+    carry_out(
+        invocation,
+        "unfreeze",
+        lambda rotator: rotator.unfreeze(
+            ring, actor=invocation.actor, reason=reason, dry_run=dry_run
+        ),
+        dry_run=dry_run,
+        as_json=as_json,
+    )

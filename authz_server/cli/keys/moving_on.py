@@ -1,0 +1,115 @@
+"""``keys rotate``, ``activate``, ``move``: who signs next."""
+
+from datetime import datetime
+
+import click
+
+from authz_server.cli.commands import Command
+from authz_server.cli.invocation import Invocation
+from authz_server.cli.keys.composition import KeyOperations, find_next_key
+from authz_server.cli.keys.options import order_options, reason_option
+from authz_server.cli.keys.outcomes import Addition, carry_out
+from authz_server.cli.keys.readers import describe_readers, readers_in_words
+from authz_server.cli.parties import pass_invocation
+from authz_server.cli.values import INSTANT
+from keys.rotator import Outcome
+
+
+@click.command("rotate", cls=Command)
+@click.argument("ring", required=False)
+@reason_option(default="rotation by order")
+@order_options
+@pass_invocation
+def rotate(
+    invocation: Invocation, ring: str | None, reason: str, dry_run: bool, as_json: bool
+) -> None:
+    """Have a ring's backend make the next version.
+
+    The present standby takes over as soon as verifiers surely know it; the new version stands by.
+    Without RING, the default ring is rotated.
+    """
+    name = ring or invocation.settings().keys.default_ring
+    carry_out(
+        invocation,
+        "rotate",
+        lambda rotator: rotator.rotate(
+            name, actor=invocation.actor, reason=reason, dry_run=dry_run
+        ),
+        dry_run=dry_run,
+        as_json=as_json,
+        tell=_tell_readers,
+    )
+
+
+def _tell_readers(operations: KeyOperations, outcome: Outcome) -> Addition:
+    ring = outcome.plan.ring
+    key = find_next_key(ring, operations.services.clock())
+    record = describe_readers(operations.services, key)
+    return Addition({"readers": record}, readers_in_words(record))
+
+
+@click.command("activate", cls=Command)
+@click.argument("kid")
+@click.option("--at", type=INSTANT, help="When it begins to sign; else now.")
+@click.option(
+    "--emergency", is_flag=True, help="Even before verifiers surely know it: some will refuse."
+)
+@reason_option()
+@order_options
+@pass_invocation
+def activate(  # noqa: PLR0913, PLR0917 - one for each option
+    invocation: Invocation,
+    kid: str,
+    at: datetime | None,
+    emergency: bool,
+    reason: str,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Let a published key sign, now or from a time on."""
+    carry_out(
+        invocation,
+        "activate",
+        lambda rotator: rotator.activate(
+            kid,
+            actor=invocation.actor,
+            reason=reason,
+            at=at,
+            emergency=emergency,
+            dry_run=dry_run,
+        ),
+        dry_run=dry_run,
+        as_json=as_json,
+    )
+
+
+@click.command("move", cls=Command)
+@click.argument("ring")
+@click.option("--to", "successor", required=True, help="The ring that is to sign instead.")
+@click.option("--at", type=INSTANT, help="When; else as soon as verifiers surely know its key.")
+@reason_option()
+@order_options
+@pass_invocation
+def move(  # noqa: PLR0913, PLR0917 - one for each option
+    invocation: Invocation,
+    ring: str,
+    successor: str,
+    at: datetime | None,
+    reason: str,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Let another ring sign in the place of RING.
+
+    Another backend, Vault or algorithm is another ring: add it to the settings, `keys init` it, and
+    move. What RING signed is accepted until it expires.
+    """
+    carry_out(
+        invocation,
+        "move",
+        lambda rotator: rotator.succeed(
+            ring, successor, actor=invocation.actor, reason=reason, at=at, dry_run=dry_run
+        ),
+        dry_run=dry_run,
+        as_json=as_json,
+    )

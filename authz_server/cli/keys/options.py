@@ -1,0 +1,42 @@
+"""The options that commands of ``keys`` share."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from authz_server.cli.output import json_option
+
+MAXIMUM_REASON_CHARACTERS = 500
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def _checked_reason(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
+    if value is None:
+        raise click.MissingParameter(ctx=context, param=parameter)
+    reason = value.strip()
+    if not reason.isprintable() or not 1 <= len(reason) <= MAXIMUM_REASON_CHARACTERS:
+        raise click.BadParameter(f"use 1 to {MAXIMUM_REASON_CHARACTERS} printable characters")
+    return reason
+
+
+def reason_option(default: str | None = None) -> Decorator:
+    """Return the option ``--reason``: required, unless there is a default."""
+    return click.option(
+        "--reason",
+        required=default is None,
+        default=default,
+        show_default=default is not None,
+        callback=_checked_reason,
+        help="Why, for the record.",
+    )
+
+
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Print the plan with its times; change nothing."
+)
+
+
+def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what every change takes: ``--dry-run`` and ``--json``."""
+    return dry_run_option(json_option(function))

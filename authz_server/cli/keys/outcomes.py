@@ -1,0 +1,201 @@
+"""How plans and what came of them are told, and the exit status that cron sees.
+
+0: done, or nothing to do. 1: refused or failed, and nothing was changed. 2: the command was called
+wrongly. 3: done in part; what is missing is said on the error stream, and ticks go on trying.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+
+from authz_server.cli.invocation import Invocation
+from authz_server.cli.keys.composition import CommandObserver, KeyOperations, key_operations
+from authz_server.cli.output import print_json, say, timestamp
+from keys.jose import thumbprint
+from keys.plan import Plan
+from keys.rotator import Outcome, Rotator
+
+DONE_IN_PART = 3
+_NOW = "now"
+
+
+def describe_outcome(
+    verb: str, outcome: Outcome, operations: KeyOperations, *, dry_run: bool
+) -> dict[str, Any]:
+    """Return what a command did, or would do, as JSON; its members are documented and stay."""
+    plan, observer = outcome.plan, operations.observer
+    return {
+        "command": verb,
+        "ring": plan.ring.name,
+        "epoch": plan.ring.epoch,
+        "at": timestamp(operations.services.clock()),
+        "dry_run": dry_run,
+        "written": outcome.written,
+        "changes": [*_changes(plan)],
+        "at_backend": [*_backend_steps(plan)],
+        "created": outcome.created
+        and {
+            "version": int(outcome.created.ref),
+            "kid": thumbprint(outcome.created.jwk),
+        },
+        "fenced": None if outcome.fenced is None else int(outcome.fenced),
+        "waits": [
+            {"what": wait.what, "until": timestamp(wait.until), "why": wait.why}
+            for wait in plan.waits
+        ],
+        "alarms": _alarms(plan, observer),
+        "failures": [*outcome.failures, *_outages(observer)],
+        "seconds": {step: round(seconds, 4) for step, seconds in outcome.seconds.items()},
+    }
+
+
+def _alarms(plan: Plan, observer: CommandObserver) -> list[dict[str, str]]:
+    told = {(alarm.event, alarm.subject): alarm.detail for alarm in plan.alarms}
+    return [
+        {"event": event, "subject": subject, "detail": detail}
+        for (event, subject), detail in (observer.alarms | told).items()
+    ]
+
+
+def _outages(observer: CommandObserver) -> Iterator[str]:
+    for uri, reason in observer.outages.items():
+        yield f"{uri} does not answer: {reason}"
+
+
+def _changes(plan: Plan) -> Iterator[dict[str, Any]]:
+    if plan.ring_change is not None:
+        yield {"kid": None, "event": plan.ring_change.event, "reason": plan.ring_change.reason}
+    for change in plan.changes:
+        key = change.key
+        yield {
+            "kid": key.kid,
+            "event": change.event,
+            "reason": change.reason,
+            "version": key.version,
+            "state": key.state.value,
+            "activate_at": timestamp(key.activate_at),
+            "remove_after": timestamp(key.remove_after),
+        }
+
+
+def _backend_steps(plan: Plan) -> Iterator[dict[str, Any]]:
+    if plan.create:
+        yield {"act": "create", "version": None}
+    if plan.fence is not None:
+        yield {"act": "fence", "version": int(plan.fence)}
+    if plan.destroy is not None:
+        yield {"act": "destroy", "version": int(plan.destroy)}
+
+
+def print_outcome(record: Mapping[str, Any]) -> None:
+    """Print what :func:`describe_outcome` returned, for a person."""
+    if record["dry_run"]:
+        click.echo(
+            f"Plan for the ring {record['ring']} at epoch {record['epoch']}. Nothing was changed."
+        )
+    elif not record["written"] and not record["failures"]:
+        click.echo(f"{record['ring']}: nothing to do.")
+    else:
+        click.echo(f"{record['ring']}: {_done(record)}")
+    for line in _lines(record):
+        click.echo(line)
+
+
+def _done(record: Mapping[str, Any]) -> str:
+    if record["failures"]:
+        return "done in part." if record["written"] else "failed."
+    return "done."
+
+
+def _lines(record: Mapping[str, Any]) -> Iterator[str]:
+    planned = record["dry_run"]
+    for change in record["changes"] if planned or record["written"] else ():
+        yield _line(record["at"] if planned else _NOW, _change_in_words(change))
+    for step in record["at_backend"] if planned else ():
+        yield _line("backend", _STEPS[step["act"]].format(version=step["version"]))
+    if record["created"]:
+        yield _line("backend", "version {version} was made: {kid}".format(**record["created"]))
+    if record["fenced"] is not None:
+        yield _line("backend", f"nothing below version {record['fenced']} signs any more")
+    for wait in record["waits"]:
+        yield _line(wait["until"] or "later", f"{wait['what']} ({wait['why']})")
+    for step, seconds in () if planned else record["seconds"].items():
+        yield _line("took", f"{step} after {seconds:.3f} s")
+
+
+_STEPS = {
+    "create": "a new version is to be made",
+    "fence": "nothing below version {version} is to sign any more",
+    "destroy": "everything below version {version} is to be deleted for good",
+}
+
+
+def _change_in_words(change: Mapping[str, Any]) -> str:
+    words = f"{change['event']}  {change['kid'] or 'the ring'}"
+    if change["kid"] is None:
+        return f"{words}: {change['reason']}"
+    times = [
+        f"{name} {change[field]}"
+        for name, field in (("signs from", "activate_at"), ("leaves the JWKS", "remove_after"))
+        if change[field]
+    ]
+    return ", ".join([f"{words} (version {change['version']}): {change['reason']}", *times])
+
+
+def _line(when: str, what: str) -> str:
+    return f"  {when:<20}  {what}"
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """What a command tells beside its outcome: ``fields`` in JSON, ``lines`` to a person."""
+
+    fields: dict[str, Any] = field(default_factory=dict)
+    lines: Sequence[str] = ()
+
+
+def tell_outcome(record: Mapping[str, Any], lines: Sequence[str], *, as_json: bool) -> int:
+    """Tell of one outcome and return the exit status; as JSON, only what went wrong is told."""
+    if not as_json:
+        print_outcome(record)
+        for line in lines:
+            click.echo(f"  {line}")
+    for alarm in record["alarms"]:
+        say(f"ALARM {alarm['event']} {alarm['subject']}: {alarm['detail']}")
+    for failure in record["failures"]:
+        say(f"NOT DONE {record['ring']}: {failure}")
+    return DONE_IN_PART if record["failures"] else 0
+
+
+def carry_out(  # noqa: PLR0913 - what commands differ in, by name
+    invocation: Invocation,
+    verb: str,
+    order: Callable[[Rotator], Outcome],
+    *,
+    dry_run: bool,
+    as_json: bool,
+    tell: Callable[[KeyOperations, Outcome], Addition] | None = None,
+) -> None:
+    """Carry out an operator's order, tell of it, and leave with the exit status.
+
+    Args:
+        invocation: the run of the command line.
+        verb: the command's name.
+        order: gives the order.
+        dry_run: whether it only plans.
+        as_json: whether JSON is wanted.
+        tell: returns what else is to be told.
+
+    Raises:
+        KeysError: it was refused, or it failed and nothing was changed.
+    """
+    with key_operations(invocation, "order") as operations:
+        outcome = order(operations.rotator)
+        addition = tell(operations, outcome) if tell else Addition()
+        record = describe_outcome(verb, outcome, operations, dry_run=dry_run) | addition.fields
+    if as_json:
+        print_json(record)
+    status = tell_outcome(record, addition.lines, as_json=as_json)
+    click.get_current_context().exit(status)

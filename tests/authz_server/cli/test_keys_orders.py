@@ -1,0 +1,202 @@
+import json
+
+import pytest
+
+from support.settings_file import write_settings
+
+
+@pytest.fixture
+def keyed(cli):
+    """The command line with the ring es256: version 1 signs, version 2 stands by."""
+    cli.must("keys", "init")
+    return cli
+
+
+def kids(cli):
+    return [key["kid"] for key in cli.json("keys", "list")]
+
+
+def test_the_first_keys_are_made_once(cli):
+    planned = cli.json("keys", "init", "--dry-run")[0]
+    assert (planned["written"], cli.json("keys", "list")) == (False, [])
+    assert "2 keys are to be made" in planned["sentence"]
+    assert cli.json("keys", "init")[0]["written"] is True
+    assert cli.json("keys", "init", "es256")[0]["written"] is False
+    assert [key["state"] for key in cli.json("keys", "list")] == ["active", "published"]
+    assert "no keys.rings.other" in cli.refused("keys", "init", "other")
+
+
+def test_a_rotation_is_planned_and_made(keyed):
+    planned = keyed.json("keys", "rotate", "--dry-run")
+    assert (planned["dry_run"], planned["written"], planned["ring"]) == (True, False, "es256")
+    assert planned["at_backend"] == [{"act": "create", "version": None}]
+    assert any("invariant 1" in wait["why"] for wait in planned["waits"])
+    assert planned["readers"]["kid"] == kids(keyed)[1]
+    assert len(kids(keyed)) == 2
+    made = keyed.json("keys", "rotate", "es256", "--reason", "ticket 7")
+    assert made["created"]["version"] == 3
+    assert made["created"]["kid"] == kids(keyed)[2]
+    second = keyed.json("keys", "list")[1]
+    assert second["activate_at"] > second["published_at"]
+    assert "is under way" in keyed.refused("keys", "rotate", "es256")
+
+
+def test_a_plan_is_read_by_people(keyed):
+    text = keyed.must("keys", "rotate", "es256", "--dry-run")
+    assert "Nothing was changed." in text
+    assert "No reader of the JWKS was seen in 7 days." in text
+
+
+def test_a_key_cannot_sign_before_verifiers_know_it(keyed):
+    """Case G75."""
+    standby = kids(keyed)[1]
+    refused = keyed.refused("keys", "activate", standby, "--reason", "haste")
+    assert "invariant 1" in refused
+    planned = keyed.json(
+        *("keys", "activate", standby, "--reason", "fire", "--emergency", "--dry-run")
+    )
+    assert [each["event"] for each in planned["changes"]][:1] == ["emergency.exception"]
+    made = keyed.json("keys", "activate", standby, "--reason", "fire", "--emergency")
+    assert made["written"] is True
+    listed = keyed.json("keys", "list")
+    assert [key["state"] for key in listed][:2] == ["retired", "active"]
+    recorded = [each[1] for each in keyed.audit_records()]
+    assert "emergency.exception" in recorded
+
+
+def test_a_key_is_activated_at_a_time(keyed):
+    standby = kids(keyed)[1]
+    keyed.json("keys", "activate", standby, "--reason", "plan", "--at", "+3d")
+    first, second = keyed.json("keys", "list")[:2]
+    assert (first["state"], second["state"]) == ("active", "published")
+    assert second["activate_at"] is not None
+
+
+def test_a_tainted_key_signs_no_more_and_still_verifies(keyed):
+    first = kids(keyed)[0]
+    keyed.json("keys", "taint", first, "--reason", "left on a train")
+    listed = keyed.json("keys", "list")
+    assert [key["state"] for key in listed][:2] == ["tainted", "active"]
+    assert "tainted already" in keyed.refused("keys", "taint", first, "--reason", "again")
+
+
+def test_a_revocation_says_whom_it_concerns(keyed, tmp_path):
+    """Case G83."""
+    first = kids(keyed)[0]
+    record = {"event": "token.issued", "kid": first, "client_id": "ministry"}
+    lines = [
+        {"time": "2020-01-01T00:00:00.000Z", "event": "server.started"},
+        record | {"expires_at": 4_000_000_000},
+        record | {"expires_at": 1_000_000_000},
+        record | {"expires_at": 4_000_000_001, "kid": "another"},
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "audit.jsonl").write_text(text + '{"event":"token.issued","ki')
+    planned = keyed.json("keys", "revoke", first, "--reason", "stolen", "--dry-run")
+    impact = planned["impact"]
+    assert (impact["tokens"], impact["clients"]) == (1, ["ministry"])
+    assert impact["last_expires_at"] == "2096-10-02T07:06:40Z"
+    assert impact["complete"] is True
+    assert (impact["introspection_refuses_within_seconds"], impact["tokens"]) == (5, 1)
+    assert [key["state"] for key in keyed.json("keys", "list")] == ["active", "published"]
+    text = keyed.must("keys", "revoke", first, "--reason", "stolen", "--dry-run")
+    assert "1 of its tokens are in force" in text
+    assert "often 24 h" in text
+
+
+def test_a_revocation_takes_the_key_back_and_records_how_long_it_took(keyed):
+    """Case G83."""
+    first, second = kids(keyed)
+    made = keyed.json("keys", "revoke", first, "--reason", "stolen")
+    assert made["written"] is True
+    assert "written" in made["seconds"]
+    states = {key["kid"]: key["state"] for key in keyed.json("keys", "list")}
+    assert (states[first], states[second]) == ("revoked", "active")
+    recorded = [each[1:] for each in keyed.audit_records()]
+    assert ("key.revocation_timed", first) in recorded
+    refused = keyed.refused("keys", "revoke", first, "--reason", "again")
+    assert "not in the JWKS" in refused
+
+
+def test_every_version_of_a_ring_is_revoked_and_a_new_one_signs(keyed):
+    """Case G83."""
+    old = kids(keyed)
+    made = keyed.json("keys", "revoke", old[0], "--all-versions", "--reason", "all leaked")
+    states = {key["kid"]: key["state"] for key in keyed.json("keys", "list")}
+    assert {states.pop(kid) for kid in old} == {"revoked"}
+    assert "active" in states.values()
+    assert made["created"]["kid"] in states
+
+
+def test_what_cannot_be_counted_is_said(cli, tmp_path):
+    streamed = {"audit": {"destination": "stderr"}}
+    cli.config = write_settings(tmp_path, cli.database_url, streamed)
+    cli.must("keys", "init")
+    first = kids(cli)[0]
+    impact = cli.json("keys", "revoke", first, "--reason", "x", "--dry-run")["impact"]
+    assert (impact["tokens"], impact["clients"], impact["complete"]) == (None, None, False)
+    assert impact["no_token_lives_after"] is not None
+    text = cli.must("keys", "revoke", first, "--reason", "x", "--dry-run")
+    assert "cannot be counted here" in text
+
+
+def test_a_frozen_ring_does_not_move(keyed):
+    assert keyed.json("keys", "freeze", "es256", "--reason", "audit")["written"] is True
+    assert "frozen" in keyed.refused("keys", "rotate", "es256")
+    assert "frozen already" in keyed.refused("keys", "freeze", "es256", "--reason", "twice")
+    assert keyed.json("keys", "unfreeze", "es256", "--reason", "done")["written"] is True
+    keyed.must("keys", "rotate", "es256")
+
+
+def test_a_ring_moves_to_another(cli, tmp_path):
+    rings = {"keys": {"rings": {"rs256": {"algorithm": "RS256"}}}}
+    cli.config = write_settings(tmp_path, cli.database_url, rings)
+    cli.must("keys", "init")
+    early = cli.refused("keys", "move", "rs256", "--to", "es256", "--reason", "x", "--at", "now")
+    assert "invariant 1" in early
+    moved = cli.json("keys", "move", "rs256", "--to", "es256", "--reason", "smaller tokens")
+    assert moved["changes"][0]["event"] == "ring.succeeded"
+    assert "already" in cli.refused("keys", "move", "rs256", "--to", "es256", "--reason", "x")
+    assert "no ring" in cli.refused("keys", "move", "rs257", "--to", "es256", "--reason", "x")
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        ("activate", "KID"),
+        ("taint", "KID"),
+        ("revoke", "KID"),
+        ("freeze", "es256"),
+        ("unfreeze", "es256"),
+        ("move", "es256", "--to", "rs256"),
+        ("destroy", "es256"),
+    ],
+)
+def test_an_order_without_a_reason_is_called_wrongly(keyed, order):
+    result = keyed.run("keys", *order)
+    assert (result.exit_code, "--reason" in result.stderr) == (2, True)
+    result = keyed.run("keys", *order, "--reason", " \n")
+    assert result.exit_code == 2
+    assert "printable" in result.stderr
+
+
+@pytest.mark.parametrize("verb", ["activate", "taint", "revoke"])
+def test_an_unknown_key_is_refused(keyed, verb):
+    result = keyed.run("keys", verb, "nobody", "--reason", "x")
+    assert result.exit_code == 1
+    assert "no ring has a key 'nobody'" in result.stderr
+
+
+def test_whoever_orders_is_recorded(keyed):
+    keyed.must("keys", "freeze", "es256", "--reason", "audit", "--actor", "grace")
+    assert ("operator:grace", "ring.frozen", "es256") in keyed.audit_records()
+
+
+def test_nothing_is_destroyed_that_is_in_use(keyed):
+    assert "no removed key" in keyed.refused("keys", "destroy", "es256", "--reason", "tidy")
+
+
+def test_pruning_has_an_outcome_for_each_ring(keyed):
+    assert [each["ring"] for each in keyed.json("keys", "prune")] == ["es256"]
+    assert "nothing to do" in keyed.must("keys", "prune", "es256")
+    assert "no ring 'other'" in keyed.refused("keys", "prune", "other")
