@@ -14,6 +14,7 @@ pytest_plugins = [
     "support.edge",
     "support.stage",
     "support.openbao",
+    "support.softhsm",
 ]
 
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)

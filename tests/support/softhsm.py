@@ -1,0 +1,83 @@
+"""Tokens of SoftHSM 2: a PKCS#11 module in software, each test process with its own store."""
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from support.not_run import skip_as_not_run
+
+_MODULES = (
+    "/usr/lib/softhsm/libsofthsm2.so",
+    "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+    "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
+    "/usr/lib64/softhsm/libsofthsm2.so",
+    "/usr/lib64/pkcs11/libsofthsm2.so",
+    "/usr/local/lib/softhsm/libsofthsm2.so",
+    "/opt/homebrew/lib/softhsm/libsofthsm2.so",
+)
+_VARIABLE = "SOFTHSM2_CONF"
+_SECURITY_OFFICER_PIN = "87654321"
+
+
+@dataclass(frozen=True)
+class SoftHsm:
+    """A store of tokens; the module looks for new ones only while it initialises."""
+
+    module: Path
+    store: Path
+    configuration: Path
+
+    def add_token(self, label: str, pin: str = "1234") -> "SoftToken":
+        """Make a token and the file with its PIN."""
+        command = ["softhsm2-util", "--init-token", "--free", "--label", label, "--pin", pin]
+        subprocess.run(
+            [*command, "--so-pin", _SECURITY_OFFICER_PIN],
+            check=True,
+            capture_output=True,
+            env=os.environ | {_VARIABLE: str(self.configuration)},
+        )
+        pin_file = self.store.parent / f"{label}.pin"
+        pin_file.write_text(f"{pin}\n")
+        pin_file.chmod(0o600)
+        return SoftToken(self, label, pin, pin_file)
+
+
+@dataclass(frozen=True)
+class SoftToken:
+    """A token, initialised, without keys."""
+
+    hsm: SoftHsm
+    label: str
+    pin: str
+    pin_file: Path
+
+    def uri(self, label: str | None = None) -> str:
+        """Return the URI for keys called ``label``, or for keys called like their rings."""
+        path = f"pkcs11:token={self.label}" + (f";object={label}" if label else "")
+        return f"{path}?module-path={self.hsm.module}&pin-source=file:{self.pin_file}"
+
+
+@pytest.fixture(scope="session")
+def softhsm(tmp_path_factory):
+    """The store of this test process; its module reads the environment while it initialises."""
+    module = next((Path(name) for name in _MODULES if Path(name).is_file()), None)
+    if module is None or shutil.which("softhsm2-util") is None:
+        skip_as_not_run("keys on a PKCS#11 token", "softhsm2")
+    folder = tmp_path_factory.mktemp("softhsm")
+    store = folder / "tokens"
+    store.mkdir()
+    configuration = folder / "softhsm2.conf"
+    configuration.write_text(
+        f"directories.tokendir = {store}\nobjectstore.backend = file\nlog.level = ERROR\n"
+    )
+    before = os.environ.get(_VARIABLE)
+    os.environ[_VARIABLE] = str(configuration)
+    yield SoftHsm(module, store, configuration)
+    if before is None:
+        del os.environ[_VARIABLE]
+    else:
+        os.environ[_VARIABLE] = before
