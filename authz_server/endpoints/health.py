@@ -1,4 +1,4 @@
-"""Health and the interface's description, on a listener of their own."""
+"""Health, metrics and the interface's description, on a listener of their own."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -6,7 +6,8 @@ from typing import Any
 
 from flask import Blueprint
 
-from authz_server.endpoints.answers import Answer, new_request_id, private_answer
+from authz_server.endpoints.answers import Answer, new_request_id, private_answer, private_bytes
+from authz_server.observation import MetricsSource
 
 logger = logging.getLogger(__name__)
 
@@ -14,13 +15,19 @@ Check = Callable[[], None]
 
 
 def health_blueprint(
-    checks: Mapping[str, Check], description: Callable[[], dict[str, Any]]
+    checks: Mapping[str, Check],
+    description: Callable[[], dict[str, Any]],
+    *,
+    degradations: Callable[[], list[str]] = list,
+    metrics: MetricsSource | None = None,
 ) -> Blueprint:
-    """Return ``/health/live``, ``/health/ready`` and ``/openapi.json``.
+    """Return ``/health/live``, ``/health/ready``, ``/openapi.json`` and ``/metrics``.
 
     Args:
         checks: by name, what must work for the server to be ready; each raises when it does not.
         description: the OpenAPI document.
+        degradations: returns what does not work though the server is of use without it.
+        metrics: the page of metrics; without it there is none.
     """
     blueprint = Blueprint("health", __name__)
 
@@ -31,12 +38,24 @@ def health_blueprint(
     @blueprint.get("/health/ready")
     def ready() -> Answer:
         failed = [name for name, check in checks.items() if not _passes(name, check)]
-        body = {"status": "not ready" if failed else "ready", "failed": failed}
-        return private_answer(body, new_request_id(), status=503 if failed else 200)
+        if failed:
+            body: dict[str, Any] = {"status": "not ready", "failed": failed}
+            return private_answer(body, new_request_id(), status=503)
+        degraded = degradations()
+        body = {"status": "degraded" if degraded else "ready", "failed": []}
+        if degraded:
+            body["degraded"] = degraded
+        return private_answer(body, new_request_id())
 
     @blueprint.get("/openapi.json")
     def openapi() -> Answer:
         return private_answer(description(), new_request_id())
+
+    if metrics is not None:
+
+        @blueprint.get("/metrics")
+        def show_metrics() -> Answer:
+            return private_bytes(metrics.render(), metrics.content_type, new_request_id())
 
     return blueprint
 

@@ -1,0 +1,108 @@
+"""Counts in one process that serves, in the metrics of ``metric_families``."""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from authz_server import metric_families as families
+from authz_server.events import Event, TokenIssued, TokenRefused
+from authz_server.metric_families import VAULT_TOKEN_EXPIRY, Family
+
+_Mode = Literal["livemax", "livemin", "livemostrecent", "max"]
+
+
+class MetricsObserver:
+    """Counts everything that can be told, in the metrics of ``metric_families``.
+
+    Args:
+        present: Returns seconds since 1970.
+    """
+
+    def __init__(self, present: Callable[[], float] = time.time) -> None:
+        self._present = present
+        registry = CollectorRegistry()
+        self._sign_seconds = _histogram(families.SIGN_SECONDS, registry)
+        self._mismatch = _counter(families.SIGN_MISMATCH, registry)
+        self._batch_size = _histogram(families.BATCH_SIZE, registry)
+        self._alarms = _counter(families.KEY_ALARMS, registry)
+        self._backend_up = _gauge(families.BACKEND_UP, registry, "livemostrecent")
+        self._viewed = _gauge(families.VIEW_SUCCESS, registry, "max")
+        self._token_expiry = _gauge(VAULT_TOKEN_EXPIRY, registry, "livemin")
+        self._token_full_ttl = _gauge(families.VAULT_TOKEN_FULL_TTL, registry, "livemax")
+        self._jwks_fetch = _counter(families.JWKS_FETCH, registry)
+        self._unknown_kid = _counter(families.UNKNOWN_KID, registry)
+        self._issued = _counter(families.TOKENS_ISSUED, registry)
+        self._refused = _counter(families.TOKENS_REFUSED, registry)
+
+    def signed(self, backend: str, alg: str, result: str, seconds: float) -> None:
+        """Count one call for signatures."""
+        self._sign_seconds.labels(backend, alg, result).observe(seconds)
+
+    def mismatch(self, ring: str, kid: str) -> None:
+        """Count a signature that was dropped."""
+        del kid
+        self._mismatch.labels(ring).inc()
+
+    def unknown_kid(self) -> None:
+        """Count a token whose key nobody here knows."""
+        self._unknown_kid.inc()
+
+    def backend_up(self, uri: str) -> None:
+        """Note that a backend answers."""
+        self._backend_up.labels(uri).set(1)
+
+    def backend_down(self, uri: str, reason: str) -> None:
+        """Note that a backend does not answer."""
+        del reason
+        self._backend_up.labels(uri).set(0)
+
+    def vault_token(self, vault: str, ttl_seconds: float, full_ttl_seconds: float) -> None:
+        """Note how long a Vault token lives on; infinite, or new with 0 to live: for ever."""
+        full = full_ttl_seconds if full_ttl_seconds > 0 else math.inf
+        left = ttl_seconds if full < math.inf else math.inf
+        self._token_expiry.labels(vault).set(self._present() + left)
+        self._token_full_ttl.labels(vault).set(full)
+
+    def batch(self, size: int) -> None:
+        """Count one call that carried ``size`` inputs."""
+        self._batch_size.observe(size)
+
+    def viewed(self, ring: str) -> None:
+        """Note that a backend has shown what it holds of a ring."""
+        self._viewed.labels(ring).set(self._present())
+
+    def alarm(self, event: str, subject: str, detail: str) -> None:
+        """Count an alarm."""
+        del subject, detail
+        self._alarms.labels(event).inc()
+
+    def jwks_fetched(self, *, has_next: bool) -> None:
+        """Count one fetch of the key set."""
+        self._jwks_fetch.labels("true" if has_next else "false").inc()
+
+    def recorded(self, event: Event) -> None:
+        """Count a token that was issued or refused."""
+        kind = type(event)
+        if kind is TokenIssued:
+            self._issued.inc()
+        elif isinstance(event, TokenRefused):
+            self._refused.labels(event.error).inc()
+
+
+def _counter(family: Family, registry: CollectorRegistry) -> Counter:
+    return Counter(family.name, family.sentence, family.labels, registry=registry)
+
+
+def _gauge(family: Family, registry: CollectorRegistry, mode: _Mode) -> Gauge:
+    return Gauge(
+        family.name, family.sentence, family.labels, registry=registry, multiprocess_mode=mode
+    )
+
+
+def _histogram(family: Family, registry: CollectorRegistry) -> Histogram:
+    return Histogram(
+        family.name, family.sentence, family.labels, registry=registry, buckets=family.buckets
+    )
