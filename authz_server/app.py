@@ -4,13 +4,12 @@ import atexit
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Flask, Response
-from sqlalchemy.exc import SQLAlchemyError
 
 from authz_server import __version__
 from authz_server.audit import AuditSink, is_stream
@@ -28,18 +27,22 @@ from authz_server.endpoints.health import Check, health_blueprint
 from authz_server.endpoints.introspection import IntrospectionEndpoint
 from authz_server.endpoints.openapi import describe_interface
 from authz_server.endpoints.protocol import EndpointParts, ProtocolEndpoint
+from authz_server.endpoints.readiness import KeyReadiness
 from authz_server.endpoints.revocation import RevocationEndpoint
 from authz_server.endpoints.routes import add_discovery_routes, add_protocol_routes
 from authz_server.endpoints.source import SourceReader
 from authz_server.endpoints.token import TokenEndpoint
 from authz_server.events import ServerStarted, ServerStopped, SettingsLoaded
 from authz_server.grants.client_credentials import ClientCredentialsGrant
+from authz_server.key_custody import ring_definition
+from authz_server.metrics import open_observer
+from authz_server.observation import KnownBackends, MetricsSource
 from authz_server.plugin_manager import PluginManager
 from authz_server.services import Clock, Services, tell_of_changes, utc_now, wire
-from authz_server.settings import LONGEST_LIFETIME_SECONDS, Settings, SettingsError
+from authz_server.settings import Settings, SettingsError
 from authz_server.tokens.introspection_jwt import IntrospectionSigner
 from keys.first_key import create_first_key
-from keys.signing_key import RingDefinition
+from keys.store import KeyStore
 
 logger = logging.getLogger(__name__)
 
@@ -89,11 +92,13 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Flask:
         SettingsError: a message catalogue cannot be used.
     """
     app = _bare_application("authz_server")
+    observer = open_observer()
     services = wire(
         attach_database(app, settings.database),
         settings,
         clock,
         AuditSink(settings.audit.destination, clock),
+        observer,
     )
     app.extensions[EXTENSION] = services
     errors = ErrorAnswers(settings.server.retry_after_seconds)
@@ -116,7 +121,13 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Flask:
         features_of(settings), services.directory, services.catalogue, services.key_rings
     )
     discovery = DiscoveryEndpoints(
-        document, services.key_rings, services.feed, settings.keys.jwks_maximum_age_seconds
+        document,
+        services.key_rings,
+        services.feed,
+        readers=services.jwks_readers,
+        sources=parts.sources,
+        clock=services.clock,
+        observer=observer,
     )
     add_discovery_routes(app, settings.issuer, prefix, discovery)
     app.before_request(services.maintenance.start)
@@ -159,22 +170,34 @@ def tell_of_start(app: Flask, settings_file: str) -> None:
 
 
 def create_health_application(
-    settings: Settings, checks: Mapping[str, Check] | None = None
+    settings: Settings,
+    checks: Mapping[str, Check] | None = None,
+    *,
+    open_metrics: Callable[[KeyStore, Clock], MetricsSource] | None = None,
 ) -> Flask:
     """Return the application of the health listener, a WSGI callable.
 
     Args:
         settings: checked already.
         checks: further conditions of readiness, by name; each raises when it does not hold.
+        open_metrics: returns the page of metrics, where there is one.
     """
     app = _bare_application("authz_server.health")
     services = wire(attach_database(app, settings.database), settings, utc_now, None)
     features = features_of(settings)
-    own = {"database": services.feed.poll, "keys": lambda: _require_keys(services)}
+    metrics = open_metrics(services.key_store, services.clock) if open_metrics else None
+    keys = KeyReadiness(
+        {name: ring.backend for name, ring in settings.keys.rings.items()},
+        services.key_rings,
+        metrics.known_backends if metrics else KnownBackends,
+    )
+    own = {"database": services.feed.poll, "keys": keys.require}
     app.register_blueprint(
         health_blueprint(
             {**own, **(checks or {})},
             lambda: describe_interface(features, settings.g2p),
+            degradations=keys.degradations,
+            metrics=metrics,
         )
     )
     handle_everything_else(app, ErrorAnswers(settings.server.retry_after_seconds))
@@ -207,20 +230,18 @@ def create_first_keys(services: Services, *, actor: str) -> dict[str, bool]:
         KeysError: a ring exists with another algorithm or backend, or its backend fails.
     """
     settings = services.settings
+    # Whoever verifies keeps a JWKS by now: what is added must be known before it signs.
+    in_use = any(ring.keys for ring in services.key_store.load_rings(services.clock()))
     made = {}
     for name, ring in settings.keys.rings.items():
-        definition = RingDefinition(
-            name=name,
-            alg=ring.algorithm,
-            backend_uri=ring.backend,
-            maximum_lifetime_seconds=LONGEST_LIFETIME_SECONDS,
-        )
         made[name] = create_first_key(
             services.key_store,
             services.key_backends[ring.backend],
-            definition,
+            ring_definition(settings, name),
             clock=services.clock,
             actor=actor,
+            in_use=in_use,
+            may_create=ring.drive != "follow",
         )
     services.key_rings.refresh()
     return made
@@ -274,11 +295,3 @@ def _g2p_connect_profile(settings: Settings, clock: Clock) -> G2PConnectProfile:
         return G2PConnectProfile(settings.g2p, clock)
     except ValueError as error:
         raise SettingsError(str(error)) from error
-
-
-def _require_keys(services: Services) -> None:
-    with suppress(SQLAlchemyError):
-        services.feed.poll()
-    for name in services.settings.keys.rings:
-        if not services.key_rings.has_active_key(name):
-            raise LookupError(name)

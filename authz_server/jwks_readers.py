@@ -103,6 +103,12 @@ class JwksReaders:
             taken, self._fetched = self._fetched, {}
         return taken
 
+    def give_back(self, taken: dict[ReaderName, datetime]) -> None:
+        """Remember again what could not be written down."""
+        with self._lock:
+            merged = dict(sorted((taken | self._fetched).items(), key=lambda each: each[1]))
+            self._fetched = dict(list(merged.items())[-MAXIMUM_READERS:])
+
 
 def network_of(address: str) -> str:
     """Return the network of an address, truncated to /24 or /48; empty where it is no address."""

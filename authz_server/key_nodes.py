@@ -50,6 +50,11 @@ def write_reports(
     )
 
 
+def forget_node(session: Session, node: str) -> None:
+    """Delete what ``node`` said: it has ended, and nobody needs to wait for it."""
+    session.execute(delete(KeyNode).where(KeyNode.node == node))
+
+
 def purge_reports(session: Session) -> int:
     """Delete the reports of processes that are long gone; return how many."""
     oldest = read_database_time(session) - REPORTS_KEPT

@@ -1,11 +1,12 @@
-"""What a running process does besides answering: stay fresh, sweep, note when secrets were used."""
+"""What a running process does besides answering: stay fresh, sweep, write down, move keys on."""
 
 import logging
 import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import or_, update
@@ -15,24 +16,51 @@ from authz_server.changes import ChangeFeed, purge_changes
 from authz_server.clients.authentication import ClientAuthenticator
 from authz_server.clients.models import ClientSecret
 from authz_server.db import Database
+from authz_server.key_duties import KeyDuties
 from authz_server.settings import RevocationSettings
 from authz_server.tokens.revocations import RevocationService
+from keys.errors import KeysError
 from keys.ring import KeyRings
 
 logger = logging.getLogger(__name__)
 
 _LAST_USED_INTERVAL_SECONDS = 60.0
+_READERS_INTERVAL_SECONDS = 30.0
 _MAXIMUM_BATCHES = 10_000
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Something done again and again.
+
+    Attributes:
+        act: does it.
+        interval_seconds: how long after the last time.
+        spread: by which part the interval varies, so that nodes started together drift apart.
+    """
+
+    act: Callable[[], object]
+    interval_seconds: float
+    spread: float = 0.0
+
+    def next_after(self, moment: float) -> float:
+        """Return when it is due after it was done at ``moment``."""
+        part = random.uniform(1 - self.spread, 1)  # noqa: S311 - no secret
+        return moment + part * self.interval_seconds
+
+
 class Maintenance:
-    """A thread of its own in each process that serves; its work is safe on many nodes at once.
+    """Two threads in each process that serves; their work is safe on many nodes at once.
+
+    What a slow key backend can hold up has a thread of its own, lest the memory grow old meanwhile.
 
     Args:
         database: where to sweep.
         feed: is polled at its interval.
         key_rings: are read again at theirs.
         key_refresh_seconds: that interval.
+        duties: what is done for the keys.
+        tick_seconds: how often the keys are moved on.
         revocations: know what is due.
         authenticator: knows which secrets were used.
         settings: how often and how much to sweep.
@@ -46,6 +74,8 @@ class Maintenance:
         feed: ChangeFeed,
         key_rings: KeyRings,
         key_refresh_seconds: int,
+        duties: KeyDuties,
+        tick_seconds: float,
         revocations: RevocationService,
         authenticator: ClientAuthenticator,
         settings: RevocationSettings,
@@ -55,6 +85,8 @@ class Maintenance:
         self._feed = feed
         self._key_rings = key_rings
         self._key_refresh_seconds = key_refresh_seconds
+        self._duties = duties
+        self._tick_seconds = tick_seconds
         self._revocations = revocations
         self._authenticator = authenticator
         self._settings = settings
@@ -72,12 +104,14 @@ class Maintenance:
                 return
             self._process_id = os.getpid()
             self._stopped = threading.Event()
-            threading.Thread(target=self._run, name="maintenance", daemon=True).start()
+            for name, run in (("maintenance", self._run), ("key-duties", self._run_duties)):
+                threading.Thread(target=run, name=name, daemon=True).start()
 
     def stop(self) -> None:
-        """End the thread and write down what it still holds."""
+        """End the threads and write down what they still hold."""
         self._stopped.set()
         self._attempt(self.flush_last_used)
+        self._attempt(self._duties.end)
 
     def sweep(self) -> int:
         """Delete everything that is due, in small batches; return how many rows.
@@ -91,6 +125,7 @@ class Maintenance:
                 deleted = self._revocations.purge(session, self._settings.sweep_batch_rows)
                 now = time.time_ns() // 1_000
                 deleted += purge_changes(session, now, self._settings.sweep_batch_rows)
+                deleted += self._duties.purge(session)
             total += deleted
             if not deleted:
                 break
@@ -117,28 +152,42 @@ class Maintenance:
                 )
 
     def _run(self) -> None:
-        stopped = self._stopped
-        sweep = self._settings.sweep_interval_seconds
-        # Nodes that were started together do not sweep together.
-        due = {
-            self._key_rings.refresh: (self._key_refresh_seconds, float(self._key_refresh_seconds)),
-            self.flush_last_used: (_LAST_USED_INTERVAL_SECONDS, _LAST_USED_INTERVAL_SECONDS),
-            self.sweep: (sweep, random.uniform(0.5, 1.0) * sweep),  # noqa: S311 - no secret
-        }
-        started = time.monotonic()
-        next_at = {act: started + first for act, (_, first) in due.items()}
-        while not stopped.wait(self._feed.refresh_interval_seconds):
-            self._attempt(self._feed.poll)
-            now = time.monotonic()
-            for act, (interval, _) in due.items():
-                if now >= next_at[act]:
-                    next_at[act] = now + interval
-                    self._attempt(act)
+        jobs = (
+            Job(self._key_rings.refresh, self._key_refresh_seconds),
+            Job(self.flush_last_used, _LAST_USED_INTERVAL_SECONDS),
+            Job(self._duties.write_readers, _READERS_INTERVAL_SECONDS),
+            Job(self.sweep, self._settings.sweep_interval_seconds, spread=0.5),
+        )
+        self._repeat(jobs, self._feed.refresh_interval_seconds, self._feed.poll)
+
+    def _run_duties(self) -> None:
+        jobs = (
+            Job(self._duties.report_node, self._key_refresh_seconds),
+            Job(self._duties.tick, self._tick_seconds, spread=0.5),
+        )
+        self._repeat(jobs, min(self._key_refresh_seconds, self._tick_seconds) / 2)
+
+    def _repeat(
+        self,
+        jobs: Sequence[Job],
+        wait_seconds: float,
+        each_time: Callable[[], object] | None = None,
+    ) -> None:
+        stopped, started = self._stopped, time.monotonic()
+        next_at = {job: job.next_after(started) for job in jobs}
+        while not stopped.wait(wait_seconds):
+            if each_time is not None:
+                self._attempt(each_time)
+            for job in jobs:
+                now = time.monotonic()
+                if now >= next_at[job]:
+                    next_at[job] = job.next_after(now)
+                    self._attempt(job.act)
 
     def _attempt(self, act: Callable[[], object]) -> None:
         try:
             act()
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, KeysError) as error:
             logger.warning("%s has to wait: %s", act.__name__, type(error).__name__)
         except Exception:
             logger.exception("%s failed", act.__name__)

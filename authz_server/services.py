@@ -18,11 +18,13 @@ from authz_server.clients.secrets import SecretScheme
 from authz_server.clients.service import ClientService
 from authz_server.clients.throttle import FailureThrottle
 from authz_server.db import Database
-from authz_server.encrypted_keys import SqlEncryptedKeyStorage
 from authz_server.events import Event
 from authz_server.jwks_readers import JwksReaders
+from authz_server.key_duties import tick_interval_seconds
+from authz_server.key_parts import assemble_keys
 from authz_server.key_store import SqlKeyStore
 from authz_server.maintenance import Maintenance
+from authz_server.observation import ServerObserver, SilentServerObserver
 from authz_server.plugin_manager import PluginManager
 from authz_server.scopes.catalogue import ScopeCatalogue
 from authz_server.scopes.service import ScopeService, find_canonical_names
@@ -31,10 +33,9 @@ from authz_server.tokens.authorization import AuthorizationRules
 from authz_server.tokens.introspection import IntrospectionService
 from authz_server.tokens.issuer import TokenIssuer
 from authz_server.tokens.revocations import RevocationService, RevocationState
+from authz_server.tokens.tainted_keys import TaintedKeyWatch
 from authz_server.tokens.verification import TokenVerifier
-from authz_server.vaults import vault_accesses
 from keys.backend import KeyBackend
-from keys.backends.registry import BackendContext, open_backend
 from keys.ring import KeyRings
 
 logger = logging.getLogger(__name__)
@@ -76,8 +77,21 @@ class Services:
     record: Callable[[Event], None]
 
 
-def wire(database: Database, settings: Settings, clock: Clock, sink: AuditSink | None) -> Services:
-    """Return the parts over a database; ``sink`` takes the records, if they go anywhere.
+def wire(
+    database: Database,
+    settings: Settings,
+    clock: Clock,
+    sink: AuditSink | None,
+    observer: ServerObserver | None = None,
+) -> Services:
+    """Return the parts over a database.
+
+    Args:
+        database: where everything is kept.
+        settings: checked already.
+        clock: returns the present time, timezone-aware.
+        sink: takes the records, if they go anywhere.
+        observer: counts what happens.
 
     Raises:
         PluginError: a plugin cannot be used.
@@ -94,13 +108,17 @@ def wire(database: Database, settings: Settings, clock: Clock, sink: AuditSink |
     directory, catalogue = ClientDirectory(secrets), ScopeCatalogue()
     rules = AuthorizationRules(directory, catalogue, settings.tokens)
     plugins = PluginManager(settings.plugins.enabled, settings.plugins.settings)
-    record = _recorder(sink, plugins)
-    key_store = SqlKeyStore(
-        database.transaction, database.reading, partial(_tell_of_changes, record)
+    observer = observer or SilentServerObserver()
+    record = _recorder(sink, plugins, observer)
+    keys = assemble_keys(
+        database=database,
+        settings=settings,
+        clock=clock,
+        record=record,
+        after_commit=partial(_tell_of_changes, record),
+        counter=observer,
     )
-    backends = _open_backends(settings, database, clock)
-    key_rings = KeyRings(key_store, backends, clock, settings.keys.default_ring)
-    jwks_readers = JwksReaders(clock)
+    key_rings = keys.rings
     authenticator = ClientAuthenticator(
         directory,
         secrets,
@@ -136,10 +154,10 @@ def wire(database: Database, settings: Settings, clock: Clock, sink: AuditSink |
         scopes=ScopeService(clock, is_resource_server),
         authenticator=authenticator,
         rules=rules,
-        key_store=key_store,
-        key_backends=backends,
+        key_store=keys.store,
+        key_backends=keys.backends,
         key_rings=key_rings,
-        jwks_readers=jwks_readers,
+        jwks_readers=keys.readers,
         plugins=plugins,
         revocations=revocations,
         revocation_state=revocation_state,
@@ -158,6 +176,7 @@ def wire(database: Database, settings: Settings, clock: Clock, sink: AuditSink |
             directory=directory,
             catalogue=catalogue,
             plugins=plugins,
+            tainted=TaintedKeyWatch(key_rings, record),
             clock=clock,
             clock_skew_seconds=settings.tokens.clock_skew_seconds,
         ),
@@ -166,6 +185,8 @@ def wire(database: Database, settings: Settings, clock: Clock, sink: AuditSink |
             feed=feed,
             key_rings=key_rings,
             key_refresh_seconds=settings.keys.refresh_interval_seconds,
+            duties=keys.duties,
+            tick_seconds=tick_interval_seconds(settings.keys),
             revocations=revocations,
             authenticator=authenticator,
             settings=settings.revocation,
@@ -175,19 +196,6 @@ def wire(database: Database, settings: Settings, clock: Clock, sink: AuditSink |
     )
 
 
-def _open_backends(settings: Settings, database: Database, clock: Clock) -> dict[str, KeyBackend]:
-    key = settings.keys.key_encryption_key
-    context = BackendContext(
-        clock=clock,
-        vaults=vault_accesses(settings, "server"),
-        experimental=settings.keys.experimental_algorithms,
-        encrypted_keys=SqlEncryptedKeyStorage(database.transaction, database.reading),
-        key_encryption_key=None if key is None else key.reveal(),
-    )
-    uris = {ring.backend for ring in settings.keys.rings.values()}
-    return {uri: open_backend(uri, context) for uri in sorted(uris)}
-
-
 def _client_limits(settings: Settings) -> ClientLimits:
     return ClientLimits(
         maximum_token_lifetime_seconds=settings.tokens.maximum_lifetime_seconds,
@@ -195,11 +203,14 @@ def _client_limits(settings: Settings) -> ClientLimits:
     )
 
 
-def _recorder(sink: AuditSink | None, plugins: PluginManager) -> Callable[[Event], None]:
+def _recorder(
+    sink: AuditSink | None, plugins: PluginManager, observer: ServerObserver
+) -> Callable[[Event], None]:
     def record(event: Event) -> None:
         if sink is not None:
             sink.write(event)
         plugins.tell(event)
+        observer.recorded(event)
 
     return record
 

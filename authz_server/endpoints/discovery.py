@@ -3,8 +3,10 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any
+from wsgiref.types import WSGIEnvironment
 
 import msgspec
 from flask import Response, request
@@ -12,8 +14,12 @@ from flask import Response, request
 from authz_server.changes import ChangeFeed
 from authz_server.clients.directory import ClientDirectory
 from authz_server.endpoints.answers import new_request_id
+from authz_server.endpoints.source import SourceReader
 from authz_server.errors import OAuthError
+from authz_server.jwks_readers import JwksReaders
+from authz_server.observation import ServerObserver
 from authz_server.scopes.catalogue import ScopeCatalogue, ScopeEntry
+from authz_server.standby_readiness import find_next_key
 from keys.ring import KeyRings
 
 AUTHENTICATION_METHODS = ["client_secret_basic", "client_secret_post"]
@@ -106,20 +112,30 @@ class DiscoveryEndpoints:
         document: the metadata.
         key_rings: the public keys.
         feed: keeps the memory fresh; a database that is away does not silence these endpoints.
-        jwks_maximum_age_seconds: how long verifiers may keep the JWKS.
+        readers: note who has fetched the JWKS.
+        sources: find senders' addresses.
+        clock: returns the present time.
+        observer: counts fetches of the JWKS.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, by name
         self,
         document: MetadataDocument,
         key_rings: KeyRings,
         feed: ChangeFeed,
-        jwks_maximum_age_seconds: int,
+        *,
+        readers: JwksReaders,
+        sources: SourceReader,
+        clock: Callable[[], datetime],
+        observer: ServerObserver,
     ) -> None:
         self._document = document
         self._key_rings = key_rings
         self._feed = feed
-        self._jwks_maximum_age_seconds = jwks_maximum_age_seconds
+        self._readers = readers
+        self._sources = sources
+        self._clock = clock
+        self._observer = observer
 
     def metadata(self) -> Response:
         """Answer with the metadata of RFC 8414."""
@@ -135,12 +151,24 @@ class DiscoveryEndpoints:
             self._feed.require_fresh()
         if not self._key_rings.algorithms():
             raise OAuthError("temporarily_unavailable", "there is no key yet")
-        return _public_answer(
+        answer = _public_answer(
             self._key_rings.jwks(),
             self._key_rings.jwks_etag(),
             "application/jwk-set+json",
-            self._jwks_maximum_age_seconds,
+            self._key_rings.jwks_maximum_age_seconds(),
         )
+        if request.method == "GET":
+            self._note_fetch(request.environ)
+        return answer
+
+    def _note_fetch(self, environ: WSGIEnvironment) -> None:
+        self._readers.note(environ.get("HTTP_USER_AGENT", ""), self._sources.read(environ))
+        now = self._clock()
+        rings = self._key_rings.snapshots()
+        has_next = all(
+            ring.is_succeeded(now) or find_next_key(ring, now) is not None for ring in rings
+        )
+        self._observer.jwks_fetched(has_next=has_next)
 
     def _metadata(self, members: Callable[[], dict[str, Any]]) -> Response:
         if self._feed.seen < 0:

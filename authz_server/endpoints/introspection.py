@@ -9,7 +9,7 @@ from authz_server.clients.directory import ClientEntry
 from authz_server.endpoints.answers import Answer, private_answer, private_bytes
 from authz_server.endpoints.protocol import EndpointParts, Exchange, ProtocolEndpoint
 from authz_server.errors import OAuthError
-from authz_server.events import IntrospectionRefused
+from authz_server.events import IntrospectionRefused, SignatureMade
 from authz_server.tokens.introspection import IntrospectionService
 from authz_server.tokens.introspection_jwt import IntrospectionSigner
 
@@ -46,14 +46,31 @@ class IntrospectionEndpoint(ProtocolEndpoint):
             raise OAuthError("parameter_missing", "token", client_id=caller.id)
         answer = self._service.find_active(caller, token) or _INACTIVE
         if self._signer is not None and _wants_jwt(exchange.environ.get("HTTP_ACCEPT")):
-            return self._signed(exchange, caller, answer)
+            return self._signed(self._signer, exchange, caller, answer)
         return private_answer(answer, exchange.request_id)
 
-    def _signed(self, exchange: Exchange, caller: ClientEntry, answer: dict[str, Any]) -> Answer:
+    def _signed(
+        self,
+        signer: IntrospectionSigner,
+        exchange: Exchange,
+        caller: ClientEntry,
+        answer: dict[str, Any],
+    ) -> Answer:
         audience = caller.resource_server.identifier if caller.resource_server else caller.id
         ring = caller.resource_server.signing_ring if caller.resource_server else None
-        signed = self._signer.sign(answer, audience, ring) if self._signer else ""
-        return private_bytes(signed.encode(), JWT_TYPE, exchange.request_id)
+        signed = signer.sign(answer, audience, ring)
+        if signed.request_id:
+            self._parts.record(
+                SignatureMade(
+                    request_id=exchange.request_id,
+                    source_address=exchange.source_address,
+                    client_id=caller.id,
+                    purpose="introspection",
+                    kid=signed.kid,
+                    backend_request_id=signed.request_id,
+                )
+            )
+        return private_bytes(signed.token.encode(), JWT_TYPE, exchange.request_id)
 
 
 def _wants_jwt(accept: str | None) -> bool:

@@ -52,6 +52,7 @@ class TokenEndpoint(ProtocolEndpoint):
                 audience=authorization.audience,
                 jti=issued.jti,
                 kid=issued.kid,
+                backend_request_id=issued.backend_request_id,
                 token_format="jwt" if issued.kid else "reference",
                 expires_at=issued.expires_at,
             )

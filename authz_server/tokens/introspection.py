@@ -13,6 +13,7 @@ from authz_server.plugin_manager import PluginManager
 from authz_server.scopes.catalogue import ScopeCatalogue
 from authz_server.tokens.claims import AccessTokenClaims
 from authz_server.tokens.revocations import RevocationState
+from authz_server.tokens.tainted_keys import TaintedKeyWatch
 from authz_server.tokens.verification import TokenVerifier, VerifiedAccessToken
 
 INTROSPECT_ANY = "introspect:any"
@@ -29,6 +30,7 @@ class IntrospectionService:
         directory: clients and resource servers.
         catalogue: scopes and their owners.
         plugins: may add members.
+        tainted: tells of tokens whose key is no longer trusted to sign.
         clock: returns the present time.
         clock_skew_seconds: how far the clocks of nodes may lie apart.
     """
@@ -41,6 +43,7 @@ class IntrospectionService:
         directory: ClientDirectory,
         catalogue: ScopeCatalogue,
         plugins: PluginManager,
+        tainted: TaintedKeyWatch,
         clock: Callable[[], datetime],
         clock_skew_seconds: int,
     ) -> None:
@@ -49,6 +52,7 @@ class IntrospectionService:
         self._directory = directory
         self._catalogue = catalogue
         self._plugins = plugins
+        self._tainted = tainted
         self._clock = clock
         self._clock_skew_microseconds = clock_skew_seconds * 1_000_000
 
@@ -73,6 +77,7 @@ class IntrospectionService:
         scopes = self._visible_scopes(caller, claims)
         if not scopes:
             return None
+        self._tainted.look_at(verified.kid, claims)
         return self._describe(verified, scopes)
 
     def _visible_scopes(self, caller: ClientEntry, claims: AccessTokenClaims) -> list[str]:

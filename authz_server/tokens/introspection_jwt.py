@@ -8,7 +8,7 @@ import msgspec
 
 from authz_server.errors import OAuthError
 from keys.errors import BackendUnavailable, KeysError
-from keys.ring import KeyRings
+from keys.ring import KeyRings, SignedToken
 
 INTROSPECTION_TYPE = "token-introspection+jwt"
 _encode = msgspec.json.Encoder().encode
@@ -36,8 +36,8 @@ class IntrospectionSigner:
         self._default_ring = default_ring
         self._clock = clock
 
-    def sign(self, answer: dict[str, Any], audience: str, ring: str | None) -> str:
-        """Return the answer in a JWT (RFC 9701, 5).
+    def sign(self, answer: dict[str, Any], audience: str, ring: str | None) -> SignedToken:
+        """Return the answer in a JWT (RFC 9701, 5), and who signed it.
 
         Such a JWT has neither ``exp`` nor ``sub``, so that nothing takes it for an access token; a
         second is what the key ring accounts for.
@@ -62,7 +62,7 @@ class IntrospectionSigner:
                 _encode(claims),
                 typ=INTROSPECTION_TYPE,
                 lifetime_seconds=1,
-            ).token
+            )
         except BackendUnavailable as error:
             raise OAuthError(
                 "temporarily_unavailable", str(error), retry_after_seconds=error.retry_after

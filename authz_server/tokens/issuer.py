@@ -27,13 +27,17 @@ _encode = msgspec.json.Encoder().encode
 
 
 class IssuedToken(NamedTuple):
-    """A token and what the answer and the record say of it."""
+    """A token and what the answer and the record say of it.
+
+    ``backend_request_id`` is the remote key backend's id of the call that made the signature.
+    """
 
     access_token: str
     jti: str
     kid: str
     issued_at: int
     expires_at: int
+    backend_request_id: str = ""
 
 
 class TokenIssuer:
@@ -119,7 +123,14 @@ class TokenIssuer:
             ) from error
         except KeysError as error:
             raise OAuthError("server_error", str(error)) from error
-        return IssuedToken(signed.token, str(claims["jti"]), signed.kid, issued_at, expires_at)
+        return IssuedToken(
+            signed.token,
+            str(claims["jti"]),
+            signed.kid,
+            issued_at,
+            expires_at,
+            signed.request_id,
+        )
 
     def _keep(self, claims: dict[str, object], issued_at: int, expires_at: int) -> IssuedToken:
         handle = secrets.token_urlsafe(REFERENCE_TOKEN_BYTES)

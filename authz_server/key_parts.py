@@ -1,0 +1,85 @@
+"""The parts of a process that have to do with signing keys, made from the settings and wired."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from authz_server.db import Database
+from authz_server.events import Event
+from authz_server.jwks_readers import JwksReaders
+from authz_server.key_custody import open_backends, ring_rules
+from authz_server.key_duties import KeyDuties
+from authz_server.key_observer import KeyObserver
+from authz_server.key_store import SqlKeyStore
+from authz_server.settings import Settings
+from authz_server.standby_readiness import StandbyReadiness
+from authz_server.vaults import vault_accesses
+from keys.backend import KeyBackend
+from keys.observer import Observer
+from keys.ring import KeyRings
+from keys.rotator import Rotator
+
+
+@dataclass(frozen=True, slots=True)
+class KeyParts:
+    """What one process needs for its key rings."""
+
+    store: SqlKeyStore
+    backends: Mapping[str, KeyBackend]
+    rings: KeyRings
+    readers: JwksReaders
+    duties: KeyDuties
+
+
+def assemble_keys(  # noqa: PLR0913 - what it is made from, by name
+    *,
+    database: Database,
+    settings: Settings,
+    clock: Callable[[], datetime],
+    record: Callable[[Event], None],
+    after_commit: Callable[[Session], None],
+    counter: Observer | None = None,
+) -> KeyParts:
+    """Return the parts over a database.
+
+    Args:
+        database: where rings, nodes and readers are.
+        settings: checked already.
+        clock: returns the present time.
+        record: records an event.
+        after_commit: is called with the session of each committed change of a ring.
+        counter: counts what happens to signatures and backends.
+
+    Raises:
+        KeysError: a key backend cannot be used.
+        SettingsError: a file of a Vault's login is missing or open to others.
+    """
+    timing = settings.keys.timing()
+    observer = KeyObserver(record, counter)
+    store = SqlKeyStore(database.transaction, database.reading, after_commit)
+    accesses = vault_accesses(settings, "server")
+    backends = open_backends(settings, database, clock, accesses, observer)
+    rings = KeyRings(
+        store, backends, clock, settings.keys.default_ring, timing=timing, observer=observer
+    )
+    rotator = Rotator(
+        store=store,
+        backends=backends,
+        rules=ring_rules(settings, "server"),
+        clock=clock,
+        timing=timing,
+        observer=observer,
+        readiness=StandbyReadiness(database, settings.keys, clock),
+    )
+    readers = JwksReaders(clock)
+    duties = KeyDuties(
+        database=database,
+        store=store,
+        key_rings=rings,
+        rotator=rotator,
+        readers=readers,
+        clock=clock,
+    )
+    return KeyParts(store, backends, rings, readers, duties)

@@ -1,0 +1,69 @@
+"""Whether the readers of the JWKS know the key that signs next: what a planned activation hears."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from authz_server.db import Database
+from authz_server.jwks_readers import load_jwks_readers, readiness
+from authz_server.settings import KeySettings
+from keys.errors import StoreUnavailable
+from keys.plan import Readiness
+from keys.rotation import find_active_key
+from keys.signing_key import KeyState, RingSnapshot, SigningKey
+
+
+def find_next_key(ring: RingSnapshot, now: datetime) -> SigningKey | None:
+    """Return the published key that signs next: the lowest above the one that signs now."""
+    active = find_active_key(ring.keys, now)
+    lowest = active.version if active else 0
+    for key in ring.keys:
+        if key.state is KeyState.PUBLISHED and key.version > lowest:
+            return key
+    return None
+
+
+def node_spread_seconds(settings: KeySettings) -> int:
+    """Return how long after a publication some node may still hand out the JWKS from before."""
+    return 2 * settings.refresh_interval_seconds + settings.clock_tolerance_seconds
+
+
+class StandbyReadiness:
+    """Tells which readers have not fetched the key that signs next.
+
+    Args:
+        database: where the readers are.
+        settings: how long a reader counts as one, and whether activation waits for it.
+        clock: returns the present time.
+    """
+
+    def __init__(
+        self, database: Database, settings: KeySettings, clock: Callable[[], datetime]
+    ) -> None:
+        self._database = database
+        self._settings = settings
+        self._clock = clock
+
+    def __call__(self, ring: RingSnapshot) -> Readiness:
+        """Return the missing readers, and whether the settings let the activation wait for them.
+
+        Raises:
+            StoreUnavailable: the readers cannot be read.
+        """
+        now = self._clock()
+        binding = self._settings.activation_gate == "binding"
+        key = find_next_key(ring, now)
+        if key is None or key.published_at is None:
+            return Readiness(binding=binding)
+        window_start = now - timedelta(seconds=self._settings.reader_window_seconds)
+        try:
+            with self._database.reading() as session:
+                readers = load_jwks_readers(session, window_start)
+        except SQLAlchemyError as error:
+            raise StoreUnavailable("the database cannot tell who has read the JWKS") from error
+        spread = node_spread_seconds(self._settings)
+        found = readiness(readers, key.published_at, window_start, spread_seconds=spread)
+        return Readiness(
+            missing=tuple(str(reader.name) for reader in found.missing), binding=binding
+        )

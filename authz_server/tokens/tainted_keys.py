@@ -1,0 +1,56 @@
+"""Tokens of tainted keys: they work until they expire, and somebody hears of it."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from authz_server.audit import AuditUnavailable
+from authz_server.events import Event, TokenOfTaintedKey
+from authz_server.tokens.claims import AccessTokenClaims
+from keys.ring import KeyRings
+
+logger = logging.getLogger(__name__)
+
+SILENCE_SECONDS = 60.0
+
+
+class TaintedKeyWatch:
+    """Records that a token of a tainted key is in use, at most once a minute for each key.
+
+    Args:
+        key_rings: know which keys are tainted.
+        record: records an event.
+        monotonic: counts seconds.
+    """
+
+    def __init__(
+        self,
+        key_rings: KeyRings,
+        record: Callable[[Event], None],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._key_rings = key_rings
+        self._record = record
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._silent_until: dict[str, float] = {}
+
+    def look_at(self, kid: str, claims: AccessTokenClaims) -> None:
+        """Record a token that ``kid`` signed, if that key is tainted; never raises."""
+        if not self._key_rings.is_tainted(kid) or not self._is_due(kid):
+            return
+        event = TokenOfTaintedKey(client_id=claims.client_id, jti=claims.jti, kid=kid)
+        try:
+            self._record(event)
+        except AuditUnavailable as error:
+            logger.warning("a token of the tainted key %s is not recorded: %s", kid, error.detail)
+
+    def _is_due(self, kid: str) -> bool:
+        now = self._monotonic()
+        with self._lock:
+            if now < self._silent_until.get(kid, 0.0):
+                return False
+            self._silent_until[kid] = now + SILENCE_SECONDS
+            return True
