@@ -16,6 +16,11 @@ except ImportError as error:
         "a key backend in a Vault needs the library hvac: pip install authz-server[vault]"
     ) from error
 
+#: What hvac raises for a path that holds nothing, and for a request that is refused as it stands
+#: (a lost compare-and-set among them): to be caught inside ``vault_errors``.
+VaultNotFound = hvac.exceptions.InvalidPath
+VaultRefused = hvac.exceptions.InvalidRequest
+
 #: When trying again makes sense if nothing better is known, in seconds.
 RETRY_AFTER_SECONDS = 1
 LONGEST_QUOTE = 200
@@ -65,8 +70,7 @@ def server_error(what: str, detail: str) -> BackendUnavailable:
 def vault_errors(what: str) -> Iterator[None]:
     """Raise the package's own errors in place of hvac's; ``what`` says what was being done.
 
-    Catch ``hvac.exceptions.InvalidPath`` or ``InvalidRequest`` inside where they have a meaning of
-    their own.
+    Catch ``VaultNotFound`` or ``VaultRefused`` inside where they have a meaning of their own.
     """
     try:
         yield
@@ -79,9 +83,9 @@ def translate(error: hvac.exceptions.VaultError, what: str) -> BackendError:
     detail = describe_errors({"errors": error.errors} if error.errors else {})
     if isinstance(error, hvac.exceptions.Forbidden | hvac.exceptions.Unauthorized):
         return BackendDenied(f"{what}: denied")
-    if isinstance(error, hvac.exceptions.InvalidPath):
+    if isinstance(error, VaultNotFound):
         return BackendDenied(f"{what}: there is no such path ({detail})")
-    if isinstance(error, hvac.exceptions.InvalidRequest):
+    if isinstance(error, VaultRefused):
         return BackendDenied(f"{what}: refused ({detail})")
     if isinstance(error, hvac.exceptions.ParamValidationError):
         return BackendDenied(f"{what}: {error.args[0]}")

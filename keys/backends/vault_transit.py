@@ -10,14 +10,14 @@ from threading import Lock
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-import hvac.exceptions
-
+from keys.algorithms import get_algorithm
 from keys.backend import BackendView, Caps, Health, KeyBackend, Version
 from keys.backends.registry import BackendContext
-from keys.backends.vault_batching import LARGEST_BATCH, SignatureBatcher
+from keys.backends.vault_batching import FLEET, RSA_FLEET, SignatureBatcher
 from keys.backends.vault_errors import (
     RETRY_AFTER_SECONDS,
     SERVER_ERROR_STATUS,
+    VaultNotFound,
     describe_errors,
     server_error,
     vault_errors,
@@ -141,13 +141,16 @@ class TransitBackend:
         return Health(usable=True, detail=f"{where}: {key.kind}, version {key.latest}")
 
     def _find(self) -> TransitKey | None:
-        try:
-            with vault_errors(f"reading the transit key {self._name}"):
-                return self._read(self._transit.read_key(self._key, mount_point=self._mount))
-        except BackendDenied as error:
-            if _is_unknown_key(error.__cause__):
+        with vault_errors(f"reading the transit key {self._name}"):
+            try:
+                reply = self._transit.read_key(self._key, mount_point=self._mount)
+            except VaultNotFound as error:
+                # For a key that it does not hold, an engine has no words; a path without an
+                # engine has some.
+                if error.errors:
+                    raise
                 return None
-            raise
+        return self._read(reply)
 
     def _get(self) -> TransitKey:
         key = self._find()
@@ -175,10 +178,7 @@ class TransitBackend:
         batcher = self._batchers.get((ref, alg))
         if batcher is None:
             batcher = self._batchers.setdefault((ref, alg), self._make_batcher(ref, alg))
-        signatures: list[bytes] = []
-        for start in range(0, len(inputs), LARGEST_BATCH):
-            signatures += batcher.sign(inputs[start : start + LARGEST_BATCH])
-        return signatures
+        return batcher.sign(inputs)
 
     def _require_fit(self, ring: str, ref: str, alg: str) -> None:
         if ring != self._ring:
@@ -194,7 +194,8 @@ class TransitBackend:
             with self._session.within(seconds):
                 return self._sign(ref, alg, inputs)
 
-        return SignatureBatcher(fly, self._session.total_timeout_seconds)
+        fleet = RSA_FLEET if get_algorithm(alg).kty == "RSA" else FLEET
+        return SignatureBatcher(fly, self._session.total_timeout_seconds, fleet)
 
     def _sign(self, ref: str, alg: str, inputs: Sequence[bytes]) -> Sequence[bytes | BackendError]:
         """Make one call; where nothing was signed, one more elsewhere, for a node may lag."""
@@ -314,11 +315,6 @@ class TransitBackend:
         path = f"/v1/{self._mount}/keys/{self._key}/config"
         with vault_errors(f"configuring the transit key {self._name}"):
             self._session.client.adapter.post(path, json=dict(settings))
-
-
-def _is_unknown_key(cause: BaseException | None) -> bool:
-    # An engine answers for what it does not hold with no words; a path without engine has some.
-    return isinstance(cause, hvac.exceptions.InvalidPath) and not cause.errors
 
 
 def _parse(uri: str) -> tuple[str, str, dict[str, str]]:
