@@ -289,8 +289,10 @@ def remove_expired(draft: Draft) -> None:
     """Take out of the JWKS what no token in force can need."""
     situation = draft.situation
     now = situation.now
+    # One step at a time: what has only just stopped is looked at by the next tick.
+    stopped = {key.kid for key in situation.ring.keys if key.state in STOPPED_STATES}
     for key in draft.in_states(frozenset({KeyState.RETIRED, KeyState.TAINTED})):
-        if key.remove_after is None or key.remove_after > now:
+        if key.kid not in stopped or key.remove_after is None or key.remove_after > now:
             draft.waits.append(
                 Wait(f"{key.kid} leaves the JWKS", key.remove_after, "invariant 2: its last token")
             )
