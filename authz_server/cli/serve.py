@@ -17,6 +17,7 @@ from authz_server.cli.commands import Command
 from authz_server.cli.health_listener import HealthListener
 from authz_server.cli.http_messages import MessageRules, forget_headers_in_environment
 from authz_server.cli.invocation import CONFIG_VARIABLE, Invocation
+from authz_server.cli.metrics_folder import metrics_folder
 from authz_server.cli.parties import pass_invocation
 from authz_server.cli.worker import BODY_SECONDS, THREADS_FOR_SLOW_BODIES, load_application
 from authz_server.db import check_database
@@ -54,7 +55,8 @@ def serve(invocation: Invocation) -> None:
     # Each of the many threads that slow senders may occupy would else keep memory of its own.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     multiprocessing.set_start_method("spawn", force=True)
-    run_server(settings)
+    with metrics_folder() as folder:
+        run_server(settings, folder)
 
 
 def require_prepared(settings: Settings) -> None:
@@ -103,13 +105,25 @@ def require_listening(host: str, port: int) -> None:
         pass
 
 
-def run_server(settings: Settings) -> None:
-    """Serve until told to stop; workers that die are replaced."""
+def run_server(settings: Settings, folder: Path) -> None:
+    """Serve until told to stop; workers that die are replaced.
+
+    Args:
+        settings: checked already.
+        folder: where the workers count.
+    """
+    # Its library takes a while to load: no other command is to wait for it.
+    from authz_server.metrics_page import MetricsPage  # noqa: PLC0415
+
     server = build_server(settings.server)
     configure_logging(settings.logging)
     public = (settings.server.host, settings.server.port)
     health = HealthListener(
-        create_health_application(settings, {"listener": partial(require_listening, *public)}),
+        create_health_application(
+            settings,
+            {"listener": partial(require_listening, *public)},
+            open_metrics=partial(MetricsPage, folder),
+        ),
         settings.server.health_host,
         settings.server.health_port,
     )
