@@ -11,7 +11,7 @@ A test class inherits a contract and says how to make what is tested::
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -22,7 +22,7 @@ from keys.jose import PUBLIC_MEMBERS, load_public_key, thumbprint
 from keys.memory import empty_ring
 from keys.signatures import make_verifier, signature_size
 from keys.signing_key import KeyState, RingDefinition, RingSnapshot, SigningKey
-from keys.store import KeyChange, KeyStore
+from keys.store import KeyChange, KeyStore, RingChange
 
 #: A fixed moment with microseconds, which a store must not lose.
 MOMENT = datetime(2030, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -200,6 +200,13 @@ class KeyStoreContract:
             key=key, event=f"key.{state}", actor="contract", reason="a test", at=MOMENT
         )
 
+    def ring_change(self, ring: RingSnapshot, **changed: object) -> RingChange:
+        """Return a change of the ring itself."""
+        ring = replace(ring, **changed)  # type: ignore[arg-type]
+        return RingChange(
+            ring=ring, event="ring.changed", actor="contract", reason="a test", at=MOMENT
+        )
+
     def get_ring(self, store: KeyStore) -> RingSnapshot:
         """Return the only ring."""
         (ring,) = store.load_rings(MOMENT)
@@ -275,3 +282,75 @@ class KeyStoreContract:
             ]
         assert sum(attempt.result() for attempt in attempts) == 1
         assert (self.get_ring(store).epoch, len(self.get_ring(store).keys)) == (1, 1)
+
+    def test_every_member_of_a_ring_that_may_change_is_kept(self, store: KeyStore) -> None:
+        store.add_ring(self.definition)
+        changes = {
+            "frozen": True,
+            "successor": "another-ring",
+            "succeeded_at": MOMENT,
+            "cautious_until": MOMENT,
+            "claimed_until": MOMENT,
+            "prepublication_seconds": 17,
+            "rotation_interval_seconds": 18,
+        }
+        wanted = self.ring_change(self.get_ring(store), **changes)
+        assert store.change_ring(self.definition.name, 0, [], wanted)
+        assert self.get_ring(store) == replace(wanted.ring, epoch=1)
+        emptied = dict.fromkeys(
+            ("successor", "succeeded_at", "cautious_until", "claimed_until"), None
+        )
+        back = self.ring_change(self.get_ring(store), frozen=False, **emptied)
+        assert store.change_ring(self.definition.name, 1, [], back)
+        assert self.get_ring(store) == replace(back.ring, epoch=2)
+
+    def test_what_makes_a_ring_what_it_is_never_changes(self, store: KeyStore) -> None:
+        store.add_ring(self.definition)
+        wanted = self.ring_change(
+            self.get_ring(store),
+            name="renamed",
+            alg="RS256",
+            backend_uri="kv://elsewhere/key",
+            maximum_lifetime_seconds=1,
+            epoch=17,
+            keys=(self.change(7, KeyState.ACTIVE).key,),
+        )
+        assert store.change_ring(self.definition.name, 0, [], wanted)
+        assert self.get_ring(store) == replace(empty_ring(self.definition), epoch=1)
+
+    def test_keys_and_ring_change_together_or_not_at_all(self, store: KeyStore) -> None:
+        store.add_ring(self.definition)
+        name, wanted = self.definition.name, self.ring_change(self.get_ring(store), frozen=True)
+        two_active = [self.change(number, KeyState.ACTIVE) for number in (1, 2)]
+        assert not store.change_ring(name, 0, two_active, wanted)
+        assert not store.change_ring(name, 1, [self.change(1, KeyState.ACTIVE)], wanted)
+        assert self.get_ring(store) == empty_ring(self.definition)
+        assert store.change_ring(name, 0, [self.change(1, KeyState.ACTIVE)], wanted)
+        ring = self.get_ring(store)
+        assert (ring.frozen, ring.epoch, len(ring.keys)) == (True, 1, 1)
+
+    def test_one_key_may_have_two_events_in_one_change(self, store: KeyStore) -> None:
+        store.add_ring(self.definition)
+        change = self.change(1, KeyState.ACTIVE)
+        twice = [replace(change, event="key.published"), change]
+        assert store.change_ring(self.definition.name, 0, twice)
+        assert self.get_ring(store).keys == (change.key,)
+
+    def test_the_latest_report_of_each_node_and_ring_is_kept(self, store: KeyStore) -> None:
+        assert store.load_nodes() == ()
+        store.report_node("beta/1", {"first": 3, "second": 4}, 0.0)
+        store.report_node("alpha/2", {"second": 2}, -0.5)
+        store.report_node("beta/1", {"second": 5}, 0.25)
+        store.report_node("beta/1", {}, 0.0)
+        reports = store.load_nodes()
+        assert [(each.node, each.ring, each.epoch_seen) for each in reports] == [
+            ("alpha/2", "second", 2),
+            ("beta/1", "first", 3),
+            ("beta/1", "second", 5),
+        ]
+        assert [each.clock_offset_seconds for each in reports] == [-0.5, 0.0, 0.25]
+        assert reports[1].seen_at <= reports[0].seen_at <= reports[2].seen_at
+        assert all(each.seen_at.utcoffset() == timedelta(0) for each in reports)
+
+    def test_the_clock_of_a_store_on_this_machine_is_this_machines(self, store: KeyStore) -> None:
+        assert abs(store.clock_offset_seconds()) < 1
