@@ -15,14 +15,16 @@ KEY_USE = "sig"
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """One JWS algorithm (RFC 7518, 3.1; RFC 8037, 3.1).
+    """One JWS algorithm (RFC 7518, 3.1; RFC 8037, 3.1; RFC 9964).
 
     Attributes:
         name: The ``alg`` value.
         kty: The key type that it needs.
-        crv: The curve that it needs, or None for RSA.
+        crv: The curve that it needs, or None where the type has none.
         hash_name: The digest, or None where the algorithm hashes by itself.
         signature_bytes: The exact size of a signature, or None: as large as the key's modulus.
+        experimental: Few verifiers know it yet, so keys for it are made and used only where that
+            is switched on.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Algorithm:
     crv: str | None
     hash_name: str | None
     signature_bytes: int | None
+    experimental: bool = False
 
 
 ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
@@ -43,6 +46,10 @@ ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
             Algorithm("PS256", "RSA", None, "sha256", None),
             # Verifiers in use refuse RFC 9864's "Ed25519", so the older name is the one emitted.
             Algorithm("EdDSA", "OKP", "Ed25519", None, 64),
+            # FIPS 204. All three have one key type; the "alg" in the JWK tells them apart.
+            Algorithm("ML-DSA-44", "AKP", None, None, 2420, experimental=True),
+            Algorithm("ML-DSA-65", "AKP", None, None, 3309, experimental=True),
+            Algorithm("ML-DSA-87", "AKP", None, None, 4627, experimental=True),
         )
     }
 )
@@ -56,3 +63,14 @@ def get_algorithm(name: str) -> Algorithm:
         raise KeysError(
             f"{name!r} is not a signature algorithm known here: {', '.join(ALGORITHMS)}"
         ) from None
+
+
+def allowed_algorithms(*, experimental: bool) -> frozenset[str]:
+    """Return the names of the algorithms that keys may be made for.
+
+    Args:
+        experimental: Whether the experimental ones are switched on.
+    """
+    return frozenset(
+        name for name, algorithm in ALGORITHMS.items() if experimental or not algorithm.experimental
+    )

@@ -12,11 +12,13 @@ from keys.errors import KeysError
 from keys.signatures import PrivateKey, PublicKey, require_fit
 from keys.signing_key import SigningKey
 
-#: The public members of each key type (RFC 7518, 6; RFC 8037, 2). Nothing else ever leaves.
+#: The public members of each key type (RFC 7518, 6; RFC 8037, 2; RFC 9964). Nothing else ever
+#: leaves. "alg" belongs to the keys that have no curve to tell their algorithm.
 PUBLIC_MEMBERS: Mapping[str, tuple[str, ...]] = {
     "EC": ("kty", "crv", "x", "y"),
     "RSA": ("kty", "n", "e"),
     "OKP": ("kty", "crv", "x"),
+    "AKP": ("kty", "alg", "pub"),
 }
 
 

@@ -17,6 +17,14 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 )
 from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as generate_ec_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import (
+    MLDSA44PrivateKey,
+    MLDSA44PublicKey,
+    MLDSA65PrivateKey,
+    MLDSA65PublicKey,
+    MLDSA87PrivateKey,
+    MLDSA87PublicKey,
+)
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as generate_rsa_key
 from cryptography.hazmat.primitives.asymmetric.utils import (
@@ -32,8 +40,10 @@ from keys.algorithms import (
 )
 from keys.errors import KeysError, TokenRefusedError
 
-PrivateKey = EllipticCurvePrivateKey | RSAPrivateKey | Ed25519PrivateKey
-PublicKey = EllipticCurvePublicKey | RSAPublicKey | Ed25519PublicKey
+LatticePrivateKey = MLDSA44PrivateKey | MLDSA65PrivateKey | MLDSA87PrivateKey
+LatticePublicKey = MLDSA44PublicKey | MLDSA65PublicKey | MLDSA87PublicKey
+PrivateKey = EllipticCurvePrivateKey | RSAPrivateKey | Ed25519PrivateKey | LatticePrivateKey
+PublicKey = EllipticCurvePublicKey | RSAPublicKey | Ed25519PublicKey | LatticePublicKey
 Signer = Callable[[bytes], bytes]
 Verifier = Callable[[bytes, bytes], None]
 
@@ -50,6 +60,14 @@ _HASHES: dict[str, hashes.HashAlgorithm] = {
     "sha384": hashes.SHA384(),
     "sha512": hashes.SHA512(),
 }
+_LATTICES: dict[str, tuple[type[LatticePrivateKey], type[LatticePublicKey]]] = {
+    "ML-DSA-44": (MLDSA44PrivateKey, MLDSA44PublicKey),
+    "ML-DSA-65": (MLDSA65PrivateKey, MLDSA65PublicKey),
+    "ML-DSA-87": (MLDSA87PrivateKey, MLDSA87PublicKey),
+}
+#: FIPS 204, table 1 and algorithm 26: by the size of a signature, the bytes of its challenge, those
+#: of z, and the bits of a coefficient of z.
+_LATTICE_PARTS = {2420: (32, 2304, 18), 3309: (48, 3200, 20), 4627: (64, 4480, 20)}
 
 
 def generate_private_key(algorithm: Algorithm) -> PrivateKey:
@@ -58,6 +76,8 @@ def generate_private_key(algorithm: Algorithm) -> PrivateKey:
         return generate_ec_key(_CURVES[algorithm.crv or ""])
     if algorithm.kty == "RSA":
         return generate_rsa_key(MINIMUM_RSA_EXPONENT, DEFAULT_RSA_BITS)
+    if algorithm.kty == "AKP":
+        return _LATTICES[algorithm.name][0].generate()
     return Ed25519PrivateKey.generate()
 
 
@@ -68,6 +88,8 @@ def require_fit(key: object, algorithm: Algorithm) -> None:
     elif isinstance(key, RSAPublicKey):
         fits = algorithm.kty == "RSA"
         _require_strong_rsa(key)
+    elif isinstance(key, LatticePublicKey):
+        fits = algorithm.kty == "AKP" and isinstance(key, _LATTICES[algorithm.name][1])
     else:
         fits = algorithm.kty == "OKP" and isinstance(key, Ed25519PublicKey)
     if not fits:
@@ -115,12 +137,23 @@ def meaningless_signature(size: int) -> bytes:
     """Return bytes that cost a verifier as much as a true signature of that size.
 
     A zero at the start of either half keeps an RSA value below the modulus, r and s below the
-    order; the last byte keeps an Ed25519 scalar in range. Else the costly part would be left out.
+    order; the last byte keeps an Ed25519 scalar in range. An ML-DSA signature has a z of zeros, and
+    no hints. Else the costly part would be left out.
     """
+    if size in _LATTICE_PARTS:
+        return _meaningless_lattice_signature(size)
     signature = bytearray(shake_256(b"meaningless signature").digest(size))
     signature[0] = signature[size // 2] = 0
     signature[-1] = 1
     return bytes(signature)
+
+
+def _meaningless_lattice_signature(size: int) -> bytes:
+    challenge_bytes, z_bytes, bits = _LATTICE_PARTS[size]
+    challenge = shake_256(b"meaningless signature").digest(challenge_bytes)
+    # A coefficient is stored as its distance from half the range, lowest bit first: four a group.
+    zero = sum(1 << (bits * place + bits - 1) for place in range(4)).to_bytes(bits // 2, "little")
+    return challenge + zero * (z_bytes // len(zero)) + bytes(size - challenge_bytes - z_bytes)
 
 
 def _refusing(verify: Verifier) -> Verifier:

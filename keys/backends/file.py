@@ -48,7 +48,12 @@ def open_backend(uri: str, context: BackendContext) -> KeyBackend:
         raise KeysError(f"the key file {path} needs a key-encryption key")
     storage = FileEncryptedKeyStorage(path)
     storage.find_any()
-    return FileBackend(storage, context.key_encryption_key, context.clock)
+    return FileBackend(
+        storage,
+        context.key_encryption_key,
+        context.clock,
+        experimental=context.experimental,
+    )
 
 
 class FileBackend(LocalBackend):

@@ -4,7 +4,7 @@ Keys in memory cannot be fenced, so a node that missed a change signs until its 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
-from keys.algorithms import ALGORITHMS, get_algorithm
+from keys.algorithms import Algorithm, allowed_algorithms, get_algorithm
 from keys.backend import BackendView, Caps, Health, Version
 from keys.backends.envelope import Envelope
 from keys.backends.storage import EncryptedKey, EncryptedKeyStorage
@@ -56,11 +56,12 @@ class InProcessBackend:
         storage: Where the sealed private keys are.
         sealing: How they are sealed there.
         clock: Returns the present, timezone-aware.
+        experimental: Whether experimental algorithms are switched on.
     """
 
     scheme = "local"
     caps = Caps(
-        algs=frozenset(ALGORITHMS),
+        algs=allowed_algorithms(experimental=False),
         in_process=True,
         prehash=False,
         batch=False,
@@ -74,7 +75,11 @@ class InProcessBackend:
         storage: EncryptedKeyStorage,
         sealing: Sealing,
         clock: Callable[[], datetime],
+        *,
+        experimental: bool = False,
     ) -> None:
+        if experimental:
+            self.caps = replace(self.caps, algs=allowed_algorithms(experimental=True))
         self._storage = storage
         self._sealing = sealing
         self._clock = clock
@@ -95,7 +100,7 @@ class InProcessBackend:
 
     def create(self, ring: str, alg: str) -> Version:
         """Make a key, seal it and keep it as the next version."""
-        private_key = generate_private_key(get_algorithm(alg))
+        private_key = generate_private_key(self._require_allowed(alg))
         for _ in range(CREATE_ATTEMPTS):
             held = self._storage.load(ring)
             key = self._seal(private_key, ring, held[-1].version + 1 if held else 1, alg)
@@ -130,10 +135,16 @@ class InProcessBackend:
     def _load(self, ring: str, ref: str) -> _LoadedKey:
         for key in self._storage.load(ring):
             if str(key.version) == ref:
-                signer = make_signer(self._open(key), get_algorithm(key.alg))
+                signer = make_signer(self._open(key), self._require_allowed(key.alg))
                 self._loaded[ring, ref] = loaded = _LoadedKey(key.alg, signer)
                 return loaded
         raise VersionUnusable(f"version {ref} of {ring!r} is not held")
+
+    def _require_allowed(self, alg: str) -> Algorithm:
+        algorithm = get_algorithm(alg)
+        if alg not in self.caps.algs:
+            raise BackendDenied(f"{alg} is experimental, and that is not switched on")
+        return algorithm
 
     def _seal(self, private_key: PrivateKey, ring: str, version: int, alg: str) -> EncryptedKey:
         jwk = public_jwk(private_key)
@@ -166,6 +177,7 @@ class LocalBackend(InProcessBackend):
         storage: Where the envelopes are.
         key_encryption_key: 32 bytes.
         clock: Returns the present, timezone-aware.
+        experimental: Whether experimental algorithms are switched on.
     """
 
     scheme = "sql"
@@ -175,8 +187,11 @@ class LocalBackend(InProcessBackend):
         storage: EncryptedKeyStorage,
         key_encryption_key: bytes,
         clock: Callable[[], datetime],
+        *,
+        experimental: bool = False,
     ) -> None:
-        super().__init__(storage, Envelope(key_encryption_key), clock)
+        sealing = Envelope(key_encryption_key)
+        super().__init__(storage, sealing, clock, experimental=experimental)
 
 
 def _public_version(key: EncryptedKey) -> Version:

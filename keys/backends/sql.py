@@ -22,4 +22,9 @@ def open_backend(uri: str, context: BackendContext) -> KeyBackend:
         raise KeysError(f"the local key backend is named 'sql://', not {uri!r}")
     if context.key_encryption_key is None or context.encrypted_keys is None:
         raise KeysError("the local key backend needs a key-encryption key and a database")
-    return LocalBackend(context.encrypted_keys, context.key_encryption_key, context.clock)
+    return LocalBackend(
+        context.encrypted_keys,
+        context.key_encryption_key,
+        context.clock,
+        experimental=context.experimental,
+    )
