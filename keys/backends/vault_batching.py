@@ -124,6 +124,8 @@ class SignatureBatcher:
         finally:
             self._land()
             for order in batch[1:]:
+                if not order.signatures and order.error is None:
+                    order.error = BackendUnavailable("the call for the signature was given up", 1)
                 order.wake.set()
 
     def _land(self) -> None:

@@ -16,6 +16,7 @@ from threading import Thread
 from time import monotonic
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
+from weakref import finalize
 
 from keys.errors import KeysError
 
@@ -150,6 +151,8 @@ class VaultAddress:
         self._prefix = parts.path.rstrip("/")
         self._tls = tls if parts.scheme == "https" else None
         self._resting: list[_Connection] = []
+        # Where it is dropped rather than closed, as after a fork: closing ends nothing elsewhere.
+        finalize(self, _close_all, self._resting)
 
     def exchange(self, request: HttpRequest, timing: Timing) -> HttpReply:
         """Send one request and return its answer; ExchangeError if none came in time."""
@@ -182,8 +185,7 @@ class VaultAddress:
 
     def close(self) -> None:
         """Close the connections that nobody uses."""
-        while self._resting:
-            self._resting.pop().close()
+        _close_all(self._resting)
 
     def _take_resting(self) -> _Connection | None:
         while True:
@@ -202,6 +204,11 @@ class VaultAddress:
             self._resting.append(connection)
         else:
             connection.close()
+
+
+def _close_all(connections: list[_Connection]) -> None:
+    while connections:
+        connections.pop().close()
 
 
 def split_address(url: str) -> Any:  # noqa: ANN401 - a result of urlsplit

@@ -258,6 +258,8 @@ class TransitBackend:
                 raise BackendBroken(
                     f"the transit key {self._name} is of type {held.kind}, which is not for {alg}"
                 )
+            if held.view.disabled:
+                raise BackendDenied(f"the transit key {self._name} is soft-deleted")
             return self._rotate()
 
     def _make(self, kind: str) -> Version:
