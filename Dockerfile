@@ -9,10 +9,10 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_NO_INPUT=1
 WORKDIR /build
-COPY requirements/run.txt requirements/build.txt requirements/
+COPY requirements/backends.txt requirements/build.txt requirements/
 RUN python -m venv --without-pip /opt/authz-server \
  && python -m pip --python /opt/authz-server/bin/python install \
-    --require-hashes --only-binary :all: -r requirements/run.txt
+    --require-hashes --only-binary :all: -r requirements/backends.txt
 RUN python -m venv --without-pip /opt/build \
  && python -m pip --python /opt/build/bin/python install \
     --require-hashes --only-binary :all: -r requirements/build.txt

@@ -133,8 +133,10 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 .PHONY: lock
 lock: $(STAMPS)/dev
 	@$(COMPILE) pyproject.toml --output-file requirements/run.txt
+	@$(COMPILE) pyproject.toml --all-extras --constraint requirements/run.txt \
+	  --output-file requirements/backends.txt
 	@$(COMPILE) --group build --constraint requirements/run.txt --output-file requirements/build.txt
-	@$(COMPILE) --group test --constraint requirements/run.txt --constraint requirements/build.txt \
+	@$(COMPILE) --group test --constraint requirements/backends.txt --constraint requirements/build.txt \
 	  --output-file requirements/test.txt
 	@$(COMPILE) --group dev --constraint requirements/run.txt --constraint requirements/build.txt \
 	  --constraint requirements/test.txt --output-file requirements/dev.txt

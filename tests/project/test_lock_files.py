@@ -67,15 +67,16 @@ def needed_by(requirement: Requirement) -> list[Requirement]:
     return [n for n in needs if n.marker is None or any(map(n.marker.evaluate, environments))]
 
 
-def test_run_lock_covers_everything_that_is_needed_in_turn():
+@pytest.mark.parametrize("lock", ["run", "backends"])
+def test_lock_covers_everything_that_is_needed_in_turn(lock):
     """Case L131"""
-    waiting, seen = list(direct("run").values()), set()
+    waiting, seen = list(direct(lock).values()), set()
     while waiting:
         requirement = waiting.pop()
         seen.add(canonicalize_name(requirement.name))
         waiting += [n for n in needed_by(requirement) if canonicalize_name(n.name) not in seen]
-    assert len(seen) > len(direct("run"))
-    assert seen - set(locked("run")) == set()
+    assert len(seen) > len(direct(lock))
+    assert seen - set(locked(lock)) == set()
 
 
 def imported_distributions(paths: Iterable[Path]) -> dict[str, str]:
@@ -92,11 +93,11 @@ def imported_distributions(paths: Iterable[Path]) -> dict[str, str]:
 
 def test_packages_import_only_what_they_declare():
     imported = imported_distributions(SOURCES)
-    assert {d: who for d, who in imported.items() if d not in direct("run")} == {}
+    assert {d: who for d, who in imported.items() if d not in direct("backends")} == {}
 
 
 def test_tests_import_only_what_they_declare():
-    declared = direct("run") | direct("test")
+    declared = direct("backends") | direct("test")
     imported = imported_distributions([*python_files("tests"), FOR_TESTS])
     assert {d: who for d, who in imported.items() if d not in declared} == {}
 
@@ -104,5 +105,5 @@ def test_tests_import_only_what_they_declare():
 def test_every_declared_dependency_is_used():
     """SQLAlchemy loads psycopg by URL; Werkzeug's and joserfc's floors guard what others bring."""
     imported = imported_distributions(SOURCES)
-    unused = set(direct("run")) - set(imported)
+    unused = set(direct("backends")) - set(imported)
     assert unused <= {"psycopg", "werkzeug", "joserfc"}

@@ -4,13 +4,15 @@ import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from support.source_tree import ROOT
 
-LOCKS = ("run", "build", "test", "dev", "bench")
+#: `backends` is `run` with the libraries of every key backend: what the image holds.
+LOCKS = ("run", "backends", "build", "test", "dev", "bench")
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 
 
@@ -44,6 +46,9 @@ def direct(lock: str) -> dict[str, Requirement]:
     """Return the direct dependencies behind one lock file by their canonical name."""
     if lock == "run":
         written = project()["project"]["dependencies"]
+    elif lock == "backends":
+        extras = project()["project"]["optional-dependencies"].values()
+        written = [*project()["project"]["dependencies"], *chain.from_iterable(extras)]
     else:
         written = project()["dependency-groups"][lock]
     return {canonicalize_name(r.name): r for r in map(Requirement, written)}
