@@ -150,6 +150,8 @@ def require_usable(settings: Settings) -> None:
 def tell_of_start(app: Flask, settings_file: str) -> None:
     """Record that this process serves under these settings, and when it ends, that it has ended.
 
+    What it does besides answering begins here: without a request, too, its keys move on.
+
     Raises:
         AuditUnavailable: nothing can be recorded, so nothing may be served.
     """
@@ -167,6 +169,7 @@ def tell_of_start(app: Flask, settings_file: str) -> None:
         ServerStarted(version=__version__, issuer=settings.issuer, process_id=os.getpid())
     )
     atexit.register(services.record, ServerStopped(process_id=os.getpid()))
+    services.maintenance.start(keys_at_once=True)
 
 
 def create_health_application(

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from sqlalchemy import or_, update
 from sqlalchemy.exc import SQLAlchemyError
@@ -95,8 +96,13 @@ class Maintenance:
         self._stopped = threading.Event()
         self._starting = threading.Lock()
 
-    def start(self) -> None:
-        """Begin in this process, once; a process that was forked begins anew."""
+    def start(self, *, keys_at_once: bool = False) -> None:
+        """Begin in this process, once; a process that was forked begins anew.
+
+        Args:
+            keys_at_once: move the keys on now for the first time, so that whoever asks for
+                readiness soon hears whether their backends answer.
+        """
         if self._process_id == os.getpid():
             return
         with self._starting:
@@ -104,7 +110,9 @@ class Maintenance:
                 return
             self._process_id = os.getpid()
             self._stopped = threading.Event()
-            for name, run in (("maintenance", self._run), ("key-duties", self._run_duties)):
+            first = (self._key_rings.refresh, self._duties.tick) if keys_at_once else ()
+            duties = partial(self._run_duties, first)
+            for name, run in (("maintenance", self._run), ("key-duties", duties)):
                 threading.Thread(target=run, name=name, daemon=True).start()
 
     def stop(self) -> None:
@@ -160,7 +168,9 @@ class Maintenance:
         )
         self._repeat(jobs, self._feed.refresh_interval_seconds, self._feed.poll)
 
-    def _run_duties(self) -> None:
+    def _run_duties(self, first: Sequence[Callable[[], object]]) -> None:
+        for act in first:
+            self._attempt(act)
         jobs = (
             Job(self._duties.report_node, self._key_refresh_seconds),
             Job(self._duties.tick, self._tick_seconds, spread=0.5),

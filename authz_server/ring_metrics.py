@@ -23,22 +23,26 @@ class Sample(NamedTuple):
 
 
 def sample_rings(rings: Iterable[RingSnapshot], now: datetime) -> Iterator[Sample]:
-    """Yield what is known of each ring."""
+    """Yield what is known of each ring; one that another has succeeded does not sign any more."""
     for ring in rings:
         labels = (ring.name,)
         yield Sample(families.LATEST_EPOCH, labels, ring.epoch)
-        yield Sample(families.ROTATION_INTERVAL, labels, ring.rotation_interval_seconds)
-        active = find_active_key(ring.keys, now)
-        if active is not None and active.activate_at is not None:
-            age = (now - active.activate_at).total_seconds()
-            yield Sample(families.SIGNING_KEY_AGE, labels, age)
-        planned = [key.activate_at for key in signing_candidates(ring.keys) if key.activate_at]
-        coming = [moment for moment in planned if moment > now]
-        if coming:
-            yield Sample(families.NEXT_ACTIVATION, labels, min(coming).timestamp())
+        active = None if ring.is_succeeded(now) else find_active_key(ring.keys, now)
         for key in ring.keys:
             state = state_now(key, active)
             yield Sample(families.SIGNING_KEY_STATE, (ring.name, key.kid, state.value), 1)
+        if active is not None and active.activate_at is not None:
+            age = (now - active.activate_at).total_seconds()
+            yield Sample(families.SIGNING_KEY_AGE, labels, age)
+            yield Sample(families.ROTATION_INTERVAL, labels, ring.rotation_interval_seconds)
+            yield from _sample_coming(ring, now)
+
+
+def _sample_coming(ring: RingSnapshot, now: datetime) -> Iterator[Sample]:
+    planned = [key.activate_at for key in signing_candidates(ring.keys) if key.activate_at]
+    coming = [moment for moment in planned if moment > now]
+    if coming:
+        yield Sample(families.NEXT_ACTIVATION, (ring.name,), min(coming).timestamp())
 
 
 def state_now(key: SigningKey, active: SigningKey | None) -> KeyState:
