@@ -1,0 +1,74 @@
+"""What the backends that sign in this process have in common: private keys loaded once, and kept.
+
+Keys in memory cannot be fenced, so a node that missed a change signs until its snapshot is too old.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from keys.algorithms import Algorithm, allowed_algorithms, get_algorithm
+from keys.backend import Caps
+from keys.errors import BackendDenied, VersionUnusable
+from keys.signatures import PrivateKey, Signer, make_signer
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedKey:
+    """A private key, reduced to the one thing that it is for."""
+
+    alg: str
+    sign: Signer
+
+
+class InProcessBackend(ABC):
+    """Signs with private keys that a subclass loads.
+
+    Args:
+        experimental: Whether experimental algorithms are switched on.
+    """
+
+    caps = Caps(
+        algs=allowed_algorithms(experimental=False),
+        in_process=True,
+        prehash=False,
+        batch=False,
+        can_create=True,
+        can_fence=False,
+        can_destroy=True,
+    )
+
+    def __init__(self, *, experimental: bool = False) -> None:
+        if experimental:
+            self.caps = replace(self.caps, algs=allowed_algorithms(experimental=True))
+        self._loaded: dict[tuple[str, str], LoadedKey] = {}
+
+    def sign(self, ring: str, ref: str, alg: str, inputs: Sequence[bytes]) -> list[bytes]:
+        """Sign in this process; the first signature of a version loads its private key."""
+        loaded = self._loaded.get((ring, ref))
+        if loaded is None:
+            private_key, own = self._load(ring, ref)
+            loaded = LoadedKey(own, make_signer(private_key, self._require_allowed(own)))
+            self._loaded[ring, ref] = loaded
+        if loaded.alg != alg:
+            raise VersionUnusable(f"version {ref} of {ring!r} is for {loaded.alg}, not for {alg}")
+        return [loaded.sign(data) for data in inputs]
+
+    def fence(self, ring: str, sign_floor: str) -> None:
+        """Refuse: other processes hold the key in memory and ask nobody before they sign."""
+        raise BackendDenied(f"{ring!r} cannot be fenced at {sign_floor}: its keys are in memory")
+
+    @abstractmethod
+    def _load(self, ring: str, ref: str) -> tuple[PrivateKey, str]:
+        """Return the private key of a version and its algorithm, or raise a BackendError."""
+
+    def _forget_below(self, ring: str, floor: int) -> None:
+        for name, ref in list(self._loaded):
+            if name == ring and int(ref) < floor:
+                del self._loaded[name, ref]
+
+    def _require_allowed(self, alg: str) -> Algorithm:
+        algorithm = get_algorithm(alg)
+        if alg not in self.caps.algs:
+            raise BackendDenied(f"{alg} is experimental, and that is not switched on")
+        return algorithm
