@@ -69,7 +69,7 @@ def unwrap_secret_id(
 
 def _check_origin(wrapping_token: str, access: VaultAccess, vault: VaultClients) -> None:
     # Before unwrapping: a forged token could wrap the secret id of a role that the forger reads.
-    with vault_errors("looking up the wrapped secret id"):
+    with vault_errors("looking up the wrapped secret id: used before, or expired"):
         reply = vault.client().adapter.post(
             "/v1/sys/wrapping/lookup", json={"token": wrapping_token}
         )
