@@ -7,11 +7,12 @@ from keys.plan import Draft, Plan, Situation, Wait
 from keys.planner import (
     activate_now,
     adopt,
+    follow,
+    plan_to_sign,
     record_change_over,
     removal_time,
     remove_expired,
     schedule,
-    tick,
 )
 from keys.rotation import PUBLIC_STATES, find_active_key
 from keys.signing_key import KeyState, RingSnapshot, SigningKey
@@ -31,22 +32,18 @@ def plan_rotation(situation: Situation) -> Plan:
     if ring.claimed_until is not None and ring.claimed_until > now:
         raise OrderRefusedError(f"{ring.name}: somebody else is making its next version")
     draft = Draft(situation)
-    tick(draft)
-    if len(draft.pending()) > 1:
-        taking_over = draft.pending()[0]
+    follow(draft)
+    waiting = draft.pending()
+    if len(waiting) > 1:
         raise OrderRefusedError(
-            f"{ring.name}: a rotation is under way: {taking_over.kid} begins to sign at "
-            f"{taking_over.activate_at:%Y-%m-%dT%H:%M:%SZ}"
+            f"{ring.name}: a rotation is under way: {waiting[0].kid} begins to sign at "
+            f"{waiting[0].activate_at:%Y-%m-%dT%H:%M:%SZ}"
+            if waiting[0].activate_at
+            else f"{ring.name}: a rotation is under way: {waiting[0].kid} is held back"
         )
     draft.create = True
-    for key in draft.pending():
-        draft.waits.append(
-            Wait(
-                f"{key.kid} begins to sign",
-                max(now, draft.prepublished_at(key)),
-                "invariant 1: verifiers know it first",
-            )
-        )
+    for key in waiting:
+        plan_to_sign(draft, key, now, "the new version is the standby")
     draft.waits.append(Wait("the new version stands by", now, "for the rotation after this one"))
     return draft.finish()
 

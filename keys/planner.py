@@ -33,6 +33,15 @@ def plan_tick(situation: Situation) -> Plan:
 
 def tick(draft: Draft) -> None:
     """Put into ``draft`` what :func:`plan_tick` returns."""
+    follow(draft)
+    if not draft.situation.ring.frozen:
+        schedule(draft)
+        remove_expired(draft)
+    _ask_for_fence(draft)
+
+
+def follow(draft: Draft) -> None:
+    """Take over what the settings, the backend and the clock say, without planning ahead."""
     view, ring = draft.situation.view, draft.situation.ring
     configure(draft)
     if view is not None:
@@ -41,10 +50,6 @@ def tick(draft: Draft) -> None:
         _follow_floors(draft, view)
     record_change_over(draft)
     _record_fences(draft)
-    if not ring.frozen:
-        schedule(draft)
-        remove_expired(draft)
-    _ask_for_fence(draft)
 
 
 def configure(draft: Draft) -> None:
@@ -197,7 +202,7 @@ def schedule(draft: Draft) -> None:
         return
     pending = draft.pending()
     for key in pending[:-1]:
-        _plan_activation(draft, key, situation.now, "a newer version is the standby")
+        plan_to_sign(draft, key, situation.now, "a newer version is the standby")
     if pending:
         before = draft.keys[pending[-2].version] if len(pending) > 1 else draft.active()
         _plan_standby(draft, pending[-1], before)
@@ -219,17 +224,17 @@ def _plan_standby(draft: Draft, standby: SigningKey, before: SigningKey | None) 
         if standby.activate_at is None:
             activate_now(draft, standby, "the ring publishes nothing in advance")
     elif before is None:
-        _plan_activation(draft, standby, situation.now, "nothing else may sign")
+        plan_to_sign(draft, standby, situation.now, "nothing else may sign")
     elif situation.drive is not Drive.FOLLOW:
         due = (before.activate_at or situation.now) + timedelta(
             seconds=ring.rotation_interval_seconds
         )
-        _plan_activation(draft, standby, due, "the key before it has signed for its interval")
+        plan_to_sign(draft, standby, due, "the key before it has signed for its interval")
     else:
         draft.waits.append(Wait(f"{standby.kid} stands by", None, "until a newer version appears"))
 
 
-def _plan_activation(draft: Draft, key: SigningKey, due: datetime, why: str) -> None:
+def plan_to_sign(draft: Draft, key: SigningKey, due: datetime, why: str) -> None:
     """Set when ``key`` signs: when due, never before verifiers and nodes know it."""
     situation = draft.situation
     now, readiness = situation.now, situation.readiness
