@@ -6,6 +6,7 @@ from authz_server.cli.keys.holding import freeze, unfreeze
 from authz_server.cli.keys.listing import list_
 from authz_server.cli.keys.moving_on import activate, move, rotate
 from authz_server.cli.keys.removal import destroy, prune
+from authz_server.cli.keys.status import status
 from authz_server.cli.keys.ticking import tick
 from authz_server.cli.keys.withdrawal import revoke, taint
 
@@ -13,6 +14,7 @@ keys = add_all(
     Commands("keys", help="Signing keys."),
     [
         init,
+        status,
         list_,
         rotate,
         activate,

@@ -25,7 +25,7 @@ def init(invocation: Invocation, ring: str | None, dry_run: bool, as_json: bool)
     they know it. The second stands by. Running it again is safe. What a backend holds already is
     taken over; for a ring with drive "follow" it has to be there.
     """
-    with key_operations(invocation, "order") as operations:
+    with key_operations(invocation, "order", looking=dry_run) as operations:
         rings = operations.services.settings.keys.rings
         if ring is not None and ring not in rings:
             raise click.ClickException(f"There is no keys.rings.{ring} in the settings.")

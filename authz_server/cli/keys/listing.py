@@ -24,7 +24,8 @@ _COLUMNS = {
 }
 
 
-def _describe(ring: RingSnapshot) -> Iterator[dict[str, Any]]:
+def describe_keys(ring: RingSnapshot) -> Iterator[dict[str, Any]]:
+    """Yield what is known of each key of ``ring``, lowest version first."""
     active = find_active_key(ring.keys, ring.loaded_at)
     for key in ring.keys:
         yield {
@@ -39,8 +40,10 @@ def _describe(ring: RingSnapshot) -> Iterator[dict[str, Any]]:
             "published_at": timestamp(key.published_at),
             "activate_at": timestamp(key.activate_at),
             "stopped_at": timestamp(key.stopped_at),
+            "fenced_at": timestamp(key.fenced_at),
             "remove_after": timestamp(key.remove_after),
             "revoked_at": timestamp(key.revoked_at),
+            "reason": key.reason,
         }
 
 
@@ -51,4 +54,4 @@ def list_(invocation: Invocation, as_json: bool) -> None:
     """List the signing keys of every ring: public facts only."""
     with invocation.services() as services:
         rings = services.key_store.load_rings(services.clock())
-    print_rows([row for ring in rings for row in _describe(ring)], _COLUMNS, as_json=as_json)
+    print_rows([row for ring in rings for row in describe_keys(ring)], _COLUMNS, as_json=as_json)

@@ -6,12 +6,13 @@ import click
 
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation
-from authz_server.cli.keys.composition import KeyOperations, find_next_key
+from authz_server.cli.keys.composition import KeyOperations
 from authz_server.cli.keys.options import order_options, reason_option
 from authz_server.cli.keys.outcomes import Addition, carry_out
 from authz_server.cli.keys.readers import describe_readers, readers_in_words
 from authz_server.cli.parties import pass_invocation
 from authz_server.cli.values import INSTANT
+from authz_server.standby_readiness import find_next_key
 from keys.rotator import Outcome
 
 

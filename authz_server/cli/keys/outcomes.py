@@ -191,7 +191,7 @@ def carry_out(  # noqa: PLR0913 - what commands differ in, by name
     Raises:
         KeysError: it was refused, or it failed and nothing was changed.
     """
-    with key_operations(invocation, "order") as operations:
+    with key_operations(invocation, "order", looking=dry_run) as operations:
         outcome = order(operations.rotator)
         addition = tell(operations, outcome) if tell else Addition()
         record = describe_outcome(verb, outcome, operations, dry_run=dry_run) | addition.fields

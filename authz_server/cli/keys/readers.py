@@ -1,10 +1,12 @@
 """Who has fetched the JWKS since a key was published, for programs and in words."""
 
+from datetime import timedelta
 from typing import Any
 
-from authz_server.cli.keys.composition import count_readers
 from authz_server.cli.output import timestamp
+from authz_server.jwks_readers import load_jwks_readers, readiness
 from authz_server.services import Services
+from authz_server.standby_readiness import node_spread_seconds
 from keys.signing_key import SigningKey
 
 #: So many readers are named to a person; JSON names all.
@@ -16,12 +18,17 @@ def describe_readers(services: Services, key: SigningKey | None) -> dict[str, An
     """Return who has fetched the JWKS since ``key`` was published; None where no key waits."""
     if key is None:
         return None
-    count = count_readers(services, key)
+    settings = services.settings.keys
+    start = services.clock() - timedelta(seconds=settings.reader_window_seconds)
+    with services.database.reading() as session:
+        readers = load_jwks_readers(session, start)
+    spread = node_spread_seconds(settings)
+    count = readiness(readers, key.published_at or key.created_at, start, spread_seconds=spread)
     return {
         "kid": key.kid,
         "published_at": timestamp(key.published_at),
-        "window_seconds": services.settings.keys.reader_window_seconds,
-        "gate": services.settings.keys.activation_gate,
+        "window_seconds": settings.reader_window_seconds,
+        "gate": settings.activation_gate,
         "seen": count.seen,
         "fetched_since": count.fetched_since,
         "missing": [

@@ -21,7 +21,7 @@ def prune(invocation: Invocation, ring: str | None, dry_run: bool, as_json: bool
     Of RING, else of every ring. With --json, a list with one outcome for each ring.
     """
     records = []
-    with key_operations(invocation, "order") as operations:
+    with key_operations(invocation, "order", looking=dry_run) as operations:
         rings = [require_ring(operations, ring)] if ring else operations.rings()
         for each in rings:
             outcome = operations.rotator.prune(each.name, actor=invocation.actor, dry_run=dry_run)

@@ -49,7 +49,7 @@ def tick(  # noqa: PLR0913, PLR0917 - one for each option
     exit status is 0 when everything is done, 1 when a ring failed, 3 when something was left for
     the next tick.
     """
-    with key_operations(invocation, "tick") as operations:
+    with key_operations(invocation, "tick", looking=dry_run) as operations:
         one = _OneRound(operations, ring, quiet=quiet, dry_run=dry_run, as_json=as_json)
         if watch_seconds is None:
             status = one.run()
