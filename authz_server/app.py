@@ -279,7 +279,10 @@ def _protocol_endpoints(services: Services, parts: EndpointParts) -> dict[str, P
         endpoints["/oauth2/client/token"] = TokenEndpoint(parts, server, profile)
     if settings.introspection.enabled:
         signer = IntrospectionSigner(
-            settings.issuer, services.key_rings, settings.keys.default_ring, services.clock
+            settings.issuer,
+            services.key_rings,
+            settings.introspection.signing_ring or settings.keys.default_ring,
+            services.clock,
         )
         endpoints["/oauth2/introspect"] = IntrospectionEndpoint(
             parts,

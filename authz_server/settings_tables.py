@@ -189,6 +189,7 @@ class IntrospectionSettings(Branch, frozen=True):
 
     enabled: bool = True
     signed_responses: bool = True
+    signing_ring: str = ""
 
 
 class RevocationSettings(Branch, frozen=True):
@@ -256,6 +257,9 @@ class Settings(Branch, frozen=True, kw_only=True):
             )
         if self.revocation.enabled and not self.introspection.enabled:
             refuse("revocation.enabled", "nobody would learn of a revocation without introspection")
+        ring = self.introspection.signing_ring
+        if ring and ring not in self.keys.rings:
+            refuse("introspection.signing_ring", f"there is no keys.rings.{ring}")
         if not development:
             self._require_production()
 

@@ -141,6 +141,7 @@ CONTRADICTIONS = {
     "keys.rings.es256.algorithm": "[keys.rings.es256]\nalgorithm = 'HS256'",
     "keys.rings.es256.backend": "[keys.rings.es256]\nbackend = 'sql'",
     "keys.rings.ES256": "[keys.rings.ES256]",
+    "introspection.signing_ring": "[introspection]\nsigning_ring = 'rs512'",
     "tokens.default_lifetime_seconds": "[tokens]\nmaximum_lifetime_seconds = 899",
     "tokens.maximum_lifetime_seconds": "[tokens]\nmaximum_lifetime_seconds = 3601",
     "tokens.clock_skew_seconds": "[tokens]\nclock_skew_seconds = 61",

@@ -141,3 +141,17 @@ def test_a_signed_answer_is_meant_for_its_caller_alone(stage: Stage):
     answer = ask(stage, stage.token("basic-jwt/read"), stage.callers["basic-jwt"])
     with pytest.raises(jwt.InvalidAudienceError):
         read(stage, answer, "https://post-jwt.example")
+
+
+def test_a_ring_of_its_own_signs_the_answers(sqlite_url, tmp_path):
+    rings = {"es256": {"algorithm": "ES256"}, "rs256": {"algorithm": "RS256"}}
+    keys = {"rings": rings, "default_ring": "es256"}
+    stage = Stage(tmp_path, sqlite_url, keys=keys, introspection={"signing_ring": "rs256"})
+    try:
+        caller = stage.callers["basic-jwt"]
+        answer = ask(stage, stage.token(), caller)
+        header, claims = read(stage, answer, "https://basic-jwt.example")
+        assert header["alg"] == "RS256"
+        assert claims["token_introspection"]["active"] is True
+    finally:
+        stage.close()
