@@ -112,7 +112,7 @@ def _done(record: Mapping[str, Any]) -> str:
 def _lines(record: Mapping[str, Any]) -> Iterator[str]:
     planned = record["dry_run"]
     for change in record["changes"] if planned or record["written"] else ():
-        yield _line(record["at"] if planned else _NOW, _change_in_words(change))
+        yield from _change_lines(record["at"] if planned else _NOW, change)
     for step in record["at_backend"] if planned else ():
         yield _line("backend", _STEPS[step["act"]].format(version=step["version"]))
     if record["created"]:
@@ -120,11 +120,17 @@ def _lines(record: Mapping[str, Any]) -> Iterator[str]:
     if record["fenced"] is not None:
         yield _line("backend", f"nothing below version {record['fenced']} signs any more")
     for wait in record["waits"]:
-        yield _line(wait["until"] or "later", f"{wait['what']} ({wait['why']})")
+        yield _line(wait["until"] or "later", wait["what"])
+        yield _line("", wait["why"])
     for step, seconds in () if planned else record["seconds"].items():
         yield _line("took", f"{step} after {seconds:.3f} s")
 
 
+#: In other states these times are of the past.
+_TIMED_STATES = {
+    "activate_at": {"published"},
+    "remove_after": {"retired", "tainted"},
+}
 _STEPS = {
     "create": "a new version is to be made",
     "fence": "nothing below version {version} is to sign any more",
@@ -132,16 +138,19 @@ _STEPS = {
 }
 
 
-def _change_in_words(change: Mapping[str, Any]) -> str:
-    words = f"{change['event']}  {change['kid'] or 'the ring'}"
+def _change_lines(when: str, change: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what changes, and below it why and from when on: neither fits beside a key's id."""
     if change["kid"] is None:
-        return f"{words}: {change['reason']}"
+        yield _line(when, change["event"])
+        yield _line("", change["reason"])
+        return
+    yield _line(when, f"{change['event']} {change['kid']}")
     times = [
         f"{name} {change[field]}"
         for name, field in (("signs from", "activate_at"), ("leaves the JWKS", "remove_after"))
-        if change[field]
+        if change[field] and change["state"] in _TIMED_STATES[field]
     ]
-    return ", ".join([f"{words} (version {change['version']}): {change['reason']}", *times])
+    yield _line("", ", ".join([f"version {change['version']}: {change['reason']}", *times]))
 
 
 def _line(when: str, what: str) -> str:
