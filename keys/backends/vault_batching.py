@@ -76,6 +76,11 @@ class SignatureBatcher:
         self._waiting: deque[_Order] = deque()
         self._flying = 0
 
+    @property
+    def waiting(self) -> int:
+        """How many callers wait for a call to take them along."""
+        return len(self._waiting)
+
     def sign(self, inputs: Sequence[bytes]) -> list[bytes]:
         """Return one signature for each input, in order.
 
