@@ -112,6 +112,8 @@ class Surveyor:
             return None
         except BackendError as error:
             logger.error("the ring %s cannot be followed: %s", ring.name, error)  # noqa: TRY400 - the cause is said
+            # Whoever is not let in to read will not be let in to sign either.
+            self._observer.backend_down(ring.backend_uri, str(error))
             self._observer.alarm("rotation.failed", ring.name, str(error))
             return None
         self._observer.backend_up(ring.backend_uri)

@@ -117,9 +117,10 @@ class TokenKeeper:
                 return None
             if now < self._replace_after:
                 return None
-            self._replace_after = now + REPLACEMENT_INTERVAL_SECONDS
             logger.warning("the token for the Vault %r is dead; logging in again", self._name)
             value = self._log_in().token.value
+            # Not after a login that failed: that has a pause of its own, and its own reason.
+            self._replace_after = now + REPLACEMENT_INTERVAL_SECONDS
             return value if value != refused else None
 
     def close(self) -> str | None:

@@ -1,0 +1,132 @@
+"""The Vault goes away under requests, in every way that it can, and comes back."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from support.claims import header_of
+from support.databases import copied_database
+from support.openbao import RaftServer
+from support.vault_site import Answer, VaultSite, audit_device_away, await_that, verifies
+
+# A call to the Vault takes 1.5 s at most; the rest is what a busy test machine adds.
+LIMIT_SECONDS = 3.0
+UNTOUCHED_SECONDS = 1.0
+#: What is told of first where it is not the outage itself.
+ALARMS = {"denying": "vault.denied", "login refused": "rotation.failed"}
+FAULTS = (
+    "sealed",
+    "killed",
+    "stopped",
+    "unreachable",
+    "silent",
+    "denying",
+    "login refused",
+    "throttling",
+    "audit device",
+)
+
+
+@pytest.fixture(scope="module")
+def site(raft_server: RaftServer, request, tmp_path_factory) -> Iterator[VaultSite]:
+    directory = tmp_path_factory.mktemp("site")
+    # So short that the server asks the Vault every second what it holds.
+    rings = {"remote": {"prepublication_seconds": 10}}
+    keys = {"jwks_maximum_age_seconds": 5}
+    with (
+        copied_database(request, "sqlite", directory) as url,
+        VaultSite(directory, url, raft_server, rings=rings, keys=keys) as site,
+    ):
+        yield site
+
+
+@contextmanager
+def away(site: VaultSite, fault: str) -> Iterator[None]:
+    vault = site.vault
+    blocks = {
+        "stopped": vault.paused,
+        "denying": site.paused_policy,
+        "login refused": site.without_login,
+        "throttling": site.throttled,
+        "audit device": lambda: audit_device_away(vault),
+    }
+    if fault in blocks:
+        with blocks[fault]():
+            yield
+        return
+    begin, end = {
+        "sealed": (vault.seal, vault.unseal),
+        "killed": (vault.kill, vault.start),
+        "unreachable": (site.proxy.refuse, site.proxy.heal),
+        "silent": (site.proxy.silence, site.proxy.heal),
+    }[fault]
+    begin()
+    try:
+        yield
+    finally:
+        end()
+
+
+def require_unavailable(answer: Answer) -> None:
+    assert answer.status == 503, answer.body
+    assert 1 <= int(answer.headers["Retry-After"]) <= 20
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.body["error"] in {"temporarily_unavailable", "server_error"}
+    assert "access_token" not in answer.body
+    assert answer.seconds < LIMIT_SECONDS
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_an_outage_stops_new_tokens_of_its_ring_and_nothing_else(site: VaultSite, fault: str):
+    """Case G79, Case G80."""
+    before, ended = site.ask().token, site.ask().token
+    beside = site.ask("beside/read").token
+    jwks, versions = site.fetch_jwks(), site.latest_version("remote")
+    site.revoke(ended)
+    with site.new_records() as records, away(site, fault):
+        await_that(lambda: site.ask().status == 503, "the outage is felt")
+        with ThreadPoolExecutor(8) as pool:
+            asked = [pool.submit(site.ask) for _ in range(16)]
+            # What needs no Vault is answered meanwhile as if nothing were.
+            for _ in range(5):
+                token = site.ask("beside/read")
+                assert verifies(token.token, jwks.body, "https://beside.example")
+                for presented, active in ((before, True), (ended, False)):
+                    answer = site.introspect(presented)
+                    assert (answer.status, answer.body["active"]) == (200, active)
+            for answer in asked:
+                require_unavailable(answer.result())
+        calm = [
+            site.fetch_jwks(),
+            site.introspect(beside, "beside"),
+            site.revoke(beside),
+            site.introspect(beside, "beside"),
+        ]
+        assert [answer.status for answer in calm] == [200] * 4
+        assert calm[0].body == jwks.body
+        assert (calm[1].body["active"], calm[3].body["active"]) == (True, False)
+        assert max(answer.seconds for answer in calm) < UNTOUCHED_SECONDS
+        verify_told(site, ALARMS.get(fault, "backend.down"), records)
+    await_that(lambda: site.ask().status == 200, "it recovers unaided", 40)
+    assert header_of(site.ask().token)["kid"] == header_of(before)["kid"]
+    assert site.introspect(before).body["active"] is True
+    await_that(lambda: site.readiness()["status"] == "ready", "it says that it is ready again", 40)
+    assert site.metrics()[site.sample("key_backend_up", site.backend)] == 1
+    # Nobody made a key meanwhile, there or here.
+    assert (site.latest_version("remote"), site.fetch_jwks().body) == (versions, jwks.body)
+
+
+def verify_told(site: VaultSite, alarm: str, records) -> None:
+    """The health listener, the metrics, the audit trail and the log tell of the outage."""
+    degraded = ["keys:remote its backend does not answer"]
+    await_that(lambda: site.readiness().get("degraded") == degraded, "readiness tells of it")
+    assert site.metrics()[site.sample("key_backend_up", site.backend)] == 0
+    alarms = [record["alarm"] for record in records() if record["event"] == "key.alarm"]
+    assert alarm in alarms
+    assert len(alarms) < 8, "an outage is told of once, not at every request"
+    refused = [record for record in records() if record["event"] == "token.refused"]
+    assert len(refused) >= 17
+    assert all(record["reason"] for record in refused)

@@ -1,0 +1,393 @@
+"""A whole installation whose keys are in a real OpenBao: servers, command line, callers, faults.
+
+A `VaultSite` has a ring `remote` in transit, which signs for whoever names no ring, and a ring
+`local` in the database, which signs for the resource server `beside`. Its server logs in by AppRole
+with the least that it needs; the rotator has a login of its own.
+"""
+
+import json
+import os
+import secrets
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import httpx
+import jwt
+
+from authz_server.settings import load_settings
+from support.claims import header_of
+from support.live_server import LiveServer, run_cli, run_cli_json
+from support.openbao import OpenBaoAdmin, OpenBaoServer
+from support.parties import ACTOR, Credentials, Parties
+from support.protocol import ENDPOINTS
+from support.secrets_watch import SecretsWatch
+from support.settings_file import write_settings
+from support.tcp_proxy import TcpProxy
+
+JWKS = "/.well-known/jwks.json"
+SERVER_POLICY = """
+path "{mount}/sign/{key}" {{
+  capabilities        = ["update"]
+  required_parameters = ["key_version"]
+}}
+path "{mount}/keys/{key}" {{ capabilities = ["read"] }}
+"""
+ROTATOR_POLICY = """
+path "{mount}/keys/{key}" {{ capabilities = ["read", "create", "update"] }}
+path "{mount}/keys/{key}/rotate" {{ capabilities = ["update"] }}
+path "{mount}/keys/{key}/config" {{
+  capabilities       = ["update"]
+  allowed_parameters = {{ "min_encryption_version" = [] }}
+}}
+"""
+OWN_TOKEN_POLICY = """
+path "auth/token/renew-self" { capabilities = ["update"] }
+path "auth/token/lookup-self" { capabilities = ["read"] }
+path "auth/token/revoke-self" { capabilities = ["update"] }
+"""
+_PAUSE_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer of a server, with how long it took."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Any
+    seconds: float
+
+    @property
+    def token(self) -> str:
+        """The access token, which must be there."""
+        assert self.status == 200, self.body
+        return self.body["access_token"]
+
+
+class VaultSite:
+    """An installation over a database and an OpenBao, reached through `proxy`. A context manager.
+
+    Args:
+        directory: its settings, secrets and logs.
+        database_url: migrated, empty.
+        vault: running and unsealed; it gets an engine and roles of this site's own.
+        rings: tables over the usual rings, by name; `"KEY"` in a backend's URI stays as it is.
+        nodes: how many servers there are.
+        overrides: of the settings, as tables.
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts of an installation
+        self,
+        directory: Path,
+        database_url: str,
+        vault: OpenBaoServer,
+        *,
+        rings: Mapping[str, Any] | None = None,
+        nodes: int = 1,
+        **overrides: Any,
+    ) -> None:
+        self.directory, self.database_url, self.vault = directory, database_url, vault
+        self.mount = f"transit-{secrets.token_hex(4)}"
+        self.watch = SecretsWatch()
+        self.proxy = TcpProxy(urlsplit(vault.address).port or 0)
+        self._rings = {"es256": None} | dict(rings or {})
+        self._nodes = nodes
+        self._overrides = overrides
+        self._running = ExitStack()
+        self.servers: list[LiveServer] = []
+        self.callers: dict[str, Credentials] = {}
+
+    # ---------------------------------------------------------------------------- beginning
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(self.proxy)
+            self.prepare_vault()
+            self.settings_path = self.write_settings()
+            self.make_first_keys()
+            self.make_parties()
+            for _ in range(self._nodes):
+                # Each starts before the settings file is written anew with the next one's ports.
+                server = LiveServer(self.write_settings, self.directory)
+                self.servers.append(stack.enter_context(server))
+            self._running = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._running.close()
+        outputs = [(path.name, path.read_text(errors="replace")) for path in self.output_paths()]
+        self.watch.verify_absent(outputs)
+
+    def output_paths(self) -> list[Path]:
+        """Return what was written for people to read: logs and audit trail."""
+        return [server.log_path for server in self.servers] + [self.directory / "audit.jsonl"]
+
+    @property
+    def admin(self) -> OpenBaoAdmin:
+        """Root at the Vault."""
+        return self.vault.admin()
+
+    def prepare_vault(self) -> None:
+        """Mount the engine; write policies and roles for the server and the rotator."""
+        self.admin.enable_transit(self.mount)
+        self.write_policies()
+        for role in ("server", "rotator"):
+            name = f"{self.mount}-{role}"
+            made = self.admin.create_approle(name, [name], token_period="60s")
+            path = self.directory / f"{role}-secret-id"
+            path.touch(0o600)
+            path.write_text(made.secret_id)
+            self.watch.note(made.secret_id, "secret id")
+            (self.directory / f"{role}-role-id").write_text(made.role_id)
+
+    def write_policies(self, *, server: str = SERVER_POLICY) -> None:
+        """Write what the server and the rotator may do; `server` may be narrowed for a while."""
+        place = {"mount": self.mount, "key": "*"}
+        for role, text in (("server", server), ("rotator", ROTATOR_POLICY)):
+            policy = text.format(**place) + OWN_TOKEN_POLICY
+            self.admin.write_policy(f"{self.mount}-{role}", policy)
+
+    def login(self, role: str) -> dict[str, Any]:
+        """Return the settings of a login as `server` or `rotator`."""
+        return {
+            "method": "approle",
+            "role_id": (self.directory / f"{role}-role-id").read_text(),
+            "secret_id_file": str(self.directory / f"{role}-secret-id"),
+        }
+
+    def vault_settings(self) -> dict[str, Any]:
+        """Return the table of this site's Vault."""
+        return {
+            "addresses": [f"http://127.0.0.1:{self.proxy.port}"],
+            "login": self.login("server"),
+            "rotator_login": self.login("rotator"),
+        }
+
+    def write_settings(self, **overrides: Any) -> Path:
+        """Write the settings file with these tables over this site's; return its path."""
+        remote = {"backend": f"transit://{self.mount}/remote", "drive": "rotator"}
+        rings: dict[str, Any] = {"remote": remote, "local": {"backend": "sql://"}}
+        for name, table in self._rings.items():
+            rings[name] = None if table is None else rings.get(name, {}) | table
+        keys = {
+            "default_ring": "remote",
+            "refresh_interval_seconds": 1,
+            "clock_tolerance_seconds": 1,
+            "vaults": {"main": self.vault_settings()},
+        }
+        keys |= self._overrides.get("keys", {})
+        rest = {name: table for name, table in self._overrides.items() if name != "keys"}
+        tables = rest | {"keys": keys | {"rings": rings}} | overrides
+        return write_settings(self.directory, self.database_url, tables)
+
+    def make_first_keys(self) -> None:
+        """Run `keys init`, as the rotator."""
+        made = self.command("keys", "init")
+        assert made.returncode == 0, made.stderr
+
+    def make_parties(self) -> None:
+        """Make the resource servers and the client."""
+        parties = Parties(load_settings(self.settings_path), self.watch)
+        self.callers["mapper"] = parties.make_resource_server()
+        with parties.change() as (services, session):
+            services.clients.create_resource_server(
+                session,
+                actor=ACTOR,
+                id="beside",
+                name="beside",
+                identifier="https://beside.example",
+                authentication_method="client_secret_basic",
+                signing_ring="local",
+            )
+            services.scopes.add_scope(
+                session, actor=ACTOR, name="beside/read", resource_server_id="beside"
+            )
+        self.callers["beside"] = parties.add_secret("beside", "client_secret_basic")
+        self.callers["ministry"] = parties.make_client(
+            allowed_scopes=["mapper/link", "beside/read"]
+        )
+
+    # --------------------------------------------------------------------------------- using
+
+    @property
+    def server(self) -> LiveServer:
+        """The first server."""
+        return self.servers[0]
+
+    def command(self, *arguments: str, **options: Any):
+        """Run a command with this site's settings; return the ended process."""
+        return run_cli(*arguments, config=self.settings_path, **options)
+
+    def command_json(self, *arguments: str) -> Any:
+        """Run a command with `--json`, which must succeed; return what it printed."""
+        return run_cli_json(*arguments, config=self.settings_path)
+
+    def keys(self, ring: str) -> list[dict[str, Any]]:
+        """Return what `keys list` says of a ring, lowest version first."""
+        return [key for key in self.command_json("keys", "list") if key["ring"] == ring]
+
+    def latest_version(self, key: str) -> int:
+        """Return the number of the latest version that the Vault holds."""
+        return self.admin.read_key(key, mount=self.mount)["latest_version"]
+
+    @property
+    def backend(self) -> str:
+        """The URI of the ring `remote`."""
+        return f"transit://{self.mount}/remote"
+
+    def ask(self, scope: str = "mapper/link", node: int = 0, **headers: str) -> Answer:
+        """Ask for a token."""
+        client = self.callers["ministry"]
+        form = {"grant_type": "client_credentials", "scope": scope} | client.form()
+        return self._post(node, "token", form, client, headers)
+
+    def introspect(self, token: str, caller: str = "mapper", node: int = 0) -> Answer:
+        """Ask about a token."""
+        return self._post(node, "introspect", {"token": token}, self.callers[caller], {})
+
+    def revoke(self, token: str, node: int = 0) -> Answer:
+        """Revoke a token as the client."""
+        client = self.callers["ministry"]
+        return self._post(node, "revoke", {"token": token} | client.form(), client, {})
+
+    def fetch_jwks(self, node: int = 0) -> Answer:
+        """Fetch the JWKS."""
+        began = time.monotonic()
+        answer = httpx.get(self.servers[node].base_url + JWKS, timeout=20)
+        taken = time.monotonic() - began
+        return Answer(answer.status_code, answer.headers, answer.json(), taken)
+
+    def published_kids(self, node: int = 0) -> list[str]:
+        """Return the ids in the JWKS."""
+        return [key["kid"] for key in self.fetch_jwks(node).body["keys"]]
+
+    def readiness(self) -> dict[str, Any]:
+        """Return what the health listener says."""
+        return httpx.get(f"{self.server.health_url}/health/ready", timeout=20).json()
+
+    def metrics(self) -> dict[str, float]:
+        """Return every sample of the metrics page by its name and labels."""
+        page = httpx.get(f"{self.server.health_url}/metrics", timeout=20).text
+        pairs = (line.rsplit(" ", 1) for line in page.splitlines() if line and line[0] != "#")
+        return {name: float(value) for name, value in pairs}
+
+    def sample(self, name: str, backend: str) -> str:
+        """Return how the metrics page names a sample about a backend."""
+        return f'{name}{{backend="{backend}"}}'
+
+    @contextmanager
+    def new_records(self) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+        """Yield a function that returns the audit records made since the block began."""
+        path = self.directory / "audit.jsonl"
+        before = len(path.read_bytes()) if path.exists() else 0
+
+        def since() -> list[dict[str, Any]]:
+            return [json.loads(line) for line in path.read_bytes()[before:].splitlines() if line]
+
+        yield since
+
+    def _post(self, node, endpoint, form, caller: Credentials, headers) -> Answer:
+        began = time.monotonic()
+        answer = httpx.post(
+            self.servers[node].base_url + ENDPOINTS[endpoint],
+            data=form,
+            headers=caller.headers() | headers,
+            timeout=20,
+        )
+        taken = time.monotonic() - began
+        body = answer.json() if answer.content else None
+        self.watch.note_answer(body)
+        return Answer(answer.status_code, answer.headers, body, taken)
+
+    # -------------------------------------------------------------------------------- faults
+
+    @contextmanager
+    def paused_policy(self) -> Iterator[None]:
+        """Leave the server nothing but its own token."""
+        self.write_policies(server="")
+        try:
+            yield
+        finally:
+            self.write_policies()
+
+    @contextmanager
+    def without_login(self) -> Iterator[None]:
+        """End every token that the server's role has given and its secret ids."""
+        role = f"{self.mount}-server"
+        self.admin.call("DELETE", f"auth/approle/role/{role}")
+        self._revoke_tokens(role)
+        try:
+            yield
+        finally:
+            made = self.admin.create_approle(role, [role], token_period="60s")
+            role_id = (self.directory / "server-role-id").read_text()
+            self.admin.call("POST", f"auth/approle/role/{role}/role-id", {"role_id": role_id})
+            (self.directory / "server-secret-id").write_text(made.secret_id)
+            self.watch.note(made.secret_id, "secret id")
+
+    def end_tokens(self) -> int:
+        """End every token that the server has at present; return how many."""
+        return self._revoke_tokens(f"{self.mount}-server")
+
+    def _revoke_tokens(self, policy: str) -> int:
+        admin, ended = self.admin, 0
+        for accessor in admin.call("LIST", "auth/token/accessors")["data"]["keys"]:
+            found = admin.call("POST", "auth/token/lookup-accessor", {"accessor": accessor})
+            if policy in found["data"]["policies"]:
+                admin.call("POST", "auth/token/revoke-accessor", {"accessor": accessor})
+                ended += 1
+        return ended
+
+    @contextmanager
+    def throttled(self) -> Iterator[None]:
+        """Have the Vault answer 429 to nearly all that is asked of the engine."""
+        self.admin.limit_rate(self.mount, f"{self.mount}/", 0.01)
+        try:
+            yield
+        finally:
+            self.admin.unlimit_rate(self.mount)
+
+
+def verifies(token: str, jwks: Mapping[str, Any], audience: str) -> bool:
+    """Tell whether PyJWT accepts a token with exactly these keys."""
+    keys = {key["kid"]: jwt.PyJWK(key) for key in jwks["keys"]}
+    header = header_of(token)
+    if header["kid"] not in keys:
+        return False
+    jwt.decode(token, keys[header["kid"]], algorithms=[header["alg"]], audience=audience)
+    return True
+
+
+def await_that(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> float:
+    """Return how long it took until `condition()`; AssertionError when it takes too long."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < seconds, f"{what}: not within {seconds} s"
+        time.sleep(_PAUSE_SECONDS)
+    return time.monotonic() - began
+
+
+@contextmanager
+def audit_device_away(vault: Any) -> Iterator[None]:
+    """Have the audit file refuse every line, as a full disk does: the Vault answers 500 to all."""
+    path = Path(vault.audit_path)
+    path.rename(path.with_suffix(".before"))
+    path.mkdir()
+    os.kill(vault.process_id, signal.SIGHUP)
+    await_that(lambda: not _reads(vault), "the audit device fails")
+    try:
+        yield
+    finally:
+        path.rmdir()
+
+
+def _reads(vault: Any) -> bool:
+    headers = {"X-Vault-Token": vault.token}
+    answer = httpx.get(f"{vault.address}/v1/sys/mounts", headers=headers, trust_env=False)
+    return answer.status_code == 200
