@@ -1,6 +1,7 @@
 """Signatures wanted at the same time share calls; every caller gets its own, or its own error."""
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -215,9 +216,12 @@ def test_a_fork_during_a_call_leaves_the_child_able_to_sign():
     airport.await_flights(1)
     child = os.fork()
     if child == 0:
-        airport.let_go(1)
-        signed = airport.batcher.sign([b"child"]) == [b"signed child"]
-        os._exit(0 if signed else 1)
+        signal.alarm(10)  # whatever goes wrong, no child is left behind
+        try:
+            airport.let_go(1)
+            os._exit(airport.batcher.sign([b"child"]) != [b"signed child"])
+        finally:
+            os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     airport.let_go(1)
     assert first.result() == [b"signed 0"]

@@ -1,0 +1,224 @@
+"""A session's token: renewed in time, replaced when dead; no loop where the policy is at fault."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from time import monotonic
+
+import hvac
+import pytest
+
+from keys.backends.vault_session import VaultSession
+from keys.backends.vault_transit import TransitBackend
+from keys.errors import BackendDenied, BackendUnavailable
+from support.openbao import CertificateAuthority, RaftServer
+from support.ports import release_port, reserve_port
+from support.vault_parts import Ear, approle_access, open_session, token_access
+
+LOOK_UP = 'path "auth/token/lookup-self" { capabilities = ["read"] }\n'
+RENEW = 'path "auth/token/renew-self" { capabilities = ["update"] }\n'
+REVOKE = 'path "auth/token/revoke-self" { capabilities = ["update"] }\n'
+SIGN = 'path "{mount}/*" {{ capabilities = ["read", "update", "create"] }}\n'
+
+
+@pytest.fixture
+def log_in(bao_mount, tmp_path):
+    """Return a function of a policy's text that opens a session by AppRole with it."""
+
+    @contextmanager
+    def open_by_approle(policy: str, ear: Ear | None = None, **role: object):
+        name = f"session-{bao_mount.mount}"
+        bao_mount.admin.write_policy(name, policy + SIGN.format(mount=bao_mount.mount))
+        role_id, secret_id = bao_mount.admin.create_approle(name, [name], **role)
+        path = tmp_path / "secret-id"
+        path.write_text(secret_id)
+        address = bao_mount.server.address
+        access = approle_access(address, role_id=role_id, secret_id_file=path)
+        with open_session(access, observer=ear or Ear()) as session:
+            yield session
+
+    return open_by_approle
+
+
+def accessor_of(session: VaultSession) -> str:
+    return session.client.auth.token.lookup_self()["data"]["accessor"]
+
+
+def await_that(condition, seconds: float = 10) -> None:
+    deadline = monotonic() + seconds
+    while not condition():
+        assert monotonic() < deadline
+        time.sleep(0.01)
+
+
+# ----------------------------------------------------------------------------------------- renewal
+
+
+def test_a_token_is_renewed_in_the_background_at_half_its_lease(log_in):
+    """Nobody needs it in the meantime, and it lives on."""
+    ear = Ear()
+    with log_in(LOOK_UP + RENEW, ear, token_period="1s") as session:
+        accessor = accessor_of(session)
+        begun = monotonic()
+        await_that(lambda: len(ear.all("token")) >= 4)
+        assert monotonic() - begun > 1.1, "longer than the token would live by itself"
+        assert accessor_of(session) == accessor
+    assert ear.all("token")[0] == ("main", 1.0, 1.0)
+
+
+def test_a_token_whose_longest_life_is_near_is_replaced(log_in):
+    ear = Ear()
+    with log_in(LOOK_UP + RENEW, ear, token_ttl="2s", token_max_ttl="2s") as session:
+        accessor = accessor_of(session)
+        await_that(lambda: accessor_of(session) != accessor)
+        assert ear.all("alarm") == []
+
+
+def test_a_token_that_may_not_be_renewed_is_replaced(log_in):
+    """Without the default policy, renewing oneself has to be granted."""
+    with log_in(LOOK_UP, token_period="1s") as session:
+        accessor = accessor_of(session)
+        await_that(lambda: accessor_of(session) != accessor)
+
+
+def test_a_batch_token_which_cannot_be_renewed_is_replaced(log_in, bao_mount):
+    with log_in("", token_type="batch", token_ttl="1s") as session:
+        begun = monotonic()
+        while monotonic() - begun < 1.3:
+            assert session.call("GET", f"{bao_mount.mount}/keys/ring").status == 404
+            time.sleep(0.1)
+
+
+def test_a_token_that_never_ends_is_left_alone(bao_mount):
+    ear = Ear()
+    access = token_access(bao_mount.server.address, token=bao_mount.server.token)
+    with open_session(access, observer=ear) as session:
+        accessor_of(session)
+        assert ear.all("token") == []
+
+
+def test_a_closed_session_ends_its_token_and_its_renewals(log_in, bao_mount):
+    with log_in(LOOK_UP + RENEW + REVOKE, token_period="1h") as session:
+        accessor = accessor_of(session)
+        assert bao_mount.admin.client.auth.token.lookup_accessor(accessor)
+    with pytest.raises(hvac.exceptions.VaultError):
+        bao_mount.admin.client.auth.token.lookup_accessor(accessor)
+
+
+# ---------------------------------------------------------------------------------- dead or denied
+
+
+def test_a_dead_token_is_replaced_once_for_all_callers(log_in, bao_mount):
+    """Case G79"""
+    ear = Ear()
+    with log_in(LOOK_UP + RENEW, ear, token_period="1h") as session:
+        backend = TransitBackend(session, bao_mount.mount, "ring", "ring")
+        backend.create("ring", "ES256")
+        bao_mount.admin.client.auth.token.revoke_accessor(accessor_of(session))
+        begun = monotonic()
+        with ThreadPoolExecutor(8) as pool:
+            views = list(pool.map(lambda _: backend.view("ring"), range(16)))
+        assert all(len(view.versions) == 1 for view in views)
+        assert monotonic() - begun < 2
+        assert len(ear.all("token")) == 2, "the first login and one more"
+        assert ear.all("alarm") == []
+
+
+def test_a_policy_that_is_too_narrow_is_an_alarm_and_no_loop(log_in, bao_mount):
+    """Case G79"""
+    bao_mount.admin.enable_transit(f"{bao_mount.mount}-other")
+    try:
+        ear = Ear()
+        with log_in(LOOK_UP + RENEW, ear, token_period="1h") as session:
+            backend = TransitBackend(session, f"{bao_mount.mount}-other", "ring", "ring")
+            accessor = accessor_of(session)
+            for _ in range(10):
+                with pytest.raises(BackendDenied, match="policy does not permit"):
+                    backend.view("ring")
+            assert accessor_of(session) == accessor
+            assert len(ear.all("token")) == 1
+            ((event, subject, _),) = ear.all("alarm")
+            assert event == "vault.denied"
+            assert subject == f"GET /v1/{bao_mount.mount}-other/keys/ring"
+    finally:
+        bao_mount.admin.disable_engine(f"{bao_mount.mount}-other")
+
+
+def test_a_token_that_may_not_look_itself_up_makes_no_login_for_each_request(log_in):
+    """Without the default policy, looking oneself up has to be granted too."""
+    ear = Ear()
+    with log_in("", ear, token_period="1h") as session:
+        for _ in range(10):
+            with pytest.raises(BackendDenied):
+                session.call("GET", "sys/policies/acl")
+        assert len(ear.all("token")) <= 2
+        assert len(ear.all("alarm")) == 1
+
+
+# -------------------------------------------------------------------------------------- elsewhere
+
+
+def test_a_namespace_of_its_own(openbao):
+    """What is in a namespace is not seen from outside, and the other way round."""
+    root = openbao.admin()
+    root.create_namespace("team")
+    inside = openbao.admin("team")
+    inside.enable_transit()
+    inside.create_key("ring")
+    access = token_access(openbao.address, token=openbao.token, namespace="team")
+    with open_session(access) as session:
+        assert len(TransitBackend(session, "transit", "ring", "ring").view("ring").versions) == 1
+    for other in ("", "nobody"):
+        access = token_access(openbao.address, token=openbao.token, namespace=other)
+        with open_session(access) as session, pytest.raises(BackendDenied):
+            TransitBackend(session, "transit", "ring", "ring").view("ring")
+
+
+def test_a_dead_address_among_several_is_no_outage(bao_mount):
+    """Case G79"""
+    port = reserve_port()
+    try:
+        dead = f"http://127.0.0.1:{port}"
+        access = token_access(dead, bao_mount.server.address, token=bao_mount.server.token)
+        with open_session(access) as session:
+            backend = TransitBackend(session, bao_mount.mount, "ring", "ring")
+            assert backend.create("ring", "ES256").ref == "1"
+            assert len(backend.sign("ring", "1", "ES256", [b"data"])) == 1
+    finally:
+        release_port(port)
+
+
+def test_a_quota_is_unavailable_in_time_and_passes(bao_mount):
+    """Case G79"""
+    access = token_access(bao_mount.server.address, token=bao_mount.server.token)
+    with open_session(access) as session:
+        backend = TransitBackend(session, bao_mount.mount, "ring", "ring")
+        backend.create("ring", "ES256")
+        bao_mount.admin.limit_rate("few", f"{bao_mount.mount}/", 0.01)
+        try:
+            with pytest.raises(BackendUnavailable, match="too many requests") as caught:  # noqa: PT012
+                for _ in range(5):
+                    begun = monotonic()
+                    backend.sign("ring", "1", "ES256", [b"data"])
+            assert monotonic() - begun < 2
+            assert caught.value.retry_after >= 1
+        finally:
+            bao_mount.admin.unlimit_rate("few")
+        assert len(backend.sign("ring", "1", "ES256", [b"data"])) == 1
+
+
+def test_tls_with_the_right_ca_and_with_a_wrong_one(tmp_path):
+    """Case G79"""
+    authority = CertificateAuthority(tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    wrong = CertificateAuthority(other)
+    with RaftServer(authority=authority) as server:
+        server.admin().enable_transit()
+        for ca, trusted in ((authority, True), (wrong, False)):
+            ca_file = str(ca.certificate_path)
+            access = token_access(server.address, token=server.token, ca_file=ca_file)
+            with open_session(access) as session:
+                health = TransitBackend(session, "transit", "ring", "ring").health()
+                assert health.usable is trusted
+                assert trusted or "certificate verify failed" in health.detail
