@@ -5,6 +5,7 @@ from authz_server.cli.keys.first_keys import init
 from authz_server.cli.keys.holding import freeze, unfreeze
 from authz_server.cli.keys.listing import list_
 from authz_server.cli.keys.moving_on import activate, move, rotate
+from authz_server.cli.keys.policy import policy
 from authz_server.cli.keys.removal import destroy, prune
 from authz_server.cli.keys.status import status
 from authz_server.cli.keys.ticking import tick
@@ -26,5 +27,6 @@ keys = add_all(
         tick,
         prune,
         destroy,
+        policy,
     ],
 )
