@@ -92,17 +92,17 @@ class MetricsObserver:
             self._refused.labels(event.error).inc()
 
 
+# Each number is kept together with what it says: the page knows that, so it need not be repeated.
+_SAYS = "see the page"
+
+
 def _counter(family: Family, registry: CollectorRegistry) -> Counter:
-    return Counter(family.name, family.sentence, family.labels, registry=registry)
+    return Counter(family.name, _SAYS, family.labels, registry=registry)
 
 
 def _gauge(family: Family, registry: CollectorRegistry, mode: _Mode) -> Gauge:
-    return Gauge(
-        family.name, family.sentence, family.labels, registry=registry, multiprocess_mode=mode
-    )
+    return Gauge(family.name, _SAYS, family.labels, registry=registry, multiprocess_mode=mode)
 
 
 def _histogram(family: Family, registry: CollectorRegistry) -> Histogram:
-    return Histogram(
-        family.name, family.sentence, family.labels, registry=registry, buckets=family.buckets
-    )
+    return Histogram(family.name, _SAYS, family.labels, registry=registry, buckets=family.buckets)

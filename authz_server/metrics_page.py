@@ -51,7 +51,10 @@ class MetricsPage(Collector):
             _add(counted, sample)
         for sample in _zeros(counted):
             _add(counted, sample)
-        return [counted[family.name] for family in FAMILIES if family.name in counted]
+        shown = [family for family in FAMILIES if family.name in counted]
+        for family in shown:
+            counted[family.name].documentation = family.sentence
+        return [counted[family.name] for family in shown]
 
     def known_backends(self) -> KnownBackends:
         """Return what the processes last heard of the key backends."""

@@ -2,6 +2,7 @@
 
 import re
 from typing import Literal, NamedTuple
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -17,9 +18,8 @@ DEFAULT_VAULT = "main"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 # RFC 7512 writes its scheme without the slashes.
 _BACKEND = re.compile(r"([a-z][a-z0-9_-]*://[!-~]*|pkcs11:[!-~]+)")
-_VAULT_BACKEND = re.compile(
-    r"(?P<scheme>transit|kv)://(?P<path>[^/?#]+(/[^/?#]+)+)(\?vault=(?P<vault>[a-z0-9][a-z0-9-]*))?"
-)
+_VAULT_BACKEND = re.compile(r"(transit|kv)://(?P<path>[^/?#]+(/[^/?#]+)+)(\?(?P<options>[^?#]+))?")
+_VAULT_OPTIONS = {"transit": {"vault", "allow_exportable"}, "kv": {"vault"}}
 _LONGEST_BACKEND = 500
 # These keep the keys of each ring apart; elsewhere the URI names the one key itself.
 _SHARED_SCHEMES = frozenset({"sql", "file"})
@@ -182,13 +182,14 @@ def _parse_backend(uri: str) -> _Place:
             "Write it as scheme://, for example sql://.",
         )
     scheme = uri.partition(":")[0]
-    if scheme not in ("transit", "kv"):
+    if scheme not in _VAULT_OPTIONS:
         return _Place(scheme, uri)
     parts = _VAULT_BACKEND.fullmatch(uri)
-    if parts is None:
+    options = dict(parse_qsl(parts["options"] or "", keep_blank_values=True)) if parts else {}
+    if parts is None or not options.keys() <= _VAULT_OPTIONS[scheme] or "" in options.values():
         refuse(
             "backend",
             f"{uri!r} names no key in a Vault",
             f"Write it as {scheme}://MOUNT/KEY, or {scheme}://MOUNT/KEY?vault=NAME.",
         )
-    return _Place(scheme, parts["path"], parts["vault"] or DEFAULT_VAULT)
+    return _Place(scheme, parts["path"], options.get("vault", DEFAULT_VAULT))

@@ -27,6 +27,7 @@ from keys.backends.vault_transit_key import (
     KEY_TYPES,
     NO_VERSIONS,
     TransitKey,
+    find_leaks,
     read_transit_key,
 )
 from keys.backends.vault_transit_signing import (
@@ -44,6 +45,9 @@ from keys.errors import (
     VersionUnusable,
 )
 from keys.observer import Observer, SilentObserver
+
+#: The private half of a key may leave the Vault.
+TOO_WIDE_ALARM = "privilege.too_wide"
 
 _REF = re.compile(r"[1-9][0-9]{0,8}")
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -162,6 +166,9 @@ class TransitBackend:
         data = reply.get("data") if isinstance(reply, dict) else None
         if not isinstance(data, dict):
             raise BackendBroken(f"the transit key {self._name} was answered without data")
+        leaks = find_leaks(data)
+        if leaks and not self._allow_exportable:
+            self._observer.alarm(TOO_WIDE_ALARM, self._name, f"it is {' and '.join(leaks)}")
         key = read_transit_key(data, self._name, allow_exportable=self._allow_exportable)
         self._kind = key.kind
         return key

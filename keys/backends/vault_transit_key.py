@@ -54,6 +54,11 @@ class TransitKey:
         return next((v for v in self.view.versions if v.ref == str(number)), None)
 
 
+def find_leaks(data: Mapping[str, Any]) -> list[str]:
+    """Return the switches by which the private half of a key may leave the Vault, if any is on."""
+    return [leak for leak in LEAKS if data.get(leak)]
+
+
 def read_transit_key(data: Mapping[str, Any], name: str, *, allow_exportable: bool) -> TransitKey:
     """Return the key in the ``data`` of a reply.
 
@@ -67,7 +72,7 @@ def read_transit_key(data: Mapping[str, Any], name: str, *, allow_exportable: bo
         raise BackendBroken(f"the transit key {name} is of type {kind!r}, which signs no tokens")
     if data.get("derived"):
         raise BackendBroken(f"the transit key {name} is derived: its signatures need a context")
-    leaks = [leak for leak in LEAKS if data.get(leak)]
+    leaks = find_leaks(data)
     if leaks and not allow_exportable:
         raise BackendBroken(f"the transit key {name} is {' and '.join(leaks)}: it may have left")
     try:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -28,6 +28,9 @@ class LiveServer:
     `write_settings` takes the overrides, with the ports among them, and returns the path of a
     settings file; everything that the server prints is in `log_path`.
     """
+
+    #: What is run with the arguments of `authz-server`.
+    command: Sequence[str] = _COMMAND
 
     def __init__(
         self,
@@ -62,9 +65,9 @@ class LiveServer:
 
     def start(self) -> None:
         """Start it and return when the health listener says that it is ready."""
-        command = [*_COMMAND, "serve", "--config", str(self.settings_path)]
+        command = [*self.command, "serve", "--config", str(self.settings_path)]
         with self.log_path.open("ab") as log:
-            self._process = start_tied(command, output=log, environment=_environment())
+            self._process = start_tied(command, output=log, environment=self._environment())
         self._await_ready()
 
     def stop(self) -> int | None:
@@ -113,6 +116,10 @@ class LiveServer:
             raise RuntimeError("the server was not started")
         return self._process
 
+    def _environment(self) -> Mapping[str, str]:
+        # A server that is killed cannot take its temporary files away.
+        return _environment() | {"TMPDIR": str(self.log_path.parent)}
+
     def _await_ready(self) -> None:
         deadline = time.monotonic() + _READY_SECONDS
         while time.monotonic() < deadline and self._running().poll() is None:
@@ -160,6 +167,6 @@ def run_cli_json(*arguments: str, config: Path | None = None, **options: Any) ->
     return json.loads(run.stdout)
 
 
-def _environment() -> Mapping[str, str]:
+def _environment() -> dict[str, str]:
     """The test's own environment, with the package that the test itself imported found first."""
     return os.environ | {"PYTHONPATH": str(Path(authz_server.__file__).parents[1])}

@@ -17,7 +17,7 @@ from keys.errors import BackendBroken, BackendDenied, TokenRefusedError, Version
 from keys.jose import load_public_key
 from keys.signatures import make_verifier
 from support.source_tree import ROOT
-from support.vault_parts import TransitKeys, open_session, token_access
+from support.vault_parts import Ear, TransitKeys, open_session, token_access
 
 POLICY = """
 path "{mount}/sign/ring" {{
@@ -238,8 +238,11 @@ def test_a_key_that_may_leave_the_vault_is_refused(backend, session, bao_mount, 
     """Either can be switched on by anyone who may configure the key, and never off again."""
     backend.create("ring", "ES256")
     bao_mount.admin.configure_key("ring", mount=bao_mount.mount, **{leak: True})
+    ear = Ear()
+    listened = TransitBackend(session, bao_mount.mount, "ring", "ring", observer=ear)
     with pytest.raises(BackendBroken, match=leak):
-        backend.view("ring")
+        listened.view("ring")
+    assert [event for event, *_ in ear.all("alarm")] == ["privilege.too_wide"]
     assert not backend.health().usable
     bao_mount.admin.configure_key("ring", mount=bao_mount.mount, **{leak: False})
     with pytest.raises(BackendBroken, match=leak):

@@ -1,0 +1,99 @@
+"""What the health listener answers: ready, degraded, not ready; and the page of metrics."""
+
+import pytest
+from flask import Flask
+
+from authz_server.endpoints.health import health_blueprint
+from authz_server.endpoints.readiness import KeyReadiness
+from authz_server.observation import KnownBackends
+
+TRANSIT, SQL = "transit://transit/a", "sql://"
+
+
+class Rings:
+    """As much of the key rings as readiness looks at."""
+
+    def __init__(self, *active):
+        self.active = active
+
+    def has_active_key(self, ring):
+        return ring in self.active
+
+
+class Page:
+    """A page of metrics."""
+
+    content_type = "text/plain; version=0.0.4"
+
+    def render(self):
+        return b"key_store_up 1.0\n"
+
+
+def ask(path, readiness, metrics=None):
+    app = Flask(__name__)
+    app.register_blueprint(
+        health_blueprint(
+            {"keys": readiness.require},
+            dict,
+            degradations=readiness.degradations,
+            metrics=metrics,
+        )
+    )
+    return app.test_client().get(path)
+
+
+def keys(active, **known):
+    backends = {"one": TRANSIT, "two": SQL}
+    known = KnownBackends(**{name: frozenset(value) for name, value in known.items()})
+    return KeyReadiness(backends, Rings(*active), lambda: known)
+
+
+ANSWERS = [
+    (keys(["one", "two"]), 200, {"status": "ready", "failed": []}),
+    (
+        keys(["one", "two"], down=[TRANSIT], viewed_rings=["one"]),
+        200,
+        {
+            "status": "degraded",
+            "failed": [],
+            "degraded": ["keys:one its backend does not answer"],
+        },
+    ),
+    (
+        keys(["two"]),
+        200,
+        {"status": "degraded", "failed": [], "degraded": ["keys:one no key may sign"]},
+    ),
+    # An address of a Vault is not the ring's backend: another address answers.
+    (keys(["one", "two"], down=["https://v1"]), 200, {"status": "ready", "failed": []}),
+    (keys([]), 503, {"status": "not ready", "failed": ["keys"]}),
+]
+
+
+@pytest.mark.parametrize(("readiness", "status", "body"), ANSWERS)
+def test_readiness_tells_what_can_be_issued(readiness, status, body):
+    """Case G79."""
+    answer = ask("/health/ready", readiness)
+    assert (answer.status_code, answer.json) == (status, body)
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_a_start_without_any_backend_is_not_ready_a_later_outage_is_only_degraded():
+    """Case G82."""
+
+    def alone(**known):
+        known = KnownBackends(**{name: frozenset(value) for name, value in known.items()})
+        return KeyReadiness({"one": TRANSIT}, Rings("one"), lambda: known)
+
+    assert ask("/health/ready", alone(down=[TRANSIT])).status_code == 503
+    later = ask("/health/ready", alone(down=[TRANSIT], viewed_rings=["one"]))
+    assert (later.status_code, later.json["status"]) == (200, "degraded")
+    assert ask("/health/ready", alone(viewed_rings=["one"])).json["status"] == "ready"
+
+
+def test_the_metrics_are_shown_as_they_are_and_not_kept():
+    answer = ask("/metrics", keys(["one"]), Page())
+    assert answer.data == b"key_store_up 1.0\n"
+    assert answer.headers["Content-Type"] == "text/plain; version=0.0.4"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert ask("/metrics", keys(["one"])).status_code == 404

@@ -1,0 +1,126 @@
+"""docs/metrics.md, the alarms for Prometheus and the code speak of the same metrics."""
+
+import ast
+import re
+
+import promql_parser
+import pytest
+import yaml
+
+from authz_server.metric_families import FAMILIES
+from authz_server.observation import ALARMS
+from support.source_tree import PACKAGES, ROOT
+
+ROW = re.compile(r"\| `(\w+)` \| (\w+) \| (.*?) \| (.*) \|")
+DOCUMENT = (ROOT / "docs" / "metrics.md").read_text()
+ALERTS = ROOT / "deploy" / "alerts.yaml"
+RULES = {
+    rule["alert"]: rule
+    for group in yaml.safe_load(ALERTS.read_text())["groups"]
+    for rule in group["rules"]
+}
+#: What a scraper adds to every sample.
+SCRAPED_LABELS = {"instance", "job"}
+LABELS = {family.name: {*family.labels, *SCRAPED_LABELS} for family in FAMILIES}
+WANTED = {
+    "no standby": "SigningKeyWithoutStandby",
+    "active key older than its interval and a day": "SigningKeyTooOld",
+    "view older than 10 minutes": "KeyViewOld",
+    "any mismatch": "SignatureMismatch",
+    "any unknown key": "UnknownKeyPresented",
+    "node behind": "NodeBehind",
+    "token with little left": "VaultTokenExpiring",
+    "exportable key": "KeyPrivilegeTooWide",
+    "floor moved by others": "KeyFloorChangedExternally",
+}
+
+
+def test_the_document_lists_each_metric_as_it_is_and_no_other():
+    documented = [match.groups() for match in ROW.finditer(DOCUMENT)]
+    assert documented == [
+        (
+            family.name,
+            family.kind,
+            ", ".join(f"`{label}`" for label in family.labels) or "-",
+            family.sentence,
+        )
+        for family in FAMILIES
+    ]
+
+
+def selectors(expression):
+    """Yield each selector of a parsed expression."""
+    match expression:
+        case promql_parser.VectorSelector():
+            yield expression
+        case promql_parser.MatrixSelector():
+            yield expression.vector_selector
+        case promql_parser.BinaryExpr():
+            yield from selectors(expression.lhs)
+            yield from selectors(expression.rhs)
+        case promql_parser.Call():
+            for argument in expression.args:
+                yield from selectors(argument)
+        case promql_parser.NumberLiteral():
+            return
+        case _:
+            raise AssertionError(expression)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_uses_metrics_and_labels_that_exist(name):
+    rule = RULES[name]
+    expression = promql_parser.parse(rule["expr"])
+    used = list(selectors(expression))
+    assert used
+    for selector in used:
+        assert selector.name in LABELS, selector.name
+        for matcher in selector.matchers.matchers:
+            assert matcher.name in LABELS[selector.name]
+    shared = set.intersection(*(LABELS[selector.name] for selector in used))
+    for joined in re.findall(r"on \(([^)]*)\)", rule["expr"]):
+        assert set(joined.split(", ")) <= shared
+    first = LABELS[used[0].name]
+    told = " ".join(rule["annotations"].values())
+    assert set(re.findall(r"\$labels\.(\w+)", told)) <= first
+    assert rule["labels"]["severity"] in ("critical", "warning")
+    assert rule["annotations"].keys() == {"summary", "description"}
+
+
+@pytest.mark.parametrize("alarm", WANTED.values(), ids=WANTED)
+def test_nothing_worth_an_alarm_is_left_out(alarm):
+    assert alarm in RULES
+
+
+def test_alarms_in_rules_are_those_that_the_server_raises():
+    named = {
+        alarm
+        for rule in RULES.values()
+        for selector in re.findall(r'alarm[!=~]+"([^"]*)"', rule["expr"])
+        for alarm in selector.split("|")
+    }
+    assert named
+    assert named <= set(ALARMS)
+
+
+def test_every_alarm_of_the_code_is_listed():
+    raised = set()
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            raised |= set(_alarms(ast.parse(path.read_text())))
+    assert raised == set(ALARMS)
+    assert list(ALARMS) == sorted(ALARMS)
+
+
+def _alarms(tree):
+    """Yield what `alarm(...)` and `Alarm(...)` are given first, and what names in ALARM hold."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(
+                func=ast.Attribute(attr="alarm") | ast.Name(id="Alarm"),
+                args=[ast.Constant(value=str(name)), *_],
+            ):
+                yield name
+            case ast.Assign(targets=[ast.Name(id=target)], value=ast.Constant(value=str(name))):
+                if target.endswith("ALARM"):
+                    yield name
