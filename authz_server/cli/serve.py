@@ -11,6 +11,7 @@ import click
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.server import MPServer
+from sqlalchemy.exc import OperationalError
 
 from authz_server.app import create_health_application, operator_services, require_usable
 from authz_server.cli.commands import Command
@@ -18,12 +19,13 @@ from authz_server.cli.health_listener import HealthListener
 from authz_server.cli.http_messages import MessageRules, forget_headers_in_environment
 from authz_server.cli.invocation import CONFIG_VARIABLE, Invocation
 from authz_server.cli.metrics_folder import metrics_folder
+from authz_server.cli.output import say
 from authz_server.cli.parties import pass_invocation
 from authz_server.cli.worker import BODY_SECONDS, THREADS_FOR_SLOW_BODIES, load_application
 from authz_server.db import check_database
 from authz_server.logs import configure_logging
 from authz_server.settings import ServerSettings, Settings
-from keys.rotation import find_active_key
+from keys.errors import StoreUnavailable
 
 TARGET = "authz_server.wsgi:application"
 # The least that Granian takes: request line and headers together, a longer one is refused.
@@ -60,25 +62,36 @@ def serve(invocation: Invocation) -> None:
 
 
 def require_prepared(settings: Settings) -> None:
-    """Refuse to start without schema or keys, naming the command that helps."""
+    """Refuse to start without schema or keys, naming the command that helps.
+
+    A database server that does not answer is waited for: until it does, the server is not ready.
+    """
+    try:
+        _require_schema(settings)
+        _require_keys(settings)
+    except (OperationalError, StoreUnavailable) as error:
+        if settings.database.url.startswith("sqlite"):
+            raise
+        say(f"The database does not answer yet ({type(error).__name__}): the server is not ready.")
+
+
+def _require_schema(settings: Settings) -> None:
     state = check_database(settings.database.url)
     if not state.is_current:
         raise click.ClickException(
             f"The database schema is at {state.current or 'nothing'}, this version needs "
             f"{state.head}: run `authz-server db upgrade`."
         )
+
+
+def _require_keys(settings: Settings) -> None:
     with operator_services(settings) as services:
-        now = services.clock()
-        signing = {
-            ring.name
-            for ring in services.key_store.load_rings(now)
-            if find_active_key(ring.keys, now) is not None
-        }
+        rings = services.key_store.load_rings(services.clock())
+    # A ring may have no key that signs just now: a new ring's wait, or all of them were revoked.
+    filled = {ring.name for ring in rings if ring.keys}
     for name in settings.keys.rings:
-        if name not in signing:
-            raise click.ClickException(
-                f"The key ring {name} has no key that may sign: run `authz-server init`."
-            )
+        if name not in filled:
+            raise click.ClickException(f"The key ring {name} has no keys: run `authz-server init`.")
 
 
 def require_free(host: str, port: int) -> None:
