@@ -104,14 +104,18 @@ class Pkcs11Backend:
         )
 
     def view(self, ring: str) -> BackendView:
-        """Return the sound key pairs of ``ring`` on the token; an unsound one is logged."""
+        """Return the sound key pairs of ``ring`` on the token.
+
+        An unsound one is left out and logged; it does not move the floors.
+        """
         label = self._find_label(ring)
-        keys = {} if label is None else self._run(lambda token: _find_sound(token, label))
+        keys = {} if label is None else self._run(lambda token: _find_keys(token, label))
         versions = tuple(
-            Version(str(number), keys[number].jwk, self._created_at(keys[number]))
-            for number in sorted(keys)
+            Version(str(number), key.jwk, self._created_at(key))
+            for number, key in sorted(keys.items())
+            if key is not None
         )
-        floor = versions[0].ref if versions else None
+        floor = str(min(keys)) if keys else None
         return BackendView(versions, sign_floor=floor, verify_floor=floor, disabled=False)
 
     def sign(self, ring: str, ref: str, alg: str, inputs: Sequence[bytes]) -> list[bytes]:
@@ -240,20 +244,19 @@ def _numbers(registers: Iterable[Register], label: str) -> dict[bytes, int]:
     }
 
 
-def _find_sound(token: OpenToken, label: str) -> dict[int, TokenKey]:
-    sound = {}
+def _find_keys(token: OpenToken, label: str) -> dict[int, TokenKey | None]:
+    """Return the key of each number that is taken, None where it is unsound."""
+    keys: dict[int, TokenKey | None] = {}
     for register in read_labels(token.session):
         number = find_version(label, register.label)
-        if number is None or number in sound:
+        if number is None or number in keys:
             continue
         try:
-            key = find_pair(token.session, register.label)
+            keys[number] = find_pair(token.session, register.label)
         except BackendBroken as error:
             logger.error("a key is not adopted: %s", error)  # noqa: TRY400 - the cause is said
-            continue
-        if key is not None:
-            sound[number] = key
-    return sound
+            keys[number] = None
+    return keys
 
 
 def _sign(token: OpenToken, label: str, alg: str, inputs: Sequence[bytes]) -> list[bytes] | None:

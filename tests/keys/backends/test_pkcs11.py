@@ -198,8 +198,12 @@ def test_two_keys_under_one_label_are_an_alarm(backend, token, caplog):
 
 def test_a_private_key_without_its_public_half_is_not_adopted(backend, token, caplog):
     make_foreign_key(token, f"{RING}-1", public=None)
-    assert backend.view(RING).versions == ()
+    second = backend.create(RING, "ES256")
+    view = backend.view(RING)
+    assert view.versions == (second,)
     assert "0 public keys" in caplog.text
+    # A floor at 2 would be read as the order to revoke 1.
+    assert (view.sign_floor, view.verify_floor) == ("1", "1")
 
 
 @pytest.mark.parametrize("label", [f"{RING}-01", f"{RING}-0", f"{RING}-x", f"{RING}1", "xring-1"])
