@@ -122,6 +122,8 @@ class KeyDuties:
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer; it is tried again.
         """
         fetched = self._readers.take()
+        if not fetched:
+            return
         try:
             with self._database.transaction() as session:
                 write_readers(session, fetched)
@@ -141,5 +143,6 @@ class KeyDuties:
         """
         self.write_readers()
         if self._reported:
+            self._reported = {}
             with self._database.transaction() as session:
                 forget_node(session, self.node)

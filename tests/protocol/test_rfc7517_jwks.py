@@ -1,8 +1,11 @@
 """The published keys (RFC 7517)."""
 
+import time
+
 import pytest
 
 from authz_server.app import EXTENSION, create_app, create_first_keys
+from authz_server.jwks_readers import MAXIMUM_READERS, load_jwks_readers
 from support.claims import header_of
 from support.protocol import Protocol
 
@@ -99,3 +102,62 @@ def test_set_without_keys_is_not_published(sqlite_url, make_settings):
     finally:
         services.maintenance.stop()
         services.database.engine.dispose()
+
+
+def readers_of(protocol: Protocol) -> list[tuple[str, str]]:
+    return [tuple(name) for name in protocol.services.jwks_readers.take()]
+
+
+def test_whoever_has_the_published_keys_is_noted(protocol: Protocol):
+    """A reader that holds them already has them as much as one that is sent them."""
+    readers_of(protocol)
+    etag = protocol.get(JWKS, User_Agent="first").headers["ETag"]
+    protocol.get(JWKS, User_Agent="second", If_None_Match=etag)
+    protocol.get(JWKS, User_Agent="x" * 3_000)
+    assert readers_of(protocol) == [
+        ("first", "127.0.0.0/24"),
+        ("second", "127.0.0.0/24"),
+        ("x" * 100, "127.0.0.0/24"),
+    ]
+
+
+def test_whoever_has_not_is_not_noted(protocol: Protocol):
+    readers_of(protocol)
+    etag = protocol.get(JWKS, User_Agent="first").headers["ETag"]
+    readers_of(protocol)
+    protocol.send("HEAD", JWKS)
+    protocol.send("POST", JWKS)
+    assert protocol.get(JWKS, If_Match='"another"').status_code == 412
+    protocol.get("/.well-known/openid-configuration")
+    assert readers_of(protocol) == []
+    assert protocol.get(JWKS, If_Match=etag).status_code == 200
+    assert len(readers_of(protocol)) == 1
+
+
+def test_readers_behind_a_proxy_are_known_by_their_own_network(start_protocol):
+    protocol = start_protocol(server={"trusted_proxies": ["127.0.0.0/8"]})
+    for forwarded in ("203.0.113.9", "evil, 203.0.113.77", "2001:db8:5:6::1, 127.0.0.3"):
+        protocol.get(JWKS, User_Agent="nimbus/9", X_Forwarded_For=forwarded)
+    assert readers_of(protocol) == [
+        ("nimbus/9", "203.0.113.0/24"),
+        ("nimbus/9", "2001:db8:5::/48"),
+    ]
+
+
+def test_readers_are_written_down_when_the_process_ends(start_protocol):
+    protocol = start_protocol()
+    protocol.get(JWKS, User_Agent="nimbus/9")
+    protocol.services.maintenance.stop()
+    with protocol.services.database.reading() as session:
+        (row,) = load_jwks_readers(session, protocol.clock())
+    assert str(row.name) == "nimbus/9 (127.0.0.0/24)"
+
+
+def test_many_readers_are_noted_in_bounded_memory_and_time(protocol: Protocol):
+    readers = protocol.services.jwks_readers
+    started = time.process_time()
+    for number in range(20_000):
+        readers.note(f"agent {number}", f"192.0.{number % 250}.1")
+    taken = (time.process_time() - started) / 20_000
+    assert len(readers.take()) == MAXIMUM_READERS
+    assert taken < 0.001
