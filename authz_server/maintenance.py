@@ -110,8 +110,8 @@ class Maintenance:
                 return
             self._process_id = os.getpid()
             self._stopped = threading.Event()
-            first = (self._key_rings.refresh, self._duties.tick) if keys_at_once else ()
-            duties = partial(self._run_duties, first)
+            first = (self._key_rings.refresh, self._duties.report_node, self._duties.tick)
+            duties = partial(self._run_duties, first if keys_at_once else ())
             for name, run in (("maintenance", self._run), ("key-duties", duties)):
                 threading.Thread(target=run, name=name, daemon=True).start()
 
