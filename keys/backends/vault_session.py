@@ -128,6 +128,14 @@ class VaultSession:
                 )
             return reply
 
+    def prefer_leader(self) -> None:
+        """Ask the leader first from now on, if its address is one of ours: standbys lag behind."""
+        if not self.has_several_addresses:
+            return
+        told = self._transport.send(VaultRequest("GET", "/v1/sys/leader")).body
+        if not told.get("is_self") and isinstance(told.get("leader_address"), str):
+            self._transport.prefer(told["leader_address"])
+
     def close(self) -> None:
         """End this process's own token, if the Vault can be told, and all connections."""
         own = self._tokens.close()

@@ -258,6 +258,7 @@ class TransitBackend:
             raise BackendDenied(f"the transit key {self._name} is not the ring {ring!r}")
         # Transit answers a second creation with the key that is there, and does not say so.
         with self._creating:
+            self._session.prefer_leader()
             held = self._find()
             if held is None:
                 return self._make(kinds[0])
@@ -271,24 +272,25 @@ class TransitBackend:
 
     def _make(self, kind: str) -> Version:
         with vault_errors(f"creating the transit key {self._name}"):
-            self._transit.create_key(
+            reply = self._transit.create_key(
                 self._key,
                 key_type=kind,
                 exportable=False,
                 allow_plaintext_backup=False,
                 mount_point=self._mount,
             )
-        made = self._get()
-        version = made.version(1)
-        if made.kind != kind or version is None:
+        made = self._read_change(reply)
+        if made.kind != kind:
             raise BackendBroken(f"another transit key {self._name} was made in the same moment")
-        return version
+        return self._rotate() if made.latest > 1 else self._latest(made)
 
     def _rotate(self) -> Version:
         with vault_errors(f"rotating the transit key {self._name}"):
             reply = self._transit.rotate_key(self._key, mount_point=self._mount)
         # The reply shows the version that this very call made; a later read may show others' too.
-        key = self._read(reply) if isinstance(reply, dict) else self._get()
+        return self._latest(self._read_change(reply))
+
+    def _latest(self, key: TransitKey) -> Version:
         version = key.version(key.latest)
         if version is None:
             raise BackendBroken(f"the transit key {self._name} does not show its latest version")
@@ -298,8 +300,8 @@ class TransitBackend:
         """Raise ``min_encryption_version``; a floor that is higher already stays."""
         key = self._require_version(ring, sign_floor)
         if key.minimum_encryption < int(sign_floor):
-            self._configure({"min_encryption_version": int(sign_floor)})
-            if self._get().minimum_encryption < int(sign_floor):
+            fenced = self._configure({"min_encryption_version": int(sign_floor)})
+            if fenced.minimum_encryption < int(sign_floor):
                 raise BackendBroken(f"the transit key {self._name} does not keep its fence")
 
     def destroy(self, ring: str, verify_floor: str) -> None:
@@ -314,16 +316,24 @@ class TransitBackend:
             self._transit.trim_key(self._key, floor, mount_point=self._mount)
 
     def _require_version(self, ring: str, ref: str) -> TransitKey:
+        # A standby may show the key as it was a moment ago: too low a floor would be lowered, and a
+        # version just made not found.
+        self._session.prefer_leader()
         key = self._get() if ring == self._ring else None
         if key is None or not _REF.fullmatch(ref) or key.version(int(ref)) is None:
             raise VersionUnusable(f"version {ref} of the transit key {self._name} is not held")
         return key
 
-    def _configure(self, settings: Mapping[str, int]) -> None:
+    def _configure(self, settings: Mapping[str, int]) -> TransitKey:
         # Not by hvac's own method, which refuses floors that are equal.
         path = f"/v1/{self._mount}/keys/{self._key}/config"
         with vault_errors(f"configuring the transit key {self._name}"):
-            self._session.client.adapter.post(path, json=dict(settings))
+            reply = self._session.client.adapter.post(path, json=dict(settings))
+        return self._read_change(reply)
+
+    def _read_change(self, reply: Any) -> TransitKey:  # noqa: ANN401 - JSON
+        # OpenBao shows the key as it is after a change; where a Vault does not, it is read.
+        return self._read(reply) if isinstance(reply, dict) and reply.get("data") else self._get()
 
 
 def _parse(uri: str) -> tuple[str, str, dict[str, str]]:

@@ -117,6 +117,12 @@ class VaultTransport:
         """The address that is asked first at present."""
         return self._preferred.address.url
 
+    def prefer(self, address: str) -> None:
+        """Ask ``address`` first from now on, if it is one of ours."""
+        for node in self._nodes:
+            if node.address.url.rstrip("/") == address.rstrip("/"):
+                self._preferred = node
+
     def send(self, request: VaultRequest) -> VaultReply:
         """Ask, if need be a second time at another address, all within the total time-out.
 

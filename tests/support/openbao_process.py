@@ -93,6 +93,8 @@ class OpenBaoServer:
         """Have it hang (SIGSTOP) for as long as the block lasts."""
         os.kill(self.process_id, signal.SIGSTOP)
         try:
+            # Its threads stop one after the other.
+            _await_stopped(self.process_id)
             yield
         finally:
             os.kill(self.process_id, signal.SIGCONT)
@@ -150,6 +152,15 @@ class DevServer(OpenBaoServer):
         listen = f"-dev-listen-address=127.0.0.1:{self.port}"
         token = f"-dev-root-token-id={self.token}"
         return ("-dev", listen, token, "-dev-no-store-token", "-log-level=warn")
+
+
+def _await_stopped(process_id: int) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    threads = list(Path(f"/proc/{process_id}/task").iterdir())
+    while any((t / "stat").read_text().rpartition(") ")[2][0] != "T" for t in threads):
+        if time.monotonic() > deadline:
+            raise RuntimeError("OpenBao does not stop")
+        time.sleep(0.001)
 
 
 def find_binary() -> str:

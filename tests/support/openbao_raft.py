@@ -59,16 +59,17 @@ class RaftServer(OpenBaoServer):
         super().__init__(authority)
         self.audit_path = audit_path or str(self.directory / "audit.jsonl")
         self.unseal_key = ""
+        self.in_cluster = False
         self._initialise = initialise
         self._write_configuration(audit=audit)
 
     def start(self) -> None:
-        """Start it; the first time initialise it; unseal it."""
+        """Start it; the first time initialise it; unseal it. A node of several may stay standby."""
         super().start()
         if self._initialise and not self.unseal_key:
             self.initialise()
         if self.unseal_key:
-            self.unseal()
+            self.unseal(active=not self.in_cluster)
 
     def initialise(self) -> None:
         """Make its root token and unseal key; it stays sealed."""
@@ -148,6 +149,8 @@ class RaftCluster:
                 node.adopt(first)
                 node.unseal(active=False)
             self._await_voters()
+            for node in self.nodes:
+                node.in_cluster = True
             self._stack = stack.pop_all()
         return self
 
