@@ -101,6 +101,8 @@ def _follow_floors(draft: Draft, view: BackendView) -> None:
     name, now = situation.ring.name, situation.now
     if view.disabled:
         draft.alarms.append(Alarm("backend.disabled", name, "the key is switched off there"))
+    elif not view.versions and draft.active() is not None:
+        draft.alarms.append(Alarm("backend.disabled", name, "the key is not there any more"))
     verify_floor, sign_floor = int(view.verify_floor or 0), int(view.sign_floor or 0)
     signed_before = draft.active()
     for key in draft.in_states(PUBLIC_STATES):

@@ -15,7 +15,7 @@ from support.vault_site import Answer, VaultSite, audit_device_away, await_that,
 LIMIT_SECONDS = 3.0
 UNTOUCHED_SECONDS = 1.0
 #: What is told of first where it is not the outage itself.
-ALARMS = {"denying": "vault.denied", "login refused": "rotation.failed"}
+ALARMS = {"denying": "vault.denied"}
 FAULTS = (
     "sealed",
     "killed",

@@ -139,12 +139,18 @@ class VaultSite:
         self.write_policies()
         for role in ("server", "rotator"):
             name = f"{self.mount}-{role}"
-            made = self.admin.create_approle(name, [name], token_period="60s")
+            made = self.admin.create_approle(name, self._policies(role), token_period="60s")
             path = self.directory / f"{role}-secret-id"
             path.touch(0o600)
             path.write_text(made.secret_id)
             self.watch.note(made.secret_id, "secret id")
             (self.directory / f"{role}-role-id").write_text(made.role_id)
+
+    def _policies(self, role: str) -> list[str]:
+        rings = [table for table in self._rings.values() if table is not None]
+        drives_itself = any(table.get("drive") == "self" for table in rings)
+        also = [f"{self.mount}-rotator"] if drives_itself else []
+        return [f"{self.mount}-{role}", *also]
 
     def write_policies(self, *, server: str = SERVER_POLICY) -> None:
         """Write what the server and the rotator may do; `server` may be narrowed for a while."""
@@ -203,7 +209,7 @@ class VaultSite:
                 name="beside",
                 identifier="https://beside.example",
                 authentication_method="client_secret_basic",
-                signing_ring="local",
+                signing_ring="local" if "local" in services.settings.keys.rings else None,
             )
             services.scopes.add_scope(
                 session, actor=ACTOR, name="beside/read", resource_server_id="beside"
@@ -325,7 +331,7 @@ class VaultSite:
         try:
             yield
         finally:
-            made = self.admin.create_approle(role, [role], token_period="60s")
+            made = self.admin.create_approle(role, self._policies("server"), token_period="60s")
             role_id = (self.directory / "server-role-id").read_text()
             self.admin.call("POST", f"auth/approle/role/{role}/role-id", {"role_id": role_id})
             (self.directory / "server-secret-id").write_text(made.secret_id)
