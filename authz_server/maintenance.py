@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 _LAST_USED_INTERVAL_SECONDS = 60.0
 _READERS_INTERVAL_SECONDS = 30.0
 _MAXIMUM_BATCHES = 10_000
+#: How long the end waits for a thread that is held up, for example by a key backend.
+_ENDING_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ class Maintenance:
         self._process_id = 0
         self._stopped = threading.Event()
         self._starting = threading.Lock()
+        self._threads: list[threading.Thread] = []
 
     def start(self, *, keys_at_once: bool = False) -> None:
         """Begin in this process, once; a process that was forked begins anew.
@@ -118,6 +121,8 @@ class Maintenance:
     def stop(self) -> None:
         """End the threads and write down what they still hold."""
         self._stopped.set()
+        for thread in self._threads:
+            thread.join(_ENDING_SECONDS)
         self._attempt(self.flush_last_used)
         self._attempt(self._duties.end)
 

@@ -1,6 +1,7 @@
 """Two nodes of two worker processes each on one database: what every one of them has to know."""
 
 import http.client
+import json
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,10 @@ from urllib.parse import urlencode
 import jwt
 import pytest
 
+from authz_server.app import operator_services
+from authz_server.key_custody import ring_rules
 from authz_server.settings import load_settings
+from keys.rotator import Rotator
 from support.claims import claims_of, header_of
 from support.live_server import LiveServer
 from support.parties import ACTOR, Credentials, Parties
@@ -57,10 +61,10 @@ class Nodes:
             return Answer(answer.status, answer.read(), answer.headers)
 
     def await_all(self, caller: Credentials, status: int) -> None:
-        """Wait until 16 requests in a row are answered so; all processes have had one of them."""
+        """Wait until 40 requests in a row are answered so; all processes have had one of them."""
         deadline = time.monotonic() + 20
         in_a_row = 0
-        while in_a_row < 16:
+        while in_a_row < 40:
             answered = self.post(in_a_row, "token", caller).status
             in_a_row = in_a_row + 1 if answered == status else 0
             assert time.monotonic() < deadline
@@ -188,3 +192,57 @@ def test_secret_rotated_with_overlap(nodes: Nodes, method: str):
         endpoint = tuple(ENDPOINTS)[number // 4]
         assert nodes.post(number, endpoint, old).status == 401
         assert nodes.post(number, endpoint, new).status == 200
+
+
+def ask(nodes: Nodes, number: int, caller: Credentials, token: str) -> dict:
+    form = urlencode({"token": token} | caller.form())
+    headers = {"Content-Type": FORM_TYPE} | caller.headers()
+    answer = nodes.send(number, "POST", ENDPOINTS["introspect"], form, headers)
+    assert answer.status == 200, answer.body
+    return json.loads(answer.body)
+
+
+def test_key_revoked_is_refused_by_all_within_the_refresh(nodes: Nodes):
+    """Cases G74, G83."""
+    client = nodes.make_client("client_secret_post")
+    nodes.await_all(client, 200)
+    token = json.loads(nodes.post(0, "token", client).body)["access_token"]
+    kid = header_of(token)["kid"]
+    assert all(ask(nodes, number, client, token)["active"] for number in range(16))
+    with operator_services(nodes.parties.settings) as services:
+        Rotator(
+            store=services.key_store,
+            backends=services.key_backends,
+            rules=ring_rules(services.settings, "order"),
+            clock=services.clock,
+            timing=services.settings.keys.timing(),
+        ).revoke(kid, actor=ACTOR, reason="a drill")
+    time.sleep(IN_FORCE_SECONDS)
+    answers = [nodes.send(number, "GET", "/.well-known/jwks.json") for number in range(16)]
+    assert {answer.headers["Cache-Control"] for answer in answers} == {"public, max-age=60"}
+    assert len({answer.headers["ETag"] for answer in answers}) == 1
+    (document,) = {answer.body for answer in answers}
+    published = {key["kid"] for key in json.loads(document)["keys"]}
+    assert kid not in published
+    for number in range(16):
+        assert ask(nodes, number, client, token) == {"active": False}
+        fresh = json.loads(nodes.post(number, "token", client).body)["access_token"]
+        assert header_of(fresh)["kid"] in published
+        assert ask(nodes, number + 1, client, fresh)["active"] is True
+
+
+def test_every_process_says_which_epoch_it_has(nodes: Nodes):
+    """Case G83."""
+    client = nodes.make_client("client_secret_post")
+    nodes.await_all(client, 200)
+    with operator_services(nodes.parties.settings) as services:
+        deadline = time.monotonic() + 20
+        while True:
+            (ring,) = services.key_store.load_rings(services.clock())
+            reports = services.key_store.load_nodes()
+            if len(reports) == 4 and {each.epoch_seen for each in reports} == {ring.epoch}:
+                break
+            assert time.monotonic() < deadline, reports
+            time.sleep(0.1)
+    assert len({each.node for each in reports}) == 4
+    assert all(abs(each.clock_offset_seconds) < 1 for each in reports)

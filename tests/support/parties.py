@@ -51,6 +51,11 @@ class Parties:
         self.watch = watch
         self.tell: list[Callable[[], None]] = []
 
+    @property
+    def settings(self) -> Settings:
+        """The settings of whose database this is."""
+        return self._settings
+
     def create_first_keys(self) -> None:
         """Make the first signing keys of every ring."""
         with operator_services(self._settings) as services:
