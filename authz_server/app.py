@@ -41,6 +41,7 @@ from authz_server.plugin_manager import PluginManager
 from authz_server.services import Clock, Services, tell_of_changes, utc_now, wire
 from authz_server.settings import Settings, SettingsError
 from authz_server.tokens.introspection_jwt import IntrospectionSigner
+from keys.backends.vault_access import VaultAccess
 from keys.first_key import create_first_key
 from keys.store import KeyStore
 
@@ -208,16 +209,23 @@ def create_health_application(
 
 
 @contextmanager
-def operator_services(settings: Settings) -> Iterator[Services]:
+def operator_services(
+    settings: Settings, vaults: Mapping[str, VaultAccess] | None = None
+) -> Iterator[Services]:
     """Yield the services for a command, in an application context, without background work.
 
     Each change is told of as the server tells of its own. Where records go to a standard stream,
     they are the server's stream and not the operator's: the row in the database is the record then.
+
+    Args:
+        settings: checked already.
+        vaults: how the Vaults are reached, and as whom; None: as the server.
     """
     app = _bare_application("authz_server.operator")
     stream = is_stream(settings.audit.destination)
     sink = None if stream else AuditSink(settings.audit.destination, utc_now)
-    services = wire(attach_database(app, settings.database), settings, utc_now, sink)
+    database = attach_database(app, settings.database)
+    services = wire(database, settings, utc_now, sink, vaults=vaults)
     app.extensions[AFTER_COMMIT] = lambda session: tell_of_changes(services, session)
     with app.app_context():
         try:

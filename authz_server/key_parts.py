@@ -17,6 +17,7 @@ from authz_server.settings import Settings
 from authz_server.standby_readiness import StandbyReadiness
 from authz_server.vaults import vault_accesses
 from keys.backend import KeyBackend
+from keys.backends.vault_access import VaultAccess
 from keys.observer import Observer
 from keys.ring import KeyRings
 from keys.rotator import Rotator
@@ -41,6 +42,7 @@ def assemble_keys(  # noqa: PLR0913 - what it is made from, by name
     record: Callable[[Event], None],
     after_commit: Callable[[Session], None],
     counter: Observer | None = None,
+    accesses: Mapping[str, VaultAccess] | None = None,
 ) -> KeyParts:
     """Return the parts over a database.
 
@@ -51,6 +53,7 @@ def assemble_keys(  # noqa: PLR0913 - what it is made from, by name
         record: records an event.
         after_commit: is called with the session of each committed change of a ring.
         counter: counts what happens to signatures and backends.
+        accesses: how the Vaults are reached, and as whom; None: as the server.
 
     Raises:
         KeysError: a key backend cannot be used.
@@ -59,7 +62,8 @@ def assemble_keys(  # noqa: PLR0913 - what it is made from, by name
     timing = settings.keys.timing()
     observer = KeyObserver(record, counter)
     store = SqlKeyStore(database.transaction, database.reading, after_commit)
-    accesses = vault_accesses(settings, "server")
+    if accesses is None:
+        accesses = vault_accesses(settings, "server")
     backends = open_backends(settings, database, clock, accesses, observer)
     rings = KeyRings(
         store, backends, clock, settings.keys.default_ring, timing=timing, observer=observer

@@ -36,6 +36,7 @@ from authz_server.tokens.revocations import RevocationService, RevocationState
 from authz_server.tokens.tainted_keys import TaintedKeyWatch
 from authz_server.tokens.verification import TokenVerifier
 from keys.backend import KeyBackend
+from keys.backends.vault_access import VaultAccess
 from keys.ring import KeyRings
 
 logger = logging.getLogger(__name__)
@@ -77,12 +78,13 @@ class Services:
     record: Callable[[Event], None]
 
 
-def wire(
+def wire(  # noqa: PLR0913, PLR0917 - what differs between the programs
     database: Database,
     settings: Settings,
     clock: Clock,
     sink: AuditSink | None,
     observer: ServerObserver | None = None,
+    vaults: Mapping[str, VaultAccess] | None = None,
 ) -> Services:
     """Return the parts over a database.
 
@@ -92,6 +94,7 @@ def wire(
         clock: returns the present time, timezone-aware.
         sink: takes the records, if they go anywhere.
         observer: counts what happens.
+        vaults: how the Vaults are reached, and as whom; None: as the server.
 
     Raises:
         PluginError: a plugin cannot be used.
@@ -117,6 +120,7 @@ def wire(
         record=record,
         after_commit=partial(_tell_of_changes, record),
         counter=observer,
+        accesses=vaults,
     )
     key_rings = keys.rings
     authenticator = ClientAuthenticator(

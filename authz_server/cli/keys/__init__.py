@@ -1,6 +1,7 @@
 """``keys``: the signing keys, one module for each kind of command."""
 
 from authz_server.cli.commands import Commands, add_all
+from authz_server.cli.keys.doctor import doctor
 from authz_server.cli.keys.first_keys import init
 from authz_server.cli.keys.holding import freeze, unfreeze
 from authz_server.cli.keys.listing import list_
@@ -28,5 +29,6 @@ keys = add_all(
         prune,
         destroy,
         policy,
+        doctor,
     ],
 )

@@ -5,13 +5,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from authz_server.app import operator_services
 from authz_server.cli.invocation import Invocation
 from authz_server.key_custody import Role, open_backends, ring_rules
 from authz_server.key_observer import KeyObserver
 from authz_server.services import Services
+from authz_server.settings import Settings, SettingsError
 from authz_server.standby_readiness import StandbyReadiness
 from authz_server.vaults import TOKEN_VARIABLE, Identity, vault_accesses
 from keys.backend import KeyBackend
+from keys.backends.vault_access import VaultAccess
 from keys.errors import OrderRefusedError
 from keys.observer import SilentObserver
 from keys.rotator import Rotator
@@ -85,10 +88,11 @@ def key_operations(
         looking: nothing that it finds is recorded.
     """
     identity = command_identity()
-    with invocation.services() as services:
-        told, settings = CommandObserver(), services.settings
+    settings = invocation.settings()
+    accesses = _accesses(settings, identity, looking=looking)
+    with operator_services(settings, accesses) as services:
+        told = CommandObserver()
         observer = told if looking else KeyObserver(services.record, told)
-        accesses = vault_accesses(settings, identity)
         backends = open_backends(settings, services.database, services.clock, accesses, observer)
         rotator = Rotator(
             store=services.key_store,
@@ -100,6 +104,16 @@ def key_operations(
             readiness=StandbyReadiness(services.database, settings.keys, services.clock),
         )
         yield KeyOperations(services, backends, rotator, told, identity, invocation.actor)
+
+
+def _accesses(settings: Settings, identity: Identity, *, looking: bool) -> dict[str, VaultAccess]:
+    """Return how the Vaults are reached; whoever only looks may do so as the server too."""
+    try:
+        return vault_accesses(settings, identity)
+    except SettingsError:
+        if not looking or identity == "operator":
+            raise
+    return vault_accesses(settings, "server")
 
 
 def require_ring(operations: KeyOperations, name: str) -> RingSnapshot:

@@ -1,0 +1,80 @@
+"""What ``keys doctor`` finds out without asking a Vault: rings, durations, clock, events."""
+
+from collections.abc import Iterator
+
+from authz_server.cli.keys.composition import KeyOperations
+from authz_server.key_custody import ring_definition
+from authz_server.key_events import verify_event_chain
+from authz_server.standby_readiness import find_next_key
+from keys.backends.vault_doctor import Finding, Level
+from keys.rotation import find_active_key
+from keys.signing_key import RingSnapshot
+
+#: Common verifiers keep a JWKS for so long whatever its max-age says.
+STUBBORN_CACHE_SECONDS = 86_400
+
+
+def examine_installation(operations: KeyOperations) -> Iterator[Finding]:
+    """Yield what is found without any Vault."""
+    services = operations.services
+    yield _clock(operations)
+    held = {ring.name: ring for ring in operations.rings()}
+    for name in services.settings.keys.rings:
+        ring = held.pop(name, None)
+        if ring is None or not ring.keys:
+            detail = "it has no keys yet: run `authz-server keys init`"
+            yield Finding(Level.FAILURE, "ring.keys", name, detail)
+            continue
+        yield from _ring(operations, ring)
+    for name, ring in held.items():
+        if find_active_key(ring.keys, services.clock()) and not ring.successor:
+            detail = "it is not in the settings, so nobody moves it on"
+            yield Finding(Level.NOTE, "ring.settings", name, detail)
+
+
+def _clock(operations: KeyOperations) -> Finding:
+    offset = operations.services.key_store.clock_offset_seconds()
+    tolerance = operations.services.settings.keys.clock_tolerance_seconds
+    level = Level.OK if abs(offset) <= tolerance else Level.FAILURE
+    detail = f"{offset:+.3f} s from the database's; {tolerance} s are tolerated"
+    return Finding(level, "clock.offset", "this machine", detail)
+
+
+def _ring(operations: KeyOperations, ring: RingSnapshot) -> Iterator[Finding]:
+    services = operations.services
+    now, wanted = services.clock(), ring_definition(services.settings, ring.name)
+    if (ring.alg, ring.backend_uri) != (wanted.alg, wanted.backend_uri):
+        detail = (
+            f"it is {ring.alg} at {ring.backend_uri}; the settings say {wanted.alg} at "
+            f"{wanted.backend_uri}: give that another name and move"
+        )
+        yield Finding(Level.FAILURE, "ring.settings", ring.name, detail)
+    yield from _prepublication(operations, ring)
+    if find_active_key(ring.keys, now) is None and not ring.is_succeeded(now):
+        yield Finding(Level.FAILURE, "ring.active_key", ring.name, "no key may sign")
+    elif find_next_key(ring, now) is None and not ring.is_succeeded(now):
+        detail = "there is no standby: the next rotation would break verifiers"
+        yield Finding(Level.WARNING, "ring.standby", ring.name, detail)
+    else:
+        yield Finding(Level.OK, "ring.standby", ring.name, "a key signs and one stands by")
+    with services.database.reading() as session:
+        broken = verify_event_chain(session, ring.name)
+    if broken is None:
+        yield Finding(Level.OK, "events.chain", ring.name, "the chain of events is whole")
+    else:
+        detail = f"event {broken} was changed, or what was before it"
+        yield Finding(Level.FAILURE, "events.chain", ring.name, detail)
+
+
+def _prepublication(operations: KeyOperations, ring: RingSnapshot) -> Iterator[Finding]:
+    timing = operations.services.settings.keys.timing()
+    least, published = timing.minimum_prepublication_seconds, ring.prepublication_seconds
+    said = f"keys are published {published} s before they sign"
+    if published < least:
+        detail = f"{said}; obedient verifiers need {least} s"
+        yield Finding(Level.FAILURE, "ring.prepublication", ring.name, detail)
+    elif published < STUBBORN_CACHE_SECONDS:
+        detail = f"{said}; many verifiers keep the JWKS for {STUBBORN_CACHE_SECONDS} s"
+        yield Finding(Level.WARNING, "ring.prepublication", ring.name, detail)
+    else:
+        yield Finding(Level.OK, "ring.prepublication", ring.name, said)
