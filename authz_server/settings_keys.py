@@ -8,7 +8,7 @@ import msgspec
 
 from authz_server.settings_rules import Branch, RuleError, Secret, refuse, require_ranges
 from authz_server.settings_vaults import VaultSettings
-from keys.algorithms import ALGORITHMS
+from keys.algorithms import ALGORITHMS, allowed_algorithms
 from keys.timing import Timing
 
 DAY_SECONDS = 86_400
@@ -45,7 +45,7 @@ class RingSettings(Branch, frozen=True):
 
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
-            allowed = ", ".join(ALGORITHMS)
+            allowed = ", ".join(sorted(allowed_algorithms(experimental=False)))
             problem = f"{self.algorithm!r} is not a signing algorithm"
             refuse("algorithm", problem, f"Use one of {allowed}.")
         _parse_backend(self.backend)
@@ -95,6 +95,14 @@ class KeySettings(Branch, frozen=True):
                     refuse(f"{table}.{name}", "a name here is up to 40 of a-z, 0-9 and -")
         if self.default_ring not in self.rings:
             refuse("default_ring", f"there is no keys.rings.{self.default_ring}")
+        allowed = allowed_algorithms(experimental=self.experimental_algorithms)
+        for name, ring in self.rings.items():
+            if ring.algorithm not in allowed:
+                refuse(
+                    f"rings.{name}.algorithm",
+                    f"{ring.algorithm} is experimental",
+                    "Few verifiers know it yet; experimental_algorithms = true permits it.",
+                )
         self._require_places()
         for name in self.rings:
             self._require_durations(name)

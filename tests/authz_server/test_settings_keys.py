@@ -179,6 +179,16 @@ def test_a_key_file_is_relative_to_the_settings_file(tmp_path):
     assert keys.rings["b"].backend == "file:///k"
 
 
+@pytest.mark.parametrize("algorithm", ["ML-DSA-44", "ML-DSA-65", "ML-DSA-87"])
+def test_an_algorithm_that_few_know_has_to_be_switched_on(tmp_path, algorithm):
+    """Case L129."""
+    ring = f"{RING}algorithm = '{algorithm}'"
+    error = refusal(tmp_path, text=of_keys(ring))
+    assert error.key == "keys.rings.es256.algorithm"
+    assert "experimental_algorithms" in error.remedy
+    assert load(tmp_path, text=of_keys(f"experimental_algorithms = true\n{ring}"))
+
+
 def test_words_of_a_fixed_list_are_told(tmp_path):
     error = refusal(tmp_path, text=of_keys(f"{RING}drive = 'vault'"))
     assert error.key == "keys.rings.es256.drive"
