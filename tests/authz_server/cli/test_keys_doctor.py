@@ -15,6 +15,12 @@ path "sys/capabilities-self" {{ capabilities = ["update"] }}
 
 
 @pytest.fixture
+def database_url(sqlite_url):
+    """One database is enough where the Vault is what matters."""
+    return sqlite_url
+
+
+@pytest.fixture
 def installation(cli, bao_mount, tmp_path, monkeypatch):
     """The command line on a ring in transit, driven by a rotator; its first keys are made."""
     made = VaultInstallation(bao_mount.server.address, bao_mount.admin, bao_mount.mount, tmp_path)
