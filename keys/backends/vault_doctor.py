@@ -118,7 +118,7 @@ def examine_rights(
     grants = grants_for(role, places)
     forbidden = [path for place in places for path in _probes(place)]
     probes = {_example(grant.path) for grant in grants} | set(forbidden)
-    held = _capabilities(session, sorted(probes))
+    held = held_rights(session, sorted(probes))
     narrow = [*_too_narrow(grants, held)]
     wide = [*_too_wide(grants, held)]
     findings = narrow + wide
@@ -131,7 +131,12 @@ def examine_rights(
     return findings
 
 
-def _capabilities(session: VaultSession, paths: Sequence[str]) -> dict[str, frozenset[str]]:
+def held_rights(session: VaultSession, paths: Sequence[str]) -> dict[str, frozenset[str]]:
+    """Return what the session's token may do at each of ``paths``.
+
+    Raises:
+        BackendError: The Vault does not answer, or refuses to tell.
+    """
     reply = session.call("POST", _CAPABILITIES, {"paths": list(paths)}, repeatable=True)
     data = reply.body.get("data") or {}
     if reply.status != _OK_STATUS or not isinstance(data, Mapping):

@@ -2,6 +2,7 @@
 
 from authz_server.cli.commands import Commands, add_all
 from authz_server.cli.keys.doctor import doctor
+from authz_server.cli.keys.drill import drill
 from authz_server.cli.keys.first_keys import init
 from authz_server.cli.keys.holding import freeze, unfreeze
 from authz_server.cli.keys.listing import list_
@@ -30,5 +31,6 @@ keys = add_all(
         destroy,
         policy,
         doctor,
+        drill,
     ],
 )
