@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from pkcs11 import Attribute, KeyType, Mechanism
+from pkcs11.util.ec import encode_named_curve_parameters
 
+from keys.backends.pkcs11_module import get_module
+from keys.backends.pkcs11_uri import parse_uri
 from support.not_run import skip_as_not_run
 
 _MODULES = (
@@ -81,3 +85,29 @@ def softhsm(tmp_path_factory):
         del os.environ[_VARIABLE]
     else:
         os.environ[_VARIABLE] = before
+
+
+def on_token(token, work):
+    """Do something on the token as somebody else who has the PIN."""
+    location, _ = parse_uri(token.uri())
+    return get_module(location.module).run(location, lambda opened: work(opened.session))
+
+
+def make_foreign_key(token, label, *, key_id=b"foreign", private=(), public=()):
+    """Make a key pair as an operator's tool would; without a public half if that is None."""
+
+    def work(session):
+        made, _ = session.generate_keypair(
+            KeyType.EC,
+            store=True,
+            id=key_id,
+            label=label,
+            mechanism=Mechanism.EC_KEY_PAIR_GEN,
+            public_template={Attribute.EC_PARAMS: encode_named_curve_parameters("secp256r1")}
+            | dict(public or ()),
+            private_template={Attribute.EXTRACTABLE: False} | dict(private),
+        )
+        if public is None:
+            made.destroy()
+
+    on_token(token, work)

@@ -169,7 +169,8 @@ def test_an_endless_race_ends():
 
 
 @pytest.mark.parametrize(
-    "text", ["ring-0", "ring-01", "ring-", "ring", "ring~1", "ring--1", "ring-1234567890", "ring-\u0661"]
+    "text",
+    ["ring-0", "ring-01", "ring-", "ring", "ring~1", "ring-1234567890", "ring-\u0661"],
 )
 def test_what_is_no_label_of_a_version(text):
     assert find_version(LABEL, text) is None
