@@ -6,7 +6,7 @@ environment. None of that reaches an adapter that it is handed.
 
 import json
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
@@ -94,6 +94,7 @@ def make_client(send: Send) -> Any:  # noqa: ANN401 - the library has no types
     return hvac.Client(url="", token="", verify=True, adapter=adapter)
 
 
+@lru_cache(maxsize=256)
 def encode_path(url: str) -> str:
     """Return a path from ``/v1/`` on, encoded, with single slashes."""
     return "/" + quote("/".join(part for part in url.split("/") if part), safe="/")

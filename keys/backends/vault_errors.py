@@ -58,6 +58,12 @@ def describe_errors(body: Mapping[str, Any]) -> str:
     return " ".join("; ".join(texts).split())[:LONGEST_QUOTE] or "no reason given"
 
 
+def data_of(reply: object) -> Mapping[str, Any]:
+    """Return the data of what hvac answered, empty if there are none."""
+    data = reply.get("data") if isinstance(reply, Mapping) else None
+    return data if isinstance(data, Mapping) else {}
+
+
 def server_error(what: str, detail: str) -> BackendUnavailable:
     """Return the error for an answer 500: a fault of the Vault's own."""
     return BackendUnavailable(

@@ -8,7 +8,7 @@ and redirects are not followed: a token goes to the configured address or nowher
 import socket
 import ssl
 from collections.abc import Mapping
-from http.client import HTTPConnection, HTTPException, RemoteDisconnected
+from http.client import HTTPException, HTTPResponse, RemoteDisconnected
 from ipaddress import ip_address
 from queue import Empty, SimpleQueue
 from select import POLLIN, poll
@@ -98,41 +98,53 @@ class _TlsSocket(ssl.SSLSocket):
         return super().recv_into(*arguments)
 
 
-class _Connection(HTTPConnection):
-    """A connection with the sockets above."""
+class _Connection:
+    """A connection whose every exchange ends in time.
 
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
-        super().__init__(host, port)
-        self.tls = tls
+    Args:
+        host: A name or an IP address.
+        port: The TCP port.
+        tls: None: without TLS.
+        timing: For connecting and the first exchange.
+    """
+
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, timing: Timing) -> None:
         self.rests_since = 0.0
-        if tls is not None:
-            # The Host header leaves the usual port of the scheme out.
-            self.default_port = DEFAULT_PORTS["https"]
-
-    def open(self, timing: Timing) -> None:
-        """Connect within ``timing``."""
-        plain = _connect(self.host, self.port, timing)
+        plain = _connect(host, port, timing)
         try:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self.tls is None:
-                self.sock = plain
-            else:
+            self._socket: Any = plain
+            if tls is not None:
                 plain.settimeout(timing.remaining(timing.read_seconds))
-                self.sock = self.tls.wrap_socket(plain, server_hostname=self.host)
+                self._socket = tls.wrap_socket(plain, server_hostname=host)
         except BaseException:
             plain.close()
             raise
 
-    def bound(self, timing: Timing) -> None:
-        """Have everything from now on happen within ``timing``."""
-        self.sock.timing = timing  # type: ignore[union-attr] # made by open()
-        self.sock.settimeout(timing.remaining(timing.read_seconds))
+    def exchange(self, method: str, request: bytes, timing: Timing) -> tuple[HttpReply, bool]:
+        """Send a whole request; return its answer and whether the connection can be used again."""
+        self._socket.timing = timing
+        self._socket.settimeout(timing.remaining(timing.read_seconds))
+        self._socket.sendall(request)
+        with HTTPResponse(self._socket, method=method) as response:
+            response.begin()
+            content = response.read(MAXIMUM_REPLY_BYTES)
+            # Of a broken-off answer, reading a limited part tells only that something is left.
+            if response.length or response.read(1):
+                raise ValueError("the answer is too long or was broken off")
+            keep = not response.will_close
+            is_json = (response.getheader("Content-Type") or "").startswith("application/json")
+        return HttpReply(response.status, content, is_json), keep
 
     def is_silent(self) -> bool:
         """Tell whether nothing came while the connection rested: neither an end nor garbage."""
         watch = poll()
-        watch.register(self.sock, POLLIN)
+        watch.register(self._socket, POLLIN)
         return not watch.poll(0)
+
+    def close(self) -> None:
+        """Close it."""
+        self._socket.close()
 
 
 class VaultAddress:
@@ -148,6 +160,7 @@ class VaultAddress:
         parts = split_address(url)
         self._host = parts.hostname or ""
         self._port = parts.port or DEFAULT_PORTS[parts.scheme]
+        self._netloc = parts.netloc
         self._prefix = parts.path.rstrip("/")
         self._tls = tls if parts.scheme == "https" else None
         self._resting: list[_Connection] = []
@@ -163,17 +176,16 @@ class VaultAddress:
             except ExchangeError as error:
                 if not (request.repeatable and isinstance(error.__cause__, GIVEN_UP)):
                     raise
-        connection = _Connection(self._host, self._port, self._tls)
         try:
-            connection.open(timing)
+            connection = _Connection(self._host, self._port, self._tls, timing)
         except (OSError, ValueError) as error:
             raise ExchangeError(_describe(error), sent=False) from error
         return self._exchange(connection, request, timing)
 
     def _exchange(self, connection: _Connection, request: HttpRequest, timing: Timing) -> HttpReply:
         try:
-            connection.bound(timing)
-            reply, keep = _send_and_read(connection, request, self._prefix)
+            content = _format(request, self._netloc, self._prefix)
+            reply, keep = connection.exchange(request.method, content, timing)
         except (OSError, HTTPException, ValueError) as error:
             connection.close()
             raise ExchangeError(_describe(error), sent=True) from error
@@ -248,19 +260,14 @@ def make_tls_context(
     return context
 
 
-def _send_and_read(
-    connection: _Connection, request: HttpRequest, prefix: str
-) -> tuple[HttpReply, bool]:
-    path = prefix + request.path
-    connection.request(request.method, path, request.body or None, dict(request.headers))
-    with connection.getresponse() as response:
-        content = response.read(MAXIMUM_REPLY_BYTES)
-        # Of a broken-off answer, reading a limited part tells only that something is left.
-        if response.length or response.read(1):
-            raise ValueError("the answer is too long or was broken off")
-        keep = not response.will_close
-        kind = response.headers.get_content_type()
-    return HttpReply(response.status, content, kind == "application/json"), keep
+def _format(request: HttpRequest, host: str, prefix: str) -> bytes:
+    # In one piece, because each piece would wake the other side: http.client sends two.
+    lines = [f"{request.method} {prefix}{request.path} HTTP/1.1", f"Host: {host}"]
+    lines += [f"{name}: {value}" for name, value in request.headers.items()]
+    lines.append(f"Content-Length: {len(request.body)}")
+    if any("\r" in line or "\n" in line for line in lines):
+        raise ValueError("a header of the request has several lines")
+    return "\r\n".join((*lines, "", "")).encode("latin-1") + request.body
 
 
 def _connect(host: str, port: int, timing: Timing) -> _PlainSocket:

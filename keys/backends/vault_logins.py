@@ -10,7 +10,7 @@ import hvac.exceptions
 
 from keys.backends.vault_access import VaultAccess, VaultLogin
 from keys.backends.vault_client import VaultClients
-from keys.backends.vault_errors import vault_errors
+from keys.backends.vault_errors import data_of, vault_errors
 from keys.backends.vault_wrapping import UnwrappedSecret, unwrap_secret_id
 from keys.errors import BackendDenied, KeysError
 from keys.observer import Observer
@@ -173,7 +173,7 @@ class TokenLogin:
         client = vault.client(value)
         try:
             with vault_errors("looking up the Vault token"):
-                data = client.auth.token.lookup_self()["data"]
+                data = data_of(client.auth.token.lookup_self())
         except BackendDenied:
             # Dead, or not allowed to look itself up: its first use will tell.
             return VaultToken(value, 0, renewable=False)

@@ -8,7 +8,6 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from threading import Lock
 from time import monotonic
 from typing import Any
@@ -25,7 +24,6 @@ from keys.observer import Observer, SilentObserver
 
 logger = logging.getLogger(__name__)
 
-TOKEN_HEADER = "X-Vault-Token"  # noqa: S105 - a header's name
 DENIED_ALARM = "vault.denied"
 #: A policy that is too narrow is too narrow for every request: one alarm a minute for each path.
 ALARM_INTERVAL_SECONDS = 60.0
@@ -115,11 +113,11 @@ class VaultSession:
         """
         with self._transport.one_call():
             token = self._tokens.get()
-            reply = self._send_as(token, request)
+            reply = self._transport.send(request, token)
             if reply.status in DENIED_STATUSES:
                 other = self._tokens.replace_dead(token)
                 if other is not None:
-                    reply = self._send_as(other, request)
+                    reply = self._transport.send(request, other)
             if reply.status in DENIED_STATUSES:
                 self._sound_alarm(request)
                 raise BackendDenied(
@@ -142,7 +140,7 @@ class VaultSession:
         if own is not None and self._process_id == os.getpid():
             request = VaultRequest("POST", "/v1/auth/token/revoke-self", repeatable=False)
             try:
-                self._send_as(own, request)
+                self._transport.send(request, own)
             except BackendError as error:
                 logger.info("the token for the Vault %r was left to expire: %s", self.name, error)
         self._transport.close()
@@ -151,10 +149,6 @@ class VaultSession:
         """Leave the parent's connections to the parent."""
         self._transport.forget_connections()
         self._tokens.after_fork()
-
-    def _send_as(self, token: str, request: VaultRequest) -> VaultReply:
-        headers = {**request.headers, TOKEN_HEADER: token}
-        return self._transport.send(replace(request, headers=headers))
 
     def _sound_alarm(self, request: VaultRequest) -> None:
         now, subject = monotonic(), f"{request.method} {request.path}"
@@ -174,12 +168,7 @@ class _UnguardedVault:
 
     def client(self, token: str = "") -> Any:  # noqa: ANN401 - the library has no types
         """Return an hvac client with that token, or with none."""
-
-        def send(request: VaultRequest) -> VaultReply:
-            headers = {**request.headers, TOKEN_HEADER: token} if token else request.headers
-            return self._transport.send(replace(request, headers=headers))
-
-        return make_client(send)
+        return make_client(lambda request: self._transport.send(request, token))
 
 
 _all_sessions: WeakSet[VaultSession] = WeakSet()

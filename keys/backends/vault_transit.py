@@ -18,6 +18,7 @@ from keys.backends.vault_errors import (
     RETRY_AFTER_SECONDS,
     SERVER_ERROR_STATUS,
     VaultNotFound,
+    data_of,
     describe_errors,
     server_error,
     vault_errors,
@@ -163,9 +164,7 @@ class TransitBackend:
         return key
 
     def _read(self, reply: Any) -> TransitKey:  # noqa: ANN401 - JSON
-        data = reply.get("data") if isinstance(reply, dict) else None
-        if not isinstance(data, dict):
-            raise BackendBroken(f"the transit key {self._name} was answered without data")
+        data = data_of(reply)
         leaks = find_leaks(data)
         if leaks and not self._allow_exportable:
             self._observer.alarm(TOO_WIDE_ALARM, self._name, f"it is {' and '.join(leaks)}")
@@ -333,7 +332,7 @@ class TransitBackend:
 
     def _read_change(self, reply: Any) -> TransitKey:  # noqa: ANN401 - JSON
         # OpenBao shows the key as it is after a change; where a Vault does not, it is read.
-        return self._read(reply) if isinstance(reply, dict) and reply.get("data") else self._get()
+        return self._read(reply) if data_of(reply) else self._get()
 
 
 def _parse(uri: str) -> tuple[str, str, dict[str, str]]:

@@ -31,6 +31,7 @@ SIGNING_TYPES = frozenset(kind for kinds in KEY_TYPES.values() for kind in kinds
 NO_VERSIONS = BackendView((), sign_floor=None, verify_floor=None, disabled=False)
 #: What lets a private key leave the Vault. Once switched on, neither can be switched off again.
 LEAKS = ("exportable", "allow_plaintext_backup")
+_SENSELESS = (AttributeError, KeyError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def read_transit_key(data: Mapping[str, Any], name: str, *, allow_exportable: bo
         raise BackendBroken(f"the transit key {name} is {' and '.join(leaks)}: it may have left")
     try:
         return _read(kind, data)
-    except (KeyError, TypeError, ValueError, UnsupportedAlgorithm, KeysError) as error:
+    except (*_SENSELESS, UnsupportedAlgorithm, KeysError) as error:
         raise BackendBroken(f"the transit key {name} cannot be read: {error}") from error
 
 

@@ -1,6 +1,5 @@
 """Requests for signatures in transit's words, and its answers in JOSE's."""
 
-import binascii
 from base64 import b64decode, b64encode, urlsafe_b64decode
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256, sha384, sha512
@@ -60,7 +59,7 @@ def read_signatures(
         if len(results) != count:
             raise BackendBroken(f"the Vault signed {len(results)} inputs of {count}")
         return [_read_item(item, ref, alg, request_id) for item in results]
-    except (KeyError, TypeError, ValueError, binascii.Error) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BackendBroken(f"the Vault's signatures cannot be read: {error!r}") from error
 
 

@@ -36,6 +36,7 @@ from keys.observer import Observer
 
 logger = logging.getLogger(__name__)
 
+TOKEN_HEADER = "X-Vault-Token"  # noqa: S105 - a header's name
 #: One request is sent to so many addresses at most.
 ATTEMPTS = 2
 SHORTEST_BACK_OFF_SECONDS = 0.05
@@ -123,8 +124,12 @@ class VaultTransport:
             if node.address.url.rstrip("/") == address.rstrip("/"):
                 self._preferred = node
 
-    def send(self, request: VaultRequest) -> VaultReply:
+    def send(self, request: VaultRequest, token: str = "") -> VaultReply:
         """Ask, if need be a second time at another address, all within the total time-out.
+
+        Args:
+            request: What to ask.
+            token: As whom; empty: as nobody.
 
         Returns:
             The answer of a Vault that serves, whatever its status, except 429.
@@ -132,7 +137,10 @@ class VaultTransport:
         Raises:
             BackendUnavailable: No address gave one.
         """
-        call = _Call(request, self._timing(), {**self._headers, **request.headers})
+        headers = {**self._headers, **request.headers}
+        if token:
+            headers[TOKEN_HEADER] = token
+        call = _Call(request, self._timing(), headers)
         for node in self._in_order(request.avoid):
             if call.is_over():
                 break

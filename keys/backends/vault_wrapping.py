@@ -19,7 +19,7 @@ from hmac import compare_digest
 
 from keys.backends.vault_access import VaultAccess
 from keys.backends.vault_client import VaultClients
-from keys.backends.vault_errors import vault_errors
+from keys.backends.vault_errors import data_of, vault_errors
 from keys.errors import BackendDenied
 from keys.observer import Observer
 
@@ -73,7 +73,7 @@ def _check_origin(wrapping_token: str, access: VaultAccess, vault: VaultClients)
         reply = vault.client().adapter.post(
             "/v1/sys/wrapping/lookup", json={"token": wrapping_token}
         )
-    origin = str(reply["data"].get("creation_path"))
+    origin = str(data_of(reply).get("creation_path"))
     login = access.login
     role = re.escape(login.role) if login.role else "[^/]+"
     namespace = f"(?:{re.escape(access.namespace.strip('/'))}/)?" if access.namespace else ""
@@ -85,7 +85,7 @@ def _check_origin(wrapping_token: str, access: VaultAccess, vault: VaultClients)
 def _unwrap(wrapping_token: str, vault: VaultClients) -> str:
     with vault_errors("unwrapping the secret id: used before, or expired"):
         reply = vault.client(wrapping_token).adapter.post("/v1/sys/wrapping/unwrap")
-    secret_id = reply["data"].get("secret_id") if isinstance(reply, dict) else None
+    secret_id = data_of(reply).get("secret_id")
     if not isinstance(secret_id, str) or not secret_id:
         raise BackendDenied("the wrapping token holds no secret id")
     return secret_id

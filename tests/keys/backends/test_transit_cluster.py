@@ -83,19 +83,36 @@ def test_a_killed_leader_costs_no_signature(cluster, ring):
             leader.start()
 
 
-def test_a_version_is_made_and_used_through_nodes_that_lag(cluster, ring):
-    """A standby may not know a version for a moment; asked elsewhere, it signs."""
-    leader = cluster.leader()
-    standby = cluster.standbys()[0]
+def test_a_version_that_a_standby_does_not_know_yet_signs_elsewhere(cluster, ring):
+    """A standby knows a new version a moment later; whoever asks it first is sent on."""
+    leader, standby = cluster.leader(), cluster.standbys()[0]
     access = token_access(standby.address, leader.address, token=cluster.token)
-    with open_session(access) as session:
-        backend = backend_at(session, ring)
+    with open_session(token_access(leader.address, token=cluster.token)) as at_leader:
+        writing = backend_at(at_leader, ring)
         for number in range(2, 22):
-            version = backend.create(ring, "ES256")
-            assert version.ref == str(number)
-            verify = make_verifier(load_public_key(version.jwk, "ES256"), get_algorithm("ES256"))
-            (signature,) = backend.sign(ring, version.ref, "ES256", [b"data"])
-            verify(signature, b"data")
+            with open_session(access) as session:
+                reading = backend_at(session, ring)
+                reading.view(ring)
+                version = writing.create(ring, "ES256")
+                assert version.ref == str(number)
+                (signature,) = reading.sign(ring, version.ref, "ES256", [b"data"])
+            public = load_public_key(version.jwk, "ES256")
+            make_verifier(public, get_algorithm("ES256"))(signature, b"data")
+
+
+def test_changes_go_to_the_leader_whoever_is_asked_first(cluster, ring):
+    """A standby would refuse a fence for a version that it does not know yet."""
+    leader, standby = cluster.leader(), cluster.standbys()[0]
+    access = token_access(standby.address, leader.address, token=cluster.token)
+    for number in range(2, 12):
+        with open_session(access) as session:
+            backend = backend_at(session, ring)
+            assert backend.create(ring, "ES256").ref == str(number)
+        with open_session(access) as session:
+            backend_at(session, ring).fence(ring, str(number))
+        with open_session(access) as session:
+            backend_at(session, ring).fence(ring, str(number - 1))
+        assert leader.admin().read_key(ring)["min_encryption_version"] == number
 
 
 def test_a_lagging_read_shows_an_older_view_and_no_error(cluster, ring):
