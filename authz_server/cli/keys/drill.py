@@ -57,7 +57,7 @@ def _lines(record: Mapping[str, Any]) -> Iterator[str]:
     obedient = expected["obedient_verifiers_refuse_after_seconds"]
     yield "  To be expected from the order on:"
     yield f"    {revoked:.2f} s until the key is revoked"
-    yield f"    {everywhere:.2f} s until every node signs with the standby and introspection refuses"
+    yield f"    {everywhere:.2f} s until every node signs with the standby and refuses the old key"
     yield f"    {obedient:.2f} s until verifiers that obey max-age refuse; others often after 24 h"
     for doubt in record["doubts"]:
         yield f"  NOTE {doubt}"
