@@ -1,6 +1,7 @@
 # The project's one door: each target builds what it needs inside the checkout, and nothing outside it.
 #
 #   make demo        a running server with a narrated run on loopback (ONCE=1: ends after the run)
+#   make demo-rotation   keys rotate in a real OpenBao under traffic, watched by verifiers (QUICK=1: a short run)
 #   make test        the whole suite on SQLite and PostgreSQL (ARGS="tests/keys -k ring" picks some)
 #   make lint types contracts    the rules that need no test run
 #   make wheel       the wheel in dist/, then the protocol tests against it from a clean environment
@@ -19,6 +20,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 ARGS ?=
 ONCE ?=
+QUICK ?=
 # Two database servers and the tests' own servers share the machine: one worker for each core.
 WORKERS ?= auto
 
@@ -77,6 +79,10 @@ $(STAMPS)/bench: $(STAMPS)/test requirements/bench.txt
 .PHONY: demo
 demo: $(STAMPS)/run
 	@$(BIN)/authz-server demo $(if $(filter-out 0 no false,$(ONCE)),--once)
+
+.PHONY: demo-rotation
+demo-rotation: $(STAMPS)/test
+	@PYTHONPATH=tests $(BIN)/python -m rotation_demo $(if $(filter-out 0 no false,$(QUICK)),--quick) $(ARGS)
 
 .PHONY: test
 test: $(STAMPS)/test
