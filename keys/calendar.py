@@ -24,6 +24,10 @@ class SpanKind(StrEnum):
     TAINTED = "tainted"
 
 
+#: What a key does once it has stopped signing.
+_AFTERWARDS = frozenset({SpanKind.VERIFIES, SpanKind.TAINTED})
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """What a key does from one moment to another; ``ends_at`` None: nobody has planned the end."""
@@ -169,12 +173,19 @@ def _leaves_at(
 
 
 def _edges(rows: Sequence[CalendarRow], now: datetime) -> tuple[datetime, datetime]:
-    """Return the edges: what is shown whole, and so much of the future that plans have room."""
+    """Return the edges: what is shown whole, and so much of the future that plans have room.
+
+    A ring that is much younger than the longest life of a token would shrink to nothing beside the
+    time for which its keys go on verifying: there, that is cut off.
+    """
     spans = [span for row in rows for span in row.spans]
-    moments = [span.begins_at for span in spans]
-    moments += [span.ends_at for span in spans if span.ends_at is not None]
-    begins_at = min([now, *moments])
+    begins_at = min([now, *(span.begins_at for span in spans)])
     past = max(now - begins_at, _SHORTEST_WINDOW)
+    moments = [span.begins_at for span in spans]
+    for span in spans:
+        is_far = span.kind in _AFTERWARDS and span.ends_at is not None and span.ends_at > now + past
+        if span.ends_at is not None and not is_far:
+            moments.append(span.ends_at)
     ends_at = max([now + past * _FUTURE_SHARE, *moments])
     margin = (ends_at - begins_at) * 0.02
     return begins_at - margin, ends_at + margin
@@ -187,7 +198,7 @@ def _milestones(ring: RingSnapshot, rows: Sequence[CalendarRow], now: datetime) 
         for span in row.spans:
             if span.kind is SpanKind.SIGNS and span.begins_at > now:
                 planned.append(Milestone(span.begins_at, f"{name} begins to sign"))
-            leaves = span.kind in {SpanKind.VERIFIES, SpanKind.TAINTED}
+            leaves = span.kind in _AFTERWARDS
             if leaves and span.ends_at is not None and span.ends_at > now:
                 planned.append(Milestone(span.ends_at, f"{name} leaves the JWKS"))
     if ring.succeeded_at is not None and ring.succeeded_at > now:
