@@ -16,7 +16,7 @@ SILENCE_SECONDS = 60.0
 
 
 class KeyObserver:
-    """Records alarms, and passes everything on: ``keys.observer.Observer``.
+    """Records and logs alarms, and passes everything on: ``keys.observer.Observer``.
 
     Args:
         record: records an event.
@@ -60,7 +60,7 @@ class KeyObserver:
             was_down = uri in self._down
             self._down.discard(uri)
         if was_down:
-            self._write(KeyAlarm(alarm="backend.up", subject=uri))
+            self._write(KeyAlarm(alarm="backend.up", subject=uri, detail="it answers again"))
 
     def backend_down(self, uri: str, reason: str) -> None:
         """Record ``backend.down``, once until it is up again."""
@@ -97,6 +97,7 @@ class KeyObserver:
         self._write(KeyAlarm(alarm=alarm, subject=subject, detail=detail))
 
     def _write(self, event: KeyAlarm) -> None:
+        logger.warning("%s: %s: %s", event.alarm, event.subject, event.detail)
         try:
             self._record(event)
         except AuditUnavailable as error:

@@ -5,7 +5,6 @@ first wins; the others read again and find it done. Only the making of a version
 compare-and-set at any backend, so it is claimed in the store first: one claim, one version.
 """
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -39,8 +38,6 @@ from keys.signing_key import RingSnapshot
 from keys.store import KeyStore
 from keys.survey import RingRules, Surveyor
 from keys.timing import Timing
-
-logger = logging.getLogger(__name__)
 
 #: How often a change is planned anew because somebody else changed the ring meanwhile.
 ATTEMPTS = 20
@@ -355,7 +352,6 @@ class Rotator:
         before = self._alarmed.get(ring, frozenset())
         for name, alarm in alarms.items():
             if name not in before:
-                logger.warning("%s: %s: %s", alarm.event, alarm.subject, alarm.detail)
                 self._observer.alarm(alarm.event, alarm.subject, alarm.detail)
         self._alarmed[ring] = frozenset(alarms)
 

@@ -81,7 +81,7 @@ def test_a_backend_is_told_of_when_it_goes_and_when_it_comes(watch):
     assert watch.take() == [("backend.down", "transit://a/b", "sealed")]
     for _ in range(2):
         watch.observer.backend_up("transit://a/b")
-    assert watch.take() == [("backend.up", "transit://a/b", "")]
+    assert watch.take() == [("backend.up", "transit://a/b", "it answers again")]
     watch.observer.backend_down("transit://a/b", "sealed again")
     assert watch.take() == [("backend.down", "transit://a/b", "sealed again")]
 
@@ -95,3 +95,17 @@ def test_nothing_is_raised_where_nothing_can_be_recorded(caplog):
     observer.backend_down("transit://a/b", "sealed")
     assert "sign.mismatch of kid-1 is not recorded: audit: no space" in caplog.text
     assert "backend.down of transit://a/b is not recorded" in caplog.text
+
+
+def test_what_is_recorded_is_logged_for_the_operator_too(watch, caplog):
+    with caplog.at_level("WARNING", "authz_server.key_observer"):
+        watch.observer.alarm("rotation.failed", "es256", "the Vault is sealed")
+        watch.observer.alarm("rotation.failed", "es256", "the Vault is sealed")
+        watch.observer.mismatch("es256", "some-kid")
+        watch.observer.backend_down("transit://a/b", "refused")
+        watch.observer.signed("transit", "ES256", "ok", 0.001)
+    assert caplog.messages == [
+        "rotation.failed: es256: the Vault is sealed",
+        "sign.mismatch: some-kid: a signature of es256 was dropped",
+        "backend.down: transit://a/b: refused",
+    ]
