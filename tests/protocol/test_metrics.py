@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from authz_server.metric_families import FAMILIES
 from support.protocol import ENDPOINTS
 
-SECONDS = 20
+SECONDS = 60
 
 
 def metrics_of(server):
