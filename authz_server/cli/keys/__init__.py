@@ -1,6 +1,7 @@
 """``keys``: the signing keys, one module for each kind of command."""
 
 from authz_server.cli.commands import Commands, add_all
+from authz_server.cli.keys.audit import audit
 from authz_server.cli.keys.doctor import doctor
 from authz_server.cli.keys.drill import drill
 from authz_server.cli.keys.first_keys import init
@@ -32,5 +33,6 @@ keys = add_all(
         policy,
         doctor,
         drill,
+        audit,
     ],
 )
