@@ -30,6 +30,9 @@ class VaultClients(Protocol):
     def client(self, token: str = "") -> Any:  # noqa: ANN401 - the library has no types
         """Return an hvac client with that token, or with none."""
 
+    def load_client_certificate(self) -> None:
+        """Show the TLS client certificate as its files are now; BackendDenied if they are bad."""
+
 
 class VaultResponse:
     """As much of a ``requests.Response`` as hvac looks at."""

@@ -150,6 +150,8 @@ class CertificateLogin:
         """Log in as the certificate's role, or as any that it fits."""
         login, client = self._login, vault.client()
         body = {"name": login.role} if login.role else {}
+        # Such certificates live for days or hours, and are replaced in their files.
+        vault.load_client_certificate()
         # hvac's own method insists on handing the certificate to the requests library.
         with vault_errors("logging in to the Vault by TLS certificate"):
             reply = client.adapter.post(f"/v1/auth/{login.mount or 'cert'}/login", json=body)

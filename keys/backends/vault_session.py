@@ -3,6 +3,7 @@
 Connections are of one process: two processes on one connection get each other's answers.
 """
 
+import atexit
 import json
 import logging
 import os
@@ -170,6 +171,10 @@ class _UnguardedVault:
         """Return an hvac client with that token, or with none."""
         return make_client(lambda request: self._transport.send(request, token))
 
+    def load_client_certificate(self) -> None:
+        """Show the TLS client certificate as its files are now."""
+        self._transport.load_client_certificate()
+
 
 _all_sessions: WeakSet[VaultSession] = WeakSet()
 _shared: WeakValueDictionary[tuple[str, VaultAccess, int], VaultSession] = WeakValueDictionary()
@@ -192,6 +197,13 @@ def share_session(vaults: Mapping[str, VaultAccess], name: str, observer: Observ
         if session is None:
             _shared[key] = session = VaultSession(access, name=name, observer=observer)
         return session
+
+
+@atexit.register
+def _close_all() -> None:
+    # A command that a clock starts every minute would leave a live token each time.
+    for session in list(_all_sessions):
+        session.close()
 
 
 def _separate() -> None:

@@ -31,7 +31,7 @@ from keys.backends.vault_http import (
     make_tls_context,
     split_address,
 )
-from keys.errors import BackendUnavailable, KeysError
+from keys.errors import BackendDenied, BackendUnavailable, KeysError
 from keys.observer import Observer
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class VaultRequest:
 
     method: str
     path: str
-    body: bytes = b""
+    body: bytes = field(default=b"", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     repeatable: bool = True
     avoid: str = ""
@@ -107,6 +107,19 @@ class VaultTransport:
     def forget_connections(self) -> None:
         """Start anew: for a process that inherited connections which its parent goes on using."""
         self._open()
+
+    def load_client_certificate(self) -> None:
+        """Show the client certificate as its files are now on connections from now on.
+
+        Raises:
+            BackendDenied: They cannot be read, or do not belong together.
+        """
+        login = self._access.login
+        try:
+            self._tls.load_cert_chain(login.certificate_file, login.private_key_file or None)
+        except OSError as error:
+            raise BackendDenied(f"the client certificate cannot be used: {error}") from error
+        self.close()
 
     def close(self) -> None:
         """Close all connections."""

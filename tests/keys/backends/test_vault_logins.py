@@ -75,14 +75,7 @@ def test_a_missing_credential_is_named_and_may_come_later(openbao, admin, tmp_pa
         with pytest.raises(BackendDenied, match="secret-id"):
             policies_of(session)
         path.write_text(secret_id)
-        deadline = time.monotonic() + 5
-        while True:
-            try:
-                assert policies_of(session) == ["login-test"]
-                break
-            except BackendDenied:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+        await_login(session, "")
 
 
 def test_a_refused_login_is_not_repeated_for_every_request(openbao, admin, tmp_path):
@@ -253,11 +246,37 @@ def test_tls_certificate(tls_server, authority):
     )
     with open_session(certificate_access(tls_server, authority, "server-1")) as session:
         assert policies_of(session) == ["login-test"]
-    with (
-        open_session(certificate_access(tls_server, authority, "server-2")) as session,
-        pytest.raises(BackendDenied, match="TLS certificate"),
-    ):
-        policies_of(session)
+    assert_denied(certificate_access(tls_server, authority, "server-2"), match="TLS certificate")
+
+
+def test_a_tls_certificate_that_was_replaced_is_shown_at_the_next_login(tls_server, authority):
+    ca_pem = authority.certificate_path.read_text()
+    tls_server.admin().create_certificate_role("server-1", ["login-test"], ca_pem)
+    access = certificate_access(tls_server, authority, "server-3")
+    wanted = authority.certify("server-1")
+    with open_session(access) as session:
+        with pytest.raises(BackendDenied, match="TLS certificate"):
+            policies_of(session)
+        Path(access.login.certificate_file).write_bytes(wanted.certificate_path.read_bytes())
+        await_login(session, "cannot be used")
+        Path(access.login.private_key_file).write_bytes(wanted.private_key_path.read_bytes())
+        await_login(session, "")
+
+
+def await_login(session: VaultSession, problem: str) -> None:
+    """Return when an attempt to log in ends with `problem`; empty: when one succeeds."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            policies_of(session)
+        except BackendDenied as error:
+            if problem and problem in str(error):
+                return
+        else:
+            assert not problem
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"no login ended with {problem!r}")
 
 
 # ------------------------------------------------------------------------------------------ token
