@@ -41,6 +41,7 @@ from authz_server.plugin_manager import PluginManager
 from authz_server.services import Clock, Services, tell_of_changes, utc_now, wire
 from authz_server.settings import Settings, SettingsError
 from authz_server.tokens.introspection_jwt import IntrospectionSigner
+from authz_server.vaults import vault_accesses
 from keys.backends.vault_access import VaultAccess
 from keys.first_key import create_first_key
 from keys.store import KeyStore
@@ -137,13 +138,14 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Flask:
 
 
 def require_usable(settings: Settings) -> None:
-    """Try what the settings name but do not hold: plugins and message catalogues.
+    """Try what the settings name but do not hold: plugins, catalogues, files of Vault logins.
 
     Raises:
         PluginError: a plugin cannot be used.
-        SettingsError: a message catalogue cannot be used.
+        SettingsError: a message catalogue or a file of the server's login cannot be used.
     """
     PluginManager(settings.plugins.enabled, settings.plugins.settings)
+    vault_accesses(settings, "server")
     if settings.g2p.enabled:
         _g2p_connect_profile(settings, utc_now)
 

@@ -2,6 +2,11 @@ import pytest
 
 from support.settings_file import write_settings
 
+VAULT = {
+    "addresses": ["https://vault.example:8200"],
+    "login": {"method": "approle", "role_id": "role", "secret_id_file": "not-there"},
+}
+
 
 def test_usable_settings_pass_the_check(cli):
     checked = cli.json("config", "check")
@@ -33,6 +38,7 @@ def test_settings_that_cannot_be_used_are_refused_by_key(cli, tmp_path, override
     [
         ({"g2p": {"default_language": "sw"}}, "g2p.default_language"),
         ({"plugins": {"enabled": ["nobody_wrote_it"]}}, "nobody_wrote_it"),
+        ({"keys": {"vaults": {"main": VAULT}}}, "keys.vaults.main.login.secret_id_file"),
     ],
 )
 def test_what_the_settings_name_is_tried_before_anything_starts(cli, tmp_path, overrides, named):
