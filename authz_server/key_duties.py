@@ -20,7 +20,8 @@ from authz_server.jwks_readers import JwksReaders, purge_readers, write_readers
 from authz_server.key_nodes import forget_node, purge_reports
 from authz_server.key_store import SqlKeyStore
 from authz_server.settings import KeySettings
-from keys.errors import KeysError
+from keys.errors import KeysError, StoreUnavailable
+from keys.observer import Observer
 from keys.ring import KeyRings
 from keys.rotator import Rotator
 
@@ -50,6 +51,7 @@ class KeyDuties:
         key_rings: the rings as this process has them.
         rotator: moves rings on, with the powers of a server.
         readers: who has fetched the JWKS here.
+        observer: hears of rings that could not be moved on.
         clock: returns the present time.
         monotonic: counts seconds.
     """
@@ -62,6 +64,7 @@ class KeyDuties:
         key_rings: KeyRings,
         rotator: Rotator,
         readers: JwksReaders,
+        observer: Observer,
         clock: Callable[[], datetime],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -70,6 +73,7 @@ class KeyDuties:
         self._key_rings = key_rings
         self._rotator = rotator
         self._readers = readers
+        self._observer = observer
         self._clock = clock
         self._monotonic = monotonic
         self._process_id = 0
@@ -109,8 +113,11 @@ class KeyDuties:
         for ring in self._key_rings.ring_names():
             try:
                 self._rotator.tick(ring, actor=SERVER)
-            except KeysError as error:
+            except StoreUnavailable as error:
                 logger.warning("the ring %s was not moved on: %s", ring, error)
+                failure = error
+            except KeysError as error:
+                self._observer.alarm("rotation.failed", ring, str(error))
                 failure = error
         if failure is not None:
             raise failure

@@ -84,6 +84,7 @@ def assemble_keys(  # noqa: PLR0913 - what it is made from, by name
         key_rings=rings,
         rotator=rotator,
         readers=readers,
+        observer=observer,
         clock=clock,
     )
     return KeyParts(store, backends, rings, readers, duties)

@@ -115,8 +115,12 @@ class Maintenance:
             self._stopped = threading.Event()
             first = (self._key_rings.refresh, self._duties.report_node, self._duties.tick)
             duties = partial(self._run_duties, first if keys_at_once else ())
-            for name, run in (("maintenance", self._run), ("key-duties", duties)):
-                threading.Thread(target=run, name=name, daemon=True).start()
+            self._threads = [
+                threading.Thread(target=run, name=name, daemon=True)
+                for name, run in (("maintenance", self._run), ("key-duties", duties))
+            ]
+            for thread in self._threads:
+                thread.start()
 
     def stop(self) -> None:
         """End the threads and write down what they still hold."""

@@ -17,8 +17,9 @@ from authz_server.key_tables import KeyNode
 from authz_server.settings import DatabaseSettings, RingSettings, Secret
 from authz_server.settings_keys import DAY_SECONDS, KeySettings
 from keys.backends.sql import LocalBackend
-from keys.errors import KeysError, StoreUnavailable
+from keys.errors import InvariantError, StoreUnavailable
 from keys.first_key import create_first_key
+from keys.observer import SilentObserver
 from keys.plan import ALL_POWERS
 from keys.ring import KeyRings
 from keys.rotator import Rotator
@@ -31,6 +32,17 @@ KEY_ENCRYPTION_KEY = bytes(range(32))
 RINGS = {
     name: RingDefinition(name=name, alg="ES256", backend_uri="sql://") for name in ("one", "two")
 }
+
+
+class Alarms(SilentObserver):
+    """Keeps the alarms."""
+
+    def __init__(self) -> None:
+        self.raised: list[tuple[str, str, str]] = []
+
+    def alarm(self, event: str, subject: str, detail: str) -> None:
+        """Keep it."""
+        self.raised.append((event, subject, detail))
 
 
 class Process:
@@ -48,6 +60,7 @@ class Process:
             )
         self.rings = KeyRings(self.store, backends, self.clock, "one")
         self.readers = JwksReaders(self.clock)
+        self.observer = Alarms()
         self.duties = KeyDuties(
             database=database,
             store=self.store,
@@ -63,6 +76,7 @@ class Process:
                 timing=Timing(),
             ),
             readers=self.readers,
+            observer=self.observer,
             clock=self.clock,
             monotonic=lambda: self.seconds,
         )
@@ -160,22 +174,29 @@ def test_all_rings_are_moved_on(process):
         ]
 
 
-def test_a_ring_that_cannot_be_moved_on_holds_up_no_other(process, caplog):
+@pytest.mark.parametrize(
+    ("error", "alarms"),
+    [
+        (StoreUnavailable("others keep changing it"), []),
+        (InvariantError(4, "two keys"), [("rotation.failed", "one", "invariant 4: two keys")]),
+    ],
+)
+def test_a_ring_that_cannot_be_moved_on_holds_up_no_other(process, error, alarms):
     process.rings.refresh()
     rotator = process.duties._rotator  # noqa: SLF001
     whole = rotator.tick
 
     def tick(ring: str, *, actor: str):
         if ring == "one":
-            raise StoreUnavailable("others keep changing it")
+            raise error
         return whole(ring, actor=actor)
 
     rotator.tick = tick
-    with pytest.raises(KeysError):
+    with pytest.raises(type(error)):
         process.duties.tick()
     epochs = {ring.name: ring.epoch for ring in process.store.load_rings(process.clock())}
     assert epochs == {"one": 1, "two": 2}
-    assert "the ring one was not moved on" in caplog.text
+    assert process.observer.raised == alarms
 
 
 def test_readers_that_cannot_be_written_down_are_kept(process, database):
