@@ -8,7 +8,7 @@ import pytest
 from keys.backends.registry import BackendContext, open_backend
 from keys.backends.sql import LocalBackend
 from keys.errors import KeysError
-from keys.testing import MemoryEncryptedKeyStorage
+from keys.memory import MemoryEncryptedKeyStorage
 from support.clock import FakeClock
 
 

@@ -16,7 +16,8 @@ from keys.backends.registry import BackendContext
 from keys.backends.sql import LocalBackend, open_backend
 from keys.errors import BackendBroken, BackendDenied, BackendUnavailable, KeysError
 from keys.jose import public_jwk, thumbprint
-from keys.testing import KeyBackendContract, MemoryEncryptedKeyStorage
+from keys.memory import MemoryEncryptedKeyStorage
+from keys.testing import KeyBackendContract
 from support.clock import FakeClock
 
 KEY_ENCRYPTION_KEY = bytes(range(32))
