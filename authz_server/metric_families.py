@@ -95,7 +95,7 @@ BATCH_SIZE = Family(
 KEY_ALARMS = Family(
     "key_alarms_total",
     "counter",
-    "What an operator has to look at, by the alarm's name: see events.md.",
+    "What an operator has to look at, by the alarm's name.",
     ("alarm",),
 )
 BACKEND_UP = Family(

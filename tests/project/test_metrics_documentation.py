@@ -48,6 +48,11 @@ def test_the_document_lists_each_metric_as_it_is_and_no_other():
     ]
 
 
+def test_the_document_lists_each_alarm_and_no_other():
+    section = DOCUMENT.partition("\n## Alarms\n")[2]
+    assert tuple(re.findall(r"^\| `([\w.]+)` \| [A-Z].*\. \|$", section, re.MULTILINE)) == ALARMS
+
+
 def selectors(expression):
     """Yield each selector of a parsed expression."""
     match expression:
