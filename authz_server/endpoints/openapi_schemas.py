@@ -220,7 +220,7 @@ def _jwk() -> Schema:
         "alg": {"enum": list(ALGORITHMS)},
     }
     curves = {"enum": sorted({each.crv for each in ALGORITHMS.values() if each.crv})}
-    further = dict.fromkeys(("x", "y", "n", "e"), _BASE64URL)
+    further = dict.fromkeys(("x", "y", "n", "e", "pub"), _BASE64URL)
     return _object(members, optional={"crv": curves} | further) | {
         "description": "A public key (RFC 7517); never a private member."
     }
