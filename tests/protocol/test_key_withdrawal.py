@@ -6,11 +6,10 @@ from contextlib import contextmanager
 import pytest
 
 from authz_server.app import EXTENSION, create_app
-from authz_server.key_custody import ring_rules
 from keys.backend import Caps, TracedSignature
 from keys.backends.local import LocalBackend
-from keys.rotator import Rotator
 from support.claims import header_of
+from support.orders import rotator_of
 from support.stage import INACTIVE, Stage
 from support.watching import WatchingClient
 
@@ -29,19 +28,8 @@ def stage(database_url, tmp_path) -> Iterator[Stage]:
     stage.close()
 
 
-def rotator_of(stage: Stage) -> Rotator:
-    services = stage.services
-    return Rotator(
-        store=services.key_store,
-        backends=services.key_backends,
-        rules=ring_rules(services.settings, "order"),
-        clock=stage.clock,
-        timing=services.settings.keys.timing(),
-    )
-
-
 def order(stage: Stage, verb: str, kid: str) -> None:
-    getattr(rotator_of(stage), verb)(kid, actor="operator:ada", reason="a drill")
+    getattr(rotator_of(stage.services), verb)(kid, actor="operator:ada", reason="a drill")
     stage.services.feed.poll()
 
 

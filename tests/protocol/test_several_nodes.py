@@ -16,11 +16,10 @@ import jwt
 import pytest
 
 from authz_server.app import operator_services
-from authz_server.key_custody import ring_rules
 from authz_server.settings import load_settings
-from keys.rotator import Rotator
 from support.claims import claims_of, header_of
 from support.live_server import LiveServer
+from support.orders import rotator_of
 from support.parties import ACTOR, Credentials, Parties
 from support.protocol import ENDPOINTS, FORM_TYPE, METHODS, TOKEN_ENDPOINTS
 from support.secrets_watch import SecretsWatch
@@ -210,13 +209,7 @@ def test_key_revoked_is_refused_by_all_within_the_refresh(nodes: Nodes):
     kid = header_of(token)["kid"]
     assert all(ask(nodes, number, client, token)["active"] for number in range(16))
     with operator_services(nodes.parties.settings) as services:
-        Rotator(
-            store=services.key_store,
-            backends=services.key_backends,
-            rules=ring_rules(services.settings, "order"),
-            clock=services.clock,
-            timing=services.settings.keys.timing(),
-        ).revoke(kid, actor=ACTOR, reason="a drill")
+        rotator_of(services).revoke(kid, actor=ACTOR, reason="a drill")
     time.sleep(IN_FORCE_SECONDS)
     answers = [nodes.send(number, "GET", "/.well-known/jwks.json") for number in range(16)]
     assert {answer.headers["Cache-Control"] for answer in answers} == {"public, max-age=60"}

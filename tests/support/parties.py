@@ -12,6 +12,7 @@ from authz_server.app import Services, create_first_keys, operator_services
 from authz_server.db import transaction
 from authz_server.scopes.g2p_connect import CATALOGUE
 from authz_server.settings import Settings
+from support.orders import rotator_of
 from support.secrets_watch import SecretsWatch
 
 ACTOR = "operator:tester"
@@ -57,9 +58,14 @@ class Parties:
         return self._settings
 
     def create_first_keys(self) -> None:
-        """Make the first signing keys of every ring."""
+        """Make the first signing keys of every ring, and plan what comes of them.
+
+        A server would plan it soon after, in the midst of what a test looks at.
+        """
         with operator_services(self._settings) as services:
             create_first_keys(services, actor=ACTOR)
+            for ring in services.key_rings.ring_names():
+                rotator_of(services).tick(ring, actor=ACTOR)
         self._tell()
 
     @contextmanager
