@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from secrets import token_hex
 from stat import S_IMODE, S_ISREG
 from typing import Any
 
@@ -127,8 +126,10 @@ class FileEncryptedKeyStorage:
 
     def _replace(self, keys: tuple[EncryptedKey, ...]) -> None:
         document = {"format": FORMAT, "keys": [_row(key) for key in keys]}
-        draft = self._path.with_name(f".{self._path.name}.{token_hex(8)}")
+        draft = self._path.with_name(f".{self._path.name}.new")
         with _translated(self._path):
+            # Only a process that was killed leaves one: whoever is here holds the lock.
+            draft.unlink(missing_ok=True)
             try:
                 _write_durably(draft, json.dumps(document, indent=1).encode(), self._owner())
                 draft.replace(self._path)

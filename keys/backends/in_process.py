@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from keys.algorithms import Algorithm, allowed_algorithms, get_algorithm
+from keys.algorithms import ALGORITHMS, Algorithm, allowed_algorithms, get_algorithm
 from keys.backend import Caps
 from keys.errors import BackendDenied, VersionUnusable
 from keys.signatures import PrivateKey, Signer, make_signer
@@ -48,6 +48,8 @@ class InProcessBackend(ABC):
         loaded = self._loaded.get((ring, ref))
         if loaded is None:
             private_key, own = self._load(ring, ref)
+            if own not in ALGORITHMS:
+                raise VersionUnusable(f"version {ref} of {ring!r} is for {own}, unknown here")
             loaded = LoadedKey(own, make_signer(private_key, self._require_allowed(own)))
             self._loaded[ring, ref] = loaded
         if loaded.alg != alg:

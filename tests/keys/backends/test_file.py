@@ -171,28 +171,51 @@ def test_file_and_folder_are_on_the_disk_before_the_answer(path, monkeypatch):
     assert synced == [stat.S_IFREG, stat.S_IFDIR]
 
 
-def test_processes_at_once_never_share_a_number(tmp_path):
-    program = dedent(
-        """\
-        import sys
-        from datetime import UTC, datetime
-        from keys.backends.registry import BackendContext
-        from keys.backends.file import open_backend
+MAKER = dedent(
+    """\
+    import sys
+    from datetime import UTC, datetime
+    from keys.backends.registry import BackendContext
+    from keys.backends.file import open_backend
 
-        context = BackendContext(
-            clock=lambda: datetime.now(UTC), key_encryption_key=bytes(range(32))
-        )
-        backend = open_backend(sys.argv[1], context)
-        print(*(backend.create("ring", "ES256").ref for _ in range(10)))
-        """
-    )
+    context = BackendContext(clock=lambda: datetime.now(UTC), key_encryption_key=bytes(range(32)))
+    backend = open_backend(sys.argv[1], context)
+    for _ in range(int(sys.argv[2])):
+        print(backend.create("ring", "ES256").ref, flush=True)
+    """
+)
+
+
+def start_maker(path, count):
+    command = [sys.executable, "-c", MAKER, f"file://{path}", str(count)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def numbers_in(path):
+    return [int(version.ref) for version in open_at(path).view(RING).versions]
+
+
+def test_processes_at_once_never_share_a_number(tmp_path):
     path = tmp_path / "keys.json"
-    command = [sys.executable, "-c", program, f"file://{path}"]
-    makers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    makers = [start_maker(path, 10) for _ in range(3)]
     numbers = [int(ref) for maker in makers for ref in maker.communicate()[0].split()]
     assert [maker.returncode for maker in makers] == [0, 0, 0]
     assert sorted(numbers) == list(range(1, 31))
-    assert [int(version.ref) for version in open_at(path).view(RING).versions] == sorted(numbers)
+    assert numbers_in(path) == sorted(numbers)
+
+
+def test_a_killed_maker_loses_no_key_and_holds_up_nobody(tmp_path):
+    path, last = tmp_path / "keys.json", 0
+    for _ in range(4):
+        with start_maker(path, 1_000_000) as maker:
+            for _ in range(8):
+                last = int(maker.stdout.readline())
+            maker.kill()
+        numbers = numbers_in(path)
+        assert last <= len(numbers)
+        assert numbers == list(range(1, len(numbers) + 1))
+    assert open_at(path).create(RING, "ES256").ref == str(len(numbers) + 1)
+    assert {found.name for found in tmp_path.iterdir()} == {"keys.json", "keys.json.lock"}
 
 
 def test_a_version_or_kid_that_is_taken_is_not_kept(path):

@@ -14,7 +14,13 @@ from cryptography.hazmat.primitives.serialization import (
 from keys.backends.envelope import Envelope
 from keys.backends.registry import BackendContext
 from keys.backends.sql import LocalBackend, open_backend
-from keys.errors import BackendBroken, BackendDenied, BackendUnavailable, KeysError
+from keys.errors import (
+    BackendBroken,
+    BackendDenied,
+    BackendUnavailable,
+    KeysError,
+    VersionUnusable,
+)
 from keys.jose import public_jwk, thumbprint
 from keys.memory import MemoryEncryptedKeyStorage
 from keys.testing import KeyBackendContract
@@ -148,6 +154,12 @@ def test_an_exchanged_public_key_is_noticed(storage):
     storage.keys[0] = replace(storage.keys[0], public_jwk=other)
     with pytest.raises(BackendBroken, match="another one"):
         reopen(storage).view(RING)
+
+
+def test_a_key_of_a_later_releases_algorithm_is_unusable(storage):
+    storage.keys[0] = replace(storage.keys[0], alg="ES999")
+    with pytest.raises(VersionUnusable, match="unknown here"):
+        sign(storage, alg="ES999")
 
 
 def test_the_kid_is_the_thumbprint(storage):
