@@ -109,10 +109,11 @@ def test_alarms_in_rules_are_those_that_the_server_raises():
 
 
 def test_every_alarm_of_the_code_is_listed():
-    raised = set()
+    raised, commands = set(), ROOT / "authz_server" / "cli"
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):
-            raised |= set(_alarms(ast.parse(path.read_text())))
+            if not path.is_relative_to(commands):  # nobody scrapes a command
+                raised |= set(_alarms(ast.parse(path.read_text())))
     assert raised == set(ALARMS)
     assert list(ALARMS) == sorted(ALARMS)
 
