@@ -2,13 +2,13 @@
 
 import logging
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from random import SystemRandom
 
 from sqlalchemy import or_, update
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,6 +24,8 @@ from keys.errors import KeysError
 from keys.ring import KeyRings
 
 logger = logging.getLogger(__name__)
+#: The system's: forked processes would share the state of any other.
+_random = SystemRandom()
 
 _LAST_USED_INTERVAL_SECONDS = 60.0
 _READERS_INTERVAL_SECONDS = 30.0
@@ -48,7 +50,7 @@ class Job:
 
     def next_after(self, moment: float) -> float:
         """Return when it is due after it was done at ``moment``."""
-        part = random.uniform(1 - self.spread, 1)  # noqa: S311 - no secret
+        part = _random.uniform(1 - self.spread, 1)
         return moment + part * self.interval_seconds
 
 

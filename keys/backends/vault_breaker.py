@@ -1,9 +1,12 @@
 """A circuit breaker: an address that keeps failing is left alone for a while."""
 
-import random
 from collections.abc import Callable
+from random import SystemRandom
 from threading import Lock
 from time import monotonic
+
+#: The system's: forked processes would share the state of any other.
+_random = SystemRandom()
 
 #: So many failures in a row open the circuit; one may be chance, and each costs its caller time.
 FAILURES_TO_OPEN = 3
@@ -63,6 +66,6 @@ class CircuitBreaker:
             if rounds >= 0:
                 longest = min(LONGEST_OPEN_SECONDS, FIRST_OPEN_SECONDS * 2 ** min(rounds, 10))
                 # Unequal, so that many processes do not come back in the same moment.
-                share = random.uniform(0.75, 1.0)  # noqa: S311 - spreads load, guards nothing
+                share = _random.uniform(0.75, 1.0)
                 self._open_until = self._clock() + longest * share
             return self._failures == 1

@@ -1,11 +1,11 @@
 """The token of one process: got once, renewed in time, replaced when it is dead."""
 
 import logging
-import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
+from random import SystemRandom
 from threading import Event, Lock, Thread
 from time import monotonic
 from weakref import ref
@@ -16,6 +16,8 @@ from keys.errors import BackendDenied, BackendUnavailable
 from keys.observer import Observer
 
 logger = logging.getLogger(__name__)
+#: The system's: forked processes would share the state of any other.
+_random = SystemRandom()
 
 #: A token is renewed when this part of its lease is over: half of it at the latest.
 RENEWAL_SHARES = (0.4, 0.5)
@@ -160,7 +162,7 @@ class TokenKeeper:
 
     def _hold(self, token: VaultToken, full_lease_seconds: float) -> _Held:
         now, lease = monotonic(), token.lease_seconds
-        share = random.uniform(*RENEWAL_SHARES)  # noqa: S311 - spreads load, guards nothing
+        share = _random.uniform(*RENEWAL_SHARES)
         renew_at, ends_at = (now + share * lease, now + lease) if lease > 0 else (inf, inf)
         self._held = held = _Held(token, full_lease_seconds, renew_at, ends_at, -inf)
         if lease > 0:

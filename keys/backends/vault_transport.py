@@ -2,12 +2,12 @@
 
 import json
 import logging
-import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import ceil
+from random import SystemRandom
 from threading import local
 from time import monotonic
 from typing import Any
@@ -35,6 +35,8 @@ from keys.errors import BackendDenied, BackendUnavailable, KeysError
 from keys.observer import Observer
 
 logger = logging.getLogger(__name__)
+#: The system's: forked processes would share the state of any other.
+_random = SystemRandom()
 
 TOKEN_HEADER = "X-Vault-Token"  # noqa: S105 - a header's name
 #: One request is sent to so many addresses at most.
@@ -277,7 +279,7 @@ class _Call:
         reply = self._exchange(node)
         if reply.status != THROTTLED_STATUS or self.attempts >= ATTEMPTS:
             return reply
-        back_off = random.uniform(SHORTEST_BACK_OFF_SECONDS, LONGEST_BACK_OFF_SECONDS)  # noqa: S311
+        back_off = _random.uniform(SHORTEST_BACK_OFF_SECONDS, LONGEST_BACK_OFF_SECONDS)
         if monotonic() + back_off >= self._timing.deadline:
             return reply
         self.attempts += 1
