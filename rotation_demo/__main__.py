@@ -32,7 +32,7 @@ class Length(NamedTuple):
     without: int
 
 
-FULL = Length(before=12, after=10, without=4)
+FULL = Length(before=10, after=10, without=4)
 QUICK = Length(before=2, after=1, without=2)
 
 
@@ -77,7 +77,7 @@ def _demonstrate(length: Length, say: Say, directory: Path, calendar: Path) -> d
                 clock,
                 program=WITHOUT_PREPUBLICATION,
                 # A tick makes a version whenever none waits, which here is always.
-                tick_seconds=clock.rotation_seconds / 2,
+                tick_seconds=3,
             ),
             length,
             say,

@@ -9,6 +9,9 @@ from rotation_demo.installation import Installation
 from rotation_demo.run import Result
 from rotation_demo.verifier import LIBRARIES
 
+#: So much of what is planned is shown; the picture has all of it.
+SHOWN_PLANS = 2
+
 
 def show_examination(installation: Installation, say: Callable[[str], None]) -> None:
     """Have ``keys doctor`` show that no identity can do more than it has to."""
@@ -24,8 +27,12 @@ def show_calendar(installation: Installation, path: Path, say: Callable[[str], N
     path.parent.mkdir(parents=True, exist_ok=True)
     status = installation.command("keys", "status", "--svg", str(path.resolve()))
     # The facts, the calendar, every key: one paragraph each.
-    say("")
-    say(status.split("\n\n")[1])
+    calendar = status.split("\n\n")[1].splitlines()
+    bars = 1 + max(number for number, line in enumerate(calendar) if "published  " in line)
+    for line in ("", *calendar[: bars + SHOWN_PLANS]):
+        say(line)
+    if len(calendar) > bars + SHOWN_PLANS:
+        say(f"... and {len(calendar) - bars - SHOWN_PLANS} more that is planned")
     say(f"The same as a picture: {path}")
     say("")
 

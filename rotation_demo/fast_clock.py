@@ -25,7 +25,7 @@ class FastClock:
     clock_tolerance_seconds: int = 1
     snapshot_seconds: int = 3
     prepublication_seconds: int = 5
-    rotation_seconds: int = 6
+    rotation_seconds: int = 7
     token_seconds: int = 6
 
     @property

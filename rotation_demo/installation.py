@@ -273,16 +273,16 @@ def complaints(directory: Path) -> list[str]:
 
 
 def _complaint(line: str) -> str:
-    """Return what is wrong by that line of a log; empty: nothing."""
+    """Return what is wrong by that line of a log, in its first words; empty: nothing."""
     if line.startswith(("ALARM", "NOT DONE", "Traceback")):
-        return line
+        return " ".join(line.split()[:2])
     try:
         said = json.loads(line)
     except ValueError:
         return ""
     is_record = isinstance(said, dict) and said.get("level") in {"warning", "error", "critical"}
     text = str(said.get("message", line)) if is_record else ""
-    return "" if text.startswith(_OF_EVERY_START) else text
+    return "" if text.startswith(_OF_EVERY_START) else text.partition(": ")[0]
 
 
 def _lines(path: Path) -> list[str]:

@@ -140,10 +140,11 @@ class Traffic:
         self._ended = Event()
         self._latest: dict[str, Issued] = {}
         self._numbers = count()
-        others = [*nodes[1:], nodes[0]]
+        # Not all at the same moment: what one node does late, another may show.
+        delays = [number * self._interval / len(nodes) for number in range(len(nodes))]
         self._threads = [
-            Thread(target=self._run, args=pair, name=f"asks {pair[0].name}", daemon=True)
-            for pair in zip(nodes, others, strict=True)
+            Thread(target=self._run, args=parts, name=f"asks {parts[0].name}", daemon=True)
+            for parts in zip(nodes, [*nodes[1:], nodes[0]], delays, strict=True)
         ]
 
     def start(self) -> None:
@@ -161,9 +162,9 @@ class Traffic:
         """Return the last token that was signed by that key."""
         return self._latest.get(kid)
 
-    def _run(self, node: Node, other: Node) -> None:
+    def _run(self, node: Node, other: Node, delay_seconds: float) -> None:
         issuer, introspector = Caller(node, self._callers), Caller(other, self._callers)
-        due = time.monotonic()
+        due = time.monotonic() + delay_seconds
         while not self._ended.wait(max(due - time.monotonic(), 0)):
             # After a stall, the rate is kept from then on: no burst makes up for it.
             due = max(due + self._interval, time.monotonic() - self._interval)
