@@ -328,7 +328,14 @@ def _ask_for_fence(draft: Draft) -> None:
     # One node's clock may be behind, ours ahead: till then that node signs with the old key.
     settled_at = began_at + timedelta(seconds=2 * timing.clock_tolerance_seconds)
     ends_at = began_at + timedelta(seconds=timing.snapshot_lifetime_seconds)
-    if situation.now < settled_at or (situation.laggards() and situation.now < ends_at):
+    waiting = situation.now < settled_at or (situation.laggards() and situation.now < ends_at)
+    if waiting and not _is_withdrawn_below(draft, active):
         draft.waits.append(Wait("the fence", ends_at, "a node may sign from an older reading"))
         return
     draft.fence = str(active.version)
+
+
+def _is_withdrawn_below(draft: Draft, active: SigningKey) -> bool:
+    """Tell whether a key that is not trusted any more may still sign at the backend."""
+    withdrawn = draft.in_states(frozenset({KeyState.TAINTED, KeyState.REVOKED}))
+    return any(key.version < active.version and key.fenced_at is None for key in withdrawn)

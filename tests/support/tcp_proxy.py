@@ -93,6 +93,9 @@ class TcpProxy:
             self._pump(reader, onward[1], counted=True), self._pump(onward[0], writer)
         )
         self._writers -= ends
+        for each in ends:
+            # Both sides have ended; one that did so during a silence is still open here.
+            each.close()
 
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, counted: bool = False

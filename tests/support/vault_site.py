@@ -20,7 +20,10 @@ from urllib.parse import urlsplit
 import httpx
 import jwt
 
+from authz_server.app import operator_services
 from authz_server.settings import load_settings
+from keys.rotation import find_active_key
+from keys.signing_key import RingSnapshot
 from support.claims import header_of
 from support.live_server import LiveServer, run_cli, run_cli_json
 from support.openbao import OpenBaoAdmin, OpenBaoServer
@@ -37,6 +40,8 @@ path "{mount}/sign/{key}" {{
   required_parameters = ["key_version"]
 }}
 path "{mount}/keys/{key}" {{ capabilities = ["read"] }}
+path "{mount}-kv/data/{key}" {{ capabilities = ["read"] }}
+path "{mount}-kv/metadata/{key}" {{ capabilities = ["list"] }}
 """
 ROTATOR_POLICY = """
 path "{mount}/keys/{key}" {{ capabilities = ["read", "create", "update"] }}
@@ -45,6 +50,8 @@ path "{mount}/keys/{key}/config" {{
   capabilities       = ["update"]
   allowed_parameters = {{ "min_encryption_version" = [] }}
 }}
+path "{mount}-kv/data/{key}" {{ capabilities = ["read", "create"] }}
+path "{mount}-kv/metadata/{key}" {{ capabilities = ["list"] }}
 """
 OWN_TOKEN_POLICY = """
 path "auth/token/renew-self" { capabilities = ["update"] }
@@ -77,7 +84,9 @@ class VaultSite:
         directory: its settings, secrets and logs.
         database_url: migrated, empty.
         vault: running and unsealed; it gets an engine and roles of this site's own.
-        rings: tables over the usual rings, by name; `"KEY"` in a backend's URI stays as it is.
+        rings: tables over the usual rings, by name; `{mount}` in a backend stands for the engine's
+            path, `{mount}-kv` for that of the KV engine.
+        resource_servers: the ring that signs, by a resource server's id; besides `mapper`'s.
         nodes: how many servers there are.
         overrides: of the settings, as tables.
     """
@@ -89,6 +98,7 @@ class VaultSite:
         vault: OpenBaoServer,
         *,
         rings: Mapping[str, Any] | None = None,
+        resource_servers: Mapping[str, str] | None = None,
         nodes: int = 1,
         **overrides: Any,
     ) -> None:
@@ -97,11 +107,14 @@ class VaultSite:
         self.watch = SecretsWatch()
         self.proxy = TcpProxy(urlsplit(vault.address).port or 0)
         self._rings = {"es256": None} | dict(rings or {})
+        self._resource_servers = {"beside": "local"} | dict(resource_servers or {})
         self._nodes = nodes
         self._overrides = overrides
         self._running = ExitStack()
         self.servers: list[LiveServer] = []
         self.callers: dict[str, Credentials] = {}
+        self.vaults: dict[str, Any] = {}
+        self.before_first_keys: Callable[[], None] = lambda: None
 
     # ---------------------------------------------------------------------------- beginning
 
@@ -110,6 +123,7 @@ class VaultSite:
             stack.enter_context(self.proxy)
             self.prepare_vault()
             self.settings_path = self.write_settings()
+            self.settings = load_settings(self.settings_path)
             self.make_first_keys()
             self.make_parties()
             for _ in range(self._nodes):
@@ -136,6 +150,7 @@ class VaultSite:
     def prepare_vault(self) -> None:
         """Mount the engine; write policies and roles for the server and the rotator."""
         self.admin.enable_transit(self.mount)
+        self.admin.enable_kv(f"{self.mount}-kv")
         self.write_policies()
         for role in ("server", "rotator"):
             name = f"{self.mount}-{role}"
@@ -181,11 +196,14 @@ class VaultSite:
         rings: dict[str, Any] = {"remote": remote, "local": {"backend": "sql://"}}
         for name, table in self._rings.items():
             rings[name] = None if table is None else rings.get(name, {}) | table
+        for table in rings.values():
+            if table is not None:
+                table["backend"] = table["backend"].format(mount=self.mount)
         keys = {
             "default_ring": "remote",
             "refresh_interval_seconds": 1,
             "clock_tolerance_seconds": 1,
-            "vaults": {"main": self.vault_settings()},
+            "vaults": {"main": self.vault_settings()} | self.vaults,
         }
         keys |= self._overrides.get("keys", {})
         rest = {name: table for name, table in self._overrides.items() if name != "keys"}
@@ -193,33 +211,50 @@ class VaultSite:
         return write_settings(self.directory, self.database_url, tables)
 
     def make_first_keys(self) -> None:
-        """Run `keys init`, as the rotator."""
+        """Run `keys init`, as the rotator; a test may make keys in the Vault first."""
+        self.before_first_keys()
         made = self.command("keys", "init")
         assert made.returncode == 0, made.stderr
 
     def make_parties(self) -> None:
         """Make the resource servers and the client."""
-        parties = Parties(load_settings(self.settings_path), self.watch)
+        parties = Parties(self.settings, self.watch)
         self.callers["mapper"] = parties.make_resource_server()
+        scopes = ["mapper/link"]
+        for name, ring in self._resource_servers.items():
+            if ring in self.settings.keys.rings:
+                self._make_resource_server(parties, name, ring)
+                scopes.append(f"{name}/read")
+        self.callers["ministry"] = parties.make_client(allowed_scopes=scopes)
+
+    def _make_resource_server(self, parties: Parties, name: str, ring: str) -> None:
         with parties.change() as (services, session):
             services.clients.create_resource_server(
                 session,
                 actor=ACTOR,
-                id="beside",
-                name="beside",
-                identifier="https://beside.example",
+                id=name,
+                name=name,
+                identifier=f"https://{name}.example",
                 authentication_method="client_secret_basic",
-                signing_ring="local" if "local" in services.settings.keys.rings else None,
+                signing_ring=ring,
             )
             services.scopes.add_scope(
-                session, actor=ACTOR, name="beside/read", resource_server_id="beside"
+                session, actor=ACTOR, name=f"{name}/read", resource_server_id=name
             )
-        self.callers["beside"] = parties.add_secret("beside", "client_secret_basic")
-        self.callers["ministry"] = parties.make_client(
-            allowed_scopes=["mapper/link", "beside/read"]
-        )
+        self.callers[name] = parties.add_secret(name, "client_secret_basic")
 
     # --------------------------------------------------------------------------------- using
+
+    def add_ring(self, name: str, table: Mapping[str, Any]) -> None:
+        """Add a ring as an operator does: settings, `keys init`, and a restart of the server."""
+        self._rings[name] = table
+        ports = {"port": self.server.port, "health_port": self.server.health_port, "workers": 1}
+        self.settings_path = self.write_settings(server=ports)
+        self.settings = load_settings(self.settings_path)
+        made = self.command("keys", "init", name)
+        assert made.returncode == 0, made.stderr
+        self.server.stop()
+        self.server.start()
 
     @property
     def server(self) -> LiveServer:
@@ -234,9 +269,17 @@ class VaultSite:
         """Run a command with `--json`, which must succeed; return what it printed."""
         return run_cli_json(*arguments, config=self.settings_path)
 
-    def keys(self, ring: str) -> list[dict[str, Any]]:
-        """Return what `keys list` says of a ring, lowest version first."""
-        return [key for key in self.command_json("keys", "list") if key["ring"] == ring]
+    def ring(self, name: str) -> RingSnapshot:
+        """Return a ring as the database has it."""
+        with operator_services(self.settings) as services:
+            rings = services.key_store.load_rings(services.clock())
+        return next(ring for ring in rings if ring.name == name)
+
+    def signing_version(self, ring: str) -> int | None:
+        """Return the version that signs now, by the clock."""
+        found = self.ring(ring)
+        active = find_active_key(found.keys, found.loaded_at)
+        return active.version if active else None
 
     def latest_version(self, key: str) -> int:
         """Return the number of the latest version that the Vault holds."""
@@ -287,16 +330,16 @@ class VaultSite:
         """Return how the metrics page names a sample about a backend."""
         return f'{name}{{backend="{backend}"}}'
 
+    def records(self) -> list[dict[str, Any]]:
+        """Return every audit record so far."""
+        path = self.directory / "audit.jsonl"
+        return [json.loads(line) for line in path.read_bytes().splitlines() if line]
+
     @contextmanager
     def new_records(self) -> Iterator[Callable[[], list[dict[str, Any]]]]:
         """Yield a function that returns the audit records made since the block began."""
-        path = self.directory / "audit.jsonl"
-        before = len(path.read_bytes()) if path.exists() else 0
-
-        def since() -> list[dict[str, Any]]:
-            return [json.loads(line) for line in path.read_bytes()[before:].splitlines() if line]
-
-        yield since
+        before = len(self.records())
+        yield lambda: self.records()[before:]
 
     def _post(self, node, endpoint, form, caller: Credentials, headers) -> Answer:
         began = time.monotonic()
