@@ -64,6 +64,8 @@ def _demonstrate(length: Length, say: Say, directory: Path, calendar: Path) -> d
     with RaftServer(audit=True) as vault, PostgresServer() as database:
         say(f"OpenBao on raft storage, unsealed, audited: {vault.address}")
         say(f"PostgreSQL: 127.0.0.1:{database.port}")
+        directories = [directory, vault.directory, database.directory]
+        processes = [vault.process_id, database.process_id]
         clock = FastClock()
         say(f"A fast clock: {clock.in_words()}.")
         plan = _plan("tokens", vault, database, directory, clock)
@@ -87,6 +89,9 @@ def _demonstrate(length: Length, say: Say, directory: Path, calendar: Path) -> d
         "without_prepublication": _as_record(bare),
         "clock": asdict(clock),
         "failures": check_result(kept, bare, clock),
+        # What has to be gone by now.
+        "directories": [str(each) for each in directories],
+        "processes": [*processes, *kept.processes, *bare.processes],
     }
 
 

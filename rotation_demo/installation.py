@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -164,7 +164,7 @@ class Installation:
 
 
 def run_command(
-    plan: Plan, settings_path: Path, *words: str, environment: Mapping[str, str] | None = None
+    plan: Plan, settings_path: Path, *words: str, environment: dict[str, str] | None = None
 ) -> str:
     """Run a command of the product with those settings; return what it printed.
 
@@ -182,7 +182,8 @@ def run_command(
     )
     if run.returncode:
         raise CommandFailedError(f"authz-server {' '.join(words)}: {run.stdout}{run.stderr}")
-    return run.stdout
+    printed: str = run.stdout
+    return printed
 
 
 @contextmanager

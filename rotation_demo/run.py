@@ -42,6 +42,7 @@ class Result:
         issued_withdrawn: How many tokens were issued by the withdrawn key after it was withdrawn.
         failed_requests: What was answered instead of a token.
         complaints: What the logs of servers and rotator complain of.
+        processes: The ids of the processes that took part.
     """
 
     rotations: list[dict[str, Any]] = field(default_factory=list)
@@ -53,6 +54,7 @@ class Result:
     issued_withdrawn: int = 0
     failed_requests: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
+    processes: list[int] = field(default_factory=list)
 
 
 class Run:
@@ -124,6 +126,10 @@ class Run:
             tokens=self._ledger.tokens(),
             verified=self._ledger.checks(),
             failed_requests=list(self._ledger.failed_requests),
+            processes=[
+                *self.installation.started_processes,
+                *(verifier.process_id for verifier in self._verifiers),
+            ],
         )
         for number, key in enumerate(self._rotations.seen):
             account = self._ledger.account(key.kid)

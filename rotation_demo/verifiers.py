@@ -51,6 +51,11 @@ class VerifierProcess:
         self._listener = Thread(target=self._listen, name=f"hears {library}", daemon=True)
         self._listener.start()
 
+    @property
+    def process_id(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     def hand(self, token: str, kid: str, expires_at: float, *, probe: bool = False) -> None:
         """Have a token verified for as long as it lives."""
         said = {"token": token, "kid": kid, "expires_at": expires_at, "probe": probe}
