@@ -11,8 +11,8 @@ from typing import Self
 class ScriptedServer:
     """A context manager; `answer(connection, request)` is called for each request that comes.
 
-    `requests` holds what came, headers and body; `connections` counts them. A connection lives
-    until `answer` returns False. With `tls`, it speaks TLS.
+    `requests` holds what came, headers and body; `connections` counts them, `ended` those that
+    this side has ended. A connection lives until `answer` returns False. With `tls`, it speaks TLS.
     """
 
     def __init__(
@@ -25,6 +25,7 @@ class ScriptedServer:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._connections: list[socket.socket] = []
         self.requests: list[bytes] = []
+        self.ended = 0
         self.port: int = self._listener.getsockname()[1]
         self.address = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
@@ -63,7 +64,8 @@ class ScriptedServer:
             while request := _read_request(secured):
                 self.requests.append(request)
                 if self._answer(secured, request) is False:
-                    return
+                    break
+        self.ended += 1
 
     def _secured(self, connection: socket.socket) -> socket.socket:
         if self._tls is None:
