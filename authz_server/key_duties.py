@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 #: Who is recorded where a server moves a ring on because its time has come.
 SERVER = "server"
-REPORT_SECONDS = 30.0
+LONGEST_REPORT_SECONDS = 30.0
 LONGEST_TICK_SECONDS = 60.0
 _HOST_CHARACTERS = 100
 
@@ -53,6 +53,7 @@ class KeyDuties:
         readers: who has fetched the JWKS here.
         observer: hears of rings that could not be moved on.
         clock: returns the present time.
+        snapshot_lifetime_seconds: a node that has not reported for so long counts as gone.
         monotonic: counts seconds.
     """
 
@@ -66,6 +67,7 @@ class KeyDuties:
         readers: JwksReaders,
         observer: Observer,
         clock: Callable[[], datetime],
+        snapshot_lifetime_seconds: int,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
@@ -75,6 +77,7 @@ class KeyDuties:
         self._readers = readers
         self._observer = observer
         self._clock = clock
+        self._report_seconds = min(LONGEST_REPORT_SECONDS, snapshot_lifetime_seconds / 4)
         self._monotonic = monotonic
         self._process_id = 0
         self._node = ""
@@ -101,7 +104,7 @@ class KeyDuties:
         if not epochs or (epochs == self._reported and now < self._report_due):
             return
         self._store.report_node(node, epochs, self._key_rings.clock_offset_seconds)
-        self._reported, self._report_due = epochs, now + REPORT_SECONDS
+        self._reported, self._report_due = epochs, now + self._report_seconds
 
     def tick(self) -> None:
         """Move every ring on: adopt, record, and make and fence as far as this process may.

@@ -86,5 +86,6 @@ def assemble_keys(  # noqa: PLR0913 - what it is made from, by name
         readers=readers,
         observer=observer,
         clock=clock,
+        snapshot_lifetime_seconds=settings.keys.snapshot_lifetime_seconds,
     )
     return KeyParts(store, backends, rings, readers, duties)

@@ -78,6 +78,7 @@ class Process:
             readers=self.readers,
             observer=self.observer,
             clock=self.clock,
+            snapshot_lifetime_seconds=120,
             monotonic=lambda: self.seconds,
         )
 
