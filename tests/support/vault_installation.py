@@ -48,7 +48,7 @@ class VaultInstallation:
         """Return the login table of an AppRole with these policies, else with its own."""
         name = f"{role}-{secrets.token_hex(4)}"
         held = policies or (self.write_policy(role),)
-        made = self.admin.create_approle(name, held, token_period="60s")
+        made = self.admin.create_approle(name, held, token_period="20m")
         file = self.directory / f"{name}-secret-id"
         write_secret(file, made.secret_id)
         return {"method": "approle", "role_id": made.role_id, "secret_id_file": str(file)}

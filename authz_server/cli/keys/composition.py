@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from authz_server.app import operator_services
 from authz_server.cli.invocation import Invocation
+from authz_server.cli.output import say
 from authz_server.key_custody import Role, open_backends, ring_rules
 from authz_server.key_observer import KeyObserver
 from authz_server.services import Services
@@ -89,7 +90,7 @@ def key_operations(
     """
     identity = command_identity()
     settings = invocation.settings()
-    accesses = _accesses(settings, identity, looking=looking)
+    accesses = _accesses(settings, identity, role, looking=looking)
     with operator_services(settings, accesses) as services:
         told = CommandObserver()
         observer = told if looking else KeyObserver(services.record, told)
@@ -106,13 +107,21 @@ def key_operations(
         yield KeyOperations(services, backends, rotator, told, identity, invocation.actor)
 
 
-def _accesses(settings: Settings, identity: Identity, *, looking: bool) -> dict[str, VaultAccess]:
-    """Return how the Vaults are reached; whoever only looks may do so as the server too."""
+def _accesses(
+    settings: Settings, identity: Identity, role: Role, *, looking: bool
+) -> dict[str, VaultAccess]:
+    """Return how the Vaults are reached.
+
+    Where the rotator's login cannot be used, a person's order is carried out as the server: what
+    concerns the JWKS and introspection must not wait for a file, and the Vault refuses the rest.
+    """
     try:
         return vault_accesses(settings, identity)
-    except SettingsError:
-        if not looking or identity == "operator":
+    except SettingsError as error:
+        if identity == "operator" or (role == "tick" and not looking):
             raise
+        if not looking:
+            say(f"{error} The Vault is asked as the server.")
     return vault_accesses(settings, "server")
 
 
