@@ -7,7 +7,7 @@ import click
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation
 from authz_server.cli.keys.composition import KeyOperations
-from authz_server.cli.keys.options import order_options, reason_option
+from authz_server.cli.keys.options import TAKES_KEY_ID, order_options, reason_option
 from authz_server.cli.keys.outcomes import Addition, carry_out
 from authz_server.cli.keys.readers import describe_readers, readers_in_words
 from authz_server.cli.parties import pass_invocation
@@ -49,7 +49,7 @@ def _tell_readers(operations: KeyOperations, outcome: Outcome) -> Addition:
     return Addition({"readers": record}, readers_in_words(record))
 
 
-@click.command("activate", cls=Command)
+@click.command("activate", cls=Command, context_settings=TAKES_KEY_ID)
 @click.argument("kid")
 @click.option("--at", type=INSTANT, help="When it begins to sign; else now.")
 @click.option(

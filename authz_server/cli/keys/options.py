@@ -8,6 +8,8 @@ import click
 from authz_server.cli.output import json_option
 
 MAXIMUM_REASON_CHARACTERS = 500
+#: For commands that take a key's id: one in 64 begins with a hyphen, and is no option.
+TAKES_KEY_ID: dict[str, Any] = {"ignore_unknown_options": True}
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 

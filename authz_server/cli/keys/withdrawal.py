@@ -7,7 +7,7 @@ from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation
 from authz_server.cli.keys.composition import KeyOperations
 from authz_server.cli.keys.impact import describe_impact, impact_in_words
-from authz_server.cli.keys.options import order_options, reason_option
+from authz_server.cli.keys.options import TAKES_KEY_ID, order_options, reason_option
 from authz_server.cli.keys.outcomes import Addition, carry_out
 from authz_server.cli.parties import pass_invocation
 from authz_server.db import transaction
@@ -15,7 +15,7 @@ from keys.rotation import PUBLIC_STATES
 from keys.rotator import Outcome
 
 
-@click.command("taint", cls=Command)
+@click.command("taint", cls=Command, context_settings=TAKES_KEY_ID)
 @click.argument("kid")
 @reason_option()
 @order_options
@@ -31,7 +31,7 @@ def taint(invocation: Invocation, kid: str, reason: str, dry_run: bool, as_json:
     )
 
 
-@click.command("revoke", cls=Command)
+@click.command("revoke", cls=Command, context_settings=TAKES_KEY_ID)
 @click.argument("kid")
 @click.option("--all-versions", is_flag=True, help="Every key of its ring; a new one is made.")
 @reason_option()

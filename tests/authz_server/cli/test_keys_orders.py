@@ -200,3 +200,11 @@ def test_pruning_has_an_outcome_for_each_ring(keyed):
     assert [each["ring"] for each in keyed.json("keys", "prune")] == ["es256"]
     assert "nothing to do" in keyed.must("keys", "prune", "es256")
     assert "no ring 'other'" in keyed.refused("keys", "prune", "other")
+
+
+@pytest.mark.parametrize("verb", ["activate", "taint", "revoke"])
+def test_a_key_id_may_begin_with_a_hyphen(keyed, verb):
+    for kid in ("-h", "-Tx", "--x", "--help-me"):
+        result = keyed.run("keys", verb, kid, "--reason", "x")
+        assert (result.exit_code, f"no ring has a key '{kid}'" in result.stderr) == (1, True)
+    assert keyed.run("keys", verb, "a", "--dryrun", "--reason", "x").exit_code == 2

@@ -1,7 +1,9 @@
 import json
 
 import pytest
+from sqlalchemy import create_engine, text
 
+from keys.backends.vault_policies import VaultRole
 from support.vault_installation import VaultInstallation
 
 
@@ -114,3 +116,70 @@ def test_a_backend_that_is_away_is_left_for_the_next_tick(cli, installation):
     result = cli.run("keys", "revoke", first, "--reason", "stolen")
     assert result.exit_code == 3
     assert states(cli)[0] == (1, "revoked")
+
+
+def expire(cli, version):
+    """Have a retired key's last token expire long ago, as if time had passed."""
+    engine = create_engine(cli.database_url)
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE signing_key SET remove_after = :at, stopped_at = :at WHERE version = :v"),
+            {"at": "2020-01-01 00:00:00+00:00", "v": version},
+        )
+    engine.dispose()
+
+
+def test_a_key_is_removed_then_destroyed_in_the_vault(cli, installation, bao_mount, monkeypatch):
+    """Case G76."""
+    cli.config = installation.settings(cli.database_url, {"keys": {"clock_tolerance_seconds": 1}})
+    standby = cli.json("keys", "list")[1]["kid"]
+    cli.must("keys", "activate", standby, "--reason", "drill", "--emergency")
+    assert cli.json("keys", "prune")[0]["written"] is False
+    while cli.json("keys", "list")[0]["fenced_at"] is None:
+        cli.must("keys", "tick")
+    expire(cli, 1)
+    planned = cli.json("keys", "prune", "es256", "--dry-run")
+    assert [change["event"] for change in planned[0]["changes"]] == ["key.removed"]
+    assert cli.json("keys", "prune", "es256")[0]["written"] is True
+    assert states(cli)[0] == (1, "removed")
+    # The rotator may not delete.
+    assert "denies" in cli.refused("keys", "destroy", "es256", "--reason", "tidy")
+    assert states(cli)[0] == (1, "removed")
+    monkeypatch.setenv(
+        "VAULT_TOKEN", bao_mount.admin.create_token([installation.write_policy(VaultRole.DESTROY)])
+    )
+    planned = cli.json("keys", "destroy", "es256", "--reason", "tidy", "--dry-run")
+    assert planned["at_backend"] == [{"act": "destroy", "version": 2}]
+    assert cli.json("keys", "destroy", "es256", "--reason", "tidy")["written"] is True
+    assert states(cli)[0] == (1, "destroyed")
+    shown = installation.admin.read_key("oidc-es256", mount=installation.mount)
+    assert "1" not in shown["keys"]
+    assert shown["min_available_version"] == 2
+
+
+def test_an_order_does_not_wait_for_a_file_of_the_rotator(cli, installation):
+    """Case G83."""
+    for file in installation.directory.glob("rotator-*-secret-id"):
+        file.unlink()
+    first = cli.json("keys", "list")[0]["kid"]
+    result = cli.run("keys", "revoke", first, "--reason", "stolen")
+    assert result.exit_code == 3
+    assert "is asked as the server" in result.stderr
+    assert "not fenced" in result.stderr
+    assert states(cli)[0] == (1, "revoked")
+    # What a clock starts has nobody to notice that.
+    assert "rotator_login" in cli.refused("keys", "tick")
+
+
+def test_an_operators_token_is_whose_powers_count(cli, installation, bao_mount, monkeypatch):
+    token = bao_mount.admin.create_token([installation.write_policy(VaultRole.SERVER)])
+    monkeypatch.setenv("VAULT_TOKEN", token)
+    assert cli.json("keys", "status")["asked_as"] == "operator"
+    assert "denies" in cli.refused("keys", "rotate", "es256")
+    token = bao_mount.admin.create_token([installation.write_policy(VaultRole.EMERGENCY)])
+    monkeypatch.setenv("VAULT_TOKEN", token)
+    first = cli.json("keys", "list")[0]["kid"]
+    made = cli.json("keys", "revoke", first, "--all-versions", "--reason", "all leaked")
+    assert (made["fenced"], made["failures"]) == (3, [])
+    assert set(made["seconds"]) >= {"created", "written", "fenced"}
+    assert made["created"]["version"] == 3
