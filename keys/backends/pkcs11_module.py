@@ -229,8 +229,10 @@ class Module:
 
 def get_module(path: Path) -> Module:
     """Return this process's module at ``path``; it is loaded when first used."""
+    # By whatever links it is named: a module can be initialised once in a process.
+    real = path.resolve()
     with _modules_lock:
-        return _modules.setdefault(path, Module(path))
+        return _modules.setdefault(real, Module(real))
 
 
 def _lock(descriptor: int, path: Path) -> None:

@@ -68,7 +68,7 @@ class SoftToken:
 @pytest.fixture(scope="session")
 def softhsm(tmp_path_factory):
     """The store of this test process; its module reads the environment while it initialises."""
-    module = next((Path(name) for name in _MODULES if Path(name).is_file()), None)
+    module = next((Path(name).resolve() for name in _MODULES if Path(name).is_file()), None)
     if module is None or shutil.which("softhsm2-util") is None:
         skip_as_not_run("keys on a PKCS#11 token", "softhsm2")
     folder = tmp_path_factory.mktemp("softhsm")

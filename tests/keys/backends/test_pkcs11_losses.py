@@ -248,6 +248,15 @@ def test_a_module_that_is_none_is_an_outage_with_its_reason(token, tmp_path):
         backend.view(RING)
 
 
+def test_a_module_under_two_names_is_one_module(token, tmp_path):
+    link = tmp_path / "link.so"
+    link.symlink_to(token.hsm.module)
+    context = BackendContext(clock=FakeClock())
+    version = open_backend(token.uri(), context).create(RING, "ES256")
+    other = open_backend(token.uri().replace(str(token.hsm.module), str(link)), context)
+    assert other.view(RING).versions == (version,)
+
+
 def test_a_missing_library_is_named_with_the_extra(token, monkeypatch):
     for name in [name for name in sys.modules if name.startswith("keys.backends.pkcs11_")]:
         if name != "keys.backends.pkcs11_uri":
