@@ -1,13 +1,15 @@
 """What ``keys doctor`` finds out without asking a Vault: rings, durations, clock, events."""
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from authz_server.cli.keys.composition import KeyOperations
+from authz_server.cli.output import timestamp
 from authz_server.key_custody import ring_definition
 from authz_server.key_events import verify_event_chain
 from authz_server.standby_readiness import find_next_key
 from keys.backends.vault_doctor import Finding, Level
-from keys.rotation import find_active_key
+from keys.rotation import find_active_key, signing_candidates
 from keys.signing_key import RingSnapshot
 
 #: Common verifiers keep a JWKS for so long whatever its max-age says.
@@ -50,13 +52,7 @@ def _ring(operations: KeyOperations, ring: RingSnapshot) -> Iterator[Finding]:
         )
         yield Finding(Level.FAILURE, "ring.settings", ring.name, detail)
     yield from _prepublication(operations, ring)
-    if find_active_key(ring.keys, now) is None and not ring.is_succeeded(now):
-        yield Finding(Level.FAILURE, "ring.active_key", ring.name, "no key may sign")
-    elif find_next_key(ring, now) is None and not ring.is_succeeded(now):
-        detail = "there is no standby: the next rotation would break verifiers"
-        yield Finding(Level.WARNING, "ring.standby", ring.name, detail)
-    else:
-        yield Finding(Level.OK, "ring.standby", ring.name, "a key signs and one stands by")
+    yield _signing(ring, now)
     with services.database.reading() as session:
         broken = verify_event_chain(session, ring.name)
     if broken is None:
@@ -64,6 +60,21 @@ def _ring(operations: KeyOperations, ring: RingSnapshot) -> Iterator[Finding]:
     else:
         detail = f"event {broken} was changed, or what was before it"
         yield Finding(Level.FAILURE, "events.chain", ring.name, detail)
+
+
+def _signing(ring: RingSnapshot, now: datetime) -> Finding:
+    if ring.is_succeeded(now):
+        return Finding(Level.OK, "ring.successor", ring.name, f"{ring.successor} signs instead")
+    if find_active_key(ring.keys, now) is None:
+        planned = signing_candidates(ring.keys)
+        if not planned:
+            return Finding(Level.FAILURE, "ring.active_key", ring.name, "no key may sign")
+        detail = f"its first key signs from {timestamp(planned[-1].activate_at)} on"
+        return Finding(Level.OK, "ring.active_key", ring.name, detail)
+    if find_next_key(ring, now) is None:
+        detail = "there is no standby: the next rotation would break verifiers"
+        return Finding(Level.WARNING, "ring.standby", ring.name, detail)
+    return Finding(Level.OK, "ring.standby", ring.name, "a key signs and one stands by")
 
 
 def _prepublication(operations: KeyOperations, ring: RingSnapshot) -> Iterator[Finding]:
