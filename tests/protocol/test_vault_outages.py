@@ -1,14 +1,16 @@
 """The Vault goes away under requests, in every way that it can, and comes back."""
 
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from support.claims import header_of
 from support.databases import copied_database
-from support.openbao import RaftServer
+from support.openbao import CertificateAuthority, RaftServer
 from support.vault_site import Answer, VaultSite, audit_device_away, await_that, verifies
 
 # A call to the Vault takes 1.5 s at most; the rest is what a busy test machine adds.
@@ -141,3 +143,43 @@ def verify_told(site: VaultSite, alarm: str, records) -> None:
     refused = [record for record in records() if record["event"] == "token.refused"]
     assert len(refused) >= 2
     assert all(record["reason"] for record in refused)
+
+
+@pytest.fixture
+def tls_site(request, tmp_path) -> Iterator[VaultSite]:
+    """A site whose Vault is reached by TLS."""
+    with (
+        RaftServer(authority=CertificateAuthority(tmp_path)) as vault,
+        copied_database(request, "sqlite", tmp_path) as url,
+        VaultSite(tmp_path, url, vault) as site,
+    ):
+        yield site
+
+
+@pytest.mark.timeout(120)
+def test_a_vault_with_the_certificate_of_another_authority_gets_nothing(tls_site: VaultSite):
+    """Case G79."""
+    site, vault = tls_site, tls_site.vault
+    assert site.ask().status == 200
+    # A token that was ended is replaced within the request that finds it dead.
+    assert site.end_tokens() >= 1
+    assert site.ask().status == 200
+    known = vault.authority
+    (site.directory / "other").mkdir()
+    certify_anew(vault, CertificateAuthority(site.directory / "other"), site.directory)
+    answer = site.ask()
+    require_unavailable(answer)
+    assert "CERTIFICATE_VERIFY_FAILED" in site.server.log()
+    assert site.fetch_jwks().status == 200
+    certify_anew(vault, known, site.directory)
+    await_that(lambda: site.ask().status == 200, "it recovers unaided", 40)
+
+
+def certify_anew(vault: RaftServer, authority: CertificateAuthority, folder: Path) -> None:
+    """Restart a Vault with a certificate of that authority in the place of its own."""
+    vault.kill()
+    made, name = authority.certify("another"), f"openbao-{vault.port}"
+    for path in (made.certificate_path, made.private_key_path):
+        shutil.copyfile(path, folder / f"{name}{path.suffix}")
+    vault.authority = authority
+    vault.start()

@@ -185,7 +185,8 @@ class VaultSite:
     def vault_settings(self) -> dict[str, Any]:
         """Return the table of this site's Vault."""
         return {
-            "addresses": [f"http://127.0.0.1:{self.proxy.port}"],
+            "addresses": [f"{urlsplit(self.vault.address).scheme}://127.0.0.1:{self.proxy.port}"],
+            "ca_file": self.vault.ca_file,
             "login": self.login("server"),
             "rotator_login": self.login("rotator"),
         }
