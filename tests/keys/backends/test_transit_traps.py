@@ -125,14 +125,15 @@ child = os.fork()
 if child == 0:
     backend.sign("ring", "1", "ES256", [b"after"])
     os.write(writing, b"own" if connects else b"inherited")
-print("the child's connection is", os.read(reading, 100).decode() if child else "")
+else:
+    print(f"the child's connection is {os.read(reading, 100).decode()}")
 for number in range(100):
     data = f"{child}-{number}".encode()
     (signature,) = backend.sign("ring", "1", "ES256", [data])
     verify(signature, data)
 if child == 0:
     os._exit(0)
-print("status", os.waitpid(child, 0)[1], "connects", len(connects))
+print(f"status {os.waitpid(child, 0)[1]} connects {len(connects)}")
 """
 
 
