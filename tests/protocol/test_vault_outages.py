@@ -1,5 +1,6 @@
 """The Vault goes away under requests, in every way that it can, and comes back."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -120,9 +121,18 @@ def test_an_outage_stops_new_tokens_of_its_ring_and_nothing_else(site: VaultSite
         ]
         assert [answer.status for answer in calm] == [200] * 4
         assert calm[0].body == jwks.body
+        # Whoever wants the answer signed has to wait for the key, as for a token.
+        signed = site.introspect(before, accept="application/token-introspection+jwt")
+        assert fault == "throttling" or signed.status == 503
         assert (calm[1].body["active"], calm[3].body["active"]) == (True, False)
         assert max(answer.seconds for answer in calm) < UNTOUCHED_SECONDS
         verify_told(site, ALARMS.get(fault, "backend.down"), records)
+        # The command asks as the rotator, whom these do not concern.
+        usable = fault in {"denying", "login refused"}
+        status = site.command("keys", "status", "remote", "--json")
+        (told,) = json.loads(status.stdout)
+        assert told["at_backend"]["usable"] is usable, told["at_backend"]
+        assert told["active"]["version"] == 1
     await_that(lambda: site.ask().status == 200, "it recovers unaided", 40)
     assert header_of(site.ask().token)["kid"] == header_of(before)["kid"]
     assert site.introspect(before).body["active"] is True

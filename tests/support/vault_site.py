@@ -297,9 +297,11 @@ class VaultSite:
         form = {"grant_type": "client_credentials", "scope": scope} | client.form()
         return self._post(node, "token", form, client, headers)
 
-    def introspect(self, token: str, caller: str = "mapper", node: int = 0) -> Answer:
+    def introspect(
+        self, token: str, caller: str = "mapper", node: int = 0, **headers: str
+    ) -> Answer:
         """Ask about a token."""
-        return self._post(node, "introspect", {"token": token}, self.callers[caller], {})
+        return self._post(node, "introspect", {"token": token}, self.callers[caller], headers)
 
     def revoke(self, token: str, node: int = 0) -> Answer:
         """Revoke a token as the client."""
