@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from authz_server.events import EVENTS, Event, SettingsLoaded, TokenIssued
+from authz_server.observation import ALARMS
 from support.source_tree import ROOT
 
 DOCUMENT = ROOT / "docs" / "events.md"
@@ -57,3 +58,27 @@ def test_an_event_cannot_be_changed_and_knows_its_name():
     with pytest.raises(AttributeError):
         event.file = "other.toml"
     assert issubclass(TokenIssued, Event)
+
+
+def test_the_document_lists_every_alarm():
+    text = DOCUMENT.read_text()
+    listed = {
+        name
+        for line in re.findall(r"^\| (`[a-z_]+\.[a-z_`., ]+) \|", text, re.MULTILINE)
+        for name in re.findall(r"`([a-z_.]+)`", line)
+    }
+    elsewhere = {"backend.down", "backend.up", "sign.mismatch", "key.taken"}
+    assert listed == {*ALARMS, *elsewhere}
+
+
+def test_the_document_lists_every_change_of_keys():
+    text = DOCUMENT.read_text()
+    sources = [*(ROOT / "keys").glob("*.py"), ROOT / "authz_server/cli/keys/withdrawal.py"]
+    found = {
+        name
+        for source in sources
+        if source.name != "testing.py"
+        for name in re.findall(r'"((?:key|ring|emergency)\.[a-z_]+)"', source.read_text())
+    }
+    assert len(found) > 15
+    assert [name for name in sorted(found) if f"`{name}`" not in text] == []
