@@ -229,4 +229,10 @@ def _summarise(rounds: Sequence[SigningRound], best: Sequence[SigningRound]) -> 
         one.signatures_per_second / base.signatures_per_second
         for one, base in zip(rounds, best, strict=True)
     ]
-    return medians | {"share_of_best": round(median(shares), 3)}
+    summary = medians | {"share_of_best": round(median(shares), 3)}
+    costs = [
+        one.vault_processor_microseconds / base.vault_processor_microseconds
+        for one, base in zip(rounds, best, strict=True)
+        if one.vault_processor_microseconds and base.vault_processor_microseconds
+    ]
+    return summary | ({"vault_times_best": round(median(costs), 2)} if costs else {})

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from rotation_demo.closing import check_result, show_calendar, show_examination, summarise
 from rotation_demo.fast_clock import FastClock
 from rotation_demo.installation import WITHOUT_PREPUBLICATION, Plan, complaints, log_tails
+from rotation_demo.reconciling import reconcile
 from rotation_demo.run import Result, Say, running
 from rotation_demo.vault import prepare_key
 from support.openbao import RaftServer
@@ -118,6 +119,7 @@ def _with_prepublication(plan: Plan, length: Length, say: Say, calendar: Path) -
         run.emergency()
         run.rotate(length.after)
         result = run.finish()
+        result.reconciled = reconcile(run.installation, say)
         show_calendar(run.installation, calendar, print)
     result.complaints = complaints(plan.directory)
     return result

@@ -1,6 +1,7 @@
 """The end of the demonstration: the calendar, what is wrong, and the sum of it all."""
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ SHOWN_PLANS = 2
 
 def show_examination(installation: Installation, say: Callable[[str], None]) -> None:
     """Have ``keys doctor`` show that no identity can do more than it has to."""
-    told = installation.command("keys", "doctor").splitlines()
-    for line in told:
+    told = installation.command("keys", "doctor", accepted=(0, 1)).splitlines()
+    for line, detail in pairwise(told):
         if line.startswith(("WARNING", "FAILURE")):
-            say(f"keys doctor: {line}")
+            level, check, subject = line.split(maxsplit=2)
+            say(f"keys doctor: {level} {check} {subject}: {detail.strip()}")
     say(f"keys doctor examined the installation and OpenBao: {told[-1]}.")
 
 
@@ -32,14 +34,19 @@ def show_calendar(installation: Installation, path: Path, say: Callable[[str], N
     for line in ("", *calendar[: bars + SHOWN_PLANS]):
         say(line)
     if len(calendar) > bars + SHOWN_PLANS:
-        say(f"... and {len(calendar) - bars - SHOWN_PLANS} more that is planned")
+        say(f"... and {len(calendar) - bars - SHOWN_PLANS} more plans")
     say(f"The same as a picture: {path}")
     say("")
 
 
 def check_result(kept: Result, bare: Result, clock: FastClock) -> list[str]:
     """Return what is not as it should be, a sentence each; nothing: all is well."""
-    return [*_check_kept(kept), *_check_emergency(kept, clock), *_check_bare(bare)]
+    return [
+        *_check_kept(kept),
+        *_check_emergency(kept, clock),
+        *_check_records(kept),
+        *_check_bare(bare),
+    ]
 
 
 def _check_kept(kept: Result) -> Iterator[str]:
@@ -68,6 +75,14 @@ def _check_emergency(kept: Result, clock: FastClock) -> Iterator[str]:
             yield f"{verifier} accepted the revoked key for {seconds:.2f} s."
 
 
+def _check_records(kept: Result) -> Iterator[str]:
+    found = kept.reconciled
+    if found is None or found.unaccounted or found.recorded < kept.tokens:
+        yield "OpenBao's audit log and the nodes' records do not agree."
+    elif found.unaccounted_after_forgery != 1:
+        yield "A signature behind the server's back was not found."
+
+
 def _check_bare(bare: Result) -> Iterator[str]:
     if not bare.refused:
         yield "Without pre-publication nothing was refused: the check does not bite."
@@ -90,8 +105,9 @@ def summarise(report: dict[str, Any]) -> Iterator[str]:
         if bare["refused"]
         else "Without: nothing was refused."
     )
-    for complaint in (*kept["complaints"], *bare["complaints"]):
-        yield f"In the logs: {complaint}"
+    for when, run in (("with", kept), ("without", bare)):
+        for complaint in run["complaints"]:
+            yield f"In the logs, {when}: {complaint}"
     for failure in report["failures"]:
         yield f"FAILED: {failure}"
     yield f"{report['seconds']:.0f} s."

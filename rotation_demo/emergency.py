@@ -18,7 +18,7 @@ from rotation_demo.traffic import Caller, Issued, Node, Traffic
 from rotation_demo.vault import is_fenced
 from rotation_demo.verifiers import VerifierProcess
 
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.05
 PROBE_SECONDS = 0.5
 LIMIT_SECONDS = 30.0
 REASON = "found on a lost laptop"

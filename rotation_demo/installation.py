@@ -148,23 +148,35 @@ class Installation:
         (ring,) = services.key_store.load_rings(services.clock())
         return ring
 
-    def command(self, *words: str, as_person: bool = False) -> str:
+    @property
+    def record_files(self) -> tuple[Path, ...]:
+        """Where each node writes its audit records."""
+        return tuple(server.settings_path.with_name("audit.jsonl") for server in self.servers)
+
+    def command(
+        self, *words: str, as_person: bool = False, accepted: tuple[int, ...] = (0,)
+    ) -> str:
         """Run a command of the product; return what it printed.
 
         Args:
             words: The command.
             as_person: With the token of the emergency role; else as the rotator.
+            accepted: Which exit statuses are no failure.
 
         Raises:
             CommandFailedError: It failed.
         """
         token = {"VAULT_TOKEN": self.plan.key.emergency_token} if as_person else {}
         settings_path = self.servers[0].settings_path
-        return run_command(self.plan, settings_path, *words, environment=token)
+        return run_command(self.plan, settings_path, *words, environment=token, accepted=accepted)
 
 
 def run_command(
-    plan: Plan, settings_path: Path, *words: str, environment: dict[str, str] | None = None
+    plan: Plan,
+    settings_path: Path,
+    *words: str,
+    environment: dict[str, str] | None = None,
+    accepted: tuple[int, ...] = (0,),
 ) -> str:
     """Run a command of the product with those settings; return what it printed.
 
@@ -180,7 +192,7 @@ def run_command(
         timeout=_COMMAND_SECONDS,
         check=False,
     )
-    if run.returncode:
+    if run.returncode not in accepted:
         raise CommandFailedError(f"authz-server {' '.join(words)}: {run.stdout}{run.stderr}")
     printed: str = run.stdout
     return printed

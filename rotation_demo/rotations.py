@@ -12,7 +12,7 @@ from rotation_demo.installation import Installation
 from rotation_demo.ledger import KeyAccount, Ledger
 from rotation_demo.verifiers import VerifierProcess
 
-PAUSE_SECONDS = 0.1
+PAUSE_SECONDS = 0.25
 #: A rotation that takes so much longer than planned does not come any more.
 LATE_SECONDS = 45.0
 #: So many refusals of one key are written down.

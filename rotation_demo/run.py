@@ -17,6 +17,7 @@ from rotation_demo.installation import (
     running_installation,
 )
 from rotation_demo.ledger import KeyAccount, Ledger
+from rotation_demo.reconciling import Reconciled
 from rotation_demo.rotations import HEADING, Rotations, as_record, in_words
 from rotation_demo.traffic import Traffic
 from rotation_demo.verifiers import VerifierProcess, running_verifiers
@@ -41,6 +42,7 @@ class Result:
         refused_apart: How many tokens of the withdrawn key were refused, as they should be.
         issued_withdrawn: How many tokens were issued by the withdrawn key after it was withdrawn.
         failed_requests: What was answered instead of a token.
+        reconciled: OpenBao's audit log against the nodes' records.
         complaints: What the logs of servers and rotator complain of.
         processes: The ids of the processes that took part.
     """
@@ -53,6 +55,7 @@ class Result:
     refused_apart: int = 0
     issued_withdrawn: int = 0
     failed_requests: list[str] = field(default_factory=list)
+    reconciled: Reconciled | None = None
     complaints: list[str] = field(default_factory=list)
     processes: list[int] = field(default_factory=list)
 

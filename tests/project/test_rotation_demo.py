@@ -72,6 +72,14 @@ def test_a_withdrawn_key_is_gone_in_time(report):
 
 
 @pytest.mark.timeout(600)
+def test_every_signature_is_accounted_for_and_a_forgery_found(report):
+    kept = report["with_prepublication"]
+    found = kept["reconciled"]
+    assert found["signatures"] >= found["recorded"] >= kept["tokens"]
+    assert (found["unaccounted"], found["unaccounted_after_forgery"]) == (0, 1)
+
+
+@pytest.mark.timeout(600)
 def test_without_pre_publication_the_same_traffic_is_refused(report):
     bare = report["without_prepublication"]
     assert bare["refused"] > 0
