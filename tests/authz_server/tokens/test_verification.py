@@ -14,9 +14,9 @@ from authz_server.tokens.claims import new_jti
 from authz_server.tokens.verification import TokenVerifier
 from keys.backends.sql import LocalBackend
 from keys.first_key import create_first_key
+from keys.memory import MemoryEncryptedKeyStorage, MemoryKeyStore
 from keys.ring import KeyRings
 from keys.signing_key import RingDefinition
-from keys.memory import MemoryEncryptedKeyStorage, MemoryKeyStore
 from support.clock import FakeClock
 from support.hostile_tokens import ODD_VALUES, hostile_token
 
