@@ -39,8 +39,9 @@ logger = logging.getLogger(__name__)
 _random = SystemRandom()
 
 TOKEN_HEADER = "X-Vault-Token"  # noqa: S105 - a header's name
-#: One request is sent to so many addresses at most.
-ATTEMPTS = 2
+#: One request is sent so often at most: of three nodes, one may be dead and another just becoming
+#: the leader, when it answers nobody.
+ATTEMPTS = 3
 SHORTEST_BACK_OFF_SECONDS = 0.05
 LONGEST_BACK_OFF_SECONDS = 0.2
 
@@ -140,7 +141,7 @@ class VaultTransport:
                 self._preferred = node
 
     def send(self, request: VaultRequest, token: str = "") -> VaultReply:
-        """Ask, if need be a second time at another address, all within the total time-out.
+        """Ask, if need be again at another address, all within the total time-out.
 
         Args:
             request: What to ask.
@@ -256,6 +257,7 @@ class _Call:
         )
         self._timing = timing
         self._go_on = True
+        self._backed_off = False
         self.attempts = 0
         self.reply: VaultReply | None = None
         self.problem = ""
@@ -277,11 +279,12 @@ class _Call:
     def exchange(self, node: _Node) -> HttpReply:
         """Ask one address; after 429, once more a little later."""
         reply = self._exchange(node)
-        if reply.status != THROTTLED_STATUS or self.attempts >= ATTEMPTS:
+        if reply.status != THROTTLED_STATUS or self._backed_off:
             return reply
         back_off = _random.uniform(SHORTEST_BACK_OFF_SECONDS, LONGEST_BACK_OFF_SECONDS)
         if monotonic() + back_off >= self._timing.deadline:
             return reply
+        self._backed_off = True
         self.attempts += 1
         time.sleep(back_off)
         return self._exchange(node)
