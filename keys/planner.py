@@ -16,6 +16,9 @@ from keys.plan import Alarm, Draft, Drive, Plan, Situation, Wait
 from keys.rotation import LIVE_STATES, PUBLIC_STATES
 from keys.signing_key import KeyState, SigningKey
 
+#: For this part of its interval a ring may be without a standby, where others make its versions:
+#: the rotator comes by now and then.
+STANDBY_PATIENCE_SHARE = 0.1
 #: States of keys that signed, or might have, and must never sign again.
 STOPPED_STATES = frozenset({KeyState.RETIRED, KeyState.TAINTED, KeyState.REVOKED})
 
@@ -210,12 +213,21 @@ def schedule(draft: Draft) -> None:
         _plan_standby(draft, pending[-1], before)
     elif situation.powers.create and situation.caps.can_create:
         _ask_for_version(draft)
-    else:
+    elif _has_lacked_standby(draft):
         draft.alarms.append(
             Alarm("ring.no_standby", situation.ring.name, "the next rotation would break verifiers")
         )
     if draft.active() is None and all(key.activate_at is None for key in draft.pending()):
         draft.alarms.append(Alarm("ring.no_active_key", situation.ring.name, "nothing can sign"))
+
+
+def _has_lacked_standby(draft: Draft) -> bool:
+    """Tell whether whoever makes versions elsewhere had time enough since the change-over."""
+    situation, active = draft.situation, draft.active()
+    if active is None or active.activate_at is None:
+        return True
+    patience = timedelta(seconds=situation.ring.rotation_interval_seconds * STANDBY_PATIENCE_SHARE)
+    return situation.now >= active.activate_at + patience
 
 
 def _plan_standby(draft: Draft, standby: SigningKey, before: SigningKey | None) -> None:
