@@ -11,7 +11,7 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import jwt
+from hvac.exceptions import VaultError
 
 from authz_server.app import operator_services
 from authz_server.settings import load_settings
@@ -390,10 +391,12 @@ class VaultSite:
     def _revoke_tokens(self, policy: str) -> int:
         admin, ended = self.admin, 0
         for accessor in admin.call("LIST", "auth/token/accessors")["data"]["keys"]:
-            found = admin.call("POST", "auth/token/lookup-accessor", {"accessor": accessor})
-            if policy in found["data"]["policies"]:
-                admin.call("POST", "auth/token/revoke-accessor", {"accessor": accessor})
-                ended += 1
+            # Those of ended commands may vanish in between.
+            with suppress(VaultError):
+                found = admin.call("POST", "auth/token/lookup-accessor", {"accessor": accessor})
+                if policy in found["data"]["policies"]:
+                    admin.call("POST", "auth/token/revoke-accessor", {"accessor": accessor})
+                    ended += 1
         return ended
 
     @contextmanager
