@@ -302,6 +302,8 @@ def _resolve_name(host: str, port: int, timing: Timing) -> list[Any]:
             answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         except OSError as error:
             answers.put(error)
+        except UnicodeError as error:
+            answers.put(OSError(f"{host} is no name of a host: {error}"))
 
     Thread(target=look_up, name="vault-name-lookup", daemon=True).start()
     try:

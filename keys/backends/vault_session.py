@@ -40,6 +40,7 @@ class VaultSession:
 
     Attributes:
         name: As given.
+        changing: Held while a key is made, so that this process makes one at a time.
         total_timeout_seconds: For one call, with its retry.
         has_several_addresses: Whether another can be asked.
         client: An hvac client whose every request goes through ``send``. Its own errors need
@@ -61,6 +62,7 @@ class VaultSession:
         login = make_login(access, self._observer)
         seconds_left = self._transport.seconds_left
         self._tokens = TokenKeeper(login, self._vault, name, self._observer, seconds_left)
+        self.changing = Lock()
         self._alarms: dict[str, float] = {}
         self._process_id = os.getpid()
         self.client = make_client(self.send)
@@ -148,6 +150,7 @@ class VaultSession:
 
     def after_fork(self) -> None:
         """Leave the parent's connections to the parent."""
+        self.changing = Lock()
         self._transport.forget_connections()
         self._tokens.after_fork()
 

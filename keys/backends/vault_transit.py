@@ -6,7 +6,6 @@ pinned version signs for ever, and ``destroy`` sets both floors before it trims.
 
 import re
 from collections.abc import Mapping, Sequence
-from threading import Lock
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -119,7 +118,6 @@ class TransitBackend:
         self._observer = observer or SilentObserver()
         self._kind = ""
         self._batchers: dict[tuple[str, str], SignatureBatcher] = {}
-        self._creating = Lock()
 
     @property
     def _name(self) -> str:
@@ -256,7 +254,7 @@ class TransitBackend:
         if ring != self._ring:
             raise BackendDenied(f"the transit key {self._name} is not the ring {ring!r}")
         # Transit answers a second creation with the key that is there, and does not say so.
-        with self._creating:
+        with self._session.changing:
             self._session.prefer_leader()
             held = self._find()
             if held is None:

@@ -93,8 +93,9 @@ def test_an_address_that_takes_no_connection_is_given_up_soon():
     assert monotonic() - begun < 1.0
 
 
-def test_a_name_that_does_not_exist_is_unavailable():
-    failure_of(transport_to("http://no-such-host.invalid:8200"))
+@pytest.mark.parametrize("name", ["no-such-host.invalid", "a..b", "x" * 64])
+def test_a_name_that_does_not_exist_is_unavailable(name):
+    failure_of(transport_to(f"http://{name}:8200"))
 
 
 def close_at_once(_connection, _) -> bool:
