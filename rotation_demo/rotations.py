@@ -112,18 +112,18 @@ class Rotations:
 
 def change_over_seconds(
     account: KeyAccount, signs_from: datetime, nodes: Sequence[str]
-) -> list[float]:
-    """Return for each node how long after ``signs_from`` its first token by the key came."""
+) -> dict[str, float]:
+    """Return how long after ``signs_from`` each node's first token by the key came, if it came."""
     begins = signs_from.timestamp()
     first = account.first_since(begins)
-    return [first[node] - begins for node in nodes]
+    return {node: first[node] - begins for node in nodes if node in first}
 
 
 def in_words(number: int, key: SigningKey, account: KeyAccount, nodes: Sequence[str]) -> str:
     """Return the line of one key: its tokens, and how often they were verified and refused."""
     begins = key.activate_at or key.created_at
-    after = change_over_seconds(account, begins, nodes) if number else []
-    took = "  ".join(f"{seconds:5.2f}" for seconds in after) or "the first key"
+    after = change_over_seconds(account, begins, nodes) if number else {}
+    took = "  ".join(f"{seconds:5.2f}" for seconds in after.values()) or "the first key"
     clock = f"{begins:%H:%M:%S}.{begins.microsecond // 1_000:03}"
     return (
         f"{number:8}  v{key.version:<3} {key.kid[:7]}   {clock}"
@@ -142,9 +142,7 @@ def as_record(
         "version": key.version,
         "kid": key.kid,
         "signs_from": begins.isoformat(),
-        "change_over_seconds": dict(
-            zip(nodes, change_over_seconds(account, begins, nodes), strict=True)
-        ),
+        "change_over_seconds": change_over_seconds(account, begins, nodes),
         "tokens": {node: len(times) for node, times in account.issued_at.items()},
         "verified": dict(account.checks),
         "refused": account.refused_by(),

@@ -136,6 +136,9 @@ class Run:
         )
         for number, key in enumerate(self._rotations.seen):
             account = self._ledger.account(key.kid)
+            if not account.tokens:
+                # It began to sign when the traffic had ended.
+                continue
             record = as_record(number, key, account, self._names)
             refused, apart = self._judge(key.kid, account)
             result.refused += refused
