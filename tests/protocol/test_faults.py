@@ -59,6 +59,8 @@ class Scene:
 
     def await_recovery(self) -> None:
         """Return when the server answers again, without anybody's help."""
+        # What it still knew from before must not be what it answers from.
+        time.sleep(DATABASE["staleness_limit_milliseconds"] / 1_000)
         deadline = time.monotonic() + RECOVERY_SECONDS
         caller = self.stage.callers["basic-jwt"]
         while self.stage.post("introspect", {"token": "x"}, caller).status_code != 200:
