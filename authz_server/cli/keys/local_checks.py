@@ -4,11 +4,14 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from authz_server.cli.keys.composition import KeyOperations
+from authz_server.cli.keys.proof import prove
 from authz_server.cli.output import timestamp
 from authz_server.key_custody import ring_definition
 from authz_server.key_events import verify_event_chain
 from authz_server.standby_readiness import find_next_key
 from keys.backends.vault_doctor import Finding, Level
+from keys.backends.vault_places import find_place
+from keys.errors import BackendError
 from keys.rotation import find_active_key, signing_candidates
 from keys.signing_key import RingSnapshot
 
@@ -28,6 +31,8 @@ def examine_installation(operations: KeyOperations) -> Iterator[Finding]:
             yield Finding(Level.FAILURE, "ring.keys", name, detail)
             continue
         yield from _ring(operations, ring)
+        if find_place(ring.backend_uri) is None:
+            yield from _signature(operations, ring)
     for name, ring in held.items():
         if find_active_key(ring.keys, services.clock()) and not ring.successor:
             detail = "it is not in the settings, so nobody moves it on"
@@ -75,6 +80,21 @@ def _signing(ring: RingSnapshot, now: datetime) -> Finding:
         detail = "there is no standby: the next rotation would break verifiers"
         return Finding(Level.WARNING, "ring.standby", ring.name, detail)
     return Finding(Level.OK, "ring.standby", ring.name, "a key signs and one stands by")
+
+
+def _signature(operations: KeyOperations, ring: RingSnapshot) -> Iterator[Finding]:
+    """Yield whether the key that signs now does; keys in a Vault are asked as the server."""
+    key = find_active_key(ring.keys, operations.services.clock())
+    backend = operations.backends.get(ring.backend_uri)
+    if key is None or backend is None:
+        return
+    try:
+        proof = prove(backend, ring, key)
+    except BackendError as error:
+        yield Finding(Level.FAILURE, "ring.signature", ring.name, str(error))
+        return
+    detail = f"version {key.version} signed in {proof.seconds * 1000:.1f} ms, checked here"
+    yield Finding(Level.OK, "ring.signature", ring.name, detail)
 
 
 def _prepublication(operations: KeyOperations, ring: RingSnapshot) -> Iterator[Finding]:

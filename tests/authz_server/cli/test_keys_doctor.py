@@ -162,6 +162,16 @@ def test_a_broken_chain_of_events_is_a_failure(cli):
     assert failures(examine(cli, safe=False)) == {("events.chain", "es256")}
 
 
+def test_a_local_key_that_cannot_be_opened_is_a_failure(cli):
+    cli.must("keys", "init")
+    assert levels(examine(cli, safe=True), "ring.signature") == ["ok"]
+    engine = create_engine(cli.database_url)
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM encrypted_private_key WHERE version = 1"))
+    engine.dispose()
+    assert failures(examine(cli, safe=False)) == {("ring.signature", "es256")}
+
+
 def test_a_ring_without_keys_and_a_short_publication_are_told(cli):
     assert failures(examine(cli, safe=False)) == {("ring.keys", "es256")}
     cli.must("keys", "init")

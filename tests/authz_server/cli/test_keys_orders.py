@@ -208,3 +208,18 @@ def test_a_key_id_may_begin_with_a_hyphen(keyed, verb):
         result = keyed.run("keys", verb, kid, "--reason", "x")
         assert (result.exit_code, f"no ring has a key '{kid}'" in result.stderr) == (1, True)
     assert keyed.run("keys", verb, "a", "--dryrun", "--reason", "x").exit_code == 2
+
+
+def test_the_members_of_an_outcome_stay(keyed):
+    members = {
+        *("command", "ring", "epoch", "at", "dry_run", "written", "changes", "at_backend"),
+        *("created", "fenced", "waits", "alarms", "failures", "seconds"),
+    }
+    first = kids(keyed)[0]
+    assert set(keyed.json("keys", "tick", "--dry-run")[0]) == members
+    assert set(keyed.json("keys", "rotate", "--dry-run")) == members | {"readers"}
+    revoked = keyed.json("keys", "revoke", first, "--reason", "x", "--dry-run")
+    assert set(revoked) == members | {"impact"}
+    assert set(revoked["changes"][1]) == {
+        *("kid", "event", "reason", "version", "state", "activate_at", "remove_after"),
+    }
