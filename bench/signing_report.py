@@ -5,10 +5,10 @@ from typing import Any
 
 _COLUMNS = (
     ("signatures/s", "signatures_per_second", ",.0f"),
-    ("of the best", "share_of_best", ".0%"),
+    ("share of the best", "share_of_best", ".0%"),
     ("client's CPU µs", "client_processor_microseconds", ",.0f"),
     ("OpenBao's CPU µs", "vault_processor_microseconds", ",.0f"),
-    ("times the best", "vault_times_best", ".2f"),
+    ("its CPU, times the best", "vault_times_best", ".2f"),
     ("p50 µs", "p50_microseconds", ",.0f"),
     ("p99 µs", "p99_microseconds", ",.0f"),
 )
