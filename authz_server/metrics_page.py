@@ -62,7 +62,10 @@ class MetricsPage(Collector):
         answers = counted.get(families.BACKEND_UP.name)
         viewed = counted.get(families.VIEW_SUCCESS.name)
         return KnownBackends(
-            down=_labels(answers, "backend", of_value=0), viewed_rings=_labels(viewed, "ring")
+            down=_labels(answers, "backend", of_value=0),
+            viewed_rings=_labels(viewed, "ring"),
+            # Begins at 0 in every process that counts at all.
+            told=families.UNKNOWN_KID.name in counted,
         )
 
     def _counted(self) -> dict[str, Metric]:

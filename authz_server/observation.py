@@ -30,10 +30,12 @@ class KnownBackends:
     Attributes:
         down: The backends that did not answer last, as the rings name them, and Vault addresses.
         viewed_rings: The rings that a backend has shown since the server started.
+        told: Whether any process tells what it hears, so that silence means: not asked yet.
     """
 
     down: frozenset[str] = frozenset()
     viewed_rings: frozenset[str] = frozenset()
+    told: bool = False
 
 
 class MetricsSource(Protocol):
