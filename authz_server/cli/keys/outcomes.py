@@ -105,7 +105,7 @@ def print_outcome(record: Mapping[str, Any]) -> None:
 
 def _done(record: Mapping[str, Any]) -> str:
     if record["failures"]:
-        return "done in part." if record["written"] else "failed."
+        return "done in part." if record["written"] else "not done."
     return "done."
 
 
