@@ -33,7 +33,7 @@ class Length(NamedTuple):
     without: int
 
 
-FULL = Length(before=10, after=10, without=4)
+FULL = Length(before=10, after=10, without=3)
 QUICK = Length(before=2, after=1, without=2)
 
 

@@ -33,8 +33,8 @@ PRODUCT = "authz_server"
 WITHOUT_PREPUBLICATION = "rotation_demo.without_prepublication"
 _ROOT = Path(__file__).parents[1]
 _COMMAND_SECONDS = 60
-#: What each start says: many threads are meant, and nothing listens before it listens.
-_OF_EVERY_START = ("Configuration allows spawning", "not ready: listener")
+#: What each start says: many threads are meant, and nothing is ready before it is.
+_OF_EVERY_START = ("Configuration allows spawning", "not ready")
 
 
 class CommandFailedError(Exception):
