@@ -8,7 +8,8 @@ import pytest
 from hvac.exceptions import InvalidPath
 
 from support.openbao import RaftServer
-from support.vault_site import VaultSite, await_that
+from support.vault_side import await_that
+from support.vault_site import VaultSite
 
 RINGS = {"remote": {"prepublication_seconds": 10, "drive": "self"}}
 KEYS = {"jwks_maximum_age_seconds": 5}

@@ -14,7 +14,8 @@ from hvac.exceptions import VaultError
 from support.claims import header_of
 from support.databases import copied_database
 from support.openbao import DevServer
-from support.vault_site import VaultSite, await_that
+from support.vault_side import await_that
+from support.vault_site import VaultSite
 
 NODES = 2
 REFRESH_SECONDS = 1

@@ -10,7 +10,8 @@ import pytest
 from support.claims import header_of
 from support.databases import copied_database
 from support.openbao import DevServer
-from support.vault_site import VaultSite, await_that
+from support.vault_side import await_that
+from support.vault_site import VaultSite
 
 MAXIMUM_AGE_SECONDS = 2
 # C + 2R + 2D, the least that the settings allow.

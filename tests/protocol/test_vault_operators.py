@@ -10,7 +10,8 @@ import pytest
 
 from support.databases import copied_database
 from support.openbao import DevServer
-from support.vault_site import VaultSite, await_that
+from support.vault_side import await_that
+from support.vault_site import VaultSite
 
 # The shortest that the settings allow: verifiers keep the JWKS for a second.
 PREPUBLICATION_SECONDS = 5

@@ -12,7 +12,8 @@ import pytest
 from support.claims import header_of
 from support.databases import copied_database
 from support.openbao import CertificateAuthority, RaftServer
-from support.vault_site import Answer, VaultSite, audit_device_away, await_that, verifies
+from support.vault_side import audit_device_away, await_that
+from support.vault_site import Answer, VaultSite, verifies
 
 # A call to the Vault takes 1.5 s at most; the rest is what a busy test machine adds.
 LIMIT_SECONDS = 3.0
@@ -58,9 +59,9 @@ def away(site: VaultSite, fault: str) -> Iterator[None]:
     vault = site.vault
     blocks = {
         "stopped": vault.paused,
-        "denying": site.paused_policy,
-        "login refused": site.without_login,
-        "throttling": site.throttled,
+        "denying": site.side.paused_policy,
+        "login refused": site.side.without_login,
+        "throttling": site.side.throttled,
         "audit device": lambda: audit_device_away(vault),
     }
     if fault in blocks:
@@ -173,7 +174,7 @@ def test_a_vault_with_the_certificate_of_another_authority_gets_nothing(tls_site
     site, vault = tls_site, tls_site.vault
     assert site.ask().status == 200
     # A token that was ended is replaced within the request that finds it dead.
-    assert site.end_tokens() >= 1
+    assert site.side.end_tokens() >= 1
     assert site.ask().status == 200
     known = vault.authority
     (site.directory / "other").mkdir()

@@ -22,7 +22,8 @@ from support.clock import FakeClock
 from support.databases import copied_database
 from support.openbao import DevServer
 from support.source_tree import ROOT
-from support.vault_site import VaultSite, await_that
+from support.vault_side import await_that
+from support.vault_site import VaultSite
 
 ROUNDS = 100  # on each database, half of them by time and half by order
 ROTATORS = 3
