@@ -294,7 +294,8 @@ class VaultSite:
             timeout=20,
         )
         taken = time.monotonic() - began
-        body = answer.json() if answer.content else None
+        is_json = answer.headers.get("Content-Type") == "application/json"
+        body = answer.json() if is_json else answer.text
         self.watch.note_answer(body)
         return Answer(answer.status_code, answer.headers, body, taken)
 
