@@ -87,12 +87,13 @@ class SqlKeyStore:
     ) -> Session | None:
         try:
             with self._transaction() as session:
-                event_hash = _advance_epoch(session, ring, seen_epoch)
+                happenings = [*_ring_happenings(ring_change), *_key_happenings(changes)]
+                changed_at = max((each.at for each in happenings), default=None)
+                event_hash = _advance_epoch(session, ring, seen_epoch, changed_at)
                 if event_hash is None:
                     return None
                 _write_keys(session, changes)
                 _write_ring(session, ring, ring_change)
-                happenings = [*_ring_happenings(ring_change), *_key_happenings(changes)]
                 _write_events(session, ring, seen_epoch + 1, event_hash, happenings)
                 record_change(session, "key", ring)
                 return session
@@ -138,12 +139,17 @@ def _store_errors() -> Iterator[None]:
         ) from error
 
 
-def _advance_epoch(session: Session, ring: str, seen_epoch: int) -> str | None:
+def _advance_epoch(
+    session: Session, ring: str, seen_epoch: int, changed_at: datetime | None
+) -> str | None:
     """Return the hash of the ring's latest event, or None if it is at another epoch."""
     event_hash: str | None = session.execute(
         update(KeyRing)
         .where(KeyRing.name == ring, KeyRing.epoch == seen_epoch)
-        .values(epoch=KeyRing.epoch + 1)
+        .values(
+            epoch=KeyRing.epoch + 1,
+            changed_at=KeyRing.changed_at if changed_at is None else changed_at,
+        )
         .returning(KeyRing.event_hash)
     ).scalar_one_or_none()
     return event_hash
@@ -232,6 +238,7 @@ def _to_snapshot(ring: KeyRing, rows: Iterable[SigningKeyRow], loaded_at: dateti
         succeeded_at=ring.succeeded_at,
         cautious_until=ring.cautious_until,
         claimed_until=ring.claimed_until,
+        changed_at=ring.changed_at,
     )
 
 

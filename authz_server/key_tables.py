@@ -32,6 +32,7 @@ class KeyRing(Base):
     succeeded_at: Mapped[datetime | None]
     cautious_until: Mapped[datetime | None]
     claimed_until: Mapped[datetime | None]
+    changed_at: Mapped[datetime | None]
     event_hash: Mapped[str] = mapped_column(String(64), default=NO_HASH, server_default=NO_HASH)
 
 

@@ -87,7 +87,11 @@ class MemoryKeyStore:
             if ring_change is not None:
                 held = _changed(held, ring_change.ring)
                 self.events.append(ring_change)
-            self.rings[ring] = replace(held, epoch=held.epoch + 1, keys=ordered)
+            times = [change.at for change in (*changes, ring_change) if change is not None]
+            changed_at = max(times, default=held.changed_at)
+            self.rings[ring] = replace(
+                held, epoch=held.epoch + 1, keys=ordered, changed_at=changed_at
+            )
             self.events.extend(changes)
             return True
 

@@ -118,8 +118,8 @@ def plan_revocation(
 ) -> Plan:
     """Take a key, or every key of its ring, out of the JWKS; whatever it signed is refused.
 
-    The standby signs at once. With ``all_versions`` there is none: a new version has to be in
-    ``situation.view`` or the ring cannot sign until there is.
+    The standby signs at once. With ``all_versions``, or without a standby, a new version has to
+    be in ``situation.view``, or the ring cannot sign until there is one: ``Plan.create`` says so.
 
     Raises:
         OrderRefusedError: The key is not in the JWKS.
@@ -138,7 +138,8 @@ def plan_revocation(
                 revoked_at=now,
                 stopped_at=key.stopped_at or now,
             )
-    if all_versions:
+    if all_versions or (_has_lost_its_signer(draft) and not draft.pending()):
+        # What was made for this, if it was; revoked or too old for it are all others.
         adopt(draft, situation.view.versions if situation.view else ())
         draft.create = not draft.pending()
     _replace_signer(draft, reason, required=False)
@@ -163,9 +164,16 @@ def plan_freeze(situation: Situation, reason: str, *, frozen: bool) -> Plan:
         raise OrderRefusedError(f"{ring.name} is {'frozen' if frozen else 'not frozen'} already")
     draft = Draft(situation)
     draft.change_ring("ring.frozen" if frozen else "ring.unfrozen", reason, frozen=frozen)
+    # A node may be acting on it already: who signs must not go back and forth.
+    imminent = now + timedelta(seconds=situation.timing.notice_seconds)
     for key in draft.pending() if frozen else ():
-        if key.activate_at is not None and key.activate_at > now:
+        if key.activate_at is None:
+            continue
+        if key.activate_at > imminent:
             draft.change(key, "key.held", reason, activate_at=None)
+        else:
+            why = "too near for every node to learn otherwise"
+            draft.waits.append(Wait(f"{key.kid} begins to sign", key.activate_at, why))
     if not frozen:
         schedule(draft)
     return draft.finish()
@@ -274,10 +282,17 @@ def _get_public_key(ring: RingSnapshot, kid: str) -> SigningKey:
     return key
 
 
+def _has_lost_its_signer(draft: Draft) -> bool:
+    situation = draft.situation
+    return (
+        draft.active() is None and find_active_key(situation.ring.keys, situation.now) is not None
+    )
+
+
 def _replace_signer(draft: Draft, reason: str, *, required: bool) -> None:
     """Let the oldest waiting key sign now, unless some key signs."""
     situation = draft.situation
-    if draft.active() is None and find_active_key(situation.ring.keys, situation.now) is not None:
+    if _has_lost_its_signer(draft):
         waiting = draft.pending()
         if not waiting and required:
             raise OrderRefusedError(f"{situation.ring.name} has no other key that could sign")

@@ -280,14 +280,14 @@ def _is_too_early(draft: Draft, key: SigningKey) -> bool:
 def _hold_for_laggards(draft: Draft, key: SigningKey) -> None:
     situation = draft.situation
     timing = situation.timing
-    horizon = timedelta(
-        seconds=2 * timing.refresh_interval_seconds + timing.clock_tolerance_seconds
-    )
-    known_for = situation.now - (key.published_at or situation.now)
+    notice = timedelta(seconds=timing.notice_seconds)
     laggards = situation.laggards()
-    if not laggards or known_for < horizon or key.activate_at is None:
+    changed_at = situation.ring.changed_at
+    if changed_at is not None and situation.now - changed_at < notice:
+        return  # nobody has had the time to read the latest change
+    if not laggards or key.activate_at is None:
         return
-    if situation.now < key.activate_at <= situation.now + horizon:
+    if situation.now < key.activate_at <= situation.now + notice:
         later = situation.now + timedelta(seconds=timing.snapshot_lifetime_seconds)
         names = ", ".join(laggards)
         draft.change(key, "key.held", f"not seen by {names}", activate_at=later)

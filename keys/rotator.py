@@ -187,20 +187,20 @@ class Rotator:
         """Revoke a key, or all of its ring's: ``keys.orders.plan_revocation``.
 
         A backend that is away does not stop this: the store is what introspection and the JWKS
-        follow. What could not be done there is in ``failures`` and is tried at each tick.
+        follow. What could not be done there is in ``failures`` and is tried at each tick. Where no
+        other key could sign, one is made first and signs under a recorded exception.
         """
         ring = self._survey.ring_of(kid)
         order = partial(plan_revocation, kid=kid, reason=reason, all_versions=all_versions)
-        made: Version | None = None
-        if all_versions and not dry_run:
-            prepared = Outcome(plan_revocation(self._survey.situate(ring, actor), kid, reason))
-            made = self._make_version(prepared, ring, actor, reason)
-            outcome = self._order(ring, actor, order, dry_run=False, made=made)
-            outcome.created = made
-            outcome.failures[:0] = prepared.failures
-            outcome.seconds = prepared.seconds | outcome.seconds
-            return outcome
-        return self._order(ring, actor, order, dry_run=dry_run)
+        prepared = Outcome(order(self._survey.situate(ring, actor)))
+        if dry_run or not prepared.plan.create:
+            return prepared if dry_run else self._order(ring, actor, order, dry_run=False)
+        made = self._make_version(prepared, ring, actor, reason)
+        outcome = self._order(ring, actor, order, dry_run=False, made=made)
+        outcome.created = made
+        outcome.failures[:0] = prepared.failures
+        outcome.seconds = prepared.seconds | outcome.seconds
+        return outcome
 
     def freeze(self, ring: str, *, actor: str, reason: str, dry_run: bool = False) -> Outcome:
         """Hold the ring as it is: ``keys.orders.plan_freeze``."""

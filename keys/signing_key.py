@@ -92,6 +92,7 @@ class RingSnapshot(RingDefinition):
         succeeded_at: When the successor takes over.
         cautious_until: Until when verifiers are told to ask for the JWKS more often.
         claimed_until: Until when somebody who said so is making the ring's next version.
+        changed_at: When its latest change was made; None before the first.
     """
 
     epoch: int
@@ -102,6 +103,7 @@ class RingSnapshot(RingDefinition):
     succeeded_at: datetime | None = None
     cautious_until: datetime | None = None
     claimed_until: datetime | None = None
+    changed_at: datetime | None = None
 
     def is_succeeded(self, now: datetime) -> bool:
         """Tell whether another ring signs in the place of this one."""

@@ -296,13 +296,13 @@ class KeyStoreContract:
         }
         wanted = self.ring_change(self.get_ring(store), **changes)
         assert store.change_ring(self.definition.name, 0, [], wanted)
-        assert self.get_ring(store) == replace(wanted.ring, epoch=1)
+        assert self.get_ring(store) == replace(wanted.ring, epoch=1, changed_at=MOMENT)
         emptied = dict.fromkeys(
             ("successor", "succeeded_at", "cautious_until", "claimed_until"), None
         )
         back = self.ring_change(self.get_ring(store), frozen=False, **emptied)
         assert store.change_ring(self.definition.name, 1, [], back)
-        assert self.get_ring(store) == replace(back.ring, epoch=2)
+        assert self.get_ring(store) == replace(back.ring, epoch=2, changed_at=MOMENT)
 
     def test_what_makes_a_ring_what_it_is_never_changes(self, store: KeyStore) -> None:
         store.add_ring(self.definition)
@@ -316,7 +316,9 @@ class KeyStoreContract:
             keys=(self.change(7, KeyState.ACTIVE).key,),
         )
         assert store.change_ring(self.definition.name, 0, [], wanted)
-        assert self.get_ring(store) == replace(empty_ring(self.definition), epoch=1)
+        assert self.get_ring(store) == replace(
+            empty_ring(self.definition), epoch=1, changed_at=MOMENT
+        )
 
     def test_keys_and_ring_change_together_or_not_at_all(self, store: KeyStore) -> None:
         store.add_ring(self.definition)

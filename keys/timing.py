@@ -36,6 +36,11 @@ class Timing:
             + 2 * self.clock_tolerance_seconds
         )
 
+    @property
+    def notice_seconds(self) -> int:
+        """How long after a change every node that works has read it: 2R + D."""
+        return 2 * self.refresh_interval_seconds + self.clock_tolerance_seconds
+
     def remove_after(
         self, maximum_lifetime_seconds: int, stopped_at: datetime, fenced_at: datetime | None
     ) -> datetime:

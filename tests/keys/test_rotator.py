@@ -306,7 +306,8 @@ def test_activation_waits_for_verifiers_where_the_gate_is_binding():
 
 
 def test_activation_waits_for_a_live_node_that_lags_behind(world):
-    world.tick(T - 5)
+    world.tick(T - 30)
+    world.clock.advance(25)
     world.store.report_node("laggard", {"ring": world.ring.epoch - 1}, 0.0)
     outcome = world.tick()
     assert [alarm.event for alarm in outcome.plan.alarms] == ["node.behind"]
@@ -390,3 +391,43 @@ def test_a_change_that_breaks_a_rule_is_refused_by_its_number(world, number, cha
     with pytest.raises(InvariantError) as error:
         require_invariants(world.ring, (world.key(1), broken), world.timing, world.clock())
     assert error.value.number == number
+
+
+def test_where_nothing_stands_by_a_revocation_makes_the_next_key(world):
+    """Case G83."""
+    world.rotator.taint(world.key(2).kid, actor="anna", reason="doubts")
+    outcome = world.rotator.revoke(world.key(1).kid, actor="anna", reason="leaked", dry_run=True)
+    assert outcome.plan.create
+    assert world.backend.created == 2
+    outcome = world.rotator.revoke(world.key(1).kid, actor="anna", reason="leaked")
+    assert outcome.created.ref == "3"
+    assert world.states() == [S.REVOKED, S.TAINTED, S.ACTIVE]
+    assert (world.key(3).reason, world.ring.claimed_until) == ("leaked", None)
+
+
+def test_nothing_stands_by_and_the_backend_is_away(world):
+    world.rotator.taint(world.key(2).kid, actor="anna", reason="doubts")
+    world.backend.away = True
+    outcome = world.rotator.revoke(world.key(1).kid, actor="anna", reason="leaked")
+    assert "no version was made" in outcome.failures[0]
+    assert world.states() == [S.REVOKED, S.TAINTED]
+
+
+def test_an_activation_that_nodes_may_be_acting_on_is_not_taken_back(world):
+    world.tick(T - 10)
+    outcome = world.rotator.freeze("ring", actor="anna", reason="audit")
+    assert world.key(2).activate_at is not None
+    assert "too near" in outcome.plan.waits[0].why
+    world.tick(10)
+    assert world.states()[:2] == [S.RETIRED, S.ACTIVE]
+
+
+def test_a_change_that_nobody_can_have_read_yet_holds_nothing_back(world):
+    world.tick(T - 5)
+    world.store.report_node("node", {"ring": world.ring.epoch}, 0.0)
+    world.rotator.freeze("ring", actor="anna", reason="audit")
+    world.rotator.unfreeze("ring", actor="anna", reason="done")
+    outcome = world.tick(1)
+    assert [alarm.event for alarm in outcome.plan.alarms] == []
+    world.tick(4)
+    assert world.states()[:2] == [S.RETIRED, S.ACTIVE]

@@ -37,6 +37,7 @@ def upgrade() -> None:
         sa.Column("succeeded_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("cautious_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("claimed_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("changed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("event_hash", sa.String(length=64), server_default="", nullable=False),
     ):
         op.add_column("key_ring", column)
@@ -108,6 +109,7 @@ def downgrade() -> None:
     for name in (
         "event_hash",
         "claimed_until",
+        "changed_at",
         "cautious_until",
         "succeeded_at",
         "successor",
