@@ -120,7 +120,9 @@ def require_what_is_locked(carrier: Carrier) -> None:
     run = inside_installed(carrier, "python", "-c", listing)
     found = {canonicalize_name(name): version for name, version in json.loads(run.stdout).items()}
     assert found.pop("authz-server") == authz_server.__version__
-    assert found == {pin.name: pin.version for pin in locked("backends").values() if pin.applies_here()}
+    assert found == {
+        pin.name: pin.version for pin in locked("backends").values() if pin.applies_here()
+    }
 
 
 def wait_until_healthy(carrier: Carrier, check: list[str], folder: Path) -> str:
