@@ -15,7 +15,7 @@ from authz_server.key_observer import KeyObserver
 from keys.backends.vault_doctor import Finding, Level
 
 UNSAFE = 1
-_ALARMS = frozenset({"privilege.too_wide", "key.exportable", "events.chain"})
+ALARMS = frozenset({"privilege.too_wide", "key.exportable", "events.chain"})
 
 
 @click.command("doctor", cls=Command)
@@ -54,7 +54,7 @@ def _record_alarms(operations: KeyOperations, findings: list[Finding]) -> None:
     """Have the worst recorded, for whoever watches the records and not this command."""
     observer = KeyObserver(operations.services.record)
     for finding in findings:
-        if finding.level is Level.FAILURE and finding.check in _ALARMS:
+        if finding.level is Level.FAILURE and finding.check in ALARMS:
             observer.alarm(finding.check, finding.subject, finding.detail)
 
 
