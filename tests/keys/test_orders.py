@@ -1,0 +1,171 @@
+"""What operators order: revocation, taint, freeze, activation, destruction."""
+
+import pytest
+
+from keys.errors import OrderRefusedError
+from keys.signing_key import KeyState
+from support.rotation import L, P, T, World
+
+S = KeyState
+PAYLOAD = b'{"iss":"x"}'
+
+
+def sign(node):
+    return node.sign("ring", PAYLOAD, typ="at+jwt", lifetime_seconds=L)
+
+
+@pytest.fixture
+def world():
+    world = World()
+    world.tick()
+    return world
+
+
+def test_a_raised_verification_floor_revokes(world):
+    """Case G83."""
+    world.clock.advance(P)
+    world.backend.verify_floor["ring"] = 2
+    world.tick()
+    assert world.states()[:2] == [S.REVOKED, S.ACTIVE]
+    world.backend.verify_floor["ring"] = 1
+    world.tick(60)
+    assert world.states()[0] is S.REVOKED, "a lower floor is no pardon"
+
+
+def test_a_revocation_lets_the_standby_sign_fences_and_makes_verifiers_cautious(world):
+    """Case G83."""
+    node = world.make_node()
+    world.clock.advance(P)
+    old = sign(node)
+    outcome = world.rotator.revoke(world.key(1).kid, actor="anna", reason="leaked")
+    assert (outcome.fenced, outcome.failures) == ("2", [])
+    assert world.backend.sign_floor["ring"] == 2
+    assert world.states()[:2] == [S.REVOKED, S.ACTIVE]
+    assert sign(node).kid == world.key(2).kid, "even from a reading of before"
+    node.refresh()
+    assert node.jwks_maximum_age_seconds() == 60
+    assert old.kid.encode() not in node.jwks()
+    with pytest.raises(Exception, match="unknown key"):
+        node.verify(old.token)
+
+
+def test_a_revocation_does_not_wait_for_a_backend_that_is_away(world):
+    """Case G83."""
+    world.backend.away = True
+    outcome = world.rotator.revoke(world.key(1).kid, actor="anna", reason="leaked")
+    assert "not fenced at the backend" in outcome.failures[0]
+    assert world.states() == [S.REVOKED, S.ACTIVE]
+    world.backend.away = False
+    world.tick(60)
+    assert world.backend.sign_floor["ring"] == 2
+
+
+def test_all_versions_are_replaced_under_a_recorded_exception(world):
+    outcome = world.rotator.revoke(
+        world.key(1).kid, actor="anna", reason="the token store leaked", all_versions=True
+    )
+    assert outcome.created.ref == "3"
+    assert world.states() == [S.REVOKED, S.REVOKED, S.ACTIVE]
+    assert world.key(3).reason == "the token store leaked"
+    assert world.ring.claimed_until is None
+    node = world.make_node()
+    assert sign(node).kid == world.key(3).kid
+
+
+def test_a_dry_run_of_a_revocation_revokes_nothing(world):
+    before = world.ring
+    for all_versions in (False, True):
+        world.rotator.revoke(
+            world.key(1).kid, actor="a", reason="r", all_versions=all_versions, dry_run=True
+        )
+    assert world.ring == before
+    assert world.backend.created == 2
+
+
+def test_a_tainted_key_drains_and_is_then_revoked(world):
+    node = world.make_node()
+    world.clock.advance(P)
+    old = sign(node)
+    world.rotator.taint(world.key(1).kid, actor="anna", reason="doubts")
+    node.refresh()
+    assert sign(node).kid == world.key(2).kid
+    assert node.is_tainted(old.kid)
+    assert node.verify(old.token).kid == old.kid
+    world.tick(L + 65)
+    assert world.states()[0] is S.REVOKED
+
+
+def test_a_frozen_ring_signs_on_and_moves_no_further(world):
+    world.rotator.freeze("ring", actor="anna", reason="audit")
+    world.tick(2 * T)
+    assert world.states() == [S.ACTIVE, S.PUBLISHED]
+    node = world.make_node()
+    assert sign(node).kid == world.key(1).kid
+    with pytest.raises(OrderRefusedError, match="frozen"):
+        world.rotator.rotate("ring", actor="anna", reason="order")
+    world.rotator.unfreeze("ring", actor="anna", reason="done")
+    world.tick()
+    assert world.states() == [S.RETIRED, S.ACTIVE, S.PUBLISHED]
+
+
+def test_an_early_activation_is_refused_by_the_invariants_name(world):
+    """Case G75."""
+    with pytest.raises(OrderRefusedError, match="invariant 1"):
+        world.rotator.activate(world.key(2).kid, actor="anna", reason="haste")
+    assert world.states() == [S.ACTIVE, S.PUBLISHED]
+    world.rotator.activate(world.key(2).kid, actor="anna", reason="haste", emergency=True)
+    assert world.states()[:2] == [S.RETIRED, S.ACTIVE]
+    assert world.key(2).reason == "haste"
+
+
+def test_destruction_spares_what_is_in_use(world):
+    with pytest.raises(OrderRefusedError, match="no removed key"):
+        world.rotator.destroy("ring", actor="anna", reason="tidy")
+    world.tick(T)
+    world.tick(60)
+    world.tick(L + 65)
+    world.rotator.destroy("ring", actor="anna", reason="tidy")
+    assert world.states() == [S.DESTROYED, S.ACTIVE, S.PUBLISHED]
+    assert [version.ref for version in world.backend.view("ring").versions] == ["2", "3"]
+    world.tick(60)
+    assert world.states() == [S.DESTROYED, S.ACTIVE, S.PUBLISHED]
+
+
+def test_where_nothing_stands_by_a_revocation_makes_the_next_key(world):
+    """Case G83."""
+    world.rotator.taint(world.key(2).kid, actor="anna", reason="doubts")
+    outcome = world.rotator.revoke(world.key(1).kid, actor="anna", reason="leaked", dry_run=True)
+    assert outcome.plan.create
+    assert world.backend.created == 2
+    outcome = world.rotator.revoke(world.key(1).kid, actor="anna", reason="leaked")
+    assert outcome.created.ref == "3"
+    assert world.states() == [S.REVOKED, S.TAINTED, S.ACTIVE]
+    assert (world.key(3).reason, world.ring.claimed_until) == ("leaked", None)
+
+
+def test_nothing_stands_by_and_the_backend_is_away(world):
+    world.rotator.taint(world.key(2).kid, actor="anna", reason="doubts")
+    world.backend.away = True
+    outcome = world.rotator.revoke(world.key(1).kid, actor="anna", reason="leaked")
+    assert "no version was made" in outcome.failures[0]
+    assert world.states() == [S.REVOKED, S.TAINTED]
+
+
+def test_an_activation_that_nodes_may_be_acting_on_is_not_taken_back(world):
+    world.tick(T - 10)
+    outcome = world.rotator.freeze("ring", actor="anna", reason="audit")
+    assert world.key(2).activate_at is not None
+    assert "too near" in outcome.plan.waits[0].why
+    world.tick(10)
+    assert world.states()[:2] == [S.RETIRED, S.ACTIVE]
+
+
+def test_a_change_that_nobody_can_have_read_yet_holds_nothing_back(world):
+    world.tick(T - 5)
+    world.store.report_node("node", {"ring": world.ring.epoch}, 0.0)
+    world.rotator.freeze("ring", actor="anna", reason="audit")
+    world.rotator.unfreeze("ring", actor="anna", reason="done")
+    outcome = world.tick(1)
+    assert [alarm.event for alarm in outcome.plan.alarms] == []
+    world.tick(4)
+    assert world.states()[:2] == [S.RETIRED, S.ACTIVE]
