@@ -43,7 +43,7 @@ def test_a_database_that_is_away_is_named_without_its_password(cli, tmp_path):
     folder.mkdir()
     url = "postgresql+psycopg://authz:very-secret@127.0.0.1:1/authz"
     cli.config = write_settings(folder, url, {})
-    for command in (("db", "check"), ("db", "upgrade"), ("client", "list"), ("serve",)):
+    for command in (("db", "check"), ("db", "upgrade"), ("client", "list")):
         sentence = cli.refused(*command)
         assert "database" in sentence
         assert "very-secret" not in sentence
