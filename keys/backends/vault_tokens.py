@@ -24,7 +24,7 @@ RENEWAL_SHARES = (0.4, 0.5)
 #: A renewed lease shorter than this part of the first: the token's longest life is near.
 SHORTEST_LEASE_SHARE = 0.5
 #: A token that answered so lately needs no look-up to tell a dead token from a narrow policy.
-CONFIRMED_SECONDS = 5.0
+CONFIRMED_SECONDS = 1.0
 #: A token that may not look itself up seems dead: that must not end in a login for each request.
 REPLACEMENT_INTERVAL_SECONDS = 10.0
 FIRST_LOGIN_PAUSE_SECONDS = 1.0
