@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 from flask import Flask
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import delete, event, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from authz_server.changes import Change, Revision
@@ -21,6 +21,7 @@ from keys.errors import BackendBroken, BackendUnavailable, StoreUnavailable
 from keys.first_key import create_first_key
 from keys.ring import KeyRings
 from keys.signing_key import KeyState, RingDefinition
+from keys.store import KeyChange
 from keys.testing import MOMENT, KeyBackendContract, KeyStoreContract
 from support.clock import FakeClock
 
@@ -215,3 +216,33 @@ def test_a_database_without_the_tables_is_one_clear_error(store, storage, databa
             attempt()
         assert caught.value.retry_after == 5
     assert not backend.health().usable
+
+
+def test_keys_that_change_during_a_reading_never_come_with_the_epoch_after_it(
+    store, backend, database, database_url
+):
+    """Case G77. An epoch newer than the keys beside it would let a change pass on old rows."""
+    create(store, backend)
+    elsewhere = attach_database(Flask("elsewhere"), DatabaseSettings(url=database_url))
+    other = SqlKeyStore(elsewhere.transaction, elsewhere.reading)
+    (before,) = other.load_rings(MOMENT)
+    revoked = replace(before.keys[1], state=KeyState.REVOKED, revoked_at=MOMENT)
+    change = KeyChange(key=revoked, event="key.revoked", actor="a", reason="leaked", at=MOMENT)
+    changed = []
+
+    def change_once(*_args):
+        if not changed:
+            changed.append(other.change_ring("es256", before.epoch, [change]))
+
+    event.listen(database.engine, "after_cursor_execute", change_once)
+    try:
+        (read,) = store.load_rings(MOMENT)
+    finally:
+        event.remove(database.engine, "after_cursor_execute", change_once)
+        elsewhere.close()
+    assert changed == [True]
+    assert read.epoch == before.epoch, "the change came after the epoch was read"
+    stale = replace(before.keys[1], state=KeyState.ACTIVE, activate_at=MOMENT, reason="stale")
+    late = KeyChange(key=stale, event="key.activated", actor="b", reason="late", at=MOMENT)
+    assert not store.change_ring("es256", read.epoch, [late])
+    assert store.load_rings(MOMENT)[0].keys[1].state is KeyState.REVOKED
