@@ -27,6 +27,8 @@ def demo(once: bool, directory: Path) -> None:
     Each step is printed as the curl command that repeats it, with the server's real answer. The
     run fails unless every answer is the promised one. Its credentials are for this run only.
     """
+    # A shell that starts it in the background has SIGINT ignored.
+    signal.signal(signal.SIGINT, _end)
     signal.signal(signal.SIGTERM, _end)
     try:
         with demo_site(directory, click.echo) as places:
