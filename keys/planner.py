@@ -237,6 +237,11 @@ def _plan_standby(draft: Draft, standby: SigningKey, before: SigningKey | None) 
     if not ring.prepublication_seconds:
         if standby.activate_at is None:
             activate_now(draft, standby, "the ring publishes nothing in advance")
+    elif before is None and _has_signed(draft):
+        # Its signer was withdrawn and nothing stood by: tokens that some verifiers do not know yet
+        # are better than none.
+        activate_now(draft, standby, "nothing else may sign")
+        record_change_over(draft)
     elif before is None:
         plan_to_sign(draft, standby, situation.now, "nothing else may sign")
     elif situation.drive is not Drive.FOLLOW:
@@ -246,6 +251,11 @@ def _plan_standby(draft: Draft, standby: SigningKey, before: SigningKey | None) 
         plan_to_sign(draft, standby, due, "the key before it has signed for its interval")
     else:
         draft.waits.append(Wait(f"{standby.kid} stands by", None, "until a newer version appears"))
+
+
+def _has_signed(draft: Draft) -> bool:
+    """Tell whether the ring has had a signer; one whose first key waits has not."""
+    return any(key.stopped_at is not None for key in draft.keys.values())
 
 
 def plan_to_sign(draft: Draft, key: SigningKey, due: datetime, why: str) -> None:

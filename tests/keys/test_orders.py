@@ -149,6 +149,29 @@ def test_nothing_stands_by_and_the_backend_is_away(world):
     outcome = world.rotator.revoke(world.key(1).kid, actor="anna", reason="leaked")
     assert "no version was made" in outcome.failures[0]
     assert world.states() == [S.REVOKED, S.TAINTED]
+    world.tick(60)
+    world.backend.away = False
+    world.tick(60)
+    assert world.states() == [S.REVOKED, S.TAINTED, S.ACTIVE], "as soon as there is a key"
+    assert world.key(3).reason == "nothing else may sign"
+    assert sign(world.make_node()).kid == world.key(3).kid
+
+
+def test_a_revocation_while_somebody_else_makes_a_version_is_not_left_without_a_key(world):
+    world.rotator.taint(world.key(2).kid, actor="anna", reason="doubts")
+    other = world.make_rotator()
+    made = []
+
+    def create_meanwhile(ring, alg):
+        # The other rotator holds the claim: the revocation comes before its version is adopted.
+        version = create(ring, alg)
+        made.append(world.rotator.revoke(world.key(1).kid, actor="anna", reason="leaked"))
+        return version
+
+    create, world.backend.create = world.backend.create, create_meanwhile
+    other.tick("ring", actor="test")
+    assert made[0].created is None
+    assert world.states() == [S.REVOKED, S.TAINTED, S.ACTIVE]
 
 
 def test_an_activation_that_nodes_may_be_acting_on_is_not_taken_back(world):
