@@ -10,7 +10,7 @@ from keys.backend import Caps, TracedSignature
 from keys.backends.local import LocalBackend
 from support.claims import header_of
 from support.orders import rotator_of
-from support.stage import INACTIVE, Stage
+from support.stage import INACTIVE, METHODS, Stage
 from support.watching import WatchingClient
 
 JWKS = "/.well-known/jwks.json"
@@ -82,18 +82,22 @@ def test_a_tainted_token_that_nobody_may_see_is_not_told_of(stage: Stage):
     assert events(stage, "token.tainted") == []
 
 
-def test_tokens_of_a_revoked_key_are_inactive_on_every_node(stage: Stage):
+@pytest.mark.parametrize("method", METHODS)
+def test_tokens_of_a_revoked_key_are_inactive_on_every_node(stage: Stage, method):
     """Case G83."""
-    token, kid = stage.token(), stage.kid
+    owner, caller = f"{method}-jwt", f"client-{method}"
+    token, kid = stage.token(f"{owner}/read", stage.callers[caller]), stage.kid
     with further_node(stage) as node:
-        assert node.introspect(token)["active"] is True
+        assert node.introspect(token, owner)["active"] is True
         assert kids(node) == kids(stage)
         assert kid in kids(node)
         order(stage, "revoke", kid)
         # The other node hears of it by the change feed, as of everything else.
         node.services.feed.poll()
         for each in (stage, node):
-            assert each.introspect(token) == INACTIVE
+            assert each.introspect(token, owner) == INACTIVE
+            assert each.introspect(token, caller) == INACTIVE
+            each.revoke(token, caller)
             assert kid not in kids(each)
             fresh = each.token()
             assert header_of(fresh)["kid"] != kid
