@@ -21,8 +21,6 @@ MAXIMUM_AGENTS_PER_NETWORK = 20
 MANY_AGENTS = "(others)"
 MAXIMUM_AGENT_CHARACTERS = 100
 READERS_KEPT = timedelta(days=30)
-#: How long after a publication some node may still hand out the JWKS from before.
-NODE_SPREAD_SECONDS = 15
 
 _IPV4_BITS, _IPV6_BITS = 24, 48
 
@@ -186,7 +184,7 @@ def readiness(
     published_at: datetime,
     window_start: datetime,
     *,
-    spread_seconds: int = NODE_SPREAD_SECONDS,
+    spread_seconds: int,
 ) -> Readiness:
     """Return which of the readers seen since ``window_start`` can know a key.
 

@@ -24,11 +24,6 @@ def find_next_key(ring: RingSnapshot, now: datetime) -> SigningKey | None:
     return None
 
 
-def node_spread_seconds(settings: KeySettings) -> int:
-    """Return how long after a publication some node may still hand out the JWKS from before."""
-    return 2 * settings.refresh_interval_seconds + settings.clock_tolerance_seconds
-
-
 class StandbyReadiness:
     """Tells which readers have not fetched the key that signs next.
 
@@ -62,7 +57,7 @@ class StandbyReadiness:
                 readers = load_jwks_readers(session, window_start)
         except SQLAlchemyError as error:
             raise StoreUnavailable("the database cannot tell who has read the JWKS") from error
-        spread = node_spread_seconds(self._settings)
+        spread = self._settings.timing().notice_seconds
         found = readiness(readers, key.published_at, window_start, spread_seconds=spread)
         return Readiness(
             missing=tuple(str(reader.name) for reader in found.missing), binding=binding

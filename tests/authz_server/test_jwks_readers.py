@@ -180,7 +180,7 @@ def test_readiness_names_who_has_not_asked_since():
         row("too soon", published + timedelta(seconds=10)),
         row("soon enough", published + timedelta(seconds=15)),
     ]
-    found = readiness(rows, published, NOW - timedelta(days=7))
+    found = readiness(rows, published, NOW - timedelta(days=7), spread_seconds=15)
     assert (found.seen, found.fetched_since) == (5, 2)
     assert [each.name.user_agent for each in found.missing] == [
         "longest silent",
@@ -188,7 +188,7 @@ def test_readiness_names_who_has_not_asked_since():
         "too soon",
     ]
     assert readiness(rows, published, NOW - timedelta(days=7), spread_seconds=0).fetched_since == 3
-    assert readiness([], published, NOW).missing == ()
+    assert readiness([], published, NOW, spread_seconds=15).missing == ()
 
 
 def test_a_reader_has_a_name_that_people_can_read():

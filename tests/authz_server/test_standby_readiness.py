@@ -11,7 +11,7 @@ from authz_server.db import attach_database
 from authz_server.jwks_readers import ReaderName, write_readers
 from authz_server.settings import DatabaseSettings, Secret
 from authz_server.settings_keys import KeySettings
-from authz_server.standby_readiness import StandbyReadiness, find_next_key, node_spread_seconds
+from authz_server.standby_readiness import StandbyReadiness, find_next_key
 from keys.errors import StoreUnavailable
 from keys.memory import empty_ring
 from keys.plan import Readiness
@@ -112,4 +112,4 @@ def test_readers_that_cannot_be_read_are_an_outage_of_the_store(database):
 
 
 def test_nodes_may_hand_out_the_old_set_for_as_long_as_they_take_to_read():
-    assert node_spread_seconds(settings("advisory")) == 15
+    assert settings("advisory").timing().notice_seconds == 15

@@ -6,7 +6,6 @@ from typing import Any
 from authz_server.cli.output import timestamp
 from authz_server.jwks_readers import load_jwks_readers, readiness
 from authz_server.services import Services
-from authz_server.standby_readiness import node_spread_seconds
 from keys.signing_key import SigningKey
 
 #: So many readers are named to a person; JSON names all.
@@ -22,7 +21,7 @@ def describe_readers(services: Services, key: SigningKey | None) -> dict[str, An
     start = services.clock() - timedelta(seconds=settings.reader_window_seconds)
     with services.database.reading() as session:
         readers = load_jwks_readers(session, start)
-    spread = node_spread_seconds(settings)
+    spread = settings.timing().notice_seconds
     count = readiness(readers, key.published_at or key.created_at, start, spread_seconds=spread)
     return {
         "kid": key.kid,

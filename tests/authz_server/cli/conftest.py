@@ -7,6 +7,7 @@ from sqlalchemy import create_engine, select
 from authz_server.audit import AuditRecord
 from authz_server.cli.root import main
 from support.settings_file import write_settings
+from support.vault_installation import VaultInstallation
 
 
 class Cli:
@@ -59,3 +60,14 @@ def stocked(cli):
     """As `cli`, with the G2P Connect catalogue."""
     cli.must("scope", "import", "g2p-connect")
     return cli
+
+
+@pytest.fixture
+def installation(cli, bao_mount, tmp_path, monkeypatch):
+    """The command line on a ring in transit, driven by a rotator; its first keys are made."""
+    made = VaultInstallation(bao_mount.server.address, bao_mount.admin, bao_mount.mount, tmp_path)
+    cli.config = made.settings(cli.database_url)
+    monkeypatch.setenv("VAULT_TOKEN", bao_mount.server.token)
+    cli.must("keys", "init")
+    monkeypatch.delenv("VAULT_TOKEN")
+    return made

@@ -1,10 +1,8 @@
 import json
 
-import pytest
 from sqlalchemy import MetaData, create_engine, text
 
 from keys.backends.vault_policies import VaultRole
-from support.vault_installation import VaultInstallation
 
 
 def content(cli):
@@ -18,17 +16,6 @@ def content(cli):
         }
     engine.dispose()
     return rows
-
-
-@pytest.fixture
-def installation(cli, bao_mount, tmp_path, monkeypatch):
-    """The command line on a ring in transit, driven by a rotator; its first keys are made."""
-    made = VaultInstallation(bao_mount.server.address, bao_mount.admin, bao_mount.mount, tmp_path)
-    cli.config = made.settings(cli.database_url)
-    monkeypatch.setenv("VAULT_TOKEN", bao_mount.server.token)
-    cli.must("keys", "init")
-    monkeypatch.delenv("VAULT_TOKEN")
-    return made
 
 
 def test_a_drill_changes_nothing(cli):

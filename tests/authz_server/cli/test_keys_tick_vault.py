@@ -4,24 +4,12 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from keys.backends.vault_policies import VaultRole
-from support.vault_installation import VaultInstallation
 
 
 @pytest.fixture
 def database_url(sqlite_url):
     """One database is enough where the Vault is what matters."""
     return sqlite_url
-
-
-@pytest.fixture
-def installation(cli, bao_mount, tmp_path, monkeypatch):
-    """The command line on a ring in transit, driven by a rotator; its first keys are made."""
-    made = VaultInstallation(bao_mount.server.address, bao_mount.admin, bao_mount.mount, tmp_path)
-    cli.config = made.settings(cli.database_url)
-    monkeypatch.setenv("VAULT_TOKEN", bao_mount.server.token)
-    cli.must("keys", "init")
-    monkeypatch.delenv("VAULT_TOKEN")
-    return made
 
 
 def states(cli):
