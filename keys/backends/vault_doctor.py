@@ -5,18 +5,22 @@ parameters a path takes - is tried with requests without effect even where they 
 signature over a fixed text that is no token, and a setting that is false already.
 """
 
+from __future__ import annotations
+
 import secrets
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keys.backends.vault_places import VaultPlace
 from keys.backends.vault_policies import OWN_TOKEN, Grant, VaultRole, grants_for
-from keys.backends.vault_session import VaultSession
 from keys.backends.vault_transit_key import LEAKS
 from keys.errors import BackendDenied
+
+if TYPE_CHECKING:  # it needs hvac, and who has no Vault has no hvac
+    from keys.backends.vault_session import VaultSession
 
 #: Its signature proves nothing to anybody: a token has dots.
 NO_TOKEN = b"authz-server doctor"

@@ -19,7 +19,6 @@ from authz_server.standby_readiness import find_next_key
 from authz_server.vaults import vault_access
 from keys.backends.vault_doctor import held_rights
 from keys.backends.vault_places import VaultPlace, find_place
-from keys.backends.vault_session import VaultSession
 from keys.errors import KeysError, StoreUnavailable
 from keys.plan import Plan
 from keys.rotation import find_active_key
@@ -108,6 +107,8 @@ class _Rehearser:
 
     def fence(self, place: VaultPlace) -> str:
         """Log in as whoever would fence, and ask whether that is permitted."""
+        from keys.backends.vault_session import VaultSession  # noqa: PLC0415 - it needs hvac
+
         operations = self._operations
         access = vault_access(operations.services.settings, place.vault, operations.identity)
         session = VaultSession(access, name=place.vault)

@@ -1,7 +1,10 @@
 """What ``keys doctor`` finds out from the Vaults, logged in as the server and as the rotator."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from authz_server.cli.keys.composition import KeyOperations
 from authz_server.cli.keys.policy import places_in
@@ -22,9 +25,11 @@ from keys.backends.vault_doctor import (
 )
 from keys.backends.vault_places import VaultPlace
 from keys.backends.vault_policies import VaultRole
-from keys.backends.vault_session import VaultSession
 from keys.errors import BackendError, KeysError
 from keys.rotation import find_active_key
+
+if TYPE_CHECKING:
+    from keys.backends.vault_session import VaultSession
 
 PURPOSE = "doctor"
 
@@ -73,6 +78,8 @@ def _examine(
 
 @contextmanager
 def _logged_in(access: VaultAccess, name: str) -> Iterator[VaultSession]:
+    from keys.backends.vault_session import VaultSession  # noqa: PLC0415 - it needs hvac
+
     session = VaultSession(access, name=name)
     try:
         yield session
