@@ -176,10 +176,13 @@ def _describe_node(
 ) -> dict[str, Any]:
     keys = operations.services.settings.keys
     silent = now - node.seen_at > timedelta(seconds=keys.snapshot_lifetime_seconds)
+    # A node that works takes so long to read a change.
+    notice = timedelta(seconds=keys.timing().notice_seconds)
+    had_time = ring.changed_at is None or now - ring.changed_at >= notice
     return {
         "node": node.node,
         "epoch_seen": node.epoch_seen,
-        "behind": node.epoch_seen < ring.epoch,
+        "behind": had_time and node.epoch_seen < ring.epoch,
         "seen_at": timestamp(node.seen_at),
         "silent": silent,
         "clock_offset_seconds": round(node.clock_offset_seconds, 3),

@@ -94,6 +94,9 @@ def test_a_node_that_is_behind_is_named(keyed):
         at="2999-01-01 00:00:00+00:00",
     )
     (node,) = keyed.json("keys", "status")["rings"][0]["nodes"]
+    assert node["behind"] is False, "it had no time to read the change"
+    change(keyed, "UPDATE key_ring SET changed_at = :at", at="2020-01-01 00:00:00+00:00")
+    (node,) = keyed.json("keys", "status")["rings"][0]["nodes"]
     assert (node["behind"], node["silent"], node["clock_off"]) == (True, False, True)
     shown = keyed.must("keys", "status")
     assert "BEHIND" in shown
