@@ -158,6 +158,17 @@ def require_address(key: str, host: str) -> None:
         )
 
 
+def require_hosts(key: str, hosts: Iterable[str]) -> None:
+    """Refuse what is not the host of an authority (RFC 3986, 3.2.2) in lower case, without port."""
+    for position, host in enumerate(hosts):
+        if not _HOST.fullmatch(host):
+            refuse(
+                f"{key}[{position}]",
+                f"{host!r} is not a host name in lower case",
+                "Leave out the scheme and the port: auth.internal or [2001:db8::1].",
+            )
+
+
 def require_networks(key: str, networks: Iterable[str]) -> None:
     """Refuse what is not an IP address or network (CIDR)."""
     for position, network in enumerate(networks):

@@ -19,6 +19,7 @@ from authz_server.settings_rules import (
     parse_database_url,
     refuse,
     require_address,
+    require_hosts,
     require_issuer,
     require_language,
     require_mount_prefix,
@@ -40,12 +41,20 @@ class ServerSettings(Branch, frozen=True):
     health_port: int = 8081
     tls_certificate: str = ""
     tls_private_key: str = ""
+    hosts: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
+    forwarded_header: Literal["x-forwarded-for", "forwarded", "x-real-ip"] = "x-forwarded-for"
     maximum_body_bytes: int = 65_536
     maximum_value_bytes: int = 8_192
     maximum_parameters: int = 64
     backlog: int = 1_024
+    maximum_connections: int = 4_096
+    maximum_connections_per_address: int = 512
+    maximum_bodies_per_address: int = 64
+    maximum_waiting_requests: int = 256
     header_timeout_seconds: int = 10
+    body_timeout_seconds: int = 10
+    keep_alive_seconds: int = 620
     shutdown_grace_seconds: int = 10
     retry_after_seconds: int = 2
 
@@ -53,6 +62,7 @@ class ServerSettings(Branch, frozen=True):
         require_address("host", self.host)
         require_address("health_host", self.health_host)
         require_mount_prefix(self.mount_prefix)
+        require_hosts("hosts", self.hosts)
         require_networks("trusted_proxies", self.trusted_proxies)
         require_ranges(
             self,
@@ -64,7 +74,13 @@ class ServerSettings(Branch, frozen=True):
             maximum_value_bytes=(256, self.maximum_body_bytes),
             maximum_parameters=(8, 1_000),
             backlog=(1, 65_535),
+            maximum_connections=(1, 1_000_000),
+            maximum_connections_per_address=(1, 1_000_000),
+            maximum_bodies_per_address=(1, 1_000_000),
+            maximum_waiting_requests=(1, 100_000),
             header_timeout_seconds=(1, 300),
+            body_timeout_seconds=(1, 300),
+            keep_alive_seconds=(1, 86_400),
             shutdown_grace_seconds=(1, 300),
             retry_after_seconds=(1, 3_600),
         )
