@@ -71,6 +71,9 @@ REASONS: dict[str, Reason] = {
     ),
     "refused_by_policy": Reason("access_denied", 403, "The request was refused by policy."),
     # The HTTP edge
+    "forwarded_address_malformed": Reason(
+        "invalid_request", 400, "The proxy's header with the client's address is malformed."
+    ),
     "method_not_allowed": Reason("invalid_request", 405, "This method is not allowed here."),
     "content_type_unsupported": Reason(
         "invalid_request", 415, "Send application/x-www-form-urlencoded in UTF-8."
@@ -89,12 +92,29 @@ REASONS: dict[str, Reason] = {
 }
 
 
+#: Causes that one reason stands for on the wire. The audit record names them (``docs/events.md``).
+CAUSES: frozenset[str] = frozenset(
+    {
+        "client_disabled",
+        "client_expired",
+        "client_not_yet_valid",
+        "client_unknown",
+        "credentials_missing",
+        "method_not_registered",
+        "scope_without_resource_server",
+        "secret_expired",
+        "secret_wrong",
+    }
+)
+
+
 class OAuthError(OAuth2Error):  # type: ignore[misc]
     """A request that is refused, with its reason.
 
     Args:
         reason: a key of :data:`REASONS`.
-        detail: for the operator's log alone; may name ids, never secrets or tokens.
+        detail: for the audit record alone; may name ids, never secrets or tokens.
+        cause: one of :data:`CAUSES` where it is more exact than the reason; for the record alone.
         retry_after_seconds: sent as ``Retry-After`` where given.
         client_id: the client the refusal concerns, where one is known; for the record alone.
     """
@@ -104,6 +124,7 @@ class OAuthError(OAuth2Error):  # type: ignore[misc]
         reason: str,
         detail: str = "",
         *,
+        cause: str = "",
         retry_after_seconds: int | None = None,
         client_id: str = "",
     ) -> None:
@@ -112,6 +133,7 @@ class OAuthError(OAuth2Error):  # type: ignore[misc]
         super().__init__(description=entry.description, status_code=entry.status, error=entry.error)
         self.reason = reason
         self.detail = detail
+        self.cause = cause or reason
         self.retry_after_seconds = retry_after_seconds
         self.client_id = client_id
 
