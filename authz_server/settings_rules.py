@@ -180,6 +180,13 @@ def require_networks(key: str, networks: Iterable[str]) -> None:
             ) from error
 
 
+def refuse_every_address(key: str, networks: Iterable[str]) -> None:
+    """Refuse a network that holds every address of its kind, however its length is written."""
+    for network in networks:
+        if ipaddress.ip_network(network).prefixlen == 0:
+            refuse(key, f"{network} trusts every address", "Name the proxy's own addresses.")
+
+
 def parse_database_url(url: str) -> URL:
     """Return the parts of an SQLite or PostgreSQL URL, its driver named; refuse any other."""
     try:

@@ -18,6 +18,7 @@ from authz_server.settings_rules import (
     is_loopback,
     parse_database_url,
     refuse,
+    refuse_every_address,
     require_address,
     require_hosts,
     require_issuer,
@@ -287,10 +288,7 @@ class Settings(Branch, frozen=True, kw_only=True):
                 "a listener that others can reach needs TLS or a trusted proxy in front",
                 "Set server.tls_certificate, or name the proxy in server.trusted_proxies.",
             )
-        if any(network.endswith("/0") for network in server.trusted_proxies):
-            refuse(
-                "server.trusted_proxies", "trusts every address", "Name the proxy's own addresses."
-            )
+        refuse_every_address("server.trusted_proxies", server.trusted_proxies)
         if self.logging.level == "debug":
             refuse("logging.level", "debug is for development")
         database = parse_database_url(self.database.url)

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -10,10 +10,12 @@ import click
 from authz_server.app import create_first_keys, operator_services
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import DEFAULT_CONFIG, Invocation
-from authz_server.cli.output import json_option, print_json
+from authz_server.cli.output import json_option, print_json, say
 from authz_server.cli.parties import pass_invocation
+from authz_server.cli.proxies import ask_for_proxies, check_proxies, is_at_terminal
 from authz_server.cli.secret_files import write_private_file
 from authz_server.cli.settings_template import Answers, render_settings
+from authz_server.cli.settings_warnings import find_warnings
 from authz_server.db import check_database, transaction, upgrade_database
 from authz_server.scopes.g2p_connect import CATALOGUE
 from authz_server.settings import RuleError, Settings, SettingsError, load_settings
@@ -94,6 +96,14 @@ def prepare_database(settings: Settings, *, actor: str, import_catalogue: bool) 
     help="Of the health listener; else the next.",
 )
 @click.option(
+    "--trusted-proxy",
+    "trusted_proxies",
+    metavar="ADDRESS",
+    multiple=True,
+    callback=check_proxies,
+    help="Address or network of a proxy in front; repeatable. Else asked for at a terminal.",
+)
+@click.option(
     "--import", "catalogue", type=click.Choice(["g2p-connect"]), help="Import its scopes."
 )
 @click.option(
@@ -111,6 +121,7 @@ def init(  # noqa: PLR0913, PLR0917 - one for each option
     development: bool,
     port: int | None,
     health_port: int | None,
+    trusted_proxies: tuple[str, ...],
     catalogue: str | None,
     force: bool,
     as_json: bool,
@@ -124,11 +135,16 @@ def init(  # noqa: PLR0913, PLR0917 - one for each option
     answers = None
     if force or not config.exists():
         answers = _answers(issuer, database_url, port, health_port, development=development)
+        if not (development or trusted_proxies or as_json) and is_at_terminal():
+            trusted_proxies = ask_for_proxies()
+        answers = replace(answers, trusted_proxies=trusted_proxies)
     steps = list(prepare_directory(directory, answers))
     settings = load_settings(config)
     steps += prepare_database(
         settings, actor=invocation.actor, import_catalogue=catalogue is not None
     )
+    for warning in find_warnings(settings):
+        say(f"Warning: {warning}")
     if as_json:
         print_json({"config": str(config), "steps": [_plain(step) for step in steps]})
         return

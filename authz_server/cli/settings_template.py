@@ -18,6 +18,9 @@ port = {port}
 health_port = {health_port}
 # The path under which a proxy in front publishes the server, where it keeps that path.
 mount_prefix = {mount_prefix}
+# The proxies whose X-Forwarded-For is believed. Where a proxy in front is not named, all clients
+# share its address in records and throttling.
+trusted_proxies = {trusted_proxies}
 
 [database]
 # For PostgreSQL: postgresql+psycopg://user@host/name, and the password as
@@ -49,6 +52,7 @@ class Answers:
         port: its port.
         health_port: port of the health listener.
         mount_prefix: the issuer's path.
+        trusted_proxies: IP addresses and networks of the proxies in front.
         audit_destination: ``stderr``, ``stdout`` or a file.
     """
 
@@ -59,18 +63,21 @@ class Answers:
     port: int = 8080
     health_port: int = 8081
     mount_prefix: str = ""
+    trusted_proxies: tuple[str, ...] = ()
     audit_destination: str = "stderr"
 
 
 def render_settings(answers: Answers) -> str:
     """Return the settings file's text."""
     values = {field: getattr(answers, field) for field in Answers.__slots__}
-    return _TEMPLATE.format(
-        **{
-            field: value if isinstance(value, int) else _toml_text(value)
-            for field, value in values.items()
-        }
-    )
+    return _TEMPLATE.format(**{field: _toml(value) for field, value in values.items()})
+
+
+def _toml(value: str | int | tuple[str, ...]) -> str:
+    """Return a number, a string or a list of strings as TOML writes it."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml_text, value))}]"
+    return str(value) if isinstance(value, int) else _toml_text(value)
 
 
 def _toml_text(value: str) -> str:

@@ -1,0 +1,52 @@
+"""Which proxies stand in front of the server: an option that names them, or a question."""
+
+import sys
+
+import click
+
+from authz_server.settings_rules import RuleError, refuse_every_address, require_networks
+
+
+def check_proxies(
+    _context: click.Context, _parameter: click.Parameter, networks: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return the networks of an option; BadParameter where one is malformed or holds everything."""
+    return _checked(networks)
+
+
+def ask_for_proxies() -> tuple[str, ...]:
+    """Ask which proxies stand in front; return their addresses and networks, empty without one.
+
+    A malformed answer is asked for again.
+    """
+    question = "Does a reverse proxy that speaks TLS stand in front of the server?"
+    if not click.confirm(question, default=True, err=True):
+        return ()
+    networks: tuple[str, ...] = click.prompt(
+        "IP addresses or networks that it connects from, separated by blanks",
+        default="127.0.0.1",
+        value_proc=_read_answer,
+        err=True,
+    )
+    return networks
+
+
+def is_at_terminal() -> bool:
+    """Return whether a person can answer: a question asked elsewhere would wait for ever."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _read_answer(text: str) -> tuple[str, ...]:
+    networks = tuple(text.replace(",", " ").split())
+    if not networks:
+        raise click.BadParameter("Name at least one address.")
+    return _checked(networks)
+
+
+def _checked(networks: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        require_networks("trusted_proxies", networks)
+        refuse_every_address("trusted_proxies", networks)
+    except RuleError as error:
+        raise click.BadParameter(f"{error.problem}. {error.remedy}".strip()) from error
+    return networks
