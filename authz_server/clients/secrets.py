@@ -3,19 +3,18 @@
 import hashlib
 import hmac
 import secrets
-import threading
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from authz_server.errors import InvalidChangeError, OAuthError
+from authz_server.clients.slots import FairSlots
+from authz_server.errors import InvalidChangeError
 
 HMAC_PREFIX = "hmac-sha256$"
 ARGON2_PREFIX = "argon2id$"
 SECRET_BYTES = 32
 MINIMUM_IMPORTED_BYTES = 8
 MAXIMUM_IMPORTED_BYTES = 1_024
-ARGON2_WAIT_SECONDS = 1.0
 
 # RFC 9106, 4, second recommended option: 64 MiB, three passes.
 _argon2 = PasswordHasher(time_cost=3, memory_cost=65_536, parallelism=1)
@@ -33,11 +32,14 @@ class SecretScheme:
         pepper: at least 32 bytes, kept outside the database; without it no record can be checked.
         argon2_concurrency: how many argon2id computations may run at once in this process; each
             takes 64 MiB.
+
+    Attributes:
+        slots: where each computation waits for its turn.
     """
 
     def __init__(self, pepper: bytes, argon2_concurrency: int) -> None:
         self._pepper = pepper
-        self._argon2_slots = threading.BoundedSemaphore(argon2_concurrency)
+        self.slots = FairSlots(argon2_concurrency)
 
     def digest(self, secret: bytes) -> bytes:
         """Return HMAC-SHA256(pepper, secret), 32 bytes."""
@@ -75,20 +77,14 @@ class SecretScheme:
         raise ValueError("a secret's record is of no known scheme")
 
     def verify_imported(self, encoded: str, secret: bytes) -> bool:
-        """Tell whether ``secret`` is the imported one of this hash, at the full cost either way.
+        """Return whether ``secret`` is the imported one of this hash, at the full cost either way.
 
-        Raises:
-            OAuthError: ``temporarily_unavailable`` when no slot came free within a second, so that
-                a flood of guesses cannot take all memory or every thread.
+        Call it in a slot of :attr:`slots`: it takes 64 MiB and some tenths of a second.
         """
-        if not self._argon2_slots.acquire(timeout=ARGON2_WAIT_SECONDS):
-            raise OAuthError("temporarily_unavailable", "no argon2id slot came free")
         try:
             return _argon2.verify(encoded, self.digest(secret))
         except (VerificationError, InvalidHashError):
             return False
-        finally:
-            self._argon2_slots.release()
 
 
 def _require_importable(secret: bytes) -> None:

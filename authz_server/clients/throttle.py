@@ -1,21 +1,51 @@
-"""Slows down failed authentications, for each pair of client and source."""
+"""Slows down failed authentications, counted for each pair of client id and network."""
 
+import ipaddress
 import threading
 from collections import OrderedDict
+from functools import lru_cache
 
 MAXIMUM_PAIRS = 20_000
-# One more than an id can have: longer ones, which are nobody's, take no more room than this.
+# One more than an id can have: all longer ids share the entry of their beginning.
 MAXIMUM_ID_CHARACTERS = 129
+_IPV6_PREFIX = 64
+_LONGEST_ADDRESS = 64
+
+
+@lru_cache(4_096)
+def network_of(address: str) -> str:
+    """Return the network under which a sender is counted.
+
+    One IPv6 subscriber has at least a /64 (RFC 6177) and can send from each address in it.
+
+    Args:
+        address: the sender's IP address; other text, such as the empty one, stands for itself.
+
+    Returns:
+        an IPv4 address; the /64 of an IPv6 address, such as ``2001:db8::/64``. An IPv4-mapped
+        IPv6 address counts as IPv4. Text that is not an address is cut to 64 characters.
+    """
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address[:_LONGEST_ADDRESS]
+    mapped = getattr(parsed, "ipv4_mapped", None)
+    if mapped is not None or isinstance(parsed, ipaddress.IPv4Address):
+        return str(mapped or parsed)
+    return str(ipaddress.IPv6Network((int(parsed), _IPV6_PREFIX), strict=False))
 
 
 class FailureThrottle:
-    """Counts failures of a pair in a window; one party's failures never touch another's requests.
+    """Counts failures of a pair of client id and network within a window.
 
-    Kept in this process's memory, in bounded space: with several processes, each has its own count.
+    The count decides how a failure is answered. It never keeps the right secret out, so that
+    failures behind a shared address, such as a proxy's, cannot lock a client out.
+
+    The counts are in this process's memory, in bounded space. Each process counts by itself.
 
     Args:
-        failures: how many failures a pair may have within the window.
-        window_seconds: how long after its first failure a pair's count starts anew.
+        failures: how many failures of a pair within the window are answered at once.
+        window_seconds: how long after its first failure the count of a pair ends.
     """
 
     def __init__(self, failures: int, window_seconds: int) -> None:
@@ -24,26 +54,26 @@ class FailureThrottle:
         self._pairs: OrderedDict[tuple[str, str], tuple[int, float]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def seconds_to_wait(self, client_id: str, source: str, now: float) -> int:
-        """Return how long the pair has to wait; 0 where it may try.
+    def seconds_to_wait(self, client_id: str, address: str, now: float) -> int:
+        """Return how long the sender of a failure has to wait; 0 below the limit.
 
         Args:
             client_id: as the request claims it.
-            source: the sender's address.
+            address: the sender's IP address.
             now: seconds since 1970 UTC.
         """
-        if not self._pairs:
+        found = self._pairs.get(_pair(client_id, address))
+        if found is None or found[0] < self._failures or not self._holds(found, now):
             return 0
-        found = self._pairs.get((client_id[:MAXIMUM_ID_CHARACTERS], source))
-        if found is None or found[0] < self._failures:
-            return 0
-        return (
-            max(0, int(found[1] + self._window_seconds - now) + 1) if self._holds(found, now) else 0
-        )
+        return int(found[1] + self._window_seconds - now) + 1
 
-    def count_failure(self, client_id: str, source: str, now: float) -> None:
-        """Note a failed authentication."""
-        pair = (client_id[:MAXIMUM_ID_CHARACTERS], source)
+    def count_failure(self, client_id: str, address: str, now: float) -> int:
+        """Count a wrong secret; return how long its sender has to wait, 0 below the limit.
+
+        The arguments are those of :meth:`seconds_to_wait`. The failure itself is not a part of
+        the count that decides on it.
+        """
+        pair = _pair(client_id, address)
         with self._lock:
             found = self._pairs.pop(pair, None)
             if found is None or not self._holds(found, now):
@@ -51,6 +81,13 @@ class FailureThrottle:
             self._pairs[pair] = (found[0] + 1, found[1])
             while len(self._pairs) > MAXIMUM_PAIRS:
                 self._pairs.popitem(last=False)
+        if found[0] < self._failures:
+            return 0
+        return int(found[1] + self._window_seconds - now) + 1
 
     def _holds(self, found: tuple[int, float], now: float) -> bool:
         return 0 <= now - found[1] < self._window_seconds
+
+
+def _pair(client_id: str, address: str) -> tuple[str, str]:
+    return client_id[:MAXIMUM_ID_CHARACTERS], network_of(address)

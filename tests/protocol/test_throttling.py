@@ -1,4 +1,4 @@
-"""Failed authentications are slowed down for whoever makes them, and for nobody else."""
+"""Failed authentications are slowed down; the right secret always gets in."""
 
 import gc
 import time
@@ -52,9 +52,10 @@ def test_guesser_is_slowed_down_and_the_client_is_not(
     require_refusal(last, 429, "slow_down", endpoint)
     assert 1 <= int(last.headers["Retry-After"]) <= 61
     assert "WWW-Authenticate" not in last.headers
-    # The right secret is not even looked at from there.
+    # The right secret gets in from there too: the address may be a proxy's that all clients share.
     answer = offer(throttled, endpoint, method, (client.id, client.secret), ATTACKER)
-    assert answer.status_code == 429
+    assert answer.status_code == 200
+    assert guess(throttled, endpoint, method, client.id).status_code == 429
     assert median(own_request() for _ in range(30)) < 2 * before
 
 
@@ -94,6 +95,70 @@ def test_window_passes(throttled: Protocol):
     assert guess(throttled, "token", method, client.id).status_code == 401
     answer = offer(throttled, "token", method, (client.id, client.secret), ATTACKER)
     assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "10.0.0.5"])
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_shared_address_locks_nobody_out(throttled: Protocol, endpoint: str, address: str):
+    """Behind a proxy that is not trusted all senders have one address. Case A13."""
+    mapper, client = throttled.demo.mapper, throttled.demo.post
+    victims = {mapper.id: mapper, client.id: client}
+    for victim in victims.values():
+        answers = [
+            guess(throttled, endpoint, victim.method, victim.id, address) for _ in range(150)
+        ]
+        assert [answer.status_code for answer in answers] == [401] * 100 + [429] * 50
+    for victim in victims.values():
+        pair = (victim.id, victim.secret)
+        answer = offer(throttled, "introspect", victim.method, pair, address)
+        assert answer.status_code == 200
+    other = throttled.demo.basic
+    assert guess(throttled, endpoint, other.method, other.id, address).status_code == 401
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_right_secret_by_the_wrong_method_is_not_counted(
+    start_protocol, endpoint: str, method: str
+):
+    """Case A13."""
+    protocol = start_protocol(clients={"failures_per_window": 3})
+    client = protocol.demo.clients[method]
+    wrong_method = next(each for each in METHODS if each != method)
+    pair = (client.id, client.secret)
+    for _ in range(5):
+        answer = offer(protocol, endpoint, wrong_method, pair, ATTACKER)
+        require_refusal(answer, 401, "invalid_client", endpoint)
+    answers = [guess(protocol, endpoint, wrong_method, client.id) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [401] * 3 + [429]
+    # Nor is it slowed down by the failures of others.
+    assert offer(protocol, endpoint, wrong_method, pair, ATTACKER).status_code == 401
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_request_without_a_secret_is_always_challenged(start_protocol, endpoint: str):
+    """Many HTTP libraries send credentials only after a 401. Case A13."""
+    protocol = start_protocol(clients={"failures_per_window": 3})
+    client = protocol.demo.post
+    for fields, headers in (({}, {}), ({"client_id": client.id}, {}), ({}, {"Authorization": "x"})):
+        for _ in range(5):
+            answer = protocol.post(endpoint, protocol.form(endpoint) | fields, headers)
+            require_refusal(answer, 401, "invalid_client", endpoint)
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_ipv6_senders_are_counted_by_their_network(start_protocol, endpoint: str):
+    """One subscriber has a /64 and its 2^64 addresses. Case A13."""
+    protocol = start_protocol(clients={"failures_per_window": 3})
+    client, method = protocol.demo.post, "client_secret_post"
+
+    def status(address: str) -> int:
+        return guess(protocol, endpoint, method, client.id, address).status_code
+
+    assert [status(f"2001:db8:1:2:{n}::{n}") for n in range(1, 5)] == [401] * 3 + [429]
+    assert status("2001:db8:1:3::1") == 401
+    assert [status(f"::ffff:192.0.2.{n}") for n in range(1, 5)] == [401] * 4
+    assert [status("192.0.2.1"), status("192.0.2.1"), status("::ffff:192.0.2.1")] == [401, 401, 429]
 
 
 def test_source_is_the_peer_unless_a_trusted_proxy_says_otherwise(start_protocol):

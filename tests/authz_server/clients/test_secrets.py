@@ -1,11 +1,9 @@
 import re
-import threading
 
 import pytest
 
-from authz_server.clients import secrets as secrets_module
 from authz_server.clients.secrets import SecretScheme, generate_secret
-from authz_server.errors import InvalidChangeError, OAuthError
+from authz_server.errors import InvalidChangeError
 
 SCHEME = SecretScheme(b"p" * 32, argon2_concurrency=1)
 
@@ -44,29 +42,6 @@ def test_empty_short_or_unprintable_secrets_cannot_be_imported(secret):
     """Case A9."""
     with pytest.raises(InvalidChangeError, match=r"^secret:"):
         SCHEME.import_record(secret)
-
-
-def test_a_flood_of_guesses_waits_for_a_slot_and_is_then_refused(monkeypatch):
-    scheme = SecretScheme(b"p" * 32, argon2_concurrency=1)
-    _, encoded = scheme.entry_parts(scheme.import_record(b"imported secret"))
-    begun, finish = threading.Event(), threading.Event()
-
-    class SlowHasher:
-        def verify(self, _encoded, _secret):
-            begun.set()
-            return finish.wait(30)
-
-    monkeypatch.setattr(secrets_module, "_argon2", SlowHasher())
-    monkeypatch.setattr(secrets_module, "ARGON2_WAIT_SECONDS", 0.05)
-    first = threading.Thread(target=scheme.verify_imported, args=(encoded, b"guess"))
-    first.start()
-    assert begun.wait(10)
-    with pytest.raises(OAuthError) as refusal:
-        scheme.verify_imported(encoded, b"another guess")
-    assert refusal.value.reason == "temporarily_unavailable"
-    finish.set()
-    first.join()
-    assert scheme.verify_imported(encoded, b"guess")
 
 
 @pytest.mark.parametrize(
