@@ -2,14 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import flask_migrate
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from flask import Flask, current_app
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import (
@@ -24,10 +19,10 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Session, registry
 from sqlalchemy.types import TypeDecorator
 
+from authz_server.database.connector import PostgresConnector
+from authz_server.database.primary import follow_primary
 from authz_server.look_ups import LookUps
-from authz_server.postgresql import bound_waiting
 from authz_server.settings import DatabaseSettings
-from authz_server.settings_rules import database_file
 from authz_server.sqlite import follow_file, make_durable
 
 NAMING_CONVENTION = {
@@ -90,12 +85,19 @@ Transaction = Callable[[], AbstractContextManager[Session]]
 
 
 class Database:
-    """The two ways to the database, bound to one engine; nothing is held between requests."""
+    """The two ways to the database, bound to one engine; nothing is held between requests.
 
-    def __init__(self, engine: Engine, look_ups: LookUps) -> None:
+    Attributes:
+        connector: opens the connections to PostgreSQL; None beside SQLite.
+    """
+
+    def __init__(
+        self, engine: Engine, look_ups: LookUps, connector: PostgresConnector | None = None
+    ) -> None:
         """Keep the engine and a twin of it on which every statement stands alone."""
         self.engine = engine
         self.look_ups = look_ups
+        self.connector = connector
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
@@ -116,65 +118,16 @@ class Database:
         self.engine.dispose()
 
 
-MIGRATIONS = Path(__file__).parent / "migrations"
-_MIGRATION_TIMEOUT_MILLISECONDS = 60_000
+def drop_all_connections(database: Database) -> int:
+    """End every connection to PostgreSQL, idle or in use, prepared questions included.
 
+    The next use opens new ones, which lead to the primary or fail. A driver that opens connections
+    by itself takes part by ``database.connector.opened.call_when_dropped``.
 
-@dataclass(frozen=True, slots=True)
-class DatabaseState:
-    """The schema's revision as found (None: no schema) and as this version needs it."""
-
-    current: str | None
-    head: str
-
-    @property
-    def is_current(self) -> bool:
-        """Whether the schema is the one that this version needs."""
-        return self.current == self.head
-
-
-def upgrade_database(url: str) -> None:
-    """Bring the schema up to this version; several may try at once, one does it.
-
-    Raises:
-        sqlalchemy.exc.SQLAlchemyError: the database cannot answer or refuses the change.
+    Returns:
+        How many there were; 0 for SQLite, whose connections follow the file.
     """
-    with _schema_application(url).app_context():
-        try:
-            flask_migrate.upgrade(str(MIGRATIONS))
-        finally:
-            db.engine.dispose()
-
-
-def check_database(url: str) -> DatabaseState:
-    """Return the schema's revision beside the one needed.
-
-    Raises:
-        sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
-    """
-    head = ScriptDirectory(str(MIGRATIONS)).get_current_head()
-    if head is None:
-        message = "this installation has no migrations"
-        raise RuntimeError(message)
-    with _schema_application(url).app_context():
-        try:
-            with db.engine.connect() as connection:
-                current = MigrationContext.configure(connection).get_current_revision()
-        finally:
-            db.engine.dispose()
-    return DatabaseState(current, head)
-
-
-def _schema_application(url: str) -> Flask:
-    app = Flask("authz_server.schema", static_folder=None, template_folder=None)
-    attach_database(
-        app,
-        DatabaseSettings(
-            url=url, statement_timeout_milliseconds=_MIGRATION_TIMEOUT_MILLISECONDS, pool_size=1
-        ),
-    )
-    flask_migrate.Migrate(app, db, directory=str(MIGRATIONS), compare_type=True)
-    return app
+    return 0 if database.connector is None else database.connector.opened.drop_all()
 
 
 @contextmanager
@@ -190,43 +143,47 @@ def transaction() -> Iterator[Session]:
         after_commit(session)
 
 
-def attach_database(app: Flask, settings: DatabaseSettings) -> Database:
-    """Give ``app`` its database and return the ways to it."""
-    app.config["SQLALCHEMY_DATABASE_URI"] = settings.url
-    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = _engine_options(settings)
+def attach_database(
+    app: Flask, settings: DatabaseSettings, *, may_create: bool = False
+) -> Database:
+    """Give ``app`` its database and return the ways to it.
+
+    Args:
+        app: the application.
+        settings: checked already.
+        may_create: whether an SQLite file that is missing is made.
+    """
+    parts = settings.parts
+    connector = None if parts.is_sqlite else PostgresConnector(settings)
+    app.config["SQLALCHEMY_DATABASE_URI"] = settings.url if parts.is_sqlite else _POSTGRESQL
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = _engine_options(settings, connector)
     db.init_app(app)
     with app.app_context():
         engine = db.engine
-    path = database_file(engine.url)
-    if engine.dialect.name == "sqlite":
-        make_durable(engine, settings.statement_timeout_milliseconds)
-        if path:
-            follow_file(engine, path)
+    if connector is not None:
+        follow_primary(engine, connector.opened, connector.look)
     else:
-        bound_waiting(engine, settings.statement_timeout_milliseconds / 1_000)
-    look_ups = LookUps(engine, settings.pool_size, settings.pool_timeout_milliseconds / 1_000, path)
-    return Database(engine, look_ups)
+        make_durable(engine, settings.statement_timeout_milliseconds)
+        if parts.file:
+            follow_file(engine, parts.file, may_create=may_create)
+    wait_seconds = settings.pool_timeout_milliseconds / 1_000
+    look_ups = LookUps(engine, settings.pool_size, wait_seconds, parts.file)
+    return Database(engine, look_ups, connector)
 
 
-def _engine_options(settings: DatabaseSettings) -> dict[str, Any]:
+# The dialect alone: where the server is, the connector knows.
+_POSTGRESQL = "postgresql+psycopg://"
+
+
+def _engine_options(
+    settings: DatabaseSettings, connector: PostgresConnector | None
+) -> dict[str, Any]:
     options: dict[str, Any] = {
         "pool_size": settings.pool_size,
         "max_overflow": 0,
         "pool_timeout": settings.pool_timeout_milliseconds / 1_000,
     }
-    if settings.url.startswith("sqlite"):
-        # A request that finds the file locked waits as long as a statement may take elsewhere.
-        options["connect_args"] = {"timeout": settings.statement_timeout_milliseconds / 1_000}
-        return options
-    statement_timeout = settings.statement_timeout_milliseconds
-    options["pool_pre_ping"] = True
-    options["connect_args"] = {
-        "connect_timeout": settings.connect_timeout_seconds,
-        "options": f"-c statement_timeout={statement_timeout} -c lock_timeout={statement_timeout}",
-        # A peer that vanished without a word is noticed within the time a statement may take.
-        "tcp_user_timeout": statement_timeout,
-        "keepalives_idle": 5,
-        "keepalives_interval": 1,
-        "keepalives_count": 3,
-    }
-    return options
+    if connector is not None:
+        return options | {"pool_pre_ping": True, "creator": connector.open}
+    # A request that finds the file locked waits as long as a statement may take elsewhere.
+    return options | {"connect_args": {"timeout": settings.statement_timeout_milliseconds / 1_000}}

@@ -6,7 +6,6 @@ keeps nothing. Then the waiting itself has to end.
 
 import select
 import time
-from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import psycopg
@@ -15,7 +14,6 @@ from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGconn, PGresult
-from sqlalchemy import Engine, event
 
 #: How much longer than the server a connection waits, so that a server alive speaks first.
 _GRACE_SECONDS = 0.5
@@ -25,22 +23,13 @@ class ServerSilentError(psycopg.OperationalError):
     """The server did not answer in time, nor did it end the connection."""
 
 
-def bound_waiting(engine: Engine, statement_timeout_seconds: float) -> None:
-    """Have every connection of ``engine`` end in an error when an answer takes too long."""
+class BoundedConnection(psycopg.Connection[Any]):
+    """A connection whose statements end in an error when an answer takes too long.
 
-    class BoundedConnection(_BoundedConnection):
-        limit_seconds: ClassVar[float] = statement_timeout_seconds + _GRACE_SECONDS
+    Attributes:
+        limit_seconds: how long one answer may take.
+    """
 
-    connect: Callable[..., psycopg.Connection[Any]] = BoundedConnection.connect
-
-    @event.listens_for(engine, "do_connect")
-    def open_bounded(
-        _dialect: object, _record: object, arguments: Sequence[str], named: Mapping[str, Any]
-    ) -> psycopg.Connection[Any]:
-        return connect(*arguments, **named)
-
-
-class _BoundedConnection(psycopg.Connection[Any]):
     limit_seconds: ClassVar[float]
 
     def __init__(self, pgconn: PGconn, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - psycopg's
@@ -109,3 +98,12 @@ class _BoundedConnection(psycopg.Connection[Any]):
                 raise
             self.pgconn.finish()
             raise ServerSilentError("the server has gone silent") from None
+
+
+def bounded_connection(statement_timeout_seconds: float) -> type[BoundedConnection]:
+    """Return the class of connections that wait a little longer than the server itself does."""
+
+    class _Bounded(BoundedConnection):
+        limit_seconds: ClassVar[float] = statement_timeout_seconds + _GRACE_SECONDS
+
+    return _Bounded

@@ -12,8 +12,8 @@ from types import NoneType
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import msgspec
-from sqlalchemy.engine import make_url
 
+from authz_server.settings_database import DatabaseSettings, parse_database_url
 from authz_server.settings_keys import KeySettings, RingSettings
 from authz_server.settings_rules import (
     LOOPBACK_HOSTS,
@@ -27,7 +27,6 @@ from authz_server.settings_sources import (
     decode_key_encryption_key,
     read_document,
     require_files,
-    resolve_database_url,
     resolve_key_file,
     resolve_path,
 )
@@ -35,7 +34,6 @@ from authz_server.settings_tables import (
     LONGEST_LIFETIME_SECONDS,
     AuditSettings,
     ClientSettings,
-    DatabaseSettings,
     G2PSettings,
     IntrospectionSettings,
     LoggingSettings,
@@ -111,8 +109,10 @@ def _complete(settings: Settings, folder: Path, source: SecretSource) -> Setting
         tls_private_key=resolve_path(server.tls_private_key, folder),
     )
     g2p = replace(g2p, catalogue_directory=resolve_path(g2p.catalogue_directory, folder))
+    database = settings.database.parts.with_folder(folder)
     require_files(
         {
+            **{f"database.url: {name}": path for name, path in database.files().items()},
             "server.tls_certificate": server.tls_certificate,
             "server.tls_private_key": server.tls_private_key,
             "g2p.catalogue_directory": g2p.catalogue_directory,
@@ -120,11 +120,10 @@ def _complete(settings: Settings, folder: Path, source: SecretSource) -> Setting
         private_key="server.tls_private_key",
         production=settings.environment == "production",
     )
-    url = resolve_database_url(settings.database.url, folder)
     return replace(
         settings,
         keys=_complete_keys(settings.keys, folder),
-        database=replace(settings.database, url=url),
+        database=replace(settings.database, url=database.render()),
         server=server,
         audit=audit,
         g2p=g2p,
@@ -293,7 +292,7 @@ def _redact(key: str, value: object) -> str | int | bool | list[str]:
         case None:
             return "(not set)"
         case str() if key == "database.url":
-            return make_url(value).render_as_string(hide_password=True)
+            return parse_database_url(value).render(hide_password=True)
         case str() | int():
             return value
         case list() | tuple():

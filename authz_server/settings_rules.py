@@ -5,13 +5,11 @@ Nothing here reads files or the environment; ``settings_tables`` says which rule
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -48,17 +46,30 @@ class RuleError(ValueError):
 
 
 class Secret:
-    """Secret bytes that never show themselves in a repr, a log line or a traceback."""
+    """Secret bytes that never show themselves in a repr, a log line or a traceback.
 
-    __slots__ = ("_value",)
+    Args:
+        value: the bytes.
+        read_again: reads them where they come from, for those that may change meanwhile.
+    """
 
-    def __init__(self, value: bytes) -> None:
-        """Keep ``value``; read it with :meth:`reveal`."""
+    __slots__ = ("_read_again", "_value")
+
+    def __init__(self, value: bytes, read_again: Callable[[], bytes] | None = None) -> None:
         self._value = value
+        self._read_again = read_again
 
     def reveal(self) -> bytes:
-        """Return the bytes themselves."""
+        """Return the bytes as they were when the settings were read."""
         return self._value
+
+    def renew(self) -> bytes:
+        """Return the bytes as their file has them now.
+
+        Raises:
+            RuleError: the file cannot be read, or is empty or open to others.
+        """
+        return self._value if self._read_again is None else self._read_again()
 
     def __repr__(self) -> str:
         return "Secret(...)"
@@ -185,31 +196,6 @@ def refuse_every_address(key: str, networks: Iterable[str]) -> None:
     for network in networks:
         if ipaddress.ip_network(network).prefixlen == 0:
             refuse(key, f"{network} trusts every address", "Name the proxy's own addresses.")
-
-
-def parse_database_url(url: str) -> URL:
-    """Return the parts of an SQLite or PostgreSQL URL, its driver named; refuse any other."""
-    try:
-        parts = make_url(url)
-    except (ArgumentError, ValueError) as error:
-        # The exception's text would repeat a password.
-        raise RuleError(
-            "url", "this is not a database URL", "See docs/configuration.md."
-        ) from error
-    if parts.drivername in ("postgresql", "postgres"):
-        parts = parts.set(drivername="postgresql+psycopg")
-    if parts.drivername not in ("sqlite", "postgresql+psycopg"):
-        refuse("url", "the database must be sqlite:///... or postgresql://...")
-    if "password" in parts.query:
-        refuse("url", "the password does not belong in the query", "Use database.password.")
-    return parts
-
-
-def database_file(parts: URL) -> str:
-    """Return the path of an SQLite file; empty for PostgreSQL and for a database in memory."""
-    if parts.drivername != "sqlite" or parts.database in (None, "", ":memory:"):
-        return ""
-    return str(parts.database)
 
 
 def require_language(key: str, language: str) -> None:

@@ -2,17 +2,17 @@
 
 import base64
 import binascii
+import codecs
 import os
 import re
 import stat
 import tomllib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.engine import make_url
-
-from authz_server.settings_rules import RuleError, Secret, SettingsError, database_file, refuse
+from authz_server.settings_rules import RuleError, Secret, SettingsError, refuse
 
 _MAXIMUM_SECRET_BYTES = 65_536
 _OPEN_TO_OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -27,7 +27,8 @@ def read_document(path: Path) -> dict[str, Any]:
         SettingsError: it cannot be read, or is not TOML in UTF-8.
     """
     try:
-        return tomllib.loads(path.read_bytes().decode())
+        # An editor's byte order mark is read over.
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
         remedy = "Make one with: authz-server init, or copy config.example.toml"
         raise SettingsError(
@@ -54,7 +55,8 @@ class SecretSource:
 
     def __init__(self, folder: Path, environ: Mapping[str, str], *, private_files: bool) -> None:
         self._folder = folder
-        self._environ = environ
+        # A copy: a worker process gets these settings as they are.
+        self._environ = dict(environ)
         self._private_files = private_files
 
     def resolve(self, reference: object, key: str = "") -> Secret:
@@ -69,16 +71,12 @@ class SecretSource:
         """
         match reference:
             case {"file": str(name), **others} if not others:
-                value = self._read_file(key, self._folder / name)
+                read = partial(self._read_file, key, self._folder / name)
+                return Secret(read(), read)
             case {"env": str(name), **others} if not others:
-                value = self._read_variable(key, name)
-            case _:
-                remedy = 'Write { file = "..." } or { env = "..." }.'
-                refuse(key, "a secret is named, not written down", remedy)
-        value = value.removesuffix(b"\n").removesuffix(b"\r")
-        if not value:
-            refuse(key, "the secret is empty")
-        return Secret(value)
+                return Secret(self._read_variable(key, name))
+        remedy = 'Write { file = "..." } or { env = "..." }.'
+        refuse(key, "a secret is named, not written down", remedy)
 
     def resolve_tables(self, tables: Mapping[str, Any], key: str) -> dict[str, Any]:
         """Return tables of no fixed form, every reference in them turned into a secret."""
@@ -95,7 +93,7 @@ class SecretSource:
     def _read_variable(self, key: str, name: str) -> bytes:
         if name not in self._environ:
             refuse(key, f"the environment variable {name} is not set")
-        return self._environ[name].encode(errors="surrogateescape")
+        return _stripped(key, self._environ[name].encode(errors="surrogateescape"))
 
     def _read_file(self, key: str, path: Path) -> bytes:
         try:
@@ -105,7 +103,7 @@ class SecretSource:
             raise RuleError(key, f"the file {path} cannot be read ({error.strerror})") from error
         try:
             self._verify_file(key, path, os.fstat(descriptor))
-            return os.read(descriptor, _MAXIMUM_SECRET_BYTES)
+            return _stripped(key, os.read(descriptor, _MAXIMUM_SECRET_BYTES))
         finally:
             os.close(descriptor)
 
@@ -115,6 +113,18 @@ class SecretSource:
         if self._private_files and status.st_mode & _OPEN_TO_OTHERS:
             remedy = f"Run: chmod 600 {path}"
             refuse(key, f"the file {path} is open to others than its owner", remedy)
+
+
+def _stripped(key: str, value: bytes) -> bytes:
+    """Return a secret without the line break at its end and the mark that some editors begin with.
+
+    Raises:
+        RuleError: it is empty.
+    """
+    value = value.removeprefix(codecs.BOM_UTF8).removesuffix(b"\n").removesuffix(b"\r")
+    if not value:
+        refuse(key, "the secret is empty")
+    return value
 
 
 def decode_key_encryption_key(text: bytes) -> bytes:
@@ -132,15 +142,6 @@ def decode_key_encryption_key(text: bytes) -> bytes:
             "Make one with: openssl rand -hex 32",
         )
     return base64.urlsafe_b64decode(text[:43] + b"=")
-
-
-def resolve_database_url(url: str, folder: Path) -> str:
-    """Return the URL with the path of an SQLite file made absolute."""
-    parts = make_url(url)
-    file = database_file(parts)
-    if not file or file.startswith("file:"):
-        return url
-    return parts.set(database=str(folder / file)).render_as_string(hide_password=False)
 
 
 def resolve_path(name: str, folder: Path) -> str:

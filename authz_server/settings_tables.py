@@ -10,13 +10,12 @@ from typing import Any, Literal
 
 import msgspec
 
+from authz_server.settings_database import DatabaseSettings
 from authz_server.settings_keys import KeySettings
 from authz_server.settings_rules import (
     Branch,
     Secret,
-    database_file,
     is_loopback,
-    parse_database_url,
     refuse,
     refuse_every_address,
     require_address,
@@ -89,52 +88,6 @@ class ServerSettings(Branch, frozen=True):
             refuse("health_port", "the health listener needs a port of its own")
         if bool(self.tls_certificate) != bool(self.tls_private_key):
             refuse("tls_certificate", "tls_certificate and tls_private_key belong together")
-
-
-class DatabaseSettings(Branch, frozen=True):
-    """``[database]``: where records are kept and how long a request may wait for them."""
-
-    url: str = "sqlite:///authz-server.db"
-    password: Secret | None = None
-    pool_size: int = 5
-    pool_timeout_milliseconds: int = 1_000
-    connect_timeout_seconds: int = 2
-    statement_timeout_milliseconds: int = 2_000
-    refresh_interval_milliseconds: int = 250
-    staleness_limit_milliseconds: int = 1_000
-    several_nodes: bool = False
-
-    def __post_init__(self) -> None:
-        require_ranges(
-            self,
-            pool_size=(1, 1_000),
-            pool_timeout_milliseconds=(1, 60_000),
-            connect_timeout_seconds=(1, 60),
-            statement_timeout_milliseconds=(1, 60_000),
-            refresh_interval_milliseconds=(10, 60_000),
-            staleness_limit_milliseconds=(20, 60_000),
-        )
-        if self.refresh_interval_milliseconds >= self.staleness_limit_milliseconds:
-            refuse(
-                "refresh_interval_milliseconds", "must be less than staleness_limit_milliseconds"
-            )
-        self._complete_url()
-
-    def _complete_url(self) -> None:
-        parts = parse_database_url(self.url)
-        if parts.drivername == "sqlite" and self.several_nodes:
-            refuse(
-                "several_nodes", "SQLite serves one machine", "Use PostgreSQL for several nodes."
-            )
-        if self.password is not None:
-            password = self.password.reveal().decode(errors="surrogateescape")
-            if parts.drivername == "sqlite" or parts.password not in (None, password):
-                refuse("password", "contradicts database.url", "Name the password in one place.")
-            parts = parts.set(password=password)
-        msgspec.structs.force_setattr(self, "url", parts.render_as_string(hide_password=False))
-
-    def __repr__(self) -> str:
-        return f"DatabaseSettings({parse_database_url(self.url).render_as_string()!r}, ...)"
 
 
 class ClientSettings(Branch, frozen=True):
@@ -291,7 +244,7 @@ class Settings(Branch, frozen=True, kw_only=True):
         refuse_every_address("server.trusted_proxies", server.trusted_proxies)
         if self.logging.level == "debug":
             refuse("logging.level", "debug is for development")
-        database = parse_database_url(self.database.url)
-        if database.drivername == "sqlite" and not database_file(database):
+        database = self.database.parts
+        if database.is_sqlite and not database.file:
             refuse("database.url", "a database in memory is for development")
         self.keys.require_production()

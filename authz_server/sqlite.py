@@ -1,11 +1,17 @@
-"""What a database in a file needs beside SQLite: durable writes, and that the file stays there."""
+"""SQLite files: durable writes, no empty file in place of a missing one, readable by the owner."""
 
 import os
+import pwd
+import stat
+from contextlib import suppress
+from pathlib import Path
 
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
+from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect, ExceptionContext
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+
+from authz_server.database.errors import DatabaseFileError
 
 FileIdentity = tuple[int, int] | None
 _FILE = "file"
@@ -46,20 +52,47 @@ def make_durable(engine: Engine, busy_timeout_milliseconds: int) -> None:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def follow_file(engine: Engine, path: str) -> None:
+def open_to_others(path: str) -> str:
+    """Return the mode of a file that others than its owner can use, as chmod writes it; or ""."""
+    with suppress(OSError):
+        mode = stat.S_IMODE(Path(path).stat().st_mode)
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            return f"{mode:04o}"
+    return ""
+
+
+def follow_file(engine: Engine, path: str, *, may_create: bool) -> None:
     """Let go of a file that was removed or replaced, and make no empty one in its place.
 
-    A connection goes on with the file that it opened, wherever that is by now: a change would be
+    A connection goes on with the file that it opened, wherever that is now: a change would be
     acknowledged and lost, and another process's change not seen.
+
+    Args:
+        engine: of SQLite.
+        path: the file.
+        may_create: whether a file that is missing when the engine first connects is made, readable
+            by its owner alone; SQLite gives its write-ahead log the same mode.
     """
     opened: set[FileIdentity] = set()
 
     @event.listens_for(engine, "do_connect")
     def require_file(
-        dialect: Dialect, _record: object, _arguments: object, _options: object
+        _dialect: Dialect, _record: object, _arguments: object, _options: object
     ) -> None:
-        if opened and find_file(path) is None:
-            raise dialect.loaded_dbapi.OperationalError("the database file is gone")
+        if find_file(path) is None:
+            if opened:
+                raise DatabaseFileError(f"The database file {path} is gone.")
+            if not may_create:
+                raise DatabaseFileError(
+                    f"There is no database file {path}. See that database.url names the right one; "
+                    "`authz-server init` and `authz-server db upgrade` make a new one."
+                )
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        _require_access(path)
+
+    @event.listens_for(engine, "handle_error")
+    def name_file(context: ExceptionContext) -> None:
+        context.original_exception.add_note(f"the database file {path}")
 
     @event.listens_for(engine, "connect")
     def remember(_connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
@@ -72,3 +105,23 @@ def follow_file(engine: Engine, path: str) -> None:
     ) -> None:
         if record.info.get(_FILE) != find_file(path):
             raise DisconnectionError("the database file is another one now")
+
+
+def _require_access(path: str) -> None:
+    """Refuse a file that this process cannot write, or a folder that cannot hold its log."""
+    folder = str(Path(path).parent)
+    for name, needed in ((path, os.R_OK | os.W_OK), (folder, os.W_OK | os.X_OK)):
+        if not os.access(name, needed):
+            status = Path(name).stat()
+            raise DatabaseFileError(
+                f"{'The folder ' if name == folder else ''}{name} cannot be written by "
+                f"{_user(os.geteuid())}: it belongs to {_user(status.st_uid)}, "
+                f"mode {stat.S_IMODE(status.st_mode):04o}."
+            )
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"

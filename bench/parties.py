@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from authz_server.app import create_first_keys, operator_services
-from authz_server.db import transaction, upgrade_database
+from authz_server.database.schema import upgrade_database
+from authz_server.db import transaction
 from authz_server.scopes.g2p_connect import CATALOGUE
 from authz_server.services import Services
 from authz_server.settings import load_settings
@@ -55,7 +56,7 @@ destination = {audit}
 def prepare(settings_path: Path, *, make_keys: bool = True) -> Parties:
     """Make the schema, the first keys unless somebody else has, and who is needed."""
     settings = load_settings(settings_path, {})
-    upgrade_database(settings.database.url)
+    upgrade_database(settings.database)
     with operator_services(settings) as services:
         if make_keys:
             create_first_keys(services, actor=ACTOR)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from authz_server.db import upgrade_database
+from authz_server.database.schema import upgrade_database
 from authz_server.settings import load_settings
 from bench.parties import Parties, prepare
 from bench.servers import ROOT, Server, running_server
@@ -99,7 +99,7 @@ def ours_in_vault(
             "keys": {"vaults": {"main": patience}},
         },
     )
-    upgrade_database(load_settings(path, {}).database.url)
+    upgrade_database(load_settings(path, {}).database)
     command = [sys.executable, "-m", program]
     subprocess.run([*command, "keys", "init", "--config", str(path)], cwd=ROOT, check=True)
     parties = prepare(path, make_keys=False)

@@ -10,12 +10,15 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from authz_server.cli.invocation import Invocation, shared_options
+from authz_server.database.errors import describe_failure, find_unfitness
+from authz_server.database.schema import SchemaError
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError, OAuthError
 from authz_server.plugin_manager import PluginError
 from authz_server.settings import SettingsError
 from keys.errors import KeysError
 
 _DATABASE = "See that it runs, that database.url is right, and `authz-server db check`."
+_FILE = "See that the file is this server's database, and that the disk has space."
 
 
 class Command(click.Command):
@@ -65,6 +68,7 @@ def explain(error: Exception) -> str:
             | ConflictError()
             | InvalidChangeError()
             | KeysError()
+            | SchemaError()
         ):
             sentence = str(error)
         case OAuthError():
@@ -72,7 +76,7 @@ def explain(error: Exception) -> str:
         case PoolTimeoutError():
             sentence = f"The database gave no connection in time. {_DATABASE}"
         case DBAPIError():
-            sentence = f"The database refused or did not answer: {error.orig}. {_DATABASE}"
+            sentence = _explain_driver(error)
         case ArgumentError() | SQLAlchemyError():
             sentence = f"The database cannot be used: {error}. {_DATABASE}"
         case OSError():
@@ -84,6 +88,17 @@ def explain(error: Exception) -> str:
                 "Run the command again with --debug and report what it prints."
             )
     return " ".join(sentence.split())
+
+
+def _explain_driver(error: DBAPIError) -> str:
+    """Return what the driver reported, without statement and parameters."""
+    if unfit := find_unfitness(error):
+        return unfit
+    reported = describe_failure(error).rstrip(".")
+    files = ", ".join(getattr(error.orig, "__notes__", ())[:1])
+    if files:
+        return f"SQLite reports for {files}: {reported}. {_FILE}"
+    return f"The database refused or did not answer: {reported}. {_DATABASE}"
 
 
 def add_all(group: click.Group, commands: Sequence[click.Command]) -> click.Group:

@@ -6,7 +6,7 @@ from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation
 from authz_server.cli.output import json_option, print_change
 from authz_server.cli.parties import pass_invocation
-from authz_server.db import check_database, upgrade_database
+from authz_server.database.schema import read_schema, upgrade_database
 
 
 @click.command("upgrade", cls=Command)
@@ -14,10 +14,10 @@ from authz_server.db import check_database, upgrade_database
 @pass_invocation
 def upgrade(invocation: Invocation, as_json: bool) -> None:
     """Bring the database's schema up to this version; one that is up to date stays as it is."""
-    url = invocation.settings().database.url
-    before = check_database(url)
-    upgrade_database(url)
-    after = check_database(url)
+    database = invocation.settings().database
+    before = read_schema(database, missing_file=True)
+    upgrade_database(database)
+    after = read_schema(database)
     changed = before.current != after.current
     record = {"before": before.current, "after": after.current, "changed": changed}
     sentence = (
@@ -33,15 +33,12 @@ def upgrade(invocation: Invocation, as_json: bool) -> None:
 @pass_invocation
 def check(invocation: Invocation, as_json: bool) -> None:
     """Say whether the database answers with the schema that this version needs."""
-    state = check_database(invocation.settings().database.url)
+    state = read_schema(invocation.settings().database)
     record = {"current": state.current, "needed": state.head, "up_to_date": state.is_current}
     if as_json:
         print_change(record, "", as_json=True)
     if not state.is_current:
-        raise click.ClickException(
-            f"The schema is at {state.current or 'nothing'}, this version needs {state.head}: "
-            "run `authz-server db upgrade`."
-        )
+        raise click.ClickException(state.explain())
     if not as_json:
         click.echo(f"The database answers and its schema is up to date ({state.current}).")
 

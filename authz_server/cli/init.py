@@ -16,10 +16,12 @@ from authz_server.cli.proxies import ask_for_proxies, check_proxies, is_at_termi
 from authz_server.cli.secret_files import write_private_file
 from authz_server.cli.settings_template import Answers, render_settings
 from authz_server.cli.settings_warnings import find_warnings
-from authz_server.db import check_database, transaction, upgrade_database
+from authz_server.database.schema import read_schema, upgrade_database
+from authz_server.db import transaction
 from authz_server.scopes.g2p_connect import CATALOGUE
 from authz_server.settings import RuleError, Settings, SettingsError, load_settings
-from authz_server.settings_rules import parse_database_url, require_issuer
+from authz_server.settings_database import parse_database_url
+from authz_server.settings_rules import require_issuer
 
 DEFAULT_PORT = 8080
 MAXIMUM_PORT = 65_535
@@ -61,9 +63,9 @@ def prepare_directory(directory: Path, answers: Answers | None) -> Iterator[Step
 
 def prepare_database(settings: Settings, *, actor: str, import_catalogue: bool) -> Iterator[Step]:
     """Bring the schema up to date, make the first keys, and the catalogue where asked for."""
-    current = check_database(settings.database.url).is_current
+    current = read_schema(settings.database, missing_file=True).is_current
     if not current:
-        upgrade_database(settings.database.url)
+        upgrade_database(settings.database)
     yield Step("database schema", not current)
     with operator_services(settings) as services:
         for ring, made in create_first_keys(services, actor=actor).items():

@@ -22,7 +22,8 @@ from authz_server.cli.metrics_folder import metrics_folder
 from authz_server.cli.output import say
 from authz_server.cli.parties import pass_invocation
 from authz_server.cli.worker import BODY_SECONDS, THREADS_FOR_SLOW_BODIES, load_application
-from authz_server.db import check_database
+from authz_server.database.errors import find_unfitness
+from authz_server.database.schema import require_schema
 from authz_server.logs import configure_logging
 from authz_server.settings import ServerSettings, Settings
 from keys.errors import StoreUnavailable
@@ -67,21 +68,12 @@ def require_prepared(settings: Settings) -> None:
     A database server that does not answer is waited for: until it does, the server is not ready.
     """
     try:
-        _require_schema(settings)
+        require_schema(settings.database)
         _require_keys(settings)
     except (OperationalError, StoreUnavailable) as error:
-        if settings.database.url.startswith("sqlite"):
+        if settings.database.parts.is_sqlite or find_unfitness(error):
             raise
         say(f"The database does not answer yet ({type(error).__name__}): the server is not ready.")
-
-
-def _require_schema(settings: Settings) -> None:
-    state = check_database(settings.database.url)
-    if not state.is_current:
-        raise click.ClickException(
-            f"The database schema is at {state.current or 'nothing'}, this version needs "
-            f"{state.head}: run `authz-server db upgrade`."
-        )
 
 
 def _require_keys(settings: Settings) -> None:

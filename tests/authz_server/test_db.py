@@ -15,7 +15,8 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from authz_server.app import create_app
 from authz_server.changes import Revision
 from authz_server.clients.models import Client
-from authz_server.db import Base, attach_database, check_database, upgrade_database
+from authz_server.database.schema import read_schema, upgrade_database
+from authz_server.db import Base, attach_database
 from authz_server.settings import DatabaseSettings
 from support.postgresql import PostgresServer
 
@@ -30,9 +31,10 @@ def attached(url: str, **settings):
 
 
 def test_a_database_without_schema_is_told_from_one_that_is_current(empty_database_url):
-    before = check_database(empty_database_url)
-    upgrade_database(empty_database_url)
-    after = check_database(empty_database_url)
+    settings = DatabaseSettings(url=empty_database_url)
+    before = read_schema(settings, missing_file=True)
+    upgrade_database(settings)
+    after = read_schema(settings)
     assert (before.current, before.is_current) == (None, False)
     assert (after.current, after.is_current) == (after.head, True)
 
@@ -40,15 +42,14 @@ def test_a_database_without_schema_is_told_from_one_that_is_current(empty_databa
 def test_of_several_migrators_at_once_one_does_the_work_and_none_fails(empty_database_url):
     """Case J118 (two migrators at once)."""
     context = multiprocessing.get_context("spawn")
-    migrators = [
-        context.Process(target=upgrade_database, args=(empty_database_url,)) for _ in range(3)
-    ]
+    settings = DatabaseSettings(url=empty_database_url)
+    migrators = [context.Process(target=upgrade_database, args=(settings,)) for _ in range(3)]
     for migrator in migrators:
         migrator.start()
     for migrator in migrators:
         migrator.join(60)
     assert [migrator.exitcode for migrator in migrators] == [0, 0, 0]
-    assert check_database(empty_database_url).is_current
+    assert read_schema(settings).is_current
     with attached(empty_database_url) as database, database.reading() as session:
         assert session.scalars(select(Revision.value)).all() == [0]
 
@@ -96,9 +97,9 @@ def test_nobody_waits_long_for_a_server_that_has_gone_silent():
     """Case J114: statements and look-ups on a hanging PostgreSQL end in bounded time."""
     with PostgresServer() as server:
         url = server.create_database()
-        upgrade_database(url)
+        upgrade_database(DatabaseSettings(url=url))
         with attached(url, statement_timeout_milliseconds=300) as database:
-            database.look_ups.ask("SELECT value FROM revision WHERE id = ?", 1)
+            database.look_ups.ask("SELECT value FROM revision WHERE id = ?", "1")
             with database.reading() as session:
                 session.execute(text("SELECT 1"))
             with server.paused():
@@ -113,7 +114,7 @@ def test_nobody_waits_long_for_a_server_that_has_gone_silent():
 
 
 def _look_up(database):
-    return database.look_ups.ask("SELECT value FROM revision WHERE id = ?", 1)
+    return database.look_ups.ask("SELECT value FROM revision WHERE id = ?", "1")
 
 
 def _read(database):
@@ -126,4 +127,4 @@ def test_a_statement_that_is_too_slow_is_ended_by_the_server(postgresql_url):
         attached(postgresql_url, statement_timeout_milliseconds=200) as database,
         pytest.raises(OperationalError),
     ):
-        database.look_ups.ask("SELECT pg_sleep(?::float)", 5)
+        database.look_ups.ask("SELECT pg_sleep(?::float)", "5")

@@ -7,7 +7,8 @@ import pytest
 from flask import Flask
 from sqlalchemy import text
 
-from authz_server.db import MIGRATIONS, attach_database, db
+from authz_server.database.schema import MIGRATIONS
+from authz_server.db import attach_database, db
 from authz_server.key_events import load_events, verify_event_chain
 from authz_server.key_store import SqlKeyStore
 from authz_server.settings import DatabaseSettings
@@ -22,7 +23,7 @@ class Schema:
 
     def __init__(self, url: str) -> None:
         self._app = Flask("migrations-test")
-        self.database = attach_database(self._app, DatabaseSettings(url=url))
+        self.database = attach_database(self._app, DatabaseSettings(url=url), may_create=True)
         flask_migrate.Migrate(self._app, db, directory=str(MIGRATIONS))
 
     def upgrade(self, revision: str) -> None:

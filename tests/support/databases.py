@@ -97,10 +97,8 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
 
 
 def _migrate_sqlite_template(template: Path) -> None:
-    from authz_server.db import upgrade_database  # noqa: PLC0415 - only runs that need a database
-
     draft = template.with_suffix(".draft")
-    upgrade_database(f"sqlite:///{draft}")
+    _upgrade(f"sqlite:///{draft}")
     # Through SQLite's own copying, which takes along what is still in the write-ahead log.
     finished = template.with_suffix(".finished")
     with closing(sqlite3.connect(draft)) as source, closing(sqlite3.connect(finished)) as target:
@@ -109,9 +107,15 @@ def _migrate_sqlite_template(template: Path) -> None:
 
 
 def _migrate_postgresql_template(postgresql: PostgresAccess) -> str:
-    from authz_server.db import upgrade_database  # noqa: PLC0415 - only runs that need a database
-
     url = postgresql.create_database()
-    upgrade_database(url)
+    _upgrade(url)
     postgresql.close_database(url)
     return database_name(url)
+
+
+def _upgrade(url: str) -> None:
+    # Imported here: only runs that need a database load it.
+    from authz_server.database.schema import upgrade_database  # noqa: PLC0415
+    from authz_server.settings import DatabaseSettings  # noqa: PLC0415
+
+    upgrade_database(DatabaseSettings(url=url))

@@ -1,7 +1,8 @@
 import pytest
 from sqlalchemy import create_engine, inspect
 
-from authz_server.db import check_database
+from authz_server.database.schema import read_schema
+from authz_server.settings import DatabaseSettings
 from support.settings_file import write_settings
 
 
@@ -25,7 +26,7 @@ def test_a_database_without_schema_is_refused_by_the_check_and_by_the_server(emp
 def test_an_upgrade_brings_the_schema_once(empty):
     first, second = empty.json("db", "upgrade"), empty.json("db", "upgrade")
     assert (first["changed"], second["changed"]) == (True, False)
-    assert first["after"] == check_database(empty.database_url).head
+    assert first["after"] == read_schema(DatabaseSettings(url=empty.database_url)).head
     assert empty.json("db", "check")["up_to_date"] is True
     engine = create_engine(empty.database_url)
     assert "client" in inspect(engine).get_table_names()

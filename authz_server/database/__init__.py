@@ -1,0 +1,1 @@
+"""The database: connections and what they depend on, the schema, the clock, the primary."""

@@ -1,0 +1,195 @@
+"""Which server is the primary: connections to any other are dropped.
+
+After a fail-over behind one address, connections that were opened before still lead to the server
+of then. It may be a replica now, or may go on by itself without having noticed: its timeline is
+then behind that of the server to which a new connection leads.
+"""
+
+import logging
+import os
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from sqlalchemy import Engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+
+from authz_server.database.errors import DatabaseUnfitError
+
+logger = logging.getLogger(__name__)
+
+#: A pooled connection is asked at most so often whether its server is still the primary.
+CHECK_SECONDS = 1.0
+#: So often a process opens a connection to see where the address leads now.
+LOOK_SECONDS = 4.0
+READ_ONLY = "25006"
+_CHECKED_AT = "primary_checked_at"
+_IDENTITY = (
+    "SELECT system_identifier::text, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
+    " FROM pg_control_system()"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which server answers.
+
+    Attributes:
+        system: the cluster, the same on a primary and its replicas.
+        timeline: counts up at each promotion.
+    """
+
+    system: str
+    timeline: int
+
+
+def read_identity(connection: psycopg.Connection[Any]) -> Identity | None:
+    """Return the identity of a primary; None where the server does not give it.
+
+    Args:
+        connection: with autocommit.
+    """
+    try:
+        row = connection.execute(_IDENTITY).fetchone()
+    except psycopg.Error:
+        # A service that only resembles PostgreSQL has no such functions.
+        if connection.closed:
+            raise
+        return None
+    return None if row is None else Identity(str(row[0]), int(row[1], 16))
+
+
+class OpenConnections:
+    """Every connection that this process has opened to one database.
+
+    Whatever uses them, pools, prepared questions or an event loop, they end together.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._connections: weakref.WeakSet[psycopg.Connection[Any]] = weakref.WeakSet()
+        self._identity: Identity | None = None
+        self._process_id = os.getpid()
+        self._when_dropped: list[Callable[[], None]] = []
+
+    def admit(self, connection: psycopg.Connection[Any]) -> None:
+        """Keep a new connection; end the earlier ones if it leads to a later primary.
+
+        Raises:
+            DatabaseUnfitError: it leads to a server that was the primary once.
+        """
+        found = read_identity(connection)
+        later = False
+        with self._lock:
+            self._forget_after_fork()
+            known = self._identity
+            if found is not None and known is not None and found.system == known.system:
+                if found.timeline < known.timeline:
+                    raise DatabaseUnfitError(
+                        "The database server is not the primary any more: it is on timeline "
+                        f"{found.timeline}, another is on {known.timeline}. See where database.url "
+                        "leads."
+                    )
+                later = found.timeline > known.timeline
+            elif found is not None and known is not None:
+                later = True
+            if found is not None:
+                self._identity = found
+        if later:
+            logger.warning("another database server is the primary now: all connections are closed")
+            self.drop_all()
+        with self._lock:
+            self._connections.add(connection)
+
+    def call_when_dropped(self, act: Callable[[], None]) -> None:
+        """Call ``act``, which must not raise, whenever all connections are dropped."""
+        self._when_dropped.append(act)
+
+    def drop_all(self) -> int:
+        """End every connection, also those in use; return how many there were.
+
+        What waits on one of them gets an error at once and finds a new connection.
+        """
+        with self._lock:
+            self._forget_after_fork()
+            dropped = list(self._connections)
+            self._connections.clear()
+        for connection in dropped:
+            _shut_down(connection)
+        for act in self._when_dropped:
+            act()
+        return len(dropped)
+
+    def _forget_after_fork(self) -> None:
+        # The parent's connections stay the parent's.
+        if self._process_id != os.getpid():
+            self._process_id = os.getpid()
+            self._connections = weakref.WeakSet()
+
+
+def _shut_down(connection: psycopg.Connection[Any]) -> None:
+    """End the network connection below, which is safe whichever thread uses it."""
+    with suppress(OSError, psycopg.Error):
+        if not connection.closed:
+            with socket.socket(fileno=os.dup(connection.fileno())) as below:
+                below.shutdown(socket.SHUT_RDWR)
+
+
+def follow_primary(engine: Engine, connections: OpenConnections, look: Callable[[], None]) -> None:
+    """Have the pool of ``engine`` notice that its connections lead to a former primary.
+
+    Args:
+        engine: of PostgreSQL.
+        connections: what is dropped then.
+        look: opens a connection and closes it; what it finds, ``connections`` learns.
+    """
+    look_at = time.monotonic() + LOOK_SECONDS
+
+    @event.listens_for(engine, "handle_error")
+    def drop_read_only(context: ExceptionContext) -> None:
+        if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+            logger.warning("the database takes no writes (25006): all connections are closed")
+            context.is_disconnect = True
+            connections.drop_all()
+
+    @event.listens_for(engine, "checkout")
+    def require_primary(
+        connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: PoolProxiedConnection
+    ) -> None:
+        nonlocal look_at
+        now = time.monotonic()
+        if now >= look_at:
+            look_at = now + LOOK_SECONDS
+            _attempt(look)
+        if now >= record.info.get(_CHECKED_AT, 0.0) + CHECK_SECONDS:
+            record.info[_CHECKED_AT] = now
+            if _is_replica(connection):
+                logger.warning("the database is a replica now: all connections are closed")
+                connections.drop_all()
+                raise DisconnectionError("the database is a replica now")
+
+
+def _attempt(look: Callable[[], None]) -> None:
+    try:
+        look()
+    except psycopg.Error as error:
+        # The connections that work are used on; where they do not, each request finds out.
+        logger.info("a look at the database server failed: %s", type(error).__name__)
+
+
+def _is_replica(connection: Any) -> bool:  # noqa: ANN401 - psycopg's, as SQLAlchemy hands it over
+    try:
+        connection.autocommit = True
+        row = connection.execute("SELECT pg_is_in_recovery()").fetchone()
+        connection.autocommit = False
+    except psycopg.Error as error:
+        raise DisconnectionError("the connection is gone") from error
+    return row is None or bool(row[0])
