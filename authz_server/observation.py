@@ -12,6 +12,7 @@ METRICS_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 ALARMS = (
     "backend.disabled",
     "floor.changed_externally",
+    "key.absent",
     "key.not_adopted",
     "node.behind",
     "privilege.too_wide",

@@ -51,8 +51,9 @@ class BackendView:
 
     Attributes:
         versions: Lowest first. A version missing here is no removal: reads may be old.
-        sign_floor: Lowest version that may sign, None when the ring holds none.
-        verify_floor: Lowest version whose signatures still count, None when the ring holds none.
+        sign_floor: Lowest version that may sign, where the backend was told one; else None. Never
+            derived from ``versions``: a floor is an order, and the ring follows it.
+        verify_floor: Lowest version whose signatures still count; likewise.
         disabled: The ring was switched off at the backend.
     """
 

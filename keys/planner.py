@@ -50,7 +50,9 @@ def follow(draft: Draft) -> None:
     if view is not None:
         if not ring.is_succeeded(draft.situation.now):
             adopt(draft, view.versions)
-        _follow_floors(draft, view)
+        _report_absence(draft, view)
+        if draft.situation.caps.can_fence:
+            _follow_floors(draft, view)
     record_change_over(draft)
     _record_fences(draft)
 
@@ -98,14 +100,35 @@ def _publish(draft: Draft, version: Version, kid: str) -> None:
     draft.change(key, "key.published", "new version at the backend")
 
 
+def _report_absence(draft: Draft, view: BackendView) -> None:
+    """Raise an alarm for a live version that the backend does not show; never revoke it for that.
+
+    A listing may be old, incomplete or wrong. The backend's explicit floors alone revoke.
+    """
+    situation = draft.situation
+    name = situation.ring.name
+    if view.disabled:
+        draft.alarms.append(Alarm("backend.disabled", name, "the key is switched off there"))
+        return
+    if not view.versions:
+        if draft.active() is not None:
+            draft.alarms.append(Alarm("backend.disabled", name, "the key is not there any more"))
+        return
+    shown = {int(version.ref) for version in view.versions}
+    floor = int(view.verify_floor or 0) if situation.caps.can_fence else 0
+    # A node of the backend may lag behind the one that made the version.
+    lag = timedelta(seconds=situation.timing.snapshot_lifetime_seconds)
+    for key in draft.in_states(LIVE_STATES):
+        known = key.published_at is None or situation.now - key.published_at >= lag
+        if known and key.version >= floor and key.version not in shown:
+            detail = f"version {key.version} of {name} is not shown by its backend"
+            draft.alarms.append(Alarm("key.absent", key.kid, detail))
+
+
 def _follow_floors(draft: Draft, view: BackendView) -> None:
     """Follow the backend's floors, upward only: a lower one is an old reading, or no pardon."""
     situation = draft.situation
-    name, now = situation.ring.name, situation.now
-    if view.disabled:
-        draft.alarms.append(Alarm("backend.disabled", name, "the key is switched off there"))
-    elif not view.versions and draft.active() is not None:
-        draft.alarms.append(Alarm("backend.disabled", name, "the key is not there any more"))
+    now = situation.now
     verify_floor, sign_floor = int(view.verify_floor or 0), int(view.sign_floor or 0)
     signed_before = draft.active()
     for key in draft.in_states(PUBLIC_STATES):

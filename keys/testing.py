@@ -63,7 +63,8 @@ class KeyBackendContract:
         assert [version.ref for version in made] == ["1", "2", "3"]
         view = backend.view(self.ring)
         assert list(view.versions) == made
-        assert (view.sign_floor, view.verify_floor, view.disabled) == ("1", "1", False)
+        floor = "1" if backend.caps.can_fence else None
+        assert (view.sign_floor, view.verify_floor, view.disabled) == (floor, floor, False)
         assert len({thumbprint(version.jwk) for version in made}) == len(made)
 
     def test_only_public_members_are_shown(self, backend: KeyBackend) -> None:
@@ -153,7 +154,8 @@ class KeyBackendContract:
         second = backend.create(self.ring, self.alg)
         backend.destroy(self.ring, second.ref)
         view = backend.view(self.ring)
-        assert (view.verify_floor, view.versions) == (second.ref, (second,))
+        floor = second.ref if backend.caps.can_fence else None
+        assert (view.verify_floor, view.versions) == (floor, (second,))
         with pytest.raises(VersionUnusable):
             backend.sign(self.ring, first.ref, self.alg, [b"data"])
         assert backend.create(self.ring, self.alg).ref == "3"

@@ -55,8 +55,7 @@ class LocalBackend(InProcessBackend):
     def view(self, ring: str) -> BackendView:
         """Return what is kept of ``ring``, without decrypting anything."""
         versions = tuple(_public_version(key) for key in self._storage.load(ring))
-        floor = versions[0].ref if versions else None
-        return BackendView(versions, sign_floor=floor, verify_floor=floor, disabled=False)
+        return BackendView(versions, sign_floor=None, verify_floor=None, disabled=False)
 
     def create(self, ring: str, alg: str) -> Version:
         """Make a key, seal it and keep it as the next version."""

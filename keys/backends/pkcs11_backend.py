@@ -106,7 +106,7 @@ class Pkcs11Backend:
     def view(self, ring: str) -> BackendView:
         """Return the sound key pairs of ``ring`` on the token.
 
-        An unsound one is left out and logged; it does not move the floors.
+        An unsound one is left out and logged. A token knows no floors.
         """
         label = self._find_label(ring)
         keys = {} if label is None else self._run(lambda token: _find_keys(token, label))
@@ -115,8 +115,7 @@ class Pkcs11Backend:
             for number, key in sorted(keys.items())
             if key is not None
         )
-        floor = str(min(keys)) if keys else None
-        return BackendView(versions, sign_floor=floor, verify_floor=floor, disabled=False)
+        return BackendView(versions, sign_floor=None, verify_floor=None, disabled=False)
 
     def sign(self, ring: str, ref: str, alg: str, inputs: Sequence[bytes]) -> list[bytes]:
         """Sign on the token, one call for each input; of all but EdDSA it sees a digest only."""

@@ -110,7 +110,7 @@ class VaultKvBackend(InProcessBackend):
     def view(self, ring: str) -> BackendView:
         """Read every version; a soft-deleted one is not shown, and counts as switched off.
 
-        An unsound one is not shown either, but logged. Neither moves the floors.
+        An unsound one is not shown either, but logged. A KV engine knows no floors.
         """
         numbers = self._numbers() if ring == self._ring else []
         found = [(number, secret) for number in numbers if (secret := self._find_sound(number))]
@@ -119,9 +119,8 @@ class VaultKvBackend(InProcessBackend):
             for number, secret in found
             if secret.private_key is not None
         )
-        floor = str(numbers[0]) if numbers else None
         disabled = any(secret.private_key is None for _, secret in found)
-        return BackendView(versions, sign_floor=floor, verify_floor=floor, disabled=disabled)
+        return BackendView(versions, sign_floor=None, verify_floor=None, disabled=disabled)
 
     def _find_sound(self, number: int) -> _Secret | None:
         try:

@@ -66,7 +66,8 @@ def read_transit_key(data: Mapping[str, Any], name: str, *, allow_exportable: bo
     Versions below the floor for decryption are not shown by transit, public keys included.
 
     Raises:
-        BackendBroken: It is of a type that does not sign here, may be exported, or is unreadable.
+        BackendBroken: It is of a type that does not sign here, may be exported, is another key, or
+            makes no sense.
     """
     kind = str(data.get("type"))
     if kind not in SIGNING_TYPES:
@@ -76,6 +77,9 @@ def read_transit_key(data: Mapping[str, Any], name: str, *, allow_exportable: bo
     leaks = find_leaks(data)
     if leaks and not allow_exportable:
         raise BackendBroken(f"the transit key {name} is {' and '.join(leaks)}: it may have left")
+    own = name.rpartition("/")[2]
+    if data.get("name", own) != own:
+        raise BackendBroken(f"the answer about the transit key {name} is about {data['name']!r}")
     try:
         return _read(kind, data)
     except (*_SENSELESS, UnsupportedAlgorithm, KeysError) as error:
@@ -90,13 +94,17 @@ def _read(kind: str, data: Mapping[str, Any]) -> TransitKey:
         int(data["min_decryption_version"]),
     )
     verify_floor = max(1, decryption, int(data.get("min_available_version") or 0))
+    latest = int(data["latest_version"])
+    # A floor revokes, so one that no such key can have is not believed.
+    if max(encryption, verify_floor, *(int(version.ref) for version in versions)) > latest:
+        raise ValueError(f"a floor or a version is above the latest version, {latest}")
     view = BackendView(
         tuple(versions),
         sign_floor=str(max(encryption, verify_floor)),
         verify_floor=str(verify_floor),
         disabled=bool(data.get("soft_deleted")),
     )
-    return TransitKey(kind, int(data["latest_version"]), encryption, view)
+    return TransitKey(kind, latest, encryption, view)
 
 
 def _version(kind: str, number: int, shown: Mapping[str, Any]) -> Version:

@@ -18,6 +18,7 @@ class FencedBackend:
         away: every call fails.
         disabled: the key is switched off.
         late: how many of the newest versions a reading does not show yet.
+        hidden: the versions that a reading leaves out.
         created: how many versions were made.
     """
 
@@ -30,6 +31,7 @@ class FencedBackend:
         self.verify_floor: dict[str, int] = {}
         self.away = self.disabled = False
         self.late = 0
+        self.hidden: set[int] = set()
         self.created = 0
 
     def view(self, ring: str) -> BackendView:
@@ -37,7 +39,11 @@ class FencedBackend:
         versions = self._local.view(ring).versions
         shown = versions[: len(versions) - self.late]
         verify_floor = self.verify_floor.get(ring, 1)
-        shown = tuple(version for version in shown if int(version.ref) >= verify_floor)
+        shown = tuple(
+            version
+            for version in shown
+            if int(version.ref) >= verify_floor and int(version.ref) not in self.hidden
+        )
         if not versions:
             return BackendView((), None, None, disabled=self.disabled)
         sign_floor = max(verify_floor, self.sign_floor.get(ring, 1))

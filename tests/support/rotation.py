@@ -1,6 +1,8 @@
 """A ring with its rotator, nodes and time, all in memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from keys.first_key import create_first_key
 from keys.memory import MemoryKeyStore
@@ -45,11 +47,12 @@ class World:
     clock: FakeClock = field(default_factory=FakeClock)
     observer: Alarms = field(default_factory=Alarms)
     readiness: Readiness = field(default_factory=Readiness)
+    make_backend: Callable[[FakeClock], Any] = FencedBackend
 
     def __post_init__(self) -> None:
         self.timing = Timing()
         self.store = MemoryKeyStore(self.clock)
-        self.backend = FencedBackend(self.clock)
+        self.backend = self.make_backend(self.clock)
         create_first_key(self.store, self.backend, self.definition, clock=self.clock, actor="test")
         self.rotator = self.make_rotator()
 

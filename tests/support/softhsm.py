@@ -93,6 +93,16 @@ def on_token(token, work):
     return get_module(location.module).run(location, lambda opened: work(opened.session))
 
 
+def delete_key_pair(token, label):
+    """Delete both halves of a key pair, as an operator's tool would."""
+
+    def work(session):
+        for found in list(session.get_objects({Attribute.LABEL: label})):
+            found.destroy()
+
+    on_token(token, work)
+
+
 def make_foreign_key(token, label, *, key_id=b"foreign", private=(), public=()):
     """Make a key pair as an operator's tool would; without a public half if that is None."""
 

@@ -109,10 +109,14 @@ def _next(fields: Mapping[str, Any]) -> str:
 def _backend(backend: Mapping[str, Any]) -> Iterator[str]:
     yield f"{'usable' if backend['usable'] else 'NOT USABLE'}: {backend['detail']}"
     if backend["latest_version"] is not None:
+        floors = (
+            f", signs from {backend['sign_floor']}, verifies from {backend['verify_floor']}"
+            if backend["sign_floor"] is not None
+            else ""
+        )
         yield (
             f"latest version {backend['latest_version']} (recorded "
-            f"{backend['recorded_version']}), signs from {backend['sign_floor']}, "
-            f"verifies from {backend['verify_floor']}"
+            f"{backend['recorded_version']}){floors}"
         )
 
 

@@ -148,6 +148,12 @@ def test_floors_in_our_words(floors, sign_floor, verify_floor):
         {"type": "ecdsa-p256"},
         {"min_encryption_version": None},
         {"latest_version": "x"},
+        # Floors that would revoke every version, and the answer about another key.
+        {"min_decryption_version": 11},
+        {"min_encryption_version": 11},
+        {"min_available_version": 11},
+        {"latest_version": 9},
+        {"name": "another"},
     ],
 )
 def test_a_key_that_makes_no_sense_is_broken(more):
