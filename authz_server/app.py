@@ -1,13 +1,13 @@
 """The composition root: the only place where parts meet."""
 
-import atexit
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from types import MappingProxyType
 from typing import Any
-from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from flask import Flask, Response
 
@@ -15,10 +15,12 @@ from authz_server import __version__
 from authz_server.audit import AuditSink, is_stream
 from authz_server.authorization_server import AuthorizationServer
 from authz_server.db import AFTER_COMMIT, attach_database
+from authz_server.endpoints.client_address import ClientAddressReader
 from authz_server.endpoints.discovery import (
     DiscoveryEndpoints,
     Features,
     MetadataDocument,
+    allowed_hosts,
 )
 from authz_server.endpoints.errors import ErrorAnswers, handle_everything_else
 from authz_server.endpoints.forms import FormReader
@@ -30,8 +32,8 @@ from authz_server.endpoints.protocol import EndpointParts, ProtocolEndpoint
 from authz_server.endpoints.readiness import KeyReadiness
 from authz_server.endpoints.revocation import RevocationEndpoint
 from authz_server.endpoints.routes import add_discovery_routes, add_protocol_routes
-from authz_server.endpoints.source import SourceReader
 from authz_server.endpoints.token import TokenEndpoint
+from authz_server.endpoints.wsgi import has_encoded_path, read_request
 from authz_server.events import ServerStarted, ServerStopped, SettingsLoaded
 from authz_server.grants.client_credentials import ClientCredentialsGrant
 from authz_server.key_custody import ring_definition
@@ -42,8 +44,10 @@ from authz_server.services import Clock, Services, tell_of_changes, utc_now, wir
 from authz_server.settings import Settings, SettingsError
 from authz_server.tokens.introspection_jwt import IntrospectionSigner
 from authz_server.vaults import vault_accesses
+from authz_server.waiting import run
 from keys.backends.vault_access import VaultAccess
 from keys.first_key import create_first_key
+from keys.forks import at_exit
 from keys.store import KeyStore
 
 logger = logging.getLogger(__name__)
@@ -58,16 +62,21 @@ class Application(Flask):
     Attributes:
         direct: by path, what answers a POST without Flask's contexts, which take as long as all
             checks of a token request together; everything else goes Flask's way.
+        maximum_body_bytes: the largest body of such a POST.
     """
 
-    direct: Mapping[str, Callable[[WSGIEnvironment], WSGIApplication]] = MappingProxyType({})
+    direct: Mapping[str, ProtocolEndpoint] = MappingProxyType({})
+    maximum_body_bytes: int = 0
 
     def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a WSGI request."""
-        answer = self.direct.get(environ.get("PATH_INFO", ""))
-        if answer is None or environ["REQUEST_METHOD"] != "POST":
+        if has_encoded_path(environ):
+            environ = environ | {"PATH_INFO": environ["PATH_INFO"] + "%"}
+        endpoint = self.direct.get(environ.get("PATH_INFO", ""))
+        if endpoint is None or environ["REQUEST_METHOD"] != "POST":
             return super().wsgi_app(environ, start_response)
-        return answer(environ)(environ, start_response)
+        answer = run(endpoint.respond(read_request(environ, self.maximum_body_bytes)))
+        return answer(environ, start_response)
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return the view as it is: none of ours is a coroutine, and looking each time costs."""
@@ -78,7 +87,7 @@ class Application(Flask):
         return response
 
 
-def create_app(settings: Settings, *, clock: Clock = utc_now) -> Flask:
+def create_app(settings: Settings, *, clock: Clock = utc_now) -> Application:
     """Return the public application, a WSGI callable.
 
     Nothing is read from the database until the first request; a database that is away then answers
@@ -107,7 +116,9 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Flask:
     parts = EndpointParts(
         begin=services.maintenance.start,
         forms=FormReader(settings.server),
-        sources=SourceReader(settings.server.trusted_proxies),
+        addresses=ClientAddressReader(
+            settings.server.trusted_proxies, settings.server.forwarded_header
+        ),
         feed=services.feed,
         authenticator=services.authenticator,
         errors=errors,
@@ -116,7 +127,8 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Flask:
     prefix = settings.server.mount_prefix
     endpoints = _protocol_endpoints(services, parts)
     add_protocol_routes(app, prefix, endpoints)
-    app.direct = {f"{prefix}{path}": endpoint.answer for path, endpoint in endpoints.items()}
+    app.direct = {f"{prefix}{path}": endpoint for path, endpoint in endpoints.items()}
+    app.maximum_body_bytes = settings.server.maximum_body_bytes
     shapes = {f"{prefix}{path}": endpoint.shape() for path, endpoint in endpoints.items()}
     handle_everything_else(app, errors, shapes)
     document = MetadataDocument(
@@ -127,13 +139,14 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Flask:
         services.key_rings,
         services.feed,
         readers=services.jwks_readers,
-        sources=parts.sources,
+        addresses=parts.addresses,
+        hosts=allowed_hosts(settings.issuer, settings.server.hosts),
         clock=services.clock,
         observer=observer,
     )
     add_discovery_routes(app, settings.issuer, prefix, discovery)
     app.before_request(services.maintenance.start)
-    atexit.register(services.maintenance.stop)
+    at_exit(services.maintenance.stop)
     return app
 
 
@@ -171,8 +184,14 @@ def tell_of_start(app: Flask, settings_file: str) -> None:
     services.record(
         ServerStarted(version=__version__, issuer=settings.issuer, process_id=os.getpid())
     )
-    atexit.register(services.record, ServerStopped(process_id=os.getpid()))
+    at_exit(partial(services.record, ServerStopped(process_id=os.getpid())))
     services.maintenance.start(keys_at_once=True)
+
+
+def hold_background_work(app: Flask) -> None:
+    """End the threads of background work; the next request starts them again."""
+    services: Services = app.extensions[EXTENSION]
+    services.maintenance.hold()
 
 
 def create_health_application(

@@ -71,10 +71,11 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc]
         issuer: TokenIssuer,
     ) -> None:
         super().__init__()
-        parts: dict[str, Any] = {"authenticator": authenticator, "rules": rules, "issuer": issuer}
+        parts: dict[str, Any] = {"authenticator": authenticator, "rules": rules}
         for grant in grants:
             # A class of this server's own, so that two servers in one process stay apart.
             self.register_grant(type(grant.__name__, (grant,), parts))
+        self._issuer = issuer
         self._grant_types = tuple(grant.GRANT_TYPE for grant in grants)
 
     @property
@@ -82,7 +83,7 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc]
         """The grant types that are switched on."""
         return self._grant_types
 
-    def issue_token(self, request: ServerRequest) -> tuple[Authorization, IssuedToken]:
+    async def issue_token(self, request: ServerRequest) -> tuple[Authorization, IssuedToken]:
         """Run the request's grant.
 
         Raises:
@@ -94,6 +95,7 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc]
             grant = self.get_token_grant(request)
         except UnsupportedGrantTypeError:
             raise OAuthError("grant_type_unsupported") from None
+        await grant.authenticate_client()
         grant.validate_token_request()
-        issued: tuple[Authorization, IssuedToken] = grant.create_token_response()
-        return issued
+        authorization: Authorization = grant.authorize()
+        return authorization, await self._issuer.issue(authorization)

@@ -21,7 +21,7 @@ from sqlalchemy.types import TypeDecorator
 
 from authz_server.database.connector import PostgresConnector
 from authz_server.database.primary import follow_primary
-from authz_server.look_ups import LookUps
+from authz_server.look_ups import LookUp, LookUps
 from authz_server.settings import DatabaseSettings
 from authz_server.sqlite import follow_file, make_durable
 
@@ -99,6 +99,18 @@ class Database:
         self.look_ups = look_ups
         self.connector = connector
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    async def fetch_one(self, question: str, value: str | bytes) -> tuple[Any, ...] | None:
+        """Return the first row of a prepared question; None where there is none.
+
+        Args:
+            question: a SELECT with one ``?``, the same text each time.
+            value: what stands for it.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
+        """
+        return await LookUp(self.look_ups, question, value)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:

@@ -79,6 +79,15 @@ REASONS: dict[str, Reason] = {
         "invalid_request", 415, "Send application/x-www-form-urlencoded in UTF-8."
     ),
     "body_too_large": Reason("invalid_request", 413, "The request body is too large."),
+    "message_malformed": Reason("invalid_request", 400, "The HTTP message is malformed."),
+    "host_malformed": Reason("invalid_request", 400, "The request must name exactly one host."),
+    "header_too_large": Reason(
+        "invalid_request", 431, "The request line and the headers are too large."
+    ),
+    "request_timeout": Reason("invalid_request", 408, "The request took too long to arrive."),
+    "expectation_unknown": Reason(
+        "invalid_request", 417, "The server meets no expectation but 100-continue."
+    ),
     "not_found": Reason("invalid_request", 404, "There is nothing at this address."),
     "precondition_failed": Reason("invalid_request", 412, "The document has changed."),
     "throttled": Reason(

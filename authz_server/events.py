@@ -58,12 +58,16 @@ class TokenRefused(Event, frozen=True, kw_only=True, tag="token.refused"):
     Attributes:
         client_id: as far as the request named one; not proven where authentication failed.
         error: the OAuth error code that was answered.
-        reason: the reason's name in ``authz_server.errors``.
+        reason: the name of the reason or cause in ``authz_server.errors``.
+        detail: further words or names, such as the scopes that were refused.
+        count: how many refusals this is the record of.
     """
 
     client_id: str = ""
     error: str
     reason: str
+    detail: str = ""
+    count: int = 1
     outcome: Literal["refused"] = "refused"
 
 
@@ -73,6 +77,8 @@ class IntrospectionRefused(Event, frozen=True, kw_only=True, tag="introspection.
     client_id: str = ""
     error: str
     reason: str
+    detail: str = ""
+    count: int = 1
     outcome: Literal["refused"] = "refused"
 
 
@@ -82,6 +88,25 @@ class RevocationRefused(Event, frozen=True, kw_only=True, tag="revocation.refuse
     client_id: str = ""
     error: str
     reason: str
+    detail: str = ""
+    count: int = 1
+    outcome: Literal["refused"] = "refused"
+
+
+class RequestRefused(Event, frozen=True, kw_only=True, tag="request.refused"):
+    """A message was refused before it reached an endpoint: it is malformed, too large or too slow.
+
+    Attributes:
+        error: the OAuth error code that was answered.
+        reason: the reason's name in ``authz_server.errors``.
+        detail: further words.
+        count: how many refusals this is the record of.
+    """
+
+    error: str
+    reason: str
+    detail: str = ""
+    count: int = 1
     outcome: Literal["refused"] = "refused"
 
 

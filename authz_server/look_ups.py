@@ -10,14 +10,16 @@ import threading
 import weakref
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from authz_server.postgresql import ServerSilentError
+from authz_server.postgresql import ServerSilentError, is_disconnect
 from authz_server.sqlite import find_file
+from authz_server.waiting import Lane, Step
 
 _all_look_ups: "weakref.WeakSet[LookUps]" = weakref.WeakSet()
 _inherited: list[deque[Any]] = []
@@ -31,12 +33,20 @@ class LookUps:
         connections: how many there may be at most.
         wait_seconds: how long a question may wait for one of them.
         file: the path of an SQLite file; empty for any other database.
+        waits: whether a question to SQLite waits for a lock; if not, it fails at once.
     """
 
     def __init__(
-        self, engine: Engine, connections: int, wait_seconds: float, file: str = ""
+        self,
+        engine: Engine,
+        connections: int,
+        wait_seconds: float,
+        file: str = "",
+        *,
+        waits: bool = True,
     ) -> None:
         self._engine = engine
+        self._waits = waits
         self._connections = connections
         self._wait_seconds = wait_seconds
         self._file = file
@@ -64,6 +74,17 @@ class LookUps:
             return self._ask(question, value)
         finally:
             self._free.release()
+
+    def without_waiting(self) -> "LookUps | None":
+        """Return a twin of one connection that never waits for a lock; None beside PostgreSQL."""
+        if not self._is_sqlite:
+            return None
+        return LookUps(self._engine, 1, self._wait_seconds, self._file, waits=False)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine whose connections these are."""
+        return self._engine
 
     @property
     def kept(self) -> int:
@@ -98,7 +119,7 @@ class LookUps:
                 return self._put_question(connection, question, value)
             except self._error as error:
                 self._drop(connection)
-                if self._is_sqlite or _is_an_answer(error) or isinstance(error, ServerSilentError):
+                if self._is_sqlite or not is_disconnect(error) or isinstance(error, ServerSilentError):
                     raise OperationalError("look-up", None, error) from error
         return self._ask_anew(question, value)
 
@@ -122,7 +143,7 @@ class LookUps:
         if self._is_sqlite:
             row = connection.execute(question, (value,)).fetchone()
         else:
-            row = connection.ask(question.replace("?", "$1"), value)
+            row = connection.ask(question, value)
         self._idle.append(connection)
         return None if row is None else tuple(row)
 
@@ -134,6 +155,8 @@ class LookUps:
             raise SQLAlchemyError("the pool gave no connection")
         if not self._is_sqlite:
             connection.autocommit = True
+        elif not self._waits:
+            connection.execute("PRAGMA busy_timeout = 0")
         return connection
 
     def _drop(self, connection: Any) -> None:  # noqa: ANN401 - of either driver
@@ -143,21 +166,21 @@ class LookUps:
             return
 
 
+class LookUp(Step[tuple[Any, ...] | None]):
+    """One question, which an event loop may ask over connections of its own."""
+
+    __slots__ = ("question", "value")
+
+    def __init__(self, look_ups: LookUps, question: str, value: str | bytes) -> None:
+        super().__init__(Lane.DATABASE, partial(look_ups.ask, question, value))
+        self.question = question
+        self.value = value
+
+
 def _close_all(connections: deque[Any], error: type[Exception]) -> None:
     while connections:
         with suppress(error):
             connections.pop().close()
-
-
-def _is_an_answer(error: Exception) -> bool:
-    """Tell whether the server refused what was asked: asking again would change nothing."""
-    return getattr(error, "sqlstate", None) is not None and not _is_disconnect(error)
-
-
-def _is_disconnect(error: Exception) -> bool:
-    # PostgreSQL, appendix A: 08 is lost connections, 57P01 to 57P03 a server going or coming.
-    state = str(getattr(error, "sqlstate", ""))
-    return state.startswith("08") or state in {"57P01", "57P02", "57P03"}
 
 
 def _renew_after_fork() -> None:

@@ -61,6 +61,21 @@ class PluginManager:
         """The names of the plugins in use."""
         return tuple(name for name, _ in self._pluggy.list_name_plugin())
 
+    @property
+    def decides(self) -> bool:
+        """Whether a plugin decides over tokens."""
+        return bool(self._decide_token)
+
+    @property
+    def adds_claims(self) -> bool:
+        """Whether a plugin adds claims to tokens."""
+        return bool(self._token_claims)
+
+    @property
+    def describes(self) -> bool:
+        """Whether a plugin adds members to introspection answers."""
+        return bool(self._introspection_claims)
+
     def decide_token(self, request: TokenDecision) -> None:
         """Let every plugin refuse the token.
 
@@ -71,12 +86,14 @@ class PluginManager:
             try:
                 call(request=request)
             except RefusalError as refusal:
-                detail = f"plugin {name}: {refusal}"
+                _logger.warning(
+                    "Plugin %s refused a token of client %s: %s", name, request.client_id, refusal
+                )
                 raise OAuthError(
-                    "refused_by_policy", detail, client_id=request.client_id
+                    "refused_by_policy", f"plugin {name}", client_id=request.client_id
                 ) from refusal
             except Exception as error:
-                raise _fault(name, "decide_token") from error
+                raise _fault(name, "decide_token", error, request.client_id) from error
 
     def token_claims(self, request: TokenDecision) -> dict[str, Any]:
         """Return what the plugins add to a JWT access token.
@@ -143,7 +160,7 @@ class PluginManager:
                     _require_claims(added, collected)
                     collected |= added
             except Exception as error:
-                raise _fault(name, hook) from error
+                raise _fault(name, hook, error) from error
         return collected
 
 
@@ -188,5 +205,6 @@ def _require_claims(added: object, collected: Mapping[str, Any]) -> None:
     msgspec.json.encode(dict(added))
 
 
-def _fault(name: str, hook: str) -> OAuthError:
-    return OAuthError("server_error", f"plugin {name} failed in {hook}")
+def _fault(name: str, hook: str, error: Exception, client_id: str = "") -> OAuthError:
+    _logger.error("Plugin %s failed in %s", name, hook, exc_info=error)
+    return OAuthError("server_error", f"plugin {name} failed in {hook}", client_id=client_id)

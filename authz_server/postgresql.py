@@ -34,39 +34,50 @@ class BoundedConnection(psycopg.Connection[Any]):
 
     def __init__(self, pgconn: PGconn, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - psycopg's
         super().__init__(pgconn, *arguments, **named)
-        self._questions: dict[str, bytes] = {}
+        #: The names of the questions that are prepared.
+        self.prepared: dict[str, bytes] = {}
 
-    def ask(self, question: str, value: str | int | bytes) -> tuple[Any, ...] | None:
+    def ask(self, question: str, value: str | bytes) -> tuple[Any, ...] | None:
         """Return the first row of a prepared question, as its own transaction; None: no row.
 
         What psycopg's cursors do beyond that costs three times what libpq itself does.
 
         Args:
-            question: a SELECT with ``$1``, the same text each time.
+            question: a SELECT with ``?``, the same text each time.
             value: what stands for it.
 
         Raises:
             psycopg.Error: the server refuses, is gone, or has gone silent.
         """
-        name = self._questions.get(question)
-        if name is None:
-            name = f"look_up_{len(self._questions)}".encode()
-            self.pgconn.send_prepare(name, question.encode())
+        self.prepare(question)
+        self.send(question, value)
+        return read_row(self, self._await_result())
+
+    def prepare(self, question: str) -> None:
+        """Prepare a question, once; waits for the server.
+
+        Raises:
+            psycopg.Error: the server refuses, is gone, or has gone silent.
+        """
+        if question not in self.prepared:
+            name = f"look_up_{len(self.prepared)}".encode()
+            self.pgconn.send_prepare(name, question.replace("?", "$1").encode())
             self._await_result()
-            self._questions[question] = name
+            self.prepared[question] = name
+
+    def send(self, question: str, value: str | bytes) -> None:
+        """Ask a prepared question; the caller reads the result.
+
+        Raises:
+            psycopg.Error: the connection is gone, or a text holds NUL.
+        """
         if isinstance(value, bytes):
             parameter, form = value, Format.BINARY
         else:
-            parameter, form = str(value).encode(), Format.TEXT
+            parameter, form = value.encode(), Format.TEXT
             if b"\0" in parameter:
                 raise psycopg.DataError("a text holds NUL")
-        self.pgconn.send_query_prepared(name, [parameter], [form])
-        result = self._await_result()
-        if not result.ntuples:
-            return None
-        row = Transformer(self)
-        row.set_pgresult(result)
-        return row.load_row(0, tuple)
+        self.pgconn.send_query_prepared(self.prepared[question], [parameter], [form])
 
     def _await_result(self) -> PGresult:
         pgconn, deadline = self.pgconn, time.monotonic() + self.limit_seconds
@@ -107,3 +118,19 @@ def bounded_connection(statement_timeout_seconds: float) -> type[BoundedConnecti
         limit_seconds: ClassVar[float] = statement_timeout_seconds + _GRACE_SECONDS
 
     return _Bounded
+
+
+def read_row(connection: BoundedConnection, result: PGresult) -> tuple[Any, ...] | None:
+    """Return the first row of a result as Python values; None where it has no row."""
+    if not result.ntuples:
+        return None
+    row = Transformer(connection)
+    row.set_pgresult(result)
+    return row.load_row(0, tuple)
+
+
+def is_disconnect(error: BaseException) -> bool:
+    """Return whether the connection is lost, so that the question is worth asking on another."""
+    state = getattr(error, "sqlstate", None)
+    # PostgreSQL, appendix A: 08 is lost connections, 57P01 to 57P03 a server going or coming.
+    return state is None or state.startswith("08") or state in {"57P01", "57P02", "57P03"}

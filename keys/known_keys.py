@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
+from typing import NamedTuple
 
 from keys.algorithms import get_algorithm
 from keys.compact import encode_header
@@ -54,6 +55,19 @@ class KnownKey:
         if encoded is None:
             encoded = self._headers[typ] = encode_header(self.alg, self.kid, typ)
         return encoded
+
+
+class VerifiedToken(NamedTuple):
+    """A token whose signature one of our keys made: ``header`` holds alg, kid and typ.
+
+    ``remembered``: the signature was verified at an earlier sight of the token.
+    """
+
+    kid: str
+    ring: str
+    header: Mapping[str, str]
+    payload: bytes
+    remembered: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -28,6 +28,7 @@ from keys.known_keys import (
     KnownKey,
     KnownKeys,
     KnownRing,
+    VerifiedToken,
     index_rings,
     make_decoy,
     read_ring,
@@ -36,6 +37,7 @@ from keys.observer import Observer, SilentObserver
 from keys.signing_key import KeyState, RingSnapshot
 from keys.store import KeyStore
 from keys.timing import Timing
+from keys.verified_tokens import VerifiedTokens, hash_token
 
 logger = logging.getLogger(__name__)
 
@@ -56,15 +58,6 @@ class SignedToken(NamedTuple):
     token: str
     kid: str
     request_id: str = ""
-
-
-class VerifiedToken(NamedTuple):
-    """A token whose signature one of our keys made: ``header`` holds alg, kid and typ."""
-
-    kid: str
-    ring: str
-    header: Mapping[str, str]
-    payload: bytes
 
 
 class KeyRings:
@@ -105,6 +98,7 @@ class KeyRings:
         self._proven: frozenset[KnownKey] = frozenset()
         self._retry_at: datetime | None = None
         self._refreshing = Lock()
+        self._verified = VerifiedTokens()
         _all_rings.add(self)
 
     # ------------------------------------------------------------------------------- reading
@@ -163,6 +157,20 @@ class KeyRings:
         return loaded_at is not None and now - loaded_at <= self._snapshot_lifetime
 
     # ------------------------------------------------------------------------------- signing
+
+    def waits_to_sign(self, ring: str) -> bool:
+        """Return whether :meth:`sign` for ``ring`` would do more than compute.
+
+        It waits for a remote backend, and at a key's first signature here for its proof.
+        """
+        now = self._clock()
+        if not self._is_fresh(now):
+            return True
+        try:
+            _, key = self._find_signer(self._known, ring, now)
+        except NoActiveKeyError:
+            return False
+        return key not in self._proven
 
     def sign(self, ring: str, payload: bytes, *, typ: str, lifetime_seconds: int) -> SignedToken:
         """Sign ``payload`` with the active key of ``ring``; never makes a key.
@@ -287,6 +295,10 @@ class KeyRings:
         Raises:
             TokenRefusedError: Anything at all is wrong with it (RFC 8725, 3).
         """
+        digest = hash_token(token)
+        found = self._verified.find(digest)
+        if found is not None and self._known.by_kid.get(found[0].kid) is found[0]:
+            return found[1]
         parsed = parse_compact(token)
         key = self._known.by_kid.get(parsed.header["kid"])
         if key is None:
@@ -296,7 +308,9 @@ class KeyRings:
         if parsed.header["alg"] != key.alg:
             raise TokenRefusedError("another algorithm than the key's")
         key.verify(parsed.signature, parsed.signing_input)
-        return VerifiedToken(key.kid, key.ring, parsed.header, parsed.payload)
+        verified = VerifiedToken(key.kid, key.ring, parsed.header, parsed.payload)
+        self._verified.keep(digest, key, verified)
+        return verified
 
     def spend_one_verification(self) -> None:
         """Cost what verifying a token of the default ring costs, to no effect."""
@@ -385,6 +399,7 @@ def _renew_locks() -> None:
     # A lock that another thread held at the fork would stay locked in the child for ever.
     for rings in list(_all_rings):
         rings._refreshing = Lock()  # noqa: SLF001 - the same module
+        rings._verified.after_fork()  # noqa: SLF001 - likewise
 
 
 os.register_at_fork(after_in_child=_renew_locks)

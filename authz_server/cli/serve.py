@@ -1,40 +1,29 @@
-"""``serve``: the server, under Granian."""
+"""``serve``: the server with its workers."""
 
-import logging
-import multiprocessing
 import os
 import socket
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from wsgiref.types import WSGIApplication
 
 import click
-from granian.constants import HTTPModes, Interfaces, SSLProtocols
-from granian.http import HTTP1Settings
-from granian.server import MPServer
 from sqlalchemy.exc import OperationalError
 
 from authz_server.app import create_health_application, operator_services, require_usable
 from authz_server.cli.commands import Command
-from authz_server.cli.health_listener import HealthListener
-from authz_server.cli.http_messages import MessageRules, forget_headers_in_environment
-from authz_server.cli.invocation import CONFIG_VARIABLE, Invocation
-from authz_server.cli.metrics_folder import metrics_folder
+from authz_server.cli.invocation import Invocation
 from authz_server.cli.output import say
 from authz_server.cli.parties import pass_invocation
-from authz_server.cli.worker import BODY_SECONDS, THREADS_FOR_SLOW_BODIES, load_application
 from authz_server.database.errors import find_unfitness
 from authz_server.database.schema import require_schema
 from authz_server.logs import configure_logging
-from authz_server.settings import ServerSettings, Settings
+from authz_server.serving.health_listener import HealthListener
+from authz_server.serving.metrics_folder import metrics_folder
+from authz_server.serving.supervisor import ServingError, Supervisor
+from authz_server.serving.worker import tls_context
+from authz_server.settings import Settings, load_settings
 from keys.errors import StoreUnavailable
-
-TARGET = "authz_server.wsgi:application"
-# The least that Granian takes: request line and headers together, a longer one is refused.
-MAXIMUM_HEADER_BYTES = 8_192
-# How long a worker process may take to accept the connection by which readiness is asked.
-LISTENER_SECONDS = 1
-
-logger = logging.getLogger(__name__)
 
 
 @click.command("serve", cls=Command)
@@ -48,18 +37,11 @@ def serve(invocation: Invocation) -> None:
     settings = invocation.settings()
     require_usable(settings)
     require_prepared(settings)
-    for host, port in (
-        (settings.server.host, settings.server.port),
-        (settings.server.health_host, settings.server.health_port),
-    ):
-        require_free(host, port)
-    # The workers are new interpreters: they find the settings file where this variable points.
-    os.environ[CONFIG_VARIABLE] = str(invocation.config.resolve())
-    # Each of the many threads that slow senders may occupy would else keep memory of its own.
+    require_free(settings.server.health_host, settings.server.health_port)
+    # Each thread that waits would else keep memory of its own.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
-    multiprocessing.set_start_method("spawn", force=True)
     with metrics_folder() as folder:
-        run_server(settings, folder)
+        run_server(settings, invocation.config.resolve(), folder)
 
 
 def require_prepared(settings: Settings) -> None:
@@ -87,11 +69,7 @@ def _require_keys(settings: Settings) -> None:
 
 
 def require_free(host: str, port: int) -> None:
-    """Refuse an address that is taken.
-
-    The server's own listeners share their port among the workers, so a second server would not be
-    refused by the system but take half of the connections.
-    """
+    """Refuse an address that is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -104,76 +82,81 @@ def require_free(host: str, port: int) -> None:
             ) from None
 
 
-def require_listening(host: str, port: int) -> None:
-    """Connect to the public listener; OSError while no worker process accepts connections."""
-    with socket.create_connection((host, port), LISTENER_SECONDS):
-        pass
+class HealthService:
+    """The health listener of a server, under the settings in force.
+
+    Args:
+        settings: those at the start.
+        folder: where the workers count.
+        require_serving: raises while a worker does not serve.
+    """
+
+    def __init__(
+        self, settings: Settings, folder: Path, require_serving: Callable[[], None]
+    ) -> None:
+        self._folder = folder
+        self._require_serving = require_serving
+        self._address = _health_address(settings)
+        self._listener = HealthListener(self._application(settings), *self._address)
+        self._listener.start()
+
+    def apply(self, settings: Settings) -> None:
+        """Answer under new settings, at their address."""
+        configure_logging(settings.logging)
+        application = self._application(settings)
+        if _health_address(settings) == self._address:
+            self._listener.replace(application)
+            return
+        self._listener.stop()
+        self._address = _health_address(settings)
+        self._listener = HealthListener(application, *self._address)
+        self._listener.start()
+
+    def stop(self) -> None:
+        """Stop answering."""
+        self._listener.stop()
+
+    def _application(self, settings: Settings) -> WSGIApplication:
+        # Its library takes a while to load: no other command is to wait for it.
+        from authz_server.metrics_page import MetricsPage  # noqa: PLC0415
+
+        return create_health_application(
+            settings,
+            {"listener": self._require_serving},
+            open_metrics=partial(MetricsPage, self._folder),
+        )
 
 
-def run_server(settings: Settings, folder: Path) -> None:
-    """Serve until told to stop; workers that die are replaced.
+def _health_address(settings: Settings) -> tuple[str, int]:
+    return settings.server.health_host, settings.server.health_port
+
+
+def run_server(settings: Settings, config: Path, folder: Path) -> None:
+    """Serve until told to stop; SIGHUP puts changed settings into force.
 
     Args:
         settings: checked already.
+        config: the settings file.
         folder: where the workers count.
-    """
-    # Its library takes a while to load: no other command is to wait for it.
-    from authz_server.metrics_page import MetricsPage  # noqa: PLC0415
 
-    server = build_server(settings.server)
+    Raises:
+        click.ClickException: an address cannot be used, or no worker can serve.
+    """
     configure_logging(settings.logging)
-    public = (settings.server.host, settings.server.port)
-    health = HealthListener(
-        create_health_application(
-            settings,
-            {"listener": partial(require_listening, *public)},
-            open_metrics=partial(MetricsPage, folder),
-        ),
-        settings.server.health_host,
-        settings.server.health_port,
-    )
-    server.on_startup(health.start)
-    server.on_shutdown(health.stop)
-    loader = partial(
-        load_guarded_application,
-        port=settings.server.port,
-        silence_seconds=settings.server.header_timeout_seconds + BODY_SECONDS,
-    )
-    server.serve(target_loader=loader)
 
+    def reload() -> Settings:
+        changed = load_settings(config)
+        require_usable(changed)
+        tls_context(changed.server)
+        require_prepared(changed)
+        return changed
 
-def load_guarded_application(target: str, *, port: int, silence_seconds: float) -> MessageRules:
-    """Return the application of a worker process, guarded from what the WSGI server lets through.
-
-    Args:
-        target: as for :func:`~authz_server.cli.worker.load_application`.
-        port: likewise.
-        silence_seconds: likewise.
-    """
-    forget_headers_in_environment(os.environ)
-    return MessageRules(load_application(target, port=port, silence_seconds=silence_seconds))
-
-
-def build_server(settings: ServerSettings, target: str = TARGET) -> MPServer:
-    """Return the WSGI server for the public listener, ready to serve ``target``."""
-    return MPServer(
-        target,
-        address=settings.host,
-        port=settings.port,
-        interface=Interfaces.WSGI,
-        workers=settings.workers,
-        blocking_threads=settings.threads + THREADS_FOR_SLOW_BODIES,
-        backlog=settings.backlog,
-        backpressure=settings.backlog,
-        http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(
-            header_read_timeout=settings.header_timeout_seconds * 1_000,
-            max_buffer_size=MAXIMUM_HEADER_BYTES,
-        ),
-        websockets=False,
-        ssl_cert=Path(settings.tls_certificate) if settings.tls_certificate else None,
-        ssl_key=Path(settings.tls_private_key) if settings.tls_private_key else None,
-        ssl_protocol_min=SSLProtocols.tls12,
-        respawn_failed_workers=True,
-        workers_kill_timeout=settings.shutdown_grace_seconds,
-    )
+    try:
+        supervisor = Supervisor(settings, str(config), reload)
+        health = HealthService(settings, folder, supervisor.require_serving)
+        try:
+            supervisor.run(health.apply)
+        finally:
+            health.stop()
+    except ServingError as error:
+        raise click.ClickException(str(error)) from error

@@ -15,6 +15,7 @@ from authz_server.db import transaction
 from authz_server.services import Services
 from authz_server.settings import LONGEST_LIFETIME_SECONDS
 from authz_server.tokens.verification import VerifiedAccessToken
+from authz_server.waiting import run
 
 MAXIMUM_TOKEN_CHARACTERS = 16_384
 #: The longest ``jti`` that a token of this server can have.
@@ -44,7 +45,7 @@ def find_verified(services: Services, presented: str) -> VerifiedAccessToken | N
     """Return what the token says if it is ours and in force, by what is kept now."""
     services.key_rings.refresh()
     services.feed.poll()
-    return services.verifier.find_verified(presented)
+    return run(services.verifier.find_verified(presented))
 
 
 def describe_token(services: Services, presented: str) -> dict[str, Any]:
@@ -68,12 +69,12 @@ def describe_token(services: Services, presented: str) -> dict[str, Any]:
 
 def _state(services: Services, presented: str, verified: VerifiedAccessToken) -> str:
     claims = verified.claims
-    if services.revocation_state.is_revoked(claims.jti, verified.kid, claims):
+    if run(services.revocation_state.is_revoked(claims.jti, verified.kid, claims)):
         return "revoked"
     client = services.directory.find(claims.client_id)
     if client is None or not client.is_usable(services.clock().timestamp()):
         return "inactive: its client is disabled, expired or deleted"
-    if services.introspection.find_active(client, presented) is None:
+    if run(services.introspection.find_active(client, presented)) is None:
         return "inactive: its client no longer has any of its scopes"
     return "active"
 

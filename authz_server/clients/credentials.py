@@ -51,9 +51,7 @@ def read_credentials(form: Mapping[str, str], authorization: str | None) -> Cred
     secret = form.get("client_secret")
     client_id = form.get("client_id")
     has_assertion = "client_assertion" in form
-    if (secret is not None or has_assertion) and (
-        authorization is not None or (secret is not None and has_assertion)
-    ):
+    if has_assertion and (secret is not None or authorization is not None):
         raise OAuthError("several_authentication_methods", client_id=client_id or "")
     if authorization is None:
         if client_id is None or secret is None:
@@ -61,7 +59,12 @@ def read_credentials(form: Mapping[str, str], authorization: str | None) -> Cred
         return Credentials(CLIENT_SECRET_POST, (Offer(client_id, secret.encode()),))
     offers = _read_basic(authorization)
     if client_id is not None and offers and all(client_id != each.client_id for each in offers):
-        raise OAuthError("several_authentication_methods", "client_id differs from Basic")
+        raise OAuthError(
+            "several_authentication_methods", "client_id differs from Basic", client_id=client_id
+        )
+    # Some clients send their one pair in both places: that is one method, used twice.
+    if secret is not None and Offer(client_id or "", secret.encode()) not in offers:
+        raise OAuthError("several_authentication_methods", client_id=client_id or "")
     return Credentials(CLIENT_SECRET_BASIC, offers)
 
 

@@ -37,6 +37,25 @@ class Answer:
         start_response(_STATUS_LINES[self.status], sent)
         return () if environ["REQUEST_METHOD"] == "HEAD" else (self.body,)
 
+    def encode(self, date: bytes, *, connection: str = "", head: bool = False) -> bytes:
+        """Return it as an HTTP/1.1 message.
+
+        Args:
+            date: the ``Date`` field, with its line end.
+            connection: the value of the ``Connection`` field; empty: none.
+            head: leave the body out (RFC 9110, 9.3.2).
+        """
+        fields = "".join([f"{name}: {value}\r\n" for name, value in self.headers.items()])
+        if connection:
+            fields += f"Connection: {connection}\r\n"
+        return b"HTTP/1.1 %b\r\n%b%bContent-Length: %d\r\n\r\n%b" % (
+            _STATUS_LINES[self.status].encode(),
+            fields.encode("latin-1"),
+            date,
+            len(self.body),
+            b"" if head else self.body,
+        )
+
 
 def new_request_id() -> str:
     """Return an id of 16 characters for one request and its records."""

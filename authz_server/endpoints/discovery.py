@@ -1,11 +1,12 @@
 """What the server says of itself: metadata (RFC 8414, OpenID Connect Discovery) and the JWKS."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 from wsgiref.types import WSGIEnvironment
 
 import msgspec
@@ -14,7 +15,9 @@ from flask import Response, request
 from authz_server.changes import ChangeFeed
 from authz_server.clients.directory import ClientDirectory
 from authz_server.endpoints.answers import new_request_id
-from authz_server.endpoints.source import SourceReader
+from authz_server.endpoints.client_address import ClientAddressReader
+from authz_server.endpoints.request import Request
+from authz_server.endpoints.wsgi import read_headers
 from authz_server.errors import OAuthError
 from authz_server.jwks_readers import JwksReaders
 from authz_server.observation import ServerObserver
@@ -113,7 +116,8 @@ class DiscoveryEndpoints:
         key_rings: the public keys.
         feed: keeps the memory fresh; a database that is away does not silence these endpoints.
         readers: note who has fetched the JWKS.
-        sources: find senders' addresses.
+        addresses: finds the addresses of readers.
+        hosts: the host names under which the documents may be cached.
         clock: returns the present time.
         observer: counts fetches of the JWKS.
     """
@@ -125,7 +129,8 @@ class DiscoveryEndpoints:
         feed: ChangeFeed,
         *,
         readers: JwksReaders,
-        sources: SourceReader,
+        addresses: ClientAddressReader,
+        hosts: frozenset[str],
         clock: Callable[[], datetime],
         observer: ServerObserver,
     ) -> None:
@@ -133,7 +138,8 @@ class DiscoveryEndpoints:
         self._key_rings = key_rings
         self._feed = feed
         self._readers = readers
-        self._sources = sources
+        self._addresses = addresses
+        self._hosts = hosts
         self._clock = clock
         self._observer = observer
 
@@ -151,7 +157,7 @@ class DiscoveryEndpoints:
             self._feed.require_fresh()
         if not self._key_rings.algorithms():
             raise OAuthError("temporarily_unavailable", "there is no key yet")
-        answer = _public_answer(
+        answer = self._cacheable(
             self._key_rings.jwks(),
             self._key_rings.jwks_etag(),
             "application/jwk-set+json",
@@ -162,7 +168,9 @@ class DiscoveryEndpoints:
         return answer
 
     def _note_fetch(self, environ: WSGIEnvironment) -> None:
-        self._readers.note(environ.get("HTTP_USER_AGENT", ""), self._sources.read(environ))
+        headers, peer = read_headers(environ), str(environ.get("REMOTE_ADDR", ""))
+        reader = Request("GET", "", headers=headers, peer=peer)
+        self._readers.note(headers.get("user-agent", ""), self._addresses.read(reader))
         now = self._clock()
         rings = self._key_rings.snapshots()
         has_next = all(
@@ -175,7 +183,27 @@ class DiscoveryEndpoints:
             self._feed.require_fresh()
         body = msgspec.json.encode(members())
         etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-        return _public_answer(body, etag, "application/json", _METADATA_MAXIMUM_AGE_SECONDS)
+        return self._cacheable(body, etag, "application/json", _METADATA_MAXIMUM_AGE_SECONDS)
+
+    def _cacheable(
+        self, body: bytes, etag: str, content_type: str, maximum_age_seconds: int
+    ) -> Response:
+        response = _public_answer(body, etag, content_type, maximum_age_seconds)
+        if request.host.lower() not in self._hosts:
+            # A cache that keys by another host would serve what it was never asked to keep.
+            response.headers["Cache-Control"] = "no-store"
+            del response.headers["ETag"]
+        return response
+
+
+def allowed_hosts(issuer: str, further: Iterable[str]) -> frozenset[str]:
+    """Return the values of ``Host`` that are the issuer's or configured, in lower case."""
+    parts = urlsplit(issuer)
+    port = {"https": 443, "http": 80}[parts.scheme]
+    names = {parts.netloc.lower(), *(name.lower() for name in further)}
+    if parts.port is None:
+        names.add(f"{parts.netloc.lower()}:{port}")
+    return frozenset(names)
 
 
 def _public_answer(body: bytes, etag: str, content_type: str, maximum_age_seconds: int) -> Response:

@@ -2,13 +2,15 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
 
-from flask import Flask, request
+from flask import Flask
+from flask import request as flask_request
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
 from authz_server.endpoints.answers import Answer, new_request_id, private_answer
+from authz_server.endpoints.request import Request
+from authz_server.endpoints.wsgi import read_headers
 from authz_server.errors import OAuthError
 from authz_server.logs import bind_request_id
 
@@ -18,7 +20,7 @@ _UNAUTHORIZED = 401
 _SERVER_FAULT = 500
 _TOO_MANY_REQUESTS = 429
 
-Shape = Callable[[dict[str, object], OAuthError, dict[str, Any]], str]
+Shape = Callable[[dict[str, object], OAuthError, Mapping[str, str]], str]
 
 
 class ErrorAnswers:
@@ -34,7 +36,7 @@ class ErrorAnswers:
     def render(
         self,
         error: OAuthError,
-        environ: dict[str, Any],
+        request: Request,
         request_id: str,
         shape: Shape | None = None,
         headers: dict[str, str] | None = None,
@@ -43,7 +45,7 @@ class ErrorAnswers:
 
         Args:
             error: the refusal.
-            environ: the WSGI request.
+            request: what is refused.
             request_id: of this request.
             shape: adds a profile's members and returns the language of its message.
             headers: further headers.
@@ -52,8 +54,8 @@ class ErrorAnswers:
         body: dict[str, object] = {"error": error.error, "error_description": error.description}
         sent = dict(headers or {})
         if shape is not None:
-            sent["Content-Language"] = shape(body, error, environ)
-        if status == _UNAUTHORIZED and "HTTP_AUTHORIZATION" in environ:
+            sent["Content-Language"] = shape(body, error, request.headers)
+        if status == _UNAUTHORIZED and request.headers.get("authorization"):
             # RFC 6749, 5.2
             sent["WWW-Authenticate"] = 'Basic realm="authz-server", charset="UTF-8"'
         if error.retry_after_seconds is not None:
@@ -87,7 +89,11 @@ def handle_everything_else(
     """
 
     def shape() -> Shape | None:
-        return (shapes or {}).get(request.environ.get("PATH_INFO", ""))
+        return (shapes or {}).get(flask_request.environ.get("PATH_INFO", ""))
+
+    def received() -> Request:
+        headers = read_headers(flask_request.environ)
+        return Request(flask_request.method, flask_request.path, headers=headers)
 
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Answer:
@@ -97,12 +103,11 @@ def handle_everything_else(
         )
         allowed = getattr(error, "valid_methods", None)
         headers = {"Allow": ", ".join(sorted(allowed))} if allowed else None
-        refusal = OAuthError(reason)
-        return answers.render(refusal, request.environ, request_id, shape(), headers)
+        return answers.render(OAuthError(reason), received(), request_id, shape(), headers)
 
     @app.errorhandler(Exception)
     def failed(error: Exception) -> Answer:
-        return answers.render(as_refusal(error), request.environ, _bound_request_id(), shape())
+        return answers.render(as_refusal(error), received(), _bound_request_id(), shape())
 
 
 def _bound_request_id() -> str:

@@ -5,11 +5,10 @@ says which reading is ours.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Any
 
 from authz_server.endpoints.languages import MessageCatalogue
 from authz_server.errors import OAuthError
@@ -40,13 +39,13 @@ class G2PConnectProfile:
         self._clock = clock
         self._messages = MessageCatalogue(settings.default_language, settings.catalogue_directory)
 
-    def read_message_id(self, environ: dict[str, Any]) -> str:
+    def read_message_id(self, headers: Mapping[str, str]) -> str:
         """Return the ``message_id`` header; empty where there is none.
 
         Raises:
             OAuthError: ``message_id_malformed``.
         """
-        message_id = str(environ.get("HTTP_MESSAGE_ID", ""))
+        message_id = headers.get("message_id", "")
         if not message_id:
             return ""
         if len(message_id) > self._settings.maximum_message_id_bytes or not _MESSAGE_ID.fullmatch(
@@ -55,13 +54,13 @@ class G2PConnectProfile:
             raise OAuthError("message_id_malformed")
         return message_id
 
-    def require_timestamp(self, environ: dict[str, Any]) -> None:
+    def require_timestamp(self, headers: Mapping[str, str]) -> None:
         """Check the ``timestamp`` header against the clock.
 
         Raises:
             OAuthError: ``timestamp_...``.
         """
-        text = str(environ.get("HTTP_TIMESTAMP", ""))
+        text = headers.get("timestamp", "")
         if not text:
             if self._settings.timestamp_required:
                 raise OAuthError("timestamp_missing")
@@ -79,12 +78,10 @@ class G2PConnectProfile:
             answer["expires_in"] = str(answer["expires_in"])
 
     def shape_error(
-        self, body: dict[str, object], error: OAuthError, environ: dict[str, Any]
+        self, body: dict[str, object], error: OAuthError, headers: Mapping[str, str]
     ) -> str:
         """Add the profile's ``errors`` to the members of RFC 6749; return the language used."""
-        language, message = self._messages.message(
-            error.reason, environ.get("HTTP_ACCEPT_LANGUAGE")
-        )
+        language, message = self._messages.message(error.reason, headers.get("accept-language"))
         body["errors"] = [{"code": error.error, "message": message}]
         return language
 

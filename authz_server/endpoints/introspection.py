@@ -39,17 +39,17 @@ class IntrospectionEndpoint(ProtocolEndpoint):
         self._service = service
         self._signer = signer
 
-    def _answer(self, exchange: Exchange) -> Answer:
-        caller, form = self._authenticated(exchange)
+    async def _answer(self, exchange: Exchange) -> Answer:
+        caller, form = await self._authenticated(exchange)
         token = form.values.get("token")
         if token is None:
             raise OAuthError("parameter_missing", "token", client_id=caller.id)
-        answer = self._service.find_active(caller, token) or _INACTIVE
-        if self._signer is not None and _wants_jwt(exchange.environ.get("HTTP_ACCEPT")):
-            return self._signed(self._signer, exchange, caller, answer)
+        answer = await self._service.find_active(caller, token) or _INACTIVE
+        if self._signer is not None and _wants_jwt(exchange.request.headers.get("accept")):
+            return await self._signed(self._signer, exchange, caller, answer)
         return private_answer(answer, exchange.request_id)
 
-    def _signed(
+    async def _signed(
         self,
         signer: IntrospectionSigner,
         exchange: Exchange,
@@ -58,12 +58,12 @@ class IntrospectionEndpoint(ProtocolEndpoint):
     ) -> Answer:
         audience = caller.resource_server.identifier if caller.resource_server else caller.id
         ring = caller.resource_server.signing_ring if caller.resource_server else None
-        signed = signer.sign(answer, audience, ring)
+        signed = await signer.sign(answer, audience, ring)
         if signed.request_id:
             self._parts.record(
                 SignatureMade(
                     request_id=exchange.request_id,
-                    source_address=exchange.source_address,
+                    source_address=exchange.client_address,
                     client_id=caller.id,
                     purpose="introspection",
                     kid=signed.kid,

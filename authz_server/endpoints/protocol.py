@@ -3,25 +3,24 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-from wsgiref.types import WSGIEnvironment
-
-from flask import request
 
 from authz_server.changes import ChangeFeed
 from authz_server.clients.authentication import ClientAuthenticator
-from authz_server.clients.credentials import read_credentials
 from authz_server.clients.directory import ClientEntry
+from authz_server.clients.request_authentication import authenticate_request
 from authz_server.clients.throttle import MAXIMUM_ID_CHARACTERS
 from authz_server.endpoints.answers import Answer, new_request_id
+from authz_server.endpoints.client_address import ClientAddressReader
 from authz_server.endpoints.errors import ErrorAnswers, Shape, as_refusal
 from authz_server.endpoints.forms import Form, FormReader
-from authz_server.endpoints.source import SourceReader
+from authz_server.endpoints.request import Request
 from authz_server.errors import OAuthError
 from authz_server.events import Event, IntrospectionRefused, RevocationRefused, TokenRefused
-from authz_server.logs import bind_request_id
+from authz_server.logs import bind_request_id, redact
+from authz_server.waiting import Lane, Step
 
 Refusal = type[TokenRefused | IntrospectionRefused | RevocationRefused]
+MAXIMUM_DETAIL_CHARACTERS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +30,16 @@ class EndpointParts:
     Attributes:
         begin: starts, once in each process, what runs beside its requests.
         forms: reads bodies.
-        sources: finds senders' addresses.
+        addresses: finds the addresses of clients.
         feed: keeps the memory fresh.
-        authenticator: tells who sends a request.
+        authenticator: authenticates clients.
         errors: renders refusals.
         record: records an event, or raises because it cannot be.
     """
 
     begin: Callable[[], None]
     forms: FormReader
-    sources: SourceReader
+    addresses: ClientAddressReader
     feed: ChangeFeed
     authenticator: ClientAuthenticator
     errors: ErrorAnswers
@@ -51,43 +50,43 @@ class EndpointParts:
 class Exchange:
     """One request under way."""
 
-    environ: dict[str, Any]
+    request: Request
     request_id: str
-    source_address: str
+    client_address: str = ""
     message_id: str = ""
 
     @property
     def authorization_header(self) -> str | None:
-        """The ``Authorization`` header, or None."""
-        return self.environ.get("HTTP_AUTHORIZATION")
+        """The ``Authorization`` header; None where it is absent or empty."""
+        return self.request.headers.get("authorization") or None
 
 
 class ProtocolEndpoint(ABC):
-    """A view that answers a strictly read form, and records every refusal once."""
+    """Answers a strictly read form, and records every refusal once."""
 
     refusal: Refusal
 
     def __init__(self, parts: EndpointParts) -> None:
         self._parts = parts
 
-    def __call__(self) -> Answer:
-        """Answer Flask's current request."""
-        return self.answer(request.environ)
-
-    def answer(self, environ: WSGIEnvironment) -> Answer:
-        """Answer the WSGI request; whatever goes wrong is an answer too."""
+    async def respond(self, request: Request) -> Answer:
+        """Answer the request; every fault becomes an answer too."""
         parts = self._parts
         request_id = new_request_id()
         bind_request_id(request_id)
-        exchange = Exchange(environ, request_id, parts.sources.read(environ))
+        # The peer is recorded where the forwarded address cannot be read.
+        exchange = Exchange(request, request_id, request.peer)
         try:
             parts.begin()
-            return self._answer(exchange)
-        except Exception as fault:  # noqa: BLE001 - every fault is answered, none gets away
+            exchange.client_address = parts.addresses.read(request)
+            if request.fault is not None:
+                raise request.fault  # noqa: TRY301 - refused like all others
+            return await self._answer(exchange)
+        except Exception as fault:  # noqa: BLE001 - every fault is answered
             return self._refuse(exchange, as_refusal(fault))
 
     @abstractmethod
-    def _answer(self, exchange: Exchange) -> Answer:
+    async def _answer(self, exchange: Exchange) -> Answer:
         """Return the answer to a request that is in order; raise where it is not."""
 
     def shape(self) -> Shape | None:
@@ -104,37 +103,46 @@ class ProtocolEndpoint(ABC):
                 self.refusal(
                     request_id=exchange.request_id,
                     message_id=exchange.message_id,
-                    source_address=exchange.source_address,
+                    source_address=exchange.client_address,
                     client_id=self._recorded(error.client_id),
                     error=error.error,
-                    reason=error.reason,
+                    reason=error.cause,
+                    detail=redact(error.detail)[:MAXIMUM_DETAIL_CHARACTERS],
                 )
             )
         except OAuthError as unrecorded:
             error = unrecorded
         return self._parts.errors.render(
             error,
-            exchange.environ,
+            exchange.request,
             exchange.request_id,
             self.shape(),
             self._answer_headers(exchange),
         )
 
     def _recorded(self, client_id: str) -> str:
-        """Return the id for the record; one that nobody has may be a secret in the wrong field.
+        """Return the id for the record; an unknown one may be a secret in the wrong field.
 
-        It is masked at its length, so that recording it costs what a known one costs.
+        It is masked at its length, so that recording it costs as much as recording a known one.
         """
         known = self._parts.authenticator.knows(client_id)
         return client_id if known else "*" * len(client_id[:MAXIMUM_ID_CHARACTERS])
 
-    def _authenticated(self, exchange: Exchange) -> tuple[ClientEntry, Form]:
+    async def _require_fresh(self) -> None:
+        """Return when the memory is young enough; OAuthError where it cannot be."""
+        feed = self._parts.feed
+        if not feed.is_fresh():
+            await Step(Lane.DATABASE, feed.require_fresh)
+
+    async def _authenticated(self, exchange: Exchange) -> tuple[ClientEntry, Form]:
         """Return the caller and the form; OAuthError where either is refused."""
         parts = self._parts
-        form = parts.forms.read(exchange.environ)
+        form = parts.forms.read(exchange.request)
         if len(form.resources) > 1:
             # RFC 8707 lets the parameter repeat at the token endpoint alone.
             raise OAuthError("parameter_repeated")
-        parts.feed.require_fresh()
-        credentials = read_credentials(form.values, exchange.authorization_header)
-        return parts.authenticator.authenticate(credentials, exchange.source_address), form
+        await self._require_fresh()
+        caller = await authenticate_request(
+            parts.authenticator, form.values, exchange.authorization_header, exchange.client_address
+        )
+        return caller, form

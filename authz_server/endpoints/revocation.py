@@ -1,6 +1,7 @@
 """The revocation endpoint (RFC 7009)."""
 
 from datetime import UTC, datetime
+from functools import partial
 
 from authz_server.db import Database
 from authz_server.endpoints.answers import Answer, private_answer
@@ -9,6 +10,7 @@ from authz_server.errors import OAuthError
 from authz_server.events import RevocationRefused, TokenRevoked
 from authz_server.tokens.revocations import RevocationService
 from authz_server.tokens.verification import TokenVerifier, VerifiedAccessToken
+from authz_server.waiting import Lane, Step
 
 
 class RevocationEndpoint(ProtocolEndpoint):
@@ -38,14 +40,14 @@ class RevocationEndpoint(ProtocolEndpoint):
         self._revocations = revocations
         self._database = database
 
-    def _answer(self, exchange: Exchange) -> Answer:
-        caller, form = self._authenticated(exchange)
+    async def _answer(self, exchange: Exchange) -> Answer:
+        caller, form = await self._authenticated(exchange)
         token = form.values.get("token")
         if token is None:
             raise OAuthError("parameter_missing", "token", client_id=caller.id)
-        verified = self._verifier.find_verified(token)
+        verified = await self._verifier.find_verified(token)
         if verified is not None and verified.claims.client_id == caller.id:
-            self._revoke(exchange, verified)
+            await Step(Lane.DATABASE, partial(self._revoke, exchange, verified))
         # RFC 7009, 2.2: the body is ignored; it is JSON because its type says so.
         return private_answer({}, exchange.request_id)
 
@@ -64,7 +66,7 @@ class RevocationEndpoint(ProtocolEndpoint):
                 self._parts.record(
                     TokenRevoked(
                         request_id=exchange.request_id,
-                        source_address=exchange.source_address,
+                        source_address=exchange.client_address,
                         actor=claims.client_id,
                         client_id=claims.client_id,
                         jti=claims.jti,

@@ -1,20 +1,24 @@
 """Which address belongs to which endpoint."""
 
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from flask import Flask
 
+from authz_server.endpoints.answers import Answer
 from authz_server.endpoints.discovery import DiscoveryEndpoints
-from authz_server.endpoints.protocol import ProtocolEndpoint
+from authz_server.errors import OAuthError
 
 METADATA = "/.well-known/oauth-authorization-server"
 OPENID_METADATA = "/.well-known/openid-configuration"
 
 
-def add_protocol_routes(app: Flask, prefix: str, endpoints: dict[str, ProtocolEndpoint]) -> None:
-    """Serve each endpoint at ``prefix`` plus its path, by POST alone."""
-    for path, endpoint in endpoints.items():
-        app.add_url_rule(f"{prefix}{path}", endpoint=path, view_func=endpoint, methods=["POST"])
+def add_protocol_routes(app: Flask, prefix: str, paths: Iterable[str]) -> None:
+    """Have Flask know the protocol endpoints, for the answers to any method but POST."""
+    for path in paths:
+        app.add_url_rule(
+            f"{prefix}{path}", endpoint=path, view_func=_answered_before, methods=["POST"]
+        )
 
 
 def add_discovery_routes(
@@ -33,3 +37,8 @@ def add_discovery_routes(
     ):
         for number, rule in enumerate(dict.fromkeys((f"{prefix}{path}", f"{path}{inserted}"))):
             app.add_url_rule(rule, endpoint=f"{name}_{number}", view_func=view)
+
+
+def _answered_before() -> Answer:
+    # The application answers these requests before Flask sees them.
+    raise OAuthError("method_not_allowed")

@@ -29,22 +29,23 @@ class TokenEndpoint(ProtocolEndpoint):
         self._server = server
         self._profile = profile
 
-    def _answer(self, exchange: Exchange) -> Answer:
+    async def _answer(self, exchange: Exchange) -> Answer:
         if self._profile is not None:
-            exchange.message_id = self._profile.read_message_id(exchange.environ)
-            self._profile.require_timestamp(exchange.environ)
-        form = self._parts.forms.read(exchange.environ)
-        self._parts.feed.require_fresh()
+            headers = exchange.request.headers
+            exchange.message_id = self._profile.read_message_id(headers)
+            self._profile.require_timestamp(headers)
+        form = self._parts.forms.read(exchange.request)
+        await self._require_fresh()
         request = ServerRequest(
-            form.values, form.resources, exchange.authorization_header, exchange.source_address
+            form.values, form.resources, exchange.authorization_header, exchange.client_address
         )
-        authorization, issued = self._server.issue_token(request)
+        authorization, issued = await self._server.issue_token(request)
         client = request.client
         self._parts.record(
             TokenIssued(
                 request_id=exchange.request_id,
                 message_id=exchange.message_id,
-                source_address=exchange.source_address,
+                source_address=exchange.client_address,
                 client_id=authorization.client_id,
                 grant_type=authorization.grant_type,
                 authentication_method=client.authentication_method if client else "",

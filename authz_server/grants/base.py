@@ -6,11 +6,10 @@ from typing import ClassVar, Protocol
 from authlib.oauth2.rfc6749.grants import BaseGrant, TokenEndpointMixin
 
 from authz_server.clients.authentication import ClientAuthenticator
-from authz_server.clients.credentials import read_credentials
 from authz_server.clients.directory import ClientEntry
+from authz_server.clients.request_authentication import authenticate_request
 from authz_server.errors import OAuthError
 from authz_server.tokens.authorization import Authorization, AuthorizationRules
-from authz_server.tokens.issuer import IssuedToken, TokenIssuer
 
 
 class TokenRequest(Protocol):
@@ -24,7 +23,7 @@ class TokenRequest(Protocol):
 
 
 class TokenGrant(BaseGrant, TokenEndpointMixin, ABC):  # type: ignore[misc]
-    """Authenticate the client, check the grant, have the rules decide, have the mint issue."""
+    """Authenticates the client, checks the grant, and decides what the client gets."""
 
     GRANT_TYPE: ClassVar[str]
     TOKEN_ENDPOINT_HTTP_METHODS: ClassVar[list[str]] = ["POST"]
@@ -32,31 +31,29 @@ class TokenGrant(BaseGrant, TokenEndpointMixin, ABC):  # type: ignore[misc]
     #: Set for each server by ``authorization_server``.
     authenticator: ClassVar[ClientAuthenticator]
     rules: ClassVar[AuthorizationRules]
-    issuer: ClassVar[TokenIssuer]
 
     request: TokenRequest
 
-    def validate_token_request(self) -> None:
-        """Authenticate the client and check that it may use this grant.
+    async def authenticate_client(self) -> None:
+        """Authenticate the client and keep it as ``request.client``.
 
         Raises:
-            OAuthError: ``client_authentication_failed``, ``grant_type_not_allowed`` and others.
+            OAuthError: ``client_authentication_failed`` and others.
         """
         request = self.request
-        credentials = read_credentials(request.form, request.authorization_header)
-        client = self.authenticator.authenticate(credentials, request.source_address)
-        request.client = client
-        if not client.check_grant_type(self.GRANT_TYPE):
-            raise OAuthError("grant_type_not_allowed", client_id=client.id)
+        request.client = await authenticate_request(
+            self.authenticator, request.form, request.authorization_header, request.source_address
+        )
 
-    def create_token_response(self) -> tuple[Authorization, IssuedToken]:
-        """Return what was authorized and the token for it.
+    def validate_token_request(self) -> None:
+        """Check that the client may use this grant.
 
         Raises:
-            OAuthError: a rule or a plugin refuses, or no key can sign.
+            OAuthError: ``grant_type_not_allowed``.
         """
-        authorization = self.authorize()
-        return authorization, self.issuer.issue(authorization)
+        client = self.request.client
+        if not client.check_grant_type(self.GRANT_TYPE):
+            raise OAuthError("grant_type_not_allowed", client_id=client.id)
 
     @abstractmethod
     def authorize(self) -> Authorization:

@@ -100,7 +100,9 @@ class AuthorizationRules:
         formats = {owner.resource_server.token_format for owner in owners if owner.resource_server}
         rings = {owner.resource_server.signing_ring for owner in owners if owner.resource_server}
         if len(formats) != 1 or len(rings) != 1:
-            raise OAuthError("scope_several_resource_servers", "formats or rings differ")
+            raise OAuthError(
+                "scope_several_resource_servers", "formats or rings differ", client_id=client.id
+            )
         requested = self._settings.scope_spelling == "requested"
         return Authorization(
             client_id=client.id,
@@ -123,14 +125,18 @@ class AuthorizationRules:
         if len(scope) > self._settings.maximum_scope_bytes:
             raise OAuthError("scope_too_long", client_id=client.id)
         found: dict[str, tuple[str, ScopeEntry]] = {}
+        refused: list[str] = []
         # RFC 6749, 3.3: 0x20 alone separates; empty pieces come from doubled blanks.
         for spelling in scope.split(" "):
             if not spelling:
                 continue
             entry = self._catalogue.find(spelling)
             if entry is None or entry.name not in client.allowed_scopes:
-                raise OAuthError("scope_not_granted", client_id=client.id)
-            found.setdefault(entry.name, (spelling, entry))
+                refused.append(spelling)
+            else:
+                found.setdefault(entry.name, (spelling, entry))
+        if refused:
+            raise OAuthError("scope_not_granted", " ".join(refused), client_id=client.id)
         if not found:
             return self._default_scopes(client, named)
         return [asked for asked, _ in found.values()], [entry for _, entry in found.values()]
@@ -160,7 +166,7 @@ class AuthorizationRules:
         for resource in resources:
             owner = self._directory.find_resource_server(resource)
             if owner is None or not _may_reach(client, owner.id):
-                raise OAuthError("resource_invalid", client_id=client.id)
+                raise OAuthError("resource_invalid", resource, client_id=client.id)
             named[owner.id] = None
         if len(named) > 1 and self._settings.several_resource_servers == "refuse":
             raise OAuthError("resource_invalid", "several resources", client_id=client.id)
@@ -175,9 +181,18 @@ class AuthorizationRules:
             owner_id = scope.resource_server_id
             owner = self._directory.find(owner_id) if owner_id else None
             if owner is None or owner.resource_server is None or not owner.enabled:
-                raise OAuthError("scope_not_granted", f"{scope.name} has no resource server")
+                raise OAuthError(
+                    "scope_not_granted",
+                    scope.name,
+                    cause="scope_without_resource_server",
+                    client_id=client.id,
+                )
             if not _may_reach(client, owner.id) or (named and owner.id not in named):
-                raise OAuthError("scope_not_granted", f"{scope.name} is of another resource server")
+                raise OAuthError(
+                    "scope_not_granted",
+                    f"{scope.name} is of another resource server",
+                    client_id=client.id,
+                )
             owners[owner.id] = owner
         if len(owners) > 1 and self._settings.several_resource_servers == "refuse":
             raise OAuthError("scope_several_resource_servers", client_id=client.id)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from authz_server.tokens.claims import AccessTokenClaims
 from authz_server.tokens.revocations import RevocationState
 from authz_server.tokens.tainted_keys import TaintedKeyWatch
 from authz_server.tokens.verification import TokenVerifier, VerifiedAccessToken
+from authz_server.waiting import Lane, Step
 
 INTROSPECT_ANY = "introspect:any"
 
@@ -56,7 +58,7 @@ class IntrospectionService:
         self._clock = clock
         self._clock_skew_microseconds = clock_skew_seconds * 1_000_000
 
-    def find_active(self, caller: ClientEntry, token: str) -> dict[str, Any] | None:
+    async def find_active(self, caller: ClientEntry, token: str) -> dict[str, Any] | None:
         """Return the members of an active answer, or None: every no is alike and costs alike.
 
         Args:
@@ -67,18 +69,27 @@ class IntrospectionService:
             OAuthError: a plugin failed.
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer; then nothing is known.
         """
-        verified = self._verifier.find_verified(token)
+        verified = await self._verifier.find_verified(token)
         if verified is None:
-            self._revocations.is_revoked(os.urandom(16).hex(), "", None)
+            await self._revocations.is_revoked(os.urandom(16).hex(), "", None)
             return None
+        answer = await self._find_answer(caller, verified)
+        if answer is None and verified.remembered:
+            # The signature was not verified again: a token seen before would be refused faster.
+            self._verifier.spend_one_verification()
+        return answer
+
+    async def _find_answer(
+        self, caller: ClientEntry, verified: VerifiedAccessToken
+    ) -> dict[str, Any] | None:
         claims = verified.claims
-        if self._revocations.is_revoked(claims.jti, verified.kid, claims):
+        if await self._revocations.is_revoked(claims.jti, verified.kid, claims):
             return None
         scopes = self._visible_scopes(caller, claims)
         if not scopes:
             return None
         self._tainted.look_at(verified.kid, claims)
-        return self._describe(verified, scopes)
+        return await self._describe(verified, scopes)
 
     def _visible_scopes(self, caller: ClientEntry, claims: AccessTokenClaims) -> list[str]:
         """Return the spellings of the scopes that the caller may see and the client still has.
@@ -105,7 +116,7 @@ class IntrospectionService:
                 visible.append(spelling)
         return visible
 
-    def _describe(self, verified: VerifiedAccessToken, scopes: list[str]) -> dict[str, Any]:
+    async def _describe(self, verified: VerifiedAccessToken, scopes: list[str]) -> dict[str, Any]:
         claims = verified.claims
         answer: dict[str, Any] = {
             "active": True,
@@ -121,7 +132,10 @@ class IntrospectionService:
         }
         if claims.cnf is not None:
             answer["cnf"] = claims.cnf
-        answer.update(self._plugins.introspection_claims(self._further(verified) | answer))
+        plugins = self._plugins
+        if plugins.describes:
+            known = self._further(verified) | answer
+            answer.update(await Step(Lane.PLUGINS, partial(plugins.introspection_claims, known)))
         return answer
 
     def _further(self, verified: VerifiedAccessToken) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from authz_server.errors import OAuthError
+from authz_server.tokens.issuer import sign_waiting
 from keys.errors import BackendUnavailable, KeysError
 from keys.ring import KeyRings, SignedToken
 
@@ -36,7 +37,7 @@ class IntrospectionSigner:
         self._default_ring = default_ring
         self._clock = clock
 
-    def sign(self, answer: dict[str, Any], audience: str, ring: str | None) -> SignedToken:
+    async def sign(self, answer: dict[str, Any], audience: str, ring: str | None) -> SignedToken:
         """Return the answer in a JWT (RFC 9701, 5), and who signed it.
 
         Such a JWT has neither ``exp`` nor ``sub``, so that nothing takes it for an access token; a
@@ -57,11 +58,8 @@ class IntrospectionSigner:
             "token_introspection": answer,
         }
         try:
-            return self._key_rings.sign(
-                ring or self._default_ring,
-                _encode(claims),
-                typ=INTROSPECTION_TYPE,
-                lifetime_seconds=1,
+            return await sign_waiting(
+                self._key_rings, ring or self._default_ring, _encode(claims), INTROSPECTION_TYPE, 1
             )
         except BackendUnavailable as error:
             raise OAuthError(

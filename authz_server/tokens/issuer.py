@@ -4,6 +4,7 @@ import hashlib
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -15,8 +16,9 @@ from authz_server.plugin_manager import PluginManager
 from authz_server.tokens.authorization import Authorization
 from authz_server.tokens.claims import new_jti
 from authz_server.tokens.models import ReferenceToken
+from authz_server.waiting import Lane, Step
 from keys.errors import BackendUnavailable, KeysError
-from keys.ring import KeyRings
+from keys.ring import KeyRings, SignedToken
 
 ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105 - the media type of RFC 9068
 REFERENCE_TOKEN_BYTES = 32
@@ -69,7 +71,7 @@ class TokenIssuer:
         self._database = database
         self._clock = clock
 
-    def issue(self, authorization: Authorization) -> IssuedToken:
+    async def issue(self, authorization: Authorization) -> IssuedToken:
         """Return a token for the authorization.
 
         Raises:
@@ -83,7 +85,9 @@ class TokenIssuer:
             authorization.audience,
             authorization.lifetime_seconds,
         )
-        self._plugins.decide_token(decision)
+        plugins = self._plugins
+        if plugins.decides:
+            await Step(Lane.PLUGINS, partial(plugins.decide_token, decision))
         microseconds = (self._clock() - _EPOCH) // _MICROSECOND
         issued_at = microseconds // 1_000_000
         expires_at = issued_at + authorization.lifetime_seconds
@@ -99,11 +103,12 @@ class TokenIssuer:
             "scope": authorization.scope,
         }
         if authorization.token_format == "reference":  # noqa: S105 - a format's name
-            return self._keep(claims, issued_at, expires_at)
-        claims.update(self._plugins.token_claims(decision))
-        return self._sign(claims, authorization, issued_at, expires_at)
+            return await Step(Lane.DATABASE, partial(self._keep, claims, issued_at, expires_at))
+        if plugins.adds_claims:
+            claims.update(await Step(Lane.PLUGINS, partial(plugins.token_claims, decision)))
+        return await self._sign(claims, authorization, issued_at, expires_at)
 
-    def _sign(
+    async def _sign(
         self,
         claims: dict[str, object],
         authorization: Authorization,
@@ -111,11 +116,12 @@ class TokenIssuer:
         expires_at: int,
     ) -> IssuedToken:
         try:
-            signed = self._key_rings.sign(
+            signed = await sign_waiting(
+                self._key_rings,
                 authorization.ring or self._default_ring,
                 _encode(claims),
-                typ=ACCESS_TOKEN_TYPE,
-                lifetime_seconds=authorization.lifetime_seconds,
+                ACCESS_TOKEN_TYPE,
+                authorization.lifetime_seconds,
             )
         except BackendUnavailable as error:
             raise OAuthError(
@@ -146,6 +152,22 @@ class TokenIssuer:
                 )
             )
         return IssuedToken(handle, jti, "", issued_at, expires_at)
+
+
+async def sign_waiting(
+    key_rings: KeyRings, ring: str, payload: bytes, typ: str, lifetime_seconds: int
+) -> SignedToken:
+    """Return the payload signed by the ring, waiting where its backend or the database is asked.
+
+    Raises:
+        KeysError: as :meth:`~keys.ring.KeyRings.sign`.
+    """
+    if key_rings.waits_to_sign(ring):
+        return await Step(
+            Lane.SIGNING,
+            partial(key_rings.sign, ring, payload, typ=typ, lifetime_seconds=lifetime_seconds),
+        )
+    return key_rings.sign(ring, payload, typ=typ, lifetime_seconds=lifetime_seconds)
 
 
 def hash_reference(handle: str) -> bytes:

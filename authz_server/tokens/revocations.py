@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Literal
 
 from sqlalchemy import delete, insert, select
@@ -15,6 +16,7 @@ from authz_server.db import Database
 from authz_server.scopes.catalogue import ScopeCatalogue
 from authz_server.tokens.claims import AccessTokenClaims
 from authz_server.tokens.models import ReferenceToken, RevocationCutOff, RevokedToken
+from authz_server.waiting import Lane, Step
 
 CutOffKind = Literal["client", "key", "scope", "all"]
 
@@ -161,7 +163,7 @@ class RevocationState:
             cut_offs[kind, subject] = max(instant, cut_offs.get((kind, subject), instant))
         self._cut_offs = cut_offs
 
-    def is_revoked(self, jti: str, kid: str, claims: AccessTokenClaims | None) -> bool:
+    async def is_revoked(self, jti: str, kid: str, claims: AccessTokenClaims | None) -> bool:
         """Tell whether the token was revoked by anything committed before this call.
 
         Without claims the look-up is made all the same, so that every no costs alike. After it,
@@ -170,11 +172,12 @@ class RevocationState:
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
         """
-        found = self._database.look_ups.ask(_LOOK_UP, jti)
+        found = await self._database.fetch_one(_LOOK_UP, jti)
         if found is None:
             raise NoResultFound("the change feed has lost its counter")
         revision, revoked = found
-        self._feed.require_seen(revision)
+        if revision > self._feed.seen:
+            await Step(Lane.DATABASE, partial(self._feed.require_seen, revision))
         if claims is None or revoked:
             return True
         return bool(self._cut_offs) and self._is_cut_off(claims, kid)

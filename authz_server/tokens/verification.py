@@ -18,11 +18,15 @@ _decode = msgspec.json.Decoder(AccessTokenClaims).decode
 
 
 class VerifiedAccessToken(NamedTuple):
-    """An access token of ours, in force by its dates; ``kid`` is empty for a reference token."""
+    """An access token of ours, in force by its dates; ``kid`` is empty for a reference token.
+
+    ``remembered``: its signature was verified at an earlier sight.
+    """
 
     claims: AccessTokenClaims
     kid: str
     payload: bytes
+    remembered: bool = False
 
 
 class TokenVerifier:
@@ -54,7 +58,11 @@ class TokenVerifier:
         self._clock_skew_seconds = clock_skew_seconds
         self._maximum_lifetime_seconds = maximum_lifetime_seconds
 
-    def find_verified(self, token: str) -> VerifiedAccessToken | None:
+    def spend_one_verification(self) -> None:
+        """Cost as much as verifying a signature, to no effect."""
+        self._key_rings.spend_one_verification()
+
+    async def find_verified(self, token: str) -> VerifiedAccessToken | None:
         """Return what the token says, or None when it is not an access token of ours in force.
 
         Whether it was revoked, and who may hear of it, are other questions.
@@ -63,7 +71,7 @@ class TokenVerifier:
             sqlalchemy.exc.SQLAlchemyError: a reference token cannot be looked up.
         """
         if len(token) == _REFERENCE_CHARACTERS and "." not in token:
-            return self._find_reference(token)
+            return await self._find_reference(token)
         try:
             verified = self._key_rings.verify(token)
         except TokenRefusedError as refusal:
@@ -72,17 +80,19 @@ class TokenVerifier:
             return None
         if verified.header.get("typ") != ACCESS_TOKEN_TYPE:
             return None
-        return self._in_force(verified.payload, verified.kid)
+        return self._in_force(verified.payload, verified.kid, remembered=verified.remembered)
 
-    def _find_reference(self, token: str) -> VerifiedAccessToken | None:
+    async def _find_reference(self, token: str) -> VerifiedAccessToken | None:
         # What a signature would have cost is spent here too, whatever the look-up finds.
         self._key_rings.spend_one_verification()
         if not token.isascii():
             return None
-        found = self._database.look_ups.ask(_LOOK_UP, hash_reference(token))
+        found = await self._database.fetch_one(_LOOK_UP, hash_reference(token))
         return None if found is None else self._in_force(bytes(found[0]), "")
 
-    def _in_force(self, payload: bytes, kid: str) -> VerifiedAccessToken | None:
+    def _in_force(
+        self, payload: bytes, kid: str, *, remembered: bool = False
+    ) -> VerifiedAccessToken | None:
         try:
             # As text: bytes that are no UTF-8 would be skipped where no member of ours is.
             claims = _decode(payload.decode())
@@ -99,4 +109,4 @@ class TokenVerifier:
             or not 0 <= claims.nbf <= latest_start
         ):
             return None
-        return VerifiedAccessToken(claims, kid, payload)
+        return VerifiedAccessToken(claims, kid, payload, remembered)

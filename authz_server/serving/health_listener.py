@@ -65,6 +65,10 @@ class HealthListener:
             target=self._server.serve_forever, name="health-listener", daemon=True
         )
 
+    def replace(self, application: WSGIApplication) -> None:
+        """Answer by another application."""
+        self._server.set_app(_named(application))
+
     @property
     def port(self) -> int:
         """The port that it listens on."""

@@ -1,0 +1,81 @@
+"""A WSGI request (PEP 3333) as the value that the protocol endpoints read."""
+
+from wsgiref.types import WSGIEnvironment
+
+from authz_server.endpoints.request import Request
+from authz_server.errors import OAuthError
+
+#: The one header of ours whose name has an underscore.
+MESSAGE_ID = "message_id"
+
+
+def read_headers(environ: WSGIEnvironment) -> dict[str, str]:
+    """Return the request's header fields by lower-case name.
+
+    WSGI writes ``-`` and ``_`` of a name alike; each name is read with hyphens, ``message_id``
+    excepted.
+    """
+    headers = {}
+    for key, value in environ.items():
+        if key.startswith("HTTP_"):
+            name = key[5:].lower().replace("_", "-")
+            headers[MESSAGE_ID if name == "message-id" else name] = value
+        elif key in {"CONTENT_TYPE", "CONTENT_LENGTH"} and value:
+            headers[key.lower().replace("_", "-")] = value
+    return headers
+
+
+def read_request(environ: WSGIEnvironment, maximum_body_bytes: int) -> Request:
+    """Return the request with its whole body.
+
+    A body that cannot be read, or is too large, is the request's ``fault``.
+
+    Args:
+        environ: of a server that has checked the message's framing.
+        maximum_body_bytes: the largest body.
+    """
+    request = Request(
+        method=environ["REQUEST_METHOD"],
+        path=environ.get("PATH_INFO", ""),
+        query=environ.get("QUERY_STRING", ""),
+        headers=read_headers(environ),
+        peer=str(environ.get("REMOTE_ADDR", "")),
+    )
+    try:
+        request.body = _read_body(environ, maximum_body_bytes)
+    except OAuthError as fault:
+        request.fault = fault
+    return request
+
+
+def has_encoded_path(environ: WSGIEnvironment) -> bool:
+    """Return whether the server says that the path was sent percent-encoded.
+
+    No address here needs that, and a proxy in front that permits some paths and forbids others may
+    read an encoded one otherwise.
+    """
+    target = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
+    return "%" in target.partition("?")[0]
+
+
+def _read_body(environ: WSGIEnvironment, limit: int) -> bytes:
+    declared = environ.get("CONTENT_LENGTH") or ""
+    if declared:
+        # RFC 9110, 8.6: digits and nothing else.
+        if not (declared.isascii() and declared.isdigit()):
+            raise OAuthError("parameter_malformed", "content length")
+        if len(declared) > len(str(limit)) or int(declared) > limit:
+            raise OAuthError("body_too_large")
+        limit = int(declared)
+    elif "HTTP_TRANSFER_ENCODING" not in environ:
+        return b""
+    stream = environ["wsgi.input"]
+    try:
+        body: bytes = stream.read(limit if declared else limit + 1)
+    except OSError as error:
+        raise OAuthError("parameter_malformed", "the body ended early") from error
+    if declared and len(body) < limit:
+        raise OAuthError("parameter_malformed", "the body ended early")
+    if len(body) > limit:
+        raise OAuthError("body_too_large")
+    return body

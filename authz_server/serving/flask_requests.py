@@ -1,0 +1,105 @@
+"""Requests that are not for a protocol endpoint: Flask answers them on a few threads."""
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from typing import Any
+from wsgiref.types import WSGIApplication, WSGIEnvironment
+
+from authz_server.endpoints.answers import Answer
+from authz_server.endpoints.request import Request
+from authz_server.errors import OAuthError
+
+_THREADS = 2
+
+
+class FlaskRequests:
+    """Runs a WSGI application.
+
+    Args:
+        application: answers.
+        maximum_waiting: how many requests may wait for a thread.
+        secure: whether connections to this server are by TLS.
+    """
+
+    def __init__(self, application: WSGIApplication, *, maximum_waiting: int, secure: bool) -> None:
+        self._application = application
+        self._maximum_waiting = maximum_waiting
+        self._scheme = "https" if secure else "http"
+        self._waiting = 0
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="flask")
+
+    async def respond(self, request: Request) -> Answer:
+        """Return the application's answer.
+
+        Raises:
+            OAuthError: ``temporarily_unavailable``: too many requests wait.
+        """
+        if self._waiting >= self._maximum_waiting:
+            raise OAuthError("temporarily_unavailable", "too many requests wait")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._threads, contextvars.copy_context().run, self._call, request
+            )
+        finally:
+            self._waiting -= 1
+
+    def close(self) -> None:
+        """End the threads that are idle."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _call(self, request: Request) -> Answer:
+        answer = Answer(500, {}, b"")
+
+        def start_response(
+            status: str,
+            headers: list[tuple[str, str]],
+            *error: Any,  # noqa: ANN401 - PEP 3333
+        ) -> Callable[[bytes], object]:
+            del error
+            answer.status = int(status[:3])
+            answer.headers = {
+                name: value for name, value in headers if name.lower() != "content-length"
+            }
+            return lambda _data: None
+
+        chunks = self._application(self._environ(request), start_response)
+        try:
+            answer.body = b"".join(chunks)
+        finally:
+            if hasattr(chunks, "close"):
+                chunks.close()
+        return answer
+
+    def _environ(self, request: Request) -> WSGIEnvironment:
+        host, _, port = request.headers.get("host", "localhost").rpartition(":")
+        environ: WSGIEnvironment = {
+            "REQUEST_METHOD": request.method,
+            "SCRIPT_NAME": "",
+            "PATH_INFO": request.path,
+            "QUERY_STRING": request.query,
+            # Not decoded above: an address here needs no encoding, so one that has it is unknown.
+            "REQUEST_URI": request.path,
+            "SERVER_NAME": host or port,
+            "SERVER_PORT": port if host and port.isdigit() else "80",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "REMOTE_ADDR": request.peer,
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": self._scheme,
+            "wsgi.input": BytesIO(request.body),
+            "wsgi.errors": None,
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": True,
+            "wsgi.run_once": False,
+            "wsgi.input_terminated": True,
+        }
+        for name, value in request.headers.items():
+            if name in {"content-type", "content-length"}:
+                environ[name.upper().replace("-", "_")] = value
+            # A name with an underscore would pass for another's: one excepted, which is ours.
+            elif "_" not in name or name == "message_id":
+                environ[f"HTTP_{name.upper().replace('-', '_')}"] = value
+        return environ

@@ -1,0 +1,243 @@
+"""A worker's front: it admits connections, sorts requests, and refuses what is too much."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from email.utils import formatdate
+from functools import partial
+from ssl import SSLContext
+from time import monotonic
+
+from authz_server.endpoints.answers import Answer, new_request_id
+from authz_server.endpoints.errors import ErrorAnswers, as_refusal
+from authz_server.endpoints.protocol import ProtocolEndpoint
+from authz_server.endpoints.request import Request
+from authz_server.errors import OAuthError
+from authz_server.events import Event, RequestRefused
+from authz_server.serving.flask_requests import FlaskRequests
+from authz_server.serving.http import Connection
+from authz_server.serving.lanes import Lanes
+from authz_server.serving.senders import Sender, Senders
+from authz_server.settings import ServerSettings
+
+logger = logging.getLogger(__name__)
+
+#: How long one batch of requests may be answered before the rest of it is refused.
+OVERLOAD_SECONDS = 0.08
+TICK_SECONDS = 0.25
+#: How long idle connections stay while the worker stops: a request may be on its way to them.
+DRAIN_SECONDS = 1.0
+_DRAIN_INTERVAL_SECONDS = 0.02
+_ACCEPTED_AT_ONCE = 8
+_BACK_OFF_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class FrontParts:
+    """What a front hands requests to.
+
+    Attributes:
+        endpoints: by path, what answers a POST.
+        other: answers every other request.
+        lanes: where endpoints wait.
+        senders: limits connections.
+        errors: renders the refusal of a message that reaches no endpoint.
+        record: records such a refusal, or raises because it cannot be.
+        each_tick: called some times a second.
+    """
+
+    endpoints: Mapping[str, ProtocolEndpoint]
+    other: FlaskRequests
+    lanes: Lanes
+    senders: Senders
+    errors: ErrorAnswers
+    record: Callable[[Event], None]
+    each_tick: Callable[[], None]
+
+
+class WorkerFront:
+    """Everything between a worker's listening sockets and the endpoints.
+
+    Args:
+        loop: the event loop.
+        settings: limits and deadlines.
+        parts: what requests are handed to.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, settings: ServerSettings, parts: FrontParts
+    ) -> None:
+        self._loop = loop
+        self._parts = parts
+        self._endpoints = parts.endpoints
+        self._lanes = parts.lanes
+        self._connections: dict[Connection, None] = {}
+        self._listeners: tuple[socket.socket, ...] = ()
+        self._tls: SSLContext | None = None
+        self._arriving: set[asyncio.Task[object]] = set()
+        self._maximum = settings.maximum_connections
+        self._in_batch = False
+        self._batch_began = 0.0
+        self._shed = 0
+        self._overloaded = parts.errors.render(
+            OAuthError("temporarily_unavailable"), Request("POST", ""), ""
+        )
+        self.header_seconds = float(settings.header_timeout_seconds)
+        self.body_seconds = float(settings.body_timeout_seconds)
+        self.keep_alive_seconds = float(settings.keep_alive_seconds)
+        self.maximum_body_bytes = settings.maximum_body_bytes
+        self.draining = False
+        self._tick()
+
+    # -------------------------------------------------------------------------- connections
+
+    def listen(self, listeners: Iterable[socket.socket], tls: SSLContext | None) -> None:
+        """Accept connections; several workers may share the sockets.
+
+        Args:
+            listeners: listening and non-blocking.
+            tls: for connections by TLS; None: plain.
+        """
+        self._tls = tls
+        self._listeners = tuple(listeners)
+        for listener in self._listeners:
+            self._loop.add_reader(listener.fileno(), self._accept, listener)
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Accept nothing more, answer what is under way, close every connection.
+
+        Args:
+            grace_seconds: how long that may take; what is left then is cut off.
+        """
+        self.draining = True
+        ends = self._loop.time() + grace_seconds
+        await self._serve_out(self._loop.time() + min(DRAIN_SECONDS, grace_seconds / 2))
+        for listener in self._listeners:
+            self._loop.remove_reader(listener.fileno())
+            self._accept(listener)
+        while (self._connections or self._arriving) and self._loop.time() < ends:
+            for connection in list(self._connections):
+                connection.drain()
+            await asyncio.sleep(_DRAIN_INTERVAL_SECONDS)
+        for connection in list(self._connections):
+            connection.evict()
+
+    async def _serve_out(self, until: float) -> None:
+        """Answer what still comes, and close each connection after its answer."""
+        while self._loop.time() < until and (self._connections or self._arriving):  # noqa: ASYNC110 - many set it
+            await asyncio.sleep(_DRAIN_INTERVAL_SECONDS)
+
+    def _accept(self, listener: socket.socket) -> None:
+        # A few at a time: other workers wait at the same socket, and requests for the loop.
+        for _ in range(_ACCEPTED_AT_ONCE):
+            if len(self._arriving) >= self._maximum:
+                return
+            try:
+                accepted, _ = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                logger.error("no connection can be accepted: %s", error.strerror)  # noqa: TRY400 - the cause is said
+                self._loop.remove_reader(listener.fileno())
+                self._loop.call_later(_BACK_OFF_SECONDS, self._accept_again, listener)
+                return
+            accepted.setblocking(False)  # noqa: FBT003 - the standard library's signature
+            task = self._loop.create_task(self._connect(accepted))
+            self._arriving.add(task)
+            task.add_done_callback(self._arriving.discard)
+
+    def _accept_again(self, listener: socket.socket) -> None:
+        if not self.draining:
+            self._loop.add_reader(listener.fileno(), self._accept, listener)
+
+    async def _connect(self, accepted: socket.socket) -> None:
+        # A peer that fails the TLS handshake, or is gone already, is not worth a line.
+        with suppress(OSError, asyncio.TimeoutError):
+            await self._loop.connect_accepted_socket(
+                partial(Connection, self),
+                accepted,
+                ssl=self._tls,
+                ssl_handshake_timeout=self.header_seconds if self._tls else None,
+            )
+
+    def opened(self, connection: Connection) -> Sender:
+        """Count a connection."""
+        self._connections[connection] = None
+        return self._parts.senders.admit(connection, connection.peer)
+
+    def closed(self, connection: Connection) -> None:
+        """Forget a connection."""
+        self._connections.pop(connection, None)
+        self._parts.senders.dismiss(connection, connection.sender)
+
+    def body_begun(self, connection: Connection) -> None:
+        """Count a body under way."""
+        self._parts.senders.begin_body(connection, connection.sender)
+
+    def _tick(self) -> None:
+        self.now = self._loop.time()
+        self.date = f"Date: {formatdate(usegmt=True)}\r\n".encode()
+        for connection in [each for each in self._connections if each.deadline < self.now]:
+            connection.expire()
+        if self._shed:
+            logger.warning("overloaded: %d requests were refused", self._shed)
+            self._shed = 0
+        self._parts.each_tick()
+        self._loop.call_later(TICK_SECONDS, self._tick)
+
+    # ----------------------------------------------------------------------------- requests
+
+    def handle(self, connection: Connection, request: Request) -> None:
+        """Answer a request, now or later."""
+        now = monotonic()
+        if not self._in_batch:
+            # Until the loop has looked for new input, these requests have waited since now or so.
+            self._in_batch = True
+            self._batch_began = now
+            self._loop.call_soon(self._end_batch)
+        elif now - self._batch_began > OVERLOAD_SECONDS:
+            self._shed += 1
+            headers = self._overloaded.headers | {"X-Request-Id": new_request_id()}
+            connection.answer(Answer(self._overloaded.status, headers, self._overloaded.body))
+            return
+        endpoint = self._endpoints.get(request.path) if request.method == "POST" else None
+        if endpoint is not None:
+            self._lanes.start(endpoint.respond(request), connection.answer)
+        elif request.fault is not None:
+            self.refuse(connection, request, request.fault)
+        else:
+            self._lanes.keep(self._respond(connection, request))
+
+    def refuse(self, connection: Connection, request: Request | None, fault: OAuthError) -> None:
+        """Refuse a message that is not read to its end; its endpoint does it where it is known."""
+        endpoint = self._endpoints.get(request.path) if request is not None else None
+        if request is not None and request.method == "POST" and endpoint is not None:
+            request.fault = fault
+            self._lanes.start(endpoint.respond(request), connection.answer)
+            return
+        request_id = new_request_id()
+        try:
+            self._parts.record(
+                RequestRefused(
+                    request_id=request_id,
+                    source_address=connection.peer,
+                    error=fault.error,
+                    reason=fault.reason,
+                )
+            )
+        except OAuthError as unrecorded:
+            fault = unrecorded
+        connection.answer(self._parts.errors.render(fault, request or Request("", ""), request_id))
+
+    async def _respond(self, connection: Connection, request: Request) -> None:
+        try:
+            answer = await self._parts.other.respond(request)
+        except Exception as fault:  # noqa: BLE001 - every fault is answered
+            answer = self._parts.errors.render(as_refusal(fault), request, new_request_id())
+        connection.answer(answer)
+
+    def _end_batch(self) -> None:
+        self._in_batch = False

@@ -1,0 +1,372 @@
+"""HTTP/1.1 on one connection: strict framing, deadlines, one request after the other.
+
+The messages are taken apart by llhttp, the parser of Node.js, in its strict mode. It refuses what
+can be read in two ways: a length beside chunks, several lengths, bare line feeds, folded fields,
+broken chunks. What it leaves to its caller is checked here: sizes, hosts, transfer codings,
+repeated fields, expectations.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from typing import Protocol, cast
+
+from httptools import (
+    HttpParserCallbackError,
+    HttpParserError,
+    HttpParserUpgrade,
+    HttpRequestParser,
+)
+
+from authz_server.endpoints.answers import Answer
+from authz_server.endpoints.request import Request
+from authz_server.errors import OAuthError
+from authz_server.serving.messages import Message, read_fields, read_target
+from authz_server.serving.senders import Phase, Sender
+
+#: Request line and header fields together.
+MAXIMUM_HEADER_BYTES = 8_192
+MAXIMUM_FIELDS = 100
+#: What chunks may take beside the body that they carry: sizes, extensions and trailers.
+_CHUNK_OVERHEAD = 8
+#: How long a refused message is still read, so that the answer reaches a sender that is writing.
+LINGER_SECONDS = 2.0
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_CONNECTION = ("close", "keep-alive")
+
+logger = logging.getLogger(__name__)
+
+
+class Front(Protocol):
+    """What a connection needs of the worker that holds it.
+
+    Attributes:
+        now: the loop's time, some tenths of a second old at most.
+        date: the present ``Date`` field with its line end.
+        draining: whether the worker is about to stop.
+    """
+
+    now: float
+    date: bytes
+    draining: bool
+    header_seconds: float
+    body_seconds: float
+    keep_alive_seconds: float
+    maximum_body_bytes: int
+
+    def opened(self, connection: "Connection") -> Sender:
+        """Take note of a new connection."""
+
+    def closed(self, connection: "Connection") -> None:
+        """Take note of a connection that has ended."""
+
+    def body_begun(self, connection: "Connection") -> None:
+        """Take note of a body that did not arrive together with its header."""
+
+    def handle(self, connection: "Connection", request: Request) -> None:
+        """Answer the request by :meth:`Connection.answer`, now or later; raise nothing."""
+
+    def refuse(self, connection: "Connection", request: Request | None, fault: OAuthError) -> None:
+        """Answer a message that is not read to its end, likewise."""
+
+
+class Connection(asyncio.Protocol):
+    """One connection.
+
+    Args:
+        front: the worker.
+
+    Attributes:
+        phase: what it is doing.
+        deadline: when it is closed unless something happens, in the loop's time.
+        peer: the IP address at its other end.
+        sender: whose connections the limits count it among.
+    """
+
+    sender: Sender
+    transport: asyncio.Transport
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+        self.phase = Phase.IDLE
+        self.deadline = 0.0
+        self.peer = ""
+        self._parsed = self._answered = Message()
+        self._open = False
+        self._half_closed = False
+        self._paused = False
+        self._received = self._chunk = 0
+        self._queue: deque[Message] = deque()
+
+    # ------------------------------------------------------------------------ the transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to read."""
+        self.transport = cast("asyncio.Transport", transport)
+        address = transport.get_extra_info("peername")
+        self.peer = address[0] if address else ""
+        self.deadline = self._front.now + self._front.header_seconds
+        self._parser = HttpRequestParser(self)
+        self.sender = self._front.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget everything."""
+        del exc
+        self.phase = Phase.CLOSING
+        self._queue.clear()
+        self._front.closed(self)
+
+    def pause_writing(self) -> None:
+        """Read nothing more from a peer that does not read its answers."""
+        self.deadline = self._front.now + self._front.body_seconds
+        self._pause()
+
+    def resume_writing(self) -> None:
+        """Read again."""
+        self.deadline = self._front.now + self._front.keep_alive_seconds
+        self._resume()
+
+    def eof_received(self) -> bool:
+        """Close, but not before what was received is answered."""
+        self._half_closed = True
+        if self.phase is Phase.CLOSING or not self.transport.can_write_eof():
+            return False
+        if self.phase is Phase.HEADER or self.phase is Phase.BODY:
+            self._refuse(OAuthError("message_malformed", "the message ended early"))
+            return True
+        return self.phase is Phase.ANSWERING
+
+    def evict(self) -> None:
+        """Close at once, to make room or because a deadline has passed."""
+        self.phase = Phase.CLOSING
+        self.transport.abort()
+
+    def expire(self) -> None:
+        """Close because the deadline has passed; answer a sender whose message has begun."""
+        if self.phase is Phase.HEADER or self.phase is Phase.BODY:
+            self._refuse(OAuthError("request_timeout"))
+        else:
+            self.evict()
+
+    def drain(self) -> None:
+        """Close unless a message or an answer is under way."""
+        if self.phase is Phase.IDLE:
+            self.phase = Phase.CLOSING
+            self.transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        """Take the next bytes of one or more messages."""
+        if self.phase is Phase.CLOSING:
+            return
+        if self.phase is Phase.ANSWERING:
+            self._pause()
+        self._chunk = len(data)
+        self._received += self._chunk
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(data, int(upgrade.args[0]))
+        except HttpParserCallbackError:
+            logger.exception("a message could not be handled")
+            self._refuse(OAuthError("server_error"))
+        except HttpParserError:
+            self._refuse(OAuthError("message_malformed"))
+        if self.phase is Phase.IDLE:
+            if self._queue:
+                self.phase = Phase.ANSWERING
+                self._pause()
+                asyncio.get_running_loop().call_soon(self._next)
+            elif self._open:
+                self._await_rest()
+        elif self._open and self.phase is not Phase.ANSWERING:
+            self._await_rest()
+
+    def _ignore_upgrade(self, data: bytes, parsed: int) -> None:
+        # RFC 9110, 7.8: a server may ignore the wish; what follows is the next message.
+        if self._parsed.request is not None and self._parsed.request.method == "CONNECT":
+            self._refuse(OAuthError("method_not_allowed"))
+            return
+        self._parser = HttpRequestParser(self)
+        if (rest := data[parsed:]) and self.phase is not Phase.CLOSING:
+            self.data_received(rest)
+
+    def _await_rest(self) -> None:
+        """Limit how long and how large the rest of a message that has begun may be."""
+        front, message = self._front, self._parsed
+        if message.request is None:
+            if self.phase is not Phase.HEADER:
+                self.phase = Phase.HEADER
+                self.deadline = front.now + front.header_seconds
+            if self._received > MAXIMUM_HEADER_BYTES:
+                self._refuse(OAuthError("header_too_large"))
+            return
+        if self.phase is not Phase.BODY:
+            self.phase = Phase.BODY
+            self.deadline = front.now + front.body_seconds
+            front.body_begun(self)
+        if message.fault is not None:
+            self._refuse(message.fault)
+        elif self._received > MAXIMUM_HEADER_BYTES + _CHUNK_OVERHEAD * front.maximum_body_bytes:
+            self._refuse(OAuthError("body_too_large"))
+
+    # --------------------------------------------------------------------------- the parser
+
+    def on_message_begin(self) -> None:
+        """Begin a message."""
+        self._parsed = Message()
+        self._open = True
+
+    def on_url(self, url: bytes) -> None:
+        """Take a part of the request target."""
+        self._parsed.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field; those after the body, its trailers, are ignored."""
+        if self._parsed.request is None:
+            self._parsed.fields.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Check the header; the body follows, if there is one."""
+        message, parser = self._parsed, self._parser
+        message.keep_alive = parser.should_keep_alive()
+        message.old = parser.get_http_version() != "1.1"
+        request = Request(parser.get_method().decode("latin-1"), "", peer=self.peer)
+        try:
+            self._check_size(message)
+            request.headers = headers = read_fields(message.fields)
+            request.path, request.query = read_target(message, headers)
+            self._check_framing(message, headers)
+        except OAuthError as fault:
+            message.fault = fault
+            message.keep_alive = False
+        message.request = request
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        message = self._parsed
+        message.body_bytes += len(body)
+        if message.fault is None and message.body_bytes > self._front.maximum_body_bytes:
+            message.fault = OAuthError("body_too_large")
+            message.keep_alive = False
+        if message.fault is None:
+            message.body.append(body)
+
+    def on_message_complete(self) -> None:
+        """Hand the request on, or have it wait for those before it."""
+        message = self._parsed
+        request = message.request
+        if request is None or self.phase is Phase.CLOSING:
+            return
+        self._open = False
+        # A second message in one piece of data comes later: others have their turn before it.
+        waits = self.phase is Phase.ANSWERING or not self._received
+        self._received = 0
+        body = message.body
+        request.body = body[0] if len(body) == 1 else b"".join(body)
+        request.fault = message.fault
+        if waits:
+            self._queue.append(message)
+        else:
+            self._answer(message, request)
+
+    def _answer(self, message: Message, request: Request) -> None:
+        self.phase = Phase.ANSWERING
+        self._answered = message
+        self._front.handle(self, request)
+
+    def _check_size(self, message: Message) -> None:
+        if len(message.fields) > MAXIMUM_FIELDS:
+            raise OAuthError("header_too_large")
+        if self._received + self._chunk <= MAXIMUM_HEADER_BYTES:
+            return
+        size = sum(len(name) + len(value) + 4 for name, value in message.fields)
+        if size + len(message.target) > MAXIMUM_HEADER_BYTES:
+            raise OAuthError("header_too_large")
+
+    def _check_framing(self, message: Message, headers: dict[str, str]) -> None:
+        coding = headers.get("transfer-encoding")
+        if coding is not None and (message.old or coding.strip().lower() != "chunked"):
+            raise OAuthError("message_malformed", "transfer coding")
+        length = headers.get("content-length", "0")
+        if not (length.isascii() and length.isdigit()):
+            raise OAuthError("message_malformed", "content length")
+        if int(length) > self._front.maximum_body_bytes:
+            raise OAuthError("body_too_large")
+        expected = headers.get("expect")
+        if expected is None or message.old:
+            return
+        if expected.strip().lower() != "100-continue":
+            raise OAuthError("expectation_unknown")
+        if (coding is not None or int(length)) and self.phase is not Phase.ANSWERING:
+            self.transport.write(_CONTINUE)
+
+    # --------------------------------------------------------------------------- answering
+
+    def answer(self, answer: Answer) -> None:
+        """Send the answer to the request under way, then go on with the next."""
+        if self.phase is not Phase.ANSWERING:
+            return
+        front, message = self._front, self._answered
+        keep_alive = message.keep_alive and not self._half_closed and not front.draining
+        request = message.request
+        self.transport.write(
+            answer.encode(
+                front.date,
+                connection="" if keep_alive and not message.old else _CONNECTION[keep_alive],
+                head=request is not None and request.method == "HEAD",
+            )
+        )
+        if not keep_alive:
+            self._end()
+            return
+        if self._queue:
+            asyncio.get_running_loop().call_soon(self._next)
+            return
+        self.phase = Phase.IDLE
+        self.deadline = front.now + front.keep_alive_seconds
+        if self._paused:
+            self._resume()
+            if self._open:
+                self._await_rest()
+
+    def _next(self) -> None:
+        if self.phase is Phase.ANSWERING and self._queue:
+            message = self._queue.popleft()
+            self._answer(message, cast("Request", message.request))
+
+    def _refuse(self, fault: OAuthError) -> None:
+        """Answer a message that is not read to its end, and close."""
+        if self.phase is Phase.CLOSING:
+            return
+        if self.phase is Phase.ANSWERING:
+            # Those before it are answered; nothing after them is read.
+            (self._queue[-1] if self._queue else self._answered).keep_alive = False
+            self._pause()
+            return
+        message = self._parsed
+        message.keep_alive = False
+        self.phase = Phase.ANSWERING
+        self._answered = message
+        self._front.refuse(self, message.request, fault)
+
+    def _end(self) -> None:
+        """Close. A sender that still writes is read for a while, or it would lose the answer."""
+        self.phase = Phase.CLOSING
+        self._queue.clear()
+        if not self._open or self._half_closed:
+            self.transport.close()
+            return
+        self.deadline = self._front.now + LINGER_SECONDS
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._resume()
+
+    def _pause(self) -> None:
+        if not self._paused and not self.transport.is_closing():
+            self._paused = True
+            self.transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self._paused and not self.transport.is_closing():
+            self._paused = False
+            self.transport.resume_reading()

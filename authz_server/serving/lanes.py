@@ -1,0 +1,131 @@
+"""Drives coroutines of the endpoints on an event loop: what waits never holds the loop."""
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+from sqlalchemy.exc import OperationalError
+
+from authz_server.endpoints.answers import Answer
+from authz_server.errors import OAuthError
+from authz_server.look_ups import LookUp, LookUps
+from authz_server.waiting import Lane, Step
+
+Respond = Callable[[Answer], None]
+Endpoint = Coroutine[Step[Any], Any, Answer]
+
+
+class Queries(Protocol):
+    """Asks the database over connections that the event loop watches."""
+
+    async def fetch_one(self, question: str, value: str | bytes) -> tuple[Any, ...] | None:
+        """Return the first row, or None."""
+
+    def close(self) -> None:
+        """Close the connections."""
+
+
+class Lanes:
+    """Threads for what waits, a few for each lane, with a bounded queue before them.
+
+    Args:
+        loop: where the coroutines run.
+        threads: how many threads each lane has.
+        maximum_waiting: how many requests may wait in each lane; further ones are refused.
+        look_ups: answers questions to an SQLite file without waiting; None beside PostgreSQL.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        threads: Mapping[Lane, int],
+        maximum_waiting: int,
+        look_ups: LookUps | None,
+    ) -> None:
+        self._loop = loop
+        self._executors = {
+            lane: ThreadPoolExecutor(count, thread_name_prefix=lane.value)
+            for lane, count in threads.items()
+        }
+        self._maximum_waiting = maximum_waiting
+        self._look_ups = look_ups
+        self._queries: Queries | None = None
+        self._waiting = dict.fromkeys(Lane, 0)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def ask_by(self, queries: Queries) -> None:
+        """Ask the database's questions by ``queries`` instead of on threads."""
+        self._queries = queries
+
+    def start(self, endpoint: Endpoint, respond: Respond) -> None:
+        """Run an endpoint's coroutine; the answer goes to ``respond``, at once where none waits.
+
+        Args:
+            endpoint: raises nothing: its faults are answers.
+            respond: takes the answer, on the loop.
+        """
+        try:
+            step = endpoint.send(None)
+            while isinstance(step, LookUp) and self._look_ups is not None:
+                try:
+                    row = self._look_ups.ask(step.question, step.value)
+                except OperationalError:
+                    # Locked at this moment, or broken: the patient way finds out.
+                    break
+                step = endpoint.send(row)
+        except StopIteration as end:
+            respond(end.value)
+            return
+        self.keep(self._finish(endpoint, step, respond))
+
+    async def call(self, lane: Lane, act: Callable[[], Any]) -> Any:  # noqa: ANN401 - what it returns
+        """Return what ``act`` returns on a thread of the lane.
+
+        Raises:
+            OAuthError: ``temporarily_unavailable``: too many wait already.
+        """
+        if self._waiting[lane] >= self._maximum_waiting:
+            raise OAuthError("temporarily_unavailable", f"too many requests wait: {lane.value}")
+        self._waiting[lane] += 1
+        try:
+            context = contextvars.copy_context()
+            return await self._loop.run_in_executor(self._executors[lane], context.run, act)
+        finally:
+            self._waiting[lane] -= 1
+
+    def keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run further work as a task."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """End the threads that are idle, and the connections; what still waits is given up."""
+        for task in list(self._tasks):
+            task.cancel()
+        if self._queries is not None:
+            self._queries.close()
+        if self._look_ups is not None:
+            self._look_ups.close()
+        for executor in self._executors.values():
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _finish(self, endpoint: Endpoint, step: Step[Any], respond: Respond) -> None:
+        try:
+            while True:
+                try:
+                    value = await self._perform(step)
+                except Exception as fault:  # noqa: BLE001 - the coroutine decides what it means
+                    step = endpoint.throw(fault)
+                else:
+                    step = endpoint.send(value)
+        except StopIteration as end:
+            respond(end.value)
+
+    async def _perform(self, step: Step[Any]) -> Any:  # noqa: ANN401 - what the step returns
+        if isinstance(step, LookUp) and self._queries is not None:
+            return await self._queries.fetch_one(step.question, step.value)
+        return await self.call(step.lane, step.act)

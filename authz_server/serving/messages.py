@@ -1,0 +1,117 @@
+"""The header of one HTTP message: its fields, its target and its host."""
+
+import re
+
+from authz_server.endpoints.request import Request
+from authz_server.endpoints.wsgi import MESSAGE_ID
+from authz_server.errors import OAuthError
+
+# RFC 9112, 3.2: a name or an address with perhaps a port.
+_HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_ABSOLUTE = re.compile(rb"https?://([^/?#]+)(/[^#]*)?", re.IGNORECASE)
+#: Fields of which a message has one at the most. Others that repeat form one list (RFC 9110, 5.3).
+_SINGLE = frozenset(
+    {
+        "authorization",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "host",
+        "message_id",
+        "timestamp",
+        "transfer-encoding",
+    }
+)
+
+
+class Message:
+    """One message as the parser takes it apart."""
+
+    __slots__ = ("body", "body_bytes", "fault", "fields", "keep_alive", "old", "request", "target")
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.fields: list[tuple[bytes, bytes]] = []
+        self.body: list[bytes] = []
+        self.body_bytes = 0
+        self.fault: OAuthError | None = None
+        # Known when the header is complete.
+        self.request: Request | None = None
+        self.keep_alive = False
+        self.old = False
+
+
+def read_fields(fields: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return the fields by lower-case name; those that repeat as one list.
+
+    Raises:
+        OAuthError: a field repeats of which there is one at the most.
+    """
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in fields:
+        name = _NAMES.get(raw_name) or _read_name(raw_name)
+        value = raw_value.decode("latin-1")
+        if name in headers:
+            if name in _SINGLE:
+                raise OAuthError("message_malformed", "a repeated field")
+            value = f"{headers[name]}, {value}"
+        headers[name] = value
+    return headers
+
+
+def read_target(message: Message, headers: dict[str, str]) -> tuple[str, str]:
+    """Return path and query, neither decoded; check the host (RFC 9112, 3.2).
+
+    Raises:
+        OAuthError: ``host_malformed``, ``message_malformed`` or ``not_found``.
+    """
+    target, host = message.target, headers.get("host")
+    # Only HTTP/1.1 requires a host.
+    if not (_HOST.fullmatch(host) if host is not None else message.old):
+        raise OAuthError("host_malformed")
+    if not target.startswith(b"/"):
+        absolute = _ABSOLUTE.fullmatch(target)
+        if absolute is None:
+            raise OAuthError("not_found" if target == b"*" else "message_malformed")
+        # RFC 9112, 3.2.2: then its host counts, not the field's.
+        headers["host"] = absolute[1].decode("latin-1")
+        if not _HOST.fullmatch(headers["host"]):
+            raise OAuthError("host_malformed")
+        target = absolute[2] or b"/"
+    if b"#" in target:
+        raise OAuthError("message_malformed", "a fragment")
+    path, _, query = target.decode("latin-1").partition("?")
+    return path, query
+
+
+#: The names that come often, as they come; any other is read each time.
+_NAMES: dict[bytes, str] = {
+    name.encode(): lower
+    for lower in (
+        "accept",
+        "accept-encoding",
+        "accept-language",
+        "authorization",
+        "connection",
+        "content-length",
+        "content-type",
+        "date",
+        "forwarded",
+        "host",
+        "message_id",
+        "timestamp",
+        "traceparent",
+        "transfer-encoding",
+        "user-agent",
+        "x-forwarded-for",
+        "x-forwarded-proto",
+        "x-request-id",
+    )
+    for name in {lower, lower.title(), lower.capitalize()}
+}
+
+
+def _read_name(name: bytes) -> str:
+    lower = name.decode("latin-1").lower()
+    # Where nothing but hyphens may pass, the one name with an underscore comes with a hyphen.
+    return MESSAGE_ID if lower == "message-id" else lower

@@ -1,0 +1,376 @@
+"""The main process: it holds the listening sockets and keeps the workers running."""
+
+import json
+import logging
+import os
+import pickle
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from types import FrameType
+
+from authz_server.serving.worker import CANNOT_SERVE, Order
+from authz_server.settings import ServerSettings, Settings
+
+logger = logging.getLogger(__name__)
+
+_COMMAND = (sys.executable, "-m", "authz_server.serving.worker")
+#: The pause before a worker that died is replaced: twice as long each time it dies young.
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 30.0
+#: A worker that lived as long is not dying young.
+YOUNG_SECONDS = 60.0
+#: How long new workers may take until they serve.
+START_SECONDS = 60.0
+#: A worker that has not reported for so long does not answer.
+SILENCE_SECONDS = 5.0
+#: How much longer than its requests under way a worker may take to end.
+_ENDING_SECONDS = 3.0
+_TICK_SECONDS = 0.5
+
+
+class ServingError(Exception):
+    """The server cannot serve, or cannot go over to new settings; the message says why."""
+
+
+@dataclass(eq=False)
+class Worker:
+    """One worker process.
+
+    Attributes:
+        process: the process.
+        report: reads its reports.
+        started_at: by the monotonic clock.
+        reported_at: when its last report came; 0 before the first.
+        failed: what keeps it from serving, by its last report.
+        ending: whether it has been told to end.
+    """
+
+    process: subprocess.Popen[bytes]
+    report: int
+    started_at: float
+    reported_at: float = 0.0
+    failed: tuple[str, ...] = ()
+    ending_at: float = 0.0
+    unread: bytes = b""
+
+
+@dataclass(eq=False)
+class Slot:
+    """A worker's place: who is in it, and how often its workers died young in a row."""
+
+    worker: Worker | None = None
+    deaths: int = 0
+    start_at: float = 0.0
+
+
+@dataclass(eq=False)
+class Generation:
+    """Settings in force, the sockets for them, and the workers that serve under them."""
+
+    settings: Settings
+    listeners: tuple[socket.socket, ...]
+    slots: list[Slot] = field(default_factory=list)
+    begun_at: float = 0.0
+
+
+class Supervisor:
+    """Runs the workers until SIGTERM or Ctrl-C.
+
+    Args:
+        settings: checked already.
+        settings_file: where they come from, for the record.
+        reload: reads the settings again at SIGHUP, checks them as at a start, and returns them;
+            raises what the operator is to read.
+
+    Raises:
+        ServingError: an address cannot be listened on.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        settings_file: str,
+        reload: Callable[[], Settings],
+    ) -> None:
+        self._settings_file = settings_file
+        self._reload = reload
+        self._current = Generation(settings, open_listeners(settings.server))
+        self._next: Generation | None = None
+        self._leaving: list[Worker] = []
+        self._ever_served = False
+        self._stopping = False
+        self._reloading = False
+        self._wake_read, self._wake_write = os.pipe()
+
+    # ------------------------------------------------------------------------------ running
+
+    def run(self, changed: Callable[[Settings], None]) -> None:
+        """Serve until told to stop.
+
+        Args:
+            changed: called with new settings that have come into force.
+
+        Raises:
+            ServingError: no worker can serve under the settings.
+        """
+        with self._signals():
+            self._current.slots = [Slot() for _ in range(self._current.settings.server.workers)]
+            try:
+                while not self._stopping:
+                    self._step(changed)
+            finally:
+                self._stop()
+
+    def require_serving(self) -> None:
+        """Return when every worker serves; LookupError with what is wrong otherwise."""
+        now = time.monotonic()
+        found: dict[str, None] = {}
+        for slot in self._current.slots:
+            worker = slot.worker
+            if worker is None or not worker.reported_at:
+                found["a worker is not running yet"] = None
+            elif now - worker.reported_at > SILENCE_SECONDS:
+                found["a worker does not answer"] = None
+            else:
+                found |= dict.fromkeys(worker.failed)
+        if found or not self._current.slots:
+            raise LookupError(", ".join(found) or "no worker runs")
+
+    def _step(self, changed: Callable[[Settings], None]) -> None:
+        self._start_workers()
+        self._wait()
+        self._bury()
+        if self._reloading:
+            self._reloading = False
+            self._begin_reload()
+        self._finish_reload(changed)
+        self._end_overdue()
+
+    def _wait(self) -> None:
+        poll = select.poll()
+        poll.register(self._wake_read, select.POLLIN)
+        by_descriptor = {worker.report: worker for worker in self._workers()}
+        for descriptor in by_descriptor:
+            poll.register(descriptor, select.POLLIN)
+        for descriptor, _ in poll.poll(_TICK_SECONDS * 1_000):
+            if descriptor == self._wake_read:
+                os.read(self._wake_read, 1_024)
+            else:
+                _read_reports(by_descriptor[descriptor])
+        if any(worker.reported_at for worker in by_descriptor.values()):
+            self._ever_served = True
+
+    def _workers(self) -> Iterator[Worker]:
+        for generation in (self._current, self._next):
+            for slot in generation.slots if generation else ():
+                if slot.worker is not None:
+                    yield slot.worker
+        yield from self._leaving
+
+    def _start_workers(self) -> None:
+        now = time.monotonic()
+        for generation in (self._current, self._next):
+            for slot in generation.slots if generation else ():
+                if slot.worker is None and now >= slot.start_at:
+                    slot.worker = self._start(generation or self._current)
+
+    def _start(self, generation: Generation) -> Worker:
+        report_read, report_write = os.pipe()
+        os.set_blocking(report_read, False)
+        descriptors = tuple(listener.fileno() for listener in generation.listeners)
+        order = Order(generation.settings, self._settings_file, descriptors, report_write)
+        try:
+            process = subprocess.Popen(  # noqa: S603 - this very program
+                _COMMAND, stdin=subprocess.PIPE, pass_fds=(*descriptors, report_write)
+            )
+        finally:
+            os.close(report_write)
+        if process.stdin is not None:
+            with suppress(BrokenPipeError):
+                process.stdin.write(pickle.dumps(order))
+                process.stdin.flush()
+        logger.info("worker %d started", process.pid)
+        return Worker(process, report_read, time.monotonic())
+
+    # ------------------------------------------------------------------------------- deaths
+
+    def _bury(self) -> None:
+        for worker in [each for each in self._leaving if each.process.poll() is not None]:
+            self._leaving.remove(worker)
+            _close(worker)
+        for generation in (self._current, self._next):
+            for slot in generation.slots if generation else ():
+                if slot.worker is not None and slot.worker.process.poll() is not None:
+                    self._replace(slot, slot.worker)
+
+    def _replace(self, slot: Slot, worker: Worker) -> None:
+        now, status = time.monotonic(), worker.process.returncode
+        _read_reports(worker)
+        _close(worker)
+        slot.worker = None
+        if now - worker.started_at >= YOUNG_SECONDS:
+            slot.deaths = 0
+        pause = min(FIRST_PAUSE_SECONDS * 2**slot.deaths, LONGEST_PAUSE_SECONDS)
+        slot.deaths += 1
+        slot.start_at = now + pause
+        if status == CANNOT_SERVE and not self._ever_served:
+            raise ServingError("no worker can serve under these settings: see above")
+        logger.error(
+            "worker %d ended with status %s: another starts in %.1f s",
+            worker.process.pid,
+            status,
+            pause,
+        )
+
+    # ------------------------------------------------------------------------- new settings
+
+    def _begin_reload(self) -> None:
+        if self._next is not None:
+            self._give_up("another SIGHUP came")
+        try:
+            settings = self._reload()
+            listeners = self._current.listeners
+            if _address(settings.server) != _address(self._current.settings.server):
+                listeners = open_listeners(settings.server)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with them, the old ones stay
+            logger.error("the new settings cannot be used: %s; the old ones stay", error)  # noqa: TRY400 - the cause is said
+            return
+        slots = [Slot() for _ in range(settings.server.workers)]
+        self._next = Generation(settings, listeners, slots, time.monotonic())
+
+    def _finish_reload(self, changed: Callable[[Settings], None]) -> None:
+        following = self._next
+        if following is None:
+            return
+        if any(slot.deaths for slot in following.slots):
+            self._give_up("a worker ended under them")
+        elif all(slot.worker and slot.worker.reported_at for slot in following.slots):
+            before, self._current, self._next = self._current, following, None
+            self._retire(before)
+            changed(following.settings)
+            logger.info("the new settings are in force")
+        elif time.monotonic() - following.begun_at > START_SECONDS:
+            self._give_up(f"the workers did not serve within {START_SECONDS:.0f} s")
+
+    def _give_up(self, reason: str) -> None:
+        if self._next is not None:
+            logger.error("the new settings cannot be used: %s; the old ones stay", reason)
+            failed, self._next = self._next, None
+            self._retire(failed)
+
+    def _retire(self, generation: Generation) -> None:
+        for slot in generation.slots:
+            if slot.worker is not None:
+                self._tell_to_end(slot.worker, generation.settings.server)
+                self._leaving.append(slot.worker)
+        generation.slots = []
+        if generation.listeners is not self._current.listeners:
+            for listener in generation.listeners:
+                listener.close()
+
+    # --------------------------------------------------------------------------------- ends
+
+    def _stop(self) -> None:
+        if self._next is not None:
+            self._retire(self._next)
+            self._next = None
+        self._retire(self._current)
+        for listener in self._current.listeners:
+            listener.close()
+        while self._leaving:
+            self._wait()
+            self._bury()
+            self._end_overdue()
+
+    @staticmethod
+    def _tell_to_end(worker: Worker, settings: ServerSettings) -> None:
+        worker.ending_at = time.monotonic() + settings.shutdown_grace_seconds + _ENDING_SECONDS
+        with suppress(ProcessLookupError):
+            worker.process.terminate()
+
+    def _end_overdue(self) -> None:
+        now = time.monotonic()
+        for worker in self._leaving:
+            if now > worker.ending_at:
+                logger.warning("worker %d did not end: it is killed", worker.process.pid)
+                worker.process.kill()
+                worker.ending_at = now + _ENDING_SECONDS
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        os.set_blocking(self._wake_write, False)
+        before = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        handlers = {
+            signal.SIGTERM: self._on_stop,
+            signal.SIGINT: self._on_stop,
+            signal.SIGHUP: self._on_reload,
+            signal.SIGCHLD: self._on_child,
+        }
+        previous = {number: signal.signal(number, act) for number, act in handlers.items()}
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            for number, act in previous.items():
+                signal.signal(number, act)
+
+    def _on_stop(self, _signal: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def _on_reload(self, _signal: int, _frame: FrameType | None) -> None:
+        self._reloading = True
+
+    def _on_child(self, _signal: int, _frame: FrameType | None) -> None:
+        """Do nothing: the signal has woken the loop, which looks for itself."""
+
+
+def open_listeners(settings: ServerSettings) -> tuple[socket.socket, ...]:
+    """Return sockets that listen on the public address, for all workers together.
+
+    The main process holds them: a connection that nobody has accepted yet outlives a worker.
+
+    Raises:
+        ServingError: the address cannot be listened on.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((settings.host, settings.port))
+        listener.listen(settings.backlog)
+    except OSError as error:
+        listener.close()
+        raise ServingError(
+            f"{settings.host} port {settings.port} cannot be used ({error.strerror}): "
+            "end what listens there, or change the port in the settings."
+        ) from error
+    return (listener,)
+
+
+def _address(settings: ServerSettings) -> tuple[str, int, int]:
+    return settings.host, settings.port, settings.backlog
+
+
+def _read_reports(worker: Worker) -> None:
+    try:
+        read = os.read(worker.report, 65_536)
+    except OSError:
+        return
+    *lines, worker.unread = (worker.unread + read).split(b"\n")
+    if lines:
+        worker.reported_at = time.monotonic()
+        worker.failed = tuple(json.loads(lines[-1])["failed"])
+
+
+def _close(worker: Worker) -> None:
+    os.close(worker.report)
+    if worker.process.stdin is not None:
+        with suppress(OSError):
+            worker.process.stdin.close()
