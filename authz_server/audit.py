@@ -24,6 +24,7 @@ from authz_server.events import (
     TokenRevoked,
 )
 from authz_server.logs import encode_line
+from keys.forks import on_fork
 
 #: Where a session keeps the records that its transaction stores.
 STORED = "audit_records"
@@ -134,7 +135,8 @@ class AuditSink:
         self._path = "" if destination in _STREAMS else destination
         self._descriptor = _STREAMS[destination] if not self._path else _open(destination)
         self._waits = not stat.S_ISREG(os.fstat(self._descriptor).st_mode)
-        self._lock, self._process_id = threading.Lock(), os.getpid()
+        self._renew_lock()
+        on_fork(self._renew_lock)
 
     def write(self, event: Event) -> None:
         """Record the event: ``{"time": ..., "event": ..., ...}``.
@@ -156,6 +158,9 @@ class AuditSink:
         """Close the file; a standard stream stays open."""
         if self._path:
             os.close(self._descriptor)
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
 
     def _write_file(self, line: bytes) -> None:
         if self._path and self._monotonic() >= self._next_check:
@@ -193,8 +198,6 @@ class AuditSink:
 
     def _write_stream(self, line: bytes) -> None:
         """Write to a pipe, a terminal or a socket; wait for a slow reader, but not for ever."""
-        if self._process_id != os.getpid():
-            self._lock, self._process_id = threading.Lock(), os.getpid()
         if not self._lock.acquire(timeout=_STREAM_TIMEOUT_SECONDS):
             raise AuditUnavailable("the sink's reader is stuck")
         try:

@@ -5,7 +5,6 @@ statement costs more than all the rest of the request, so these few connections 
 engine's pool, kept, and spoken to directly.
 """
 
-import os
 import threading
 import weakref
 from collections import deque
@@ -20,8 +19,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from authz_server.postgresql import ServerSilentError, is_disconnect
 from authz_server.sqlite import find_file
 from authz_server.waiting import Lane, Step
+from keys.forks import on_fork
 
-_all_look_ups: "weakref.WeakSet[LookUps]" = weakref.WeakSet()
 _inherited: list[deque[Any]] = []
 
 
@@ -54,7 +53,7 @@ class LookUps:
         self._is_sqlite = engine.dialect.name == "sqlite"
         self._error: type[Exception] = engine.dialect.loaded_dbapi.Error
         self._renew()
-        _all_look_ups.add(self)
+        on_fork(self._after_fork)
 
     def ask(self, question: str, value: object) -> tuple[Any, ...] | None:
         """Return the first row of the answer, or None where there is none.
@@ -102,6 +101,12 @@ class LookUps:
             self._opened = found
             self.close()
 
+    def _after_fork(self) -> None:
+        # What the parent opened stays the parent's: neither used nor closed here.
+        _inherited.append(self._idle)
+        self._closing.detach()
+        self._renew()
+
     def _renew(self) -> None:
         self._idle: deque[Any] = deque()
         # Whoever drops this without closing it leaves nothing open.
@@ -119,7 +124,11 @@ class LookUps:
                 return self._put_question(connection, question, value)
             except self._error as error:
                 self._drop(connection)
-                if self._is_sqlite or not is_disconnect(error) or isinstance(error, ServerSilentError):
+                if (
+                    self._is_sqlite
+                    or not is_disconnect(error)
+                    or isinstance(error, ServerSilentError)
+                ):
                     raise OperationalError("look-up", None, error) from error
         return self._ask_anew(question, value)
 
@@ -181,14 +190,3 @@ def _close_all(connections: deque[Any], error: type[Exception]) -> None:
     while connections:
         with suppress(error):
             connections.pop().close()
-
-
-def _renew_after_fork() -> None:
-    for look_ups in _all_look_ups:
-        # What the parent opened stays the parent's: neither used nor closed here.
-        _inherited.append(look_ups._idle)  # noqa: SLF001 - this module's own
-        look_ups._closing.detach()  # noqa: SLF001 - likewise
-        look_ups._renew()  # noqa: SLF001 - likewise
-
-
-os.register_at_fork(after_in_child=_renew_after_fork)

@@ -102,11 +102,11 @@ class Maintenance:
         self._threads: list[threading.Thread] = []
 
     def start(self, *, keys_at_once: bool = False) -> None:
-        """Begin in this process, once; a process that was forked begins anew.
+        """Start the threads of this process unless they run.
 
         Args:
-            keys_at_once: move the keys on now for the first time, so that whoever asks for
-                readiness soon hears whether their backends answer.
+            keys_at_once: refresh and rotate the keys now for the first time, so that readiness
+                soon reports whether their backends answer.
         """
         if self._process_id == os.getpid():
             return
@@ -124,11 +124,14 @@ class Maintenance:
             for thread in self._threads:
                 thread.start()
 
+    def hold(self) -> None:
+        """End the threads until the next :meth:`start`; wait for them a second at most."""
+        self._end_threads()
+        self._process_id = 0
+
     def stop(self) -> None:
-        """End the threads and write down what they still hold."""
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join(_ENDING_SECONDS)
+        """End the threads and write what they still hold to the database."""
+        self._end_threads()
         self._attempt(self.flush_last_used)
         self._attempt(self._duties.end)
 
@@ -169,6 +172,11 @@ class Maintenance:
                     .where(ClientSecret.id == secret_id, older)
                     .values(last_used_at=at)
                 )
+
+    def _end_threads(self) -> None:
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join(_ENDING_SECONDS)
 
     def _run(self) -> None:
         jobs = (

@@ -1,14 +1,16 @@
-"""What a WSGI server loads: ``authz_server.wsgi:application``.
+"""The WSGI application for other servers than ``serve``: ``authz_server.wsgi:application``.
 
-The settings file is named by the environment variable ``AUTHZ_SERVER_CONFIG``; without it, it is
+The environment variable ``AUTHZ_SERVER_CONFIG`` names the settings file; without it, it is
 ``authz-server.toml`` in the working directory.
 """
 
 import os
+from functools import partial
 from pathlib import Path
 
-from authz_server.app import create_app, tell_of_start
+from authz_server.app import create_app, hold_background_work, tell_of_start
 from authz_server.logs import configure_logging
+from authz_server.serving.prefork import PreforkApplication
 from authz_server.settings import load_settings
 
 _path = Path(os.environ.get("AUTHZ_SERVER_CONFIG", "authz-server.toml"))
@@ -16,5 +18,8 @@ _settings = load_settings(_path)
 configure_logging(_settings.logging)
 
 #: The public application.
-application = create_app(_settings)
-tell_of_start(application, str(_path))
+application = PreforkApplication(
+    partial(create_app, _settings),
+    begin=lambda app: tell_of_start(app, str(_path)),
+    hold=hold_background_work,
+)

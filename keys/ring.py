@@ -1,13 +1,11 @@
 """The key rings of a process: sign with the active key, verify with any known key, the JWKS."""
 
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from threading import Lock
 from typing import NamedTuple
-from weakref import WeakSet
 
 from keys.backend import KeyBackend, TracedSignature
 from keys.compact import MAXIMUM_TOKEN_CHARACTERS, encode_segment, parse_compact
@@ -23,6 +21,7 @@ from keys.errors import (
     TokenTooLargeError,
     VersionUnusable,
 )
+from keys.forks import on_fork
 from keys.known_keys import (
     Decoy,
     KnownKey,
@@ -99,7 +98,11 @@ class KeyRings:
         self._retry_at: datetime | None = None
         self._refreshing = Lock()
         self._verified = VerifiedTokens()
-        _all_rings.add(self)
+        on_fork(self._after_fork)
+
+    def _after_fork(self) -> None:
+        self._refreshing = Lock()
+        self._verified.after_fork()
 
     # ------------------------------------------------------------------------------- reading
 
@@ -390,16 +393,3 @@ def _require_newer(snapshot: RingSnapshot, known: KnownRing | None) -> None:
 def _kids(known: KnownKeys, states: frozenset[KeyState]) -> frozenset[str]:
     rings = known.rings.values()
     return frozenset(key.kid for ring in rings for key in ring.snapshot.keys if key.state in states)
-
-
-_all_rings: WeakSet[KeyRings] = WeakSet()
-
-
-def _renew_locks() -> None:
-    # A lock that another thread held at the fork would stay locked in the child for ever.
-    for rings in list(_all_rings):
-        rings._refreshing = Lock()  # noqa: SLF001 - the same module
-        rings._verified.after_fork()  # noqa: SLF001 - likewise
-
-
-os.register_at_fork(after_in_child=_renew_locks)

@@ -22,6 +22,7 @@ from pkcs11.types import Session, Token
 
 from keys.backends.pkcs11_uri import TokenLocation
 from keys.errors import BackendDenied, BackendUnavailable
+from keys.forks import on_fork
 
 T = TypeVar("T")
 
@@ -277,4 +278,4 @@ def _begin_anew() -> None:
         module.begin_anew()
 
 
-os.register_at_fork(after_in_child=_begin_anew)
+on_fork(_begin_anew)

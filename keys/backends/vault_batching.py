@@ -1,14 +1,13 @@
 """Signatures asked for at the same time go to the Vault in one call."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Event, Lock
 from time import monotonic
 from typing import NamedTuple
-from weakref import WeakSet
 
 from keys.errors import BackendError, BackendUnavailable
+from keys.forks import on_fork
 
 #: Who has less time left than this is not sent on its way any more.
 SHORTEST_FLIGHT_SECONDS = 0.25
@@ -68,10 +67,10 @@ class SignatureBatcher:
         self._seconds = seconds
         self._fleet = fleet
         self.forget()
-        _all_batchers.add(self)
+        on_fork(self.forget)
 
     def forget(self) -> None:
-        """Start anew: whoever waited in the parent of a fork is not here."""
+        """Forget the callers that wait: after a fork, they are in the parent."""
         self._lock = Lock()
         self._waiting: deque[_Order] = deque()
         self._flying = 0
@@ -174,14 +173,3 @@ def _hand_out(batch: Sequence[_Order], outcomes: Sequence[bytes | BackendError])
 
 def _late() -> BackendUnavailable:
     return BackendUnavailable("too many signatures wait for the Vault", retry_after=1)
-
-
-_all_batchers: WeakSet[SignatureBatcher] = WeakSet()
-
-
-def _forget_all() -> None:
-    for batcher in list(_all_batchers):
-        batcher.forget()
-
-
-os.register_at_fork(after_in_child=_forget_all)

@@ -21,6 +21,7 @@ from keys.backends.vault_logins import make_login
 from keys.backends.vault_tokens import TokenKeeper
 from keys.backends.vault_transport import VaultReply, VaultRequest, VaultTransport
 from keys.errors import BackendDenied, BackendError, KeysError
+from keys.forks import on_fork
 from keys.observer import Observer, SilentObserver
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class VaultSession:
         self._process_id = os.getpid()
         self.client = make_client(self.send)
         _all_sessions.add(self)
+        on_fork(self.after_fork)
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
@@ -209,11 +211,9 @@ def _close_all() -> None:
         session.close()
 
 
-def _separate() -> None:
+def _renew_lock() -> None:
     global _sharing  # noqa: PLW0603 - another thread may have held it at the fork
     _sharing = Lock()
-    for session in list(_all_sessions):
-        session.after_fork()
 
 
-os.register_at_fork(after_in_child=_separate)
+on_fork(_renew_lock)

@@ -1,0 +1,176 @@
+"""Serves under WSGI servers that may load an application in one process and fork others to serve.
+
+Locks, connections and threads do not survive a fork, neither ours nor those of libraries: a lock
+of SQLAlchemy's pool that a thread holds at the fork stays locked. So each process builds its own
+application.
+"""
+
+import importlib
+import logging
+import os
+from collections.abc import Callable, Collection, Iterable
+from threading import Lock, Timer
+from types import ModuleType
+from typing import Generic, TypeVar
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from authz_server.settings import SettingsError
+from keys.forks import on_fork, run_resets
+
+logger = logging.getLogger(__name__)
+
+A = TypeVar("A", bound=WSGIApplication)
+
+#: A server that forks after loading does so sooner.
+IDLE_SECONDS = 2.0
+_RETRY_AFTER_SECONDS = 5
+_THREAD_OPTIONS = frozenset({"enable-threads", "threads"})
+
+
+class PreforkApplication(Generic[A]):
+    """A WSGI application that every process builds for itself.
+
+    The first is built at once, so that faults show at the start. Background work begins at the
+    first request, when a forked process starts, or after some seconds without a fork. It is held
+    before a fork, because a thread in the middle of a library call leaves locks behind.
+
+    Args:
+        build: returns a new application.
+        begin: starts the background work of an application; called once for each.
+        hold: ends the threads of that work; the next request of the application starts them.
+        idle_seconds: how long to wait for a first request or a fork.
+
+    Raises:
+        SettingsError: the server is uWSGI without threads.
+        Exception: what ``build`` raises.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], A],
+        *,
+        begin: Callable[[A], None],
+        hold: Callable[[A], None],
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
+        uwsgi = find_uwsgi()
+        if uwsgi is not None:
+            require_threads(uwsgi.opt)
+        self._build, self._begin, self._hold = build, begin, hold
+        self._lock = Lock()
+        self._inherited: list[A] = []
+        self._application = build()
+        self._built_in = os.getpid()
+        self._begun_in = 0
+        self._is_serving = False
+        self._timer: Timer | None = None
+        on_fork(self._after_fork)
+        os.register_at_fork(before=self._before_fork)
+        if uwsgi is not None:
+            _on_worker_start(uwsgi, self._begin_worker)
+        if uwsgi is None or uwsgi.worker_id():
+            self._begin_after(idle_seconds)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a WSGI request; 503 where this process cannot begin its work."""
+        self._is_serving = True
+        if self._begun_in != os.getpid():
+            try:
+                self._begin_here()
+            except Exception:
+                logger.exception("this process cannot begin to serve")
+                return _refuse(start_response)
+        return self._application(environ, start_response)
+
+    def _begin_here(self) -> None:
+        run_resets()
+        with self._lock:
+            process_id = os.getpid()
+            if self._begun_in == process_id:
+                return
+            if self._built_in != process_id:
+                # Kept: only the process that opened a connection may close it.
+                self._inherited.append(self._application)
+                self._application = self._build()
+                self._built_in = process_id
+            self._begin(self._application)
+            self._begun_in = process_id
+
+    def _begin_after(self, seconds: float) -> None:
+        self._timer = Timer(seconds, self._begin_idle)
+        self._timer.name, self._timer.daemon = "begin", True
+        self._timer.start()
+
+    def _begin_worker(self) -> None:
+        run_resets()
+        if self._timer is None:
+            self._begin_after(0)
+
+    def _begin_idle(self) -> None:
+        try:
+            self._begin_here()
+        except Exception:
+            logger.exception("background work cannot begin; the next request tries again")
+
+    def _before_fork(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._begun_in == os.getpid() and not self._is_serving:
+            self._hold(self._application)
+
+    def _after_fork(self) -> None:
+        self._lock = Lock()
+        # The fork of a process that serves is a helper: it begins at its first request, if any.
+        if not self._is_serving:
+            self._begin_after(0)
+        self._is_serving = False
+
+
+def find_uwsgi() -> ModuleType | None:
+    """Return uWSGI's own module, which exists in its processes alone."""
+    try:
+        return importlib.import_module("uwsgi")
+    except ImportError:
+        return None
+
+
+def require_threads(options: Collection[str]) -> None:
+    """Refuse a uWSGI whose processes run one thread: background work would stand still.
+
+    Args:
+        options: names of the options that are set, as in ``uwsgi.opt``.
+
+    Raises:
+        SettingsError: names the option that is missing.
+    """
+    if _THREAD_OPTIONS.isdisjoint(options):
+        raise SettingsError(
+            "uWSGI runs without threads, so keys, clients and revocations would not be kept up "
+            "to date: set enable-threads = true (--enable-threads)"
+        )
+
+
+def _on_worker_start(uwsgi: ModuleType, act: Callable[[], None]) -> None:
+    """Call ``act`` in each worker that uWSGI starts; it runs none of Python's fork hooks.
+
+    uWSGI's other processes, mules and spoolers, serve nothing.
+    """
+    earlier: Callable[[], object] | None = getattr(uwsgi, "post_fork_hook", None)
+
+    def act_after_earlier() -> None:
+        if earlier is not None:
+            earlier()
+        if uwsgi.worker_id():
+            act()
+
+    uwsgi.post_fork_hook = act_after_earlier  # type: ignore[attr-defined]
+
+
+def _refuse(start_response: StartResponse) -> Iterable[bytes]:
+    headers = [
+        ("Content-Type", "application/json"),
+        ("Cache-Control", "no-store"),
+        ("Retry-After", str(_RETRY_AFTER_SECONDS)),
+    ]
+    start_response("503 Service Unavailable", headers)
+    return [b'{"error":"temporarily_unavailable"}']

@@ -1,0 +1,56 @@
+"""Resets for forked processes: locks, connections and threads are not inherited.
+
+A lock that another thread held at the fork stays locked in the child for ever, and two processes on
+one connection get each other's answers. Python runs the resets after :func:`os.fork`. A server that
+forks in C, such as uWSGI, runs none of Python's hooks and has to call :func:`run_resets`.
+"""
+
+import atexit
+import os
+from collections.abc import Callable
+from inspect import ismethod
+from typing import Any
+from weakref import WeakKeyDictionary
+
+_functions: list[Callable[[], None]] = []
+_methods: WeakKeyDictionary[object, Callable[[Any], None]] = WeakKeyDictionary()
+_process_id = os.getpid()
+
+
+def on_fork(reset: Callable[[], None]) -> None:
+    """Call ``reset`` in every process that is forked from this one.
+
+    Functions run first, then methods, each in the order of registration. They must not raise.
+
+    Args:
+        reset: a function, or one method of an object; it does not keep the object alive.
+    """
+    if ismethod(reset):
+        _methods[reset.__self__] = reset.__func__
+    else:
+        _functions.append(reset)
+
+
+def run_resets() -> None:
+    """Run the resets in a process that was forked and has not run them; else do nothing."""
+    global _process_id  # noqa: PLW0603 - one value for the process
+    if _process_id == os.getpid():
+        return
+    _process_id = os.getpid()
+    for function in _functions.copy():
+        function()
+    for owner, method in list(_methods.items()):
+        method(owner)
+
+
+def at_exit(act: Callable[[], object]) -> None:
+    """Call ``act`` when this process ends, but not when a process forked from it ends."""
+    atexit.register(_act_in, os.getpid(), act)
+
+
+def _act_in(process_id: int, act: Callable[[], object]) -> None:
+    if process_id == os.getpid():
+        act()
+
+
+os.register_at_fork(after_in_child=run_resets)
