@@ -64,6 +64,12 @@ $(STAMPS)/test: $(STAMPS)/run requirements/test.txt
 	@$(PIP) install --require-hashes --only-binary :all: -r requirements/test.txt
 	@mkdir -p $(@D) && touch $@
 
+# Needs Apache's headers (apt install apache2-dev); without them, the tests under Apache are named as not run.
+$(STAMPS)/apache: $(STAMPS)/test requirements/apache.txt
+	@echo "Compiling the module for Apache (requirements/apache.txt)."
+	@$(PIP) install --require-hashes --no-build-isolation -r requirements/apache.txt
+	@mkdir -p $(@D) && touch $@
+
 $(STAMPS)/dev: $(STAMPS)/test requirements/dev.txt
 	@echo "Installing the tools (requirements/dev.txt)."
 	@$(PIP) install --require-hashes --only-binary :all: -r requirements/dev.txt
@@ -85,7 +91,7 @@ demo-rotation: $(STAMPS)/test
 	@PYTHONPATH=tests $(BIN)/python -m rotation_demo $(if $(filter-out 0 no false,$(QUICK)),--quick) $(ARGS)
 
 .PHONY: test
-test: $(STAMPS)/test
+test: $(STAMPS)/test $(if $(shell command -v apxs),$(STAMPS)/apache)
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 .PHONY: cases
@@ -144,6 +150,7 @@ lock: $(STAMPS)/dev
 	@$(COMPILE) --group build --constraint requirements/run.txt --output-file requirements/build.txt
 	@$(COMPILE) --group test --constraint requirements/backends.txt --constraint requirements/build.txt \
 	  --output-file requirements/test.txt
+	@$(COMPILE) --group apache --constraint requirements/test.txt --output-file requirements/apache.txt
 	@$(COMPILE) --group dev --constraint requirements/run.txt --constraint requirements/build.txt \
 	  --constraint requirements/test.txt --output-file requirements/dev.txt
 	@$(COMPILE) --group bench --constraint requirements/run.txt --constraint requirements/build.txt \

@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from support.source_tree import ROOT
 
 #: `backends` is `run` with the libraries of every key backend: what the image holds.
-LOCKS = ("run", "backends", "build", "test", "dev", "bench")
+LOCKS = ("run", "backends", "build", "test", "apache", "dev", "bench")
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 
 
