@@ -33,7 +33,7 @@ from authz_server.endpoints.readiness import KeyReadiness
 from authz_server.endpoints.revocation import RevocationEndpoint
 from authz_server.endpoints.routes import add_discovery_routes, add_protocol_routes
 from authz_server.endpoints.token import TokenEndpoint
-from authz_server.endpoints.wsgi import has_encoded_path, read_request
+from authz_server.endpoints.wsgi import NOWHERE, has_odd_path, read_request
 from authz_server.events import ServerStarted, ServerStopped, SettingsLoaded
 from authz_server.grants.client_credentials import ClientCredentialsGrant
 from authz_server.key_custody import ring_definition
@@ -70,8 +70,8 @@ class Application(Flask):
 
     def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a WSGI request."""
-        if has_encoded_path(environ):
-            environ = environ | {"PATH_INFO": environ["PATH_INFO"] + "%"}
+        if has_odd_path(environ):
+            environ = environ | {"PATH_INFO": NOWHERE}
         endpoint = self.direct.get(environ.get("PATH_INFO", ""))
         if endpoint is None or environ["REQUEST_METHOD"] != "POST":
             return super().wsgi_app(environ, start_response)

@@ -25,11 +25,13 @@ class Answer:
         status: the HTTP status; not one that forbids a body.
         headers: what is sent beside ``Content-Length``.
         body: the body.
+        length: how long the body would be that an answer to HEAD leaves out.
     """
 
     status: int
     headers: dict[str, str]
     body: bytes
+    length: int | None = None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Send it."""
@@ -52,7 +54,7 @@ class Answer:
             _STATUS_LINES[self.status].encode(),
             fields.encode("latin-1"),
             date,
-            len(self.body),
+            len(self.body) if self.length is None else self.length,
             b"" if head else self.body,
         )
 

@@ -7,6 +7,8 @@ from authz_server.errors import OAuthError
 
 #: The one header of ours whose name has an underscore.
 MESSAGE_ID = "message_id"
+#: A path that no route has.
+NOWHERE = "/%"
 
 
 def read_headers(environ: WSGIEnvironment) -> dict[str, str]:
@@ -48,14 +50,14 @@ def read_request(environ: WSGIEnvironment, maximum_body_bytes: int) -> Request:
     return request
 
 
-def has_encoded_path(environ: WSGIEnvironment) -> bool:
-    """Return whether the server says that the path was sent percent-encoded.
+def has_odd_path(environ: WSGIEnvironment) -> bool:
+    """Return whether the path was sent percent-encoded, as far as the server says, or doubled.
 
-    No address here needs that, and a proxy in front that permits some paths and forbids others may
-    read an encoded one otherwise.
+    No address here needs either, and a proxy in front that permits some paths and forbids others
+    may read such a one otherwise.
     """
     target = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
-    return "%" in target.partition("?")[0]
+    return "%" in target.partition("?")[0] or "//" in environ.get("PATH_INFO", "")
 
 
 def _read_body(environ: WSGIEnvironment, limit: int) -> bytes:

@@ -61,9 +61,9 @@ class FlaskRequests:
         ) -> Callable[[bytes], object]:
             del error
             answer.status = int(status[:3])
-            answer.headers = {
-                name: value for name, value in headers if name.lower() != "content-length"
-            }
+            answer.headers = dict(headers)
+            length = answer.headers.pop("Content-Length", None)
+            answer.length = int(length) if length and request.method == "HEAD" else None
             return lambda _data: None
 
         chunks = self._application(self._environ(request), start_response)

@@ -32,6 +32,8 @@ _CHUNK_OVERHEAD = 8
 #: How long a refused message is still read, so that the answer reaches a sender that is writing.
 LINGER_SECONDS = 2.0
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_VERSIONS = frozenset({"1.0", "1.1"})
+_ARRIVING = frozenset({Phase.HEADER, Phase.BODY})
 _CONNECTION = ("close", "keep-alive")
 
 logger = logging.getLogger(__name__)
@@ -131,7 +133,7 @@ class Connection(asyncio.Protocol):
         self._half_closed = True
         if self.phase is Phase.CLOSING or not self.transport.can_write_eof():
             return False
-        if self.phase is Phase.HEADER or self.phase is Phase.BODY:
+        if self.phase in _ARRIVING:
             self._refuse(OAuthError("message_malformed", "the message ended early"))
             return True
         return self.phase is Phase.ANSWERING
@@ -143,7 +145,7 @@ class Connection(asyncio.Protocol):
 
     def expire(self) -> None:
         """Close because the deadline has passed; answer a sender whose message has begun."""
-        if self.phase is Phase.HEADER or self.phase is Phase.BODY:
+        if self.phase in _ARRIVING:
             self._refuse(OAuthError("request_timeout"))
         else:
             self.evict()
@@ -162,15 +164,7 @@ class Connection(asyncio.Protocol):
             self._pause()
         self._chunk = len(data)
         self._received += self._chunk
-        try:
-            self._parser.feed_data(data)
-        except HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(data, int(upgrade.args[0]))
-        except HttpParserCallbackError:
-            logger.exception("a message could not be handled")
-            self._refuse(OAuthError("server_error"))
-        except HttpParserError:
-            self._refuse(OAuthError("message_malformed"))
+        self._feed(data)
         if self.phase is Phase.IDLE:
             if self._queue:
                 self.phase = Phase.ANSWERING
@@ -178,17 +172,31 @@ class Connection(asyncio.Protocol):
                 asyncio.get_running_loop().call_soon(self._next)
             elif self._open:
                 self._await_rest()
-        elif self._open and self.phase is not Phase.ANSWERING:
+        elif self._open and self.phase in _ARRIVING:
             self._await_rest()
 
-    def _ignore_upgrade(self, data: bytes, parsed: int) -> None:
-        # RFC 9110, 7.8: a server may ignore the wish; what follows is the next message.
-        if self._parsed.request is not None and self._parsed.request.method == "CONNECT":
-            self._refuse(OAuthError("method_not_allowed"))
-            return
-        self._parser = HttpRequestParser(self)
-        if (rest := data[parsed:]) and self.phase is not Phase.CLOSING:
-            self.data_received(rest)
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(data[int(upgrade.args[0]) :])
+        except HttpParserCallbackError:
+            logger.exception("a message could not be handled")
+            self._refuse(OAuthError("server_error"))
+        except HttpParserError:
+            self._refuse(OAuthError("message_malformed"))
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Read the message again without its wish for another protocol (RFC 9110, 7.8).
+
+        The parser ends at the header of such a message, and its body would be the next message.
+        """
+        message = self._parsed
+        if message.fault is not None:
+            self._refuse(message.fault)
+        elif self.phase is not Phase.CLOSING:
+            self._parser = HttpRequestParser(self)
+            self._feed(message.without_upgrade() + rest)
 
     def _await_rest(self) -> None:
         """Limit how long and how large the rest of a message that has begun may be."""
@@ -229,10 +237,11 @@ class Connection(asyncio.Protocol):
         """Check the header; the body follows, if there is one."""
         message, parser = self._parsed, self._parser
         message.keep_alive = parser.should_keep_alive()
-        message.old = parser.get_http_version() != "1.1"
+        version = parser.get_http_version()
+        message.old = version == "1.0"
         request = Request(parser.get_method().decode("latin-1"), "", peer=self.peer)
         try:
-            self._check_size(message)
+            self._check_head(message, version)
             request.headers = headers = read_fields(message.fields)
             request.path, request.query = read_target(message, headers)
             self._check_framing(message, headers)
@@ -255,7 +264,7 @@ class Connection(asyncio.Protocol):
         """Hand the request on, or have it wait for those before it."""
         message = self._parsed
         request = message.request
-        if request is None or self.phase is Phase.CLOSING:
+        if request is None or self.phase is Phase.CLOSING or self._parser.should_upgrade():
             return
         self._open = False
         # A second message in one piece of data comes later: others have their turn before it.
@@ -274,7 +283,9 @@ class Connection(asyncio.Protocol):
         self._answered = message
         self._front.handle(self, request)
 
-    def _check_size(self, message: Message) -> None:
+    def _check_head(self, message: Message, version: str) -> None:
+        if version not in _VERSIONS or self._parser.get_method() == b"CONNECT":
+            raise OAuthError("message_malformed", "neither HTTP/1.1 nor 1.0, or a tunnel")
         if len(message.fields) > MAXIMUM_FIELDS:
             raise OAuthError("header_too_large")
         if self._received + self._chunk <= MAXIMUM_HEADER_BYTES:

@@ -40,6 +40,14 @@ class Message:
         self.keep_alive = False
         self.old = False
 
+    def without_upgrade(self) -> bytes:
+        """Return the header as it would be without an ``Upgrade`` field."""
+        method = self.request.method if self.request else ""
+        version = b"1.0" if self.old else b"1.1"
+        fields = [(name, value) for name, value in self.fields if name.lower() != b"upgrade"]
+        lines = b"".join(b"%b: %b\r\n" % field for field in fields)
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (method.encode(), self.target, version, lines)
+
 
 def read_fields(fields: list[tuple[bytes, bytes]]) -> dict[str, str]:
     """Return the fields by lower-case name; those that repeat as one list.
