@@ -269,6 +269,7 @@ EVENTS: tuple[type[Event], ...] = (
     TokenRefused,
     IntrospectionRefused,
     RevocationRefused,
+    RequestRefused,
     TokenRevoked,
     CutOffRecorded,
     ClientChanged,

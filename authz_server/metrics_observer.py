@@ -89,7 +89,7 @@ class MetricsObserver:
         if kind is TokenIssued:
             self._issued.inc()
         elif isinstance(event, TokenRefused):
-            self._refused.labels(event.error).inc()
+            self._refused.labels(event.error).inc(event.count)
 
 
 # Each number is kept together with what it says: the page knows that, so it need not be repeated.

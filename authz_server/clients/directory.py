@@ -18,7 +18,10 @@ _LOAD_ROWS = 2_000
 
 
 class SecretEntry(msgspec.Struct, frozen=True, gc=False):
-    """One secret that may still work: its digest, or the record of an imported one."""
+    """One secret: its digest, or the record of an imported one.
+
+    ``expires_at`` is 0 for the secret that was ended last, which is kept to be recognised.
+    """
 
     id: str
     digest: bytes
@@ -167,8 +170,10 @@ class ClientDirectory:
             )
 
     def _secrets_of(self, row: Client) -> Iterator[SecretEntry]:
+        ended = [(secret.ended_at, secret.id) for secret in row.secrets if secret.ended_at]
+        last_ended = max(ended)[1] if ended else ""
         for secret in row.secrets:
-            if secret.ended_at:
+            if secret.ended_at and secret.id != last_ended:
                 continue
             try:
                 digest, imported_record = self._secrets.entry_parts(secret.record)
@@ -176,8 +181,12 @@ class ClientDirectory:
                 # One damaged record must not keep every other client out.
                 logger.error("the record of secret %s cannot be read: it is ignored", secret.id)  # noqa: TRY400
                 continue
-            expires_at = _seconds(secret.expires_at, float("inf"))
-            yield SecretEntry(secret.id, digest, imported_record, expires_at)
+            if not secret.ended_at:
+                expires_at = _seconds(secret.expires_at, float("inf"))
+                yield SecretEntry(secret.id, digest, imported_record, expires_at)
+            elif not imported_record:
+                # The record says that a party still uses it; whatever the clock, it never works.
+                yield SecretEntry(secret.id, digest, imported_record, 0.0)
 
     def _intern(self, names: list[str]) -> frozenset[str]:
         """Keep one copy of each set: a million clients share a few hundred of them."""

@@ -12,7 +12,7 @@ _IPV6_PREFIX = 64
 _LONGEST_ADDRESS = 64
 
 
-@lru_cache(4_096)
+@lru_cache(1_024)
 def network_of(address: str) -> str:
     """Return the network under which a sender is counted.
 

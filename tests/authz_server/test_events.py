@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from authz_server.cli.keys.doctor import ALARMS as DOCTORS_ALARMS
+from authz_server.errors import CAUSES, REASONS
 from authz_server.events import EVENTS, Event, SettingsLoaded, TokenIssued
 from authz_server.observation import ALARMS
 from support.source_tree import ROOT
@@ -59,6 +60,19 @@ def test_an_event_cannot_be_changed_and_knows_its_name():
     with pytest.raises(AttributeError):
         event.file = "other.toml"
     assert issubclass(TokenIssued, Event)
+
+
+def test_the_document_lists_every_reason_of_a_refusal():
+    """Case K124."""
+    section = DOCUMENT.read_text().partition("### Reasons of refusals")[2].partition("\n## ")[0]
+    listed = [
+        name
+        for names in re.findall(r"^- ((?:`[a-z_]+`[,\s]*)+):", section, re.MULTILINE)
+        for name in re.findall(r"`([a-z_]+)`", names)
+    ]
+    assert len(set(listed)) == len(listed)
+    # The record names the cause in its place.
+    assert set(listed) == {*REASONS, *CAUSES} - {"client_authentication_failed"}
 
 
 def test_the_document_lists_every_alarm():

@@ -119,7 +119,7 @@ def test_hook_start_that_fails_stops_the_start_and_names_the_plugin():
         plugins(good=Quiet, bad=plugin_with("start", start))
 
 
-def test_hook_decide_token_lets_a_plugin_refuse():
+def test_hook_decide_token_lets_a_plugin_refuse(caplog):
     asked = []
 
     def refuse(request):
@@ -141,11 +141,14 @@ def test_hook_decide_token_lets_a_plugin_refuse():
         403,
         "mapper-client",
     )
-    assert error.detail == "plugin second: outside office hours"
+    # The operator's log alone has the plugin's words.
+    assert error.detail == "plugin second"
     assert "office" not in error.description
+    (line,) = caplog.messages
+    assert line == "Plugin second refused a token of client mapper-client: outside office hours"
 
 
-def test_hook_decide_token_fails_closed():
+def test_hook_decide_token_fails_closed(caplog):
     def fail():
         raise ZeroDivisionError("a fault, not a refusal")
 
@@ -154,6 +157,20 @@ def test_hook_decide_token_fails_closed():
     assert (caught.value.reason, caught.value.status_code) == ("server_error", 503)
     assert caught.value.detail == "plugin bad failed in decide_token"
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert caught.value.client_id == "mapper-client"
+    assert caplog.messages == ["Plugin bad failed in decide_token"]
+    assert "a fault, not a refusal" in caplog.text
+
+
+@pytest.mark.parametrize("hook", ["token_claims", "introspection_claims"])
+def test_fault_of_a_hook_reaches_the_log(hook, caplog):
+    def fail():
+        raise ZeroDivisionError("a fault in the plugin")
+
+    with pytest.raises(OAuthError):
+        getattr(plugins(bad=plugin_with(hook, fail)), hook)(REQUEST)
+    assert caplog.messages == [f"Plugin bad failed in {hook}"]
+    assert "ZeroDivisionError: a fault in the plugin" in caplog.text
 
 
 def test_hook_token_claims_of_all_plugins_are_joined():
