@@ -15,6 +15,7 @@ LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 _SEGMENTS = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
+_PORT = re.compile(r":[0-9]{1,5}\Z")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _PLUGIN_NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -170,13 +171,13 @@ def require_address(key: str, host: str) -> None:
 
 
 def require_hosts(key: str, hosts: Iterable[str]) -> None:
-    """Refuse what is not the host of an authority (RFC 3986, 3.2.2) in lower case, without port."""
+    """Refuse what is not a value of the Host header (RFC 9110, 7.2) in lower case."""
     for position, host in enumerate(hosts):
-        if not _HOST.fullmatch(host):
+        if not _HOST.fullmatch(_PORT.sub("", host)):
             refuse(
                 f"{key}[{position}]",
-                f"{host!r} is not a host name in lower case",
-                "Leave out the scheme and the port: auth.internal or [2001:db8::1].",
+                f"{host!r} is not a host in lower case",
+                "Write it as the Host header has it: auth.internal or auth.internal:8443.",
             )
 
 

@@ -121,6 +121,11 @@ def test_the_mount_prefix_is_the_path_of_the_issuer_or_empty(tmp_path, prefix, a
         assert refusal(tmp_path, more=more).key == "server.mount_prefix"
 
 
+def test_further_hosts_are_values_of_the_host_header(tmp_path):
+    hosts = ["auth.internal", "auth.internal:8443", "10.0.0.7", "[2001:db8::1]:8443"]
+    assert load(tmp_path, more=f"[server]\nhosts = {hosts}").server.hosts == tuple(hosts)
+
+
 CONTRADICTIONS = {
     "server.host": "[server]\nhost = 'auth.example'",
     "server.port": "[server]\nport = 0",
@@ -128,8 +133,8 @@ CONTRADICTIONS = {
     "server.workers": "[server]\nworkers = 0",
     "server.mount_prefix": "[server]\nmount_prefix = 'ns/'",
     "server.trusted_proxies[0]": "[server]\ntrusted_proxies = ['10.0.0.1/8']",
-    "server.hosts[1]": "[server]\nhosts = ['auth.internal', 'https://auth.internal']",
-    "server.hosts[0]": "[server]\nhosts = ['auth.internal:8443']",
+    "server.hosts[1]": "[server]\nhosts = ['auth.internal:8443', 'https://auth.internal']",
+    "server.hosts[0]": "[server]\nhosts = ['Auth.internal']",
     "server.forwarded_header": "[server]\nforwarded_header = 'x_forwarded_for'",
     "server.keep_alive_seconds": "[server]\nkeep_alive_seconds = 0",
     "server.body_timeout_seconds": "[server]\nbody_timeout_seconds = 301",
