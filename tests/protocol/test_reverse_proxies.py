@@ -156,6 +156,18 @@ def test_a_client_behind_the_proxy_cannot_choose_its_address(edge, proxy, name, 
     assert record["source_address"] == CLIENT
 
 
+@pytest.mark.parametrize("name", SPELLINGS[1:])
+def test_serve_reads_the_header_under_its_exact_name(edge, name):
+    """Case I100."""
+    as_sent_by_a_proxy = {"local_address": "127.0.0.1"}
+    headers = [("X-Forwarded-For", CLIENT), (name, FORGED)]
+    for both in (headers, headers[::-1]):
+        _, record = ask(edge, edge.server, dict(both), **as_sent_by_a_proxy)
+        assert record["source_address"] == CLIENT
+    _, record = ask(edge, edge.server, {name: FORGED}, **as_sent_by_a_proxy)
+    assert record["source_address"] == "127.0.0.1"
+
+
 def test_the_proxys_own_requests_have_its_address(edge, proxy):
     _, record = ask(edge, proxy, {}, local_address="127.0.0.1")
     assert record["source_address"] == "127.0.0.1"
