@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from authz_server.audit import store_audit_record
 from authz_server.changes import record_change
+from authz_server.database.errors import describe_failure, find_sentence
 from authz_server.db import Transaction
 from authz_server.key_events import EventFacts, append_event
 from authz_server.key_nodes import load_reports, measure_clock_offset_seconds, write_reports
@@ -132,7 +133,8 @@ def _store_errors() -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        raise StoreUnavailable("the database cannot answer for the key rings") from error
+        reason = find_sentence(error) or describe_failure(error)
+        raise StoreUnavailable(f"the database cannot answer for the key rings: {reason}") from error
     except ValueError as error:
         raise StoreUnavailable(
             f"the key rings hold what this version cannot read: {error}"

@@ -27,6 +27,7 @@ from authz_server.settings_sources import (
     decode_key_encryption_key,
     read_document,
     require_files,
+    require_private,
     resolve_key_file,
     resolve_path,
 )
@@ -90,7 +91,10 @@ def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
     private_files = document.get("environment") != "development"
     source = SecretSource(folder, environ, private_files=private_files)
     try:
-        return _complete(_convert(document, source), folder, source)
+        settings = _convert(document, source)
+        if private_files and settings.database.password is None and settings.database.parts.secret:
+            require_private("database.url", str(path), 'Or use password = { file = "..." }.')
+        return _complete(settings, folder, source)
     except RuleError as error:
         raise SettingsError(
             error.problem, file=str(path), key=error.key, remedy=error.remedy

@@ -65,6 +65,11 @@ class DatabaseUrl:
         """The password in the URL; None where there is none."""
         return self.parameters.get("password")
 
+    @property
+    def secret(self) -> bool:
+        """Whether the URL holds a password."""
+        return any(self.parameters.get(name) for name in _PASSWORDS)
+
     def with_parameters(self, **changes: str | None) -> "DatabaseUrl":
         """Return the URL with these parameters; None takes one away."""
         merged = {**self.parameters, **changes}
@@ -103,7 +108,7 @@ class DatabaseUrl:
             authority += "@"
         authority += _render_hosts(values)
         database = quote(values.pop("dbname", ""), safe="")
-        query = "&".join(f"{name}={quote(value, safe='/:,')}" for name, value in values.items())
+        query = "&".join(f"{name}={quote(value, safe='/:,*')}" for name, value in values.items())
         return f"postgresql+psycopg://{authority}/{database}{'?' if query else ''}{query}"
 
 

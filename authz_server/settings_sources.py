@@ -76,7 +76,7 @@ class SecretSource:
             case {"env": str(name), **others} if not others:
                 return Secret(self._read_variable(key, name))
         remedy = 'Write { file = "..." } or { env = "..." }.'
-        refuse(key, "a secret is named, not written down", remedy)
+        raise RuleError(key, "a secret is named, not written down", remedy)
 
     def resolve_tables(self, tables: Mapping[str, Any], key: str) -> dict[str, Any]:
         """Return tables of no fixed form, every reference in them turned into a secret."""
@@ -175,11 +175,21 @@ def require_present(key: str, name: str) -> None:
         refuse(key, f"{name} does not exist")
 
 
-def require_private(key: str, name: str) -> None:
-    """Refuse a file that others than its owner can read; one that is not there has nothing yet."""
+def require_private(key: str, name: str, remedy: str = "") -> None:
+    """Refuse a file that others than its owner can read; one that is not there has nothing yet.
+
+    Args:
+        key: what names the file.
+        name: its path.
+        remedy: another one than to change its mode.
+    """
     mode = _find_mode(key, name) if name else None
     if mode is not None and mode & _OPEN_TO_OTHERS:
-        refuse(key, f"the file {name} is open to others than its owner", f"Run: chmod 600 {name}")
+        refuse(
+            key,
+            f"the file {name} is open to others than its owner",
+            f"Run: chmod 600 {name}. {remedy}".rstrip(),
+        )
 
 
 def _find_mode(key: str, name: str) -> int | None:

@@ -111,13 +111,17 @@ def _require_access(path: str) -> None:
     """Refuse a file that this process cannot write, or a folder that cannot hold its log."""
     folder = str(Path(path).parent)
     for name, needed in ((path, os.R_OK | os.W_OK), (folder, os.W_OK | os.X_OK)):
-        if not os.access(name, needed):
+        if not _is_accessible(name, needed):
             status = Path(name).stat()
             raise DatabaseFileError(
                 f"{'The folder ' if name == folder else ''}{name} cannot be written by "
                 f"{_user(os.geteuid())}: it belongs to {_user(status.st_uid)}, "
                 f"mode {stat.S_IMODE(status.st_mode):04o}."
             )
+
+
+def _is_accessible(path: str, mode: int) -> bool:
+    return os.access(path, mode)
 
 
 def _user(number: int) -> str:

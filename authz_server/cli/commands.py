@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+import psycopg
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from authz_server.cli.invocation import Invocation, shared_options
-from authz_server.database.errors import describe_failure, find_unfitness
+from authz_server.database.errors import describe_failure, find_sentence
 from authz_server.database.schema import SchemaError
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError, OAuthError
 from authz_server.plugin_manager import PluginError
@@ -75,7 +76,7 @@ def explain(error: Exception) -> str:
             sentence = f"{error.description} {error.detail}".strip()
         case PoolTimeoutError():
             sentence = f"The database gave no connection in time. {_DATABASE}"
-        case DBAPIError():
+        case DBAPIError() | psycopg.Error():
             sentence = _explain_driver(error)
         case ArgumentError() | SQLAlchemyError():
             sentence = f"The database cannot be used: {error}. {_DATABASE}"
@@ -90,12 +91,12 @@ def explain(error: Exception) -> str:
     return " ".join(sentence.split())
 
 
-def _explain_driver(error: DBAPIError) -> str:
+def _explain_driver(error: DBAPIError | psycopg.Error) -> str:
     """Return what the driver reported, without statement and parameters."""
-    if unfit := find_unfitness(error):
-        return unfit
+    if sentence := find_sentence(error):
+        return sentence
     reported = describe_failure(error).rstrip(".")
-    files = ", ".join(getattr(error.orig, "__notes__", ())[:1])
+    files = ", ".join(getattr(getattr(error, "orig", None), "__notes__", ())[:1])
     if files:
         return f"SQLite reports for {files}: {reported}. {_FILE}"
     return f"The database refused or did not answer: {reported}. {_DATABASE}"

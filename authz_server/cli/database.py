@@ -1,12 +1,18 @@
-"""``db``: the database's schema and what has to be swept from it."""
+"""``db``: the database's schema, its fitness, and purging it."""
 
 import click
 
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation
-from authz_server.cli.output import json_option, print_change
+from authz_server.cli.output import json_option, print_change, say
 from authz_server.cli.parties import pass_invocation
-from authz_server.database.schema import read_schema, upgrade_database
+from authz_server.database.checks import check_database
+from authz_server.database.schema import (
+    PREVIOUS_RELEASE,
+    downgrade_database,
+    read_schema,
+    upgrade_database,
+)
 
 
 @click.command("upgrade", cls=Command)
@@ -28,17 +34,63 @@ def upgrade(invocation: Invocation, as_json: bool) -> None:
     print_change(record, sentence, as_json=as_json)
 
 
+@click.command("downgrade", cls=Command)
+@click.option(
+    "--to",
+    "revision",
+    default=PREVIOUS_RELEASE,
+    show_default="the previous release's",
+    help="The schema to go back to.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@pass_invocation
+def downgrade(invocation: Invocation, revision: str, yes: bool, as_json: bool) -> None:
+    """Take the schema back to that of the previous release, before you go back to it.
+
+    Stop every server first, and back up: what only the newer schema holds is lost. Run this with
+    the newer release, then install the older one.
+
+    Example: authz-server db downgrade --yes
+    """
+    database = invocation.settings().database
+    before = read_schema(database)
+    if not yes:
+        click.confirm(
+            f"Take the schema from {before.current or 'nothing'} back to {revision}? What only the "
+            "newer schema holds is lost, and no server may run.",
+            abort=True,
+            err=True,
+        )
+    downgrade_database(database, revision)
+    record = {"before": before.current, "after": revision, "changed": True}
+    print_change(record, f"The schema is at {revision}, from {before.current}.", as_json=as_json)
+
+
 @click.command("check", cls=Command)
 @json_option
 @pass_invocation
 def check(invocation: Invocation, as_json: bool) -> None:
-    """Say whether the database answers with the schema that this version needs."""
-    state = read_schema(invocation.settings().database)
-    record = {"current": state.current, "needed": state.head, "up_to_date": state.is_current}
+    """Check that the database answers and that a server can use it.
+
+    The schema has to be this version's. Beside PostgreSQL, sessions have to hold, which some
+    poolers prevent, and commits have to be durable. Warnings go to standard error.
+    """
+    report = check_database(invocation.settings().database)
+    state = report.schema
+    for warning in report.warnings:
+        say(f"Warning: {warning}")
+    record = {
+        "current": state.current,
+        "needed": state.head,
+        "up_to_date": state.is_current,
+        "problems": report.problems,
+        "warnings": report.warnings,
+    }
     if as_json:
         print_change(record, "", as_json=True)
-    if not state.is_current:
-        raise click.ClickException(state.explain())
+    if report.problems:
+        raise click.ClickException(" ".join(report.problems))
     if not as_json:
         click.echo(f"The database answers and its schema is up to date ({state.current}).")
 
@@ -57,5 +109,6 @@ def purge(invocation: Invocation, as_json: bool) -> None:
 
 
 db = add_all(
-    Commands("db", help="The database: its schema, and sweeping it."), [upgrade, check, purge]
+    Commands("db", help="The database: its schema, its fitness, and purging it."),
+    [upgrade, downgrade, check, purge],
 )

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
-from authz_server.database.errors import DatabaseUnfitError
+from authz_server.database.errors import DatabaseUnfitError, NotPrimaryError
 from authz_server.database.primary import OpenConnections
 from authz_server.postgresql import BoundedConnection, bounded_connection
 from authz_server.settings_database import DatabaseSettings
@@ -29,6 +29,12 @@ _LIBPQ_HAS_SSLCERTMODE = 160_000
 _SYNCHRONOUS_COMMIT = (
     "CASE WHEN current_setting('synchronous_commit') = 'remote_apply'"
     " THEN 'remote_apply' ELSE 'on' END"
+)
+# As libpq words it that no server was found which takes writes.
+_NOT_WRITABLE = ("session is read-only", "server is in hot standby mode")
+_REPLICA = (
+    "The database takes no writes: it is a replica, or set to read-only. Nothing could be revoked "
+    "there, and revocations would arrive late. Name the primary in database.url, or all servers."
 )
 _USER_CERTIFICATE = Path(".postgresql") / "postgresql.crt"
 
@@ -53,24 +59,39 @@ class PostgresConnector:
         """Return a new connection, outside a transaction and without autocommit.
 
         Raises:
-            DatabaseUnfitError: the database is a replica or a former primary, or its encoding
-                is not UTF8.
+            DatabaseUnfitError: the encoding is not UTF8.
+            NotPrimaryError: the server is a replica, a former primary or read-only.
             psycopg.OperationalError: it cannot be reached or refuses the login, or the password
                 file cannot be read.
         """
-        connection = self._class.connect(**self.parameters())
+        connection = self._connect()
         try:
             _require_utf8(connection)
             connection.autocommit = True
-            _require_primary(
-                connection.execute(self.session_query(connection.info.server_version)).fetchone()
-            )
+            query = self.session_query(connection.info.server_version)
+            row = connection.execute(query).fetchone()
+            self._require_primary(row)
             self.opened.admit(connection)
             connection.autocommit = False
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _connect(self) -> BoundedConnection:
+        try:
+            return self._class.connect(**self.parameters())
+        except psycopg.OperationalError as error:
+            if not any(sign in str(error) for sign in _NOT_WRITABLE):
+                raise
+            # What was opened before leads there too, or to a server that is out of use.
+            self.opened.drop_all()
+            raise NotPrimaryError(_REPLICA) from error
+
+    def _require_primary(self, row: tuple[Any, ...] | None) -> None:
+        if row is None or row[0]:
+            self.opened.drop_all()
+            raise NotPrimaryError(_REPLICA)
 
     def look(self) -> None:
         """Open a connection and close it, so that :attr:`opened` learns where the address leads.
@@ -107,7 +128,7 @@ class PostgresConnector:
     def session_query(self, server_version: int) -> str:
         """Return the query to run first on a new connection, in a transaction of its own.
 
-        Its one row holds whether the server is a replica, then what was set.
+        Its one row holds whether the server takes no writes, then what was set.
 
         Args:
             server_version: as libpq counts it, for example 180000.
@@ -132,14 +153,9 @@ class PostgresConnector:
         set_all = ", ".join(
             f"set_config('{name}', {value}, false)" for name, value in wanted.items()
         )
-        return f"SELECT pg_is_in_recovery(), {set_all}"
-
-
-def _require_primary(row: tuple[Any, ...] | None) -> None:
-    if row is None or row[0]:
-        raise DatabaseUnfitError(
-            "The database is a replica, where nothing can be revoked and revocations arrive late. "
-            "Name the primary in database.url, or all of its servers."
+        return (
+            "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean, "
+            f"{set_all}"
         )
 
 

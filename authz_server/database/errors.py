@@ -7,7 +7,14 @@ from sqlalchemy.exc import DBAPIError
 
 
 class DatabaseUnfitError(psycopg.OperationalError):
-    """A PostgreSQL server that answers but cannot be used.
+    """A database that answers but cannot be used until an operator acts.
+
+    The message says why and what to do, in whole sentences.
+    """
+
+
+class NotPrimaryError(psycopg.OperationalError):
+    """A server that is a replica, a former primary or read-only; waiting may help.
 
     The message says why and what to do, in whole sentences.
     """
@@ -21,6 +28,14 @@ def find_unfitness(error: BaseException) -> str | None:
     """Return why the database cannot be used as it is; None where the fault may pass by itself."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     return str(cause) if isinstance(cause, DatabaseUnfitError | DatabaseFileError) else None
+
+
+def find_sentence(error: BaseException) -> str | None:
+    """Return the sentences of an error that was written for operators; None for a driver's own."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(cause, DatabaseUnfitError | NotPrimaryError | DatabaseFileError):
+        return str(cause)
+    return None
 
 
 def describe_failure(error: BaseException) -> str:

@@ -22,7 +22,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
-from authz_server.database.errors import DatabaseUnfitError
+from authz_server.database.errors import NotPrimaryError
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class OpenConnections:
         """Keep a new connection; end the earlier ones if it leads to a later primary.
 
         Raises:
-            DatabaseUnfitError: it leads to a server that was the primary once.
+            NotPrimaryError: it leads to a server that was the primary once.
         """
         found = read_identity(connection)
         later = False
@@ -93,7 +93,7 @@ class OpenConnections:
             known = self._identity
             if found is not None and known is not None and found.system == known.system:
                 if found.timeline < known.timeline:
-                    raise DatabaseUnfitError(
+                    raise NotPrimaryError(
                         "The database server is not the primary any more: it is on timeline "
                         f"{found.timeline}, another is on {known.timeline}. See where database.url "
                         "leads."

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-CASE_LIST = re.compile(r"\bCases?\s+([A-L]\d+(?:(?:,|;|\s+and|,\s+and)?\s+[A-L]\d+)*)")
-CASE_NUMBER = re.compile(r"[A-L]\d+")
+CASE_LIST = re.compile(r"\bCases?\s+([A-LP-Z]\d+(?:(?:,|;|\s+and|,\s+and)?\s+[A-LP-Z]\d+)*)")
+CASE_NUMBER = re.compile(r"[A-LP-Z]\d+")
 PROPERTY = "cases"
 
 DATABASES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "postgres": "PostgreSQL"}

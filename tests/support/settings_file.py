@@ -19,6 +19,8 @@ def write_settings(directory: Path, database_url: str, overrides: Mapping[str, A
         write_secret(directory / name, secrets.token_hex(32))
     tree = _merge(_usual(directory, database_url), overrides)
     path = directory / "authz-server.toml"
+    # The URL of a database of the tests holds a password.
+    path.touch(0o600)
     path.write_text("".join(_lines(tree, ())))
     return path
 

@@ -1,8 +1,15 @@
-import pytest
-from sqlalchemy import create_engine, inspect
+import sqlite3
 
-from authz_server.database.schema import read_schema
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import create_engine, inspect, text
+
+from authz_server import sqlite
+from authz_server.cli.root import main
+from authz_server.database.schema import PREVIOUS_RELEASE, read_schema
 from authz_server.settings import DatabaseSettings
+from support.pgbouncer import pgbouncer
+from support.roles import Role
 from support.settings_file import write_settings
 
 
@@ -53,3 +60,168 @@ def test_a_database_that_is_away_is_named_without_its_password(cli, tmp_path):
 def test_purging_says_how_many_rows_went(cli):
     assert cli.json("db", "purge")["deleted_rows"] == 0
     assert "0 rows" in cli.must("db", "purge")
+
+
+@pytest.fixture
+def in_file(cli, tmp_path):
+    """A function of a path that lets the command line use an SQLite file there."""
+
+    def use(path):
+        folder = tmp_path / "settings"
+        folder.mkdir(exist_ok=True)
+        cli.config = write_settings(folder, f"sqlite:///{path}", {})
+        return cli
+
+    return use
+
+
+COMMANDS = (
+    ("serve",),
+    ("db", "check"),
+    ("db", "purge"),
+    ("db", "downgrade", "--yes"),
+    ("client", "list"),
+    ("resource-server", "list"),
+    ("scope", "import", "g2p-connect"),
+    ("revoke", "--before", "now", "--yes"),
+    ("keys", "list"),
+    ("keys", "init"),
+    ("keys", "tick"),
+    ("keys", "status"),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_missing_file_is_an_error_and_no_new_database(in_file, tmp_path, command):
+    """Case P209."""
+    missing = tmp_path / "mistyped.db"
+    refusal = in_file(missing).refused(*command)
+    assert str(missing) in refusal
+    assert "no database file" in refusal
+    assert not missing.exists()
+
+
+def test_an_upgrade_makes_a_file_for_its_owner_alone(in_file, tmp_path):
+    """Case P204. Case P209."""
+    file = tmp_path / "new.db"
+    cli = in_file(file)
+    cli.must("db", "upgrade")
+    assert file.stat().st_mode & 0o777 == 0o600
+    with sqlite3.connect(file) as connection:
+        connection.execute("UPDATE revision SET value = value")
+        beside = [tmp_path / f"new.db{ending}" for ending in ("-wal", "-shm")]
+        assert [path.stat().st_mode & 0o777 for path in beside] == [0o600, 0o600]
+    connection.close()
+    assert "Warning" not in cli.run("db", "check").stderr
+    file.chmod(0o644)
+    assert f"chmod 600 {file}" in cli.run("db", "check").stderr
+    assert cli.json("db", "check")["warnings"]
+
+
+def test_a_file_without_a_schema_is_named(in_file, tmp_path):
+    """Case P209."""
+    file = tmp_path / "empty.db"
+    file.touch(0o600)
+    for command in (("db", "check"), ("serve",)):
+        refusal = in_file(file).refused(*command)
+        assert str(file) in refusal
+        assert "authz-server db upgrade" in refusal
+
+
+def test_a_file_that_is_no_database_is_named(in_file, tmp_path):
+    """Case R242."""
+    file = tmp_path / "notes.txt"
+    file.write_text("not a database, but as long as the header of one, or a little longer\n" * 9)
+    refusal = in_file(file).refused("db", "check")
+    assert str(file) in refusal
+    assert "unexpected" not in refusal
+
+
+def test_a_file_in_a_folder_that_cannot_be_written_is_named_with_its_owner(
+    in_file, tmp_path, monkeypatch
+):
+    """Case R242."""
+    file = tmp_path / "sealed" / "a.db"
+    file.parent.mkdir()
+    cli = in_file(file)
+    cli.must("db", "upgrade")
+    monkeypatch.setattr(sqlite, "_is_accessible", lambda path, _mode: path == str(file))
+    refusal = cli.refused("client", "list")
+    assert str(file.parent) in refusal
+    assert "belongs to" in refusal
+
+
+@pytest.fixture
+def newer(cli):
+    """A database that a newer release has brought to its own schema."""
+    engine = create_engine(cli.database_url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    return cli
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("db", "check"), ("db", "upgrade"), ("db", "downgrade", "--yes"), ("serve",)],
+    ids=" ".join,
+)
+def test_a_schema_of_a_newer_release_is_named(newer, command):
+    """Case P210."""
+    refusal = newer.refused(*command)
+    assert "9999" in refusal
+    assert "newer release" in refusal
+    assert "db upgrade" not in refusal
+
+
+def test_the_schema_goes_back_to_the_previous_release_and_up_again(cli):
+    """Case P210."""
+    before = cli.json("db", "check")["current"]
+    assert "Aborted" in cli.refused("db", "downgrade", input="n\n")
+    done = cli.json("db", "downgrade", "--yes")
+    assert done == {"before": before, "after": PREVIOUS_RELEASE, "changed": True}
+    assert "authz-server db upgrade" in cli.refused("db", "check")
+    assert "not later" in cli.refused("db", "downgrade", "--yes")
+    assert cli.json("db", "upgrade")["after"] == before
+    assert "no schema 0777" in cli.refused("db", "downgrade", "--yes", "--to", "0777")
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_in_another_encoding_is_refused_by_every_command(
+    cli, postgresql, tmp_path, encoding
+):
+    """Case P206."""
+    role = Role(postgresql, encoding)
+    try:
+        folder = tmp_path / "site"
+        init = ["init", str(folder), "--development", "--database-url", role.url()]
+        made = CliRunner().invoke(main, init)
+        assert (made.exit_code, "UTF8" in made.stderr) == (1, True), made.output
+        cli.config = write_settings(tmp_path, role.url(), {})
+        for command in (("db", "check"), ("db", "upgrade"), ("serve",), ("client", "list")):
+            refusal = cli.refused(*command)
+            assert encoding in refusal
+            assert "unexpected" not in refusal
+    finally:
+        role.drop()
+
+
+@pytest.mark.parametrize("mode", ["transaction", "statement"])
+def test_a_pooler_that_keeps_no_session_fails_the_check(cli, postgresql, tmp_path, mode):
+    """Case P208."""
+    if cli.database_url.startswith("sqlite"):
+        assert cli.json("db", "check")["problems"] == []
+        return
+    folder = tmp_path / "pooled"
+    folder.mkdir()
+    with pgbouncer(postgresql, cli.database_url, mode) as url:
+        cli.config = write_settings(folder, url, {})
+        assert "pool_mode = session" in cli.refused("db", "check")
+
+
+def test_a_server_without_fsync_is_warned_of(cli):
+    """Case Q222: the server of the tests runs so."""
+    warnings = cli.json("db", "check")["warnings"]
+    assert any("fsync is off" in each for each in warnings) is not cli.database_url.startswith(
+        "sqlite"
+    )

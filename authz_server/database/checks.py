@@ -1,0 +1,59 @@
+"""What ``db check`` looks at: the schema, the session, the file."""
+
+from dataclasses import dataclass
+
+from authz_server.database.connector import PostgresConnector
+from authz_server.database.schema import SchemaState, read_schema
+from authz_server.database.session_check import require_session
+from authz_server.settings_database import DatabaseSettings
+from authz_server.sqlite import open_to_others
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseReport:
+    """What was found.
+
+    Attributes:
+        schema: the state of the schema.
+        problems: what keeps a server from using the database, in whole sentences.
+        warnings: what an operator should know, likewise.
+    """
+
+    schema: SchemaState
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def check_database(settings: DatabaseSettings) -> DatabaseReport:
+    """Look at the database as a server would use it.
+
+    Raises:
+        DatabaseUnfitError: no session holds, so nothing else can be looked at.
+        psycopg.Error: it cannot answer.
+        sqlalchemy.exc.SQLAlchemyError: likewise.
+    """
+    if settings.parts.is_sqlite:
+        warnings = _file_warnings(settings.parts.file)
+    else:
+        connector = PostgresConnector(settings)
+        require_session(connector.open)
+        warnings = _server_warnings(connector)
+    schema = read_schema(settings)
+    problems = [schema.explain()]
+    return DatabaseReport(schema, tuple(filter(None, problems)), tuple(filter(None, warnings)))
+
+
+def _server_warnings(connector: PostgresConnector) -> list[str]:
+    with connector.open() as connection:
+        found = connection.execute("SELECT current_setting('fsync')").fetchone()
+    if found == ("on",):
+        return []
+    return ["fsync is off at the database server: a crash of its machine may lose revocations."]
+
+
+def _file_warnings(file: str) -> list[str]:
+    mode = open_to_others(file) if file else ""
+    if not mode:
+        return []
+    problem = f"The database file {file} is open to others than its owner (mode {mode}): run "
+    return [f"{problem}chmod 600 {file}"]

@@ -1,0 +1,184 @@
+"""Fail-over: a former primary decides nothing, and a replica is never used."""
+
+import time
+from contextlib import ExitStack
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+from authz_server.database import primary
+from authz_server.database.connector import PostgresConnector
+from authz_server.database.errors import NotPrimaryError
+from authz_server.database.schema import upgrade_database
+from authz_server.db import drop_all_connections
+from authz_server.settings import DatabaseSettings
+from support.postgresql import PostgresServer
+from support.postgresql_access import database_name
+from support.roles import attached
+from support.standby import Standby
+from support.tcp_proxy import TcpProxy
+
+QUESTION = "SELECT value FROM revision WHERE id = ?"
+
+
+class Pair:
+    """A primary and its replica behind one address."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.first = stack.enter_context(PostgresServer())
+        self.name = database_name(self.first.create_database())
+        upgrade_database(DatabaseSettings(url=self.first.url(self.name)))
+        self.second = stack.enter_context(Standby(self.first))
+        self.proxy = stack.enter_context(TcpProxy(self.first.port))
+        self.url = self.first.url(self.name).replace(f":{self.first.port}", f":{self.proxy.port}")
+
+    def fail_over(self) -> None:
+        """Promote the replica; new connections lead to it, those that exist stay where they are."""
+        self.second.promote()
+        self.proxy.target_port = self.second.port
+
+    def write(self, value: int) -> None:
+        """Change the second server, as a revocation there does."""
+        url = self.second.url(self.name)
+        with attached(url) as database, database.transaction() as session:
+            session.execute(text("UPDATE revision SET value = :value"), {"value": value})
+
+
+@pytest.fixture
+def pair():
+    with ExitStack() as stack:
+        yield Pair(stack)
+
+
+def ask_pool(database):
+    with database.reading() as session:
+        return session.execute(text("SELECT value FROM revision")).scalar()
+
+
+def ask_prepared(database):
+    return database.look_ups.ask(QUESTION, "1")[0]
+
+
+def change(database):
+    with database.transaction() as session:
+        session.execute(text("UPDATE revision SET value = value + 1"))
+
+
+def test_connections_to_a_former_primary_that_goes_on_are_dropped(pair):
+    """Case Q221: it has not noticed; the timeline tells."""
+    with attached(pair.url) as database:
+        assert (ask_pool(database), ask_prepared(database)) == (0, 0)
+        pair.fail_over()
+        pair.write(7)
+        assert ask_prepared(database) == 0  # what would go on for ever
+        deadline = time.monotonic() + primary.LOOK_SECONDS + 2
+        while ask_pool(database) != 7:
+            assert time.monotonic() < deadline
+            time.sleep(0.25)  # as the change feed asks
+        assert ask_prepared(database) == 7
+        change(database)
+        assert ask_prepared(database) == 8
+
+
+def test_a_new_connection_to_a_former_primary_is_refused(pair):
+    """Case Q221."""
+    connector = PostgresConnector(DatabaseSettings(url=pair.url))
+    connector.open().close()
+    pair.fail_over()
+    connector.open().close()
+    pair.proxy.target_port = pair.first.port
+    with pytest.raises(NotPrimaryError, match="not the primary any more"):
+        connector.open()
+
+
+def test_a_replica_is_refused_by_name_and_found_again_when_promoted(pair):
+    """Case Q221."""
+    for query in ("", "?target_session_attrs=any"):
+        with attached(pair.second.url(pair.name) + query) as database:
+            with pytest.raises(OperationalError, match="takes no writes"):
+                ask_pool(database)
+            with pytest.raises(SQLAlchemyError):
+                ask_prepared(database)
+    with attached(pair.second.url(pair.name)) as database:
+        with pytest.raises(OperationalError):
+            ask_pool(database)
+        pair.second.promote()
+        change(database)
+        assert ask_prepared(database) == 1
+
+
+def test_of_two_hosts_the_primary_is_used(pair):
+    """Case P201. Case Q221."""
+    hosts = f"127.0.0.1:{pair.second.port},127.0.0.1:{pair.first.port}"
+    url = pair.first.url(pair.name).replace(f"127.0.0.1:{pair.first.port}", hosts)
+    with attached(url) as database:
+        change(database)
+        assert ask_prepared(database) == 1
+
+
+def test_a_pooled_connection_whose_server_became_a_replica_is_not_used(pair, monkeypatch):
+    """Case Q221: a pooler in between keeps the connection and leads it to the replica."""
+    monkeypatch.setattr(primary, "CHECK_SECONDS", 0.0)
+    with attached(pair.url) as database:
+        assert (ask_pool(database), ask_prepared(database)) == (0, 0)
+        with database.engine.connect() as used:
+            monkeypatch.setattr(primary, "_is_replica", _replica_once())
+            assert ask_pool(database) == 0
+            # The connections in use and those kept for questions have ended with it.
+            with pytest.raises(SQLAlchemyError):
+                used.execute(text("SELECT 1"))
+        assert ask_prepared(database) == 0
+
+
+def _replica_once():
+    answers = iter([True])
+    return lambda _connection: next(answers, False)
+
+
+def test_a_server_that_takes_no_writes_loses_every_connection(pair):
+    """Case Q221: SQLSTATE 25006."""
+    with attached(pair.first.url(pair.name)) as database:
+        assert (ask_pool(database), ask_prepared(database)) == (0, 0)
+        pair.first.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        pair.first.execute("SELECT pg_reload_conf()")
+        deadline = time.monotonic() + 10
+        while _can_write(database):
+            assert time.monotonic() < deadline
+        # Nothing of before is left: a new connection finds that it cannot write.
+        with pytest.raises(SQLAlchemyError):
+            ask_prepared(database)
+        pair.first.execute("ALTER SYSTEM RESET ALL")
+        pair.first.execute("SELECT pg_reload_conf()")
+        while not _can_write(database):
+            assert time.monotonic() < deadline
+        assert ask_prepared(database) >= 1
+
+
+def _can_write(database) -> bool:
+    try:
+        change(database)
+    except SQLAlchemyError:
+        return False
+    return True
+
+
+def test_all_connections_are_dropped_by_one_call_and_others_hear_of_it(postgresql_url):
+    """Case Q221."""
+    called = []
+    with attached(postgresql_url) as database:
+        database.connector.opened.call_when_dropped(lambda: called.append(True))
+        assert (ask_pool(database), ask_prepared(database)) == (0, 0)
+        with database.engine.connect() as used:
+            assert drop_all_connections(database) == 2
+            with pytest.raises(SQLAlchemyError):
+                used.execute(text("SELECT 1"))
+        assert called == [True]
+        assert (ask_pool(database), ask_prepared(database)) == (0, 0)
+
+
+def test_an_sqlite_file_has_no_connection_to_drop(sqlite_url):
+    with attached(sqlite_url) as database:
+        assert ask_pool(database) == 0
+        assert drop_all_connections(database) == 0
+        assert ask_pool(database) == 0
