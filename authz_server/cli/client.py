@@ -11,6 +11,7 @@ from authz_server.cli.invocation import Invocation
 from authz_server.cli.output import json_option, print_change, print_rows, timestamp
 from authz_server.cli.parties import (
     all_of_kind,
+    authentication_method_option,
     describe_secret,
     expand_scopes,
     party_commands,
@@ -25,12 +26,12 @@ from authz_server.cli.secret_files import (
     secret_output_option,
 )
 from authz_server.cli.values import INSTANT, INSTANT_OR_NONE, given
+from authz_server.clients.credentials import CLIENT_SECRET
 from authz_server.clients.models import Client
-from authz_server.clients.rules import AUTHENTICATION_METHODS, PERMISSIONS
+from authz_server.clients.rules import PERMISSIONS
 from authz_server.db import transaction
 from authz_server.services import Services
 
-_METHOD = click.Choice(AUTHENTICATION_METHODS)
 _COLUMNS = {
     "id": "Id",
     "name": "Name",
@@ -86,7 +87,7 @@ def describe_client(_services: Services, _session: Session, client: Client) -> d
     multiple=True,
     help="Hold it to this resource server. Repeatable.",
 )
-@click.option("--authentication-method", type=_METHOD, default="client_secret_post")
+@authentication_method_option(CLIENT_SECRET)
 @click.option("--permission", "permissions", multiple=True, type=click.Choice(PERMISSIONS))
 @click.option("--lifetime", "token_lifetime_seconds", type=int, help="Of its tokens, in seconds.")
 @click.option("--starts", "starts_at", type=INSTANT, help="From when it may ask.")
@@ -162,7 +163,7 @@ def list_(invocation: Invocation, as_json: bool) -> None:
     multiple=True,
     help="The resource servers it is held to, all; none: not held to any.",
 )
-@click.option("--authentication-method", type=_METHOD)
+@authentication_method_option()
 @click.option(
     "--permission", "permissions", multiple=True, type=click.Choice([*PERMISSIONS, "none"])
 )

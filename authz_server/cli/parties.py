@@ -20,11 +20,27 @@ from authz_server.cli.secret_files import (
 )
 from authz_server.cli.values import INSTANT
 from authz_server.clients.models import Client, ClientSecret
+from authz_server.clients.rules import AUTHENTICATION_METHODS
 from authz_server.db import transaction
 from authz_server.services import Services
 
 PAGE = 500
 pass_invocation = click.make_pass_decorator(Invocation, ensure=True)
+
+
+def authentication_method_option(default: str | None = None) -> Callable[[Any], Any]:
+    """Return the option ``--authentication-method``.
+
+    Args:
+        default: the method of a new party; None where the method stays as it is.
+    """
+    return click.option(
+        "--authentication-method",
+        type=click.Choice(AUTHENTICATION_METHODS),
+        default=default,
+        show_default=default is not None,
+        help="client_secret permits Basic and the form; the others permit that one alone.",
+    )
 
 
 def all_of_kind(services: Services, session: Session, kind: str) -> Iterator[Client]:

@@ -11,6 +11,7 @@ from authz_server.cli.invocation import Invocation
 from authz_server.cli.output import json_option, print_change, print_rows, timestamp
 from authz_server.cli.parties import (
     all_of_kind,
+    authentication_method_option,
     describe_secret,
     party_commands,
     pass_invocation,
@@ -25,8 +26,9 @@ from authz_server.cli.secret_files import (
     secret_output_option,
 )
 from authz_server.cli.values import given
+from authz_server.clients.credentials import CLIENT_SECRET
 from authz_server.clients.models import Client
-from authz_server.clients.rules import AUTHENTICATION_METHODS, PERMISSIONS, TOKEN_FORMATS
+from authz_server.clients.rules import PERMISSIONS, TOKEN_FORMATS
 from authz_server.db import transaction
 from authz_server.services import Services
 
@@ -79,12 +81,7 @@ _NOT_GIVEN = "none"
 @click.option("--take-over", is_flag=True, help="Take scopes away from their present owner.")
 @click.option("--token-format", type=click.Choice(TOKEN_FORMATS), default="jwt")
 @click.option("--signing-ring", help="The key ring that signs its tokens; else the default ring.")
-@click.option(
-    "--authentication-method",
-    type=click.Choice(AUTHENTICATION_METHODS),
-    default="client_secret_basic",
-    help="How it authenticates at introspection.",
-)
+@authentication_method_option(CLIENT_SECRET)
 @click.option("--permission", "permissions", multiple=True, type=click.Choice(PERMISSIONS))
 @click.option("--no-secret", is_flag=True, help="Make no secret yet.")
 @secret_input_options
@@ -153,7 +150,7 @@ def list_(invocation: Invocation, as_json: bool) -> None:
 )
 @click.option("--token-format", type=click.Choice(TOKEN_FORMATS))
 @click.option("--signing-ring", help="A key ring, or none for the default ring.")
-@click.option("--authentication-method", type=click.Choice(AUTHENTICATION_METHODS))
+@authentication_method_option()
 @click.option(
     "--permission", "permissions", multiple=True, type=click.Choice([*PERMISSIONS, _NOT_GIVEN])
 )

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from authz_server.clients.credentials import Credentials, Offer
+from authz_server.clients.credentials import CLIENT_SECRET, Credentials, Offer
 from authz_server.clients.directory import ClientDirectory, ClientEntry, SecretEntry
 from authz_server.clients.secrets import SecretScheme
 from authz_server.clients.throttle import MAXIMUM_ID_CHARACTERS, FailureThrottle, network_of
@@ -254,7 +254,8 @@ def _find_cause(
         return _find_cause_of_client(client, now)
     if now >= secret.expires_at:
         return "secret_expired"
-    return "" if client.authentication_method == method else "method_not_registered"
+    fits = client.authentication_method in (method, CLIENT_SECRET)
+    return "" if fits else "method_not_registered"
 
 
 def _find_cause_of_client(client: ClientEntry, now: float) -> str:

@@ -8,6 +8,8 @@ from urllib.parse import unquote_to_bytes
 
 from authz_server.errors import OAuthError
 
+#: Registers a party for a secret by either of the two methods that carry one.
+CLIENT_SECRET = "client_secret"  # noqa: S105 - a method, not a secret
 CLIENT_SECRET_BASIC = "client_secret_basic"  # noqa: S105 - the method's registered name
 CLIENT_SECRET_POST = "client_secret_post"  # noqa: S105 - likewise
 MAXIMUM_AUTHORIZATION_CHARACTERS = 8_192

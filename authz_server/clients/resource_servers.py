@@ -6,6 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from authz_server.clients import rules
+from authz_server.clients.credentials import CLIENT_SECRET
 from authz_server.clients.models import Client, ResourceServer
 from authz_server.clients.registry import PartyRegistry, assign_fields, require_ordered_dates
 from authz_server.errors import ConflictError
@@ -23,7 +24,7 @@ class ResourceServerChanges(PartyRegistry):
         name: str,
         identifier: str,
         organisation: str = "",
-        authentication_method: str = "client_secret_basic",
+        authentication_method: str = CLIENT_SECRET,
         token_format: str = "jwt",  # noqa: S107 - a format, not a secret
         signing_ring: str | None = None,
         permissions: Iterable[str] = (),

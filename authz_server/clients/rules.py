@@ -11,9 +11,15 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+from authz_server.clients.credentials import (
+    CLIENT_SECRET,
+    CLIENT_SECRET_BASIC,
+    CLIENT_SECRET_POST,
+)
 from authz_server.errors import InvalidChangeError
 
-AUTHENTICATION_METHODS = ("client_secret_basic", "client_secret_post")
+#: The first one, the default, permits each of the others.
+AUTHENTICATION_METHODS = (CLIENT_SECRET, CLIENT_SECRET_BASIC, CLIENT_SECRET_POST)
 GRANT_TYPES = ("client_credentials",)
 PERMISSIONS = ("introspect:any",)
 TOKEN_FORMATS = ("jwt", "reference")

@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from authz_server.clients import rules
+from authz_server.clients.credentials import CLIENT_SECRET
 from authz_server.clients.models import Client
 from authz_server.clients.registry import (
     assign_fields,
@@ -28,7 +29,7 @@ class ClientService(ResourceServerChanges, SecretChanges):
         id: str | None = None,  # noqa: A002 - the field's name
         name: str,
         organisation: str = "",
-        authentication_method: str = "client_secret_post",
+        authentication_method: str = CLIENT_SECRET,
         grant_types: Iterable[str] = ("client_credentials",),
         allowed_scopes: Iterable[str],
         default_scopes: Iterable[str] = (),

@@ -1,6 +1,7 @@
 """The token endpoint, plain (RFC 6749, 3.2) and in the G2P Connect profile."""
 
 from authz_server.authorization_server import AuthorizationServer, ServerRequest
+from authz_server.clients.credentials import CLIENT_SECRET_BASIC, CLIENT_SECRET_POST
 from authz_server.endpoints.answers import Answer, private_answer
 from authz_server.endpoints.errors import Shape
 from authz_server.endpoints.g2p_connect import G2PConnectProfile
@@ -40,7 +41,7 @@ class TokenEndpoint(ProtocolEndpoint):
             form.values, form.resources, exchange.authorization_header, exchange.client_address
         )
         authorization, issued = await self._server.issue_token(request)
-        client = request.client
+        method = CLIENT_SECRET_BASIC if exchange.authorization_header else CLIENT_SECRET_POST
         self._parts.record(
             TokenIssued(
                 request_id=exchange.request_id,
@@ -48,7 +49,7 @@ class TokenEndpoint(ProtocolEndpoint):
                 source_address=exchange.client_address,
                 client_id=authorization.client_id,
                 grant_type=authorization.grant_type,
-                authentication_method=client.authentication_method if client else "",
+                authentication_method=method,
                 scope=authorization.scope,
                 audience=authorization.audience,
                 jti=issued.jti,

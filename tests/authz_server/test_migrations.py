@@ -52,7 +52,7 @@ class Schema:
                 kid=f"{name}-{version}",
                 ring=name,
                 version=version,
-                at=self._written(AT),
+                at=self.written(AT),
             )
 
     def add_event(self, ring: str, version: int) -> None:
@@ -63,10 +63,10 @@ class Schema:
             ring=ring,
             epoch=version,
             kid=f"{ring}-{version}",
-            at=self._written(AT),
+            at=self.written(AT),
         )
 
-    def _written(self, at: datetime) -> object:
+    def written(self, at: datetime) -> object:
         sqlite = self.database.engine.dialect.name == "sqlite"
         return at.strftime("%Y-%m-%d %H:%M:%S.%f") if sqlite else at
 
@@ -107,6 +107,41 @@ def test_the_chain_goes_on_after_an_upgrade(schema: Schema):
     change = KeyStoreContract().change(3, KeyState.PUBLISHED, ring="es256")
     assert store.change_ring("es256", 2, [change])
     assert len(schema.hashes("es256")) == 2
+
+
+#: Kind, method before, and method after the third schema.
+METHODS = (
+    ("client", "client_secret_post", "client_secret"),
+    ("client", "client_secret_basic", "client_secret_basic"),
+    ("resource_server", "client_secret_basic", "client_secret"),
+    ("resource_server", "client_secret_post", "client_secret_post"),
+)
+
+
+def test_parties_at_the_former_default_may_use_either_method(schema: Schema):
+    """Case A7."""
+    schema.upgrade("0002")
+    for number, (kind, method, _) in enumerate(METHODS):
+        schema.run(
+            "INSERT INTO client (id, kind, name, organisation, enabled, authentication_method,"
+            " grant_types, allowed_scopes, default_scopes, allowed_resource_servers, permissions,"
+            " created_at, updated_at)"
+            " VALUES (:id, :kind, 'A', '', true, :method, '[]', '[]', '[]', '[]', '[]', :at, :at)",
+            id=f"party-{number}",
+            kind=kind,
+            method=method,
+            at=schema.written(AT),
+        )
+
+    def methods() -> list[str]:
+        return [
+            row[0] for row in schema.run("SELECT authentication_method FROM client ORDER BY id")
+        ]
+
+    schema.upgrade("0003")
+    assert methods() == [after for _, _, after in METHODS]
+    schema.downgrade("0002")
+    assert methods() == [before for _, before, _ in METHODS]
 
 
 def test_back_to_the_first_schema_and_forth_again(schema: Schema):

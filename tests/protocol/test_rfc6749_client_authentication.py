@@ -1,5 +1,6 @@
 """Client authentication (RFC 6749, 2.3 and 5.2): alike at every endpoint and for every method."""
 
+import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
@@ -123,7 +124,6 @@ def test_no_credentials_at_all(protocol: Protocol, endpoint: str):
 
 
 UNREADABLE = {
-    "empty": "",
     "no-credentials": "Basic",
     "nothing-in-it": "Basic ",
     "not-base64": "Basic !!!!",
@@ -155,6 +155,17 @@ def test_authorization_header_that_proves_nothing(protocol: Protocol, endpoint: 
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_empty_authorization_header_is_an_absent_one(protocol: Protocol, endpoint: str):
+    """Case A3."""
+    headers = {"Authorization": ""}
+    answer = protocol.post(endpoint, protocol.form(endpoint), headers)
+    require_refusal(answer, 401, "invalid_client", endpoint)
+    assert "WWW-Authenticate" not in answer.headers
+    form = protocol.form(endpoint) | protocol.demo.post.form()
+    assert protocol.post(endpoint, form, headers).status_code == 200
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_scheme_is_read_in_any_letters(protocol: Protocol, endpoint: str):
     """Case A3."""
     header = protocol.demo.basic.headers()["Authorization"].removeprefix("Basic ")
@@ -171,9 +182,9 @@ def test_two_authentication_methods_at_once(protocol: Protocol, endpoint: str):
     unreadable = {"Authorization": "Bearer something"}
     for fields, headers in (
         (post.form(), by_basic.headers()),
-        ({"client_id": by_basic.id, "client_secret": by_basic.secret}, by_basic.headers()),
         ({"client_secret": by_basic.secret}, by_basic.headers()),
         ({"client_secret": "wrong"}, by_basic.headers()),
+        ({"client_id": by_basic.id, "client_secret": "wrong"}, by_basic.headers()),
         ({"client_id": post.id}, by_basic.headers()),
         (assertion, by_basic.headers()),
         (post.form() | assertion, {}),
@@ -181,6 +192,15 @@ def test_two_authentication_methods_at_once(protocol: Protocol, endpoint: str):
     ):
         answer = protocol.post(endpoint, protocol.form(endpoint) | fields, headers)
         require_refusal(answer, 400, "invalid_request", endpoint)
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_same_pair_in_both_places_is_one_method(protocol: Protocol, endpoint: str):
+    """Case A5."""
+    caller = protocol.demo.basic
+    pair = {"client_id": caller.id, "client_secret": caller.secret}
+    form = protocol.form(endpoint) | pair
+    assert protocol.post(endpoint, form, caller.headers()).status_code == 200
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
@@ -205,6 +225,34 @@ def test_registered_method_is_the_only_one(protocol: Protocol, endpoint: str, pr
     require_refusal(answer, 401, "invalid_client", endpoint)
     own = protocol.demo.clients[method_of(presentation)]
     assert protocol.offer(endpoint, presentation, own.id, own.secret).status_code == 200
+
+
+@pytest.mark.parametrize("presentation", PRESENTATIONS)
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_party_of_no_particular_method_may_use_either(
+    protocol: Protocol, endpoint: str, presentation: str
+):
+    """RFC 6749, 2.3.1: a server must support Basic for clients with a password. Case A7."""
+    parties = [protocol.new_client("client_secret")]
+    if endpoint == "introspect":
+        server_id = f"server-{presentation.replace('_', '-')}"
+        parties.append(protocol.parties.make_resource_server(server_id, "client_secret"))
+    for party in parties:
+        assert protocol.offer(endpoint, presentation, party.id, party.secret).status_code == 200
+        answer = protocol.offer(endpoint, presentation, party.id, WRONG)
+        require_refusal(answer, 401, "invalid_client", endpoint)
+
+
+@pytest.mark.parametrize("presentation", PRESENTATIONS)
+def test_record_says_by_which_method_the_client_authenticated(
+    protocol: Protocol, presentation: str
+):
+    """Case K124."""
+    client = protocol.new_client("client_secret")
+    assert protocol.offer("token", presentation, client.id, client.secret).status_code == 200
+    record = json.loads(protocol.audit_trail().splitlines()[-1])
+    assert (record["event"], record["client_id"]) == ("token.issued", client.id)
+    assert record["authentication_method"] == method_of(presentation)
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)

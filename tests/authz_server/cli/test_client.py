@@ -20,6 +20,19 @@ def test_a_client_is_registered_with_a_secret_shown_once(stocked):
             assert created["secret"] not in stocked.must("client", *command, *form)
 
 
+def test_client_may_send_its_secret_by_either_method_unless_one_is_named(stocked):
+    """Case A7."""
+    _create(stocked)
+    shown = stocked.json("client", "show", "ministry")
+    assert shown["authentication_method"] == "client_secret"
+    for method in ("client_secret_basic", "client_secret_post", "client_secret"):
+        stocked.must("client", "update", "ministry", "--authentication-method", method)
+        assert stocked.json("client", "show", "ministry")["authentication_method"] == method
+    text = " ".join(stocked.must("client", "create", "--help").split())
+    assert "permits Basic and the form; the others permit that one alone" in text
+    assert "[default: client_secret]" in text
+
+
 def test_every_change_leaves_a_record_with_the_operator(stocked):
     """Case H98. Case K124."""
     _create(stocked, "--actor", "alice")

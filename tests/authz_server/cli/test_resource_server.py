@@ -17,6 +17,19 @@ def test_a_resource_server_owns_the_scopes_of_its_branch(stocked):
     assert len(owned) == 15
 
 
+def test_resource_server_may_send_its_secret_by_either_method_unless_one_is_named(stocked):
+    """Case A7."""
+    _create(stocked)
+    shown = stocked.json("resource-server", "show", "mapper")
+    assert shown["authentication_method"] == "client_secret"
+    for method in ("client_secret_basic", "client_secret_post", "client_secret"):
+        stocked.must("resource-server", "update", "mapper", "--authentication-method", method)
+        shown = stocked.json("resource-server", "show", "mapper")
+        assert shown["authentication_method"] == method
+    text = " ".join(stocked.must("resource-server", "create", "--help").split())
+    assert "[default: client_secret]" in text
+
+
 def test_scopes_change_owner_only_when_told_to(stocked):
     _create(stocked, "--scope", "mapper/link")
     other = ("resource-server", "create", "other", "--name", "Other", "--no-secret")

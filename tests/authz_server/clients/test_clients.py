@@ -34,7 +34,7 @@ def test_a_client_is_kept_with_canonical_scopes_a_record_and_a_change(registry):
     assert client.allowed_scopes == ["mapper/link", "mapper/txn/status"]
     assert client.default_scopes == ["mapper/link"]
     assert (client.enabled, client.token_lifetime_seconds) == (True, 60)
-    assert client.authentication_method == "client_secret_post"
+    assert client.authentication_method == "client_secret"
     (record,) = _records(registry)
     assert (record.actor, record.action, record.subject) == (ACTOR, "client.created", "ministry")
     assert record.detail["allowed_scopes"] == ["mapper/link", "mapper/txn/status"]
