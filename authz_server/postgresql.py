@@ -37,7 +37,7 @@ class BoundedConnection(psycopg.Connection[Any]):
         #: The names of the questions that are prepared.
         self.prepared: dict[str, bytes] = {}
 
-    def ask(self, question: str, value: str | bytes) -> tuple[Any, ...] | None:
+    def ask(self, question: str, value: str | int | bytes) -> tuple[Any, ...] | None:
         """Return the first row of a prepared question, as its own transaction; None: no row.
 
         What psycopg's cursors do beyond that costs three times what libpq itself does.
@@ -65,7 +65,7 @@ class BoundedConnection(psycopg.Connection[Any]):
             self._await_result()
             self.prepared[question] = name
 
-    def send(self, question: str, value: str | bytes) -> None:
+    def send(self, question: str, value: str | int | bytes) -> None:
         """Ask a prepared question; the caller reads the result.
 
         Raises:
@@ -74,7 +74,7 @@ class BoundedConnection(psycopg.Connection[Any]):
         if isinstance(value, bytes):
             parameter, form = value, Format.BINARY
         else:
-            parameter, form = value.encode(), Format.TEXT
+            parameter, form = str(value).encode(), Format.TEXT
             if b"\0" in parameter:
                 raise psycopg.DataError("a text holds NUL")
         self.pgconn.send_query_prepared(self.prepared[question], [parameter], [form])
