@@ -22,7 +22,6 @@ LIBRARY_LEVELS: Mapping[str, int] = {
     "alembic": logging.WARNING,
     "asyncio": logging.WARNING,
     "authlib": logging.WARNING,
-    "granian.access": logging.WARNING,
     "hvac": logging.WARNING,
     "joserfc": logging.WARNING,
     "sqlalchemy": logging.WARNING,
@@ -30,7 +29,7 @@ LIBRARY_LEVELS: Mapping[str, int] = {
     "werkzeug": logging.WARNING,
 }
 #: Loggers that the web server gives handlers of its own, which know nothing of redaction.
-_WITH_OWN_HANDLERS = ("_granian", "granian.access", "werkzeug")
+_WITH_OWN_HANDLERS = ("werkzeug",)
 _STANDARD_ATTRIBUTES = frozenset(
     vars(logging.makeLogRecord({})) | {"asctime": None, "message": None, "taskName": None}
 )

@@ -18,6 +18,7 @@ from authz_server.clients.authentication import ClientAuthenticator
 from authz_server.clients.models import ClientSecret
 from authz_server.db import Database
 from authz_server.key_duties import KeyDuties
+from authz_server.refusals import RefusalRecorder
 from authz_server.settings import RevocationSettings
 from authz_server.tokens.revocations import RevocationService
 from keys.errors import KeysError
@@ -29,6 +30,7 @@ _random = SystemRandom()
 
 _LAST_USED_INTERVAL_SECONDS = 60.0
 _READERS_INTERVAL_SECONDS = 30.0
+_REFUSALS_INTERVAL_SECONDS = 10.0
 _MAXIMUM_BATCHES = 10_000
 #: How long the end waits for a thread that is held up, for example by a key backend.
 _ENDING_SECONDS = 1.0
@@ -68,6 +70,7 @@ class Maintenance:
         tick_seconds: how often the keys are moved on.
         revocations: know what is due.
         authenticator: knows which secrets were used.
+        refusals: counts those that repeat.
         settings: how often and how much to sweep.
         clock: returns the present time.
     """
@@ -83,6 +86,7 @@ class Maintenance:
         tick_seconds: float,
         revocations: RevocationService,
         authenticator: ClientAuthenticator,
+        refusals: RefusalRecorder,
         settings: RevocationSettings,
         clock: Callable[[], datetime],
     ) -> None:
@@ -94,6 +98,7 @@ class Maintenance:
         self._tick_seconds = tick_seconds
         self._revocations = revocations
         self._authenticator = authenticator
+        self._refusals = refusals
         self._settings = settings
         self._clock = clock
         self._process_id = 0
@@ -133,6 +138,7 @@ class Maintenance:
         """End the threads and write what they still hold to the database."""
         self._end_threads()
         self._attempt(self.flush_last_used)
+        self._attempt(self._record_counted_refusals)
         self._attempt(self._duties.end)
 
     def sweep(self) -> int:
@@ -178,11 +184,15 @@ class Maintenance:
         for thread in self._threads:
             thread.join(_ENDING_SECONDS)
 
+    def _record_counted_refusals(self) -> None:
+        self._refusals.flush(at_once=True)
+
     def _run(self) -> None:
         jobs = (
             Job(self._key_rings.refresh, self._key_refresh_seconds),
             Job(self.flush_last_used, _LAST_USED_INTERVAL_SECONDS),
             Job(self._duties.write_readers, _READERS_INTERVAL_SECONDS),
+            Job(self._refusals.flush, _REFUSALS_INTERVAL_SECONDS),
             Job(self.sweep, self._settings.sweep_interval_seconds, spread=0.5),
         )
         self._repeat(jobs, self._feed.refresh_interval_seconds, self._feed.poll)

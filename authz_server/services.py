@@ -26,6 +26,7 @@ from authz_server.key_store import SqlKeyStore
 from authz_server.maintenance import Maintenance
 from authz_server.observation import ServerObserver, SilentServerObserver
 from authz_server.plugin_manager import PluginManager
+from authz_server.refusals import Refusal, RefusalRecorder
 from authz_server.scopes.catalogue import ScopeCatalogue
 from authz_server.scopes.service import ScopeService, find_canonical_names
 from authz_server.settings import LONGEST_LIFETIME_SECONDS, Settings
@@ -112,7 +113,8 @@ def wire(  # noqa: PLR0913, PLR0917 - what differs between the programs
     rules = AuthorizationRules(directory, catalogue, settings.tokens)
     plugins = PluginManager(settings.plugins.enabled, settings.plugins.settings)
     observer = observer or SilentServerObserver()
-    record = _recorder(sink, plugins, observer)
+    refusals = RefusalRecorder(_recorder(sink, plugins, observer))
+    record = _counting(_recorder(sink, plugins, observer), refusals)
     keys = assemble_keys(
         database=database,
         settings=settings,
@@ -193,6 +195,7 @@ def wire(  # noqa: PLR0913, PLR0917 - what differs between the programs
             tick_seconds=tick_interval_seconds(settings.keys),
             revocations=revocations,
             authenticator=authenticator,
+            refusals=refusals,
             settings=settings.revocation,
             clock=clock,
         ),
@@ -217,6 +220,18 @@ def _recorder(
         observer.recorded(event)
 
     return record
+
+
+def _counting(
+    record: Callable[[Event], None], refusals: RefusalRecorder
+) -> Callable[[Event], None]:
+    def record_or_count(event: Event) -> None:
+        if isinstance(event, Refusal):
+            refusals.record(event)
+        else:
+            record(event)
+
+    return record_or_count
 
 
 def tell_of_changes(services: Services, session: Session) -> None:

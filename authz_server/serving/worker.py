@@ -38,6 +38,8 @@ from authz_server.waiting import Lane
 CANNOT_SERVE = 78
 #: How often a worker reports to the main process.
 REPORT_SECONDS = 1.0
+#: How often it does until it serves.
+FIRST_REPORTS_SECONDS = 0.05
 #: Remote signatures under way at a time; a backend that takes batches signs them together.
 _SIGNING_THREADS = 32
 #: Objects beyond which the cyclic collector looks at the young ones: requests leave no cycles.
@@ -149,7 +151,7 @@ def build_front(
                 loop,
                 look_ups.engine,
                 connections=settings.database.pool_size,
-                maximum_waiting=server.maximum_waiting_requests,
+                maximum_waiting=server.maximum_connections,
                 wait_seconds=settings.database.pool_timeout_milliseconds / 1_000,
                 answer_seconds=settings.database.statement_timeout_milliseconds / 1_000 + 0.5,
                 call=partial(lanes.call, Lane.DATABASE),
@@ -195,11 +197,11 @@ async def _report(descriptor: int, services: Services) -> None:
     """Write a line for the main process every second: what keeps this worker from serving."""
     os.set_blocking(descriptor, False)
     while True:
-        report: dict[str, Any] = {"failed": [] if services.feed.is_fresh() else ["database"]}
+        failed = [] if services.feed.is_fresh() else ["database"]
         # While the main process is busy, the next line says the same.
         with suppress(BlockingIOError):
-            os.write(descriptor, json.dumps(report).encode() + b"\n")
-        await asyncio.sleep(REPORT_SECONDS)
+            os.write(descriptor, json.dumps({"failed": failed}).encode() + b"\n")
+        await asyncio.sleep(FIRST_REPORTS_SECONDS if failed else REPORT_SECONDS)
 
 
 if __name__ == "__main__":

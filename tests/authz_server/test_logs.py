@@ -272,7 +272,7 @@ def test_the_web_server_s_own_handlers_are_replaced(monkeypatch):
     """Case K122."""
     ours, own = io.StringIO(), io.StringIO()
     monkeypatch.setattr(sys, "stderr", ours)
-    library = logging.getLogger("_granian")
+    library = logging.getLogger("werkzeug")
     library.addHandler(logging.StreamHandler(own))
     library.propagate = False
     configure_logging(LoggingSettings())
