@@ -2,30 +2,32 @@
 
 import secrets
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 from authz_server.app import create_first_keys, operator_services
 from authz_server.cli.commands import Command
+from authz_server.cli.init_options import (
+    DATABASE_PASSWORD,
+    DEFAULT_PORT,
+    MAXIMUM_PORT,
+    InitOptions,
+)
 from authz_server.cli.invocation import DEFAULT_CONFIG, Invocation
 from authz_server.cli.output import json_option, print_json, say
 from authz_server.cli.parties import pass_invocation
 from authz_server.cli.proxies import ask_for_proxies, check_proxies, is_at_terminal
-from authz_server.cli.secret_files import write_private_file
+from authz_server.cli.secret_files import without_line_break, write_private_file
 from authz_server.cli.settings_template import Answers, render_settings
 from authz_server.cli.settings_warnings import find_warnings
 from authz_server.database.schema import read_schema, upgrade_database
 from authz_server.db import transaction
 from authz_server.scopes.g2p_connect import CATALOGUE
-from authz_server.settings import RuleError, Settings, SettingsError, load_settings
-from authz_server.settings_database import parse_database_url
-from authz_server.settings_rules import require_issuer
+from authz_server.settings import Settings, load_settings
 
-DEFAULT_PORT = 8080
-MAXIMUM_PORT = 65_535
-_DEVELOPMENT_ISSUER = f"http://127.0.0.1:{DEFAULT_PORT}"
 SECRET_FILES: dict[str, Callable[[], str]] = {
     "pepper": lambda: secrets.token_urlsafe(48),
     "key-encryption-key": lambda: secrets.token_hex(32),
@@ -40,8 +42,19 @@ class Step:
     made: bool
 
 
-def prepare_directory(directory: Path, answers: Answers | None) -> Iterator[Step]:
-    """Make the secrets and, from ``answers``, the settings file; no secret is overwritten."""
+def prepare_directory(
+    directory: Path, answers: Answers | None, password: bytes | None = None
+) -> Iterator[Step]:
+    """Make the secrets and, from ``answers``, the settings file; no secret is overwritten.
+
+    Args:
+        directory: where they go.
+        answers: what the settings file is to say; None: it stays as it is.
+        password: the database's, for a file of its own where ``answers`` names that.
+
+    Raises:
+        click.ClickException: there is another password in that file.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     folder = directory / "secrets"
     made = not folder.exists()
@@ -53,12 +66,26 @@ def prepare_directory(directory: Path, answers: Answers | None) -> Iterator[Step
         if made:
             write_private_file(path, f"{generate()}\n".encode())
         yield Step(f"{name.replace('-', ' ')} {path} (0600)", made)
+    if answers is not None and password is not None:
+        yield _keep_password(directory / DATABASE_PASSWORD, password)
     config = directory / DEFAULT_CONFIG
     if answers is not None:
         if config.exists():
             config.rename(config.with_suffix(".toml.bak"))
         config.write_text(render_settings(answers), encoding="utf-8")
     yield Step(f"settings file {config}", answers is not None)
+
+
+def _keep_password(path: Path, password: bytes) -> Step:
+    made = not path.exists()
+    if made:
+        write_private_file(path, password + b"\n")
+    elif without_line_break(path.read_bytes()) != password:
+        raise click.ClickException(
+            f"{path} holds another password than --database-url: change it there, and leave the "
+            "password out of the URL."
+        )
+    return Step(f"database password {path} (0600)", made)
 
 
 def prepare_database(settings: Settings, *, actor: str, import_catalogue: bool) -> Iterator[Step]:
@@ -83,11 +110,18 @@ def prepare_database(settings: Settings, *, actor: str, import_catalogue: bool) 
 @click.option("--issuer", help="The issuer URL, such as https://auth.example.org.")
 @click.option(
     "--database-url",
-    default="sqlite:///authz-server.db",
-    help="Where records are kept; else an SQLite file beside the settings.",
+    help="Where records are kept; else an SQLite file beside the settings. A password in it goes "
+    "to a file of its own.",
 )
 @click.option(
-    "--development", is_flag=True, help=f"For trying out: issuer {_DEVELOPMENT_ISSUER}, plain http."
+    "--database-password-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The file with the database's password; the settings refer to it.",
+)
+@click.option(
+    "--development",
+    is_flag=True,
+    help=f"For trying out: issuer http://127.0.0.1:{DEFAULT_PORT}, or that --port, plain http.",
 )
 @click.option(
     "--port", type=click.IntRange(1, MAXIMUM_PORT), help="Of the public listener; else 8080."
@@ -115,74 +149,48 @@ def prepare_database(settings: Settings, *, actor: str, import_catalogue: bool) 
 )
 @json_option
 @pass_invocation
-def init(  # noqa: PLR0913, PLR0917 - one for each option
+def init(
     invocation: Invocation,
+    /,
     directory: Path,
-    issuer: str | None,
-    database_url: str,
-    development: bool,
-    port: int | None,
-    health_port: int | None,
-    trusted_proxies: tuple[str, ...],
     catalogue: str | None,
     force: bool,
     as_json: bool,
+    **options: Any,  # noqa: ANN401
 ) -> None:
     """Make settings, secrets, database and first keys.
 
     They go to DIRECTORY, else to the present one. Running it again is safe: it says what exists
-    and makes what is missing.
+    and makes what is missing. Options that a settings file contradicts are named; the exit status
+    is then 1, because the file stays as it is.
     """
-    config = directory / DEFAULT_CONFIG
+    config, asked = directory / DEFAULT_CONFIG, InitOptions(**options)
     answers = None
     if force or not config.exists():
-        answers = _answers(issuer, database_url, port, health_port, development=development)
-        if not (development or trusted_proxies or as_json) and is_at_terminal():
-            trusted_proxies = ask_for_proxies()
-        answers = replace(answers, trusted_proxies=trusted_proxies)
-    steps = list(prepare_directory(directory, answers))
+        answers = asked.answers(directory)
+        if not (asked.development or asked.trusted_proxies or as_json) and is_at_terminal():
+            answers = replace(answers, trusted_proxies=ask_for_proxies())
+    steps = list(prepare_directory(directory, answers, asked.password()))
     settings = load_settings(config)
     steps += prepare_database(
         settings, actor=invocation.actor, import_catalogue=catalogue is not None
     )
     for warning in find_warnings(settings):
         say(f"Warning: {warning}")
+    differences = list(asked.differences(settings, config)) if answers is None else []
     if as_json:
-        print_json({"config": str(config), "steps": [_plain(step) for step in steps]})
-        return
-    for step in steps:
-        click.echo(f"  {'made  ' if step.made else 'exists'}  {step.what}")
-    click.echo(_next_steps(config, catalogue))
-
-
-def _answers(
-    issuer: str | None,
-    database_url: str,
-    port: int | None,
-    health_port: int | None,
-    *,
-    development: bool,
-) -> Answers:
-    """Return what the settings file is to say; refuse early what it cannot."""
-    if issuer is None and not development:
-        raise click.UsageError(
-            "Name the --issuer URL that clients will see, or use --development for trying out."
+        differs = [asdict(each) for each in differences]
+        record = {"config": str(config), "steps": [_plain(step) for step in steps]}
+        print_json({**record, "differs": differs})
+    else:
+        for step in steps:
+            click.echo(f"  {'made  ' if step.made else 'exists'}  {step.what}")
+        click.echo(_next_steps(config, catalogue))
+    if differences:
+        raise click.ClickException(
+            f"{config} was kept as it is. {'. '.join(map(str, differences))}. "
+            "Use --force to write it anew, or edit it."
         )
-    issuer = issuer or _DEVELOPMENT_ISSUER
-    try:
-        parts = require_issuer(issuer, plain_http_allowed=development)
-        parse_database_url(database_url)
-    except RuleError as error:
-        raise SettingsError(error.problem, key=error.key, remedy=error.remedy) from error
-    port = port or (development and parts.port) or DEFAULT_PORT
-    return Answers(
-        issuer=issuer,
-        environment="development" if development else "production",
-        database_url=database_url,
-        port=port,
-        health_port=health_port or (port + 1 if port < MAXIMUM_PORT else port - 1),
-        mount_prefix=parts.path,
-    )
 
 
 def _plain(step: Step) -> dict[str, object]:

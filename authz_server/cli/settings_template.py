@@ -23,9 +23,9 @@ mount_prefix = {mount_prefix}
 trusted_proxies = {trusted_proxies}
 
 [database]
-# For PostgreSQL: postgresql+psycopg://user@host/name, and the password as
-# password = {{ file = "secrets/database-password" }}
+# For PostgreSQL: postgresql://user@host/name; the password stands in a file of its own.
 url = {database_url}
+{database_password}
 
 [clients]
 # Without this file no client secret can be checked: keep a copy apart from the database's.
@@ -47,7 +47,8 @@ class Answers:
     Args:
         issuer: the issuer URL.
         environment: ``production`` or ``development``.
-        database_url: as SQLAlchemy writes it.
+        database_url: without the password.
+        database_password_file: the file with the password; empty where there is none.
         host: address of the public listener.
         port: its port.
         health_port: port of the health listener.
@@ -59,6 +60,7 @@ class Answers:
     issuer: str
     environment: str
     database_url: str = "sqlite:///authz-server.db"
+    database_password_file: str = ""
     host: str = "127.0.0.1"
     port: int = 8080
     health_port: int = 8081
@@ -69,8 +71,10 @@ class Answers:
 
 def render_settings(answers: Answers) -> str:
     """Return the settings file's text."""
-    values = {field: getattr(answers, field) for field in Answers.__slots__}
-    return _TEMPLATE.format(**{field: _toml(value) for field, value in values.items()})
+    values = {field: _toml(getattr(answers, field)) for field in Answers.__slots__}
+    file = _toml(answers.database_password_file or "secrets/database-password")
+    mark = "" if answers.database_password_file else "# "
+    return _TEMPLATE.format(database_password=f"{mark}password = {{ file = {file} }}", **values)
 
 
 def _toml(value: str | int | tuple[str, ...]) -> str:

@@ -120,6 +120,155 @@ def test_the_issuers_path_becomes_the_mount_prefix(tmp_path):
     assert (server.port, server.health_port) == (9000, 9001)
 
 
+def test_a_password_in_the_url_goes_to_a_file_of_its_own(tmp_path, postgresql):
+    """Case P204."""
+    url = postgresql.create_database()
+    try:
+        directory = tmp_path / "site"
+        steps = _steps(_init(directory, "--issuer", ISSUER, "--database-url", url, "--json"))
+        assert any("database password" in what for what in steps)
+        secret = directory / "secrets" / "database-password"
+        assert secret.stat().st_mode & 0o777 == 0o600
+        assert secret.read_text() == f"{postgresql.password}\n"
+        text = (directory / "authz-server.toml").read_text()
+        assert postgresql.password not in text
+        assert 'password = { file = "secrets/database-password" }' in text
+        settings = load_settings(directory / "authz-server.toml")
+        assert settings.database.current_password() == postgresql.password
+        # The same again changes nothing; another password is not written over it.
+        assert not any(_steps(_init(directory, "--database-url", url, "--json")).values())
+        other = url.replace(postgresql.password, "another")
+        refused = _init(directory, "--force", "--issuer", ISSUER, "--database-url", other)
+        assert refused.exit_code == 1
+        assert "holds another password" in refused.stderr
+        assert (directory / "authz-server.toml").read_text() == text
+        assert "another password" in _init(directory, "--database-url", other).stderr
+    finally:
+        postgresql.drop_database(url)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_password_file_is_referred_to_where_it_is(tmp_path, postgresql, inside):
+    """Case P204."""
+    directory = tmp_path / "site"
+    directory.mkdir()
+    file = (directory if inside else tmp_path) / "pw"
+    file.touch(0o600)
+    file.write_text(postgresql.password)
+    url = postgresql.create_database()
+    options = (
+        "--issuer",
+        ISSUER,
+        "--database-url",
+        url.replace(f":{postgresql.password}", ""),
+        "--database-password-file",
+        str(file),
+    )
+    try:
+        _steps(_init(directory, *options, "--json"))
+        text = (directory / "authz-server.toml").read_text()
+        assert f'password = {{ file = "{"pw" if inside else file}" }}' in text
+        assert not any(_steps(_init(directory, *options, "--json")).values())
+    finally:
+        postgresql.drop_database(url)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--database-url", "postgresql://u:secret@h/d"), "leave it out of the URL"),
+        (("--database-url", "sqlite:///a.db"), "SQLite has no password"),
+        (("--database-url", "postgresql://u@h/d"), "open to others"),
+    ],
+)
+def test_a_password_file_that_cannot_be_is_refused(tmp_path, options, named):
+    """Case P204."""
+    file = tmp_path / "pw"
+    file.write_text("secret")
+    if named != "open to others":
+        file.chmod(0o600)
+    made = _init(
+        tmp_path / "site", "--issuer", ISSUER, *options, "--database-password-file", str(file)
+    )
+    assert made.exit_code != 0
+    assert named in made.stderr
+    assert not (tmp_path / "site").exists()
+
+
+@pytest.mark.parametrize("url", ["authz.db", "sqlite://authz.db", "sqlite:authz.db"])
+def test_a_file_in_another_spelling_is_shown_as_it_is_written(tmp_path, url):
+    """Case P202."""
+    made = _init(tmp_path / "site", "--issuer", ISSUER, "--database-url", url)
+    assert made.exit_code == 1
+    assert "sqlite:///authz.db" in made.stderr
+    assert not (tmp_path / "site").exists()
+
+
+def test_the_database_file_is_its_owners_alone(tmp_path):
+    """Case P204."""
+    _steps(_init(tmp_path / "site", "--issuer", ISSUER, "--json"))
+    made = list((tmp_path / "site").glob("authz-server.db*"))
+    assert made
+    assert {path.stat().st_mode & 0o777 for path in made} == {0o600}
+
+
+DIFFERENT = {
+    "--issuer": ("https://other.example.org", ISSUER),
+    "--port": ("9000", "8080"),
+    "--health-port": ("9009", "8081"),
+    "--trusted-proxy": ("10.0.0.1", "127.0.0.1"),
+    "--database-url": ("sqlite:///other.db", "authz-server.db"),
+}
+
+
+@pytest.mark.parametrize("option", DIFFERENT)
+def test_again_it_names_each_option_that_the_file_contradicts(tmp_path, option):
+    """Case R244."""
+    directory = tmp_path / "site"
+    first = ("--issuer", ISSUER, "--trusted-proxy", "127.0.0.1")
+    _steps(_init(directory, *first, "--json"))
+    text = (directory / "authz-server.toml").read_text()
+    asked, has = DIFFERENT[option]
+    again = _init(directory, option, asked)
+    assert again.exit_code == 1
+    assert re.search(r"exists +settings file", again.stdout)
+    for part in (option, asked.removeprefix("sqlite:///"), has, "--force"):
+        assert part in again.stderr
+    assert (directory / "authz-server.toml").read_text() == text
+    assert not (directory / "other.db").exists()
+    differs = json.loads(_init(directory, option, asked, "--json").stdout)["differs"]
+    assert [each["option"] for each in differs] == [option]
+
+
+def test_again_without_differences_it_says_what_exists(tmp_path):
+    """Case R244."""
+    first = ("--issuer", ISSUER, "--port", "9000", "--database-url", "sqlite:///mine.db")
+    _steps(_init(tmp_path / "site", *first, "--json"))
+    for options in ((), first, ("--port", "9000")):
+        again = _init(tmp_path / "site", *options)
+        assert again.exit_code == 0, again.output
+        assert "exists" in again.stdout
+    contradicting = _init(tmp_path / "site", "--development")
+    assert "production" in contradicting.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "issuer", "host", "port"),
+    [
+        (("--port", "25056"), "http://127.0.0.1:25056", "127.0.0.1", 25056),
+        (("--issuer", "http://[::1]:9100"), "http://[::1]:9100", "::1", 9100),
+        (("--issuer", "http://localhost:9100"), "http://localhost:9100", "127.0.0.1", 9100),
+        ((), "http://127.0.0.1:8080", "127.0.0.1", 8080),
+    ],
+)
+def test_a_development_issuer_is_where_the_server_listens(tmp_path, options, issuer, host, port):
+    """Case R244."""
+    _steps(_init(tmp_path / "site", "--development", *options, "--json"))
+    settings = load_settings(tmp_path / "site" / "authz-server.toml")
+    assert settings.issuer == issuer
+    assert (settings.server.host, settings.server.port) == (host, port)
+
+
 def _contents(directory: Path):
     return {
         path.name: path.read_bytes()

@@ -148,7 +148,7 @@ def test_a_question_that_is_broken_off_makes_nothing(tmp_path):
 def test_at_a_terminal_it_does_not_ask_what_it_needs_not_know(tmp_path, options):
     with Terminal(tmp_path / "site", *options) as terminal:
         assert terminal.end()[0] == 0
-    with Terminal(tmp_path / "site", *ISSUER) as again:
+    with Terminal(tmp_path / "site", *options) as again:
         assert again.end()[0] == 0
 
 
