@@ -3,7 +3,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from authz_server.cli.health_listener import HealthListener
+from authz_server.serving.health_listener import HealthListener
 
 
 def _application(environ, start_response):

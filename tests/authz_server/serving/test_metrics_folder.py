@@ -4,8 +4,8 @@ import tempfile
 import click
 import pytest
 
-from authz_server.cli.metrics_folder import metrics_folder
 from authz_server.observation import METRICS_FOLDER_VARIABLE
+from authz_server.serving.metrics_folder import metrics_folder
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,120 @@
+"""A WSGI environment as the value that endpoints read: its body in full, or why not."""
+
+from io import BytesIO
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from authz_server.endpoints.wsgi import has_odd_path, read_request
+
+LIMIT = 2_048
+
+
+def environ_of(body, **further):
+    return {
+        "REQUEST_METHOD": "POST",
+        "CONTENT_LENGTH": str(len(body)),
+        "wsgi.input": BytesIO(body),
+        **further,
+    }
+
+
+def read(environ):
+    return read_request(environ, LIMIT)
+
+
+def test_a_request_has_what_the_endpoints_read():
+    request = read(
+        environ_of(
+            b"a=1",
+            PATH_INFO="/oauth2/token",
+            QUERY_STRING="b=2",
+            REMOTE_ADDR="192.0.2.7",
+            CONTENT_TYPE="text/plain",
+            HTTP_X_FORWARDED_FOR="192.0.2.8",
+            HTTP_MESSAGE_ID="m-1",
+        )
+    )
+    assert (request.method, request.path, request.query) == ("POST", "/oauth2/token", "b=2")
+    assert (request.body, request.peer, request.fault) == (b"a=1", "192.0.2.7", None)
+    assert request.headers == {
+        "content-length": "3",
+        "content-type": "text/plain",
+        "x-forwarded-for": "192.0.2.8",
+        "message_id": "m-1",
+    }
+
+
+@given(declared=st.text(st.sampled_from("0123456789+- ,xé²"), min_size=1, max_size=12))
+def test_only_digits_are_a_content_length(declared):
+    """Case I100"""
+    request = read(environ_of(b"a=1", CONTENT_LENGTH=declared))
+    if declared.isascii() and declared.isdigit() and int(declared) in range(4):
+        # A part of the body is read as that part.
+        assert (request.body, request.fault) == (b"a=1"[: int(declared)], None)
+        return
+    assert request.body == b""
+    assert request.fault.reason in {"parameter_malformed", "body_too_large"}
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["declared", "chunked"])
+@pytest.mark.parametrize(("size", "fits"), [(2_048, True), (2_049, False), (100_000, False)])
+def test_bodies_beyond_the_limit_are_refused_unread(chunked, size, fits):
+    """Case I102"""
+    body = b"b" * size
+    environ = environ_of(body)
+    if chunked:
+        environ |= {
+            "CONTENT_LENGTH": "",
+            "HTTP_TRANSFER_ENCODING": "chunked",
+            "wsgi.input_terminated": True,
+        }
+    request = read(environ)
+    if fits:
+        assert (request.body, request.fault) == (body, None)
+    else:
+        assert (request.body, request.fault.reason) == (b"", "body_too_large")
+    assert environ["wsgi.input"].tell() <= LIMIT + 1
+
+
+def test_a_chunked_body_that_the_server_does_not_end_is_refused_unread():
+    """Case I100"""
+    environ = environ_of(b"a=1", CONTENT_LENGTH="", HTTP_TRANSFER_ENCODING="chunked")
+    assert read(environ).fault.reason == "message_malformed"
+    assert environ["wsgi.input"].tell() == 0
+
+
+def test_a_body_without_a_length_is_no_body():
+    request = read(environ_of(b"a=1", CONTENT_LENGTH=""))
+    assert (request.body, request.fault) == (b"", None)
+
+
+@pytest.mark.parametrize("error", [OSError, ConnectionResetError])
+def test_a_body_that_breaks_off_is_refused(error):
+    """Case I100"""
+
+    class Broken(BytesIO):
+        def read(self, size=-1, /):
+            raise error(size)
+
+    assert read(environ_of(b"")).fault is None
+    broken = environ_of(b"", CONTENT_LENGTH="7") | {"wsgi.input": Broken()}
+    assert read(broken).fault.reason == "parameter_malformed"
+
+
+@pytest.mark.parametrize(
+    ("path", "target", "odd"),
+    [
+        ("/oauth2/token", "/oauth2/token", False),
+        ("/oauth2/token", "/oauth2/token?a=%20", False),
+        ("/oauth2/token", "/oauth2%2ftoken", True),
+        ("/oauth2/token", "/%6fauth2/token", True),
+        ("//oauth2/token", "//oauth2/token", True),
+        ("/oauth2/token", "", False),
+    ],
+)
+@pytest.mark.parametrize("name", ["RAW_URI", "REQUEST_URI"])
+def test_a_path_that_a_proxy_may_read_otherwise_is_odd(name, path, target, odd):
+    """Case I103"""
+    assert has_odd_path({"PATH_INFO": path, name: target}) == odd
