@@ -9,7 +9,7 @@ from random import SystemRandom
 from authz_server.errors import OAuthError
 
 MAXIMUM_WAITING = 16
-WAIT_SECONDS = 2.0
+WAIT_SECONDS = 3.0
 #: The system's: forked processes would share the state of any other.
 _random = SystemRandom()
 
@@ -34,7 +34,8 @@ class FairSlots:
     """Limits how many slow computations run at once, and shares them between sources.
 
     - A pair of source and client id has at most one slot.
-    - Sources that wait take turns; within a source the client ids are drawn by lot.
+    - The next slot is for the source that holds the fewest, and of these for the one whose turn is
+      longest ago. Within a source the client ids are drawn by lot.
     - When too many requests wait, one of the source with the most of them is refused.
 
     So a flood from one source delays the requests of another source by one computation at most.
@@ -113,10 +114,10 @@ class FairSlots:
         with self._lock:
             self._running.discard(done.pair)
             self._free += 1
+            if done.source in self._waiting:
+                self._waiting.move_to_end(done.source)
             while self._free and (waiting := self._draw_next()) is not None:
                 self._forget(waiting)
-                if waiting.source in self._waiting:
-                    self._waiting.move_to_end(waiting.source)
                 self._give_slot(waiting)
 
     def _give_slot(self, waiting: _Waiting) -> None:
@@ -126,8 +127,10 @@ class FairSlots:
         waiting.called.set()
 
     def _draw_next(self) -> _Waiting | None:
-        for waiting_here in self._waiting.values():
-            eligible = [each for each in waiting_here if each.pair not in self._running]
+        held = Counter(source for source, _ in self._running)
+        # Sorting keeps the order of those that hold equally many.
+        for source in sorted(self._waiting, key=lambda each: held[each]):
+            eligible = [each for each in self._waiting[source] if each.pair not in self._running]
             if eligible:
                 client_id = _random.choice(sorted({each.client_id for each in eligible}))
                 return next(each for each in eligible if each.client_id == client_id)

@@ -16,7 +16,7 @@ class Computation(threading.Thread):
 
     def __init__(self, slots: FairSlots, source: str, client_id: str) -> None:
         super().__init__(daemon=True)
-        self._slots, self._pair = slots, (source, client_id)
+        self._slots, self._pair, self.source = slots, (source, client_id), source
         self.began, self.end = threading.Event(), threading.Event()
         self.refused: OAuthError | None = None
         self.start()
@@ -91,23 +91,33 @@ def test_pair_of_source_and_client_has_one_slot():
     second.finish()
 
 
-def test_flood_of_one_source_delays_another_by_one_computation():
-    slots = FairSlots(1, wait_seconds=PATIENCE_SECONDS)
-    running = Computation(slots, "flood", "first")
-    assert running.began.wait(PATIENCE_SECONDS)
+@pytest.mark.parametrize("count", [1, 2])
+def test_flood_of_one_source_delays_another_by_one_computation(count):
+    slots = FairSlots(count, wait_seconds=PATIENCE_SECONDS)
+    running = [Computation(slots, "flood", f"running-{n}") for n in range(count)]
+    assert all(each.began.wait(PATIENCE_SECONDS) for each in running)
     flood = queue(slots, *(("flood", f"client-{n}") for n in range(10)))
     (honest,) = queue(slots, ("home", "honest"))
-    running.finish()
-    began = wait_for_one_of(waiting := [*flood, honest])
-    if began is not honest:
-        began.finish()
+    for each in running:
+        each.finish()
         assert honest.began.wait(PATIENCE_SECONDS)
-        honest.finish()
-        waiting.remove(honest)
-    else:
-        honest.finish()
+    honest.finish()
+    while flood:
+        wait_for_one_of(flood).finish()
+
+
+def test_sources_that_wait_take_turns():
+    slots = FairSlots(1, wait_seconds=PATIENCE_SECONDS)
+    running = Computation(slots, "a", "running")
+    assert running.began.wait(PATIENCE_SECONDS)
+    waiting = queue(slots, *((source, f"{n}") for source in "aabbcc" for n in range(2)))
+    turns = []
     while waiting:
-        wait_for_one_of(waiting).finish()
+        running.finish()
+        running = wait_for_one_of(waiting)
+        turns.append(running.source)
+    running.finish()
+    assert turns == ["b", "c", "a"] * 4
 
 
 def test_flood_for_one_client_leaves_turns_to_another_of_the_same_source():
