@@ -75,19 +75,18 @@ class MetadataDocument:
             "grant_types_supported": list(features.grant_types),
             # There is no authorization endpoint, so there is no response type.
             "response_types_supported": [],
-            "scopes_supported": [
-                scope.name for scope in self._catalogue.entries() if self._is_issued(scope)
-            ],
         }
+        scopes = [scope.name for scope in self._catalogue.entries() if self._is_issued(scope)]
+        if scopes:
+            # RFC 8414, 3.2: a member without elements is left out.
+            members["scopes_supported"] = scopes
         if features.g2p:
             members["g2p_connect_token_endpoint"] = f"{issuer}/oauth2/client/token"
         if features.introspection:
             members["introspection_endpoint"] = f"{issuer}/oauth2/introspect"
             members["introspection_endpoint_auth_methods_supported"] = AUTHENTICATION_METHODS
-            if features.signed_introspection:
-                members["introspection_signing_alg_values_supported"] = list(
-                    self._key_rings.algorithms()
-                )
+            if features.signed_introspection and (algorithms := self._key_rings.algorithms()):
+                members["introspection_signing_alg_values_supported"] = list(algorithms)
         if features.revocation:
             members["revocation_endpoint"] = f"{issuer}/oauth2/revoke"
             members["revocation_endpoint_auth_methods_supported"] = AUTHENTICATION_METHODS
@@ -100,11 +99,12 @@ class MetadataDocument:
     def openid_members(self) -> dict[str, Any]:
         """Return the same with what OpenID Connect Discovery 1.0, 3 asks for beyond it.
 
-        The server issues no ID tokens and says so by an empty list.
+        The server issues no ID tokens. Verifiers take the algorithms of access tokens from the
+        member of ID tokens all the same, and refuse every token where it is empty.
         """
         return self.members() | {
             "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": [],
+            "id_token_signing_alg_values_supported": list(self._key_rings.algorithms()),
         }
 
 
@@ -188,11 +188,15 @@ class DiscoveryEndpoints:
     def _cacheable(
         self, body: bytes, etag: str, content_type: str, maximum_age_seconds: int
     ) -> Response:
-        response = _public_answer(body, etag, content_type, maximum_age_seconds)
         if request.host.lower() not in self._hosts:
-            # A cache that keys by another host would serve what it was never asked to keep.
-            response.headers["Cache-Control"] = "no-store"
-            del response.headers["ETag"]
+            # A cache that keys by host would serve this document for a name that is not ours.
+            return _public_answer(body, content_type, "no-store")
+        response = _public_answer(body, content_type, f"public, max-age={maximum_age_seconds}")
+        response.headers["ETag"] = etag
+        response.make_conditional(request.environ)
+        if response.status_code == HTTPStatus.PRECONDITION_FAILED:
+            # Never with the document's headers: a shared cache would keep the refusal.
+            raise OAuthError("precondition_failed")
         return response
 
 
@@ -206,21 +210,15 @@ def allowed_hosts(issuer: str, further: Iterable[str]) -> frozenset[str]:
     return frozenset(names)
 
 
-def _public_answer(body: bytes, etag: str, content_type: str, maximum_age_seconds: int) -> Response:
-    response = Response(
+def _public_answer(body: bytes, content_type: str, cache_control: str) -> Response:
+    return Response(
         body,
         200,
         {
             "Content-Type": content_type,
-            "Cache-Control": f"public, max-age={maximum_age_seconds}",
-            "ETag": etag,
+            "Cache-Control": cache_control,
             "Access-Control-Allow-Origin": "*",
             "X-Content-Type-Options": "nosniff",
             "X-Request-Id": new_request_id(),
         },
     )
-    response.make_conditional(request.environ)
-    if response.status_code == HTTPStatus.PRECONDITION_FAILED:
-        # Never with the document's headers: a shared cache would hand the refusal to everybody.
-        raise OAuthError("precondition_failed")
-    return response

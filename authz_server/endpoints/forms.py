@@ -11,6 +11,8 @@ from authz_server.settings import ServerSettings
 
 FORM_TYPE = "application/x-www-form-urlencoded"
 _CHARACTER_SETS = frozenset({"utf-8", "utf8", "iso-8859-1", "us-ascii", "ascii"})
+#: What is presented to be judged: any characters, as many as the body holds (RFC 7662, 2.1).
+_PRESENTED = "token"
 _REPEATABLE = "resource"  # RFC 8707, 2
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # RFC 6749, 5.2 has a code of its own for a scope with characters that no scope can have.
@@ -61,10 +63,8 @@ class FormReader:
         Raises:
             OAuthError: as :meth:`read`.
         """
-        try:
-            text = body.decode("ascii")
-        except UnicodeDecodeError:
-            raise OAuthError("parameter_malformed", "not ASCII") from None
+        # Each byte as a character: what is outside ASCII is refused with its parameter.
+        text = body.decode("latin-1")
         if text.count("&") >= self._maximum_parameters:
             raise OAuthError("parameters_too_many")
         values: dict[str, str] = {}
@@ -85,11 +85,15 @@ class FormReader:
         return Form(values, tuple(resources))
 
     def _decoded_pair(self, pair: str) -> tuple[str, str]:
+        raw_name, _, raw_value = pair.partition("=")
+        if raw_name == _PRESENTED:
+            return raw_name, _decoded_leniently(raw_value)
         limit = self._maximum_value_bytes
         # Three characters can spell one byte: nothing longer is worth decoding.
         if len(pair) > 6 * limit + 1:
             raise OAuthError("parameter_too_long")
-        raw_name, _, raw_value = pair.partition("=")
+        if not pair.isascii():
+            raise OAuthError("parameter_malformed", "not ASCII")
         name = _decoded(raw_name)
         value = _decoded(raw_value, _OUTSIDE.get(name, "parameter_malformed"))
         if _bytes_in(value) > limit or _bytes_in(name) > limit:
@@ -110,6 +114,14 @@ def _decoded(raw: str, reason: str = "parameter_malformed") -> str:
     if not raw.isprintable() and _CONTROL.search(raw):
         raise OAuthError(reason, "control character")
     return raw
+
+
+def _decoded_leniently(raw: str) -> str:
+    """Return a presented token, whatever it is: one that cannot be is inactive, not malformed."""
+    if raw.isascii() and "%" not in raw and "+" not in raw:
+        return raw
+    spaced = raw.replace("+", " ").encode("latin-1")
+    return unquote_to_bytes(spaced).decode(errors="replace")
 
 
 def _bytes_in(text: str) -> int:

@@ -180,7 +180,6 @@ def _metadata(features: Features) -> Schema:
         "jwks_uri": _URI,
         "grant_types_supported": {"const": list(features.grant_types)},
         "response_types_supported": {"type": "array", "maxItems": 0},
-        "scopes_supported": _NAMES,
     }
     switched = {
         "g2p_connect_token_endpoint": features.g2p,
@@ -192,16 +191,18 @@ def _metadata(features: Features) -> Schema:
             members[name] = _URI
             if name != "g2p_connect_token_endpoint":
                 members[f"{name}_auth_methods_supported"] = methods
+    # Left out where it would be empty (RFC 8414, 3.2).
+    optional: Schema = {"scopes_supported": _NAMES}
     if features.introspection and features.signed_introspection:
-        members["introspection_signing_alg_values_supported"] = _NAMES
-    return _object(members, more=True) | {"description": "RFC 8414, 2."}
+        optional["introspection_signing_alg_values_supported"] = _NAMES
+    return _object(members, optional=optional, more=True) | {"description": "RFC 8414, 2."}
 
 
 def _openid_metadata() -> Schema:
     further = _object(
         {
             "subject_types_supported": {"const": ["public"]},
-            "id_token_signing_alg_values_supported": {"type": "array", "maxItems": 0},
+            "id_token_signing_alg_values_supported": _NAMES,
         },
         more=True,
     )

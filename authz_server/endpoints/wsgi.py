@@ -71,6 +71,9 @@ def _read_body(environ: WSGIEnvironment, limit: int) -> bytes:
         limit = int(declared)
     elif "HTTP_TRANSFER_ENCODING" not in environ:
         return b""
+    elif not environ.get("wsgi.input_terminated"):
+        # The stream of such a server, uWSGI for one, has no end of its own.
+        raise OAuthError("message_malformed", "transfer coding")
     stream = environ["wsgi.input"]
     try:
         body: bytes = stream.read(limit if declared else limit + 1)

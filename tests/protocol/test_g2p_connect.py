@@ -132,15 +132,15 @@ def test_weekday_is_not_compared(protocol: Protocol):
     assert "too far" in answer.json["error_description"]
 
 
-def test_timestamp_is_required(protocol: Protocol):
+def test_timestamp_is_required_where_settings_say_so(start_protocol):
+    protocol = start_protocol(g2p={"timestamp_required": True})
     answer = ask(protocol, timestamp="")
     require_refusal(answer, 400, "invalid_request", "g2p")
     assert "required" in answer.json["error_description"]
     assert ask(protocol, "token").status_code == 200
 
 
-def test_timestamp_is_optional_where_settings_say_so(start_protocol):
-    protocol = start_protocol(g2p={"timestamp_required": False})
+def test_timestamp_is_optional_and_checked_when_it_is_sent(protocol: Protocol):
     assert ask(protocol, timestamp="").status_code == 200
     require_refusal(ask(protocol, timestamp="x"), 400, "invalid_request", "g2p")
     old = format_datetime(protocol.clock() - timedelta(seconds=301), usegmt=True)
@@ -185,7 +185,7 @@ def test_message_id_is_echoed_and_recorded(protocol: Protocol):
         record = json.loads(protocol.audit_trail().splitlines()[-1])
         assert (record["event"], record["message_id"]) == ("token.issued", message_id)
         assert record["jti"] == claims_of(answer.json["access_token"])["jti"]
-        refused = ask(protocol, message_id=message_id, timestamp="")
+        refused = ask(protocol, message_id=message_id, timestamp="x")
         assert refused.status_code == 400
         assert refused.headers["message_id"] == message_id
         record = json.loads(protocol.audit_trail().splitlines()[-1])

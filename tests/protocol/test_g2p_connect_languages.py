@@ -13,12 +13,12 @@ from authz_server.settings import SettingsError
 from support.protocol import Protocol
 
 SHIPPED = ("es", "fr", "pt")
-MISSING = "timestamp_missing"
+MALFORMED = "timestamp_malformed"
 
 
 def refused(protocol: Protocol, accept_language: str | None):
-    """Return the refusal of a request without timestamp, in the language asked for."""
-    headers = {"timestamp": ""}
+    """Return the refusal of a request with a bad timestamp, in the language asked for."""
+    headers = {"timestamp": "x"}
     if accept_language is not None:
         headers["accept-language"] = accept_language
     return protocol.post("g2p", {}, headers)
@@ -28,10 +28,10 @@ def language_of(protocol: Protocol, accept_language: str | None) -> str:
     """Return the language of the answer, its message being the catalogue's."""
     answer = refused(protocol, accept_language)
     language = answer.headers["Content-Language"]
-    message = REASONS[MISSING].description if language == "en" else shipped(language)[MISSING]
+    message = REASONS[MALFORMED].description if language == "en" else shipped(language)[MALFORMED]
     assert answer.json["errors"] == [{"code": "invalid_request", "message": message}]
     # RFC 6749, 5.2 has no room for other characters here.
-    assert answer.json["error_description"] == REASONS[MISSING].description
+    assert answer.json["error_description"] == REASONS[MALFORMED].description
     return language
 
 
@@ -127,9 +127,9 @@ def test_default_language_is_a_setting(start_protocol, language: str):
 def catalogues(tmp_path: Path) -> Path:
     folder = tmp_path / "catalogues"
     folder.mkdir()
-    (folder / "sw.toml").write_text(f'{MISSING} = "Kichwa cha timestamp kinahitajika."\n')
-    (folder / "pt-BR.toml").write_text(f'{MISSING} = "Falta o timestamp."\n')
-    (folder / "fr.toml").write_text(f'{MISSING} = "Horodatage absent."\n')
+    (folder / "sw.toml").write_text(f'{MALFORMED} = "Kichwa cha timestamp kinahitajika."\n')
+    (folder / "pt-BR.toml").write_text(f'{MALFORMED} = "Falta o timestamp."\n')
+    (folder / "fr.toml").write_text(f'{MALFORMED} = "Horodatage absent."\n')
     (folder / "readme.txt").write_text("not a catalogue")
     return folder
 
@@ -141,7 +141,7 @@ def test_added_catalogues(start_protocol, catalogues: Path):
     for asked, language, message in (
         ("sw-KE", "sw", "Kichwa cha timestamp kinahitajika."),
         ("pt-BR", "pt-br", "Falta o timestamp."),
-        ("pt-PT", "pt", shipped("pt")[MISSING]),
+        ("pt-PT", "pt", shipped("pt")[MALFORMED]),
         ("fr", "fr", "Horodatage absent."),
         (None, "pt-br", "Falta o timestamp."),
     ):
@@ -156,8 +156,8 @@ def test_added_catalogues(start_protocol, catalogues: Path):
 
 BROKEN = {
     "unknown-reason": 'no_such_reason = "x"',
-    "number": f"{MISSING} = 1",
-    "table": f'[{MISSING}]\na = "x"',
+    "number": f"{MALFORMED} = 1",
+    "table": f'[{MALFORMED}]\na = "x"',
     "no-toml": "x",
 }
 

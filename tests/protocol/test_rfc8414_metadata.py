@@ -155,7 +155,7 @@ def test_openid_configuration_says_the_same_and_what_is_required_of_it(protocol:
     metadata, openid = protocol.get(METADATA).json, protocol.get(OPENID).json
     assert openid.items() >= metadata.items()
     assert openid["subject_types_supported"] == ["public"]
-    assert openid["id_token_signing_alg_values_supported"] == []
+    assert openid["id_token_signing_alg_values_supported"] == ["ES256", "RS256"]
 
 
 @pytest.mark.parametrize("path", [METADATA, OPENID])

@@ -26,7 +26,7 @@ from support.secrets_watch import SecretsWatch
 from support.settings_file import write_settings
 
 IN_FORCE_SECONDS = 1.0
-_SETTINGS = {"g2p": {"timestamp_required": False}, "clients": {"failures_per_window": 1_000_000}}
+_SETTINGS = {"clients": {"failures_per_window": 1_000_000}}
 
 
 class Answer(NamedTuple):

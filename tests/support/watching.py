@@ -8,6 +8,7 @@ from flask.testing import FlaskClient
 
 from authz_server.logs import LIBRARY_LEVELS
 from support.secrets_watch import SecretsWatch
+from support.settings_file import ISSUER
 
 
 class EverythingLogged(logging.Handler):
@@ -53,6 +54,8 @@ class WatchingClient(FlaskClient):
         """Send a request and return the response."""
         if isinstance(form := options.get("data"), dict):
             self.watch.note_form(form)
+        # By another name, documents are not for caches.
+        options.setdefault("base_url", ISSUER)
         response = super().open(*arguments, **options)
         if response.is_json:
             self.watch.note_answer(response.get_json(silent=True))
