@@ -1,14 +1,16 @@
 """``client``: register clients and change what they may ask for."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation
-from authz_server.cli.output import json_option, print_change, print_rows, timestamp
+from authz_server.cli.output import json_option, print_change, print_rows, say, timestamp
 from authz_server.cli.parties import (
     all_of_kind,
     authentication_method_option,
@@ -30,6 +32,7 @@ from authz_server.clients.credentials import CLIENT_SECRET
 from authz_server.clients.models import Client
 from authz_server.clients.rules import PERMISSIONS
 from authz_server.db import transaction
+from authz_server.scopes.models import Scope
 from authz_server.services import Services
 
 _COLUMNS = {
@@ -121,6 +124,7 @@ def create(  # noqa: PLR0913, PLR0917 - one for each option
         for field in ("allowed_scopes", "default_scopes"):
             values[field] = expand_scopes(services, session, values[field])
         client = services.clients.create_client(session, actor=invocation.actor, id=id, **values)
+        unowned = _find_unowned_scopes(session, client)
         record: dict[str, Any] = {"id": client.id}
         generated = ""
         if not no_secret:
@@ -128,6 +132,7 @@ def create(  # noqa: PLR0913, PLR0917 - one for each option
                 session, client.id, actor=invocation.actor, imported_secret=imported
             )
             record["secret_id"] = secret.id
+    _warn_of_unowned_scopes(unowned)
     if not as_json:
         click.echo(f"The client {record['id']} is registered.")
     if no_secret and as_json:
@@ -187,7 +192,9 @@ def update(invocation: Invocation, /, id: str, **options: Any) -> None:  # noqa:
     with invocation.change() as (services, session):
         for field in changes.keys() & {"allowed_scopes", "default_scopes"}:
             changes[field] = expand_scopes(services, session, changes[field])
-        services.clients.update_client(session, id, actor=invocation.actor, **changes)
+        client = services.clients.update_client(session, id, actor=invocation.actor, **changes)
+        unowned = _find_unowned_scopes(session, client)
+    _warn_of_unowned_scopes(unowned)
     click.echo(f"The client {id} is changed.")
 
 
@@ -195,6 +202,21 @@ def _whole_seconds(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise click.BadParameter(f"{text!r} is no number of seconds", param_hint="--lifetime")
     return int(text[:10])
+
+
+def _find_unowned_scopes(session: Session, client: Client) -> Sequence[str]:
+    query = select(Scope.name).where(
+        Scope.name.in_(client.allowed_scopes), Scope.resource_server_id.is_(None)
+    )
+    return session.scalars(query.order_by(Scope.name)).all()
+
+
+def _warn_of_unowned_scopes(names: Sequence[str]) -> None:
+    if names:
+        say(
+            "Warning: requests for these scopes are refused until `authz-server scope assign` "
+            f"gives them a resource server: {', '.join(names)}"
+        )
 
 
 client = add_all(

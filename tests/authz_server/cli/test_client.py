@@ -33,6 +33,18 @@ def test_client_may_send_its_secret_by_either_method_unless_one_is_named(stocked
     assert "[default: client_secret]" in text
 
 
+def test_scopes_without_a_resource_server_are_named(stocked):
+    create = ("client", "create", "ministry", "--name", "Ministry", "--scope", "mapper/link")
+    update = ("client", "update", "ministry", "--scope", "mapper/link", "--scope", "disburse")
+    warning = "scope assign` gives them a resource server: "
+    assert warning + "mapper/link\n" in stocked.run(*create).stderr
+    assert warning + "disburse/disburse, mapper/link\n" in stocked.run(*update).stderr
+    server = ("resource-server", "create", "mapper", "--name", "Mapper", "--no-secret")
+    stocked.must(*server, "--identifier", "https://mapper.example", "--scope", "mapper/*")
+    assert warning + "disburse/disburse\n" in stocked.run(*update).stderr
+    assert stocked.run(*update[:-2]).stderr == ""
+
+
 def test_every_change_leaves_a_record_with_the_operator(stocked):
     """Case H98. Case K124."""
     _create(stocked, "--actor", "alice")
