@@ -41,7 +41,7 @@ class Parts:
 
 
 def act(name: str):
-    def call(self, *_values) -> dict | int:
+    def call(self, *_values, **_options) -> dict | int:
         self.parts.called(name)
         return {}
 
@@ -76,6 +76,10 @@ class Authenticator(Rings):
     take_last_used = act("take_last_used")
 
 
+class Refusals(Rings):
+    flush = act("flush")
+
+
 @pytest.fixture
 def parts():
     return Parts()
@@ -92,6 +96,7 @@ def maintenance(parts):
         tick_seconds=0.02,
         revocations=None,
         authenticator=Authenticator(parts),
+        refusals=Refusals(parts),
         settings=RevocationSettings(),
         clock=None,
     )
@@ -132,7 +137,19 @@ def test_the_end_writes_down_what_is_held_even_if_something_fails(parts, mainten
     maintenance.start()
     parts.await_calls("poll", 1)
     maintenance.stop()
-    assert parts.calls.count("take_last_used") == parts.calls.count("end") == 1
+    for name in ("take_last_used", "flush", "end"):
+        assert parts.calls.count(name) == 1
+
+
+def test_held_work_stands_still_until_it_is_started_again(parts, maintenance):
+    maintenance.start()
+    parts.await_calls("poll", 2)
+    maintenance.hold()
+    calls = list(parts.calls)
+    time.sleep(0.1)
+    assert parts.calls == calls
+    maintenance.start()
+    parts.await_calls("poll", 2)
 
 
 def test_each_process_starts_its_own_threads_once(parts, maintenance):
