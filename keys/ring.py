@@ -8,7 +8,12 @@ from threading import Lock
 from typing import NamedTuple
 
 from keys.backend import KeyBackend, TracedSignature
-from keys.compact import MAXIMUM_TOKEN_CHARACTERS, encode_segment, parse_compact
+from keys.compact import (
+    MAXIMUM_TOKEN_CHARACTERS,
+    encode_segment,
+    parse_compact,
+    parse_json_object,
+)
 from keys.errors import (
     BackendBroken,
     BackendDenied,
@@ -311,6 +316,7 @@ class KeyRings:
         if parsed.header["alg"] != key.alg:
             raise TokenRefusedError("another algorithm than the key's")
         key.verify(parsed.signature, parsed.signing_input)
+        parse_json_object(parsed.payload)
         verified = VerifiedToken(key.kid, key.ring, parsed.header, parsed.payload)
         self._verified.keep(digest, key, verified)
         return verified

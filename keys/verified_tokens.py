@@ -3,6 +3,8 @@
 from hashlib import sha256
 from threading import Lock
 
+from keys.compact import MAXIMUM_TOKEN_CHARACTERS
+from keys.errors import TokenRefusedError
 from keys.known_keys import KnownKey, VerifiedToken
 
 #: About a kilobyte each.
@@ -37,5 +39,11 @@ class VerifiedTokens:
 
 
 def hash_token(token: str) -> bytes:
-    """Return the SHA-256 of the token as presented, 32 bytes."""
+    """Return the SHA-256 of the token as presented, 32 bytes.
+
+    Raises:
+        TokenRefusedError: It is too large to be one of ours.
+    """
+    if len(token) > MAXIMUM_TOKEN_CHARACTERS:
+        raise TokenRefusedError("too large")
     return sha256(token.encode(errors="surrogatepass")).digest()

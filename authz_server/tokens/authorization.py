@@ -54,12 +54,10 @@ class AuthorizationRules:
         self._directory = directory
         self._catalogue = catalogue
         self._settings = settings
-        self._generation = 0
         self._decided: dict[tuple[str, str, str, tuple[str, ...]], Authorization] = {}
 
     def forget(self, *_: object) -> None:
-        """Decide everything anew: something that decisions rest on has changed."""
-        self._generation += 1
+        """Forget every decision: something that decisions rest on has changed."""
         self._decided = {}
 
     def decide(
@@ -77,18 +75,19 @@ class AuthorizationRules:
             OAuthError: ``scope_...`` or ``resource_invalid``.
         """
         question = (client.id, grant_type, scope or "", resources)
-        decided = self._decided.get(question)
+        # Kept in the memory that was there before deciding: a change since has replaced it.
+        memory = self._decided
+        decided = memory.get(question)
         if decided is not None:
             return decided
-        generation = self._generation
         decided = self._decide(client, grant_type, scope, resources)
         if len(question[2]) > _REMEMBERED_SCOPE_CHARACTERS or len(resources) > 1:
             return decided
-        # What was decided while something changed under it is not kept.
-        if generation == self._generation and client is self._directory.find(client.id):
-            if len(self._decided) >= _REMEMBERED:
-                self._decided = {}
-            self._decided[question] = decided
+        # The client was read before: it may have changed before this memory was new.
+        if client is self._directory.find(client.id):
+            if len(memory) >= _REMEMBERED:
+                memory.clear()
+            memory[question] = decided
         return decided
 
     def _decide(
