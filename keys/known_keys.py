@@ -15,7 +15,7 @@ from keys.errors import KeysError, TokenRefusedError
 from keys.jose import jwks_document, load_public_key, thumbprint
 from keys.rotation import public_keys, signing_candidates
 from keys.signatures import Verifier, make_verifier, meaningless_signature, signature_size
-from keys.signing_key import RingSnapshot, SigningKey
+from keys.signing_key import KeyState, RingSnapshot, SigningKey
 
 logger = logging.getLogger(__name__)
 
@@ -157,6 +157,12 @@ def index_rings(rings: Iterable[KnownRing], loaded_at: datetime | None) -> Known
     )
     digest = urlsafe_b64encode(sha256(jwks).digest()).rstrip(b"=").decode()
     return KnownKeys(by_name, by_kid, jwks, f'"{digest}"', loaded_at)
+
+
+def kids_in(known: KnownKeys, states: frozenset[KeyState]) -> frozenset[str]:
+    """Return the ids of the keys in these states."""
+    rings = known.rings.values()
+    return frozenset(key.kid for ring in rings for key in ring.snapshot.keys if key.state in states)
 
 
 def _find_readable(key: SigningKey, alg: str) -> KnownKey | None:

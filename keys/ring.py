@@ -34,6 +34,7 @@ from keys.known_keys import (
     KnownRing,
     VerifiedToken,
     index_rings,
+    kids_in,
     make_decoy,
     read_ring,
 )
@@ -124,8 +125,8 @@ class KeyRings:
                 return
             self._retry_at = None
             self._decoy = self._make_decoy(known)
-            self._tainted = _kids(known, frozenset({KeyState.TAINTED}))
-            self._ever_known = _kids(known, frozenset(KeyState))
+            self._tainted = kids_in(known, frozenset({KeyState.TAINTED}))
+            self._ever_known = kids_in(known, frozenset(KeyState))
             self._known = known
         self._prove_candidates(known)
 
@@ -394,8 +395,3 @@ def _require_newer(snapshot: RingSnapshot, known: KnownRing | None) -> None:
             f"the ring {snapshot.name!r} was read at epoch {snapshot.epoch}, "
             f"after epoch {known.snapshot.epoch} had been seen"
         )
-
-
-def _kids(known: KnownKeys, states: frozenset[KeyState]) -> frozenset[str]:
-    rings = known.rings.values()
-    return frozenset(key.kid for ring in rings for key in ring.snapshot.keys if key.state in states)
