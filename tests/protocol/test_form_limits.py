@@ -75,9 +75,20 @@ class EndlessBody(io.RawIOBase):
 def test_body_without_a_length_is_read_to_the_limit_only(protocol: Protocol, endpoint: str):
     """Case I102."""
     body = EndlessBody()
-    answer = declared(protocol, endpoint, "", body, HTTP_TRANSFER_ENCODING="chunked")
+    chunked = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}
+    answer = declared(protocol, endpoint, "", body, **chunked)
     require_refusal(answer, 413, "invalid_request", endpoint)
     assert body.taken <= 65_537
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_chunked_body_of_a_server_that_does_not_end_it_is_refused(
+    protocol: Protocol, endpoint: str
+):
+    body = EndlessBody()
+    answer = declared(protocol, endpoint, "", body, HTTP_TRANSFER_ENCODING="chunked")
+    require_refusal(answer, 400, "invalid_request", endpoint)
+    assert body.taken == 0
 
 
 @pytest.mark.parametrize(
@@ -108,7 +119,7 @@ def test_body_shorter_than_announced(protocol: Protocol, endpoint: str):
 
 
 def declared(
-    protocol: Protocol, endpoint: str, length: str, body: io.IOBase | None = None, **environ: str
+    protocol: Protocol, endpoint: str, length: str, body: io.IOBase | None = None, **environ: object
 ):
     """Post a body that is announced with this length."""
     environ |= {"CONTENT_LENGTH": length, "CONTENT_TYPE": FORM_TYPE}
