@@ -34,6 +34,8 @@ class Edge:
         self.demo = demo
         self.port = server.port
         self._audit_path = directory / "audit.jsonl"
+        # One client reads the certificates of the machine once; each request has a new connection.
+        self._client = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0))
         self.token = self.new_token()
 
     def connect(self, deadline_seconds: float = 5.0) -> RawConnection:
@@ -68,13 +70,13 @@ class Edge:
         """Send a form as a proper client does."""
         url = self.server.base_url + ENDPOINTS[endpoint]
         body = urlencode(form).encode()
-        return httpx.post(url, content=body, headers=self.headers(endpoint), **options)
+        return self._client.post(url, content=body, headers=self.headers(endpoint), **options)
 
     def new_token(self) -> str:
         """Return a token of the Basic client, for `mapper/link`."""
         form = {"grant_type": "client_credentials", "scope": "mapper/link"}
         url = self.server.base_url + ENDPOINTS["token"]
-        answer = httpx.post(url, data=form, headers=self.demo.basic.headers())
+        answer = self._client.post(url, data=form, headers=self.demo.basic.headers())
         assert answer.status_code == 200, answer.text
         return answer.json()["access_token"]
 
