@@ -7,7 +7,7 @@ separators are written as escapes), and whatever looks like a credential is blot
 import logging
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
@@ -65,6 +65,9 @@ _PATTERNS = (
     ),
     (re.compile(r"(://[^\s:/@]*):[^\s/@]+@"), rf"\1:{_BLOT}@"),
 )
+#: Log shippers cut longer lines, and then they are no JSON any more.
+MAXIMUM_LINE_BYTES = 8_192
+_MAXIMUM_CUTS = 64
 _ENCODER = msgspec.json.Encoder()
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
 
@@ -145,12 +148,27 @@ def _plain(value: object) -> str | int | float | None:
     return redact(str(value))
 
 
+def _within_limit(facts: dict[str, Any], write: Callable[[dict[str, Any]], str]) -> str:
+    """Return the line of the facts, the longest of them cut until it is short enough."""
+    line = write(facts)
+    for _ in range(_MAXIMUM_CUTS):
+        if len(line) <= MAXIMUM_LINE_BYTES:
+            break
+        texts = {name: value for name, value in facts.items() if isinstance(value, str)}
+        longest = max(texts, key=lambda name: len(texts[name]))
+        # The ends of a message or a traceback say most.
+        kept = len(texts[longest]) // 4
+        facts[longest] = f"{texts[longest][:kept]} ... {texts[longest][-kept:]}"
+        line = write(facts)
+    return line
+
+
 class JsonFormatter(_LineFormatter):
     """One JSON object per record."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record's line, without its end."""
-        return encode_line(self.facts(record)).decode()
+        return _within_limit(self.facts(record), lambda shortened: encode_line(shortened).decode())
 
 
 class TextFormatter(_LineFormatter):
@@ -158,13 +176,17 @@ class TextFormatter(_LineFormatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record's line, without its end; an exception's line breaks are escaped."""
-        facts = self.facts(record)
-        head = f"{facts.pop('time')} {facts.pop('level').upper()} {facts.pop('logger')}: "
-        message = _UNSAFE.sub(_escape_character, facts.pop("message"))
+        return _within_limit(self.facts(record), self._line)
+
+    @staticmethod
+    def _line(facts: dict[str, Any]) -> str:
+        further = dict(facts)
+        head = f"{further.pop('time')} {further.pop('level').upper()} {further.pop('logger')}: "
+        message = _UNSAFE.sub(_escape_character, further.pop("message"))
         return (
             head
             + message
-            + "".join(f" {name}={encode_line(value).decode()}" for name, value in facts.items())
+            + "".join(f" {name}={encode_line(value).decode()}" for name, value in further.items())
         )
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from authz_server.logs import (
     LIBRARY_LEVELS,
+    MAXIMUM_LINE_BYTES,
     JsonFormatter,
     TextFormatter,
     bind_request_id,
@@ -120,6 +121,19 @@ def test_an_exception_stays_in_its_record(log, form):
     assert "Traceback" in line
     if form == "json":
         assert "two\nlines" in json.loads(line)["exception"]
+
+
+@pytest.mark.parametrize("character", ["a", "\u2028", "\x00"], ids=ascii)
+def test_a_long_record_is_cut_and_stays_one_record(log, form, character):
+    """Case K123."""
+    long = character * 50_000
+    logging.getLogger("authz_server").error("begin %s end", long, extra={"scope": long})
+    line = one_line(log())
+    assert len(line) <= MAXIMUM_LINE_BYTES + 1
+    assert "begin" in line
+    assert "end" in line
+    if form == "json":
+        assert json.loads(line)["level"] == "error"
 
 
 def test_records_carry_time_level_logger_and_request_id(log, form):
