@@ -175,28 +175,38 @@ class Connection(asyncio.Protocol):
         elif self._open and self.phase in _ARRIVING:
             self._await_rest()
 
-    def _feed(self, data: bytes) -> None:
+    def _feed(self, data: bytes | memoryview) -> None:
         try:
-            self._parser.feed_data(data)
-        except HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(data[int(upgrade.args[0]) :])
+            while True:
+                try:
+                    self._parser.feed_data(data)
+                except HttpParserUpgrade as upgrade:
+                    data = memoryview(data)[int(upgrade.args[0]) :]
+                    if not self._ignore_upgrade():
+                        return
+                else:
+                    return
         except HttpParserCallbackError:
             logger.exception("a message could not be handled")
             self._refuse(OAuthError("server_error"))
         except HttpParserError:
             self._refuse(OAuthError("message_malformed"))
 
-    def _ignore_upgrade(self, rest: bytes) -> None:
-        """Read the message again without its wish for another protocol (RFC 9110, 7.8).
+    def _ignore_upgrade(self) -> bool:
+        """Read the header again without its wish for another protocol (RFC 9110, 7.8).
 
         The parser ends at the header of such a message, and its body would be the next message.
+        Return whether anything that follows is read.
         """
         message = self._parsed
         if message.fault is not None:
             self._refuse(message.fault)
-        elif self.phase is not Phase.CLOSING:
-            self._parser = HttpRequestParser(self)
-            self._feed(message.without_upgrade() + rest)
+            return False
+        if self.phase is Phase.CLOSING:
+            return False
+        self._parser = HttpRequestParser(self)
+        self._parser.feed_data(message.without_upgrade())
+        return True
 
     def _await_rest(self) -> None:
         """Limit how long and how large the rest of a message that has begun may be."""

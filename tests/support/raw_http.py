@@ -65,6 +65,17 @@ class RawConnection:
             return self.receive(to_head=to_head)
         return RawResponse(status, headers, b"" if to_head else self._body(headers, deadline))
 
+    def receive_interim(self) -> int | None:
+        """Return the status of the next response, "continue" included; None where there is none."""
+        deadline = time.monotonic() + self._deadline_seconds
+        while b"\r\n\r\n" not in self._received:
+            if not self._receive_more(deadline):
+                return self._none_left()
+        status, _ = _parse_head(self._received.partition(b"\r\n\r\n")[0])
+        if status == 100:
+            self._received = self._received.partition(b"\r\n\r\n")[2]
+        return status
+
     def receive_all(self) -> list[RawResponse]:
         """Return all responses that come until the server hangs up or falls silent."""
         responses = []

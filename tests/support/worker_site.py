@@ -1,0 +1,175 @@
+"""A worker's front in this process, on the event loop of a thread, with endpoints of a test."""
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any, Self
+
+from authz_server.endpoints.answers import Answer, new_request_id
+from authz_server.endpoints.client_address import ClientAddressReader
+from authz_server.endpoints.errors import ErrorAnswers
+from authz_server.endpoints.request import Request
+from authz_server.serving.flask_requests import FlaskRequests
+from authz_server.serving.front import FrontParts, WorkerFront
+from authz_server.serving.lanes import Lanes
+from authz_server.serving.senders import Senders
+from authz_server.serving.worker import new_loop
+from authz_server.settings import ServerSettings
+from authz_server.waiting import Lane, Step
+from support.raw_http import RawConnection
+
+LARGE_BYTES = 200_000
+#: The event loops under which `serve` runs: with uvloop, and where it is not installed.
+LOOPS: Mapping[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "uvloop": new_loop,
+    "asyncio": asyncio.new_event_loop,
+}
+
+
+class WorkerSite:
+    """Accepts connections on a port of 127.0.0.1. A context manager.
+
+    A POST to ``/echo`` is answered with what the request held, to ``/held`` with the same once
+    `gate` is set, to ``/large`` with LARGE_BYTES bytes, to ``/busy`` after holding the loop for as
+    many milliseconds as its body says. Everything else a WSGI application answers with 404.
+
+    Attributes:
+        requests: what reached an endpoint.
+        records: the events of refused messages that reached none.
+        gate: lets the requests to ``/held`` go on.
+        front: the front, whose deadlines may be changed.
+    """
+
+    def __init__(self, loop: str = "uvloop", **settings: Any) -> None:
+        self.loop = LOOPS[loop]()
+        self._settings = ServerSettings(**{"maximum_body_bytes": 20_000} | settings)
+        self.requests: list[Request] = []
+        self.records: list[Any] = []
+        self.gate = threading.Event()
+        self._errors = ErrorAnswers(self._settings.retry_after_seconds)
+        self._thread = threading.Thread(target=self.loop.run_forever, name="site", daemon=True)
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1_024)
+        self._listener.setblocking(False)  # noqa: FBT003 - the standard library's signature
+        self.port: int = self._listener.getsockname()[1]
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.run(self._begin)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.gate.set()
+        self.start_drain(0.0).result()
+        asyncio.run_coroutine_threadsafe(self.lanes.close(), self.loop).result()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+        self._listener.close()
+
+    def connect(self, deadline_seconds: float = 10.0) -> RawConnection:
+        """Open a connection."""
+        return RawConnection(self.port, deadline_seconds)
+
+    def run(self, act: Callable[[], Any]) -> Any:
+        """Return what `act` returns on the loop."""
+
+        async def on_loop() -> Any:
+            return act()
+
+        return asyncio.run_coroutine_threadsafe(on_loop(), self.loop).result()
+
+    def start_drain(self, grace_seconds: float) -> "Future[None]":
+        """Have the front come to its end as at SIGTERM."""
+        return asyncio.run_coroutine_threadsafe(self.front.drain(grace_seconds), self.loop)
+
+    def connection_count(self) -> int:
+        """Return how many connections are open."""
+        return self.run(lambda: len(self._senders))
+
+    def await_connections(self, count: int, seconds: float = 10.0) -> None:
+        """Return when exactly as many connections are open."""
+        deadline = time.monotonic() + seconds
+        while (found := self.connection_count()) != count:
+            assert time.monotonic() < deadline, f"{found} connections instead of {count}"
+            time.sleep(0.01)
+
+    def _begin(self) -> None:
+        settings = self._settings
+        self.lanes = Lanes(
+            self.loop,
+            threads=dict.fromkeys(Lane, settings.threads),
+            maximum_waiting=settings.maximum_waiting_requests,
+            look_ups=None,
+        )
+        proxies = ClientAddressReader(settings.trusted_proxies, settings.forwarded_header)
+        self._senders = Senders(
+            maximum=settings.maximum_connections,
+            maximum_each=settings.maximum_connections_per_address,
+            maximum_bodies=settings.maximum_bodies_per_address,
+            is_exempt=proxies.is_trusted_proxy,
+        )
+        endpoints = {"/echo": _Echo, "/held": _Held, "/large": _Large, "/busy": _Busy}
+        parts = FrontParts(
+            endpoints={path: kind(self) for path, kind in endpoints.items()},  # type: ignore[misc]
+            other=FlaskRequests(
+                _nowhere, maximum_waiting=settings.maximum_waiting_requests, secure=False
+            ),
+            lanes=self.lanes,
+            senders=self._senders,
+            errors=self._errors,
+            record=self.records.append,
+            each_tick=lambda: None,
+        )
+        self.front = WorkerFront(self.loop, settings, parts)
+        self.front.listen([self._listener], None)
+
+    def answer(self, request: Request) -> Answer:
+        """Note the request and return what it held, or the refusal of its fault."""
+        self.requests.append(request)
+        if request.fault is not None:
+            return self._errors.render(request.fault, request, new_request_id())
+        echo = {
+            "method": request.method,
+            "path": request.path,
+            "query": request.query,
+            "headers": dict(request.headers),
+            "body": request.body.decode("latin-1"),
+            "peer": request.peer,
+        }
+        return Answer(200, {"Content-Type": "application/json"}, json.dumps(echo).encode())
+
+
+class _Echo:
+    def __init__(self, site: WorkerSite) -> None:
+        self.site = site
+
+    async def respond(self, request: Request) -> Answer:
+        return self.site.answer(request)
+
+
+class _Held(_Echo):
+    async def respond(self, request: Request) -> Answer:
+        await Step(Lane.DATABASE, self.site.gate.wait)
+        return self.site.answer(request)
+
+
+class _Large(_Echo):
+    async def respond(self, request: Request) -> Answer:
+        self.site.requests.append(request)
+        return Answer(200, {}, b"x" * LARGE_BYTES)
+
+
+class _Busy(_Echo):
+    async def respond(self, request: Request) -> Answer:
+        time.sleep(int(request.body) / 1_000)  # noqa: ASYNC251 - holds the loop on purpose
+        return self.site.answer(request)
+
+
+def _nowhere(environ: Mapping[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+    body = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}".encode("latin-1")
+    start_response("404 Not Found", [("Content-Length", str(len(body)))])
+    return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
