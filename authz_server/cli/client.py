@@ -30,7 +30,7 @@ from authz_server.cli.secret_files import (
 from authz_server.cli.values import INSTANT, INSTANT_OR_NONE, given
 from authz_server.clients.credentials import CLIENT_SECRET
 from authz_server.clients.models import Client
-from authz_server.clients.rules import PERMISSIONS
+from authz_server.clients.rules import G2P_ANSWERS, PERMISSIONS
 from authz_server.db import transaction
 from authz_server.scopes.models import Scope
 from authz_server.services import Services
@@ -59,6 +59,7 @@ def describe_client(_services: Services, _session: Session, client: Client) -> d
         "allowed_resource_servers": client.allowed_resource_servers,
         "permissions": client.permissions,
         "token_lifetime_seconds": client.token_lifetime_seconds,
+        "g2p_answer": client.g2p_answer,
         "starts_at": timestamp(client.starts_at),
         "expires_at": timestamp(client.expires_at),
         "created_at": timestamp(client.created_at),
@@ -93,6 +94,13 @@ def describe_client(_services: Services, _session: Session, client: Client) -> d
 @authentication_method_option(CLIENT_SECRET)
 @click.option("--permission", "permissions", multiple=True, type=click.Choice(PERMISSIONS))
 @click.option("--lifetime", "token_lifetime_seconds", type=int, help="Of its tokens, in seconds.")
+@click.option(
+    "--g2p-answer",
+    type=click.Choice(G2P_ANSWERS),
+    default="document",
+    show_default=True,
+    help="The answers at /oauth2/client/token: as G2P Connect or as RFC 6749 writes them.",
+)
 @click.option("--starts", "starts_at", type=INSTANT, help="From when it may ask.")
 @click.option("--expires", "expires_at", type=INSTANT, help="Until when.")
 @click.option("--no-secret", is_flag=True, help="Make no secret yet.")
@@ -173,6 +181,7 @@ def list_(invocation: Invocation, as_json: bool) -> None:
     "--permission", "permissions", multiple=True, type=click.Choice([*PERMISSIONS, "none"])
 )
 @click.option("--lifetime", "token_lifetime_seconds", help="Seconds, or none for the default.")
+@click.option("--g2p-answer", type=click.Choice(G2P_ANSWERS), help="The form of its G2P answers.")
 @click.option("--starts", "starts_at", type=INSTANT_OR_NONE, help="A time, or none.")
 @click.option("--expires", "expires_at", type=INSTANT_OR_NONE, help="A time, or none.")
 @pass_invocation

@@ -28,7 +28,12 @@ from authz_server.cli.secret_files import (
 from authz_server.cli.values import given
 from authz_server.clients.credentials import CLIENT_SECRET
 from authz_server.clients.models import Client
-from authz_server.clients.rules import PERMISSIONS, TOKEN_FORMATS
+from authz_server.clients.rules import (
+    INTROSPECTION_AUDIENCES,
+    PERMISSIONS,
+    TOKEN_FORMATS,
+    TOKEN_TYPES,
+)
 from authz_server.db import transaction
 from authz_server.services import Services
 
@@ -55,6 +60,8 @@ def describe_resource_server(
         "state": state_of(client, now),
         "token_format": resource.token_format if resource else None,
         "signing_ring": resource.signing_ring if resource else None,
+        "token_type": resource.token_type if resource else None,
+        "introspection_audience": resource.introspection_audience if resource else None,
         "authentication_method": client.authentication_method,
         "permissions": client.permissions,
         "scopes": owned_scopes(services, session, client.id),
@@ -81,6 +88,20 @@ _NOT_GIVEN = "none"
 @click.option("--take-over", is_flag=True, help="Take scopes away from their present owner.")
 @click.option("--token-format", type=click.Choice(TOKEN_FORMATS), default="jwt")
 @click.option("--signing-ring", help="The key ring that signs its tokens; else the default ring.")
+@click.option(
+    "--token-type",
+    type=click.Choice(TOKEN_TYPES),
+    default="at+jwt",
+    show_default=True,
+    help="The typ of its JWTs; JWT for verifiers that refuse at+jwt.",
+)
+@click.option(
+    "--introspection-audience",
+    type=click.Choice(INTROSPECTION_AUDIENCES),
+    default="identifier",
+    show_default=True,
+    help="The aud of signed introspection answers: its URI or its id.",
+)
 @authentication_method_option(CLIENT_SECRET)
 @click.option("--permission", "permissions", multiple=True, type=click.Choice(PERMISSIONS))
 @click.option("--no-secret", is_flag=True, help="Make no secret yet.")
@@ -150,6 +171,12 @@ def list_(invocation: Invocation, as_json: bool) -> None:
 )
 @click.option("--token-format", type=click.Choice(TOKEN_FORMATS))
 @click.option("--signing-ring", help="A key ring, or none for the default ring.")
+@click.option("--token-type", type=click.Choice(TOKEN_TYPES), help="The typ of its JWTs.")
+@click.option(
+    "--introspection-audience",
+    type=click.Choice(INTROSPECTION_AUDIENCES),
+    help="The aud of signed introspection answers.",
+)
 @authentication_method_option()
 @click.option(
     "--permission", "permissions", multiple=True, type=click.Choice([*PERMISSIONS, _NOT_GIVEN])

@@ -35,6 +35,8 @@ class ResourceServerEntry(msgspec.Struct, frozen=True, gc=False):
     identifier: str
     token_format: str
     signing_ring: str | None
+    token_type: str = "at+jwt"  # noqa: S105 - a media type, not a secret
+    introspection_audience: str = "identifier"
 
 
 class ClientEntry(msgspec.Struct, frozen=True):
@@ -53,6 +55,7 @@ class ClientEntry(msgspec.Struct, frozen=True):
     allowed_resource_servers: frozenset[str]
     permissions: frozenset[str]
     token_lifetime_seconds: int | None
+    g2p_answer: str
     secrets: tuple[SecretEntry, ...]
     resource_server: ResourceServerEntry | None
 
@@ -165,6 +168,7 @@ class ClientDirectory:
                 allowed_resource_servers=self._intern(row.allowed_resource_servers),
                 permissions=self._intern(row.permissions),
                 token_lifetime_seconds=row.token_lifetime_seconds,
+                g2p_answer=row.g2p_answer,
                 secrets=tuple(self._secrets_of(row)),
                 resource_server=_resource_server(row),
             )
@@ -202,7 +206,13 @@ def _resource_server(row: Client) -> ResourceServerEntry | None:
     found = row.resource_server
     if found is None:
         return None
-    return ResourceServerEntry(found.identifier, found.token_format, found.signing_ring)
+    return ResourceServerEntry(
+        found.identifier,
+        found.token_format,
+        found.signing_ring,
+        found.token_type,
+        found.introspection_audience,
+    )
 
 
 def _seconds(at: datetime | None, absent: float) -> float:

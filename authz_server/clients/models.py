@@ -25,6 +25,9 @@ class Client(Base):
     allowed_resource_servers: Mapped[list[str]]
     permissions: Mapped[list[str]]
     token_lifetime_seconds: Mapped[int | None]
+    g2p_answer: Mapped[str] = mapped_column(
+        String(10), default="document", server_default="document"
+    )  # "document" | "oauth"
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     starts_at: Mapped[datetime | None]
@@ -67,5 +70,11 @@ class ResourceServer(Base):
     identifier: Mapped[str] = mapped_column(String(500), unique=True)
     token_format: Mapped[str] = mapped_column(String(20), default="jwt")  # "jwt" | "reference"
     signing_ring: Mapped[str | None] = mapped_column(String(60))  # None: the default ring
+    token_type: Mapped[str] = mapped_column(
+        String(10), default="at+jwt", server_default="at+jwt"
+    )  # "at+jwt" | "JWT"
+    introspection_audience: Mapped[str] = mapped_column(
+        String(10), default="identifier", server_default="identifier"
+    )  # "identifier" | "id"
 
     client: Mapped[Client] = relationship(back_populates="resource_server")

@@ -27,12 +27,15 @@ class ResourceServerChanges(PartyRegistry):
         authentication_method: str = CLIENT_SECRET,
         token_format: str = "jwt",  # noqa: S107 - a format, not a secret
         signing_ring: str | None = None,
+        token_type: str = "at+jwt",  # noqa: S107 - a media type, not a secret
+        introspection_audience: str = "identifier",
         permissions: Iterable[str] = (),
     ) -> Client:
         """Add a resource server, still without a secret and without scopes.
 
         Its ``identifier`` is the URI that tokens carry as audience; ``signing_ring`` names the key
-        ring that signs them, none meaning the default ring.
+        ring that signs them, none meaning the default ring. ``token_type`` is their ``typ``, and
+        ``introspection_audience`` what signed introspection answers name as ``aud``.
 
         Raises:
             InvalidChangeError: a value breaks a rule.
@@ -46,7 +49,13 @@ class ResourceServerChanges(PartyRegistry):
         }
         values = rules.checked_values(offered, rules.PARTY_RULES, self._limits)
         resource = rules.checked_values(
-            {"identifier": identifier, "token_format": token_format, "signing_ring": signing_ring},
+            {
+                "identifier": identifier,
+                "token_format": token_format,
+                "signing_ring": signing_ring,
+                "token_type": token_type,
+                "introspection_audience": introspection_audience,
+            },
             rules.RESOURCE_RULES,
             self._limits,
         )

@@ -23,6 +23,12 @@ AUTHENTICATION_METHODS = (CLIENT_SECRET, CLIENT_SECRET_BASIC, CLIENT_SECRET_POST
 GRANT_TYPES = ("client_credentials",)
 PERMISSIONS = ("introspect:any",)
 TOKEN_FORMATS = ("jwt", "reference")
+#: RFC 9068, 2.1 wants the first; verifiers that know only RFC 7519 refuse it.
+TOKEN_TYPES = ("at+jwt", "JWT")
+#: RFC 9701, 5 wants the resource server in ``aud``: as its tokens name it, or by its client id.
+INTROSPECTION_AUDIENCES = ("identifier", "id")
+#: As the G2P Connect interface writes an answer, or as RFC 6749 does.
+G2P_ANSWERS = ("document", "oauth")
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 MAXIMUM_NAME_CHARACTERS = 200
 MAXIMUM_IDENTIFIER_CHARACTERS = 500
@@ -159,6 +165,7 @@ CLIENT_RULES: Mapping[str, Rule] = {
     "default_scopes": lambda value, _: require_list("default_scopes", value),
     "allowed_resource_servers": lambda value, _: require_list("allowed_resource_servers", value),
     "token_lifetime_seconds": require_lifetime,
+    "g2p_answer": lambda value, _: require_choice("g2p_answer", value, G2P_ANSWERS),
 }
 
 
@@ -172,6 +179,10 @@ RESOURCE_RULES: Mapping[str, Rule] = {
     "identifier": lambda value, _: require_identifier(value),
     "token_format": lambda value, _: require_choice("token_format", value, TOKEN_FORMATS),
     "signing_ring": _require_ring,
+    "token_type": lambda value, _: require_choice("token_type", value, TOKEN_TYPES),
+    "introspection_audience": lambda value, _: require_choice(
+        "introspection_audience", value, INTROSPECTION_AUDIENCES
+    ),
 }
 
 

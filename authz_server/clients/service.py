@@ -36,6 +36,7 @@ class ClientService(ResourceServerChanges, SecretChanges):
         allowed_resource_servers: Iterable[str] = (),
         permissions: Iterable[str] = (),
         token_lifetime_seconds: int | None = None,
+        g2p_answer: str = "document",
         starts_at: datetime | None = None,
         expires_at: datetime | None = None,
     ) -> Client:
@@ -58,6 +59,7 @@ class ClientService(ResourceServerChanges, SecretChanges):
             "allowed_resource_servers": allowed_resource_servers,
             "permissions": permissions,
             "token_lifetime_seconds": token_lifetime_seconds,
+            "g2p_answer": g2p_answer,
             "starts_at": starts_at,
             "expires_at": expires_at,
         }

@@ -71,8 +71,15 @@ class G2PConnectProfile:
         if abs(self._clock().timestamp() - at) > self._settings.timestamp_window_seconds:
             raise OAuthError("timestamp_outside_window")
 
-    def shape_answer(self, answer: dict[str, object]) -> None:
-        """Change the members of a plain answer to those of the profile."""
+    def shape_answer(self, answer: dict[str, object], form: str) -> None:
+        """Change the members of a plain answer to those of the profile.
+
+        Args:
+            answer: as RFC 6749 has it.
+            form: the client's: ``oauth`` leaves the answer as it is.
+        """
+        if form == "oauth":
+            return
         answer["token_type"] = self._settings.token_type
         if self._settings.expires_in == "string":
             answer["expires_in"] = str(answer["expires_in"])

@@ -56,8 +56,10 @@ class IntrospectionEndpoint(ProtocolEndpoint):
         caller: ClientEntry,
         answer: dict[str, Any],
     ) -> Answer:
-        audience = caller.resource_server.identifier if caller.resource_server else caller.id
-        ring = caller.resource_server.signing_ring if caller.resource_server else None
+        server = caller.resource_server
+        by_identifier = server is not None and server.introspection_audience == "identifier"
+        audience = server.identifier if server is not None and by_identifier else caller.id
+        ring = server.signing_ring if server is not None else None
         signed = await signer.sign(answer, audience, ring)
         if signed.request_id:
             self._parts.record(

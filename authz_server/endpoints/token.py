@@ -66,7 +66,7 @@ class TokenEndpoint(ProtocolEndpoint):
             "scope": authorization.scope,
         }
         if self._profile is not None:
-            self._profile.shape_answer(answer)
+            self._profile.shape_answer(answer, authorization.g2p_answer)
         return private_answer(answer, exchange.request_id, headers=self._answer_headers(exchange))
 
     def shape(self) -> Shape | None:

@@ -19,7 +19,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from authz_server.app import EXTENSION, Application, create_app, tell_of_start
 from authz_server.endpoints.client_address import ClientAddressReader

@@ -26,6 +26,8 @@ class Authorization:
         audience: identifiers of resource servers.
         token_format: ``jwt`` or ``reference``.
         ring: the key ring that signs; empty: the default ring.
+        token_type: the ``typ`` of a JWT.
+        g2p_answer: the form of the client's answers in the G2P Connect profile.
         lifetime_seconds: ``exp`` minus ``iat``.
     """
 
@@ -37,6 +39,8 @@ class Authorization:
     token_format: str
     ring: str
     lifetime_seconds: int
+    token_type: str = "at+jwt"  # noqa: S105 - a media type, not a secret
+    g2p_answer: str = "document"
 
 
 class AuthorizationRules:
@@ -96,23 +100,24 @@ class AuthorizationRules:
         named = self._named_resource_servers(client, resources)
         asked, scopes = self._asked_scopes(client, scope, named)
         owners = self._owners(client, scopes, named)
-        formats = {owner.resource_server.token_format for owner in owners if owner.resource_server}
-        rings = {owner.resource_server.signing_ring for owner in owners if owner.resource_server}
-        if len(formats) != 1 or len(rings) != 1:
+        servers = [owner.resource_server for owner in owners if owner.resource_server]
+        kinds = {(each.token_format, each.signing_ring or "", each.token_type) for each in servers}
+        if len(kinds) != 1:
             raise OAuthError(
-                "scope_several_resource_servers", "formats or rings differ", client_id=client.id
+                "scope_several_resource_servers", "their tokens differ", client_id=client.id
             )
+        ((token_format, ring, token_type),) = kinds
         requested = self._settings.scope_spelling == "requested"
         return Authorization(
             client_id=client.id,
             grant_type=grant_type,
             scopes=tuple(entry.name for entry in scopes),
             scope=" ".join(asked if requested else [entry.name for entry in scopes]),
-            audience=tuple(
-                owner.resource_server.identifier for owner in owners if owner.resource_server
-            ),
-            token_format=formats.pop(),
-            ring=rings.pop() or "",
+            audience=tuple(each.identifier for each in servers),
+            token_format=token_format,
+            ring=ring,
+            token_type=token_type,
+            g2p_answer=client.g2p_answer,
             lifetime_seconds=self._lifetime(client, scopes),
         )
 

@@ -20,7 +20,8 @@ from authz_server.waiting import Lane, Step
 from keys.errors import BackendUnavailable, KeysError
 from keys.ring import KeyRings, SignedToken
 
-ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105 - the media type of RFC 9068
+#: RFC 9068, 2.1, and RFC 7519, 5.1 for verifiers that know no other.
+ACCESS_TOKEN_TYPES = frozenset({"at+jwt", "JWT"})
 REFERENCE_TOKEN_BYTES = 32
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -120,7 +121,7 @@ class TokenIssuer:
                 self._key_rings,
                 authorization.ring or self._default_ring,
                 _encode(claims),
-                ACCESS_TOKEN_TYPE,
+                authorization.token_type,
                 authorization.lifetime_seconds,
             )
         except BackendUnavailable as error:

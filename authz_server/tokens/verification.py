@@ -8,7 +8,7 @@ import msgspec
 
 from authz_server.db import Database
 from authz_server.tokens.claims import AccessTokenClaims
-from authz_server.tokens.issuer import ACCESS_TOKEN_TYPE, REFERENCE_TOKEN_BYTES, hash_reference
+from authz_server.tokens.issuer import ACCESS_TOKEN_TYPES, REFERENCE_TOKEN_BYTES, hash_reference
 from keys.errors import TokenRefusedError
 from keys.ring import KeyRings
 
@@ -78,7 +78,7 @@ class TokenVerifier:
             if not refusal.signature_checked:
                 self._key_rings.spend_one_verification()
             return None
-        if verified.header.get("typ") != ACCESS_TOKEN_TYPE:
+        if verified.header["typ"] not in ACCESS_TOKEN_TYPES:
             return None
         return self._in_force(verified.payload, verified.kid, remembered=verified.remembered)
 
