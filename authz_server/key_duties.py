@@ -20,7 +20,7 @@ from authz_server.jwks_readers import JwksReaders, purge_readers, write_readers
 from authz_server.key_nodes import forget_node, purge_reports
 from authz_server.key_store import SqlKeyStore
 from authz_server.settings import KeySettings
-from keys.errors import KeysError, StoreUnavailable
+from keys.errors import ClockOffError, KeysError, StoreUnavailable
 from keys.observer import Observer
 from keys.ring import KeyRings
 from keys.rotator import Rotator
@@ -81,7 +81,7 @@ class KeyDuties:
         self._monotonic = monotonic
         self._process_id = 0
         self._node = ""
-        self._reported: dict[str, int] = {}
+        self._reported: tuple[dict[str, int], bool] = ({}, False)
         self._report_due = 0.0
 
     @property
@@ -91,31 +91,37 @@ class KeyDuties:
             self._process_id = os.getpid()
             host = socket.gethostname()[:_HOST_CHARACTERS]
             self._node = f"{host}/{self._process_id}/{secrets.token_hex(3)}"
-            self._reported = {}
+            self._reported = ({}, False)
         return self._node
 
     def report_node(self) -> None:
-        """Say which epoch of each ring this process has, if that is news or was said long ago.
+        """Report the epoch of each ring that this process has, and the offset of its clock.
+
+        Done where an epoch is new, where the clock turned wrong or right, and every half minute.
 
         Raises:
             StoreUnavailable: the database cannot answer.
         """
         node, epochs, now = self.node, self._key_rings.epochs(), self._monotonic()
-        if not epochs or (epochs == self._reported and now < self._report_due):
+        news = (epochs, self._key_rings.is_clock_off)
+        if not epochs or (news == self._reported and now < self._report_due):
             return
         self._store.report_node(node, epochs, self._key_rings.clock_offset_seconds)
-        self._reported, self._report_due = epochs, now + self._report_seconds
+        self._reported, self._report_due = news, now + self._report_seconds
 
     def tick(self) -> None:
         """Move every ring on: adopt, record, and make and fence as far as this process may.
 
         Raises:
+            ClockOffError: this machine's clock is off; nothing was changed.
             KeysError: the last that went wrong with any of them; the others were moved on.
         """
         failure: KeysError | None = None
         for ring in self._key_rings.ring_names():
             try:
                 self._rotator.tick(ring, actor=SERVER)
+            except ClockOffError:
+                raise  # so it is for every ring, and the alarm was raised
             except StoreUnavailable as error:
                 logger.warning("the ring %s was not moved on: %s", ring, error)
                 failure = error
@@ -152,7 +158,7 @@ class KeyDuties:
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
         """
         self.write_readers()
-        if self._reported:
-            self._reported = {}
+        if self._reported[0]:
+            self._reported = ({}, False)
             with self._database.transaction() as session:
                 forget_node(session, self.node)

@@ -1,16 +1,19 @@
 """The parts of a process that have to do with signing keys, made from the settings and wired."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy.orm import Session
 
+from authz_server.audit import AuditUnavailable
 from authz_server.db import Database
-from authz_server.events import Event
+from authz_server.events import Event, SignatureMade
 from authz_server.jwks_readers import JwksReaders
 from authz_server.key_custody import open_backends, ring_rules
-from authz_server.key_duties import KeyDuties
+from authz_server.key_duties import SERVER, KeyDuties
 from authz_server.key_observer import KeyObserver
 from authz_server.key_store import SqlKeyStore
 from authz_server.settings import Settings
@@ -21,6 +24,8 @@ from keys.backends.vault_access import VaultAccess
 from keys.observer import Observer
 from keys.ring import KeyRings
 from keys.rotator import Rotator
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,13 @@ def assemble_keys(  # noqa: PLR0913 - what it is made from, by name
         accesses = vault_accesses(settings, "server")
     backends = open_backends(settings, database, clock, accesses, observer)
     rings = KeyRings(
-        store, backends, clock, settings.keys.default_ring, timing=timing, observer=observer
+        store,
+        backends,
+        clock,
+        settings.keys.default_ring,
+        timing=timing,
+        observer=observer,
+        on_proof=partial(_record_proof, record),
     )
     rotator = Rotator(
         store=store,
@@ -89,3 +100,14 @@ def assemble_keys(  # noqa: PLR0913 - what it is made from, by name
         snapshot_lifetime_seconds=settings.keys.snapshot_lifetime_seconds,
     )
     return KeyParts(store, backends, rings, readers, duties)
+
+
+def _record_proof(record: Callable[[Event], None], kid: str, request_id: str) -> None:
+    """Record a signature that showed readiness, so that the Vault's log is accounted for."""
+    event = SignatureMade(
+        client_id=SERVER, purpose="readiness", kid=kid, backend_request_id=request_id
+    )
+    try:
+        record(event)
+    except AuditUnavailable as error:
+        logger.warning("the signature %s is not recorded: %s", request_id, error.detail)

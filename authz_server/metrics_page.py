@@ -4,7 +4,7 @@ import os
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Metric, generate_latest
@@ -85,6 +85,9 @@ class MetricsPage(Collector):
         try:
             now = self._clock()
             rings, reports = self._store.load_rings(now), self._store.load_nodes()
+            # Rings and reports are dated by the database: where this machine's clock is off, its
+            # own report would count as silence.
+            now += timedelta(seconds=self._store.clock_offset_seconds())
         except StoreUnavailable:
             yield Sample(families.STORE_UP, (), 0)
             return

@@ -133,5 +133,14 @@ class KeyBackend(Protocol):
             VersionUnusable: The floor is not a version held, so everything would be deleted.
         """
 
+    def forget(self, ring: str, ref: str) -> bool:
+        """Forget what this process keeps of a version; its next use reads it again.
+
+        Called where the version signed with another key than the published one.
+
+        Returns:
+            Whether anything was kept, so that another attempt makes sense.
+        """
+
     def health(self) -> Health:
         """Say whether the backend would answer now."""

@@ -77,5 +77,9 @@ class InvariantError(KeysError):
         self.number = number
 
 
+class ClockOffError(KeysError):
+    """This machine's clock differs too much from the store's: no ring is changed from here."""
+
+
 class OrderRefusedError(KeysError):
     """What an operator asked for cannot be done in the ring's present state."""

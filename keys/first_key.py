@@ -5,12 +5,16 @@ from datetime import datetime
 
 from keys.backend import KeyBackend, Version
 from keys.errors import KeysError
+from keys.node_clock import NodeClock
+from keys.observer import Observer
 from keys.rotation import plan_first_keys
 from keys.signing_key import RingDefinition, RingSnapshot
 from keys.store import KeyStore
+from keys.timing import Timing
 
 #: One that signs, one that is known to verifiers before it is needed.
 FIRST_VERSIONS = 2
+CLOCK_TOLERANCE_SECONDS = Timing().clock_tolerance_seconds
 
 
 def create_first_key(  # noqa: PLR0913 - its parts, by name
@@ -22,6 +26,8 @@ def create_first_key(  # noqa: PLR0913 - its parts, by name
     actor: str,
     in_use: bool = False,
     may_create: bool = True,
+    clock_tolerance_seconds: float = CLOCK_TOLERANCE_SECONDS,
+    observer: Observer | None = None,
 ) -> bool:
     """Give a ring its first keys: one that signs, one published as standby.
 
@@ -33,6 +39,8 @@ def create_first_key(  # noqa: PLR0913 - its parts, by name
         actor: Who is recorded.
         in_use: Other rings have keys that verifiers cache: the first key waits to be known.
         may_create: False where others make versions: what the backend holds is adopted.
+        clock_tolerance_seconds: How far this machine's clock may be off the store's.
+        observer: Receives the alarm ``clock.off``.
 
     Safe to repeat and to run twice at the same time: what an earlier, broken-off run left in the
     backend is adopted.
@@ -41,6 +49,7 @@ def create_first_key(  # noqa: PLR0913 - its parts, by name
         True if this call filled the ring; False if it had keys already, which are then left alone.
 
     Raises:
+        ClockOffError: This machine's clock is off, and the ring has no keys.
         KeysError: The ring exists, empty, with another algorithm or backend; or there is no
             version and none may be made.
         BackendError: The backend could not make or show the keys.
@@ -51,8 +60,11 @@ def create_first_key(  # noqa: PLR0913 - its parts, by name
     if ring.keys:
         return False
     _require_same(ring, definition)
+    node_clock = NodeClock(store, clock, clock_tolerance_seconds, observer)
+    node_clock.require_now()
     versions = _require_versions(backend, definition, may_create=may_create)
-    changes = plan_first_keys(definition, versions, clock(), actor, in_use=in_use)
+    now = node_clock.require_now()
+    changes = plan_first_keys(definition, versions, now, actor, in_use=in_use)
     return store.change_ring(ring.name, ring.epoch, changes)
 
 

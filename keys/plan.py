@@ -50,7 +50,7 @@ class Situation:
 
     Attributes:
         ring: As it was read.
-        now: The present.
+        now: The present, by the store's clock.
         timing: The installation's durations.
         drive: Who makes new versions.
         powers: What may be asked of the backend.
@@ -119,6 +119,7 @@ class Plan:
 
     Attributes:
         ring: As it was read.
+        now: The present that it rests on, by the store's clock.
         keys: Every key as it will be.
         changes: What is to be written, each with its event.
         ring_change: The ring's own change.
@@ -130,6 +131,7 @@ class Plan:
     """
 
     ring: RingSnapshot
+    now: datetime
     keys: tuple[SigningKey, ...]
     changes: tuple[KeyChange, ...] = ()
     ring_change: RingChange | None = None
@@ -208,6 +210,7 @@ class Draft:
         situation = self.situation
         return Plan(
             ring=situation.ring,
+            now=situation.now,
             keys=tuple(key for _, key in sorted(self.keys.items())),
             changes=tuple(
                 KeyChange(

@@ -1,13 +1,13 @@
 """The key rings of a process: sign with the active key, verify with any known key, the JWKS."""
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from threading import Lock
 from typing import NamedTuple
 
 from keys.backend import KeyBackend, TracedSignature
+from keys.checked_signing import CheckedSigner, OnProof
 from keys.compact import (
     MAXIMUM_TOKEN_CHARACTERS,
     encode_segment,
@@ -15,9 +15,6 @@ from keys.compact import (
     parse_json_object,
 )
 from keys.errors import (
-    BackendBroken,
-    BackendDenied,
-    BackendError,
     BackendUnavailable,
     LifetimeExceededError,
     NoActiveKeyError,
@@ -38,6 +35,7 @@ from keys.known_keys import (
     make_decoy,
     read_ring,
 )
+from keys.node_clock import NodeClock
 from keys.observer import Observer, SilentObserver
 from keys.signing_key import KeyState, RingSnapshot
 from keys.store import KeyStore
@@ -48,13 +46,6 @@ logger = logging.getLogger(__name__)
 
 #: Rings that succeed one another: more in a row is a mistake.
 MAXIMUM_SUCCESSIONS = 8
-#: What a key signs to show that it is the published one. No token: that would have a dot.
-PROOF_INPUT = b"authz-server proof of possession"
-_RESULTS: Mapping[type[BackendError], str] = {
-    BackendUnavailable: "unavailable",
-    BackendDenied: "denied",
-    VersionUnusable: "unusable",
-}
 
 
 class SignedToken(NamedTuple):
@@ -74,7 +65,8 @@ class KeyRings:
         clock: Returns the present, timezone-aware.
         default_ring: The ring preferred where several would do.
         timing: The installation's durations.
-        observer: Hears of remote signatures and of keys that nobody knows.
+        observer: Receives remote signatures, unknown key ids and the alarm ``clock.off``.
+        on_proof: Receives each call of a backend that signed no token, for the records.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, by name
@@ -86,6 +78,7 @@ class KeyRings:
         *,
         timing: Timing | None = None,
         observer: Observer | None = None,
+        on_proof: OnProof = lambda _kid, _request_id: None,
     ) -> None:
         self._store = store
         self._backends = dict(backends)
@@ -95,12 +88,13 @@ class KeyRings:
         self._tolerance = timedelta(seconds=self._timing.clock_tolerance_seconds)
         self._snapshot_lifetime = timedelta(seconds=self._timing.snapshot_lifetime_seconds)
         self._observer = observer or SilentObserver()
-        self._clock_offset_seconds = 0.0
+        tolerance = self._timing.clock_tolerance_seconds
+        self._node_clock = NodeClock(store, clock, tolerance, self._observer)
+        self._signer = CheckedSigner(self._backends, self._observer, on_proof=on_proof)
         self._tainted: frozenset[str] = frozenset()
         self._ever_known: frozenset[str] = frozenset()
         self._known: KnownKeys = index_rings((), None)
         self._decoy: Decoy | None = None
-        self._proven: frozenset[KnownKey] = frozenset()
         self._retry_at: datetime | None = None
         self._refreshing = Lock()
         self._verified = VerifiedTokens()
@@ -118,7 +112,7 @@ class KeyRings:
             now = self._clock()
             try:
                 known = self._read(now)
-                self._clock_offset_seconds = self._store.clock_offset_seconds()
+                self._node_clock.measure()
             except StoreUnavailable as error:
                 logger.warning("the key rings could not be read: %s", error)
                 self._retry_at = now + timedelta(seconds=self._timing.refresh_interval_seconds)
@@ -128,7 +122,7 @@ class KeyRings:
             self._tainted = kids_in(known, frozenset({KeyState.TAINTED}))
             self._ever_known = kids_in(known, frozenset(KeyState))
             self._known = known
-        self._prove_candidates(known)
+        self._signer.prove_candidates(known)
 
     def _read(self, now: datetime) -> KnownKeys:
         held = self._known.rings
@@ -153,17 +147,17 @@ class KeyRings:
                 self.refresh()
             if not self._is_fresh(now):
                 raise BackendUnavailable("the key rings were not read lately", retry_after)
-        if abs(self._clock_offset_seconds) > self._timing.clock_tolerance_seconds:
-            raise BackendUnavailable(
-                f"this machine's clock differs by {self._clock_offset_seconds:.1f} s from the "
-                "database's: what it signs might be refused",
-                retry_after,
-            )
+        problem = self._node_clock.find_problem()
+        if problem:
+            raise BackendUnavailable(f"{problem}: nothing is signed here", retry_after)
         return self._known
 
     def _is_fresh(self, now: datetime) -> bool:
         loaded_at = self._known.loaded_at
-        return loaded_at is not None and now - loaded_at <= self._snapshot_lifetime
+        # A clock that went back would make an old reading young again.
+        return (
+            loaded_at is not None and -self._tolerance <= now - loaded_at <= self._snapshot_lifetime
+        )
 
     # ------------------------------------------------------------------------------- signing
 
@@ -179,7 +173,7 @@ class KeyRings:
             _, key = self._find_signer(self._known, ring, now)
         except NoActiveKeyError:
             return False
-        return key not in self._proven
+        return not self._signer.is_proven(key)
 
     def sign(self, ring: str, payload: bytes, *, typ: str, lifetime_seconds: int) -> SignedToken:
         """Sign ``payload`` with the active key of ``ring``; never makes a key.
@@ -232,67 +226,12 @@ class KeyRings:
 
     def _sign(self, ring: KnownRing, key: KnownKey, typ: str, payload: bytes) -> SignedToken:
         signing_input = key.header(typ) + payload
-        signature = self._signature(ring, key, signing_input)
+        signature = self._signer.sign(ring, key, signing_input)
         token = signing_input + b"." + encode_segment(signature)
         if len(token) > MAXIMUM_TOKEN_CHARACTERS:
             raise TokenTooLargeError(f"a token of {len(token)} characters would be refused")
         request_id = signature.request_id if isinstance(signature, TracedSignature) else ""
         return SignedToken(token.decode(), key.kid, request_id)
-
-    def _signature(self, ring: KnownRing, key: KnownKey, signing_input: bytes) -> bytes:
-        backend = self._get_backend(ring)
-        if not backend.caps.in_process:
-            return self._sign_remotely(backend, key, signing_input)
-        if key not in self._proven:
-            self._prove(backend, key)
-        return backend.sign(key.ring, key.ref, key.alg, (signing_input,))[0]
-
-    def _sign_remotely(self, backend: KeyBackend, key: KnownKey, signing_input: bytes) -> bytes:
-        started, result = time.perf_counter(), "broken"
-        try:
-            signature = self._sign_and_check(backend, key, signing_input)
-            result = "ok"
-        except BackendError as error:
-            result = _RESULTS.get(type(error), "broken")
-            raise
-        finally:
-            self._observer.signed(backend.scheme, key.alg, result, time.perf_counter() - started)
-        return signature
-
-    def _sign_and_check(self, backend: KeyBackend, key: KnownKey, signing_input: bytes) -> bytes:
-        signature = backend.sign(key.ring, key.ref, key.alg, (signing_input,))[0]
-        try:
-            key.verify(signature, signing_input)
-        except TokenRefusedError:
-            self._observer.mismatch(key.ring, key.kid)
-            raise BackendBroken(
-                f"a signature for {key.kid} does not belong to the published key"
-            ) from None
-        return signature
-
-    def _get_backend(self, ring: KnownRing) -> KeyBackend:
-        try:
-            return self._backends[ring.snapshot.backend_uri]
-        except KeyError:
-            raise BackendBroken(
-                f"the ring {ring.snapshot.name!r} names a backend that is not open here"
-            ) from None
-
-    def _prove(self, backend: KeyBackend, key: KnownKey) -> None:
-        # Once per key, which also loads it; checking each signature would treble its cost.
-        self._sign_and_check(backend, key, PROOF_INPUT)
-        self._proven |= {key}
-
-    def _prove_candidates(self, known: KnownKeys) -> None:
-        self._proven &= frozenset(known.by_kid.values())
-        for ring in known.rings.values():
-            for _, key in ring.candidates:
-                try:
-                    backend = self._get_backend(ring)
-                    if backend.caps.in_process and key not in self._proven:
-                        self._prove(backend, key)
-                except BackendError as error:
-                    logger.error("key %s cannot sign: %s", key.kid, error)  # noqa: TRY400 - the cause is said
 
     # ----------------------------------------------------------------------------- verifying
 
@@ -357,7 +296,44 @@ class KeyRings:
     @property
     def clock_offset_seconds(self) -> float:
         """The store's clock less this machine's, as last measured."""
-        return self._clock_offset_seconds
+        return self._node_clock.offset_seconds
+
+    @property
+    def clock_correction_seconds(self) -> float:
+        """What to add to this machine's clock to judge expiry: see ``NodeClock``."""
+        return self._node_clock.correction_seconds
+
+    @property
+    def is_clock_off(self) -> bool:
+        """Whether this machine's clock is off by more than the tolerance."""
+        return bool(self._node_clock.find_problem())
+
+    def why_not_ready(self, ring: str, now: datetime | None = None) -> str:
+        """Return why this process could not sign for ``ring`` now; empty if it could.
+
+        Cheap enough for each request of a monitor: nothing is read from the store, and the key
+        signs a fixed text at most once a second. The reason begins with its name, ``clock`` or
+        ``keys``, and a colon.
+
+        Args:
+            ring: Name of the ring.
+            now: The present; None: by the clock.
+        """
+        now = now or self._clock()
+        problem = self._node_clock.find_problem()
+        if problem:
+            return f"clock: {problem}"
+        loaded_at = self._known.loaded_at
+        if loaded_at is None:
+            return "keys: the key rings have not been read yet"
+        if not self._is_fresh(now):
+            return f"keys: the key rings were last read at {loaded_at:%Y-%m-%dT%H:%M:%SZ}"
+        try:
+            found, key = self._find_signer(self._known, ring, now)
+        except NoActiveKeyError as error:
+            return f"keys: {error}"
+        problem = self._signer.find_problem(found, key)
+        return f"keys: {problem}" if problem else ""
 
     def has_active_key(self, ring: str) -> bool:
         """Tell whether ``ring``, or the ring that succeeds it, has a key that may sign now."""

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from keys.backend import BackendView, Caps, KeyBackend, Version
 from keys.errors import BackendDenied, BackendError, BackendUnavailable, OrderRefusedError
+from keys.node_clock import NodeClock
 from keys.observer import Observer
 from keys.plan import NO_POWERS, Drive, Powers, Readiness, Situation
 from keys.signing_key import RingDefinition, RingSnapshot
@@ -50,7 +51,7 @@ class Surveyor:
         rules: What the settings say, by the ring's name; others are followed without powers.
         clock: Returns the present, timezone-aware.
         timing: The installation's durations.
-        observer: Hears of views and outages.
+        observer: Receives views, outages and the alarm ``clock.off``.
         readiness: Tells who has not fetched a ring's standby.
     """
 
@@ -72,25 +73,35 @@ class Surveyor:
         self._timing = timing
         self._observer = observer
         self._readiness = readiness
+        self._node_clock = NodeClock(store, clock, timing.clock_tolerance_seconds, observer)
 
-    def situate(self, name: str, actor: str, made: Version | None = None) -> Situation:
+    def situate(
+        self, name: str, actor: str, made: Version | None = None, *, stopping: bool = False
+    ) -> Situation:
         """Return everything that a plan for the ring ``name`` would rest on now.
+
+        The present is the store's. A machine whose own clock is off may sign nothing, so it plans
+        nothing either, except what stops a key.
 
         Args:
             name: The ring.
             actor: Who is recorded.
             made: A version that was just made, which the backend may not show yet.
+            stopping: The plan stops a key or a ring: it is made whatever this machine's clock says.
 
         Raises:
+            ClockOffError: This machine's clock is off, and the plan does not stop anything.
             OrderRefusedError: There is no such ring.
             StoreUnavailable: The store cannot be read.
         """
         ring = self.get_ring(name)
+        clock = self._node_clock
+        now = clock.measure_now() if stopping else clock.require_now(ring.changed_at)
         backend = self._backends.get(ring.backend_uri)
         rules = self._rules.get(name)
         return Situation(
             ring=ring,
-            now=self._clock(),
+            now=now,
             timing=self._timing,
             drive=rules.drive if rules else Drive.FOLLOW,
             powers=rules.powers if rules else NO_POWERS,

@@ -174,6 +174,16 @@ class KeyBackendContract:
         assert sorted(int(version.ref) for version in made) == list(range(1, 9))
         assert len({thumbprint(version.jwk) for version in made}) == len(made)
 
+    def test_a_version_that_was_forgotten_signs_again(self, backend: KeyBackend) -> None:
+        version = self.require_version(backend)
+        public, algorithm = load_public_key(version.jwk, self.alg), get_algorithm(self.alg)
+        assert not backend.forget(self.ring, "99")
+        for _ in range(2):
+            (signature,) = backend.sign(self.ring, version.ref, self.alg, [b"data"])
+            make_verifier(public, algorithm)(signature, b"data")
+            backend.forget(self.ring, version.ref)
+        assert not backend.forget(self.ring, version.ref)
+
     def test_it_says_that_it_is_usable(self, backend: KeyBackend) -> None:
         self.require_version(backend)
         health = backend.health()

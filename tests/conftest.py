@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, settings
 pytest_plugins = [
     "support.run",
     "support.databases",
+    "support.database_clock",
     "support.not_run",
     "support.case_table",
     "support.watching",

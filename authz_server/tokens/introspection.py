@@ -97,7 +97,8 @@ class IntrospectionService:
         A scope that was withdrawn from the client is no longer part of its tokens.
         """
         client = self._directory.find(claims.client_id)
-        if client is None or not client.is_usable(self._clock().timestamp()):
+        now = self._clock().timestamp() + self._verifier.clock_correction_seconds
+        if client is None or not client.is_usable(now):
             return []
         # A deleted client's id may have been given away again: its tokens have not.
         latest = claims.issued_at_microseconds + self._clock_skew_microseconds

@@ -62,6 +62,11 @@ class TokenVerifier:
         """Cost as much as verifying a signature, to no effect."""
         self._key_rings.spend_one_verification()
 
+    @property
+    def clock_correction_seconds(self) -> float:
+        """What to add to this machine's clock to judge expiry by the database's."""
+        return self._key_rings.clock_correction_seconds
+
     async def find_verified(self, token: str) -> VerifiedAccessToken | None:
         """Return what the token says, or None when it is not an access token of ours in force.
 
@@ -98,7 +103,7 @@ class TokenVerifier:
             claims = _decode(payload.decode())
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        now = self._clock().timestamp()
+        now = self._clock().timestamp() + self.clock_correction_seconds
         latest_start = now + self._clock_skew_seconds
         if (
             claims.iss != self._issuer

@@ -60,6 +60,10 @@ class InProcessBackend(ABC):
         """Refuse: other processes hold the key in memory and ask nobody before they sign."""
         raise BackendDenied(f"{ring!r} cannot be fenced at {sign_floor}: its keys are in memory")
 
+    def forget(self, ring: str, ref: str) -> bool:
+        """Drop the private key from memory; the next signature loads it again."""
+        return self._loaded.pop((ring, ref), None) is not None
+
     @abstractmethod
     def _load(self, ring: str, ref: str) -> tuple[PrivateKey, str]:
         """Return the private key of a version and its algorithm, or raise a BackendError."""

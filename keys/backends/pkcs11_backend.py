@@ -169,6 +169,21 @@ class Pkcs11Backend:
             for key_id in [key_id for key_id, number in held.items() if number < floor]:
                 registers.delete(key_id)
 
+    def forget(self, ring: str, ref: str) -> bool:
+        """Drop the handle of the private key; the next signature looks for the key again."""
+        label = f"{self._find_label(ring) or ''}-{ref}"
+
+        def work(token: OpenToken) -> bool:
+            held = [name for name in token.found if name.partition(" ")[2] == label]
+            for name in held:
+                del token.found[name]
+            return bool(held)
+
+        try:
+            return self._run(work)
+        except BackendError:
+            return False
+
     def health(self) -> Health:
         """Log in, if that was not done yet, and look at the token."""
         try:

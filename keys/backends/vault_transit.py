@@ -5,6 +5,7 @@ pinned version signs for ever, and ``destroy`` sets both floors before it trims.
 """
 
 import re
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -48,6 +49,9 @@ from keys.observer import Observer, SilentObserver
 
 #: The private half of a key may leave the Vault.
 TOO_WIDE_ALARM = "privilege.too_wide"
+
+#: The type of a key that does not fit is read again at most once in this time.
+KIND_INTERVAL_SECONDS = 1.0
 
 _REF = re.compile(r"[1-9][0-9]{0,8}")
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -117,6 +121,7 @@ class TransitBackend:
         self._allow_exportable = allow_exportable
         self._observer = observer or SilentObserver()
         self._kind = ""
+        self._kind_read_at = 0.0
         self._batchers: dict[tuple[str, str], SignatureBatcher] = {}
 
     @property
@@ -167,7 +172,7 @@ class TransitBackend:
         if leaks and not self._allow_exportable:
             self._observer.alarm(TOO_WIDE_ALARM, self._name, f"it is {' and '.join(leaks)}")
         key = read_transit_key(data, self._name, allow_exportable=self._allow_exportable)
-        self._kind = key.kind
+        self._kind, self._kind_read_at = key.kind, time.monotonic()
         return key
 
     @property
@@ -190,6 +195,9 @@ class TransitBackend:
         if not _REF.fullmatch(ref):
             raise VersionUnusable(f"the transit key {self._name} has no version {ref!r}")
         kind = self._kind or self._get().kind
+        may_be_wrong = time.monotonic() - self._kind_read_at >= KIND_INTERVAL_SECONDS
+        if not fits(alg, kind) and may_be_wrong:
+            kind = self._get().kind
         if not fits(alg, kind):
             raise VersionUnusable(f"the transit key {self._name} of type {kind} is not for {alg}")
 
@@ -243,6 +251,12 @@ class TransitBackend:
             f"the Vault does not sign with version {ref} of {self._name}, which it shows: {text}",
             RETRY_AFTER_SECONDS,
         )
+
+    def forget(self, ring: str, ref: str) -> bool:
+        """Return False: of a transit key only its type is kept, which is read again."""
+        del ring, ref
+        self._kind = ""
+        return False
 
     # ------------------------------------------------------------------------------ changing
 

@@ -17,7 +17,7 @@ from authz_server.key_tables import KeyNode
 from authz_server.settings import DatabaseSettings, RingSettings, Secret
 from authz_server.settings_keys import DAY_SECONDS, KeySettings
 from keys.backends.sql import LocalBackend
-from keys.errors import InvariantError, StoreUnavailable
+from keys.errors import ClockOffError, InvariantError, StoreUnavailable
 from keys.first_key import create_first_key
 from keys.observer import SilentObserver
 from keys.plan import ALL_POWERS
@@ -124,11 +124,34 @@ def test_an_epoch_is_reported_when_it_is_new_and_every_half_minute(process, data
     assert process.reports() == {"one": 2, "two": 2}
 
 
-def test_the_offset_of_the_clock_is_reported_with_it(process):
+def set_offset(process, seconds: float) -> None:
+    process.store.clock_offset_seconds = lambda: seconds
     process.rings.refresh()
-    process.rings._clock_offset_seconds = -1.5  # noqa: SLF001 - as if this machine were ahead
+
+
+def test_the_offset_of_the_clock_is_reported_with_it(process):
+    set_offset(process, -1.5)
     process.duties.report_node()
     assert {each.clock_offset_seconds for each in process.store.load_nodes()} == {-1.5}
+
+
+def test_a_clock_that_turns_wrong_or_right_is_reported_at_once(process):
+    for offset in (0.0, 3_600.0, 0.0):
+        set_offset(process, offset)
+        process.duties.report_node()
+        assert {each.clock_offset_seconds for each in process.store.load_nodes()} == {offset}
+    set_offset(process, 1.0)
+    process.duties.report_node()
+    assert {each.clock_offset_seconds for each in process.store.load_nodes()} == {0.0}
+
+
+def test_no_ring_is_moved_on_while_the_clock_is_off(process):
+    set_offset(process, -3_600.0)
+    process.clock.advance(30 * DAY_SECONDS + 60)
+    with pytest.raises(ClockOffError):
+        process.duties.tick()
+    assert {ring.epoch for ring in process.store.load_rings(process.clock())} == {1}
+    assert process.observer.raised == [], "the rotator raises the alarm, and once"
 
 
 def test_each_process_has_a_name_of_its_own(process):

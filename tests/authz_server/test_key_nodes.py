@@ -38,6 +38,19 @@ def test_half_of_the_way_there_and_back_is_taken_off(ahead):
     assert measure_clock_offset_seconds(session) == pytest.approx(ahead, abs=0.025)
 
 
+@pytest.mark.parametrize("delays", [(0.0, 0.0), (0.05, 0.0), (0.0, 0.05)])
+def test_an_offset_within_the_error_is_none(delays):
+    """Or the present by the database would go back and forth between two measurements."""
+    assert measure_clock_offset_seconds(ClockSession(0.0, [delays] * 3)) == 0.0
+
+
+def test_a_database_on_this_machine_has_its_clock(database_url):
+    database = attach_database(Flask("clock-test"), DatabaseSettings(url=database_url))
+    with database.reading() as session:
+        assert {measure_clock_offset_seconds(session) for _ in range(100)} == {0.0}
+    database.close()
+
+
 def test_the_quickest_of_a_few_readings_counts():
     session = ClockSession(3.0, [(0.4, 0.0), (0.001, 0.001), (0.0, 0.4)])
     assert measure_clock_offset_seconds(session) == pytest.approx(3.0, abs=0.1)

@@ -70,6 +70,9 @@ class FencedBackend:
         self._local.destroy(ring, verify_floor)
         self.verify_floor[ring] = int(verify_floor)
 
+    def forget(self, ring: str, ref: str) -> bool:
+        return self._local.forget(ring, ref)
+
     def health(self):
         return self._local.health()
 

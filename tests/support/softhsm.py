@@ -103,6 +103,16 @@ def delete_key_pair(token, label):
     on_token(token, work)
 
 
+def rename_key_pair(token, label, new_label):
+    """Give both halves of a key pair another label."""
+
+    def work(session):
+        for found in list(session.get_objects({Attribute.LABEL: label})):
+            found[Attribute.LABEL] = new_label
+
+    on_token(token, work)
+
+
 def make_foreign_key(token, label, *, key_id=b"foreign", private=(), public=()):
     """Make a key pair as an operator's tool would; without a public half if that is None."""
 

@@ -99,5 +99,8 @@ class TransitKeys:
     def destroy(self, ring: str, verify_floor: str) -> None:
         self.open(ring).destroy(ring, verify_floor)
 
+    def forget(self, ring: str, ref: str) -> bool:
+        return self.open(ring).forget(ring, ref)
+
     def health(self):
         return self.open("contract-ring").health()

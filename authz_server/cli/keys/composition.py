@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from authz_server.app import operator_services
 from authz_server.cli.invocation import Invocation
@@ -17,7 +18,7 @@ from authz_server.vaults import TOKEN_VARIABLE, Identity, vault_accesses
 from keys.backend import KeyBackend
 from keys.backends.vault_access import VaultAccess
 from keys.errors import OrderRefusedError
-from keys.observer import SilentObserver
+from keys.observer import Observer, SilentObserver
 from keys.rotator import Rotator
 from keys.signing_key import RingSnapshot
 
@@ -56,6 +57,8 @@ class KeyOperations:
         backends: The open backends by URI, as ``identity``.
         rotator: Carries out orders.
         observer: What it told.
+        recorder: Receives alarms; keeps them in ``observer``, and in the records where changes are
+            made.
         identity: As whom the Vaults are asked.
         actor: Who is recorded.
     """
@@ -64,12 +67,18 @@ class KeyOperations:
     backends: Mapping[str, KeyBackend]
     rotator: Rotator
     observer: CommandObserver = field(repr=False)
+    recorder: Observer = field(repr=False)
     identity: Identity
     actor: str
 
+    def now(self) -> datetime:
+        """Return the present by the database's clock, which rings are planned by."""
+        offset = self.services.key_store.clock_offset_seconds()
+        return self.services.clock() + timedelta(seconds=offset)
+
     def rings(self) -> tuple[RingSnapshot, ...]:
-        """Return every ring by name."""
-        return self.services.key_store.load_rings(self.services.clock())
+        """Return every ring by name, dated by the database's clock."""
+        return self.services.key_store.load_rings(self.now())
 
 
 def command_identity(environ: Mapping[str, str] = os.environ) -> Identity:
@@ -104,7 +113,7 @@ def key_operations(
             observer=observer,
             readiness=StandbyReadiness(services.database, settings.keys, services.clock),
         )
-        yield KeyOperations(services, backends, rotator, told, identity, invocation.actor)
+        yield KeyOperations(services, backends, rotator, told, observer, identity, invocation.actor)
 
 
 def _accesses(

@@ -31,7 +31,7 @@ def doctor(invocation: Invocation, as_json: bool) -> None:
     """
     with key_operations(invocation, "tick", looking=True) as operations:
         findings = [*examine_installation(operations), *examine_vaults(operations)]
-        at = timestamp(operations.services.clock())
+        at = timestamp(operations.now())
         _record_alarms(operations, findings)
     failed = any(finding.level is Level.FAILURE for finding in findings)
     if as_json:

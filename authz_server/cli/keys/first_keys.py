@@ -54,7 +54,7 @@ def _make(operations: KeyOperations, name: str, *, in_use: bool, dry_run: bool) 
         "ring": definition.name,
         "algorithm": definition.alg,
         "backend": definition.backend_uri,
-        "at": timestamp(services.clock()),
+        "at": timestamp(operations.now()),
         "dry_run": dry_run,
         "written": False,
     }
@@ -75,6 +75,8 @@ def _make(operations: KeyOperations, name: str, *, in_use: bool, dry_run: bool) 
         actor=operations.actor,
         in_use=in_use,
         may_create=may_create,
+        clock_tolerance_seconds=services.settings.keys.clock_tolerance_seconds,
+        observer=operations.recorder,
     )
     sentence = "has its first keys." if written else "has keys already."
     return record | {"written": written, "sentence": sentence}

@@ -1,6 +1,7 @@
 """``keys list``: what is known of every key."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import click
@@ -53,5 +54,6 @@ def describe_keys(ring: RingSnapshot) -> Iterator[dict[str, Any]]:
 def list_(invocation: Invocation, as_json: bool) -> None:
     """List the signing keys of every ring: public facts only."""
     with invocation.services() as services:
-        rings = services.key_store.load_rings(services.clock())
+        offset = timedelta(seconds=services.key_store.clock_offset_seconds())
+        rings = services.key_store.load_rings(services.clock() + offset)
     print_rows([row for ring in rings for row in describe_keys(ring)], _COLUMNS, as_json=as_json)

@@ -34,7 +34,7 @@ def examine_installation(operations: KeyOperations) -> Iterator[Finding]:
         if find_place(ring.backend_uri) is None:
             yield from _signature(operations, ring)
     for name, ring in held.items():
-        if find_active_key(ring.keys, services.clock()) and not ring.successor:
+        if find_active_key(ring.keys, operations.now()) and not ring.successor:
             detail = "it is not in the settings, so nobody moves it on"
             yield Finding(Level.NOTE, "ring.settings", name, detail)
 
@@ -49,7 +49,7 @@ def _clock(operations: KeyOperations) -> Finding:
 
 def _ring(operations: KeyOperations, ring: RingSnapshot) -> Iterator[Finding]:
     services = operations.services
-    now, wanted = services.clock(), ring_definition(services.settings, ring.name)
+    now, wanted = operations.now(), ring_definition(services.settings, ring.name)
     if (ring.alg, ring.backend_uri) != (wanted.alg, wanted.backend_uri):
         detail = (
             f"it is {ring.alg} at {ring.backend_uri}; the settings say {wanted.alg} at "
@@ -84,7 +84,7 @@ def _signing(ring: RingSnapshot, now: datetime) -> Finding:
 
 def _signature(operations: KeyOperations, ring: RingSnapshot) -> Iterator[Finding]:
     """Yield whether the key that signs now does; keys in a Vault are asked as the server."""
-    key = find_active_key(ring.keys, operations.services.clock())
+    key = find_active_key(ring.keys, operations.now())
     backend = operations.backends.get(ring.backend_uri)
     if key is None or backend is None:
         return

@@ -44,7 +44,7 @@ def rotate(
 
 def _tell_readers(operations: KeyOperations, outcome: Outcome) -> Addition:
     ring = outcome.plan.ring
-    key = find_next_key(ring, operations.services.clock())
+    key = find_next_key(ring, operations.now())
     record = describe_readers(operations.services, key)
     return Addition({"readers": record}, readers_in_words(record))
 

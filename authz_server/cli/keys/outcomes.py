@@ -30,7 +30,7 @@ def describe_outcome(
         "command": verb,
         "ring": plan.ring.name,
         "epoch": plan.ring.epoch,
-        "at": timestamp(operations.services.clock()),
+        "at": timestamp(operations.now()),
         "dry_run": dry_run,
         "written": outcome.written,
         "changes": [*_changes(plan)],

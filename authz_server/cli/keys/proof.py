@@ -8,9 +8,9 @@ from authz_server.cli.output import say
 from authz_server.events import SignatureMade
 from authz_server.services import Services
 from keys.backend import KeyBackend, TracedSignature
+from keys.checked_signing import PROOF_INPUT
 from keys.errors import BackendBroken, TokenRefusedError
 from keys.known_keys import read_ring
-from keys.ring import PROOF_INPUT
 from keys.signing_key import RingSnapshot, SigningKey
 
 

@@ -142,7 +142,7 @@ class _Rehearser:
 
 def rehearse(operations: KeyOperations, ring: RingSnapshot) -> Rehearsal:
     """Rehearse the revocation of the key of ``ring`` that signs now; nothing is changed."""
-    now = operations.services.clock()
+    now = operations.now()
     active = find_active_key(ring.keys, now)
     rehearsal = Rehearsal(ring, active, find_next_key(ring, now))
     rehearser = _Rehearser(operations, rehearsal)
@@ -194,7 +194,7 @@ def describe_rehearsal(operations: KeyOperations, rehearsal: Rehearsal) -> dict[
     changed = sum(step.seconds for step in rehearsal.steps if step.name in _ORDER)
     return {
         "ring": rehearsal.ring.name,
-        "at": timestamp(operations.services.clock()),
+        "at": timestamp(operations.now()),
         "kid": rehearsal.active and rehearsal.active.kid,
         "standby": rehearsal.standby and rehearsal.standby.kid,
         "steps": [

@@ -13,7 +13,8 @@ from authz_server.key_events import load_events, verify_event_chain
 from authz_server.standby_readiness import find_next_key
 from keys.backend import BackendView
 from keys.calendar import Calendar, draw_calendar
-from keys.errors import BackendError, KeysError
+from keys.errors import BackendError, ClockOffError, KeysError
+from keys.node_clock import CLOCK_OFF
 from keys.plan import Plan
 from keys.rotation import PUBLIC_STATES, find_active_key
 from keys.signing_key import KeyState, RingSnapshot
@@ -36,7 +37,7 @@ class RingReport:
 def report_ring(operations: KeyOperations, ring: RingSnapshot) -> RingReport:
     """Return everything that is known of ``ring``; its members as JSON are documented and stay."""
     services = operations.services
-    now, timing = services.clock(), services.settings.keys.timing()
+    now, timing = operations.now(), services.settings.keys.timing()
     calendar = draw_calendar(ring, timing, now)
     next_key = find_next_key(ring, now)
     settings = services.settings.keys.rings.get(ring.name)
@@ -132,7 +133,8 @@ def _plan(
     try:
         plan = operations.rotator.tick(ring.name, actor=operations.actor, dry_run=True).plan
     except KeysError as error:
-        return [], [{"event": "rotation.failed", "subject": ring.name, "detail": str(error)}], []
+        event = CLOCK_OFF if isinstance(error, ClockOffError) else "rotation.failed"
+        return [], [{"event": event, "subject": ring.name, "detail": str(error)}], []
     alarms = [
         {"event": alarm.event, "subject": alarm.subject, "detail": alarm.detail}
         for alarm in plan.alarms

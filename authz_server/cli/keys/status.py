@@ -39,7 +39,7 @@ def status(
         rings = [require_ring(operations, ring)] if ring else operations.rings()
         reports = [report_ring(operations, each) for each in rings]
         issuer = operations.services.settings.issuer
-        at = timestamp(operations.services.clock()) or ""
+        at = timestamp(operations.now()) or ""
         offset = operations.services.key_store.clock_offset_seconds()
         tolerance = operations.services.settings.keys.clock_tolerance_seconds
     if svg_file is not None:
@@ -60,7 +60,7 @@ def status(
         return
     for report in reports:
         print_status(report)
-    if abs(offset) > tolerance:
+    if abs(offset) > tolerance and not reports:
         say(f"ALARM this machine's clock is {offset:+.1f} s from the database's.")
     if not reports:
         click.echo("There is no ring yet: run `authz-server keys init`.")

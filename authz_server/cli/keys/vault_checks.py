@@ -131,7 +131,7 @@ def _signatures(operations: KeyOperations, places: Mapping[str, VaultPlace]) -> 
     """Yield for each ring whether the key that signs now does, as the server."""
     backends = server_backends(operations)
     for ring in operations.rings():
-        key = find_active_key(ring.keys, operations.services.clock())
+        key = find_active_key(ring.keys, operations.now())
         if ring.name not in places or key is None or ring.backend_uri not in backends:
             continue
         try:

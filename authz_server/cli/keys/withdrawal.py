@@ -79,18 +79,17 @@ def _tell_impact(
     concerned = [
         key for key in ring.keys if key.kid == kid or (all_versions and key.state in PUBLIC_STATES)
     ]
-    impact = describe_impact(services.settings, ring, concerned, services.clock())
+    impact = describe_impact(services.settings, ring, concerned, operations.now())
     return Addition({"impact": impact}, impact_in_words(impact))
 
 
 def _record_seconds(operations: KeyOperations, outcome: Outcome, kid: str) -> None:
     """Keep how long each step took, for whoever asks after the emergency."""
-    services = operations.services
     told = ", ".join(f"{step} after {took:.3f} s" for step, took in outcome.seconds.items())
     with transaction() as session:
         store_audit_record(
             session,
-            at=services.clock(),
+            at=operations.now(),
             actor=operations.actor,
             action="key.revocation_timed",
             subject=kid,

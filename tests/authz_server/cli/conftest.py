@@ -50,6 +50,12 @@ class Cli:
 
 
 @pytest.fixture
+def make_cli():
+    """A function of a settings file and its database that returns the command line on them."""
+    return Cli
+
+
+@pytest.fixture
 def cli(database_url, tmp_path):
     """The command line on a migrated database without keys or scopes."""
     return Cli(write_settings(tmp_path, database_url, {}), database_url)

@@ -79,6 +79,9 @@ class KvFolders:
     def destroy(self, ring, verify_floor):
         self.open(ring).destroy(ring, verify_floor)
 
+    def forget(self, ring, ref):
+        return self.open(ring).forget(ring, ref)
+
     def health(self):
         return self.open("contract-ring").health()
 

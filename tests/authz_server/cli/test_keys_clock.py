@@ -1,0 +1,100 @@
+"""Commands on a machine whose clock is off the database's."""
+
+import json
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from support.settings_file import write_settings
+
+HOUR = 3_600
+RINGS = {"es256": {"algorithm": "ES256"}, "further": {"algorithm": "ES256"}}
+
+
+@pytest.fixture
+def cli(make_cli, postgresql_url, tmp_path):
+    return make_cli(
+        write_settings(tmp_path, postgresql_url, {"keys": {"rings": RINGS}}), postgresql_url
+    )
+
+
+@pytest.fixture
+def keyed(cli, database_clock):
+    """Both rings have their first keys; then the machine's clock is an hour ahead."""
+    cli.must("keys", "init", "es256")
+    cli.must("keys", "tick")
+    database_clock.set_ahead(-HOUR)
+    return cli
+
+
+def versions(cli, state):
+    return [key["kid"] for key in cli.json("keys", "list") if key["state"] == state]
+
+
+def epochs(cli):
+    engine = create_engine(cli.database_url)
+    with engine.connect() as connection:
+        rows = connection.execute(text("SELECT name, epoch FROM key_ring")).all()
+    engine.dispose()
+    return dict(rows)
+
+
+ORDERS = {
+    "tick": lambda _: ("keys", "tick"),
+    "rotate": lambda _: ("keys", "rotate"),
+    "activate": lambda cli: (
+        *("keys", "activate", versions(cli, "published")[0], "--emergency", "--reason", "x"),
+    ),
+    "prune": lambda _: ("keys", "prune"),
+    "destroy": lambda _: ("keys", "destroy", "es256", "--reason", "x"),
+    "move": lambda _: ("keys", "move", "es256", "--to", "further", "--reason", "x"),
+    "init": lambda _: ("keys", "init", "further"),
+}
+
+
+def alarms(folder):
+    records = [json.loads(line) for line in (folder / "audit.jsonl").read_text().splitlines()]
+    return [record["alarm"] for record in records if record["event"] == "key.alarm"]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_command_that_moves_a_ring_is_refused_and_that_is_recorded(keyed, order, tmp_path):
+    before = epochs(keyed)
+    result = keyed.run(*ORDERS[order](keyed))
+    assert result.exit_code == 1
+    assert "this machine's clock is 3600.0 s ahead of the database's" in result.stderr
+    assert {name: epochs(keyed)[name] for name in before} == before
+    assert alarms(tmp_path) == ["clock.off"]
+
+
+def test_a_dry_run_is_refused_and_not_recorded(keyed, tmp_path):
+    result = keyed.run("keys", "rotate", "--dry-run")
+    assert result.exit_code == 1
+    assert "this machine's clock is 3600.0 s ahead of the database's" in result.stderr
+    assert alarms(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "stop", [("revoke",), ("revoke", "--all-versions"), ("taint",)], ids=lambda stop: stop[-1]
+)
+def test_an_emergency_is_carried_out_by_the_databases_time(keyed, database_clock, stop):
+    name, *options = stop
+    kid = versions(keyed, "active")[0]
+    result = keyed.run("keys", name, kid, *options, "--reason", "x", "--json")
+    assert result.exit_code == 0, result.output
+    assert "ALARM clock.off" in result.stderr
+    database_clock.set_ahead(0)
+    (key,) = (key for key in keyed.json("keys", "list") if key["kid"] == kid)
+    assert key["state"] in {"revoked", "tainted"}
+    assert key["stopped_at"] < key["published_at"], "an hour ago, by the true time"
+
+
+def test_status_says_so(keyed):
+    shown = keyed.run("keys", "status", "--json")
+    document = json.loads(shown.stdout)
+    assert document["store_clock_offset_seconds"] == pytest.approx(-HOUR, abs=1)
+    for ring in document["rings"]:
+        if ring["ring"] == "es256":
+            assert [alarm["event"] for alarm in ring["alarms"]] == ["clock.off"]
+            assert ring["active"] is None, "by the database, its time has not come"
+    assert "ALARM clock.off" in keyed.must("keys", "status", "es256")

@@ -1,0 +1,170 @@
+"""A node whose clock is off the database's: what it does, what it does not, who learns of it."""
+
+import json
+import time
+from contextlib import contextmanager
+from datetime import timedelta
+
+import httpx
+import pytest
+
+from authz_server.app import EXTENSION, create_app
+from authz_server.settings import load_settings
+from support.claims import claims_of
+from support.clock import FakeClock
+from support.live_server import LiveServer, run_cli_json
+from support.parties import ACTOR, Parties, make_demo
+from support.protocol import ENDPOINTS
+from support.settings_file import write_settings
+from support.vault_side import await_that
+
+HOUR = 3_600
+KEYS = {"refresh_interval_seconds": 1, "clock_tolerance_seconds": 2}
+
+
+@pytest.fixture
+def settings_file(tmp_path, postgresql_url):
+    return write_settings(tmp_path, postgresql_url, {"keys": KEYS})
+
+
+@pytest.fixture
+def parties(settings_file, secrets_watch):
+    return Parties(load_settings(settings_file), secrets_watch)
+
+
+@pytest.fixture
+def demo(parties):
+    parties.create_first_keys()
+    return make_demo(parties)
+
+
+# ------------------------------------------------------------------------------- in processes
+
+
+@pytest.fixture
+def server(tmp_path, postgresql_url, demo, database_clock):
+    """A running server; its tests set the database's clock off its machine's."""
+    del demo, database_clock
+
+    def write(**overrides):
+        return write_settings(tmp_path, postgresql_url, {"keys": KEYS} | overrides)
+
+    with LiveServer(write, tmp_path) as server:
+        yield server
+
+
+def ask(server, demo):
+    form = {"grant_type": "client_credentials"} | demo.post.form()
+    return httpx.post(server.base_url + ENDPOINTS["token"], data=form, timeout=20)
+
+
+def clock_alarms(server):
+    path = server.settings_path.parent / "audit.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    return [record for record in records if record.get("alarm") == "clock.off"]
+
+
+def offsets(server):
+    page = httpx.get(f"{server.health_url}/metrics", timeout=20).text
+    lines = [line for line in page.splitlines() if "node_clock_offset_seconds{" in line]
+    return [float(line.rpartition(" ")[2]) for line in lines]
+
+
+@pytest.mark.parametrize("ahead", [HOUR, -HOUR])
+def test_a_running_node_signs_nothing_moves_nothing_and_says_so(
+    server, demo, database_clock, ahead
+):
+    assert ask(server, demo).status_code == 200
+    rings = run_cli_json("keys", "list", config=server.settings_path)
+    database_clock.set_ahead(ahead)
+    await_that(lambda: ask(server, demo).status_code == 503, "no token")
+    await_that(lambda: clock_alarms(server), "the alarm is recorded")
+    (alarm,) = clock_alarms(server)
+    way = "behind" if ahead > 0 else "ahead of"
+    assert f"clock is 3600.0 s {way} the database's" in alarm["detail"]
+    assert "clock.off" in server.log()
+    await_that(lambda: offsets(server) == [pytest.approx(ahead, abs=1)], "the metric", 40)
+    status = run_cli_json("keys", "status", config=server.settings_path)
+    (node,) = status["rings"][0]["nodes"]
+    assert node["clock_off"]
+    assert not node["silent"]
+    time.sleep(2)
+    assert len(clock_alarms(server)) == 1, "once until it is right again"
+    database_clock.set_ahead(0)
+    await_that(lambda: ask(server, demo).status_code == 200, "a token again")
+    assert run_cli_json("keys", "list", config=server.settings_path) == rings
+
+
+# ------------------------------------------------------------------------------- in this process
+
+
+@contextmanager
+def node(settings_file, clock):
+    """The application of one process."""
+    app = create_app(load_settings(settings_file), clock=clock)
+    services = app.extensions[EXTENSION]
+    services.key_rings.refresh()
+    services.feed.poll()
+    try:
+        yield app.test_client()
+    finally:
+        services.maintenance.stop()
+        services.database.close()
+
+
+def token_of(client, demo):
+    answer = client.post(
+        ENDPOINTS["token"], data={"grant_type": "client_credentials"} | demo.post.form()
+    )
+    assert answer.status_code == 200, answer.text
+    return answer.get_json()["access_token"]
+
+
+def is_active(client, demo, token):
+    answer = client.post(
+        ENDPOINTS["introspect"], data={"token": token}, headers=demo.mapper.headers()
+    )
+    assert answer.status_code == 200, answer.text
+    return answer.get_json()["active"]
+
+
+def test_a_node_behind_answers_inactive_once_the_token_has_expired(
+    settings_file, demo, database_clock
+):
+    clock = FakeClock()
+    with node(settings_file, clock) as right:
+        token = token_of(right, demo)
+        life = claims_of(token)["exp"] - claims_of(token)["iat"]
+        for late, expected in ((life - 10, True), (life + 10, False)):
+            # So late is it by the database's clock, while that of the node stands still.
+            database_clock.set_ahead(late)
+            with node(settings_file, clock) as behind:
+                assert is_active(behind, demo, token) is expected
+        assert is_active(right, demo, token), "that node's clock was right when it began"
+
+
+def test_a_node_behind_answers_inactive_once_the_client_has_expired(
+    settings_file, demo, parties, database_clock
+):
+    clock = FakeClock()
+    with node(settings_file, clock) as right:
+        token = token_of(right, demo)
+    with parties.change() as (services, session):
+        end = clock() + timedelta(seconds=60)
+        services.clients.update_client(session, demo.post.id, actor=ACTOR, expires_at=end)
+    for late, expected in ((50, True), (70, False)):
+        database_clock.set_ahead(late)
+        with node(settings_file, clock) as behind:
+            assert is_active(behind, demo, token) is expected
+
+
+def test_a_node_ahead_answers_active_while_the_token_is_in_force(
+    settings_file, demo, database_clock
+):
+    clock = FakeClock()
+    with node(settings_file, clock) as right:
+        token = token_of(right, demo)
+    database_clock.set_ahead(-HOUR)
+    clock.advance(HOUR)
+    with node(settings_file, clock) as ahead:
+        assert is_active(ahead, demo, token)
