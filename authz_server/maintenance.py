@@ -1,4 +1,4 @@
-"""What a running process does besides answering: stay fresh, sweep, write down, move keys on."""
+"""Background jobs of a worker: cache refresh, purging rows, last-used times, key rotation."""
 
 import logging
 import os
@@ -59,7 +59,7 @@ class Job:
 class Maintenance:
     """Two threads in each process that serves; their work is safe on many nodes at once.
 
-    What a slow key backend can hold up has a thread of its own, lest the memory grow old meanwhile.
+    Jobs that a slow key backend can delay have a thread of their own: the memory stays fresh.
 
     Args:
         database: where to sweep.

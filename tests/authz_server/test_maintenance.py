@@ -169,6 +169,18 @@ def test_each_process_starts_its_own_threads_once(parts, maintenance):
     first.set()
 
 
+def test_held_work_ends_and_the_next_start_begins_it(parts, maintenance):
+    maintenance.start()
+    parts.await_calls("poll", 1)
+    running = list(maintenance._threads)  # noqa: SLF001 - they have no other name
+    maintenance.hold()
+    assert not any(thread.is_alive() for thread in running)
+    polls = parts.calls.count("poll")
+    maintenance.start()
+    parts.await_calls("poll", polls + 1)
+    assert "end" not in parts.calls
+
+
 def test_jobs_drift_apart_as_far_as_they_are_told():
     steady, spread = Job(print, 60), Job(print, 60, spread=0.5)
     assert {steady.next_after(100) for _ in range(20)} == {160}
