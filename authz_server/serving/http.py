@@ -97,6 +97,7 @@ class Connection(asyncio.Protocol):
         self._open = False
         self._half_closed = False
         self._paused = False
+        self._unread = False
         self._received = self._chunk = 0
         self._queue: deque[Message] = deque()
 
@@ -120,13 +121,17 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Read nothing more from a peer that does not read its answers."""
+        self._unread = True
         self.deadline = self._front.now + self._front.body_seconds
         self._pause()
 
     def resume_writing(self) -> None:
-        """Read again."""
-        self.deadline = self._front.now + self._front.keep_alive_seconds
-        self._resume()
+        """Go on with what was received, or read again."""
+        self._unread = False
+        if self.phase is Phase.IDLE:
+            self._go_on()
+        elif self.phase in _ARRIVING:
+            self._resume()
 
     def eof_received(self) -> bool:
         """Close, but not before what was received is answered."""
@@ -145,16 +150,15 @@ class Connection(asyncio.Protocol):
 
     def expire(self) -> None:
         """Close because the deadline has passed; answer a sender whose message has begun."""
-        if self.phase in _ARRIVING:
+        if self.phase in _ARRIVING and not self._unread:
             self._refuse(OAuthError("request_timeout"))
-        else:
+        elif self.phase is not Phase.ANSWERING:
             self.evict()
 
     def drain(self) -> None:
         """Close unless a message or an answer is under way."""
-        if self.phase is Phase.IDLE:
-            self.phase = Phase.CLOSING
-            self.transport.close()
+        if self.phase is Phase.IDLE and not self._queue:
+            self._end()
 
     def data_received(self, data: bytes) -> None:
         """Take the next bytes of one or more messages."""
@@ -167,9 +171,8 @@ class Connection(asyncio.Protocol):
         self._feed(data)
         if self.phase is Phase.IDLE:
             if self._queue:
-                self.phase = Phase.ANSWERING
                 self._pause()
-                asyncio.get_running_loop().call_soon(self._next)
+                self._go_on()
             elif self._open:
                 self._await_rest()
         elif self._open and self.phase in _ARRIVING:
@@ -195,8 +198,7 @@ class Connection(asyncio.Protocol):
     def _ignore_upgrade(self) -> bool:
         """Read the header again without its wish for another protocol (RFC 9110, 7.8).
 
-        The parser ends at the header of such a message, and its body would be the next message.
-        Return whether anything that follows is read.
+        Else its body would be the next message. Return whether what follows is read.
         """
         message = self._parsed
         if message.fault is not None:
@@ -296,12 +298,10 @@ class Connection(asyncio.Protocol):
     def _check_head(self, message: Message, version: str) -> None:
         if version not in _VERSIONS or self._parser.get_method() == b"CONNECT":
             raise OAuthError("message_malformed", "neither HTTP/1.1 nor 1.0, or a tunnel")
-        if len(message.fields) > MAXIMUM_FIELDS:
-            raise OAuthError("header_too_large")
-        if self._received + self._chunk <= MAXIMUM_HEADER_BYTES:
-            return
-        size = sum(len(name) + len(value) + 4 for name, value in message.fields)
-        if size + len(message.target) > MAXIMUM_HEADER_BYTES:
+        long = self._received + self._chunk > MAXIMUM_HEADER_BYTES
+        if len(message.fields) > MAXIMUM_FIELDS or (
+            long and message.header_bytes() > MAXIMUM_HEADER_BYTES
+        ):
             raise OAuthError("header_too_large")
 
     def _check_framing(self, message: Message, headers: dict[str, str]) -> None:
@@ -328,7 +328,8 @@ class Connection(asyncio.Protocol):
         if self.phase is not Phase.ANSWERING:
             return
         front, message = self._front, self._answered
-        keep_alive = message.keep_alive and not self._half_closed and not front.draining
+        last = not self._queue and (self._half_closed or front.draining)
+        keep_alive = message.keep_alive and not last
         request = message.request
         self.transport.write(
             answer.encode(
@@ -337,15 +338,20 @@ class Connection(asyncio.Protocol):
                 head=request is not None and request.method == "HEAD",
             )
         )
-        if not keep_alive:
+        if keep_alive:
+            self._go_on()
+        else:
             self._end()
-            return
-        if self._queue:
+
+    def _go_on(self) -> None:
+        """Turn to the next message that was received, or read on."""
+        if self._queue and not self._unread:
+            self.phase = Phase.ANSWERING
             asyncio.get_running_loop().call_soon(self._next)
             return
         self.phase = Phase.IDLE
-        self.deadline = front.now + front.keep_alive_seconds
-        if self._paused:
+        if not self._unread:
+            self.deadline = self._front.now + self._front.keep_alive_seconds
             self._resume()
             if self._open:
                 self._await_rest()
@@ -359,7 +365,7 @@ class Connection(asyncio.Protocol):
         """Answer a message that is not read to its end, and close."""
         if self.phase is Phase.CLOSING:
             return
-        if self.phase is Phase.ANSWERING:
+        if self.phase is Phase.ANSWERING or self._queue:
             # Those before it are answered; nothing after them is read.
             (self._queue[-1] if self._queue else self._answered).keep_alive = False
             self._pause()
@@ -374,11 +380,11 @@ class Connection(asyncio.Protocol):
         """Close. A sender that still writes is read for a while, or it would lose the answer."""
         self.phase = Phase.CLOSING
         self._queue.clear()
-        if not self._open or self._half_closed:
+        lingers = not self._half_closed and (self._open or self._paused)
+        self.deadline = self._front.now + (LINGER_SECONDS if lingers else self._front.body_seconds)
+        if not lingers:
             self.transport.close()
-            return
-        self.deadline = self._front.now + LINGER_SECONDS
-        if self.transport.can_write_eof():
+        elif self.transport.can_write_eof():
             self.transport.write_eof()
         self._resume()
 

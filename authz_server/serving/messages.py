@@ -40,6 +40,10 @@ class Message:
         self.keep_alive = False
         self.old = False
 
+    def header_bytes(self) -> int:
+        """Return how long target and fields are, with their line ends."""
+        return len(self.target) + sum(len(name) + len(value) + 4 for name, value in self.fields)
+
     def without_upgrade(self) -> bytes:
         """Return the header as it would be without an ``Upgrade`` field."""
         method = self.request.method if self.request else ""

@@ -46,6 +46,14 @@ class RawConnection:
         except (BrokenPipeError, ConnectionResetError):
             self.closed_by_server = True
 
+    def set_blocking(self, *, blocking: bool) -> None:
+        """Have :meth:`send_some` wait for room, or raise BlockingIOError."""
+        self._socket.setblocking(blocking)
+
+    def send_some(self, data: bytes) -> int:
+        """Send as much of these bytes as there is room for; return how many."""
+        return self._socket.send(data)
+
     def finish_sending(self) -> None:
         """Tell the server that nothing more will come."""
         try:

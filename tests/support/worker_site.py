@@ -53,6 +53,8 @@ class WorkerSite:
         self._errors = ErrorAnswers(self._settings.retry_after_seconds)
         self._thread = threading.Thread(target=self.loop.run_forever, name="site", daemon=True)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1_024)
+        # So a peer that does not read is noticed soon.
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32_768)
         self._listener.setblocking(False)  # noqa: FBT003 - the standard library's signature
         self.port: int = self._listener.getsockname()[1]
 
