@@ -122,7 +122,8 @@ def create(  # noqa: PLR0913, PLR0917 - one for each option
 ) -> None:
     """Register a client and make its first secret, which is shown this once.
 
-    ID is made up when it is not given: 3 to 128 characters of A-Z, a-z, 0-9, _ and -.
+    ID is made up when it is not given: 3 to 128 characters of A-Z, a-z, 0-9, _, -, and between
+    them . @ : and /. In a Basic header, an id with a colon is sent form-encoded.
     """
     imported = read_secret(
         secret_prompt=secret_prompt, secret_stdin=secret_stdin, secret_file=secret_file

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
 from authz_server.changes import ChangeSet
+from authz_server.clients.identifiers import normalised
 from authz_server.clients.models import Client
 from authz_server.clients.secrets import SecretScheme
 
@@ -93,7 +94,7 @@ class ClientDirectory:
 
     def find_resource_server(self, identifier: str) -> ClientEntry | None:
         """Return the resource server with this identifier URI, or None."""
-        client_id = self._by_identifier.get(identifier)
+        client_id = self._by_identifier.get(normalised(identifier))
         return None if client_id is None else self._clients.get(client_id)
 
     def apply(self, session: Session, changes: ChangeSet) -> None:
@@ -120,7 +121,7 @@ class ClientDirectory:
         self._clients = clients
         self._imported = {entry.id for entry in clients.values() if _has_imported(entry)}
         self._by_identifier = {
-            entry.resource_server.identifier: entry.id
+            normalised(entry.resource_server.identifier): entry.id
             for entry in clients.values()
             if entry.resource_server
         }
@@ -141,7 +142,7 @@ class ClientDirectory:
     def _replace(self, client_id: str, entry: ClientEntry | None) -> None:
         before = self._clients.get(client_id)
         if before and before.resource_server:
-            self._by_identifier.pop(before.resource_server.identifier, None)
+            self._by_identifier.pop(normalised(before.resource_server.identifier), None)
         self._imported.discard(client_id)
         if entry is None:
             self._clients.pop(client_id, None)
@@ -150,7 +151,7 @@ class ClientDirectory:
         if _has_imported(entry):
             self._imported.add(client_id)
         if entry.resource_server:
-            self._by_identifier[entry.resource_server.identifier] = client_id
+            self._by_identifier[normalised(entry.resource_server.identifier)] = client_id
 
     def _entries(self, rows: Iterable[Client]) -> Iterable[ClientEntry]:
         for row in rows:

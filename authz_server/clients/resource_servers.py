@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from authz_server.clients import rules
 from authz_server.clients.credentials import CLIENT_SECRET
+from authz_server.clients.identifiers import normalised
 from authz_server.clients.models import Client, ResourceServer
 from authz_server.clients.registry import PartyRegistry, assign_fields, require_ordered_dates
 from authz_server.errors import ConflictError
@@ -60,7 +61,7 @@ class ResourceServerChanges(PartyRegistry):
             self._limits,
         )
         client = self._new_party(session, id, "resource_server", values)
-        _require_free_identifier(session, client.id, identifier)
+        self._require_free_identifier(session, client.id, identifier)
         client.resource_server = ResourceServer(client_id=client.id, **resource)
         self._finish(session, client, actor, "resource_server.created", values | resource)
         return client
@@ -79,7 +80,7 @@ class ResourceServerChanges(PartyRegistry):
         values = rules.checked_values(changes, both, self._limits)
         client = self._locked(session, client_id, "resource_server")
         if "identifier" in values:
-            _require_free_identifier(session, client_id, values["identifier"])
+            self._require_free_identifier(session, client_id, values["identifier"])
         assign_fields(client, {key: values[key] for key in values if key in rules.PARTY_RULES})
         assign_fields(
             client.resource_server,
@@ -89,11 +90,14 @@ class ResourceServerChanges(PartyRegistry):
         self._finish(session, client, actor, "resource_server.updated", values)
         return client
 
-
-def _require_free_identifier(session: Session, client_id: str, identifier: str) -> None:
-    with session.no_autoflush:
-        holder = session.scalar(
-            select(ResourceServer.client_id).where(ResourceServer.identifier == identifier)
-        )
-    if holder not in (None, client_id):
-        raise ConflictError(f"The identifier {identifier!r} belongs to {holder!r}.")
+    def _require_free_identifier(self, session: Session, client_id: str, identifier: str) -> None:
+        wanted = normalised(identifier)
+        if wanted == normalised(self._limits.issuer):
+            raise ConflictError(
+                f"The identifier {identifier!r} is the issuer's: a token would be for the server."
+            )
+        with session.no_autoflush:
+            held = session.execute(select(ResourceServer.client_id, ResourceServer.identifier))
+        for holder, other in held:
+            if holder != client_id and normalised(other) == wanted:
+                raise ConflictError(f"The identifier {identifier!r} belongs to {holder!r}.")

@@ -33,7 +33,14 @@ LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 MAXIMUM_NAME_CHARACTERS = 200
 MAXIMUM_IDENTIFIER_CHARACTERS = 500
 
-_ID = re.compile(r"[A-Za-z0-9_-]{3,128}")
+# What partners call themselves elsewhere, as far as a URL, a log and Basic carry it unambiguously:
+# segments of a path, none of them empty, "." or "..".
+_ID = re.compile(
+    r"(?=.{3,128}\Z)[A-Za-z0-9_-](?:[A-Za-z0-9._@:-]*[A-Za-z0-9_-])?"
+    r"(?:/[A-Za-z0-9_-](?:[A-Za-z0-9._@:-]*[A-Za-z0-9_-])?)*"
+)
+#: Words that commands and records use for something else, also with a colon after them.
+RESERVED_IDS = frozenset({"all", "none", "operator", "server"})
 # RFC 3986, appendix A: the characters of a URI; anything else has to be percent-encoded.
 _URI_CHARACTERS = re.compile(r"[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+")
 
@@ -45,6 +52,7 @@ class ClientLimits:
     Args:
         maximum_token_lifetime_seconds: no client's own lifetime may exceed it.
         ring_names: the key rings that a resource server may name.
+        issuer: what no resource server may be called; empty: unknown.
         maximum_live_secrets: how many secrets of one party may work at a time.
         maximum_live_imported_secrets: how many of them may be imported ones; each costs an argon2id
             computation per failed attempt.
@@ -52,14 +60,22 @@ class ClientLimits:
 
     maximum_token_lifetime_seconds: int
     ring_names: frozenset[str]
+    issuer: str = ""
     maximum_live_secrets: int = 10
     maximum_live_imported_secrets: int = 2
 
 
 def require_id(value: str) -> str:
-    """Ids need no escaping anywhere: 3 to 128 characters of ``[A-Za-z0-9_-]``."""
+    """3 to 128 characters of ``[A-Za-z0-9_.@:/-]``, with no sign at an end or beside a slash.
+
+    In a Basic header an id with a colon has to be form-encoded (RFC 6749, 2.3.1).
+    """
     if not _ID.fullmatch(value):
-        raise InvalidChangeError("id: use 3 to 128 characters of A-Z, a-z, 0-9, _ and -")
+        raise InvalidChangeError(
+            "id: use 3 to 128 characters of A-Z, a-z, 0-9, _, -, and between them . @ : /"
+        )
+    if value.partition(":")[0].lower() in RESERVED_IDS:
+        raise InvalidChangeError(f"id: {value!r} has a meaning of its own in commands or records")
     return value
 
 

@@ -1,0 +1,60 @@
+"""Identifiers of resource servers, compared as URIs and not as texts (RFC 3986, 6.2)."""
+
+import re
+from functools import lru_cache
+from urllib.parse import unquote_to_bytes, urlsplit
+
+_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
+_DEFAULT_PORTS = {"https": 443, "http": 80}
+
+
+@lru_cache(maxsize=1_024)
+def normalised(identifier: str) -> str:
+    """Return the one spelling that every equivalent URI has.
+
+    Case of scheme, host and escapes, needless escapes, the scheme's own port, dot segments and an
+    empty path make no difference (RFC 3986, 6.2.2 and 6.2.3). A text that is not a URI is returned
+    as it is.
+    """
+    try:
+        parts = urlsplit(identifier)
+        port = parts.port
+    except ValueError:
+        return identifier
+    scheme = parts.scheme.lower()
+    if scheme == "urn":
+        namespace, _, rest = parts.path.partition(":")
+        # RFC 8141, 3.1: the rest of a URN is told apart by case, its escapes are not.
+        return f"urn:{namespace.lower()}:{_ESCAPE.sub(lambda found: found[0].upper(), rest)}"
+    host = (parts.hostname or "").lower()
+    if ":" in host:
+        host = f"[{host}]"
+    if port is not None and port != _DEFAULT_PORTS.get(scheme):
+        host = f"{host}:{port}"
+    query = f"?{_normalised_escapes(parts.query)}" if parts.query else ""
+    return f"{scheme}://{host}{_without_dots(_normalised_escapes(parts.path)) or '/'}{query}"
+
+
+def _normalised_escapes(text: str) -> str:
+    return _ESCAPE.sub(_normalised_escape, text)
+
+
+def _normalised_escape(found: re.Match[str]) -> str:
+    character = unquote_to_bytes(found[0]).decode("latin-1")
+    return character if _UNRESERVED.fullmatch(character) else found[0].upper()
+
+
+def _without_dots(path: str) -> str:
+    """Return the path without ``.`` and ``..`` (RFC 3986, 5.2.4)."""
+    kept: list[str] = []
+    segments = path.split("/")
+    for segment in segments:
+        if segment == "..":
+            if len(kept) > 1:
+                kept.pop()
+        elif segment != ".":
+            kept.append(segment)
+    if segments[-1] in {".", ".."}:
+        kept.append("")
+    return "/".join(kept)

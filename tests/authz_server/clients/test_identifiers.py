@@ -1,0 +1,51 @@
+"""Equivalent URIs are one resource server; different ones stay apart (RFC 3986, 6.2)."""
+
+import pytest
+
+from authz_server.clients.identifiers import normalised
+
+EQUIVALENT = {
+    "https://mapper.example/": [
+        "https://mapper.example",
+        "HTTPS://Mapper.Example",
+        "https://mapper.example:443/",
+        "https://mapper.example/.",
+        "https://mapper.example/a/..",
+        "https://mapper.example/a/../",
+    ],
+    "https://mapper.example/a/~b%2Fc": [
+        "https://mapper.example/a/%7Eb%2fc",
+        "https://mapper.example/./a/b/../%7eb%2Fc",
+    ],
+    "http://[::1]:8080/x": ["http://[::1]:8080/./x"],
+    "http://localhost/": ["http://LOCALHOST:80"],
+    "urn:g2p:Mapper%2Fone": ["URN:G2P:Mapper%2fone"],
+}
+DIFFERENT = [
+    "https://mapper.example/",
+    "https://mapper.example/a",
+    "https://mapper.example/a/",
+    "https://mapper.example/A",
+    "https://mapper.example:8443/",
+    "https://mapper.example/?a",
+    "https://mapper.example/a%2Fb",
+    "https://mapper.example/a/b",
+    "http://mapper.example/",
+    "urn:g2p:mapper",
+    "urn:g2p:Mapper",
+]
+
+
+@pytest.mark.parametrize("spelling", EQUIVALENT)
+def test_equivalent_spellings_are_one(spelling: str):
+    assert normalised(spelling) == spelling
+    assert {normalised(other) for other in EQUIVALENT[spelling]} == {spelling}
+
+
+def test_different_uris_stay_apart():
+    assert len({normalised(each) for each in DIFFERENT}) == len(DIFFERENT)
+
+
+@pytest.mark.parametrize("text", ["", "x", "https://[", "https://a:99999999/", "\u00e9", "%"])
+def test_other_texts_raise_nothing(text: str):
+    assert isinstance(normalised(text), str)
