@@ -9,8 +9,10 @@ import asyncio
 import atexit
 import gc
 import json
+import logging
 import os
 import pickle
+import resource
 import signal
 import socket
 import ssl
@@ -43,6 +45,10 @@ FIRST_REPORTS_SECONDS = 0.05
 _SIGNING_THREADS = 32
 #: Objects beyond which the cyclic collector looks at the young ones: requests leave no cycles.
 _COLLECTOR_THRESHOLD = 20_000
+#: Files that a worker has open beside its connections: database, logs, modules being loaded.
+_OTHER_FILES = 256
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +173,7 @@ def build_front(
         ),
         lanes=lanes,
         senders=Senders(
-            maximum=server.maximum_connections,
+            maximum=allow_connections(server.maximum_connections),
             maximum_each=server.maximum_connections_per_address,
             maximum_bodies=server.maximum_bodies_per_address,
             is_exempt=addresses.is_trusted_proxy,
@@ -177,6 +183,27 @@ def build_front(
         each_tick=queries[0].expire if queries else _nothing,
     )
     return WorkerFront(loop, server, parts), lanes
+
+
+def allow_connections(wanted: int) -> int:
+    """Raise this process's limit of open files for its connections; return how many it allows.
+
+    Args:
+        wanted: the most connections that the settings permit.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + _OTHER_FILES
+    if hard != resource.RLIM_INFINITY and needed > hard:
+        logger.warning(
+            "the limit of open files is %d: this worker holds %d connections, not %d",
+            hard,
+            hard - _OTHER_FILES,
+            wanted,
+        )
+        needed = hard
+    if soft != resource.RLIM_INFINITY and needed > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    return max(1, needed - _OTHER_FILES)
 
 
 def _threads(settings: Settings) -> Mapping[Lane, int]:
