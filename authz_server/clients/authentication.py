@@ -248,20 +248,21 @@ def _find_cause(
     """Return why the secret does not authenticate the client by this method; empty if it does."""
     if client is None:
         return "client_unknown"
+    # Before the secret is looked at, so that a wrong one costs as much as the right one.
+    state = ""
+    if not client.enabled:
+        state = "client_disabled"
+    elif now < client.starts_at:
+        state = "client_not_yet_valid"
+    elif now >= client.expires_at:
+        state = "client_expired"
     if secret is None:
         return "secret_wrong"
-    if not client.is_usable(now):
-        return _find_cause_of_client(client, now)
-    if now >= secret.expires_at:
-        return "secret_expired"
-    fits = client.authentication_method in (method, CLIENT_SECRET)
-    return "" if fits else "method_not_registered"
-
-
-def _find_cause_of_client(client: ClientEntry, now: float) -> str:
-    if not client.enabled:
-        return "client_disabled"
-    return "client_not_yet_valid" if now < client.starts_at else "client_expired"
+    if not state and now >= secret.expires_at:
+        state = "secret_expired"
+    if not state and client.authentication_method not in (method, CLIENT_SECRET):
+        state = "method_not_registered"
+    return state
 
 
 def _most_exact(readings: Sequence[_Reading]) -> str:
