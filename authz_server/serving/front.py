@@ -117,7 +117,8 @@ class WorkerFront:
         await self._serve_out(self._loop.time() + min(DRAIN_SECONDS, grace_seconds / 2))
         for listener in self._listeners:
             self._loop.remove_reader(listener.fileno())
-            self._accept(listener)
+            # All that wait already: they would be reset when the socket closes.
+            self._accept(listener, self._maximum)
         while (self._connections or self._arriving) and self._loop.time() < ends:
             for connection in list(self._connections):
                 connection.drain()
@@ -130,9 +131,9 @@ class WorkerFront:
         while self._loop.time() < until and (self._connections or self._arriving):  # noqa: ASYNC110 - many set it
             await asyncio.sleep(_DRAIN_INTERVAL_SECONDS)
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: socket.socket, at_once: int = _ACCEPTED_AT_ONCE) -> None:
         # A few at a time: other workers wait at the same socket, and requests for the loop.
-        for _ in range(_ACCEPTED_AT_ONCE):
+        for _ in range(at_once):
             if len(self._arriving) >= self._maximum:
                 return
             try:

@@ -146,6 +146,7 @@ class Connection(asyncio.Protocol):
     def evict(self) -> None:
         """Close at once, to make room or because a deadline has passed."""
         self.phase = Phase.CLOSING
+        self._front.closed(self)
         self.transport.abort()
 
     def expire(self) -> None:
@@ -203,8 +204,7 @@ class Connection(asyncio.Protocol):
         message = self._parsed
         if message.fault is not None:
             self._refuse(message.fault)
-            return False
-        if self.phase is Phase.CLOSING:
+        if message.fault is not None or self.phase is Phase.CLOSING:
             return False
         self._parser = HttpRequestParser(self)
         self._parser.feed_data(message.without_upgrade())

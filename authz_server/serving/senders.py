@@ -10,13 +10,13 @@ _IPV6_SENDER_BITS = 64
 
 
 class Phase(IntEnum):
-    """What a connection is doing. The lower its phase, the less is lost by closing it."""
+    """What a connection is doing. The lower its phase, the less is lost by cutting it."""
 
-    IDLE = 0
-    HEADER = 1
-    BODY = 2
-    ANSWERING = 3
-    CLOSING = 4
+    CLOSING = 0
+    IDLE = 1
+    HEADER = 2
+    BODY = 3
+    ANSWERING = 4
 
 
 class Evictable(Protocol):
@@ -25,7 +25,7 @@ class Evictable(Protocol):
     phase: Phase
 
     def evict(self) -> None:
-        """Close the connection to make room for another."""
+        """Cut the connection to make room for another, and have it dismissed."""
 
 
 class Sender:
@@ -47,9 +47,10 @@ class Sender:
 class Senders:
     """Every connection of a worker by its sender; a new connection always gets in.
 
-    Beyond a limit the connection closes that has waited longest for its peer: an idle one first,
-    then one whose header, then one whose body has not arrived. So a sender that holds many
-    connections open loses its own, and an honest one at the same address is served.
+    Beyond a limit the connection closes that has waited longest for its peer: first one that is
+    closing, then an idle one, then one whose header, then one whose body has not arrived. So a
+    sender that holds many connections open loses its own, and an honest one at the same address is
+    served.
 
     Args:
         maximum: the most connections in all.
@@ -84,14 +85,14 @@ class Senders:
             address: of its peer.
         """
         name = sender_of(address)
-        sender = self._senders.get(name)
-        if sender is None:
-            sender = self._senders[name] = Sender(name, limited=not self._is_exempt(address))
+        sender = self._senders.get(name) or Sender(name, limited=not self._is_exempt(address))
         if sender.limited and len(sender.connections) >= self._maximum_each:
-            _make_room(sender, Phase.BODY)
+            _make_room(sender)
         elif self._count >= self._maximum:
-            _make_room(max(self._senders.values(), key=_size), Phase.BODY)
+            _make_room(max(self._senders.values(), key=_size))
         sender.connections[connection] = None
+        # The one that made room may have been its last.
+        self._senders[name] = sender
         self._count += 1
         return sender
 
@@ -117,8 +118,8 @@ def _size(sender: Sender) -> int:
     return len(sender.connections) if sender.limited else 0
 
 
-def _make_room(sender: Sender, latest: Phase) -> None:
-    waiting = [each for each in sender.connections if each.phase <= latest]
+def _make_room(sender: Sender) -> None:
+    waiting = [each for each in sender.connections if each.phase is not Phase.ANSWERING]
     if waiting:
         # The first of the lowest phase: connections stand in the order in which they opened.
         min(waiting, key=lambda each: each.phase).evict()

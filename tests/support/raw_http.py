@@ -24,10 +24,15 @@ class MalformedAnswerError(Exception):
 
 
 class RawConnection:
-    """A TCP connection to a server on loopback. Every wait ends after `deadline_seconds`."""
+    """A TCP connection to a server on loopback. Every wait ends after `deadline_seconds`.
 
-    def __init__(self, port: int, deadline_seconds: float = 5.0) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), deadline_seconds)
+    `source` is the address that it comes from, any of 127.0.0.0/8.
+    """
+
+    def __init__(self, port: int, deadline_seconds: float = 5.0, source: str = "127.0.0.1") -> None:
+        self._socket = socket.create_connection(
+            ("127.0.0.1", port), deadline_seconds, source_address=(source, 0)
+        )
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._deadline_seconds = deadline_seconds
         self._received = b""
@@ -45,6 +50,11 @@ class RawConnection:
             self._socket.sendall(data)
         except (BrokenPipeError, ConnectionResetError):
             self.closed_by_server = True
+
+    def notice_end(self) -> None:
+        """Set `closed_by_server` where the server has hung up already; keep what it sent."""
+        while not self.closed_by_server and self._receive_more(time.monotonic()):
+            pass
 
     def set_blocking(self, *, blocking: bool) -> None:
         """Have :meth:`send_some` wait for room, or raise BlockingIOError."""

@@ -13,6 +13,7 @@ from authz_server.endpoints.answers import Answer, new_request_id
 from authz_server.endpoints.client_address import ClientAddressReader
 from authz_server.endpoints.errors import ErrorAnswers
 from authz_server.endpoints.request import Request
+from authz_server.errors import OAuthError
 from authz_server.serving.flask_requests import FlaskRequests
 from authz_server.serving.front import FrontParts, WorkerFront
 from authz_server.serving.lanes import Lanes
@@ -38,7 +39,8 @@ class WorkerSite:
     many milliseconds as its body says. Everything else a WSGI application answers with 404.
 
     Attributes:
-        requests: what reached an endpoint.
+        requests: what was answered by an endpoint.
+        held: how many requests to ``/held`` have begun.
         records: the events of refused messages that reached none.
         gate: lets the requests to ``/held`` go on.
         front: the front, whose deadlines may be changed.
@@ -48,6 +50,7 @@ class WorkerSite:
         self.loop = LOOPS[loop]()
         self._settings = ServerSettings(**{"maximum_body_bytes": 20_000} | settings)
         self.requests: list[Request] = []
+        self.held = 0
         self.records: list[Any] = []
         self.gate = threading.Event()
         self._errors = ErrorAnswers(self._settings.retry_after_seconds)
@@ -92,12 +95,13 @@ class WorkerSite:
         """Return how many connections are open."""
         return self.run(lambda: len(self._senders))
 
-    def await_connections(self, count: int, seconds: float = 10.0) -> None:
+    def await_connections(self, count: int) -> None:
         """Return when exactly as many connections are open."""
-        deadline = time.monotonic() + seconds
-        while (found := self.connection_count()) != count:
-            assert time.monotonic() < deadline, f"{found} connections instead of {count}"
-            time.sleep(0.01)
+        _await_count(self.connection_count, count)
+
+    def await_held(self, count: int) -> None:
+        """Return when as many requests to ``/held`` have begun."""
+        _await_count(lambda: self.held, count)
 
     def _begin(self) -> None:
         settings = self._settings
@@ -155,7 +159,11 @@ class _Echo:
 
 class _Held(_Echo):
     async def respond(self, request: Request) -> Answer:
-        await Step(Lane.DATABASE, self.site.gate.wait)
+        self.site.held += 1
+        try:
+            await Step(Lane.DATABASE, self.site.gate.wait)
+        except OAuthError as fault:
+            request.fault = fault
         return self.site.answer(request)
 
 
@@ -169,6 +177,13 @@ class _Busy(_Echo):
     async def respond(self, request: Request) -> Answer:
         time.sleep(int(request.body) / 1_000)  # noqa: ASYNC251 - holds the loop on purpose
         return self.site.answer(request)
+
+
+def _await_count(count: Callable[[], int], expected: int) -> None:
+    deadline = time.monotonic() + 10
+    while (found := count()) != expected:
+        assert time.monotonic() < deadline, f"{found} instead of {expected}"
+        time.sleep(0.01)
 
 
 def _nowhere(environ: Mapping[str, Any], start_response: Callable[..., Any]) -> list[bytes]:

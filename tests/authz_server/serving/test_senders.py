@@ -19,9 +19,10 @@ class Held:
         self.sender: Sender | None = None
 
     def evict(self) -> None:
-        """Close at once, as a connection does, and be forgotten when the loop gets to it."""
+        """Close at once, as a connection does."""
         self.phase = Phase.CLOSING
         self.site.closed.append(self)
+        self.site.senders.dismiss(self, self.sender)
 
 
 class Site:
@@ -38,12 +39,9 @@ class Site:
         self.closed: list[Held] = []
 
     def open(self, address: str, phase: Phase = Phase.IDLE) -> Held:
-        """Admit a connection; those that made room for it are forgotten, as their ends are read."""
+        """Admit a connection."""
         held = Held(self, phase)
-        before = len(self.closed)
         held.sender = self.senders.admit(held, address)
-        for each in self.closed[before:]:
-            self.senders.dismiss(each, each.sender)
         return held
 
     def open_many(self, address: str, *phases: Phase) -> list[Held]:
@@ -107,6 +105,7 @@ def test_the_oldest_of_a_sender_makes_room_and_no_other_senders():
         ((Phase.ANSWERING, Phase.BODY, Phase.BODY), 1),
         ((Phase.ANSWERING, Phase.IDLE, Phase.IDLE), 1),
         ((Phase.IDLE, Phase.IDLE, Phase.ANSWERING), 0),
+        ((Phase.IDLE, Phase.BODY, Phase.CLOSING), 2),
     ],
 )
 def test_what_waits_for_its_peer_closes_in_the_order_of_its_progress(phases, first):
@@ -210,6 +209,13 @@ def test_a_connection_that_is_forgotten_twice_counts_once():
     assert second.phase is Phase.IDLE
 
 
+def test_a_sender_whose_last_connection_makes_room_keeps_its_limit():
+    site = Site(each=1)
+    held = site.open_many("192.0.2.2", *[Phase.IDLE] * 5)
+    assert site.closed == held[:4]
+    assert len(site.senders) == 1
+
+
 def test_a_sender_of_no_connections_is_forgotten():
     site = Site()
     for number in range(100):
@@ -234,8 +240,6 @@ def test_whatever_comes_and_goes_the_counts_are_right_and_the_limits_hold():
                 site.senders.dismiss(each, each.sender)
             case _ if held:
                 site.begin_body(generator.choice(held))
-        for each in site.closed:
-            site.senders.dismiss(each, each.sender)
         held = [each for each in held if each.phase is not Phase.CLOSING]
         counts = Counter(each.sender.name for each in held)
         bodies = Counter(each.sender.name for each in held if each.phase is Phase.BODY)

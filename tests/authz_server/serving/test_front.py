@@ -1,0 +1,280 @@
+"""A worker's front: who gets in, what is refused when there is too much, and its end."""
+
+import json
+import resource
+import time
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from authz_server.serving import front
+from authz_server.serving.front import DRAIN_SECONDS, OVERLOAD_SECONDS
+from support.raw_http import LAST_REQUEST, RawConnection
+from support.worker_site import LOOPS, WorkerSite
+
+HEAD = b"POST /echo HTTP/1.1\r\nHost: localhost\r\n"
+EMPTY = HEAD + b"Content-Length: 0\r\n\r\n"
+HELD = EMPTY.replace(b"/echo", b"/held")
+BODY = HEAD + b"Content-Length: 10\r\n\r\na"
+
+
+def post(path: str, body: bytes = b"") -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+@pytest.fixture(params=LOOPS)
+def make_site(request):
+    """A function of settings that returns a running site."""
+    with ExitStack() as running:
+        yield lambda **settings: running.enter_context(WorkerSite(request.param, **settings))
+
+
+@pytest.fixture
+def hold():
+    """A function of a site, a count and an opening that returns connections held open."""
+    with ExitStack() as held:
+
+        def open_many(site: WorkerSite, count: int, opening: bytes = b"", source: str = "") -> list:
+            connections = [
+                RawConnection(site.port, 5.0, source or "127.0.0.1") for _ in range(count)
+            ]
+            for each in connections:
+                held.enter_context(each)
+                each.send(opening)
+            return connections
+
+        yield open_many
+
+
+def is_served(site: WorkerSite, source: str = "127.0.0.1") -> bool:
+    with RawConnection(site.port, 10.0, source) as connection:
+        connection.send(EMPTY)
+        answer = connection.receive()
+    return answer is not None and answer.status == 200
+
+
+def ended(connections: list[RawConnection]) -> list[bool]:
+    """Tell of each connection whether the server has ended it."""
+    for each in connections:
+        each.notice_end()
+    return [each.closed_by_server for each in connections]
+
+
+@pytest.mark.parametrize("opening", [b"", EMPTY, HEAD, BODY])
+def test_a_sender_beyond_its_limit_loses_its_oldest_and_is_served(make_site, hold, opening):
+    """Case I101."""
+    site = make_site(maximum_connections_per_address=5)
+    connections = hold(site, 20, opening)
+    site.await_connections(5)
+    assert is_served(site)
+    assert is_served(site, "127.0.0.2")
+    assert sum(ended(connections)) in {15, 16}
+
+
+def test_a_flood_of_one_sender_closes_no_connection_of_another(make_site, hold):
+    """Case I101."""
+    site = make_site(maximum_connections=40, maximum_connections_per_address=1_000)
+    honest = hold(site, 5, EMPTY, "127.0.0.2")
+    assert [each.receive().status for each in honest] == [200] * 5
+    hold(site, 200)
+    site.await_connections(40)
+    assert ended(honest) == [False] * 5
+    for each in honest:
+        each.send(EMPTY)
+        assert each.receive().status == 200
+
+
+def test_bodies_beyond_their_limit_close_the_oldest(make_site, hold):
+    """Case I101."""
+    site = make_site(maximum_bodies_per_address=5)
+    connections = hold(site, 20, BODY)
+    site.await_connections(5)
+    for each in connections[15:]:
+        each.send(b"a" * 9)
+        assert each.receive().status == 200
+    assert ended(connections) == [True] * 15 + [False] * 5
+
+
+def test_requests_under_way_are_never_closed_to_make_room(make_site, hold):
+    """Case I101."""
+    site = make_site(maximum_connections=5, maximum_connections_per_address=5, threads=20)
+    connections = []
+    for count in range(1, 21):
+        connections += hold(site, 1, HELD)
+        site.await_held(count)
+    assert is_served(site)
+    site.gate.set()
+    assert [each.receive().status for each in connections] == [200] * 20
+
+
+def test_refused_senders_that_write_on_hold_no_room(make_site, hold):
+    """Case I101."""
+    site = make_site(maximum_connections=20, maximum_connections_per_address=10)
+    too_large = HEAD + b"Content-Length: 99999999\r\n\r\n"
+    for _ in range(50):
+        (connection,) = hold(site, 1, too_large)
+        assert connection.receive().status == 413
+    assert site.connection_count() <= 10
+    assert is_served(site)
+
+
+def test_trusted_proxies_may_hold_more(make_site, hold):
+    """Case I101."""
+    site = make_site(
+        trusted_proxies=("127.0.0.1",),
+        maximum_connections_per_address=5,
+        maximum_bodies_per_address=2,
+    )
+    connections = hold(site, 20, BODY)
+    site.await_connections(20)
+    assert ended(connections) == [False] * 20
+
+
+def test_a_full_lane_refuses_and_every_other_request_is_served(make_site, hold):
+    """Case J114."""
+    site = make_site(threads=2, maximum_waiting_requests=5)
+    connections = hold(site, 8, HELD)
+    refused = [each.receive() for each in connections[5:]]
+    assert {each.status for each in refused} == {503}
+    assert {each.headers["retry-after"] for each in refused} == {"2"}
+    assert is_served(site)
+    site.gate.set()
+    assert [each.receive().status for each in connections[:5]] == [200] * 5
+
+
+def test_requests_that_have_waited_too_long_for_the_loop_are_refused_at_once(make_site, hold):
+    """Case J119."""
+    site = make_site()
+    connections = hold(site, 60)
+    site.await_connections(60)
+    # All arrive while the loop is held, so that it finds them at once afterwards.
+    with RawConnection(site.port, 10.0) as holding:
+        holding.send(post("/busy", b"500"))
+        time.sleep(0.1)
+        for each in connections:
+            each.send(post("/busy", b"20"))
+        answers = [each.receive() for each in connections]
+    statuses = [each.status for each in answers]
+    refused = [each for each in answers if each.status == 503]
+    assert statuses.count(200) >= int(OVERLOAD_SECONDS / 0.02)
+    assert len(refused) >= 20
+    for each in refused:
+        assert each.headers["retry-after"] == "2"
+        assert each.headers["cache-control"] == "no-store"
+        assert json.loads(each.body)["error"] == "temporarily_unavailable"
+        assert "connection" not in each.headers
+    assert len({each.headers["x-request-id"] for each in refused}) == len(refused)
+    # The connections live on, and what comes in time is served again.
+    for each in connections:
+        each.send(EMPTY)
+        assert each.receive().status == 200
+
+
+@contextmanager
+def limited_descriptors(spare: int):
+    """Let this process open only a few more files for as long as the block lasts."""
+    limit, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with open("/dev/null") as highest:  # noqa: PTH123 - its number is what counts
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest.fileno() + spare, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
+def test_a_worker_without_files_to_open_accepts_again_when_it_has_some(make_site, caplog):
+    """Case I101."""
+    site = make_site()
+    # Half of them are this side's.
+    with limited_descriptors(11), ExitStack() as held:
+        connections = [held.enter_context(RawConnection(site.port, 10.0)) for _ in range(6)]
+        for each in connections:
+            each.send(EMPTY)
+        time.sleep(0.6)
+        assert site.connection_count() < 6
+        assert "no connection can be accepted" in caplog.text
+    site.await_connections(0)
+    assert is_served(site)
+
+
+def test_at_its_end_everything_that_came_is_answered(make_site, hold):
+    """Case J116."""
+    site = make_site()
+    idle = hold(site, 10)
+    used = hold(site, 10, EMPTY)
+    assert [each.receive().status for each in used] == [200] * 10
+    under_way = hold(site, 10, HELD)
+    halfway = hold(site, 10, BODY)
+    site.await_connections(40)
+    end = site.start_drain(10.0)
+    time.sleep(0.3)
+    late = hold(site, 10, EMPTY)
+    for each in used[:5]:
+        each.send(EMPTY)
+    for each in halfway:
+        each.send(b"a" * 9)
+    site.gate.set()
+    for each in (*late, *used[:5], *under_way, *halfway):
+        answer = each.receive()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert each.receive() is None
+    end.result(timeout=5)
+    assert all(ended(idle + used))
+    assert site.connection_count() == 0
+
+
+def test_connections_in_the_backlog_at_the_end_are_answered(make_site, hold):
+    """Case J116."""
+    site = make_site()
+    hold(site, 1)
+    with RawConnection(site.port, 10.0) as holding:
+        end = site.start_drain(10.0)
+        # The loop is held over the time at which the worker stops accepting.
+        time.sleep(DRAIN_SECONDS - 0.2)
+        holding.send(post("/busy", b"500"))
+        time.sleep(0.1)
+        waiting = hold(site, 100, EMPTY)
+        assert [each.receive().status for each in waiting] == [200] * 100
+    end.result(timeout=5)
+
+
+def test_the_end_does_not_wait_longer_than_its_grace(make_site, hold):
+    """Case J116."""
+    site = make_site()
+    hold(site, 5, HELD)
+    hold(site, 5, BODY)
+    site.await_connections(10)
+    began = time.monotonic()
+    site.start_drain(0.5).result(timeout=10)
+    assert 0.4 < time.monotonic() - began < 5
+    site.await_connections(0)
+
+
+def test_a_pipeline_is_answered_at_the_end(make_site):
+    """Case J116."""
+    site = make_site()
+    with site.connect() as connection:
+        connection.send(HELD + EMPTY * 5 + LAST_REQUEST)
+        time.sleep(0.1)
+        end = site.start_drain(10.0)
+        time.sleep(0.1)
+        site.gate.set()
+        assert [each.status for each in connection.receive_all()] == [200] * 6 + [404]
+    end.result(timeout=5)
+
+
+def test_a_hundred_connections_each_pipelining_get_all_their_answers(make_site, monkeypatch):
+    """Case I100."""
+    monkeypatch.setattr(front, "OVERLOAD_SECONDS", 60.0)
+    site = make_site()
+    requests, rounds = 20, 5
+    with ExitStack() as held:
+        connections = [held.enter_context(site.connect()) for _ in range(100)]
+        for _ in range(rounds):
+            for number, each in enumerate(connections):
+                each.send(b"".join(post("/echo", b"%d-%d" % (number, n)) for n in range(requests)))
+            for number, each in enumerate(connections):
+                bodies = [json.loads(each.receive().body)["body"] for _ in range(requests)]
+                assert bodies == [f"{number}-{n}" for n in range(requests)]
+    assert len(site.requests) == 100 * requests * rounds
