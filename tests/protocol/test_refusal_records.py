@@ -241,3 +241,21 @@ def test_detail_of_a_record_is_short_and_holds_no_token(start_protocol, endpoint
     detail = last_record(protocol)["detail"]
     assert token[:40] not in detail
     assert len(detail) == 1_000
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_repeated_refusals_are_recorded_with_a_count(start_protocol, endpoint: str):
+    """Case A13."""
+    protocol = start_protocol()
+    client = protocol.demo.post
+    before = len(protocol.audit_trail().splitlines())
+    for _ in range(50):
+        answer = protocol.offer(endpoint, "client_secret_post", client.id, WRONG)
+        require_refusal(answer, 401, "invalid_client", endpoint)
+    protocol.services.maintenance.stop()
+    records = [json.loads(line) for line in protocol.audit_trail().splitlines()[before:]]
+    assert [record["count"] for record in records] == [1] * 10 + [40]
+    assert {(each["event"], each["reason"], each["client_id"]) for each in records} == {
+        (EVENTS[endpoint], "secret_wrong", client.id)
+    }
+    assert records[-1]["request_id"] == ""
