@@ -15,6 +15,7 @@ from datetime import datetime
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from authz_server.database.clock import read_database_time
 from authz_server.db import Database
 from authz_server.jwks_readers import JwksReaders, purge_readers, write_readers
 from authz_server.key_nodes import forget_node, purge_reports
@@ -147,9 +148,15 @@ class KeyDuties:
             self._readers.give_back(fetched)
             raise
 
-    def purge(self, session: Session) -> int:
-        """Delete what nodes and readers of the past have left; return how many rows."""
-        return purge_reports(session) + purge_readers(session, self._clock())
+    def purge(self, session: Session, now: datetime) -> int:
+        """Delete what nodes and readers of the past have left by ``now``; return how many rows."""
+        # Reports are dated by the database.
+        reported_until = min(now, read_database_time(session))
+        return purge_reports(session, reported_until) + purge_readers(session, now)
+
+    def alarm(self, event: str, subject: str, detail: str) -> None:
+        """Record and log an alarm that is not about one ring alone."""
+        self._observer.alarm(event, subject, detail)
 
     def end(self) -> None:
         """Write down what is still held; say that this process signs no more.

@@ -1,18 +1,17 @@
 """What processes say of themselves: which epoch of each ring they hold, how far off they are."""
 
-import time
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from authz_server.database.clock import read_database_time
 from authz_server.key_tables import KeyNode
 from keys.store import NodeReport
 
 #: A process that has said nothing for so long is not worth naming.
 REPORTS_KEPT = timedelta(days=1)
-_CLOCK_READINGS = 3
 #: The database's clock counts microseconds; this machine's is read in two steps.
 _CLOCK_RESOLUTION_SECONDS = 1e-4
 
@@ -57,10 +56,9 @@ def forget_node(session: Session, node: str) -> None:
     session.execute(delete(KeyNode).where(KeyNode.node == node))
 
 
-def purge_reports(session: Session) -> int:
+def purge_reports(session: Session, now: datetime) -> int:
     """Delete the reports of processes that are long gone; return how many."""
-    oldest = read_database_time(session) - REPORTS_KEPT
-    statement = delete(KeyNode).where(KeyNode.seen_at < oldest)
+    statement = delete(KeyNode).where(KeyNode.seen_at < now - REPORTS_KEPT)
     return session.execute(statement).rowcount  # type: ignore[attr-defined,no-any-return]
 
 

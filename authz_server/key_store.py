@@ -14,10 +14,11 @@ from sqlalchemy.orm import Session
 
 from authz_server.audit import store_audit_record
 from authz_server.changes import record_change
+from authz_server.database.clock import measure_clock_offset_seconds
 from authz_server.database.errors import describe_failure, find_sentence
 from authz_server.db import Transaction
 from authz_server.key_events import EventFacts, append_event
-from authz_server.key_nodes import load_reports, measure_clock_offset_seconds, write_reports
+from authz_server.key_nodes import load_reports, write_reports
 from authz_server.key_tables import KeyRing, SigningKeyRow
 from keys.errors import StoreUnavailable
 from keys.signing_key import KeyState, RingDefinition, RingSnapshot, SigningKey

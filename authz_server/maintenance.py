@@ -13,13 +13,15 @@ from random import SystemRandom
 from sqlalchemy import or_, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from authz_server.changes import ChangeFeed, purge_changes
+from authz_server.changes import ChangeFeed
 from authz_server.clients.authentication import ClientAuthenticator
 from authz_server.clients.models import ClientSecret
+from authz_server.database.clock import ClockGuard
 from authz_server.db import Database
 from authz_server.key_duties import KeyDuties
 from authz_server.refusals import RefusalRecorder
 from authz_server.settings import RevocationSettings
+from authz_server.tokens.purging import Purge
 from authz_server.tokens.revocations import RevocationService
 from keys.errors import KeysError
 from keys.ring import KeyRings
@@ -31,7 +33,6 @@ _random = SystemRandom()
 _LAST_USED_INTERVAL_SECONDS = 60.0
 _READERS_INTERVAL_SECONDS = 30.0
 _REFUSALS_INTERVAL_SECONDS = 10.0
-_MAXIMUM_BATCHES = 10_000
 #: How long the end waits for a thread that is held up, for example by a key backend.
 _ENDING_SECONDS = 1.0
 
@@ -73,6 +74,10 @@ class Maintenance:
         refusals: counts those that repeat.
         settings: how often and how much to sweep.
         clock: returns the present time.
+        clock_guard: compares it with the uptime; None: the clock is steady.
+
+    Attributes:
+        purge: deletes what nothing can need.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, by name
@@ -89,6 +94,7 @@ class Maintenance:
         refusals: RefusalRecorder,
         settings: RevocationSettings,
         clock: Callable[[], datetime],
+        clock_guard: ClockGuard | None = None,
     ) -> None:
         self._database = database
         self._feed = feed
@@ -96,11 +102,17 @@ class Maintenance:
         self._key_refresh_seconds = key_refresh_seconds
         self._duties = duties
         self._tick_seconds = tick_seconds
-        self._revocations = revocations
+        self.purge = Purge(
+            database=database,
+            revocations=revocations,
+            others=duties,
+            batch_rows=settings.sweep_batch_rows,
+            clock=clock,
+            guard=clock_guard,
+        )
         self._authenticator = authenticator
         self._refusals = refusals
         self._settings = settings
-        self._clock = clock
         self._process_id = 0
         self._stopped = threading.Event()
         self._starting = threading.Lock()
@@ -120,7 +132,7 @@ class Maintenance:
                 return
             self._process_id = os.getpid()
             self._stopped = threading.Event()
-            first = (self._key_rings.refresh, self._duties.report_node, self._duties.tick)
+            first = (self._key_rings.refresh, self._duties.report_node, self._tick)
             duties = partial(self._run_duties, first if keys_at_once else ())
             self._threads = [
                 threading.Thread(target=run, name=name, daemon=True)
@@ -147,17 +159,7 @@ class Maintenance:
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer; what was deleted stays so.
         """
-        total = 0
-        for _ in range(_MAXIMUM_BATCHES):
-            with self._database.transaction() as session:
-                deleted = self._revocations.purge(session, self._settings.sweep_batch_rows)
-                now = time.time_ns() // 1_000
-                deleted += purge_changes(session, now, self._settings.sweep_batch_rows)
-                deleted += self._duties.purge(session)
-            total += deleted
-            if not deleted:
-                break
-        return total
+        return self.purge.run(self._stopped.is_set).rows
 
     def flush_last_used(self) -> None:
         """Write down when secrets were last used.
@@ -202,9 +204,14 @@ class Maintenance:
             self._attempt(act)
         jobs = (
             Job(self._duties.report_node, self._key_refresh_seconds),
-            Job(self._duties.tick, self._tick_seconds, spread=0.5),
+            Job(self._tick, self._tick_seconds, spread=0.5),
         )
         self._repeat(jobs, min(self._key_refresh_seconds, self._tick_seconds) / 2)
+
+    def _tick(self) -> None:
+        """Rotate the keys as far as it is time, unless the clock has leapt."""
+        if self.purge.clock_is_trusted():
+            self._duties.tick()
 
     def _repeat(
         self,

@@ -11,6 +11,7 @@ METRICS_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 #: Every alarm that the server itself can raise; a key backend from elsewhere may know more.
 ALARMS = (
     "backend.disabled",
+    "clock.leapt",
     "clock.off",
     "floor.changed_externally",
     "key.absent",

@@ -17,6 +17,7 @@ from authz_server.clients.rules import ClientLimits
 from authz_server.clients.secrets import SecretScheme
 from authz_server.clients.service import ClientService
 from authz_server.clients.throttle import FailureThrottle
+from authz_server.database.clock import ClockGuard
 from authz_server.db import Database
 from authz_server.events import Event
 from authz_server.jwks_readers import JwksReaders
@@ -198,6 +199,8 @@ def wire(  # noqa: PLR0913, PLR0917 - what differs between the programs
             refusals=refusals,
             settings=settings.revocation,
             clock=clock,
+            # A clock that is not the system's own has no uptime beside it.
+            clock_guard=ClockGuard(clock) if clock is utc_now else None,
         ),
         record=record,
     )

@@ -4,7 +4,7 @@ import click
 
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation
-from authz_server.cli.output import json_option, print_change, say
+from authz_server.cli.output import json_option, print_change, say, timestamp
 from authz_server.cli.parties import pass_invocation
 from authz_server.database.checks import check_database
 from authz_server.database.schema import (
@@ -104,8 +104,14 @@ def purge(invocation: Invocation, as_json: bool) -> None:
     The running server does the same by itself; both may run at once, on several nodes.
     """
     with invocation.services() as services:
-        deleted = services.maintenance.sweep()
-    print_change({"deleted_rows": deleted}, f"{deleted} rows were deleted.", as_json=as_json)
+        purged = services.maintenance.purge.run()
+    if not purged.trusted:
+        say(
+            "Warning: the clock has leapt, so that nothing was deleted that ends after "
+            f"{timestamp(purged.reached)}."
+        )
+    record = {"deleted_rows": purged.rows, "reached": timestamp(purged.reached)}
+    print_change(record, f"{purged.rows} rows were deleted.", as_json=as_json)
 
 
 db = add_all(

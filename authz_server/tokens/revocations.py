@@ -110,10 +110,14 @@ class RevocationService:
         )
         record_change(session, "cut_off", f"{kind}:{subject}"[:200])
 
-    def purge(self, session: Session, batch_rows: int) -> int:
-        """Delete up to ``batch_rows`` rows of each kind that nothing can need; return how many."""
-        now = self._clock()
-        deleted = 0
+    def purge(self, session: Session, now: datetime, batch_rows: int) -> int:
+        """Delete up to ``batch_rows`` rows of a kind that nothing can need; return how many.
+
+        Args:
+            session: the transaction.
+            now: a time that has been reached for certain.
+            batch_rows: how many rows at most.
+        """
         for model, key in (
             (RevokedToken, RevokedToken.jti),
             (ReferenceToken, ReferenceToken.token_hash),
@@ -129,8 +133,8 @@ class RevocationService:
             found = session.scalars(due).all()
             if found:
                 session.execute(delete(model).where(key.in_(found)))
-            deleted += len(found)
-        return deleted
+                return len(found)
+        return 0
 
 
 class RevocationState:

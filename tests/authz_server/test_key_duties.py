@@ -251,7 +251,7 @@ def test_nodes_and_readers_of_the_past_are_swept(process, database):
     process.duties.write_readers()
     process.clock.advance(31 * DAY_SECONDS)
     with database.transaction() as session:
-        assert process.duties.purge(session) == 2
+        assert process.duties.purge(session, process.clock()) == 2
     assert {each.node for each in process.store.load_nodes()} == {process.duties.node}
 
 

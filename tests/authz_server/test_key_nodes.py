@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from flask import Flask
 
+from authz_server.database.clock import measure_clock_offset_seconds, read_database_time
 from authz_server.db import attach_database
-from authz_server.key_nodes import measure_clock_offset_seconds, read_database_time
 from authz_server.settings import DatabaseSettings
 
 

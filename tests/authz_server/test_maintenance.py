@@ -181,6 +181,17 @@ def test_held_work_ends_and_the_next_start_begins_it(parts, maintenance):
     assert "end" not in parts.calls
 
 
+def test_no_ring_is_moved_on_while_the_clock_has_leapt(parts, maintenance):
+    """Case Q223."""
+    trusted = threading.Event()
+    maintenance.purge.clock_is_trusted = lambda: parts.called("look") or trusted.is_set()
+    maintenance.start(keys_at_once=True)
+    parts.await_calls("look", 5)
+    assert "tick" not in parts.calls
+    trusted.set()
+    parts.await_calls("tick", 2)
+
+
 def test_jobs_drift_apart_as_far_as_they_are_told():
     steady, spread = Job(print, 60), Job(print, 60, spread=0.5)
     assert {steady.next_after(100) for _ in range(20)} == {160}

@@ -19,17 +19,10 @@ SWEEPERS = 4
 @pytest.fixture(autouse=True)
 def small_batches(stage: Stage):
     """Have every sweep take several rounds."""
-    maintenance = stage.services.maintenance
-    kept, maintenance._settings = maintenance._settings, SmallBatches()  # noqa: SLF001
+    purge = stage.services.maintenance.purge
+    kept, purge.batch_rows = purge.batch_rows, 3
     yield
-    maintenance._settings = kept  # noqa: SLF001
-
-
-class SmallBatches:
-    """Settings by which several sweepers meet."""
-
-    sweep_batch_rows = 3
-    sweep_interval_seconds = 300
+    purge.batch_rows = kept
 
 
 def sweep_at_once(stage: Stage) -> int:

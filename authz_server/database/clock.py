@@ -1,0 +1,205 @@
+"""The database's time, and how much of what a clock shows can have passed.
+
+A clock that is set wrongly, and put right again later, must not make the server delete a revocation
+meanwhile. So the database keeps the latest time that is known to have been reached. It follows the
+clock as far as the machine's uptime goes along; where the clock leaps, it goes on at the uptime's
+pace, and catches up when the clock has run evenly for longer than any token lives.
+"""
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import BigInteger, Delete, String, delete, func, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from authz_server.db import Base
+
+#: A clock that gained or lost more against the uptime has leapt.
+LEAP = timedelta(seconds=30)
+#: A clock that ran evenly for so long is believed: no token of before it leapt can live.
+TRUSTED_AFTER = timedelta(seconds=3_600 + 120)
+#: A machine that did not look for so long is forgotten.
+_FORGOTTEN_AFTER = timedelta(days=30)
+#: A clock that is put right gradually gains or loses less than one second in so many.
+_SLEWED = 1_000
+_CLOCK_READINGS = 3
+#: The database's clock counts microseconds; this machine's is read in two steps.
+_CLOCK_RESOLUTION_SECONDS = 1e-4
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_PROCESS = f"process:{secrets.token_hex(16)}"
+
+
+class ClockMark(Base):
+    """One row: the latest time that is known to have been reached, in microseconds since 1970."""
+
+    __tablename__ = "clock_mark"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    microseconds: Mapped[int] = mapped_column(BigInteger)
+
+
+class ClockReading(Base):
+    """How the database's time stood beside the uptime of a machine, when it last looked.
+
+    All in microseconds; ``at_microseconds`` since 1970, ``steady_since_microseconds`` of uptime.
+    """
+
+    __tablename__ = "clock_reading"
+
+    boot: Mapped[str] = mapped_column(String(100), primary_key=True)
+    at_microseconds: Mapped[int] = mapped_column(BigInteger)
+    uptime_microseconds: Mapped[int] = mapped_column(BigInteger)
+    steady_since_microseconds: Mapped[int] = mapped_column(BigInteger)
+    leapt: Mapped[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Uptime:
+    """How long a machine has run.
+
+    Attributes:
+        boot: tells this run of the machine, or of the container, from any other.
+        microseconds: since its start; the pause of a suspended machine counts.
+    """
+
+    boot: str
+    microseconds: int
+
+
+def read_uptime() -> Uptime:
+    """Return this machine's uptime; where the system does not give it, this process's."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        # A container's uptime may be its own: it starts again with its first process.
+        first_process = Path("/proc/1/stat").read_text().rpartition(") ")[2].split()[19]
+        seconds = Path("/proc/uptime").read_text().split()[0]
+        return Uptime(f"{boot}:{first_process}", round(float(seconds) * 1_000_000))
+    except (OSError, IndexError, ValueError):
+        return Uptime(_PROCESS, time.monotonic_ns() // 1_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look at the clock found.
+
+    Attributes:
+        reached: the time that is known to have been reached; never later than the clock's.
+        leap: how much the clock gained since the last look; negative where it lost; 0 without a
+            leap.
+        trusted: whether the clock has not leapt, or was put right, or ran evenly long enough.
+    """
+
+    reached: datetime
+    leap: timedelta
+    trusted: bool
+
+
+class ClockGuard:
+    """Compares the clock with the uptime, across the processes of a machine.
+
+    Args:
+        clock: returns the present time by this machine's clock.
+        uptime: returns the machine's uptime.
+    """
+
+    def __init__(
+        self, clock: Callable[[], datetime], uptime: Callable[[], Uptime] = read_uptime
+    ) -> None:
+        self._clock = clock
+        self._uptime = uptime
+
+    def look(self, session: Session) -> Look:
+        """Compare, and keep what was found in this transaction.
+
+        The time is the database's where it has one, and this machine's beside SQLite.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
+        """
+        offset = timedelta(seconds=measure_clock_offset_seconds(session))
+        # Locks out the other processes for as long as this transaction lasts.
+        mark = session.get(ClockMark, 1, with_for_update=True)
+        now, uptime = _microseconds(self._clock() + offset), self._uptime()
+        if mark is None:
+            mark = ClockMark(id=1, microseconds=now)
+            session.add(mark)
+        known = session.get(ClockReading, uptime.boot)
+        if known is None:
+            session.execute(_forget(now))
+            known = ClockReading(
+                boot=uptime.boot, steady_since_microseconds=uptime.microseconds, leapt=False
+            )
+            session.add(known)
+            elapsed = leap = 0
+        else:
+            elapsed = max(0, uptime.microseconds - known.uptime_microseconds)
+            leap = now - known.at_microseconds - (uptime.microseconds - known.uptime_microseconds)
+            allowed = LEAP // _MICROSECOND + elapsed // _SLEWED
+            leap = leap if abs(leap) > allowed else 0
+        if leap:
+            known.leapt, known.steady_since_microseconds = True, uptime.microseconds
+        steady = uptime.microseconds - known.steady_since_microseconds
+        _advance(mark, known, now, elapsed, is_steady=steady >= TRUSTED_AFTER // _MICROSECOND)
+        known.at_microseconds, known.uptime_microseconds = now, uptime.microseconds
+        return Look(
+            reached=_EPOCH + min(now, mark.microseconds) * _MICROSECOND,
+            leap=leap * _MICROSECOND,
+            trusted=not known.leapt,
+        )
+
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def _advance(
+    mark: ClockMark, known: ClockReading, now: int, elapsed: int, *, is_steady: bool
+) -> None:
+    """Move the mark on as far as time can have passed; a clock that was put right is trusted."""
+    if is_steady:
+        mark.microseconds, known.leapt = now, False
+        return
+    mark.microseconds = max(mark.microseconds, min(now, mark.microseconds + elapsed))
+    if abs(now - mark.microseconds) <= LEAP // _MICROSECOND:
+        known.leapt = False
+
+
+def _forget(now: int) -> Delete:
+    oldest = now - _FORGOTTEN_AFTER // _MICROSECOND
+    return delete(ClockReading).where(ClockReading.at_microseconds < oldest)
+
+
+def _microseconds(at: datetime) -> int:
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def read_database_time(session: Session) -> datetime:
+    """Return the present by the database's clock; SQLite has none but this machine's."""
+    if session.get_bind().dialect.name == "sqlite":
+        return datetime.now(UTC)
+    moment: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    return moment.astimezone(UTC)
+
+
+def measure_clock_offset_seconds(session: Session) -> float:
+    """Return the database's clock less this machine's system clock; 0 for SQLite.
+
+    Of a few readings the one with the shortest way there and back counts: half of that is the error
+    that is left. An offset within the error is returned as 0.
+    """
+    if session.get_bind().dialect.name == "sqlite":
+        return 0.0
+    session.connection()  # not to be timed
+    took, offset = min(_read_clocks(session) for _ in range(_CLOCK_READINGS))
+    return 0.0 if abs(offset) <= took / 2 + _CLOCK_RESOLUTION_SECONDS else offset
+
+
+def _read_clocks(session: Session) -> tuple[float, float]:
+    """Return how many seconds a reading took, and the offset by it."""
+    asked_at, began = time.time(), time.monotonic()
+    there = read_database_time(session).timestamp()
+    took = time.monotonic() - began
+    return took, there - (asked_at + took / 2)

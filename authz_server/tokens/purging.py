@@ -1,0 +1,177 @@
+"""Deletes the rows that nothing can need, in small batches that leave room for others."""
+
+import socket
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol, TypeVar
+
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from authz_server.changes import purge_changes
+from authz_server.database.clock import ClockGuard, Look
+from authz_server.db import Database
+from authz_server.tokens.revocations import RevocationService
+
+T = TypeVar("T")
+
+CLOCK_LEAPT = "clock.leapt"
+_MAXIMUM_BATCHES = 100_000
+#: SQLite has one writer at a time, and who waits for it looks again after up to 100 ms.
+_SQLITE_BATCH_ROWS = 200
+_SQLITE_PAUSE_SECONDS = 0.02
+_PAUSES_PER_BATCH = 2.0
+#: How long a purge waits for the others where the database is locked.
+PATIENCE_SECONDS = 60.0
+_RETRY_SECONDS = 0.1
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class FurtherRows(Protocol):
+    """Rows of other parts that go with time, and where an alarm goes."""
+
+    def purge(self, session: Session, now: datetime) -> int:
+        """Delete what was over by ``now``; return how many rows."""
+
+    def alarm(self, event: str, subject: str, detail: str) -> None:
+        """Record and log an alarm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """What a purge did.
+
+    Attributes:
+        rows: how many rows it deleted.
+        reached: the time up to which rows were due.
+        trusted: whether the clock has not leapt.
+    """
+
+    rows: int
+    reached: datetime
+    trusted: bool
+
+
+class Purge:
+    """Purges one database; several may at once, from threads, processes and nodes.
+
+    Args:
+        database: where the rows are.
+        revocations: delete revocations and reference tokens that are over.
+        others: deletes further rows.
+        batch_rows: how many rows one transaction deletes at most.
+        clock: returns the present time.
+        guard: compares it with the uptime; None: the clock is steady.
+    """
+
+    def __init__(  # noqa: PLR0913 - its parts, by name
+        self,
+        *,
+        database: Database,
+        revocations: RevocationService,
+        others: FurtherRows,
+        batch_rows: int,
+        clock: Callable[[], datetime],
+        guard: ClockGuard | None,
+    ) -> None:
+        self._database = database
+        self._revocations = revocations
+        self._others = others
+        self.batch_rows = batch_rows
+        self._clock = clock
+        self._guard = guard
+
+    def look(self) -> Look:
+        """Compare the clock with the uptime; a leap is an alarm.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
+        """
+        guard = self._guard
+        if guard is None:
+            return Look(reached=self._clock(), leap=timedelta(0), trusted=True)
+        look = _patiently(lambda: self._look(guard))
+        if not look.trusted:
+            self._others.alarm(CLOCK_LEAPT, socket.gethostname(), _explain(look))
+        return look
+
+    def clock_is_trusted(self) -> bool:
+        """Return whether the clock has not leapt; see :meth:`look`."""
+        return self._guard is None or self.look().trusted
+
+    def run(self, is_stopped: Callable[[], bool] = bool) -> Purged:
+        """Delete everything that is due.
+
+        Args:
+            is_stopped: whether to end early.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: the database cannot answer; what was deleted stays so.
+        """
+        look, total = self.look(), 0
+        for _ in range(_MAXIMUM_BATCHES):
+            began = time.monotonic()
+            deleted = _patiently(lambda: self._delete_batch(look.reached))
+            total += deleted
+            if not deleted or is_stopped():
+                break
+            self._make_room(time.monotonic() - began)
+        return Purged(total, look.reached, look.trusted)
+
+    def _look(self, guard: ClockGuard) -> Look:
+        with self._database.transaction() as session:
+            return guard.look(session)
+
+    def _delete_batch(self, reached: datetime) -> int:
+        """Delete rows of the first kind that has any due."""
+        rows = self.batch_rows
+        if self._is_sqlite():
+            rows = min(rows, _SQLITE_BATCH_ROWS)
+        with self._database.transaction() as session:
+            for deleted in self._kinds(session, reached, rows):
+                if deleted:
+                    return deleted
+        return 0
+
+    def _kinds(self, session: Session, reached: datetime, rows: int) -> Iterator[int]:
+        yield self._revocations.purge(session, reached, rows)
+        # Changes are dated by the machine that made them.
+        now = min((reached - _EPOCH) // timedelta(microseconds=1), time.time_ns() // 1_000)
+        yield purge_changes(session, now, rows)
+        yield self._others.purge(session, reached)
+
+    def _is_sqlite(self) -> bool:
+        return self._database.connector is None
+
+    def _make_room(self, took_seconds: float) -> None:
+        if self._is_sqlite():
+            time.sleep(max(_SQLITE_PAUSE_SECONDS, _PAUSES_PER_BATCH * took_seconds))
+
+
+def _explain(look: Look) -> str:
+    leap = look.leap.total_seconds()
+    how = f"the clock leapt by {leap:+.0f} s against the uptime" if leap else "the clock had leapt"
+    return (
+        f"{how}: nothing that ends after {look.reached:%Y-%m-%dT%H:%M:%SZ} is deleted, and no key "
+        "is rotated, until it is put right or has run evenly for an hour"
+    )
+
+
+def _patiently(act: Callable[[], T]) -> T:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return act()
+        except OperationalError as error:
+            if not _is_locked(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_SECONDS)
+
+
+def _is_locked(error: OperationalError) -> bool:
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    # The lower byte; extended codes tell the reason above it.
+    return code is not None and code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}

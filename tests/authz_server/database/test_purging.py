@@ -1,0 +1,154 @@
+"""Purging a full database: others go on beside it, and it waits for them."""
+
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import func, insert, select, text
+from sqlalchemy.exc import OperationalError
+
+from authz_server.tokens import purging
+from authz_server.tokens.models import RevokedToken
+from authz_server.tokens.purging import Purge
+from authz_server.tokens.revocations import RevocationService
+from support.roles import attached
+from support.settings_file import write_settings
+
+ROWS = 20_000
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+class NoOthers:
+    def purge(self, _session, _now) -> int:
+        return 0
+
+
+def fill(database, rows: int = ROWS) -> None:
+    with database.transaction() as session:
+        session.execute(
+            insert(RevokedToken),
+            [
+                {
+                    "jti": f"jti-{number}",
+                    "client_id": "c",
+                    "revoked_at": LONG_AGO,
+                    "expires_at": LONG_AGO,
+                }
+                for number in range(rows)
+            ],
+        )
+
+
+def purge_of(database) -> Purge:
+    return Purge(
+        database=database,
+        revocations=RevocationService(lambda: datetime.now(UTC), 3_600),
+        others=NoOthers(),
+        batch_rows=500,
+        clock=lambda: datetime.now(UTC),
+        guard=None,
+    )
+
+
+def count(database) -> int:
+    with database.reading() as session:
+        return session.scalar(select(func.count()).select_from(RevokedToken))
+
+
+def test_writers_do_not_wait_long_beside_a_purge(database_url):
+    """Case Q227."""
+    with attached(database_url) as database, attached(database_url) as other:
+        fill(database)
+        waits, done = [], threading.Event()
+
+        def write() -> None:
+            while not done.is_set():
+                began = time.monotonic()
+                with other.transaction() as session:
+                    session.execute(text("UPDATE revision SET value = value + 1"))
+                waits.append(time.monotonic() - began)
+                time.sleep(0.02)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        purged = purge_of(database).run().rows
+        done.set()
+        writer.join()
+    assert purged == ROWS
+    assert len(waits) >= 10
+    assert max(waits) < 1.0
+
+
+def test_several_purges_at_once_delete_everything_once(database_url):
+    """Case Q227."""
+    with attached(database_url) as database:
+        fill(database, 3_000)
+        with ThreadPoolExecutor(4) as pool:
+            purges = [pool.submit(purge_of(database).run) for _ in range(4)]
+            assert sum(each.result().rows for each in purges) == 3_000
+        assert count(database) == 0
+
+
+def test_two_purging_commands_at_once_both_end_well(database_url, tmp_path):
+    """Case Q227."""
+    config = write_settings(tmp_path, database_url, {})
+    with attached(database_url) as database:
+        fill(database)
+        command = [sys.executable, "-m", "authz_server", "--config", config, "db", "purge"]
+        commands = [
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
+        ended = [(each.communicate(timeout=100), each.returncode) for each in commands]
+        assert [status for _, status in ended] == [0, 0], ended
+        assert count(database) == 0
+
+
+def test_a_purge_waits_for_a_writer_that_takes_long(sqlite_url):
+    """Case Q227: longer than the time-out of a statement."""
+    with attached(sqlite_url, statement_timeout_milliseconds=200) as database:
+        fill(database, 10)
+        with attached(sqlite_url) as other, other.transaction() as session:
+            session.execute(text("UPDATE revision SET value = value + 1"))
+            with ThreadPoolExecutor(1) as pool:
+                purge = pool.submit(purge_of(database).run)
+                time.sleep(1.0)
+                assert not purge.done()
+                session.commit()
+                assert purge.result().rows == 10
+
+
+def test_its_patience_ends(sqlite_url, monkeypatch):
+    monkeypatch.setattr(purging, "PATIENCE_SECONDS", 0.3)
+    with attached(sqlite_url, statement_timeout_milliseconds=50) as database:
+        fill(database, 10)
+        with attached(sqlite_url) as other, other.transaction() as session:
+            session.execute(text("UPDATE revision SET value = value + 1"))
+            with pytest.raises(OperationalError, match="locked"):
+                purge_of(database).run()
+
+
+def test_it_ends_early_when_the_server_stops(database_url):
+    with attached(database_url) as database:
+        fill(database, 2_000)
+        assert 0 < purge_of(database).run(lambda: True).rows < 2_000
+
+
+def test_what_ends_later_stays(database_url):
+    with attached(database_url) as database:
+        fill(database, 3)
+        revocations = RevocationService(lambda: datetime.now(UTC), 3_600)
+        with database.transaction() as session:
+            revocations.revoke_token(
+                session,
+                jti="alive",
+                client_id="c",
+                expires_at=datetime.now(UTC) + timedelta(minutes=15),
+                actor="c",
+            )
+        assert purge_of(database).run().rows == 3
+        assert count(database) == 1
