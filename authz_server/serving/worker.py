@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from authz_server.app import EXTENSION, Application, create_app, tell_of_start
+from authz_server.clients.slots import MAXIMUM_WAITING
 from authz_server.endpoints.client_address import ClientAddressReader
 from authz_server.endpoints.errors import ErrorAnswers
 from authz_server.logs import configure_logging
@@ -210,7 +211,8 @@ def _threads(settings: Settings) -> Mapping[Lane, int]:
     return {
         Lane.DATABASE: settings.server.threads,
         Lane.SIGNING: max(_SIGNING_THREADS, settings.server.threads),
-        Lane.SECRETS: settings.clients.argon2_concurrency,
+        # Those that compute, and all that may wait for a slot: the slots decide who is next.
+        Lane.SECRETS: settings.clients.argon2_concurrency + MAXIMUM_WAITING + 1,
         Lane.PLUGINS: settings.server.threads,
     }
 
