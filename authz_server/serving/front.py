@@ -20,7 +20,7 @@ from authz_server.events import Event, RequestRefused
 from authz_server.serving.flask_requests import FlaskRequests
 from authz_server.serving.http import Connection
 from authz_server.serving.lanes import Lanes
-from authz_server.serving.senders import Sender, Senders
+from authz_server.serving.senders import Phase, Sender, Senders
 from authz_server.settings import ServerSettings
 
 logger = logging.getLogger(__name__)
@@ -56,6 +56,31 @@ class FrontParts:
     errors: ErrorAnswers
     record: Callable[[Event], None]
     each_tick: Callable[[], None]
+
+
+class Handshake:
+    """A TLS handshake under way, which the limits count as a connection.
+
+    Args:
+        task: performs it.
+        senders: the limits.
+        address: of the peer.
+    """
+
+    def __init__(self, task: asyncio.Task[object], senders: Senders, address: str) -> None:
+        self.phase = Phase.HEADER
+        self._task = task
+        self._senders = senders
+        self._sender = senders.admit(self, address)
+        task.add_done_callback(self._end)
+
+    def evict(self) -> None:
+        """Give it up."""
+        self._task.cancel()
+        self._end()
+
+    def _end(self, _task: object = None) -> None:
+        self._senders.dismiss(self, self._sender)
 
 
 class WorkerFront:
@@ -134,10 +159,8 @@ class WorkerFront:
     def _accept(self, listener: socket.socket, at_once: int = _ACCEPTED_AT_ONCE) -> None:
         # A few at a time: other workers wait at the same socket, and requests for the loop.
         for _ in range(at_once):
-            if len(self._arriving) >= self._maximum:
-                return
             try:
-                accepted, _ = listener.accept()
+                accepted, address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
@@ -149,6 +172,8 @@ class WorkerFront:
             task = self._loop.create_task(self._connect(accepted))
             self._arriving.add(task)
             task.add_done_callback(self._arriving.discard)
+            if self._tls is not None:
+                Handshake(task, self._parts.senders, address[0])
 
     def _accept_again(self, listener: socket.socket) -> None:
         if not self.draining:

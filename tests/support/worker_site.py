@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from ssl import SSLContext
 from typing import Any, Self
 
 from authz_server.endpoints.answers import Answer, new_request_id
@@ -32,7 +33,7 @@ LOOPS: Mapping[str, Callable[[], asyncio.AbstractEventLoop]] = {
 
 
 class WorkerSite:
-    """Accepts connections on a port of 127.0.0.1. A context manager.
+    """Accepts connections on a port of 127.0.0.1, with `tls` by TLS. A context manager.
 
     A POST to ``/echo`` is answered with what the request held, to ``/held`` with the same once
     `gate` is set, to ``/large`` with LARGE_BYTES bytes, to ``/busy`` after holding the loop for as
@@ -46,8 +47,11 @@ class WorkerSite:
         front: the front, whose deadlines may be changed.
     """
 
-    def __init__(self, loop: str = "uvloop", **settings: Any) -> None:
+    def __init__(
+        self, loop: str = "uvloop", *, tls: SSLContext | None = None, **settings: Any
+    ) -> None:
         self.loop = LOOPS[loop]()
+        self._tls = tls
         self._settings = ServerSettings(**{"maximum_body_bytes": 20_000} | settings)
         self.requests: list[Request] = []
         self.held = 0
@@ -131,7 +135,7 @@ class WorkerSite:
             each_tick=lambda: None,
         )
         self.front = WorkerFront(self.loop, settings, parts)
-        self.front.listen([self._listener], None)
+        self.front.listen([self._listener], self._tls)
 
     def answer(self, request: Request) -> Answer:
         """Note the request and return what it held, or the refusal of its fault."""
