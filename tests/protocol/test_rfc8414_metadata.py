@@ -105,7 +105,7 @@ def test_every_algorithm_named_signs(start_protocol):
     protocol = start_protocol(keys={"rings": rings})
     metadata = protocol.get(METADATA).json
     named = metadata["introspection_signing_alg_values_supported"]
-    assert named == ["ES256", "RS256"]
+    assert named == ["ES256"]
     for algorithm in named:
         with protocol.parties.change() as (services, session):
             services.clients.update_resource_server(
@@ -155,7 +155,7 @@ def test_openid_configuration_says_the_same_and_what_is_required_of_it(protocol:
     metadata, openid = protocol.get(METADATA).json, protocol.get(OPENID).json
     assert openid.items() >= metadata.items()
     assert openid["subject_types_supported"] == ["public"]
-    assert openid["id_token_signing_alg_values_supported"] == ["ES256", "RS256"]
+    assert openid["id_token_signing_alg_values_supported"] == ["ES256"]
 
 
 @pytest.mark.parametrize("path", [METADATA, OPENID])
