@@ -56,13 +56,11 @@ class Judge:
             self._require_success(request, answer)
 
     def _statuses(self, request: RawRequest) -> set[str]:
-        # Werkzeug's routing takes slashes at the beginning for one.
-        path = f"/{request.path.lstrip('/')}"
         # A Host that cannot be one is refused before anything else is looked at.
         malformed = {"400"} if "Host" in request.headers else set()
-        if path not in self._served:
+        if request.path not in self._served:
             return {"404"} | malformed
-        item = self._paths[path]
+        item = self._paths[request.path]
         method = "GET" if request.method == "HEAD" else request.method
         operation = item.get(method.lower())
         return set(operation["responses"]) - {"405"} if operation else {"405"} | malformed
@@ -92,7 +90,8 @@ class Judge:
         assert told in REFUSALS
         assert members == {}
         challenged = "www-authenticate" in answer.headers
-        assert challenged == (answer.status == 401 and "Authorization" in request.headers)
+        # An empty header is an absent one.
+        assert challenged == (answer.status == 401 and bool(request.headers.get("Authorization")))
 
     def _require_success(self, request: RawRequest, answer: RawAnswer) -> None:
         assert answer.headers["cache-control"] == "no-store"

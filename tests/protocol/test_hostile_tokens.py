@@ -30,6 +30,9 @@ from support.refusing import revoked
 from support.stage import Stage
 
 OURS = ("authz_server", "keys")
+MAXIMUM_BODY_BYTES = 65_536
+#: The answers to a token that counts for nothing.
+NOTHING = {"introspect": {"active": False}, "revoke": {}}
 
 
 def public_key(stage: Stage) -> ec.EllipticCurvePublicKey:
@@ -302,7 +305,7 @@ def test_encrypted_tokens_cost_nothing(stage: Stage, endpoint, caller, refuse):
 
 
 @pytest.mark.parametrize(
-    "typ", ["JWT", "at+JWT", "application/at+jwt", "", "token-introspection+jwt"]
+    "typ", ["jwt", "at+JWT", "application/at+jwt", "", "token-introspection+jwt"]
 )
 def test_tokens_of_another_type(stage: Stage, claims, refuse, typ):
     """Case D38."""
@@ -321,8 +324,10 @@ def test_oversized_tokens(stage: Stage, endpoint, caller, claims, size):
             began = time.process_time()
             answer = client.post(url, data=form, headers=headers)
             taken.append(time.process_time() - began)
-            assert 400 <= answer.status_code < 500
-            assert answer.get_json()["error"] == "invalid_request"
+            if size < MAXIMUM_BODY_BYTES:
+                assert (answer.status_code, answer.get_json()) == (200, NOTHING[endpoint])
+            else:
+                assert (answer.status_code, answer.get_json()["error"]) == (413, "invalid_request")
         # The sender works in the same process: it is what takes long for millions of bytes.
         assert min(taken) < (0.02 if size < 100_000 else 1)
 

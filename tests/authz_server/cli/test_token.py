@@ -2,6 +2,7 @@ import pytest
 
 from authz_server.app import operator_services
 from authz_server.settings import load_settings
+from authz_server.waiting import run
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def issued(stocked, tmp_path):
         services.feed.poll()
         client = services.directory.find("ministry")
         granted = services.rules.decide(client, "client_credentials", "mapper/link", ())
-        token = services.issuer.issue(granted)
+        token = run(services.issuer.issue(granted))
     file = tmp_path / "token"
     file.write_text(f"{token.access_token}\n")
     return stocked, file, token

@@ -182,7 +182,7 @@ def test_the_issuer_is_ours_to_the_letter(mint, issuer):
 
 
 @pytest.mark.parametrize(
-    "typ", ["JWT", "jwt", "AT+JWT", "token-introspection+jwt", "application/x"]
+    "typ", ["at+JWT", "jwt", "AT+JWT", "token-introspection+jwt", "application/x"]
 )
 def test_another_type_of_token_is_no_access_token(mint, typ):
     """Case C30, D48"""
