@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import QueuePool
 
 from authz_server.postgresql import ServerSilentError, is_disconnect
 from authz_server.sqlite import find_file
@@ -32,7 +33,8 @@ class LookUps:
         connections: how many there may be at most.
         wait_seconds: how long a question may wait for one of them.
         file: the path of an SQLite file; empty for any other database.
-        waits: whether a question to SQLite waits for a lock; if not, it fails at once.
+        waits: whether a question to SQLite waits for a lock or for a connection of the pool; if
+            not, it fails at once.
     """
 
     def __init__(
@@ -157,6 +159,9 @@ class LookUps:
         return None if row is None else tuple(row)
 
     def _open(self) -> Any:  # noqa: ANN401 - of either driver
+        pool = self._engine.pool
+        if not self._waits and isinstance(pool, QueuePool) and pool.checkedout() >= pool.size():
+            raise PoolTimeoutError("every connection is in use")
         pooled = self._engine.raw_connection()
         connection = pooled.driver_connection
         pooled.detach()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from authz_server.endpoints.answers import Answer
 from authz_server.errors import OAuthError
@@ -72,8 +72,8 @@ class Lanes:
             while isinstance(step, LookUp) and self._look_ups is not None:
                 try:
                     row = self._look_ups.ask(step.question, step.value)
-                except OperationalError:
-                    # Locked at this moment, or broken: the patient way finds out.
+                except SQLAlchemyError:
+                    # Locked or in use at this moment, or broken: the patient way finds out.
                     break
                 step = endpoint.send(row)
         except StopIteration as end:
