@@ -12,8 +12,6 @@ from keys.store import NodeReport
 
 #: A process that has said nothing for so long is not worth naming.
 REPORTS_KEPT = timedelta(days=1)
-#: The database's clock counts microseconds; this machine's is read in two steps.
-_CLOCK_RESOLUTION_SECONDS = 1e-4
 
 
 def load_reports(session: Session) -> tuple[NodeReport, ...]:
@@ -60,32 +58,3 @@ def purge_reports(session: Session, now: datetime) -> int:
     """Delete the reports of processes that are long gone; return how many."""
     statement = delete(KeyNode).where(KeyNode.seen_at < now - REPORTS_KEPT)
     return session.execute(statement).rowcount  # type: ignore[attr-defined,no-any-return]
-
-
-def read_database_time(session: Session) -> datetime:
-    """Return the present by the database's clock; SQLite has none but this machine's."""
-    if session.get_bind().dialect.name == "sqlite":
-        return datetime.now(UTC)
-    moment: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
-    return moment.astimezone(UTC)
-
-
-def measure_clock_offset_seconds(session: Session) -> float:
-    """Return the database's clock less this machine's system clock; 0 for SQLite.
-
-    Of a few readings the one with the shortest way there and back counts: half of that is the error
-    that is left. An offset within the error is returned as 0.
-    """
-    if session.get_bind().dialect.name == "sqlite":
-        return 0.0
-    session.connection()  # not to be timed
-    took, offset = min(_read_clocks(session) for _ in range(_CLOCK_READINGS))
-    return 0.0 if abs(offset) <= took / 2 + _CLOCK_RESOLUTION_SECONDS else offset
-
-
-def _read_clocks(session: Session) -> tuple[float, float]:
-    """Return how many seconds a reading took, and the offset by it."""
-    asked_at, began = time.time(), time.monotonic()
-    there = read_database_time(session).timestamp()
-    took = time.monotonic() - began
-    return took, there - (asked_at + took / 2)

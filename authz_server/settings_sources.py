@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from authz_server.settings_rules import RuleError, Secret, SettingsError, refuse
+from keys.private_files import find_exposure
 
 _MAXIMUM_SECRET_BYTES = 65_536
-_OPEN_TO_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _HEXADECIMAL_KEY = re.compile(rb"[0-9A-Fa-f]{64}")
 _BASE64URL_KEY = re.compile(rb"[A-Za-z0-9_-]{43}=?")
 
@@ -110,9 +110,8 @@ class SecretSource:
     def _verify_file(self, key: str, path: Path, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode) or status.st_size > _MAXIMUM_SECRET_BYTES:
             refuse(key, f"{path} is not a file of at most {_MAXIMUM_SECRET_BYTES} bytes")
-        if self._private_files and status.st_mode & _OPEN_TO_OTHERS:
-            remedy = f"Run: chmod 600 {path}"
-            refuse(key, f"the file {path} is open to others than its owner", remedy)
+        if self._private_files:
+            _require_unexposed(key, path, status)
 
 
 def _stripped(key: str, value: bytes) -> bytes:
@@ -171,30 +170,38 @@ def require_files(paths: Mapping[str, str], *, private_key: str, production: boo
 
 def require_present(key: str, name: str) -> None:
     """Refuse a file or folder that is not there; an empty name is none."""
-    if name and _find_mode(key, name) is None:
+    if name and _find_status(key, name) is None:
         refuse(key, f"{name} does not exist")
 
 
 def require_private(key: str, name: str, remedy: str = "") -> None:
-    """Refuse a file that others than its owner can read; one that is not there has nothing yet.
+    """Refuse a file that others can read: see ``keys.private_files``; a missing one holds nothing.
 
     Args:
         key: what names the file.
         name: its path.
         remedy: another one than to change its mode.
     """
-    mode = _find_mode(key, name) if name else None
-    if mode is not None and mode & _OPEN_TO_OTHERS:
+    status = _find_status(key, name) if name else None
+    if status is not None:
+        _require_unexposed(key, name, status, remedy)
+
+
+def _require_unexposed(
+    key: str, name: str | Path, status: os.stat_result, remedy: str = ""
+) -> None:
+    exposure = find_exposure(status)
+    if exposure is not None:
         refuse(
             key,
-            f"the file {name} is open to others than its owner",
-            f"Run: chmod 600 {name}. {remedy}".rstrip(),
+            f"the file {name} {exposure.problem}",
+            f"Run: {exposure.command} {name}. {remedy}".removesuffix(". "),
         )
 
 
-def _find_mode(key: str, name: str) -> int | None:
+def _find_status(key: str, name: str) -> os.stat_result | None:
     try:
-        return Path(name).stat().st_mode
+        return Path(name).stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

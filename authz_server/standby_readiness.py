@@ -8,20 +8,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from authz_server.db import Database
 from authz_server.jwks_readers import load_jwks_readers, readiness
 from authz_server.settings import KeySettings
+from keys import rotation
 from keys.errors import StoreUnavailable
 from keys.plan import Readiness
-from keys.rotation import find_active_key
-from keys.signing_key import KeyState, RingSnapshot, SigningKey
+from keys.signing_key import RingSnapshot, SigningKey
 
 
 def find_next_key(ring: RingSnapshot, now: datetime) -> SigningKey | None:
     """Return the published key that signs next: the lowest above the one that signs now."""
-    active = find_active_key(ring.keys, now)
-    lowest = active.version if active else 0
-    for key in ring.keys:
-        if key.state is KeyState.PUBLISHED and key.version > lowest:
-            return key
-    return None
+    return rotation.find_next_key(ring.keys, now)
 
 
 class StandbyReadiness:

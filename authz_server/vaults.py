@@ -102,4 +102,5 @@ def _login(settings: Settings, login: VaultLoginSettings, key: str) -> VaultLogi
         token_file=login.token_file,
         certificate_file=login.certificate_file,
         private_key_file=login.private_key_file,
+        private_files=private,
     )

@@ -24,6 +24,7 @@ from keys.errors import (
     VersionUnusable,
 )
 from keys.forks import on_fork
+from keys.judgement import Judgement, Standing, judge_ring
 from keys.known_keys import (
     Decoy,
     KnownKey,
@@ -342,6 +343,13 @@ class KeyRings:
         except NoActiveKeyError:
             return False
         return True
+
+    def judge(self, ring: str) -> Judgement:
+        """Return whether ``ring`` is in order, by what was read last."""
+        found = self._known.rings.get(ring)
+        if found is None:
+            return Judgement(Standing.EMPTY, "it has not been read yet, or has no keys")
+        return judge_ring(found.snapshot, self._clock())
 
     def algorithms(self) -> tuple[str, ...]:
         """Return the names of the algorithms that ``verify`` accepts now, sorted."""

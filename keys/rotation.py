@@ -38,6 +38,15 @@ def find_active_key(keys: Iterable[SigningKey], now: datetime) -> SigningKey | N
     return None
 
 
+def find_next_key(keys: Iterable[SigningKey], now: datetime) -> SigningKey | None:
+    """Return the published key that signs next: the lowest above the one that signs now."""
+    held = tuple(keys)
+    active = find_active_key(held, now)
+    lowest = active.version if active else 0
+    waiting = (key for key in held if key.state is KeyState.PUBLISHED and key.version > lowest)
+    return min(waiting, key=lambda key: key.version, default=None)
+
+
 def plan_first_keys(
     definition: RingDefinition,
     versions: Sequence[Version],

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from stat import S_IMODE, S_ISREG
+from stat import S_ISREG
 from typing import Any
 
 from keys.backend import KeyBackend
@@ -23,10 +23,10 @@ from keys.backends.local import LocalBackend
 from keys.backends.registry import BackendContext
 from keys.backends.storage import EncryptedKey
 from keys.errors import BackendBroken, BackendDenied, BackendUnavailable, KeysError
+from keys.private_files import find_exposure
 
 FORMAT = 1
 OWNER_ONLY = 0o600
-OTHERS = 0o077
 RETRY_AFTER_SECONDS = 5
 _SCHEME = "file://"
 
@@ -171,8 +171,9 @@ def _sync_folder(folder: Path) -> None:
 def _require_ours(path: Path, status: os.stat_result) -> None:
     if not S_ISREG(status.st_mode):
         raise BackendDenied(f"the key file {path} is no regular file")
-    if S_IMODE(status.st_mode) & OTHERS:
-        raise BackendDenied(f"the key file {path} is open to other accounts: chmod 600 it")
+    exposure = find_exposure(status)
+    if exposure is not None:
+        raise BackendDenied(f"the key file {path} {exposure.problem}: {exposure.command} {path}")
 
 
 @contextmanager

@@ -19,6 +19,7 @@ class VaultLogin:
         certificate_file: The TLS client certificate, for cert.
         private_key_file: Its private key.
         token: A token itself, for token; an operator's own.
+        private_files: Whether a file that others can read is refused, each time it is read.
     """
 
     method: str
@@ -32,6 +33,7 @@ class VaultLogin:
     certificate_file: str = ""
     private_key_file: str = ""
     token: str = field(default="", repr=False)
+    private_files: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,8 @@ LONGEST_QUOTE = 200
 NOT_SERVING_STATUSES = frozenset({307, 308, 412, 472, 473, 501, 503})
 #: A proxy in front got no answer from the node, which may have done what was asked.
 LOST_STATUSES = frozenset({502, 504})
+#: The node has not heard yet of a login or a write at another: it did nothing, and will soon know.
+LAGGING_STATUS = 412
 THROTTLED_STATUS = 429
 DENIED_STATUSES = frozenset({401, 403})
 SERVER_ERROR_STATUS = 500

@@ -1,7 +1,9 @@
 """The ways to get a token from a Vault, behind one small interface."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -14,6 +16,7 @@ from keys.backends.vault_errors import data_of, vault_errors
 from keys.backends.vault_wrapping import UnwrappedSecret, unwrap_secret_id
 from keys.errors import BackendDenied, KeysError
 from keys.observer import Observer
+from keys.private_files import find_exposure
 
 KUBERNETES_JWT_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
@@ -26,11 +29,13 @@ class VaultToken:
         value: The token itself.
         lease_seconds: How long it lives from now on; zero: for ever, as far as can be known.
         renewable: Whether it can be renewed.
+        uses: How many requests it may make, renewals included; zero: any number.
     """
 
     value: str = field(repr=False)
     lease_seconds: float
     renewable: bool
+    uses: int = 0
 
 
 class Login(Protocol):
@@ -73,23 +78,37 @@ class AppRoleLogin:
         self._access = access
         self._observer = observer
         self._unwrapped: UnwrappedSecret | None = None
+        self._taken = b""
 
     def log_in(self, vault: VaultClients) -> VaultToken:
         """Log in with the file's secret id of this moment."""
         login = self._login
-        secret_id = self._unwrap(vault) if login.secret_id_wrapped else _read(login.secret_id_file)
-        client = vault.client()
-        with vault_errors("logging in to the Vault by AppRole"):
-            reply = client.auth.approle.login(
-                role_id=login.role_id,
-                secret_id=secret_id,
-                use_token=False,
-                mount_point=login.mount or "approle",
-            )
+        secret_id = self._unwrap(vault) if login.secret_id_wrapped else self._read()
+        client, digest = vault.client(), sha256(secret_id.encode()).digest()
+        try:
+            with vault_errors("logging in to the Vault by AppRole"):
+                reply = client.auth.approle.login(
+                    role_id=login.role_id,
+                    secret_id=secret_id,
+                    use_token=False,
+                    mount_point=login.mount or "approle",
+                )
+        except BackendDenied as error:
+            if digest != self._taken:
+                raise
+            raise BackendDenied(
+                f"{error}; it has logged in before, so it has ended or was good for a few logins "
+                "only (secret_id_ttl, secret_id_num_uses): put a new secret id into "
+                f"{login.secret_id_file}"
+            ) from error
+        self._taken = digest
         return _token(reply)
 
+    def _read(self) -> str:
+        return _read(self._login, self._login.secret_id_file)
+
     def _unwrap(self, vault: VaultClients) -> str:
-        wrapping_token = _read(self._login.secret_id_file)
+        wrapping_token = self._read()
         held = self._unwrapped
         if held is None or not held.came_from(wrapping_token):
             held = unwrap_secret_id(wrapping_token, self._access, vault, self._observer)
@@ -108,7 +127,7 @@ class KubernetesLogin:
     def log_in(self, vault: VaultClients) -> VaultToken:
         """Log in with the file's JWT of this moment."""
         login = self._login
-        jwt = _read(login.jwt_file or KUBERNETES_JWT_FILE)
+        jwt = _read(login, login.jwt_file or KUBERNETES_JWT_FILE)
         client, mount = vault.client(), login.mount or "kubernetes"
         with vault_errors("logging in to the Vault by Kubernetes"):
             reply = client.auth.kubernetes.login(
@@ -127,8 +146,9 @@ class JwtLogin:
 
     def log_in(self, vault: VaultClients) -> VaultToken:
         """Log in with the file's JWT of this moment."""
-        login, client = self._login, vault.client()
-        jwt = _read(login.jwt_file)
+        login = self._login
+        jwt = _read(login, login.jwt_file)
+        client = vault.client()
         with vault_errors("logging in to the Vault by JWT"):
             reply = client.auth.jwt.jwt_login(
                 role=login.role, jwt=jwt, use_token=False, path=login.mount or "jwt"
@@ -148,8 +168,9 @@ class CertificateLogin:
 
     def log_in(self, vault: VaultClients) -> VaultToken:
         """Log in as the certificate's role, or as any that it fits."""
-        login, client = self._login, vault.client()
-        body = {"name": login.role} if login.role else {}
+        login = self._login
+        _require_private(login, login.private_key_file)
+        client, body = vault.client(), {"name": login.role} if login.role else {}
         # Such certificates live for days or hours, and are replaced in their files.
         vault.load_client_certificate()
         # hvac's own method insists on handing the certificate to the requests library.
@@ -171,7 +192,7 @@ class TokenLogin:
     def log_in(self, vault: VaultClients) -> VaultToken:
         """Return the token of this moment with what the Vault says of it."""
         login = self._login
-        value = login.token or _read(login.token_file)
+        value = login.token or _read(login, login.token_file)
         client = vault.client(value)
         try:
             with vault_errors("looking up the Vault token"):
@@ -228,6 +249,7 @@ def _token(reply: Any) -> VaultToken:  # noqa: ANN401 - JSON
         str(auth["client_token"]),
         float(auth.get("lease_duration") or 0),
         renewable=bool(auth.get("renewable")),
+        uses=int(auth.get("num_uses") or 0),
     )
 
 
@@ -238,11 +260,31 @@ def _require(login: VaultLogin, *names: str) -> VaultLogin:
     return login
 
 
-def _read(path: str) -> str:
+def _read(login: VaultLogin, path: str) -> str:
     try:
-        content = Path(path).read_text("utf-8").strip()
+        with Path(path).open("rb") as file:
+            _require_unexposed(login, path, os.fstat(file.fileno()))
+            content = file.read().decode().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise BackendDenied(f"the credential for the Vault cannot be read: {error}") from error
     if not content:
         raise BackendDenied(f"the credential for the Vault in {path} is empty")
     return content
+
+
+def _require_private(login: VaultLogin, path: str) -> None:
+    if not path:
+        return
+    try:
+        status = Path(path).stat()
+    except OSError as error:
+        raise BackendDenied(f"the credential for the Vault cannot be read: {error}") from error
+    _require_unexposed(login, path, status)
+
+
+def _require_unexposed(login: VaultLogin, path: str, status: os.stat_result) -> None:
+    exposure = find_exposure(status) if login.private_files else None
+    if exposure is not None:
+        raise BackendDenied(
+            f"the credential for the Vault in {path} {exposure.problem}: {exposure.command} {path}"
+        )

@@ -27,6 +27,8 @@ SHORTEST_LEASE_SHARE = 0.5
 CONFIRMED_SECONDS = 1.0
 #: A token that may not look itself up seems dead: that must not end in a login for each request.
 REPLACEMENT_INTERVAL_SECONDS = 10.0
+#: A request that was tried again has used a token more often than is counted here.
+UNCOUNTED_USES = 4
 FIRST_LOGIN_PAUSE_SECONDS = 1.0
 LONGEST_LOGIN_PAUSE_SECONDS = 30.0
 RENEWAL_RETRY_SECONDS = 2.0
@@ -73,57 +75,96 @@ class TokenKeeper:
         self._paused_until = 0.0
         self._denial = ""
         self._replace_after = 0.0
+        self._uses_left = 0
+        self._is_limit_told = False
         self.after_fork()
 
     def after_fork(self) -> None:
-        """Go on with the token, but with locks and a thread of this process."""
+        """Go on with the token, but with locks and a thread of this process.
+
+        A token of a few uses stays the parent's: nobody could count them.
+        """
+        if self._held is not None and self._held.token.uses:
+            self._held = None
         self._lock = Lock()
+        self._counting = Lock()
         self._wake = Event()
         self._renewer: Thread | None = None
         self._closed = False
 
     def get(self) -> str:
-        """Return a token that has not ended, logging in if need be.
+        """Return a token for one request, which has not ended, logging in if need be.
 
         Raises:
             BackendDenied: The login was refused, now or a moment ago.
             BackendUnavailable: The Vault cannot be asked.
         """
         held = self._held
-        if held is None or monotonic() >= held.ends_at:
+        if held is None or not self._take_use(held):
             with self._one_at_a_time():
                 held = self._held
-                if held is None or monotonic() >= held.ends_at:
+                if held is None or not self._take_use(held):
                     held = self._log_in()
+                    self._take_use(held)
         if self._renewer is None:
             self._start_renewing()
         return held.token.value
+
+    def _take_use(self, held: _Held) -> bool:
+        """Count one request with the token; False: it has ended, or is used up."""
+        if monotonic() >= held.ends_at:
+            return False
+        if not held.token.uses:
+            return True
+        with self._counting:
+            if self._held is not held or self._uses_left < 1:
+                return False
+            self._uses_left -= 1
+            return True
 
     def replace_dead(self, refused: str) -> str | None:
         """Return another token in place of ``refused``, or None if that one is alive.
 
         However many callers were refused, one of them looks, and logs in if need be.
+
+        Raises:
+            BackendDenied: It is dead, and so soon after a login there is no other.
         """
         with self._one_at_a_time():
             held, now = self._held, monotonic()
-            if held is None:
-                return self._log_in().token.value
+            if held is None or (held.token.value != refused and not self._take_use(held)):
+                return self._log_in_for_one().token.value
             if held.token.value != refused:
                 return held.token.value
             if now - held.confirmed_at < CONFIRMED_SECONDS:
                 return None
+            self._take_use(held)
             if is_alive(refused, self._vault):
                 self._held = _Held(
                     held.token, held.full_lease_seconds, held.renew_at, held.ends_at, now
                 )
                 return None
+            if self._may_be_used_up(held):
+                value = self._log_in_for_one().token.value
+                return value if value != refused else None
             if now < self._replace_after:
-                return None
+                raise BackendDenied(
+                    f"the token for the Vault {self._name!r} is refused, and was replaced a moment "
+                    "ago; it is not replaced again yet"
+                )
             logger.warning("the token for the Vault %r is dead; logging in again", self._name)
-            value = self._log_in().token.value
+            value = self._log_in_for_one().token.value
             # Not after a login that failed: that has a pause of its own, and its own reason.
             self._replace_after = now + REPLACEMENT_INTERVAL_SECONDS
             return value if value != refused else None
+
+    def _may_be_used_up(self, held: _Held) -> bool:
+        return bool(held.token.uses) and self._uses_left <= UNCOUNTED_USES
+
+    def _log_in_for_one(self) -> _Held:
+        held = self._log_in()
+        self._take_use(held)
+        return held
 
     def close(self) -> str | None:
         """Stop renewing; return the token if it is this process's own, to be ended."""
@@ -157,14 +198,28 @@ class TokenKeeper:
             logger.error("no token for the Vault %r: %s", self._name, error)  # noqa: TRY400 - the cause is said
             raise
         self._pause_seconds = 0.0
-        logger.info("logged in to the Vault %r", self._name)
+        self._tell_login(token)
         return self._hold(token, token.lease_seconds)
+
+    def _tell_login(self, token: VaultToken) -> None:
+        if not token.uses:
+            logger.info("logged in to the Vault %r", self._name)
+        elif not self._is_limit_told:
+            self._is_limit_told = True
+            logger.warning(
+                "each token for the Vault %r is good for %d requests, so there is a login for as "
+                "many: set token_num_uses=0 for its role",
+                self._name,
+                token.uses,
+            )
 
     def _hold(self, token: VaultToken, full_lease_seconds: float) -> _Held:
         now, lease = monotonic(), token.lease_seconds
         share = _random.uniform(*RENEWAL_SHARES)
         renew_at, ends_at = (now + share * lease, now + lease) if lease > 0 else (inf, inf)
-        self._held = held = _Held(token, full_lease_seconds, renew_at, ends_at, -inf)
+        with self._counting:
+            self._uses_left = token.uses
+            self._held = held = _Held(token, full_lease_seconds, renew_at, ends_at, -inf)
         if lease > 0:
             self._observer.vault_token(self._name, lease, full_lease_seconds)
         self._wake.set()
@@ -204,7 +259,8 @@ class TokenKeeper:
         return SHORTEST_SLEEP_SECONDS
 
     def _renew(self, held: _Held) -> None:
-        if held.token.renewable:
+        # A token of a few uses is replaced instead: its renewals would use it up.
+        if held.token.renewable and not held.token.uses:
             try:
                 token = renew(held.token, self._vault)
             except BackendDenied as error:

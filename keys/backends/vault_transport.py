@@ -15,6 +15,7 @@ from typing import Any
 from keys.backends.vault_access import VaultAccess
 from keys.backends.vault_breaker import CircuitBreaker
 from keys.backends.vault_errors import (
+    LAGGING_STATUS,
     LOST_STATUSES,
     NOT_SERVING_STATUSES,
     RETRY_AFTER_SECONDS,
@@ -44,6 +45,9 @@ TOKEN_HEADER = "X-Vault-Token"  # noqa: S105 - a header's name
 ATTEMPTS = 3
 SHORTEST_BACK_OFF_SECONDS = 0.05
 LONGEST_BACK_OFF_SECONDS = 0.2
+#: A node that lags behind the others is asked again after these pauses, each longer than the last.
+FIRST_LAG_SECONDS = 0.02
+LONGEST_LAG_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +160,8 @@ class VaultTransport:
         headers = {**self._headers, **request.headers}
         if token:
             headers[TOKEN_HEADER] = token
-        call = _Call(request, self._timing(), headers)
+        is_alone = len(self._nodes) == 1
+        call = _Call(request, self._timing(), headers, is_alone=is_alone)
         for node in self._in_order(request.avoid):
             if call.is_over():
                 break
@@ -251,11 +256,19 @@ class VaultTransport:
 class _Call:
     """One request on its way through the addresses."""
 
-    def __init__(self, request: VaultRequest, timing: Timing, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        request: VaultRequest,
+        timing: Timing,
+        headers: Mapping[str, str],
+        *,
+        is_alone: bool,
+    ) -> None:
         self._request = HttpRequest(
             request.method, request.path, headers, request.body, request.repeatable
         )
         self._timing = timing
+        self._lag_share = 1.0 if is_alone else 0.5
         self._go_on = True
         self._backed_off = False
         self.attempts = 0
@@ -277,8 +290,10 @@ class _Call:
         self._go_on = go_on
 
     def exchange(self, node: _Node) -> HttpReply:
-        """Ask one address; after 429, once more a little later."""
+        """Ask one address; after 429, once more a little later; after 412, until it knows."""
         reply = self._exchange(node)
+        if reply.status == LAGGING_STATUS:
+            return self._catch_up(node, reply)
         if reply.status != THROTTLED_STATUS or self._backed_off:
             return reply
         back_off = _random.uniform(SHORTEST_BACK_OFF_SECONDS, LONGEST_BACK_OFF_SECONDS)
@@ -288,6 +303,17 @@ class _Call:
         self.attempts += 1
         time.sleep(back_off)
         return self._exchange(node)
+
+    def _catch_up(self, node: _Node, reply: HttpReply) -> HttpReply:
+        """Ask a node that lags behind again and again; half of the time is left to the others."""
+        left = self._timing.deadline - monotonic()
+        until = monotonic() + left * self._lag_share
+        pause = FIRST_LAG_SECONDS
+        while reply.status == LAGGING_STATUS and monotonic() + pause < until:
+            time.sleep(pause)
+            pause = min(LONGEST_LAG_SECONDS, 2 * pause)
+            reply = self._exchange(node)
+        return reply
 
     def _exchange(self, node: _Node) -> HttpReply:
         return node.address.exchange(self._request, self._timing)

@@ -5,14 +5,13 @@ from datetime import datetime
 
 from authz_server.cli.keys.composition import KeyOperations
 from authz_server.cli.keys.proof import prove
-from authz_server.cli.output import timestamp
 from authz_server.key_custody import ring_definition
 from authz_server.key_events import verify_event_chain
-from authz_server.standby_readiness import find_next_key
 from keys.backends.vault_doctor import Finding, Level
 from keys.backends.vault_places import find_place
 from keys.errors import BackendError
-from keys.rotation import find_active_key, signing_candidates
+from keys.judgement import Standing, judge_ring
+from keys.rotation import find_active_key
 from keys.signing_key import RingSnapshot
 
 #: Common verifiers keep a JWKS for so long whatever its max-age says.
@@ -67,19 +66,20 @@ def _ring(operations: KeyOperations, ring: RingSnapshot) -> Iterator[Finding]:
         yield Finding(Level.FAILURE, "events.chain", ring.name, detail)
 
 
+_FINDINGS = {
+    Standing.SIGNING: (Level.OK, "ring.standby"),
+    Standing.UNPREPARED: (Level.WARNING, "ring.standby"),
+    Standing.SUCCEEDED: (Level.OK, "ring.successor"),
+    Standing.WAITING: (Level.OK, "ring.active_key"),
+    Standing.IDLE: (Level.FAILURE, "ring.active_key"),
+    Standing.EMPTY: (Level.FAILURE, "ring.keys"),
+}
+
+
 def _signing(ring: RingSnapshot, now: datetime) -> Finding:
-    if ring.is_succeeded(now):
-        return Finding(Level.OK, "ring.successor", ring.name, f"{ring.successor} signs instead")
-    if find_active_key(ring.keys, now) is None:
-        planned = signing_candidates(ring.keys)
-        if not planned:
-            return Finding(Level.FAILURE, "ring.active_key", ring.name, "no key may sign")
-        detail = f"its first key signs from {timestamp(planned[-1].activate_at)} on"
-        return Finding(Level.OK, "ring.active_key", ring.name, detail)
-    if find_next_key(ring, now) is None:
-        detail = "there is no standby: the next rotation would break verifiers"
-        return Finding(Level.WARNING, "ring.standby", ring.name, detail)
-    return Finding(Level.OK, "ring.standby", ring.name, "a key signs and one stands by")
+    judgement = judge_ring(ring, now)
+    level, check = _FINDINGS[judgement.standing]
+    return Finding(level, check, ring.name, judgement.detail)
 
 
 def _signature(operations: KeyOperations, ring: RingSnapshot) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from authz_server.standby_readiness import find_next_key
 from keys.backend import BackendView
 from keys.calendar import Calendar, draw_calendar
 from keys.errors import BackendError, ClockOffError, KeysError
+from keys.judgement import Standing, judge_ring
 from keys.node_clock import CLOCK_OFF
 from keys.plan import Plan
 from keys.rotation import PUBLIC_STATES, find_active_key
@@ -157,17 +158,16 @@ def _due(plan: Plan) -> Iterator[str]:
 
 
 def _overdue(ring: RingSnapshot, now: datetime) -> Iterator[str]:
+    judgement = judge_ring(ring, now)
+    if ring.keys and (judgement.lacks_signer or judgement.standing is Standing.UNPREPARED):
+        yield judgement.detail
     active = find_active_key(ring.keys, now)
-    if active is None and ring.keys and not ring.is_succeeded(now):
-        yield "no key may sign"
     if active is not None and active.activate_at is not None and not ring.is_succeeded(now):
         age = now - active.activate_at
         if age > timedelta(seconds=ring.rotation_interval_seconds) + AGE_GRACE:
             yield f"version {active.version} has signed for {age.days} days"
         if active.state is KeyState.PUBLISHED and age > GRACE:
             yield f"nobody has recorded that version {active.version} signs: nothing ticks"
-        if find_next_key(ring, now) is None:
-            yield "there is no standby: the next rotation would break verifiers"
     for key in ring.keys:
         if key.state in PUBLIC_STATES and key.remove_after and now - key.remove_after > GRACE:
             yield f"version {key.version} was to leave the JWKS at {timestamp(key.remove_after)}"

@@ -173,3 +173,27 @@ def test_names_from_outside_stay_text(keyed, tmp_path):
 def test_a_server_without_rings_says_what_to_do(cli):
     assert "keys init" in cli.must("keys", "status")
     assert json.loads(cli.must("keys", "status", "--json"))["rings"] == []
+
+
+def test_the_day_of_a_healthy_move_is_nothing_to_look_at(cli, tmp_path):
+    """Nor is it for `keys doctor`."""
+    rings = {"es256": {"algorithm": "ES256"}, "further": {"algorithm": "ES256"}}
+    cli.config = write_settings(tmp_path, cli.database_url, {"keys": {"rings": rings}})
+    cli.must("keys", "init", "es256")
+    cli.must("keys", "init", "further")
+    cli.must("keys", "move", "es256", "--to", "further", "--reason", "CHG-1")
+    page = tmp_path / "page.html"
+    shown = cli.json("keys", "status", "--html", page)["rings"]
+    assert [(ring["overdue"], ring["alarms"]) for ring in shown] == [([], []), ([], [])]
+    shown_text = cli.must("keys", "status")
+    for said in (shown_text, page.read_text()):
+        assert "OVERDUE" not in said
+        assert "ALARM" not in said
+    findings = cli.json("keys", "doctor")["findings"]
+    (waiting,) = (
+        each
+        for each in findings
+        if (each["subject"], each["check"]) == ("further", "ring.active_key")
+    )
+    assert waiting["level"] == "ok"
+    assert waiting["detail"].startswith("its first key signs from 20")
