@@ -44,9 +44,14 @@ def headers() -> dict[str, Part]:
             {"type": "string"}, "The request's, where it was well-formed.", required=False
         ),
         "Content-Language": _header({"type": "string"}, "Of `errors[].message`."),
-        "ETag": _header({"type": "string", "pattern": '^"[^"]+"$'}),
+        "ETag": _header(
+            {"type": "string", "pattern": '^"[^"]+"$'},
+            "Where the document may be kept.",
+            required=False,
+        ),
         "Public-Cache-Control": _header(
-            {"type": "string", "pattern": "^public, max-age=[1-9][0-9]*$"}
+            {"type": "string", "pattern": "^(public, max-age=[1-9][0-9]*|no-store)$"},
+            "`no-store` where the Host is not one of this server's.",
         ),
         "Access-Control-Allow-Origin": _header({"const": "*"}),
     }
