@@ -107,7 +107,10 @@ def print_secret(
 
 
 def party_commands(
-    noun: str, kind: str, describe: Callable[..., dict[str, Any]]
+    noun: str,
+    kind: str,
+    describe: Callable[..., dict[str, Any]],
+    show: click.Command | None = None,
 ) -> list[click.Command]:
     """Return show, enable, disable, delete and secret for one kind of party.
 
@@ -115,9 +118,10 @@ def party_commands(
         noun: as messages call it.
         kind: as the table calls it.
         describe: makes the record that ``show`` prints from services, session and party.
+        show: a ``show`` that prints more than the record.
     """
     return [
-        _show(noun, kind, describe),
+        show or _show(noun, kind, describe),
         _switch(noun, kind, enabled=True),
         _switch(noun, kind, enabled=False),
         _delete(noun, kind),

@@ -8,7 +8,13 @@ from sqlalchemy.orm import Session
 
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation
-from authz_server.cli.output import json_option, print_change, print_rows, timestamp
+from authz_server.cli.output import (
+    json_option,
+    print_change,
+    print_record,
+    print_rows,
+    timestamp,
+)
 from authz_server.cli.parties import (
     all_of_kind,
     authentication_method_option,
@@ -25,6 +31,7 @@ from authz_server.cli.secret_files import (
     secret_input_options,
     secret_output_option,
 )
+from authz_server.cli.snippets import KINDS, render_snippet
 from authz_server.cli.values import given
 from authz_server.clients.credentials import CLIENT_SECRET
 from authz_server.clients.models import Client
@@ -162,6 +169,29 @@ def list_(invocation: Invocation, as_json: bool) -> None:
     print_rows(rows, _COLUMNS, as_json=as_json)
 
 
+@click.command("show", cls=Command)
+@click.argument("id")
+@click.option(
+    "--snippet",
+    type=click.Choice(KINDS),
+    help="Print settings for this software instead, filled in, without the secret.",
+)
+@json_option
+@pass_invocation
+def show(invocation: Invocation, id: str, snippet: str | None, as_json: bool) -> None:  # noqa: A002
+    """Show one resource server, or how software is set to check its tokens."""
+    if snippet and as_json:
+        raise click.UsageError("--snippet prints no JSON.")
+    with invocation.services() as services, transaction() as session:
+        server = services.clients.get_client(session, id, kind="resource_server")
+        record = describe_resource_server(services, session, server)
+        settings = services.settings
+    if snippet:
+        click.echo(render_snippet(snippet, settings, record), nl=False)
+    else:
+        print_record(record, as_json=as_json)
+
+
 @click.command("update", cls=Command)
 @click.argument("id")
 @click.option("--name", help="What people call it.")
@@ -199,7 +229,7 @@ resource_server = add_all(
     [
         create,
         list_,
-        *party_commands("resource server", "resource_server", describe_resource_server),
+        *party_commands("resource server", "resource_server", describe_resource_server, show),
         update,
     ],
 )

@@ -1,0 +1,113 @@
+"""Settings for software that checks tokens, filled in for one resource server.
+
+A template is a file of the folder ``snippets``; ``@name@`` in it stands for a value. Where
+reference tokens need other settings, these are in a second file, ``KIND-reference.txt``.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from authz_server.clients.credentials import CLIENT_SECRET, CLIENT_SECRET_POST
+from authz_server.clients.rules import TOKEN_FORMATS, TOKEN_TYPES
+from authz_server.settings import Settings
+
+_FOLDER = Path(__file__).with_name("snippets")
+_FOR_REFERENCES = "-reference"
+_PLACEHOLDER = re.compile(r"@([a-z_]+)@")
+
+#: The kinds of software that there are settings for.
+KINDS = tuple(
+    sorted(path.stem for path in _FOLDER.glob("*.txt") if not path.stem.endswith(_FOR_REFERENCES))
+)
+#: Those that check signatures and cannot ask about a reference token.
+SIGNATURES_ALONE = frozenset({"dotnet", "envoy", "haproxy", "kafka", "node"})
+
+
+def render_snippet(kind: str, settings: Settings, server: Mapping[str, Any]) -> str:
+    """Return the settings for one kind of software.
+
+    Args:
+        kind: one of KINDS.
+        settings: the server's own.
+        server: the resource server, as ``show`` prints it.
+
+    Returns:
+        The text; it names the file of a secret and contains none.
+
+    Raises:
+        click.ClickException: the registration does not fit this software.
+    """
+    template = _template(kind, reference=_is_reference(server))
+    _require_fitting(kind, template, settings, server)
+    values = _values(settings, server)
+    return _PLACEHOLDER.sub(lambda found: values[found[1]], template)
+
+
+def _template(kind: str, *, reference: bool) -> str:
+    other = _FOLDER / f"{kind}{_FOR_REFERENCES}.txt"
+    path = other if reference and other.exists() else _FOLDER / f"{kind}.txt"
+    return path.read_text(encoding="utf-8")
+
+
+def _require_fitting(
+    kind: str, template: str, settings: Settings, server: Mapping[str, Any]
+) -> None:
+    """Refuse what the software could not work with, with the command that changes it."""
+    asks = "@introspection_endpoint@" in template
+    owned, update = f"--resource-server {server['id']}", f"resource-server update {server['id']}"
+    faults = {
+        f"It owns no scope: `authz-server scope assign SCOPE {owned}`.": not server["scopes"],
+        f"It names the key ring {server['signing_ring']}, which the settings do not have.": (
+            _ring(settings, server) not in settings.keys.rings
+        ),
+        f"{kind} checks no reference tokens: `authz-server {update} --token-format jwt`.": (
+            kind in SIGNATURES_ALONE and _is_reference(server)
+        ),
+        f"{kind} needs introspection, which introspection.enabled switches off.": (
+            asks and not settings.introspection.enabled
+        ),
+        f"{kind} sends its secret by Basic: "
+        f"`authz-server {update} --authentication-method {CLIENT_SECRET}`.": (
+            asks and server["authentication_method"] == CLIENT_SECRET_POST
+        ),
+        "Its identifier contains $, which means something else in these files.": (
+            "$" in server["identifier"]
+        ),
+    }
+    for sentence, found in faults.items():
+        if found:
+            raise click.ClickException(sentence)
+
+
+def _is_reference(server: Mapping[str, Any]) -> bool:
+    return bool(server["token_format"] != TOKEN_FORMATS[0])
+
+
+def _ring(settings: Settings, server: Mapping[str, Any]) -> str:
+    return server["signing_ring"] or settings.keys.default_ring
+
+
+def _values(settings: Settings, server: Mapping[str, Any]) -> dict[str, str]:
+    """Return what stands for each placeholder."""
+    issuer = settings.issuer
+    place = urlsplit(issuer)
+    return {
+        "id": server["id"],
+        "issuer": issuer,
+        "host": place.hostname or "",
+        "port": str(place.port or 443),
+        "jwks_uri": f"{issuer}/.well-known/jwks.json",
+        "introspection_endpoint": f"{issuer}/oauth2/introspect",
+        "audience": server["identifier"],
+        "scope": server["scopes"][0],
+        "scopes": " ".join(server["scopes"]),
+        "algorithm": settings.keys.rings[_ring(settings, server)].algorithm,
+        "token_type": server["token_type"],
+        "strict": "true" if server["token_type"] == TOKEN_TYPES[0] else "false",
+        "secret_file": f"/etc/authz/{re.sub('[^A-Za-z0-9_-]', '-', server['id'])}.secret",
+    }

@@ -1,0 +1,183 @@
+"""`resource-server show NAME --snippet KIND`: settings for software that checks tokens."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+import yaml
+
+from authz_server.cli.snippets import KINDS, SIGNATURES_ALONE
+from support.not_run import skip_as_not_run
+from support.settings_file import ISSUER, write_settings
+
+PYTHON_KINDS = ("django", "fastapi", "flask")
+
+
+@pytest.fixture
+def cli(make_cli, sqlite_url, tmp_path):
+    """The command line on SQLite: what is printed here comes from no database's dialect."""
+    rings = {"rs256": {"algorithm": "RS256"}}
+    path = write_settings(tmp_path, sqlite_url, {"keys": {"rings": rings}})
+    return make_cli(path, sqlite_url)
+
+
+@pytest.fixture
+def mapper(stocked):
+    """The command line on a resource server `mapper` with two scopes and a secret."""
+    stocked.secret = stocked.json(
+        *("resource-server", "create", "mapper", "--name", "Mapper"),
+        *("--identifier", "https://mapper.example/v1"),
+        *("--scope", "mapper/link", "--scope", "mapper/resolve"),
+    )["secret"]
+    return stocked
+
+
+def snippet(cli, kind):
+    return cli.must("resource-server", "show", "mapper", "--snippet", kind)
+
+
+def update(cli, *options):
+    cli.must("resource-server", "update", "mapper", *options)
+
+
+def test_each_kind_is_filled_in_and_holds_no_secret(mapper):
+    for token_format, kinds in (("jwt", KINDS), ("reference", {*KINDS} - SIGNATURES_ALONE)):
+        update(mapper, "--token-format", token_format)
+        for kind in kinds:
+            text = snippet(mapper, kind)
+            assert re.findall(r"@[a-z_]+@", text) == [], kind
+            assert mapper.secret not in text
+            assert text.endswith("\n")
+            assert ISSUER in text
+            assert "mapper" in text
+
+
+def test_the_help_names_each_kind(stocked):
+    text = "".join(stocked.must("resource-server", "show", "--help").split())
+    assert f"[{'|'.join(KINDS)}]" in text
+    wanted = "apache django dotnet envoy fastapi flask haproxy kafka nginx njs node spring"
+    assert " ".join(KINDS) == wanted
+
+
+def test_a_snippet_is_not_json_and_needs_a_kind_that_exists(mapper):
+    show = ("resource-server", "show", "mapper", "--snippet")
+    assert "no JSON" in mapper.refused(*show, "flask", "--json")
+    assert "'cobol' is not one of" in mapper.refused(*show, "cobol")
+    assert "nobody" in mapper.refused("resource-server", "show", "nobody", "--snippet", "flask")
+
+
+@pytest.mark.parametrize("kind", PYTHON_KINDS)
+def test_python_compiles(mapper, kind):
+    text = snippet(mapper, kind)
+    compile(text, kind, "exec")
+    assert 'AUDIENCE = "https://mapper.example/v1"' in text
+    assert '/oauth2/introspect"' in text
+
+
+def test_spring_reads_its_yaml(mapper):
+    settings = yaml.safe_load(snippet(mapper, "spring"))
+    assert settings["spring"]["security"]["oauth2"]["resourceserver"] == {
+        "jwt": {
+            "issuer-uri": ISSUER,
+            "jwk-set-uri": f"{ISSUER}/.well-known/jwks.json",
+            "audiences": "https://mapper.example/v1",
+            "jws-algorithms": "ES256",
+        }
+    }
+    update(mapper, "--token-format", "reference")
+    settings = yaml.safe_load(snippet(mapper, "spring"))
+    assert settings["spring"]["security"]["oauth2"]["resourceserver"] == {
+        "opaquetoken": {
+            "introspection-uri": f"{ISSUER}/oauth2/introspect",
+            "client-id": "mapper",
+            "client-secret": "${AUTHZ_SECRET}",
+        }
+    }
+
+
+def test_envoy_reads_its_yaml(mapper):
+    resources = yaml.safe_load(snippet(mapper, "envoy"))["static_resources"]
+    (listener,) = resources["listeners"]
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    jwt, rbac, router = manager["http_filters"]
+    provider = jwt["typed_config"]["providers"]["authz_server"]
+    assert provider["issuer"] == ISSUER
+    assert provider["audiences"] == ["https://mapper.example/v1"]
+    assert provider["remote_jwks"]["cache_duration"] == "10s"
+    assert list(rbac["typed_config"]["rules"]["policies"]) == ["mapper/link"]
+    assert router["name"].endswith("router")
+    named = {cluster["name"] for cluster in resources["clusters"]}
+    assert provider["remote_jwks"]["http_uri"]["cluster"] in named
+
+
+def test_node_parses_its_program(mapper, tmp_path):
+    program = tmp_path / "server.js"
+    program.write_text(snippet(mapper, "node"))
+    if shutil.which("node") is None:
+        skip_as_not_run("the settings for Express", "node")
+    parsed = subprocess.run(["node", "--check", program], capture_output=True, check=False)
+    assert parsed.returncode == 0, parsed.stderr
+
+
+@pytest.mark.parametrize(("token_type", "strict"), [("at+jwt", "true"), ("JWT", "false")])
+def test_the_type_and_the_ring_of_the_registration_are_written(mapper, token_type, strict):
+    update(mapper, "--token-type", token_type, "--signing-ring", "rs256")
+    assert f"strict: {strict}," in snippet(mapper, "node")
+    assert f'ValidTypes = ["{token_type}"]' in snippet(mapper, "dotnet")
+    for kind in ("node", "dotnet", "haproxy", "spring"):
+        assert '"RS256"' in snippet(mapper, kind)
+
+
+@pytest.mark.parametrize("kind", sorted(SIGNATURES_ALONE))
+def test_what_checks_signatures_alone_refuses_reference_tokens(mapper, kind):
+    update(mapper, "--token-format", "reference")
+    sentence = mapper.refused("resource-server", "show", "mapper", "--snippet", kind)
+    assert "update mapper --token-format jwt" in sentence
+
+
+@pytest.mark.parametrize("kind", ["apache", "django", "fastapi", "flask", "nginx"])
+def test_what_asks_by_basic_refuses_a_registration_for_the_form(mapper, kind):
+    update(mapper, "--authentication-method", "client_secret_post")
+    sentence = mapper.refused("resource-server", "show", "mapper", "--snippet", kind)
+    assert "update mapper --authentication-method client_secret" in sentence
+    update(mapper, "--authentication-method", "client_secret_basic")
+    snippet(mapper, kind)
+
+
+def test_introspection_that_is_switched_off_is_named(mapper, tmp_path):
+    off = {"introspection": {"enabled": False}, "revocation": {"enabled": False}}
+    mapper.config = write_settings(tmp_path, mapper.database_url, off)
+    show = ("resource-server", "show", "mapper", "--snippet")
+    assert "introspection.enabled" in mapper.refused(*show, "flask")
+    assert ISSUER in snippet(mapper, "node")
+
+
+def test_a_resource_server_without_scopes_is_refused(mapper):
+    mapper.must("scope", "assign", "mapper/link", "--none")
+    mapper.must("scope", "assign", "mapper/resolve", "--none")
+    sentence = mapper.refused("resource-server", "show", "mapper", "--snippet", "flask")
+    assert "scope assign SCOPE --resource-server mapper" in sentence
+
+
+def test_a_ring_that_the_settings_lost_is_named(mapper, tmp_path):
+    update(mapper, "--signing-ring", "rs256")
+    mapper.config = write_settings(tmp_path, mapper.database_url, {})
+    sentence = mapper.refused("resource-server", "show", "mapper", "--snippet", "node")
+    assert "the key ring rs256" in sentence
+
+
+def test_an_identifier_that_files_would_change_is_refused(mapper):
+    update(mapper, "--identifier", "https://mapper.example/$v1")
+    sentence = mapper.refused("resource-server", "show", "mapper", "--snippet", "nginx")
+    assert "contains $" in sentence
+
+
+def test_the_file_of_the_secret_is_named_for_the_resource_server(mapper):
+    mapper.must(
+        *("resource-server", "create", "org/map@v1", "--name", "Map", "--no-secret"),
+        *("--identifier", "https://map.example", "--scope", "mapper/unlink"),
+    )
+    text = mapper.must("resource-server", "show", "org/map@v1", "--snippet", "flask")
+    assert 'Path("/etc/authz/org-map-v1.secret")' in text
+    assert 'quote_plus("org/map@v1")' in text
