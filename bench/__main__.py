@@ -4,50 +4,60 @@ They need the tests' starters on the import path: ``make bench``, ``make bench A
 """
 
 import argparse
+import resource
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.contenders import PARTS, open_contenders
 from bench.environment import load_average
+from bench.free_cores import FreeCores
 from bench.load import require_wrk
-from bench.measurement import Plan, measure
-from bench.report import KEYS, RESULTS, frame_result, make_result, write_result
-from bench.signing import describe_signers, measure_signers, open_signers
+from bench.parts import PARTS, measure_part
+from bench.report import KEYS, RESULTS, make_result, write_result
+from bench.servers import CACHE
+from bench.signing import measure_signers, open_signers
+from bench.turns import Plan
 
 
 def main() -> None:
     """Run the parts that are asked for and write their results."""
     arguments = _parser().parse_args()
     require_wrk()
+    _permit_many_connections()
     plan = Plan(
-        arguments.rounds, arguments.seconds, arguments.warm_up_seconds, arguments.connections
+        arguments.rounds,
+        arguments.seconds,
+        arguments.warm_up_seconds,
+        arguments.jit_warm_up_seconds,
     )
+    is_trial = arguments.allow_busy or arguments.only
+    results = arguments.results or (CACHE / "results" if is_trial else RESULTS)
     for part in arguments.parts or (*PARTS, KEYS):
-        print(f"{part}:")
+        print(f"{part}:", flush=True)
+        cores = FreeCores(arguments.patience * 60, allow_busy=arguments.allow_busy)
+        loads = [load_average()]
         with tempfile.TemporaryDirectory(prefix="authz-server-bench-") as directory:
-            _run(part, plan, Path(directory), arguments.results)
-    print((arguments.results / "README.md").read_text(encoding="utf-8"))
+            groups = _measure(part, plan, cores, Path(directory), arguments.only)
+        loads.append(load_average())
+        write_result(part, make_result(groups, plan, cores.objection(), loads), results)
+    print((results / "README.md").read_text(encoding="utf-8"))
 
 
-def _run(part: str, plan: Plan, directory: Path, results: Path) -> None:
-    if part == KEYS:
-        write_result(part, _run_signers(plan, directory), results)
-        return
-    with open_contenders(part, directory) as (contenders, absent):
-        load_averages = [load_average()]
-        rounds = measure(contenders, plan)
-        load_averages.append(load_average())
-        result = make_result(contenders, rounds, absent, plan, load_averages)
-    write_result(part, result, results)
-
-
-def _run_signers(plan: Plan, directory: Path) -> dict[str, Any]:
+def _measure(
+    part: str, plan: Plan, cores: FreeCores, directory: Path, only: str
+) -> Sequence[Mapping[str, Any]]:
+    if part != KEYS:
+        return measure_part(part, plan, cores, directory, only)
     with open_signers(directory) as signers:
-        load_averages = [load_average()]
-        rounds = measure_signers(signers, plan)
-        load_averages.append(load_average())
-    return frame_result(describe_signers(signers, rounds), {}, plan, load_averages)
+        table = measure_signers(signers, plan, cores)
+    return [{"title": "", "tables": [table], "not_measured": {}}]
+
+
+def _permit_many_connections() -> None:
+    """Raise the limit of open files to the highest that is allowed, for every server alike."""
+    _, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest, highest))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,9 +65,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, KEYS, []], help="which; all if none")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=5, help="of each round and contender")
-    parser.add_argument("--warm-up-seconds", type=int, default=2)
-    parser.add_argument("--connections", type=int, default=8)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder to write to")
+    parser.add_argument("--warm-up-seconds", type=int, default=5)
+    parser.add_argument("--jit-warm-up-seconds", type=int, default=60, help="of Keycloak")
+    parser.add_argument(
+        "--patience", type=float, default=5, help="minutes that a part waits for free cores in all"
+    )
+    parser.add_argument(
+        "--allow-busy", action="store_true", help="measure at once; a busy machine gives no ratios"
+    )
+    parser.add_argument(
+        "--only", default="", help="measure what has this in its name; a trial, not a result"
+    )
+    parser.add_argument("--results", type=Path, help="the folder to write to")
     return parser
 
 

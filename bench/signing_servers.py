@@ -1,5 +1,6 @@
 """Starts what signs with a Vault: OpenBao on raft storage, and our server with its keys in it."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,12 +11,12 @@ from pathlib import Path
 from authz_server.database.schema import upgrade_database
 from authz_server.settings import load_settings
 from bench.parties import Parties, prepare
-from bench.servers import ROOT, Server, running_server
+from bench.servers import ROOT, Server, reserved_ports, running_server
 from support.openbao import OpenBaoAdmin, RaftServer
-from support.ports import release_port, reserve_port
 from support.vault_installation import VaultInstallation
 
-UNBATCHED = "bench.without_batching"
+#: The folder of a module that every interpreter of a server without batching loads first.
+UNBATCHED = ROOT / "bench" / "without_batching"
 _MOUNT = "transit"
 _KEY = "measured-alone"
 #: A busy machine is to make an answer late, not wrong.
@@ -24,7 +25,7 @@ _LONGEST_CALL_MILLISECONDS = 5_000
 
 @dataclass(frozen=True)
 class Vault:
-    """An OpenBao that runs, with a key of its own and a token that may do no more than sign.
+    """An OpenBao that runs, with a key of its own and a token that may only sign.
 
     Attributes:
         server: the process.
@@ -70,7 +71,7 @@ def running_vault(directory: Path) -> Iterator[Vault]:
 
 @contextmanager
 def ours_in_vault(
-    vault: Vault, scheme: str, directory: Path, program: str
+    vault: Vault, scheme: str, directory: Path, *first_on_path: Path
 ) -> Iterator[tuple[Server, Parties]]:
     """Serve authz-server with its ring in ``scheme`` of that OpenBao, with least privilege.
 
@@ -78,19 +79,35 @@ def ours_in_vault(
         vault: where the keys are.
         scheme: ``transit`` or ``kv``.
         directory: for settings, database and logs.
-        program: the module that is run as ``authz-server``.
+        first_on_path: folders in which the server looks for modules first.
     """
     mount = f"{scheme}-{directory.name}"
     (vault.admin.enable_transit if scheme == "transit" else vault.admin.enable_kv)(mount)
     if scheme == "transit":
         vault.admin.create_key("oidc-es256", mount=mount)
-    port, health_port = reserve_port(), reserve_port()
+    with reserved_ports(2) as [port, health_port]:
+        path = _settings(vault, scheme, mount, directory, (port, health_port))
+        upgrade_database(load_settings(path, {}).database)
+        command = [sys.executable, "-m", "authz_server"]
+        subprocess.run([*command, "keys", "init", "--config", str(path)], cwd=ROOT, check=True)
+        parties = prepare(path, make_keys=False)
+        serving = [*command, "serve", "--config", str(path)]
+        folders = [*map(str, first_on_path), os.environ.get("PYTHONPATH", "")]
+        environment = {"PYTHONPATH": os.pathsep.join(filter(None, folders))}
+        with running_server(serving, port, directory, environment) as server:
+            yield server, parties
+
+
+def _settings(
+    vault: Vault, scheme: str, mount: str, directory: Path, ports: tuple[int, int]
+) -> Path:
+    port, health_port = ports
     installation = VaultInstallation(vault.server.address, vault.admin, mount, directory, scheme)
     url = f"sqlite:///{directory / 'database.sqlite'}"
     patience = {
         f"{name}_timeout_milliseconds": _LONGEST_CALL_MILLISECONDS for name in ("read", "total")
     }
-    path = installation.settings(
+    return installation.settings(
         url,
         {
             "environment": "production",
@@ -99,14 +116,3 @@ def ours_in_vault(
             "keys": {"vaults": {"main": patience}},
         },
     )
-    upgrade_database(load_settings(path, {}).database)
-    command = [sys.executable, "-m", program]
-    subprocess.run([*command, "keys", "init", "--config", str(path)], cwd=ROOT, check=True)
-    parties = prepare(path, make_keys=False)
-    try:
-        serving = [*command, "serve", "--config", str(path)]
-        with running_server(serving, port, directory) as server:
-            yield server, parties
-    finally:
-        release_port(port)
-        release_port(health_port)

@@ -1,0 +1,71 @@
+"""The columns of each kind of table."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Column(NamedTuple):
+    """One column: its title, the value in it, how it is written and in which unit."""
+
+    title: str
+    name: str
+    form: str = ",.0f"
+    divisor: float = 1
+
+    def cell(self, values: Mapping[str, Any]) -> str:
+        """Return what stands in a line with these values; empty if it has none."""
+        value = values.get(self.name)
+        return "" if value is None else format(value / self.divisor, self.form)
+
+
+_CPU = Column("CPU µs per request", "processor_microseconds")
+_RATIOS = (
+    Column("times bare WSGI", "bare_wsgi", ".2f"),
+    Column("times bare Flask", "bare_flask", ".2f"),
+    Column("times node-oidc-provider", "node_oidc_provider", ".2f"),
+)
+_QUANTILES = (Column("p50 µs", "p50_microseconds"), Column("p99 µs", "p99_microseconds"))
+_MILLISECONDS = 1_000
+
+COLUMNS: Mapping[str, tuple[Column, ...]] = {
+    "closed": (
+        _CPU,
+        Column("database's CPU µs", "database_processor_microseconds"),
+        Column("requests/s", "requests_per_second"),
+        *_QUANTILES,
+        *_RATIOS,
+    ),
+    "latency": (
+        Column("requests/s", "rate"),
+        _CPU,
+        *_QUANTILES,
+        Column("p99 / p50", "p99_to_p50", ".1f"),
+        Column("generator late by, p99 µs", "lateness_p99_microseconds"),
+        *_RATIOS,
+    ),
+    "overload": (
+        Column("capacity/s", "capacity"),
+        Column("offered/s", "offered"),
+        Column("served/s", "goodput"),
+        Column("share of capacity", "share_of_capacity", ".0%"),
+        Column("refused by 503/s", "refused"),
+        Column("not answered/s", "unanswered"),
+        Column("refused: p50 ms", "refused_p50_microseconds", ",.1f", _MILLISECONDS),
+        Column("refused: p99 ms", "refused_p99_microseconds", ",.1f", _MILLISECONDS),
+        Column("served: p99 ms", "served_p99_microseconds", ",.1f", _MILLISECONDS),
+        Column("at 80 %: p99 ms", "usual_p99_microseconds", ",.1f", _MILLISECONDS),
+        Column("times the p99 at 80 %", "served_p99_to_usual", ",.1f"),
+        Column("normal again after s", "recovery_seconds", ".1f"),
+    ),
+    "keys": (
+        Column("connections", "connections"),
+        Column("signatures/s", "signatures_per_second"),
+        Column("share of the best", "share_of_best", ".0%"),
+        Column("client's CPU µs", "client_processor_microseconds"),
+        Column("OpenBao's CPU µs", "vault_processor_microseconds"),
+        Column("its CPU, times the best", "vault_times_best", ".2f"),
+        *_QUANTILES,
+    ),
+}
+#: Ratios inside one line: left out like the others when the machine was busy.
+RATIOS_OF_ONE_LINE = ("p99_to_p50", "share_of_capacity", "served_p99_to_usual")

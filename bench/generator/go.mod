@@ -1,0 +1,3 @@
+module bench/generator
+
+go 1.21

@@ -1,0 +1,98 @@
+"""What the benchmark may print: no ratios from a busy machine, nothing from a wrong answer."""
+
+import os
+import time
+
+import pytest
+
+from bench.arrivals import Arrival
+from bench.cpu_time import Process, Snapshot, cores_of_others, take_snapshot
+from bench.free_cores import LIMIT_CORES, REPEATS, FreeCores
+from bench.load import UnexpectedAnswerError
+from bench.rates import find_recovery_seconds
+from bench.report import make_page, make_result, write_result
+from bench.turns import Plan, Turn, take_rounds
+
+PLAN = Plan(rounds=1, seconds=1, warm_up_seconds=1, jit_warm_up_seconds=1)
+OWN = os.getpid()
+
+
+def turn(name, run):
+    return Turn(name, [], lambda: None, run)
+
+
+def table():
+    medians = {"processor_microseconds": 100.0, "p99_to_p50": 4.0}
+    row = {
+        "name": "authz-server on SQLite",
+        "does": "work",
+        "medians": medians,
+        "ratios": {"bare_flask": 1.23},
+        "rounds": [dict(medians)],
+    }
+    return {"kind": "latency", "title": "At a rate", "rows": [row], "stopped": {}}
+
+
+@pytest.mark.parametrize("objection", ["", "The machine was busy"])
+def test_a_busy_machine_gives_a_sentence_instead_of_ratios(objection, tmp_path):
+    groups = [{"title": "Group", "tables": [table()], "not_measured": {"Peer": "no Java"}}]
+    write_result("latency", make_result(groups, PLAN, objection, [0, 0]), tmp_path)
+    page = make_page(tmp_path)
+    assert ("1.23" in page) == (not objection)
+    assert ("at most 10 times p50" in page) == (not objection)
+    assert ("The machine was busy. So there are no ratios." in page) == bool(objection)
+    assert "Not measured: Peer: no Java." in page
+    assert ("p99_to_p50" in (tmp_path / "latency.json").read_text()) == (not objection)
+
+
+def test_a_turn_with_an_unexpected_answer_ends_its_run_and_no_other():
+    def refuse():
+        raise UnexpectedAnswerError("503")
+
+    cores = FreeCores(0, allow_busy=True)
+    rounds = take_rounds([turn("good", lambda: 1), turn("bad", refuse)], 2, cores)
+    assert [one.value for one in rounds.taken["good"]] == [1, 1]
+    assert "bad" not in rounds.taken
+    assert rounds.stopped == {"bad": "503"}
+
+
+def test_a_busy_turn_is_repeated_a_bounded_number_of_times_and_then_marked():
+    cores = FreeCores(60, allow_busy=False)
+    assert not cores.may_repeat(LIMIT_CORES / 2, repeats=0)
+    assert cores.may_repeat(LIMIT_CORES, repeats=REPEATS - 1)
+    assert not cores.may_repeat(LIMIT_CORES, repeats=REPEATS)
+    cores.record(LIMIT_CORES / 2)
+    assert cores.objection() == ""
+    cores.record(0.5)
+    assert "1 of 2 turns" in cores.objection()
+    assert "50% of a core" in cores.objection()
+
+
+def test_cores_of_others_leave_out_the_measured_tree_and_the_benchmark():
+    def snapshot(moment, machine, own, server, child):
+        processes = {OWN: Process(1, own), 2: Process(OWN, server), 3: Process(2, child)}
+        return Snapshot(moment, machine, processes)
+
+    before = snapshot(0.0, 10.0, 1.0, 1.0, 1.0)
+    after = snapshot(2.0, 13.0, 1.2, 1.8, 2.0)
+    assert cores_of_others(before, after, [2]) == pytest.approx((3 - 0.2 - 1.8) / 2)
+    assert cores_of_others(before, after, []) == pytest.approx((3 - 0.2) / 2)
+
+
+def test_a_snapshot_counts_the_time_that_this_process_uses():
+    before, end = take_snapshot(), time.process_time() + 0.1
+    while time.process_time() < end:
+        pass
+    after = take_snapshot()
+    assert after.tree_seconds(OWN) - before.tree_seconds(OWN) >= 0.08
+    assert after.machine_seconds > before.machine_seconds
+
+
+@pytest.mark.parametrize(
+    ("outcome", "took", "recovery"),
+    [(200, 100, 0.0), (503, 100, 0.75), (200, 20_000, 0.75), (-2, 0, 0.75)],
+)
+def test_recovery_ends_with_the_last_window_of_bad_answers(outcome, took, recovery):
+    good = [Arrival(moment, 0, 100, 200) for moment in range(0, 2_000_000, 10_000)]
+    arrivals = [*good, Arrival(600_000, 0, took, outcome)]
+    assert find_recovery_seconds(arrivals, 10_000) == recovery
