@@ -14,6 +14,7 @@ from flask import Flask, Response
 from authz_server import __version__
 from authz_server.audit import AuditSink, is_stream
 from authz_server.authorization_server import AuthorizationServer
+from authz_server.database.session_check import SessionReadiness
 from authz_server.db import AFTER_COMMIT, attach_database
 from authz_server.endpoints.client_address import ClientAddressReader
 from authz_server.endpoints.discovery import (
@@ -40,6 +41,7 @@ from authz_server.key_custody import ring_definition
 from authz_server.metrics import open_observer
 from authz_server.observation import KnownBackends, MetricsSource
 from authz_server.plugin_manager import PluginManager
+from authz_server.restored_database import RestoreReadiness
 from authz_server.services import Clock, Services, tell_of_changes, utc_now, wire
 from authz_server.settings import Settings, SettingsError
 from authz_server.tokens.introspection_jwt import IntrospectionSigner
@@ -208,7 +210,8 @@ def create_health_application(
         open_metrics: returns the page of metrics, where there is one.
     """
     app = _bare_application("authz_server.health")
-    services = wire(attach_database(app, settings.database), settings, utc_now, None)
+    database = attach_database(app, settings.database)
+    services = wire(database, settings, utc_now, None)
     features = features_of(settings)
     metrics = open_metrics(services.key_store, services.clock) if open_metrics else None
     keys = KeyReadiness(
@@ -216,7 +219,13 @@ def create_health_application(
         services.key_rings,
         metrics.known_backends if metrics else KnownBackends,
     )
-    own = {"database": services.feed.poll, "keys": keys.require}
+    own = {
+        "database": services.feed.poll,
+        "restored_database": RestoreReadiness(database, settings.audit.destination).require,
+        "keys": keys.require,
+    }
+    if database.connector is not None:
+        own["database_session"] = SessionReadiness(database.connector.open).require
     app.register_blueprint(
         health_blueprint(
             {**own, **(checks or {})},

@@ -6,6 +6,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from keys.forks import on_fork
 
 #: Where a session keeps the records that its transaction stores.
 STORED = "audit_records"
+#: What was committed to the database, durably; its record is as durable.
+CHANGES = (ClientChanged, CutOffRecorded, KeyChanged, ScopeChanged, TokenRevoked)
 #: The destinations that belong to the process itself and not to the installation.
 _STREAMS = {"stdout": 1, "stderr": 2}
 _ROTATION_CHECK_SECONDS = 1.0
@@ -141,6 +144,8 @@ class AuditSink:
     def write(self, event: Event) -> None:
         """Record the event: ``{"time": ..., "event": ..., ...}``.
 
+        The record of a change is on the disk when this returns.
+
         Raises:
             AuditUnavailable: it is not recorded: no space, or a reader that is gone or stuck.
         """
@@ -151,6 +156,8 @@ class AuditSink:
                 self._write_stream(line)
             else:
                 self._write_file(line)
+                if isinstance(event, CHANGES):
+                    os.fdatasync(self._descriptor)
         except OSError as error:
             raise AuditUnavailable(f"the sink cannot be written ({error.strerror})") from error
 
@@ -216,10 +223,24 @@ class AuditSink:
 def _open(path: str) -> int:
     # Not for reading too: a pipe whose reader is gone must fail, and not wait for one either.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+    is_new = not Path(path).exists()
     try:
-        return os.open(path, flags, 0o600)
+        descriptor = os.open(path, flags, 0o600)
+        if is_new:
+            _sync_folder(path)
+        return descriptor  # noqa: TRY300 - nothing else can go wrong
     except OSError as error:
         raise AuditUnavailable(f"{path} cannot be opened ({error.strerror})") from error
+
+
+def _sync_folder(path: str) -> None:
+    """Have the name of a new file survive a crash, as far as the file system can."""
+    folder = os.open(Path(path).parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _ends_with_a_line(path: str) -> bool:

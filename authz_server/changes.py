@@ -5,6 +5,7 @@ It counts one row up, which serialises such writers, so revisions become visible
 without gaps; a process that has seen revision *n* asks only for what came later.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +19,8 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from authz_server.db import Base
 from authz_server.errors import OAuthError
+
+logger = logging.getLogger(__name__)
 
 Kind = Literal["client", "scope", "cut_off", "key"]
 
@@ -182,6 +185,13 @@ class ChangeFeed:
         current = session.execute(select(Revision.value).where(Revision.id == 1)).scalar_one()
         if current == self._seen:
             return
+        if current < self._seen:
+            logger.error(
+                "the database has gone back from change %d to %d: it was restored, or a fail-over "
+                "lost changes, revocations among them perhaps; run `authz-server db check`",
+                self._seen,
+                current,
+            )
         changes = session.execute(
             select(Change.revision, Change.kind, Change.subject)
             .where(Change.revision > self._seen)

@@ -15,6 +15,7 @@ from authz_server.database.errors import describe_failure, find_sentence
 from authz_server.database.schema import SchemaError
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError, OAuthError
 from authz_server.plugin_manager import PluginError
+from authz_server.restored_database import RestoredDatabaseError
 from authz_server.settings import SettingsError
 from keys.errors import KeysError
 
@@ -69,6 +70,7 @@ def explain(error: Exception) -> str:
             | ConflictError()
             | InvalidChangeError()
             | KeysError()
+            | RestoredDatabaseError()
             | SchemaError()
         ):
             sentence = str(error)

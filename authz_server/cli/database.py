@@ -10,9 +10,11 @@ from authz_server.database.checks import check_database
 from authz_server.database.schema import (
     PREVIOUS_RELEASE,
     downgrade_database,
+    opened_database,
     read_schema,
     upgrade_database,
 )
+from authz_server.restored_database import require_not_restored
 
 
 @click.command("upgrade", cls=Command)
@@ -73,11 +75,16 @@ def downgrade(invocation: Invocation, revision: str, yes: bool, as_json: bool) -
 def check(invocation: Invocation, as_json: bool) -> None:
     """Check that the database answers and that a server can use it.
 
-    The schema has to be this version's. Beside PostgreSQL, sessions have to hold, which some
-    poolers prevent, and commits have to be durable. Warnings go to standard error.
+    The schema has to be this version's, and the changes of the audit file have to be in the
+    database: they are not after an older copy was restored. Beside PostgreSQL, sessions have to
+    hold, which some poolers prevent, and commits have to be durable. Warnings go to standard error.
     """
-    report = check_database(invocation.settings().database)
+    settings = invocation.settings()
+    report = check_database(settings.database)
     state = report.schema
+    if state.is_current:
+        with opened_database(settings.database) as database, database.reading() as session:
+            require_not_restored(session, settings.audit.destination)
     for warning in report.warnings:
         say(f"Warning: {warning}")
     record = {

@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from flask import Flask
 
-from authz_server.db import attach_database, db
+from authz_server.db import Database, attach_database, db
 from authz_server.settings_database import DatabaseSettings
 from authz_server.sqlite import find_file
 
@@ -140,6 +140,16 @@ def downgrade_database(settings: DatabaseSettings, revision: str = PREVIOUS_RELE
         raise SchemaError(f"The schema is at {state.current}, which is not later than {revision}.")
     with _schema_application(settings, may_create=False):
         flask_migrate.downgrade(str(MIGRATIONS), revision)
+
+
+@contextmanager
+def opened_database(settings: DatabaseSettings) -> Iterator[Database]:
+    """Yield a database by itself, without the parts of a server; closed at the end."""
+    database = attach_database(Flask("authz_server.opened"), settings)
+    try:
+        yield database
+    finally:
+        database.close()
 
 
 def _knows(scripts: ScriptDirectory, revision: str) -> bool:

@@ -94,9 +94,10 @@ class SessionReadiness:
     def require(self) -> None:
         """Return where sessions held when they were last looked at.
 
+        A database that does not answer is found by another check.
+
         Raises:
             DatabaseUnfitError: they did not.
-            psycopg.Error: the database does not answer.
         """
         if self._monotonic() >= self._until:
             self._look()
@@ -109,5 +110,7 @@ class SessionReadiness:
             require_session(self._connect)
         except DatabaseUnfitError as fault:
             self._fault = fault
+        except psycopg.Error:
+            return
         seconds = self.GOOD_SECONDS if self._fault is None else self.BAD_SECONDS
         self._until = self._monotonic() + seconds

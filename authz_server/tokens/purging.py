@@ -18,7 +18,6 @@ from authz_server.tokens.revocations import RevocationService
 
 T = TypeVar("T")
 
-CLOCK_LEAPT = "clock.leapt"
 _MAXIMUM_BATCHES = 100_000
 #: SQLite has one writer at a time, and who waits for it looks again after up to 100 ms.
 _SQLITE_BATCH_ROWS = 200
@@ -95,7 +94,7 @@ class Purge:
             return Look(reached=self._clock(), leap=timedelta(0), trusted=True)
         look = _patiently(lambda: self._look(guard))
         if not look.trusted:
-            self._others.alarm(CLOCK_LEAPT, socket.gethostname(), _explain(look))
+            self._others.alarm("clock.leapt", socket.gethostname(), _explain(look))
         return look
 
     def clock_is_trusted(self) -> bool:

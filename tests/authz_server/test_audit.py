@@ -16,7 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authz_server.audit import AuditSink, AuditUnavailable
-from authz_server.events import CutOffRecorded, TokenIssued, TokenRefused
+from authz_server.events import (
+    ClientChanged,
+    CutOffRecorded,
+    KeyChanged,
+    ScopeChanged,
+    TokenIssued,
+    TokenRefused,
+    TokenRevoked,
+)
 from support.source_tree import ROOT
 
 AT = datetime(2030, 1, 2, 3, 4, 5, 678_900, tzinfo=UTC)
@@ -57,6 +65,43 @@ def sink(path, seconds):
     sink = AuditSink(str(path), lambda: AT, monotonic=seconds)
     yield sink
     sink.close()
+
+
+def test_the_record_of_a_change_is_on_the_disk_before_it_is_acknowledged(sink, path, monkeypatch):
+    """Case Q228."""
+    synced, sync = [], os.fdatasync
+
+    def fdatasync(descriptor):
+        synced.append(os.fstat(descriptor).st_size)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    changes = (
+        TokenRevoked(actor="a", client_id="a", jti="j"),
+        CutOffRecorded(actor="a", kind="all", subject="", instant_microseconds=1, reason=""),
+        ClientChanged(actor="a", action="client.disabled", client_id="a"),
+        ScopeChanged(actor="a", action="scope.added", scope="s"),
+        KeyChanged(actor="a", action="key.revoked", ring="r", kid="k"),
+    )
+    sizes = []
+    for change in changes:
+        sink.write(change)
+        sizes.append(path.stat().st_size)
+    assert synced == sizes
+    sink.write(issued())
+    assert len(synced) == len(changes)
+
+
+def test_a_change_that_cannot_be_brought_to_the_disk_is_not_recorded(sink, monkeypatch):
+    """Case Q228."""
+
+    def refuse(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fdatasync", refuse)
+    with pytest.raises(AuditUnavailable) as caught:
+        sink.write(TokenRevoked(actor="a", client_id="a", jti="j"))
+    assert "No space" in caught.value.detail
 
 
 def issued(**changes):

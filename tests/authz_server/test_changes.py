@@ -132,7 +132,8 @@ def test_a_purge_takes_what_is_old_and_no_more_than_a_batch(database):
         assert session.scalar(select(func.count()).select_from(Change)) == 2
 
 
-def test_a_database_restored_from_a_backup_is_loaded_anew(database, watcher):
+def test_a_database_restored_from_a_backup_is_loaded_anew(database, watcher, caplog):
+    """Case Q224."""
     change(database, "a", "b")
     watcher.poll()
     with database.transaction() as session:
@@ -140,6 +141,7 @@ def test_a_database_restored_from_a_backup_is_loaded_anew(database, watcher):
         session.execute(delete(Change).where(Change.revision > 1))
     assert watcher.poll() == [EVERYTHING]
     assert watcher.feed.seen == 1
+    assert "gone back from change 2 to 1" in caplog.text
 
 
 def test_a_subscriber_that_fails_is_told_again(database, watcher):

@@ -1,0 +1,182 @@
+"""A restored older copy of the database is noticed by what the audit file knows of later."""
+
+import json
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import create_engine, delete
+
+from authz_server.audit import AuditRecord
+from authz_server.database.schema import opened_database
+from authz_server.restored_database import RestoredDatabaseError, RestoreReadiness
+from authz_server.settings import load_settings
+from support.postgresql_access import database_name
+from support.settings_file import write_settings
+
+
+class Installation:
+    """The command line, and a copy of its database that can be put in its place."""
+
+    def __init__(self, cli, tmp_path, postgresql) -> None:
+        self.cli, self.folder, self.postgresql = cli, tmp_path, postgresql
+        self.file = tmp_path / "audit.jsonl"
+        self.copy = ""
+        cli.must("keys", "init")
+        cli.must("scope", "import", "g2p-connect")
+        for name in ("payer", "other"):
+            cli.must("client", "create", name, "--name", name, "--scope", "mapper/link")
+
+    def back_up(self) -> None:
+        if self.cli.database_url.startswith("sqlite"):
+            path = self.folder / "copy.sqlite"
+            original = self.cli.database_url.removeprefix("sqlite:///")
+            with closing(sqlite3.connect(original)) as source, closing(sqlite3.connect(path)) as to:
+                source.backup(to)
+            self.copy = f"sqlite:///{path}"
+        else:
+            self.copy = self.postgresql.create_database(database_name(self.cli.database_url))
+
+    def restore(self) -> None:
+        self.cli.database_url = self.copy
+        self.cli.config = write_settings(self.folder, self.copy, {})
+
+    def readiness(self, seconds: list[float]):
+        settings = load_settings(self.cli.config)
+        return opened_database(settings.database), settings.audit.destination, lambda: seconds[0]
+
+    def write(self, at: datetime, **record) -> None:
+        line = {"time": f"{at.isoformat(timespec='milliseconds')[:23]}Z", **record}
+        with self.file.open("a") as file:
+            file.write(f"{json.dumps(line)}\n")
+
+
+@pytest.fixture
+def installation(cli, tmp_path, postgresql):
+    made = Installation(cli, tmp_path, postgresql)
+    yield made
+    if made.copy.startswith("postgresql"):
+        postgresql.drop_database(made.copy)
+
+
+CHANGES = {
+    "client.disabled": ("client", "disable", "payer"),
+    "client.secret_added": ("client", "create", "new", "--name", "N", "--scope", "mapper/link"),
+    "cut_off.recorded": ("revoke", "--client", "payer", "--yes"),
+    "ring.frozen": ("keys", "freeze", "es256", "--reason", "drill"),
+    "scope.added": ("scope", "add", "own/read"),
+}
+
+
+@pytest.mark.parametrize("change", [*CHANGES])
+def test_an_older_copy_is_named_with_what_it_lacks(installation, change):
+    """Case Q224."""
+    cli = installation.cli
+    assert cli.json("db", "check")["problems"] == []
+    installation.back_up()
+    done = cli.run(*CHANGES[change])
+    if done.exit_code != 0:
+        pytest.fail(done.output)
+    installation.restore()
+    refusal = cli.refused("db", "check")
+    assert "older than the audit file" in refusal
+    assert change in refusal
+    assert "authz-server revoke --before now" in refusal
+
+
+def test_the_revocation_of_everything_ends_the_alarm_also_for_other_nodes(installation, tmp_path):
+    """Case Q224."""
+    cli = installation.cli
+    installation.back_up()
+    cli.must("client", "disable", "payer")
+    # Another node has a file of its own.
+    (tmp_path / "node").mkdir()
+    kept = installation.file.read_bytes()
+    installation.restore()
+    cli.refused("db", "check")
+    cli.must("client", "disable", "other")  # a later change of another kind ends nothing
+    assert "client.disabled of payer" in cli.refused("db", "check")
+    cli.must("revoke", "--before", "now", "--yes")
+    cli.must("db", "check")
+    installation.file.write_bytes(kept)
+    cli.must("db", "check")
+
+
+def test_readiness_notices_it_and_looks_again(installation):
+    """Case Q224."""
+    cli, seconds = installation.cli, [0.0]
+    installation.back_up()
+    cli.must("client", "disable", "payer")
+    installation.restore()
+    opened, destination, monotonic = installation.readiness(seconds)
+    with opened as database:
+        readiness = RestoreReadiness(database, destination, monotonic)
+        for _ in range(2):
+            with pytest.raises(RestoredDatabaseError):
+                readiness.require()
+        cli.must("revoke", "--before", "now", "--yes")
+        with pytest.raises(RestoredDatabaseError):
+            readiness.require()
+        seconds[0] = readiness.BAD_SECONDS
+        readiness.require()
+        assert "payer" in installation.file.read_text()
+
+
+def test_rows_that_an_operator_deleted_are_not_missed(installation):
+    """Case Q224: the oldest that is left is where the comparison begins."""
+    cli = installation.cli
+    cli.must("client", "disable", "payer")
+    engine = create_engine(cli.database_url)
+    with engine.begin() as connection:
+        connection.execute(delete(AuditRecord))
+    engine.dispose()
+    cli.must("db", "check")
+    cli.must("client", "enable", "payer")
+    cli.must("db", "check")
+
+
+def test_a_young_database_beside_an_old_file_is_no_restored_one(installation):
+    """Case Q224."""
+    long_ago = datetime.now(UTC) - timedelta(days=30)
+    lines = installation.file.read_text()
+    installation.file.write_text("")
+    installation.write(
+        long_ago, event="client.changed", actor="a", action="client.disabled", client_id="payer"
+    )
+    with installation.file.open("a") as file:
+        file.write(lines)
+    installation.cli.must("db", "check")
+
+
+@pytest.mark.parametrize(
+    "line", ["", "nonsense", '{"actor":', '{"actor":1,"event":"client.changed"}', '"actor"', "[]"]
+)
+def test_lines_that_cannot_be_read_are_passed_over(installation, line):
+    with installation.file.open("a") as file:
+        file.write(f"{line}\n")
+    installation.cli.must("db", "check")
+    installation.file.unlink()
+    installation.cli.must("db", "check")
+
+
+def test_the_end_of_a_long_file_is_enough(installation):
+    """Case Q224."""
+    cli = installation.cli
+    installation.back_up()
+    now = datetime.now(UTC)
+    with installation.file.open("a") as file:
+        file.writelines(
+            f'{{"time":"{now:%Y-%m-%dT%H:%M:%S}.000Z","n":{n}}}\n' for n in range(60_000)
+        )
+    cli.must("client", "disable", "payer")
+    installation.restore()
+    assert "client.disabled of payer" in cli.refused("db", "check")
+
+
+def test_a_stream_cannot_be_compared(installation, tmp_path):
+    cli = installation.cli
+    installation.back_up()
+    cli.must("client", "disable", "payer")
+    cli.config = write_settings(tmp_path, installation.copy, {"audit": {"destination": "stderr"}})
+    cli.must("db", "check")

@@ -1,0 +1,100 @@
+"""Readiness on databases that answer and must not be used."""
+
+from contextlib import ExitStack, contextmanager
+
+import pytest
+from flask import Flask
+
+from authz_server.app import create_health_application
+from authz_server.database.schema import upgrade_database
+from authz_server.settings import DatabaseSettings, load_settings
+from support.parties import Parties
+from support.pgbouncer import pgbouncer
+from support.postgresql import PostgresServer
+from support.postgresql_access import database_name
+from support.settings_file import write_settings
+from support.standby import Standby
+
+
+def readiness(application: Flask) -> tuple[int, list[str]]:
+    answer = application.test_client().get("/health/ready")
+    return answer.status_code, answer.get_json()["failed"]
+
+
+@contextmanager
+def health(folder, url):
+    """Yield the application of the health listener on a database with keys."""
+    application = create_health_application(load_settings(write_settings(folder, url, {})))
+    yield application
+    with application.app_context():
+        application.extensions["sqlalchemy"].engine.dispose()
+
+
+@pytest.fixture
+def keys(tmp_path, secrets_watch):
+    """A function that makes the first keys in the database of that URL."""
+
+    def make(url: str) -> None:
+        Parties(load_settings(write_settings(tmp_path, url, {})), secrets_watch).create_first_keys()
+
+    return make
+
+
+def test_a_database_as_it_should_be_is_ready(database_url, tmp_path, keys):
+    keys(database_url)
+    with health(tmp_path, database_url) as application:
+        assert readiness(application) == (200, [])
+
+
+def test_a_node_pointed_at_a_replica_is_not_ready(tmp_path, keys):
+    """Case Q221."""
+    with ExitStack() as stack:
+        primary = stack.enter_context(PostgresServer())
+        name = database_name(primary.create_database())
+        upgrade_database(DatabaseSettings(url=primary.url(name)))
+        keys(primary.url(name))
+        replica = stack.enter_context(Standby(primary))
+        for query in ("", "?target_session_attrs=any"):
+            with health(tmp_path, replica.url(name) + query) as application:
+                status, failed = readiness(application)
+                assert status == 503
+                assert "database" in failed
+        replica.promote()
+        with health(tmp_path, replica.url(name)) as application:
+            assert readiness(application) == (200, [])
+
+
+@pytest.mark.parametrize("mode", ["transaction", "statement"])
+def test_a_pooler_that_keeps_no_session_is_not_ready(
+    postgresql, postgresql_url, tmp_path, keys, mode
+):
+    """Case P208."""
+    keys(postgresql_url)
+    with (
+        pgbouncer(postgresql, postgresql_url, mode) as url,
+        health(tmp_path, url) as application,
+    ):
+        status, failed = readiness(application)
+        assert status == 503
+        assert "database_session" in failed
+
+
+def test_a_database_older_than_the_audit_file_is_not_ready(database_url, tmp_path, keys):
+    """Case Q224."""
+    keys(database_url)
+    file = tmp_path / "audit.jsonl"
+    line = file.read_text().splitlines()[-1]
+    assert '"action":"key.' in line
+    with health(tmp_path, database_url) as application:
+        assert readiness(application) == (200, [])
+    # A change that is known to the file alone.
+    with file.open("a") as audit:
+        audit.write(line.replace('"action":"key.', '"action":"key.lost_') + "\n")
+    with health(tmp_path, database_url) as application:
+        assert readiness(application) == (503, ["restored_database"])
+
+
+def test_a_database_that_is_away_is_named_once(tmp_path):
+    url = "postgresql://nobody@127.0.0.1:1/none"
+    with health(tmp_path, url) as application:
+        assert readiness(application) == (503, ["database", "keys"])
