@@ -16,6 +16,7 @@ from keys.backends.in_process import InProcessBackend
 from keys.backends.storage import EncryptedKey, EncryptedKeyStorage
 from keys.errors import (
     BackendBroken,
+    BackendDenied,
     BackendError,
     BackendUnavailable,
     VersionUnusable,
@@ -80,10 +81,19 @@ class LocalBackend(InProcessBackend):
         try:
             key = self._storage.find_any()
             if key is not None:
-                self._open(key)
+                self._open_any(key)
         except BackendError as error:
             return Health(usable=False, detail=str(error))
         return Health(usable=True, detail="keys can be opened" if key else "no keys yet")
+
+    def _open_any(self, key: EncryptedKey) -> None:
+        try:
+            self._open(key)
+        except BackendDenied:
+            # Without the key's id: it may be of another ring than the one that is asked about.
+            raise BackendDenied(
+                "the keys here are encrypted under another key-encryption key"
+            ) from None
 
     def _load(self, ring: str, ref: str) -> tuple[PrivateKey, str]:
         for key in self._storage.load(ring):

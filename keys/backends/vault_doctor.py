@@ -90,7 +90,22 @@ def examine_token(session: VaultSession) -> list[Finding]:
     if "default" in policies:
         detail = "the token has the default policy too: set token_no_default_policy"
         findings.append(Finding(Level.NOTE, "token.policies", vault, detail))
-    return [*findings, _life(vault, data)]
+    return [*findings, _life(vault, data), *_limits(session, data)]
+
+
+def _limits(session: VaultSession, data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield what ends a token before its time: uses, and a longest life that is set."""
+    vault, uses = session.name, session.token_uses
+    if uses:
+        detail = (
+            f"a token is good for {uses} requests, so there is a login for as many: set "
+            "token_num_uses=0 for the role"
+        )
+        yield Finding(Level.WARNING, "token.num_uses", vault, detail)
+    longest = int(data.get("explicit_max_ttl") or 0)
+    if longest:
+        detail = f"a token ends after {longest} s, however often it is renewed: logged in again"
+        yield Finding(Level.NOTE, "token.explicit_max_ttl", vault, detail)
 
 
 def _life(vault: str, data: Mapping[str, Any]) -> Finding:
@@ -219,7 +234,8 @@ def try_unpinned(session: VaultSession, place: VaultPlace) -> Attempt:
     """Try to sign without naming a version, which a policy should refuse."""
     path = f"{place.mount}/sign/{place.name}"
     try:
-        reply = session.call("POST", path, {"input": b64encode(NO_TOKEN).decode()})
+        body = {"input": b64encode(NO_TOKEN).decode()}
+        reply = session.call("POST", path, body, is_probe=True)
     except BackendDenied:
         return Attempt(Finding(Level.OK, "privilege.pinned", path, "unpinned signing is refused"))
     if reply.status != _OK_STATUS:
@@ -234,7 +250,7 @@ def try_configuring(session: VaultSession, place: VaultPlace) -> Finding:
     """Try a setting of the key that only its owner should touch; false, it changes nothing."""
     path = f"{place.mount}/keys/{place.name}/config"
     try:
-        reply = session.call("POST", path, {"exportable": False})
+        reply = session.call("POST", path, {"exportable": False}, is_probe=True)
     except BackendDenied:
         detail = "nothing but the floor for signing can be set"
         return Finding(Level.OK, "privilege.floors", path, detail)

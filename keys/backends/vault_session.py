@@ -81,7 +81,7 @@ class VaultSession:
         """The address that is asked first at present."""
         return self._transport.address
 
-    def call(
+    def call(  # noqa: PLR0913 - the parts of a request
         self,
         method: str,
         path: str,
@@ -89,6 +89,7 @@ class VaultSession:
         *,
         repeatable: bool = False,
         avoid: str = "",
+        is_probe: bool = False,
     ) -> VaultReply:
         """Call ``/v1/{path}``; see ``send``.
 
@@ -99,15 +100,25 @@ class VaultSession:
             repeatable: Doing it twice does no harm; else it is sent again only where the first
                 address surely did nothing.
             avoid: The address to ask last.
+            is_probe: A denial is what the caller hopes for: it is no alarm.
         """
         content = b"" if body is None else json.dumps(body).encode()
         request = VaultRequest(
             method, encode_path(f"v1/{path}"), content, repeatable=repeatable, avoid=avoid
         )
-        return self.send(request)
+        return self.send(request, is_probe=is_probe)
 
-    def send(self, request: VaultRequest) -> VaultReply:
+    @property
+    def token_uses(self) -> int:
+        """How many requests a token of ours may make; 0: any number, or not logged in yet."""
+        return self._tokens.uses
+
+    def send(self, request: VaultRequest, *, is_probe: bool = False) -> VaultReply:
         """Send ``request`` with this process's token; all of it takes the total time-out at most.
+
+        Args:
+            request: What to ask.
+            is_probe: See ``call``.
 
         Returns:
             The reply; its status may still be an error of the request's own, or 500.
@@ -124,7 +135,8 @@ class VaultSession:
                 if other is not None:
                     reply = self._transport.send(request, other)
             if reply.status in DENIED_STATUSES:
-                self._sound_alarm(request)
+                if not is_probe:
+                    self._sound_alarm(request)
                 raise BackendDenied(
                     f"the Vault {self.name!r} denies {request.method} {request.path}: "
                     "the token is alive, its policy does not permit this"

@@ -92,6 +92,12 @@ class TokenKeeper:
         self._renewer: Thread | None = None
         self._closed = False
 
+    @property
+    def uses(self) -> int:
+        """How many requests the present token may make in all; 0: any number, or none is held."""
+        held = self._held
+        return held.token.uses if held is not None else 0
+
     def get(self) -> str:
         """Return a token for one request, which has not ended, logging in if need be.
 

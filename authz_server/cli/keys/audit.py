@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -67,22 +67,53 @@ def reconcile_(  # noqa: PLR0913, PLR0917 - one for each option
     """
     settings = invocation.settings()
     # What is being signed this moment is in the log before it is in our records.
+    unjudged = timedelta(0) if until else IN_FLIGHT
     until = until or datetime.now(UTC) - IN_FLIGHT
     vault = _vault(settings, vault_name)
     places = {place for place in places_in(settings, vault).values() if place.scheme == "transit"}
     if not places:
         raise click.ClickException(f"No ring signs with transit in the Vault {vault}.")
     reader = AuditLogReader(frozenset(places), settings.keys.vaults[vault].namespace)
-    found = reconcile(reader, logs, records or _own_records(settings), Period(since, until))
+    period = Period(since, until)
+    found = reconcile(reader, logs, records or _own_records(settings), period)
+    begins_at = since or reader.first_at
+    if begins_at is not None and begins_at >= until:
+        begins_at = None  # the log begins later
+    judged = _Judged(begins_at, until, unjudged, found.left_out)
     wrong = bool(found.unaccounted_count or found.taken)
     if wrong:
         _record_alarms(invocation, found)
     if as_json:
-        print_json(_describe(vault, reader, found))
+        print_json(_describe(vault, reader, found) | {"judged": judged.describe()})
     else:
+        click.echo(judged.sentence())
         for line in _lines(reader, found):
             click.echo(line)
     click.get_current_context().exit(UNACCOUNTED if wrong else 0)
+
+
+class _Judged(NamedTuple):
+    """The time that was judged, and the calls in the log that were not."""
+
+    since: datetime | None
+    until: datetime
+    unjudged: timedelta
+    left_out: int
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "since": timestamp(self.since),
+            "until": timestamp(self.until),
+            "unjudged_seconds": int(self.unjudged.total_seconds()),
+            "left_out": self.left_out,
+        }
+
+    def sentence(self) -> str:
+        begins = f"from {timestamp(self.since)} " if self.since else ""
+        seconds = int(self.unjudged.total_seconds())
+        last = f"; the last {seconds} s are not judged" if seconds else ""
+        left = f", {self.left_out} calls in the log were left out" if self.left_out else ""
+        return f"Judged: {begins}to {timestamp(self.until)}{last}{left}."
 
 
 def _vault(settings: Settings, name: str | None) -> str:

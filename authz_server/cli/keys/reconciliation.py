@@ -63,6 +63,7 @@ class Reconciliation:
         unseen: Records whose call is not in the log: id, key id and time.
         unseen_count: How many there are, listed or not.
         identities: Who made calls that are accounted for, and how often.
+        left_out: Calls in the log that were outside of the period.
     """
 
     calls: int = 0
@@ -75,6 +76,7 @@ class Reconciliation:
     unseen: list[tuple[str, str, str]] = field(default_factory=list)
     unseen_count: int = 0
     identities: Counter[str] = field(default_factory=Counter)
+    left_out: int = 0
 
 
 def reconcile(
@@ -101,6 +103,8 @@ def reconcile(
                 for use in reader.read(lines):
                     if period.holds(use.at):
                         _match(table, use, found)
+                    else:
+                        found.left_out += 1
         unseen = "FROM recorded WHERE NOT seen"
         found.unseen_count = table.execute(f"SELECT count(*) {unseen}").fetchone()[0]
         found.unseen = table.execute(

@@ -103,6 +103,21 @@ def test_every_signature_is_accounted_for(cli, installation, raft_server, tmp_pa
     assert installation.mount
 
 
+def test_the_time_that_was_judged_is_told_and_what_it_left_out(cli, installation, raft_server):
+    issue(cli, installation.directory, 2)
+    command = ("keys", "audit", "reconcile", "--vault-log", raft_server.audit_path)
+    judged = cli.json(*command)["judged"]
+    assert judged["unjudged_seconds"] == 10
+    assert judged["left_out"] >= 2
+    told = cli.must(*command).splitlines()[0]
+    assert told.startswith(("Judged: from 20", "Judged: to 20"))
+    assert "; the last 10 s are not judged, " in told
+    assert told.endswith(" calls in the log were left out.")
+    whole = cli.json(*command, "--until", "+1m")["judged"]
+    assert (whole["unjudged_seconds"], whole["left_out"]) == (0, 0)
+    assert whole["since"] < whole["until"]
+
+
 def test_signatures_in_one_call_are_accounted_for(cli, installation, raft_server, tmp_path):
     issue_at_once(cli, tmp_path, 12)
     found = reconcile(cli, raft_server.audit_path)

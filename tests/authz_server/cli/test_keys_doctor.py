@@ -4,6 +4,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from keys.backends.vault_policies import VaultRole
+from support.settings_file import write_secret
 from support.vault_installation import VaultInstallation
 
 ONLY_SIGNS = """
@@ -54,6 +55,37 @@ def test_the_printed_policies_are_enough_and_no_more(cli):
     assert levels(findings, "ring.signature") == ["ok"]
     assert levels(findings, "key.exportable") == ["ok"]
     assert "ok " in cli.must("keys", "doctor")
+
+
+@pytest.mark.usefixtures("installation")
+def test_its_own_proofs_look_like_no_faults(cli, caplog):
+    """What it tries and is refused is what it hopes for."""
+    caplog.clear()
+    result = cli.run("keys", "doctor")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert [record.getMessage() for record in caplog.records if "denies" in record.message] == []
+
+
+def test_the_limits_of_a_login_are_told(cli, installation):
+    name = "limited-server"
+    made = installation.admin.create_approle(
+        name,
+        [f"{installation.mount}-server"],
+        token_num_uses=4,
+        token_ttl="1h",
+        token_explicit_max_ttl="2h",
+    )
+    file = installation.directory / "limited"
+    write_secret(file, made.secret_id)
+    login = {"method": "approle", "role_id": made.role_id, "secret_id_file": str(file)}
+    vault = {"keys": {"vaults": {"main": {"login": login}}}}
+    cli.config = installation.settings(cli.database_url, vault)
+    findings = examine(cli, safe=True)
+    (uses,) = (each for each in findings if each["check"] == "token.num_uses")
+    assert uses["level"] == "warning"
+    assert uses["detail"].startswith("a token is good for 4 requests")
+    assert levels(findings, "token.explicit_max_ttl") == ["note"]
+    assert failures(findings) == set()
 
 
 def test_each_power_too_many_is_named(cli, installation):
