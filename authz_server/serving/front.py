@@ -25,8 +25,11 @@ from authz_server.settings import ServerSettings
 
 logger = logging.getLogger(__name__)
 
-#: How long one batch of requests may be answered before the rest of it is refused.
+#: How long one batch of requests may be answered before the rest of it is refused, if the batch
+#: before it took as long: one that is late by itself has met a moment in which others ran.
 OVERLOAD_SECONDS = 0.08
+#: How long it may be answered in any case.
+STALL_SECONDS = 3 * OVERLOAD_SECONDS
 TICK_SECONDS = 0.25
 #: How long idle connections stay while the worker stops: a request may be on its way to them.
 DRAIN_SECONDS = 1.0
@@ -106,6 +109,7 @@ class WorkerFront:
         self._maximum = settings.maximum_connections
         self._in_batch = False
         self._batch_began = 0.0
+        self._batch_limit = STALL_SECONDS
         self._shed = 0
         self._overloaded = parts.errors.render(
             OAuthError("temporarily_unavailable"), Request("POST", ""), ""
@@ -224,7 +228,7 @@ class WorkerFront:
             self._in_batch = True
             self._batch_began = now
             self._loop.call_soon(self._end_batch)
-        elif now - self._batch_began > OVERLOAD_SECONDS:
+        elif now - self._batch_began > self._batch_limit:
             self._shed += 1
             headers = self._overloaded.headers | {"X-Request-Id": new_request_id()}
             connection.answer(Answer(self._overloaded.status, headers, self._overloaded.body))
@@ -267,3 +271,5 @@ class WorkerFront:
 
     def _end_batch(self) -> None:
         self._in_batch = False
+        long = monotonic() - self._batch_began > OVERLOAD_SECONDS
+        self._batch_limit = OVERLOAD_SECONDS if long else STALL_SECONDS
