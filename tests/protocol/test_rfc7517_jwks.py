@@ -8,6 +8,7 @@ from authz_server.app import EXTENSION, create_app, create_first_keys
 from authz_server.jwks_readers import MAXIMUM_READERS, load_jwks_readers
 from support.claims import header_of
 from support.protocol import Protocol
+from support.settings_file import ISSUER
 
 JWKS = "/.well-known/jwks.json"
 PUBLIC_MEMBERS = {
@@ -46,7 +47,7 @@ def test_every_node_publishes_the_same(protocol: Protocol):
     ours = protocol.get(JWKS)
     node = create_app(protocol.services.settings, clock=protocol.clock)
     try:
-        theirs = node.test_client().get(JWKS)
+        theirs = node.test_client().get(JWKS, base_url=ISSUER)
         assert theirs.data == ours.data
         assert theirs.headers["ETag"] == ours.headers["ETag"]
     finally:

@@ -172,7 +172,7 @@ def noes(stage: Stage, name: str) -> dict[str, str]:
         "foreign audience": stage.token(f"{other_name}/read"),
         "unknown client": stage.sign(stage.claims(sub="nobody", client_id="nobody")),
         "no scope of ours": stage.sign(stage.claims(scope="invented/scope")),
-        "another type": stage.sign(stage.claims(), typ="JWT"),
+        "another type": stage.sign(stage.claims(), typ="token-introspection+jwt"),
     }
 
 
