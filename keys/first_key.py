@@ -28,6 +28,7 @@ def create_first_key(  # noqa: PLR0913 - its parts, by name
     may_create: bool = True,
     clock_tolerance_seconds: float = CLOCK_TOLERANCE_SECONDS,
     observer: Observer | None = None,
+    require_steady: Callable[[], None] = lambda: None,
 ) -> bool:
     """Give a ring its first keys: one that signs, one published as standby.
 
@@ -41,6 +42,7 @@ def create_first_key(  # noqa: PLR0913 - its parts, by name
         may_create: False where others make versions: what the backend holds is adopted.
         clock_tolerance_seconds: How far this machine's clock may be off the store's.
         observer: Receives the alarm ``clock.off``.
+        require_steady: Raises ClockOffError where time cannot be believed for another reason.
 
     Safe to repeat and to run twice at the same time: what an earlier, broken-off run left in the
     backend is adopted.
@@ -62,6 +64,7 @@ def create_first_key(  # noqa: PLR0913 - its parts, by name
     _require_same(ring, definition)
     node_clock = NodeClock(store, clock, clock_tolerance_seconds, observer)
     node_clock.require_now()
+    require_steady()
     versions = _require_versions(backend, definition, may_create=may_create)
     now = node_clock.require_now()
     changes = plan_first_keys(definition, versions, now, actor, in_use=in_use)

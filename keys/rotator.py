@@ -83,6 +83,8 @@ class Rotator:
         timing: The installation's durations.
         observer: Hears of views, outages and alarms.
         readiness: Tells who has not fetched a ring's standby.
+        require_steady: Raises ClockOffError where time cannot be believed for another reason than
+            an offset from the store's.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, by name
@@ -95,6 +97,7 @@ class Rotator:
         timing: Timing,
         observer: Observer | None = None,
         readiness: Callable[[RingSnapshot], Readiness] | None = None,
+        require_steady: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._timing = timing
@@ -107,6 +110,7 @@ class Rotator:
             timing=timing,
             observer=self._observer,
             readiness=readiness or (lambda _: Readiness()),
+            require_steady=require_steady,
         )
         self._alarmed: dict[str, frozenset[tuple[str, str]]] = {}
 

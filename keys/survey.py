@@ -53,6 +53,7 @@ class Surveyor:
         timing: The installation's durations.
         observer: Receives views, outages and the alarm ``clock.off``.
         readiness: Tells who has not fetched a ring's standby.
+        require_steady: Raises ClockOffError where time cannot be believed for another reason.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, by name
@@ -65,6 +66,7 @@ class Surveyor:
         timing: Timing,
         observer: Observer,
         readiness: Callable[[RingSnapshot], Readiness],
+        require_steady: Callable[[], None],
     ) -> None:
         self._store = store
         self._backends = dict(backends)
@@ -73,6 +75,7 @@ class Surveyor:
         self._timing = timing
         self._observer = observer
         self._readiness = readiness
+        self._require_steady = require_steady
         self._node_clock = NodeClock(store, clock, timing.clock_tolerance_seconds, observer)
 
     def situate(
@@ -95,8 +98,11 @@ class Surveyor:
             StoreUnavailable: The store cannot be read.
         """
         ring = self.get_ring(name)
-        clock = self._node_clock
-        now = clock.measure_now() if stopping else clock.require_now(ring.changed_at)
+        if stopping:
+            now = self._node_clock.measure_now()
+        else:
+            now = self._node_clock.require_now(ring.changed_at)
+            self._require_steady()
         backend = self._backends.get(ring.backend_uri)
         rules = self._rules.get(name)
         return Situation(

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
 from authz_server.app import operator_services
 from authz_server.cli.invocation import Invocation
@@ -17,7 +18,7 @@ from authz_server.standby_readiness import StandbyReadiness
 from authz_server.vaults import TOKEN_VARIABLE, Identity, vault_accesses
 from keys.backend import KeyBackend
 from keys.backends.vault_access import VaultAccess
-from keys.errors import OrderRefusedError
+from keys.errors import ClockOffError, OrderRefusedError
 from keys.observer import Observer, SilentObserver
 from keys.rotator import Rotator
 from keys.signing_key import RingSnapshot
@@ -112,6 +113,8 @@ def key_operations(
             timing=settings.keys.timing(),
             observer=observer,
             readiness=StandbyReadiness(services.database, settings.keys, services.clock),
+            # Looking writes down nothing, not even how the clock stands.
+            require_steady=(lambda: None) if looking else partial(require_steady_clock, services),
         )
         yield KeyOperations(services, backends, rotator, told, observer, identity, invocation.actor)
 
@@ -132,6 +135,16 @@ def _accesses(
         if not looking:
             say(f"{error} The Vault is asked as the server.")
     return vault_accesses(settings, "server")
+
+
+def require_steady_clock(services: Services) -> None:
+    """Refuse to plan by a clock that has leapt: see ``authz_server.database.clock``.
+
+    Raises:
+        ClockOffError: it has.
+    """
+    if not services.maintenance.purge.clock_is_trusted():
+        raise ClockOffError("the clock has leapt (alarm clock.leapt): no ring is changed from here")
 
 
 def require_ring(operations: KeyOperations, name: str) -> RingSnapshot:

@@ -1,12 +1,17 @@
 """``keys init``: the first keys of rings that have none."""
 
+from functools import partial
 from typing import Any
 
 import click
 
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation
-from authz_server.cli.keys.composition import KeyOperations, key_operations
+from authz_server.cli.keys.composition import (
+    KeyOperations,
+    key_operations,
+    require_steady_clock,
+)
 from authz_server.cli.keys.options import order_options
 from authz_server.cli.output import print_json, timestamp
 from authz_server.cli.parties import pass_invocation
@@ -77,6 +82,7 @@ def _make(operations: KeyOperations, name: str, *, in_use: bool, dry_run: bool) 
         may_create=may_create,
         clock_tolerance_seconds=services.settings.keys.clock_tolerance_seconds,
         observer=operations.recorder,
+        require_steady=partial(require_steady_clock, services),
     )
     sentence = "has its first keys." if written else "has keys already."
     return record | {"written": written, "sentence": sentence}

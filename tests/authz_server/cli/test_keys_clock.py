@@ -98,3 +98,37 @@ def test_status_says_so(keyed):
             assert [alarm["event"] for alarm in ring["alarms"]] == ["clock.off"]
             assert ring["active"] is None, "by the database, its time has not come"
     assert "ALARM clock.off" in keyed.must("keys", "status", "es256")
+
+
+@pytest.fixture
+def leapt(make_cli, database_url, tmp_path):
+    """A ring with its first keys, on either database; then its time gains two hours at once."""
+    config = write_settings(tmp_path, database_url, {"keys": {"rings": RINGS}})
+    cli = make_cli(config, database_url)
+    cli.must("keys", "init", "es256")
+    cli.must("keys", "tick")
+    engine = create_engine(cli.database_url)
+    with engine.begin() as connection:
+        # What is known of the past is moved back, which is as good as a leap ahead.
+        for table, column in (
+            ("clock_reading", "at_microseconds"),
+            ("clock_mark", "microseconds"),
+        ):
+            back = f"UPDATE {table} SET {column} = {column} - 7200000000"  # noqa: S608 - fixed names
+            assert connection.execute(text(back)).rowcount == 1
+    engine.dispose()
+    return cli
+
+
+@pytest.mark.parametrize("order", ["tick", "rotate", "init"])
+def test_a_clock_that_leapt_moves_no_ring_by_a_command(leapt, order, tmp_path):
+    before = epochs(leapt)
+    result = leapt.run(*ORDERS[order](leapt))
+    assert result.exit_code == 1
+    assert "the clock has leapt" in result.stderr
+    assert {name: epochs(leapt)[name] for name in before} == before
+    assert alarms(tmp_path) == ["clock.leapt"]
+
+
+def test_an_emergency_is_carried_out_by_a_clock_that_leapt(leapt):
+    leapt.must("keys", "revoke", versions(leapt, "active")[0], "--reason", "x")
