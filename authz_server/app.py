@@ -44,6 +44,7 @@ from authz_server.plugin_manager import PluginManager
 from authz_server.restored_database import RestoreReadiness
 from authz_server.services import Clock, Services, tell_of_changes, utc_now, wire
 from authz_server.settings import Settings, SettingsError
+from authz_server.sqlite import require_writable
 from authz_server.tokens.introspection_jwt import IntrospectionSigner
 from authz_server.vaults import vault_accesses
 from authz_server.waiting import run
@@ -200,6 +201,7 @@ def create_health_application(
     settings: Settings,
     checks: Mapping[str, Check] | None = None,
     *,
+    degradations: Callable[[], list[str]] = list,
     open_metrics: Callable[[KeyStore, Clock], MetricsSource] | None = None,
 ) -> Flask:
     """Return the application of the health listener, a WSGI callable.
@@ -207,6 +209,7 @@ def create_health_application(
     Args:
         settings: checked already.
         checks: further conditions of readiness, by name; each raises when it does not hold.
+        degradations: returns what some process cannot do though it is of use.
         open_metrics: returns the page of metrics, where there is one.
     """
     app = _bare_application("authz_server.health")
@@ -226,11 +229,14 @@ def create_health_application(
     }
     if database.connector is not None:
         own["database_session"] = SessionReadiness(database.connector.open).require
+    else:
+        own["database_writes"] = partial(require_writable, database.engine)
     app.register_blueprint(
         health_blueprint(
             {**own, **(checks or {})},
             lambda: describe_interface(features, settings.g2p),
-            degradations=keys.degradations,
+            # What is known of the rings says more than what one process has met.
+            degradations=lambda: keys.degradations() or degradations(),
             metrics=metrics,
         )
     )

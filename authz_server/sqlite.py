@@ -2,13 +2,14 @@
 
 import os
 import pwd
+import sqlite3
 import stat
 from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect, ExceptionContext
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DisconnectionError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from authz_server.database.errors import DatabaseFileError
@@ -105,6 +106,20 @@ def follow_file(engine: Engine, path: str, *, may_create: bool) -> None:
     ) -> None:
         if record.info.get(_FILE) != find_file(path):
             raise DisconnectionError("the database file is another one now")
+
+
+def require_writable(engine: Engine) -> None:
+    """Return where a change can begin, or another process's change is under way.
+
+    Raises:
+        sqlalchemy.exc.OperationalError: the file, its folder or the disk takes no writes.
+    """
+    try:
+        with engine.connect() as connection, connection.begin() as transaction:
+            transaction.rollback()
+    except OperationalError as error:
+        if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY:
+            raise
 
 
 def _require_access(path: str) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import socket
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from wsgiref.types import WSGIApplication
@@ -88,14 +87,12 @@ class HealthService:
     Args:
         settings: those at the start.
         folder: where the workers count.
-        require_serving: raises while a worker does not serve.
+        supervisor: knows what the workers report.
     """
 
-    def __init__(
-        self, settings: Settings, folder: Path, require_serving: Callable[[], None]
-    ) -> None:
+    def __init__(self, settings: Settings, folder: Path, supervisor: Supervisor) -> None:
         self._folder = folder
-        self._require_serving = require_serving
+        self._supervisor = supervisor
         self._address = _health_address(settings)
         self._listener = HealthListener(self._application(settings), *self._address)
         self._listener.start()
@@ -122,7 +119,8 @@ class HealthService:
 
         return create_health_application(
             settings,
-            {"listener": self._require_serving},
+            {"workers": self._supervisor.require_serving},
+            degradations=self._supervisor.degradations,
             open_metrics=partial(MetricsPage, self._folder),
         )
 
@@ -153,7 +151,7 @@ def run_server(settings: Settings, config: Path, folder: Path) -> None:
 
     try:
         supervisor = Supervisor(settings, str(config), reload)
-        health = HealthService(settings, folder, supervisor.require_serving)
+        health = HealthService(settings, folder, supervisor)
         try:
             supervisor.run(health.apply)
         finally:

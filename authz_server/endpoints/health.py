@@ -5,8 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flask import Blueprint
+from sqlalchemy.exc import SQLAlchemyError
 
 from authz_server.endpoints.answers import Answer, new_request_id, private_answer, private_bytes
+from authz_server.logs import redact
 from authz_server.observation import MetricsSource
 
 logger = logging.getLogger(__name__)
@@ -30,6 +32,7 @@ def health_blueprint(
         metrics: the page of metrics; without it there is none.
     """
     blueprint = Blueprint("health", __name__)
+    log = _ReadinessLog()
 
     @blueprint.get("/health/live")
     def live() -> Answer:
@@ -37,10 +40,13 @@ def health_blueprint(
 
     @blueprint.get("/health/ready")
     def ready() -> Answer:
-        failed = [name for name, check in checks.items() if not _passes(name, check)]
-        if failed:
-            body: dict[str, Any] = {"status": "not ready", "failed": failed}
-            return private_answer(body, new_request_id(), status=503)
+        reasons = {
+            name: reason for name, check in checks.items() if (reason := _find_reason(check))
+        }
+        log.note(reasons)
+        if reasons:
+            body: dict[str, Any] = {"status": "not ready", "failed": list(reasons)}
+            return private_answer(body | {"reasons": reasons}, new_request_id(), status=503)
         degraded = degradations()
         body = {"status": "degraded" if degraded else "ready", "failed": []}
         if degraded:
@@ -60,10 +66,34 @@ def health_blueprint(
     return blueprint
 
 
-def _passes(name: str, check: Check) -> bool:
+def _find_reason(check: Check) -> str:
+    """Return why a check does not hold; empty where it does."""
     try:
         check()
+    except SQLAlchemyError as fault:
+        # The text of a database error repeats statements: its class says enough here.
+        return type(fault).__name__
     except Exception as fault:  # noqa: BLE001 - whatever it is, the server is not ready
-        logger.warning("not ready: %s: %s", name, type(fault).__name__)
-        return False
-    return True
+        return redact(str(fault)) or type(fault).__name__
+    return ""
+
+
+class _ReadinessLog:
+    """Logs each change of readiness once; a server that starts is expected not to be ready."""
+
+    def __init__(self) -> None:
+        self._was_ready = False
+        self._last: dict[str, str] = {}
+
+    def note(self, reasons: dict[str, str]) -> None:
+        """Log the reasons where they are others than before."""
+        if reasons.keys() == self._last.keys() and (reasons or self._was_ready):
+            return
+        self._last = dict(reasons)
+        if reasons:
+            level = logging.WARNING if self._was_ready else logging.INFO
+            told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+            logger.log(level, "not ready: %s", told)
+        else:
+            logger.info("ready")
+            self._was_ready = True

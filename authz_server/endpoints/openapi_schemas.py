@@ -228,4 +228,7 @@ def _jwk() -> Schema:
 
 
 def _readiness(status: str, failed: Schema) -> Schema:
-    return _object({"status": {"const": status}, "failed": _NAMES | failed})
+    reasons: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
+    return _object(
+        {"status": {"const": status}, "failed": _NAMES | failed}, optional={"reasons": reasons}
+    )

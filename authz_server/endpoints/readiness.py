@@ -52,7 +52,7 @@ class KeyReadiness:
             and (ring in known.viewed_rings or not (unsure or backend in known.down))
         ]
         if not usable:
-            raise LookupError(", ".join(self._backends))
+            raise LookupError(f"no ring can sign: {', '.join(self._backends)}")
 
     def _awaits_first_view(self, known: KnownBackends) -> bool:
         if not known.told:

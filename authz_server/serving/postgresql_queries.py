@@ -26,7 +26,7 @@ Waited = asyncio.Future[Row]
 class _Kept:
     """A connection, what it is asked at present, and until when it may take."""
 
-    __slots__ = ("answer", "connection", "deadline", "descriptor", "results")
+    __slots__ = ("answer", "connection", "deadline", "descriptor", "results", "used")
 
     def __init__(self, connection: BoundedConnection) -> None:
         self.connection = connection
@@ -34,6 +34,7 @@ class _Kept:
         self.answer: Waited | None = None
         self.deadline = 0.0
         self.results: list[PGresult] = []
+        self.used = False
 
 
 class PostgresqlQueries:
@@ -79,15 +80,13 @@ class PostgresqlQueries:
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
         """
         while True:
-            kept = self._idle.pop() if self._idle else None
-            fresh = kept is None
-            if kept is None:
-                kept = await self._take()
+            kept = self._idle.pop() if self._idle else await self._take()
+            used = kept.used
             try:
                 return await self._ask(kept, question, value)
             except psycopg.Error as error:
                 # A connection that was kept may have died unnoticed, and the others with it.
-                if fresh or isinstance(error, ServerSilentError) or not is_disconnect(error):
+                if not used or isinstance(error, ServerSilentError) or not is_disconnect(error):
                     raise OperationalError("look-up", None, error) from error
 
     def expire(self) -> None:
@@ -105,6 +104,7 @@ class PostgresqlQueries:
     async def _take(self) -> _Kept:
         """Return a connection that is free: a new one, or the next that is given back."""
         if len(self._kept) + self._opening < self._maximum:
+            self._opening += 1
             return await self._open()
         if len(self._waiting) >= self._maximum_waiting:
             raise PoolTimeoutError("too many look-ups wait for a connection")
@@ -114,11 +114,14 @@ class PostgresqlQueries:
             async with asyncio.timeout(self._wait_seconds):
                 kept = await waited
         except TimeoutError:
-            raise PoolTimeoutError("no connection for a look-up came free") from None
+            if waited.cancelled():
+                raise PoolTimeoutError("no connection for a look-up came free") from None
+            # It came free at the last moment.
+            kept = waited.result()
         return await self._open() if kept is None else kept
 
     async def _open(self) -> _Kept:
-        self._opening += 1
+        """Return a new connection, which is counted as opening already."""
         try:
             connection = await self._call(self._connect)
         except psycopg.Error as error:
@@ -208,6 +211,7 @@ class PostgresqlQueries:
             answer.set_result(read_row(kept.connection, results[0]))
 
     def _give_back(self, kept: _Kept) -> None:
+        kept.used = True
         while self._waiting:
             waited = self._waiting.popleft()
             if not waited.done():
@@ -234,5 +238,6 @@ class PostgresqlQueries:
         while self._waiting:
             waited = self._waiting.popleft()
             if not waited.done():
+                self._opening += 1
                 waited.set_result(None)
                 return

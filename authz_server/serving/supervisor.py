@@ -1,6 +1,5 @@
 """The main process: it holds the listening sockets and keeps the workers running."""
 
-import json
 import logging
 import os
 import pickle
@@ -15,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
 
+from authz_server.serving.self_check import Report, read_report
 from authz_server.serving.worker import CANNOT_SERVE, Order
 from authz_server.settings import ServerSettings, Settings
 
@@ -48,7 +48,7 @@ class Worker:
         report: reads its reports.
         started_at: by the monotonic clock.
         reported_at: when its last report came; 0 before the first.
-        failed: what keeps it from serving, by its last report.
+        said: its last report.
         ending: whether it has been told to end.
     """
 
@@ -56,7 +56,7 @@ class Worker:
     report: int
     started_at: float
     reported_at: float = 0.0
-    failed: tuple[str, ...] = ()
+    said: Report = field(default_factory=Report)
     ending_at: float = 0.0
     unread: bytes = b""
 
@@ -139,9 +139,14 @@ class Supervisor:
             elif now - worker.reported_at > SILENCE_SECONDS:
                 found["a worker does not answer"] = None
             else:
-                found |= dict.fromkeys(worker.failed)
+                found |= dict.fromkeys(worker.said.failed)
         if found or not self._current.slots:
             raise LookupError(", ".join(found) or "no worker runs")
+
+    def degradations(self) -> list[str]:
+        """Return what some worker cannot do though it is of use."""
+        workers = [slot.worker for slot in self._current.slots if slot.worker is not None]
+        return list(dict.fromkeys(each for worker in workers for each in worker.said.degraded))
 
     def _step(self, changed: Callable[[Settings], None]) -> None:
         self._start_workers()
@@ -251,7 +256,7 @@ class Supervisor:
             return
         if any(slot.deaths for slot in following.slots):
             self._give_up("a worker ended under them")
-        elif all(slot.worker and slot.worker.reported_at for slot in following.slots):
+        elif all(_serves(slot) for slot in following.slots):
             before, self._current, self._next = self._current, following, None
             self._retire(before)
             changed(following.settings)
@@ -354,6 +359,11 @@ def open_listeners(settings: ServerSettings) -> tuple[socket.socket, ...]:
     return (listener,)
 
 
+def _serves(slot: Slot) -> bool:
+    worker = slot.worker
+    return worker is not None and worker.reported_at > 0 and not worker.said.failed
+
+
 def _address(settings: ServerSettings) -> tuple[str, int, int]:
     return settings.host, settings.port, settings.backlog
 
@@ -366,7 +376,7 @@ def _read_reports(worker: Worker) -> None:
     *lines, worker.unread = (worker.unread + read).split(b"\n")
     if lines:
         worker.reported_at = time.monotonic()
-        worker.failed = tuple(json.loads(lines[-1])["failed"])
+        worker.said = read_report(lines[-1])
 
 
 def _close(worker: Worker) -> None:

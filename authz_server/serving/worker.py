@@ -8,7 +8,6 @@ worker ends too rather than hold the port.
 import asyncio
 import atexit
 import gc
-import json
 import logging
 import os
 import pickle
@@ -32,6 +31,7 @@ from authz_server.serving.flask_requests import FlaskRequests
 from authz_server.serving.front import FrontParts, WorkerFront
 from authz_server.serving.lanes import Lanes
 from authz_server.serving.postgresql_queries import PostgresqlQueries
+from authz_server.serving.self_check import SelfCheck
 from authz_server.serving.senders import Senders
 from authz_server.settings import ServerSettings, Settings
 from authz_server.waiting import Lane
@@ -41,7 +41,7 @@ CANNOT_SERVE = 78
 #: How often a worker reports to the main process.
 REPORT_SECONDS = 1.0
 #: How often it does until it serves.
-FIRST_REPORTS_SECONDS = 0.05
+FIRST_REPORTS_SECONDS = 0.2
 #: Remote signatures under way at a time; a backend that takes batches signs them together.
 _SIGNING_THREADS = 32
 #: Objects beyond which the cyclic collector looks at the young ones: requests leave no cycles.
@@ -130,7 +130,8 @@ async def _serve(app: Application, order: Order, tls: ssl.SSLContext | None) -> 
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECTOR_THRESHOLD, 50, 100)
-    reports = loop.create_task(_report(order.report, services))
+    check = SelfCheck(services, lanes, order.settings.keys.default_ring)
+    reports = loop.create_task(_report(order.report, check))
     await stop.wait()
     loop.remove_reader(sys.stdin.fileno())
     reports.cancel()
@@ -221,15 +222,15 @@ def _nothing() -> None:
     return
 
 
-async def _report(descriptor: int, services: Services) -> None:
-    """Write a line for the main process every second: what keeps this worker from serving."""
+async def _report(descriptor: int, check: SelfCheck) -> None:
+    """Write a line for the main process every second, more often until this worker serves."""
     os.set_blocking(descriptor, False)
     while True:
-        failed = [] if services.feed.is_fresh() else ["database"]
+        report = await check.look()
         # While the main process is busy, the next line says the same.
         with suppress(BlockingIOError):
-            os.write(descriptor, json.dumps({"failed": failed}).encode() + b"\n")
-        await asyncio.sleep(FIRST_REPORTS_SECONDS if failed else REPORT_SECONDS)
+            os.write(descriptor, report.encode())
+        await asyncio.sleep(FIRST_REPORTS_SECONDS if report.failed else REPORT_SECONDS)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,8 @@ def test_a_server_with_no_other_keys_is_not_ready(make_site, fault: str):
         versions = site.latest_version("remote")
 
         def look() -> None:
-            told = {"status": "not ready", "failed": ["keys"]}
+            reasons = {"keys": "no ring can sign: remote"}
+            told = {"status": "not ready", "failed": ["keys"], "reasons": reasons}
             said = []
             await_that(lambda: hear(site, said) == told, "it says that it is not ready", 40)
             # A balancer that believed a first moment's guess would send it clients.

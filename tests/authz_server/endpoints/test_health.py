@@ -66,7 +66,15 @@ ANSWERS = [
     ),
     # An address of a Vault is not the ring's backend: another address answers.
     (keys(["one", "two"], down=["https://v1"]), 200, {"status": "ready", "failed": []}),
-    (keys([]), 503, {"status": "not ready", "failed": ["keys"]}),
+    (
+        keys([]),
+        503,
+        {
+            "status": "not ready",
+            "failed": ["keys"],
+            "reasons": {"keys": "no ring can sign: one, two"},
+        },
+    ),
 ]
 
 

@@ -1,0 +1,67 @@
+"""Readiness is what each worker can do now: a worker looks for itself, and the reason is named."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import httpx
+import psycopg
+
+from support.live_server import LiveServer
+
+
+def ready(server: LiveServer) -> tuple[int, dict[str, str]]:
+    """Return status and reasons."""
+    answer = httpx.get(f"{server.health_url}/health/ready", timeout=10)
+    return answer.status_code, answer.json().get("reasons", {})
+
+
+def await_readiness(server: LiveServer, holds: Callable[[int, dict[str, str]], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds(*(last := ready(server))):
+        assert time.monotonic() < deadline, last
+        time.sleep(0.1)
+
+
+def test_one_worker_that_does_not_answer_is_named_until_it_does(start_live_server):
+    """Case J114."""
+    server = start_live_server(workers=2)
+    assert ready(server) == (200, {})
+    hung = server.worker_process_ids()[0]
+    os.kill(hung, signal.SIGSTOP)
+    try:
+        await_readiness(
+            server,
+            lambda status, reasons: (
+                status == 503 and reasons == {"workers": "a worker does not answer"}
+            ),
+        )
+    finally:
+        os.kill(hung, signal.SIGCONT)
+    await_readiness(server, lambda status, _: status == 200)
+
+
+def test_keys_that_cannot_be_read_are_named_once_tokens_are_refused(
+    start_live_server, database_url, demo
+):
+    """Case J114."""
+    if database_url.startswith("sqlite"):
+        # A lock on a file in WAL mode keeps no reader out.
+        return
+    timing = {"refresh_interval_seconds": 1, "snapshot_lifetime_seconds": 10}
+    server = start_live_server(keys=timing)
+    address = database_url.replace("postgresql+psycopg", "postgresql")
+    with psycopg.connect(address) as holder:
+        holder.execute("LOCK TABLE signing_key IN ACCESS EXCLUSIVE MODE")
+        await_readiness(
+            server,
+            lambda status, reasons: status == 503 and "last read at" in reasons.get("workers", ""),
+        )
+        answer = httpx.post(
+            f"{server.base_url}/oauth2/token",
+            data={"grant_type": "client_credentials"} | demo.post.form(),
+            timeout=20,
+        )
+        assert answer.status_code == 503
+    await_readiness(server, lambda status, _: status == 200)
