@@ -64,7 +64,7 @@ def test_a_snippet_is_not_json_and_needs_a_kind_that_exists(mapper):
     show = ("resource-server", "show", "mapper", "--snippet")
     assert "no JSON" in mapper.refused(*show, "flask", "--json")
     assert "'cobol' is not one of" in mapper.refused(*show, "cobol")
-    assert "nobody" in mapper.refused("resource-server", "show", "nobody", "--snippet", "flask")
+    assert "other" in mapper.refused("resource-server", "show", "other", "--snippet", "flask")
 
 
 @pytest.mark.parametrize("kind", PYTHON_KINDS)
