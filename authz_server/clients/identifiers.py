@@ -4,6 +4,8 @@ import re
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes, urlsplit
 
+#: RFC 3986, 2: the characters of a URI that has no fragment (RFC 8707, 2).
+_CHARACTERS = re.compile(r"[A-Za-z0-9._~:/?\[\]@!$&'()*+,;=%-]+")
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
 _DEFAULT_PORTS = {"https": 443, "http": 80}
@@ -14,9 +16,11 @@ def normalised(identifier: str) -> str:
     """Return the one spelling that every equivalent URI has.
 
     Case of scheme, host and escapes, needless escapes, the scheme's own port, dot segments and an
-    empty path make no difference (RFC 3986, 6.2.2 and 6.2.3). A text that is not a URI is returned
-    as it is.
+    empty path make no difference (RFC 3986, 6.2.2 and 6.2.3). Any other text is returned as it is:
+    one that is not a URI with a host or a URN, has a fragment, or names a user.
     """
+    if not _CHARACTERS.fullmatch(identifier):
+        return identifier
     try:
         parts = urlsplit(identifier)
         port = parts.port
@@ -28,6 +32,8 @@ def normalised(identifier: str) -> str:
         # RFC 8141, 3.1: the rest of a URN is told apart by case, its escapes are not.
         return f"urn:{namespace.lower()}:{_ESCAPE.sub(lambda found: found[0].upper(), rest)}"
     host = (parts.hostname or "").lower()
+    if not scheme or not host or "@" in parts.netloc:
+        return identifier
     if ":" in host:
         host = f"[{host}]"
     if port is not None and port != _DEFAULT_PORTS.get(scheme):

@@ -46,6 +46,25 @@ def test_different_uris_stay_apart():
     assert len({normalised(each) for each in DIFFERENT}) == len(DIFFERENT)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://mapper.example#",
+        "https://mapper.example#f",
+        "https://user@mapper.example",
+        "https://@mapper.example/",
+        " https://mapper.example",
+        "https://mapper.example\t",
+        "https://map\nper.example",
+        "https:mapper.example/",
+        "https:/mapper.example/",
+        "//mapper.example/",
+    ],
+)
+def test_a_text_that_is_not_such_a_uri_stays_apart(text: str):
+    assert normalised(text) == text
+
+
 @pytest.mark.parametrize("text", ["", "x", "https://[", "https://a:99999999/", "\u00e9", "%"])
 def test_other_texts_raise_nothing(text: str):
     assert isinstance(normalised(text), str)
