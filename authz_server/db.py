@@ -183,6 +183,9 @@ def attach_database(
     return Database(engine, look_ups, connector)
 
 
+#: Beyond the pool: the change feed reads the keys while it holds a connection, and background work
+#: must not wait for requests, nor they for it.
+_BACKGROUND_CONNECTIONS = 2
 # The dialect alone: where the server is, the connector knows.
 _POSTGRESQL = "postgresql+psycopg://"
 
@@ -192,7 +195,7 @@ def _engine_options(
 ) -> dict[str, Any]:
     options: dict[str, Any] = {
         "pool_size": settings.pool_size,
-        "max_overflow": 0,
+        "max_overflow": _BACKGROUND_CONNECTIONS,
         "pool_timeout": settings.pool_timeout_milliseconds / 1_000,
     }
     if connector is not None:

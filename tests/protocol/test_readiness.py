@@ -65,3 +65,20 @@ def test_keys_that_cannot_be_read_are_named_once_tokens_are_refused(
         )
         assert answer.status_code == 503
     await_readiness(server, lambda status, _: status == 200)
+
+
+def test_one_connection_is_enough(start_live_server, demo):
+    """Case J114."""
+    server = start_live_server(database={"pool_size": 1})
+    form = {"grant_type": "client_credentials"} | demo.post.form()
+    for _ in range(5):
+        answer = httpx.post(f"{server.base_url}/oauth2/token", data=form, timeout=10)
+        assert answer.status_code == 200
+        told = httpx.post(
+            f"{server.base_url}/oauth2/introspect",
+            data={"token": answer.json()["access_token"]} | demo.mapper.form(),
+            headers=demo.mapper.headers(),
+            timeout=10,
+        )
+        assert told.json()["active"] is True
+    assert ready(server) == (200, {})
