@@ -157,7 +157,9 @@ def wire(  # noqa: PLR0913, PLR0917 - what differs between the programs
         secrets=secrets,
         directory=directory,
         catalogue=catalogue,
-        clients=ClientService(clock, secrets, _client_limits(settings), find_canonical_names),
+        clients=ClientService(
+            clock, secrets, _client_limits(settings), find_canonical_names, revocations
+        ),
         scopes=ScopeService(clock, is_resource_server),
         authenticator=authenticator,
         rules=rules,

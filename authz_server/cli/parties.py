@@ -145,17 +145,53 @@ def _show(noun: str, kind: str, describe: Callable[..., dict[str, Any]]) -> clic
 def _switch(noun: str, kind: str, *, enabled: bool) -> click.Command:
     verb = "enable" if enabled else "disable"
     text = f"Let a {noun} work again." if enabled else f"Stop a {noun} within a second, everywhere."
+    if kind == "client":
+        text += f" {_TOKENS[enabled]}"
 
     @click.command(verb, cls=Command, help=text)
     @click.argument("id")
     @pass_invocation
-    def switch(invocation: Invocation, id: str) -> None:  # noqa: A002
+    def switch(invocation: Invocation, id: str, revoke_tokens: bool = False) -> None:  # noqa: A002
         with invocation.change() as (services, session):
             services.clients.get_client(session, id, kind=kind)
-            services.clients.set_enabled(session, id, actor=invocation.actor, enabled=enabled)
-        click.echo(f"The {noun} {id} is {verb}d.")
+            services.clients.set_enabled(
+                session,
+                id,
+                actor=invocation.actor,
+                enabled=enabled,
+                revoke_tokens=revoke_tokens,
+            )
+        told = f"The {noun} {id} is {verb}d."
+        if revoke_tokens:
+            told += " Its tokens issued until now are revoked."
+        elif kind == "client":
+            told += f" {_TOKENS[enabled]}"
+        click.echo(told)
 
+    if kind == "client":
+        option = "--revoke-earlier" if enabled else "--revoke"
+        switch.params.insert(
+            1,
+            click.Option(
+                [option, "revoke_tokens"],
+                is_flag=True,
+                help="Revoke the tokens that it was issued until now.",
+            ),
+        )
     return switch
+
+
+#: What becomes of a client's tokens, by whether it is enabled or disabled.
+_TOKENS = {
+    True: (
+        "Its tokens from before it was disabled are active again until they expire; "
+        "--revoke-earlier ends them for good."
+    ),
+    False: (
+        "Its tokens are inactive at introspection, and active again when it is enabled before "
+        "they expire; --revoke ends them for good."
+    ),
+}
 
 
 def _delete(noun: str, kind: str) -> click.Command:

@@ -65,8 +65,8 @@ def revoke(  # noqa: PLR0913, PLR0917 - one for each option
             subject = _known_subject(services, session, kind, subject)
         if not yes:
             click.confirm(_question(kind, subject, before), abort=True, err=True)
-        instant = before or services.clock()
         with transaction() as session:
+            instant = before or services.revocations.present(session)
             services.revocations.cut_off(
                 session,
                 kind=kind,

@@ -3,7 +3,7 @@
 import secrets as system_random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -29,6 +29,24 @@ def is_resource_server(session: Session, client_id: str) -> bool:
     return session.get(ResourceServer, client_id) is not None
 
 
+class TokenRevoker(Protocol):
+    """Ends the tokens of a client, in the transaction of the change that asks for it."""
+
+    def cut_off_client(
+        self,
+        session: Session,
+        client_id: str,
+        *,
+        actor: str,
+        reason: str,
+        before: datetime | None = None,
+    ) -> None:
+        """Revoke every token of the client that was issued until now, or before a time."""
+
+    def has_cut_off_client(self, session: Session, client_id: str) -> bool:
+        """Return whether tokens of that client id were revoked so, and may be alive otherwise."""
+
+
 class PartyRegistry:
     """Parties of both kinds, as rows.
 
@@ -40,6 +58,7 @@ class PartyRegistry:
         secrets: makes the records of secrets.
         limits: what the settings permit.
         find_canonical_names: looks scopes up in the catalogue.
+        revoker: ends the tokens of clients.
     """
 
     def __init__(
@@ -48,11 +67,13 @@ class PartyRegistry:
         secrets: SecretScheme,
         limits: ClientLimits,
         find_canonical_names: CanonicalNames,
+        revoker: TokenRevoker,
     ) -> None:
         self._clock = clock
         self._secrets = secrets
         self._limits = limits
         self._find_canonical_names = find_canonical_names
+        self._revoker = revoker
 
     def get_client(self, session: Session, client_id: str, *, kind: str | None = None) -> Client:
         """Return a client or resource server (of ``kind`` only, where given).
@@ -85,9 +106,27 @@ class PartyRegistry:
             query = query.where(Client.id > after)
         return session.scalars(query).all()
 
-    def set_enabled(self, session: Session, client_id: str, *, actor: str, enabled: bool) -> Client:
-        """Enable or disable a client or resource server; what it is already changes nothing."""
+    def set_enabled(
+        self,
+        session: Session,
+        client_id: str,
+        *,
+        actor: str,
+        enabled: bool,
+        revoke_tokens: bool = False,
+    ) -> Client:
+        """Enable or disable a client or resource server; what it is already changes nothing.
+
+        A disabled client's tokens are inactive. Enabled again, those that have not expired are
+        active again unless ``revoke_tokens`` ended them, at either step.
+
+        Raises:
+            NotFoundError: there is none.
+        """
         client = self._locked(session, client_id)
+        if revoke_tokens:
+            reason = f"the client was {'enabled' if enabled else 'disabled'}"
+            self._revoker.cut_off_client(session, client_id, actor=actor, reason=reason)
         if client.enabled != enabled:
             client.enabled = enabled
             action = "enabled" if enabled else "disabled"
@@ -97,6 +136,8 @@ class PartyRegistry:
     def delete_client(self, session: Session, client_id: str, *, actor: str) -> None:
         """Delete a client or resource server with its secrets; its scopes lose their owner.
 
+        A client's tokens end with it, also for a later client of the same id.
+
         Raises:
             NotFoundError: there is none.
             ConflictError: clients are held to this resource server, and would no longer be.
@@ -105,6 +146,10 @@ class PartyRegistry:
         if client.kind == "resource_server":
             _require_unnamed(session, client_id)
         self._audit(session, actor, f"{client.kind}.deleted", client_id, {"name": client.name})
+        if client.kind == "client":
+            self._revoker.cut_off_client(
+                session, client_id, actor=actor, reason="the client was deleted"
+            )
         session.delete(client)
         session.flush()
         record_change(session, "client", client_id)

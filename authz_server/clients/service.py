@@ -66,6 +66,15 @@ class ClientService(ResourceServerChanges, SecretChanges):
         values = rules.checked_values(offered, rules.CLIENT_RULES, self._limits)
         client = self._new_party(session, id, "client", values)
         self._require_consistent(session, client)
+        if self._revoker.has_cut_off_client(session, client.id):
+            # A process that had not read of the deletion may have issued another token since.
+            self._revoker.cut_off_client(
+                session,
+                client.id,
+                actor=actor,
+                reason="the client was created again",
+                before=client.created_at,
+            )
         self._finish(session, client, actor, "client.created", _as_stored(client, values))
         return client
 

@@ -12,12 +12,15 @@ from sqlalchemy.orm import Session
 
 from authz_server.audit import store_audit_record
 from authz_server.changes import ChangeFeed, ChangeSet, record_change
+from authz_server.database.clock import measure_clock_offset_seconds
 from authz_server.db import Database
 from authz_server.scopes.catalogue import ScopeCatalogue
 from authz_server.tokens.claims import AccessTokenClaims
 from authz_server.tokens.models import ReferenceToken, RevocationCutOff, RevokedToken
 from authz_server.waiting import Lane, Step
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 CutOffKind = Literal["client", "key", "scope", "all"]
 
 #: A token is kept as revoked a little longer than it could live, for clocks that differ.
@@ -109,6 +112,50 @@ class RevocationService:
             reason=reason,
         )
         record_change(session, "cut_off", f"{kind}:{subject}"[:200])
+
+    def cut_off_client(
+        self,
+        session: Session,
+        client_id: str,
+        *,
+        actor: str,
+        reason: str,
+        before: datetime | None = None,
+    ) -> None:
+        """Revoke every token of a client that was issued until now.
+
+        Args:
+            session: the transaction.
+            client_id: the client.
+            actor: who does it.
+            reason: why.
+            before: revoke those that were issued before this time instead.
+        """
+        at = self.present(session) if before is None else before - _MICROSECOND
+        self.cut_off(
+            session,
+            kind="client",
+            subject=client_id,
+            instant_microseconds=(at - _EPOCH) // _MICROSECOND,
+            actor=actor,
+            reason=reason,
+        )
+
+    def present(self, session: Session) -> datetime:
+        """Return the later of this machine's time and the database's.
+
+        Tokens may have been issued by either: a node signs while its clock is close to that of the
+        database.
+        """
+        ahead = max(0.0, measure_clock_offset_seconds(session))
+        return self._clock() + timedelta(seconds=ahead)
+
+    def has_cut_off_client(self, session: Session, client_id: str) -> bool:
+        """Return whether a cut-off of that client is kept, as long as its tokens could live."""
+        cut_off = select(RevocationCutOff.id).where(
+            RevocationCutOff.kind == "client", RevocationCutOff.subject == client_id
+        )
+        return session.scalar(cut_off.limit(1)) is not None
 
     def purge(self, session: Session, now: datetime, batch_rows: int) -> int:
         """Delete up to ``batch_rows`` rows of a kind that nothing can need; return how many.

@@ -13,6 +13,7 @@ from authz_server.clients.secrets import SecretScheme
 from authz_server.clients.service import ClientService
 from authz_server.scopes.g2p_connect import CATALOGUE
 from authz_server.scopes.service import ScopeService, find_canonical_names
+from authz_server.tokens.revocations import RevocationService
 
 ACTOR = "operator:tester"
 LIMITS = ClientLimits(
@@ -28,7 +29,9 @@ class Registry:
         self.clock = clock
         self.secrets = SecretScheme(b"p" * 32, argon2_concurrency=2)
         self.scopes = ScopeService(clock, is_resource_server)
-        self.clients = ClientService(clock, self.secrets, LIMITS, find_canonical_names)
+        self.clients = ClientService(
+            clock, self.secrets, LIMITS, find_canonical_names, RevocationService(clock, 3_600)
+        )
 
     @contextmanager
     def session(self) -> Iterator[Session]:

@@ -33,6 +33,21 @@ def test_client_may_send_its_secret_by_either_method_unless_one_is_named(stocked
     assert "[default: client_secret]" in text
 
 
+def test_it_is_said_what_becomes_of_earlier_tokens(stocked):
+    """Case Q226."""
+    _create(stocked)
+    assert "--revoke ends them for good" in stocked.must("client", "disable", "ministry")
+    assert "--revoke-earlier ends them for good" in stocked.must("client", "enable", "ministry")
+    actions = [action for _, action, _ in stocked.audit_records()]
+    assert "cut_off.recorded" not in actions
+    assert "are revoked" in stocked.must("client", "disable", "ministry", "--revoke")
+    assert "are revoked" in stocked.must("client", "enable", "ministry", "--revoke-earlier")
+    ended = [each for each in stocked.audit_records() if each[1] == "cut_off.recorded"]
+    assert [subject for _, _, subject in ended] == ["client:ministry"] * 2
+    stocked.must("client", "delete", "ministry", "--yes")
+    assert stocked.audit_records()[-1][1:] == ("cut_off.recorded", "client:ministry")
+
+
 def test_scopes_without_a_resource_server_are_named(stocked):
     create = ("client", "create", "ministry", "--name", "Ministry", "--scope", "mapper/link")
     update = ("client", "update", "ministry", "--scope", "mapper/link", "--scope", "disburse")
