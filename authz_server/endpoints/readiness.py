@@ -67,8 +67,10 @@ class KeyReadiness:
         known = self._known()
         found = []
         for ring, backend in self._backends.items():
-            if not self._key_rings.has_active_key(ring):
-                found.append(f"keys:{ring} no key may sign")
+            # A ring whose first key waits for verifiers to know it is in order: a healthy move.
+            judgement = self._key_rings.judge(ring)
+            if judgement.lacks_signer:
+                found.append(f"keys:{ring} {judgement.detail}")
             elif backend in known.down:
                 found.append(f"keys:{ring} its backend does not answer")
         return found

@@ -58,6 +58,11 @@ def ask(server, demo):
     return httpx.post(server.base_url + ENDPOINTS["token"], data=form, timeout=20)
 
 
+def readiness(server):
+    answer = httpx.get(f"{server.health_url}/health/ready", timeout=20)
+    return answer.text if answer.status_code == 503 else ""
+
+
 def clock_alarms(server):
     path = server.settings_path.parent / "audit.jsonl"
     records = [json.loads(line) for line in path.read_text().splitlines()]
@@ -83,6 +88,7 @@ def test_a_running_node_signs_nothing_moves_nothing_and_says_so(
     way = "behind" if ahead > 0 else "ahead of"
     assert f"clock is 3600.0 s {way} the database's" in alarm["detail"]
     assert "clock.off" in server.log()
+    await_that(lambda: "clock: this machine's clock is" in readiness(server), "not ready")
     await_that(lambda: offsets(server) == [pytest.approx(ahead, abs=1)], "the metric", 40)
     status = run_cli_json("keys", "status", config=server.settings_path)
     (node,) = status["rings"][0]["nodes"]
@@ -92,6 +98,7 @@ def test_a_running_node_signs_nothing_moves_nothing_and_says_so(
     assert len(clock_alarms(server)) == 1, "once until it is right again"
     database_clock.set_ahead(0)
     await_that(lambda: ask(server, demo).status_code == 200, "a token again")
+    await_that(server.is_ready, "ready again")
     assert run_cli_json("keys", "list", config=server.settings_path) == rings
 
 

@@ -6,6 +6,7 @@ from flask import Flask
 from authz_server.endpoints.health import health_blueprint
 from authz_server.endpoints.readiness import KeyReadiness
 from authz_server.observation import KnownBackends
+from keys.judgement import Judgement, Standing
 
 TRANSIT, SQL = "transit://transit/a", "sql://"
 
@@ -13,11 +14,19 @@ TRANSIT, SQL = "transit://transit/a", "sql://"
 class Rings:
     """As much of the key rings as readiness looks at."""
 
-    def __init__(self, *active):
+    def __init__(self, *active, waiting=()):
         self.active = active
+        self.waiting = waiting
 
     def has_active_key(self, ring):
         return ring in self.active
+
+    def judge(self, ring):
+        if ring in self.active:
+            return Judgement(Standing.SIGNING, "a key signs and one stands by")
+        if ring in self.waiting:
+            return Judgement(Standing.WAITING, "its first key signs from tomorrow")
+        return Judgement(Standing.IDLE, "no key may sign")
 
 
 class Page:
@@ -84,6 +93,15 @@ def test_readiness_tells_what_can_be_issued(readiness, status, body):
     answer = ask("/health/ready", readiness)
     assert (answer.status_code, answer.json) == (status, body)
     assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_a_ring_that_waits_for_its_first_key_is_in_order():
+    """The day of a healthy move."""
+    rings = Rings("one", waiting=("two",))
+    readiness = KeyReadiness({"one": TRANSIT, "two": SQL}, rings)
+    assert ask("/health/ready", readiness).json == {"status": "ready", "failed": []}
+    alone = KeyReadiness({"two": SQL}, rings)
+    assert ask("/health/ready", alone).status_code == 503, "but nothing signs meanwhile"
 
 
 def test_a_start_without_any_backend_is_not_ready_a_later_outage_is_only_degraded():
