@@ -3,10 +3,9 @@
 from datetime import datetime, timedelta
 
 from keys.errors import OrderRefusedError
+from keys.following import activate_now, adopt
 from keys.plan import Draft, Plan, Situation, Wait
 from keys.planner import (
-    activate_now,
-    adopt,
     follow,
     plan_to_sign,
     record_change_over,

@@ -6,14 +6,17 @@ everything published above the active key, except the newest, is due to sign as 
 published long enough. The newest is the standby.
 """
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from keys.backend import BackendView, Version
-from keys.errors import BackendBroken
-from keys.jose import thumbprint
+from keys.following import (
+    activate_now,
+    adopt,
+    follow_floors,
+    report_absence,
+    require_known_keys,
+)
 from keys.plan import Alarm, Draft, Drive, Plan, Situation, Wait
-from keys.rotation import LIVE_STATES, PUBLIC_STATES
+from keys.rotation import LIVE_STATES
 from keys.signing_key import KeyState, SigningKey
 
 #: For this part of its interval a ring may be without a standby, where others make its versions:
@@ -34,6 +37,20 @@ def plan_tick(situation: Situation) -> Plan:
     return draft.finish()
 
 
+def plan_withdrawal(situation: Situation) -> Plan:
+    """Return what the backend's floors withdraw, and nothing that time asks for.
+
+    Raises:
+        BackendBroken: The backend shows another public key for a version that is published.
+    """
+    draft = Draft(situation)
+    view = situation.view
+    if view is not None and situation.caps.can_fence:
+        require_known_keys(draft, view.versions)
+        follow_floors(draft, view)
+    return draft.finish()
+
+
 def tick(draft: Draft) -> None:
     """Put into ``draft`` what :func:`plan_tick` returns."""
     follow(draft)
@@ -50,9 +67,9 @@ def follow(draft: Draft) -> None:
     if view is not None:
         if not ring.is_succeeded(draft.situation.now):
             adopt(draft, view.versions)
-        _report_absence(draft, view)
+        report_absence(draft, view)
         if draft.situation.caps.can_fence:
-            _follow_floors(draft, view)
+            follow_floors(draft, view)
     record_change_over(draft)
     _record_fences(draft)
 
@@ -69,103 +86,6 @@ def configure(draft: Draft) -> None:
         f"rotated every {wanted.rotation_interval_seconds} s",
         **{name: getattr(wanted, name) for name in durations},
     )
-
-
-def adopt(draft: Draft, versions: Sequence[Version]) -> None:
-    """Publish every version that is newer than all known ones, and none that is older."""
-    newest = max(draft.keys, default=0)
-    for version in versions:
-        number, kid = int(version.ref), thumbprint(version.jwk)
-        known = draft.keys.get(number)
-        if known is not None and known.kid != kid:
-            raise BackendBroken(
-                f"version {number} of {draft.situation.ring.name!r} is another key than {known.kid}"
-            )
-        if known is None and number > newest:
-            _publish(draft, version, kid)
-
-
-def _publish(draft: Draft, version: Version, kid: str) -> None:
-    ring, now = draft.situation.ring, draft.situation.now
-    key = SigningKey(
-        ring=ring.name,
-        version=int(version.ref),
-        kid=kid,
-        alg=ring.alg,
-        public_jwk=version.jwk,
-        state=KeyState.PUBLISHED,
-        created_at=version.created_at,
-        published_at=now,
-    )
-    draft.change(key, "key.published", "new version at the backend")
-
-
-def _report_absence(draft: Draft, view: BackendView) -> None:
-    """Raise an alarm for a live version that the backend does not show; never revoke it for that.
-
-    A listing may be old, incomplete or wrong. The backend's explicit floors alone revoke.
-    """
-    situation = draft.situation
-    name = situation.ring.name
-    if view.disabled:
-        draft.alarms.append(Alarm("backend.disabled", name, "the key is switched off there"))
-        return
-    if not view.versions:
-        if draft.active() is not None:
-            draft.alarms.append(Alarm("backend.disabled", name, "the key is not there any more"))
-        return
-    shown = {int(version.ref) for version in view.versions}
-    floor = int(view.verify_floor or 0) if situation.caps.can_fence else 0
-    # A node of the backend may lag behind the one that made the version.
-    lag = timedelta(seconds=situation.timing.snapshot_lifetime_seconds)
-    for key in draft.in_states(LIVE_STATES):
-        known = key.published_at is None or situation.now - key.published_at >= lag
-        if known and key.version >= floor and key.version not in shown:
-            detail = f"version {key.version} of {name} is not shown by its backend"
-            draft.alarms.append(Alarm("key.absent", key.kid, detail))
-
-
-def _follow_floors(draft: Draft, view: BackendView) -> None:
-    """Follow the backend's floors, upward only: a lower one is an old reading, or no pardon."""
-    situation = draft.situation
-    now = situation.now
-    verify_floor, sign_floor = int(view.verify_floor or 0), int(view.sign_floor or 0)
-    signed_before = draft.active()
-    for key in draft.in_states(PUBLIC_STATES):
-        if key.version < verify_floor:
-            draft.change(
-                key,
-                "key.revoked",
-                f"the backend verifies nothing below version {verify_floor}",
-                state=KeyState.REVOKED,
-                revoked_at=now,
-                stopped_at=key.stopped_at or now,
-            )
-            draft.alarms.append(Alarm("floor.changed_externally", key.kid, "verification floor"))
-    active = draft.active()
-    if signed_before is None or (active is not None and active.version >= sign_floor):
-        return
-    if active is not None:
-        draft.alarms.append(Alarm("floor.changed_externally", active.kid, "signing floor"))
-    floor = max(sign_floor, verify_floor)
-    _take_over(draft, floor, f"the backend signs nothing below version {floor}")
-
-
-def _take_over(draft: Draft, floor: int, why: str) -> None:
-    """Let the lowest version that the backend permits sign at once."""
-    permitted = [
-        key for key in draft.in_states(frozenset({KeyState.PUBLISHED})) if key.version >= floor
-    ]
-    if permitted:
-        activate_now(draft, permitted[0], why)
-
-
-def activate_now(draft: Draft, key: SigningKey, why: str) -> SigningKey:
-    """Let ``key`` sign from now on; too early for verifiers is an exception with its reason."""
-    now = draft.situation.now
-    if draft.prepublished_at(key) > now:
-        return draft.change(key, "emergency.exception", why, activate_at=now, reason=why)
-    return draft.change(key, "key.scheduled", why, activate_at=now)
 
 
 def record_change_over(draft: Draft) -> None:

@@ -34,7 +34,7 @@ from keys.orders import (
     plan_taint,
 )
 from keys.plan import Alarm, Draft, Plan, Readiness, Situation
-from keys.planner import plan_tick
+from keys.planner import plan_tick, plan_withdrawal
 from keys.signing_key import RingSnapshot
 from keys.store import KeyStore
 from keys.survey import RingRules, Surveyor
@@ -120,19 +120,29 @@ class Rotator:
         """Do what time and the backend's state ask for: adopt, record, make, fence, remove.
 
         Raises:
-            ClockOffError: This machine's clock is off.
+            ClockOffError: This machine's clock is off. Floors of the backend are followed even so.
             OrderRefusedError: There is no such ring.
             StoreUnavailable: The store cannot be read or written.
         """
         if dry_run:
             return Outcome(plan_tick(self._survey.situate(ring, actor)))
-        outcome = self._carry_out(ring, actor, plan_tick)
+        try:
+            outcome = self._carry_out(ring, actor, plan_tick)
+        except ClockOffError:
+            self._withdraw(ring, actor)
+            raise
         self._raise_alarms(ring, outcome.plan.alarms)
         if outcome.plan.create:
             self._make_standby(outcome, ring, actor)
         if outcome.plan.fence is not None:
             self._fence(outcome, ring, actor, outcome.plan.fence)
         return outcome
+
+    def _withdraw(self, ring: str, actor: str) -> None:
+        """Follow what people withdrew at the backend: that does not wait for a clock."""
+        outcome = self._carry_out(ring, actor, plan_withdrawal, stopping=True)
+        for alarm in outcome.plan.alarms if outcome.written else ():
+            self._observer.alarm(alarm.event, alarm.subject, alarm.detail)
 
     def _make_standby(self, outcome: Outcome, ring: str, actor: str) -> None:
         situation = self._survey.situate(ring, actor)

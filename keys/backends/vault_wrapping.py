@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from fcntl import LOCK_EX, flock
 from hashlib import sha256
 from hmac import compare_digest
+from pathlib import Path
 
 from keys.backends.vault_access import VaultAccess
 from keys.backends.vault_client import VaultClients
@@ -50,8 +51,7 @@ def unwrap_secret_id(
         BackendDenied: The token was used, has expired, or wraps something else: an alarm.
         BackendUnavailable: The Vault cannot be asked.
     """
-    path = access.login.secret_id_file + UNWRAPPED_SUFFIX
-    with _locked(path) as descriptor:
+    with _locked(access.login.secret_id_file) as descriptor:
         held = _read(descriptor)
         if held is not None and held.came_from(wrapping_token):
             return held
@@ -92,7 +92,8 @@ def _unwrap(wrapping_token: str, vault: VaultClients) -> str:
 
 
 @contextmanager
-def _locked(path: str) -> Iterator[int | None]:
+def _locked(secret_id_file: str) -> Iterator[int | None]:
+    path = secret_id_file + UNWRAPPED_SUFFIX
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -100,11 +101,19 @@ def _locked(path: str) -> Iterator[int | None]:
         yield None
         return
     try:
-        os.fchmod(descriptor, 0o600)
+        _give(descriptor, secret_id_file)
         flock(descriptor, LOCK_EX)
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _give(descriptor: int, secret_id_file: str) -> None:
+    """Leave the file to the account that the secret id is for: a command may be root's."""
+    os.fchmod(descriptor, 0o600)
+    if os.geteuid() == 0:
+        owner = Path(secret_id_file).stat()
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def _read(descriptor: int | None) -> UnwrappedSecret | None:

@@ -187,6 +187,27 @@ def test_a_clock_that_is_right_again_plans_again(world):
 
 
 @pytest.mark.parametrize("offset", OFFSETS)
+def test_what_people_withdraw_in_the_vault_is_followed(world, offset):
+    """It stops a key, so it is an emergency too."""
+    now, created = world.clock(), world.backend.created
+    set_ahead(world, offset)
+    world.backend.verify_floor["ring"] = 2
+    with pytest.raises(ClockOffError):
+        tick(world)
+    assert world.states() == [S.REVOKED, S.PUBLISHED]
+    assert (world.key(1).revoked_at, world.key(2).activate_at) == (now, now)
+    assert world.backend.created == created, "no standby is made"
+    assert world.observer.alarms() == ["clock.off", "floor.changed_externally"]
+    before = world.ring
+    with pytest.raises(ClockOffError):
+        tick(world)
+    assert world.ring == before
+    set_ahead(world, -offset)
+    world.tick()
+    assert world.states() == [S.REVOKED, S.ACTIVE, S.PUBLISHED]
+
+
+@pytest.mark.parametrize("offset", OFFSETS)
 def test_no_first_key_is_made(offset):
     clock = FakeClock()
     store, backend = MemoryKeyStore(clock), FencedBackend(clock)

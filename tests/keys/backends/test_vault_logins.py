@@ -1,5 +1,6 @@
 """The ways to log in, each against a real OpenBao, with its credentials refused too."""
 
+import os
 import stat
 import time
 from pathlib import Path
@@ -107,6 +108,17 @@ def test_a_wrapped_secret_id_is_unwrapped_once_for_all_processes(openbao, admin,
     assert ear.all("alarm") == []
     kept = tmp_path / "secret-id.unwrapped"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+
+
+def test_what_a_command_of_root_unwrapped_belongs_to_the_server(openbao, admin, tmp_path):
+    """Or the server would unwrap again, and take that for an interception."""
+    access, path = wrapped_access(openbao, admin, tmp_path, "unwrapped-by-root")
+    if os.geteuid() == 0:
+        os.chown(path, 65_534, 65_534)
+    with open_session(access) as session:
+        assert policies_of(session) == ["login-test"]
+    kept = (tmp_path / "secret-id.unwrapped").stat()
+    assert (kept.st_uid, kept.st_gid) == (path.stat().st_uid, path.stat().st_gid)
 
 
 def test_a_new_wrapped_secret_id_takes_the_place_of_the_old_one(openbao, admin, tmp_path):
