@@ -11,7 +11,7 @@ from keys.observer import Observer, SilentObserver
 from keys.store import KeyStore
 
 #: The name of the alarm.
-CLOCK_OFF = "clock.off"
+CLOCK_ALARM = "clock.off"
 #: A smaller offset is not corrected: times in tokens are whole seconds.
 LEAST_CORRECTION_SECONDS = 1.0
 
@@ -142,7 +142,7 @@ class NodeClock:
 
     def _tell(self, kind: str, problem: str) -> None:
         if problem and kind not in self._told:
-            self._observer.alarm(CLOCK_OFF, gethostname(), problem)
+            self._observer.alarm(CLOCK_ALARM, gethostname(), problem)
         (self._told.add if problem else self._told.discard)(kind)
 
 

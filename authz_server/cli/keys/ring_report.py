@@ -15,7 +15,7 @@ from keys.backend import BackendView
 from keys.calendar import Calendar, draw_calendar
 from keys.errors import BackendError, ClockOffError, KeysError
 from keys.judgement import Standing, judge_ring
-from keys.node_clock import CLOCK_OFF
+from keys.node_clock import CLOCK_ALARM
 from keys.plan import Plan
 from keys.rotation import PUBLIC_STATES, find_active_key
 from keys.signing_key import KeyState, RingSnapshot
@@ -134,7 +134,7 @@ def _plan(
     try:
         plan = operations.rotator.tick(ring.name, actor=operations.actor, dry_run=True).plan
     except KeysError as error:
-        event = CLOCK_OFF if isinstance(error, ClockOffError) else "rotation.failed"
+        event = CLOCK_ALARM if isinstance(error, ClockOffError) else "rotation.failed"
         return [], [{"event": event, "subject": ring.name, "detail": str(error)}], []
     alarms = [
         {"event": alarm.event, "subject": alarm.subject, "detail": alarm.detail}
