@@ -3,7 +3,6 @@
 import gc
 import time
 import tracemalloc
-from statistics import median
 
 import pytest
 
@@ -45,7 +44,8 @@ def test_guesser_is_slowed_down_and_the_client_is_not(
         assert answer.status_code == 200
         return took
 
-    before = median(own_request() for _ in range(30))
+    # The quickest of many says what the work costs, whatever else the machine does.
+    before = min(own_request() for _ in range(30))
     answers = [guess(throttled, endpoint, method, client.id) for _ in range(1_000)]
     assert [answer.status_code for answer in answers] == [401] * 100 + [429] * 900
     last = answers[-1]
@@ -56,7 +56,7 @@ def test_guesser_is_slowed_down_and_the_client_is_not(
     answer = offer(throttled, endpoint, method, (client.id, client.secret), ATTACKER)
     assert answer.status_code == 200
     assert guess(throttled, endpoint, method, client.id).status_code == 429
-    assert median(own_request() for _ in range(30)) < 2 * before
+    assert min(own_request() for _ in range(30)) < 2 * before
 
 
 @pytest.mark.parametrize("method", METHODS)
