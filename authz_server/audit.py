@@ -1,5 +1,6 @@
 """Audit records: a JSON line per event, and a stored row for each change that must be kept."""
 
+import errno
 import os
 import select
 import stat
@@ -25,6 +26,7 @@ from authz_server.events import (
     TokenRevoked,
 )
 from authz_server.logs import encode_line
+from authz_server.settings import SettingsError
 from keys.forks import on_fork
 
 #: Where a session keeps the records that its transaction stores.
@@ -100,6 +102,28 @@ def event_of(record: AuditRecord) -> Event:
 def is_stream(destination: str) -> bool:
     """Tell whether the destination is a standard stream of whichever process writes."""
     return destination in _STREAMS
+
+
+def require_destination(destination: str) -> None:
+    """Refuse a file that cannot be written, without making it: its owner is who first writes.
+
+    Raises:
+        SettingsError: it cannot be opened, or its folder cannot hold it.
+    """
+    if is_stream(destination):
+        return
+    path = Path(destination)
+    try:
+        if path.exists():
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
+            os.close(os.open(path, flags))
+        elif not path.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        elif not os.access(path.parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        problem = f"{path} cannot be opened for appending ({error.strerror})"
+        raise SettingsError(problem, key="audit.destination") from error
 
 
 class AuditUnavailable(OAuthError):  # noqa: N818 - the state of the sink, by which operators search

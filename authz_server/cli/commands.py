@@ -14,6 +14,7 @@ from authz_server.cli.invocation import Invocation, shared_options
 from authz_server.database.errors import describe_failure, find_sentence
 from authz_server.database.schema import SchemaError
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError, OAuthError
+from authz_server.operations.preflight import StartError
 from authz_server.plugin_manager import PluginError
 from authz_server.restored_database import RestoredDatabaseError
 from authz_server.settings import SettingsError
@@ -72,6 +73,7 @@ def explain(error: Exception) -> str:
             | KeysError()
             | RestoredDatabaseError()
             | SchemaError()
+            | StartError()
         ):
             sentence = str(error)
         case OAuthError():

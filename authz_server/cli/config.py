@@ -2,41 +2,56 @@
 
 import click
 
-from authz_server.app import require_usable
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation
-from authz_server.cli.output import json_option, print_change, print_rows, say
+from authz_server.cli.output import json_option, print_json, print_rows, say
 from authz_server.cli.parties import pass_invocation
 from authz_server.cli.settings_warnings import find_warnings
+from authz_server.operations.preflight import find_problems
 from authz_server.settings import describe_settings
 
 _COLUMNS = {"key": "Key", "value": "Value", "default": "Default"}
 
 
 @click.command("check", cls=Command)
+@click.option(
+    "--offline",
+    is_flag=True,
+    help="Check the file and what it names on this machine, not database, keys and addresses.",
+)
 @json_option
 @pass_invocation
-def check(invocation: Invocation, as_json: bool) -> None:
-    """Say whether the settings can be used; if not, which key is wrong and why.
+def check(invocation: Invocation, offline: bool, as_json: bool) -> None:
+    """Check whether a server can start under the settings; if not, say what keeps it from that.
 
-    Warnings about settings that can be used go to standard error.
+    The database has to answer with this version's schema and keys that open, the addresses have to
+    be this machine's, the audit file has to be writable. Nothing is changed. Warnings about
+    settings that can be used go to standard error.
     """
     settings = invocation.settings()
-    require_usable(settings)
+    problems = find_problems(settings, offline=offline)
     warnings = find_warnings(settings)
     for warning in warnings:
         say(f"Warning: {warning}")
     record = {
         "file": str(invocation.config),
-        "usable": True,
+        "usable": not problems,
         "issuer": settings.issuer,
+        "problems": problems,
         "warnings": [warning.as_record() for warning in warnings],
     }
-    print_change(
-        record,
-        f"{invocation.config} can be used. The issuer is {settings.issuer}.",
-        as_json=as_json,
-    )
+    if as_json:
+        print_json(record)
+    if problems:
+        raise click.ClickException(
+            f"{invocation.config} cannot be used. {' '.join(map(_sentence, problems))}"
+        )
+    if not as_json:
+        click.echo(f"{invocation.config} can be used. The issuer is {settings.issuer}.")
+
+
+def _sentence(problem: str) -> str:
+    return problem if problem.endswith(".") else f"{problem}."
 
 
 @click.command("show", cls=Command)

@@ -7,16 +7,17 @@ from pathlib import Path
 from wsgiref.types import WSGIApplication
 
 import click
+import psycopg
 from sqlalchemy.exc import OperationalError
 
-from authz_server.app import create_health_application, operator_services, require_usable
+from authz_server.app import create_health_application, require_usable
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation
 from authz_server.cli.output import say
 from authz_server.cli.parties import pass_invocation
-from authz_server.database.errors import find_unfitness
-from authz_server.database.schema import require_schema
+from authz_server.database.errors import describe_failure, find_sentence, find_unfitness
 from authz_server.logs import configure_logging
+from authz_server.operations import preflight
 from authz_server.serving.health_listener import HealthListener
 from authz_server.serving.metrics_folder import metrics_folder
 from authz_server.serving.supervisor import ServingError, Supervisor
@@ -49,22 +50,12 @@ def require_prepared(settings: Settings) -> None:
     A database server that does not answer is waited for: until it does, the server is not ready.
     """
     try:
-        require_schema(settings.database)
-        _require_keys(settings)
-    except (OperationalError, StoreUnavailable) as error:
+        preflight.require_prepared(settings)
+    except (OperationalError, psycopg.OperationalError, StoreUnavailable) as error:
         if settings.database.parts.is_sqlite or find_unfitness(error):
             raise
-        say(f"The database does not answer yet ({type(error).__name__}): the server is not ready.")
-
-
-def _require_keys(settings: Settings) -> None:
-    with operator_services(settings) as services:
-        rings = services.key_store.load_rings(services.clock())
-    # A ring may have no key that signs just now: a new ring's wait, or all of them were revoked.
-    filled = {ring.name for ring in rings if ring.keys}
-    for name in settings.keys.rings:
-        if name not in filled:
-            raise click.ClickException(f"The key ring {name} has no keys: run `authz-server init`.")
+        reported = find_sentence(error) or describe_failure(error).rstrip(".")
+        say(f"The database does not answer yet ({reported}): the server is not ready.")
 
 
 def require_free(host: str, port: int) -> None:

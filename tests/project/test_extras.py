@@ -62,8 +62,9 @@ def test_a_missing_library_is_an_error_at_the_start_that_names_the_extra(tmp_pat
         "vaults": {"main": {"addresses": ["http://127.0.0.1:1"], "login": login}},
     }
     config = write_settings(tmp_path, f"sqlite:///{tmp_path}/a.db", {"keys": keys})
-    for arguments in (("db", "upgrade"), ("serve",)):
+    assert run("db", "upgrade", "--config", config, cwd=tmp_path).returncode == 0
+    for arguments in (("config", "check"), ("serve",)):
         done = run(*arguments, "--config", config, cwd=tmp_path)
-    assert done.returncode == 1, done.stderr
-    assert extra in done.stderr
-    assert "Traceback" not in done.stderr
+        assert done.returncode == 1, done.stderr
+        assert extra in done.stderr
+        assert "Traceback" not in done.stderr

@@ -1,3 +1,6 @@
+import json
+import socket
+
 import pytest
 
 from support.settings_file import write_settings
@@ -8,10 +11,19 @@ VAULT = {
 }
 
 
-def test_usable_settings_pass_the_check(cli):
-    checked = cli.json("config", "check")
+@pytest.fixture
+def ready(cli):
+    """The command line on a database with keys."""
+    cli.must("keys", "init")
+    return cli
+
+
+def test_usable_settings_pass_the_check(ready):
+    """Case R241."""
+    checked = ready.json("config", "check")
     assert checked["usable"] is True
-    assert checked["issuer"] in cli.must("config", "check")
+    assert checked["problems"] == []
+    assert checked["issuer"] in ready.must("config", "check")
 
 
 @pytest.mark.parametrize(
@@ -71,10 +83,10 @@ def test_settings_are_shown_without_secrets(cli):
 
 
 def test_the_settings_file_may_be_named_behind_the_command_or_in_the_environment(
-    cli, monkeypatch, tmp_path
+    ready, monkeypatch, tmp_path
 ):
-    config, cli.config = cli.config, tmp_path / "nothing.toml"
-    assert cli.json("config", "check", "--config", config)["usable"] is True
+    config, ready.config = ready.config, tmp_path / "nothing.toml"
+    assert ready.json("config", "check", "--config", config)["usable"] is True
     monkeypatch.setenv("AUTHZ_SERVER_CONFIG", str(config))
     monkeypatch.chdir(tmp_path)
     from click.testing import CliRunner  # noqa: PLC0415
@@ -82,3 +94,188 @@ def test_the_settings_file_may_be_named_behind_the_command_or_in_the_environment
     from authz_server.cli.root import main  # noqa: PLC0415
 
     assert CliRunner().invoke(main, ["config", "check"]).exit_code == 0
+
+
+def _cli_at(cli, tmp_path, name, **overrides):
+    """Have the command line use the same database and secrets under other settings."""
+    folder = tmp_path / name
+    folder.mkdir()
+    for secret in ("pepper", "key-encryption-key"):
+        (folder / secret).write_bytes((tmp_path / secret).read_bytes())
+        (folder / secret).chmod(0o600)
+    cli.config = write_settings(folder, overrides.pop("url", cli.database_url), overrides)
+    return cli
+
+
+def _both_refuse(cli, *named):
+    """Assert that the check and the server refuse, with these words and by their own accord."""
+    for command in (("config", "check"), ("serve",)):
+        refusal = cli.refused(*command)
+        for word in named:
+            assert word in refusal
+        assert "unexpected" not in refusal
+
+
+def test_a_database_without_keys_is_refused(cli):
+    """Case R241."""
+    _both_refuse(cli, "es256 has no keys", "authz-server init")
+
+
+def test_a_ring_without_keys_is_refused(ready, tmp_path):
+    """Case R241."""
+    rings = {"es256": {"algorithm": "ES256"}, "extra": {"algorithm": "EdDSA"}}
+    _both_refuse(_cli_at(ready, tmp_path, "other", keys={"rings": rings}), "extra has no keys")
+
+
+def test_another_key_encryption_key_is_refused(ready, tmp_path):
+    """Case R241."""
+    cli = _cli_at(ready, tmp_path, "other")
+    (cli.config.parent / "key-encryption-key").write_text("ab" * 16 + "0123456789abcdef" * 2)
+    _both_refuse(cli, "keys.key_encryption_key", "another key-encryption key")
+
+
+def test_another_key_encryption_key_of_a_file_is_refused(ready, tmp_path):
+    """Case R241."""
+    rings = {"es256": {"algorithm": "ES256"}, "kept": {"backend": f"file://{tmp_path}/keys.json"}}
+    cli = _cli_at(ready, tmp_path, "other", keys={"rings": rings})
+    cli.must("keys", "init")
+    cli.must("config", "check")
+    document = json.loads((tmp_path / "keys.json").read_text())
+    assert document
+    (cli.config.parent / "key-encryption-key").write_text("ab" * 16 + "0123456789abcdef" * 2)
+    _both_refuse(cli, "keys.key_encryption_key")
+
+
+def test_a_missing_database_is_refused(ready, tmp_path):
+    """Case R241. Case P209."""
+    cli = _cli_at(ready, tmp_path, "other", url=f"sqlite:///{tmp_path}/mistyped.db")
+    _both_refuse(cli, f"{tmp_path}/mistyped.db")
+    assert not (tmp_path / "mistyped.db").exists()
+
+
+def test_a_database_that_does_not_answer_is_named_with_the_drivers_words(ready, tmp_path):
+    """Case R241: the server waits for it."""
+    url = "postgresql://authz:very-secret@127.0.0.1:1/authz"
+    refusal = _cli_at(ready, tmp_path, "other", url=url).refused("config", "check")
+    assert "database.url" in refusal
+    assert "refused" in refusal
+    assert "very-secret" not in refusal
+
+
+@pytest.mark.parametrize("place", ["missing-folder/audit.jsonl", "folder"])
+def test_an_audit_file_that_cannot_be_opened_is_refused(ready, tmp_path, place):
+    """Case R241."""
+    (tmp_path / "folder").mkdir()
+    cli = _cli_at(ready, tmp_path, "other", audit={"destination": str(tmp_path / place)})
+    _both_refuse(cli, "audit.destination", place)
+
+
+def test_the_check_makes_no_audit_file(ready, tmp_path):
+    """Case R241: its owner would be who checks, not who serves."""
+    cli = _cli_at(ready, tmp_path, "other", audit={"destination": str(tmp_path / "new.jsonl")})
+    cli.must("config", "check")
+    assert not (tmp_path / "new.jsonl").exists()
+
+
+@pytest.mark.parametrize("key", ["host", "health_host"])
+def test_an_address_of_another_machine_is_refused(ready, tmp_path, key):
+    """Case R241."""
+    cli = _cli_at(ready, tmp_path, "other", server={key: "192.0.2.1"})
+    refusal = cli.refused("config", "check")
+    assert f"server.{key}" in refusal
+    assert "192.0.2.1" in refusal
+
+
+def test_a_port_that_this_server_holds_is_no_problem(ready, tmp_path):
+    """Case R241."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        cli = _cli_at(ready, tmp_path, "other", server={"port": port})
+        cli.must("config", "check")
+
+
+def test_a_certificate_that_cannot_be_used_is_refused(ready, tmp_path):
+    """Case R241."""
+    (tmp_path / "tls.pem").write_text("not a certificate")
+    (tmp_path / "tls.pem").chmod(0o600)
+    files = dict.fromkeys(("tls_certificate", "tls_private_key"), str(tmp_path / "tls.pem"))
+    _both_refuse(_cli_at(ready, tmp_path, "other", server=files), "server.tls_certificate")
+
+
+def test_a_ring_that_signs_and_is_not_in_the_settings_is_named(ready, tmp_path):
+    """Case R241: a first table under keys.rings drops the default rings."""
+    rings = {"es256": None, "x": {"algorithm": "ES256"}}
+    keys = {"rings": rings, "default_ring": "x"}
+    cli = _cli_at(ready, tmp_path, "other", keys=keys)
+    cli.must("keys", "init")
+    refusal = cli.refused("config", "check")
+    assert "keys.rings.es256" in refusal
+    assert "signs now and is not in the settings" in refusal
+
+
+def test_a_default_ring_that_cannot_sign_yet_is_named(ready, tmp_path):
+    """Case R241: the hurried cure, which ends in 503 for a day."""
+    rings = {"es256": {"algorithm": "ES256"}, "x": {"algorithm": "ES256"}}
+    cli = _cli_at(ready, tmp_path, "other", keys={"rings": rings})
+    cli.must("keys", "init")
+    cli.must("config", "check")
+    cli = _cli_at(ready, tmp_path, "hurried", keys={"rings": rings, "default_ring": "x"})
+    refusal = cli.refused("config", "check")
+    assert "keys.default_ring" in refusal
+    assert "es256 can" in refusal
+
+
+def test_a_ring_that_was_moved_may_leave_the_settings(ready, tmp_path):
+    """Case R241."""
+    rings = {"es256": {"algorithm": "ES256"}, "x": {"algorithm": "ES256"}}
+    cli = _cli_at(ready, tmp_path, "other", keys={"rings": rings})
+    cli.must("keys", "init")
+    cli.must("keys", "move", "es256", "--to", "x", "--reason", "plan")
+    keys = {"rings": {"es256": None, "x": {"algorithm": "ES256"}}, "default_ring": "x"}
+    cli = _cli_at(ready, tmp_path, "moved", keys=keys)
+    assert "not in the settings" not in cli.run("config", "check").stderr
+
+
+def test_a_schema_that_is_not_this_versions_is_refused(ready):
+    """Case R241. Case P210."""
+    ready.must("db", "downgrade", "--yes")
+    _both_refuse(ready, "authz-server db upgrade")
+
+
+def test_offline_it_looks_at_files_alone(cli, tmp_path):
+    """Case R241."""
+    cli = _cli_at(cli, tmp_path, "other", url="postgresql://nobody@127.0.0.1:1/none")
+    assert cli.json("config", "check", "--offline")["usable"] is True
+    (cli.config.parent / "folder").mkdir()
+    cli = _cli_at(cli, tmp_path, "again", audit={"destination": str(tmp_path / "no/audit.jsonl")})
+    assert "audit.destination" in cli.refused("config", "check", "--offline")
+
+
+def test_all_problems_are_listed_at_once(ready, tmp_path):
+    """Case R241."""
+    server = {"health_host": "192.0.2.1"}
+    audit = {"destination": str(tmp_path / "no" / "audit.jsonl")}
+    cli = _cli_at(ready, tmp_path, "other", server=server, audit=audit)
+    result = cli.run("config", "check", "--json")
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    assert found["usable"] is False
+    assert len(found["problems"]) == 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig"])
+def test_a_byte_order_mark_is_read_over(ready, tmp_path, encoding):
+    """Case R243: in the settings file and in files of secrets."""
+    for name in ("authz-server.toml", "pepper", "key-encryption-key"):
+        file = tmp_path / name
+        file.write_text(file.read_text(), encoding=encoding)
+        assert file.read_bytes().startswith(b"\xef\xbb\xbf")
+    ready.must("config", "check")
+    ready.must("scope", "import", "g2p-connect")
+
+
+def test_settings_in_another_encoding_are_named(ready, tmp_path):
+    """Case R243."""
+    file = tmp_path / "authz-server.toml"
+    file.write_text(file.read_text(), encoding="utf-16")
+    assert "not UTF-8" in ready.refused("config", "check")

@@ -162,7 +162,7 @@ def test_elsewhere_it_does_not_ask_but_warns(tmp_path):
 
 def test_the_check_warns_where_no_proxy_is_trusted(cli, tmp_path):
     cli.config = write_settings(tmp_path, cli.database_url, PRODUCTION)
-    checked = cli.run("config", "check", "--json")
+    checked = cli.run("config", "check", "--offline", "--json")
     assert checked.exit_code == 0
     (warning,) = json.loads(checked.stdout)["warnings"]
     assert warning["key"] == "server.trusted_proxies"
@@ -171,7 +171,7 @@ def test_the_check_warns_where_no_proxy_is_trusted(cli, tmp_path):
         in (warning["problem"])
     )
     assert "127.0.0.1" in warning["remedy"]
-    told = cli.run("config", "check").stderr
+    told = cli.run("config", "check", "--offline").stderr
     assert told == f"Warning: {warning['key']}: {warning['problem']} {warning['remedy']}\n"
 
 
@@ -185,9 +185,9 @@ def test_the_check_warns_where_no_proxy_is_trusted(cli, tmp_path):
 )
 def test_the_check_does_not_warn_where_addresses_are_known(cli, tmp_path, overrides):
     cli.config = write_settings(tmp_path, cli.database_url, PRODUCTION | overrides)
-    checked = cli.run("config", "check", "--json")
+    checked = cli.run("config", "check", "--offline", "--json")
     assert json.loads(checked.stdout)["warnings"] == []
-    assert checked.stderr == ""
+    assert "Warning" not in checked.stderr
 
 
 @pytest.mark.parametrize("network", ["0.0.0.0/00", "0.0.0.0/0.0.0.0", "0::0/0"])

@@ -1,0 +1,183 @@
+"""Whether a server can start under its settings: what ``serve`` refuses, and ``config check``."""
+
+import errno
+import socket
+import ssl
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import psycopg
+from sqlalchemy.exc import SQLAlchemyError
+
+from authz_server.app import require_usable
+from authz_server.audit import require_destination
+from authz_server.database.connector import PostgresConnector
+from authz_server.database.errors import describe_failure, find_sentence
+from authz_server.database.schema import SchemaError, opened_database, require_schema
+from authz_server.database.session_check import require_session
+from authz_server.errors import OAuthError
+from authz_server.plugin_manager import PluginError
+from authz_server.restored_database import RestoredDatabaseError, require_not_restored
+from authz_server.services import Services, utc_now, wire
+from authz_server.serving.worker import tls_context
+from authz_server.settings import Settings, SettingsError
+from keys.errors import KeysError
+from keys.rotation import find_active_key
+from keys.signing_key import RingSnapshot
+
+#: Private keys that this server itself encrypts.
+_ENCRYPTED = frozenset({"sql", "file"})
+
+Check = Callable[[Settings], None]
+
+
+class StartError(Exception):
+    """A server cannot start; the message says why and what to do."""
+
+
+def require_prepared(settings: Settings) -> None:
+    """Return where database, keys and audit file are as a server needs them.
+
+    Raises:
+        StartError: keys are missing or do not open.
+        SchemaError: the schema is another one.
+        SettingsError: the audit file cannot be written, or the certificate cannot be used.
+        KeysError: a key backend cannot be used.
+        sqlalchemy.exc.SQLAlchemyError: the database cannot answer, or is unfit.
+        psycopg.Error: likewise.
+    """
+    for check in (_check_tls, _check_audit, _check_database, _check_keys):
+        check(settings)
+
+
+def find_problems(settings: Settings, *, offline: bool = False) -> list[str]:
+    """Return everything that keeps a server from starting or issuing, as sentences.
+
+    Args:
+        settings: as read; each value by itself is checked already.
+        offline: whether to look at files alone.
+    """
+    problems = list(_try([require_usable, _check_tls, _check_audit], settings))
+    if offline:
+        return problems
+    problems += _try([_check_addresses], settings)
+    found = list(_try([_check_database], settings))
+    # Without the database, all else would fail for its sake.
+    return problems + (found or list(_try([_check_keys, _check_rings, _check_restored], settings)))
+
+
+def _try(checks: Iterable[Check], settings: Settings) -> Iterator[str]:
+    for check in checks:
+        try:
+            check(settings)
+        except OAuthError as error:
+            yield f"{error.description} {error.detail}".strip()
+        except (
+            KeysError,
+            PluginError,
+            RestoredDatabaseError,
+            SchemaError,
+            SettingsError,
+            StartError,
+        ) as error:
+            yield str(error)
+        except (psycopg.Error, SQLAlchemyError) as error:
+            reported = find_sentence(error) or f"The database: {describe_failure(error)}."
+            yield f"database.url: {reported}"
+
+
+def _check_addresses(settings: Settings) -> None:
+    server = settings.server
+    for key, host, port in (
+        ("server.host", server.host, server.port),
+        ("server.health_host", server.health_host, server.health_port),
+    ):
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM
+            )[0]
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+        except OSError as error:
+            # Something listens there already, most likely this server.
+            if error.errno != errno.EADDRINUSE:
+                problem = f"{host} port {port} cannot be listened on ({error.strerror})"
+                raise SettingsError(problem, key=key) from error
+
+
+def _check_tls(settings: Settings) -> None:
+    try:
+        tls_context(settings.server)
+    except (OSError, ssl.SSLError) as error:
+        problem = f"the certificate and its key cannot be used ({error.strerror or error})"
+        raise SettingsError(problem, key="server.tls_certificate") from error
+
+
+def _check_audit(settings: Settings) -> None:
+    require_destination(settings.audit.destination)
+
+
+def _check_database(settings: Settings) -> None:
+    if not settings.database.parts.is_sqlite:
+        require_session(PostgresConnector(settings.database).open)
+    require_schema(settings.database)
+
+
+def _check_keys(settings: Settings) -> None:
+    with _parts(settings) as services:
+        filled = {ring.name for ring in _load_rings(services) if ring.keys}
+        # A ring may have no key that signs: a new ring's wait, or all of them were revoked.
+        for name in settings.keys.rings:
+            if name not in filled:
+                raise StartError(f"The key ring {name} has no keys: run `authz-server init`.")
+        for uri, backend in services.key_backends.items():
+            if uri.partition(":")[0] not in _ENCRYPTED:
+                continue
+            health = backend.health()
+            if not health.usable:
+                raise SettingsError(
+                    f"the private keys in {uri} cannot be opened: {health.detail}",
+                    key="keys.key_encryption_key",
+                    remedy="Bring back the key under which they were encrypted.",
+                )
+
+
+def _check_rings(settings: Settings) -> None:
+    with _parts(settings) as services:
+        now, rings = services.clock(), _load_rings(services)
+    signing = {ring.name for ring in rings if find_active_key(ring.keys, now) is not None}
+    for ring in rings:
+        left_out = ring.name not in settings.keys.rings and ring.successor is None
+        if left_out and ring.name in signing:
+            raise SettingsError(
+                f"the ring {ring.name} signs now and is not in the settings: keys.rings replaces "
+                "the default rings as a whole",
+                key=f"keys.rings.{ring.name}",
+                remedy=f"Write the table [keys.rings.{ring.name}], or move it to another ring "
+                "first with `authz-server keys move`.",
+            )
+    default, signing = settings.keys.default_ring, signing & settings.keys.rings.keys()
+    if signing and default not in signing:
+        raise SettingsError(
+            f"no key of the ring {default} may sign yet, while {', '.join(sorted(signing))} can",
+            key="keys.default_ring",
+            remedy="Leave the default ring as it is until `authz-server keys status` shows a key "
+            f"of {default} that signs.",
+        )
+
+
+def _check_restored(settings: Settings) -> None:
+    with opened_database(settings.database) as database, database.reading() as session:
+        require_not_restored(session, settings.audit.destination)
+
+
+@contextmanager
+def _parts(settings: Settings) -> Iterator[Services]:
+    """Yield the parts of a server that record nothing."""
+    with opened_database(settings.database) as database:
+        yield wire(database, settings, utc_now, None)
+
+
+def _load_rings(services: Services) -> tuple[RingSnapshot, ...]:
+    return services.key_store.load_rings(services.clock())
