@@ -66,12 +66,18 @@ class Handshake:
 
     Args:
         task: performs it.
+        deadline: when it has to have ended.
         senders: the limits.
         address: of the peer.
     """
 
-    def __init__(self, task: asyncio.Task[object], senders: Senders, address: str) -> None:
-        self.phase = Phase.HEADER
+    used = False
+
+    def __init__(
+        self, task: asyncio.Task[object], deadline: float, senders: Senders, address: str
+    ) -> None:
+        self.phase = Phase.IDLE
+        self.deadline = deadline
         self._task = task
         self._senders = senders
         self._sender = senders.admit(self, address)
@@ -177,7 +183,8 @@ class WorkerFront:
             self._arriving.add(task)
             task.add_done_callback(self._arriving.discard)
             if self._tls is not None:
-                Handshake(task, self._parts.senders, address[0])
+                deadline = self.now + self.header_seconds
+                Handshake(task, deadline, self._parts.senders, address[0])
 
     def _accept_again(self, listener: socket.socket) -> None:
         if not self.draining:

@@ -81,6 +81,7 @@ class Connection(asyncio.Protocol):
     Attributes:
         phase: what it is doing.
         deadline: when it is closed unless something happens, in the loop's time.
+        used: whether a request on it was handed on.
         peer: the IP address at its other end.
         sender: whose connections the limits count it among.
     """
@@ -94,10 +95,7 @@ class Connection(asyncio.Protocol):
         self.deadline = 0.0
         self.peer = ""
         self._parsed = self._answered = Message()
-        self._open = False
-        self._half_closed = False
-        self._paused = False
-        self._unread = False
+        self.used = self._open = self._half_closed = self._paused = self._unread = False
         self._received = self._chunk = 0
         self._queue: deque[Message] = deque()
 
@@ -292,6 +290,7 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, message: Message, request: Request) -> None:
         self.phase = Phase.ANSWERING
+        self.used = True
         self._answered = message
         self._front.handle(self, request)
 

@@ -20,16 +20,24 @@ class Phase(IntEnum):
 
 
 class Evictable(Protocol):
-    """A connection as the limits see it."""
+    """A connection as the limits see it.
+
+    Attributes:
+        phase: what it is doing.
+        deadline: when its peer has to have done something.
+        used: whether a request on it was answered.
+    """
 
     phase: Phase
+    deadline: float
+    used: bool
 
     def evict(self) -> None:
         """Cut the connection to make room for another, and have it dismissed."""
 
 
 class Sender:
-    """One sender's connections, the oldest first.
+    """One sender's connections.
 
     Attributes:
         connections: those that are open.
@@ -47,10 +55,11 @@ class Sender:
 class Senders:
     """Every connection of a worker by its sender; a new connection always gets in.
 
-    Beyond a limit the connection closes that has waited longest for its peer: first one that is
-    closing, then an idle one, then one whose header, then one whose body has not arrived. So a
-    sender that holds many connections open loses its own, and an honest one at the same address is
-    served.
+    Beyond a limit a connection closes that waits for its peer: first one that is closing, then one
+    that was never used, then one that was. Of these an idle one closes first, then one whose
+    header, then one whose body has not arrived; of several alike the one that has waited longest.
+    So a sender that holds many connections open loses its own, and an honest one at the same
+    address is served.
 
     Args:
         maximum: the most connections in all.
@@ -110,8 +119,8 @@ class Senders:
             return
         bodies = [each for each in sender.connections if each.phase is Phase.BODY]
         if len(bodies) > self._maximum_bodies:
-            oldest = next(each for each in bodies if each is not connection)
-            oldest.evict()
+            others = (each for each in bodies if each is not connection)
+            min(others, key=_loss).evict()
 
 
 def _size(sender: Sender) -> int:
@@ -121,8 +130,13 @@ def _size(sender: Sender) -> int:
 def _make_room(sender: Sender) -> None:
     waiting = [each for each in sender.connections if each.phase is not Phase.ANSWERING]
     if waiting:
-        # The first of the lowest phase: connections stand in the order in which they opened.
-        min(waiting, key=lambda each: each.phase).evict()
+        min(waiting, key=_loss).evict()
+
+
+def _loss(connection: Evictable) -> tuple[bool, bool, Phase, float]:
+    """Return what orders connections by how much is lost when they close."""
+    closes = connection.phase is Phase.CLOSING
+    return not closes, connection.used, connection.phase, connection.deadline
 
 
 @lru_cache(maxsize=4_096)

@@ -100,9 +100,9 @@ def test_requests_under_way_are_never_closed_to_make_room(make_site, hold):
     """Case I101."""
     site = make_site(maximum_connections=5, maximum_connections_per_address=5, threads=20)
     connections = []
-    for count in range(1, 21):
+    for number in range(1, 21):
         connections += hold(site, 1, HELD)
-        site.await_held(count)
+        site.await_held(number)
     assert is_served(site)
     site.gate.set()
     assert [each.receive().status for each in connections] == [200] * 20

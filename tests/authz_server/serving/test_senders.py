@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from itertools import count
 
 import pytest
 
@@ -14,8 +15,9 @@ PROXY = "10.0.0.1"
 class Held:
     """A connection that notes in `closed` that it had to make room."""
 
-    def __init__(self, site: "Site", phase: Phase) -> None:
-        self.site, self.phase = site, phase
+    def __init__(self, site: "Site", phase: Phase, *, used: bool) -> None:
+        self.site, self.phase, self.used = site, phase, used
+        self.deadline = float(next(site.turns))
         self.sender: Sender | None = None
 
     def evict(self) -> None:
@@ -37,10 +39,11 @@ class Site:
             is_exempt=addresses.is_trusted_proxy,
         )
         self.closed: list[Held] = []
+        self.turns = count()
 
-    def open(self, address: str, phase: Phase = Phase.IDLE) -> Held:
+    def open(self, address: str, phase: Phase = Phase.IDLE, *, used: bool = False) -> Held:
         """Admit a connection."""
-        held = Held(self, phase)
+        held = Held(self, phase, used=used)
         held.sender = self.senders.admit(held, address)
         return held
 
@@ -50,7 +53,7 @@ class Site:
 
     def begin_body(self, held: Held) -> None:
         """Have the connection's body begin."""
-        held.phase = Phase.BODY
+        held.phase, held.deadline = Phase.BODY, float(next(self.turns))
         self.senders.begin_body(held, held.sender)
 
 
@@ -113,6 +116,34 @@ def test_what_waits_for_its_peer_closes_in_the_order_of_its_progress(phases, fir
     held = site.open_many("192.0.2.2", *phases)
     site.open("192.0.2.2")
     assert site.closed == [held[first]]
+
+
+def test_a_connection_that_was_used_outlives_those_that_never_were():
+    site = Site(each=4)
+    used = site.open("192.0.2.2", used=True)
+    unused = site.open_many("192.0.2.2", Phase.BODY, Phase.IDLE, Phase.HEADER)
+    for _ in range(3):
+        site.open("192.0.2.2", Phase.ANSWERING)
+    assert site.closed == [unused[1], unused[2], unused[0]]
+    site.open("192.0.2.2")
+    assert site.closed[3:] == [used]
+
+
+def test_of_used_connections_the_one_that_has_been_idle_longest_closes():
+    site = Site(each=3)
+    held = [site.open("192.0.2.2", used=True) for _ in range(3)]
+    held[0].deadline = float(next(site.turns))
+    site.open("192.0.2.2", used=True)
+    assert site.closed == [held[1]]
+
+
+def test_a_body_on_a_used_connection_outlives_those_on_others():
+    site = Site(bodies=2)
+    used = site.open("192.0.2.2", used=True)
+    others = site.open_many("192.0.2.2", *[Phase.IDLE] * 3)
+    for each in (used, *others):
+        site.begin_body(each)
+    assert site.closed == others[:2]
 
 
 def test_a_request_under_way_is_never_closed_and_the_new_connection_gets_in():
