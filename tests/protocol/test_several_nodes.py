@@ -23,7 +23,7 @@ from support.orders import rotator_of
 from support.parties import ACTOR, Credentials, Parties
 from support.protocol import ENDPOINTS, FORM_TYPE, METHODS, TOKEN_ENDPOINTS
 from support.secrets_watch import SecretsWatch
-from support.settings_file import write_settings
+from support.settings_file import ISSUER, write_settings
 
 IN_FORCE_SECONDS = 1.0
 _SETTINGS = {"clients": {"failures_per_window": 1_000_000}}
@@ -211,7 +211,9 @@ def test_key_revoked_is_refused_by_all_within_the_refresh(nodes: Nodes):
     with operator_services(nodes.parties.settings) as services:
         rotator_of(services).revoke(kid, actor=ACTOR, reason="a drill")
     time.sleep(IN_FORCE_SECONDS)
-    answers = [nodes.send(number, "GET", "/.well-known/jwks.json") for number in range(16)]
+    host = {"Host": ISSUER.removeprefix("https://")}
+    jwks = ("GET", "/.well-known/jwks.json", None, host)
+    answers = [nodes.send(number, *jwks) for number in range(16)]
     assert {answer.headers["Cache-Control"] for answer in answers} == {"public, max-age=60"}
     assert len({answer.headers["ETag"] for answer in answers}) == 1
     (document,) = {answer.body for answer in answers}
