@@ -3,7 +3,7 @@
 
 def main() -> None:
     """Run ``authz-server`` with the process's arguments."""
-    # Each worker process imports this package for `cli.worker` and has no use for the commands.
+    # Importing one module of this package does not load all commands.
     from authz_server.cli.root import main as run  # noqa: PLC0415
 
     run()
