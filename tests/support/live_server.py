@@ -26,7 +26,8 @@ class LiveServer:
     """`authz-server serve` on loopback ports of its own. A context manager.
 
     `write_settings` takes the overrides, with the ports among them, and returns the path of a
-    settings file; everything that the server prints is in `log_path`.
+    settings file; everything that the server prints is in `log_path`. `prefix` is a command that
+    runs what follows it in its own place.
     """
 
     #: What is run with the arguments of `authz-server`.
@@ -38,15 +39,18 @@ class LiveServer:
         directory: Path,
         *,
         workers: int = 1,
+        prefix: Sequence[str] = (),
         **overrides: Any,
     ) -> None:
+        self._prefix = prefix
         self.port, self.health_port = reserve_port(), reserve_port()
         self.base_url = f"http://127.0.0.1:{self.port}"
         self.health_url = f"http://127.0.0.1:{self.health_port}"
         self.log_path = directory / f"server-{self.port}.log"
         ports = {"port": self.port, "health_port": self.health_port, "workers": workers}
         server = overrides.pop("server", {}) | ports
-        self.settings_path = write_settings(server=server, **overrides)
+        self._write_settings, self._overrides = write_settings, {"server": server, **overrides}
+        self.settings_path = write_settings(**self._overrides)
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -65,7 +69,7 @@ class LiveServer:
 
     def start(self) -> None:
         """Start it and return when the health listener says that it is ready."""
-        command = [*self.command, "serve", "--config", str(self.settings_path)]
+        command = [*self._prefix, *self.command, "serve", "--config", str(self.settings_path)]
         with self.log_path.open("ab") as log:
             self._process = start_tied(command, output=log, environment=self._environment())
         self._await_ready()
@@ -88,6 +92,25 @@ class LiveServer:
         self._running().wait()
         await_end_of(children)
         self._process = None
+
+    def change_settings(self, **tables: Mapping[str, Any]) -> None:
+        """Write the settings file with these values over the present ones, and send SIGHUP."""
+        for name, table in tables.items():
+            self._overrides[name] = self._overrides.get(name, {}) | table
+        self._write_settings(**self._overrides)
+        self.send_signal(signal.SIGHUP)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send the main process a signal."""
+        os.kill(self.process_id, number)
+
+    def await_log(self, text: str, seconds: float = 30.0) -> str:
+        """Return the log once it holds this text."""
+        deadline = time.monotonic() + seconds
+        while text not in (log := self.log()):
+            assert time.monotonic() < deadline, log
+            time.sleep(0.05)
+        return log
 
     def is_ready(self) -> bool:
         """Tell whether the health listener answers that the server is ready."""
