@@ -27,7 +27,7 @@ from support.openbao import OpenBaoAdmin, OpenBaoServer
 from support.parties import ACTOR, Credentials, Parties
 from support.protocol import ENDPOINTS
 from support.secrets_watch import SecretsWatch
-from support.settings_file import write_settings
+from support.settings_file import ISSUER, write_settings
 from support.tcp_proxy import TcpProxy
 from support.vault_side import VaultSide
 
@@ -250,9 +250,10 @@ class VaultSite:
         return self._post(node, "revoke", {"token": token} | client.form(), client, {})
 
     def fetch_jwks(self, node: int = 0) -> Answer:
-        """Fetch the JWKS."""
+        """Fetch the JWKS, under the name by which caches may keep it."""
+        host = {"Host": ISSUER.removeprefix("https://")}
         began = time.monotonic()
-        answer = httpx.get(self.servers[node].base_url + JWKS, timeout=20)
+        answer = httpx.get(self.servers[node].base_url + JWKS, headers=host, timeout=20)
         taken = time.monotonic() - began
         return Answer(answer.status_code, answer.headers, answer.json(), taken)
 
