@@ -7,6 +7,7 @@ or the environment: by the time a rule runs, secrets are values.
 import os
 import re
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, NamedTuple, get_args, get_origin
@@ -183,6 +184,15 @@ def _convert(document: dict[str, Any], source: SecretSource) -> Settings:
 _PLACE = re.compile(r"(?P<problem>.*?)( - at `\$\.?(?P<key>[^`]*)`)?", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*)`", re.DOTALL)
+_TYPE = re.compile(r"Expected `([^`]*)`, got `([^`]*)`", re.DOTALL)
+_TYPES = {
+    "array": "a list",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "object": "a table",
+    "str": "a text in quotes",
+}
 
 
 def _explain(document: dict[str, Any], error: msgspec.ValidationError) -> RuleError:
@@ -195,11 +205,26 @@ def _explain(document: dict[str, Any], error: msgspec.ValidationError) -> RuleEr
     if isinstance(error.__cause__, RuleError):
         rule = error.__cause__
         return RuleError(_join(table, rule.key), rule.problem, rule.remedy)
-    for pattern, sentence in ((_UNKNOWN, "there is no such key"), (_MISSING, "must be set")):
-        if named := pattern.fullmatch(problem):
-            return RuleError(_join(table, named[1]), sentence, "See docs/configuration.md.")
-    problem = problem.replace("`object`", "a table").replace("`array`", "a list")
+    if named := _UNKNOWN.fullmatch(problem):
+        remedy = f"{_suggest(table, named[1])}See docs/configuration.md."
+        return RuleError(_join(table, named[1]), "there is no such key", remedy)
+    if named := _MISSING.fullmatch(problem):
+        return RuleError(_join(table, named[1]), "must be set", "See docs/configuration.md.")
+    if named := _TYPE.fullmatch(problem):
+        problem = f"must be {_in_words(named[1])}, not {_in_words(named[2])}"
     return RuleError(table, problem[:1].lower() + problem[1:], _allowed(table))
+
+
+def _in_words(kinds: str) -> str:
+    """Return msgspec's name of a type, or of one that may be missing, as people say it."""
+    return _TYPES.get(kinds.removesuffix(" | null"), f"`{kinds}`")
+
+
+def _suggest(table: str, name: str) -> str:
+    """Return which key of the table may be meant, as a sentence; empty where none is like it."""
+    known = getattr(_kind_of(table), "__struct_fields__", ())
+    close = get_close_matches(name, known, n=1)
+    return f"Did you mean {_join(table, close[0])}? " if close else ""
 
 
 def _name_entry(document: dict[str, Any], table: str, error: msgspec.ValidationError) -> str:
@@ -230,16 +255,22 @@ def _join(table: str, key: str) -> str:
     return ".".join(part for part in (table, key) if part)
 
 
-def _allowed(key: str) -> str:
-    """Return what a key with a fixed list of values may hold, as a sentence."""
+def _kind_of(key: str) -> Any:  # noqa: ANN401 - a type, or what annotations have in its place
+    """Return the type of a key, by its dotted path; None where there is none."""
     kind: Any = Settings
-    for name in key.split("."):
+    for name in filter(None, key.split(".")):
         if get_origin(kind) is dict:
             kind = get_args(kind)[1]
             continue
         kind = getattr(kind, "__annotations__", {}).get(name)
         if NoneType in get_args(kind):
             kind = get_args(kind)[0]
+    return kind
+
+
+def _allowed(key: str) -> str:
+    """Return what a key with a fixed list of values may hold, as a sentence."""
+    kind = _kind_of(key)
     if get_origin(kind) is not Literal:
         return ""
     return f"Use one of {', '.join(get_args(kind))}."

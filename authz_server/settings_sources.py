@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ def read_document(path: Path) -> dict[str, Any]:
     """
     try:
         # An editor's byte order mark is read over.
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        document = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
         remedy = "Make one with: authz-server init, or copy config.example.toml"
         raise SettingsError(
@@ -40,8 +40,27 @@ def read_document(path: Path) -> dict[str, Any]:
         ) from error
     except UnicodeDecodeError as error:
         raise SettingsError("the file is not UTF-8", file=str(path)) from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(f"the file is not TOML: {error}", file=str(path)) from error
+    for key, value in _texts("", document):
+        if "\0" in key + value:
+            raise SettingsError("holds a NUL character", file=str(path), key=repr(key)[1:-1])
+    return document
+
+
+def _texts(key: str, value: object) -> Iterator[tuple[str, str]]:
+    """Yield every text in a document with its dotted path, tables without one too."""
+    match value:
+        case str():
+            yield key, value
+        case dict():
+            for name, entry in value.items():
+                path = f"{key}.{name}" if key else name
+                yield path, ""
+                yield from _texts(path, entry)
+        case list():
+            for position, entry in enumerate(value):
+                yield from _texts(f"{key}[{position}]", entry)
 
 
 class SecretSource:

@@ -84,6 +84,8 @@ def explain(error: Exception) -> str:
             sentence = _explain_driver(error)
         case ArgumentError() | SQLAlchemyError():
             sentence = f"The database cannot be used: {error}. {_DATABASE}"
+        case UnicodeError():
+            sentence = "A text that was given is not UTF-8: nothing was changed."
         case OSError():
             where = f" ({os.fspath(error.filename)})" if error.filename else ""
             sentence = f"{error.strerror or error}{where}."
@@ -100,10 +102,17 @@ def _explain_driver(error: DBAPIError | psycopg.Error) -> str:
     if sentence := find_sentence(error):
         return sentence
     reported = describe_failure(error).rstrip(".")
+    if _lacks_schema(reported):
+        return f"The schema is not this version's ({reported}): run `authz-server db check`."
     files = ", ".join(getattr(getattr(error, "orig", None), "__notes__", ())[:1])
     if files:
         return f"SQLite reports for {files}: {reported}. {_FILE}"
     return f"The database refused or did not answer: {reported}. {_DATABASE}"
+
+
+def _lacks_schema(reported: str) -> bool:
+    # SQLite's words, and PostgreSQL's states for tables and columns that do not exist.
+    return any(sign in reported for sign in ("no such table", "no such column", "42P01", "42703"))
 
 
 def add_all(group: click.Group, commands: Sequence[click.Command]) -> click.Group:

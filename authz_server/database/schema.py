@@ -54,8 +54,8 @@ class SchemaState:
         if self.is_newer:
             return (
                 f"The schema of {self.database} is at {self.current}, which a newer release has "
-                f"made: this one needs {self.head}. Install that release, run its "
-                "`authz-server db downgrade`, or restore a backup."
+                f"made, or another application: this release needs {self.head}. Install the newer "
+                "one, run its `authz-server db downgrade`, or restore a backup."
             )
         if self.current is None:
             return (
@@ -154,7 +154,7 @@ def opened_database(settings: DatabaseSettings) -> Iterator[Database]:
 
 def _knows(scripts: ScriptDirectory, revision: str) -> bool:
     try:
-        return scripts.get_revision(revision) is not None
+        return bool(revision) and scripts.get_revision(revision).revision == revision
     except CommandError:
         return False
 

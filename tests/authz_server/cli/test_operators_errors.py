@@ -1,0 +1,94 @@
+"""What an operator can cause is answered with a sentence, never as unexpected."""
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from support.settings_file import write_settings
+
+SURROGATE = "caf\udce9"  # Latin-1 on the command line
+ARGUMENTS = {
+    "show": ("client", "show", SURROGATE),
+    "create": ("client", "create", "--name", "N", "--scope", SURROGATE),
+    "name": ("client", "create", "--name", SURROGATE, "--scope", "mapper/link"),
+    "delete": ("client", "delete", SURROGATE, "--yes"),
+    "resource-server": ("resource-server", "show", SURROGATE),
+    "scope": ("scope", "show", SURROGATE),
+    "revoke": ("revoke", "--client", SURROGATE, "--yes"),
+    "revoke scope": ("revoke", "--scope", SURROGATE, "--yes"),
+    "schema": ("db", "downgrade", "--yes", "--to", ""),
+    "lifetime": ("client", "create", "--name", "N", "--scope", "s", "--lifetime", "9" * 30),
+    "time": ("revoke", "--before", "+999999999d", "--yes"),
+    "key": ("keys", "taint", SURROGATE, "--reason", "r"),
+}
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS.values(), ids=ARGUMENTS)
+def test_hostile_arguments(stocked, arguments):
+    """Case R242."""
+    assert "unexpected" not in stocked.refused(*arguments)
+
+
+SETTINGS = {
+    "a NUL in a path": ({"g2p": {"catalogue_directory": "a\0b"}}, "g2p.catalogue_directory"),
+    "a NUL in the audit file": ({"audit": {"destination": "a\0b"}}, "audit.destination"),
+    "a NUL in the URL": ({"database": {"url": "sqlite:///a\0b"}}, "database.url"),
+    "a NUL in a list": ({"server": {"hosts": ["a\0b"]}}, "server.hosts[0]"),
+    "a text for a number": ({"server": {"port": "8080"}}, "a whole number, not a text"),
+    "a number for a text": ({"issuer": 1}, "a text in quotes, not a whole number"),
+    "a text for a list": ({"server": {"hosts": "a"}}, "a list, not a text"),
+    "a number for a boolean": ({"revocation": {"enabled": 1}}, "true or false, not a whole"),
+    "a list for a table": ({"keys": {"rings": []}}, "a table, not a list"),
+    "a key misspelt": ({"server": {"heath_port": 1}}, "Did you mean server.health_port?"),
+    "a table misspelt": ({"sever": {"port": 1}}, "Did you mean server?"),
+    "a key of a ring misspelt": (
+        {"keys": {"rings": {"es256": {"algoritm": "ES256"}}}},
+        "Did you mean keys.rings.es256.algorithm?",
+    ),
+    "a key like no other": ({"server": {"zzz": 1}}, "there is no such key"),
+}
+
+
+@pytest.mark.parametrize(("overrides", "named"), SETTINGS.values(), ids=SETTINGS)
+def test_hostile_settings(cli, tmp_path, overrides, named):
+    """Case R242. Case L129."""
+    folder = tmp_path / "other"
+    folder.mkdir()
+    cli.config = write_settings(folder, cli.database_url, overrides)
+    for command in (("config", "check"), ("client", "list"), ("serve",)):
+        refusal = cli.refused(*command)
+        assert named in refusal
+        assert "unexpected" not in refusal
+
+
+def test_a_file_of_endless_brackets(cli):
+    """Case R242."""
+    cli.config.write_text(f"a = {'[' * 100_000}")
+    assert "not TOML" in cli.refused("config", "check")
+
+
+@pytest.mark.parametrize("command", [("client", "list"), ("scope", "list"), ("db", "purge")])
+def test_a_table_that_is_missing(cli, command):
+    """Case R242."""
+    engine = create_engine(cli.database_url)
+    with engine.begin() as connection:
+        for table in ("client", "scope", "clock_mark"):
+            connection.execute(text(f"ALTER TABLE {table} RENAME TO {table}_of_old"))
+    engine.dispose()
+    refusal = cli.refused(*command)
+    assert "authz-server db check" in refusal
+    assert "unexpected" not in refusal
+
+
+def test_a_role_without_rights(cli, postgresql, tmp_path):
+    """Case R242."""
+    from support.roles import Role  # noqa: PLC0415
+
+    role = Role(postgresql)
+    try:
+        role.access.execute(f"ALTER DATABASE {role.name} OWNER TO authz")
+        cli.config = write_settings(tmp_path, role.url(), {})
+        refusal = cli.refused("db", "upgrade")
+        assert "permission denied" in refusal
+        assert "unexpected" not in refusal
+    finally:
+        role.drop()
