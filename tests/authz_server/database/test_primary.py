@@ -10,45 +10,18 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from authz_server.database import primary
 from authz_server.database.connector import PostgresConnector
 from authz_server.database.errors import NotPrimaryError
-from authz_server.database.schema import upgrade_database
 from authz_server.db import drop_all_connections
 from authz_server.settings import DatabaseSettings
-from support.postgresql import PostgresServer
-from support.postgresql_access import database_name
+from support.fail_over import FailOverPair
 from support.roles import attached
-from support.standby import Standby
-from support.tcp_proxy import TcpProxy
 
 QUESTION = "SELECT value FROM revision WHERE id = ?"
-
-
-class Pair:
-    """A primary and its replica behind one address."""
-
-    def __init__(self, stack: ExitStack) -> None:
-        self.first = stack.enter_context(PostgresServer())
-        self.name = database_name(self.first.create_database())
-        upgrade_database(DatabaseSettings(url=self.first.url(self.name)))
-        self.second = stack.enter_context(Standby(self.first))
-        self.proxy = stack.enter_context(TcpProxy(self.first.port))
-        self.url = self.first.url(self.name).replace(f":{self.first.port}", f":{self.proxy.port}")
-
-    def fail_over(self) -> None:
-        """Promote the replica; new connections lead to it, those that exist stay where they are."""
-        self.second.promote()
-        self.proxy.target_port = self.second.port
-
-    def write(self, value: int) -> None:
-        """Change the second server, as a revocation there does."""
-        url = self.second.url(self.name)
-        with attached(url) as database, database.transaction() as session:
-            session.execute(text("UPDATE revision SET value = :value"), {"value": value})
 
 
 @pytest.fixture
 def pair():
     with ExitStack() as stack:
-        yield Pair(stack)
+        yield FailOverPair(stack)
 
 
 def ask_pool(database):
