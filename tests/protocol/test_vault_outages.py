@@ -160,7 +160,7 @@ def verify_told(site: VaultSite, alarm: str, records) -> None:
     await_that(lambda: alarm in alarms(), "the records tell of it")
     assert len(alarms()) < 8, "an outage is told of once, not at every request"
     refused = [record for record in records() if record["event"] == "token.refused"]
-    assert len(refused) >= 2
+    # Beyond ten of a kind within a minute, they are counted in one record that comes later.
     assert all(record["reason"] for record in refused)
 
 
