@@ -1,5 +1,6 @@
 """How secrets enter and leave the command line: never as an argument, never shown twice."""
 
+import codecs
 import os
 import sys
 from pathlib import Path
@@ -52,8 +53,8 @@ def read_secret(
 
 
 def without_line_break(content: bytes) -> bytes:
-    """Return the bytes without one line break at their end."""
-    return content.removesuffix(b"\n").removesuffix(b"\r")
+    """Return the bytes without one line break at their end and an editor's mark before them."""
+    return content.removeprefix(codecs.BOM_UTF8).removesuffix(b"\n").removesuffix(b"\r")
 
 
 def write_private_file(path: Path, content: bytes) -> None:

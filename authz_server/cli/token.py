@@ -1,5 +1,6 @@
 """``token``: look into one token, or end it."""
 
+import codecs
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,7 +36,7 @@ def read_token(file: Path | None) -> str:
         content = str(click.prompt("Token", hide_input=True)).encode()
     else:
         content = sys.stdin.buffer.read(MAXIMUM_TOKEN_CHARACTERS + 1)
-    text = content.decode("ascii", errors="replace").strip()
+    text = content.removeprefix(codecs.BOM_UTF8).decode("ascii", errors="replace").strip()
     if not text or len(text) > MAXIMUM_TOKEN_CHARACTERS:
         raise click.ClickException("There is no token to read: write it to the file or to stdin.")
     return text

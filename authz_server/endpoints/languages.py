@@ -77,7 +77,8 @@ def _catalogue_files(directory: str) -> Iterable[tuple[str, str]]:
             yield resource.name.removesuffix(".toml"), resource.read_text("utf-8")
     if directory:
         for path in sorted(Path(directory).glob("*.toml")):
-            yield path.stem.lower(), path.read_text("utf-8")
+            # An editor's byte order mark is read over.
+            yield path.stem.lower(), path.read_text("utf-8-sig")
 
 
 def _parse(language: str, text: str) -> Mapping[str, str]:

@@ -57,7 +57,8 @@ class TokenLocation:
                 raise BackendDenied(
                     f"the PIN file {self.pin_file} is open to every account: chmod 600 it"
                 )
-            pin = self.pin_file.read_bytes().decode().rstrip("\r\n")
+            # An editor's byte order mark is read over.
+            pin = self.pin_file.read_bytes().decode("utf-8-sig").rstrip("\r\n")
         except OSError as error:
             raise BackendDenied(f"the PIN file {self.pin_file}: {error.strerror}") from error
         except UnicodeDecodeError:

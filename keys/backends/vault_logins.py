@@ -264,7 +264,8 @@ def _read(login: VaultLogin, path: str) -> str:
     try:
         with Path(path).open("rb") as file:
             _require_unexposed(login, path, os.fstat(file.fileno()))
-            content = file.read().decode().strip()
+            # An editor's byte order mark is read over.
+            content = file.read().decode("utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise BackendDenied(f"the credential for the Vault cannot be read: {error}") from error
     if not content:

@@ -38,6 +38,11 @@ def test_one_line_break_at_the_end_is_no_part_of_a_secret(tmp_path, ending):
     assert without_line_break(b"two\n\n") == b"two\n"
 
 
+def test_an_editors_mark_is_no_part_of_a_secret():
+    """Case R243."""
+    assert without_line_break(b"\xef\xbb\xbfsecret\r\n") == b"secret"
+
+
 def test_a_secret_comes_one_way_or_not_at_all(tmp_path):
     assert read_secret(secret_prompt=False, secret_stdin=False, secret_file=None) is None
     with pytest.raises(click.UsageError, match="one way"):

@@ -72,7 +72,8 @@ def test_the_default_is_a_choice():
 
 def test_a_directory_adds_languages_and_replaces_sentences(tmp_path):
     (tmp_path / "sw.toml").write_text('throttled = "Subiri kidogo."\n')
-    (tmp_path / "FR.toml").write_text('throttled = "Patientez."\n')
+    # With an editor's byte order mark, as some save it. Case R243.
+    (tmp_path / "FR.toml").write_text('throttled = "Patientez."\n', encoding="utf-8-sig")
     catalogue = MessageCatalogue("sw", str(tmp_path))
     assert catalogue.message("throttled", None) == ("sw", "Subiri kidogo.")
     assert catalogue.message("throttled", "fr") == ("fr", "Patientez.")

@@ -62,6 +62,15 @@ def test_what_it_may_not_say(uri, sentence):
         parse_uri(uri)
 
 
+def test_an_editors_mark_is_no_part_of_a_pin(tmp_path):
+    """Case R243."""
+    pin = tmp_path / "pin"
+    pin.write_bytes(b"\xef\xbb\xbf1234\n")
+    pin.chmod(0o600)
+    location, _ = parse_uri(f"pkcs11:token=t?module-path=/lib/hsm.so&pin-source=file:{pin}")
+    assert location.read_pin() == "1234"
+
+
 @pytest.mark.parametrize("place", [";pin-value=31337", REST + "&pin-value=31337"])
 def test_a_pin_in_the_uri_is_refused_and_not_repeated(place):
     """Case G85."""

@@ -61,6 +61,15 @@ def test_approle(openbao, admin, tmp_path):
         assert policies_of(session) == ["login-test"]
 
 
+def test_an_editors_mark_is_no_part_of_a_secret_id(openbao, admin, tmp_path):
+    """Case R243."""
+    role_id, secret_id = admin.create_approle("marked", ["login-test"])
+    path = path_with(tmp_path, "secret-id", f"\N{ZERO WIDTH NO-BREAK SPACE}{secret_id}\r\n")
+    access = approle_access(openbao.address, role_id=role_id, secret_id_file=path)
+    with open_session(access) as session:
+        assert policies_of(session) == ["login-test"]
+
+
 def test_approle_with_a_wrong_secret_id_is_denied(openbao, admin, tmp_path):
     role_id, _ = admin.create_approle("wrong", ["login-test"])
     path = path_with(tmp_path, "secret-id", "00000000-0000-0000-0000-000000000000")
