@@ -212,6 +212,7 @@ def _client_limits(settings: Settings) -> ClientLimits:
     return ClientLimits(
         maximum_token_lifetime_seconds=settings.tokens.maximum_lifetime_seconds,
         ring_names=frozenset(settings.keys.rings),
+        issuer=settings.issuer,
     )
 
 
