@@ -1,4 +1,4 @@
-"""What a ring's backend shows, taken over into a plan: new versions, floors, what is missing."""
+"""Takes over into a plan what a ring's backend shows: new versions, floors, what is missing."""
 
 from collections.abc import Sequence
 from datetime import timedelta

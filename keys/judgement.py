@@ -9,7 +9,7 @@ from keys.signing_key import RingSnapshot
 
 
 class Standing(StrEnum):
-    """What a ring does at present.
+    """The present condition of a ring.
 
     ``UNPREPARED`` signs but has no standby. ``WAITING`` is the new ring of a move: its first key
     signs once verifiers know it, and another ring signs meanwhile. ``IDLE`` has no key that may
@@ -29,7 +29,7 @@ _NO_STANDBY = "there is no standby: the next rotation would break verifiers"
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a ring does, and that in words."""
+    """The condition of a ring, and its description."""
 
     standing: Standing
     detail: str

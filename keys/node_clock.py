@@ -25,7 +25,7 @@ class _Reading(NamedTuple):
 
 
 class NodeClock:
-    """Measures this machine's clock against the store's and says whether it can be worked with.
+    """Measures this machine's clock against the store's, and whether it is near enough to work by.
 
     A clock that is off by more than the tolerance is the alarm ``clock.off``, raised once until it
     is right again.
@@ -64,7 +64,7 @@ class NodeClock:
 
     @property
     def correction_seconds(self) -> float:
-        """What to add to this machine's clock where expiry is judged.
+        """Seconds to add to this machine's clock where expiry is judged.
 
         The measured offset, without what comes from a leap of the store's own clock while this
         process watched: of two clocks, that one is wrong then. Zero where the offset is below
@@ -102,7 +102,7 @@ class NodeClock:
         )
 
     def measure_now(self) -> datetime:
-        """Measure, and return the present by the store's clock, whatever this machine's says.
+        """Measure, and return the present by the store's clock, however far this machine's is off.
 
         Raises:
             StoreUnavailable: The store cannot be asked.

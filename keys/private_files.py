@@ -14,7 +14,7 @@ _ROOT = 0
 
 
 class Exposure(NamedTuple):
-    """What is wrong with a file: to follow its name, and the command to follow it with."""
+    """A fault of a file, worded to follow its name, and the command that mends it."""
 
     problem: str
     command: str

@@ -301,7 +301,7 @@ class KeyRings:
 
     @property
     def clock_correction_seconds(self) -> float:
-        """What to add to this machine's clock to judge expiry: see ``NodeClock``."""
+        """Seconds to add to this machine's clock to judge expiry: see ``NodeClock``."""
         return self._node_clock.correction_seconds
 
     @property

@@ -90,7 +90,7 @@ class Surveyor:
             name: The ring.
             actor: Who is recorded.
             made: A version that was just made, which the backend may not show yet.
-            stopping: The plan stops a key or a ring: it is made whatever this machine's clock says.
+            stopping: The plan stops a key or a ring: it is made with any clock.
 
         Raises:
             ClockOffError: This machine's clock is off, and the plan does not stop anything.

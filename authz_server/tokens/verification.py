@@ -64,7 +64,7 @@ class TokenVerifier:
 
     @property
     def clock_correction_seconds(self) -> float:
-        """What to add to this machine's clock to judge expiry by the database's."""
+        """Seconds to add to this machine's clock to judge expiry by the database's."""
         return self._key_rings.clock_correction_seconds
 
     async def find_verified(self, token: str) -> VerifiedAccessToken | None:

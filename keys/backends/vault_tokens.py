@@ -82,7 +82,7 @@ class TokenKeeper:
     def after_fork(self) -> None:
         """Go on with the token, but with locks and a thread of this process.
 
-        A token of a few uses stays the parent's: nobody could count them.
+        A token of a few uses stays the parent's: two processes cannot count them.
         """
         if self._held is not None and self._held.token.uses:
             self._held = None

@@ -12,7 +12,7 @@ _SECONDS = 10
 
 
 class ProxyAnswer(NamedTuple):
-    """What the proxy answers itself: a status, and the body as JSON."""
+    """An answer of the proxy itself: a status, and the body as JSON."""
 
     status: int
     body: Any
