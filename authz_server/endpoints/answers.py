@@ -22,7 +22,7 @@ class Answer:
     takes a quarter of the time of a request.
 
     Attributes:
-        status: the HTTP status; not one that forbids a body.
+        status: the HTTP status: 304, or one that permits a body.
         headers: what is sent beside ``Content-Length``.
         body: the body.
         length: how long the body would be that an answer to HEAD leaves out.
@@ -50,6 +50,10 @@ class Answer:
         fields = "".join([f"{name}: {value}\r\n" for name, value in self.headers.items()])
         if connection:
             fields += f"Connection: {connection}\r\n"
+        if self.status == HTTPStatus.NOT_MODIFIED:
+            # RFC 9110, 8.6: a length would be that of the document.
+            line = _STATUS_LINES[self.status].encode()
+            return b"HTTP/1.1 %b\r\n%b%b\r\n" % (line, fields.encode("latin-1"), date)
         return b"HTTP/1.1 %b\r\n%b%bContent-Length: %d\r\n\r\n%b" % (
             _STATUS_LINES[self.status].encode(),
             fields.encode("latin-1"),

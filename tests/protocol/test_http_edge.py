@@ -101,6 +101,25 @@ def test_metadata_names_the_issuer_whatever_the_host_says(edge: Edge):
     assert b"evil" not in answer.body
 
 
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_documents_that_have_not_changed_are_answered_without_length(edge: Edge, method: bytes):
+    """RFC 9110, 8.6 and 15.4.5."""
+    host = b" /.well-known/jwks.json HTTP/1.1\r\nHost: authz.example\r\n"
+    with edge.connect() as connection:
+        connection.send(method + host + b"\r\n")
+        whole = connection.receive(to_head=method == b"HEAD")
+        etag = whole.headers["etag"].encode()
+        for _ in range(2):
+            connection.send(method + host + b"If-None-Match: " + etag + b"\r\n\r\n")
+            unchanged = connection.receive()
+            assert (unchanged.status, unchanged.body) == (304, b"")
+            assert unchanged.headers["etag"] == whole.headers["etag"]
+            assert unchanged.headers["cache-control"] == whole.headers["cache-control"]
+            assert "content-length" not in unchanged.headers
+    assert whole.status == 200
+    assert int(whole.headers["content-length"]) > 100
+
+
 REQUEST_LINES = {
     "long-path": lambda head: head.replace(b" HTTP/1.1", b"/" + b"a" * 8_192 + b" HTTP/1.1"),
     "long-query": lambda head: head.replace(b" HTTP/1.1", b"?" + b"a" * 8_192 + b" HTTP/1.1"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from authz_server.endpoints.answers import private_answer
+from authz_server.endpoints.answers import Answer, private_answer
 
 
 def send(answer, method: str) -> tuple[str, dict[str, str], bytes]:
@@ -21,6 +21,13 @@ def test_an_answer_says_how_long_it_is():
 def test_head_is_answered_without_a_body():
     status, headers, body = send(private_answer({}, "id", status=405), "HEAD")
     assert (status, headers["Content-Length"], body) == ("405 Method Not Allowed", "2", b"")
+
+
+def test_a_document_that_has_not_changed_has_no_length():
+    """RFC 9110, 8.6."""
+    date = b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+    answer = Answer(304, {"ETag": '"a"'}, b"")
+    assert answer.encode(date) == b'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\n' + date + b"\r\n"
 
 
 @pytest.mark.parametrize("value", ["a\nb: c", "a\rb", "a\r\n\r\nb"])
