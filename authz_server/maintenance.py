@@ -17,6 +17,7 @@ from authz_server.changes import ChangeFeed
 from authz_server.clients.authentication import ClientAuthenticator
 from authz_server.clients.models import ClientSecret
 from authz_server.database.clock import ClockGuard
+from authz_server.database.errors import describe_failure, find_sentence
 from authz_server.db import Database
 from authz_server.key_duties import KeyDuties
 from authz_server.refusals import RefusalRecorder
@@ -114,6 +115,7 @@ class Maintenance:
         self._refusals = refusals
         self._settings = settings
         self._process_id = 0
+        self._failures = RepeatedFailures()
         self._stopped = threading.Event()
         self._starting = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -234,6 +236,50 @@ class Maintenance:
         try:
             act()
         except (SQLAlchemyError, KeysError) as error:
-            logger.warning("%s has to wait: %s", act.__name__, type(error).__name__)
+            self._failures.note(act.__name__, find_sentence(error) or describe_failure(error))
         except Exception:
             logger.exception("%s failed", act.__name__)
+        else:
+            self._failures.clear(act.__name__)
+
+
+class RepeatedFailures:
+    """Logs a failure once, then at growing intervals, and when it is over.
+
+    Args:
+        monotonic: counts seconds.
+    """
+
+    FIRST_SECONDS = 2.0
+    LONGEST_SECONDS = 60.0
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._pending: dict[str, _Failure] = {}
+
+    def note(self, job: str, reason: str) -> None:
+        """Count a failure of a job; log it unless it was logged lately."""
+        now = self._monotonic()
+        failure = self._pending.setdefault(job, _Failure())
+        failure.times += 1
+        if now < failure.silent_until and reason == failure.reason:
+            return
+        logger.warning("%s failed (%d times in a row): %s", job, failure.times, reason)
+        if reason != failure.reason:
+            failure.pause_seconds = self.FIRST_SECONDS
+        failure.reason, failure.silent_until = reason, now + failure.pause_seconds
+        failure.pause_seconds = min(2 * failure.pause_seconds, self.LONGEST_SECONDS)
+
+    def clear(self, job: str) -> None:
+        """Log that a job works again, if it had failed."""
+        failure = self._pending.pop(job, None)
+        if failure is not None:
+            logger.info("%s works again after %d failures", job, failure.times)
+
+
+@dataclass(slots=True)
+class _Failure:
+    times: int = 0
+    reason: str = ""
+    silent_until: float = 0.0
+    pause_seconds: float = RepeatedFailures.FIRST_SECONDS

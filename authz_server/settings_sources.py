@@ -3,11 +3,14 @@
 import base64
 import binascii
 import codecs
+import errno
 import os
+import pwd
 import re
 import stat
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +39,7 @@ def read_document(path: Path) -> dict[str, Any]:
         ) from None
     except OSError as error:
         raise SettingsError(
-            f"the file cannot be read ({error.strerror})", file=str(path)
+            f"the file cannot be read ({describe_refusal(path, error)})", file=str(path)
         ) from error
     except UnicodeDecodeError as error:
         raise SettingsError("the file is not UTF-8", file=str(path)) from error
@@ -61,6 +64,17 @@ def _texts(key: str, value: object) -> Iterator[tuple[str, str]]:
         case list():
             for position, entry in enumerate(value):
                 yield from _texts(f"{key}[{position}]", entry)
+
+
+def describe_refusal(path: Path, error: OSError) -> str:
+    """Return the system's reason, and where it is a matter of permission, whose the file is."""
+    reason = error.strerror or str(error)
+    with suppress(OSError, KeyError):
+        if error.errno == errno.EACCES:
+            status = path.stat()
+            owner = pwd.getpwuid(status.st_uid).pw_name
+            reason += f": it belongs to {owner}, mode {stat.S_IMODE(status.st_mode):04o}"
+    return reason
 
 
 class SecretSource:
@@ -119,7 +133,8 @@ class SecretSource:
             # Without waiting: the name may be that of a pipe.
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            raise RuleError(key, f"the file {path} cannot be read ({error.strerror})") from error
+            reason = describe_refusal(path, error)
+            raise RuleError(key, f"the file {path} cannot be read ({reason})") from error
         try:
             self._verify_file(key, path, os.fstat(descriptor))
             return _stripped(key, os.read(descriptor, _MAXIMUM_SECRET_BYTES))

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from authz_server.changes import ChangeFeed
-from authz_server.maintenance import Job, Maintenance
+from authz_server.maintenance import Job, Maintenance, RepeatedFailures
 from authz_server.settings import RevocationSettings
 from keys.errors import StoreUnavailable
 
@@ -179,6 +179,27 @@ def test_held_work_ends_and_the_next_start_begins_it(parts, maintenance):
     maintenance.start()
     parts.await_calls("poll", polls + 1)
     assert "end" not in parts.calls
+
+
+def test_a_failure_is_logged_with_its_reason_and_then_at_growing_intervals(caplog):
+    """Case R242: two failures a second, for ten minutes."""
+    caplog.set_level("INFO")
+    seconds = [0.0]
+    failures = RepeatedFailures(lambda: seconds[0])
+    for _ in range(1_200):
+        failures.note("poll", "password authentication failed")
+        seconds[0] += 0.5
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[0] == "poll failed (1 times in a row): password authentication failed"
+    assert 10 <= len(lines) <= 20
+    assert "1" in lines[-1]
+    failures.note("poll", "connection refused")
+    assert caplog.records[-1].getMessage().endswith("(1201 times in a row): connection refused")
+    failures.clear("poll")
+    assert caplog.records[-1].getMessage() == "poll works again after 1201 failures"
+    failures.clear("poll")
+    failures.note("poll", "connection refused")
+    assert caplog.records[-1].getMessage() == "poll failed (1 times in a row): connection refused"
 
 
 def test_no_ring_is_moved_on_while_the_clock_has_leapt(parts, maintenance):

@@ -1,8 +1,11 @@
 """Secrets are named in the settings file, strong, and shown nowhere."""
 
+import getpass
+
 import pytest
 
 from authz_server.settings import describe_settings
+from authz_server.settings_sources import describe_refusal
 from support.minimal_settings import ENVIRON, KEY, MINIMAL, PEPPER, load, refusal
 
 
@@ -75,6 +78,16 @@ def test_the_database_password_joins_the_url_and_shows_nowhere(tmp_path):
     assert views["database.url"] == "postgresql+psycopg://authz:***@db.example/authz"
     assert views["database.password"] == "(set)"
     assert "rd@" not in repr(settings)
+
+
+def test_a_file_that_may_not_be_read_is_named_with_its_owner(tmp_path):
+    """Case R242."""
+    file = tmp_path / "sealed"
+    file.touch(0o600)
+    told = describe_refusal(file, PermissionError(13, "Permission denied"))
+    assert told == f"Permission denied: it belongs to {getpass.getuser()}, mode 0600"
+    gone = describe_refusal(tmp_path / "gone", FileNotFoundError(2, "No such file or directory"))
+    assert gone == "No such file or directory"
 
 
 def test_two_passwords_contradict_each_other(tmp_path):
