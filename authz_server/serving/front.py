@@ -31,7 +31,8 @@ OVERLOAD_SECONDS = 0.08
 #: How long it may be answered in any case.
 STALL_SECONDS = 3 * OVERLOAD_SECONDS
 TICK_SECONDS = 0.25
-#: How long idle connections stay while the worker stops: a request may be on its way to them.
+#: How long idle connections stay while the worker stops, those from before and those that come
+#: then: a request may be on its way to them.
 DRAIN_SECONDS = 1.0
 _DRAIN_INTERVAL_SECONDS = 0.02
 _ACCEPTED_AT_ONCE = 8
@@ -149,14 +150,21 @@ class WorkerFront:
         """
         self.draining = True
         ends = self._loop.time() + grace_seconds
+        early = set(self._connections)
         await self._serve_out(self._loop.time() + min(DRAIN_SECONDS, grace_seconds / 2))
-        for listener in self._listeners:
+        listeners, self._listeners = self._listeners, ()
+        for listener in listeners:
             self._loop.remove_reader(listener.fileno())
-            # All that wait already: they would be reset when the socket closes.
+            # All that wait already; they are reset when the last process closes the socket.
             self._accept(listener, self._maximum)
+            listener.close()
+        late = self._loop.time() + DRAIN_SECONDS
         while (self._connections or self._arriving) and self._loop.time() < ends:
+            is_late = self._loop.time() > late
             for connection in list(self._connections):
-                connection.drain()
+                # The first request may be on its way to a connection that was just accepted.
+                if is_late or connection.used or connection in early:
+                    connection.drain()
             await asyncio.sleep(_DRAIN_INTERVAL_SECONDS)
         for connection in list(self._connections):
             connection.evict()

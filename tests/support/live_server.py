@@ -112,6 +112,14 @@ class LiveServer:
             time.sleep(0.05)
         return log
 
+    def kill_main(self) -> None:
+        """Kill the main process alone; return when its workers have ended as well."""
+        workers = self.worker_process_ids()
+        self._running().kill()
+        self._running().wait()
+        await_end_of(workers)
+        self._process = None
+
     def is_ready(self) -> bool:
         """Tell whether the health listener answers that the server is ready."""
         with suppress(httpx.TransportError):

@@ -239,6 +239,28 @@ def test_connections_in_the_backlog_at_the_end_are_answered(make_site, hold):
     end.result(timeout=5)
 
 
+def test_a_connection_that_came_at_the_last_moment_may_still_send_its_request(make_site, hold):
+    """Case J116."""
+    site = make_site()
+    idle = hold(site, 5)
+    with RawConnection(site.port, 10.0) as holding:
+        end = site.start_drain(10.0)
+        time.sleep(DRAIN_SECONDS - 0.2)
+        holding.send(post("/busy", b"500"))
+        time.sleep(0.1)
+        late = hold(site, 5)
+        silent = hold(site, 5)
+        assert holding.receive().status == 200
+        time.sleep(0.2)
+        for each in late:
+            each.send(EMPTY)
+            assert each.receive().status == 200
+        began = time.monotonic()
+        end.result(timeout=10)
+        assert time.monotonic() - began < 5
+    assert all(ended([*idle, *silent]))
+
+
 def test_the_end_does_not_wait_longer_than_its_grace(make_site, hold):
     """Case J116."""
     site = make_site()
