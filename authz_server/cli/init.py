@@ -145,7 +145,7 @@ def prepare_database(settings: Settings, *, actor: str, import_catalogue: bool) 
 @click.option(
     "--force",
     is_flag=True,
-    help="Write the settings file anew. Secrets, keys and records are never overwritten.",
+    help="Replace the settings file. Secrets, keys and records are never overwritten.",
 )
 @json_option
 @pass_invocation
@@ -160,7 +160,7 @@ def init(
 ) -> None:
     """Make settings, secrets, database and first keys.
 
-    They go to DIRECTORY, else to the present one. Running it again is safe: it says what exists
+    They go to DIRECTORY, else to the present one. Running it again is safe: it lists what exists
     and makes what is missing. Options that a settings file contradicts are named; the exit status
     is then 1, because the file stays as it is.
     """
@@ -189,7 +189,7 @@ def init(
     if differences:
         raise click.ClickException(
             f"{config} was kept as it is. {'. '.join(map(str, differences))}. "
-            "Use --force to write it anew, or edit it."
+            "Use --force to replace it, or edit it."
         )
 
 

@@ -20,9 +20,9 @@ from authz_server.db import Base
 
 #: A clock that gained or lost more against the uptime has leapt.
 LEAP = timedelta(seconds=30)
-#: A clock that ran evenly for so long is believed: no token of before it leapt can live.
+#: A clock is trusted again after it ran evenly for this time: no earlier token can live then.
 TRUSTED_AFTER = timedelta(seconds=3_600 + 120)
-#: A machine that did not look for so long is forgotten.
+#: The reading of a machine is deleted when it did not look for this time.
 _FORGOTTEN_AFTER = timedelta(days=30)
 #: A clock that is put right gradually gains or loses less than one second in so many.
 _SLEWED = 1_000
@@ -62,7 +62,7 @@ class Uptime:
     """How long a machine has run.
 
     Attributes:
-        boot: tells this run of the machine, or of the container, from any other.
+        boot: identifies this run of the machine, or of the container.
         microseconds: since its start; the pause of a suspended machine counts.
     """
 

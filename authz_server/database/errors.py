@@ -9,19 +9,19 @@ from sqlalchemy.exc import DBAPIError
 class DatabaseUnfitError(psycopg.OperationalError):
     """A database that answers but cannot be used until an operator acts.
 
-    The message says why and what to do, in whole sentences.
+    The message gives the reason and the remedy, in whole sentences.
     """
 
 
 class NotPrimaryError(psycopg.OperationalError):
     """A server that is a replica, a former primary or read-only; waiting may help.
 
-    The message says why and what to do, in whole sentences.
+    The message gives the reason and the remedy, in whole sentences.
     """
 
 
 class DatabaseFileError(sqlite3.OperationalError):
-    """An SQLite file that cannot be used; the message says why and what to do."""
+    """An SQLite file that cannot be used; the message gives the reason and the remedy."""
 
 
 def find_unfitness(error: BaseException) -> str | None:

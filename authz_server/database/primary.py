@@ -22,7 +22,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
-from authz_server.database.errors import NotPrimaryError
+from authz_server.database.errors import NotPrimaryError, describe_failure
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ def follow_primary(engine: Engine, connections: OpenConnections, look: Callable[
         connections: what is dropped then.
         look: opens a connection and closes it; what it finds, ``connections`` learns.
     """
-    look_at = time.monotonic() + LOOK_SECONDS
+    looks = _Looks(look)
 
     @event.listens_for(engine, "handle_error")
     def drop_read_only(context: ExceptionContext) -> None:
@@ -164,11 +164,8 @@ def follow_primary(engine: Engine, connections: OpenConnections, look: Callable[
     def require_primary(
         connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: PoolProxiedConnection
     ) -> None:
-        nonlocal look_at
         now = time.monotonic()
-        if now >= look_at:
-            look_at = now + LOOK_SECONDS
-            _attempt(look)
+        looks.begin_if_due(now)
         if now >= record.info.get(_CHECKED_AT, 0.0) + CHECK_SECONDS:
             record.info[_CHECKED_AT] = now
             if _is_replica(connection):
@@ -177,12 +174,31 @@ def follow_primary(engine: Engine, connections: OpenConnections, look: Callable[
                 raise DisconnectionError("the database is a replica now")
 
 
-def _attempt(look: Callable[[], None]) -> None:
-    try:
-        look()
-    except psycopg.Error as error:
-        # The connections that work are used on; where they do not, each request finds out.
-        logger.info("a look at the database server failed: %s", type(error).__name__)
+class _Looks:
+    """Looks where the address leads, now and then, on a thread: a look may take a time-out."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self._look = look
+        self._due = time.monotonic() + LOOK_SECONDS
+        self._busy = threading.Lock()
+        self._process_id = os.getpid()
+
+    def begin_if_due(self, now: float) -> None:
+        if self._process_id != os.getpid():
+            # The thread that may hold the lock stayed in the parent.
+            self._process_id, self._busy = os.getpid(), threading.Lock()
+        if now >= self._due and self._busy.acquire(blocking=False):
+            self._due = now + LOOK_SECONDS
+            threading.Thread(target=self._run, name="primary", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._look()
+        except psycopg.Error as error:
+            # The connections that work are used on; where they do not, each request finds out.
+            logger.info("a look at the database server failed: %s", describe_failure(error))
+        finally:
+            self._busy.release()
 
 
 def _is_replica(connection: Any) -> bool:  # noqa: ANN401 - psycopg's, as SQLAlchemy hands it over

@@ -23,7 +23,7 @@ _MIGRATION_TIMEOUT_MILLISECONDS = 60_000
 
 
 class SchemaError(Exception):
-    """The schema is not the one that is needed; the message says what to do."""
+    """The schema is not the one that is needed; the message gives the remedy."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ class SessionReadiness:
         monotonic: counts seconds.
     """
 
-    #: A good answer holds so long, another one so long.
+    #: How long a good answer holds, and how long another one.
     GOOD_SECONDS = 60.0
     BAD_SECONDS = 5.0
 

@@ -32,7 +32,7 @@ Check = Callable[[Settings], None]
 
 
 class StartError(Exception):
-    """A server cannot start; the message says why and what to do."""
+    """A server cannot start; the message gives the reason and the remedy."""
 
 
 def require_prepared(settings: Settings) -> None:

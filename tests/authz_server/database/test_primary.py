@@ -1,5 +1,6 @@
 """Fail-over: a former primary decides nothing, and a replica is never used."""
 
+import threading
 import time
 from contextlib import ExitStack
 
@@ -134,6 +135,25 @@ def _can_write(database) -> bool:
     except SQLAlchemyError:
         return False
     return True
+
+
+def test_a_look_that_takes_long_holds_up_no_question(postgresql_url, monkeypatch):
+    """Case Q221: where new connections are lost on the way and the present ones work."""
+    held, release = threading.Event(), threading.Event()
+
+    def look(_connector) -> None:
+        held.set()
+        release.wait(30)
+
+    monkeypatch.setattr(primary, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(PostgresConnector, "look", look)
+    with attached(postgresql_url) as database:
+        began = time.monotonic()
+        for _ in range(3):
+            assert ask_pool(database) == 0
+        assert held.wait(10)
+        assert time.monotonic() - began < 5
+        release.set()
 
 
 def test_all_connections_are_dropped_by_one_call_and_others_hear_of_it(postgresql_url):
