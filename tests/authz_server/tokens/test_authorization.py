@@ -41,6 +41,7 @@ def entry(client_id, **members):
         "allowed_resource_servers": frozenset(),
         "permissions": frozenset(),
         "token_lifetime_seconds": None,
+        "g2p_answer": "document",
         "secrets": (),
         "resource_server": None,
     }
