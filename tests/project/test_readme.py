@@ -80,7 +80,7 @@ def test_the_session_of_the_readme(database, ports, tmp_path, workers):
 
 def verify_answers(session, server_log, workers):
     assert session.answer_to("/health/ready") == [{"status": "ready", "failed": []}]
-    assert len(set(re.findall(r"Started worker-(\d+)", server_log))) == workers
+    assert len(set(re.findall(r"worker (\d+) started", server_log))) == workers
     assert "is registered" in session.printed_by("client create ministry")
     (profiled,) = session.answer_to("/oauth2/client/token")
     assert (profiled["scope"], profiled["expires_in"]) == ("mapper/link", "900")
