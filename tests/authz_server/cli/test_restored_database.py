@@ -149,6 +149,22 @@ def test_a_young_database_beside_an_old_file_is_no_restored_one(installation):
     installation.cli.must("db", "check")
 
 
+def test_a_row_of_another_time_is_a_tokens_own(installation):
+    """Case Q224: the clock leapt between the row and the record."""
+    cli = installation.cli
+    cli.must("token", "revoke", "--jti", "a-token")
+    text = installation.file.read_text()
+    last = json.loads(text.splitlines()[-1])
+    assert last["event"] == "token.revoked"
+    later = datetime.now(UTC) + timedelta(hours=2)
+    installation.write(later, **{name: last[name] for name in last if name != "time"})
+    cli.must("db", "check")
+    installation.write(
+        later, **{name: last[name] for name in last if name != "time"} | {"jti": "b"}
+    )
+    assert "token.revoked of b" in cli.refused("db", "check")
+
+
 @pytest.mark.parametrize(
     "line", ["", "nonsense", '{"actor":', '{"actor":1,"event":"client.changed"}', '"actor"', "[]"]
 )
