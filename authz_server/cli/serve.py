@@ -1,5 +1,6 @@
 """``serve``: the server with its workers."""
 
+import logging
 import os
 import socket
 from functools import partial
@@ -24,6 +25,8 @@ from authz_server.serving.supervisor import ServingError, Supervisor
 from authz_server.serving.worker import tls_context
 from authz_server.settings import Settings, load_settings
 from keys.errors import StoreUnavailable
+
+logger = logging.getLogger(__name__)
 
 
 @click.command("serve", cls=Command)
@@ -91,14 +94,23 @@ class HealthService:
     def apply(self, settings: Settings) -> None:
         """Answer under new settings, at their address."""
         configure_logging(settings.logging)
-        application = self._application(settings)
-        if _health_address(settings) == self._address:
-            self._listener.replace(application)
-            return
-        self._listener.stop()
-        self._address = _health_address(settings)
-        self._listener = HealthListener(application, *self._address)
-        self._listener.start()
+        application, address = self._application(settings), _health_address(settings)
+        self._listener.replace(application)
+        if address != self._address:
+            try:
+                listener = HealthListener(application, *address)
+            except OSError as error:
+                logger.error("the health listener cannot move to %s port %d: %s", *address, error)  # noqa: TRY400 - the cause is said
+                return
+            self._listener.stop()
+            self._listener, self._address = listener, address
+            listener.start()
+
+    def require_free(self, settings: Settings) -> None:
+        """Refuse an address of new settings that is taken by something else."""
+        address = _health_address(settings)
+        if address != self._address:
+            require_free(*address)
 
     def stop(self) -> None:
         """Stop answering."""
@@ -138,6 +150,7 @@ def run_server(settings: Settings, config: Path, folder: Path) -> None:
         require_usable(changed)
         tls_context(changed.server)
         require_prepared(changed)
+        health.require_free(changed)
         return changed
 
     try:

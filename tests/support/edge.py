@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from ssl import SSLContext
 from typing import Any
 from urllib.parse import urlencode
 
@@ -29,13 +30,17 @@ _FORM = "application/x-www-form-urlencoded"
 class Edge:
     """A live server with the usual parties, and one live token by which effects are noticed."""
 
-    def __init__(self, server: LiveServer, demo: Demo, directory: Path) -> None:
+    def __init__(
+        self, server: LiveServer, demo: Demo, directory: Path, trust: SSLContext | None = None
+    ) -> None:
         self.server = server
         self.demo = demo
         self.port = server.port
         self._audit_path = directory / "audit.jsonl"
         # One client reads the certificates of the machine once; each request has a new connection.
-        self._client = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0))
+        verify = True if trust is None else trust
+        one_each = httpx.Limits(max_keepalive_connections=0)
+        self._client = httpx.Client(limits=one_each, verify=verify)
         self.token = self.new_token()
 
     def connect(self, deadline_seconds: float = 5.0) -> RawConnection:
@@ -110,15 +115,20 @@ def edge(module_database_url: str, tmp_path_factory) -> Iterator[Edge]:
 
 
 @contextmanager
-def running_edge(directory: Path, database_url: str, **overrides: Any) -> Iterator[Edge]:
-    """Run a server on a migrated database; in the end search what it wrote for secrets."""
+def running_edge(
+    directory: Path, database_url: str, *, trust: SSLContext | None = None, **overrides: Any
+) -> Iterator[Edge]:
+    """Run a server on a migrated database; in the end search what it wrote for secrets.
+
+    `trust` is what its certificate is checked by, where it has one.
+    """
     watch = SecretsWatch()
     write = partial(_write, directory, database_url)
     parties = Parties(load_settings(write()), watch)
     parties.create_first_keys()
     demo = make_demo(parties)
     with LiveServer(write, directory, **overrides) as server:
-        edge = Edge(server, demo, directory)
+        edge = Edge(server, demo, directory, trust)
         watch.note(edge.token, "access token")
         yield edge
         log = server.log()

@@ -44,13 +44,15 @@ class LiveServer:
     ) -> None:
         self._prefix = prefix
         self.port, self.health_port = reserve_port(), reserve_port()
-        self.base_url = f"http://127.0.0.1:{self.port}"
         self.health_url = f"http://127.0.0.1:{self.health_port}"
         self.log_path = directory / f"server-{self.port}.log"
         ports = {"port": self.port, "health_port": self.health_port, "workers": workers}
         server = overrides.pop("server", {}) | ports
-        self._write_settings, self._overrides = write_settings, {"server": server, **overrides}
-        self.settings_path = write_settings(**self._overrides)
+        scheme = "https" if "tls_certificate" in server else "http"
+        self.base_url = f"{scheme}://127.0.0.1:{self.port}"
+        self._write_settings = write_settings
+        self.overrides: Mapping[str, Any] = {"server": server, **overrides}
+        self.settings_path = write_settings(**self.overrides)
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -95,9 +97,9 @@ class LiveServer:
 
     def change_settings(self, **tables: Mapping[str, Any]) -> None:
         """Write the settings file with these values over the present ones, and send SIGHUP."""
-        for name, table in tables.items():
-            self._overrides[name] = self._overrides.get(name, {}) | table
-        self._write_settings(**self._overrides)
+        changed = {name: self.overrides.get(name, {}) | table for name, table in tables.items()}
+        self.overrides = {**self.overrides, **changed}
+        self._write_settings(**self.overrides)
         self.send_signal(signal.SIGHUP)
 
     def send_signal(self, number: signal.Signals) -> None:
