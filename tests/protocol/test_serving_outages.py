@@ -1,0 +1,72 @@
+"""`serve` while its database hangs or its disk is full: what goes on, and what is refused."""
+
+import time
+
+import httpx
+import pytest
+from sqlalchemy import make_url
+
+from support.edge import running_edge
+from support.load import Requester, SteadyLoad, whole_request
+from support.tcp_proxy import TcpProxy
+
+FILE_BYTES = 2_000_000
+
+
+def test_a_database_that_hangs_does_not_touch_the_issuing_of_tokens(
+    postgresql, postgresql_url, tmp_path
+):
+    """Case J114."""
+    timing = {
+        "statement_timeout_milliseconds": 1_000,
+        "pool_timeout_milliseconds": 500,
+        # The memory is young enough for as long as this takes.
+        "staleness_limit_milliseconds": 60_000,
+    }
+    with TcpProxy(postgresql.port) as proxy:
+        url = make_url(postgresql_url).set(port=proxy.port)
+        through = url.render_as_string(hide_password=False)
+        with running_edge(tmp_path, through, database=timing) as edge:
+            token, introspection = (whole_request(edge, each) for each in ("token", "introspect"))
+            proxy.silence()
+            issuing = [Requester(edge.port, token, keeps=keeps) for keeps in (True, False)]
+            asking = [Requester(edge.port, introspection, keeps=True) for _ in range(20)]
+            with SteadyLoad(*issuing) as issued, SteadyLoad(*asking) as asked:
+                time.sleep(4)
+            issued.require_all_served()
+            latencies = sorted(each for one in issuing for each in one.latencies)
+            assert latencies[int(len(latencies) * 0.95)] < 0.5
+            for requester in asked.requesters:
+                assert requester.failures == []
+                assert set(requester.statuses) == {503}
+                assert max(requester.latencies) < 10
+            proxy.heal()
+            deadline = time.monotonic() + 10
+            while edge.post("introspect", {"token": edge.token}).status_code != 200:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            assert edge.token_is_active()
+
+
+@pytest.mark.parametrize("endpoint", ["token", "revoke"])
+def test_a_full_disk_stops_what_must_be_recorded_and_nothing_else(database_url, tmp_path, endpoint):
+    """Case J112, Case K125."""
+    # No file of the server grows beyond this size; in units of 1,024 bytes.
+    limited = ("bash", "-c", f'ulimit -f {FILE_BYTES // 1_024}; exec "$@"', "bash")
+    with running_edge(tmp_path, database_url, prefix=limited) as edge:
+        trail = tmp_path / "audit.jsonl"
+        before = trail.read_bytes()
+        form = edge.form(endpoint)
+        with trail.open("ab") as stream:
+            stream.write(b" " * (FILE_BYTES // 1_024 * 1_024 - len(before) - 1) + b"\n")
+        answer = edge.post(endpoint, form)
+        assert answer.status_code == 503
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert "access_token" not in answer.text
+        for path in ("/.well-known/jwks.json", "/.well-known/oauth-authorization-server"):
+            url = edge.server.base_url + path
+            assert httpx.get(url, headers={"Host": "authz.example"}).status_code == 200
+        assert edge.token_is_active()
+        trail.write_bytes(before)
+        assert edge.post(endpoint, form).status_code == 200
+        assert edge.token_is_active() is (endpoint == "token")
