@@ -2,118 +2,23 @@
 
 import asyncio
 import time
-from contextlib import asynccontextmanager
-from functools import partial
 
 import pytest
-from flask import Flask
-from psycopg import sql
-from sqlalchemy import make_url
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from authz_server.db import attach_database
-from authz_server.serving.lanes import Lanes
-from authz_server.serving.postgresql_queries import PostgresqlQueries
-from authz_server.settings import DatabaseSettings
-from authz_server.waiting import Lane
-from support.postgresql import PostgresServer
-from support.postgresql_access import database_name
-from support.tcp_proxy import TcpProxy
-from support.worker_site import LOOPS
-
-ECHO = "SELECT ?::text"
-BYTES = "SELECT ?::bytea"
-SLEEP = "SELECT pg_sleep(?::float)::text, 'woken'"
-STATEMENT_SECONDS = 0.5
-ANSWER_SECONDS = 1.0
-WAIT_SECONDS = 0.6
-#: How often answers that take too long are looked for.
-TICK_SECONDS = 0.1
-#: The rest is a machine with other work.
-LATE = 3.0
-
-
-def run_on(loop, coroutine):
-    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
-        return runner.run(asyncio.wait_for(coroutine, 60))
-
-
-@pytest.fixture
-def on_loop():
-    """A function of a coroutine that runs it on the usual loop."""
-    return partial(run_on, "uvloop")
-
-
-@pytest.fixture(params=LOOPS)
-def on_any_loop(request):
-    """The same on each of the loops, for what their watching of connections does."""
-    return partial(run_on, request.param)
-
-
-@asynccontextmanager
-async def queries(url, *, connections=3, maximum_waiting=100, statement_seconds=STATEMENT_SECONDS):
-    """Yield questions to the database of the URL, looked after as a front does."""
-    settings = DatabaseSettings(
-        url=url,
-        pool_size=connections,
-        statement_timeout_milliseconds=int(statement_seconds * 1_000),
-        pool_timeout_milliseconds=int(WAIT_SECONDS * 1_000),
-        connect_timeout_seconds=1,
-    )
-    loop = asyncio.get_running_loop()
-    database = attach_database(Flask("test"), settings)
-    lanes = Lanes(loop, threads=dict.fromkeys(Lane, 4), maximum_waiting=1_000, look_ups=None)
-    made = PostgresqlQueries(
-        loop,
-        database.engine,
-        connections=connections,
-        maximum_waiting=maximum_waiting,
-        wait_seconds=WAIT_SECONDS,
-        answer_seconds=ANSWER_SECONDS,
-        call=partial(lanes.call, Lane.DATABASE),
-    )
-
-    async def look_after() -> None:
-        while True:
-            await asyncio.sleep(TICK_SECONDS)
-            made.expire()
-
-    ticks = loop.create_task(look_after())
-    try:
-        yield made
-    finally:
-        ticks.cancel()
-        made.close()
-        await lanes.close()
-        database.close()
-
-
-async def ask_all(made, question, values):
-    """Ask at once; return rows and errors."""
-    asked = [made.fetch_one(question, value) for value in values]
-    return await asyncio.gather(*asked, return_exceptions=True)
-
-
-async def longest_hold(seconds: float) -> float:
-    """Return the longest time for which the loop did nothing else."""
-    longest, ends = 0.0, time.monotonic() + seconds
-    while (before := time.monotonic()) < ends:
-        await asyncio.sleep(0.01)
-        longest = max(longest, time.monotonic() - before)
-    return longest
-
-
-def backends(postgresql, url) -> int:
-    """Return how many connections that database has."""
-    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
-    return postgresql.execute(query, database_name(url))[0][0]
-
-
-def cut(postgresql, url) -> None:
-    """End every connection of that database from the server's side."""
-    statement = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {}"
-    postgresql.execute(sql.SQL(statement).format(sql.Literal(database_name(url))))
+from support.loop_queries import (
+    BYTES,
+    ECHO,
+    LATE,
+    SLEEP,
+    STATEMENT_SECONDS,
+    WAIT_SECONDS,
+    ask_all,
+    backends,
+    cut,
+    queries,
+)
 
 
 def test_a_question_has_a_row_or_none(on_loop, postgresql_url):
@@ -354,69 +259,3 @@ def test_what_is_asked_at_the_end_fails_and_later_questions_open_anew(on_loop, p
             assert await made.fetch_one(ECHO, "a") == ("a",)
 
     on_loop(act())
-
-
-@pytest.fixture(scope="module")
-def server():
-    """A PostgreSQL server of these tests alone, which they stop and start."""
-    with PostgresServer() as server:
-        yield server
-
-
-def test_a_server_that_hangs_holds_only_its_questions_and_never_the_loop(on_any_loop, server):
-    """Case J114."""
-
-    async def act():
-        async with queries(server.url()) as made:
-            await ask_all(made, ECHO, "abc")
-            with server.paused():
-                began = time.monotonic()
-                asked = asyncio.ensure_future(ask_all(made, ECHO, "abcdefgh"))
-                assert await longest_hold(1.5) < 0.5
-                assert all(isinstance(each, SQLAlchemyError) for each in await asked)
-                assert time.monotonic() - began < ANSWER_SECONDS + WAIT_SECONDS + LATE
-            assert await ask_all(made, ECHO, "abc") == [("a",), ("b",), ("c",)]
-
-    on_any_loop(act())
-
-
-@pytest.mark.parametrize("immediate", [True, False])
-def test_a_server_that_was_restarted_is_asked_again_without_help(on_loop, server, immediate):
-    """Case J109."""
-
-    async def act():
-        async with queries(server.url()) as made:
-            await ask_all(made, ECHO, "abc")
-            await asyncio.to_thread(server.stop_immediate if immediate else server.stop_fast)
-            for _ in range(3):
-                began = time.monotonic()
-                outcomes = await ask_all(made, ECHO, "abcdefgh")
-                assert all(isinstance(each, SQLAlchemyError) for each in outcomes)
-                assert time.monotonic() - began < WAIT_SECONDS + LATE
-            await asyncio.to_thread(server.start)
-            assert await ask_all(made, ECHO, "abc") == [("a",), ("b",), ("c",)]
-
-    on_loop(act())
-
-
-@pytest.mark.parametrize("fault", ["silence", "refuse"])
-def test_a_network_that_fails_is_noticed_in_time_and_heals_without_help(
-    on_loop, postgresql, postgresql_url, fault
-):
-    """Case J109, Case J114."""
-
-    async def act(proxy):
-        url = make_url(postgresql_url).set(port=proxy.port)
-        async with queries(url.render_as_string(hide_password=False)) as made:
-            await ask_all(made, ECHO, "abc")
-            getattr(proxy, fault)()
-            began = time.monotonic()
-            asked = asyncio.ensure_future(ask_all(made, ECHO, "abcdefgh"))
-            assert await longest_hold(1.0) < 0.5
-            assert all(isinstance(each, SQLAlchemyError) for each in await asked)
-            assert time.monotonic() - began < ANSWER_SECONDS + WAIT_SECONDS + LATE
-            proxy.heal()
-            assert await ask_all(made, ECHO, "abc") == [("a",), ("b",), ("c",)]
-
-    with TcpProxy(postgresql.port) as proxy:
-        on_loop(act(proxy))
