@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Lane(Enum):
-    """What a step waits for. Steps of different lanes never wait for each other's threads."""
+    """The cause for which a step waits. Steps of different lanes never wait for each other's threads."""
 
     DATABASE = "database"
     SIGNING = "signing"

@@ -1,4 +1,4 @@
-"""What is compared: ours, the floors below it and Authlib as documented, with their requests."""
+"""The contenders: ours, the floors below it and Authlib as documented, with their requests."""
 
 import base64
 import time

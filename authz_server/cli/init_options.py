@@ -1,4 +1,4 @@
-"""What ``init`` was asked for: as answers for a new settings file, or beside one that exists."""
+"""The options of ``init``: answers for a new settings file, or compared with one that exists."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

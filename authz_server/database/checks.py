@@ -1,4 +1,4 @@
-"""What ``db check`` looks at: the schema, the session, the file."""
+"""The checks of ``db check``: the schema, the session, the file."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from authz_server.sqlite import open_to_others
 
 @dataclass(frozen=True, slots=True)
 class DatabaseReport:
-    """What was found.
+    """One finding.
 
     Attributes:
         schema: the state of the schema.

@@ -84,7 +84,7 @@ def read_uptime() -> Uptime:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a look at the clock found.
+    """The result of a look at the clock.
 
     Attributes:
         reached: the time that is known to have been reached; never later than the clock's.

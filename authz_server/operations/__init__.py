@@ -1,1 +1,1 @@
-"""What operators do, as functions that take values and return them: no printing, no options."""
+"""Acts of operators, as functions that take values and return them: no printing, no options."""

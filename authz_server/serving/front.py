@@ -41,7 +41,7 @@ _BACK_OFF_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class FrontParts:
-    """What a front hands requests to.
+    """The parts that a front hands requests to.
 
     Attributes:
         endpoints: by path, what answers a POST.

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 
 class Front(Protocol):
-    """What a connection needs of the worker that holds it.
+    """The worker, as its connections use it.
 
     Attributes:
         now: the loop's time, some tenths of a second old at most.

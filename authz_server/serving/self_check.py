@@ -1,4 +1,4 @@
-"""What a worker process finds of itself: whether it could issue a token now."""
+"""Checks in a worker process whether it could issue a token now."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,7 +15,7 @@ LOOK_SECONDS = 3.0
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What a worker tells the main process.
+    """A worker's report to the main process.
 
     Attributes:
         failed: what keeps it from serving, each with its reason.

@@ -10,7 +10,7 @@ _IPV6_SENDER_BITS = 64
 
 
 class Phase(IntEnum):
-    """What a connection is doing. The lower its phase, the less is lost by cutting it."""
+    """The phase of a connection. The lower it is, the less is lost by cutting it."""
 
     CLOSING = 0
     IDLE = 1

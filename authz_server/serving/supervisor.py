@@ -222,7 +222,7 @@ class Supervisor:
         slot.worker = None
         if now - worker.started_at >= YOUNG_SECONDS:
             slot.deaths = 0
-        pause = min(FIRST_PAUSE_SECONDS * 2**slot.deaths, LONGEST_PAUSE_SECONDS)
+        pause = pause_after(slot.deaths)
         slot.deaths += 1
         slot.start_at = now + pause
         if status == CANNOT_SERVE and not self._ever_served:
@@ -334,6 +334,16 @@ class Supervisor:
 
     def _on_child(self, _signal: int, _frame: FrameType | None) -> None:
         """Do nothing: the signal has woken the loop, which looks for itself."""
+
+
+def pause_after(deaths: int) -> float:
+    """Return how long to wait before a worker is replaced, in seconds.
+
+    Args:
+        deaths: how many workers in its place have died young before, in a row.
+    """
+    # However many there were: a power of two soon has no float.
+    return min(FIRST_PAUSE_SECONDS * 2.0 ** min(deaths, 1_000), LONGEST_PAUSE_SECONDS)
 
 
 def open_listeners(settings: ServerSettings) -> tuple[socket.socket, ...]:

@@ -54,7 +54,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a worker is told at its start.
+    """The order that a worker gets at its start.
 
     Attributes:
         settings: checked already.
