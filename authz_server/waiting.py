@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Lane(Enum):
-    """The cause for which a step waits. Steps of different lanes never wait for each other's threads."""
+    """The cause of a wait. Steps of different lanes never wait for each other's threads."""
 
     DATABASE = "database"
     SIGNING = "signing"
