@@ -1,0 +1,37 @@
+"""The main process: how long it waits before it replaces a worker, and what it listens on."""
+
+import socket
+from contextlib import closing
+
+import pytest
+
+from authz_server.serving.supervisor import (
+    LONGEST_PAUSE_SECONDS,
+    ServingError,
+    open_listeners,
+    pause_after,
+)
+from authz_server.settings import ServerSettings
+
+
+def test_pauses_double_up_to_the_longest_however_many_workers_died():
+    """Case J108."""
+    pauses = [pause_after(deaths) for deaths in range(9)]
+    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6]
+    for deaths in (9, 100, 1_023, 1_024, 10_000, 1_000_000):
+        assert pause_after(deaths) == LONGEST_PAUSE_SECONDS == 30.0
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_an_address_is_listened_on_or_named_in_the_refusal(host):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with closing(socket.create_server((host, 0), family=family)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(ServingError) as caught:
+            open_listeners(ServerSettings(host=host, port=port))
+        assert f"{host} port {port} cannot be used" in str(caught.value)
+    (listener,) = open_listeners(ServerSettings(host=host, port=port))
+    with closing(listener), socket.create_connection((host, port), 5) as connection:
+        accepted, _ = listener.accept()
+        assert accepted.getpeername() == connection.getsockname()
+        accepted.close()
