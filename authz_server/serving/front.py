@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 OVERLOAD_SECONDS = 0.08
 #: How long it may be answered in any case.
 STALL_SECONDS = 3 * OVERLOAD_SECONDS
+#: As many connections never are an overload: a late batch of so few has met a stall.
+_FEW = 32
 TICK_SECONDS = 0.25
 #: How long idle connections stay while the worker stops, those from before and those that come
 #: then: a request may be on its way to them.
@@ -243,7 +245,7 @@ class WorkerFront:
             self._in_batch = True
             self._batch_began = now
             self._loop.call_soon(self._end_batch)
-        elif now - self._batch_began > self._batch_limit:
+        elif now - self._batch_began > self._batch_limit and len(self._connections) > _FEW:
             self._shed += 1
             headers = self._overloaded.headers | {"X-Request-Id": new_request_id()}
             connection.answer(Answer(self._overloaded.status, headers, self._overloaded.body))

@@ -4,6 +4,7 @@ import json
 import resource
 import time
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -171,16 +172,33 @@ def test_requests_that_have_waited_too_long_for_the_loop_are_refused_at_once(mak
         assert each.receive().status == 200
 
 
+def test_few_requests_are_answered_however_late_the_loop_is(make_site, hold):
+    """Case J119."""
+    site = make_site()
+    connections = hold(site, 20)
+    site.await_connections(20)
+    with RawConnection(site.port, 10.0) as holding:
+        holding.send(post("/busy", b"300"))
+        time.sleep(0.1)
+        for each in connections:
+            each.send(post("/busy", b"20"))
+        assert {each.receive().status for each in connections} == {200}
+
+
 @contextmanager
 def limited_descriptors(spare: int):
     """Let this process open only a few more files for as long as the block lasts."""
     limit, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with open("/dev/null") as highest:  # noqa: PTH123 - its number is what counts
-        resource.setrlimit(resource.RLIMIT_NOFILE, (highest.fileno() + spare, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    highest = max(int(each.name) for each in Path("/proc/self/fd").iterdir())
+    with ExitStack() as fillers:
+        # No number below is left.
+        while fillers.enter_context(Path("/dev/null").open()).fileno() <= highest:
+            pass
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 2 + spare, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def test_a_worker_without_files_to_open_accepts_again_when_it_has_some(make_site, caplog):
