@@ -6,6 +6,7 @@
 #   make lint types contracts    the rules that need no test run
 #   make wheel       the wheel in dist/, then the protocol tests against it from a clean environment
 #   make image       the container image, its base named by digest (needs a container engine and its registry)
+#   make faults      long runs of floods, overload, crashes and reloads (FAULT_SECONDS=300: each for as long)
 #   make cases       the table of the cases that the tests prove, in docs/cases.md
 #   make bench       the benchmarks, results in bench/results/ (needs wrk; ARGS=token runs one part)
 #   make lock        the lock files in requirements/ from pyproject.toml (ARGS=--upgrade: the newest releases)
@@ -93,6 +94,10 @@ demo-rotation: $(STAMPS)/test
 .PHONY: test
 test: $(STAMPS)/test $(if $(shell command -v apxs),$(STAMPS)/apache)
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+.PHONY: faults
+faults: $(STAMPS)/test
+	@$(BIN)/python -m pytest tests/faults $(ARGS)
 
 .PHONY: cases
 cases: $(STAMPS)/test
