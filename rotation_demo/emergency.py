@@ -21,6 +21,8 @@ from rotation_demo.verifiers import VerifierProcess
 POLL_SECONDS = 0.05
 PROBE_SECONDS = 0.5
 LIMIT_SECONDS = 30.0
+#: How often the ring is frozen again where its standby began to sign meanwhile.
+ATTEMPTS = 5
 REASON = "found on a lost laptop"
 
 Found = TypeVar("Found")
@@ -92,9 +94,7 @@ class Emergency:
         """
         command = self._installation.command
         self._say("EMERGENCY: the key that signs may have leaked. Hold everything, then look.")
-        # A frozen ring makes no standby: there has to be one before.
-        _until(self._find_standby, "the ring has no standby")
-        command("keys", "freeze", RING, "--reason", REASON, as_person=True)
+        self._hold()
         active, standby = self._await_known_standby()
         dry_run = ("keys", "revoke", active.kid, "--reason", REASON, "--dry-run", "--json")
         self._tell_plan(json.loads(command(*dry_run, as_person=True))["impact"])
@@ -103,6 +103,19 @@ class Emergency:
         command("keys", "unfreeze", RING, "--reason", "the leaked key is gone", as_person=True)
         self._tell(withdrawal)
         return withdrawal
+
+    def _hold(self) -> None:
+        """Freeze the ring while a key stands by, because a frozen ring makes none."""
+        command = self._installation.command
+        for _ in range(ATTEMPTS):
+            _until(self._find_standby, "the ring has no standby")
+            command("keys", "freeze", RING, "--reason", REASON, as_person=True)
+            found = self._find_standby()
+            if found and found[1].activate_at is None:
+                return
+            # The standby was about to sign when the command was called, and is none any more.
+            command("keys", "unfreeze", RING, "--reason", "no key stands by", as_person=True)
+        raise TimeoutError("the ring has no standby that waits")
 
     def _await_known_standby(self) -> tuple[SigningKey, SigningKey]:
         """Return the key that signs and the standby, once every verifier surely knows the latter.
