@@ -75,10 +75,8 @@ CONTENT_TYPES = {
     "text": "text/plain",
     "none": "",
     "utf-16": f"{FORM_TYPE}; charset=utf-16",
-    "latin-1": f"{FORM_TYPE}; charset=iso-8859-1",
     "bogus": f"{FORM_TYPE}; charset=bogus",
     "second-charset": f"{FORM_TYPE}; charset=utf-8; charset=utf-16",
-    "other-parameter": f"{FORM_TYPE}; boundary=x",
     "look-alike": "application/x-www-form-urlencoded-not",
     "list": f"{FORM_TYPE}, application/json",
 }
