@@ -54,9 +54,11 @@ class Terminal:
     def until(self, sentence):
         """Return when the terminal shows the sentence, after what an earlier call waited for."""
         deadline = time.monotonic() + DEADLINE_SECONDS
+        poll = select.poll()
+        poll.register(self._near, select.POLLIN)
         while sentence.encode() not in self._shown:
             assert time.monotonic() < deadline, self._shown
-            if select.select([self._near], [], [], 0.1)[0]:
+            if poll.poll(100):
                 self._shown += os.read(self._near, 4_096)
         self._shown = self._shown.partition(sentence.encode())[2]
 
