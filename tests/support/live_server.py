@@ -129,8 +129,8 @@ class LiveServer:
         return False
 
     def worker_process_ids(self) -> list[int]:
-        """Return the process ids of those children of the main process that serve requests."""
-        return [each for each in self._child_process_ids() if not _is_resource_tracker(each)]
+        """Return the process ids of the workers, the children of the main process."""
+        return self._child_process_ids()
 
     def log(self) -> str:
         """Return everything that the server printed so far."""
@@ -166,11 +166,6 @@ class LiveServer:
         """Kill whatever is left of the process group; a worker may outlive its main process."""
         with suppress(ProcessLookupError):
             os.killpg(self._running().pid, signal.SIGKILL)
-
-
-def _is_resource_tracker(process_id: int) -> bool:
-    """Tell whether this is the process that Python's multiprocessing keeps for itself."""
-    return b"resource_tracker" in Path(f"/proc/{process_id}/cmdline").read_bytes()
 
 
 def run_cli(
