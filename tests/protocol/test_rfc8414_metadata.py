@@ -105,7 +105,7 @@ def test_every_algorithm_named_signs(start_protocol):
     protocol = start_protocol(keys={"rings": rings})
     metadata = protocol.get(METADATA).json
     named = metadata["introspection_signing_alg_values_supported"]
-    assert named == ["ES256"]
+    assert named == ["ES256", "RS256"]
     for algorithm in named:
         with protocol.parties.change() as (services, session):
             services.clients.update_resource_server(
