@@ -58,6 +58,7 @@ def test_a_deleted_clients_tokens_are_not_those_of_its_successor(
     assert stage.introspect(stage.token(f"{name}/read", successor), name)["active"] is True
 
 
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_token_issued_by_a_process_that_had_not_read_of_the_deletion_ends_too(stage: Stage, form):
     """Case Q225."""

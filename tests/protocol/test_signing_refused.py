@@ -12,6 +12,8 @@ from keys.errors import (
 )
 from support.stage import INACTIVE, METHODS, Stage
 
+pytestmark = pytest.mark.usefixtures("alone")
+
 RETRY_AFTER_SECONDS = 7
 #: By what is wrong: the error, and the seconds after which to try again (None: the server's own).
 FAULTS = {

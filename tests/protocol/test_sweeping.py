@@ -12,6 +12,8 @@ from authz_server.tokens.models import ReferenceToken, RevocationCutOff, Revoked
 from support.parties import ACTOR
 from support.stage import INACTIVE, Stage
 
+pytestmark = pytest.mark.usefixtures("alone")
+
 KEPT_SECONDS = 120  # beyond a token's end: twice the margin for clocks that differ
 SWEEPERS = 4
 

@@ -3,7 +3,7 @@
 import base64
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from itertools import count
@@ -20,6 +20,7 @@ from authz_server.settings import load_settings
 from support.clock import FakeClock
 from support.parties import Credentials, Demo, Parties, make_demo
 from support.secrets_watch import SecretsWatch
+from support.serve_twin import ServeTwin
 from support.settings_file import write_settings
 from support.watching import EverythingLogged, WatchingClient
 
@@ -89,13 +90,13 @@ class Protocol:
         self.services: Services = app.extensions[EXTENSION]
         self.demo: Demo = make_demo(parties)
         self._audit_path = audit_path
-        self._client = app.test_client()
-        self._client.watch = parties.watch
+        self.client = app.test_client()
+        self.client.watch = parties.watch
         self._numbers = count(1)
 
     def send(self, method: str, path: str, **options: Any) -> TestResponse:
         """Send any request as it is."""
-        return self._client.open(path, method=method, **options)
+        return self.client.open(path, method=method, **options)
 
     def get(self, path: str, **headers: str) -> TestResponse:
         """Get a public document; header names with `_` for `-`."""
@@ -181,10 +182,13 @@ def require_refusal(answer: TestResponse, status: int, error: str, endpoint: str
 
 
 @contextmanager
-def running_protocol(directory: Path, database_url: str, **overrides: Any) -> Iterator[Protocol]:
+def running_protocol(
+    directory: Path, database_url: str, *, has_twin: bool = False, **overrides: Any
+) -> Iterator[Protocol]:
     """Make an application with the usual parties; in the end search what it wrote for secrets.
 
-    Failures are not throttled unless the overrides say so.
+    Failures are not throttled unless the overrides say so. With a twin, every request is answered
+    by `serve` too, and has to be answered alike.
     """
     unthrottled = {"failures_per_window": 1_000_000, **overrides.pop("clients", {})}
     settings = load_settings(
@@ -203,8 +207,11 @@ def running_protocol(directory: Path, database_url: str, **overrides: Any) -> It
     level = root.level
     root.addHandler(logged)
     root.setLevel(logging.DEBUG)
+    protocol = Protocol(app, clock, parties, directory / "audit.jsonl")
     try:
-        yield Protocol(app, clock, parties, directory / "audit.jsonl")
+        with ServeTwin(settings, clock, directory) if has_twin else nullcontext() as twin:
+            protocol.client.twin = twin
+            yield protocol
     finally:
         root.removeHandler(logged)
         root.setLevel(level)
@@ -217,7 +224,8 @@ def running_protocol(directory: Path, database_url: str, **overrides: Any) -> It
 @pytest.fixture(scope="module")
 def protocol(module_database_url: str, tmp_path_factory) -> Iterator[Protocol]:
     """An application that the tests of one file share, once for each dialect."""
-    with running_protocol(tmp_path_factory.mktemp("protocol"), module_database_url) as protocol:
+    directory = tmp_path_factory.mktemp("protocol")
+    with running_protocol(directory, module_database_url, has_twin=True) as protocol:
         yield protocol
 
 

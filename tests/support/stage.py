@@ -26,6 +26,7 @@ from support.clock import FakeClock
 from support.forged_tokens import segment
 from support.parties import ACTOR, Credentials, Parties
 from support.secrets_watch import SecretsWatch
+from support.serve_twin import ServeTwin
 from support.settings_file import ISSUER, write_settings
 from support.watching import WatchingClient
 
@@ -215,5 +216,6 @@ class Stage:
 def stage(module_database_url: str, tmp_path_factory) -> Iterator[Stage]:
     """The application and its parties, shared by the tests of one file."""
     stage = Stage(tmp_path_factory.mktemp("stage"), module_database_url)
-    yield stage
+    with ServeTwin(stage.settings, stage.clock, stage.directory) as stage.client.twin:
+        yield stage
     stage.close()

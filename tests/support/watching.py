@@ -2,13 +2,16 @@
 
 import logging
 from collections.abc import Iterator
+from io import BytesIO
 
 import pytest
 from flask.testing import FlaskClient
 
 from authz_server.logs import LIBRARY_LEVELS
 from support.secrets_watch import SecretsWatch
+from support.serve_twin import ServeTwin
 from support.settings_file import ISSUER
+from support.wsgi import RawAnswer
 
 
 class EverythingLogged(logging.Handler):
@@ -33,6 +36,16 @@ class EverythingLogged(logging.Handler):
 
 
 @pytest.fixture
+def alone(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Leaves out the twin of `protocol` or `stage`: what is tested is one process's own matter."""
+    names = [name for name in ("protocol", "stage") if name in request.fixturenames]
+    (client,) = (request.getfixturevalue(name).client for name in names)
+    twin, client.twin = client.twin, None
+    yield
+    client.twin = twin
+
+
+@pytest.fixture
 def secrets_watch() -> Iterator[SecretsWatch]:
     """The register of this test's secrets; in the end nothing written may hold any of them."""
     watch, handler, root = SecretsWatch(), EverythingLogged(), logging.getLogger()
@@ -46,9 +59,13 @@ def secrets_watch() -> Iterator[SecretsWatch]:
 
 
 class WatchingClient(FlaskClient):
-    """The test client, with every credential and token that passes through it noted."""
+    """The test client, with every credential and token that passes through it noted.
+
+    Where it has a twin, `serve` has to answer each request as the application does.
+    """
 
     watch: SecretsWatch
+    twin: ServeTwin | None = None
 
     def open(self, *arguments, **options):
         """Send a request and return the response."""
@@ -60,3 +77,16 @@ class WatchingClient(FlaskClient):
         if response.is_json:
             self.watch.note_answer(response.get_json(silent=True))
         return response
+
+    def run_wsgi_app(self, environ, buffered=False):  # noqa: FBT002 - werkzeug's
+        """Hand the request to the application, and to the twin."""
+        # A stream of the test's own may be there to show that nothing reads it.
+        if self.twin is None or not isinstance(environ["wsgi.input"], BytesIO):
+            return super().run_wsgi_app(environ, buffered)
+        body = environ["wsgi.input"].read()
+        received = environ | {"wsgi.input": BytesIO(body)}
+        chunks, status, headers = super().run_wsgi_app(received, buffered)
+        sent = {name.lower(): value for name, value in headers}
+        answer = RawAnswer(int(status[:3]), sent, b"".join(chunks))
+        self.twin.compare(environ, body, answer)
+        return [answer.body], status, headers
