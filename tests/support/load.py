@@ -1,5 +1,6 @@
 """Requests under way while something happens to the server: steady ones, floods, and overload."""
 
+import os
 import resource
 import selectors
 import socket
@@ -7,6 +8,7 @@ import threading
 import time
 from collections import Counter, deque
 from contextlib import suppress
+from errno import ECONNREFUSED
 from typing import Self
 
 from support.edge import Edge
@@ -106,6 +108,14 @@ class SteadyLoad:
             thread.join()
         for requester in self.requesters:
             requester.close()
+
+    def lost(self) -> list[str]:
+        """Return what failed otherwise than by a closed port, where a client knows what happened.
+
+        One connection may come in the moment between the last look for new ones and the close.
+        """
+        refused = repr(ConnectionRefusedError(ECONNREFUSED, os.strerror(ECONNREFUSED)))
+        return [each for one in self.requesters for each in one.failures if each != refused]
 
     def require_all_served(self) -> None:
         """Stop; raise AssertionError unless every request was answered with 200, and many were."""
