@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from functools import partial
 from ssl import SSLContext
-from time import monotonic
 
 from authz_server.endpoints.answers import Answer, new_request_id
 from authz_server.endpoints.errors import ErrorAnswers, as_refusal
@@ -21,23 +20,20 @@ from authz_server.serving.flask_requests import FlaskRequests
 from authz_server.serving.http import Connection
 from authz_server.serving.lanes import Lanes
 from authz_server.serving.senders import Phase, Sender, Senders
+from authz_server.serving.turns import Turns
 from authz_server.settings import ServerSettings
 
 logger = logging.getLogger(__name__)
 
-#: How long one batch of requests may be answered before the rest of it is refused, if the batch
-#: before it took as long: one that is late by itself has met a moment in which others ran.
-OVERLOAD_SECONDS = 0.08
-#: How long it may be answered in any case.
-STALL_SECONDS = 3 * OVERLOAD_SECONDS
-#: As many connections never are an overload: a late batch of so few has met a stall.
+#: As many connections never are an overload.
 _FEW = 32
+_ID_TO_COME = "{request id}"
 TICK_SECONDS = 0.25
 #: How long idle connections stay while the worker stops, those from before and those that come
 #: then: a request may be on its way to them.
 DRAIN_SECONDS = 1.0
 _DRAIN_INTERVAL_SECONDS = 0.02
-_ACCEPTED_AT_ONCE = 8
+_ACCEPTED_AT_ONCE = 32
 _BACK_OFF_SECONDS = 0.5
 
 
@@ -116,12 +112,16 @@ class WorkerFront:
         self._tls: SSLContext | None = None
         self._arriving: set[asyncio.Task[object]] = set()
         self._maximum = settings.maximum_connections
-        self._in_batch = False
-        self._batch_began = 0.0
-        self._batch_limit = STALL_SECONDS
-        self._shed = 0
+        self._turns = Turns(
+            loop,
+            serve=self._serve,
+            refuse=self._shed,
+            refusal=self._new_refusal,
+            may_refuse=lambda: len(self._connections) > _FEW,
+        )
+        self._sheds = 0
         self._overloaded = parts.errors.render(
-            OAuthError("temporarily_unavailable"), Request("POST", ""), ""
+            OAuthError("temporarily_unavailable"), Request("POST", ""), _ID_TO_COME
         )
         self.header_seconds = float(settings.header_timeout_seconds)
         self.body_seconds = float(settings.body_timeout_seconds)
@@ -191,10 +191,16 @@ class WorkerFront:
             accepted.setblocking(False)  # noqa: FBT003 - the standard library's signature
             task = self._loop.create_task(self._connect(accepted))
             self._arriving.add(task)
-            task.add_done_callback(self._arriving.discard)
+            task.add_done_callback(partial(self._arrived, accepted))
             if self._tls is not None:
                 deadline = self.now + self.header_seconds
                 Handshake(task, deadline, self._parts.senders, address[0])
+
+    def _arrived(self, accepted: socket.socket, task: asyncio.Task[object]) -> None:
+        self._arriving.discard(task)
+        if task.cancelled():
+            # It may not even have begun.
+            accepted.close()
 
     def _accept_again(self, listener: socket.socket) -> None:
         if not self.draining:
@@ -227,29 +233,39 @@ class WorkerFront:
     def _tick(self) -> None:
         self.now = self._loop.time()
         self.date = f"Date: {formatdate(usegmt=True)}\r\n".encode()
+        self._refusal = self._overloaded.encode(self.date).split(_ID_TO_COME.encode())
         for connection in [each for each in self._connections if each.deadline < self.now]:
             connection.expire()
-        if self._shed:
-            logger.warning("overloaded: %d requests were refused", self._shed)
-            self._shed = 0
+        if self._sheds:
+            logger.warning("overloaded: %d requests were refused", self._sheds)
+            self._sheds = 0
         self._parts.each_tick()
         self._loop.call_later(TICK_SECONDS, self._tick)
 
     # ----------------------------------------------------------------------------- requests
 
+    def holds(self, connection: Connection) -> bool:
+        """Have the next bytes of a connection wait if the loop is late."""
+        late = self._turns.are_late()
+        if late:
+            self._turns.hold(connection, None)
+        return late
+
     def handle(self, connection: Connection, request: Request) -> None:
         """Answer a request, now or later."""
-        now = monotonic()
-        if not self._in_batch:
-            # Until the loop has looked for new input, these requests have waited since now or so.
-            self._in_batch = True
-            self._batch_began = now
-            self._loop.call_soon(self._end_batch)
-        elif now - self._batch_began > self._batch_limit and len(self._connections) > _FEW:
-            self._shed += 1
-            headers = self._overloaded.headers | {"X-Request-Id": new_request_id()}
-            connection.answer(Answer(self._overloaded.status, headers, self._overloaded.body))
-            return
+        self._turns.take(connection, request)
+
+    def _shed(self, connection: Connection, _request: Request) -> None:
+        self._sheds += 1
+        headers = self._overloaded.headers | {"X-Request-Id": new_request_id()}
+        connection.answer(Answer(self._overloaded.status, headers, self._overloaded.body))
+
+    def _new_refusal(self) -> bytes:
+        self._sheds += 1
+        before, after = self._refusal
+        return b"%b%b%b" % (before, new_request_id().encode(), after)
+
+    def _serve(self, connection: Connection, request: Request) -> None:
         endpoint = self._endpoints.get(request.path) if request.method == "POST" else None
         if endpoint is not None:
             self._lanes.start(endpoint.respond(request), connection.answer)
@@ -285,8 +301,3 @@ class WorkerFront:
         except Exception as fault:  # noqa: BLE001 - every fault is answered
             answer = self._parts.errors.render(as_refusal(fault), request, new_request_id())
         connection.answer(answer)
-
-    def _end_batch(self) -> None:
-        self._in_batch = False
-        long = monotonic() - self._batch_began > OVERLOAD_SECONDS
-        self._batch_limit = OVERLOAD_SECONDS if long else STALL_SECONDS

@@ -9,7 +9,8 @@ repeated fields, expectations.
 import asyncio
 import logging
 from collections import deque
-from typing import Protocol, cast
+from collections.abc import Callable
+from typing import cast
 
 from httptools import (
     HttpParserCallbackError,
@@ -21,55 +22,27 @@ from httptools import (
 from authz_server.endpoints.answers import Answer
 from authz_server.endpoints.request import Request
 from authz_server.errors import OAuthError
-from authz_server.serving.messages import Message, read_fields, read_target
+from authz_server.serving.interface import Front
+from authz_server.serving.messages import (
+    MAXIMUM_HEADER_BYTES,
+    Message,
+    check_head,
+    is_one_request,
+    read_fields,
+    read_framing,
+    read_target,
+)
 from authz_server.serving.senders import Phase, Sender
 
-#: Request line and header fields together.
-MAXIMUM_HEADER_BYTES = 8_192
-MAXIMUM_FIELDS = 100
 #: What chunks may take beside the body that they carry: sizes, extensions and trailers.
 _CHUNK_OVERHEAD = 8
 #: How long a refused message is still read, so that the answer reaches a sender that is writing.
 LINGER_SECONDS = 2.0
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_VERSIONS = frozenset({"1.0", "1.1"})
 _ARRIVING = frozenset({Phase.HEADER, Phase.BODY})
 _CONNECTION = ("close", "keep-alive")
 
 logger = logging.getLogger(__name__)
-
-
-class Front(Protocol):
-    """The worker, as its connections use it.
-
-    Attributes:
-        now: the loop's time, some tenths of a second old at most.
-        date: the present ``Date`` field with its line end.
-        draining: whether the worker is about to stop.
-    """
-
-    now: float
-    date: bytes
-    draining: bool
-    header_seconds: float
-    body_seconds: float
-    keep_alive_seconds: float
-    maximum_body_bytes: int
-
-    def opened(self, connection: "Connection") -> Sender:
-        """Take note of a new connection."""
-
-    def closed(self, connection: "Connection") -> None:
-        """Take note of a connection that has ended."""
-
-    def body_begun(self, connection: "Connection") -> None:
-        """Take note of a body that did not arrive together with its header."""
-
-    def handle(self, connection: "Connection", request: Request) -> None:
-        """Answer the request by :meth:`Connection.answer`, now or later; raise nothing."""
-
-    def refuse(self, connection: "Connection", request: Request | None, fault: OAuthError) -> None:
-        """Answer a message that is not read to its end, likewise."""
 
 
 class Connection(asyncio.Protocol):
@@ -97,6 +70,7 @@ class Connection(asyncio.Protocol):
         self._parsed = self._answered = Message()
         self.used = self._open = self._half_closed = self._paused = self._unread = False
         self._received = self._chunk = 0
+        self._held = b""
         self._queue: deque[Message] = deque()
 
     # ------------------------------------------------------------------------ the transport
@@ -136,10 +110,14 @@ class Connection(asyncio.Protocol):
         self._half_closed = True
         if self.phase is Phase.CLOSING or not self.transport.can_write_eof():
             return False
+        self._end_early()
+        return self.phase is Phase.ANSWERING
+
+    def _end_early(self) -> None:
         if self.phase in _ARRIVING:
             self._refuse(OAuthError("message_malformed", "the message ended early"))
-            return True
-        return self.phase is Phase.ANSWERING
+        elif self.phase is Phase.IDLE:
+            self._end()
 
     def evict(self) -> None:
         """Close at once, to make room or because a deadline has passed."""
@@ -165,6 +143,39 @@ class Connection(asyncio.Protocol):
             return
         if self.phase is Phase.ANSWERING:
             self._pause()
+            if self._held:
+                self._held += data
+                return
+        elif self.phase is Phase.IDLE and not self._open and self._front.holds(self):
+            self.phase = Phase.ANSWERING
+            self._held = data
+            return
+        self._take(data)
+
+    def release(self) -> None:
+        """Take the bytes apart that were held."""
+        data, self._held = self._held, b""
+        # The end of what the peer sends comes after them.
+        ended, self._half_closed = self._half_closed, False
+        self.phase = Phase.IDLE
+        self._resume()
+        self._take(data)
+        self._half_closed = ended
+        if ended:
+            self._end_early()
+
+    def refuse_held(self, refusal: Callable[[], bytes]) -> bool:
+        """Answer the bytes that were held, if they are one request and no more."""
+        last = self._half_closed or self._front.draining
+        if last or not is_one_request(self._held):
+            return False
+        self._held = b""
+        self.used = True
+        self.transport.write(refusal())
+        self._go_on()
+        return True
+
+    def _take(self, data: bytes) -> None:
         self._chunk = len(data)
         self._received += self._chunk
         self._feed(data)
@@ -251,10 +262,12 @@ class Connection(asyncio.Protocol):
         message.old = version == "1.0"
         request = Request(parser.get_method().decode("latin-1"), "", peer=self.peer)
         try:
-            self._check_head(message, version)
+            check_head(message, request.method, version, self._received + self._chunk)
             request.headers = headers = read_fields(message.fields)
             request.path, request.query = read_target(message, headers)
-            self._check_framing(message, headers)
+            waits = read_framing(message, headers, self._front.maximum_body_bytes)
+            if waits and self.phase is not Phase.ANSWERING:
+                self.transport.write(_CONTINUE)
         except OAuthError as fault:
             message.fault = fault
             message.keep_alive = False
@@ -293,32 +306,6 @@ class Connection(asyncio.Protocol):
         self.used = True
         self._answered = message
         self._front.handle(self, request)
-
-    def _check_head(self, message: Message, version: str) -> None:
-        if version not in _VERSIONS or self._parser.get_method() == b"CONNECT":
-            raise OAuthError("message_malformed", "neither HTTP/1.1 nor 1.0, or a tunnel")
-        long = self._received + self._chunk > MAXIMUM_HEADER_BYTES
-        if len(message.fields) > MAXIMUM_FIELDS or (
-            long and message.header_bytes() > MAXIMUM_HEADER_BYTES
-        ):
-            raise OAuthError("header_too_large")
-
-    def _check_framing(self, message: Message, headers: dict[str, str]) -> None:
-        coding = headers.get("transfer-encoding")
-        if coding is not None and (message.old or coding.strip().lower() != "chunked"):
-            raise OAuthError("message_malformed", "transfer coding")
-        length = headers.get("content-length", "0")
-        if not (length.isascii() and length.isdigit()):
-            raise OAuthError("message_malformed", "content length")
-        if int(length) > self._front.maximum_body_bytes:
-            raise OAuthError("body_too_large")
-        expected = headers.get("expect")
-        if expected is None or message.old:
-            return
-        if expected.strip().lower() != "100-continue":
-            raise OAuthError("expectation_unknown")
-        if (coding is not None or int(length)) and self.phase is not Phase.ANSWERING:
-            self.transport.write(_CONTINUE)
 
     # --------------------------------------------------------------------------- answering
 

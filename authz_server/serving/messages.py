@@ -6,6 +6,10 @@ from authz_server.endpoints.request import Request
 from authz_server.endpoints.wsgi import MESSAGE_ID
 from authz_server.errors import OAuthError
 
+#: Request line and header fields together.
+MAXIMUM_HEADER_BYTES = 8_192
+MAXIMUM_FIELDS = 100
+_VERSIONS = frozenset({"1.0", "1.1"})
 # RFC 9112, 3.2: a name or an address with perhaps a port.
 _HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]+)(/[^#]*)?", re.IGNORECASE)
@@ -22,6 +26,11 @@ _SINGLE = frozenset(
         "transfer-encoding",
     }
 )
+
+
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*(?:\r\n|$)")
+#: With one of these, or with a bare line feed, a message takes a parser to find its end.
+_NOT_PLAIN = re.compile(rb"transfer-encoding|upgrade|expect|close|http/1\.0|[^\r]\n")
 
 
 class Message:
@@ -51,6 +60,63 @@ class Message:
         fields = [(name, value) for name, value in self.fields if name.lower() != b"upgrade"]
         lines = b"".join(b"%b: %b\r\n" % field for field in fields)
         return b"%b %b HTTP/%b\r\n%b\r\n" % (method.encode(), self.target, version, lines)
+
+
+def is_one_request(data: bytes) -> bool:
+    """Return whether bytes are one request from its first to its last, and keep the connection.
+
+    It says no where only a parser can tell.
+    """
+    head, end, body = data.partition(b"\r\n\r\n")
+    head = head.lower()
+    if not end or _NOT_PLAIN.search(head):
+        return False
+    if b"content-length" not in head:
+        return not body
+    length = _LENGTH.search(head)
+    single = head.count(b"content-length") == 1
+    return single and length is not None and int(length[1]) == len(body)
+
+
+def check_head(message: Message, method: str, version: str, received: int) -> None:
+    """Check what a header says at its end.
+
+    Args:
+        message: with every field.
+        method: of the request.
+        version: of HTTP.
+        received: how many bytes of the message, or more, have come.
+
+    Raises:
+        OAuthError: ``message_malformed`` or ``header_too_large``.
+    """
+    if version not in _VERSIONS or method == "CONNECT":
+        raise OAuthError("message_malformed", "neither HTTP/1.1 nor 1.0, or a tunnel")
+    long = received > MAXIMUM_HEADER_BYTES and message.header_bytes() > MAXIMUM_HEADER_BYTES
+    if long or len(message.fields) > MAXIMUM_FIELDS:
+        raise OAuthError("header_too_large")
+
+
+def read_framing(message: Message, headers: dict[str, str], maximum_bytes: int) -> bool:
+    """Check how the body is framed; return whether the sender waits before it sends one.
+
+    Raises:
+        OAuthError: ``message_malformed``, ``body_too_large`` or ``expectation_unknown``.
+    """
+    coding = headers.get("transfer-encoding")
+    if coding is not None and (message.old or coding.strip().lower() != "chunked"):
+        raise OAuthError("message_malformed", "transfer coding")
+    length = headers.get("content-length", "0")
+    if not (length.isascii() and length.isdigit()):
+        raise OAuthError("message_malformed", "content length")
+    if int(length) > maximum_bytes:
+        raise OAuthError("body_too_large")
+    expected = headers.get("expect")
+    if expected is None or message.old:
+        return False
+    if expected.strip().lower() != "100-continue":
+        raise OAuthError("expectation_unknown")
+    return coding is not None or int(length) > 0
 
 
 def read_fields(fields: list[tuple[bytes, bytes]]) -> dict[str, str]:

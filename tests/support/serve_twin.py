@@ -18,7 +18,8 @@ import msgspec
 
 from authz_server.app import EXTENSION, Application, create_app
 from authz_server.services import Services
-from authz_server.serving.http import MAXIMUM_HEADER_BYTES, Connection
+from authz_server.serving.http import Connection
+from authz_server.serving.messages import MAXIMUM_HEADER_BYTES
 from authz_server.serving.worker import build_front, new_loop
 from authz_server.settings import Settings
 from support.wsgi import RawAnswer

@@ -79,7 +79,7 @@ def test_writers_do_not_wait_long_beside_a_purge(database_url):
         done.set()
         writer.join()
     assert purged == ROWS
-    assert len(waits) >= 10
+    assert len(waits) >= 3, "the purge ended before anything was written beside it"
     assert max(waits) < 1.0
 
 

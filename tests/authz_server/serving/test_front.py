@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from authz_server.serving import front
-from authz_server.serving.front import DRAIN_SECONDS, OVERLOAD_SECONDS
+from authz_server.serving import turns
+from authz_server.serving.front import DRAIN_SECONDS
+from authz_server.serving.turns import OVERLOAD_SECONDS
 from support.raw_http import LAST_REQUEST, RawConnection
 from support.worker_site import LOOPS, WorkerSite
 
@@ -188,6 +189,57 @@ def test_few_requests_are_answered_however_late_the_loop_is(make_site, hold):
         assert {each.receive().status for each in connections} == {200}
 
 
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"
+CLOSING = EMPTY.replace(b"Host", b"Connection: close\r\nHost")
+#: What arrives in one or two pieces while the loop is late, and how many answers it gets.
+LATE_INPUT = {
+    "whole": ([post("/echo", b"a")], 1),
+    "without a body": ([b"GET /other HTTP/1.1\r\nHost: localhost\r\n\r\n"], 1),
+    "header, then body": ([post("/echo", b"abc")[:-3], b"abc"], 1),
+    "in the middle of a field": ([post("/echo", b"abc")[:25], post("/echo", b"abc")[25:]], 1),
+    "two": ([post("/echo", b"a") * 2], 2),
+    "one and a half": ([post("/echo", b"a") + EMPTY[:9], EMPTY[9:]], 2),
+    "chunked": ([CHUNKED], 1),
+    "to be closed": ([CLOSING], 1),
+    "malformed": ([EMPTY.replace(b"0", b"1, 1", 1)], 1),
+}
+
+
+@pytest.mark.parametrize("before", [5, 60], ids=["served", "refused"])
+def test_input_that_waits_for_a_late_loop_gets_all_its_answers(make_site, hold, before):
+    """Case J119."""
+    site = make_site()
+    fillers = hold(site, before)
+    with RawConnection(site.port, 10.0) as holding, ExitStack() as held:
+        late = {
+            (name, ends): held.enter_context(RawConnection(site.port, 10.0))
+            for name in LATE_INPUT
+            for ends in (False, True)
+        }
+        site.await_connections(before + 1 + len(late))
+        holding.send(post("/busy", b"300"))
+        time.sleep(0.1)
+        for each in fillers:
+            each.send(post("/busy", b"20"))
+        for number in range(2):
+            for (name, _), each in late.items():
+                for piece in LATE_INPUT[name][0][number : number + 1]:
+                    each.send(piece)
+            time.sleep(0.05)
+        for (_, ends), each in late.items():
+            if ends:
+                each.finish_sending()
+        for (name, ends), each in late.items():
+            statuses = [each.receive().status for _ in range(LATE_INPUT[name][1])]
+            expected = {400} if name == "malformed" else {503} if before == 60 else {200, 404}
+            assert expected & set(statuses[:1]), (name, ends, statuses)
+            if ends or name in ("malformed", "to be closed"):
+                assert each.receive_all() == [], (name, ends)
+            else:
+                each.send(EMPTY)
+                assert each.receive().status == 200, name
+
+
 @contextmanager
 def limited_descriptors(spare: int):
     """Let this process open only a few more files for as long as the block lasts."""
@@ -314,7 +366,7 @@ def test_a_pipeline_is_answered_at_the_end(make_site):
 def test_a_hundred_connections_each_pipelining_get_all_their_answers(make_site, monkeypatch):
     """Case I100."""
     for name in ("OVERLOAD_SECONDS", "STALL_SECONDS"):
-        monkeypatch.setattr(front, name, 60.0)
+        monkeypatch.setattr(turns, name, 60.0)
     site = make_site()
     requests, rounds = 20, 5
     with ExitStack() as held:

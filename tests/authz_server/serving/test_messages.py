@@ -7,7 +7,7 @@ from httptools import HttpRequestParser
 
 from authz_server.endpoints.request import Request
 from authz_server.errors import OAuthError
-from authz_server.serving.messages import Message, read_fields, read_target
+from authz_server.serving.messages import Message, is_one_request, read_fields, read_target
 
 SINGLE = (
     "Authorization",
@@ -185,3 +185,54 @@ def test_what_a_parser_reads_of_a_rewritten_message_wishes_nothing():
     parser.feed_data(message.without_upgrade())
     assert not parser.should_upgrade()
     assert parser.should_keep_alive()
+
+
+PLAIN = b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        PLAIN,
+        PLAIN.replace(b"Content-Length: ", b"content-LENGTH:\t"),
+        PLAIN.replace(b"2\r\n", b"002 \r\n"),
+        b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"POST /a HTTP/1.1\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n",
+        PLAIN.replace(b"2", b"4", 1) + b"\n\n",
+    ],
+)
+def test_a_plain_request_is_known_without_a_parser(data):
+    """Case J119."""
+    assert is_one_request(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        PLAIN[:-1],
+        PLAIN + b"c",
+        PLAIN * 2,
+        PLAIN[:30],
+        PLAIN.replace(b"2", b"+2"),
+        PLAIN.replace(b"2", b"2, 2"),
+        PLAIN.replace(b"2", b"0x2"),
+        PLAIN.replace(b"2", b"9" * 30),
+        PLAIN.replace(b"Content-Length", b" Content-Length"),
+        PLAIN.replace(b"Content-Length", b"X-Content-Length"),
+        PLAIN.replace(b"Content-Length", b"Content-Length "),
+        PLAIN.replace(b"Host: a", b"Content-Length: 2"),
+        PLAIN.replace(b"Host: a", b"Content-Length: 3"),
+        PLAIN.replace(b"Host: a", b"Transfer-Encoding: chunked"),
+        PLAIN.replace(b"Host: a", b"TRANSFER-encoding : x"),
+        PLAIN.replace(b"Host: a", b"Upgrade: h2c"),
+        PLAIN.replace(b"Host: a", b"Expect: 100-continue"),
+        PLAIN.replace(b"Host: a", b"Connection: Close"),
+        PLAIN.replace(b"1.1", b"1.0"),
+        PLAIN.replace(b"Host: a\r\n", b"Host: a\n"),
+        b"GET /a HTTP/1.1\r\nHost: a\r\n\r\nab",
+    ],
+)
+def test_where_only_a_parser_can_tell_nothing_is_assumed(data):
+    """Case J119."""
+    assert not is_one_request(data)
