@@ -12,6 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 _WIDTH_WITHOUT_TERMINAL = 200
+_WIDE = 150
+_WHOLE = {"id", "kid"}
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
@@ -22,18 +24,33 @@ def print_json(value: object) -> None:
 
 
 def print_rows(
-    rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, as_json: bool
+    rows: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, str],
+    *,
+    as_json: bool,
+    narrow: Mapping[str, str] | None = None,
 ) -> None:
-    """Print rows as a table of ``columns`` (field: heading), or as JSON with every field."""
+    """Print rows as a table, or as JSON with every field.
+
+    Args:
+        rows: what is printed.
+        columns: heading by field.
+        as_json: whether JSON is wanted.
+        narrow: the columns on a terminal on which all of them have no room.
+    """
     if as_json:
         print_json(list(rows))
         return
+    console = _console()
+    if narrow is not None and console.width < _WIDE:
+        columns = narrow
     table = Table(box=box.SIMPLE_HEAD)
-    for heading in columns.values():
-        table.add_column(heading, overflow="fold")
+    for field, heading in columns.items():
+        # People copy and compare ids: they are neither cut nor folded.
+        table.add_column(heading, overflow="fold", no_wrap=field in _WHOLE)
     for row in rows:
         table.add_row(*(_cell(row[field]) for field in columns))
-    _console().print(table)
+    console.print(table)
 
 
 def print_record(record: Mapping[str, Any], *, as_json: bool) -> None:

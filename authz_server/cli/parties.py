@@ -1,5 +1,6 @@
 """The commands that clients and resource servers share: show, enable, disable, delete, secrets."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +11,14 @@ from sqlalchemy.orm import Session
 
 from authz_server.cli.commands import Command, Commands
 from authz_server.cli.invocation import Invocation
-from authz_server.cli.output import json_option, print_change, print_record, print_rows, timestamp
+from authz_server.cli.output import (
+    json_option,
+    print_change,
+    print_record,
+    print_rows,
+    say,
+    timestamp,
+)
 from authz_server.cli.secret_files import (
     read_secret,
     require_new_file,
@@ -280,17 +288,50 @@ def _secret_end(noun: str, kind: str) -> click.Command:
     @click.argument("id")
     @click.argument("secret_id")
     @click.option("--at", type=INSTANT, help="When; else now. Gives the old secret an overlap.")
+    @click.option("--yes", is_flag=True, help="Do not ask on a terminal if it is the last one.")
     @pass_invocation
-    def end(invocation: Invocation, id: str, secret_id: str, at: datetime | None) -> None:  # noqa: A002
-        with invocation.change() as (services, session):
-            services.clients.get_client(session, id, kind=kind)
-            secret = services.clients.end_secret(
-                session, id, secret_id, actor=invocation.actor, at=at
-            )
-            ends_at = timestamp(secret.ended_at or secret.expires_at)
+    def end(
+        invocation: Invocation,
+        id: str,  # noqa: A002
+        secret_id: str,
+        at: datetime | None,
+        yes: bool,
+    ) -> None:
+        with invocation.services() as services:
+            now = services.clock()
+            with transaction() as session:
+                party = services.clients.get_client(session, id, kind=kind)
+                last = _is_last(party, secret_id, at or now, now)
+            if last and not yes and sys.stdin.isatty():
+                _confirm_last(noun, id, at)
+            with transaction() as session:
+                secret = services.clients.end_secret(
+                    session, id, secret_id, actor=invocation.actor, at=at
+                )
+                ends_at = timestamp(secret.ended_at or secret.expires_at)
         click.echo(f"The secret {secret_id} ends at {ends_at}.")
 
     return end
+
+
+def _is_last(party: Client, secret_id: str, at: datetime, now: datetime) -> bool:
+    """Return whether no other secret works when one ends at ``at``."""
+    others = [each for each in party.secrets if each.id != secret_id]
+    return not any(
+        all(end > max(at, now) for end in (each.ended_at, each.expires_at) if end is not None)
+        for each in others
+    )
+
+
+def _confirm_last(noun: str, id: str, at: datetime | None) -> None:  # noqa: A002
+    when = f"from {timestamp(at)} on" if at else "from now on"
+    say(
+        f"No other secret of the {noun} {id} works then: {when} it gets no answer but 401. "
+        "Tokens that it was issued stay as they are."
+        if noun == "client"
+        else f"No other secret of the {noun} {id} works then: {when} its introspection is refused."
+    )
+    click.confirm("End its last secret?", abort=True, err=True)
 
 
 def expand_scopes(services: Services, session: Session, names: Sequence[str]) -> list[str]:

@@ -7,9 +7,10 @@ from sqlalchemy.orm import Session
 
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation
+from authz_server.cli.keys.naming import find_kid
 from authz_server.cli.output import json_option, print_change, timestamp
 from authz_server.cli.parties import pass_invocation
-from authz_server.cli.values import INSTANT
+from authz_server.cli.values import INSTANT_OR_NOW
 from authz_server.db import transaction
 from authz_server.services import Services
 from authz_server.tokens.revocations import CutOffKind
@@ -19,11 +20,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @click.command("revoke", cls=Command)
 @click.option("--client", "client_id", help="Tokens of this client.")
-@click.option("--key", "kid", help="Tokens signed with the key of this id.")
+@click.option("--key", "kid", help="Tokens signed with the key whose id begins so.")
 @click.option("--scope", "scope_name", help="Tokens with this scope.")
 @click.option(
     "--before",
-    type=INSTANT,
+    type=INSTANT_OR_NOW,
     help="Tokens issued up to this time; else up to now. Alone: every token issued until then.",
 )
 @click.option("--reason", default="", help="Why, for the record.")
@@ -35,7 +36,7 @@ def revoke(  # noqa: PLR0913, PLR0917 - one for each option
     client_id: str | None,
     kid: str | None,
     scope_name: str | None,
-    before: datetime | None,
+    before: datetime | str | None,
     reason: str,
     yes: bool,
     as_json: bool,
@@ -55,18 +56,20 @@ def revoke(  # noqa: PLR0913, PLR0917 - one for each option
     if len(named) > 1 or not (named or before):
         raise click.UsageError("Name one of --client, --key, --scope, or a time with --before.")
     kind, subject = named[0] if named else ("all", "")
+    # The database's clock says what is now, as it does for what is issued.
+    until = before if isinstance(before, datetime) else None
     with invocation.services() as services:
         now = services.clock()
-        if before is not None and before > now:
+        if until is not None and until > now:
             raise click.UsageError(
                 "--before lies in the future; only what is issued can be revoked."
             )
         with transaction() as session:
             subject = _known_subject(services, session, kind, subject)
         if not yes:
-            click.confirm(_question(kind, subject, before), abort=True, err=True)
+            click.confirm(_question(kind, subject, until), abort=True, err=True)
         with transaction() as session:
-            instant = before or services.revocations.present(session)
+            instant = until or services.revocations.present(session)
             services.revocations.cut_off(
                 session,
                 kind=kind,
@@ -87,11 +90,7 @@ def _known_subject(services: Services, session: Session, kind: str, subject: str
     if kind == "scope":
         return services.scopes.get_scope(session, subject).name
     if kind == "key":
-        rings = services.key_store.load_rings(services.clock())
-        if all(key.kid != subject for ring in rings for key in ring.keys):
-            raise click.ClickException(
-                f"There is no key {subject!r}. `authz-server keys list` shows them."
-            )
+        return find_kid(services.key_store.load_rings(services.clock()), subject)
     return subject
 
 

@@ -67,6 +67,22 @@ class InstantOrNone(Instant):
 INSTANT_OR_NONE = InstantOrNone()
 
 
+class InstantOrNow(Instant):
+    """As :class:`Instant`, but ``now`` stays a word: the database's clock may say when."""
+
+    def convert(  # type: ignore[override]
+        self,
+        value: object,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> datetime | str:
+        """Return a time, or the word ``now``."""
+        return "now" if value == "now" else super().convert(value, param, ctx)
+
+
+INSTANT_OR_NOW = InstantOrNow()
+
+
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options that were used; the word ``none`` becomes None, a tuple a list."""
     return {

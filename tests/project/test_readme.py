@@ -88,10 +88,14 @@ def verify_answers(session, server_log, workers):
     assert (plain["scope"], plain["expires_in"], plain["token_type"]) == (
         *("mapper/link", 900, "Bearer"),
     )
-    metadata, jwks = session.answer_to("/.well-known/jwks.json")
+    metadata, jwks = session.answer_to('"$AUTHZ/.well-known/jwks.json"')
     assert metadata["issuer"] == "https://auth.example.org"
     assert {key["alg"] for key in jwks["keys"]} == {"ES256", "RS256"}
     assert session.answer_to("mapper_api run") == [{"message": {"ack_status": "ACK"}}]
+    challenge = 'WWW-Authenticate: Bearer realm="mapper", error="invalid_token"'
+    assert challenge in session.printed_by("mapper_api run")
+    (claims,) = session.answer_to("python mapper_jwt.py")
+    assert (claims["iss"], claims["client_id"]) == ("https://auth.example.org", "ministry")
     revoked = session.printed_by("$AUTHZ/oauth2/revoke")
     assert revoked.startswith("200\n")
     assert json_values(revoked) == [{"active": False}]

@@ -19,7 +19,7 @@ def freeze(invocation: Invocation, ring: str, reason: str, dry_run: bool, as_jso
     carry_out(
         invocation,
         "freeze",
-        lambda rotator: rotator.freeze(
+        lambda rotator, dry_run: rotator.freeze(
             ring, actor=invocation.actor, reason=reason, dry_run=dry_run
         ),
         dry_run=dry_run,
@@ -37,7 +37,7 @@ def unfreeze(invocation: Invocation, ring: str, reason: str, dry_run: bool, as_j
     carry_out(
         invocation,
         "unfreeze",
-        lambda rotator: rotator.unfreeze(
+        lambda rotator, dry_run: rotator.unfreeze(
             ring, actor=invocation.actor, reason=reason, dry_run=dry_run
         ),
         dry_run=dry_run,

@@ -127,18 +127,23 @@ def _known(
 
 
 def impact_in_words(impact: dict[str, Any]) -> list[str]:
-    """Return lines about what :func:`describe_impact` returned."""
-    lines = [*_tokens_in_words(impact)]
-    if impact["no_token_lives_after"]:
-        lines.append(f"No token of it lives after {impact['no_token_lives_after']}.")
+    """Return lines about what :func:`describe_impact` returned of a key that is revoked."""
     refused = impact["introspection_refuses_within_seconds"]
     obeyed = impact["jwks_maximum_age_seconds"]
     return [
-        *lines,
+        *tokens_in_words(impact),
         f"Introspection on every node refuses it within {refused} s.",
         "Verifiers that never ask go on accepting it, forgeries too, until they fetch the JWKS:",
         f"  at most {obeyed} s where they obey its max-age, often 24 h where they do not.",
     ]
+
+
+def tokens_in_words(impact: dict[str, Any]) -> list[str]:
+    """Return the lines of it that are about tokens in force."""
+    lines = [*_tokens_in_words(impact)]
+    if impact["no_token_lives_after"]:
+        lines.append(f"No token of it lives after {impact['no_token_lives_after']}.")
+    return lines
 
 
 def _tokens_in_words(impact: dict[str, Any]) -> Iterator[str]:

@@ -23,6 +23,13 @@ _COLUMNS = {
     "published_at": "Published",
     "activate_at": "Signs from",
 }
+_NARROW = {
+    "ring": "Ring",
+    "version": "Version",
+    "kid": "Key id",
+    "state": "State",
+    "signs": "Signs",
+}
 
 
 def describe_keys(ring: RingSnapshot) -> Iterator[dict[str, Any]]:
@@ -56,4 +63,5 @@ def list_(invocation: Invocation, as_json: bool) -> None:
     with invocation.services() as services:
         offset = timedelta(seconds=services.key_store.clock_offset_seconds())
         rings = services.key_store.load_rings(services.clock() + offset)
-    print_rows([row for ring in rings for row in describe_keys(ring)], _COLUMNS, as_json=as_json)
+    rows = [row for ring in rings for row in describe_keys(ring)]
+    print_rows(rows, _COLUMNS, as_json=as_json, narrow=_NARROW)

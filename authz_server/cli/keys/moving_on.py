@@ -7,7 +7,8 @@ import click
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation
 from authz_server.cli.keys.composition import KeyOperations
-from authz_server.cli.keys.options import TAKES_KEY_ID, order_options, reason_option
+from authz_server.cli.keys.naming import resolve_kid
+from authz_server.cli.keys.options import TAKES_KEY_ID, order_options, reason_option, yes_option
 from authz_server.cli.keys.outcomes import Addition, carry_out
 from authz_server.cli.keys.readers import describe_readers, readers_in_words
 from authz_server.cli.parties import pass_invocation
@@ -19,10 +20,16 @@ from keys.rotator import Outcome
 @click.command("rotate", cls=Command)
 @click.argument("ring", required=False)
 @reason_option(default="rotation by order")
+@yes_option
 @order_options
 @pass_invocation
-def rotate(
-    invocation: Invocation, ring: str | None, reason: str, dry_run: bool, as_json: bool
+def rotate(  # noqa: PLR0913, PLR0917 - one for each option
+    invocation: Invocation,
+    ring: str | None,
+    reason: str,
+    yes: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Have a ring's backend make the next version.
 
@@ -33,12 +40,13 @@ def rotate(
     carry_out(
         invocation,
         "rotate",
-        lambda rotator: rotator.rotate(
+        lambda rotator, dry_run: rotator.rotate(
             name, actor=invocation.actor, reason=reason, dry_run=dry_run
         ),
         dry_run=dry_run,
         as_json=as_json,
         tell=_tell_readers,
+        question="" if yes else f"Have a new key made for the ring {name}?",
     )
 
 
@@ -67,11 +75,15 @@ def activate(  # noqa: PLR0913, PLR0917 - one for each option
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Let a published key sign, now or from a time on."""
+    """Let a published key sign, now or from a time on.
+
+    KID is its id, the beginning of it, or a ring: then the key that stands by there.
+    """
+    kid = resolve_kid(invocation, kid, lambda ring: find_next_key(ring, ring.loaded_at))
     carry_out(
         invocation,
         "activate",
-        lambda rotator: rotator.activate(
+        lambda rotator, dry_run: rotator.activate(
             kid,
             actor=invocation.actor,
             reason=reason,
@@ -108,7 +120,7 @@ def move(  # noqa: PLR0913, PLR0917 - one for each option
     carry_out(
         invocation,
         "move",
-        lambda rotator: rotator.succeed(
+        lambda rotator, dry_run: rotator.succeed(
             ring, successor, actor=invocation.actor, reason=reason, at=at, dry_run=dry_run
         ),
         dry_run=dry_run,

@@ -42,3 +42,6 @@ dry_run_option = click.option(
 def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add what every change takes: ``--dry-run`` and ``--json``."""
     return dry_run_option(json_option(function))
+
+
+yes_option = click.option("--yes", is_flag=True, help="Do not ask on a terminal.")

@@ -4,6 +4,7 @@
 wrongly. 3: done in part; what is missing is said on the error stream, and ticks go on trying.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from keys.plan import Plan
 from keys.rotator import Outcome, Rotator
 
 DONE_IN_PART = 3
+Order = Callable[[Rotator, bool], Outcome]
 _NOW = "now"
 
 
@@ -89,18 +91,14 @@ def _backend_steps(plan: Plan) -> Iterator[dict[str, Any]]:
         yield {"act": "destroy", "version": int(plan.destroy)}
 
 
-def print_outcome(record: Mapping[str, Any]) -> None:
-    """Print what :func:`describe_outcome` returned, for a person."""
+def _headline(record: Mapping[str, Any]) -> str:
     if record["dry_run"]:
-        click.echo(
+        return (
             f"Plan for the ring {record['ring']} at epoch {record['epoch']}. Nothing was changed."
         )
-    elif not record["written"] and not record["failures"]:
-        click.echo(f"{record['ring']}: nothing to do.")
-    else:
-        click.echo(f"{record['ring']}: {_done(record)}")
-    for line in _lines(record):
-        click.echo(line)
+    if not record["written"] and not record["failures"]:
+        return f"{record['ring']}: nothing to do."
+    return f"{record['ring']}: {_done(record)}"
 
 
 def _done(record: Mapping[str, Any]) -> str:
@@ -165,12 +163,20 @@ class Addition:
     lines: Sequence[str] = ()
 
 
-def tell_outcome(record: Mapping[str, Any], lines: Sequence[str], *, as_json: bool) -> int:
-    """Tell of one outcome and return the exit status; as JSON, only what went wrong is told."""
+def tell_outcome(
+    record: Mapping[str, Any], lines: Sequence[str], *, as_json: bool, err: bool = False
+) -> int:
+    """Tell of one outcome and return the exit status; as JSON, only what went wrong is told.
+
+    Args:
+        record: what :func:`describe_outcome` returned.
+        lines: what else is told.
+        as_json: whether the record was printed as JSON.
+        err: tell everything on the error stream.
+    """
     if not as_json:
-        print_outcome(record)
-        for line in lines:
-            click.echo(f"  {line}")
+        for line in (_headline(record), *_lines(record), *(f"  {line}" for line in lines)):
+            click.echo(line, err=err)
     for alarm in record["alarms"]:
         say(f"ALARM {alarm['event']} {alarm['subject']}: {alarm['detail']}")
     for failure in record["failures"]:
@@ -181,30 +187,51 @@ def tell_outcome(record: Mapping[str, Any], lines: Sequence[str], *, as_json: bo
 def carry_out(  # noqa: PLR0913 - what commands differ in, by name
     invocation: Invocation,
     verb: str,
-    order: Callable[[Rotator], Outcome],
+    order: Order,
     *,
     dry_run: bool,
     as_json: bool,
     tell: Callable[[KeyOperations, Outcome], Addition] | None = None,
+    question: str = "",
 ) -> None:
     """Carry out an operator's order, tell of it, and leave with the exit status.
 
     Args:
         invocation: the run of the command line.
         verb: the command's name.
-        order: gives the order.
+        order: gives the order; the flag says whether it only plans.
         dry_run: whether it only plans.
         as_json: whether JSON is wanted.
         tell: returns what else is to be told.
+        question: asked on a terminal, below the plan, before anything is changed; empty: none.
 
     Raises:
         KeysError: it was refused, or it failed and nothing was changed.
+        click.Abort: the answer was no.
     """
+    if question and not dry_run and sys.stdin.isatty():
+        with key_operations(invocation, "order", looking=True) as operations:
+            record, lines = _give(order, operations, verb, tell, dry_run=True)
+        tell_outcome(record, lines, as_json=False, err=True)
+        click.confirm(question, abort=True, err=True)
     with key_operations(invocation, "order", looking=dry_run) as operations:
-        outcome = order(operations.rotator)
-        addition = tell(operations, outcome) if tell else Addition()
-        record = describe_outcome(verb, outcome, operations, dry_run=dry_run) | addition.fields
+        record, lines = _give(order, operations, verb, tell, dry_run=dry_run)
     if as_json:
         print_json(record)
-    status = tell_outcome(record, addition.lines, as_json=as_json)
+    status = tell_outcome(record, lines, as_json=as_json)
     click.get_current_context().exit(status)
+
+
+def _give(
+    order: Order,
+    operations: KeyOperations,
+    verb: str,
+    tell: Callable[[KeyOperations, Outcome], Addition] | None,
+    *,
+    dry_run: bool,
+) -> tuple[dict[str, Any], Sequence[str]]:
+    """Give an order; return what is told of it, for programs and as lines for a person."""
+    outcome = order(operations.rotator, dry_run)
+    addition = tell(operations, outcome) if tell else Addition()
+    record = describe_outcome(verb, outcome, operations, dry_run=dry_run)
+    return record | addition.fields, addition.lines

@@ -42,7 +42,7 @@ def destroy(invocation: Invocation, ring: str, reason: str, dry_run: bool, as_js
     carry_out(
         invocation,
         "destroy",
-        lambda rotator: rotator.destroy(
+        lambda rotator, dry_run: rotator.destroy(
             ring, actor=invocation.actor, reason=reason, dry_run=dry_run
         ),
         dry_run=dry_run,

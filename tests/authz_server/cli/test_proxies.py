@@ -1,74 +1,21 @@
 """Which proxies stand in front: the option of `init`, its question, and the warning without one."""
 
 import json
-import os
-import pty
-import select
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-import authz_server
 from authz_server.cli.root import main
 from authz_server.settings import load_settings
 from support.minimal_settings import refusal
 from support.settings_file import write_settings
+from support.terminal import Terminal
 
 ISSUER = ("--issuer", "https://auth.example.org")
 QUESTION = "Does a reverse proxy that speaks TLS stand in front of the server? [Y/n]:"
 WHICH = "separated by blanks [127.0.0.1]:"
 WARNING = "Warning: server.trusted_proxies: "
-DEADLINE_SECONDS = 30
 PRODUCTION = {"environment": "production", "logging": {"level": "info"}}
-
-
-class Terminal:
-    """`authz-server init` at a pseudo-terminal; standard output is read apart."""
-
-    def __init__(self, *arguments):
-        self._near, far = pty.openpty()
-        self._shown = b""
-        environment = os.environ | {"PYTHONPATH": str(Path(authz_server.__file__).parents[1])}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "authz_server", "init", *map(str, arguments)],
-            stdin=far,
-            stdout=subprocess.PIPE,
-            stderr=far,
-            env=environment,
-        )
-        os.close(far)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._process.kill()
-        self._process.wait()
-        self._process.stdout.close()
-        os.close(self._near)
-
-    def until(self, sentence):
-        """Return when the terminal shows the sentence, after what an earlier call waited for."""
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        poll = select.poll()
-        poll.register(self._near, select.POLLIN)
-        while sentence.encode() not in self._shown:
-            assert time.monotonic() < deadline, self._shown
-            if poll.poll(100):
-                self._shown += os.read(self._near, 4_096)
-        self._shown = self._shown.partition(sentence.encode())[2]
-
-    def answer(self, text):
-        os.write(self._near, f"{text}\n".encode())
-
-    def end(self):
-        """Return the exit status and what went to standard output."""
-        output, _ = self._process.communicate(timeout=DEADLINE_SECONDS)
-        return self._process.returncode, output.decode()
 
 
 def trusted_proxies(directory):
@@ -97,7 +44,7 @@ def test_a_network_that_is_malformed_or_holds_everything_is_refused(tmp_path, ne
 
 
 def test_at_a_terminal_it_asks_for_the_proxy_until_the_answer_can_be_used(tmp_path):
-    with Terminal(tmp_path / "site", *ISSUER) as terminal:
+    with Terminal("init", tmp_path / "site", *ISSUER) as terminal:
         terminal.until(QUESTION)
         terminal.answer("y")
         for answer in ("10.0.0.1/8", "0.0.0.0/0", ","):
@@ -113,7 +60,7 @@ def test_at_a_terminal_it_asks_for_the_proxy_until_the_answer_can_be_used(tmp_pa
 
 
 def test_the_proposed_answers_name_a_proxy_on_this_machine(tmp_path):
-    with Terminal(tmp_path / "site", *ISSUER) as terminal:
+    with Terminal("init", tmp_path / "site", *ISSUER) as terminal:
         terminal.until(QUESTION)
         terminal.answer("")
         terminal.until(WHICH)
@@ -123,7 +70,7 @@ def test_the_proposed_answers_name_a_proxy_on_this_machine(tmp_path):
 
 
 def test_without_a_proxy_it_warns(tmp_path):
-    with Terminal(tmp_path / "site", *ISSUER) as terminal:
+    with Terminal("init", tmp_path / "site", *ISSUER) as terminal:
         terminal.until(QUESTION)
         terminal.answer("n")
         terminal.until(WARNING)
@@ -132,7 +79,7 @@ def test_without_a_proxy_it_warns(tmp_path):
 
 
 def test_a_question_that_is_broken_off_makes_nothing(tmp_path):
-    with Terminal(tmp_path / "site", *ISSUER) as terminal:
+    with Terminal("init", tmp_path / "site", *ISSUER) as terminal:
         terminal.until(QUESTION)
         terminal.answer("\x04")
         assert terminal.end()[0] != 0
@@ -148,9 +95,9 @@ def test_a_question_that_is_broken_off_makes_nothing(tmp_path):
     ],
 )
 def test_at_a_terminal_it_does_not_ask_what_it_needs_not_know(tmp_path, options):
-    with Terminal(tmp_path / "site", *options) as terminal:
+    with Terminal("init", tmp_path / "site", *options) as terminal:
         assert terminal.end()[0] == 0
-    with Terminal(tmp_path / "site", *options) as again:
+    with Terminal("init", tmp_path / "site", *options) as again:
         assert again.end()[0] == 0
 
 
