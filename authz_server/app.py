@@ -51,7 +51,6 @@ from authz_server.waiting import run
 from keys.backends.vault_access import VaultAccess
 from keys.first_key import create_first_key
 from keys.forks import at_exit
-from keys.store import KeyStore
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +125,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Application:
         authenticator=services.authenticator,
         errors=errors,
         record=services.record,
+        answered=observer.answered,
     )
     prefix = settings.server.mount_prefix
     endpoints = _protocol_endpoints(services, parts)
@@ -202,7 +202,7 @@ def create_health_application(
     checks: Mapping[str, Check] | None = None,
     *,
     degradations: Callable[[], list[str]] = list,
-    open_metrics: Callable[[KeyStore, Clock], MetricsSource] | None = None,
+    open_metrics: Callable[[Services], MetricsSource] | None = None,
 ) -> Flask:
     """Return the application of the health listener, a WSGI callable.
 
@@ -216,7 +216,7 @@ def create_health_application(
     database = attach_database(app, settings.database)
     services = wire(database, settings, utc_now, None)
     features = features_of(settings)
-    metrics = open_metrics(services.key_store, services.clock) if open_metrics else None
+    metrics = open_metrics(services) if open_metrics else None
     keys = KeyReadiness(
         {name: ring.backend for name, ring in settings.keys.rings.items()},
         services.key_rings,

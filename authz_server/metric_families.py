@@ -31,40 +31,48 @@ class Family:
 # ------------------------------------------------- of the rings, from the database at each scrape
 
 STORE_UP = Family(
-    "key_store_up", "gauge", "Whether the rings could be read from the database just now: 1 or 0."
+    "authz_server_key_store_up",
+    "gauge",
+    "Whether the rings could be read from the database just now: 1 or 0.",
 )
 SIGNING_KEY_AGE = Family(
-    "signing_key_age_seconds",
+    "authz_server_signing_key_age_seconds",
     "gauge",
     "How long the ring's active key has been signing.",
     ("ring",),
 )
 ROTATION_INTERVAL = Family(
-    "key_rotation_interval_seconds", "gauge", "How long a key of the ring is to sign.", ("ring",)
+    "authz_server_key_rotation_interval_seconds",
+    "gauge",
+    "How long a key of the ring is to sign.",
+    ("ring",),
 )
 SIGNING_KEY_STATE = Family(
-    "signing_key_state",
+    "authz_server_signing_key_state",
     "gauge",
     "1 for the state that a key of the ring is in now.",
     ("ring", "kid", "state"),
 )
 NEXT_ACTIVATION = Family(
-    "key_next_activation_timestamp",
+    "authz_server_key_next_activation_timestamp",
     "gauge",
     "When the ring's next key begins to sign, in seconds since 1970; absent while none is planned.",
     ("ring",),
 )
 LATEST_EPOCH = Family(
-    "key_ring_latest_epoch", "gauge", "The number of the ring's last change.", ("ring",)
+    "authz_server_key_ring_latest_epoch",
+    "gauge",
+    "The number of the ring's last change.",
+    ("ring",),
 )
 NODE_EPOCH = Family(
-    "key_ring_epoch",
+    "authz_server_key_ring_epoch",
     "gauge",
     "The number of the ring's last change that a process has seen; of those that run.",
     ("ring", "node"),
 )
 NODE_CLOCK_OFFSET = Family(
-    "key_node_clock_offset_seconds",
+    "authz_server_key_node_clock_offset_seconds",
     "gauge",
     "The database's clock less that of the process's machine.",
     ("node",),
@@ -73,7 +81,7 @@ NODE_CLOCK_OFFSET = Family(
 # -------------------------------------------------------- counted by the processes that serve
 
 SIGN_SECONDS = Family(
-    "key_sign_seconds",
+    "authz_server_key_sign_seconds",
     "histogram",
     "How long calls for signatures to remote backends took, by their result: ok, unavailable, "
     "denied, unusable or broken.",
@@ -81,68 +89,96 @@ SIGN_SECONDS = Family(
     (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.5),
 )
 SIGN_MISMATCH = Family(
-    "key_sign_mismatch_total",
+    "authz_server_key_sign_mismatch_total",
     "counter",
     "Signatures that did not belong to the published key, and were dropped.",
     ("ring",),
 )
 BATCH_SIZE = Family(
-    "key_batch_size",
+    "authz_server_key_batch_size",
     "histogram",
     "How many signatures one call to a remote backend asked for.",
     buckets=(1, 2, 5, 10, 20, 50, 100, 200),
 )
 KEY_ALARMS = Family(
-    "key_alarms_total",
+    "authz_server_key_alarms_total",
     "counter",
     "What an operator has to look at, by the alarm's name.",
     ("alarm",),
 )
 BACKEND_UP = Family(
-    "key_backend_up",
+    "authz_server_key_backend_up",
     "gauge",
     "Whether a key backend, or one address of a Vault, answered when it was last asked: 1 or 0.",
     ("backend",),
 )
 VIEW_SUCCESS = Family(
-    "key_view_success_timestamp",
+    "authz_server_key_view_success_timestamp",
     "gauge",
     "When the ring's backend last showed what it holds, in seconds since 1970.",
     ("ring",),
 )
 VAULT_TOKEN_TTL = Family(
-    "vault_token_ttl_seconds",
+    "authz_server_vault_token_ttl_seconds",
     "gauge",
     "How long the Vault token with the least time left lives on; +Inf: for ever.",
     ("vault",),
 )
 #: Only between the processes and the page, which says how long is left.
 VAULT_TOKEN_EXPIRY = Family(
-    "vault_token_expiry_timestamp", "gauge", "When the Vault token dies.", ("vault",)
+    "authz_server_vault_token_expiry_timestamp", "gauge", "When the Vault token dies.", ("vault",)
 )
 VAULT_TOKEN_FULL_TTL = Family(
-    "vault_token_full_ttl_seconds",
+    "authz_server_vault_token_full_ttl_seconds",
     "gauge",
     "How long the Vault token lived when it was new.",
     ("vault",),
 )
 JWKS_FETCH = Family(
-    "jwks_fetch_total",
+    "authz_server_jwks_fetch_total",
     "counter",
     "Fetches of the key set, by whether it held the next key of every ring.",
     ("has_next",),
 )
 UNKNOWN_KID = Family(
-    "jwks_unknown_kid_total",
+    "authz_server_jwks_unknown_kid_total",
     "counter",
     "Tokens presented here that name a key which no ring has.",
 )
-TOKENS_ISSUED = Family("tokens_issued_total", "counter", "Access tokens issued.")
-TOKENS_REFUSED = Family(
-    "tokens_refused_total",
+REQUESTS = Family(
+    "authz_server_requests_total",
     "counter",
-    "Token requests refused, by the OAuth error that was answered.",
-    ("error",),
+    "Requests answered at a protocol endpoint, by outcome: ok for a token; active or inactive at "
+    "introspection; revoked or nothing at revocation; else the error.",
+    ("endpoint", "outcome"),
+)
+REQUEST_SECONDS = Family(
+    "authz_server_request_seconds",
+    "histogram",
+    "How long a request to a protocol endpoint took, from its last byte to the answer.",
+    ("endpoint",),
+    (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
+)
+REQUESTS_SHED = Family(
+    "authz_server_requests_shed_total",
+    "counter",
+    "Requests refused unread, because more came than a worker could answer.",
+)
+
+# ------------------------------------------ of clients and tokens, from the database at each scrape
+
+SECRETS = Family(
+    "authz_server_secrets",
+    "gauge",
+    "Secrets of enabled clients and resource servers that work and end within so many days; any: "
+    "all that work.",
+    ("within_days",),
+)
+CUT_OFFS = Family(
+    "authz_server_cut_offs",
+    "gauge",
+    "Revocations of many tokens at once that are in force: of a client, a key, a scope, or all.",
+    ("kind",),
 )
 
 #: In the order of ``docs/metrics.md``.
@@ -165,6 +201,9 @@ FAMILIES: tuple[Family, ...] = (
     VAULT_TOKEN_FULL_TTL,
     JWKS_FETCH,
     UNKNOWN_KID,
-    TOKENS_ISSUED,
-    TOKENS_REFUSED,
+    REQUESTS,
+    REQUEST_SECONDS,
+    REQUESTS_SHED,
+    SECRETS,
+    CUT_OFFS,
 )

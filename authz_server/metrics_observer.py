@@ -8,7 +8,6 @@ from typing import Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from authz_server import metric_families as families
-from authz_server.events import Event, TokenIssued, TokenRefused
 from authz_server.metric_families import VAULT_TOKEN_EXPIRY, Family
 
 _Mode = Literal["livemax", "livemin", "livemostrecent", "max"]
@@ -34,8 +33,9 @@ class MetricsObserver:
         self._token_full_ttl = _gauge(families.VAULT_TOKEN_FULL_TTL, registry, "livemax")
         self._jwks_fetch = _counter(families.JWKS_FETCH, registry)
         self._unknown_kid = _counter(families.UNKNOWN_KID, registry)
-        self._issued = _counter(families.TOKENS_ISSUED, registry)
-        self._refused = _counter(families.TOKENS_REFUSED, registry)
+        self._requests = _counter(families.REQUESTS, registry)
+        self._request_seconds = _histogram(families.REQUEST_SECONDS, registry)
+        self._shed = _counter(families.REQUESTS_SHED, registry)
 
     def signed(self, backend: str, alg: str, result: str, seconds: float) -> None:
         """Count one call for signatures."""
@@ -83,13 +83,14 @@ class MetricsObserver:
         """Count one fetch of the key set."""
         self._jwks_fetch.labels("true" if has_next else "false").inc()
 
-    def recorded(self, event: Event) -> None:
-        """Count a token that was issued or refused."""
-        kind = type(event)
-        if kind is TokenIssued:
-            self._issued.inc()
-        elif isinstance(event, TokenRefused):
-            self._refused.labels(event.error).inc(event.count)
+    def answered(self, endpoint: str, outcome: str, seconds: float) -> None:
+        """Count one request to a protocol endpoint."""
+        self._requests.labels(endpoint, outcome).inc()
+        self._request_seconds.labels(endpoint).observe(seconds)
+
+    def shed(self, count: int) -> None:
+        """Count requests that were refused unread."""
+        self._shed.inc(count)
 
 
 # Each number is kept together with what it says: the page knows that, so it need not be repeated.

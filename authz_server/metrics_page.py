@@ -2,7 +2,7 @@
 
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
+from sqlalchemy.exc import SQLAlchemyError
 
 from authz_server import metric_families as families
 from authz_server.metric_families import FAMILIES, VAULT_TOKEN_EXPIRY, Family
@@ -29,14 +30,22 @@ class MetricsPage(Collector):
         folder: Where the processes count: see ``authz_server.metrics``.
         store: Where the rings are read at each request.
         clock: Returns the present, timezone-aware.
+        further: Yields what else the database knows at a moment.
     """
 
     content_type = CONTENT_TYPE_PLAIN_0_0_4
 
-    def __init__(self, folder: Path, store: KeyStore, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        store: KeyStore,
+        clock: Callable[[], datetime],
+        further: Callable[[datetime], Iterable[Sample]] = lambda _: (),
+    ) -> None:
         self._folder = folder
         self._store = store
         self._clock = clock
+        self._further = further
 
     def render(self) -> bytes:
         """Return the page in the text format of Prometheus 0.0.4."""
@@ -94,6 +103,8 @@ class MetricsPage(Collector):
         yield Sample(families.STORE_UP, (), 1)
         yield from sample_rings(rings, now)
         yield from sample_nodes(reports, now)
+        with suppress(SQLAlchemyError):
+            yield from self._further(now)
 
 
 def _labels(metric: Metric | None, label: str, of_value: float | None = None) -> frozenset[str]:
@@ -134,7 +145,7 @@ def _zeros(metrics: dict[str, Metric]) -> Iterator[Sample]:
         (families.KEY_ALARMS, [(alarm,) for alarm in ALARMS]),
         (families.JWKS_FETCH, [("true",), ("false",)]),
         (families.UNKNOWN_KID, [()]),
-        (families.TOKENS_ISSUED, [()]),
+        (families.REQUESTS_SHED, [()]),
     )
     for family, labels in expected:
         known = metrics[family.name].samples if family.name in metrics else []

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from authz_server.events import Event
 from keys.observer import Observer, SilentObserver
 
 #: Names the folder that the processes of a server count in.
@@ -63,8 +62,17 @@ class ServerObserver(Observer, Protocol):
             has_next: Whether it held the next key of every ring.
         """
 
-    def recorded(self, event: Event) -> None:
-        """Count one event."""
+    def answered(self, endpoint: str, outcome: str, seconds: float) -> None:
+        """Count one request to a protocol endpoint, and how long it took.
+
+        Args:
+            endpoint: its name.
+            outcome: ``ok``, a finer word of the endpoint's, or the error that was answered.
+            seconds: from the last byte of the request to the answer.
+        """
+
+    def shed(self, count: int) -> None:
+        """Count requests that were refused unread."""
 
 
 class SilentServerObserver(SilentObserver):
@@ -73,5 +81,8 @@ class SilentServerObserver(SilentObserver):
     def jwks_fetched(self, *, has_next: bool) -> None:
         """Do nothing."""
 
-    def recorded(self, event: Event) -> None:
+    def answered(self, endpoint: str, outcome: str, seconds: float) -> None:
+        """Do nothing."""
+
+    def shed(self, count: int) -> None:
         """Do nothing."""

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from sqlalchemy.orm import Session
@@ -77,6 +77,7 @@ class Services:
     verifier: TokenVerifier
     introspection: IntrospectionService
     maintenance: Maintenance
+    observer: ServerObserver
     record: Callable[[Event], None]
 
 
@@ -114,8 +115,8 @@ def wire(  # noqa: PLR0913, PLR0917 - what differs between the programs
     rules = AuthorizationRules(directory, catalogue, settings.tokens)
     plugins = PluginManager(settings.plugins.enabled, settings.plugins.settings)
     observer = observer or SilentServerObserver()
-    refusals = RefusalRecorder(_recorder(sink, plugins, observer))
-    record = _counting(_recorder(sink, plugins, observer), refusals)
+    refusals = RefusalRecorder(_recorder(sink, plugins))
+    record = _counting(_recorder(sink, plugins), refusals)
     keys = assemble_keys(
         database=database,
         settings=settings,
@@ -132,7 +133,7 @@ def wire(  # noqa: PLR0913, PLR0917 - what differs between the programs
         FailureThrottle(
             settings.clients.failures_per_window, settings.clients.failure_window_seconds
         ),
-        clock,
+        _corrected(clock, key_rings),
     )
     # Not the present setting: tokens made under a longer one live on when it is lowered.
     longest = LONGEST_LIFETIME_SECONDS
@@ -204,6 +205,7 @@ def wire(  # noqa: PLR0913, PLR0917 - what differs between the programs
             # A clock that is not the system's own has no uptime beside it.
             clock_guard=ClockGuard(clock) if clock is utc_now else None,
         ),
+        observer=observer,
         record=record,
     )
 
@@ -216,14 +218,21 @@ def _client_limits(settings: Settings) -> ClientLimits:
     )
 
 
-def _recorder(
-    sink: AuditSink | None, plugins: PluginManager, observer: ServerObserver
-) -> Callable[[Event], None]:
+def _corrected(clock: Clock, key_rings: KeyRings) -> Clock:
+    """Return a clock for expiry: this machine's, corrected by what the database's says."""
+
+    def now() -> datetime:
+        seconds = key_rings.clock_correction_seconds
+        return clock() + timedelta(seconds=seconds) if seconds else clock()
+
+    return now
+
+
+def _recorder(sink: AuditSink | None, plugins: PluginManager) -> Callable[[Event], None]:
     def record(event: Event) -> None:
         if sink is not None:
             sink.write(event)
         plugins.tell(event)
-        observer.recorded(event)
 
     return record
 

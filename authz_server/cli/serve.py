@@ -14,7 +14,6 @@ from sqlalchemy.exc import OperationalError
 from authz_server.app import create_health_application, require_usable
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation
-from authz_server.cli.output import say
 from authz_server.cli.parties import pass_invocation
 from authz_server.database.errors import describe_failure, find_sentence, find_unfitness
 from authz_server.logs import configure_logging
@@ -38,6 +37,7 @@ def serve(invocation: Invocation) -> None:
     address of its own, answers /health/live and /health/ready.
     """
     settings = invocation.settings()
+    configure_logging(settings.logging)
     require_usable(settings)
     require_prepared(settings)
     require_free(settings.server.health_host, settings.server.health_port)
@@ -58,7 +58,7 @@ def require_prepared(settings: Settings) -> None:
         if settings.database.parts.is_sqlite or find_unfitness(error):
             raise
         reported = find_sentence(error) or describe_failure(error).rstrip(".")
-        say(f"The database does not answer yet ({reported}): the server is not ready.")
+        logger.warning("The database does not answer yet (%s): the server is not ready.", reported)
 
 
 def require_free(host: str, port: int) -> None:
@@ -118,13 +118,19 @@ class HealthService:
 
     def _application(self, settings: Settings) -> WSGIApplication:
         # Its library takes a while to load: no other command is to wait for it.
+        from authz_server.client_metrics import sample_clients  # noqa: PLC0415
         from authz_server.metrics_page import MetricsPage  # noqa: PLC0415
 
         return create_health_application(
             settings,
             {"workers": self._supervisor.require_serving},
             degradations=self._supervisor.degradations,
-            open_metrics=partial(MetricsPage, self._folder),
+            open_metrics=lambda services: MetricsPage(
+                self._folder,
+                services.key_store,
+                services.clock,
+                partial(sample_clients, services.database),
+            ),
         )
 
 
@@ -143,7 +149,6 @@ def run_server(settings: Settings, config: Path, folder: Path) -> None:
     Raises:
         click.ClickException: an address cannot be used, or no worker can serve.
     """
-    configure_logging(settings.logging)
 
     def reload() -> Settings:
         changed = load_settings(config)

@@ -27,6 +27,7 @@ class IntrospectionEndpoint(ProtocolEndpoint):
         signer: makes answers as JWTs, or None where that is switched off.
     """
 
+    name = "introspect"
     refusal = IntrospectionRefused
 
     def __init__(
@@ -45,6 +46,7 @@ class IntrospectionEndpoint(ProtocolEndpoint):
         if token is None:
             raise OAuthError("parameter_missing", "token", client_id=caller.id)
         answer = await self._service.find_active(caller, token) or _INACTIVE
+        exchange.outcome = "inactive" if answer is _INACTIVE else "active"
         if self._signer is not None and _wants_jwt(exchange.request.headers.get("accept")):
             return await self._signed(self._signer, exchange, caller, answer)
         return private_answer(answer, exchange.request_id)

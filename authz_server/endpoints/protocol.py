@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import perf_counter
 
 from authz_server.changes import ChangeFeed
 from authz_server.clients.authentication import ClientAuthenticator
@@ -35,6 +36,7 @@ class EndpointParts:
         authenticator: authenticates clients.
         errors: renders refusals.
         record: records an event, or raises because it cannot be.
+        answered: counts an answer by endpoint, outcome and seconds.
     """
 
     begin: Callable[[], None]
@@ -44,6 +46,7 @@ class EndpointParts:
     authenticator: ClientAuthenticator
     errors: ErrorAnswers
     record: Callable[[Event], None]
+    answered: Callable[[str, str, float], None]
 
 
 @dataclass(slots=True)
@@ -54,6 +57,7 @@ class Exchange:
     request_id: str
     client_address: str = ""
     message_id: str = ""
+    outcome: str = "ok"
 
     @property
     def authorization_header(self) -> str | None:
@@ -62,8 +66,14 @@ class Exchange:
 
 
 class ProtocolEndpoint(ABC):
-    """Answers a strictly read form, and records every refusal once."""
+    """Answers a strictly read form, and records every refusal once.
 
+    Attributes:
+        name: as metrics call it.
+        refusal: the event that records a refusal.
+    """
+
+    name: str
     refusal: Refusal
 
     def __init__(self, parts: EndpointParts) -> None:
@@ -76,14 +86,17 @@ class ProtocolEndpoint(ABC):
         bind_request_id(request_id)
         # The peer is recorded where the forwarded address cannot be read.
         exchange = Exchange(request, request_id, request.peer)
+        began = perf_counter()
         try:
             parts.begin()
             exchange.client_address = parts.addresses.read(request)
             if request.fault is not None:
                 raise request.fault  # noqa: TRY301 - refused like all others
-            return await self._answer(exchange)
+            answer = await self._answer(exchange)
         except Exception as fault:  # noqa: BLE001 - every fault is answered
-            return self._refuse(exchange, as_refusal(fault))
+            answer = self._refuse(exchange, as_refusal(fault))
+        parts.answered(self.name, exchange.outcome, perf_counter() - began)
+        return answer
 
     @abstractmethod
     async def _answer(self, exchange: Exchange) -> Answer:
@@ -112,6 +125,7 @@ class ProtocolEndpoint(ABC):
             )
         except OAuthError as unrecorded:
             error = unrecorded
+        exchange.outcome = error.error
         return self._parts.errors.render(
             error,
             exchange.request,

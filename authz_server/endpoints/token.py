@@ -29,6 +29,7 @@ class TokenEndpoint(ProtocolEndpoint):
         super().__init__(parts)
         self._server = server
         self._profile = profile
+        self.name = "token" if profile is None else "client/token"
 
     async def _answer(self, exchange: Exchange) -> Answer:
         if self._profile is not None:

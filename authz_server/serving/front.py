@@ -48,6 +48,7 @@ class FrontParts:
         senders: limits connections.
         errors: renders the refusal of a message that reaches no endpoint.
         record: records such a refusal, or raises because it cannot be.
+        shed: counts requests that were refused unread.
         each_tick: called some times a second.
     """
 
@@ -57,6 +58,7 @@ class FrontParts:
     senders: Senders
     errors: ErrorAnswers
     record: Callable[[Event], None]
+    shed: Callable[[int], None]
     each_tick: Callable[[], None]
 
 
@@ -238,6 +240,7 @@ class WorkerFront:
             connection.expire()
         if self._sheds:
             logger.warning("overloaded: %d requests were refused", self._sheds)
+            self._parts.shed(self._sheds)
             self._sheds = 0
         self._parts.each_tick()
         self._loop.call_later(TICK_SECONDS, self._tick)

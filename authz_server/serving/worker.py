@@ -182,6 +182,7 @@ def build_front(
         ),
         errors=ErrorAnswers(server.retry_after_seconds),
         record=services.record,
+        shed=services.observer.shed,
         each_tick=queries[0].expire if queries else _nothing,
     )
     return WorkerFront(loop, server, parts), lanes

@@ -17,18 +17,6 @@ from keys.signing_key import RingDefinition
 from support.clock import FakeClock
 from support.counting import counting
 
-ISSUED = {
-    "client_id": "c",
-    "grant_type": "client_credentials",
-    "authentication_method": "client_secret_basic",
-    "scope": "s",
-    "audience": ["a"],
-    "jti": "j",
-    "kid": "k",
-    "token_format": "jwt",
-    "expires_at": 1,
-}
-
 
 @pytest.fixture
 def clock():
@@ -64,31 +52,37 @@ def test_what_several_processes_count_is_added_up(tmp_path, page):
             process.tell("unknown_kid")
             process.tell("batch", 3)
             process.tell("jwks_fetched", has_next=True)
-            process.tell("recorded", "TokenIssued", ISSUED)
+            process.tell("answered", "token", "ok", 0.002)
             process.tell("alarm", "rotation.failed", "es256", "detail")
-        two.tell("recorded", "TokenRefused", {"error": "invalid_scope", "reason": "r"})
-        two.tell("recorded", "ServerStarted", {"version": "1", "issuer": "i", "process_id": 1})
+        two.tell("answered", "token", "invalid_scope", 0.0001)
+        two.tell("shed", 7)
         samples = shown(page)
 
-    assert f"# HELP jwks_unknown_kid_total {UNKNOWN_KID.sentence}" in page.render().decode()
-    assert samples["key_sign_seconds_count", "ES256", "ok", "transit"] == 2
-    assert samples["key_sign_seconds_bucket", "0.001", "ES256", "ok", "transit"] == 0
-    assert samples["key_sign_seconds_bucket", "0.0025", "ES256", "ok", "transit"] == 2
-    assert samples["key_sign_mismatch_total", "es256"] == 2
-    assert samples["jwks_unknown_kid_total",] == 2
-    assert samples["key_batch_size_sum",] == 6
-    assert samples["jwks_fetch_total", "true"] == 2
-    assert samples["jwks_fetch_total", "false"] == 0
-    assert samples["tokens_issued_total",] == 2
-    assert samples["tokens_refused_total", "invalid_scope"] == 1
-    assert samples["key_alarms_total", "rotation.failed"] == 2
+    assert (
+        f"# HELP authz_server_jwks_unknown_kid_total {UNKNOWN_KID.sentence}"
+        in page.render().decode()
+    )
+    assert samples["authz_server_key_sign_seconds_count", "ES256", "ok", "transit"] == 2
+    assert samples["authz_server_key_sign_seconds_bucket", "0.001", "ES256", "ok", "transit"] == 0
+    assert samples["authz_server_key_sign_seconds_bucket", "0.0025", "ES256", "ok", "transit"] == 2
+    assert samples["authz_server_key_sign_mismatch_total", "es256"] == 2
+    assert samples["authz_server_jwks_unknown_kid_total",] == 2
+    assert samples["authz_server_key_batch_size_sum",] == 6
+    assert samples["authz_server_jwks_fetch_total", "true"] == 2
+    assert samples["authz_server_jwks_fetch_total", "false"] == 0
+    assert samples["authz_server_requests_total", "ok", "token"] == 2
+    assert samples["authz_server_requests_total", "invalid_scope", "token"] == 1
+    assert samples["authz_server_request_seconds_count", "token"] == 3
+    assert samples["authz_server_request_seconds_bucket", "0.001", "token"] == 1
+    assert samples["authz_server_requests_shed_total",] == 7
+    assert samples["authz_server_key_alarms_total", "rotation.failed"] == 2
 
 
 def test_what_was_never_counted_begins_at_zero(page):
     samples = shown(page)
-    assert samples["key_sign_mismatch_total", "es256"] == 0
-    assert samples["key_alarms_total", "privilege.too_wide"] == 0
-    assert samples["jwks_unknown_kid_total",] == 0
+    assert samples["authz_server_key_sign_mismatch_total", "es256"] == 0
+    assert samples["authz_server_key_alarms_total", "privilege.too_wide"] == 0
+    assert samples["authz_server_jwks_unknown_kid_total",] == 0
 
 
 def test_an_ended_process_leaves_its_counts_and_takes_the_present_with_it(tmp_path, page):
@@ -97,17 +91,17 @@ def test_an_ended_process_leaves_its_counts_and_takes_the_present_with_it(tmp_pa
         process.tell("viewed", "es256")
         process.tell("vault_token", "main", 60, 120)
         process.tell("backend_down", "transit://t/k", "sealed")
-        assert shown(page)["vault_token_full_ttl_seconds", "main"] == 120
+        assert shown(page)["authz_server_vault_token_full_ttl_seconds", "main"] == 120
         reserved = sum(file.stat().st_size for file in tmp_path.iterdir())
 
     samples = shown(page)
-    assert samples["jwks_unknown_kid_total",] == 1
-    assert samples["key_view_success_timestamp", "es256"] > 0
+    assert samples["authz_server_jwks_unknown_kid_total",] == 1
+    assert samples["authz_server_key_view_success_timestamp", "es256"] > 0
     assert not [name for name, *_ in samples if name.startswith("vault_token")]
-    assert ("key_backend_up", "transit://t/k") not in samples
+    assert ("authz_server_key_backend_up", "transit://t/k") not in samples
     # Servers whose workers end often do not fill the disk.
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) < reserved / 20
-    assert shown(page)["jwks_unknown_kid_total",] == 1
+    assert shown(page)["authz_server_jwks_unknown_kid_total",] == 1
 
 
 def test_the_process_that_asked_last_knows_whether_a_backend_answers(tmp_path, page):
@@ -115,11 +109,11 @@ def test_the_process_that_asked_last_knows_whether_a_backend_answers(tmp_path, p
         one.tell("backend_up", "transit://t/k")
         two.tell("backend_down", "transit://t/k", "refused")
         two.tell("viewed", "es256")
-        assert shown(page)["key_backend_up", "transit://t/k"] == 0
+        assert shown(page)["authz_server_key_backend_up", "transit://t/k"] == 0
         known = page.known_backends()
         assert (known.down, known.viewed_rings) == ({"transit://t/k"}, {"es256"})
         one.tell("backend_up", "transit://t/k")
-        assert shown(page)["key_backend_up", "transit://t/k"] == 1
+        assert shown(page)["authz_server_key_backend_up", "transit://t/k"] == 1
         assert not page.known_backends().down
 
 
@@ -134,14 +128,16 @@ def test_the_vault_token_with_the_least_time_left_counts_and_runs_out(tmp_path, 
         page = MetricsPage(tmp_path, store, now)
         now.advance(tmp_path.stat().st_mtime - now().timestamp())
         left = shown(page)
-        assert left["vault_token_ttl_seconds", "main"] == pytest.approx(1_000, abs=5)
-        assert left["vault_token_full_ttl_seconds", "main"] == 3_600
-        assert left["vault_token_ttl_seconds", "root"] == math.inf
-        assert left["vault_token_ttl_seconds", "dead"] <= 5
+        assert left["authz_server_vault_token_ttl_seconds", "main"] == pytest.approx(1_000, abs=5)
+        assert left["authz_server_vault_token_full_ttl_seconds", "main"] == 3_600
+        assert left["authz_server_vault_token_ttl_seconds", "root"] == math.inf
+        assert left["authz_server_vault_token_ttl_seconds", "dead"] <= 5
         now.advance(900)
-        assert shown(page)["vault_token_ttl_seconds", "main"] == pytest.approx(100, abs=5)
+        assert shown(page)["authz_server_vault_token_ttl_seconds", "main"] == pytest.approx(
+            100, abs=5
+        )
         now.advance(900)
-        assert shown(page)["vault_token_ttl_seconds", "main"] == 0
+        assert shown(page)["authz_server_vault_token_ttl_seconds", "main"] == 0
 
 
 def test_a_database_that_is_away_leaves_what_was_counted(tmp_path, clock):
@@ -152,8 +148,8 @@ def test_a_database_that_is_away_leaves_what_was_counted(tmp_path, clock):
     with counting(tmp_path) as process:
         process.tell("unknown_kid")
         samples = shown(MetricsPage(tmp_path, NoStore(), clock))
-    assert samples["key_store_up",] == 0
-    assert samples["jwks_unknown_kid_total",] == 1
+    assert samples["authz_server_key_store_up",] == 0
+    assert samples["authz_server_jwks_unknown_kid_total",] == 1
 
 
 def test_a_full_disk_cannot_end_a_process_that_counts(tmp_path):
@@ -190,7 +186,8 @@ def test_without_a_place_nobody_counts(tmp_path, caplog):
 def test_the_silent_observer_hears_everything():
     observer = SilentServerObserver()
     observer.jwks_fetched(has_next=True)
-    observer.recorded(None)
+    observer.answered("token", "ok", 0.001)
+    observer.shed(1)
     methods = {name for name in vars(Observer) if not name.startswith("_")}
     assert methods <= set(dir(observer))
 

@@ -49,34 +49,34 @@ def test_a_ring_shows_age_state_and_what_comes():
         )
     )
     assert found == {
-        ("key_ring_latest_epoch", "es256"): 7,
-        ("signing_key_state", "es256", "kid-1", "retired"): 1,
-        ("signing_key_state", "es256", "kid-2", "active"): 1,
-        ("signing_key_state", "es256", "kid-3", "published"): 1,
-        ("signing_key_state", "es256", "kid-4", "published"): 1,
-        ("signing_key_age_seconds", "es256"): 100,
-        ("key_rotation_interval_seconds", "es256"): 2_592_000,
-        ("key_next_activation_timestamp", "es256"): NOW.timestamp() + 50,
+        ("authz_server_key_ring_latest_epoch", "es256"): 7,
+        ("authz_server_signing_key_state", "es256", "kid-1", "retired"): 1,
+        ("authz_server_signing_key_state", "es256", "kid-2", "active"): 1,
+        ("authz_server_signing_key_state", "es256", "kid-3", "published"): 1,
+        ("authz_server_signing_key_state", "es256", "kid-4", "published"): 1,
+        ("authz_server_signing_key_age_seconds", "es256"): 100,
+        ("authz_server_key_rotation_interval_seconds", "es256"): 2_592_000,
+        ("authz_server_key_next_activation_timestamp", "es256"): NOW.timestamp() + 50,
     }
 
 
 def test_the_clock_decides_who_is_active_before_anybody_records_it():
     found = samples(ring(key(1, KeyState.ACTIVE, -500), key(2, KeyState.PUBLISHED, -1)))
-    assert ("signing_key_state", "es256", "kid-1", "retired") in found
-    assert ("signing_key_state", "es256", "kid-2", "active") in found
-    assert found["signing_key_age_seconds", "es256"] == 1
-    assert ("key_next_activation_timestamp", "es256") not in found
+    assert ("authz_server_signing_key_state", "es256", "kid-1", "retired") in found
+    assert ("authz_server_signing_key_state", "es256", "kid-2", "active") in found
+    assert found["authz_server_signing_key_age_seconds", "es256"] == 1
+    assert ("authz_server_key_next_activation_timestamp", "es256") not in found
 
 
 def test_a_ring_that_another_has_succeeded_has_no_active_key_to_grow_old():
     past = NOW - timedelta(seconds=1)
     keys = (key(1, KeyState.ACTIVE, -500), key(2, KeyState.PUBLISHED, 50))
     found = samples(ring(*keys, successor="other", succeeded_at=past))
-    assert not [name for name in found if name[0] == "signing_key_age_seconds"]
-    assert ("signing_key_state", "es256", "kid-1", "retired") in found
+    assert not [name for name in found if name[0] == "authz_server_signing_key_age_seconds"]
+    assert ("authz_server_signing_key_state", "es256", "kid-1", "retired") in found
     later = NOW + timedelta(seconds=1)
     still = samples(ring(*keys, successor="other", succeeded_at=later))
-    assert ("signing_key_state", "es256", "kid-1", "active") in still
+    assert ("authz_server_signing_key_state", "es256", "kid-1", "active") in still
 
 
 @pytest.mark.parametrize("state", [KeyState.TAINTED, KeyState.REVOKED, KeyState.REMOVED])
@@ -87,7 +87,7 @@ def test_other_states_are_as_recorded(state):
 
 
 def test_a_ring_without_keys_shows_its_epoch_alone():
-    assert samples(ring()) == {("key_ring_latest_epoch", "es256"): 7}
+    assert samples(ring()) == {("authz_server_key_ring_latest_epoch", "es256"): 7}
 
 
 def test_processes_that_run_show_what_they_have_seen():

@@ -60,6 +60,8 @@ def selectors(expression):
             yield expression
         case promql_parser.MatrixSelector():
             yield expression.vector_selector
+        case promql_parser.AggregateExpr():
+            yield from selectors(expression.expr)
         case promql_parser.BinaryExpr():
             yield from selectors(expression.lhs)
             yield from selectors(expression.rhs)

@@ -36,7 +36,7 @@ def await_metrics(server, holds):
 
 
 def nodes(metrics):
-    return {labels[-1] for name, *labels in metrics if name == "key_ring_epoch"}
+    return {labels[-1] for name, *labels in metrics if name == "authz_server_key_ring_epoch"}
 
 
 def folders(server):
@@ -53,21 +53,28 @@ def test_every_process_counts_and_a_killed_one_takes_nothing_back(start_live_ser
     refused = httpx.post(f"{server.base_url}{ENDPOINTS['token']}", data=form)
     assert refused.status_code == 401
     before = await_metrics(server, lambda found: len(nodes(found)) == 2)
-    fetched = before["jwks_fetch_total", "false"] + before["jwks_fetch_total", "true"]
+    fetched = (
+        before["authz_server_jwks_fetch_total", "false"]
+        + before["authz_server_jwks_fetch_total", "true"]
+    )
     assert fetched == 20
-    assert before["tokens_refused_total", "invalid_client"] == 1
-    assert before["signing_key_age_seconds", "es256"] > 0
-    assert before["key_view_success_timestamp", "es256"] > time.time() - 60
+    assert before["authz_server_requests_total", "invalid_client", "token"] == 1
+    assert before["authz_server_signing_key_age_seconds", "es256"] > 0
+    assert before["authz_server_key_view_success_timestamp", "es256"] > time.time() - 60
 
     first = server.worker_process_ids()[0]
     os.kill(first, signal.SIGKILL)
     after = await_metrics(server, lambda found: len(nodes(found)) == 3)
-    assert after["tokens_refused_total", "invalid_client"] == 1
-    assert after["jwks_fetch_total", "false"] + after["jwks_fetch_total", "true"] == 20
+    assert after["authz_server_requests_total", "invalid_client", "token"] == 1
+    assert (
+        after["authz_server_jwks_fetch_total", "false"]
+        + after["authz_server_jwks_fetch_total", "true"]
+        == 20
+    )
     assert first not in server.worker_process_ids()
 
     assert {family.name for family in FAMILIES if not family.buckets} >= {
-        name for name, *_ in after if not name.startswith(("key_batch_size", "key_sign_seconds"))
+        name for name, *_ in after if not name.endswith(("_bucket", "_count", "_sum"))
     }
     server.stop()
     assert folders(server) == []

@@ -142,7 +142,7 @@ def test_an_outage_stops_new_tokens_of_its_ring_and_nothing_else(site: VaultSite
     assert header_of(site.ask().token)["kid"] == header_of(before)["kid"]
     assert site.introspect(before).body["active"] is True
     await_that(lambda: site.readiness()["status"] == "ready", "it says that it is ready again", 40)
-    assert site.metrics()[site.sample("key_backend_up", site.backend)] == 1
+    assert site.metrics()[site.sample("authz_server_key_backend_up", site.backend)] == 1
     # Nobody made a key meanwhile, there or here.
     assert (site.latest_version("remote"), site.fetch_jwks().body) == (versions, jwks.body)
 
@@ -151,7 +151,7 @@ def verify_told(site: VaultSite, alarm: str, records) -> None:
     """The health listener, the metrics, the audit trail and the log tell of the outage."""
     degraded = "keys:remote its backend does not answer"
     await_that(lambda: degraded in site.readiness().get("degraded", ()), "readiness tells of it")
-    assert site.metrics()[site.sample("key_backend_up", site.backend)] == 0
+    assert site.metrics()[site.sample("authz_server_key_backend_up", site.backend)] == 0
 
     def alarms() -> list[str]:
         return [record["alarm"] for record in records() if record["event"] == "key.alarm"]

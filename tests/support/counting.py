@@ -12,14 +12,11 @@ from authz_server.observation import METRICS_FOLDER_VARIABLE
 # own process.
 _SCRIPT = """
 import json, sys
-from authz_server import events
 from authz_server.metrics import open_observer
 
 observer = open_observer()
 for line in sys.stdin:
     method, arguments, named = json.loads(line)
-    if method == "recorded":
-        arguments = [getattr(events, arguments[0])(**arguments[1])]
     getattr(observer, method)(*arguments, **named)
     print(flush=True)
 """
@@ -44,7 +41,7 @@ class CountingProcess:
         return self._process.pid
 
     def tell(self, method: str, *arguments: object, **named: object) -> None:
-        """Call one method; for `recorded` the event's class and fields are the arguments."""
+        """Call one method."""
         self._process.stdin.write(json.dumps([method, arguments, named]) + "\n")
         self._process.stdin.flush()
         if not self._process.stdout.readline():

@@ -55,6 +55,7 @@ class WorkerSite:
         self._settings = ServerSettings(**{"maximum_body_bytes": 20_000} | settings)
         self.requests: list[Request] = []
         self.held = 0
+        self.shed = []
         self.records: list[Any] = []
         self.gate = threading.Event()
         self._errors = ErrorAnswers(self._settings.retry_after_seconds)
@@ -132,6 +133,7 @@ class WorkerSite:
             senders=self._senders,
             errors=self._errors,
             record=self.records.append,
+            shed=self.shed.append,
             each_tick=lambda: None,
         )
         self.front = WorkerFront(self.loop, settings, parts)

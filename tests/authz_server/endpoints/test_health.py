@@ -1,7 +1,9 @@
 """What the health listener answers: ready, degraded, not ready; and the page of metrics."""
 
+import psycopg
 import pytest
 from flask import Flask
+from sqlalchemy.exc import OperationalError
 
 from authz_server.endpoints.health import health_blueprint
 from authz_server.endpoints.readiness import KeyReadiness
@@ -35,7 +37,7 @@ class Page:
     content_type = "text/plain; version=0.0.4"
 
     def render(self):
-        return b"key_store_up 1.0\n"
+        return b"authz_server_key_store_up 1.0\n"
 
 
 def ask(path, readiness, metrics=None):
@@ -95,6 +97,17 @@ def test_readiness_tells_what_can_be_issued(readiness, status, body):
     assert answer.headers["Cache-Control"] == "no-store"
 
 
+def test_the_reason_of_a_database_is_the_sentence_of_its_driver():
+    def check():
+        refused = psycopg.OperationalError("connection failed:\n\tConnection refused")
+        raise OperationalError("SELECT %s", {"a": "value"}, refused)
+
+    app = Flask(__name__)
+    app.register_blueprint(health_blueprint({"database": check}, dict))
+    answer = app.test_client().get("/health/ready")
+    assert answer.json["reasons"] == {"database": "connection failed: Connection refused"}
+
+
 def test_a_ring_that_waits_for_its_first_key_is_in_order():
     """The day of a healthy move."""
     rings = Rings("one", waiting=("two",))
@@ -134,7 +147,7 @@ def test_a_start_is_not_ready_before_a_backend_has_answered():
 
 def test_the_metrics_are_shown_as_they_are_and_not_kept():
     answer = ask("/metrics", keys(["one"]), Page())
-    assert answer.data == b"key_store_up 1.0\n"
+    assert answer.data == b"authz_server_key_store_up 1.0\n"
     assert answer.headers["Content-Type"] == "text/plain; version=0.0.4"
     assert answer.headers["Cache-Control"] == "no-store"
     assert ask("/metrics", keys(["one"])).status_code == 404

@@ -170,6 +170,7 @@ def test_requests_that_have_waited_too_long_for_the_loop_are_refused_at_once(mak
         assert json.loads(each.body)["error"] == "temporarily_unavailable"
         assert "connection" not in each.headers
     assert len({each.headers["x-request-id"] for each in refused}) == len(refused)
+    assert sum(site.shed) == len(refused)
     # The connections live on, and what comes in time is served again.
     for each in connections:
         each.send(EMPTY)
