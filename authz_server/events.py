@@ -110,6 +110,20 @@ class RequestRefused(Event, frozen=True, kw_only=True, tag="request.refused"):
     outcome: Literal["refused"] = "refused"
 
 
+class TokenRevocationBegun(Event, frozen=True, kw_only=True, tag="token.revocation_begun"):
+    """One token is about to be revoked: ``token.revoked`` follows when that is durable.
+
+    Attributes:
+        actor: the client itself.
+        client_id: the client that the token was issued to.
+    """
+
+    actor: str
+    client_id: str
+    jti: str
+    outcome: Literal["begun"] = "begun"
+
+
 class TokenRevoked(Event, frozen=True, kw_only=True, tag="token.revoked"):
     """One token was revoked, durably.
 

@@ -20,6 +20,7 @@ from authz_server.events import (
     TokenIssued,
     TokenOfTaintedKey,
     TokenRefused,
+    TokenRevocationBegun,
     TokenRevoked,
 )
 from authz_server.hookspecs import RESERVED_CLAIMS, RefusalError, TokenDecision, hookimpl
@@ -46,6 +47,7 @@ __all__ = [
     "TokenIssued",
     "TokenOfTaintedKey",
     "TokenRefused",
+    "TokenRevocationBegun",
     "TokenRevoked",
     "hookimpl",
 ]

@@ -7,7 +7,7 @@ from authz_server.db import Database
 from authz_server.endpoints.answers import Answer, private_answer
 from authz_server.endpoints.protocol import EndpointParts, Exchange, ProtocolEndpoint
 from authz_server.errors import OAuthError
-from authz_server.events import RevocationRefused, TokenRevoked
+from authz_server.events import RevocationRefused, TokenRevocationBegun, TokenRevoked
 from authz_server.tokens.revocations import RevocationService
 from authz_server.tokens.verification import TokenVerifier, VerifiedAccessToken
 from authz_server.waiting import Lane, Step
@@ -26,6 +26,7 @@ class RevocationEndpoint(ProtocolEndpoint):
         database: keeps them.
     """
 
+    name = "revoke"
     refusal = RevocationRefused
 
     def __init__(
@@ -46,6 +47,7 @@ class RevocationEndpoint(ProtocolEndpoint):
         if token is None:
             raise OAuthError("parameter_missing", "token", client_id=caller.id)
         verified = await self._verifier.find_verified(token)
+        exchange.outcome = "nothing"
         if verified is not None and verified.claims.client_id == caller.id:
             await Step(Lane.DATABASE, partial(self._revoke, exchange, verified))
         # RFC 7009, 2.2: the body is ignored; it is JSON because its type says so.
@@ -53,7 +55,18 @@ class RevocationEndpoint(ProtocolEndpoint):
 
     def _revoke(self, exchange: Exchange, verified: VerifiedAccessToken) -> None:
         claims = verified.claims
-        # The record is written before the commit: a revocation that cannot be recorded is not made.
+
+        def record(event: type[TokenRevocationBegun | TokenRevoked]) -> None:
+            self._parts.record(
+                event(
+                    request_id=exchange.request_id,
+                    source_address=exchange.client_address,
+                    actor=claims.client_id,
+                    client_id=claims.client_id,
+                    jti=claims.jti,
+                )
+            )
+
         with self._database.transaction() as session:
             added = self._revocations.revoke_token(
                 session,
@@ -63,12 +76,9 @@ class RevocationEndpoint(ProtocolEndpoint):
                 actor=claims.client_id,
             )
             if added:
-                self._parts.record(
-                    TokenRevoked(
-                        request_id=exchange.request_id,
-                        source_address=exchange.client_address,
-                        actor=claims.client_id,
-                        client_id=claims.client_id,
-                        jti=claims.jti,
-                    )
-                )
+                # Before the commit: a revocation that cannot be recorded is not made.
+                record(TokenRevocationBegun)
+        if added:
+            # After it: a commit that fails leaves no record of a success.
+            exchange.outcome = "revoked"
+            record(TokenRevoked)

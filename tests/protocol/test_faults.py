@@ -129,6 +129,10 @@ def test_nothing_is_answered_without_the_database(scene: Scene, fault, method, f
     # Neither a verdict of the fault's time is left, nor was the token revoked.
     assert stage.introspect(token, name)["active"] is True
     assert stage.introspect(revoked, name) == INACTIVE
+    # Whatever was begun, no record says that it was done.
+    jti = stage.introspect(token, name)["jti"]
+    told = [each["event"] for each in stage.records() if each.get("jti") == jti]
+    assert "token.revoked" not in told
     stage.revoke(token, f"client-{method}")
     assert stage.introspect(token, name) == INACTIVE
 
