@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from authz_server.cli.commands import Command, Commands, add_all
@@ -32,7 +31,7 @@ from authz_server.clients.credentials import CLIENT_SECRET
 from authz_server.clients.models import Client
 from authz_server.clients.rules import G2P_ANSWERS, PERMISSIONS
 from authz_server.db import transaction
-from authz_server.scopes.models import Scope
+from authz_server.operations.unowned_scopes import find_unowned_scopes
 from authz_server.services import Services
 
 _COLUMNS = {
@@ -133,7 +132,7 @@ def create(  # noqa: PLR0913, PLR0917 - one for each option
         for field in ("allowed_scopes", "default_scopes"):
             values[field] = expand_scopes(services, session, values[field])
         client = services.clients.create_client(session, actor=invocation.actor, id=id, **values)
-        unowned = _find_unowned_scopes(session, client)
+        unowned = find_unowned_scopes(session, client)
         record: dict[str, Any] = {"id": client.id}
         generated = ""
         if not no_secret:
@@ -203,7 +202,7 @@ def update(invocation: Invocation, /, id: str, **options: Any) -> None:  # noqa:
         for field in changes.keys() & {"allowed_scopes", "default_scopes"}:
             changes[field] = expand_scopes(services, session, changes[field])
         client = services.clients.update_client(session, id, actor=invocation.actor, **changes)
-        unowned = _find_unowned_scopes(session, client)
+        unowned = find_unowned_scopes(session, client)
     _warn_of_unowned_scopes(unowned)
     click.echo(f"The client {id} is changed.")
 
@@ -212,13 +211,6 @@ def _whole_seconds(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise click.BadParameter(f"{text!r} is no number of seconds", param_hint="--lifetime")
     return int(text[:10])
-
-
-def _find_unowned_scopes(session: Session, client: Client) -> Sequence[str]:
-    query = select(Scope.name).where(
-        Scope.name.in_(client.allowed_scopes), Scope.resource_server_id.is_(None)
-    )
-    return session.scalars(query.order_by(Scope.name)).all()
 
 
 def _warn_of_unowned_scopes(names: Sequence[str]) -> None:

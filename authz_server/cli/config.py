@@ -6,10 +6,13 @@ from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation
 from authz_server.cli.output import json_option, print_json, print_rows, say
 from authz_server.cli.parties import pass_invocation
-from authz_server.cli.settings_warnings import find_warnings
+from authz_server.cli.settings_warnings import SettingsWarning, find_warnings
+from authz_server.database.schema import opened_database
 from authz_server.operations.preflight import find_problems
-from authz_server.settings import describe_settings
+from authz_server.operations.unowned_scopes import find_unowned_scopes
+from authz_server.settings import Settings, describe_settings
 
+_NAMED_SCOPES = 10
 _COLUMNS = {"key": "Key", "value": "Value", "default": "Default"}
 
 
@@ -26,11 +29,14 @@ def check(invocation: Invocation, offline: bool, as_json: bool) -> None:
 
     The database has to answer with this version's schema and keys that open, the addresses have to
     be this machine's, the audit file has to be writable. Nothing is changed. Warnings about
-    settings that can be used go to standard error.
+    settings that can be used, and about grants that no resource server answers for, go to standard
+    error.
     """
     settings = invocation.settings()
     problems = find_problems(settings, offline=offline)
-    warnings = find_warnings(settings)
+    warnings = [*find_warnings(settings)]
+    if not offline and not problems:
+        warnings += _look_at_scopes(settings)
     for warning in warnings:
         say(f"Warning: {warning}")
     record = {
@@ -48,6 +54,17 @@ def check(invocation: Invocation, offline: bool, as_json: bool) -> None:
         )
     if not as_json:
         click.echo(f"{invocation.config} can be used. The issuer is {settings.issuer}.")
+
+
+def _look_at_scopes(settings: Settings) -> list[SettingsWarning]:
+    with opened_database(settings.database) as database, database.reading() as session:
+        unowned = find_unowned_scopes(session)
+    if not unowned:
+        return []
+    named = ", ".join(unowned[:_NAMED_SCOPES])
+    named += f" and {len(unowned) - _NAMED_SCOPES} more" if len(unowned) > _NAMED_SCOPES else ""
+    problem = f"Clients were granted {named}, which no resource server owns: requests are refused."
+    return [SettingsWarning("scopes", problem, "`authz-server scope assign` gives them one.")]
 
 
 def _sentence(problem: str) -> str:

@@ -7,10 +7,10 @@ from authz_server.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class SettingsWarning:
-    """A setting to look at.
+    """A setting to look at, or what is registered.
 
     Attributes:
-        key: the dotted path of the setting.
+        key: the dotted path of the setting, or the kind of what is registered.
         problem: what happens as the settings are, in whole sentences.
         remedy: which value mends it.
     """

@@ -279,3 +279,20 @@ def test_settings_in_another_encoding_are_named(ready, tmp_path):
     file = tmp_path / "authz-server.toml"
     file.write_text(file.read_text(), encoding="utf-16")
     assert "not UTF-8" in ready.refused("config", "check")
+
+
+def test_granted_scopes_that_nobody_answers_for_are_named(stocked):
+    """Case S266."""
+    stocked.must("keys", "init")
+    assert stocked.json("config", "check")["warnings"] == []
+    create = ("client", "create", "payer", "--name", "Payer", "--scope", "mapper/link")
+    stocked.must(*create, "--scope", "mapper/resolve")
+    result = stocked.run("config", "check", "--json")
+    assert result.exit_code == 0, result.output
+    (warning,) = json.loads(result.stdout)["warnings"]
+    assert "mapper/link, mapper/resolve" in warning["problem"]
+    assert "scope assign" in result.stderr
+    assert stocked.json("config", "check", "--offline")["warnings"] == []
+    new = ("resource-server", "create", "mapper", "--name", "Mapper", "--scope", "mapper/*")
+    stocked.must(*new, "--identifier", "https://mapper.example")
+    assert stocked.json("config", "check")["warnings"] == []
