@@ -15,9 +15,12 @@ _REFUSALS = {
     401: "The client could not be authenticated.",
     403: "A policy of this installation refuses.",
     405: "Another method was used at this address.",
+    408: "The request did not arrive in time.",
     413: "The body is too large.",
     415: "The body is not a form in UTF-8.",
+    417: "An expectation other than 100-continue was sent.",
     429: "Too many failed authentications of this client from this address.",
+    431: "The header is too large.",
     503: "The server, or what it rests on, cannot answer right now.",
 }
 _PRECONDITION_FAILED = 412

@@ -271,6 +271,8 @@ class Connection(asyncio.Protocol):
         except OAuthError as fault:
             message.fault = fault
             message.keep_alive = False
+            # The endpoint that it was for refuses it, in its own form.
+            request.path = request.path or message.target.partition(b"?")[0].decode("latin-1")
         message.request = request
 
     def on_body(self, body: bytes) -> None:

@@ -165,6 +165,25 @@ def test_a_node_behind_answers_inactive_once_the_client_has_expired(
             assert is_active(behind, demo, token) is expected
 
 
+def test_a_node_behind_refuses_a_secret_that_has_ended(
+    settings_file, demo, parties, database_clock
+):
+    clock = FakeClock()
+    with node(settings_file, clock) as right:
+        token = token_of(right, demo)
+    with parties.change() as (services, session):
+        (secret,) = services.clients.get_client(session, demo.mapper.id).secrets
+        end = clock() + timedelta(seconds=60)
+        services.clients.end_secret(session, demo.mapper.id, secret.id, actor=ACTOR, at=end)
+    for late, expected in ((50, 200), (70, 401)):
+        database_clock.set_ahead(late)
+        with node(settings_file, clock) as behind:
+            answer = behind.post(
+                ENDPOINTS["introspect"], data={"token": token}, headers=demo.mapper.headers()
+            )
+            assert answer.status_code == expected, answer.text
+
+
 def test_a_node_ahead_answers_active_while_the_token_is_in_force(
     settings_file, demo, database_clock
 ):

@@ -5,6 +5,8 @@ connection. The one exception is a line that ends in LF alone, which RFC 9112, 2
 take for a line end: there it is the count of answers that matters.
 """
 
+import json
+
 import pytest
 
 from support.edge import ENDPOINTS, Edge
@@ -149,6 +151,18 @@ def test_odd_request_heads_are_refused(edge: Edge, endpoint: str, name: str):
     head, form = edge.request(endpoint)
     require_refused(exchange(edge.port, REQUEST_LINES[name](head) + length(form) + b"\r\n" + form))
     assert edge.token_is_active()
+
+
+@pytest.mark.parametrize("name", ["long-query", "long-header", "many-headers", "no-host"])
+def test_an_odd_head_is_refused_in_the_form_of_its_endpoint(edge: Edge, name: str):
+    """Case I103."""
+    head, form = edge.request("token")
+    head = head.replace(b"/oauth2/token", b"/oauth2/client/token")
+    head = head.replace(b" HTTP/1.1\r\n", b" HTTP/1.1\r\nAccept-Language: fr\r\n")
+    (answer,) = exchange(edge.port, REQUEST_LINES[name](head) + length(form) + b"\r\n" + form)
+    assert answer.status in {400, 431}
+    assert answer.headers["content-language"]
+    assert json.loads(answer.body)["errors"][0]["message"]
 
 
 def test_tunnel_to_another_server_is_refused(edge: Edge):
