@@ -30,7 +30,7 @@ _AFTERWARDS = frozenset({SpanKind.VERIFIES, SpanKind.TAINTED})
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What a key does from one moment to another; ``ends_at`` None: nobody has planned the end."""
+    """What a key does from one moment to another; ``ends_at`` None: no end is planned."""
 
     kind: SpanKind
     begins_at: datetime

@@ -1,77 +1,59 @@
 """The calendar of rings as a picture: SVG for a change ticket, on light and dark, on paper too.
 
-Every bar says in words what it is, or its row does; patterns tell the kinds apart without colour.
-Colours are attributes, which every program reads, and only the dark ones are a style sheet.
+Every bar has its meaning in words, or its row does; patterns tell the kinds apart without colour.
+Colours are attributes, which every program reads; only the dark ones are a style sheet.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from html import escape
-from typing import NamedTuple
 
-from authz_server.cli.keys.calendar_text import date_label, short_kid, state_word
-from keys.calendar import Calendar, CalendarRow, Span, SpanKind
-
-WIDTH = 960
-_LEFT, _RIGHT = 210, 24
-_HEAD, _AXIS, _ROW, _LINE = 64, 30, 36, 20
-_BAR = 22
-_CHARACTER = 6.6
-_FONT = "system-ui, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
-_MOST_TICKS = 7
-
-
-class _Look(NamedTuple):
-    word: str
-    fill: str
-    stroke: str
-    text: str
-
-
-_LOOKS = {
-    SpanKind.PUBLISHED: _Look("published", "#dbeafe", "#1d4ed8", "#1e3a8a"),
-    SpanKind.SIGNS: _Look("signs", "#166534", "#166534", "#ffffff"),
-    SpanKind.VERIFIES: _Look("verifies", "#fef3c7", "#b45309", "#78350f"),
-    SpanKind.TAINTED: _Look("tainted", "#fae8ff", "#a21caf", "#701a75"),
-}
-_DARK = """
-@media screen and (prefers-color-scheme: dark) {
-  .paper { fill: #0f172a } .ink { fill: #f1f5f9 } .faint { fill: #94a3b8 }
-  .rule { stroke: #334155 } .now { stroke: #f87171 } .now-text { fill: #fca5a5 }
-  .cross { stroke: #f87171 }
-  .published { fill: #1e3a8a; stroke: #93c5fd } .on-published { fill: #dbeafe }
-  .signs { fill: #4ade80; stroke: #4ade80 } .on-signs { fill: #052e16 }
-  .verifies { fill: #78350f; stroke: #fbbf24 } .on-verifies { fill: #fef3c7 }
-  .tainted { fill: #701a75; stroke: #e879f9 } .on-tainted { fill: #fae8ff }
-}
-"""
-_STEPS = tuple(
-    timedelta(seconds=seconds)
-    for seconds in (
-        *(5, 10, 30, 60, 300, 900, 1_800),
-        *(3_600, 10_800, 21_600, 43_200),
-        *(86_400, 2 * 86_400, 7 * 86_400, 14 * 86_400, 30 * 86_400, 91 * 86_400, 365 * 86_400),
-    )
+from authz_server.cli.keys.calendar_axis import find_ticks
+from authz_server.cli.keys.calendar_legend import MARKS, NOW
+from authz_server.cli.keys.calendar_marks import (
+    BAR_HEIGHT,
+    DARK_STYLE,
+    FONT,
+    MONOSPACED,
+    bar,
+    draw_cross,
+    draw_diamond,
+    draw_rule,
+    draw_sample,
+    draw_text,
+    patterns,
+    with_prefix,
 )
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from authz_server.cli.keys.calendar_text import state_word
+from keys.calendar import Calendar, CalendarRow, Milestone, Span
+
+WIDTH = 1080
+_LEFT, _RIGHT, _EDGE = 312, 24, 20
+_PLOT = WIDTH - _LEFT - _RIGHT
+_HEAD, _AXIS, _ROW, _LINE = 64, 46, 42, 20
+#: The width of a character of 12 and 13 pixels height, in the widest usual font.
+_TICK_CHARACTER, _CHARACTER = 7.5, 8.0
+#: A key's id, which has 43 characters, has room beside its row; a longer one ends in dots.
+_ROOM_FOR_KID = 44
 
 
-def render_svg(calendars: Sequence[Calendar], prefix: str = "") -> str:
+def render_svg(calendars: Sequence[Calendar], prefix: str = "", *, legend: bool = True) -> str:
     """Return one picture of all ``calendars``, one below the other.
 
     Args:
-        calendars: What to draw.
+        calendars: The rings to draw.
         prefix: Of the ids in it, which have to be unique where several pictures are in a page.
+        legend: Whether the legend stands below the rings.
     """
     heights = [_height(calendar) for calendar in calendars]
-    total = sum(heights) + _LINE
+    total = sum(heights) + (_LINE * (len(MARKS) + 2) if legend else 0)
     title = "Signing keys of " + ", ".join(calendar.ring.name for calendar in calendars)
     parts = [
         _opening(total, prefix),
         f'<title id="{prefix}title">{escape(title)}</title>',
         f'<desc id="{prefix}description">{escape(" ".join(map(describe, calendars)))}</desc>',
-        f"<style>{_DARK}</style>",
-        _patterns(prefix),
+        f"<style>{DARK_STYLE}</style>",
+        patterns(),
         f'<rect class="paper" width="{WIDTH}" height="{total}" fill="#ffffff"/>',
     ]
     top = 0
@@ -80,29 +62,30 @@ def render_svg(calendars: Sequence[Calendar], prefix: str = "") -> str:
         parts.extend(_ring(calendar))
         parts.append("</g>")
         top += height
-    whole = "\n".join([*parts, _legend(total - _LINE / 2), "</svg>\n"])
-    return whole.replace("url(#pattern-", f"url(#{prefix}pattern-")
+    if legend:
+        parts.extend(_legend(top))
+    return with_prefix("\n".join([*parts, "</svg>\n"]), prefix)
 
 
 def _opening(height: int, prefix: str) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
-        f'width="{WIDTH}" height="{height}" role="img" '
+        f'width="{WIDTH}" height="{height}" role="img" lang="en" '
         f'aria-labelledby="{prefix}title {prefix}description" '
-        f'font-family="{_FONT}" font-size="13">'
+        f'font-family="{FONT}" font-size="13">'
     )
 
 
 def describe(calendar: Calendar) -> str:
-    """Return in words what the picture shows, for whoever cannot see it."""
-    said = [
+    """Return the content of the picture in words, for people who cannot see it."""
+    keys = [
         f"version {row.key.version} ({row.key.kid}): {state_word(row)}" for row in calendar.rows
     ]
     planned = [f"{_long(each.at)} {each.what}" for each in calendar.milestones]
     now = _long(calendar.now)
-    keys = "; ".join(said) or "no keys"
+    described = "; ".join(keys) or "no keys"
     plans = "; ".join(planned) or "nothing is planned"
-    return f"Ring {calendar.ring.name} at {now}: {keys}. Next: {plans}."
+    return f"Ring {calendar.ring.name} at {now}: {described}. Next: {plans}."
 
 
 def _height(calendar: Calendar) -> int:
@@ -120,68 +103,84 @@ def _ring(calendar: Calendar) -> Iterator[str]:
     x = _scale(calendar)
     top = _HEAD + _AXIS
     bottom = top + _ROW * len(calendar.rows)
-    yield _text(20, 30, ring.name, "ink", "#0f172a", size=18, weight=700)
+    yield draw_text(_EDGE, 30, ring.name, "ink", size=18, weight=700)
     state = ", frozen" if ring.frozen else ""
     facts = f"{ring.alg}, {ring.backend_uri}, epoch {ring.epoch}{state}"
-    yield _text(20, 50, facts, "faint", "#475569")
-    for at in _ticks(calendar):
-        span = calendar.ends_at - calendar.begins_at
-        yield _rule(x(at), top - 6, bottom, "rule", "#cbd5e1")
-        yield _text(x(at), top - 12, date_label(at, span), "faint", "#475569", anchor="middle")
+    yield draw_text(_EDGE, 50, facts, "faint")
+    yield from _axis(calendar, top, bottom, x)
     for number, row in enumerate(calendar.rows):
         yield from _row(calendar, row, top + _ROW * number, x)
-    yield _rule(x(calendar.now), top - 6, bottom + 4, "now", "#b91c1c", width=2)
-    label = f"now, {_long(calendar.now)}"
-    half = len(label) * _CHARACTER / 2
-    middle = min(max(x(calendar.now), half + 8), WIDTH - half - 8)
-    yield _text(middle, bottom + 18, label, "now-text", "#b91c1c", anchor="middle", weight=600)
-    lines = [f"{_long(each.at)}   {each.what}" for each in calendar.milestones]
-    for number, line in enumerate(lines or ["Nothing is planned."]):
-        yield _text(20, bottom + 18 + _LINE * (number + 1), line, "ink", "#0f172a")
+    yield draw_rule(x(calendar.now), top - 6, bottom + 8, NOW, width=2)
+    for milestone in calendar.milestones:
+        if milestone.at <= calendar.ends_at:
+            yield draw_diamond(x(milestone.at), bottom, _planned(calendar, milestone))
+    yield from _below(calendar, bottom + _LINE, x)
+
+
+def _axis(
+    calendar: Calendar, top: float, bottom: float, x: Callable[[datetime], float]
+) -> Iterator[str]:
+    def place(at: datetime) -> float:
+        return (x(at) - _LEFT) / _TICK_CHARACTER
+
+    yield (f'<path class="rule" stroke="#cbd5e1" d="M{_LEFT} {bottom}h{_PLOT}" stroke-width="1"/>')
+    width = (WIDTH - _LEFT) / _TICK_CHARACTER
+    for tick in find_ticks(calendar.begins_at, calendar.ends_at, place, width):
+        yield draw_rule(x(tick.at), top - (40 if tick.day else 24), bottom, "rule")
+        for y, label in ((top - 29, tick.day), (top - 13, tick.label)):
+            if label:
+                yield draw_text(x(tick.at) + 4, y, label, "faint", size=12, mark="tick")
 
 
 def _row(
     calendar: Calendar, row: CalendarRow, top: float, x: Callable[[datetime], float]
 ) -> Iterator[str]:
-    middle = top + _ROW / 2 + 4
-    weight = 700 if row.signs else 400
-    label = f"v{row.key.version}  {short_kid(row.key.kid)}"
-    yield _text(20, middle, label, "ink", "#0f172a", weight=weight)
-    word = state_word(row)
-    yield _text(_LEFT - 16, middle, word, "ink", "#0f172a", anchor="end", weight=weight)
+    key = row.key
+    label = f"v{key.version}  {state_word(row)}"
+    shown = key.kid if len(key.kid) <= _ROOM_FOR_KID else f"{key.kid[: _ROOM_FOR_KID - 1]}…"
+    yield f"<g><title>version {key.version}, key id {escape(key.kid)}</title>"
+    yield draw_text(_EDGE, top + 17, label, "ink", weight=700 if row.signs else 400)
+    yield draw_text(_EDGE, top + 32, shown, "faint", size=10.5, family=MONOSPACED)
+    yield "</g>"
     for span in row.spans:
-        yield from _bar(calendar, row, span, top + (_ROW - _BAR) / 2, x)
+        yield _span(calendar, row, span, top + (_ROW - BAR_HEIGHT) / 2, x)
     if row.withdrawn_at is not None:
-        place, half = x(row.withdrawn_at), 6
-        middle = top + _ROW / 2
-        yield (
-            f'<path class="cross" stroke="#b91c1c" stroke-width="3" d="M{place - half:.1f} '
-            f"{middle - half}l{2 * half} {2 * half}M{place + half:.1f} {middle - half}"
-            f'l{-2 * half} {2 * half}"><title>revoked {_long(row.withdrawn_at)}</title></path>'
-        )
+        title = f"version {key.version} revoked {_long(row.withdrawn_at)}"
+        yield draw_cross(x(row.withdrawn_at), top + _ROW / 2, title)
 
 
-def _bar(
+def _span(
     calendar: Calendar, row: CalendarRow, span: Span, top: float, x: Callable[[datetime], float]
-) -> Iterator[str]:
-    look = _LOOKS[span.kind]
+) -> str:
+    word = next(mark.word for mark in MARKS if mark.name == span.kind)
     left = x(span.begins_at)
     width = max(x(span.ends_at or calendar.ends_at) - left, 2.0)
     until = "no end planned" if span.ends_at is None else _long(span.ends_at)
-    told = f"version {row.key.version} {look.word}: {_long(span.begins_at)} to {until}"
-    yield "<g>" + f"<title>{escape(told)}</title>"
-    place = f'x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{_BAR}" rx="3"'
-    yield (
-        f'<rect class="{span.kind}" {place} fill="{look.fill}" stroke="{look.stroke}" '
-        'stroke-width="1"/>'
-    )
-    if span.kind is not SpanKind.SIGNS:
-        yield f'<rect {place} fill="url(#pattern-{span.kind})"/>'
-    if width > len(look.word) * _CHARACTER + 10:
-        middle = left + width / 2
-        klass = f"on-{span.kind}"
-        yield _text(middle, top + 15.5, look.word, klass, look.text, anchor="middle", size=12)
-    yield "</g>"
+    title = f"version {row.key.version} {word}: {_long(span.begins_at)} to {until}"
+    parts = [f"<g><title>{escape(title)}</title>", bar(span.kind, left, top, width)]
+    if width > len(word) * _CHARACTER + 8:
+        on = f"on-{span.kind}"
+        parts.append(draw_text(left + width / 2, top + 16.5, word, on, anchor="middle", size=12))
+    return "".join([*parts, "</g>"])
+
+
+def _below(calendar: Calendar, top: float, x: Callable[[datetime], float]) -> Iterator[str]:
+    """Yield the lines below the rows: the present, and what is planned."""
+    label = f"now, {_long(calendar.now)}"
+    half = len(label) * _CHARACTER / 2
+    middle = min(max(x(calendar.now), half + 8), WIDTH - half - 8)
+    yield draw_text(middle, top + 3, label, "now-text", anchor="middle", weight=600)
+    for number, milestone in enumerate(calendar.milestones, start=1):
+        middle = top + _LINE * number
+        yield draw_diamond(_EDGE + 6, middle, "")
+        yield draw_text(_EDGE + 20, middle + 4.5, _planned(calendar, milestone), "ink")
+    if not calendar.milestones:
+        yield draw_text(_EDGE, top + _LINE + 4.5, "Nothing is planned.", "ink")
+
+
+def _planned(calendar: Calendar, milestone: Milestone) -> str:
+    beyond = " (beyond the right edge)" if milestone.at > calendar.ends_at else ""
+    return f"{_long(milestone.at)}   {milestone.what}{beyond}"
 
 
 def _scale(calendar: Calendar) -> Callable[[datetime], float]:
@@ -189,76 +188,18 @@ def _scale(calendar: Calendar) -> Callable[[datetime], float]:
 
     def place(at: datetime) -> float:
         share = (at - calendar.begins_at).total_seconds() / whole
-        return _LEFT + min(max(share, 0.0), 1.0) * (WIDTH - _LEFT - _RIGHT)
+        return _LEFT + min(max(share, 0.0), 1.0) * _PLOT
 
     return place
 
 
-def _ticks(calendar: Calendar) -> Iterator[datetime]:
-    span = calendar.ends_at - calendar.begins_at
-    step = next((step for step in _STEPS if span / step <= _MOST_TICKS), _STEPS[-1])
-    passed = (calendar.begins_at - _EPOCH) // step
-    at = _EPOCH + step * (passed + 1)
-    while at < calendar.ends_at:
-        yield at
-        at += step
-
-
-def _patterns(prefix: str) -> str:
-    dots = '<circle cx="4" cy="4" r="1" fill="#1d4ed8" fill-opacity=".35"/>'
-    lines = '<path d="M0 8L8 0" stroke="#b45309" stroke-opacity=".45"/>'
-    crosses = '<path d="M0 8L8 0M0 0L8 8" stroke="#a21caf" stroke-opacity=".45"/>'
-    kinds = {
-        SpanKind.PUBLISHED: dots,
-        SpanKind.VERIFIES: lines,
-        SpanKind.TAINTED: crosses,
-    }
-    made = "".join(
-        f'<pattern id="{prefix}pattern-{kind}" width="8" height="8" patternUnits="userSpaceOnUse">'
-        f"{content}</pattern>"
-        for kind, content in kinds.items()
-    )
-    return f"<defs>{made}</defs>"
-
-
-def _legend(middle: float) -> str:
-    parts = []
-    left = 20.0
-    for kind, look in _LOOKS.items():
-        place = f'x="{left:.1f}" y="{middle - 12:.1f}" width="26" height="14" rx="2"'
-        parts.append(f'<rect class="{kind}" {place} fill="{look.fill}" stroke="{look.stroke}"/>')
-        if kind is not SpanKind.SIGNS:
-            parts.append(f'<rect {place} fill="url(#pattern-{kind})"/>')
-        parts.append(_text(left + 32, middle, look.word, "ink", "#0f172a", size=12))
-        left += 48 + len(look.word) * _CHARACTER + 18
-    parts.append(_text(left, middle, "Times are in UTC.", "faint", "#475569", size=12))
-    return "".join(parts)
-
-
-def _text(  # noqa: PLR0913 - the attributes of one element
-    x: float,
-    y: float,
-    words: str,
-    klass: str,
-    fill: str,
-    *,
-    anchor: str = "start",
-    size: int = 13,
-    weight: int = 400,
-) -> str:
-    return (
-        f'<text class="{klass}" x="{x:.1f}" y="{y:.1f}" fill="{fill}" text-anchor="{anchor}" '
-        f'font-size="{size}" font-weight="{weight}">{escape(words)}</text>'
-    )
-
-
-def _rule(  # noqa: PLR0913 - likewise
-    x: float, top: float, bottom: float, klass: str, stroke: str, *, width: int = 1
-) -> str:
-    return (
-        f'<line class="{klass}" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}" '
-        f'stroke="{stroke}" stroke-width="{width}"/>'
-    )
+def _legend(top: float) -> Iterator[str]:
+    yield f'<g class="legend" transform="translate({_EDGE} {top + _LINE})">'
+    yield draw_text(0, 0, "Legend. All times are in UTC.", "ink", weight=600)
+    for number, mark in enumerate(MARKS, start=1):
+        yield draw_sample(mark.name, 0, number * _LINE - 4.5)
+        yield draw_text(40, number * _LINE, mark.sentence(), "ink", size=12)
+    yield "</g>"
 
 
 def _long(at: datetime) -> str:

@@ -1,16 +1,18 @@
 """The calendar of a ring at a terminal: 80 columns, legible without colour."""
 
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 
 from rich.text import Text
 
+from authz_server.cli.keys.calendar_axis import find_ticks
+from authz_server.cli.keys.calendar_legend import CROSS, MARKS, MILESTONE, NOW
 from authz_server.cli.output import timestamp
 from keys.calendar import Calendar, CalendarRow, SpanKind
 from keys.signing_key import KeyState
 
 WIDTH = 80
-_LABEL = 12
+_LABEL = 13
 _STATE = 11
 _BAR = WIDTH - _LABEL - _STATE - 2
 _GLYPHS = {
@@ -25,47 +27,26 @@ _STYLES = {
     SpanKind.VERIFIES: "yellow",
     SpanKind.TAINTED: "magenta",
 }
-_WORDS = {
-    SpanKind.PUBLISHED: "published",
-    SpanKind.SIGNS: "signs",
-    SpanKind.VERIFIES: "verifies",
-    SpanKind.TAINTED: "tainted",
-}
 _NOW = ("│", "|")
 _WITHDRAWN = ("✕", "x")
+_TICK = ("╷", ",")
 
 
 def calendar_lines(calendar: Calendar, *, plain: bool = False) -> Iterator[Text]:
-    """Yield the lines of the picture: axis, a row for each key, legend, what is planned.
+    """Yield the lines of the picture: axis, a row for each key, now, legend, what is planned.
 
     Args:
-        calendar: What to draw.
+        calendar: The ring to draw.
         plain: In ASCII alone.
     """
     column = _scale(calendar)
-    yield _axis(calendar, column)
+    yield from _axis(calendar, column, plain=plain)
     for row in calendar.rows:
         yield _line(calendar, row, column, plain=plain)
+    yield _now(calendar, column)
     yield _legend(plain=plain)
     for milestone in calendar.milestones:
         yield Text(f"{timestamp(milestone.at)}  {milestone.what}")
-
-
-def short_kid(kid: str) -> str:
-    """Return so much of a key's id that people can tell it from the others of its ring."""
-    return kid[:7]
-
-
-def date_label(at: datetime, span: timedelta) -> str:
-    """Return ``at`` as an axis of that length needs it, in UTC."""
-    at = at.astimezone(UTC)
-    if span > timedelta(days=400):
-        return f"{at:%Y-%m-%d}"
-    if span > timedelta(days=4):
-        return f"{at:%m-%d}"
-    if span > timedelta(hours=20):
-        return f"{at:%m-%d %H:%M}"
-    return f"{at:%H:%M:%S}" if span < timedelta(minutes=30) else f"{at:%H:%M}"
 
 
 def _scale(calendar: Calendar) -> Callable[[datetime], int]:
@@ -78,16 +59,28 @@ def _scale(calendar: Calendar) -> Callable[[datetime], int]:
     return column
 
 
-def _axis(calendar: Calendar, column: Callable[[datetime], int]) -> Text:
-    """Return the line of dates: both edges, and ``now`` where it is."""
+def _axis(calendar: Calendar, column: Callable[[datetime], int], *, plain: bool) -> Iterator[Text]:
+    """Yield the lines of the axis: the days where there are any, and the ticks."""
+    mark = _TICK[1 if plain else 0]
+    ticks = find_ticks(calendar.begins_at, calendar.ends_at, column, _BAR)
+    days = [(column(tick.at), f" {tick.day}") for tick in ticks if tick.day]
+    if days:
+        yield _placed(days)
+    yield _placed((column(tick.at), mark + tick.label) for tick in ticks)
+
+
+def _now(calendar: Calendar, column: Callable[[datetime], int]) -> Text:
+    label = f"now {timestamp(calendar.now)}"
+    start = min(max(column(calendar.now) - len(label) // 2, 0), _BAR - len(label))
+    return _placed([(start, label)])
+
+
+def _placed(labels: Iterable[tuple[int, str]]) -> Text:
+    """Return a line with each label at its column."""
     cells = [" "] * _BAR
-    span = calendar.ends_at - calendar.begins_at
-    first, last = date_label(calendar.begins_at, span), date_label(calendar.ends_at, span)
-    for start, label in ((0, first), (_BAR - len(last), last)):
+    for start, label in labels:
         cells[start : start + len(label)] = label
-    start = min(max(column(calendar.now) - 1, len(first) + 1), _BAR - len(last) - 4)
-    cells[start : start + 3] = "now"
-    return Text(" " * _LABEL + "".join(cells), style="dim")
+    return Text((" " * _LABEL + "".join(cells)).rstrip(), style="dim")
 
 
 def _line(
@@ -104,14 +97,15 @@ def _line(
     cells[now] = (_NOW[glyph], "bold")
     if row.withdrawn_at is not None:
         cells[column(row.withdrawn_at)] = (_WITHDRAWN[glyph], "bold red")
-    text = Text(f"v{row.key.version:<3} {short_kid(row.key.kid)} ")
+    # The list below has the whole id.
+    text = Text(f"v{row.key.version:<3} {row.key.kid[:7]:<7} ")
     for character, style in cells:
         text.append(character, style)
     return text.append("  " + state_word(row))
 
 
 def state_word(row: CalendarRow) -> str:
-    """Return what the key is, in one word: that it signs counts more than what is recorded."""
+    """Return the state of a key in a word or two; a key that signs is described by that."""
     if row.signs:
         return "signs"
     if row.key.state is KeyState.PUBLISHED:
@@ -122,11 +116,16 @@ def state_word(row: CalendarRow) -> str:
 def _legend(*, plain: bool) -> Text:
     glyph = 1 if plain else 0
     text = Text(" " * _LABEL)
-    for kind, word in _WORDS.items():
-        text.append(_GLYPHS[kind][glyph] * 2, _STYLES[kind]).append(f" {word}  ")
-    return (
-        text.append(_NOW[glyph], "bold")
-        .append(" now  ")
-        .append(_WITHDRAWN[glyph], "red")
-        .append(" revoked")
-    )
+    for mark in MARKS:
+        if mark.name == MILESTONE:
+            continue  # the lines below the picture, without a mark
+        if text.cell_len > _LABEL:
+            text.append("  ")
+        if mark.name in {NOW, CROSS}:
+            sign, style = (_NOW, "bold") if mark.name == NOW else (_WITHDRAWN, "bold red")
+            text.append(sign[glyph], style)
+        else:
+            kind = SpanKind(mark.name)
+            text.append(_GLYPHS[kind][glyph] * 2, _STYLES[kind])
+        text.append(f" {mark.word}")
+    return text

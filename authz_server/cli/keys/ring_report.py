@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from authz_server.cli.keys.composition import KeyOperations
+from authz_server.cli.keys.history import load_history
 from authz_server.cli.keys.listing import describe_keys
 from authz_server.cli.keys.readers import describe_readers
 from authz_server.cli.output import timestamp
@@ -45,6 +46,8 @@ def report_ring(operations: KeyOperations, ring: RingSnapshot) -> RingReport:
     backend = _describe_backend(operations, ring)
     due, alarms, waits = _plan(operations, ring)
     nodes = [node for node in services.key_store.load_nodes() if node.ring == ring.name]
+    with services.database.reading() as session:
+        history = load_history(session, ring)
     return RingReport(
         {
             "ring": ring.name,
@@ -79,6 +82,8 @@ def report_ring(operations: KeyOperations, ring: RingSnapshot) -> RingReport:
             "overdue": [*_overdue(ring, now)],
             "alarms": alarms,
             "events": _describe_events(operations, ring),
+            "history": [change.describe() for change in history.changes],
+            "history_older": history.older,
         },
         calendar,
     )

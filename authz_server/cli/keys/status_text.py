@@ -4,15 +4,18 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
 from authz_server.cli.keys.calendar_text import WIDTH, calendar_lines
+from authz_server.cli.keys.history import event_in_words
 from authz_server.cli.keys.readers import readers_in_words
 from authz_server.cli.keys.ring_report import RingReport
 
 _LABEL = 9
 _NAMED_NODES = 8
+_SHOWN_CHANGES = 5
 _KEY_TIMES = (
     ("published_at", "published"),
     ("activate_at", "signs from"),
@@ -42,6 +45,9 @@ def print_status(report: RingReport) -> None:
         console.print(Text(f"v{key['version']:<3} {key['kid']}  {key['state']}"))
         for line in _times(key):
             console.print(Text(f"     {line}"))
+    console.print()
+    for line in _history(fields, plain=plain):
+        console.print(Text(line), no_wrap=True, overflow="ignore", crop=False)
     for line in warnings(fields):
         console.print(Text(line, style="bold red"))
     console.print()
@@ -142,6 +148,32 @@ def _times(key: Mapping[str, Any]) -> Iterator[str]:
         yield ", ".join(told[start : start + 2])
     if key["reason"]:
         yield f"reason: {key['reason']}"
+
+
+def _history(fields: Mapping[str, Any], *, plain: bool) -> Iterator[str]:
+    """Yield the latest changes, newest first, a line each, cut where a terminal has no room."""
+    changes = fields["history"]
+    if not changes:
+        return
+    shown = changes[:_SHOWN_CHANGES]
+    total = len(changes) + fields["history_older"]
+    yield f"History, newest first, {len(shown)} of {total}:"
+    for change in shown:
+        key = "ring" if change["version"] is None else f"v{change['version']}"
+        why = f": {change['reason']}" if change["reason"] else ""
+        event = event_in_words(change["event"])
+        yield _cut(f"{change['at']} {key:<5}{event}, {change['actor']}{why}", plain=plain)
+
+
+def _cut(line: str, *, plain: bool) -> str:
+    """Return ``line`` in 80 columns, without what is no character of a terminal."""
+    line = "".join(each if each.isprintable() else " " for each in line)
+    if plain:
+        line = line.encode("ascii", "backslashreplace").decode("ascii")
+    if cell_len(line) <= WIDTH:
+        return line
+    end = "..." if plain else "…"
+    return set_cell_size(line, WIDTH - cell_len(end)).rstrip() + end
 
 
 def warnings(fields: Mapping[str, Any]) -> Iterator[str]:

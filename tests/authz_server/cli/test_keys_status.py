@@ -5,7 +5,10 @@ from html.parser import HTMLParser
 import pytest
 from sqlalchemy import create_engine, text
 
+from authz_server.cli.keys.calendar_legend import MARKS
 from support.settings_file import write_settings
+
+KINDS = {mark.name for mark in MARKS}
 
 
 @pytest.fixture
@@ -44,7 +47,7 @@ def test_the_members_of_the_state_stay(keyed):
         *("succeeded_at", "cautious_until", "claimed_until", "prepublication_seconds"),
         *("rotation_interval_seconds", "maximum_lifetime_seconds", "active", "next"),
         *("at_backend", "keys", "planned", "nodes", "readers", "due", "waits", "overdue"),
-        *("alarms", "events"),
+        *("alarms", "events", "history", "history_older"),
     }
 
 
@@ -137,27 +140,43 @@ def test_the_calendar_is_drawn(keyed, tmp_path):
 
 
 class Page(HTMLParser):
+    """A page: its tags and ids, and the classes of the shapes in pictures and in the legend."""
+
     def __init__(self):
         super().__init__()
-        self.ids, self.references, self.tags = [], [], []
+        self.ids, self.references, self.tags, self.text = [], [], [], ""
+        self.marks, self._place = {"picture": set(), "legend": set()}, ""
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.ids += [value for name, value in attrs if name == "id"]
         self.references += [value for name, value in attrs if name in {"src", "href"}]
+        klass = dict(attrs).get("class")
+        if klass in self.marks:
+            self._place = klass
+        elif klass in KINDS and tag != "text":
+            self.marks[self._place].add(klass)
+
+    def handle_data(self, data):
+        self.text += data
 
 
 def test_the_page_for_a_ticket_needs_nothing_else(cli, tmp_path):
     rings = {"keys": {"rings": {"rs256": {"algorithm": "RS256"}}}}
     cli.config = write_settings(tmp_path, cli.database_url, rings)
     cli.must("keys", "init")
+    cli.must("keys", "tick")
     cli.must("keys", "status", "--html", tmp_path / "keys.html")
     page = Page()
     page.feed((tmp_path / "keys.html").read_text())
     assert page.references == []
     assert len(page.ids) == len(set(page.ids)) > 4
-    assert page.tags.count("svg") == 2
+    assert page.tags.count("svg") == 2 + len(MARKS), "a picture each, and the samples of the legend"
     assert "script" not in page.tags
+    assert page.marks["picture"] == page.marks["legend"] - {"tainted", "cross"}
+    assert page.marks["legend"] == {mark.name for mark in MARKS}
+    for mark in MARKS:
+        assert mark.sentence() in page.text
 
 
 def test_names_from_outside_stay_text(keyed, tmp_path):

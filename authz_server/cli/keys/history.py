@@ -1,0 +1,135 @@
+"""The history of a ring: each change with its time, key, actor and reason."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy.orm import Session
+
+from authz_server.audit import AuditRecord
+from authz_server.cli.output import timestamp
+from authz_server.key_tables import KeyEvent
+from keys.signing_key import RingSnapshot
+
+#: The latest so many changes are shown.
+MOST_CHANGES = 50
+#: Stored as audit records alone; all others are events of the ring's chain.
+_TIMED, _CUT_OFF = "key.revocation_timed", "cut_off.recorded"
+_WORDS = {
+    "key.published": "published",
+    "key.scheduled": "activation planned",
+    "key.held": "activation put off",
+    "key.activated": "signs",
+    "key.retired": "stopped signing",
+    "key.fenced": "fenced at the backend",
+    "key.removed": "left the JWKS",
+    "key.destroyed": "private key destroyed",
+    "key.tainted": "tainted",
+    "key.revoked": "revoked",
+    "emergency.exception": "signs early, in an emergency",
+    _TIMED: "revocation timed",
+    _CUT_OFF: "tokens revoked",
+    "ring.configured": "durations changed",
+    "ring.version_ordered": "next version ordered",
+    "ring.version_made": "next version made",
+    "ring.version_failed": "next version failed",
+    "ring.succeeded": "succeeded by another ring",
+    "ring.cautious": "JWKS kept shorter",
+    "ring.frozen": "frozen",
+    "ring.unfrozen": "unfrozen",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A change of a ring; ``kid`` and ``version`` are None where it is the ring's own."""
+
+    at: datetime
+    event: str
+    kid: str | None
+    version: int | None
+    actor: str
+    reason: str
+
+    def describe(self) -> dict[str, Any]:
+        """Return the members of the change as JSON."""
+        return {
+            "at": timestamp(self.at),
+            "event": self.event,
+            "kid": self.kid,
+            "version": self.version,
+            "actor": self.actor,
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The latest changes of a ring, newest first, and the number of older ones."""
+
+    changes: tuple[Change, ...]
+    older: int
+
+
+def load_history(session: Session, ring: RingSnapshot) -> History:
+    """Return the changes of ``ring`` and of its keys.
+
+    Args:
+        session: For reading.
+        ring: Its keys give the versions.
+    """
+    versions = {key.kid: key.version for key in ring.keys}
+    is_events = KeyEvent.ring == ring.name
+    is_records = or_(
+        and_(AuditRecord.action == _TIMED, AuditRecord.subject.in_([*versions])),
+        and_(
+            AuditRecord.action == _CUT_OFF,
+            AuditRecord.subject.in_([f"key:{kid}" for kid in versions]),
+        ),
+    )
+    events = select(KeyEvent).where(is_events).order_by(KeyEvent.id.desc()).limit(MOST_CHANGES)
+    records = (
+        select(AuditRecord).where(is_records).order_by(AuditRecord.id.desc()).limit(MOST_CHANGES)
+    )
+    changes = [
+        *(_of_record(each, versions) for each in session.scalars(records)),
+        *(_of_event(each, versions) for each in session.scalars(events)),
+    ]
+    counts = (
+        select(func.count()).select_from(KeyEvent).where(is_events),
+        select(func.count()).select_from(AuditRecord).where(is_records),
+    )
+    total = sum(session.scalar(each) or 0 for each in counts)
+    # Stable: changes of one time keep the order in which they were written.
+    newest = sorted(changes, key=lambda change: change.at, reverse=True)[:MOST_CHANGES]
+    return History(tuple(newest), total - len(newest))
+
+
+def event_in_words(event: str) -> str:
+    """Return an event's name as people read it."""
+    return _WORDS.get(event, event.replace(".", " ").replace("_", " "))
+
+
+def _of_event(event: KeyEvent, versions: Mapping[str, int]) -> Change:
+    return Change(
+        at=event.at,
+        event=event.event,
+        kid=event.kid,
+        version=versions.get(event.kid or ""),
+        actor=event.actor,
+        reason=event.reason,
+    )
+
+
+def _of_record(record: AuditRecord, versions: Mapping[str, int]) -> Change:
+    kid = record.subject.removeprefix("key:")
+    return Change(
+        at=record.at,
+        event=record.action,
+        kid=kid,
+        version=versions.get(kid),
+        actor=record.actor,
+        reason=str(record.detail.get("reason", "")),
+    )
