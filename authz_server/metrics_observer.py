@@ -2,14 +2,17 @@
 
 import math
 import time
+from bisect import bisect_left
 from collections.abc import Callable
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.utils import floatToGoString
 
 from authz_server import metric_families as families
 from authz_server.metric_families import VAULT_TOKEN_EXPIRY, Family
 
+_BOUNDS = (*families.REQUEST_SECONDS.buckets, math.inf)
 _Mode = Literal["livemax", "livemin", "livemostrecent", "max"]
 
 
@@ -34,8 +37,13 @@ class MetricsObserver:
         self._jwks_fetch = _counter(families.JWKS_FETCH, registry)
         self._unknown_kid = _counter(families.UNKNOWN_KID, registry)
         self._requests = _counter(families.REQUESTS, registry)
-        self._request_seconds = _histogram(families.REQUEST_SECONDS, registry)
+        self._times = _counter(families.REQUEST_TIMES, registry)
+        self._times_sum = _counter(families.REQUEST_TIMES_SUM, registry)
         self._shed = _counter(families.REQUESTS_SHED, registry)
+        self._adds_up = False
+        self._answered: dict[tuple[str, str], int] = {}
+        self._took: dict[tuple[str, float], int] = {}
+        self._took_sum: dict[str, float] = {}
 
     def signed(self, backend: str, alg: str, result: str, seconds: float) -> None:
         """Count one call for signatures."""
@@ -85,8 +93,31 @@ class MetricsObserver:
 
     def answered(self, endpoint: str, outcome: str, seconds: float) -> None:
         """Count one request to a protocol endpoint."""
-        self._requests.labels(endpoint, outcome).inc()
-        self._request_seconds.labels(endpoint).observe(seconds)
+        answered, took, sums = self._answered, self._took, self._took_sum
+        kind, bound = (endpoint, outcome), (endpoint, _BOUNDS[bisect_left(_BOUNDS, seconds)])
+        answered[kind] = answered.get(kind, 0) + 1
+        took[bound] = took.get(bound, 0) + 1
+        sums[endpoint] = sums.get(endpoint, 0.0) + seconds
+        if not self._adds_up:
+            self.flush()
+
+    def add_up(self) -> None:
+        """Write what is counted of requests at each :meth:`flush` from now on, not at once."""
+        self._adds_up = True
+
+    def flush(self) -> None:
+        """Write what was counted of requests."""
+        if not self._answered:
+            return
+        answered, took, sums = self._answered, self._took, self._took_sum
+        self._answered, self._took, self._took_sum = {}, {}, {}
+        for kind, count in answered.items():
+            self._requests.labels(*kind).inc(count)
+        for (endpoint, bound), count in took.items():
+            le = floatToGoString(bound)  # type: ignore[no-untyped-call]
+            self._times.labels(endpoint, le).inc(count)
+        for endpoint, total in sums.items():
+            self._times_sum.labels(endpoint).inc(total)
 
     def shed(self, count: int) -> None:
         """Count requests that were refused unread."""

@@ -1,5 +1,6 @@
 """The page of metrics: what the processes counted, added up, and what the database knows."""
 
+import math
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +12,7 @@ from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 from sqlalchemy.exc import SQLAlchemyError
 
 from authz_server import metric_families as families
@@ -82,6 +84,7 @@ class MetricsPage(Collector):
         collector = MultiProcessCollector(None, str(self._folder))  # type: ignore[no-untyped-call]
         counted: list[Metric] = collector.collect()  # type: ignore[no-untyped-call]
         metrics = {_exposed_name(metric): metric for metric in counted}
+        _make_histogram(metrics)
         if expiry := metrics.pop(VAULT_TOKEN_EXPIRY.name, None):
             now = self._clock().timestamp()
             for sample in expiry.samples:
@@ -105,6 +108,24 @@ class MetricsPage(Collector):
         yield from sample_nodes(reports, now)
         with suppress(SQLAlchemyError):
             yield from self._further(now)
+
+
+def _make_histogram(metrics: dict[str, Metric]) -> None:
+    """Replace what the processes counted of requests' times by one histogram."""
+    times = metrics.pop(families.REQUEST_TIMES.name, None)
+    sums = metrics.pop(families.REQUEST_TIMES_SUM.name, None)
+    if times is None or sums is None:
+        return
+    family = families.REQUEST_SECONDS
+    counted = {(each.labels["endpoint"], each.labels["le"]): each.value for each in times.samples}
+    histogram = metrics[family.name] = Metric(family.name, family.sentence, family.kind)
+    for each in sums.samples:
+        endpoint, count = each.labels, 0.0
+        for bound in map(floatToGoString, (*family.buckets, math.inf)):
+            count += counted.get((endpoint["endpoint"], bound), 0.0)
+            histogram.add_sample(f"{family.name}_bucket", endpoint | {"le": bound}, count)
+        histogram.add_sample(f"{family.name}_count", endpoint, count)
+        histogram.add_sample(f"{family.name}_sum", endpoint, each.value)
 
 
 def _labels(metric: Metric | None, label: str, of_value: float | None = None) -> frozenset[str]:

@@ -71,6 +71,12 @@ class ServerObserver(Observer, Protocol):
             seconds: from the last byte of the request to the answer.
         """
 
+    def add_up(self) -> None:
+        """Write what is counted of requests at each :meth:`flush` from now on, not at once."""
+
+    def flush(self) -> None:
+        """Write what was counted of requests."""
+
     def shed(self, count: int) -> None:
         """Count requests that were refused unread."""
 
@@ -85,4 +91,10 @@ class SilentServerObserver(SilentObserver):
         """Do nothing."""
 
     def shed(self, count: int) -> None:
+        """Do nothing."""
+
+    def add_up(self) -> None:
+        """Do nothing."""
+
+    def flush(self) -> None:
         """Do nothing."""

@@ -89,6 +89,9 @@ class FormReader:
         if raw_name == _PRESENTED:
             return raw_name, _decoded_leniently(raw_value)
         limit = self._maximum_value_bytes
+        plain = "%" not in pair and "+" not in pair and pair.isascii() and pair.isprintable()
+        if plain and len(pair) <= limit:
+            return raw_name, raw_value
         # Three characters can spell one byte: nothing longer is worth decoding.
         if len(pair) > 6 * limit + 1:
             raise OAuthError("parameter_too_long")

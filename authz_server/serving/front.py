@@ -25,8 +25,8 @@ from authz_server.settings import ServerSettings
 
 logger = logging.getLogger(__name__)
 
-#: As many connections never are an overload.
-_FEW = 32
+#: As many connections never are an overload: all of them are answered in half of that time.
+_FEW = 512
 _ID_TO_COME = "{request id}"
 TICK_SECONDS = 0.25
 #: How long idle connections stay while the worker stops, those from before and those that come

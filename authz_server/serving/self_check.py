@@ -6,6 +6,8 @@ from functools import partial
 
 import msgspec
 
+from authz_server.database.errors import describe_failure
+from authz_server.logs import redact
 from authz_server.services import Services
 from authz_server.serving.lanes import Lanes
 from authz_server.waiting import Lane
@@ -70,5 +72,5 @@ class SelfCheck:
         except TimeoutError:
             return f"keys: no answer within {LOOK_SECONDS:.0f} s"
         except Exception as fault:  # noqa: BLE001 - whatever it is, nothing can be signed
-            return f"keys: {type(fault).__name__}"
+            return f"keys: {redact(describe_failure(fault))}"
         return found

@@ -136,6 +136,7 @@ async def _serve(app: Application, order: Order, tls: ssl.SSLContext | None) -> 
     loop.remove_reader(sys.stdin.fileno())
     reports.cancel()
     await front.drain(settings.shutdown_grace_seconds)
+    services.observer.flush()
     await lanes.close()
 
 
@@ -166,6 +167,14 @@ def build_front(
         )
         lanes.ask_by(queries[0])
     addresses = ClientAddressReader(server.trusted_proxies, server.forwarded_header)
+    observer = services.observer
+    observer.add_up()
+
+    def each_tick() -> None:
+        observer.flush()
+        for each in queries:
+            each.expire()
+
     parts = FrontParts(
         endpoints=app.direct,
         other=FlaskRequests(
@@ -182,8 +191,8 @@ def build_front(
         ),
         errors=ErrorAnswers(server.retry_after_seconds),
         record=services.record,
-        shed=services.observer.shed,
-        each_tick=queries[0].expire if queries else _nothing,
+        shed=observer.shed,
+        each_tick=each_tick,
     )
     return WorkerFront(loop, server, parts), lanes
 
@@ -217,10 +226,6 @@ def _threads(settings: Settings) -> Mapping[Lane, int]:
         Lane.SECRETS: settings.clients.argon2_concurrency + MAXIMUM_WAITING + 1,
         Lane.PLUGINS: settings.server.threads,
     }
-
-
-def _nothing() -> None:
-    return
 
 
 async def _report(descriptor: int, check: SelfCheck) -> None:

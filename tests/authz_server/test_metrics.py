@@ -192,6 +192,21 @@ def test_the_silent_observer_hears_everything():
     assert methods <= set(dir(observer))
 
 
+def test_requests_are_added_up_where_somebody_says_when_to_write(tmp_path, page):
+    with counting(tmp_path) as process:
+        process.tell("add_up")
+        process.tell("answered", "token", "ok", 0.002)
+        process.tell("answered", "token", "ok", 30.0)
+        assert "authz_server_requests_total" not in {name for name, *_ in shown(page)}
+        for _ in range(2):
+            process.tell("flush")
+        samples = shown(page)
+    assert samples["authz_server_requests_total", "ok", "token"] == 2
+    assert samples["authz_server_request_seconds_sum", "token"] == pytest.approx(30.002)
+    assert samples["authz_server_request_seconds_bucket", "2.5", "token"] == 1
+    assert samples["authz_server_request_seconds_bucket", "+Inf", "token"] == 2
+
+
 def test_the_families_are_named_by_their_kind():
     names = [family.name for family in FAMILIES]
     assert len(set(names)) == len(names)

@@ -52,7 +52,10 @@ def test_every_process_counts_and_a_killed_one_takes_nothing_back(start_live_ser
     form = {"grant_type": "client_credentials"}
     refused = httpx.post(f"{server.base_url}{ENDPOINTS['token']}", data=form)
     assert refused.status_code == 401
-    before = await_metrics(server, lambda found: len(nodes(found)) == 2)
+    before = await_metrics(
+        server,
+        lambda found: len(nodes(found)) == 2 and any("requests_total" in each[0] for each in found),
+    )
     fetched = (
         before["authz_server_jwks_fetch_total", "false"]
         + before["authz_server_jwks_fetch_total", "true"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from authz_server.serving import turns
+from authz_server.serving import front, turns
 from authz_server.serving.front import DRAIN_SECONDS
 from authz_server.serving.turns import OVERLOAD_SECONDS
 from support.raw_http import LAST_REQUEST, RawConnection
@@ -148,8 +148,11 @@ def test_a_full_lane_refuses_and_every_other_request_is_served(make_site, hold):
     assert [each.receive().status for each in connections[:5]] == [200] * 5
 
 
-def test_requests_that_have_waited_too_long_for_the_loop_are_refused_at_once(make_site, hold):
+def test_requests_that_have_waited_too_long_for_the_loop_are_refused_at_once(
+    make_site, hold, monkeypatch
+):
     """Case J119."""
+    monkeypatch.setattr(front, "_FEW", 32)
     site = make_site()
     connections = hold(site, 60)
     site.await_connections(60)
@@ -170,6 +173,7 @@ def test_requests_that_have_waited_too_long_for_the_loop_are_refused_at_once(mak
         assert json.loads(each.body)["error"] == "temporarily_unavailable"
         assert "connection" not in each.headers
     assert len({each.headers["x-request-id"] for each in refused}) == len(refused)
+    time.sleep(2 * front.TICK_SECONDS)
     assert sum(site.shed) == len(refused)
     # The connections live on, and what comes in time is served again.
     for each in connections:
@@ -177,8 +181,9 @@ def test_requests_that_have_waited_too_long_for_the_loop_are_refused_at_once(mak
         assert each.receive().status == 200
 
 
-def test_few_requests_are_answered_however_late_the_loop_is(make_site, hold):
+def test_few_requests_are_answered_however_late_the_loop_is(make_site, hold, monkeypatch):
     """Case J119."""
+    monkeypatch.setattr(front, "_FEW", 32)
     site = make_site()
     connections = hold(site, 20)
     site.await_connections(20)
@@ -207,8 +212,11 @@ LATE_INPUT = {
 
 
 @pytest.mark.parametrize("before", [5, 60], ids=["served", "refused"])
-def test_input_that_waits_for_a_late_loop_gets_all_its_answers(make_site, hold, before):
+def test_input_that_waits_for_a_late_loop_gets_all_its_answers(
+    make_site, hold, monkeypatch, before
+):
     """Case J119."""
+    monkeypatch.setattr(front, "_FEW", 32)
     site = make_site()
     fillers = hold(site, before)
     with RawConnection(site.port, 10.0) as holding, ExitStack() as held:
