@@ -44,7 +44,7 @@ MARKS = (
     ),
     Mark(NOW, "now", "upright red line", "the time of this picture"),
     Mark(CROSS, "revoked", "red cross", "the key left the JWKS, its tokens are refused"),
-    Mark(MILESTONE, "planned", "dark diamond", "a planned change, listed below the keys"),
+    Mark(MILESTONE, "planned", "diamond", "a planned change, listed below the bars"),
 )
 
 

@@ -180,7 +180,7 @@ def _below(calendar: Calendar, top: float, x: Callable[[datetime], float]) -> It
 
 def _planned(calendar: Calendar, milestone: Milestone) -> str:
     beyond = " (beyond the right edge)" if milestone.at > calendar.ends_at else ""
-    return f"{_long(milestone.at)}   {milestone.what}{beyond}"
+    return f"{_long(milestone.at)}: {milestone.what}{beyond}"
 
 
 def _scale(calendar: Calendar) -> Callable[[datetime], float]:

@@ -17,6 +17,8 @@ from keys.signing_key import RingSnapshot
 MOST_CHANGES = 50
 #: Stored as audit records alone; all others are events of the ring's chain.
 _TIMED, _CUT_OFF = "key.revocation_timed", "cut_off.recorded"
+#: Begins the subject of a cut-off of a key's tokens.
+_KEY = "key:"
 _WORDS = {
     "key.published": "published",
     "key.scheduled": "activation planned",
@@ -81,27 +83,20 @@ def load_history(session: Session, ring: RingSnapshot) -> History:
         ring: Its keys give the versions.
     """
     versions = {key.kid: key.version for key in ring.keys}
-    is_events = KeyEvent.ring == ring.name
-    is_records = or_(
-        and_(AuditRecord.action == _TIMED, AuditRecord.subject.in_([*versions])),
-        and_(
-            AuditRecord.action == _CUT_OFF,
-            AuditRecord.subject.in_([f"key:{kid}" for kid in versions]),
-        ),
-    )
-    events = select(KeyEvent).where(is_events).order_by(KeyEvent.id.desc()).limit(MOST_CHANGES)
-    records = (
-        select(AuditRecord).where(is_records).order_by(AuditRecord.id.desc()).limit(MOST_CHANGES)
-    )
+    is_event = KeyEvent.ring == ring.name
+    events = select(KeyEvent).where(is_event).order_by(KeyEvent.id.desc()).limit(MOST_CHANGES)
+    counted = select(func.count()).select_from(KeyEvent).where(is_event)
+    is_timed = and_(AuditRecord.action == _TIMED, AuditRecord.subject.in_([*versions]))
+    cut_off = [f"{_KEY}{kid}" for kid in versions]
+    is_cut_off = and_(AuditRecord.action == _CUT_OFF, AuditRecord.subject.in_(cut_off))
+    # A row for each revocation; no index leads to them, so they are looked for once.
+    few = select(AuditRecord).where(or_(is_timed, is_cut_off)).order_by(AuditRecord.id.desc())
+    records = session.scalars(few).all()
     changes = [
-        *(_of_record(each, versions) for each in session.scalars(records)),
+        *(_of_record(each, versions) for each in records),
         *(_of_event(each, versions) for each in session.scalars(events)),
     ]
-    counts = (
-        select(func.count()).select_from(KeyEvent).where(is_events),
-        select(func.count()).select_from(AuditRecord).where(is_records),
-    )
-    total = sum(session.scalar(each) or 0 for each in counts)
+    total = (session.scalar(counted) or 0) + len(records)
     # Stable: changes of one time keep the order in which they were written.
     newest = sorted(changes, key=lambda change: change.at, reverse=True)[:MOST_CHANGES]
     return History(tuple(newest), total - len(newest))
@@ -124,7 +119,7 @@ def _of_event(event: KeyEvent, versions: Mapping[str, int]) -> Change:
 
 
 def _of_record(record: AuditRecord, versions: Mapping[str, int]) -> Change:
-    kid = record.subject.removeprefix("key:")
+    kid = record.subject.removeprefix(_KEY)
     return Change(
         at=record.at,
         event=record.action,

@@ -33,18 +33,21 @@ th, td { text-align: left; vertical-align: top; padding: .3rem .75rem .3rem 0;
   border-bottom: 1px solid var(--rule) }
 th { color: var(--faint); font-weight: 600 }
 time span { white-space: nowrap }
-code { font: .9em ui-monospace, SFMono-Regular, Menlo, Consolas, monospace }
+code { font: .78em ui-monospace, SFMono-Regular, Menlo, Consolas, monospace }
 h1, code, .facts td, [data-label="Actor"], [data-label="Reason"] { overflow-wrap: anywhere }
 [data-label="Key"], [data-label="Key id"], [data-label="Reason"] { min-width: 12rem }
-[data-label="Actor"] { min-width: 8rem }
+[data-label="Actor"] { min-width: 10.5rem }
 .alarm { color: var(--alarm); font-weight: 600 }
 .faint { color: var(--faint) }
 .legend { list-style: none; padding: 0 }
 .legend li { display: flex; gap: .75rem; align-items: flex-start; margin: .3rem 0 }
 .legend svg { flex: none; margin-top: .15rem }
-@media screen and (min-width: 68rem) { time { white-space: nowrap } }
+@media screen and (min-width: 68rem) {
+  [data-label="Time (UTC)"] { white-space: nowrap }
+  [data-label="Key"] { min-width: 20.5rem } [data-label="Key id"] { min-width: 19rem }
+}
 @media screen and (max-width: 56rem) {
-  .wide, .wide tbody, .wide tr, .wide td { display: block }
+  .wide, .wide caption, .wide tbody, .wide tr, .wide td { display: block }
   .wide thead { position: absolute; width: 1px; height: 1px; overflow: hidden;
     clip-path: inset(50%) }
   .wide tr { border-bottom: 1px solid var(--rule); padding: .4rem 0 }
@@ -57,7 +60,8 @@ h1, code, .facts td, [data-label="Actor"], [data-label="Reason"] { overflow-wrap
   body { margin: 0; padding: 0; max-width: none; font-size: 10pt }
   .picture { overflow: visible; border: 0 } .picture svg { min-width: 0 }
   .picture, tr, li { break-inside: avoid } h2, caption { break-after: avoid }
-  thead { display: table-header-group } [data-label] { min-width: 0 }
+  table { font-size: 8pt } thead { display: table-header-group }
+  [data-label="Actor"] { min-width: 7rem }
 }
 """
 _KEY_COLUMNS = {

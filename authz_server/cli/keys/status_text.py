@@ -32,25 +32,35 @@ def print_status(report: RingReport) -> None:
     if not console.is_terminal:
         console.width = WIDTH
     fields = report.fields
-    console.print(Text(_headline(fields), style="bold"))
+    plain = not _speaks_unicode(console)
+
+    def show(line: str, style: str = "") -> None:
+        console.print(Text(_printable(line, console), style=style))
+
+    show(_headline(fields), "bold")
     for label, lines in facts_of(fields):
         for number, line in enumerate(lines):
-            console.print(Text(f"  {'' if number else label:<{_LABEL}}{line}"))
+            show(f"  {'' if number else label:<{_LABEL}}{line}")
     console.print()
-    plain = not _speaks_unicode(console)
     for drawn in calendar_lines(report.calendar, plain=plain):
-        console.print(drawn, no_wrap=True, overflow="ignore", crop=False)
+        console.print(drawn)
     console.print()
     for key in fields["keys"]:
-        console.print(Text(f"v{key['version']:<3} {key['kid']}  {key['state']}"))
+        show(f"v{key['version']:<3} {key['kid']}  {key['state']}")
         for line in _times(key):
-            console.print(Text(f"     {line}"))
+            show(f"     {line}")
     console.print()
-    for line in _history(fields, plain=plain):
-        console.print(Text(line), no_wrap=True, overflow="ignore", crop=False)
+    for line in _history(fields):
+        show(_cut(_printable(line, console), plain=plain))
     for line in warnings(fields):
-        console.print(Text(line, style="bold red"))
+        show(line, "bold red")
     console.print()
+
+
+def _printable(line: str, console: Console) -> str:
+    """Return ``line`` as the terminal can show it: others write reasons and names of nodes."""
+    shown = "".join(each if each.isprintable() else " " for each in line)
+    return shown.encode(console.encoding, "backslashreplace").decode(console.encoding)
 
 
 def _speaks_unicode(console: Console) -> bool:
@@ -150,26 +160,23 @@ def _times(key: Mapping[str, Any]) -> Iterator[str]:
         yield f"reason: {key['reason']}"
 
 
-def _history(fields: Mapping[str, Any], *, plain: bool) -> Iterator[str]:
-    """Yield the latest changes, newest first, a line each, cut where a terminal has no room."""
+def _history(fields: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the latest changes, newest first, a line each."""
     changes = fields["history"]
     if not changes:
         return
     shown = changes[:_SHOWN_CHANGES]
     total = len(changes) + fields["history_older"]
-    yield f"History, newest first, {len(shown)} of {total}:"
+    yield f"History, newest first, {len(shown)} of {total} (more with --json or --html):"
     for change in shown:
         key = "ring" if change["version"] is None else f"v{change['version']}"
         why = f": {change['reason']}" if change["reason"] else ""
         event = event_in_words(change["event"])
-        yield _cut(f"{change['at']} {key:<5}{event}, {change['actor']}{why}", plain=plain)
+        yield f"{change['at']} {key:<5}{event}, {change['actor']}{why}"
 
 
 def _cut(line: str, *, plain: bool) -> str:
-    """Return ``line`` in 80 columns, without what is no character of a terminal."""
-    line = "".join(each if each.isprintable() else " " for each in line)
-    if plain:
-        line = line.encode("ascii", "backslashreplace").decode("ascii")
+    """Return ``line`` in 80 columns."""
     if cell_len(line) <= WIDTH:
         return line
     end = "..." if plain else "…"

@@ -2,10 +2,12 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from click.testing import CliRunner
 from rich.cells import cell_len
 from sqlalchemy import create_engine, text
 
 from authz_server.cli.keys.history import event_in_words
+from authz_server.cli.root import main
 from authz_server.observation import ALARMS
 from support.source_tree import ROOT
 
@@ -187,7 +189,7 @@ def test_only_the_latest_changes_are_shown_and_the_others_counted(keyed, tmp_pat
     page, tables = read_page(keyed, tmp_path)
     assert len(tables.tables["History, newest first"]) == 1 + 50
     assert f"Older changes, in the audit records: {10 + present}." in page
-    assert f"History, newest first, 5 of {60 + present}:" in keyed.must("keys", "status")
+    assert f"History, newest first, 5 of {60 + present} (" in keyed.must("keys", "status")
 
 
 def test_the_latest_five_changes_fit_a_terminal(keyed):
@@ -204,6 +206,29 @@ def test_the_latest_five_changes_fit_a_terminal(keyed):
     assert re.match(r"\S+Z v1   tainted, operator:a", cut)
     whole = [line for line in shown if line.startswith(f"v1   {first}  tainted")]
     assert whole, "the whole id stands in the list"
+
+
+def test_a_reason_is_shown_at_a_terminal_without_its_characters(keyed):
+    first = keyed.json("keys", "list")[0]["kid"]
+    keyed.must("keys", "taint", first, "--reason", "perdu à l'aéroport " * 5)
+    arguments = ["--config", str(keyed.config), "keys", "status"]
+    result = CliRunner(charset="ascii").invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    (line,) = (line for line in result.stdout.splitlines() if "tainted, " in line)
+    assert r"perdu \xe0" in line
+    assert (len(line) <= 80, line[-3:]) == (True, "...")
+
+
+def test_control_characters_of_a_reason_do_not_reach_the_terminal(keyed):
+    engine = connect(keyed)
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE key_event SET reason = :reason"), {"reason": "a\x1b[2Jb\nc"}
+        )
+    engine.dispose()
+    shown = keyed.must("keys", "status")
+    assert "\x1b" not in shown
+    assert "a [2Jb c" in shown
 
 
 def test_every_event_of_a_ring_has_words():
