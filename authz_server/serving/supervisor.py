@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
 
+from authz_server.serving.last_connections import HANDSHAKE_SECONDS, turn_new_ones_away
 from authz_server.serving.self_check import Report, read_report
 from authz_server.serving.worker import CANNOT_SERVE, Order
 from authz_server.settings import ServerSettings, Settings
@@ -271,14 +272,18 @@ class Supervisor:
             self._retire(failed)
 
     def _retire(self, generation: Generation) -> None:
+        closes = self._stopping or generation.listeners is not self._current.listeners
+        if closes:
+            for listener in generation.listeners:
+                turn_new_ones_away(listener)
+            time.sleep(HANDSHAKE_SECONDS)
         for slot in generation.slots:
             if slot.worker is not None:
                 self._tell_to_end(slot.worker, generation.settings.server)
                 self._leaving.append(slot.worker)
         generation.slots = []
-        if generation.listeners is not self._current.listeners:
-            for listener in generation.listeners:
-                listener.close()
+        for listener in generation.listeners if closes else ():
+            listener.close()
 
     # --------------------------------------------------------------------------------- ends
 
@@ -287,8 +292,6 @@ class Supervisor:
             self._retire(self._next)
             self._next = None
         self._retire(self._current)
-        for listener in self._current.listeners:
-            listener.close()
         while self._leaving:
             self._wait()
             self._bury()
