@@ -124,6 +124,15 @@ def test_the_two_commands_are_targets_of_the_makefile():
         assert f"\n{target}:" in makefile
 
 
+def test_the_output_that_the_readme_shows_is_that_of_the_demo():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = readme.partition("```text\n")[2].partition("```")[0]
+    steps = re.findall(r"^\d+\. (.+)$", shown, re.MULTILINE)
+    assert len(steps) >= 5
+    told = (ROOT / "authz_server" / "demo" / "tour.py").read_text(encoding="utf-8")
+    assert [step for step in steps if step not in told] == []
+
+
 def documents():
     return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
