@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from textwrap import wrap
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
@@ -39,7 +40,8 @@ def print_status(report: RingReport) -> None:
 
     show(_headline(fields), "bold")
     for label, lines in facts_of(fields):
-        for number, line in enumerate(lines):
+        folded = [part for line in lines for part in _folded(line)]
+        for number, line in enumerate(folded):
             show(f"  {'' if number else label:<{_LABEL}}{line}")
     console.print()
     for drawn in calendar_lines(report.calendar, plain=plain):
@@ -61,6 +63,12 @@ def _printable(line: str, console: Console) -> str:
     """Return ``line`` as the terminal can show it: others write reasons and names of nodes."""
     shown = "".join(each if each.isprintable() else " " for each in line)
     return shown.encode(console.encoding, "backslashreplace").decode(console.encoding)
+
+
+def _folded(line: str) -> list[str]:
+    """Return a line as several that fit beside a label; ids stay whole."""
+    width = WIDTH - 2 - _LABEL
+    return wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def _speaks_unicode(console: Console) -> bool:
