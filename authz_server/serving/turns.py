@@ -94,12 +94,14 @@ class Turns:
         limit = OVERLOAD_SECONDS if overloaded else STALL_SECONDS
         refusing = bool(queue) and self._may_refuse()
         try:
-            while queue and now - began < TURN_SECONDS:
+            while queue:
                 since, connection, request = queue.popleft()
                 too_late = refusing and now - since > limit
                 self._verdict = self._refuse if too_late else self._serve
                 self._decide(connection, request)
                 now = monotonic()
+                if now - began > TURN_SECONDS:
+                    break
         finally:
             self._verdict = None
             self._in_turn = bool(queue)

@@ -19,16 +19,20 @@ from authz_server.serving.flask_requests import FlaskRequests
 from authz_server.serving.front import FrontParts, WorkerFront
 from authz_server.serving.lanes import Lanes
 from authz_server.serving.senders import Senders
+from authz_server.serving.turns import Turns
 from authz_server.serving.worker import new_loop
 from authz_server.settings import ServerSettings
 from authz_server.waiting import Lane, Step
 from support.raw_http import RawConnection
 
 LARGE_BYTES = 200_000
-#: The event loops under which `serve` runs: with uvloop, and where it is not installed.
+LATE = "late"
+#: The event loops under which `serve` runs: with uvloop, and where it is not installed; and one
+#: that is late at every request, so that all that arrives waits unread for its turn.
 LOOPS: Mapping[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": new_loop,
     "asyncio": asyncio.new_event_loop,
+    LATE: new_loop,
 }
 
 
@@ -51,6 +55,7 @@ class WorkerSite:
         self, loop: str = "uvloop", *, tls: SSLContext | None = None, **settings: Any
     ) -> None:
         self.loop = LOOPS[loop]()
+        self._is_late = loop == LATE
         self._tls = tls
         self._settings = ServerSettings(**{"maximum_body_bytes": 20_000} | settings)
         self.requests: list[Request] = []
@@ -137,6 +142,8 @@ class WorkerSite:
             each_tick=lambda: None,
         )
         self.front = WorkerFront(self.loop, settings, parts)
+        if self._is_late:
+            _make_late(self.front._turns)  # noqa: SLF001 - no timing makes every request late
         self.front.listen([self._listener], self._tls)
 
     def answer(self, request: Request) -> Answer:
@@ -196,3 +203,14 @@ def _nowhere(environ: Mapping[str, Any], start_response: Callable[..., Any]) -> 
     body = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}".encode("latin-1")
     start_response("404 Not Found", [("Content-Length", str(len(body)))])
     return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
+
+
+def _make_late(turns: Turns) -> None:
+    """Have every request wait for its turn."""
+    look = turns.are_late
+
+    def are_late() -> bool:
+        look()  # begins a turn
+        return turns._verdict is None  # noqa: SLF001 - likewise
+
+    turns.are_late = are_late  # type: ignore[method-assign]
