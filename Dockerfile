@@ -16,7 +16,10 @@ RUN python -m venv --without-pip /opt/authz-server \
 RUN python -m venv --without-pip /opt/build \
  && python -m pip --python /opt/build/bin/python install \
     --require-hashes --only-binary :all: -r requirements/build.txt
-COPY pyproject.toml README.md LICENSE ./
+COPY requirements/run.txt requirements/
+COPY pyproject.toml README.md CHANGELOG.md SECURITY.md LICENSE config.example.toml ./
+COPY deploy deploy
+COPY docs docs
 COPY authz_server authz_server
 COPY keys keys
 COPY plugins plugins

@@ -4,7 +4,8 @@
 #   make demo-rotation   keys rotate in a real OpenBao under traffic, watched by verifiers (QUICK=1: a short run)
 #   make test        the whole suite on SQLite and PostgreSQL (ARGS="tests/keys -k ring" picks some)
 #   make lint types contracts    the rules that need no test run
-#   make wheel       the wheel in dist/, then the protocol tests against it from a clean environment
+#   make dist        what is installed elsewhere, in dist/: wheel, sdist, locked requirements, SHA256SUMS; reproducible
+#   make wheel       the same, then the protocol tests against the wheel from a clean environment
 #   make image       the container image, its base named by digest (needs a container engine and its registry)
 #   make faults      long runs of floods, overload, crashes and reloads (FAULT_SECONDS=300: each for as long)
 #   make cases       the table of the cases that the tests prove, in docs/cases.md
@@ -121,10 +122,14 @@ types: $(STAMPS)/dev
 contracts: $(STAMPS)/test
 	@$(BIN)/lint-imports
 
+.PHONY: dist
+dist: $(STAMPS)/run
+	@rm -rf dist
+	@tests/project/build_dist $(BIN)/python dist
+
 .PHONY: wheel
-wheel: $(STAMPS)/dev
-	@rm -rf dist build/wheel
-	@$(BIN)/python -m build --wheel --no-isolation --outdir dist .
+wheel: dist
+	@rm -rf build/wheel
 	@tests/project/run_from_wheel $(PYTHON) dist build/wheel
 
 .PHONY: bench

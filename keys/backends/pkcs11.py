@@ -22,7 +22,8 @@ def open_backend(uri: str, context: BackendContext) -> KeyBackend:
         from keys.backends.pkcs11_backend import Pkcs11Backend  # noqa: PLC0415 - optional
     except ModuleNotFoundError as error:
         raise KeysError(
-            f"keys on a PKCS#11 token need a library ({error}): pip install 'authz-server[pkcs11]'"
+            f"keys on a PKCS#11 token need a library ({error}): install "
+            "requirements/backends.txt (docs/operations.md, Install)"
         ) from error
     if not location.module.is_file():
         raise KeysError(f"there is no PKCS#11 module {location.module}")

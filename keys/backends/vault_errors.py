@@ -13,7 +13,8 @@ try:
     import hvac.exceptions
 except ImportError as error:
     raise KeysError(
-        "a key backend in a Vault needs the library hvac: pip install authz-server[vault]"
+        "a key backend in a Vault needs the library hvac: install requirements/run.txt "
+        "(docs/operations.md, Install)"
     ) from error
 
 #: What hvac raises for a path that holds nothing, and for a request that is refused as it stands

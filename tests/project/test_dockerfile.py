@@ -144,6 +144,7 @@ def test_build_stage_installs_what_is_locked_and_the_entry_point_serves(
     final = dockerfile.stages[-1]
     entry, serve = (json.loads(final.last(keyword)) for keyword in ("ENTRYPOINT", "CMD"))
     assert (built.root / "opt/authz-server/bin" / entry[0]).exists()
+    assert (built.root / "opt/authz-server/share/doc/authz-server/docs/operations.md").exists()
     port, health_port = reserve_port(), reserve_port()
     made = inside_installed(
         *(built, *entry, "init", "--issuer", "https://auth.example.org"),

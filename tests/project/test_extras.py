@@ -46,14 +46,14 @@ def test_a_plain_installation_needs_no_library_of_an_extra(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("uri", "extra"),
+    ("uri", "lock"),
     [
-        ("transit://transit/oidc", "authz-server[vault]"),
-        ("kv://secret/oidc", "authz-server[vault]"),
-        ("pkcs11:token=t;object=o?module-path=/m.so&pin-source=file:/p", "authz-server[pkcs11]"),
+        ("transit://transit/oidc", "requirements/run.txt"),
+        ("kv://secret/oidc", "requirements/run.txt"),
+        ("pkcs11:token=t;object=o?module-path=/m.so&pin-source=file:/p", "requirements/backends"),
     ],
 )
-def test_a_missing_library_is_an_error_at_the_start_that_names_the_extra(tmp_path, uri, extra):
+def test_a_missing_library_is_an_error_at_the_start_that_names_the_lock_file(tmp_path, uri, lock):
     login = {"method": "token", "token_file": "token"}
     (tmp_path / "token").write_text("t")
     (tmp_path / "token").chmod(0o600)
@@ -66,5 +66,5 @@ def test_a_missing_library_is_an_error_at_the_start_that_names_the_extra(tmp_pat
     for arguments in (("config", "check"), ("serve",)):
         done = run(*arguments, "--config", config, cwd=tmp_path)
         assert done.returncode == 1, done.stderr
-        assert extra in done.stderr
+        assert lock in done.stderr
         assert "Traceback" not in done.stderr

@@ -54,7 +54,7 @@ def test_missing_python_is_named(checkout):
 def test_bare_make_lists_the_targets(checkout):
     run = make(checkout)
     assert run.returncode == 0
-    for target in ("demo", "test", "lint", "wheel", "lock", "clean"):
+    for target in ("demo", "test", "lint", "dist", "wheel", "lock", "clean"):
         assert f"{target} " in run.stdout
 
 

@@ -1,9 +1,11 @@
-"""The wheel, and that pip installs nothing whose hash differs from the locked one."""
+"""What `make dist` builds, and that pip installs nothing whose hash differs from the locked one."""
 
 import hashlib
+import os
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
@@ -12,19 +14,39 @@ import pytest
 
 import authz_server
 from support.lock_files import project
-from support.source_tree import PACKAGES, ROOT, tracked_files
+from support.source_tree import PACKAGES, ROOT, texts, tracked_files
+
+VERSION = authz_server.__version__
+#: Where pip puts the documents, below the folder of the environment.
+DOCUMENTS = "share/doc/authz-server/"
+DOCUMENTED = {
+    *("CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md", "config.example.toml"),
+    *("requirements/run.txt", "requirements/backends.txt"),
+}
+FROM_AN_INDEX = re.compile(r"authz-server\[|install ['\"]?authz[-_]server(?![-_*])")
+
+
+def build_dist(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [ROOT / "tests" / "project" / "build_dist", sys.executable, folder],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    )
-    (built,) = folder.glob("*.whl")
+def dist(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("packaging") / "dist"
+    run = build_dist(folder)
+    assert run.returncode == 0, run.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(dist) -> Path:
+    (built,) = dist.glob("*.whl")
     return built
 
 
@@ -52,9 +74,61 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_top_level_of_the_wheel_is_the_three_packages(wheel):
+def contents_below(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_dist_is_what_an_installation_needs_with_the_sum_of_each_file(dist):
+    """Case L131"""
+    built = {
+        f"authz_server-{VERSION}-py3-none-any.whl",
+        f"authz_server-{VERSION}.tar.gz",
+        f"authz-server-{VERSION}-requirements.txt",
+        f"authz-server-{VERSION}-requirements-backends.txt",
+    }
+    files = contents_below(dist)
+    sums = dict(line.split("  ")[::-1] for line in files.pop("SHA256SUMS").decode().splitlines())
+    assert set(files) == built
+    assert sums == {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    for ending, lock in (("", "run"), ("-backends", "backends")):
+        locked = files[f"authz-server-{VERSION}-requirements{ending}.txt"]
+        assert locked == (ROOT / "requirements" / f"{lock}.txt").read_bytes()
+
+
+def test_two_builds_are_the_same_byte_for_byte(dist, tmp_path):
+    """Case L131"""
+    run = build_dist(tmp_path / "dist", TZ="Pacific/Auckland", LANG="tr_TR.UTF-8")
+    assert run.returncode == 0, run.stderr
+    assert contents_below(tmp_path / "dist") == contents_below(dist)
+
+
+def test_files_are_dated_by_the_last_commit(dist, wheel):
+    """Case L131"""
+    last = subprocess.run(
+        ["git", "log", "-1", "--format=%ct"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    (sources,) = dist.glob("*.tar.gz")
+    with tarfile.open(sources) as archive:
+        assert {member.mtime for member in archive} == {int(last.stdout)}
+    with zipfile.ZipFile(wheel) as archive:
+        assert len({info.date_time for info in archive.infolist()}) == 1
+
+
+def test_top_level_of_the_wheel_is_the_three_packages_beside_its_metadata_and_documents(wheel):
     top = {name.partition("/")[0] for name in names_in(wheel)}
-    assert top == {*PACKAGES, f"authz_server-{authz_server.__version__}.dist-info"}
+    own = f"authz_server-{VERSION}"
+    assert top == {*PACKAGES, f"{own}.dist-info", f"{own}.data"}
+
+
+def test_wheel_brings_the_documents_and_the_example_settings(wheel):
+    tracked = {str(path.relative_to(ROOT)): path for path in tracked_files()}
+    wanted = {n for n in tracked if n in DOCUMENTED or n.startswith(("docs/", "deploy/"))}
+    assert wanted > DOCUMENTED
+    prefix = f"authz_server-{VERSION}.data/data/{DOCUMENTS}"
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if name.startswith(prefix)]
+        shipped = {name.removeprefix(prefix): archive.read(name) for name in names}
+    assert shipped == {name: tracked[name].read_bytes() for name in wanted}
 
 
 def test_wheel_holds_every_file_of_the_packages_and_the_licence(wheel):
@@ -90,6 +164,7 @@ def test_untouched_wheel_is_installed_by_its_hash(wheel, tmp_path):
     run = pip_install(f"{wheel} --hash=sha256:{sha256(wheel)}", tmp_path / "target")
     assert run.returncode == 0, run.stderr
     assert {p.name for p in (tmp_path / "target").iterdir()} >= set(PACKAGES)
+    assert (tmp_path / "target" / DOCUMENTS / "docs" / "operations.md").is_file()
 
 
 def test_changed_wheel_is_refused(wheel, tmp_path):
@@ -124,3 +199,15 @@ def test_everything_that_installs_from_an_index_requires_hashes(file):
     compiled = [line for line in from_index if "requirements/apache.txt" in line]
     assert all("--no-build-isolation" in line for line in compiled)
     assert all("--only-binary :all:" in line for line in from_index if line not in compiled)
+
+
+def test_nothing_names_a_package_of_ours_in_an_index():
+    """The public index has none: somebody else could publish one under the name."""
+    ours = {Path("docs/operations.md"), Path("README.md"), Path("CHANGELOG.md")}
+    found = {
+        f"{path}: {match.group()}"
+        for path, text in texts()
+        if path in ours or path.parts[0] in {*PACKAGES, "deploy"}
+        for match in FROM_AN_INDEX.finditer(text)
+    }
+    assert found == set()

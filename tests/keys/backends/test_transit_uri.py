@@ -129,7 +129,7 @@ def test_a_ca_file_that_is_missing_is_refused(tmp_path):
         open_backend("transit://mount/key", context(main=access))
 
 
-def test_without_hvac_the_error_names_the_extra_to_install():
+def test_without_hvac_the_error_names_the_lock_file_to_install():
     program = (
         "import sys; sys.modules['hvac'] = None\n"
         "from datetime import UTC, datetime\n"
@@ -147,4 +147,4 @@ def test_without_hvac_the_error_names_the_extra_to_install():
         text=True,
         check=False,
     )
-    assert "pip install authz-server[vault]" in run.stdout, run.stdout + run.stderr
+    assert "install requirements/run.txt" in run.stdout, run.stdout + run.stderr
