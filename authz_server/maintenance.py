@@ -233,18 +233,21 @@ class Maintenance:
                     self._attempt(job.act)
 
     def _attempt(self, act: Callable[[], object]) -> None:
+        job = act.__name__.lstrip("_")
         try:
             act()
         except (SQLAlchemyError, KeysError) as error:
-            self._failures.note(act.__name__, find_sentence(error) or describe_failure(error))
+            self._failures.note(job, find_sentence(error) or describe_failure(error))
         except Exception:
-            logger.exception("%s failed", act.__name__)
+            logger.exception("%s failed", job)
         else:
-            self._failures.clear(act.__name__)
+            self._failures.clear(job)
 
 
 class RepeatedFailures:
-    """Logs a failure once, then at growing intervals, and when it is over.
+    """Logs a failure once, then at growing intervals, and when it is over; safe for threads.
+
+    Jobs that fail for one reason, such as a database that starts, share its intervals.
 
     Args:
         monotonic: counts seconds.
@@ -255,31 +258,52 @@ class RepeatedFailures:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
+        self._lock = threading.Lock()
         self._pending: dict[str, _Failure] = {}
+        self._silences: dict[str, _Silence] = {}
 
     def note(self, job: str, reason: str) -> None:
-        """Count a failure of a job; log it unless it was logged lately."""
-        now = self._monotonic()
-        failure = self._pending.setdefault(job, _Failure())
-        failure.times += 1
-        if now < failure.silent_until and reason == failure.reason:
-            return
-        logger.warning("%s failed (%d times in a row): %s", job, failure.times, reason)
-        if reason != failure.reason:
-            failure.pause_seconds = self.FIRST_SECONDS
-        failure.reason, failure.silent_until = reason, now + failure.pause_seconds
-        failure.pause_seconds = min(2 * failure.pause_seconds, self.LONGEST_SECONDS)
+        """Count a failure of a job; log it unless its reason was logged lately."""
+        with self._lock:
+            now = self._monotonic()
+            failure = self._pending.setdefault(job, _Failure())
+            failure.times += 1
+            failure.reason = reason
+            silence = self._silences.setdefault(reason, _Silence(self.FIRST_SECONDS))
+            if now < silence.until:
+                return
+            silence.until = now + silence.seconds
+            silence.seconds = min(2 * silence.seconds, self.LONGEST_SECONDS)
+            failure.is_logged = True
+            logger.warning("%s failed (%d times in a row): %s", job, failure.times, reason)
+            # Reasons may hold what differs each time.
+            self._keep(lambda _, each: each.until >= now - self.LONGEST_SECONDS)
 
     def clear(self, job: str) -> None:
-        """Log that a job works again, if it had failed."""
-        failure = self._pending.pop(job, None)
-        if failure is not None:
-            logger.info("%s works again after %d failures", job, failure.times)
+        """Log that a job works again, if its failure was logged."""
+        with self._lock:
+            failure = self._pending.pop(job, None)
+            if failure is None:
+                return
+            reasons = {each.reason for each in self._pending.values()}
+            self._keep(lambda reason, _: reason in reasons)
+            if failure.is_logged:
+                logger.info("%s works again after %d failures", job, failure.times)
+
+    def _keep(self, condition: "Callable[[str, _Silence], bool]") -> None:
+        self._silences = {
+            reason: each for reason, each in self._silences.items() if condition(reason, each)
+        }
 
 
 @dataclass(slots=True)
 class _Failure:
     times: int = 0
     reason: str = ""
-    silent_until: float = 0.0
-    pause_seconds: float = RepeatedFailures.FIRST_SECONDS
+    is_logged: bool = False
+
+
+@dataclass(slots=True)
+class _Silence:
+    seconds: float
+    until: float = 0.0

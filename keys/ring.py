@@ -97,6 +97,7 @@ class KeyRings:
         self._known: KnownKeys = index_rings((), None)
         self._decoy: Decoy | None = None
         self._retry_at: datetime | None = None
+        self._failure = ""
         self._refreshing = Lock()
         self._verified = VerifiedTokens()
         on_fork(self._after_fork)
@@ -108,17 +109,22 @@ class KeyRings:
     # ------------------------------------------------------------------------------- reading
 
     def refresh(self) -> None:
-        """Read the rings from the store; if that fails, log it and go on with what is known."""
+        """Read the rings from the store; if that fails, go on with what is known.
+
+        A failure is logged once for each reason until a reading succeeds.
+        """
         with self._refreshing:
             now = self._clock()
             try:
                 known = self._read(now)
                 self._node_clock.measure()
             except StoreUnavailable as error:
-                logger.warning("the key rings could not be read: %s", error)
+                if str(error) != self._failure:
+                    logger.warning("the key rings could not be read: %s", error)
+                self._failure = str(error)
                 self._retry_at = now + timedelta(seconds=self._timing.refresh_interval_seconds)
                 return
-            self._retry_at = None
+            self._retry_at, self._failure = None, ""
             self._decoy = self._make_decoy(known)
             self._tainted = kids_in(known, frozenset({KeyState.TAINTED}))
             self._ever_known = kids_in(known, frozenset(KeyState))

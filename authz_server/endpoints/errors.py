@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 
 from flask import Flask
 from flask import request as flask_request
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
+from authz_server.database.errors import describe_failure
 from authz_server.endpoints.answers import Answer, new_request_id, private_answer
 from authz_server.endpoints.request import Request
 from authz_server.endpoints.wsgi import read_headers
@@ -70,8 +71,10 @@ def as_refusal(fault: Exception) -> OAuthError:
     if isinstance(fault, OAuthError):
         return fault
     if isinstance(fault, SQLAlchemyError):
-        # The text of a database error repeats the statement's parameters: its class says enough.
-        logger.error("the database did not do what was asked: %s", type(fault).__name__)
+        # Only operational errors are sure to repeat no value of the request.
+        known = isinstance(fault, OperationalError)
+        reason = describe_failure(fault) if known else type(fault).__name__
+        logger.error("the database cannot answer a request: %s", reason)
         return OAuthError("temporarily_unavailable")
     logger.error("a request met a fault", exc_info=fault)
     return OAuthError("server_error")

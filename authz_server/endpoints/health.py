@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flask import Blueprint
-from sqlalchemy.exc import SQLAlchemyError
 
+from authz_server.database.errors import describe_failure, find_sentence
 from authz_server.endpoints.answers import Answer, new_request_id, private_answer, private_bytes
 from authz_server.logs import redact
 from authz_server.observation import MetricsSource
@@ -67,14 +67,11 @@ def health_blueprint(
 
 
 def _find_reason(check: Check) -> str:
-    """Return why a check does not hold; empty where it does."""
+    """Return why a check does not hold, for a database as its driver reports it; else empty."""
     try:
         check()
-    except SQLAlchemyError as fault:
-        # The text of a database error repeats statements: its class says enough here.
-        return type(fault).__name__
     except Exception as fault:  # noqa: BLE001 - whatever it is, the server is not ready
-        return redact(str(fault)) or type(fault).__name__
+        return redact(find_sentence(fault) or describe_failure(fault))
     return ""
 
 

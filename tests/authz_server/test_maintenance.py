@@ -126,7 +126,8 @@ def test_whatever_fails_is_tried_again(parts, maintenance, fault, caplog):
     maintenance.start()
     for name in parts.broken:
         parts.await_calls(name, 2)
-    assert "tick" in caplog.text
+    # Jobs that fail for one reason are logged once for all.
+    assert any(f"{name} failed" in caplog.text for name in parts.broken)
     parts.broken = {}
     for name in ("poll", "refresh", "tick", "report_node"):
         parts.await_calls(name, 2)
@@ -200,6 +201,30 @@ def test_a_failure_is_logged_with_its_reason_and_then_at_growing_intervals(caplo
     failures.clear("poll")
     failures.note("poll", "connection refused")
     assert caplog.records[-1].getMessage() == "poll failed (1 times in a row): connection refused"
+
+
+def test_jobs_that_fail_for_one_reason_are_logged_once_for_all(caplog):
+    caplog.set_level("INFO")
+    seconds = [100.0]
+    failures = RepeatedFailures(lambda: seconds[0])
+    for _ in range(40):
+        for job in ("poll", "tick"):
+            failures.note(job, "connection refused")
+        seconds[0] += 0.25
+    lines = [record.getMessage() for record in caplog.records]
+    times = [1, 9, 25]
+    assert lines == [f"poll failed ({n} times in a row): connection refused" for n in times]
+    failures.note("tick", "the database system is starting up")
+    failures.clear("poll")
+    failures.clear("tick")
+    lines = [record.getMessage() for record in caplog.records[len(times) :]]
+    assert lines == [
+        "tick failed (41 times in a row): the database system is starting up",
+        "poll works again after 40 failures",
+        "tick works again after 41 failures",
+    ]
+    failures.note("tick", "connection refused")
+    assert caplog.records[-1].getMessage().startswith("tick failed (1 times in a row)")
 
 
 def test_no_ring_is_moved_on_while_the_clock_has_leapt(parts, maintenance):

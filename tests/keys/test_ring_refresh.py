@@ -44,6 +44,22 @@ def test_a_store_that_is_away_leaves_what_is_known(ring_set, monkeypatch, caplog
     assert sign(ring_set.rings)
 
 
+def test_a_failure_is_logged_once_until_the_store_can_be_read(ring_set, monkeypatch, caplog):
+    reasons = iter(["it starts", "it starts", "it refuses the login", "it starts"])
+
+    def unreachable(_loaded_at):
+        raise StoreUnavailable(next(reasons))
+
+    for times in (3, 1):
+        with monkeypatch.context() as patch:
+            patch.setattr(ring_set.store, "load_rings", unreachable)
+            for _ in range(times):
+                ring_set.rings.refresh()
+        ring_set.rings.refresh()
+    logged = [record.getMessage().rpartition(": ")[2] for record in caplog.records]
+    assert logged == ["it starts", "it refuses the login", "it starts"]
+
+
 def test_an_old_reading_does_not_bring_back_what_was_revoked(ring_set, caplog):
     token, old = sign(ring_set.rings), dict(ring_set.store.rings)
     ring_set.change("ES256", 1, KeyState.REVOKED)

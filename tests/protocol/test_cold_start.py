@@ -1,6 +1,9 @@
 """A server that starts while its database is away: it waits, issues nothing, and makes no key."""
 
+import json
+import re
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -115,7 +118,22 @@ def test_a_server_that_starts_without_its_database_becomes_ready(site: Site):
             looking.result()
             answer = httpx.post(f"{server.base_url}/oauth2/token", data=FORM | site.client.form())
             assert answer.status_code == 200, answer.text
-            assert "The database does not answer yet" in server.log()
+    verify_log(server.log())
+
+
+def verify_log(log: str) -> None:
+    """One sentence with what the driver reported at the start, then at growing intervals."""
+    lines = [line for line in log.splitlines() if line.startswith("{")]
+    records = [record for record in map(json.loads, lines) if "level" in record]
+    assert len(lines) == len(log.splitlines())
+    assert "OperationalError" not in log
+    warnings = [r["message"] for r in records if r["level"] in {"warning", "error"}]
+    at_start = [each for each in warnings if each.startswith("The database does not answer yet")]
+    assert len(at_start) == 1
+    assert "connection" in at_start[0]
+    by_begin = Counter(re.sub(r"[(:].*", "", each) for each in warnings)
+    # An outage of some seconds: at once, after 2 s, after 4 s.
+    assert max(by_begin.values()) <= 3, warnings
 
 
 def _look_and_heal(site: Site, server: LiveServer, away: AbstractContextManager[None]) -> None:
