@@ -42,6 +42,14 @@ def test_container_is_read_only_without_capabilities_and_gains_no_privileges(ser
     assert "network_mode" not in described
 
 
+def test_postgresql_runs_the_script_for_the_role_at_its_first_start():
+    """Case L134"""
+    (config,) = SERVICES["postgres"]["configs"]
+    assert re.fullmatch(r"/docker-entrypoint-initdb\.d/[\w-]+\.sql", config["target"])
+    assert COMPOSE["configs"][config["source"]]["file"] == "./deploy/compose/postgresql.sql"
+    assert "database-password" in SERVICES["postgres"]["secrets"]
+
+
 def test_postgresql_needs_no_root_to_become_its_user():
     """Case L134"""
     assert SERVICES["postgres"]["user"] == "999:999"

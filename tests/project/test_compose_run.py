@@ -57,14 +57,17 @@ class Site:
         return path
 
 
-def make_role(postgresql: PostgresServer, password_file: Path) -> subprocess.CompletedProcess[str]:
+def make_role(
+    postgresql: PostgresServer, password_file: Path | None
+) -> subprocess.CompletedProcess[str]:
     """Run the script as PostgreSQL's image runs it at its first start, by a superuser."""
+    variable = () if password_file is None else ("-v", f"password_file={password_file}")
     return subprocess.run(
         [
             *(PROGRAMS / "psql", "-v", "ON_ERROR_STOP=1", "--no-password", "--no-psqlrc"),
             *("--host", "127.0.0.1", "--port", str(postgresql.port)),
             *("--username", "authz", "--dbname", "postgres"),
-            *("-v", f"password_file={password_file}", "-f", SCRIPT),
+            *(*variable, "-f", SCRIPT),
         ],
         env=os.environ | {"PGPASSWORD": postgresql.password},
         capture_output=True,
@@ -90,10 +93,11 @@ def site(postgresql, tmp_path_factory) -> Site:
 def test_an_empty_password_file_makes_no_role(postgresql, tmp_path):
     """Case L134"""
     (tmp_path / "empty").touch()
-    for file in ("empty", "missing"):
-        run = make_role(postgresql, tmp_path / file)
+    for file in (tmp_path / "empty", tmp_path / "missing", None):
+        run = make_role(postgresql, file)
         assert run.returncode != 0
         assert "the password file is empty or cannot be read" in run.stderr
+    assert "/run/secrets/database-password" in run.stderr, "where the container has it"
     # The role of another test may be there; one without a password never is.
     query = "SELECT 1 FROM pg_authid WHERE rolname = 'authz_server' AND rolpassword IS NULL"
     assert postgresql.execute(query) == []
