@@ -16,17 +16,15 @@ from authz_server.endpoints.protocol import ProtocolEndpoint
 from authz_server.endpoints.request import Request
 from authz_server.errors import OAuthError
 from authz_server.events import Event, RequestRefused
+from authz_server.serving import turns
 from authz_server.serving.flask_requests import FlaskRequests
 from authz_server.serving.http import Connection
 from authz_server.serving.lanes import Lanes
 from authz_server.serving.senders import Phase, Sender, Senders
-from authz_server.serving.turns import Turns
 from authz_server.settings import ServerSettings
 
 logger = logging.getLogger(__name__)
 
-#: As many connections never are an overload: all of them are answered in half of that time.
-_FEW = 512
 _ID_TO_COME = "{request id}"
 TICK_SECONDS = 0.25
 #: How long idle connections stay while the worker stops, those from before and those that come
@@ -114,12 +112,12 @@ class WorkerFront:
         self._tls: SSLContext | None = None
         self._arriving: set[asyncio.Task[object]] = set()
         self._maximum = settings.maximum_connections
-        self._turns = Turns(
+        self._turns = turns.Turns(
             loop,
             serve=self._serve,
             refuse=self._shed,
             refusal=self._new_refusal,
-            may_refuse=lambda: len(self._connections) > _FEW,
+            may_refuse=lambda: len(self._connections) > turns.FEW,
         )
         self._sheds = 0
         self._overloaded = parts.errors.render(

@@ -17,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from authz_server.postgresql import BoundedConnection, ServerSilentError, is_disconnect, read_row
+from authz_server.serving import turns
 
 T = TypeVar("T")
 Row = tuple[Any, ...] | None
@@ -71,7 +72,8 @@ class PostgresqlQueries:
         self._idle: deque[_Kept] = deque()
         self._kept: set[_Kept] = set()
         self._opening = 0
-        self._waiting: deque[asyncio.Future[_Kept | None]] = deque()
+        self._waiting: deque[tuple[float, asyncio.Future[_Kept | None]]] = deque()
+        self._waiting_since = 0.0
 
     async def fetch_one(self, question: str, value: str | bytes) -> Row:
         """Return the first row of the answer, or None where there is none.
@@ -109,7 +111,10 @@ class PostgresqlQueries:
         if len(self._waiting) >= self._maximum_waiting:
             raise PoolTimeoutError("too many look-ups wait for a connection")
         waited: asyncio.Future[_Kept | None] = self._loop.create_future()
-        self._waiting.append(waited)
+        now = self._loop.time()
+        if not self._waiting:
+            self._waiting_since = now
+        self._waiting.append((now, waited))
         try:
             async with asyncio.timeout(self._wait_seconds):
                 kept = await waited
@@ -212,11 +217,18 @@ class PostgresqlQueries:
 
     def _give_back(self, kept: _Kept) -> None:
         kept.used = True
+        now = self._loop.time()
+        # The database answers, and still many wait: more comes than it can answer.
+        late = now - self._waiting_since > turns.STALL_SECONDS
         while self._waiting:
-            waited = self._waiting.popleft()
-            if not waited.done():
-                waited.set_result(kept)
-                return
+            since, waited = self._waiting.popleft()
+            if waited.done():
+                continue
+            if late and len(self._waiting) > turns.FEW and now - since > turns.OVERLOAD_SECONDS:
+                waited.set_exception(PoolTimeoutError("more look-ups come than can be answered"))
+                continue
+            waited.set_result(kept)
+            return
         self._idle.append(kept)
 
     def _fail(self, kept: _Kept, error: psycopg.Error) -> None:
@@ -236,7 +248,7 @@ class PostgresqlQueries:
         kept.connection.pgconn.finish()
         # A question that waits may open one in its place.
         while self._waiting:
-            waited = self._waiting.popleft()
+            _, waited = self._waiting.popleft()
             if not waited.done():
                 self._opening += 1
                 waited.set_result(None)

@@ -26,6 +26,9 @@ OVERLOAD_SECONDS = 0.08
 #: A queue that was empty within this time comes from a stall, not from an overload: its requests
 #: may wait as long.
 STALL_SECONDS = 0.12
+#: As many connections, or requests that wait, never are an overload: all are answered within
+#: that time.
+FEW = 512
 
 
 class Turns:

@@ -152,7 +152,7 @@ def test_requests_that_have_waited_too_long_for_the_loop_are_refused_at_once(
     make_site, hold, monkeypatch
 ):
     """Case J119."""
-    monkeypatch.setattr(front, "_FEW", 32)
+    monkeypatch.setattr(turns, "FEW", 32)
     site = make_site()
     connections = hold(site, 60)
     site.await_connections(60)
@@ -183,7 +183,7 @@ def test_requests_that_have_waited_too_long_for_the_loop_are_refused_at_once(
 
 def test_few_requests_are_answered_however_late_the_loop_is(make_site, hold, monkeypatch):
     """Case J119."""
-    monkeypatch.setattr(front, "_FEW", 32)
+    monkeypatch.setattr(turns, "FEW", 32)
     site = make_site()
     connections = hold(site, 20)
     site.await_connections(20)
@@ -216,7 +216,7 @@ def test_input_that_waits_for_a_late_loop_gets_all_its_answers(
     make_site, hold, monkeypatch, before
 ):
     """Case J119."""
-    monkeypatch.setattr(front, "_FEW", 32)
+    monkeypatch.setattr(turns, "FEW", 32)
     site = make_site()
     fillers = hold(site, before)
     with RawConnection(site.port, 10.0) as holding, ExitStack() as held:

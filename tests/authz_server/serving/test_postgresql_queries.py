@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from authz_server.serving import turns
 from support.loop_queries import (
     BYTES,
     ECHO,
@@ -49,6 +50,32 @@ def test_questions_at_once_get_their_own_answers_over_few_connections(
             assert backends(postgresql, postgresql_url) == 3
 
     on_any_loop(act())
+
+
+def test_of_more_questions_than_can_be_answered_the_late_ones_are_refused(
+    on_loop, postgresql_url, monkeypatch
+):
+    """Case J119."""
+    monkeypatch.setattr(turns, "FEW", 20)
+
+    async def ask(made, took):
+        began = time.monotonic()
+        try:
+            return await made.fetch_one("SELECT pg_sleep(0.005)::text, ?::text", "")
+        except PoolTimeoutError:
+            took.append(time.monotonic() - began)
+            return None
+
+    async def act():
+        async with queries(postgresql_url, connections=1, maximum_waiting=1_000) as made:
+            took = []
+            found = await asyncio.gather(*(ask(made, took) for _ in range(200)))
+            # Those that were answered before anything was late, and the few that are left.
+            assert 20 <= len(found) - found.count(None) <= 60
+            assert max(took) < made._wait_seconds  # noqa: SLF001 - nothing waits for the time-out
+            assert await ask(made, took) is not None
+
+    on_loop(act())
 
 
 def test_questions_one_after_the_other_share_a_connection(on_loop, postgresql, postgresql_url):
