@@ -110,7 +110,7 @@ class RequestRefused(Event, frozen=True, kw_only=True, tag="request.refused"):
     outcome: Literal["refused"] = "refused"
 
 
-class TokenRevocationBegun(Event, frozen=True, kw_only=True, tag="token.revocation_begun"):
+class TokenRevoking(Event, frozen=True, kw_only=True, tag="token.revoking"):
     """One token is about to be revoked: ``token.revoked`` follows when that is durable.
 
     Attributes:
@@ -284,6 +284,7 @@ EVENTS: tuple[type[Event], ...] = (
     IntrospectionRefused,
     RevocationRefused,
     RequestRefused,
+    TokenRevoking,
     TokenRevoked,
     CutOffRecorded,
     ClientChanged,

@@ -20,8 +20,8 @@ from authz_server.events import (
     TokenIssued,
     TokenOfTaintedKey,
     TokenRefused,
-    TokenRevocationBegun,
     TokenRevoked,
+    TokenRevoking,
 )
 from authz_server.hookspecs import RESERVED_CLAIMS, RefusalError, TokenDecision, hookimpl
 from authz_server.settings import Secret
@@ -47,7 +47,7 @@ __all__ = [
     "TokenIssued",
     "TokenOfTaintedKey",
     "TokenRefused",
-    "TokenRevocationBegun",
     "TokenRevoked",
+    "TokenRevoking",
     "hookimpl",
 ]

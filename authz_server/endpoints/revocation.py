@@ -7,7 +7,7 @@ from authz_server.db import Database
 from authz_server.endpoints.answers import Answer, private_answer
 from authz_server.endpoints.protocol import EndpointParts, Exchange, ProtocolEndpoint
 from authz_server.errors import OAuthError
-from authz_server.events import RevocationRefused, TokenRevocationBegun, TokenRevoked
+from authz_server.events import RevocationRefused, TokenRevoked, TokenRevoking
 from authz_server.tokens.revocations import RevocationService
 from authz_server.tokens.verification import TokenVerifier, VerifiedAccessToken
 from authz_server.waiting import Lane, Step
@@ -56,7 +56,7 @@ class RevocationEndpoint(ProtocolEndpoint):
     def _revoke(self, exchange: Exchange, verified: VerifiedAccessToken) -> None:
         claims = verified.claims
 
-        def record(event: type[TokenRevocationBegun | TokenRevoked]) -> None:
+        def record(event: type[TokenRevoking | TokenRevoked]) -> None:
             self._parts.record(
                 event(
                     request_id=exchange.request_id,
@@ -77,7 +77,7 @@ class RevocationEndpoint(ProtocolEndpoint):
             )
             if added:
                 # Before the commit: a revocation that cannot be recorded is not made.
-                record(TokenRevocationBegun)
+                record(TokenRevoking)
         if added:
             # After it: a commit that fails leaves no record of a success.
             exchange.outcome = "revoked"

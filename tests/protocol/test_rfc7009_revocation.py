@@ -123,7 +123,7 @@ def test_a_token_is_revoked_once_however_many_ask_at_once(stage: Stage, method, 
     assert revoked(stage) == before + 1
     lines = [each for each in stage.records() if each.get("jti") == jti]
     assert [each["event"] for each in lines] == [
-        *("token.issued", "token.revocation_begun", "token.revoked")
+        *("token.issued", "token.revoking", "token.revoked")
     ]
     with stage.services.database.reading() as session:
         stored = session.scalars(select(AuditRecord).where(AuditRecord.subject == jti)).all()
