@@ -24,7 +24,11 @@ class Reason:
 
 REASONS: dict[str, Reason] = {
     # RFC 6749, 5.2
-    "parameter_missing": Reason("invalid_request", 400, "A required parameter is missing."),
+    "parameter_missing": Reason(
+        "invalid_request",
+        400,
+        "A required parameter is missing: grant_type at a token endpoint, token at the others.",
+    ),
     "parameter_repeated": Reason("invalid_request", 400, "A parameter was sent more than once."),
     "parameter_malformed": Reason(
         "invalid_request", 400, "The form or one of its values is malformed."
@@ -55,7 +59,9 @@ REASONS: dict[str, Reason] = {
         "unauthorized_client", 400, "This client may not use this grant type."
     ),
     "scope_not_granted": Reason(
-        "invalid_scope", 400, "A requested scope is unknown or not granted to this client."
+        "invalid_scope",
+        400,
+        "A requested scope is unknown or not granted to this client. Spaces separate scopes.",
     ),
     "scope_missing": Reason(
         "invalid_scope", 400, "No scope was requested and this client has no default scope."

@@ -1,4 +1,6 @@
-"""``db``: the database's schema, its fitness, and purging it."""
+"""``db``: the database's schema, its fitness, copying and purging it."""
+
+from pathlib import Path
 
 import click
 
@@ -6,6 +8,7 @@ from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation
 from authz_server.cli.output import json_option, print_change, say, timestamp
 from authz_server.cli.parties import pass_invocation
+from authz_server.cli.secret_files import require_new_file, write_private_file
 from authz_server.database.checks import check_database
 from authz_server.database.schema import (
     PREVIOUS_RELEASE,
@@ -15,6 +18,7 @@ from authz_server.database.schema import (
     upgrade_database,
 )
 from authz_server.restored_database import require_not_restored
+from authz_server.sqlite import copy_sqlite
 
 
 @click.command("upgrade", cls=Command)
@@ -121,7 +125,30 @@ def purge(invocation: Invocation, as_json: bool) -> None:
     print_change(record, f"{purged.rows} rows were deleted.", as_json=as_json)
 
 
+@click.command("backup", cls=Command)
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@pass_invocation
+def backup(invocation: Invocation, file: Path) -> None:
+    """Copy an SQLite database into a new FILE, while the server runs; pg_dump copies PostgreSQL.
+
+    Nobody but you may read the file. Keep it apart from copies of secrets/: together they can sign
+    tokens.
+    """
+    settings = invocation.settings().database
+    if not settings.url.startswith("sqlite"):
+        raise click.ClickException("The database is PostgreSQL: use pg_dump --format=custom.")
+    require_new_file(file)
+    write_private_file(file, b"")
+    try:
+        with opened_database(settings) as database:
+            copy_sqlite(database.engine, file)
+    except BaseException:
+        file.unlink()
+        raise
+    click.echo(f"The database is copied to {file}.")
+
+
 db = add_all(
-    Commands("db", help="The database: its schema, its fitness, and purging it."),
-    [upgrade, downgrade, check, purge],
+    Commands("db", help="The database: its schema, its fitness, copying and purging it."),
+    [upgrade, downgrade, check, backup, purge],
 )

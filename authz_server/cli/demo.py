@@ -34,12 +34,21 @@ def demo(once: bool, directory: Path) -> None:
         with demo_site(directory, click.echo) as places:
             Tour(places, click.echo).run()
             click.echo("\nEvery step did what it says.")
+            click.echo(_NEXT)
             if not once:
                 _keep_serving(places.issuer, places.mapper_url)
     except (DemoError, StepFailedError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         raise click.Abort from None
+
+
+_NEXT = """
+Now try, here or in the README's order:
+  authz-server init               an installation of your own, which this one is not
+  authz-server keys status        in it: the signing keys and when they rotate
+  make demo-rotation QUICK=1      four rotations in a real OpenBao under traffic
+"""
 
 
 def _keep_serving(issuer: str, mapper_url: str) -> None:

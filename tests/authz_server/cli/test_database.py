@@ -225,3 +225,26 @@ def test_a_server_without_fsync_is_warned_of(cli):
     assert any("fsync is off" in each for each in warnings) is not cli.database_url.startswith(
         "sqlite"
     )
+
+
+def test_a_backup_is_the_database_of_one_moment_and_readable_by_its_owner_alone(
+    stocked, make_cli, tmp_path, database_url
+):
+    """Case J108."""
+    copy = tmp_path / "copy.db"
+    if not database_url.startswith("sqlite"):
+        assert "pg_dump" in stocked.refused("db", "backup", copy)
+        assert not copy.exists()
+        return
+    stocked.must("client", "create", "payer", "--name", "Payer", "--scope", "mapper/link")
+    assert "is copied to" in stocked.must("db", "backup", copy)
+    assert copy.stat().st_mode & 0o777 == 0o600
+    assert str(copy) in stocked.refused("db", "backup", copy)
+    stocked.must("client", "delete", "payer", "--yes")
+    folder = tmp_path / "restored"
+    folder.mkdir()
+    url = f"sqlite:///{copy}"
+    restored = make_cli(write_settings(folder, url, {}), url)
+    assert [each["id"] for each in restored.json("client", "list")] == ["payer"]
+    missing = tmp_path / "no folder" / "copy.db"
+    assert "no folder" in stocked.refused("db", "backup", missing)
