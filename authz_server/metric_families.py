@@ -30,6 +30,9 @@ class Family:
 
 # ------------------------------------------------- of the rings, from the database at each scrape
 
+BUILD_INFO = Family(
+    "authz_server_build_info", "gauge", "1, with the server's version.", ("version",)
+)
 STORE_UP = Family(
     "authz_server_key_store_up",
     "gauge",
@@ -194,6 +197,7 @@ CUT_OFFS = Family(
 
 #: In the order of ``docs/metrics.md``.
 FAMILIES: tuple[Family, ...] = (
+    BUILD_INFO,
     STORE_UP,
     SIGNING_KEY_AGE,
     ROTATION_INTERVAL,

@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 from sqlalchemy.exc import SQLAlchemyError
 
+from authz_server import __version__
 from authz_server import metric_families as families
 from authz_server.metric_families import FAMILIES, VAULT_TOKEN_EXPIRY, Family
 from authz_server.observation import ALARMS, KnownBackends
@@ -58,6 +59,7 @@ class MetricsPage(Collector):
     def collect(self) -> list[Metric]:
         """Return the metrics that there are numbers for, in the order of ``FAMILIES``."""
         counted = self._counted()
+        _add(counted, Sample(families.BUILD_INFO, (__version__,), 1))
         for sample in self._sample_store():
             _add(counted, sample)
         for sample in _zeros(counted):

@@ -6,6 +6,7 @@ import math
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from authz_server import __version__
 from authz_server.metric_families import FAMILIES, UNKNOWN_KID
 from authz_server.metrics import open_observer, reserve_files
 from authz_server.metrics_page import MetricsPage
@@ -83,6 +84,7 @@ def test_what_was_never_counted_begins_at_zero(page):
     assert samples["authz_server_key_sign_mismatch_total", "es256"] == 0
     assert samples["authz_server_key_alarms_total", "privilege.too_wide"] == 0
     assert samples["authz_server_jwks_unknown_kid_total",] == 0
+    assert samples["authz_server_build_info", __version__] == 1
 
 
 def test_an_ended_process_leaves_its_counts_and_takes_the_present_with_it(tmp_path, page):

@@ -1,6 +1,7 @@
 """docs/metrics.md, the alarms for Prometheus and the code speak of the same metrics."""
 
 import ast
+import json
 import re
 
 import promql_parser
@@ -92,6 +93,22 @@ def test_a_rule_uses_metrics_and_labels_that_exist(name):
     assert set(re.findall(r"\$labels\.(\w+)", told)) <= first
     assert rule["labels"]["severity"] in ("critical", "warning")
     assert rule["annotations"].keys() == {"summary", "description"}
+
+
+def test_the_dashboard_shows_metrics_and_labels_that_exist():
+    board = json.loads((ROOT / "deploy" / "grafana.json").read_text())
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"]) >= 10
+    for panel in board["panels"]:
+        for target in panel["targets"]:
+            used = list(selectors(promql_parser.parse(target["expr"])))
+            assert used
+            for selector in used:
+                labels = LABELS[selector.name.removesuffix("_bucket")]
+                assert all(each.name in labels for each in selector.matchers.matchers)
+            shown = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
+            assert shown <= set().union(
+                *(LABELS[each.name.removesuffix("_bucket")] for each in used)
+            )
 
 
 @pytest.mark.parametrize("alarm", WANTED.values(), ids=WANTED)
