@@ -158,7 +158,8 @@ def verify_told(site: VaultSite, alarm: str, records) -> None:
 
     # A process counts first and records then.
     await_that(lambda: alarm in alarms(), "the records tell of it")
-    assert len(alarms()) < 8, "an outage is told of once, not at every request"
+    # Three alarms by each of two processes, and again where one call between others succeeds.
+    assert len(alarms()) <= 12, "an outage is told of once, not at every request"
     refused = [record for record in records() if record["event"] == "token.refused"]
     # Beyond ten of a kind within a minute, they are counted in one record that comes later.
     assert all(record["reason"] for record in refused)
