@@ -51,8 +51,15 @@ def _parse(text: str) -> datetime:
 INSTANT = Instant()
 
 
-class InstantOrNone(Instant):
-    """As :class:`Instant`, and ``none`` to take a limit away."""
+class InstantOr(Instant):
+    """As :class:`Instant`, but one word stays a word.
+
+    Args:
+        word: ``none`` takes a limit away; ``now`` leaves it to the database's clock.
+    """
+
+    def __init__(self, word: str) -> None:
+        self._word = word
 
     def convert(  # type: ignore[override]
         self,
@@ -60,27 +67,12 @@ class InstantOrNone(Instant):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> datetime | str:
-        """Return a time, or the word ``none``."""
-        return "none" if value == "none" else super().convert(value, param, ctx)
+        """Return a time, or the word."""
+        return self._word if value == self._word else super().convert(value, param, ctx)
 
 
-INSTANT_OR_NONE = InstantOrNone()
-
-
-class InstantOrNow(Instant):
-    """As :class:`Instant`, but ``now`` stays a word: the database's clock may say when."""
-
-    def convert(  # type: ignore[override]
-        self,
-        value: object,
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> datetime | str:
-        """Return a time, or the word ``now``."""
-        return "now" if value == "now" else super().convert(value, param, ctx)
-
-
-INSTANT_OR_NOW = InstantOrNow()
+INSTANT_OR_NONE = InstantOr("none")
+INSTANT_OR_NOW = InstantOr("now")
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
