@@ -30,7 +30,7 @@ _SINGLE = frozenset(
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*(?:\r\n|$)")
 #: With one of these, or with a bare line feed, a message takes a parser to find its end.
-_NOT_PLAIN = re.compile(rb"transfer-encoding|upgrade|expect|close|http/1\.0|[^\r]\n")
+_NOT_PLAIN = re.compile(rb"transfer-encoding|upgrade|expect|close|http/1\.0|(?:^|[^\r])\n")
 
 
 class Message:

@@ -214,6 +214,7 @@ def test_a_plain_request_is_known_without_a_parser(data):
         PLAIN + b"c",
         PLAIN * 2,
         PLAIN[:30],
+        b"\n" + PLAIN,
         PLAIN.replace(b"2", b"+2"),
         PLAIN.replace(b"2", b"2, 2"),
         PLAIN.replace(b"2", b"0x2"),
