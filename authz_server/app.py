@@ -12,10 +12,14 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from flask import Flask, Response
 
 from authz_server import __version__
-from authz_server.audit import AuditSink, is_stream
+from authz_server.assembly import Clock, Services, tell_of_changes, utc_now, wire
+from authz_server.audit.events import ServerStarted, ServerStopped, SettingsLoaded
+from authz_server.audit.restored_database import RestoreReadiness
+from authz_server.audit.sink import AuditSink, is_stream
 from authz_server.authorization_server import AuthorizationServer
+from authz_server.database.orm import AFTER_COMMIT, attach_database
 from authz_server.database.session_check import SessionReadiness
-from authz_server.db import AFTER_COMMIT, attach_database
+from authz_server.database.sqlite import require_writable
 from authz_server.endpoints.client_address import ClientAddressReader
 from authz_server.endpoints.discovery import (
     DiscoveryEndpoints,
@@ -35,22 +39,18 @@ from authz_server.endpoints.revocation import RevocationEndpoint
 from authz_server.endpoints.routes import add_discovery_routes, add_protocol_routes
 from authz_server.endpoints.token import TokenEndpoint
 from authz_server.endpoints.wsgi import NOWHERE, has_odd_path, read_request
-from authz_server.events import ServerStarted, ServerStopped, SettingsLoaded
 from authz_server.grants.client_credentials import ClientCredentialsGrant
-from authz_server.key_custody import ring_definition
-from authz_server.metrics import open_observer
-from authz_server.observation import KnownBackends, MetricsSource
+from authz_server.key_rings.backends import ring_definition
+from authz_server.key_rings.vaults import vault_accesses
+from authz_server.metrics.files import open_observer
+from authz_server.metrics.observer import KnownBackends, MetricsSource
 from authz_server.plugin_manager import PluginManager
-from authz_server.restored_database import RestoreReadiness
-from authz_server.services import Clock, Services, tell_of_changes, utc_now, wire
 from authz_server.settings import Settings, SettingsError
-from authz_server.sqlite import require_writable
 from authz_server.tokens.introspection_jwt import IntrospectionSigner
-from authz_server.vaults import vault_accesses
 from authz_server.waiting import run
-from keys.backends.vault_access import VaultAccess
-from keys.first_key import create_first_key
+from keys.backends.vault.settings import VaultAccess
 from keys.forks import at_exit
+from keys.lifecycle.first_key import create_first_key
 
 logger = logging.getLogger(__name__)
 

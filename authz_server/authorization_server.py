@@ -8,8 +8,8 @@ from authlib.oauth2.rfc6749 import OAuth2Request
 from authlib.oauth2.rfc6749.errors import UnsupportedGrantTypeError
 from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload
 
-from authz_server.clients.authentication import ClientAuthenticator
-from authz_server.clients.directory import ClientEntry
+from authz_server.clients.authentication.authenticator import ClientAuthenticator
+from authz_server.clients.cache import ClientEntry
 from authz_server.errors import OAuthError
 from authz_server.grants.base import TokenGrant
 from authz_server.tokens.authorization import Authorization, AuthorizationRules

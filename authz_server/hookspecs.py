@@ -11,7 +11,7 @@ from typing import Any
 
 import pluggy
 
-from authz_server.events import Event
+from authz_server.audit.events import Event
 
 PROJECT = "authz_server"
 hookspec = pluggy.HookspecMarker(PROJECT)

@@ -3,7 +3,7 @@
 Names leave this module only with a major version; see ``docs/plugins.md``.
 """
 
-from authz_server.events import (
+from authz_server.audit.events import (
     ClientChanged,
     CutOffRecorded,
     Event,

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pluggy
 
+from authz_server.audit.events import Event
 from authz_server.errors import OAuthError
-from authz_server.events import Event
 from authz_server.hookspecs import PROJECT, RESERVED_CLAIMS, Hooks, RefusalError, TokenDecision
 
 ENTRY_POINT_GROUP = "authz_server.plugins"

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from authz_server.app import create_first_keys, operator_services
+from authz_server.assembly import Services
+from authz_server.database.orm import transaction
 from authz_server.database.schema import upgrade_database
-from authz_server.db import transaction
 from authz_server.scopes.g2p_connect import CATALOGUE
-from authz_server.services import Services
 from authz_server.settings import load_settings
 
 ACTOR = "operator:bench"

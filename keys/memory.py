@@ -5,13 +5,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from threading import Lock
 
-from keys.backends.storage import EncryptedKey
+from keys.backends.local.storage import EncryptedKey
 from keys.signing_key import KeyState, RingDefinition, RingSnapshot
 from keys.store import KeyChange, NodeReport, RingChange
 
 
 class MemoryEncryptedKeyStorage:
-    """Encrypted private keys in memory: ``keys.backends.storage.EncryptedKeyStorage``."""
+    """Encrypted private keys in memory: ``keys.backends.local.storage.EncryptedKeyStorage``."""
 
     def __init__(self) -> None:
         self.keys: list[EncryptedKey] = []

@@ -7,13 +7,6 @@ from threading import Lock
 from typing import NamedTuple
 
 from keys.backend import KeyBackend, TracedSignature
-from keys.checked_signing import CheckedSigner, OnProof
-from keys.compact import (
-    MAXIMUM_TOKEN_CHARACTERS,
-    encode_segment,
-    parse_compact,
-    parse_json_object,
-)
 from keys.errors import (
     BackendUnavailable,
     LifetimeExceededError,
@@ -24,8 +17,13 @@ from keys.errors import (
     VersionUnusable,
 )
 from keys.forks import on_fork
-from keys.judgement import Judgement, Standing, judge_ring
-from keys.known_keys import (
+from keys.jose.compact import (
+    MAXIMUM_TOKEN_CHARACTERS,
+    encode_segment,
+    parse_compact,
+    parse_json_object,
+)
+from keys.key_set import (
     Decoy,
     KnownKey,
     KnownKeys,
@@ -36,11 +34,13 @@ from keys.known_keys import (
     make_decoy,
     read_ring,
 )
+from keys.lifecycle.judgement import Judgement, Standing, judge_ring
+from keys.lifecycle.timing import Timing
 from keys.node_clock import NodeClock
 from keys.observer import Observer, SilentObserver
+from keys.signer import CheckedSigner, OnProof
 from keys.signing_key import KeyState, RingSnapshot
 from keys.store import KeyStore
-from keys.timing import Timing
 from keys.verified_tokens import VerifiedTokens, hash_token
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from enum import StrEnum
 class KeyState(StrEnum):
     """Where a key stands in its life.
 
-    What signs is decided by time, not by state: see ``keys.rotation.find_active_key``.
+    What signs is decided by time, not by state: see ``keys.lifecycle.rules.find_active_key``.
     """
 
     PUBLISHED = "published"

@@ -15,12 +15,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from keys.algorithms import get_algorithm
 from keys.backend import KeyBackend, Version
 from keys.errors import BackendDenied, VersionUnusable
-from keys.jose import PUBLIC_MEMBERS, load_public_key, thumbprint
+from keys.jose.algorithms import get_algorithm
+from keys.jose.jwk import PUBLIC_MEMBERS, load_public_key, thumbprint
+from keys.jose.signatures import make_verifier, signature_size
 from keys.memory import empty_ring
-from keys.signatures import make_verifier, signature_size
 from keys.signing_key import KeyState, RingDefinition, RingSnapshot, SigningKey
 from keys.store import KeyChange, KeyStore, RingChange
 

@@ -3,9 +3,9 @@
 from hashlib import sha256
 from threading import Lock
 
-from keys.compact import MAXIMUM_TOKEN_CHARACTERS
 from keys.errors import TokenRefusedError
-from keys.known_keys import KnownKey, VerifiedToken
+from keys.jose.compact import MAXIMUM_TOKEN_CHARACTERS
+from keys.key_set import KnownKey, VerifiedToken
 
 #: About a kilobyte each.
 MAXIMUM_ENTRIES = 8_192

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from threading import Event
 from typing import Any, TypeVar
 
-from keys.rotation import find_active_key
+from keys.lifecycle.rules import find_active_key
 from keys.signing_key import KeyState, SigningKey
 from rotation_demo.fast_clock import RING
 from rotation_demo.installation import Installation

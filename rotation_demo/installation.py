@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from authz_server.app import operator_services
-from authz_server.db import transaction
+from authz_server.assembly import Services
+from authz_server.database.orm import transaction
 from authz_server.scopes.g2p_connect import CATALOGUE
-from authz_server.services import Services
 from authz_server.settings import Settings, load_settings
 from keys.signing_key import RingSnapshot
 from rotation_demo.fast_clock import RING, FastClock

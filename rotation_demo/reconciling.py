@@ -5,7 +5,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from keys.rotation import find_active_key
+from keys.lifecycle.rules import find_active_key
 from rotation_demo.installation import Installation
 from rotation_demo.vault import MOUNT
 

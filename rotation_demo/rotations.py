@@ -6,7 +6,7 @@ from datetime import datetime
 from threading import Event, Thread
 from typing import Any
 
-from keys.rotation import find_active_key
+from keys.lifecycle.rules import find_active_key
 from keys.signing_key import SigningKey
 from rotation_demo.installation import Installation
 from rotation_demo.ledger import KeyAccount, Ledger

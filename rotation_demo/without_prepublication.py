@@ -6,7 +6,7 @@ interpreters, which load this module again before anything else: so the switch i
 """
 
 from authz_server.cli import main
-from authz_server.settings_keys import KeySettings
+from authz_server.settings.keys import KeySettings
 
 
 def _none(settings: KeySettings, ring: str) -> int:

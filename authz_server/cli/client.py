@@ -7,6 +7,7 @@ from typing import Any
 import click
 from sqlalchemy.orm import Session
 
+from authz_server.assembly import Services
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation
 from authz_server.cli.output import json_option, print_change, print_rows, say, timestamp
@@ -27,12 +28,11 @@ from authz_server.cli.secret_files import (
     secret_output_option,
 )
 from authz_server.cli.values import INSTANT, INSTANT_OR_NONE, given
-from authz_server.clients.credentials import CLIENT_SECRET
+from authz_server.clients.authentication.credentials import CLIENT_SECRET
 from authz_server.clients.models import Client
 from authz_server.clients.rules import G2P_ANSWERS, PERMISSIONS
-from authz_server.db import transaction
+from authz_server.database.orm import transaction
 from authz_server.operations.unowned_scopes import find_unowned_scopes
-from authz_server.services import Services
 
 _COLUMNS = {
     "id": "Id",

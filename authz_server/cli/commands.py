@@ -10,13 +10,13 @@ import psycopg
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from authz_server.audit.restored_database import RestoredDatabaseError
 from authz_server.cli.invocation import Invocation, shared_options
 from authz_server.database.errors import describe_failure, find_sentence
 from authz_server.database.schema import SchemaError
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError, OAuthError
 from authz_server.operations.preflight import StartError
 from authz_server.plugin_manager import PluginError
-from authz_server.restored_database import RestoredDatabaseError
 from authz_server.settings import SettingsError
 from keys.errors import KeysError
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from authz_server.audit.restored_database import require_not_restored
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation
 from authz_server.cli.output import json_option, print_change, say, timestamp
@@ -17,8 +18,7 @@ from authz_server.database.schema import (
     read_schema,
     upgrade_database,
 )
-from authz_server.restored_database import require_not_restored
-from authz_server.sqlite import copy_sqlite
+from authz_server.database.sqlite import copy_sqlite
 
 
 @click.command("upgrade", cls=Command)

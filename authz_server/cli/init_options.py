@@ -9,9 +9,9 @@ import click
 
 from authz_server.cli.settings_template import Answers
 from authz_server.settings import RuleError, Settings, SettingsError
-from authz_server.settings_database import DatabaseUrl, parse_database_url
-from authz_server.settings_rules import is_loopback, require_issuer
-from authz_server.settings_sources import SecretSource, read_document
+from authz_server.settings.constraints import is_loopback, require_issuer
+from authz_server.settings.database import DatabaseUrl, parse_database_url
+from authz_server.settings.sources import SecretSource, read_document
 
 DEFAULT_PORT = 8080
 MAXIMUM_PORT = 65_535

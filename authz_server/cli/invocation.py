@@ -12,8 +12,8 @@ import click
 from sqlalchemy.orm import Session
 
 from authz_server.app import operator_services
-from authz_server.db import transaction
-from authz_server.services import Services
+from authz_server.assembly import Services
+from authz_server.database.orm import transaction
 from authz_server.settings import Settings, load_settings
 
 CONFIG_VARIABLE = "AUTHZ_SERVER_CONFIG"

@@ -9,6 +9,7 @@ from typing import Any
 import click
 from sqlalchemy.orm import Session
 
+from authz_server.assembly import Services
 from authz_server.cli.commands import Command, Commands
 from authz_server.cli.invocation import Invocation
 from authz_server.cli.output import (
@@ -29,8 +30,7 @@ from authz_server.cli.secret_files import (
 from authz_server.cli.values import INSTANT
 from authz_server.clients.models import Client, ClientSecret
 from authz_server.clients.rules import AUTHENTICATION_METHODS
-from authz_server.db import transaction
-from authz_server.services import Services
+from authz_server.database.orm import transaction
 
 PAGE = 500
 pass_invocation = click.make_pass_decorator(Invocation, ensure=True)

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from authz_server.settings_rules import RuleError, refuse_every_address, require_networks
+from authz_server.settings.constraints import RuleError, refuse_every_address, require_networks
 
 
 def check_proxies(

@@ -6,6 +6,7 @@ from typing import Any
 import click
 from sqlalchemy.orm import Session
 
+from authz_server.assembly import Services
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation
 from authz_server.cli.output import (
@@ -33,7 +34,7 @@ from authz_server.cli.secret_files import (
 )
 from authz_server.cli.snippets import KINDS, render_snippet
 from authz_server.cli.values import given
-from authz_server.clients.credentials import CLIENT_SECRET
+from authz_server.clients.authentication.credentials import CLIENT_SECRET
 from authz_server.clients.models import Client
 from authz_server.clients.rules import (
     INTROSPECTION_AUDIENCES,
@@ -41,8 +42,7 @@ from authz_server.clients.rules import (
     TOKEN_FORMATS,
     TOKEN_TYPES,
 )
-from authz_server.db import transaction
-from authz_server.services import Services
+from authz_server.database.orm import transaction
 
 _COLUMNS = {
     "id": "Id",

@@ -6,16 +6,16 @@ from typing import Any
 import click
 from sqlalchemy.orm import Session
 
+from authz_server.assembly import Services
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation
 from authz_server.cli.output import json_option, print_change, print_record, print_rows
 from authz_server.cli.parties import expand_scopes, pass_invocation
-from authz_server.db import transaction
+from authz_server.database.orm import transaction
 from authz_server.scopes.definition import RISKS
 from authz_server.scopes.g2p_connect import CATALOGUE
 from authz_server.scopes.models import Scope
 from authz_server.scopes.service import spellings_of
-from authz_server.services import Services
 
 _COLUMNS = {
     "name": "Scope",

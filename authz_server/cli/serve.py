@@ -118,8 +118,8 @@ class HealthService:
 
     def _application(self, settings: Settings) -> WSGIApplication:
         # Its library takes a while to load: no other command is to wait for it.
-        from authz_server.client_metrics import sample_clients  # noqa: PLC0415
-        from authz_server.metrics_page import MetricsPage  # noqa: PLC0415
+        from authz_server.metrics.exporter import MetricsPage  # noqa: PLC0415
+        from authz_server.serving.client_metrics import sample_clients  # noqa: PLC0415
 
         return create_health_application(
             settings,

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from authz_server.clients.credentials import CLIENT_SECRET, CLIENT_SECRET_POST
+from authz_server.clients.authentication.credentials import CLIENT_SECRET, CLIENT_SECRET_POST
 from authz_server.clients.rules import TOKEN_FORMATS, TOKEN_TYPES
 from authz_server.settings import Settings
 

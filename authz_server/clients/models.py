@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from authz_server.db import Base
+from authz_server.database.orm import Base
 
 
 class Client(Base):

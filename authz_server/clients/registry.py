@@ -9,12 +9,12 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from authz_server.audit import store_audit_record
-from authz_server.changes import record_change
+from authz_server.audit.sink import store_audit_record
 from authz_server.clients import rules
 from authz_server.clients.models import Client, ResourceServer
 from authz_server.clients.rules import ClientLimits
 from authz_server.clients.secrets import SecretScheme
+from authz_server.database.change_feed import record_change
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
 
 #: Takes spellings of scopes, returns the canonical name of each that the catalogue knows.

@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from authz_server.clients import rules
-from authz_server.clients.credentials import CLIENT_SECRET
+from authz_server.clients.authentication.credentials import CLIENT_SECRET
 from authz_server.clients.identifiers import normalised
 from authz_server.clients.models import Client, ResourceServer
 from authz_server.clients.registry import PartyRegistry, assign_fields, require_ordered_dates

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from authz_server.clients.credentials import (
+from authz_server.clients.authentication.credentials import (
     CLIENT_SECRET,
     CLIENT_SECRET_BASIC,
     CLIENT_SECRET_POST,

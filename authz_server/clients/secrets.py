@@ -7,7 +7,7 @@ import secrets
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from authz_server.clients.slots import FairSlots
+from authz_server.clients.authentication.slots import FairSlots
 from authz_server.errors import InvalidChangeError
 
 HMAC_PREFIX = "hmac-sha256$"

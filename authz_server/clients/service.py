@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from authz_server.clients import rules
-from authz_server.clients.credentials import CLIENT_SECRET
+from authz_server.clients.authentication.credentials import CLIENT_SECRET
 from authz_server.clients.models import Client
 from authz_server.clients.registry import (
     assign_fields,

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from authz_server.database.connector import PostgresConnector
 from authz_server.database.schema import SchemaState, read_schema
 from authz_server.database.session_check import require_session
-from authz_server.settings_database import DatabaseSettings
-from authz_server.sqlite import open_to_others
+from authz_server.database.sqlite import open_to_others
+from authz_server.settings.database import DatabaseSettings
 
 
 @dataclass(frozen=True, slots=True)

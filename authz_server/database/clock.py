@@ -16,7 +16,7 @@ from pathlib import Path
 from sqlalchemy import BigInteger, Delete, String, delete, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from authz_server.db import Base
+from authz_server.database.orm import Base
 
 #: A clock that gained or lost more against the uptime has leapt.
 LEAP = timedelta(seconds=30)

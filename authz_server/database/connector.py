@@ -14,10 +14,10 @@ from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
 from authz_server.database.errors import DatabaseUnfitError, NotPrimaryError
+from authz_server.database.postgresql import BoundedConnection, bounded_connection
 from authz_server.database.primary import OpenConnections
-from authz_server.postgresql import BoundedConnection, bounded_connection
-from authz_server.settings_database import DatabaseSettings
-from authz_server.settings_rules import RuleError
+from authz_server.settings.constraints import RuleError
+from authz_server.settings.database import DatabaseSettings
 
 #: Transactions of the server last a fraction of it; one that is left open holds locks.
 _LONGEST_IDLE_MILLISECONDS = 60_000

@@ -12,11 +12,11 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from flask import Flask
 
-from authz_server.db import Database, attach_database, db
-from authz_server.settings_database import DatabaseSettings
-from authz_server.sqlite import find_file
+from authz_server.database.orm import Database, attach_database, db
+from authz_server.database.sqlite import find_file
+from authz_server.settings.database import DatabaseSettings
 
-MIGRATIONS = Path(__file__).parents[1] / "migrations"
+MIGRATIONS = Path(__file__).with_name("migrations")
 #: The revision that the release before this one needs.
 PREVIOUS_RELEASE = "0002"
 _MIGRATION_TIMEOUT_MILLISECONDS = 60_000

@@ -12,17 +12,17 @@ from wsgiref.types import WSGIEnvironment
 import msgspec
 from flask import Response, request
 
-from authz_server.changes import ChangeFeed
-from authz_server.clients.directory import ClientDirectory
-from authz_server.endpoints.answers import new_request_id
+from authz_server.clients.cache import ClientDirectory
+from authz_server.database.change_feed import ChangeFeed
 from authz_server.endpoints.client_address import ClientAddressReader
 from authz_server.endpoints.request import Request
+from authz_server.endpoints.responses import new_request_id
 from authz_server.endpoints.wsgi import read_headers
 from authz_server.errors import OAuthError
-from authz_server.jwks_readers import JwksReaders
-from authz_server.observation import ServerObserver
+from authz_server.key_rings.consumers import JwksReaders
+from authz_server.key_rings.standby import find_next_key
+from authz_server.metrics.observer import ServerObserver
 from authz_server.scopes.catalogue import ScopeCatalogue, ScopeEntry
-from authz_server.standby_readiness import find_next_key
 from keys.ring import KeyRings
 
 AUTHENTICATION_METHODS = ["client_secret_basic", "client_secret_post"]

@@ -9,8 +9,8 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
 from authz_server.database.errors import describe_failure
-from authz_server.endpoints.answers import Answer, new_request_id, private_answer
 from authz_server.endpoints.request import Request
+from authz_server.endpoints.responses import Answer, new_request_id, private_answer
 from authz_server.endpoints.wsgi import read_headers
 from authz_server.errors import OAuthError
 from authz_server.logs import bind_request_id

@@ -5,11 +5,11 @@ from typing import Any
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from authz_server.clients.directory import ClientEntry
-from authz_server.endpoints.answers import Answer, private_answer, private_bytes
+from authz_server.audit.events import IntrospectionRefused, SignatureMade
+from authz_server.clients.cache import ClientEntry
 from authz_server.endpoints.protocol import EndpointParts, Exchange, ProtocolEndpoint
+from authz_server.endpoints.responses import Answer, private_answer, private_bytes
 from authz_server.errors import OAuthError
-from authz_server.events import IntrospectionRefused, SignatureMade
 from authz_server.tokens.introspection import IntrospectionService
 from authz_server.tokens.introspection_jwt import IntrospectionSigner
 

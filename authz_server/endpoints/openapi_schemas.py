@@ -6,7 +6,7 @@ from authz_server.endpoints.discovery import Features
 from authz_server.errors import REASONS
 from authz_server.settings import G2PSettings
 from authz_server.tokens.authorization import MAXIMUM_RESOURCES
-from keys.algorithms import ALGORITHMS
+from keys.jose.algorithms import ALGORITHMS
 
 Schema = dict[str, Any]
 

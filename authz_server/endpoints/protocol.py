@@ -5,18 +5,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 
-from authz_server.changes import ChangeFeed
-from authz_server.clients.authentication import ClientAuthenticator
-from authz_server.clients.directory import ClientEntry
-from authz_server.clients.request_authentication import authenticate_request
-from authz_server.clients.throttle import MAXIMUM_ID_CHARACTERS
-from authz_server.endpoints.answers import Answer, new_request_id
+from authz_server.audit.events import Event, IntrospectionRefused, RevocationRefused, TokenRefused
+from authz_server.clients.authentication.authenticator import ClientAuthenticator
+from authz_server.clients.authentication.request import authenticate_request
+from authz_server.clients.authentication.throttle import MAXIMUM_ID_CHARACTERS
+from authz_server.clients.cache import ClientEntry
+from authz_server.database.change_feed import ChangeFeed
 from authz_server.endpoints.client_address import ClientAddressReader
 from authz_server.endpoints.errors import ErrorAnswers, Shape, as_refusal
 from authz_server.endpoints.forms import Form, FormReader
 from authz_server.endpoints.request import Request
+from authz_server.endpoints.responses import Answer, new_request_id
 from authz_server.errors import OAuthError
-from authz_server.events import Event, IntrospectionRefused, RevocationRefused, TokenRefused
 from authz_server.logs import bind_request_id, redact
 from authz_server.waiting import Lane, Step
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 
-from authz_server.observation import KnownBackends
+from authz_server.metrics.observer import KnownBackends
 from keys.ring import KeyRings
 
 #: A process asks every backend at its start; by then it has an answer, or has given up.

@@ -3,11 +3,11 @@
 from datetime import UTC, datetime
 from functools import partial
 
-from authz_server.db import Database
-from authz_server.endpoints.answers import Answer, private_answer
+from authz_server.audit.events import RevocationRefused, TokenRevoked, TokenRevoking
+from authz_server.database.orm import Database
 from authz_server.endpoints.protocol import EndpointParts, Exchange, ProtocolEndpoint
+from authz_server.endpoints.responses import Answer, private_answer
 from authz_server.errors import OAuthError
-from authz_server.events import RevocationRefused, TokenRevoked, TokenRevoking
 from authz_server.tokens.revocations import RevocationService
 from authz_server.tokens.verification import TokenVerifier, VerifiedAccessToken
 from authz_server.waiting import Lane, Step

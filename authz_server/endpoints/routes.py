@@ -5,8 +5,8 @@ from urllib.parse import urlsplit
 
 from flask import Flask
 
-from authz_server.endpoints.answers import Answer
 from authz_server.endpoints.discovery import DiscoveryEndpoints
+from authz_server.endpoints.responses import Answer
 from authz_server.errors import OAuthError
 
 METADATA = "/.well-known/oauth-authorization-server"

@@ -1,12 +1,12 @@
 """The token endpoint, plain (RFC 6749, 3.2) and in the G2P Connect profile."""
 
+from authz_server.audit.events import TokenIssued, TokenRefused
 from authz_server.authorization_server import AuthorizationServer, ServerRequest
-from authz_server.clients.credentials import CLIENT_SECRET_BASIC, CLIENT_SECRET_POST
-from authz_server.endpoints.answers import Answer, private_answer
+from authz_server.clients.authentication.credentials import CLIENT_SECRET_BASIC, CLIENT_SECRET_POST
 from authz_server.endpoints.errors import Shape
 from authz_server.endpoints.g2p_connect import G2PConnectProfile
 from authz_server.endpoints.protocol import EndpointParts, Exchange, ProtocolEndpoint
-from authz_server.events import TokenIssued, TokenRefused
+from authz_server.endpoints.responses import Answer, private_answer
 
 
 class TokenEndpoint(ProtocolEndpoint):

@@ -5,9 +5,9 @@ from typing import ClassVar, Protocol
 
 from authlib.oauth2.rfc6749.grants import BaseGrant, TokenEndpointMixin
 
-from authz_server.clients.authentication import ClientAuthenticator
-from authz_server.clients.directory import ClientEntry
-from authz_server.clients.request_authentication import authenticate_request
+from authz_server.clients.authentication.authenticator import ClientAuthenticator
+from authz_server.clients.authentication.request import authenticate_request
+from authz_server.clients.cache import ClientEntry
 from authz_server.errors import OAuthError
 from authz_server.tokens.authorization import Authorization, AuthorizationRules
 

@@ -10,19 +10,19 @@ import psycopg
 from sqlalchemy.exc import SQLAlchemyError
 
 from authz_server.app import require_usable
-from authz_server.audit import require_destination
+from authz_server.assembly import Services, utc_now, wire
+from authz_server.audit.restored_database import RestoredDatabaseError, require_not_restored
+from authz_server.audit.sink import require_destination
 from authz_server.database.connector import PostgresConnector
 from authz_server.database.errors import describe_failure, find_sentence
 from authz_server.database.schema import SchemaError, opened_database, require_schema
 from authz_server.database.session_check import require_session
 from authz_server.errors import OAuthError
 from authz_server.plugin_manager import PluginError
-from authz_server.restored_database import RestoredDatabaseError, require_not_restored
-from authz_server.services import Services, utc_now, wire
 from authz_server.serving.worker import tls_context
 from authz_server.settings import Settings, SettingsError
 from keys.errors import KeysError
-from keys.rotation import find_active_key
+from keys.lifecycle.rules import find_active_key
 from keys.signing_key import RingSnapshot
 
 #: Private keys that this server itself encrypts.

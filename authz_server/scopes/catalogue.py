@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from authz_server.changes import ChangeSet
+from authz_server.database.change_feed import ChangeSet
 from authz_server.scopes.models import Scope, ScopeAlias
 
 

@@ -3,7 +3,7 @@
 from sqlalchemy import ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from authz_server.db import Base
+from authz_server.database.orm import Base
 
 
 class Scope(Base):

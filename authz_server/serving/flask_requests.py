@@ -8,8 +8,8 @@ from io import BytesIO
 from typing import Any
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
-from authz_server.endpoints.answers import Answer
 from authz_server.endpoints.request import Request
+from authz_server.endpoints.responses import Answer
 from authz_server.errors import OAuthError
 
 _THREADS = 2

@@ -10,12 +10,12 @@ from email.utils import formatdate
 from functools import partial
 from ssl import SSLContext
 
-from authz_server.endpoints.answers import Answer, new_request_id
+from authz_server.audit.events import Event, RequestRefused
 from authz_server.endpoints.errors import ErrorAnswers, as_refusal
 from authz_server.endpoints.protocol import ProtocolEndpoint
 from authz_server.endpoints.request import Request
+from authz_server.endpoints.responses import Answer, new_request_id
 from authz_server.errors import OAuthError
-from authz_server.events import Event, RequestRefused
 from authz_server.serving import turns
 from authz_server.serving.flask_requests import FlaskRequests
 from authz_server.serving.http import Connection

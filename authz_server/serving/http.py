@@ -19,8 +19,8 @@ from httptools import (
     HttpRequestParser,
 )
 
-from authz_server.endpoints.answers import Answer
 from authz_server.endpoints.request import Request
+from authz_server.endpoints.responses import Answer
 from authz_server.errors import OAuthError
 from authz_server.serving.interface import Front
 from authz_server.serving.messages import (

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from authz_server.endpoints.answers import Answer
+from authz_server.database.prepared_queries import LookUp, LookUps
+from authz_server.endpoints.responses import Answer
 from authz_server.errors import OAuthError
-from authz_server.look_ups import LookUp, LookUps
 from authz_server.waiting import Lane, Step
 
 Respond = Callable[[Answer], None]

@@ -16,7 +16,12 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from authz_server.postgresql import BoundedConnection, ServerSilentError, is_disconnect, read_row
+from authz_server.database.postgresql import (
+    BoundedConnection,
+    ServerSilentError,
+    is_disconnect,
+    read_row,
+)
 from authz_server.serving import turns
 
 T = TypeVar("T")

@@ -6,9 +6,9 @@ from functools import partial
 
 import msgspec
 
+from authz_server.assembly import Services
 from authz_server.database.errors import describe_failure
 from authz_server.logs import redact
-from authz_server.services import Services
 from authz_server.serving.lanes import Lanes
 from authz_server.waiting import Lane
 

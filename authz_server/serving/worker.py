@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from authz_server.app import EXTENSION, Application, create_app, tell_of_start
-from authz_server.clients.slots import MAXIMUM_WAITING
+from authz_server.assembly import Services
+from authz_server.clients.authentication.slots import MAXIMUM_WAITING
 from authz_server.endpoints.client_address import ClientAddressReader
 from authz_server.endpoints.errors import ErrorAnswers
 from authz_server.logs import configure_logging
-from authz_server.services import Services
 from authz_server.serving.flask_requests import FlaskRequests
 from authz_server.serving.front import FrontParts, WorkerFront
 from authz_server.serving.lanes import Lanes

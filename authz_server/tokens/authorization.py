@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from authz_server.clients.directory import ClientDirectory, ClientEntry
+from authz_server.clients.cache import ClientDirectory, ClientEntry
 from authz_server.errors import OAuthError
 from authz_server.scopes.catalogue import ScopeCatalogue, ScopeEntry
 from authz_server.settings import TokenSettings

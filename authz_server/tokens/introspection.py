@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from authz_server.clients.directory import ClientDirectory, ClientEntry
+from authz_server.clients.cache import ClientDirectory, ClientEntry
 from authz_server.hookspecs import RESERVED_CLAIMS
 from authz_server.plugin_manager import PluginManager
 from authz_server.scopes.catalogue import ScopeCatalogue

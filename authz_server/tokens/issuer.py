@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from authz_server.db import Database
+from authz_server.database.orm import Database
 from authz_server.errors import OAuthError
 from authz_server.hookspecs import TokenDecision
 from authz_server.plugin_manager import PluginManager

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import BigInteger, Index, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from authz_server.db import Base, BigIntegerKey
+from authz_server.database.orm import Base, BigIntegerKey
 
 
 class RevokedToken(Base):

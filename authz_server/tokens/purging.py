@@ -11,9 +11,9 @@ from typing import Protocol, TypeVar
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from authz_server.changes import purge_changes
+from authz_server.database.change_feed import purge_changes
 from authz_server.database.clock import ClockGuard, Look
-from authz_server.db import Database
+from authz_server.database.orm import Database
 from authz_server.tokens.revocations import RevocationService
 
 T = TypeVar("T")

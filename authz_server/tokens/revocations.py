@@ -10,10 +10,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
-from authz_server.audit import store_audit_record
-from authz_server.changes import ChangeFeed, ChangeSet, record_change
+from authz_server.audit.sink import store_audit_record
+from authz_server.database.change_feed import ChangeFeed, ChangeSet, record_change
 from authz_server.database.clock import measure_clock_offset_seconds
-from authz_server.db import Database
+from authz_server.database.orm import Database
 from authz_server.scopes.catalogue import ScopeCatalogue
 from authz_server.tokens.claims import AccessTokenClaims
 from authz_server.tokens.models import ReferenceToken, RevocationCutOff, RevokedToken

@@ -5,8 +5,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from authz_server.audit import AuditUnavailable
-from authz_server.events import Event, TokenOfTaintedKey
+from authz_server.audit.events import Event, TokenOfTaintedKey
+from authz_server.audit.sink import AuditUnavailable
 from authz_server.tokens.claims import AccessTokenClaims
 from keys.ring import KeyRings
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from authz_server.db import Database
+from authz_server.database.orm import Database
 from authz_server.tokens.claims import AccessTokenClaims
 from authz_server.tokens.issuer import ACCESS_TOKEN_TYPES, REFERENCE_TOKEN_BYTES, hash_reference
 from keys.errors import TokenRefusedError

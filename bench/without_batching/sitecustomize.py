@@ -4,7 +4,7 @@ Python imports a module of this name at the start of every interpreter that find
 workers are interpreters of their own, started by the server itself.
 """
 
-from keys.backends import vault_transit
-from keys.backends.vault_batching import Fleet
+from keys.backends.vault import transit as vault_transit
+from keys.backends.vault.batching import Fleet
 
 vault_transit.FLEET = Fleet(flights=64, seats=1)  # type: ignore[attr-defined]

@@ -7,10 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from keys.algorithms import ALGORITHMS, Algorithm, allowed_algorithms, get_algorithm
 from keys.backend import Caps
 from keys.errors import BackendDenied, VersionUnusable
-from keys.signatures import PrivateKey, Signer, make_signer
+from keys.jose.algorithms import ALGORITHMS, Algorithm, allowed_algorithms, get_algorithm
+from keys.jose.signatures import PrivateKey, Signer, make_signer
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from datetime import datetime
 from importlib.metadata import entry_points
 
 from keys.backend import KeyBackend
-from keys.backends.storage import EncryptedKeyStorage
-from keys.backends.vault_access import VaultAccess
+from keys.backends.local.storage import EncryptedKeyStorage
+from keys.backends.vault.settings import VaultAccess
 from keys.errors import KeysError
 from keys.observer import Observer, SilentObserver
 

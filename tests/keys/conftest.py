@@ -6,12 +6,12 @@ from datetime import datetime
 import pytest
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
-from keys.backends.envelope import Envelope
-from keys.backends.sql import LocalBackend
-from keys.first_key import create_first_key
+from keys.backends.local.envelope import Envelope
+from keys.backends.local.sql import LocalBackend
+from keys.jose.signatures import PrivateKey
+from keys.lifecycle.first_key import create_first_key
 from keys.memory import MemoryEncryptedKeyStorage, MemoryKeyStore
 from keys.ring import KeyRings
-from keys.signatures import PrivateKey
 from keys.signing_key import KeyState, RingDefinition, SigningKey
 from keys.store import KeyChange
 from support.clock import FakeClock

@@ -4,10 +4,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from keys.backends.file import FileBackend, FileEncryptedKeyStorage
+from keys.backends.local.file import FileBackend, FileEncryptedKeyStorage
+from keys.backends.local.sql import LocalBackend
 from keys.backends.registry import BackendContext, open_backend
-from keys.backends.sql import LocalBackend
-from keys.backends.vault_kv import VaultKvBackend
+from keys.backends.vault.kv import VaultKvBackend
 from keys.memory import MemoryEncryptedKeyStorage
 from keys.signing_key import KeyState
 from support.kv_engines import add_kv_engine

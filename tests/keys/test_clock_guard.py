@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from keys.errors import ClockOffError
-from keys.first_key import create_first_key
+from keys.lifecycle.first_key import create_first_key
 from keys.memory import MemoryKeyStore
 from keys.signing_key import KeyState, RingDefinition
 from support.clock import FakeClock

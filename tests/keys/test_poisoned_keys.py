@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from keys.backends.file import FileBackend, FileEncryptedKeyStorage
+from keys.backends.local.file import FileBackend, FileEncryptedKeyStorage
+from keys.backends.local.sql import LocalBackend
 from keys.backends.registry import BackendContext, open_backend
-from keys.backends.sql import LocalBackend
-from keys.backends.vault_kv import VaultKvBackend
-from keys.backends.vault_transit import TransitBackend
-from keys.checked_signing import FORGET_INTERVAL_SECONDS
+from keys.backends.vault.kv import VaultKvBackend
+from keys.backends.vault.transit import TransitBackend
 from keys.errors import BackendBroken, VersionUnusable
 from keys.memory import MemoryEncryptedKeyStorage
 from keys.ring import KeyRings
+from keys.signer import FORGET_INTERVAL_SECONDS
 from support.kv_engines import add_kv_engine
 from support.rotation import L, World
 from support.softhsm import make_foreign_key, rename_key_pair
@@ -176,7 +176,7 @@ def test_a_handle_of_a_token_that_means_another_key_is_looked_for_again(softhsm)
 
 def test_a_transit_key_whose_type_was_read_wrongly_is_read_again(openbao, bao_mount, monkeypatch):
     bao_mount.admin.create_key("ring", mount=bao_mount.mount)
-    monkeypatch.setattr("keys.backends.vault_transit.KIND_INTERVAL_SECONDS", 0.2)
+    monkeypatch.setattr("keys.backends.vault.transit.KIND_INTERVAL_SECONDS", 0.2)
     with open_session(token_access(openbao.address, token=openbao.token)) as session:
         backend = TransitBackend(session, bao_mount.mount, "ring", "ring")
         backend._kind = "ed25519"  # noqa: SLF001 - as a wrong answer would have set it

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from keys.backends.sql import LocalBackend
+from keys.backends.local.sql import LocalBackend
 from keys.errors import (
     BackendBroken,
     BackendUnavailable,

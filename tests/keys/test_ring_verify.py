@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from keys.algorithms import get_algorithm
 from keys.errors import TokenRefusedError
-from keys.jose import public_jwk
-from keys.signatures import generate_private_key
+from keys.jose.algorithms import get_algorithm
+from keys.jose.jwk import public_jwk
+from keys.jose.signatures import generate_private_key
 from support.forged_tokens import segment, token_of
 
 PAYLOAD = b'{"iss":"https://authz.example.org","exp":1900000000}'
@@ -302,7 +302,7 @@ ENCRYPTED_HEADERS = [
 @pytest.mark.parametrize("header", ENCRYPTED_HEADERS)
 def test_an_encrypted_token_is_refused_before_any_work(ring_set, header, kid, monkeypatch):
     """Case D43."""
-    monkeypatch.setattr("keys.compact._decode_segment", None)
+    monkeypatch.setattr("keys.jose.compact._decode_segment", None)
     token = f"{segment(header | {'kid': kid})}.a2V5.aXY.Y2lwaGVy.dGFn"
     assert refuse(ring_set.rings, token).reason == "not three segments"
 

@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from keys.errors import TokenRefusedError
-from keys.jose import public_jwk
-from keys.known_keys import make_decoy, read_ring
+from keys.jose.jwk import public_jwk
+from keys.key_set import make_decoy, read_ring
 from support.forged_tokens import segment
 
 PAYLOAD = b'{"iss":"https://authz.example.org","exp":1900000000}'

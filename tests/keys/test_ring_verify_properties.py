@@ -4,9 +4,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from keys.backends.sql import LocalBackend
+from keys.backends.local.sql import LocalBackend
 from keys.errors import TokenRefusedError
-from keys.first_key import create_first_key
+from keys.lifecycle.first_key import create_first_key
 from keys.memory import MemoryEncryptedKeyStorage, MemoryKeyStore
 from keys.ring import KeyRings
 from keys.signing_key import RingDefinition

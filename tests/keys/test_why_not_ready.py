@@ -3,16 +3,16 @@
 import pytest
 
 from keys.backend import TracedSignature
-from keys.backends.sql import LocalBackend
-from keys.checked_signing import (
+from keys.backends.local.sql import LocalBackend
+from keys.errors import BackendDenied, BackendUnavailable, StoreUnavailable
+from keys.key_set import read_ring
+from keys.memory import MemoryEncryptedKeyStorage
+from keys.ring import KeyRings
+from keys.signer import (
     LOGGED_PROOF_INTERVAL_SECONDS,
     PROOF_INTERVAL_SECONDS,
     CheckedSigner,
 )
-from keys.errors import BackendDenied, BackendUnavailable, StoreUnavailable
-from keys.known_keys import read_ring
-from keys.memory import MemoryEncryptedKeyStorage
-from keys.ring import KeyRings
 from keys.signing_key import KeyState
 from support.fenced_backend import FencedBackend
 from support.rotation import Alarms, World

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from keys.invariants import TRANSITIONS
+from keys.lifecycle.invariants import TRANSITIONS
 from support.documents import run_blocks, shell_blocks, with_values
 from support.not_run import skip_as_not_run
 from support.openbao import RaftServer

@@ -8,8 +8,8 @@ import promql_parser
 import pytest
 import yaml
 
-from authz_server.metric_families import FAMILIES
-from authz_server.observation import ALARMS
+from authz_server.metrics.definitions import FAMILIES
+from authz_server.metrics.observer import ALARMS
 from support.source_tree import PACKAGES, ROOT
 
 ROW = re.compile(r"\| `(\w+)` \| (\w+) \| (.*?) \| (.*) \|")

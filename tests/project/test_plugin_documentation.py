@@ -12,7 +12,7 @@ from support.settings_example import read_example
 from support.source_tree import ROOT, syntax_tree
 
 DOCUMENT = (ROOT / "docs" / "plugins.md").read_text()
-TESTS = ROOT / "tests" / "authz_server" / "test_plugins.py"
+TESTS = ROOT / "tests" / "authz_server" / "test_plugin_manager.py"
 HOOKS = {name: function for name, function in vars(Hooks).items() if callable(function)}
 
 

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import func, select
 
 from authz_server.app import EXTENSION, create_app
-from authz_server.key_tables import KeyEvent, KeyRing, SigningKeyRow
+from authz_server.key_rings.models import KeyEvent, KeyRing, SigningKeyRow
 from authz_server.settings import load_settings
 from support.databases import copied_database
 from support.faults import POSTGRESQL_FAULTS, FaultyDatabase, faulty_postgresql

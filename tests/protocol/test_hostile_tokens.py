@@ -24,7 +24,7 @@ from cryptography.x509.oid import NameOID
 from flask.testing import FlaskClient
 from joserfc.jwk import ECKey
 
-from keys.jose import public_jwk
+from keys.jose.jwk import public_jwk
 from support.forged_tokens import segment, token_of
 from support.refusing import revoked
 from support.stage import Stage

@@ -7,7 +7,7 @@ import pytest
 
 from authz_server.app import EXTENSION, create_app
 from keys.backend import Caps, TracedSignature
-from keys.backends.local import LocalBackend
+from keys.backends.local.backend import LocalBackend
 from support.claims import header_of
 from support.orders import rotator_of
 from support.stage import INACTIVE, METHODS, Stage

@@ -7,7 +7,7 @@ import time
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from authz_server.metric_families import FAMILIES
+from authz_server.metrics.definitions import FAMILIES
 from support.protocol import ENDPOINTS
 
 SECONDS = 60

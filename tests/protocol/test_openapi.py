@@ -18,7 +18,7 @@ from schemathesis.specs.openapi.checks import (
 from werkzeug.test import Client
 
 from authz_server.app import create_health_application
-from authz_server.db import db
+from authz_server.database.orm import db
 from authz_server.endpoints.introspection import JWT_TYPE
 from authz_server.settings import load_settings
 from support.protocol import FORM_TYPE, running_protocol

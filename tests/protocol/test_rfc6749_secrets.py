@@ -6,8 +6,8 @@ from urllib.parse import quote, quote_plus
 import pytest
 from argon2 import PasswordHasher
 
-from authz_server.changes import record_change
 from authz_server.clients.models import Client, ClientSecret
+from authz_server.database.change_feed import record_change
 from support.parties import ACTOR, Credentials
 from support.protocol import ENDPOINTS, METHODS, Protocol, basic, require_refusal
 

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from authz_server.app import EXTENSION, create_app, create_first_keys
-from authz_server.jwks_readers import MAXIMUM_READERS, load_jwks_readers
+from authz_server.key_rings.consumers import MAXIMUM_READERS, load_jwks_readers
 from support.claims import header_of
 from support.protocol import Protocol
 from support.settings_file import ISSUER

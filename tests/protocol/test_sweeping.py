@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import func, select
 
-from authz_server.changes import CHANGES_KEPT_MICROSECONDS, Change, Revision
 from authz_server.clients.models import ClientSecret
+from authz_server.database.change_feed import CHANGES_KEPT_MICROSECONDS, Change, Revision
 from authz_server.tokens.models import ReferenceToken, RevocationCutOff, RevokedToken
 from support.parties import ACTOR
 from support.stage import INACTIVE, Stage

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from authz_server.changes import record_change
 from authz_server.clients.models import Client
+from authz_server.database.change_feed import record_change
 from authz_server.errors import InvalidChangeError
 from authz_server.settings import SettingsError, load_settings
 from support.claims import claims_of

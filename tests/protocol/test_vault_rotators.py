@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from authz_server.app import operator_services
-from authz_server.key_custody import open_backends, ring_rules
-from authz_server.vaults import vault_accesses
+from authz_server.key_rings.backends import open_backends, ring_rules
+from authz_server.key_rings.vaults import vault_accesses
 from keys.errors import OrderRefusedError
+from keys.lifecycle.rotator import Rotator
 from keys.observer import SilentObserver
-from keys.rotator import Rotator
 from keys.signing_key import KeyState
 from support.clock import FakeClock
 from support.databases import copied_database
@@ -34,7 +34,7 @@ SETTINGS = {
 # As `authz-server`, but the process is gone the moment that the Vault has made the version.
 DYING = """
 import os, sys
-from keys.backends.vault_transit import TransitBackend
+from keys.backends.vault.transit import TransitBackend
 made = TransitBackend.create
 def make_and_die(backend, ring, alg):
     made(backend, ring, alg)

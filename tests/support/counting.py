@@ -6,13 +6,13 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from authz_server.observation import METRICS_FOLDER_VARIABLE
+from authz_server.metrics.observer import METRICS_FOLDER_VARIABLE
 
 # The library chooses how it counts when it is imported: so the counting is not done in the test's
 # own process.
 _SCRIPT = """
 import json, sys
-from authz_server.metrics import open_observer
+from authz_server.metrics.files import open_observer
 
 observer = open_observer()
 for line in sys.stdin:

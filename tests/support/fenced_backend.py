@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from keys.backend import BackendView, Version
-from keys.backends.sql import LocalBackend
+from keys.backends.local.sql import LocalBackend
 from keys.errors import BackendUnavailable, VersionUnusable
 from keys.memory import MemoryEncryptedKeyStorage
 

@@ -2,7 +2,7 @@
 
 import json
 
-from keys.compact import encode_segment
+from keys.jose.compact import encode_segment
 
 
 def segment(value: object) -> str:

@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from psycopg import sql
 
-from authz_server.db import attach_database
+from authz_server.database.orm import attach_database
 from authz_server.serving.lanes import Lanes
 from authz_server.serving.postgresql_queries import PostgresqlQueries
 from authz_server.settings import DatabaseSettings

@@ -1,8 +1,8 @@
 """Orders to the key rings of an application, as an operator's commands give them."""
 
-from authz_server.key_custody import ring_rules
-from authz_server.services import Services
-from keys.rotator import Rotator
+from authz_server.assembly import Services
+from authz_server.key_rings.backends import ring_rules
+from keys.lifecycle.rotator import Rotator
 
 
 def rotator_of(services: Services) -> Rotator:

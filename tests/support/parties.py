@@ -9,7 +9,7 @@ from urllib.parse import quote_plus
 from sqlalchemy.orm import Session
 
 from authz_server.app import Services, create_first_keys, operator_services
-from authz_server.db import transaction
+from authz_server.database.orm import transaction
 from authz_server.scopes.g2p_connect import CATALOGUE
 from authz_server.settings import Settings
 from support.orders import rotator_of

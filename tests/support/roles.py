@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from flask import Flask
 from psycopg import sql
 
-from authz_server.db import Database, attach_database
+from authz_server.database.orm import Database, attach_database
 from authz_server.settings import DatabaseSettings
 from support.postgresql_access import PostgresAccess
 

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from keys.first_key import create_first_key
+from keys.lifecycle.first_key import create_first_key
+from keys.lifecycle.plan import ALL_POWERS, NO_POWERS, Drive, Powers, Readiness
+from keys.lifecycle.rotator import Rotator
+from keys.lifecycle.survey import RingRules
+from keys.lifecycle.timing import Timing
 from keys.memory import MemoryKeyStore
-from keys.plan import ALL_POWERS, NO_POWERS, Drive, Powers, Readiness
 from keys.ring import KeyRings
-from keys.rotator import Rotator
 from keys.signing_key import KeyState, RingDefinition, SigningKey
-from keys.survey import RingRules
-from keys.timing import Timing
 from support.clock import FakeClock
 from support.fenced_backend import FencedBackend
 

@@ -17,7 +17,7 @@ from typing import Any, Self
 import msgspec
 
 from authz_server.app import EXTENSION, Application, create_app
-from authz_server.services import Services
+from authz_server.assembly import Services
 from authz_server.serving.http import Connection
 from authz_server.serving.messages import MAXIMUM_HEADER_BYTES
 from authz_server.serving.worker import build_front, new_loop

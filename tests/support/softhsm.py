@@ -10,8 +10,8 @@ import pytest
 from pkcs11 import Attribute, KeyType, Mechanism
 from pkcs11.util.ec import encode_named_curve_parameters
 
-from keys.backends.pkcs11_module import get_module
-from keys.backends.pkcs11_uri import parse_uri
+from keys.backends.pkcs11.module import get_module
+from keys.backends.pkcs11.uri import parse_uri
 from support.not_run import skip_as_not_run
 
 _MODULES = (

@@ -20,7 +20,7 @@ from werkzeug.test import TestResponse
 
 from authz_server.app import EXTENSION, Services, create_app
 from authz_server.settings import load_settings
-from keys.rotation import find_active_key
+from keys.lifecycle.rules import find_active_key
 from keys.signing_key import SigningKey
 from support.clock import FakeClock
 from support.forged_tokens import segment

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from keys.backend import BackendView, Version
-from keys.backends.vault_access import VaultAccess, VaultLogin
-from keys.backends.vault_session import VaultSession
-from keys.backends.vault_transit import TransitBackend
+from keys.backends.vault.session import VaultSession
+from keys.backends.vault.settings import VaultAccess, VaultLogin
+from keys.backends.vault.transit import TransitBackend
 from keys.observer import SilentObserver
 
 

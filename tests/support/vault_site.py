@@ -19,7 +19,7 @@ import jwt
 
 from authz_server.app import operator_services
 from authz_server.settings import load_settings
-from keys.rotation import find_active_key
+from keys.lifecycle.rules import find_active_key
 from keys.signing_key import RingSnapshot
 from support.claims import header_of
 from support.live_server import LiveServer, run_cli, run_cli_json

@@ -10,10 +10,10 @@ from concurrent.futures import Future
 from ssl import SSLContext
 from typing import Any, Self
 
-from authz_server.endpoints.answers import Answer, new_request_id
 from authz_server.endpoints.client_address import ClientAddressReader
 from authz_server.endpoints.errors import ErrorAnswers
 from authz_server.endpoints.request import Request
+from authz_server.endpoints.responses import Answer, new_request_id
 from authz_server.errors import OAuthError
 from authz_server.serving.flask_requests import FlaskRequests
 from authz_server.serving.front import FrontParts, WorkerFront

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from authz_server.audit import is_stream
+from authz_server.audit.sink import is_stream
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation
 from authz_server.cli.keys.policy import places_in
@@ -15,9 +15,9 @@ from authz_server.cli.keys.reconciliation import Period, Reconciliation, reconci
 from authz_server.cli.output import json_option, print_json, timestamp
 from authz_server.cli.parties import pass_invocation
 from authz_server.cli.values import INSTANT
-from authz_server.key_observer import KeyObserver
+from authz_server.key_rings.alarms import KeyObserver
 from authz_server.settings import Settings
-from keys.backends.vault_audit_log import AuditLogReader, KeyUse
+from keys.backends.vault.audit_log import AuditLogReader, KeyUse
 
 UNACCOUNTED = 1
 #: So many are shown to a person; JSON has more.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from keys.calendar import SpanKind
+from keys.lifecycle.calendar import SpanKind
 
 
 class Mark(NamedTuple):

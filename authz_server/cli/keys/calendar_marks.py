@@ -3,7 +3,7 @@
 from html import escape
 
 from authz_server.cli.keys.calendar_legend import CROSS, MILESTONE, NOW
-from keys.calendar import SpanKind
+from keys.lifecycle.calendar import SpanKind
 
 BAR_HEIGHT = 24
 FONT = "system-ui, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"

@@ -25,7 +25,7 @@ from authz_server.cli.keys.calendar_marks import (
     with_prefix,
 )
 from authz_server.cli.keys.calendar_text import state_word
-from keys.calendar import Calendar, CalendarRow, Milestone, Span
+from keys.lifecycle.calendar import Calendar, CalendarRow, Milestone, Span
 
 WIDTH = 1080
 _LEFT, _RIGHT, _EDGE = 312, 24, 20

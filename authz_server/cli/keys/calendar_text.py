@@ -8,7 +8,7 @@ from rich.text import Text
 from authz_server.cli.keys.calendar_axis import find_ticks
 from authz_server.cli.keys.calendar_legend import CROSS, MARKS, MILESTONE, NOW
 from authz_server.cli.output import timestamp
-from keys.calendar import Calendar, CalendarRow, SpanKind
+from keys.lifecycle.calendar import Calendar, CalendarRow, SpanKind
 from keys.signing_key import KeyState
 
 WIDTH = 80

@@ -8,19 +8,19 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from authz_server.app import operator_services
+from authz_server.assembly import Services
 from authz_server.cli.invocation import Invocation
 from authz_server.cli.output import say
-from authz_server.key_custody import Role, open_backends, ring_rules
-from authz_server.key_observer import KeyObserver
-from authz_server.services import Services
+from authz_server.key_rings.alarms import KeyObserver
+from authz_server.key_rings.backends import Role, open_backends, ring_rules
+from authz_server.key_rings.standby import StandbyReadiness
+from authz_server.key_rings.vaults import TOKEN_VARIABLE, Identity, vault_accesses
 from authz_server.settings import Settings, SettingsError
-from authz_server.standby_readiness import StandbyReadiness
-from authz_server.vaults import TOKEN_VARIABLE, Identity, vault_accesses
 from keys.backend import KeyBackend
-from keys.backends.vault_access import VaultAccess
+from keys.backends.vault.settings import VaultAccess
 from keys.errors import ClockOffError, OrderRefusedError
+from keys.lifecycle.rotator import Rotator
 from keys.observer import Observer, SilentObserver
-from keys.rotator import Rotator
 from keys.signing_key import RingSnapshot
 
 

@@ -11,8 +11,8 @@ from authz_server.cli.keys.local_checks import examine_installation
 from authz_server.cli.keys.vault_checks import examine_vaults
 from authz_server.cli.output import json_option, print_json, timestamp
 from authz_server.cli.parties import pass_invocation
-from authz_server.key_observer import KeyObserver
-from keys.backends.vault_doctor import Finding, Level
+from authz_server.key_rings.alarms import KeyObserver
+from keys.backends.vault.doctor import Finding, Level
 
 UNSAFE = 1
 ALARMS = frozenset({"privilege.too_wide", "key.exportable", "events.chain"})

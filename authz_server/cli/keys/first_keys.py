@@ -15,8 +15,8 @@ from authz_server.cli.keys.composition import (
 from authz_server.cli.keys.options import order_options
 from authz_server.cli.output import print_json, timestamp
 from authz_server.cli.parties import pass_invocation
-from authz_server.key_custody import ring_definition
-from keys.first_key import FIRST_VERSIONS, create_first_key
+from authz_server.key_rings.backends import ring_definition
+from keys.lifecycle.first_key import FIRST_VERSIONS, create_first_key
 
 
 @click.command("init", cls=Command)

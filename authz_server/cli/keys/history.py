@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
-from authz_server.audit import AuditRecord
+from authz_server.audit.sink import AuditRecord
 from authz_server.cli.output import timestamp
-from authz_server.key_tables import KeyEvent
+from authz_server.key_rings.models import KeyEvent
 from keys.signing_key import RingSnapshot
 
 #: The latest so many changes are shown.

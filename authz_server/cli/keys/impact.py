@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from authz_server.audit import is_stream
+from authz_server.audit.sink import is_stream
 from authz_server.cli.output import timestamp
 from authz_server.settings import Settings
 from keys.signing_key import RingSnapshot, SigningKey

@@ -10,7 +10,7 @@ from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation
 from authz_server.cli.output import json_option, print_rows, timestamp
 from authz_server.cli.parties import pass_invocation
-from keys.rotation import find_active_key
+from keys.lifecycle.rules import find_active_key
 from keys.signing_key import RingSnapshot
 
 _COLUMNS = {

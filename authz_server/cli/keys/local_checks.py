@@ -5,13 +5,13 @@ from datetime import datetime
 
 from authz_server.cli.keys.composition import KeyOperations
 from authz_server.cli.keys.proof import prove
-from authz_server.key_custody import ring_definition
-from authz_server.key_events import verify_event_chain
-from keys.backends.vault_doctor import Finding, Level
-from keys.backends.vault_places import find_place
+from authz_server.key_rings.backends import ring_definition
+from authz_server.key_rings.event_log import verify_event_chain
+from keys.backends.vault.doctor import Finding, Level
+from keys.backends.vault.places import find_place
 from keys.errors import BackendError
-from keys.judgement import Standing, judge_ring
-from keys.rotation import find_active_key
+from keys.lifecycle.judgement import Standing, judge_ring
+from keys.lifecycle.rules import find_active_key
 from keys.signing_key import RingSnapshot
 
 #: Common verifiers keep a JWKS for so long whatever its max-age says.

@@ -13,8 +13,8 @@ from authz_server.cli.keys.outcomes import Addition, carry_out
 from authz_server.cli.keys.readers import describe_readers, readers_in_words
 from authz_server.cli.parties import pass_invocation
 from authz_server.cli.values import INSTANT
-from authz_server.standby_readiness import find_next_key
-from keys.rotator import Outcome
+from authz_server.key_rings.standby import find_next_key
+from keys.lifecycle.rotator import Outcome
 
 
 @click.command("rotate", cls=Command)

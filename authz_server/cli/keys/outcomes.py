@@ -14,9 +14,9 @@ import click
 from authz_server.cli.invocation import Invocation
 from authz_server.cli.keys.composition import CommandObserver, KeyOperations, key_operations
 from authz_server.cli.output import print_json, say, timestamp
-from keys.jose import thumbprint
-from keys.plan import Plan
-from keys.rotator import Outcome, Rotator
+from keys.jose.jwk import thumbprint
+from keys.lifecycle.plan import Plan
+from keys.lifecycle.rotator import Outcome, Rotator
 
 DONE_IN_PART = 3
 Order = Callable[[Rotator, bool], Outcome]

@@ -10,8 +10,8 @@ from authz_server.cli.invocation import Invocation
 from authz_server.cli.output import json_option, print_json
 from authz_server.cli.parties import pass_invocation
 from authz_server.settings import Settings
-from keys.backends.vault_places import VaultPlace, find_place
-from keys.backends.vault_policies import VaultRole, grants_for, render_policy
+from keys.backends.vault.places import VaultPlace, find_place
+from keys.backends.vault.policies import VaultRole, grants_for, render_policy
 
 _WHAT = {
     VaultRole.SERVER: "the server: signs with a pinned version, and reads",

@@ -3,14 +3,14 @@
 import time
 from dataclasses import dataclass
 
-from authz_server.audit import AuditUnavailable
+from authz_server.assembly import Services
+from authz_server.audit.events import SignatureMade
+from authz_server.audit.sink import AuditUnavailable
 from authz_server.cli.output import say
-from authz_server.events import SignatureMade
-from authz_server.services import Services
 from keys.backend import KeyBackend, TracedSignature
-from keys.checked_signing import PROOF_INPUT
 from keys.errors import BackendBroken, TokenRefusedError
-from keys.known_keys import read_ring
+from keys.key_set import read_ring
+from keys.signer import PROOF_INPUT
 from keys.signing_key import RingSnapshot, SigningKey
 
 

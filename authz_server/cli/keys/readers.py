@@ -3,9 +3,9 @@
 from datetime import timedelta
 from typing import Any
 
+from authz_server.assembly import Services
 from authz_server.cli.output import timestamp
-from authz_server.jwks_readers import load_jwks_readers, readiness
-from authz_server.services import Services
+from authz_server.key_rings.consumers import load_jwks_readers, readiness
 from keys.signing_key import SigningKey
 
 #: So many readers are named to a person; JSON names all.

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
-from keys.backends.vault_audit_log import AuditLogReader, KeyUse, Use
+from keys.backends.vault.audit_log import AuditLogReader, KeyUse, Use
 
 #: So many are listed; of the others there is the number.
 LISTED = 1_000

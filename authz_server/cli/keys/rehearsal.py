@@ -13,15 +13,15 @@ from authz_server.cli.keys.composition import KeyOperations
 from authz_server.cli.keys.proof import Proof, prove, record_signature
 from authz_server.cli.keys.vault_checks import server_backends
 from authz_server.cli.output import timestamp
-from authz_server.key_tables import KeyRing
+from authz_server.key_rings.models import KeyRing
+from authz_server.key_rings.standby import find_next_key
+from authz_server.key_rings.vaults import vault_access
 from authz_server.settings import SettingsError
-from authz_server.standby_readiness import find_next_key
-from authz_server.vaults import vault_access
-from keys.backends.vault_doctor import held_rights
-from keys.backends.vault_places import VaultPlace, find_place
+from keys.backends.vault.doctor import held_rights
+from keys.backends.vault.places import VaultPlace, find_place
 from keys.errors import KeysError, StoreUnavailable
-from keys.plan import Plan
-from keys.rotation import find_active_key
+from keys.lifecycle.plan import Plan
+from keys.lifecycle.rules import find_active_key
 from keys.signing_key import RingSnapshot, SigningKey
 
 PURPOSE = "drill"
@@ -107,7 +107,7 @@ class _Rehearser:
 
     def fence(self, place: VaultPlace) -> str:
         """Log in as whoever would fence, and ask whether that is permitted."""
-        from keys.backends.vault_session import VaultSession  # noqa: PLC0415 - it needs hvac
+        from keys.backends.vault.session import VaultSession  # noqa: PLC0415 - it needs hvac
 
         operations = self._operations
         access = vault_access(operations.services.settings, place.vault, operations.identity)

@@ -10,15 +10,15 @@ from authz_server.cli.keys.history import load_history
 from authz_server.cli.keys.listing import describe_keys
 from authz_server.cli.keys.readers import describe_readers
 from authz_server.cli.output import timestamp
-from authz_server.key_events import load_events, verify_event_chain
-from authz_server.standby_readiness import find_next_key
+from authz_server.key_rings.event_log import load_events, verify_event_chain
+from authz_server.key_rings.standby import find_next_key
 from keys.backend import BackendView
-from keys.calendar import Calendar, draw_calendar
 from keys.errors import BackendError, ClockOffError, KeysError
-from keys.judgement import Standing, judge_ring
+from keys.lifecycle.calendar import Calendar, draw_calendar
+from keys.lifecycle.judgement import Standing, judge_ring
+from keys.lifecycle.plan import Plan
+from keys.lifecycle.rules import PUBLIC_STATES, find_active_key
 from keys.node_clock import CLOCK_ALARM
-from keys.plan import Plan
-from keys.rotation import PUBLIC_STATES, find_active_key
 from keys.signing_key import KeyState, RingSnapshot
 from keys.store import NodeReport
 

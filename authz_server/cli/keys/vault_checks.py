@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 from authz_server.cli.keys.composition import KeyOperations
 from authz_server.cli.keys.policy import places_in
 from authz_server.cli.keys.proof import prove, record_signature
-from authz_server.key_custody import open_backends
+from authz_server.key_rings.backends import open_backends
+from authz_server.key_rings.vaults import Identity, vault_access
 from authz_server.settings import SettingsError
-from authz_server.vaults import Identity, vault_access
 from keys.backend import KeyBackend
-from keys.backends.vault_access import VaultAccess
-from keys.backends.vault_doctor import (
+from keys.backends.vault.doctor import (
     Finding,
     Level,
     examine_key,
@@ -23,13 +22,14 @@ from keys.backends.vault_doctor import (
     try_configuring,
     try_unpinned,
 )
-from keys.backends.vault_places import VaultPlace
-from keys.backends.vault_policies import VaultRole
+from keys.backends.vault.places import VaultPlace
+from keys.backends.vault.policies import VaultRole
+from keys.backends.vault.settings import VaultAccess
 from keys.errors import BackendError, KeysError
-from keys.rotation import find_active_key
+from keys.lifecycle.rules import find_active_key
 
 if TYPE_CHECKING:
-    from keys.backends.vault_session import VaultSession
+    from keys.backends.vault.session import VaultSession
 
 PURPOSE = "doctor"
 
@@ -78,7 +78,7 @@ def _examine(
 
 @contextmanager
 def _logged_in(access: VaultAccess, name: str) -> Iterator[VaultSession]:
-    from keys.backends.vault_session import VaultSession  # noqa: PLC0415 - it needs hvac
+    from keys.backends.vault.session import VaultSession  # noqa: PLC0415 - it needs hvac
 
     session = VaultSession(access, name=name)
     try:

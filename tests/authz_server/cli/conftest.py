@@ -4,7 +4,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import create_engine, select
 
-from authz_server.audit import AuditRecord
+from authz_server.audit.sink import AuditRecord
 from authz_server.cli.root import main
 from support.settings_file import write_settings
 from support.vault_installation import VaultInstallation

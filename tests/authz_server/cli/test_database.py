@@ -4,8 +4,8 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import create_engine, inspect, text
 
-from authz_server import sqlite
 from authz_server.cli.root import main
+from authz_server.database import sqlite
 from authz_server.database.schema import PREVIOUS_RELEASE, read_schema
 from authz_server.settings import DatabaseSettings
 from support.pgbouncer import pgbouncer

@@ -12,9 +12,9 @@ from authz_server.cli.keys.calendar_axis import find_ticks
 from authz_server.cli.keys.calendar_legend import MARKS
 from authz_server.cli.keys.calendar_svg import render_svg
 from authz_server.cli.keys.calendar_text import calendar_lines
-from keys.calendar import draw_calendar
+from keys.lifecycle.calendar import draw_calendar
+from keys.lifecycle.timing import Timing
 from keys.signing_key import KeyState, RingSnapshot, SigningKey
-from keys.timing import Timing
 
 NOW = datetime(2030, 1, 31, 12, tzinfo=UTC)
 SVG = "{http://www.w3.org/2000/svg}"

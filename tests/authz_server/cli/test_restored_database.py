@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import create_engine, delete
 
-from authz_server.audit import AuditRecord
+from authz_server.audit.restored_database import RestoredDatabaseError, RestoreReadiness
+from authz_server.audit.sink import AuditRecord
 from authz_server.database.schema import opened_database
-from authz_server.restored_database import RestoredDatabaseError, RestoreReadiness
 from authz_server.settings import load_settings
 from support.postgresql_access import database_name
 from support.settings_file import write_settings

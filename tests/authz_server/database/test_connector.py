@@ -9,7 +9,7 @@ from sqlalchemy.exc import OperationalError
 
 from authz_server.database.connector import PostgresConnector
 from authz_server.settings import DatabaseSettings, Secret
-from authz_server.settings_sources import SecretSource
+from authz_server.settings.sources import SecretSource
 from support.roles import attached
 
 PINNED = {

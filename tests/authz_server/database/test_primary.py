@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from authz_server.database import primary
 from authz_server.database.connector import PostgresConnector
 from authz_server.database.errors import NotPrimaryError
-from authz_server.db import drop_all_connections
+from authz_server.database.orm import drop_all_connections
 from authz_server.settings import DatabaseSettings
 from support.fail_over import FailOverPair
 from support.roles import attached

@@ -3,7 +3,7 @@
 import pytest
 
 from authz_server.settings import DatabaseSettings, RuleError, Secret, describe_settings
-from authz_server.settings_database import parse_database_url
+from authz_server.settings.database import parse_database_url
 from support.minimal_settings import load, refusal
 
 

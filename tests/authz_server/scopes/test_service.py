@@ -4,8 +4,8 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from authz_server.audit import AuditRecord
-from authz_server.changes import Change
+from authz_server.audit.sink import AuditRecord
+from authz_server.database.change_feed import Change
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
 from authz_server.scopes.g2p_connect import CATALOGUE
 from authz_server.scopes.models import Scope, ScopeAlias

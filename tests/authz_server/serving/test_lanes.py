@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 
-from authz_server.endpoints.answers import Answer
+from authz_server.database.prepared_queries import LookUp, LookUps
+from authz_server.endpoints.responses import Answer
 from authz_server.errors import OAuthError
-from authz_server.look_ups import LookUp, LookUps
 from authz_server.serving.lanes import Lanes
 from authz_server.waiting import Lane, Step
 from support.worker_site import LOOPS

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz_server.clients.directory import ClientEntry, ResourceServerEntry
+from authz_server.clients.cache import ClientEntry, ResourceServerEntry
 from authz_server.errors import OAuthError
 from authz_server.scopes.catalogue import ScopeEntry
 from authz_server.settings import TokenSettings

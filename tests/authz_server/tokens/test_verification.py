@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from authz_server.tokens.claims import new_jti
 from authz_server.tokens.verification import TokenVerifier
 from authz_server.waiting import run
-from keys.backends.sql import LocalBackend
-from keys.first_key import create_first_key
+from keys.backends.local.sql import LocalBackend
+from keys.lifecycle.first_key import create_first_key
 from keys.memory import MemoryEncryptedKeyStorage, MemoryKeyStore
 from keys.ring import KeyRings
 from keys.signing_key import RingDefinition

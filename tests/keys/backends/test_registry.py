@@ -5,8 +5,8 @@ from textwrap import dedent
 
 import pytest
 
+from keys.backends.local.sql import LocalBackend
 from keys.backends.registry import BackendContext, open_backend
-from keys.backends.sql import LocalBackend
 from keys.errors import KeysError
 from keys.memory import MemoryEncryptedKeyStorage
 from support.clock import FakeClock
@@ -24,7 +24,7 @@ def installed(tmp_path, monkeypatch):
             [authz_server.key_backends]
             stranger = stranger_backend:open_backend
             needy = needy_backend:open_backend
-            sql = keys.backends.sql:open_backend
+            sql = keys.backends.local.sql:open_backend
             """
         )
     )

@@ -1,0 +1,200 @@
+"""Notices a database that was restored from an older copy: the audit file knows of later changes.
+
+Revocations that were made after the copy are not in it, so the tokens live again. What is in the
+file since the last ``revoke --before`` of all tokens has to be in the table of audit records.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import exists, func, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from authz_server.audit.sink import AuditRecord, is_stream
+from authz_server.database.orm import Database
+
+_TAIL_BYTES = 1_048_576
+#: The latest so many changes in the file are looked up.
+_CHANGES = 50
+#: A record may be written so much later than its row.
+_DELAY = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedChange:
+    """A change as the audit file has it; its row has the same action and subject.
+
+    Attributes:
+        at: when it was recorded.
+        action: the change's name, for example ``client.disabled``.
+        subject: the id of what was changed.
+    """
+
+    at: datetime
+    action: str
+    subject: str
+
+
+class RestoredDatabaseError(Exception):
+    """The database lacks changes of the audit file; the message names the latest and the remedy."""
+
+
+def find_missing_change(session: Session, audit_file: str) -> RecordedChange | None:
+    """Return the latest change in the file that the database should have and has not.
+
+    Not looked up are changes from before the oldest row, which the database is too young for or
+    which were deleted by an operator's rules, and those from before the last cut-off of all tokens.
+
+    Args:
+        session: for reading.
+        audit_file: the path of the file; one that is not there has nothing.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
+    """
+    oldest = session.scalar(select(func.min(AuditRecord.at)))
+    if oldest is None:
+        return None
+    cut_off = select(func.max(AuditRecord.at)).where(
+        AuditRecord.action == "cut_off.recorded", AuditRecord.subject == "all:"
+    )
+    since = max(oldest, session.scalar(cut_off) or oldest)
+    for number, change in enumerate(_latest_changes(Path(audit_file))):
+        if change.at <= since or number >= _CHANGES:
+            break
+        if not _has_row(session, change):
+            return change
+    return None
+
+
+def require_not_restored(session: Session, audit_destination: str) -> None:
+    """Return where the database has what the audit file has.
+
+    Args:
+        session: for reading.
+        audit_destination: a path, ``stdout`` or ``stderr``; a stream cannot be read again.
+
+    Raises:
+        RestoredDatabaseError: a change is missing.
+        sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
+    """
+    if is_stream(audit_destination):
+        return
+    missing = find_missing_change(session, audit_destination)
+    if missing is not None:
+        raise RestoredDatabaseError(
+            f"The database is older than the audit file: {missing.action} of {missing.subject} at "
+            f"{missing.at:%Y-%m-%dT%H:%M:%SZ} is not in it. Tokens that were revoked after it was "
+            "copied live again. Run `authz-server revoke --before now`, and compare clients and "
+            "secrets with the file."
+        )
+
+
+class RestoreReadiness:
+    """Asks now and then whether the database was restored, for readiness.
+
+    Args:
+        database: to ask.
+        audit_destination: as for :func:`require_not_restored`.
+        monotonic: counts seconds.
+    """
+
+    GOOD_SECONDS = 30.0
+    BAD_SECONDS = 2.0
+
+    def __init__(
+        self,
+        database: Database,
+        audit_destination: str,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._database = database
+        self._audit_destination = audit_destination
+        self._monotonic = monotonic
+        self._until = 0.0
+        self._fault: RestoredDatabaseError | None = None
+
+    def require(self) -> None:
+        """Return where nothing was missing at the last look.
+
+        A database that does not answer is found by another check.
+
+        Raises:
+            RestoredDatabaseError: something was.
+        """
+        if self._monotonic() >= self._until:
+            self._look()
+        if self._fault is not None:
+            raise self._fault
+
+    def _look(self) -> None:
+        self._fault = None
+        try:
+            with self._database.reading() as session:
+                require_not_restored(session, self._audit_destination)
+        except RestoredDatabaseError as fault:
+            self._fault = fault
+        except SQLAlchemyError:
+            return
+        seconds = self.GOOD_SECONDS if self._fault is None else self.BAD_SECONDS
+        self._until = self._monotonic() + seconds
+
+
+def _latest_changes(path: Path) -> Iterator[RecordedChange]:
+    """Yield the changes at the end of the file, the latest first."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL_BYTES))
+            lines = file.read(_TAIL_BYTES).split(b"\n")
+    except OSError:
+        return
+    # The first line may have been cut in two.
+    for line in reversed(lines[1:] if size > _TAIL_BYTES else lines):
+        change = _read_change(line)
+        if change is not None:
+            yield change
+
+
+def _read_change(line: bytes) -> RecordedChange | None:
+    if b'"actor"' not in line:
+        return None
+    try:
+        record = json.loads(line)
+        at = datetime.fromisoformat(record["time"]).astimezone(UTC)
+        found = _row_of(record)
+    except (ValueError, KeyError, TypeError):
+        return None
+    return RecordedChange(at, *found) if found else None
+
+
+def _row_of(record: dict[str, Any]) -> tuple[str, str] | None:
+    """Return action and subject of the row that belongs to a record; None where none does."""
+    match record["event"]:
+        case "token.revoked":
+            return "token.revoked", record["jti"]
+        case "cut_off.recorded":
+            return "cut_off.recorded", f"{record['kind']}:{record['subject']}"
+        case "client.changed":
+            return record["action"], record["client_id"]
+        case "scope.changed":
+            return record["action"], record["scope"]
+        case "key.changed" if record["event_hash"]:
+            return record["action"], record["kid"] or record["ring"]
+    return None
+
+
+def _has_row(session: Session, change: RecordedChange) -> bool:
+    same = (AuditRecord.action == change.action, AuditRecord.subject == change.subject)
+    near = AuditRecord.at.between(change.at - _DELAY, change.at + _DELAY)
+    if session.scalar(select(exists().where(near, *same))):
+        return True
+    # A token is revoked once, so its row counts whenever the clock said it was.
+    return change.action == "token.revoked" and bool(session.scalar(select(exists().where(*same))))

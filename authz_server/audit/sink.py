@@ -1,0 +1,280 @@
+"""Audit records: a JSON line per event, and a stored row for each change that must be kept."""
+
+import errno
+import os
+import select
+import stat
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Index, String
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from authz_server.audit.events import (
+    ClientChanged,
+    CutOffRecorded,
+    Event,
+    KeyChanged,
+    ScopeChanged,
+    TokenRevoked,
+)
+from authz_server.database.orm import Base, BigIntegerKey
+from authz_server.errors import OAuthError
+from authz_server.logs import encode_line
+from authz_server.settings import SettingsError
+from keys.forks import on_fork
+
+#: Where a session keeps the records that its transaction stores.
+STORED = "audit_records"
+#: What was committed to the database, durably; its record is as durable.
+CHANGES = (ClientChanged, CutOffRecorded, KeyChanged, ScopeChanged, TokenRevoked)
+#: The destinations that belong to the process itself and not to the installation.
+_STREAMS = {"stdout": 1, "stderr": 2}
+_ROTATION_CHECK_SECONDS = 1.0
+_STREAM_TIMEOUT_SECONDS = 1.0
+
+
+class AuditRecord(Base):
+    """A change, kept in the transaction that made it."""
+
+    __tablename__ = "audit_record"
+    __table_args__ = (Index(None, "at"),)
+
+    id: Mapped[int] = mapped_column(BigIntegerKey, primary_key=True)
+    at: Mapped[datetime]
+    actor: Mapped[str] = mapped_column(String(200))
+    action: Mapped[str] = mapped_column(String(60))
+    subject: Mapped[str] = mapped_column(String(300))
+    detail: Mapped[dict[str, Any]]
+
+
+def store_audit_record(
+    session: Session, *, at: datetime, actor: str, action: str, subject: str, **detail: object
+) -> None:
+    """Add the record of a change to the transaction that makes it.
+
+    Args:
+        session: the transaction.
+        at: when, in UTC.
+        actor: who did it: a client id, or ``operator:NAME`` for the command line.
+        action: the event's name, for example ``client.created``.
+        subject: the id of what was changed.
+        detail: further facts; never a secret, token or key.
+    """
+    record = AuditRecord(at=at, actor=actor, action=action, subject=subject, detail=detail)
+    session.add(record)
+    session.info.setdefault(STORED, []).append(record)
+
+
+def event_of(record: AuditRecord) -> Event:
+    """Return the event that tells of a stored change."""
+    actor, action, subject = record.actor, record.action, record.subject
+    if action == "token.revoked":
+        return TokenRevoked(actor=actor, client_id=record.detail["client_id"], jti=subject)
+    if action == "cut_off.recorded":
+        kind, _, name = subject.partition(":")
+        return CutOffRecorded(
+            actor=actor,
+            kind=kind,
+            subject=name,
+            instant_microseconds=record.detail["instant_microseconds"],
+            reason=record.detail["reason"],
+        )
+    if "event_hash" in record.detail:
+        return KeyChanged(
+            actor=actor,
+            action=action,
+            ring=record.detail["ring"],
+            kid=record.detail["kid"],
+            reason=record.detail["reason"],
+            event_hash=record.detail["event_hash"],
+        )
+    if action.startswith("scope."):
+        return ScopeChanged(actor=actor, action=action, scope=subject)
+    return ClientChanged(actor=actor, action=action, client_id=subject)
+
+
+def is_stream(destination: str) -> bool:
+    """Tell whether the destination is a standard stream of whichever process writes."""
+    return destination in _STREAMS
+
+
+def require_destination(destination: str) -> None:
+    """Refuse a file that cannot be written, without making it: its owner is who first writes.
+
+    Raises:
+        SettingsError: it cannot be opened, or its folder cannot hold it.
+    """
+    if is_stream(destination):
+        return
+    path = Path(destination)
+    try:
+        if path.exists():
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
+            os.close(os.open(path, flags))
+        elif not path.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        elif not os.access(path.parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        problem = f"{path} cannot be opened for appending ({error.strerror})"
+        raise SettingsError(problem, key="audit.destination") from error
+
+
+class AuditUnavailable(OAuthError):  # noqa: N818 - the state of the sink, by which operators search
+    """An event could not be recorded, so what it tells of must not be acknowledged (503)."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("temporarily_unavailable", f"audit: {detail}")
+
+
+class AuditSink:
+    """Writes each event as one line, in one system call, before the answer leaves.
+
+    Several processes may share a destination: a file is opened for appending, and is opened anew
+    within a second after it was moved away. Threads and forked processes may share a sink.
+
+    Args:
+        destination: ``stderr``, ``stdout`` or the path of a file.
+        clock: tells the time, in UTC.
+        monotonic: counts seconds, for the rotation check.
+
+    Raises:
+        AuditUnavailable: the file cannot be opened.
+    """
+
+    def __init__(
+        self,
+        destination: str,
+        clock: Callable[[], datetime],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._monotonic = monotonic
+        self._next_check = 0.0
+        self._torn = False
+        self._path = "" if destination in _STREAMS else destination
+        self._descriptor = _STREAMS[destination] if not self._path else _open(destination)
+        self._waits = not stat.S_ISREG(os.fstat(self._descriptor).st_mode)
+        self._renew_lock()
+        on_fork(self._renew_lock)
+
+    def write(self, event: Event) -> None:
+        """Record the event: ``{"time": ..., "event": ..., ...}``.
+
+        The record of a change is on the disk when this returns.
+
+        Raises:
+            AuditUnavailable: it is not recorded: no space, or a reader that is gone or stuck.
+        """
+        at = self._clock().isoformat(timespec="milliseconds")[:23]
+        line = b'{"time":"%bZ",%b\n' % (at.encode(), encode_line(event)[1:])
+        try:
+            if self._waits:
+                self._write_stream(line)
+            else:
+                self._write_file(line)
+                if isinstance(event, CHANGES):
+                    os.fdatasync(self._descriptor)
+        except OSError as error:
+            raise AuditUnavailable(f"the sink cannot be written ({error.strerror})") from error
+
+    def close(self) -> None:
+        """Close the file; a standard stream stays open."""
+        if self._path:
+            os.close(self._descriptor)
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
+
+    def _write_file(self, line: bytes) -> None:
+        if self._path and self._monotonic() >= self._next_check:
+            self._follow_rotation()
+        self._write_once(line)
+
+    def _write_once(self, line: bytes) -> None:
+        # A line that broke off for want of space must not swallow the next one.
+        torn = self._torn
+        whole = b"\n" + line if torn else line
+        if os.write(self._descriptor, whole) < len(whole):
+            self._torn = True
+            raise AuditUnavailable("the sink took only a part of the record")
+        if torn:
+            self._torn = False
+
+    def _follow_rotation(self) -> None:
+        self._next_check = self._monotonic() + _ROTATION_CHECK_SECONDS
+        ours = os.fstat(self._descriptor)
+        try:
+            current = Path(self._path).stat()
+        except FileNotFoundError:
+            current = None
+        if current is None or (current.st_dev, current.st_ino) != (ours.st_dev, ours.st_ino):
+            self._reopen()
+        elif ours.st_size:
+            self._torn = not _ends_with_a_line(self._path)
+
+    def _reopen(self) -> None:
+        opened = _open(self._path)
+        # In one step: a thread that writes meanwhile meets one file or the other, none closed.
+        os.dup2(opened, self._descriptor, inheritable=False)
+        os.close(opened)
+        self._torn = False
+
+    def _write_stream(self, line: bytes) -> None:
+        """Write to a pipe, a terminal or a socket; wait for a slow reader, but not for ever."""
+        if not self._lock.acquire(timeout=_STREAM_TIMEOUT_SECONDS):
+            raise AuditUnavailable("the sink's reader is stuck")
+        try:
+            self._await_reader()
+            self._write_once(line)
+        finally:
+            self._lock.release()
+
+    def _await_reader(self) -> None:
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLOUT)
+        if not poll.poll(_STREAM_TIMEOUT_SECONDS * 1_000):
+            raise AuditUnavailable("the sink's reader is stuck")
+
+
+def _open(path: str) -> int:
+    # Not for reading too: a pipe whose reader is gone must fail, and not wait for one either.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+    is_new = not Path(path).exists()
+    try:
+        descriptor = os.open(path, flags, 0o600)
+        if is_new:
+            _sync_folder(path)
+        return descriptor  # noqa: TRY300 - nothing else can go wrong
+    except OSError as error:
+        raise AuditUnavailable(f"{path} cannot be opened ({error.strerror})") from error
+
+
+def _sync_folder(path: str) -> None:
+    """Have the name of a new file survive a crash, as far as the file system can."""
+    folder = os.open(Path(path).parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _ends_with_a_line(path: str) -> bool:
+    """Say whether the last record is whole; another process may be the one whose line broke off.
+
+    One that is being written this moment looks the same: an empty line is then the harm done.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) == b"\n"
+    except OSError:  # moved away or emptied meanwhile
+        return True

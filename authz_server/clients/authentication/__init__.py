@@ -1,0 +1,1 @@
+"""Client authentication: credentials in a request, secret verification, throttling."""

@@ -1,0 +1,220 @@
+"""Every client and resource server in memory, as each request needs it."""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.orm import Session, selectinload
+
+from authz_server.clients.identifiers import normalised
+from authz_server.clients.models import Client
+from authz_server.clients.secrets import SecretScheme
+from authz_server.database.change_feed import ChangeSet
+
+logger = logging.getLogger(__name__)
+
+_LOAD_ROWS = 2_000
+
+
+class SecretEntry(msgspec.Struct, frozen=True, gc=False):
+    """One secret: its digest, or the record of an imported one.
+
+    ``expires_at`` is 0 for the secret that was ended last, which is kept to be recognised.
+    """
+
+    id: str
+    digest: bytes
+    imported_record: str
+    expires_at: float
+
+
+class ResourceServerEntry(msgspec.Struct, frozen=True, gc=False):
+    """What a token for this resource server looks like."""
+
+    identifier: str
+    token_format: str
+    signing_ring: str | None
+    token_type: str = "at+jwt"  # noqa: S105 - a media type, not a secret
+    introspection_audience: str = "identifier"
+
+
+class ClientEntry(msgspec.Struct, frozen=True):
+    """A client, or a resource server's credentials; times are seconds since 1970 UTC."""
+
+    id: str
+    kind: str
+    enabled: bool
+    created_at: float
+    starts_at: float
+    expires_at: float
+    authentication_method: str
+    grant_types: frozenset[str]
+    allowed_scopes: frozenset[str]
+    default_scopes: tuple[str, ...]
+    allowed_resource_servers: frozenset[str]
+    permissions: frozenset[str]
+    token_lifetime_seconds: int | None
+    g2p_answer: str
+    secrets: tuple[SecretEntry, ...]
+    resource_server: ResourceServerEntry | None
+
+    def is_usable(self, now: float) -> bool:
+        """Tell whether the client is enabled and ``now`` lies between its dates."""
+        return self.enabled and self.starts_at <= now < self.expires_at
+
+    def check_grant_type(self, grant_type: str) -> bool:
+        """Tell whether the client may use ``grant_type`` (the name is Authlib's)."""
+        return grant_type in self.grant_types
+
+
+class ClientDirectory:
+    """Finds clients by id and resource servers by identifier, with no look at the database."""
+
+    def __init__(self, secrets: SecretScheme) -> None:
+        """Start empty; :meth:`apply` fills it."""
+        self._secrets = secrets
+        self._clients: dict[str, ClientEntry] = {}
+        self._by_identifier: dict[str, str] = {}
+        self._interned: dict[frozenset[str], frozenset[str]] = {}
+        self._imported: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    @property
+    def holds_imported_secrets(self) -> bool:
+        """Whether any client has a secret that is slow to check."""
+        return bool(self._imported)
+
+    def find(self, client_id: str) -> ClientEntry | None:
+        """Return the client or resource server with this id, or None."""
+        return self._clients.get(client_id)
+
+    def find_resource_server(self, identifier: str) -> ClientEntry | None:
+        """Return the resource server with this identifier URI, or None."""
+        client_id = self._by_identifier.get(normalised(identifier))
+        return None if client_id is None else self._clients.get(client_id)
+
+    def apply(self, session: Session, changes: ChangeSet) -> None:
+        """Read again what changed (all of it where the change set says so)."""
+        if changes.everything:
+            self._load_everything(session)
+        elif "client" in changes.subjects:
+            self._load_some(session, changes.subjects["client"])
+
+    def _load_everything(self, session: Session) -> None:
+        statement = (
+            select(Client)
+            .options(selectinload(Client.secrets), selectinload(Client.resource_server))
+            .order_by(Client.id)
+            .limit(_LOAD_ROWS)
+        )
+        clients: dict[str, ClientEntry] = {}
+        after = ""
+        while rows := session.scalars(statement.where(Client.id > after)).all():
+            for entry in self._entries(rows):
+                clients[entry.id] = entry
+            after = rows[-1].id
+            session.expunge_all()
+        self._clients = clients
+        self._imported = {entry.id for entry in clients.values() if _has_imported(entry)}
+        self._by_identifier = {
+            normalised(entry.resource_server.identifier): entry.id
+            for entry in clients.values()
+            if entry.resource_server
+        }
+
+    def _load_some(self, session: Session, client_ids: Sequence[str]) -> None:
+        for start in range(0, len(client_ids), 500):
+            part = client_ids[start : start + 500]
+            rows = session.scalars(
+                select(Client)
+                .options(selectinload(Client.secrets), selectinload(Client.resource_server))
+                .where(Client.id.in_(part))
+                .execution_options(populate_existing=True)
+            ).all()
+            found = {entry.id: entry for entry in self._entries(rows)}
+            for client_id in part:
+                self._replace(client_id, found.get(client_id))
+
+    def _replace(self, client_id: str, entry: ClientEntry | None) -> None:
+        before = self._clients.get(client_id)
+        if before and before.resource_server:
+            self._by_identifier.pop(normalised(before.resource_server.identifier), None)
+        self._imported.discard(client_id)
+        if entry is None:
+            self._clients.pop(client_id, None)
+            return
+        self._clients[client_id] = entry
+        if _has_imported(entry):
+            self._imported.add(client_id)
+        if entry.resource_server:
+            self._by_identifier[normalised(entry.resource_server.identifier)] = client_id
+
+    def _entries(self, rows: Iterable[Client]) -> Iterable[ClientEntry]:
+        for row in rows:
+            yield ClientEntry(
+                id=row.id,
+                kind=row.kind,
+                enabled=row.enabled,
+                created_at=row.created_at.timestamp(),
+                starts_at=_seconds(row.starts_at, 0.0),
+                expires_at=_seconds(row.expires_at, float("inf")),
+                authentication_method=row.authentication_method,
+                grant_types=self._intern(row.grant_types),
+                allowed_scopes=self._intern(row.allowed_scopes),
+                default_scopes=tuple(row.default_scopes),
+                allowed_resource_servers=self._intern(row.allowed_resource_servers),
+                permissions=self._intern(row.permissions),
+                token_lifetime_seconds=row.token_lifetime_seconds,
+                g2p_answer=row.g2p_answer,
+                secrets=tuple(self._secrets_of(row)),
+                resource_server=_resource_server(row),
+            )
+
+    def _secrets_of(self, row: Client) -> Iterator[SecretEntry]:
+        ended = [(secret.ended_at, secret.id) for secret in row.secrets if secret.ended_at]
+        last_ended = max(ended)[1] if ended else ""
+        for secret in row.secrets:
+            if secret.ended_at and secret.id != last_ended:
+                continue
+            try:
+                digest, imported_record = self._secrets.entry_parts(secret.record)
+            except ValueError:
+                # One damaged record must not keep every other client out.
+                logger.error("the record of secret %s cannot be read: it is ignored", secret.id)  # noqa: TRY400
+                continue
+            if not secret.ended_at:
+                expires_at = _seconds(secret.expires_at, float("inf"))
+                yield SecretEntry(secret.id, digest, imported_record, expires_at)
+            elif not imported_record:
+                # The record says that a party still uses it; whatever the clock, it never works.
+                yield SecretEntry(secret.id, digest, imported_record, 0.0)
+
+    def _intern(self, names: list[str]) -> frozenset[str]:
+        """Keep one copy of each set: a million clients share a few hundred of them."""
+        value = frozenset(names)
+        return self._interned.setdefault(value, value)
+
+
+def _has_imported(entry: ClientEntry) -> bool:
+    return any(secret.imported_record for secret in entry.secrets)
+
+
+def _resource_server(row: Client) -> ResourceServerEntry | None:
+    found = row.resource_server
+    if found is None:
+        return None
+    return ResourceServerEntry(
+        found.identifier,
+        found.token_format,
+        found.signing_ring,
+        found.token_type,
+        found.introspection_audience,
+    )
+
+
+def _seconds(at: datetime | None, absent: float) -> float:
+    return absent if at is None else at.timestamp()

@@ -1,0 +1,197 @@
+"""Questions of one statement that stand on the way of every request, asked without the ORM's cost.
+
+An introspection asks the database once. Through SQLAlchemy's connection and result objects that one
+statement costs more than all the rest of the request, so these few connections are taken out of the
+engine's pool, kept, and spoken to directly.
+"""
+
+import threading
+import weakref
+from collections import deque
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import QueuePool
+
+from authz_server.database.postgresql import ServerSilentError, is_disconnect
+from authz_server.database.sqlite import find_file
+from authz_server.waiting import Lane, Step
+from keys.forks import on_fork
+
+_inherited: list[deque[Any]] = []
+
+
+class LookUps:
+    """A few connections on which each statement is its own transaction.
+
+    Args:
+        engine: where connections come from, configured as it configures them.
+        connections: how many there may be at most.
+        wait_seconds: how long a question may wait for one of them.
+        file: the path of an SQLite file; empty for any other database.
+        waits: whether a question to SQLite waits for a lock or for a connection of the pool; if
+            not, it fails at once.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        connections: int,
+        wait_seconds: float,
+        file: str = "",
+        *,
+        waits: bool = True,
+    ) -> None:
+        self._engine = engine
+        self._waits = waits
+        self._connections = connections
+        self._wait_seconds = wait_seconds
+        self._file = file
+        self._opened = find_file(file) if file else None
+        self._is_sqlite = engine.dialect.name == "sqlite"
+        self._error: type[Exception] = engine.dialect.loaded_dbapi.Error
+        self._renew()
+        on_fork(self._after_fork)
+
+    def ask(self, question: str, value: object) -> tuple[Any, ...] | None:
+        """Return the first row of the answer, or None where there is none.
+
+        Args:
+            question: a SELECT with one ``?``, the same text each time.
+            value: what stands for it.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
+        """
+        if not self._free.acquire(timeout=self._wait_seconds):
+            raise PoolTimeoutError("no connection for a look-up came free")
+        try:
+            if self._file:
+                self._follow_file()
+            return self._ask(question, value)
+        finally:
+            self._free.release()
+
+    def without_waiting(self) -> "LookUps | None":
+        """Return a twin of one connection that never waits for a lock; None beside PostgreSQL."""
+        if not self._is_sqlite:
+            return None
+        return LookUps(self._engine, 1, self._wait_seconds, self._file, waits=False)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine whose connections these are."""
+        return self._engine
+
+    @property
+    def kept(self) -> int:
+        """How many connections are open and idle."""
+        return len(self._idle)
+
+    def close(self) -> None:
+        """Close the connections that are idle; the next question opens new ones."""
+        while self._idle:
+            self._drop(self._idle.pop())
+
+    def _follow_file(self) -> None:
+        found = find_file(self._file)
+        if found != self._opened:
+            self._opened = found
+            self.close()
+
+    def _after_fork(self) -> None:
+        # What the parent opened stays the parent's: neither used nor closed here.
+        _inherited.append(self._idle)
+        self._closing.detach()
+        self._renew()
+
+    def _renew(self) -> None:
+        self._idle: deque[Any] = deque()
+        # Whoever drops this without closing it leaves nothing open.
+        self._closing = weakref.finalize(self, _close_all, self._idle, self._error)
+        self._free = threading.BoundedSemaphore(self._connections)
+
+    def _ask(self, question: str, value: object) -> tuple[Any, ...] | None:
+        # A connection that was kept may have died unnoticed, and all the others with it.
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                break
+            try:
+                return self._put_question(connection, question, value)
+            except self._error as error:
+                self._drop(connection)
+                if (
+                    self._is_sqlite
+                    or not is_disconnect(error)
+                    or isinstance(error, ServerSilentError)
+                ):
+                    raise OperationalError("look-up", None, error) from error
+        return self._ask_anew(question, value)
+
+    def _ask_anew(self, question: str, value: object) -> tuple[Any, ...] | None:
+        try:
+            connection = self._open()
+        except self._error as error:
+            raise OperationalError("look-up", None, error) from error
+        try:
+            return self._put_question(connection, question, value)
+        except self._error as error:
+            self._drop(connection)
+            raise OperationalError("look-up", None, error) from error
+
+    def _put_question(
+        self,
+        connection: Any,  # noqa: ANN401 - of either driver
+        question: str,
+        value: object,
+    ) -> tuple[Any, ...] | None:
+        if self._is_sqlite:
+            row = connection.execute(question, (value,)).fetchone()
+        else:
+            row = connection.ask(question, value)
+        self._idle.append(connection)
+        return None if row is None else tuple(row)
+
+    def _open(self) -> Any:  # noqa: ANN401 - of either driver
+        pool = self._engine.pool
+        if not self._waits and isinstance(pool, QueuePool) and pool.checkedout() >= pool.size():
+            raise PoolTimeoutError("every connection is in use")
+        pooled = self._engine.raw_connection()
+        connection = pooled.driver_connection
+        pooled.detach()
+        if connection is None:
+            raise SQLAlchemyError("the pool gave no connection")
+        if not self._is_sqlite:
+            connection.autocommit = True
+        elif not self._waits:
+            connection.execute("PRAGMA busy_timeout = 0")
+        return connection
+
+    def _drop(self, connection: Any) -> None:  # noqa: ANN401 - of either driver
+        try:
+            connection.close()
+        except self._error:
+            return
+
+
+class LookUp(Step[tuple[Any, ...] | None]):
+    """One question, which an event loop may ask over connections of its own."""
+
+    __slots__ = ("question", "value")
+
+    def __init__(self, look_ups: LookUps, question: str, value: str | bytes) -> None:
+        super().__init__(Lane.DATABASE, partial(look_ups.ask, question, value))
+        self.question = question
+        self.value = value
+
+
+def _close_all(connections: deque[Any], error: type[Exception]) -> None:
+    while connections:
+        with suppress(error):
+            connections.pop().close()

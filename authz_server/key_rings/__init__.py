@@ -1,0 +1,1 @@
+"""The key rings' tables, nodes, backends and jobs: what ``keys`` leaves to SQL and settings."""

@@ -1,0 +1,60 @@
+"""What processes say of themselves: which epoch of each ring they hold, how far off they are."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from authz_server.database.clock import read_database_time
+from authz_server.key_rings.models import KeyNode
+from keys.store import NodeReport
+
+#: A process that has said nothing for so long is not worth naming.
+REPORTS_KEPT = timedelta(days=1)
+
+
+def load_reports(session: Session) -> tuple[NodeReport, ...]:
+    """Return the latest report of every process and ring, by node and ring."""
+    rows = session.scalars(select(KeyNode).order_by(KeyNode.node, KeyNode.ring))
+    return tuple(
+        NodeReport(
+            node=row.node,
+            ring=row.ring,
+            epoch_seen=row.epoch_seen,
+            seen_at=row.seen_at,
+            clock_offset_seconds=row.clock_offset_seconds,
+        )
+        for row in rows
+    )
+
+
+def write_reports(
+    session: Session, node: str, epochs: Mapping[str, int], offset_seconds: float
+) -> None:
+    """Replace what ``node`` said of these rings."""
+    if not epochs:
+        return
+    session.execute(delete(KeyNode).where(KeyNode.node == node, KeyNode.ring.in_(epochs)))
+    seen_at = read_database_time(session)
+    session.add_all(
+        KeyNode(
+            node=node,
+            ring=ring,
+            epoch_seen=epoch,
+            seen_at=seen_at,
+            clock_offset_seconds=offset_seconds,
+        )
+        for ring, epoch in epochs.items()
+    )
+
+
+def forget_node(session: Session, node: str) -> None:
+    """Delete what ``node`` said: it has ended, and nobody needs to wait for it."""
+    session.execute(delete(KeyNode).where(KeyNode.node == node))
+
+
+def purge_reports(session: Session, now: datetime) -> int:
+    """Delete the reports of processes that are long gone; return how many."""
+    statement = delete(KeyNode).where(KeyNode.seen_at < now - REPORTS_KEPT)
+    return session.execute(statement).rowcount  # type: ignore[attr-defined,no-any-return]

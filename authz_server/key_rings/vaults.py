@@ -1,0 +1,106 @@
+"""From the settings to a login: how each Vault is reached as the server, the rotator or a person.
+
+The files that a login names are looked at here and not when the settings are read: the server has
+no business with the rotator's, and the rotator none with the server's.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Literal
+
+from authz_server.settings import RuleError, Settings, SettingsError
+from authz_server.settings.sources import require_present, require_private
+from authz_server.settings.vaults import VaultLoginSettings
+from keys.backends.vault.settings import VaultAccess, VaultLogin
+
+TOKEN_VARIABLE = "VAULT_TOKEN"  # noqa: S105 - the name of a variable
+_KUBERNETES_JWT = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+_FILES = ("certificate_file", "jwt_file", "private_key_file", "secret_id_file", "token_file")
+
+Identity = Literal["server", "rotator", "operator"]
+
+
+def vault_accesses(
+    settings: Settings, as_: Identity, environ: Mapping[str, str] = os.environ
+) -> dict[str, VaultAccess]:
+    """Return how every Vault of the settings is reached, by name; see :func:`vault_access`."""
+    return {name: vault_access(settings, name, as_, environ) for name in settings.keys.vaults}
+
+
+def vault_access(
+    settings: Settings,
+    name: str,
+    as_: Identity,
+    environ: Mapping[str, str] = os.environ,
+) -> VaultAccess:
+    """Return how the Vault ``keys.vaults.NAME`` is reached.
+
+    Args:
+        settings: checked already.
+        name: the Vault's.
+        as_: ``server``, ``rotator`` (its login where the settings have one, else the server's) or
+            ``operator``, whose own token stands in the environment variable ``VAULT_TOKEN``.
+        environ: the environment variables.
+
+    Raises:
+        SettingsError: there is no such Vault, a file of the login is missing or open to others, or
+            the operator's token is not set.
+    """
+    vault = settings.keys.vaults.get(name)
+    key = f"keys.vaults.{name}"
+    if vault is None:
+        raise SettingsError("there is no such Vault", key=key)
+    try:
+        require_present(f"{key}.ca_file", vault.ca_file)
+        if as_ == "operator":
+            login = _operator_login(environ)
+        elif as_ == "rotator" and vault.rotator_login is not None:
+            login = _login(settings, vault.rotator_login, f"{key}.rotator_login")
+        else:
+            login = _login(settings, vault.login, f"{key}.login")
+    except RuleError as error:
+        raise SettingsError(error.problem, key=error.key, remedy=error.remedy) from error
+    return VaultAccess(
+        addresses=vault.addresses,
+        login=login,
+        namespace=vault.namespace,
+        ca_file=vault.ca_file,
+        connect_timeout_seconds=vault.connect_timeout_milliseconds / 1_000,
+        read_timeout_seconds=vault.read_timeout_milliseconds / 1_000,
+        total_timeout_seconds=vault.total_timeout_milliseconds / 1_000,
+    )
+
+
+def _operator_login(environ: Mapping[str, str]) -> VaultLogin:
+    token = environ.get(TOKEN_VARIABLE, "").strip()
+    if not token:
+        raise SettingsError(
+            f"the environment variable {TOKEN_VARIABLE} is not set",
+            remedy="Log in to the Vault and put your token there.",
+        )
+    return VaultLogin(method="token", token=token)
+
+
+def _login(settings: Settings, login: VaultLoginSettings, key: str) -> VaultLogin:
+    # The platform sets the mode of a service account's token.
+    private = settings.environment == "production" and login.method != "kubernetes"
+    for name in _FILES:
+        path = getattr(login, name)
+        # An agent may write its token after the server has started.
+        if name != "token_file":
+            require_present(f"{key}.{name}", path)
+        if private and name != "certificate_file":
+            require_private(f"{key}.{name}", path)
+    return VaultLogin(
+        method=login.method,
+        mount=login.mount,
+        role=login.role,
+        role_id=login.role_id,
+        secret_id_file=login.secret_id_file,
+        secret_id_wrapped=login.secret_id_wrapped,
+        jwt_file=login.jwt_file or (_KUBERNETES_JWT if login.method == "kubernetes" else ""),
+        token_file=login.token_file,
+        certificate_file=login.certificate_file,
+        private_key_file=login.private_key_file,
+        private_files=private,
+    )

@@ -1,0 +1,1 @@
+"""Metrics: definitions, recording in each process, and the page that exports them."""

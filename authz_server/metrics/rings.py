@@ -1,0 +1,67 @@
+"""What the rings in the database come to as metrics, at one moment."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from authz_server.metrics.definitions import Family
+from authz_server.metrics.files import definitions as families
+from keys.lifecycle.rules import find_active_key, signing_candidates
+from keys.signing_key import KeyState, RingSnapshot, SigningKey
+from keys.store import NodeReport
+
+#: Processes say at least every half minute what they have seen; whoever is silent is gone.
+NODE_SILENCE_SECONDS = 90
+
+
+class Sample(NamedTuple):
+    """One number of one metric, with the values of its labels in their order."""
+
+    family: Family
+    labels: tuple[str, ...]
+    value: float
+
+
+def sample_rings(rings: Iterable[RingSnapshot], now: datetime) -> Iterator[Sample]:
+    """Yield what is known of each ring; one that another has succeeded does not sign any more."""
+    for ring in rings:
+        labels = (ring.name,)
+        yield Sample(families.LATEST_EPOCH, labels, ring.epoch)
+        active = None if ring.is_succeeded(now) else find_active_key(ring.keys, now)
+        for key in ring.keys:
+            state = state_now(key, active)
+            yield Sample(families.SIGNING_KEY_STATE, (ring.name, key.kid, state.value), 1)
+        if active is not None and active.activate_at is not None:
+            age = (now - active.activate_at).total_seconds()
+            yield Sample(families.SIGNING_KEY_AGE, labels, age)
+            yield Sample(families.ROTATION_INTERVAL, labels, ring.rotation_interval_seconds)
+            yield from _sample_coming(ring, now)
+
+
+def _sample_coming(ring: RingSnapshot, now: datetime) -> Iterator[Sample]:
+    planned = [key.activate_at for key in signing_candidates(ring.keys) if key.activate_at]
+    coming = [moment for moment in planned if moment > now]
+    if coming:
+        yield Sample(families.NEXT_ACTIVATION, (ring.name,), min(coming).timestamp())
+
+
+def state_now(key: SigningKey, active: SigningKey | None) -> KeyState:
+    """Return the state that a key is in by the clock; records are made a little later."""
+    if key == active:
+        return KeyState.ACTIVE
+    passed = active is not None and key.version < active.version and key.activate_at is not None
+    if key.state is KeyState.ACTIVE or (key.state is KeyState.PUBLISHED and passed):
+        return KeyState.RETIRED
+    return key.state
+
+
+def sample_nodes(reports: Iterable[NodeReport], now: datetime) -> Iterator[Sample]:
+    """Yield what the processes said that still run."""
+    oldest = now - timedelta(seconds=NODE_SILENCE_SECONDS)
+    offsets: dict[str, float] = {}
+    for report in reports:
+        if report.seen_at >= oldest:
+            offsets[report.node] = report.clock_offset_seconds
+            yield Sample(families.NODE_EPOCH, (report.ring, report.node), report.epoch_seen)
+    for node, offset in offsets.items():
+        yield Sample(families.NODE_CLOCK_OFFSET, (node,), offset)

@@ -1,0 +1,335 @@
+"""The settings: the typed tree of the TOML file, :func:`load_settings` and the redacted view.
+
+Each part of the server receives its own branch of the tree. Only :func:`load_settings` reads files
+or the environment: by the time a rule runs, secrets are values.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, NamedTuple, get_args, get_origin
+
+import msgspec
+
+from authz_server.settings.constraints import (
+    LOOPBACK_HOSTS,
+    RuleError,
+    Secret,
+    SettingsError,
+    require_strong_secret,
+)
+from authz_server.settings.database import DatabaseSettings, parse_database_url
+from authz_server.settings.keys import KeySettings, RingSettings
+from authz_server.settings.schema import (
+    LONGEST_LIFETIME_SECONDS,
+    AuditSettings,
+    ClientSettings,
+    G2PSettings,
+    IntrospectionSettings,
+    LoggingSettings,
+    PluginSettings,
+    RevocationSettings,
+    ServerSettings,
+    Settings,
+    TokenSettings,
+)
+from authz_server.settings.sources import (
+    SecretSource,
+    decode_key_encryption_key,
+    read_document,
+    require_files,
+    require_private,
+    resolve_key_file,
+    resolve_path,
+)
+from authz_server.settings.vaults import VaultLoginSettings, VaultSettings
+
+__all__ = [
+    "LONGEST_LIFETIME_SECONDS",
+    "LOOPBACK_HOSTS",
+    "AuditSettings",
+    "ClientSettings",
+    "DatabaseSettings",
+    "G2PSettings",
+    "IntrospectionSettings",
+    "KeySettings",
+    "LoggingSettings",
+    "PluginSettings",
+    "RevocationSettings",
+    "RingSettings",
+    "RuleError",
+    "Secret",
+    "ServerSettings",
+    "SettingView",
+    "Settings",
+    "SettingsError",
+    "TokenSettings",
+    "VaultLoginSettings",
+    "VaultSettings",
+    "describe_settings",
+    "load_settings",
+]
+
+
+def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read a settings file, the secrets that it names, and check the whole.
+
+    Relative paths in it are relative to its own folder. ``keys.key_encryption_key`` arrives decoded
+    to its 32 bytes.
+
+    Args:
+        path: the TOML file.
+        environ: where ``{ env = ... }`` secrets are looked up.
+
+    Raises:
+        SettingsError: it cannot be used; names the file, the key, the problem and the remedy.
+    """
+    document = read_document(path)
+    folder = path.resolve().parent
+    private_files = document.get("environment") != "development"
+    source = SecretSource(folder, environ, private_files=private_files)
+    try:
+        settings = _convert(document, source)
+        if private_files and settings.database.password is None and settings.database.parts.secret:
+            require_private("database.url", str(path), 'Or use password = { file = "..." }.')
+        return _complete(settings, folder, source)
+    except RuleError as error:
+        raise SettingsError(
+            error.problem, file=str(path), key=error.key, remedy=error.remedy
+        ) from error
+
+
+def _complete(settings: Settings, folder: Path, source: SecretSource) -> Settings:
+    replace = msgspec.structs.replace
+    require_strong_secret("clients.secret_pepper", settings.clients.secret_pepper.reveal())
+    server, audit, g2p, plugins = settings.server, settings.audit, settings.g2p, settings.plugins
+    if audit.destination not in ("stderr", "stdout"):
+        audit = replace(audit, destination=resolve_path(audit.destination, folder))
+    server = replace(
+        server,
+        tls_certificate=resolve_path(server.tls_certificate, folder),
+        tls_private_key=resolve_path(server.tls_private_key, folder),
+    )
+    g2p = replace(g2p, catalogue_directory=resolve_path(g2p.catalogue_directory, folder))
+    database = settings.database.parts.with_folder(folder)
+    require_files(
+        {
+            **{f"database.url: {name}": path for name, path in database.files().items()},
+            "server.tls_certificate": server.tls_certificate,
+            "server.tls_private_key": server.tls_private_key,
+            "g2p.catalogue_directory": g2p.catalogue_directory,
+        },
+        private_key="server.tls_private_key",
+        production=settings.environment == "production",
+    )
+    return replace(
+        settings,
+        keys=_complete_keys(settings.keys, folder),
+        database=replace(settings.database, url=database.render()),
+        server=server,
+        audit=audit,
+        g2p=g2p,
+        plugins=replace(
+            plugins, settings=source.resolve_tables(plugins.settings, "plugins.settings")
+        ),
+    )
+
+
+def _complete_keys(keys: KeySettings, folder: Path) -> KeySettings:
+    replace = msgspec.structs.replace
+    if keys.key_encryption_key is not None:
+        key = decode_key_encryption_key(keys.key_encryption_key.reveal())
+        require_strong_secret("keys.key_encryption_key", key)
+        keys = replace(keys, key_encryption_key=Secret(key))
+    return replace(
+        keys,
+        rings={
+            name: replace(ring, backend=resolve_key_file(ring.backend, folder))
+            for name, ring in keys.rings.items()
+        },
+        vaults={name: _complete_vault(vault, folder) for name, vault in keys.vaults.items()},
+    )
+
+
+def _complete_vault(vault: VaultSettings, folder: Path) -> VaultSettings:
+    return msgspec.structs.replace(
+        vault,
+        ca_file=resolve_path(vault.ca_file, folder),
+        login=_complete_login(vault.login, folder),
+        rotator_login=vault.rotator_login and _complete_login(vault.rotator_login, folder),
+    )
+
+
+def _complete_login(login: VaultLoginSettings, folder: Path) -> VaultLoginSettings:
+    files = [name for name in login.__struct_fields__ if name.endswith("_file")]
+    paths = {name: resolve_path(getattr(login, name), folder) for name in files}
+    return msgspec.structs.replace(login, **paths)
+
+
+def _convert(document: dict[str, Any], source: SecretSource) -> Settings:
+    def decode(kind: type, value: object) -> Any:  # noqa: ANN401 - msgspec's signature
+        if kind is Secret:
+            return source.resolve(value)
+        raise TypeError(kind)
+
+    try:
+        return msgspec.convert(document, Settings, dec_hook=decode)
+    except msgspec.ValidationError as error:
+        raise _explain(document, error) from error
+
+
+_PLACE = re.compile(r"(?P<problem>.*?)( - at `\$\.?(?P<key>[^`]*)`)?", re.DOTALL)
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(.*)`", re.DOTALL)
+_TYPE = re.compile(r"Expected `([^`]*)`, got `([^`]*)`", re.DOTALL)
+_TYPES = {
+    "array": "a list",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "object": "a table",
+    "str": "a text in quotes",
+}
+
+
+def _explain(document: dict[str, Any], error: msgspec.ValidationError) -> RuleError:
+    """Turn msgspec's sentence into the key it concerns and the problem."""
+    found = _PLACE.fullmatch(str(error))
+    table = (found and found["key"]) or ""
+    problem = found["problem"] if found else str(error)
+    if "[...]" in table:
+        table = _name_entry(document, table, error)
+    if isinstance(error.__cause__, RuleError):
+        rule = error.__cause__
+        return RuleError(_join(table, rule.key), rule.problem, rule.remedy)
+    if named := _UNKNOWN.fullmatch(problem):
+        remedy = f"{_suggest(table, named[1])}See docs/configuration.md."
+        return RuleError(_join(table, named[1]), "there is no such key", remedy)
+    if named := _MISSING.fullmatch(problem):
+        return RuleError(_join(table, named[1]), "must be set", "See docs/configuration.md.")
+    if named := _TYPE.fullmatch(problem):
+        problem = f"must be {_in_words(named[1])}, not {_in_words(named[2])}"
+    return RuleError(table, problem[:1].lower() + problem[1:], _allowed(table))
+
+
+def _in_words(kinds: str) -> str:
+    """Return msgspec's name of a type, or of one that may be missing, as people say it."""
+    return _TYPES.get(kinds.removesuffix(" | null"), f"`{kinds}`")
+
+
+def _suggest(table: str, name: str) -> str:
+    """Return which key of the table may be meant, as a sentence; empty where none is like it."""
+    known = getattr(_kind_of(table), "__struct_fields__", ())
+    close = get_close_matches(name, known, n=1)
+    return f"Did you mean {_join(table, close[0])}? " if close else ""
+
+
+def _name_entry(document: dict[str, Any], table: str, error: msgspec.ValidationError) -> str:
+    """Return the path with the entry's name, which msgspec leaves open: each is tried alone."""
+    path, _, rest = table.partition("[...]")
+    *parents, last = path.split(".")
+    entries = document
+    for name in (*parents, last):
+        entries = entries[name]
+    for name, entry in entries.items():
+        alone: dict[str, Any] = {last: {name: entry}}
+        for parent in reversed(parents):
+            alone = {parent: {**document[parent], **alone}}
+        try:
+            msgspec.convert({**document, **alone}, Settings, dec_hook=_any_secret)
+        except msgspec.ValidationError as again:
+            if str(again) == str(error):
+                return f"{path}.{name}{rest}"
+    return table
+
+
+def _any_secret(kind: type, value: object) -> Any:  # noqa: ANN401 - msgspec's signature
+    del kind, value
+    return Secret(b"")
+
+
+def _join(table: str, key: str) -> str:
+    return ".".join(part for part in (table, key) if part)
+
+
+def _kind_of(key: str) -> Any:  # noqa: ANN401 - a type, or what annotations have in its place
+    """Return the type of a key, by its dotted path; None where there is none."""
+    kind: Any = Settings
+    for name in filter(None, key.split(".")):
+        if get_origin(kind) is dict:
+            kind = get_args(kind)[1]
+            continue
+        kind = getattr(kind, "__annotations__", {}).get(name)
+        if NoneType in get_args(kind):
+            kind = get_args(kind)[0]
+    return kind
+
+
+def _allowed(key: str) -> str:
+    """Return what a key with a fixed list of values may hold, as a sentence."""
+    kind = _kind_of(key)
+    if get_origin(kind) is not Literal:
+        return ""
+    return f"Use one of {', '.join(get_args(kind))}."
+
+
+class SettingView(NamedTuple):
+    """One key as ``config show`` prints it: never a secret, never a password."""
+
+    key: str
+    value: str | int | bool | list[str]
+    is_default: bool
+
+
+def describe_settings(settings: Settings) -> list[SettingView]:
+    """Return every key in the file's order: its value, redacted, and whether it is the default."""
+    return list(_describe("", settings))
+
+
+def _describe(prefix: str, table: msgspec.Struct) -> Iterator[SettingView]:
+    for field in msgspec.structs.fields(table):
+        value = getattr(table, field.name)
+        default = _default(field)
+        key = _join(prefix, field.name)
+        if isinstance(value, msgspec.Struct):
+            yield from _describe(key, value)
+        elif isinstance(value, dict):
+            yield from _describe_entries(key, value, default)
+        else:
+            yield SettingView(key, _redact(key, value), value == default)
+
+
+def _describe_entries(key: str, entries: dict[str, Any], default: object) -> Iterator[SettingView]:
+    for name, entry in entries.items():
+        known = default.get(name) if isinstance(default, dict) else None
+        if isinstance(entry, msgspec.Struct):
+            for view in _describe(f"{key}.{name}", entry):
+                yield view._replace(is_default=entry == known)
+        elif isinstance(entry, dict):
+            yield from _describe_entries(f"{key}.{name}", entry, known)
+        else:
+            yield SettingView(f"{key}.{name}", _redact(key, entry), is_default=False)
+
+
+def _default(field: msgspec.structs.FieldInfo) -> object:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return field.default_factory()
+    return field.default
+
+
+def _redact(key: str, value: object) -> str | int | bool | list[str]:
+    match value:
+        case Secret():
+            return "(set)"
+        case None:
+            return "(not set)"
+        case str() if key == "database.url":
+            return parse_database_url(value).render(hide_password=True)
+        case str() | int():
+            return value
+        case list() | tuple():
+            return [str(_redact(key, entry)) for entry in value]
+    return str(value)

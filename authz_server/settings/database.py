@@ -1,0 +1,277 @@
+"""The table ``[database]`` and the URL in it, which for PostgreSQL is written as libpq reads it."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import quote, unquote
+
+import msgspec
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+
+from authz_server.settings.constraints import Branch, Secret, refuse, require_ranges
+
+#: What the server sets itself in each session, with SET; no URL may set them otherwise.
+SESSION_SETTINGS = frozenset(
+    {
+        "client_encoding",
+        "datestyle",
+        "default_transaction_deferrable",
+        "default_transaction_isolation",
+        "idle_in_transaction_session_timeout",
+        "idle_session_timeout",
+        "lock_timeout",
+        "standard_conforming_strings",
+        "statement_timeout",
+        "synchronous_commit",
+        "timezone",
+        "transaction_timeout",
+    }
+)
+_SQLITE = "sqlite:///"
+_POSTGRESQL = re.compile(
+    r"(postgresql|postgres|postgresql\+psycopg)://"
+    r"(?:(?P<user>[^:/?@]*)(?::(?P<password>[^@]*))?@)?"
+    r"(?P<hosts>[^/?]*)(?:/(?P<database>[^?]*))?(?:\?(?P<query>.*))?",
+    re.DOTALL,
+)
+_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "sslcrldir", "passfile")
+# Names that libpq takes in the place of a file's.
+_NO_FILE = {"sslrootcert": "system"}
+_PASSWORDS = ("password", "sslpassword")
+_WRITABLE = ("read-write", "primary", "any")
+# A word of ``options``: -c name=value, -cname=value or --name=value.
+_OPTION = re.compile(r"(?:^|\s)(?:-c\s*|--)([A-Za-z][A-Za-z0-9_.-]*)\s*=")
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseUrl:
+    """A database URL, taken apart.
+
+    Attributes:
+        is_sqlite: whether it names an SQLite database.
+        file: the path of an SQLite file; empty for PostgreSQL and for a database in memory.
+        parameters: libpq's parameters by name, as the URL gives them; empty for SQLite.
+    """
+
+    is_sqlite: bool
+    file: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def password(self) -> str | None:
+        """The password in the URL; None where there is none."""
+        return self.parameters.get("password")
+
+    @property
+    def secret(self) -> bool:
+        """Whether the URL holds a password."""
+        return any(self.parameters.get(name) for name in _PASSWORDS)
+
+    def with_parameters(self, **changes: str | None) -> "DatabaseUrl":
+        """Return the URL with these parameters; None takes one away."""
+        merged = {**self.parameters, **changes}
+        kept = {name: value for name, value in merged.items() if value is not None}
+        return replace(self, parameters=kept)
+
+    def with_folder(self, folder: Path) -> "DatabaseUrl":
+        """Return the URL with each relative path made absolute.
+
+        Args:
+            folder: what the paths are relative to.
+        """
+        if self.is_sqlite:
+            return replace(self, file=str(folder / self.file) if self.file else "")
+        paths = {name: str(folder / path) for name, path in self.files().items()}
+        return self.with_parameters(**paths)
+
+    def files(self) -> dict[str, str]:
+        """Return the paths of the files that libpq is to read, by parameter."""
+        named = {name: self.parameters[name] for name in _FILES if self.parameters.get(name)}
+        return {name: path for name, path in named.items() if path != _NO_FILE.get(name)}
+
+    def render(self, *, hide_password: bool = False) -> str:
+        """Return the URL as text."""
+        if self.is_sqlite:
+            return f"{_SQLITE}{self.file}" if self.file else "sqlite://"
+        values = dict(self.parameters)
+        for name in _PASSWORDS:
+            if hide_password and name in values:
+                values[name] = "***"
+        user, password = values.pop("user", None), values.pop("password", None)
+        authority = "" if user is None else quote(user, safe="")
+        if password is not None:
+            authority += f":{password if hide_password else quote(password, safe='')}"
+        if authority:
+            authority += "@"
+        authority += _render_hosts(values)
+        database = quote(values.pop("dbname", ""), safe="")
+        query = "&".join(f"{name}={quote(value, safe='/:,*')}" for name, value in values.items())
+        return f"postgresql+psycopg://{authority}/{database}{'?' if query else ''}{query}"
+
+
+def _render_hosts(values: dict[str, str]) -> str:
+    """Take the hosts and ports out of ``values`` as they stand before the path; else empty."""
+    hosts = values.get("host", "").split(",")
+    ports = values.get("port", "").split(",")
+    if values.get("host", "") == "" or any(not host or host[0] in "/@" for host in hosts):
+        return ""  # sockets, and ports alone, stay in the query
+    if len(ports) == 1:
+        ports *= len(hosts)
+    if len(ports) != len(hosts):
+        return ""
+    del values["host"]
+    values.pop("port", None)
+    return ",".join(
+        (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
+        for host, port in zip(hosts, ports, strict=True)
+    )
+
+
+def parse_database_url(url: str) -> DatabaseUrl:
+    """Return the parts of an SQLite or PostgreSQL URL.
+
+    Raises:
+        RuleError: it is neither, or sets what the server sets itself. The text repeats no password.
+    """
+    if url.partition(":")[0] == "sqlite":
+        return DatabaseUrl(is_sqlite=True, file=_sqlite_file(url))
+    found = _POSTGRESQL.fullmatch(url)
+    if found is None:
+        _refuse_other(url)
+    _require_query(found["query"] or "")
+    user, password = found["user"], found["password"]
+    # libpq stops at the first "@" too; a "+" in the query stands for itself.
+    authority = "" if user is None else f"{user}{'' if password is None else ':' + password}@"
+    path = f"/{found['database'] or ''}"
+    query = f"?{found['query']}" if found["query"] else ""
+    try:
+        parameters = conninfo_to_dict(f"postgresql://{authority}{found['hosts']}{path}{query}")
+    except (ProgrammingError, UnicodeError):
+        # libpq's own text would repeat the URL.
+        refuse("url", "this is not a database URL", "See docs/configuration.md.")
+    values = {name: str(value) for name, value in parameters.items() if value is not None}
+    if not values.get("port", "").replace(",", ""):
+        values.pop("port", None)
+    _require_usable(values)
+    return DatabaseUrl(is_sqlite=False, parameters=values)
+
+
+def _sqlite_file(url: str) -> str:
+    if "?" in url or url.startswith(f"{_SQLITE}file:"):
+        refuse("url", "an SQLite URL has no parameters", "Write sqlite:/// and the file's path.")
+    if url in ("sqlite://", _SQLITE, f"{_SQLITE}:memory:"):
+        return ""
+    if not url.startswith(_SQLITE):
+        name = url.partition(":")[2].lstrip("/")
+        refuse("url", f"{url!r} names no file", f"Write sqlite:///{name}, with three slashes.")
+    return url.removeprefix(_SQLITE)
+
+
+def _refuse_other(url: str) -> NoReturn:
+    scheme, separator, _ = url.partition("://")
+    if scheme in ("postgresql", "postgres", "postgresql+psycopg") and separator:
+        refuse("url", "this is not a database URL", "See docs/configuration.md.")
+    if not separator and url and "@" not in url and ":" not in url:
+        refuse("url", f"{url!r} is not a URL", f"For an SQLite file write sqlite:///{url}")
+    refuse("url", "the database must be sqlite:///... or postgresql://...")
+
+
+def _require_query(query: str) -> None:
+    names = [unquote(part.partition("=")[0]) for part in query.split("&") if part]
+    for name in names:
+        if names.count(name) > 1:
+            refuse("url", f"{name} stands in it twice")
+    if "password" in names:
+        refuse("url", "the password does not belong in the query", "Use database.password.")
+
+
+def _require_usable(values: Mapping[str, str]) -> None:
+    for port in filter(None, values.get("port", "").split(",")):
+        if not port.isascii() or not port.isdigit() or not 1 <= int(port[:6]) <= 65_535:  # noqa: PLR2004
+            refuse("url", "a port in it is not a number from 1 to 65535")
+    for name in _set_by_url(values):
+        if name in SESSION_SETTINGS:
+            refuse("url", f"{name} is set by the server itself", "Take it out of the URL.")
+    target = values.get("target_session_attrs", "read-write")
+    if target not in _WRITABLE:
+        refuse("url", f"target_session_attrs={target} finds no server that can be written to")
+
+
+def _set_by_url(values: Mapping[str, str]) -> Iterable[str]:
+    yield from (name for name in values if name == "client_encoding")
+    for name in _OPTION.findall(values.get("options", "")):
+        yield name.lower().replace("-", "_")
+
+
+class DatabaseSettings(Branch, frozen=True):
+    """``[database]``: where records are kept and how long a request may wait for them."""
+
+    url: str = "sqlite:///authz-server.db"
+    password: Secret | None = None
+    pool_size: int = 5
+    pool_timeout_milliseconds: int = 1_000
+    connect_timeout_seconds: int = 2
+    statement_timeout_milliseconds: int = 2_000
+    refresh_interval_milliseconds: int = 250
+    staleness_limit_milliseconds: int = 1_000
+    several_nodes: bool = False
+
+    def __post_init__(self) -> None:
+        require_ranges(
+            self,
+            pool_size=(1, 1_000),
+            pool_timeout_milliseconds=(1, 60_000),
+            connect_timeout_seconds=(1, 60),
+            statement_timeout_milliseconds=(1, 60_000),
+            refresh_interval_milliseconds=(10, 60_000),
+            staleness_limit_milliseconds=(20, 60_000),
+        )
+        if self.refresh_interval_milliseconds >= self.staleness_limit_milliseconds:
+            refuse(
+                "refresh_interval_milliseconds", "must be less than staleness_limit_milliseconds"
+            )
+        self._complete_url()
+
+    @property
+    def parts(self) -> DatabaseUrl:
+        """The URL, taken apart."""
+        return parse_database_url(self.url)
+
+    def current_password(self) -> str | None:
+        """Return the password as its file has it now; None where there is none.
+
+        Raises:
+            RuleError: the file cannot be read.
+        """
+        if self.password is None:
+            return self.parts.password
+        return _decode(self.password.renew())
+
+    def _complete_url(self) -> None:
+        parts = self.parts
+        if parts.is_sqlite and self.several_nodes:
+            refuse(
+                "several_nodes", "SQLite serves one machine", "Use PostgreSQL for several nodes."
+            )
+        if self.password is not None:
+            password = _decode(self.password.reveal())
+            if parts.is_sqlite or parts.password not in (None, password):
+                refuse("password", "contradicts database.url", "Name the password in one place.")
+            parts = parts.with_parameters(password=password)
+        msgspec.structs.force_setattr(self, "url", parts.render())
+
+    def __repr__(self) -> str:
+        return f"DatabaseSettings({self.parts.render(hide_password=True)!r}, ...)"
+
+
+def _decode(password: bytes) -> str:
+    try:
+        text = password.decode()
+    except UnicodeDecodeError:
+        refuse("password", "the password is not UTF-8")
+    if "\0" in text:
+        refuse("password", "the password holds NUL")
+    return text

@@ -1,0 +1,203 @@
+"""The tables ``[keys]`` and ``[keys.rings.NAME]``, with the rules between what they say."""
+
+import re
+from typing import Literal, NamedTuple
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from authz_server.settings.constraints import Branch, RuleError, Secret, refuse, require_ranges
+from authz_server.settings.vaults import VaultSettings
+from keys.jose.algorithms import ALGORITHMS, allowed_algorithms
+from keys.lifecycle.timing import Timing
+
+DAY_SECONDS = 86_400
+YEAR_SECONDS = 366 * DAY_SECONDS
+DEFAULT_VAULT = "main"
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+# RFC 7512 writes its scheme without the slashes.
+_BACKEND = re.compile(r"([a-z][a-z0-9_-]*://[!-~]*|pkcs11:[!-~]+)")
+_VAULT_BACKEND = re.compile(r"(transit|kv)://(?P<path>[^/?#]+(/[^/?#]+)+)(\?(?P<options>[^?#]+))?")
+_VAULT_OPTIONS = {"transit": {"vault", "allow_exportable"}, "kv": {"vault"}}
+_LONGEST_BACKEND = 500
+# These keep the keys of each ring apart; elsewhere the URI names the one key itself.
+_SHARED_SCHEMES = frozenset({"sql", "file"})
+_ENCRYPTED_SCHEMES = frozenset({"sql", "file"})
+
+
+class _Place(NamedTuple):
+    """Where a ring's keys are: two rings with equal places would have the same keys."""
+
+    scheme: str
+    path: str
+    vault: str = ""
+
+
+class RingSettings(Branch, frozen=True):
+    """``[keys.rings.NAME]``: one algorithm, kept by one backend, and who rotates its keys."""
+
+    algorithm: str = "ES256"
+    backend: str = "sql://"
+    drive: Literal["self", "rotator", "follow"] = "self"
+    prepublication_seconds: int = 0
+    rotation_interval_seconds: int = 30 * DAY_SECONDS
+
+    def __post_init__(self) -> None:
+        if self.algorithm not in ALGORITHMS:
+            allowed = ", ".join(sorted(allowed_algorithms(experimental=False)))
+            problem = f"{self.algorithm!r} is not a signing algorithm"
+            refuse("algorithm", problem, f"Use one of {allowed}.")
+        _parse_backend(self.backend)
+        require_ranges(
+            self,
+            prepublication_seconds=(0, YEAR_SECONDS),
+            rotation_interval_seconds=(1, 10 * YEAR_SECONDS),
+        )
+
+
+class KeySettings(Branch, frozen=True):
+    """``[keys]``: the signing key rings and the durations that hold for all of them."""
+
+    key_encryption_key: Secret | None = None
+    default_ring: str = "es256"
+    rings: dict[str, RingSettings] = msgspec.field(
+        default_factory=lambda: {
+            "es256": RingSettings(algorithm="ES256"),
+            "rs256": RingSettings(algorithm="RS256"),
+        }
+    )
+    vaults: dict[str, VaultSettings] = msgspec.field(default_factory=dict)
+    jwks_maximum_age_seconds: int = 900
+    refresh_interval_seconds: int = 5
+    snapshot_lifetime_seconds: int = 120
+    clock_tolerance_seconds: int = 5
+    cautious_jwks_maximum_age_seconds: int = 60
+    cautious_period_seconds: int = DAY_SECONDS
+    activation_gate: Literal["advisory", "binding"] = "advisory"
+    reader_window_seconds: int = 7 * DAY_SECONDS
+    experimental_algorithms: bool = False
+
+    def __post_init__(self) -> None:
+        require_ranges(
+            self,
+            jwks_maximum_age_seconds=(1, DAY_SECONDS),
+            snapshot_lifetime_seconds=(2, 3_600),
+            refresh_interval_seconds=(1, self.snapshot_lifetime_seconds - 1),
+            clock_tolerance_seconds=(1, 300),
+            cautious_jwks_maximum_age_seconds=(1, DAY_SECONDS),
+            cautious_period_seconds=(1, YEAR_SECONDS),
+            reader_window_seconds=(1, YEAR_SECONDS),
+        )
+        for table in ("rings", "vaults"):
+            for name in getattr(self, table):
+                if not _NAME.fullmatch(name):
+                    refuse(f"{table}.{name}", "a name here is up to 40 of a-z, 0-9 and -")
+        if self.default_ring not in self.rings:
+            refuse("default_ring", f"there is no keys.rings.{self.default_ring}")
+        allowed = allowed_algorithms(experimental=self.experimental_algorithms)
+        for name, ring in self.rings.items():
+            if ring.algorithm not in allowed:
+                refuse(
+                    f"rings.{name}.algorithm",
+                    f"{ring.algorithm} is experimental",
+                    "Few verifiers know it yet; experimental_algorithms = true permits it.",
+                )
+        self._require_places()
+        for name in self.rings:
+            self._require_durations(name)
+
+    def timing(self) -> Timing:
+        """Return the durations that hold for all rings."""
+        return Timing(
+            jwks_maximum_age_seconds=self.jwks_maximum_age_seconds,
+            refresh_interval_seconds=self.refresh_interval_seconds,
+            snapshot_lifetime_seconds=self.snapshot_lifetime_seconds,
+            clock_tolerance_seconds=self.clock_tolerance_seconds,
+            cautious_jwks_maximum_age_seconds=min(
+                self.cautious_jwks_maximum_age_seconds, self.jwks_maximum_age_seconds
+            ),
+            cautious_period_seconds=self.cautious_period_seconds,
+        )
+
+    def prepublication_seconds(self, ring: str) -> int:
+        """Return how long a key of ``ring`` is published before it signs."""
+        return self.rings[ring].prepublication_seconds or max(
+            DAY_SECONDS, 4 * self.jwks_maximum_age_seconds
+        )
+
+    def require_production(self) -> None:
+        """Refuse what is for development: keys in memory, a Vault reached in the clear."""
+        for name, ring in self.rings.items():
+            if ring.backend.startswith("memory:"):
+                refuse(f"keys.rings.{name}.backend", "keys in memory alone are for development")
+        for name, vault in self.vaults.items():
+            try:
+                vault.require_encrypted()
+            except RuleError as error:
+                raise RuleError(
+                    f"keys.vaults.{name}.{error.key}", error.problem, error.remedy
+                ) from error
+
+    def _require_places(self) -> None:
+        taken: dict[_Place, str] = {}
+        for name, ring in self.rings.items():
+            place, key = _parse_backend(ring.backend), f"rings.{name}.backend"
+            if place.vault and place.vault not in self.vaults:
+                refuse(
+                    key,
+                    f"there is no keys.vaults.{place.vault}",
+                    "Another vault is named with ?vault=NAME at the end of the URI.",
+                )
+            if place in taken and place.scheme not in _SHARED_SCHEMES:
+                refuse(key, f"the ring {taken[place]} has the same keys")
+            taken[place] = name
+            if place.scheme in _ENCRYPTED_SCHEMES and self.key_encryption_key is None:
+                refuse(
+                    "key_encryption_key",
+                    "must be set",
+                    f"The keys of the ring {name} are encrypted under it.",
+                )
+
+    def _require_durations(self, name: str) -> None:
+        prepublication = self.prepublication_seconds(name)
+        least = self.timing().minimum_prepublication_seconds
+        if prepublication < least:
+            refuse(
+                f"rings.{name}.prepublication_seconds",
+                f"{prepublication} is less than the {least} that verifiers may need to learn of "
+                "a key",
+                "It is at least jwks_maximum_age_seconds and twice both refresh_interval_seconds "
+                "and clock_tolerance_seconds.",
+            )
+        interval = self.rings[name].rotation_interval_seconds
+        if interval < prepublication:
+            refuse(
+                f"rings.{name}.rotation_interval_seconds",
+                f"{interval} is less than the {prepublication} for which a key is published before "
+                "it signs",
+            )
+
+
+def _parse_backend(uri: str) -> _Place:
+    """Return the place that a ring's URI names; RuleError names ``backend`` alone."""
+    if "pin-value" in uri:
+        refuse("backend", "a secret is named, not written down", "Use pin-source=file:/PATH.")
+    if not _BACKEND.fullmatch(uri) or len(uri) > _LONGEST_BACKEND:
+        refuse(
+            "backend",
+            f"{uri[:80]!r} is not a backend",
+            "Write it as scheme://, for example sql://.",
+        )
+    scheme = uri.partition(":")[0]
+    if scheme not in _VAULT_OPTIONS:
+        return _Place(scheme, uri)
+    parts = _VAULT_BACKEND.fullmatch(uri)
+    options = dict(parse_qsl(parts["options"] or "", keep_blank_values=True)) if parts else {}
+    if parts is None or not options.keys() <= _VAULT_OPTIONS[scheme] or "" in options.values():
+        refuse(
+            "backend",
+            f"{uri!r} names no key in a Vault",
+            f"Write it as {scheme}://MOUNT/KEY, or {scheme}://MOUNT/KEY?vault=NAME.",
+        )
+    return _Place(scheme, parts["path"], options.get("vault", DEFAULT_VAULT))

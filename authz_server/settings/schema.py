@@ -1,0 +1,250 @@
+"""The settings file's tables: one frozen struct each, with the rules between its fields.
+
+A struct built with values that contradict each other raises ``RuleError``, a ``ValueError`` that
+names the key.
+Import them from :mod:`authz_server.settings`.
+"""
+
+import re
+from typing import Any, Literal
+
+import msgspec
+
+from authz_server.settings.constraints import (
+    Branch,
+    Secret,
+    is_loopback,
+    refuse,
+    refuse_every_address,
+    require_address,
+    require_hosts,
+    require_issuer,
+    require_language,
+    require_mount_prefix,
+    require_networks,
+    require_plugins,
+    require_ranges,
+)
+from authz_server.settings.database import DatabaseSettings
+from authz_server.settings.keys import KeySettings
+
+
+class ServerSettings(Branch, frozen=True):
+    """``[server]``: the listeners and the HTTP edge."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    workers: int = 1
+    threads: int = 4
+    mount_prefix: str = ""
+    health_host: str = "127.0.0.1"
+    health_port: int = 8081
+    tls_certificate: str = ""
+    tls_private_key: str = ""
+    hosts: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+    forwarded_header: Literal["x-forwarded-for", "forwarded", "x-real-ip"] = "x-forwarded-for"
+    maximum_body_bytes: int = 65_536
+    maximum_value_bytes: int = 8_192
+    maximum_parameters: int = 64
+    backlog: int = 1_024
+    maximum_connections: int = 4_096
+    maximum_connections_per_address: int = 1_024
+    maximum_bodies_per_address: int = 64
+    maximum_waiting_requests: int = 1_024
+    header_timeout_seconds: int = 10
+    body_timeout_seconds: int = 10
+    keep_alive_seconds: int = 620
+    shutdown_grace_seconds: int = 10
+    retry_after_seconds: int = 2
+
+    def __post_init__(self) -> None:
+        require_address("host", self.host)
+        require_address("health_host", self.health_host)
+        require_mount_prefix(self.mount_prefix)
+        require_hosts("hosts", self.hosts)
+        require_networks("trusted_proxies", self.trusted_proxies)
+        require_ranges(
+            self,
+            port=(1, 65_535),
+            health_port=(1, 65_535),
+            workers=(1, 256),
+            threads=(1, 1_024),
+            maximum_body_bytes=(1_024, 1_048_576),
+            maximum_value_bytes=(256, self.maximum_body_bytes),
+            maximum_parameters=(8, 1_000),
+            backlog=(1, 65_535),
+            maximum_connections=(1, 1_000_000),
+            maximum_connections_per_address=(1, 1_000_000),
+            maximum_bodies_per_address=(1, 1_000_000),
+            maximum_waiting_requests=(1, 100_000),
+            header_timeout_seconds=(1, 300),
+            body_timeout_seconds=(1, 300),
+            keep_alive_seconds=(1, 86_400),
+            shutdown_grace_seconds=(1, 300),
+            retry_after_seconds=(1, 3_600),
+        )
+        if self.port == self.health_port:
+            refuse("health_port", "the health listener needs a port of its own")
+        if bool(self.tls_certificate) != bool(self.tls_private_key):
+            refuse("tls_certificate", "tls_certificate and tls_private_key belong together")
+
+
+class ClientSettings(Branch, frozen=True):
+    """``[clients]``: how client credentials are kept and how failures are slowed down."""
+
+    secret_pepper: Secret
+    failures_per_window: int = 100
+    failure_window_seconds: int = 60
+    argon2_concurrency: int = 2
+
+    def __post_init__(self) -> None:
+        require_ranges(
+            self,
+            failures_per_window=(1, 1_000_000),
+            failure_window_seconds=(1, 86_400),
+            argon2_concurrency=(1, 64),
+        )
+
+
+#: No token lives longer, whatever the settings say now or have said when it was issued.
+LONGEST_LIFETIME_SECONDS = 3_600
+
+
+class TokenSettings(Branch, frozen=True):
+    """``[tokens]``: what an access token may be."""
+
+    default_lifetime_seconds: int = 900
+    maximum_lifetime_seconds: int = 3_600
+    clock_skew_seconds: int = 10
+    scope_spelling: Literal["canonical", "requested"] = "canonical"
+    several_resource_servers: Literal["refuse", "both"] = "refuse"
+    maximum_scope_bytes: int = 4_096
+
+    def __post_init__(self) -> None:
+        require_ranges(
+            self,
+            maximum_lifetime_seconds=(1, LONGEST_LIFETIME_SECONDS),
+            default_lifetime_seconds=(1, LONGEST_LIFETIME_SECONDS),
+            clock_skew_seconds=(0, 60),
+            maximum_scope_bytes=(64, 65_536),
+        )
+        if self.default_lifetime_seconds > self.maximum_lifetime_seconds:
+            refuse("default_lifetime_seconds", "must not exceed maximum_lifetime_seconds")
+
+
+class G2PSettings(Branch, frozen=True):
+    """``[g2p]``: the G2P Connect profile at ``/oauth2/client/token``."""
+
+    enabled: bool = True
+    expires_in: Literal["string", "number"] = "string"
+    token_type: str = "bearer"  # noqa: S105 - a token type, not a secret
+    timestamp_required: bool = False
+    timestamp_window_seconds: int = 300
+    maximum_message_id_bytes: int = 128
+    default_language: str = "en"
+    catalogue_directory: str = ""
+
+    def __post_init__(self) -> None:
+        require_ranges(
+            self, timestamp_window_seconds=(1, 86_400), maximum_message_id_bytes=(1, 1_024)
+        )
+        require_language("default_language", self.default_language)
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,40}", self.token_type):
+            refuse("token_type", "must be a word such as bearer")
+
+
+class IntrospectionSettings(Branch, frozen=True):
+    """``[introspection]``: who may ask, and in which forms the answer exists."""
+
+    enabled: bool = True
+    signed_responses: bool = True
+    signing_ring: str = ""
+
+
+class RevocationSettings(Branch, frozen=True):
+    """``[revocation]``: the revocation endpoint and what is swept."""
+
+    enabled: bool = True
+    sweep_interval_seconds: int = 300
+    sweep_batch_rows: int = 500
+
+    def __post_init__(self) -> None:
+        require_ranges(self, sweep_interval_seconds=(1, 86_400), sweep_batch_rows=(1, 10_000))
+
+
+class AuditSettings(Branch, frozen=True):
+    """``[audit]``: where the record of every event goes before an answer leaves."""
+
+    destination: str = "stderr"
+
+    def __post_init__(self) -> None:
+        if not self.destination:
+            refuse("destination", 'must be "stderr", "stdout" or the path of a file')
+
+
+class LoggingSettings(Branch, frozen=True):
+    """``[logging]``: the operator's log."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "text"] = "json"
+
+
+class PluginSettings(Branch, frozen=True):
+    """``[plugins]``: which plugins are loaded, and a table of settings for each."""
+
+    enabled: tuple[str, ...] = ()
+    settings: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require_plugins(self.enabled, self.settings)
+
+
+class Settings(Branch, frozen=True, kw_only=True):
+    """The whole settings file."""
+
+    issuer: str
+    environment: Literal["production", "development"] = "production"
+    clients: ClientSettings
+    keys: KeySettings
+    server: ServerSettings = ServerSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    tokens: TokenSettings = TokenSettings()
+    g2p: G2PSettings = G2PSettings()
+    introspection: IntrospectionSettings = IntrospectionSettings()
+    revocation: RevocationSettings = RevocationSettings()
+    audit: AuditSettings = AuditSettings()
+    logging: LoggingSettings = LoggingSettings()
+    plugins: PluginSettings = PluginSettings()
+
+    def __post_init__(self) -> None:
+        development = self.environment == "development"
+        issuer = require_issuer(self.issuer, plain_http_allowed=development)
+        if self.server.mount_prefix not in ("", issuer.path):
+            refuse(
+                "server.mount_prefix",
+                "must be the path of the issuer, or empty behind a proxy that strips it",
+            )
+        if self.revocation.enabled and not self.introspection.enabled:
+            refuse("revocation.enabled", "nobody would learn of a revocation without introspection")
+        ring = self.introspection.signing_ring
+        if ring and ring not in self.keys.rings:
+            refuse("introspection.signing_ring", f"there is no keys.rings.{ring}")
+        if not development:
+            self._require_production()
+
+    def _require_production(self) -> None:
+        server = self.server
+        if not (is_loopback(server.host) or server.tls_certificate or server.trusted_proxies):
+            refuse(
+                "server.host",
+                "a listener that others can reach needs TLS or a trusted proxy in front",
+                "Set server.tls_certificate, or name the proxy in server.trusted_proxies.",
+            )
+        refuse_every_address("server.trusted_proxies", server.trusted_proxies)
+        if self.logging.level == "debug":
+            refuse("logging.level", "debug is for development")
+        database = self.database.parts
+        if database.is_sqlite and not database.file:
+            refuse("database.url", "a database in memory is for development")
+        self.keys.require_production()

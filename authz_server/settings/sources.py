@@ -1,0 +1,242 @@
+"""Where settings come from: the TOML file, files with secrets, environment variables."""
+
+import base64
+import binascii
+import codecs
+import errno
+import os
+import pwd
+import re
+import stat
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from authz_server.settings.constraints import RuleError, Secret, SettingsError, refuse
+from keys.private_files import find_exposure
+
+_MAXIMUM_SECRET_BYTES = 65_536
+_HEXADECIMAL_KEY = re.compile(rb"[0-9A-Fa-f]{64}")
+_BASE64URL_KEY = re.compile(rb"[A-Za-z0-9_-]{43}=?")
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Return the tables of a TOML file.
+
+    Raises:
+        SettingsError: it cannot be read, or is not TOML in UTF-8.
+    """
+    try:
+        # An editor's byte order mark is read over.
+        document = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except FileNotFoundError:
+        remedy = "Make one with: authz-server init, or copy config.example.toml"
+        raise SettingsError(
+            "there is no such settings file", file=str(path), remedy=remedy
+        ) from None
+    except OSError as error:
+        raise SettingsError(
+            f"the file cannot be read ({describe_refusal(path, error)})", file=str(path)
+        ) from error
+    except UnicodeDecodeError as error:
+        raise SettingsError("the file is not UTF-8", file=str(path)) from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise SettingsError(f"the file is not TOML: {error}", file=str(path)) from error
+    for key, value in _texts("", document):
+        if "\0" in key + value:
+            raise SettingsError("holds a NUL character", file=str(path), key=repr(key)[1:-1])
+    return document
+
+
+def _texts(key: str, value: object) -> Iterator[tuple[str, str]]:
+    """Yield every text in a document with its dotted path, tables without one too."""
+    match value:
+        case str():
+            yield key, value
+        case dict():
+            for name, entry in value.items():
+                path = f"{key}.{name}" if key else name
+                yield path, ""
+                yield from _texts(path, entry)
+        case list():
+            for position, entry in enumerate(value):
+                yield from _texts(f"{key}[{position}]", entry)
+
+
+def describe_refusal(path: Path, error: OSError) -> str:
+    """Return the system's reason, and where it is a matter of permission, whose the file is."""
+    reason = error.strerror or str(error)
+    with suppress(OSError, KeyError):
+        if error.errno == errno.EACCES:
+            status = path.stat()
+            owner = pwd.getpwuid(status.st_uid).pw_name
+            reason += f": it belongs to {owner}, mode {stat.S_IMODE(status.st_mode):04o}"
+    return reason
+
+
+class SecretSource:
+    """Turns ``{ file = ... }`` and ``{ env = ... }`` into secrets.
+
+    Args:
+        folder: what relative file names are relative to.
+        environ: the environment variables.
+        private_files: whether a file that others than its owner can read is refused.
+    """
+
+    def __init__(self, folder: Path, environ: Mapping[str, str], *, private_files: bool) -> None:
+        self._folder = folder
+        # A copy: a worker process gets these settings as they are.
+        self._environ = dict(environ)
+        self._private_files = private_files
+
+    def resolve(self, reference: object, key: str = "") -> Secret:
+        """Return the secret, without the line break at its end.
+
+        Args:
+            reference: the table that names it.
+            key: where the reference stands, for the error.
+
+        Raises:
+            RuleError: it is malformed, or what it names is missing, empty or open to others.
+        """
+        match reference:
+            case {"file": str(name), **others} if not others:
+                read = partial(self._read_file, key, self._folder / name)
+                return Secret(read(), read)
+            case {"env": str(name), **others} if not others:
+                return Secret(self._read_variable(key, name))
+        remedy = 'Write { file = "..." } or { env = "..." }.'
+        raise RuleError(key, "a secret is named, not written down", remedy)
+
+    def resolve_tables(self, tables: Mapping[str, Any], key: str) -> dict[str, Any]:
+        """Return tables of no fixed form, every reference in them turned into a secret."""
+        return {name: self._resolve_entry(entry, f"{key}.{name}") for name, entry in tables.items()}
+
+    def _resolve_entry(self, entry: object, key: str) -> object:
+        match entry:
+            case {"file": str(), **others} | {"env": str(), **others} if not others:
+                return self.resolve(entry, key)
+            case dict():
+                return self.resolve_tables(entry, key)
+        return entry
+
+    def _read_variable(self, key: str, name: str) -> bytes:
+        if name not in self._environ:
+            refuse(key, f"the environment variable {name} is not set")
+        return _stripped(key, self._environ[name].encode(errors="surrogateescape"))
+
+    def _read_file(self, key: str, path: Path) -> bytes:
+        try:
+            # Without waiting: the name may be that of a pipe.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            reason = describe_refusal(path, error)
+            raise RuleError(key, f"the file {path} cannot be read ({reason})") from error
+        try:
+            self._verify_file(key, path, os.fstat(descriptor))
+            return _stripped(key, os.read(descriptor, _MAXIMUM_SECRET_BYTES))
+        finally:
+            os.close(descriptor)
+
+    def _verify_file(self, key: str, path: Path, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAXIMUM_SECRET_BYTES:
+            refuse(key, f"{path} is not a file of at most {_MAXIMUM_SECRET_BYTES} bytes")
+        if self._private_files:
+            _require_unexposed(key, path, status)
+
+
+def _stripped(key: str, value: bytes) -> bytes:
+    """Return a secret without the line break at its end and the mark that some editors begin with.
+
+    Raises:
+        RuleError: it is empty.
+    """
+    value = value.removeprefix(codecs.BOM_UTF8).removesuffix(b"\n").removesuffix(b"\r")
+    if not value:
+        refuse(key, "the secret is empty")
+    return value
+
+
+def decode_key_encryption_key(text: bytes) -> bytes:
+    """Return the 32 bytes that 64 hexadecimal digits or 43 characters of base64url stand for.
+
+    Raises:
+        RuleError: the text is neither.
+    """
+    if _HEXADECIMAL_KEY.fullmatch(text):
+        return binascii.unhexlify(text)
+    if not _BASE64URL_KEY.fullmatch(text):
+        refuse(
+            "keys.key_encryption_key",
+            "the key must be 32 bytes, as 64 hexadecimal digits or as base64url",
+            "Make one with: openssl rand -hex 32",
+        )
+    return base64.urlsafe_b64decode(text[:43] + b"=")
+
+
+def resolve_path(name: str, folder: Path) -> str:
+    """Return the path made absolute; empty stays empty."""
+    return str(folder / name) if name else ""
+
+
+def resolve_key_file(backend: str, folder: Path) -> str:
+    """Return a ring's URI; the path in one that begins with ``file://`` made absolute."""
+    scheme, separator, name = backend.partition("://")
+    return f"file://{folder / name}" if separator and scheme == "file" and name else backend
+
+
+def require_files(paths: Mapping[str, str], *, private_key: str, production: bool) -> None:
+    """Refuse keys that name a file or folder that is not there, and a private key open to others.
+
+    Args:
+        paths: key to absolute path; an empty path is skipped.
+        private_key: which of the keys names a private key.
+        production: whether that file must be private.
+    """
+    for key, name in paths.items():
+        require_present(key, name)
+    if production:
+        require_private(private_key, paths[private_key])
+
+
+def require_present(key: str, name: str) -> None:
+    """Refuse a file or folder that is not there; an empty name is none."""
+    if name and _find_status(key, name) is None:
+        refuse(key, f"{name} does not exist")
+
+
+def require_private(key: str, name: str, remedy: str = "") -> None:
+    """Refuse a file that others can read: see ``keys.private_files``; a missing one holds nothing.
+
+    Args:
+        key: what names the file.
+        name: its path.
+        remedy: another one than to change its mode.
+    """
+    status = _find_status(key, name) if name else None
+    if status is not None:
+        _require_unexposed(key, name, status, remedy)
+
+
+def _require_unexposed(
+    key: str, name: str | Path, status: os.stat_result, remedy: str = ""
+) -> None:
+    exposure = find_exposure(status)
+    if exposure is not None:
+        refuse(
+            key,
+            f"the file {name} {exposure.problem}",
+            f"Run: {exposure.command} {name}. {remedy}".removesuffix(". "),
+        )
+
+
+def _find_status(key: str, name: str) -> os.stat_result | None:
+    try:
+        return Path(name).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise RuleError(key, f"{name} cannot be reached ({error.strerror})") from error

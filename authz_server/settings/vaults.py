@@ -1,0 +1,103 @@
+"""The tables ``[keys.vaults.NAME]``: how a Vault or OpenBao is reached, and as whom."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from authz_server.settings.constraints import Branch, is_loopback, refuse, require_ranges
+
+#: No call to a Vault may take longer, so that none holds a thread for long.
+LONGEST_CALL_MILLISECONDS = 5_000
+
+
+class _LoginKeys(NamedTuple):
+    required: frozenset[str]
+    optional: frozenset[str] = frozenset()
+
+
+_LOGIN_KEYS: Mapping[str, _LoginKeys] = MappingProxyType(
+    {
+        "approle": _LoginKeys(
+            frozenset({"role_id", "secret_id_file"}), frozenset({"secret_id_wrapped"})
+        ),
+        "kubernetes": _LoginKeys(frozenset({"role"}), frozenset({"jwt_file"})),
+        "jwt": _LoginKeys(frozenset({"jwt_file"}), frozenset({"role"})),
+        "cert": _LoginKeys(
+            frozenset({"certificate_file", "private_key_file"}), frozenset({"role"})
+        ),
+        "token": _LoginKeys(frozenset({"token_file"})),
+    }
+)
+
+
+class VaultLoginSettings(Branch, frozen=True):
+    """``[keys.vaults.NAME.login]``: as whom the server logs in."""
+
+    method: Literal["approle", "kubernetes", "jwt", "cert", "token"]
+    mount: str = ""
+    role: str = ""
+    role_id: str = ""
+    secret_id_file: str = ""
+    secret_id_wrapped: bool = False
+    jwt_file: str = ""
+    token_file: str = ""
+    certificate_file: str = ""
+    private_key_file: str = ""
+
+    def __post_init__(self) -> None:
+        keys = _LOGIN_KEYS[self.method]
+        allowed = keys.required | keys.optional | {"method", "mount"}
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if name in keys.required and not value:
+                refuse(name, f"must be set for the login method {self.method}")
+            if name not in allowed and value:
+                refuse(name, f"is not for the login method {self.method}")
+
+
+class VaultSettings(Branch, frozen=True):
+    """``[keys.vaults.NAME]``: one Vault, all nodes of it."""
+
+    addresses: tuple[str, ...]
+    login: VaultLoginSettings
+    rotator_login: VaultLoginSettings | None = None
+    namespace: str = ""
+    ca_file: str = ""
+    connect_timeout_milliseconds: int = 300
+    read_timeout_milliseconds: int = 1_000
+    total_timeout_milliseconds: int = 1_500
+
+    def __post_init__(self) -> None:
+        if not self.addresses:
+            refuse("addresses", "must name at least one node")
+        for position, address in enumerate(self.addresses):
+            _require_vault_address(f"addresses[{position}]", address)
+        require_ranges(
+            self,
+            total_timeout_milliseconds=(1, LONGEST_CALL_MILLISECONDS),
+            connect_timeout_milliseconds=(1, self.total_timeout_milliseconds),
+            read_timeout_milliseconds=(1, self.total_timeout_milliseconds),
+        )
+
+    def require_encrypted(self) -> None:
+        """Refuse addresses with plain http that are not of this machine."""
+        for position, address in enumerate(self.addresses):
+            parts = urlsplit(address)
+            if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
+                refuse(f"addresses[{position}]", "a Vault elsewhere is reached by https alone")
+
+
+def _require_vault_address(key: str, address: str) -> None:
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+    except ValueError:
+        parts = urlsplit("")
+    plain = not (parts.path or parts.query or parts.fragment or "@" in parts.netloc)
+    if parts.scheme not in ("https", "http") or not parts.hostname or not plain:
+        refuse(
+            key,
+            f"{address!r} is not the address of a Vault",
+            "Write it as https://host:8200, without a path or a slash at its end.",
+        )

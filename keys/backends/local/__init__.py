@@ -1,0 +1,1 @@
+"""Backends that hold encrypted private keys: in the database or in files."""

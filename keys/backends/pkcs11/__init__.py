@@ -1,0 +1,1 @@
+"""Hardware security modules by PKCS#11."""

@@ -1,0 +1,293 @@
+"""Signing keys that live on a PKCS#11 token: a hardware security module, a smart card, SoftHSM.
+
+Version 7 of the keys called LABEL is the key pair whose private key is labelled ``LABEL-7``, and
+whose public key has the same CKA_ID. Pairs that somebody else made under such labels count too, if
+they were made on the token and never could leave it. RSA keys sign with either RSA algorithm: what
+the ring says decides. A token cannot be told to stop signing with a key, so there is no fence.
+"""
+
+import logging
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from time import sleep
+from typing import Protocol, TypeVar
+
+from keys.backend import BackendView, Caps, Health, Version
+from keys.backends.pkcs11.keys import (
+    ALGORITHM_NAMES,
+    TokenKey,
+    destroy_pair,
+    find_pair,
+    find_signer,
+    make_pair,
+    offered_algorithms,
+    read_labels,
+    write_label,
+)
+from keys.backends.pkcs11.module import OpenToken, get_module
+from keys.backends.pkcs11.numbers import (
+    Register,
+    find_version,
+    is_unfinished,
+    take_number,
+    version_label,
+)
+from keys.backends.pkcs11.uri import TokenLocation
+from keys.errors import (
+    BackendBroken,
+    BackendDenied,
+    BackendError,
+    BackendUnavailable,
+    VersionUnusable,
+)
+from keys.jose.algorithms import Algorithm, get_algorithm
+from keys.observer import Observer
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: What a broken-off maker left is deleted after this; a live one is done in seconds.
+UNFINISHED_LIFETIME = timedelta(minutes=10)
+#: The CKA_ID of a pair made here: this, the microseconds since 1970, and chance.
+ID_PREFIX = b"az1"
+_ID_TIME_BYTES = 8
+_ID_CHANCE_BYTES = 5
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Pkcs11Backend:
+    """Signs on a token.
+
+    Args:
+        uri: The URI, for the observer.
+        location: The token.
+        labels: The label of a ring's keys; empty: each ring's own name.
+        clock: Returns the present, timezone-aware.
+        observer: Hears whether the token is there.
+    """
+
+    scheme = "pkcs11"
+
+    def __init__(
+        self,
+        uri: str,
+        location: TokenLocation,
+        labels: Mapping[str, str],
+        *,
+        clock: Callable[[], datetime],
+        observer: Observer,
+    ) -> None:
+        self._uri = uri
+        self._location = location
+        self._labels = dict(labels)
+        self._clock = clock
+        self._observer = observer
+        self._module = get_module(location.module)
+        self._algorithms = ALGORITHM_NAMES
+        self._answers: bool | None = None
+        self._first_seen: dict[bytes, datetime] = {}
+
+    @property
+    def caps(self) -> Caps:
+        """What the token can do; before it was first reached: what a token may be able to do."""
+        return Caps(
+            algs=self._algorithms,
+            in_process=False,
+            prehash="EdDSA" not in self._algorithms,
+            batch=False,
+            can_create=True,
+            can_fence=False,
+            can_destroy=True,
+        )
+
+    def view(self, ring: str) -> BackendView:
+        """Return the sound key pairs of ``ring`` on the token.
+
+        An unsound one is left out and logged. A token knows no floors.
+        """
+        label = self._find_label(ring)
+        keys = {} if label is None else self._run(lambda token: _find_keys(token, label))
+        versions = tuple(
+            Version(str(number), key.jwk, self._created_at(key))
+            for number, key in sorted(keys.items())
+            if key is not None
+        )
+        return BackendView(versions, sign_floor=None, verify_floor=None, disabled=False)
+
+    def sign(self, ring: str, ref: str, alg: str, inputs: Sequence[bytes]) -> list[bytes]:
+        """Sign on the token, one call for each input; of all but EdDSA it sees a digest only."""
+        label = self._find_label(ring)
+        if label is None or find_version(label, f"{label}-{ref}") is None:
+            raise VersionUnusable(f"version {ref!r} of {ring!r} is not held")
+        signed = self._run(lambda token: _sign(token, f"{label}-{ref}", alg, inputs))
+        if signed is None:
+            raise VersionUnusable(f"version {ref} of {ring!r} is not held, or is not for {alg}")
+        return signed
+
+    def create(self, ring: str, alg: str) -> Version:
+        """Make a key pair on the token and give it the next number.
+
+        Generating an RSA key can take seconds, in which nothing else of this process reaches the
+        module: best left to ``keys tick``, a process of its own.
+        """
+        algorithm, label = get_algorithm(alg), self._find_label(ring)
+        if label is None:
+            raise BackendDenied(f"this token's URI is not for {ring!r}")
+        with self._module.alone():
+            return self._create(ring, label, algorithm)
+
+    def _create(self, ring: str, label: str, algorithm: Algorithm) -> Version:
+        registers, key_id = _TokenRegisters(self._run), self._new_id()
+        self._delete_unfinished(registers, label)
+        if algorithm.name not in self._algorithms:
+            raise BackendDenied(
+                f"token {self._location.token!r} makes no keys for {algorithm.name}"
+            )
+        self._run(lambda token: make_pair(token.session, algorithm, label, key_id))
+        number = take_number(registers, label, key_id, pause=sleep)
+        key = self._run(lambda token: find_pair(token.session, version_label(label, number)))
+        if key is None or key.key_id != key_id:
+            raise BackendBroken(f"version {number} of {ring!r} is not the key that was made")
+        return Version(str(number), key.jwk, self._created_at(key))
+
+    def fence(self, ring: str, sign_floor: str) -> None:
+        """Refuse: whoever has the PIN signs with any key that is on the token."""
+        raise BackendDenied(f"{ring!r} cannot be fenced at {sign_floor}: a token has no floors")
+
+    def destroy(self, ring: str, verify_floor: str) -> None:
+        """Delete the key pairs below the floor from the token, unsound ones too."""
+        label = self._find_label(ring)
+        registers = _TokenRegisters(self._run)
+        held = {} if label is None else _numbers(registers.read(), label)
+        floor = find_version(ring, f"{ring}-{verify_floor}")
+        if floor is None or floor not in held.values():
+            raise VersionUnusable(f"version {verify_floor!r} of {ring!r} is not held")
+        with self._module.alone():
+            for key_id in [key_id for key_id, number in held.items() if number < floor]:
+                registers.delete(key_id)
+
+    def forget(self, ring: str, ref: str) -> bool:
+        """Drop the handle of the private key; the next signature looks for the key again."""
+        label = f"{self._find_label(ring) or ''}-{ref}"
+
+        def work(token: OpenToken) -> bool:
+            held = [name for name in token.found if name.partition(" ")[2] == label]
+            for name in held:
+                del token.found[name]
+            return bool(held)
+
+        try:
+            return self._run(work)
+        except BackendError:
+            return False
+
+    def health(self) -> Health:
+        """Log in, if that was not done yet, and look at the token."""
+        try:
+            count = len(_TokenRegisters(self._run).read())
+        except BackendError as error:
+            return Health(usable=False, detail=str(error))
+        offered = ", ".join(sorted(self._algorithms))
+        return Health(usable=True, detail=f"{count} private keys; it offers {offered}")
+
+    def _run(self, work: Callable[[OpenToken], T]) -> T:
+        def noting(token: OpenToken) -> T:
+            self._algorithms = offered_algorithms(token)
+            return work(token)
+
+        try:
+            done = self._module.run(self._location, noting)
+        except BackendUnavailable as error:
+            if self._answers is not False:
+                self._answers = False
+                self._observer.backend_down(self._uri, str(error))
+            raise
+        if not self._answers:
+            self._answers = True
+            self._observer.backend_up(self._uri)
+        return done
+
+    def _find_label(self, ring: str) -> str | None:
+        return self._labels.get(ring) if self._labels else ring
+
+    def _delete_unfinished(self, registers: "_TokenRegisters", label: str) -> None:
+        for register in registers.read():
+            made_at = _made_at(register.key_id) or self._clock()
+            is_old = self._clock() - made_at > UNFINISHED_LIFETIME
+            if is_old and is_unfinished(label, register.label):
+                registers.delete(register.key_id)
+
+    def _new_id(self) -> bytes:
+        microseconds = (self._clock() - _EPOCH) // _MICROSECOND
+        time = microseconds.to_bytes(_ID_TIME_BYTES)
+        return ID_PREFIX + time + secrets.token_bytes(_ID_CHANCE_BYTES)
+
+    def _created_at(self, key: TokenKey) -> datetime:
+        known = _made_at(key.key_id) or key.started_on
+        return known or self._first_seen.setdefault(key.key_id, self._clock())
+
+
+class _Run(Protocol):
+    def __call__(self, work: Callable[[OpenToken], T], /) -> T: ...
+
+
+class _TokenRegisters:
+    """The labels on a token: ``keys.backends.pkcs11.numbers.Registers``."""
+
+    def __init__(self, run: "_Run") -> None:
+        self._run = run
+
+    def read(self) -> tuple[Register, ...]:
+        return self._run(lambda token: read_labels(token.session))
+
+    def write(self, key_id: bytes, label: str) -> None:
+        self._run(lambda token: write_label(token.session, key_id, label))
+
+    def delete(self, key_id: bytes) -> None:
+        self._run(lambda token: destroy_pair(token.session, key_id))
+
+
+def _numbers(registers: Iterable[Register], label: str) -> dict[bytes, int]:
+    return {
+        register.key_id: number
+        for register in registers
+        if (number := find_version(label, register.label)) is not None
+    }
+
+
+def _find_keys(token: OpenToken, label: str) -> dict[int, TokenKey | None]:
+    """Return the key of each number that is taken, None where it is unsound."""
+    keys: dict[int, TokenKey | None] = {}
+    for register in read_labels(token.session):
+        number = find_version(label, register.label)
+        if number is None or number in keys:
+            continue
+        try:
+            keys[number] = find_pair(token.session, register.label)
+        except BackendBroken as error:
+            logger.error("a key is not adopted: %s", error)  # noqa: TRY400 - the cause is said
+            keys[number] = None
+    return keys
+
+
+def _sign(token: OpenToken, label: str, alg: str, inputs: Sequence[bytes]) -> list[bytes] | None:
+    # Kept as long as the session lives, for the handles are the session's.
+    signer: Callable[[bytes], bytes] | None = token.found.get(f"{alg} {label}")
+    if signer is None:
+        key = find_pair(token.session, label)
+        signer = find_signer(key, alg) if key is not None else None
+        if signer is None:
+            return None
+        token.found[f"{alg} {label}"] = signer
+    return [signer(data) for data in inputs]
+
+
+def _made_at(key_id: bytes) -> datetime | None:
+    size = len(ID_PREFIX) + _ID_TIME_BYTES + _ID_CHANCE_BYTES
+    if len(key_id) != size or not key_id.startswith(ID_PREFIX):
+        return None
+    microseconds = int.from_bytes(key_id[len(ID_PREFIX) : len(ID_PREFIX) + _ID_TIME_BYTES])
+    return _EPOCH + microseconds * _MICROSECOND

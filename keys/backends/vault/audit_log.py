@@ -1,0 +1,185 @@
+"""Reads the audit log of a Vault or OpenBao: who used a ring's transit key, and for what.
+
+Only replies count: a request without one did nothing that anybody got to see. What the log hashes
+is not needed here: request ids, paths, times, counts and names stand in it as they are.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from keys.backends.vault.places import VaultPlace
+
+#: Both products write the time, then the type.
+_REQUEST, _HEAD_BYTES = b'"type":"request"', 100
+
+
+class Use(StrEnum):
+    """What was done with a key."""
+
+    SIGNED = "signed"
+    TAKEN = "taken"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyUse:
+    """One successful call that used a private key, or took it.
+
+    Attributes:
+        use: What was done.
+        request_id: The call's id, which its caller was told too.
+        at: When.
+        path: Where, without the namespace.
+        place: Whose key it is.
+        signatures: How many it made.
+        identity: Who called, as the log names them.
+        remote_address: From where.
+    """
+
+    use: Use
+    request_id: str
+    at: datetime
+    path: str
+    place: VaultPlace
+    signatures: int
+    identity: str
+    remote_address: str
+
+
+@dataclass(slots=True)
+class AuditLogReader:
+    """Reads a log line by line, however long it is.
+
+    Args:
+        places: The keys to look for, all in one Vault.
+        namespace: Theirs; empty: none.
+
+    Attributes:
+        unreadable: How many lines were no entries: a log that broke off, or another file.
+        entries: How many were.
+        first_at: When the first entry was written.
+        last_at: When the last one was.
+    """
+
+    places: frozenset[VaultPlace]
+    namespace: str = ""
+    unreadable: int = 0
+    entries: int = 0
+    first_at: datetime | None = None
+    last_at: datetime | None = None
+
+    def read(self, lines: Iterable[bytes]) -> Iterator[KeyUse]:
+        """Yield every use of one of the keys, in the log's order."""
+        paths = self._paths()
+        # Parsing costs far more than looking, and most entries are of others.
+        marks = tuple({f'"{path}'.encode() for path in paths})
+        line = b""
+        for line in lines:
+            if self.first_at is not None and not _may_count(line, marks):
+                self.entries += 1
+                continue
+            entry, at = _parse(line)
+            if entry is None or at is None:
+                self.unreadable += bool(line.strip())
+                continue
+            self.entries += 1
+            self.first_at = self.first_at or at
+            found = _key_use(entry, at, paths, self.namespace)
+            if found is not None:
+                yield found
+        self.last_at = _parse(line)[1] or self.last_at
+
+    def _paths(self) -> dict[str, tuple[Use, VaultPlace]]:
+        paths = {}
+        for place in self.places:
+            paths[f"{place.mount}/sign/{place.name}"] = (Use.SIGNED, place)
+            paths[f"{place.mount}/backup/{place.name}"] = (Use.TAKEN, place)
+            for kind in ("signing-key", "encryption-key"):
+                paths[f"{place.mount}/export/{kind}/{place.name}"] = (Use.TAKEN, place)
+        return paths
+
+
+def _may_count(line: bytes, marks: Iterable[bytes]) -> bool:
+    if line.find(_REQUEST, 0, _HEAD_BYTES) >= 0:
+        return False
+    return any(mark in line for mark in marks)
+
+
+def _parse(line: bytes) -> tuple[dict[str, Any] | None, datetime | None]:
+    try:
+        entry = json.loads(line)
+        return entry, datetime.fromisoformat(_microseconds(str(entry["time"])))
+    except (ValueError, KeyError, TypeError):
+        return None, None
+
+
+def _key_use(
+    entry: Mapping[str, Any],
+    at: datetime,
+    paths: Mapping[str, tuple[Use, VaultPlace]],
+    namespace: str,
+) -> KeyUse | None:
+    request = entry.get("request")
+    if entry.get("type") != "response" or entry.get("error") or not isinstance(request, Mapping):
+        return None
+    path = str(request.get("path", ""))
+    found = paths.get(path) or _longer(path, paths)
+    held = str((request.get("namespace") or {}).get("path") or "").strip("/")
+    if found is None or held != namespace.strip("/"):
+        return None
+    use, place = found
+    signatures = _count(entry.get("response"), use)
+    if not signatures:
+        return None
+    return KeyUse(
+        use=use,
+        request_id=str(request.get("id", "")),
+        at=at,
+        path=path,
+        place=place,
+        signatures=signatures,
+        identity=_identity(entry.get("auth")),
+        remote_address=str(request.get("remote_address", "")),
+    )
+
+
+def _longer(
+    path: str, paths: Mapping[str, tuple[Use, VaultPlace]]
+) -> tuple[Use, VaultPlace] | None:
+    """Return what ``path`` is with one segment behind: a digest's name, or a version."""
+    return paths.get(path.rpartition("/")[0])
+
+
+def _count(response: object, use: Use) -> int:
+    """Return how many signatures a reply held; whatever it does not show counts as one."""
+    data = response.get("data") if isinstance(response, Mapping) else None
+    if not isinstance(data, Mapping):
+        return 1
+    results = data.get("batch_results")
+    if use is Use.SIGNED and isinstance(results, list):
+        return sum(isinstance(each, Mapping) and "signature" in each for each in results)
+    return 0 if "error" in data else 1
+
+
+def _identity(auth: object) -> str:
+    if not isinstance(auth, Mapping):
+        return "unknown"
+    name = str(auth.get("display_name") or "unnamed")
+    metadata = auth.get("metadata")
+    role = (
+        metadata.get("role_name") or metadata.get("role") if isinstance(metadata, Mapping) else ""
+    )
+    entity = str(auth.get("entity_id") or "")
+    return " ".join(part for part in (name, str(role or ""), entity) if part)
+
+
+def _microseconds(text: str) -> str:
+    """Return a time of RFC 3339 with no more digits than datetime keeps."""
+    whole, point, rest = text.partition(".")
+    if not point:
+        return text
+    digits = rest.rstrip("Z")
+    return f"{whole}.{digits[:6].ljust(6, '0')}+00:00" if rest.endswith("Z") else text

@@ -1,0 +1,291 @@
+"""The ways to get a token from a Vault, behind one small interface."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import hvac.exceptions
+
+from keys.backends.vault.client import VaultClients
+from keys.backends.vault.errors import data_of, vault_errors
+from keys.backends.vault.settings import VaultAccess, VaultLogin
+from keys.backends.vault.wrapping import UnwrappedSecret, unwrap_secret_id
+from keys.errors import BackendDenied, KeysError
+from keys.observer import Observer
+from keys.private_files import find_exposure
+
+KUBERNETES_JWT_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+
+
+@dataclass(frozen=True, slots=True)
+class VaultToken:
+    """A token as a Vault gave it.
+
+    Attributes:
+        value: The token itself.
+        lease_seconds: How long it lives from now on; zero: for ever, as far as can be known.
+        renewable: Whether it can be renewed.
+        uses: How many requests it may make, renewals included; zero: any number.
+    """
+
+    value: str = field(repr=False)
+    lease_seconds: float
+    renewable: bool
+    uses: int = 0
+
+
+class Login(Protocol):
+    """A way to get a token."""
+
+    @property
+    def gives_new_tokens(self) -> bool:
+        """Whether logging in again makes a new token, which then is ours alone to end."""
+
+    def log_in(self, vault: VaultClients) -> VaultToken:
+        """Return a token.
+
+        Raises:
+            BackendDenied: The credentials are missing or refused.
+            BackendUnavailable: The Vault cannot be asked.
+        """
+
+
+def make_login(access: VaultAccess, observer: Observer) -> Login:
+    """Return the login that ``access`` describes.
+
+    Raises:
+        KeysError: There is no such method, or it lacks something.
+    """
+    login = access.login
+    maker = LOGINS.get(login.method)
+    if maker is None:
+        known = ", ".join(LOGINS)
+        raise KeysError(f"{login.method!r} is not a way to log in to a Vault known here: {known}")
+    return maker(access, observer)
+
+
+class AppRoleLogin:
+    """By role id and secret id; the secret id may come wrapped, for one unwrapping only."""
+
+    gives_new_tokens = True
+
+    def __init__(self, access: VaultAccess, observer: Observer) -> None:
+        self._login = _require(access.login, "role_id", "secret_id_file")
+        self._access = access
+        self._observer = observer
+        self._unwrapped: UnwrappedSecret | None = None
+        self._taken = b""
+
+    def log_in(self, vault: VaultClients) -> VaultToken:
+        """Log in with the file's secret id of this moment."""
+        login = self._login
+        secret_id = self._unwrap(vault) if login.secret_id_wrapped else self._read()
+        client, digest = vault.client(), sha256(secret_id.encode()).digest()
+        try:
+            with vault_errors("logging in to the Vault by AppRole"):
+                reply = client.auth.approle.login(
+                    role_id=login.role_id,
+                    secret_id=secret_id,
+                    use_token=False,
+                    mount_point=login.mount or "approle",
+                )
+        except BackendDenied as error:
+            if digest != self._taken:
+                raise
+            raise BackendDenied(
+                f"{error}; it has logged in before, so it has ended or was good for a few logins "
+                "only (secret_id_ttl, secret_id_num_uses): put a new secret id into "
+                f"{login.secret_id_file}"
+            ) from error
+        self._taken = digest
+        return _token(reply)
+
+    def _read(self) -> str:
+        return _read(self._login, self._login.secret_id_file)
+
+    def _unwrap(self, vault: VaultClients) -> str:
+        wrapping_token = self._read()
+        held = self._unwrapped
+        if held is None or not held.came_from(wrapping_token):
+            held = unwrap_secret_id(wrapping_token, self._access, vault, self._observer)
+            self._unwrapped = held
+        return held.secret_id
+
+
+class KubernetesLogin:
+    """By the service account's JWT, which the cluster renews in its file."""
+
+    gives_new_tokens = True
+
+    def __init__(self, access: VaultAccess, _: Observer) -> None:
+        self._login = _require(access.login, "role")
+
+    def log_in(self, vault: VaultClients) -> VaultToken:
+        """Log in with the file's JWT of this moment."""
+        login = self._login
+        jwt = _read(login, login.jwt_file or KUBERNETES_JWT_FILE)
+        client, mount = vault.client(), login.mount or "kubernetes"
+        with vault_errors("logging in to the Vault by Kubernetes"):
+            reply = client.auth.kubernetes.login(
+                role=login.role, jwt=jwt, use_token=False, mount_point=mount
+            )
+        return _token(reply)
+
+
+class JwtLogin:
+    """By a JWT that somebody else puts into a file."""
+
+    gives_new_tokens = True
+
+    def __init__(self, access: VaultAccess, _: Observer) -> None:
+        self._login = _require(access.login, "role", "jwt_file")
+
+    def log_in(self, vault: VaultClients) -> VaultToken:
+        """Log in with the file's JWT of this moment."""
+        login = self._login
+        jwt = _read(login, login.jwt_file)
+        client = vault.client()
+        with vault_errors("logging in to the Vault by JWT"):
+            reply = client.auth.jwt.jwt_login(
+                role=login.role, jwt=jwt, use_token=False, path=login.mount or "jwt"
+            )
+        return _token(reply)
+
+
+class CertificateLogin:
+    """By the TLS client certificate that the transport shows on every connection."""
+
+    gives_new_tokens = True
+
+    def __init__(self, access: VaultAccess, _: Observer) -> None:
+        self._login = _require(access.login, "certificate_file")
+        if not all(address.startswith("https://") for address in access.addresses):
+            raise KeysError("a login by TLS certificate needs https addresses")
+
+    def log_in(self, vault: VaultClients) -> VaultToken:
+        """Log in as the certificate's role, or as any that it fits."""
+        login = self._login
+        _require_private(login, login.private_key_file)
+        client, body = vault.client(), {"name": login.role} if login.role else {}
+        # Such certificates live for days or hours, and are replaced in their files.
+        vault.load_client_certificate()
+        # hvac's own method insists on handing the certificate to the requests library.
+        with vault_errors("logging in to the Vault by TLS certificate"):
+            reply = client.adapter.post(f"/v1/auth/{login.mount or 'cert'}/login", json=body)
+        return _token(reply)
+
+
+class TokenLogin:
+    """By a token that somebody else made: an agent's file, or an operator's own."""
+
+    gives_new_tokens = False
+
+    def __init__(self, access: VaultAccess, _: Observer) -> None:
+        self._login = access.login
+        if not (self._login.token or self._login.token_file):
+            raise KeysError("a login by token needs a token or token_file")
+
+    def log_in(self, vault: VaultClients) -> VaultToken:
+        """Return the token of this moment with what the Vault says of it."""
+        login = self._login
+        value = login.token or _read(login, login.token_file)
+        client = vault.client(value)
+        try:
+            with vault_errors("looking up the Vault token"):
+                data = data_of(client.auth.token.lookup_self())
+        except BackendDenied:
+            # Dead, or not allowed to look itself up: its first use will tell.
+            return VaultToken(value, 0, renewable=False)
+        # The agent that keeps the file also renews what is in it.
+        renewable = bool(data.get("renewable")) and not login.token_file
+        return VaultToken(value, float(data.get("ttl") or 0), renewable)
+
+
+LOGINS: Mapping[str, Callable[[VaultAccess, Observer], Login]] = MappingProxyType(
+    {
+        "approle": AppRoleLogin,
+        "kubernetes": KubernetesLogin,
+        "jwt": JwtLogin,
+        "cert": CertificateLogin,
+        "token": TokenLogin,
+    }
+)
+
+
+def renew(token: VaultToken, vault: VaultClients) -> VaultToken:
+    """Return ``token`` with its new lease.
+
+    Raises:
+        BackendDenied: The Vault answers that it does not renew it.
+        BackendUnavailable: The Vault cannot be asked.
+    """
+    client = vault.client(token.value)
+    try:
+        return _token(client.auth.token.renew_self())
+    except hvac.exceptions.VaultError as error:
+        # Past its longest life this is a status 500; every refusal here has the same cure.
+        raise BackendDenied("the Vault does not renew the token") from error
+
+
+def is_alive(token: str, vault: VaultClients) -> bool:
+    """Tell whether the Vault knows ``token``; False too if it may not look itself up."""
+    try:
+        with vault_errors("looking up the Vault token"):
+            vault.client(token).auth.token.lookup_self()
+    except BackendDenied:
+        return False
+    return True
+
+
+def _token(reply: Any) -> VaultToken:  # noqa: ANN401 - JSON
+    auth = reply.get("auth") if isinstance(reply, dict) else None
+    if not isinstance(auth, dict) or not auth.get("client_token"):
+        raise BackendDenied("the Vault answered the login without a token")
+    return VaultToken(
+        str(auth["client_token"]),
+        float(auth.get("lease_duration") or 0),
+        renewable=bool(auth.get("renewable")),
+        uses=int(auth.get("num_uses") or 0),
+    )
+
+
+def _require(login: VaultLogin, *names: str) -> VaultLogin:
+    missing = [name for name in names if not getattr(login, name)]
+    if missing:
+        raise KeysError(f"a login to a Vault by {login.method} needs {', '.join(missing)}")
+    return login
+
+
+def _read(login: VaultLogin, path: str) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            _require_unexposed(login, path, os.fstat(file.fileno()))
+            # An editor's byte order mark is read over.
+            content = file.read().decode("utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BackendDenied(f"the credential for the Vault cannot be read: {error}") from error
+    if not content:
+        raise BackendDenied(f"the credential for the Vault in {path} is empty")
+    return content
+
+
+def _require_private(login: VaultLogin, path: str) -> None:
+    if not path:
+        return
+    try:
+        status = Path(path).stat()
+    except OSError as error:
+        raise BackendDenied(f"the credential for the Vault cannot be read: {error}") from error
+    _require_unexposed(login, path, status)
+
+
+def _require_unexposed(login: VaultLogin, path: str, status: os.stat_result) -> None:
+    exposure = find_exposure(status) if login.private_files else None
+    if exposure is not None:
+        raise BackendDenied(
+            f"the credential for the Vault in {path} {exposure.problem}: {exposure.command} {path}"
+        )

@@ -1,0 +1,303 @@
+"""Shows against a live Vault what a token may do: all that it needs, and nothing else.
+
+Rights are read from ``sys/capabilities-self``, which changes nothing. What that cannot tell - which
+parameters a path takes - is tried with requests without effect even where they are let through: a
+signature over a fixed text that is no token, and a setting that is false already.
+"""
+
+from __future__ import annotations
+
+import secrets
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from keys.backends.vault.places import VaultPlace
+from keys.backends.vault.policies import OWN_TOKEN, Grant, VaultRole, grants_for
+from keys.backends.vault.transit_key import LEAKS
+from keys.errors import BackendDenied
+
+if TYPE_CHECKING:  # it needs hvac, and who has no Vault has no hvac
+    from keys.backends.vault.session import VaultSession
+
+#: Its signature proves nothing to anybody: a token has dots.
+NO_TOKEN = b"authz-server doctor"
+_OK_STATUS = 200
+_FIRST_ERROR_STATUS = 400
+_CAPABILITIES = "sys/capabilities-self"
+#: A token that lives shorter than this part of its first life was not renewed in time.
+_LEAST_LIFE_SHARE = 0.25
+
+
+class Level(StrEnum):
+    """How bad a finding is."""
+
+    OK = "ok"
+    NOTE = "note"
+    WARNING = "warning"
+    FAILURE = "failure"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was found out.
+
+    Attributes:
+        level: How bad it is.
+        check: What was looked at, for example ``privilege.too_wide``.
+        subject: The Vault, path, ring or key.
+        detail: In words.
+    """
+
+    level: Level
+    check: str
+    subject: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What came of trying to sign without naming a version.
+
+    Attributes:
+        finding: Whether it was refused.
+        request_id: The Vault's id of the call, if it did sign.
+    """
+
+    finding: Finding
+    request_id: str = ""
+
+
+def examine_token(session: VaultSession) -> list[Finding]:
+    """Return what the Vault says of the session's own token.
+
+    Raises:
+        BackendError: The Vault does not answer, or refuses the login.
+    """
+    vault = session.name
+    try:
+        data = session.call("GET", "auth/token/lookup-self", repeatable=True).body.get("data")
+    except BackendDenied as error:
+        return [Finding(Level.FAILURE, "privilege.too_narrow", vault, str(error))]
+    data = data if isinstance(data, Mapping) else {}
+    policies = sorted({*(data.get("policies") or ()), *(data.get("identity_policies") or ())})
+    held = ", ".join(policies) or "none"
+    if "root" in policies:
+        return [Finding(Level.FAILURE, "privilege.too_wide", vault, "the token is root's")]
+    findings = [Finding(Level.OK, "token.policies", vault, held)]
+    if "default" in policies:
+        detail = "the token has the default policy too: set token_no_default_policy"
+        findings.append(Finding(Level.NOTE, "token.policies", vault, detail))
+    return [*findings, _life(vault, data), *_limits(session, data)]
+
+
+def _limits(session: VaultSession, data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield what ends a token before its time: uses, and a longest life that is set."""
+    vault, uses = session.name, session.token_uses
+    if uses:
+        detail = (
+            f"a token is good for {uses} requests, so there is a login for as many: set "
+            "token_num_uses=0 for the role"
+        )
+        yield Finding(Level.WARNING, "token.num_uses", vault, detail)
+    longest = int(data.get("explicit_max_ttl") or 0)
+    if longest:
+        detail = f"a token ends after {longest} s, however often it is renewed: logged in again"
+        yield Finding(Level.NOTE, "token.explicit_max_ttl", vault, detail)
+
+
+def _life(vault: str, data: Mapping[str, Any]) -> Finding:
+    ttl, whole = int(data.get("ttl") or 0), int(data.get("creation_ttl") or 0)
+    period = int(data.get("period") or 0)
+    said = f"{ttl} s left" + (f", periodic ({period} s)" if period else "")
+    if not ttl:
+        return Finding(Level.WARNING, "token.ttl", vault, "the token never expires")
+    if not data.get("renewable"):
+        return Finding(Level.NOTE, "token.ttl", vault, f"{said}, not renewable: logged in again")
+    if whole and ttl < _LEAST_LIFE_SHARE * whole:
+        return Finding(Level.WARNING, "token.ttl", vault, f"{said} of {whole} s")
+    return Finding(Level.OK, "token.ttl", vault, said)
+
+
+def examine_rights(
+    session: VaultSession, role: VaultRole, places: Mapping[VaultPlace, bool]
+) -> list[Finding]:
+    """Return where the token may do less than its identity needs, or more.
+
+    Args:
+        session: Logged in as that identity.
+        role: The identity.
+        places: See ``vault_policies.grants_for``.
+
+    Raises:
+        BackendError: The Vault does not answer, or refuses to tell.
+    """
+    grants = grants_for(role, places)
+    forbidden = [path for place in places for path in _probes(place)]
+    probes = {_example(grant.path) for grant in grants} | set(forbidden)
+    held = held_rights(session, sorted(probes))
+    narrow = [*_too_narrow(grants, held)]
+    wide = [*_too_wide(grants, held)]
+    findings = narrow + wide
+    if not narrow:
+        detail = f"all that {role} needs is permitted, on {len(grants)} paths"
+        findings.append(Finding(Level.OK, "privilege.sufficient", session.name, detail))
+    if not wide:
+        detail = f"nothing else is permitted, on {len(probes)} paths that were asked about"
+        findings.append(Finding(Level.OK, "privilege.least", session.name, detail))
+    return findings
+
+
+def held_rights(session: VaultSession, paths: Sequence[str]) -> dict[str, frozenset[str]]:
+    """Return what the session's token may do at each of ``paths``.
+
+    Raises:
+        BackendError: The Vault does not answer, or refuses to tell.
+    """
+    reply = session.call("POST", _CAPABILITIES, {"paths": list(paths)}, repeatable=True)
+    data = reply.body.get("data") or {}
+    if reply.status != _OK_STATUS or not isinstance(data, Mapping):
+        raise BackendDenied(f"the Vault {session.name!r} does not tell the token's rights")
+    return {path: frozenset(data.get(path) or ()) - {"deny"} for path in paths}
+
+
+def _too_narrow(grants: Iterable[Grant], held: Mapping[str, frozenset[str]]) -> Iterator[Finding]:
+    own = {grant.path for grant in OWN_TOKEN if "lookup" not in grant.path}
+    for grant in grants:
+        present = held[_example(grant.path)]
+        missing = [each for each in grant.capabilities if each not in present]
+        if missing and "root" not in present:
+            level = Level.WARNING if grant.path in own else Level.FAILURE
+            detail = f"the token lacks {', '.join(missing)}"
+            yield Finding(level, "privilege.too_narrow", grant.path, detail)
+
+
+def _too_wide(grants: Sequence[Grant], held: Mapping[str, frozenset[str]]) -> Iterator[Finding]:
+    for path, present in held.items():
+        more = present - _granted(grants, path)
+        if more:
+            detail = f"the token may {', '.join(sorted(more))}"
+            yield Finding(Level.FAILURE, "privilege.too_wide", path, detail)
+
+
+def _granted(grants: Sequence[Grant], path: str) -> frozenset[str]:
+    """Return what the policy permits at ``path``; transit itself takes create for update."""
+    found: set[str] = set()
+    for grant in grants:
+        whole = grant.path.removesuffix("*")
+        fits = path.startswith(whole) if whole != grant.path else path == grant.path
+        if fits:
+            found |= set(grant.capabilities)
+    return frozenset(found | ({"create"} if "/sign/" in path and found else set()))
+
+
+def _example(path: str) -> str:
+    return f"{path[:-1]}1" if path.endswith("*") else path
+
+
+def _probes(place: VaultPlace) -> list[str]:
+    """Return the paths at which more than the policy's would do harm."""
+    mount, name, stranger = place.mount, place.name, f"stranger-{secrets.token_hex(4)}"
+    general = ["sys/mounts", "sys/policies/acl", f"sys/policies/acl/{stranger}"]
+    general += ["auth/token/create", "sys/audit", f"sys/remount/{mount}"]
+    if place.scheme == "kv":
+        return [
+            *general,
+            f"{mount}/config",
+            f"{mount}/data/{name}/1",
+            f"{mount}/metadata/{name}",
+            f"{mount}/metadata/{name}/1",
+            f"{mount}/metadata/",
+            f"{mount}/data/{stranger}/1",
+            f"{mount}/metadata/{stranger}/",
+            *(f"{mount}/{act}/{name}/1" for act in ("delete", "undelete", "destroy")),
+        ]
+    key = f"{mount}/keys/{name}"
+    return [
+        *general,
+        key,
+        f"{mount}/keys/",
+        *(f"{key}/{act}" for act in ("rotate", "config", "trim", "soft-delete", "import_version")),
+        *(f"{mount}/export/{kind}/{name}" for kind in ("signing-key", "encryption-key")),
+        *(f"{mount}/{act}/{name}" for act in ("backup", "restore", "encrypt", "decrypt", "hmac")),
+        f"{mount}/sign/{name}",
+        *(f"{mount}/sign/{name}/{digest}" for digest in ("sha2-256", "sha2-512")),
+        f"{mount}/sign/{stranger}",
+        f"{mount}/keys/{stranger}",
+        f"{mount}/export/signing-key/{stranger}",
+    ]
+
+
+def try_unpinned(session: VaultSession, place: VaultPlace) -> Attempt:
+    """Try to sign without naming a version, which a policy should refuse."""
+    path = f"{place.mount}/sign/{place.name}"
+    try:
+        body = {"input": b64encode(NO_TOKEN).decode()}
+        reply = session.call("POST", path, body, is_probe=True)
+    except BackendDenied:
+        return Attempt(Finding(Level.OK, "privilege.pinned", path, "unpinned signing is refused"))
+    if reply.status != _OK_STATUS:
+        detail = f"unpinned signing was answered {reply.status}"
+        return Attempt(Finding(Level.NOTE, "privilege.pinned", path, detail))
+    detail = "the token signs without a version: require the parameter key_version"
+    finding = Finding(Level.FAILURE, "privilege.too_wide", path, detail)
+    return Attempt(finding, str(reply.body.get("request_id") or ""))
+
+
+def try_configuring(session: VaultSession, place: VaultPlace) -> Finding:
+    """Try a setting of the key that only its owner should touch; false, it changes nothing."""
+    path = f"{place.mount}/keys/{place.name}/config"
+    try:
+        reply = session.call("POST", path, {"exportable": False}, is_probe=True)
+    except BackendDenied:
+        detail = "nothing but the floor for signing can be set"
+        return Finding(Level.OK, "privilege.floors", path, detail)
+    if reply.status >= _FIRST_ERROR_STATUS:
+        detail = f"setting exportable was answered {reply.status}"
+        return Finding(Level.NOTE, "privilege.floors", path, detail)
+    detail = "the token may make the key exportable: restrict allowed_parameters"
+    return Finding(Level.FAILURE, "privilege.too_wide", path, detail)
+
+
+def examine_key(session: VaultSession, place: VaultPlace, *, followed: bool) -> list[Finding]:
+    """Return what is unsafe or missing in a transit key's own settings.
+
+    Args:
+        session: May read the key.
+        place: The key.
+        followed: Nobody but the Vault and its people makes versions.
+
+    Raises:
+        BackendError: The Vault does not answer or refuses.
+    """
+    subject = f"{place.mount}/{place.name}"
+    reply = session.call("GET", f"{place.mount}/keys/{place.name}", repeatable=True)
+    data = reply.body.get("data")
+    if reply.status != _OK_STATUS or not isinstance(data, Mapping):
+        return [Finding(Level.FAILURE, "key.missing", subject, "there is no such key")]
+    findings = [
+        Finding(Level.FAILURE, "key.exportable", subject, f"{leak}: the private key can leave")
+        for leak in LEAKS
+        if data.get(leak)
+    ]
+    if not findings:
+        findings.append(Finding(Level.OK, "key.exportable", subject, "the private key stays"))
+    if data.get("deletion_allowed"):
+        detail = "deletion_allowed: whoever may delete can end all tokens"
+        findings.append(Finding(Level.WARNING, "key.deletion_allowed", subject, detail))
+    return [*findings, _rotation(subject, data, followed=followed)]
+
+
+def _rotation(subject: str, data: Mapping[str, Any], *, followed: bool) -> Finding:
+    check = "key.auto_rotate_period"
+    period = int(data.get("auto_rotate_period") or 0)
+    if followed and not period:
+        detail = "nothing rotates it by the clock: set auto_rotate_period, or rotate by hand"
+        return Finding(Level.WARNING, check, subject, detail)
+    if period and not followed:
+        detail = f'the Vault rotates it every {period} s beside us: use drive "follow"'
+        return Finding(Level.WARNING, check, subject, detail)
+    said = f"the Vault rotates it every {period} s" if period else "rotated by us alone"
+    return Finding(Level.OK, check, subject, said)

@@ -1,0 +1,288 @@
+"""The token of one process: got once, renewed in time, replaced when it is dead."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import inf
+from random import SystemRandom
+from threading import Event, Lock, Thread
+from time import monotonic
+from weakref import ref
+
+from keys.backends.vault.auth import Login, VaultToken, is_alive, renew
+from keys.backends.vault.client import VaultClients
+from keys.errors import BackendDenied, BackendUnavailable
+from keys.observer import Observer
+
+logger = logging.getLogger(__name__)
+#: The system's: forked processes would share the state of any other.
+_random = SystemRandom()
+
+#: A token is renewed when this part of its lease is over: half of it at the latest.
+RENEWAL_SHARES = (0.4, 0.5)
+#: A renewed lease shorter than this part of the first: the token's longest life is near.
+SHORTEST_LEASE_SHARE = 0.5
+#: A token that answered so lately needs no look-up to tell a dead token from a narrow policy.
+CONFIRMED_SECONDS = 1.0
+#: A token that may not look itself up seems dead: that must not end in a login for each request.
+REPLACEMENT_INTERVAL_SECONDS = 10.0
+#: A request that was tried again has used a token more often than is counted here.
+UNCOUNTED_USES = 4
+FIRST_LOGIN_PAUSE_SECONDS = 1.0
+LONGEST_LOGIN_PAUSE_SECONDS = 30.0
+RENEWAL_RETRY_SECONDS = 2.0
+SHORTEST_SLEEP_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    token: VaultToken
+    full_lease_seconds: float
+    renew_at: float
+    ends_at: float
+    confirmed_at: float
+
+
+class TokenKeeper:
+    """Keeps the token of one process for one Vault; safe for threads.
+
+    A daemon thread renews it at half of its lease. After a fork, call ``after_fork``.
+
+    Args:
+        login: How to get a token.
+        vault: For logging in and renewing; its calls need no token of ours.
+        name: The Vault's name, for the log and the observer.
+        observer: Hears how long the token lives on.
+        seconds_left: Returns how long the caller may still wait.
+    """
+
+    def __init__(
+        self,
+        login: Login,
+        vault: VaultClients,
+        name: str,
+        observer: Observer,
+        seconds_left: Callable[[], float],
+    ) -> None:
+        self._login = login
+        self._vault = vault
+        self._name = name
+        self._observer = observer
+        self._seconds_left = seconds_left
+        self._held: _Held | None = None
+        self._pause_seconds = 0.0
+        self._paused_until = 0.0
+        self._denial = ""
+        self._replace_after = 0.0
+        self._uses_left = 0
+        self._is_limit_told = False
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Go on with the token, but with locks and a thread of this process.
+
+        A token of a few uses stays the parent's: two processes cannot count them.
+        """
+        if self._held is not None and self._held.token.uses:
+            self._held = None
+        self._lock = Lock()
+        self._counting = Lock()
+        self._wake = Event()
+        self._renewer: Thread | None = None
+        self._closed = False
+
+    @property
+    def uses(self) -> int:
+        """How many requests the present token may make in all; 0: any number, or none is held."""
+        held = self._held
+        return held.token.uses if held is not None else 0
+
+    def get(self) -> str:
+        """Return a token for one request, which has not ended, logging in if need be.
+
+        Raises:
+            BackendDenied: The login was refused, now or a moment ago.
+            BackendUnavailable: The Vault cannot be asked.
+        """
+        held = self._held
+        if held is None or not self._take_use(held):
+            with self._one_at_a_time():
+                held = self._held
+                if held is None or not self._take_use(held):
+                    held = self._log_in()
+                    self._take_use(held)
+        if self._renewer is None:
+            self._start_renewing()
+        return held.token.value
+
+    def _take_use(self, held: _Held) -> bool:
+        """Count one request with the token; False: it has ended, or is used up."""
+        if monotonic() >= held.ends_at:
+            return False
+        if not held.token.uses:
+            return True
+        with self._counting:
+            if self._held is not held or self._uses_left < 1:
+                return False
+            self._uses_left -= 1
+            return True
+
+    def replace_dead(self, refused: str) -> str | None:
+        """Return another token in place of ``refused``, or None if that one is alive.
+
+        However many callers were refused, one of them looks, and logs in if need be.
+
+        Raises:
+            BackendDenied: It is dead, and so soon after a login there is no other.
+        """
+        with self._one_at_a_time():
+            held, now = self._held, monotonic()
+            if held is None or (held.token.value != refused and not self._take_use(held)):
+                return self._log_in_for_one().token.value
+            if held.token.value != refused:
+                return held.token.value
+            if now - held.confirmed_at < CONFIRMED_SECONDS:
+                return None
+            self._take_use(held)
+            if is_alive(refused, self._vault):
+                self._held = _Held(
+                    held.token, held.full_lease_seconds, held.renew_at, held.ends_at, now
+                )
+                return None
+            if self._may_be_used_up(held):
+                value = self._log_in_for_one().token.value
+                return value if value != refused else None
+            if now < self._replace_after:
+                raise BackendDenied(
+                    f"the token for the Vault {self._name!r} is refused, and was replaced a moment "
+                    "ago; it is not replaced again yet"
+                )
+            logger.warning("the token for the Vault %r is dead; logging in again", self._name)
+            value = self._log_in_for_one().token.value
+            # Not after a login that failed: that has a pause of its own, and its own reason.
+            self._replace_after = now + REPLACEMENT_INTERVAL_SECONDS
+            return value if value != refused else None
+
+    def _may_be_used_up(self, held: _Held) -> bool:
+        return bool(held.token.uses) and self._uses_left <= UNCOUNTED_USES
+
+    def _log_in_for_one(self) -> _Held:
+        held = self._log_in()
+        self._take_use(held)
+        return held
+
+    def close(self) -> str | None:
+        """Stop renewing; return the token if it is this process's own, to be ended."""
+        self._closed = True
+        self._wake.set()
+        held, self._held = self._held, None
+        return held.token.value if held and self._login.gives_new_tokens else None
+
+    # ------------------------------------------------------------------------------ logging in
+
+    @contextmanager
+    def _one_at_a_time(self) -> Iterator[None]:
+        lock = self._lock
+        if not lock.acquire(timeout=max(0.0, self._seconds_left())):
+            raise BackendUnavailable(f"the login to the Vault {self._name!r} takes too long", 1)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _log_in(self) -> _Held:
+        now = monotonic()
+        if now < self._paused_until:
+            raise BackendDenied(f"{self._denial} (a moment ago; not asked again yet)")
+        try:
+            token = self._login.log_in(self._vault)
+        except BackendDenied as error:
+            longer = max(FIRST_LOGIN_PAUSE_SECONDS, 2 * self._pause_seconds)
+            self._pause_seconds = min(LONGEST_LOGIN_PAUSE_SECONDS, longer)
+            self._paused_until, self._denial = now + self._pause_seconds, str(error)
+            logger.error("no token for the Vault %r: %s", self._name, error)  # noqa: TRY400 - the cause is said
+            raise
+        self._pause_seconds = 0.0
+        self._tell_login(token)
+        return self._hold(token, token.lease_seconds)
+
+    def _tell_login(self, token: VaultToken) -> None:
+        if not token.uses:
+            logger.info("logged in to the Vault %r", self._name)
+        elif not self._is_limit_told:
+            self._is_limit_told = True
+            logger.warning(
+                "each token for the Vault %r is good for %d requests, so there is a login for as "
+                "many: set token_num_uses=0 for its role",
+                self._name,
+                token.uses,
+            )
+
+    def _hold(self, token: VaultToken, full_lease_seconds: float) -> _Held:
+        now, lease = monotonic(), token.lease_seconds
+        share = _random.uniform(*RENEWAL_SHARES)
+        renew_at, ends_at = (now + share * lease, now + lease) if lease > 0 else (inf, inf)
+        with self._counting:
+            self._uses_left = token.uses
+            self._held = held = _Held(token, full_lease_seconds, renew_at, ends_at, -inf)
+        if lease > 0:
+            self._observer.vault_token(self._name, lease, full_lease_seconds)
+        self._wake.set()
+        return held
+
+    # -------------------------------------------------------------------------------- renewing
+
+    def _start_renewing(self) -> None:
+        with self._one_at_a_time():
+            if self._renewer is None and not self._closed:
+                name = f"vault-renewal-{self._name}"
+                arguments = (ref(self), self._wake)
+                self._renewer = Thread(target=_renew, args=arguments, name=name, daemon=True)
+                self._renewer.start()
+
+    def renew_if_due(self) -> float:
+        """Renew the token if it is time; return after how many seconds to ask again."""
+        held = self._held
+        if held is None or held.renew_at == inf:
+            return inf
+        wait = held.renew_at - monotonic()
+        if wait > 0:
+            return wait
+        try:
+            with self._one_at_a_time():
+                if self._held is held and not self._closed:
+                    self._renew(held)
+        except BackendDenied:
+            return max(RENEWAL_RETRY_SECONDS, self._paused_until - monotonic())
+        except BackendUnavailable as error:
+            left = held.ends_at - monotonic()
+            logger.warning(
+                "the token for %r is not renewed (%.0f s left): %s", self._name, left, error
+            )
+            self._observer.vault_token(self._name, max(0.0, left), held.full_lease_seconds)
+            return RENEWAL_RETRY_SECONDS
+        return SHORTEST_SLEEP_SECONDS
+
+    def _renew(self, held: _Held) -> None:
+        # A token of a few uses is replaced instead: its renewals would use it up.
+        if held.token.renewable and not held.token.uses:
+            try:
+                token = renew(held.token, self._vault)
+            except BackendDenied as error:
+                logger.warning("%s; logging in again", error)
+            else:
+                lasting = SHORTEST_LEASE_SHARE * held.full_lease_seconds
+                if token.lease_seconds >= lasting or not self._login.gives_new_tokens:
+                    self._hold(token, held.full_lease_seconds)
+                    return
+        self._log_in()
+
+
+def _renew(keeper_of: "ref[TokenKeeper]", wake: Event) -> None:
+    """Keep the token alive until its keeper is closed or gone; the body of a thread."""
+    while (keeper := keeper_of()) is not None and not keeper._closed:  # noqa: SLF001 - the same module
+        wake.clear()
+        wait = keeper.renew_if_due()
+        del keeper
+        wake.wait(None if wait == inf else max(SHORTEST_SLEEP_SECONDS, wait))

@@ -1,0 +1,1 @@
+"""JOSE: algorithms, public keys as JWK, compact tokens, signatures."""

@@ -1,0 +1,82 @@
+"""The only door to the JOSE library: public keys as JWK, thumbprints, the JWKS."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from jwcrypto.common import JWException
+from jwcrypto.jwk import JWK
+
+from keys.errors import KeysError
+from keys.jose.algorithms import KEY_USE, get_algorithm
+from keys.jose.signatures import PrivateKey, PublicKey, require_fit
+from keys.signing_key import SigningKey
+
+#: The public members of each key type (RFC 7518, 6; RFC 8037, 2; RFC 9964). Nothing else ever
+#: leaves. "alg" belongs to the keys that have no curve to tell their algorithm.
+PUBLIC_MEMBERS: Mapping[str, tuple[str, ...]] = {
+    "EC": ("kty", "crv", "x", "y"),
+    "RSA": ("kty", "n", "e"),
+    "OKP": ("kty", "crv", "x"),
+    "AKP": ("kty", "alg", "pub"),
+}
+
+
+def public_jwk(key: PrivateKey | PublicKey) -> dict[str, str]:
+    """Return the public half of ``key`` as a JWK with the members of its type only."""
+    public = key if isinstance(key, PublicKey) else key.public_key()
+    members: dict[str, str] = JWK.from_pyca(public).export_public(as_dict=True)
+    return {name: members[name] for name in PUBLIC_MEMBERS[members["kty"]]}
+
+
+def thumbprint(jwk: Mapping[str, str]) -> str:
+    """Return the RFC 7638 thumbprint (SHA-256, base64url) of a public key; else KeysError."""
+    value: str = _parse(jwk).thumbprint()
+    return value
+
+
+def load_public_key(jwk: Mapping[str, str], alg: str) -> PublicKey:
+    """Return the public key in ``jwk``.
+
+    Raises:
+        KeysError: It is no public JWK with exactly the members of its type, or does not fit
+            ``alg``: type, curve, point, size or exponent (RFC 8725, 3.1 and 3.4).
+    """
+    algorithm = get_algorithm(alg)
+    if jwk.get("kty") != algorithm.kty:
+        raise KeysError(f"a key of type {jwk.get('kty')!r} does not fit {alg}")
+    try:
+        key: PublicKey = _parse(jwk).get_op_key("verify")
+    except (JWException, ValueError) as error:
+        raise KeysError("a public key cannot be read") from error
+    require_fit(key, algorithm)
+    return key
+
+
+def jwks_document(keys: Iterable[SigningKey]) -> bytes:
+    """Return the JWKS (RFC 7517, 5) of ``keys`` in their order: the same JSON on every node."""
+    members = [
+        {
+            **{name: key.public_jwk[name] for name in PUBLIC_MEMBERS[key.public_jwk["kty"]]},
+            "use": KEY_USE,
+            "alg": key.alg,
+            "kid": key.kid,
+        }
+        for key in keys
+    ]
+    return json.dumps({"keys": members}, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _parse(jwk: Mapping[str, str]) -> Any:  # noqa: ANN401 - the library has no types
+    expected = PUBLIC_MEMBERS.get(jwk.get("kty", "")) if _all_text(jwk) else None
+    if expected is None or set(jwk) != set(expected):
+        raise KeysError("not a public JWK with exactly the members of its type")
+    try:
+        return JWK(**jwk)
+    except (JWException, ValueError) as error:
+        raise KeysError("a public key cannot be read") from error
+
+
+def _all_text(jwk: Mapping[str, object]) -> bool:
+    # A JWK may come from a row, whose JSON can hold anything.
+    return all(isinstance(value, str) for value in jwk.values())

@@ -1,0 +1,115 @@
+"""Takes over into a plan what a ring's backend shows: new versions, floors, what is missing."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from keys.backend import BackendView, Version
+from keys.errors import BackendBroken
+from keys.jose.jwk import thumbprint
+from keys.lifecycle.plan import Alarm, Draft
+from keys.lifecycle.rules import LIVE_STATES, PUBLIC_STATES
+from keys.signing_key import KeyState, SigningKey
+
+
+def adopt(draft: Draft, versions: Sequence[Version]) -> None:
+    """Publish every version that is newer than all known ones, and none that is older."""
+    require_known_keys(draft, versions)
+    newest = max(draft.keys, default=0)
+    for version in versions:
+        number = int(version.ref)
+        if number not in draft.keys and number > newest:
+            _publish(draft, version, thumbprint(version.jwk))
+
+
+def require_known_keys(draft: Draft, versions: Sequence[Version]) -> None:
+    """Raise BackendBroken if a version that is known is another key at the backend."""
+    for version in versions:
+        known = draft.keys.get(int(version.ref))
+        if known is not None and known.kid != thumbprint(version.jwk):
+            raise BackendBroken(
+                f"version {version.ref} of {draft.situation.ring.name!r} is another key "
+                f"than {known.kid}"
+            )
+
+
+def _publish(draft: Draft, version: Version, kid: str) -> None:
+    ring, now = draft.situation.ring, draft.situation.now
+    key = SigningKey(
+        ring=ring.name,
+        version=int(version.ref),
+        kid=kid,
+        alg=ring.alg,
+        public_jwk=version.jwk,
+        state=KeyState.PUBLISHED,
+        created_at=version.created_at,
+        published_at=now,
+    )
+    draft.change(key, "key.published", "new version at the backend")
+
+
+def report_absence(draft: Draft, view: BackendView) -> None:
+    """Raise an alarm for a live version that the backend does not show; never revoke it for that.
+
+    A listing may be old, incomplete or wrong. The backend's explicit floors alone revoke.
+    """
+    situation = draft.situation
+    name = situation.ring.name
+    if view.disabled:
+        draft.alarms.append(Alarm("backend.disabled", name, "the key is switched off there"))
+        return
+    if not view.versions:
+        if draft.active() is not None:
+            draft.alarms.append(Alarm("backend.disabled", name, "the key is not there any more"))
+        return
+    shown = {int(version.ref) for version in view.versions}
+    floor = int(view.verify_floor or 0) if situation.caps.can_fence else 0
+    # A node of the backend may lag behind the one that made the version.
+    lag = timedelta(seconds=situation.timing.snapshot_lifetime_seconds)
+    for key in draft.in_states(LIVE_STATES):
+        known = key.published_at is None or situation.now - key.published_at >= lag
+        if known and key.version >= floor and key.version not in shown:
+            detail = f"version {key.version} of {name} is not shown by its backend"
+            draft.alarms.append(Alarm("key.absent", key.kid, detail))
+
+
+def follow_floors(draft: Draft, view: BackendView) -> None:
+    """Follow the backend's floors, upward only: a lower one is an old reading, or no pardon."""
+    situation = draft.situation
+    now = situation.now
+    verify_floor, sign_floor = int(view.verify_floor or 0), int(view.sign_floor or 0)
+    signed_before = draft.active()
+    for key in draft.in_states(PUBLIC_STATES):
+        if key.version < verify_floor:
+            draft.change(
+                key,
+                "key.revoked",
+                f"the backend verifies nothing below version {verify_floor}",
+                state=KeyState.REVOKED,
+                revoked_at=now,
+                stopped_at=key.stopped_at or now,
+            )
+            draft.alarms.append(Alarm("floor.changed_externally", key.kid, "verification floor"))
+    active = draft.active()
+    if signed_before is None or (active is not None and active.version >= sign_floor):
+        return
+    if active is not None:
+        draft.alarms.append(Alarm("floor.changed_externally", active.kid, "signing floor"))
+    floor = max(sign_floor, verify_floor)
+    _take_over(draft, floor, f"the backend signs nothing below version {floor}")
+
+
+def _take_over(draft: Draft, floor: int, why: str) -> None:
+    """Let the lowest version that the backend permits sign at once."""
+    permitted = [
+        key for key in draft.in_states(frozenset({KeyState.PUBLISHED})) if key.version >= floor
+    ]
+    if permitted:
+        activate_now(draft, permitted[0], why)
+
+
+def activate_now(draft: Draft, key: SigningKey, why: str) -> SigningKey:
+    """Let ``key`` sign from now on; too early for verifiers is an exception with its reason."""
+    now = draft.situation.now
+    if draft.prepublished_at(key) > now:
+        return draft.change(key, "emergency.exception", why, activate_at=now, reason=why)
+    return draft.change(key, "key.scheduled", why, activate_at=now)

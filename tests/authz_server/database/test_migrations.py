@@ -1,0 +1,160 @@
+"""From each schema to the next and back, with what stands in the tables."""
+
+from datetime import UTC, datetime
+
+import flask_migrate
+import pytest
+from flask import Flask
+from sqlalchemy import text
+
+from authz_server.database.orm import attach_database, db
+from authz_server.database.schema import MIGRATIONS
+from authz_server.key_rings.event_log import load_events, verify_event_chain
+from authz_server.key_rings.store import SqlKeyStore
+from authz_server.settings import DatabaseSettings
+from keys.signing_key import KeyState
+from keys.testing import MOMENT, KeyStoreContract
+
+AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+
+
+class Schema:
+    """A database that is brought from revision to revision."""
+
+    def __init__(self, url: str) -> None:
+        self._app = Flask("migrations-test")
+        self.database = attach_database(self._app, DatabaseSettings(url=url), may_create=True)
+        flask_migrate.Migrate(self._app, db, directory=str(MIGRATIONS))
+
+    def upgrade(self, revision: str) -> None:
+        with self._app.app_context():
+            flask_migrate.upgrade(str(MIGRATIONS), revision)
+
+    def downgrade(self, revision: str) -> None:
+        with self._app.app_context():
+            flask_migrate.downgrade(str(MIGRATIONS), revision)
+
+    def run(self, statement: str, **values: object) -> list[tuple]:
+        with self.database.transaction() as session:
+            result = session.execute(text(statement), values)
+            return [tuple(row) for row in result] if result.returns_rows else []
+
+    def add_ring(self, name: str) -> None:
+        """Add a ring of two keys as the first schema has them."""
+        self.run(
+            "INSERT INTO key_ring VALUES (:name, 'ES256', 'sql://', 2, 3600, 86400, 2592000)",
+            name=name,
+        )
+        for version in (1, 2):
+            self.run(
+                "INSERT INTO signing_key (kid, ring, version, alg, public_jwk, state, created_at)"
+                " VALUES (:kid, :ring, :version, 'ES256', '{}', 'published', :at)",
+                kid=f"{name}-{version}",
+                ring=name,
+                version=version,
+                at=self.written(AT),
+            )
+
+    def add_event(self, ring: str, version: int) -> None:
+        """Add an event as the first schema has them."""
+        self.run(
+            "INSERT INTO key_event (ring, epoch, kid, event, actor, reason, at)"
+            " VALUES (:ring, :epoch, :kid, 'key.published', 'operator:ada', 'né à midi', :at)",
+            ring=ring,
+            epoch=version,
+            kid=f"{ring}-{version}",
+            at=self.written(AT),
+        )
+
+    def written(self, at: datetime) -> object:
+        sqlite = self.database.engine.dialect.name == "sqlite"
+        return at.strftime("%Y-%m-%d %H:%M:%S.%f") if sqlite else at
+
+    def hashes(self, ring: str) -> list[str]:
+        """Return the hashes of a ring's events, whose chain is whole."""
+        with self.database.reading() as session:
+            assert verify_event_chain(session, ring) is None
+            return [event.hash for event in load_events(session, ring)]
+
+
+@pytest.fixture
+def schema(empty_database_url):
+    schema = Schema(empty_database_url)
+    schema.upgrade("0001")
+    schema.add_ring("es256")
+    yield schema
+    schema.database.close()
+
+
+def test_events_of_the_first_schema_are_chained(schema: Schema):
+    schema.add_ring("rs256")
+    for version in (1, 2):
+        for ring in ("es256", "rs256"):
+            schema.add_event(ring, version)
+    schema.upgrade("0002")
+    hashes = schema.hashes("es256") + schema.hashes("rs256")
+    assert len(set(hashes)) == 4
+    with schema.database.reading() as session:
+        assert {event.at for event in load_events(session, "es256")} == {AT}
+
+
+def test_the_chain_goes_on_after_an_upgrade(schema: Schema):
+    schema.add_event("es256", 1)
+    schema.upgrade("0002")
+    store = SqlKeyStore(schema.database.transaction, schema.database.reading)
+    (ring,) = store.load_rings(MOMENT)
+    assert (ring.frozen, ring.successor, ring.cautious_until) == (False, None, None)
+    change = KeyStoreContract().change(3, KeyState.PUBLISHED, ring="es256")
+    assert store.change_ring("es256", 2, [change])
+    assert len(schema.hashes("es256")) == 2
+
+
+#: Kind, method before, and method after the third schema.
+METHODS = (
+    ("client", "client_secret_post", "client_secret"),
+    ("client", "client_secret_basic", "client_secret_basic"),
+    ("resource_server", "client_secret_basic", "client_secret"),
+    ("resource_server", "client_secret_post", "client_secret_post"),
+)
+
+
+def test_parties_at_the_former_default_may_use_either_method(schema: Schema):
+    """Case A7."""
+    schema.upgrade("0002")
+    for number, (kind, method, _) in enumerate(METHODS):
+        schema.run(
+            "INSERT INTO client (id, kind, name, organisation, enabled, authentication_method,"
+            " grant_types, allowed_scopes, default_scopes, allowed_resource_servers, permissions,"
+            " created_at, updated_at)"
+            " VALUES (:id, :kind, 'A', '', true, :method, '[]', '[]', '[]', '[]', '[]', :at, :at)",
+            id=f"party-{number}",
+            kind=kind,
+            method=method,
+            at=schema.written(AT),
+        )
+
+    def methods() -> list[str]:
+        return [
+            row[0] for row in schema.run("SELECT authentication_method FROM client ORDER BY id")
+        ]
+
+    schema.upgrade("0003")
+    assert methods() == [after for _, _, after in METHODS]
+    schema.downgrade("0002")
+    assert methods() == [before for _, before, _ in METHODS]
+
+
+def test_back_to_the_first_schema_and_forth_again(schema: Schema):
+    schema.add_event("es256", 1)
+    tables = ("key_event", "key_ring", "signing_key")
+    before = [schema.run(f"SELECT * FROM {table}") for table in tables]  # noqa: S608 - fixed names
+    schema.upgrade("0002")
+    schema.run(
+        "INSERT INTO key_event (ring, epoch, kid, event, actor, reason, at, previous_hash, hash)"
+        " SELECT ring, 3, NULL, 'ring.frozen', actor, reason, at, hash, 'h' FROM key_event"
+    )
+    schema.downgrade("0001")
+    # The ring's own events cannot be kept; everything else is as it was.
+    assert [schema.run(f"SELECT * FROM {table}") for table in tables] == before  # noqa: S608
+    schema.upgrade("0002")
+    assert len(schema.hashes("es256")) == 1

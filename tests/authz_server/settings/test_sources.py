@@ -1,0 +1,116 @@
+"""Secrets are named in the settings file, strong, and shown nowhere."""
+
+import getpass
+
+import pytest
+
+from authz_server.settings import describe_settings
+from authz_server.settings.sources import describe_refusal
+from support.minimal_settings import ENVIRON, KEY, MINIMAL, PEPPER, load, refusal
+
+
+@pytest.mark.parametrize(
+    ("written", "what"),
+    [
+        (KEY.hex().upper(), "hexadecimal"),
+        ("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8", "base64url"),
+        ("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "base64url, padded"),
+        (KEY.hex() + "\r\n", "with a line break"),
+    ],
+)
+def test_the_key_encryption_key_arrives_decoded(tmp_path, written, what):
+    assert load(tmp_path, environ={"KEK": written}).keys.key_encryption_key.reveal() == KEY, what
+
+
+@pytest.mark.parametrize(
+    "written", ["", "x" * 32, KEY.hex()[:-1], KEY.hex() + "00", "+" * 43, "é" * 43]
+)
+def test_a_key_encryption_key_that_is_not_32_bytes_is_refused(tmp_path, written):
+    """Case L129."""
+    error = refusal(tmp_path, environ={"KEK": written})
+    assert error.key == "keys.key_encryption_key"
+
+
+@pytest.mark.parametrize("written", ["short", "a" * 64, "ab" * 40])
+def test_a_weak_pepper_is_refused(tmp_path, written):
+    """Case L129."""
+    (tmp_path / "pepper").touch(0o600)
+    (tmp_path / "pepper").write_text(written)
+    error = refusal(tmp_path)
+    assert (error.key, "openssl" in error.remedy) == ("clients.secret_pepper", True)
+    assert written not in str(error)
+
+
+def test_a_key_encryption_key_of_zeros_is_refused(tmp_path):
+    """Case L129."""
+    assert refusal(tmp_path, environ={"KEK": "00" * 32}).key == "keys.key_encryption_key"
+
+
+@pytest.mark.parametrize(
+    ("reference", "problem"),
+    [
+        ("'written down'", "named, not written down"),
+        ("{ file = 'missing' }", "No such file"),
+        ("{ file = '.' }", "not a file"),
+        ("{ env = 'MISSING' }", "MISSING is not set"),
+        ("{ env = 'EMPTY' }", "empty"),
+        ("{ env = 'KEK', file = 'pepper' }", "named, not written down"),
+        ("{ vault = 'x' }", "named, not written down"),
+        ("{ file = 3 }", "named, not written down"),
+    ],
+)
+def test_a_secret_that_cannot_be_had_is_refused(tmp_path, reference, problem):
+    """Case L129."""
+    text = MINIMAL.replace('{ file = "pepper" }', reference)
+    error = refusal(tmp_path, text=text, environ={**ENVIRON, "EMPTY": "\n"})
+    assert error.key == "clients.secret_pepper"
+    assert problem in error.problem
+    assert "written down" not in error.problem or "Write { file" in error.remedy
+
+
+def test_the_database_password_joins_the_url_and_shows_nowhere(tmp_path):
+    """Case L130."""
+    more = "[database]\nurl = 'postgresql://authz@db.example/authz'\npassword = { env = 'PW' }"
+    settings = load(tmp_path, more=more, environ={**ENVIRON, "PW": "p@ss:w/rd"})
+
+    assert settings.database.url == "postgresql+psycopg://authz:p%40ss%3Aw%2Frd@db.example/authz"
+    views = {view.key: view.value for view in describe_settings(settings)}
+    assert views["database.url"] == "postgresql+psycopg://authz:***@db.example/authz"
+    assert views["database.password"] == "(set)"
+    assert "rd@" not in repr(settings)
+
+
+def test_a_file_that_may_not_be_read_is_named_with_its_owner(tmp_path):
+    """Case R242."""
+    file = tmp_path / "sealed"
+    file.touch(0o600)
+    told = describe_refusal(file, PermissionError(13, "Permission denied"))
+    assert told == f"Permission denied: it belongs to {getpass.getuser()}, mode 0600"
+    gone = describe_refusal(tmp_path / "gone", FileNotFoundError(2, "No such file or directory"))
+    assert gone == "No such file or directory"
+
+
+def test_two_passwords_contradict_each_other(tmp_path):
+    """Case L129."""
+    more = "[database]\nurl = 'postgresql://a:one@db/a'\npassword = { env = 'PW' }"
+    error = refusal(tmp_path, more=more, environ={**ENVIRON, "PW": "two"})
+    assert error.key == "database.password"
+
+
+def test_plugins_receive_their_secrets_resolved_and_show_none(tmp_path):
+    more = """[plugins]
+enabled = ["policy"]
+[plugins.settings.policy]
+address = "https://policy.example"
+[plugins.settings.policy.credentials]
+key = { file = "pepper" }
+"""
+    settings = load(tmp_path, more=more)
+
+    table = settings.plugins.settings["policy"]
+    assert table["address"] == "https://policy.example"
+    assert table["credentials"]["key"].reveal() == PEPPER.encode()
+    views = {view.key: view.value for view in describe_settings(settings)}
+    assert views["plugins.settings.policy.credentials.key"] == "(set)"
+    missing = more.replace('"pepper"', '"missing"')
+    assert refusal(tmp_path, more=missing).key == "plugins.settings.policy.credentials.key"

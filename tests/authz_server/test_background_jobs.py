@@ -1,0 +1,246 @@
+"""The threads of a process that serves: what is slow holds up nothing that has to be fresh."""
+
+import os
+import threading
+import time
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from authz_server.background_jobs import Job, Maintenance, RepeatedFailures
+from authz_server.database.change_feed import ChangeFeed
+from authz_server.settings import RevocationSettings
+from keys.errors import StoreUnavailable
+
+TIMEOUT_SECONDS = 10.0
+
+
+class Parts:
+    """Everything that maintenance calls; each call is noted by its name."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.held, self.release = threading.Event(), threading.Event()
+        self.broken: dict[str, Exception] = {}
+        self.slow = ""
+
+    def called(self, name: str) -> None:
+        self.calls.append(name)
+        if name in self.broken:
+            raise self.broken[name]
+        if name == self.slow:
+            self.held.set()
+            self.release.wait(TIMEOUT_SECONDS)
+
+    def await_calls(self, name: str, times: int) -> None:
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        wanted = self.calls.count(name) + times
+        while self.calls.count(name) < wanted:
+            assert time.monotonic() < deadline, (name, self.calls[-50:])
+            time.sleep(0.005)
+
+
+def act(name: str):
+    def call(self, *_values, **_options) -> dict | int:
+        self.parts.called(name)
+        return {}
+
+    call.__name__ = name
+    return call
+
+
+class Feed(ChangeFeed):
+    refresh_interval_seconds = 0.01
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+
+    poll = act("poll")
+
+
+class Rings:
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+
+    refresh = act("refresh")
+
+
+class Duties(Rings):
+    report_node = act("report_node")
+    tick = act("tick")
+    write_readers = act("write_readers")
+    end = act("end")
+
+
+class Authenticator(Rings):
+    take_last_used = act("take_last_used")
+
+
+class Refusals(Rings):
+    flush = act("flush")
+
+
+@pytest.fixture
+def parts():
+    return Parts()
+
+
+@pytest.fixture
+def maintenance(parts):
+    maintenance = Maintenance(
+        database=None,
+        feed=Feed(parts),
+        key_rings=Rings(parts),
+        key_refresh_seconds=0.02,
+        duties=Duties(parts),
+        tick_seconds=0.02,
+        revocations=None,
+        authenticator=Authenticator(parts),
+        refusals=Refusals(parts),
+        settings=RevocationSettings(),
+        clock=None,
+    )
+    yield maintenance
+    parts.release.set()
+    maintenance.stop()
+
+
+def test_a_key_backend_that_hangs_holds_up_nothing_else(parts, maintenance):
+    """Case G80."""
+    parts.slow = "tick"
+    maintenance.start()
+    assert parts.held.wait(TIMEOUT_SECONDS)
+    for name in ("poll", "refresh"):
+        parts.await_calls(name, 5)
+    assert parts.calls.count("tick") == 1
+    parts.release.set()
+    parts.await_calls("tick", 3)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [OperationalError("", None, Exception()), StoreUnavailable("away"), LookupError("a mistake")],
+)
+def test_whatever_fails_is_tried_again(parts, maintenance, fault, caplog):
+    parts.broken = dict.fromkeys(("poll", "refresh", "tick", "report_node"), fault)
+    maintenance.start()
+    for name in parts.broken:
+        parts.await_calls(name, 2)
+    # Jobs that fail for one reason are logged once for all.
+    assert any(f"{name} failed" in caplog.text for name in parts.broken)
+    parts.broken = {}
+    for name in ("poll", "refresh", "tick", "report_node"):
+        parts.await_calls(name, 2)
+
+
+def test_the_end_writes_down_what_is_held_even_if_something_fails(parts, maintenance):
+    parts.broken = {"take_last_used": StoreUnavailable("away")}
+    maintenance.start()
+    parts.await_calls("poll", 1)
+    maintenance.stop()
+    for name in ("take_last_used", "flush", "end"):
+        assert parts.calls.count(name) == 1
+
+
+def test_held_work_stands_still_until_it_is_started_again(parts, maintenance):
+    maintenance.start()
+    parts.await_calls("poll", 2)
+    maintenance.hold()
+    calls = list(parts.calls)
+    time.sleep(0.1)
+    assert parts.calls == calls
+    maintenance.start()
+    parts.await_calls("poll", 2)
+
+
+def test_each_process_starts_its_own_threads_once(parts, maintenance):
+    def threads() -> list[str]:
+        names = ("maintenance", "key-duties")
+        return sorted(each.name for each in threading.enumerate() if each.name in names)
+
+    before = threads()
+    for _ in range(3):
+        maintenance.start()
+    parts.await_calls("poll", 1)
+    assert sorted([*before, "key-duties", "maintenance"]) == threads()
+    first = maintenance._stopped  # noqa: SLF001 - the fork leaves it to the parent
+    maintenance._process_id = os.getpid() + 1  # noqa: SLF001 - as in a process that was forked
+    maintenance.start()
+    assert len(threads()) == len(before) + 4
+    first.set()
+
+
+def test_held_work_ends_and_the_next_start_begins_it(parts, maintenance):
+    maintenance.start()
+    parts.await_calls("poll", 1)
+    running = list(maintenance._threads)  # noqa: SLF001 - they have no other name
+    maintenance.hold()
+    assert not any(thread.is_alive() for thread in running)
+    polls = parts.calls.count("poll")
+    maintenance.start()
+    parts.await_calls("poll", polls + 1)
+    assert "end" not in parts.calls
+
+
+def test_a_failure_is_logged_with_its_reason_and_then_at_growing_intervals(caplog):
+    """Case R242: two failures a second, for ten minutes."""
+    caplog.set_level("INFO")
+    seconds = [0.0]
+    failures = RepeatedFailures(lambda: seconds[0])
+    for _ in range(1_200):
+        failures.note("poll", "password authentication failed")
+        seconds[0] += 0.5
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[0] == "poll failed (1 times in a row): password authentication failed"
+    assert 10 <= len(lines) <= 20
+    assert "1" in lines[-1]
+    failures.note("poll", "connection refused")
+    assert caplog.records[-1].getMessage().endswith("(1201 times in a row): connection refused")
+    failures.clear("poll")
+    assert caplog.records[-1].getMessage() == "poll works again after 1201 failures"
+    failures.clear("poll")
+    failures.note("poll", "connection refused")
+    assert caplog.records[-1].getMessage() == "poll failed (1 times in a row): connection refused"
+
+
+def test_jobs_that_fail_for_one_reason_are_logged_once_for_all(caplog):
+    caplog.set_level("INFO")
+    seconds = [100.0]
+    failures = RepeatedFailures(lambda: seconds[0])
+    for _ in range(40):
+        for job in ("poll", "tick"):
+            failures.note(job, "connection refused")
+        seconds[0] += 0.25
+    lines = [record.getMessage() for record in caplog.records]
+    times = [1, 9, 25]
+    assert lines == [f"poll failed ({n} times in a row): connection refused" for n in times]
+    failures.note("tick", "the database system is starting up")
+    failures.clear("poll")
+    failures.clear("tick")
+    lines = [record.getMessage() for record in caplog.records[len(times) :]]
+    assert lines == [
+        "tick failed (41 times in a row): the database system is starting up",
+        "poll works again after 40 failures",
+        "tick works again after 41 failures",
+    ]
+    failures.note("tick", "connection refused")
+    assert caplog.records[-1].getMessage().startswith("tick failed (1 times in a row)")
+
+
+def test_no_ring_is_moved_on_while_the_clock_has_leapt(parts, maintenance):
+    """Case Q223."""
+    trusted = threading.Event()
+    maintenance.purge.clock_is_trusted = lambda: parts.called("look") or trusted.is_set()
+    maintenance.start(keys_at_once=True)
+    parts.await_calls("look", 5)
+    assert "tick" not in parts.calls
+    trusted.set()
+    parts.await_calls("tick", 2)
+
+
+def test_jobs_drift_apart_as_far_as_they_are_told():
+    steady, spread = Job(print, 60), Job(print, 60, spread=0.5)
+    assert {steady.next_after(100) for _ in range(20)} == {160}
+    moments = [spread.next_after(100) for _ in range(200)]
+    assert 130 <= min(moments) < 140
+    assert 150 < max(moments) <= 160

@@ -1,0 +1,252 @@
+"""Plugins: loaded by name, called by each hook's failure rule."""
+
+import logging
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from authz_server.audit.events import ServerStarted
+from authz_server.errors import OAuthError
+from authz_server.hookspecs import RESERVED_CLAIMS, RefusalError, TokenDecision, hookimpl
+from authz_server.plugin_manager import ENTRY_POINT_GROUP, PluginError, PluginManager
+
+REQUEST = TokenDecision(
+    client_id="mapper-client",
+    grant_type="client_credentials",
+    scopes=("mapper/link",),
+    audience=("https://mapper.example",),
+    lifetime_seconds=900,
+)
+EVENT = ServerStarted(version="1", issuer="https://auth.example", process_id=7)
+
+
+class Available:
+    """An entry point that needs no installed package: it loads what it was given."""
+
+    def __init__(self, name, loads):
+        self.name = name
+        self._loads = loads
+
+    def load(self):
+        if isinstance(self._loads, Exception):
+            raise self._loads
+        return self._loads
+
+
+def plugins(settings=None, **classes):
+    """Return the given plugin classes loaded in that order."""
+    available = [Available(name, loads) for name, loads in classes.items()]
+    return PluginManager(list(classes), settings or {}, available)
+
+
+class Greedy:
+    def __init__(self, value):
+        self.value = value
+
+
+class Quiet:
+    @hookimpl
+    def start(self):
+        pass
+
+
+def plugin_with(hook, function):
+    """Return a plugin class whose one hook is the function."""
+    return type("Plugin", (), {hook: staticmethod(hookimpl(function))})
+
+
+def test_without_plugins_every_call_is_harmless():
+    none = PluginManager([], {})
+    none.decide_token(REQUEST)
+    none.tell(EVENT)
+    assert none.token_claims(REQUEST) == none.introspection_claims({}) == {}
+    assert none.names == ()
+
+
+def test_what_is_installed_but_not_enabled_is_not_imported():
+    broken = Available("broken", ImportError("must not be loaded"))
+    enabled = PluginManager(["quiet"], {}, [broken, Available("quiet", Quiet)])
+    assert enabled.names == ("quiet",)
+
+
+def test_a_plugin_that_is_not_installed_stops_the_start():
+    with pytest.raises(PluginError, match=r"plugin other: .*not installed. Installed: quiet"):
+        PluginManager(["other"], {}, [Available("quiet", Quiet)])
+
+
+def test_a_name_that_two_packages_provide_stops_the_start():
+    first = EntryPoint("same", "one:Plugin", ENTRY_POINT_GROUP)
+    second = EntryPoint("same", "two:Plugin", ENTRY_POINT_GROUP)
+    with pytest.raises(PluginError, match="plugin same: two"):
+        PluginManager(["same"], {}, [first, second])
+
+
+@pytest.mark.parametrize(
+    ("loads", "problem"),
+    [
+        (ImportError("no module named x"), "no module named x"),
+        (plugin_with("decide_tokens", lambda: None), "unknown hook 'decide_tokens'"),
+        (plugin_with("decide_token", lambda client: client), "client"),
+        (type("Empty", (), {}), "implements no hook"),
+        (Greedy, "value"),
+    ],
+)
+def test_a_plugin_that_cannot_be_used_stops_the_start_and_is_named(loads, problem):
+    with pytest.raises(PluginError, match="plugin bad") as caught:
+        plugins(good=Quiet, bad=loads)
+    assert problem in str(caught.value)
+
+
+def test_hook_start_is_given_the_plugin_s_own_settings():
+    given = {}
+
+    def start(name):
+        return lambda settings: given.update({name: settings})
+
+    plugins(
+        {"one": {"key": 1}},
+        one=plugin_with("start", start("one")),
+        two=plugin_with("start", start("two")),
+    )
+    assert given == {"one": {"key": 1}, "two": {}}
+
+
+def test_hook_start_that_fails_stops_the_start_and_names_the_plugin():
+    def start(settings):
+        raise KeyError(settings["key"])
+
+    with pytest.raises(PluginError, match=r"plugin bad: it cannot start: .*key"):
+        plugins(good=Quiet, bad=plugin_with("start", start))
+
+
+def test_hook_decide_token_lets_a_plugin_refuse(caplog):
+    asked = []
+
+    def refuse(request):
+        asked.append(request)
+        raise RefusalError("outside office hours")
+
+    loaded = plugins(
+        first=plugin_with("decide_token", lambda: asked.append("first")),
+        second=plugin_with("decide_token", refuse),
+        third=plugin_with("decide_token", lambda: asked.append("third")),
+    )
+    with pytest.raises(OAuthError) as caught:
+        loaded.decide_token(REQUEST)
+
+    assert asked == ["first", REQUEST]
+    error = caught.value
+    assert (error.reason, error.status_code, error.client_id) == (
+        "refused_by_policy",
+        403,
+        "mapper-client",
+    )
+    # The operator's log alone has the plugin's words.
+    assert error.detail == "plugin second"
+    assert "office" not in error.description
+    (line,) = caplog.messages
+    assert line == "Plugin second refused a token of client mapper-client: outside office hours"
+
+
+def test_hook_decide_token_fails_closed(caplog):
+    def fail():
+        raise ZeroDivisionError("a fault, not a refusal")
+
+    with pytest.raises(OAuthError) as caught:
+        plugins(bad=plugin_with("decide_token", fail)).decide_token(REQUEST)
+    assert (caught.value.reason, caught.value.status_code) == ("server_error", 503)
+    assert caught.value.detail == "plugin bad failed in decide_token"
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert caught.value.client_id == "mapper-client"
+    assert caplog.messages == ["Plugin bad failed in decide_token"]
+    assert "a fault, not a refusal" in caplog.text
+
+
+@pytest.mark.parametrize("hook", ["token_claims", "introspection_claims"])
+def test_fault_of_a_hook_reaches_the_log(hook, caplog):
+    def fail():
+        raise ZeroDivisionError("a fault in the plugin")
+
+    with pytest.raises(OAuthError):
+        getattr(plugins(bad=plugin_with(hook, fail)), hook)(REQUEST)
+    assert caplog.messages == [f"Plugin bad failed in {hook}"]
+    assert "ZeroDivisionError: a fault in the plugin" in caplog.text
+
+
+def test_hook_token_claims_of_all_plugins_are_joined():
+    loaded = plugins(
+        one=plugin_with("token_claims", lambda request: {"scopes": list(request.scopes)}),
+        two=plugin_with("token_claims", lambda: {"tenant": "north", "level": 2}),
+        three=plugin_with("token_claims", lambda: None),
+    )
+    expected = {"scopes": ["mapper/link"], "tenant": "north", "level": 2}
+    assert loaded.token_claims(REQUEST) == expected
+
+
+def test_hook_introspection_claims_see_what_the_caller_is_shown():
+    loaded = plugins(
+        one=plugin_with("introspection_claims", lambda claims: {"scopes": claims["scope"].split()})
+    )
+    assert loaded.introspection_claims({"scope": "a b"}) == {"scopes": ["a", "b"]}
+
+
+@pytest.mark.parametrize("hook", ["token_claims", "introspection_claims"])
+@pytest.mark.parametrize(
+    "returned",
+    [
+        *({name: "x"} for name in sorted(RESERVED_CLAIMS)),
+        ["scopes"],
+        {"": 1},
+        {1: 1},
+        {"taken": 2},
+        {"moment": 1j},
+        {"text": "\ud800"},
+    ],
+    ids=ascii,
+)
+def test_claims_that_are_reserved_taken_or_no_json_fail_closed(hook, returned):
+    loaded = plugins(
+        one=plugin_with(hook, lambda: {"taken": 1}),
+        bad=plugin_with(hook, lambda: returned),
+    )
+    with pytest.raises(OAuthError) as caught:
+        getattr(loaded, hook)(REQUEST if hook == "token_claims" else {})
+    assert caught.value.reason == "server_error"
+    assert caught.value.detail == f"plugin bad failed in {hook}"
+
+
+def test_hook_event_happened_reaches_the_others_when_one_fails(caplog):
+    told = []
+
+    def note(event):
+        told.append(event)
+
+    def fail(event):
+        raise RuntimeError(event.name)
+
+    loaded = plugins(
+        first=plugin_with("event_happened", note),
+        bad=plugin_with("event_happened", fail),
+        last=plugin_with("event_happened", note),
+    )
+    with caplog.at_level(logging.ERROR):
+        loaded.tell(EVENT)
+
+    assert told == [EVENT, EVENT]
+    (record,) = caplog.records
+    assert (record.plugin, record.event) == ("bad", "server.started")
+    assert record.exc_info[0] is RuntimeError
+
+
+def test_two_servers_in_one_process_share_no_plugin():
+    class Counting:
+        def __init__(self):
+            self.told = 0
+
+        @hookimpl
+        def token_claims(self):
+            self.told += 1
+            return {"told": self.told}
+
+    one, two = plugins(counting=Counting), plugins(counting=Counting)
+    assert one.token_claims(REQUEST) == two.token_claims(REQUEST) == {"told": 1}

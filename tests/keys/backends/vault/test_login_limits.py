@@ -1,0 +1,289 @@
+"""The limits of logins: uses, ends, secret ids for one login, a Vault that lags behind, files."""
+
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from time import monotonic
+
+import pytest
+
+from keys.backends.vault.auth import make_login
+from keys.backends.vault.session import VaultSession
+from keys.backends.vault.settings import VaultAccess, VaultLogin
+from keys.errors import BackendDenied, BackendUnavailable
+from support.vault_parts import Ear, approle_access, open_session
+from support.vault_proxy import ProxyAnswer, VaultProxy
+
+LOOK_UP = 'path "auth/token/lookup-self" { capabilities = ["read"] }\n'
+RENEW = 'path "auth/token/renew-self" { capabilities = ["update"] }\n'
+READ = 'path "{mount}/*" {{ capabilities = ["read", "update", "create"] }}\n'
+LOGIN = "/v1/auth/approle/login"
+LAG_SECONDS = 0.15
+
+
+class Opened:
+    """A session by AppRole with the proxy that it goes through, and its secret id's file."""
+
+    def __init__(self, session: VaultSession, proxy: VaultProxy, path, role, ear) -> None:
+        self.session, self.proxy, self.path, self.role, self.ear = session, proxy, path, role, ear
+        self.logins = lambda: proxy.count(LOGIN)
+
+
+@pytest.fixture
+def log_in(bao_mount, tmp_path):
+    """Return a function of a policy's text and a role's settings that opens a session."""
+
+    @contextmanager
+    def open_by_approle(policy: str = LOOK_UP + RENEW, *, private: bool = False, **role: object):
+        name = f"limits-{bao_mount.mount}"
+        bao_mount.admin.create_key("ring", mount=bao_mount.mount)
+        bao_mount.admin.write_policy(name, policy + READ.format(mount=bao_mount.mount))
+        made = bao_mount.admin.create_approle(name, [name], **role)
+        path = tmp_path / "secret-id"
+        path.touch(0o600)
+        path.write_text(made.secret_id)
+        ear = Ear()
+        with VaultProxy(bao_mount.server.address) as proxy:
+            access = approle_access(proxy.address, role_id=made.role_id, secret_id_file=path)
+            access = replace(access, login=replace(access.login, private_files=private))
+            with open_session(access, observer=ear) as session:
+                yield Opened(session, proxy, path, name, ear)
+
+    return open_by_approle
+
+
+def read(opened: Opened, bao_mount) -> int:
+    return opened.session.call("GET", f"{bao_mount.mount}/keys/ring", repeatable=True).status
+
+
+# ---------------------------------------------------------------------------------- num_uses
+
+
+@pytest.mark.parametrize("policy", [LOOK_UP + RENEW, ""])
+@pytest.mark.parametrize("uses", [1, 2, 3, 10])
+def test_a_token_of_a_few_uses_is_replaced_before_it_is_used_up(log_in, bao_mount, uses, policy):
+    with log_in(policy, token_num_uses=uses) as opened:
+        assert [read(opened, bao_mount) for _ in range(30)] == [200] * 30
+        assert opened.logins() <= 30 / uses + 1
+        assert opened.ear.all("alarm") == []
+
+
+def test_many_threads_use_a_token_no_more_often_than_it_may_be(log_in, bao_mount):
+    with log_in(token_num_uses=10) as opened, ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(lambda _: read(opened, bao_mount), range(200)))
+        assert statuses == [200] * 200
+        assert opened.logins() <= 30
+        assert opened.ear.all("alarm") == []
+
+
+def test_uses_that_went_elsewhere_are_no_fault_of_the_policy(log_in, bao_mount):
+    """A retry of ours, or another program with the same token."""
+    with log_in(token_num_uses=10) as opened:
+        read(opened, bao_mount)
+        token = opened.session._tokens.get()  # noqa: SLF001 - there is no other way to it
+        for _ in range(8):
+            opened.session._vault.client(token).auth.token.lookup_self()  # noqa: SLF001
+        assert [read(opened, bao_mount) for _ in range(5)] == [200] * 5
+        assert opened.ear.all("alarm") == []
+
+
+def test_a_narrow_policy_is_still_told_and_makes_no_login_for_each_request(log_in):
+    with log_in(token_num_uses=100) as opened:
+        for _ in range(10):
+            with pytest.raises(BackendDenied, match="its policy does not permit this"):
+                opened.session.call("GET", "sys/policies/acl/any")
+        assert opened.logins() <= 2
+        assert [event for event, *_ in opened.ear.all("alarm")] == ["vault.denied"]
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_process_does_not_share_a_token_of_a_few_uses(log_in, bao_mount):
+    with log_in(token_num_uses=10) as opened:
+        read(opened, bao_mount)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)  # whatever goes wrong, no child is left behind
+            statuses = {read(opened, bao_mount) for _ in range(9)}
+            os._exit(0 if statuses == {200} else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert [read(opened, bao_mount) for _ in range(9)] == [200] * 9
+        assert opened.logins() == 2
+
+
+def test_that_a_token_has_few_uses_is_logged_once(log_in, bao_mount, caplog):
+    with log_in(token_num_uses=2) as opened:
+        for _ in range(10):
+            read(opened, bao_mount)
+    told = [record for record in caplog.records if "token_num_uses" in record.getMessage()]
+    assert len(told) == 1
+
+
+def test_a_dead_token_that_was_just_replaced_is_not_blamed_on_the_policy(log_in, bao_mount):
+    with log_in() as opened:
+        read(opened, bao_mount)
+        admin = bao_mount.admin
+        admin.revoke_token(opened.session._tokens.get())  # noqa: SLF001
+        assert read(opened, bao_mount) == 200
+        time.sleep(1.1)
+        admin.revoke_token(opened.session._tokens.get())  # noqa: SLF001
+        with pytest.raises(BackendDenied, match="was replaced a moment ago") as caught:
+            read(opened, bao_mount)
+        assert "policy" not in str(caught.value)
+        assert opened.ear.all("alarm") == []
+
+
+# ------------------------------------------------------------------------------ explicit_max_ttl
+
+
+def test_a_token_with_an_end_is_replaced_before_it(log_in, bao_mount):
+    limits = {"token_ttl": "2s", "token_explicit_max_ttl": "3s"}
+    with log_in(**limits) as opened:
+        end = monotonic() + 7
+        while monotonic() < end:
+            assert read(opened, bao_mount) == 200
+            time.sleep(0.02)
+        assert opened.ear.all("alarm") == []
+
+
+# ----------------------------------------------------------------------------- one-use secret ids
+
+
+def test_a_secret_id_for_one_login_is_not_thrown_away_with_a_token_that_lives(log_in, bao_mount):
+    """Near its longest life a token is renewed for less and less; there is no other."""
+    limits = {"token_ttl": "2s", "token_max_ttl": "4s", "secret_id_num_uses": 1}
+    with log_in(**limits) as opened:
+        end = monotonic() + 3.5
+        while monotonic() < end:
+            assert read(opened, bao_mount) == 200
+            time.sleep(0.05)
+
+
+def test_a_secret_id_that_is_used_up_is_named_and_a_new_one_is_taken(log_in, bao_mount):
+    with log_in(secret_id_num_uses=1, token_num_uses=2) as opened:
+        assert [read(opened, bao_mount) for _ in range(2)] == [200, 200]
+        with pytest.raises(BackendDenied) as caught:
+            read(opened, bao_mount)
+        said = str(caught.value)
+        assert str(opened.path) in said
+        assert "it has logged in before" in said
+        assert "secret_id_num_uses" in said
+        opened.path.write_text(bao_mount.admin.create_secret_id(opened.role))
+        time.sleep(1.1)
+        assert read(opened, bao_mount) == 200
+
+
+def test_a_secret_id_that_never_logged_in_is_just_refused(log_in, bao_mount):
+    with log_in() as opened:
+        opened.path.write_text("wrong")
+        with pytest.raises(BackendDenied) as caught:
+            read(opened, bao_mount)
+        assert "logged in before" not in str(caught.value)
+
+
+# -------------------------------------------------------------------------------------------- 412
+
+
+class Lagging:
+    """Answers 412 to everything for a while after each login, as a standby does."""
+
+    def __init__(self, proxy: VaultProxy, seconds: float = LAG_SECONDS) -> None:
+        self._seconds, self._until = seconds, 0.0
+        self.refusals = 0
+        proxy.answer = self
+
+    def __call__(self, method: str, path: str) -> ProxyAnswer | None:
+        del method
+        if path == LOGIN:
+            self._until = monotonic() + self._seconds
+            return None
+        if monotonic() >= self._until:
+            return None
+        self.refusals += 1
+        errors = ["required index state not present"]
+        return ProxyAnswer(412, {"errors": errors})
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_vault_that_has_not_caught_up_with_a_login_is_waited_for(log_in, bao_mount, method):
+    """Also by a request that must not be done twice: it was not done."""
+    with log_in() as opened:
+        lagging = Lagging(opened.proxy)
+        path = f"{bao_mount.mount}/keys/ring" + ("/rotate" if method == "POST" else "")
+        began = monotonic()
+        assert opened.session.call(method, path).status == 200
+        assert LAG_SECONDS < monotonic() - began < 1.5
+        assert 1 <= lagging.refusals < 10
+        assert opened.ear.all("down") == []
+
+
+def test_a_vault_that_never_catches_up_is_unavailable_in_time(log_in, bao_mount):
+    with log_in() as opened:
+        Lagging(opened.proxy, seconds=60)
+        began = monotonic()
+        with pytest.raises(BackendUnavailable, match="has not caught up with the others"):
+            read(opened, bao_mount)
+        assert monotonic() - began < 1.7
+
+
+def test_of_several_addresses_another_is_asked_while_there_is_time(bao_mount, log_in):
+    with log_in() as opened, VaultProxy(bao_mount.server.address) as other:
+        Lagging(opened.proxy, seconds=60)
+        role_id = bao_mount.admin.client.auth.approle.read_role_id(opened.role)["data"]["role_id"]
+        access = approle_access(
+            opened.proxy.address, other.address, role_id=role_id, secret_id_file=opened.path
+        )
+        with open_session(access) as session:
+            assert session.call("GET", f"{bao_mount.mount}/keys/ring").status == 200
+            assert other.count("keys/ring") == 1
+
+
+# ------------------------------------------------------------------------------------------ files
+
+NOWHERE = "https://127.0.0.1:9"
+FILES = {
+    "approle": ("secret_id_file", {"role_id": "r"}),
+    "jwt": ("jwt_file", {"role": "r"}),
+    "token": ("token_file", {}),
+    "cert": ("private_key_file", {"certificate_file": "/etc/hostname"}),
+}
+
+
+@pytest.mark.parametrize("method", FILES)
+def test_a_file_that_others_can_read_is_refused_when_it_is_read(tmp_path, method):
+    """An agent may have written it after the start."""
+    name, more = FILES[method]
+    path = tmp_path / "credential"
+    path.touch(0o600)
+    path.write_text("secret")
+    login = VaultLogin(method=method, private_files=True, **{name: str(path)}, **more)
+    access = VaultAccess(addresses=(NOWHERE,), login=login)
+    made = make_login(access, Ear())
+    path.chmod(0o640)
+    with pytest.raises(BackendDenied, match=f"{path} is open to others than its owner: chmod 600"):
+        made.log_in(None)
+    development = VaultAccess(addresses=(NOWHERE,), login=replace(login, private_files=False))
+    with pytest.raises(AttributeError):
+        make_login(development, Ear()).log_in(None)
+
+
+def test_a_file_that_becomes_open_to_others_is_noticed_at_the_next_login(log_in, bao_mount):
+    with log_in(private=True, token_num_uses=1) as opened:
+        assert read(opened, bao_mount) == 200
+        opened.path.chmod(0o644)
+        with pytest.raises(BackendDenied, match="open to others"):
+            read(opened, bao_mount)
+        opened.path.chmod(0o600)
+        time.sleep(1.1)
+        assert read(opened, bao_mount) == 200
+
+
+def test_the_token_of_a_service_account_has_the_platforms_mode(tmp_path):
+    path = tmp_path / "token"
+    path.write_text("jwt")
+    path.chmod(0o644)
+    login = VaultLogin(method="kubernetes", role="r", jwt_file=str(path))
+    with pytest.raises(AttributeError):
+        make_login(VaultAccess(addresses=(NOWHERE,), login=login), Ear()).log_in(None)

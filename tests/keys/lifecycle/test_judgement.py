@@ -1,0 +1,85 @@
+"""Whether a ring is in order: the same answer wherever it is asked."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from keys.lifecycle.first_key import create_first_key
+from keys.lifecycle.judgement import Standing, judge_ring
+from keys.memory import empty_ring
+from support.rotation import RING, P, T, World
+
+NEW = replace(RING, name="new", backend_uri="fenced://")
+
+
+@pytest.fixture
+def world():
+    world = World()
+    world.tick()
+    return world
+
+
+@pytest.fixture
+def moving(world):
+    """A ring that another is to succeed: a day of a healthy move lies ahead."""
+    world.tick(T / 2)
+    create_first_key(world.store, world.backend, NEW, clock=world.clock, actor="anna", in_use=True)
+    world.rotator.succeed("ring", "new", actor="anna", reason="move")
+    return world
+
+
+def judge(world, ring="ring"):
+    return judge_ring(world.store.rings[ring], world.clock())
+
+
+def test_a_ring_with_a_signer_and_a_standby(world):
+    assert judge(world).standing is Standing.SIGNING
+    assert not judge(world).lacks_signer
+
+
+def test_a_ring_without_a_standby(world):
+    world.rotator.revoke(world.key(2).kid, actor="anna", reason="lost")
+    assert judge(world).standing is Standing.UNPREPARED
+    assert not judge(world).lacks_signer
+
+
+def test_a_healthy_move_is_in_order_all_along(moving):
+    starts = moving.store.rings["ring"].succeeded_at
+    while moving.clock() < starts:
+        assert judge(moving).standing is Standing.SIGNING
+        assert judge(moving, "new").standing is Standing.WAITING
+        said = f"its first key signs from {starts:%Y-%m-%dT%H:%M:%SZ}"
+        assert judge(moving, "new").detail == said
+        rings = moving.make_node()
+        assert not rings.judge("new").lacks_signer
+        assert rings.why_not_ready("ring") == ""
+        moving.clock.advance(P / 8)
+    assert judge(moving).standing is Standing.SUCCEEDED
+    assert judge(moving, "new").standing is Standing.SIGNING
+
+
+def test_a_ring_whose_signer_was_withdrawn_is_not(world):
+    world.backend.away = True
+    for version in (1, 2):
+        world.rotator.revoke(world.key(version).kid, actor="anna", reason="lost")
+    judgement = judge(world)
+    assert (judgement.standing, judgement.detail) == (Standing.IDLE, "no key may sign")
+    assert judgement.lacks_signer
+    assert world.make_node().judge("ring") == judgement
+
+
+def test_a_ring_that_has_to_wait_after_it_has_signed_is_not(world):
+    later = world.clock() + timedelta(hours=1)
+    keys = (
+        replace(world.key(1), state="revoked", stopped_at=world.clock()),
+        replace(world.key(2), activate_at=later),
+    )
+    judgement = judge_ring(replace(world.ring, keys=keys), world.clock())
+    assert judgement.standing is Standing.IDLE
+    assert judgement.detail == f"no key may sign before {later:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def test_a_ring_without_keys(world):
+    assert judge_ring(empty_ring(RING), world.clock()).standing is Standing.EMPTY
+    assert world.make_node().judge("another").lacks_signer

@@ -1,0 +1,22 @@
+"""A ring without a standby is an alarm once whoever makes versions had time to come by."""
+
+from keys.lifecycle.plan import NO_POWERS, Drive
+from support.rotation import RING, T, World
+
+
+def test_servers_give_the_rotator_time_to_make_the_next_standby():
+    world = World(drive=Drive.ROTATOR)
+    server = world.make_rotator(powers=NO_POWERS)
+    world.tick()
+    world.clock.advance(T)
+    for _ in range(2):
+        server.tick(RING.name, actor="server")
+    assert world.key(2).state == "active"
+    world.clock.advance(T * 0.09)
+    server.tick(RING.name, actor="server")
+    assert world.observer.alarms() == []
+    world.clock.advance(T * 0.02)
+    server.tick(RING.name, actor="server")
+    assert world.observer.alarms() == ["ring.no_standby"]
+    world.tick()
+    assert len(world.states()) == 3
