@@ -13,7 +13,7 @@ from authz_server.audit.sink import STORED, AuditSink, AuditUnavailable, event_o
 from authz_server.background_jobs import Maintenance
 from authz_server.clients.authentication.authenticator import ClientAuthenticator
 from authz_server.clients.authentication.throttle import FailureThrottle
-from authz_server.clients.cache import ClientDirectory
+from authz_server.clients.cache import ClientCache
 from authz_server.clients.registry import is_resource_server
 from authz_server.clients.rules import ClientLimits
 from authz_server.clients.secrets import SecretScheme
@@ -60,7 +60,7 @@ class Services:
     database: Database
     feed: ChangeFeed
     secrets: SecretScheme
-    directory: ClientDirectory
+    directory: ClientCache
     catalogue: ScopeCatalogue
     clients: ClientService
     scopes: ScopeService
@@ -111,7 +111,7 @@ def wire(  # noqa: PLR0913, PLR0917 - what differs between the programs
         refresh_interval_seconds=settings.database.refresh_interval_milliseconds / 1_000,
         staleness_limit_seconds=settings.database.staleness_limit_milliseconds / 1_000,
     )
-    directory, catalogue = ClientDirectory(secrets), ScopeCatalogue()
+    directory, catalogue = ClientCache(secrets), ScopeCatalogue()
     rules = AuthorizationRules(directory, catalogue, settings.tokens)
     plugins = PluginManager(settings.plugins.enabled, settings.plugins.settings)
     observer = observer or SilentServerObserver()

@@ -69,7 +69,7 @@ class ClientEntry(msgspec.Struct, frozen=True):
         return grant_type in self.grant_types
 
 
-class ClientDirectory:
+class ClientCache:
     """Finds clients by id and resource servers by identifier, with no look at the database."""
 
     def __init__(self, secrets: SecretScheme) -> None:

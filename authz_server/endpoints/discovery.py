@@ -12,7 +12,7 @@ from wsgiref.types import WSGIEnvironment
 import msgspec
 from flask import Response, request
 
-from authz_server.clients.cache import ClientDirectory
+from authz_server.clients.cache import ClientCache
 from authz_server.database.change_feed import ChangeFeed
 from authz_server.endpoints.client_address import ClientAddressReader
 from authz_server.endpoints.request import Request
@@ -54,7 +54,7 @@ class MetadataDocument:
     def __init__(
         self,
         features: Features,
-        directory: ClientDirectory,
+        directory: ClientCache,
         catalogue: ScopeCatalogue,
         key_rings: KeyRings,
     ) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from authz_server.clients.cache import ClientDirectory, ClientEntry
+from authz_server.clients.cache import ClientCache, ClientEntry
 from authz_server.errors import OAuthError
 from authz_server.scopes.catalogue import ScopeCatalogue, ScopeEntry
 from authz_server.settings import TokenSettings
@@ -53,7 +53,7 @@ class AuthorizationRules:
     """
 
     def __init__(
-        self, directory: ClientDirectory, catalogue: ScopeCatalogue, settings: TokenSettings
+        self, directory: ClientCache, catalogue: ScopeCatalogue, settings: TokenSettings
     ) -> None:
         self._directory = directory
         self._catalogue = catalogue

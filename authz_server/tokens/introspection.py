@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from authz_server.clients.cache import ClientDirectory, ClientEntry
+from authz_server.clients.cache import ClientCache, ClientEntry
 from authz_server.hookspecs import RESERVED_CLAIMS
 from authz_server.plugin_manager import PluginManager
 from authz_server.scopes.catalogue import ScopeCatalogue
@@ -42,7 +42,7 @@ class IntrospectionService:
         *,
         verifier: TokenVerifier,
         revocations: RevocationState,
-        directory: ClientDirectory,
+        directory: ClientCache,
         catalogue: ScopeCatalogue,
         plugins: PluginManager,
         tainted: TaintedKeyWatch,

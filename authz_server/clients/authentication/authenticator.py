@@ -15,7 +15,7 @@ from authz_server.clients.authentication.throttle import (
     FailureThrottle,
     network_of,
 )
-from authz_server.clients.cache import ClientDirectory, ClientEntry, SecretEntry
+from authz_server.clients.cache import ClientCache, ClientEntry, SecretEntry
 from authz_server.clients.secrets import SecretScheme
 from authz_server.errors import OAuthError
 
@@ -71,7 +71,7 @@ class ClientAuthenticator:
 
     def __init__(
         self,
-        directory: ClientDirectory,
+        directory: ClientCache,
         secrets: SecretScheme,
         throttle: FailureThrottle,
         clock: Callable[[], datetime],

@@ -12,7 +12,7 @@ from authz_server.clients.authentication.authenticator import authenticator as a
 from authz_server.clients.authentication.credentials import CLIENT_SECRET_POST, Credentials, Offer
 from authz_server.clients.authentication.slots import FairSlots
 from authz_server.clients.authentication.throttle import FailureThrottle
-from authz_server.clients.cache import ClientDirectory
+from authz_server.clients.cache import ClientCache
 from authz_server.database.change_feed import ChangeSet
 from authz_server.errors import OAuthError
 from support.registry import ACTOR
@@ -51,7 +51,7 @@ class Door:
 
     def __init__(self, registry) -> None:
         self.registry = registry
-        self.directory = ClientDirectory(registry.secrets)
+        self.directory = ClientCache(registry.secrets)
         self.authenticator = ClientAuthenticator(
             self.directory, registry.secrets, FailureThrottle(1_000_000, 60), registry.clock
         )
