@@ -10,6 +10,7 @@
 #   make faults      long runs of floods, overload, crashes and reloads (FAULT_SECONDS=300: each for as long)
 #   make cases       the table of the cases that the tests prove, in docs/cases.md
 #   make bench       the benchmarks, results in bench/results/ (needs wrk; ARGS=token runs one part)
+#   make rooms       the picture of the rooms, docs/rooms.svg, from the import contracts and docstrings
 #   make lock        the lock files in requirements/ from pyproject.toml (ARGS=--upgrade: the newest releases)
 #   make clean       removes everything the other targets made
 
@@ -103,6 +104,10 @@ faults: $(STAMPS)/test
 .PHONY: cases
 cases: $(STAMPS)/test
 	@$(BIN)/python -m pytest -n $(WORKERS) --case-table docs/cases.md $(ARGS)
+
+.PHONY: rooms
+rooms: $(STAMPS)/run
+	@$(BIN)/python tests/project/draw_rooms.py >docs/rooms.svg
 
 .PHONY: lint
 lint: $(STAMPS)/dev

@@ -60,6 +60,24 @@ def test_import_contracts_are_kept():
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+def test_the_picture_of_the_rooms_is_drawn_from_the_code():
+    """`make rooms` renews it."""
+    run = subprocess.run(
+        [sys.executable, ROOT / "tests" / "project" / "draw_rooms.py"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout == (ROOT / "docs" / "rooms.svg").read_text(encoding="utf-8")
+
+
+def test_at_most_twelve_modules_and_sixteen_rooms_stand_at_the_top():
+    top = ROOT / "authz_server"
+    modules = [path for path in top.glob("*.py") if path.name != "__init__.py"]
+    assert len(modules) <= 12
+    assert len([path for path in top.iterdir() if (path / "__init__.py").exists()]) <= 16
+
+
 def test_only_published_parts_of_authlib_are_used():
     """Signing goes through the key ring: Authlib's own JOSE modules stay out of the way."""
     users = {

@@ -1,0 +1,109 @@
+"""Draws the rooms of the source as ``docs/rooms.svg``: ``python draw_rooms.py > docs/rooms.svg``.
+
+The layers are those of the import contracts in ``pyproject.toml``, the sentences the first lines of
+the rooms' docstrings.
+"""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment
+
+ROOT = Path(__file__).parents[2]
+LINE, PADDING, GAP, HEADING = 22, 7, 5, 40
+
+TEMPLATE = """\
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 920 {{ height }}" role="img" aria-labelledby="title desc">
+  <title id="title">The rooms of the source</title>
+  <desc id="desc">Layers of three packages. An import points to a lower layer or stays in its room.</desc>
+  <style>
+    .ground { fill: #ffffff } .band { fill: #eef3fb; stroke: #4a6fa5 } .arrow { stroke: #57606a; fill: none }
+    .head { fill: #57606a }
+    text { font: 13px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; fill: #1f2328 }
+    .package { font-weight: 600; font-size: 16px }
+    .room { font: 600 13px ui-monospace, "SF Mono", Menlo, "DejaVu Sans Mono", monospace }
+    .note { fill: #57606a }
+    @media (prefers-color-scheme: dark) {
+      .ground { fill: #0d1117 } .band { fill: #161f2e; stroke: #6f9bd8 } .arrow { stroke: #9aa4b0 }
+      .head { fill: #9aa4b0 } text { fill: #e6edf3 } .note { fill: #9aa4b0 }
+    }
+  </style>
+  <rect class="ground" width="920" height="{{ height }}"/>
+{%- for package in packages %}
+  <text class="package" x="40" y="{{ package.top + 26 }}">{{ package.name }}</text>
+{%- for band in package.bands %}
+  <rect class="band" x="40" y="{{ band.top }}" width="860" height="{{ band.height }}" rx="4"/>
+{%- for room, sentence in band.rooms %}
+  <text class="room" x="54" y="{{ band.top + padding + 15 + line * loop.index0 }}">{{ room }}</text>
+  <text x="230" y="{{ band.top + padding + 15 + line * loop.index0 }}">{{ sentence | e }}</text>
+{%- endfor %}
+{%- endfor %}
+{%- endfor %}
+  <path class="arrow" d="M20 40V{{ height - 30 }}"/>
+  <path class="head" d="M15 {{ height - 32 }}h10l-5 9z"/>
+  <text class="note" transform="translate(14 {{ height // 2 }}) rotate(-90)" text-anchor="middle">imports</text>
+</svg>
+"""
+
+
+@dataclass(frozen=True)
+class Band:
+    """One layer: its rooms with their sentences, and where it stands."""
+
+    rooms: tuple[tuple[str, str], ...]
+    top: int
+
+    @property
+    def height(self) -> int:
+        """Return its height in the picture's units."""
+        return LINE * len(self.rooms) + 2 * PADDING - 2
+
+
+@dataclass(frozen=True)
+class Package:
+    """One package: its layers from the highest to the lowest."""
+
+    name: str
+    bands: tuple[Band, ...]
+    top: int
+
+
+def layers() -> Iterator[tuple[str, list[list[str]]]]:
+    """Yield each package's name with the rooms of its layers, as the contracts have them."""
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    yield "plugins", [sorted(p.stem for p in (ROOT / "plugins").glob("[a-z]*.py"))]
+    for contract in pyproject["tool"]["importlinter"]["contracts"]:
+        if contract["type"] == "layers" and "containers" in contract:
+            [package] = contract["containers"]
+            yield package, [re.findall(r"\w+", layer) for layer in contract["layers"]]
+
+
+def sentence(package: str, room: str) -> str:
+    """Return the first sentence of a room's docstring."""
+    path = ROOT / package / f"{room}.py"
+    path = path if path.exists() else ROOT / package / room / "__init__.py"
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return docstring.split("\n\n")[0].replace("\n", " ").replace("``", "")
+
+
+def draw() -> str:
+    """Return the picture."""
+    packages, y = [], 0
+    for package, found in layers():
+        top, bands = y, []
+        y += HEADING
+        for rooms in found:
+            bands.append(Band(tuple((room, sentence(package, room)) for room in rooms), y))
+            y += bands[-1].height + GAP
+        packages.append(Package(package, tuple(bands), top))
+    template = Environment(autoescape=False).from_string(TEMPLATE)  # noqa: S701 - escaped there
+    return template.render(packages=packages, height=y + 15, padding=PADDING, line=LINE) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(draw())
