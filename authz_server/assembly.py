@@ -232,7 +232,7 @@ def _recorder(sink: AuditSink | None, plugins: PluginManager) -> Callable[[Event
     def record(event: Event) -> None:
         if sink is not None:
             sink.write(event)
-        plugins.tell(event)
+        plugins.emit(event)
 
     return record
 

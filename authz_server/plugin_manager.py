@@ -112,7 +112,7 @@ class PluginManager:
         """
         return self._collect("introspection_claims", self._introspection_claims, claims=claims)
 
-    def tell(self, event: Event) -> None:
+    def emit(self, event: Event) -> None:
         """Tell every plugin of an event; one that fails is logged."""
         for name, call in self._event_happened:
             try:

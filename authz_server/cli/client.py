@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from authz_server.assembly import Services
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation
-from authz_server.cli.output import json_option, print_change, print_rows, say, timestamp
+from authz_server.cli.output import echo_status, json_option, print_change, print_rows, timestamp
 from authz_server.cli.parties import (
     all_of_kind,
     authentication_method_option,
@@ -27,7 +27,7 @@ from authz_server.cli.secret_files import (
     secret_input_options,
     secret_output_option,
 )
-from authz_server.cli.values import INSTANT, INSTANT_OR_NONE, given
+from authz_server.cli.values import INSTANT, INSTANT_OR_NONE, drop_unset
 from authz_server.clients.authentication.credentials import CLIENT_SECRET
 from authz_server.clients.models import Client
 from authz_server.clients.rules import G2P_ANSWERS, PERMISSIONS
@@ -190,7 +190,7 @@ def update(invocation: Invocation, /, id: str, **options: Any) -> None:  # noqa:
 
     The word none empties a list (scopes excepted) and takes a limit away.
     """
-    changes = given(options)
+    changes = drop_unset(options)
     if not changes:
         raise click.UsageError("Name something to change; --help shows what.")
     for field, value in changes.items():
@@ -215,7 +215,7 @@ def _whole_seconds(text: str) -> int:
 
 def _warn_of_unowned_scopes(names: Sequence[str]) -> None:
     if names:
-        say(
+        echo_status(
             "Warning: requests for these scopes are refused until `authz-server scope assign` "
             f"gives them a resource server: {', '.join(names)}"
         )

@@ -58,10 +58,10 @@ class RootCommands(Commands):
         except Exception as error:
             if ctx.ensure_object(Invocation).debug:
                 traceback.print_exc()
-            raise click.ClickException(explain(error)) from error
+            raise click.ClickException(format_error(error)) from error
 
 
-def explain(error: Exception) -> str:
+def format_error(error: Exception) -> str:
     """Return what went wrong and what to do about it, in one line, without secrets."""
     match error:
         case (

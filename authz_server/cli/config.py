@@ -4,7 +4,7 @@ import click
 
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation
-from authz_server.cli.output import json_option, print_json, print_rows, say
+from authz_server.cli.output import echo_status, json_option, print_json, print_rows
 from authz_server.cli.parties import pass_invocation
 from authz_server.cli.settings_warnings import SettingsWarning, find_warnings
 from authz_server.database.schema import opened_database
@@ -38,7 +38,7 @@ def check(invocation: Invocation, offline: bool, as_json: bool) -> None:
     if not offline and not problems:
         warnings += _look_at_scopes(settings)
     for warning in warnings:
-        say(f"Warning: {warning}")
+        echo_status(f"Warning: {warning}")
     record = {
         "file": str(invocation.config),
         "usable": not problems,

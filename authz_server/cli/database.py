@@ -7,7 +7,7 @@ import click
 from authz_server.audit.restored_database import require_not_restored
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation
-from authz_server.cli.output import json_option, print_change, say, timestamp
+from authz_server.cli.output import echo_status, json_option, print_change, timestamp
 from authz_server.cli.parties import pass_invocation
 from authz_server.cli.secret_files import require_new_file, write_private_file
 from authz_server.database.checks import check_database
@@ -90,7 +90,7 @@ def check(invocation: Invocation, as_json: bool) -> None:
         with opened_database(settings.database) as database, database.reading() as session:
             require_not_restored(session, settings.audit.destination)
     for warning in report.warnings:
-        say(f"Warning: {warning}")
+        echo_status(f"Warning: {warning}")
     record = {
         "current": state.current,
         "needed": state.head,
@@ -117,7 +117,7 @@ def purge(invocation: Invocation, as_json: bool) -> None:
     with invocation.services() as services:
         purged = services.maintenance.purge.run()
     if not purged.trusted:
-        say(
+        echo_status(
             "Warning: the clock has leapt, so that nothing was deleted that ends after "
             f"{timestamp(purged.reached)}."
         )

@@ -17,7 +17,7 @@ from authz_server.cli.init_options import (
     InitOptions,
 )
 from authz_server.cli.invocation import DEFAULT_CONFIG, Invocation
-from authz_server.cli.output import json_option, print_json, say
+from authz_server.cli.output import echo_status, json_option, print_json
 from authz_server.cli.parties import pass_invocation
 from authz_server.cli.proxies import ask_for_proxies, check_proxies, is_at_terminal
 from authz_server.cli.secret_files import without_line_break, write_private_file
@@ -176,7 +176,7 @@ def init(
         settings, actor=invocation.actor, import_catalogue=catalogue is not None
     )
     for warning in find_warnings(settings):
-        say(f"Warning: {warning}")
+        echo_status(f"Warning: {warning}")
     differences = list(asked.differences(settings, config)) if answers is None else []
     if as_json:
         differs = [asdict(each) for each in differences]

@@ -66,7 +66,7 @@ def print_record(record: Mapping[str, Any], *, as_json: bool) -> None:
     _console().print(table)
 
 
-def say(sentence: str) -> None:
+def echo_status(sentence: str) -> None:
     """Tell a person what happened, on the error stream, where it does not mix with JSON."""
     click.echo(sentence, err=True)
 

@@ -13,11 +13,11 @@ from authz_server.assembly import Services
 from authz_server.cli.commands import Command, Commands
 from authz_server.cli.invocation import Invocation
 from authz_server.cli.output import (
+    echo_status,
     json_option,
     print_change,
     print_record,
     print_rows,
-    say,
     timestamp,
 )
 from authz_server.cli.secret_files import (
@@ -325,7 +325,7 @@ def _is_last(party: Client, secret_id: str, at: datetime, now: datetime) -> bool
 
 def _confirm_last(noun: str, id: str, at: datetime | None) -> None:  # noqa: A002
     when = f"from {timestamp(at)} on" if at else "from now on"
-    say(
+    echo_status(
         f"No other secret of the {noun} {id} works then: {when} it gets no answer but 401. "
         "Tokens that it was issued stay as they are."
         if noun == "client"

@@ -33,7 +33,7 @@ from authz_server.cli.secret_files import (
     secret_output_option,
 )
 from authz_server.cli.snippets import KINDS, render_snippet
-from authz_server.cli.values import given
+from authz_server.cli.values import drop_unset
 from authz_server.clients.authentication.credentials import CLIENT_SECRET
 from authz_server.clients.models import Client
 from authz_server.clients.rules import (
@@ -214,7 +214,7 @@ def show(invocation: Invocation, id: str, snippet: str | None, as_json: bool) ->
 @pass_invocation
 def update(invocation: Invocation, /, id: str, **options: Any) -> None:  # noqa: A002, ANN401
     """Change a resource server; what is not named stays. Its scopes: `scope assign`."""
-    changes = given(options)
+    changes = drop_unset(options)
     if not changes:
         raise click.UsageError("Name something to change; --help shows what.")
     if changes.get("permissions") == [_NOT_GIVEN]:

@@ -75,7 +75,7 @@ INSTANT_OR_NONE = InstantOr("none")
 INSTANT_OR_NOW = InstantOr("now")
 
 
-def given(options: dict[str, Any]) -> dict[str, Any]:
+def drop_unset(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options that were used; the word ``none`` becomes None, a tuple a list."""
     return {
         name: None if value == "none" else list(value) if isinstance(value, tuple) else value

@@ -32,12 +32,12 @@ class DemoError(Exception):
 
 
 @contextmanager
-def demo_site(directory: Path, tell: Callable[[str], None]) -> Iterator[Places]:
+def demo_site(directory: Path, emit: Callable[[str], None]) -> Iterator[Places]:
     """Build everything from nothing, run it, yield where it is; end it when the block ends.
 
     Args:
         directory: everything goes there; what an earlier run left is replaced.
-        tell: prints a paragraph.
+        emit: prints a paragraph.
 
     Raises:
         DemoError: it could not be set up.
@@ -45,8 +45,8 @@ def demo_site(directory: Path, tell: Callable[[str], None]) -> Iterator[Places]:
     with ExitStack() as stack:
         stack.enter_context(_fresh_directory(directory))
         ports = _free_ports()
-        tell(f"Everything of this run is in {directory}/ and on loopback.\n")
-        places = _register(directory, ports, tell)
+        emit(f"Everything of this run is in {directory}/ and on loopback.\n")
+        places = _register(directory, ports, emit)
         stack.enter_context(_server(directory, ports[1]))
         stack.enter_context(_mapper_api(directory, places, ports[2]))
         yield places
@@ -81,21 +81,21 @@ def _free_ports() -> tuple[int, int, int]:
     return chosen[0], chosen[1], chosen[2]
 
 
-def _register(directory: Path, ports: tuple[int, int, int], tell: Callable[[str], None]) -> Places:
+def _register(directory: Path, ports: tuple[int, int, int], emit: Callable[[str], None]) -> Places:
     """Make settings, database and keys, and register both parties, by the commands shown."""
     issuer, mapper_url = (f"http://127.0.0.1:{port}" for port in (ports[0], ports[2]))
     options = ["--development", "--issuer", issuer, "--health-port", str(ports[1])]
-    _command(tell, "init", str(directory), *options, "--import", "g2p-connect")
+    _command(emit, "init", str(directory), *options, "--import", "g2p-connect")
     config = ["--config", str(directory / _SETTINGS)]
     mapper_secret, client_secret = (directory / "secrets" / name for name in _SECRETS[3:1:-1])
     _command(
-        tell,
+        emit,
         *("resource-server", "create", RESOURCE_SERVER_ID, "--name", "Demo mapper"),
         *("--identifier", mapper_url, "--scope", "mapper/*"),
         *("--secret-output", str(mapper_secret), *config),
     )
     _command(
-        tell,
+        emit,
         *("client", "create", CLIENT_ID, "--name", "Demo disbursement system"),
         *("--scope", "mapper/link", "--scope", "mapper/resolve"),
         *("--secret-output", str(client_secret), *config),
@@ -108,9 +108,9 @@ def _register(directory: Path, ports: tuple[int, int, int], tell: Callable[[str]
     )
 
 
-def _command(tell: Callable[[str], None], *arguments: str) -> None:
+def _command(emit: Callable[[str], None], *arguments: str) -> None:
     """Show and run a command of ours."""
-    tell(f"$ authz-server {shlex.join(arguments)}")
+    emit(f"$ authz-server {shlex.join(arguments)}")
     run = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-m", "authz_server", *arguments],
         capture_output=True,
@@ -121,7 +121,7 @@ def _command(tell: Callable[[str], None], *arguments: str) -> None:
     )
     if run.returncode:
         raise DemoError(run.stderr.strip() or f"{arguments[0]} ended with {run.returncode}.")
-    tell(f"{run.stdout.rstrip()}\n")
+    emit(f"{run.stdout.rstrip()}\n")
 
 
 @contextmanager

@@ -38,12 +38,12 @@ class Tour:
 
     Args:
         places: where everything is.
-        tell: prints a paragraph.
+        emit: prints a paragraph.
     """
 
-    def __init__(self, places: Places, tell: Callable[[str], None]) -> None:
+    def __init__(self, places: Places, emit: Callable[[str], None]) -> None:
         self._places = places
-        self._tell = tell
+        self._emit = emit
         self._number = 0
 
     def run(self) -> None:
@@ -198,12 +198,12 @@ class Tour:
         self, title: str, request: Request, expected: str, holds: Callable[[Answer], bool]
     ) -> Answer:
         self._number += 1
-        self._tell(f"\n{self._number}. {title}\n\n$ {request.as_curl()}\n")
+        self._emit(f"\n{self._number}. {title}\n\n$ {request.as_curl()}\n")
         answer = request.send()
-        self._tell(answer.as_text())
+        self._emit(answer.as_text())
         if not holds(answer):
             raise StepFailedError(f"Step {self._number} should have been answered with {expected}.")
-        self._tell(f"\n   As expected: {expected}.")
+        self._emit(f"\n   As expected: {expected}.")
         return answer
 
 

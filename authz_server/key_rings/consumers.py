@@ -95,16 +95,16 @@ class JwksReaders:
             if len(self._fetched) > MAXIMUM_READERS:
                 del self._fetched[next(iter(self._fetched))]
 
-    def take(self) -> dict[ReaderName, datetime]:
+    def drain(self) -> dict[ReaderName, datetime]:
         """Return what was noted since the last call, and forget it."""
         with self._lock:
-            taken, self._fetched = self._fetched, {}
-        return taken
+            drained, self._fetched = self._fetched, {}
+        return drained
 
-    def give_back(self, taken: dict[ReaderName, datetime]) -> None:
+    def restore(self, drained: dict[ReaderName, datetime]) -> None:
         """Remember again what could not be written down."""
         with self._lock:
-            merged = dict(sorted((taken | self._fetched).items(), key=lambda each: each[1]))
+            merged = dict(sorted((drained | self._fetched).items(), key=lambda each: each[1]))
             self._fetched = dict(list(merged.items())[-MAXIMUM_READERS:])
 
 

@@ -138,14 +138,14 @@ class KeyDuties:
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer; it is tried again.
         """
-        fetched = self._readers.take()
+        fetched = self._readers.drain()
         if not fetched:
             return
         try:
             with self._database.transaction() as session:
                 write_readers(session, fetched)
         except SQLAlchemyError:
-            self._readers.give_back(fetched)
+            self._readers.restore(fetched)
             raise
 
     def purge(self, session: Session, now: datetime) -> int:

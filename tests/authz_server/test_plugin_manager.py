@@ -58,7 +58,7 @@ def plugin_with(hook, function):
 def test_without_plugins_every_call_is_harmless():
     none = PluginManager([], {})
     none.decide_token(REQUEST)
-    none.tell(EVENT)
+    none.emit(EVENT)
     assert none.token_claims(REQUEST) == none.introspection_claims({}) == {}
     assert none.names == ()
 
@@ -230,7 +230,7 @@ def test_hook_event_happened_reaches_the_others_when_one_fails(caplog):
         last=plugin_with("event_happened", note),
     )
     with caplog.at_level(logging.ERROR):
-        loaded.tell(EVENT)
+        loaded.emit(EVENT)
 
     assert told == [EVENT, EVENT]
     (record,) = caplog.records

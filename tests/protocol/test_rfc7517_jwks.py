@@ -106,7 +106,7 @@ def test_set_without_keys_is_not_published(sqlite_url, make_settings):
 
 
 def readers_of(protocol: Protocol) -> list[tuple[str, str]]:
-    return [tuple(name) for name in protocol.services.jwks_readers.take()]
+    return [tuple(name) for name in protocol.services.jwks_readers.drain()]
 
 
 def test_whoever_has_the_published_keys_is_noted(protocol: Protocol):
@@ -160,5 +160,5 @@ def test_many_readers_are_noted_in_bounded_memory_and_time(protocol: Protocol):
     for number in range(20_000):
         readers.note(f"agent {number}", f"192.0.{number % 250}.1")
     taken = (time.process_time() - started) / 20_000
-    assert len(readers.take()) == MAXIMUM_READERS
+    assert len(readers.drain()) == MAXIMUM_READERS
     assert taken < 0.001

@@ -10,7 +10,7 @@ from functools import partial
 from authz_server.app import operator_services
 from authz_server.assembly import Services
 from authz_server.cli.invocation import Invocation
-from authz_server.cli.output import say
+from authz_server.cli.output import echo_status
 from authz_server.key_rings.alarms import KeyObserver
 from authz_server.key_rings.backends import Role, open_backends, ring_rules
 from authz_server.key_rings.standby import StandbyReadiness
@@ -133,7 +133,7 @@ def _accesses(
         if identity == "operator" or (role == "tick" and not looking):
             raise
         if not looking:
-            say(f"{error} The Vault is asked as the server.")
+            echo_status(f"{error} The Vault is asked as the server.")
     return vault_accesses(settings, "server")
 
 

@@ -13,7 +13,7 @@ import click
 
 from authz_server.cli.invocation import Invocation
 from authz_server.cli.keys.composition import CommandObserver, KeyOperations, key_operations
-from authz_server.cli.output import print_json, say, timestamp
+from authz_server.cli.output import echo_status, print_json, timestamp
 from keys.jose.jwk import thumbprint
 from keys.lifecycle.plan import Plan
 from keys.lifecycle.rotator import Outcome, Rotator
@@ -178,9 +178,9 @@ def tell_outcome(
         for line in (_headline(record), *_lines(record), *(f"  {line}" for line in lines)):
             click.echo(line, err=err)
     for alarm in record["alarms"]:
-        say(f"ALARM {alarm['event']} {alarm['subject']}: {alarm['detail']}")
+        echo_status(f"ALARM {alarm['event']} {alarm['subject']}: {alarm['detail']}")
     for failure in record["failures"]:
-        say(f"NOT DONE {record['ring']}: {failure}")
+        echo_status(f"NOT DONE {record['ring']}: {failure}")
     return DONE_IN_PART if record["failures"] else 0
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from authz_server.assembly import Services
 from authz_server.audit.events import SignatureMade
 from authz_server.audit.sink import AuditUnavailable
-from authz_server.cli.output import say
+from authz_server.cli.output import echo_status
 from keys.backend import KeyBackend, TracedSignature
 from keys.errors import BackendBroken, TokenRefusedError
 from keys.key_set import read_ring
@@ -57,4 +57,4 @@ def record_signature(
     try:
         services.record(event)
     except AuditUnavailable as error:
-        say(f"The signature {request_id} is not recorded: {error.detail}")
+        echo_status(f"The signature {request_id} is not recorded: {error.detail}")

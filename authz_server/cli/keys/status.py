@@ -11,7 +11,7 @@ from authz_server.cli.keys.composition import key_operations, require_ring
 from authz_server.cli.keys.ring_report import report_ring
 from authz_server.cli.keys.status_html import render_html
 from authz_server.cli.keys.status_text import print_status
-from authz_server.cli.output import json_option, print_json, say, timestamp
+from authz_server.cli.output import echo_status, json_option, print_json, timestamp
 from authz_server.cli.parties import pass_invocation
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -61,6 +61,6 @@ def status(
     for report in reports:
         print_status(report)
     if abs(offset) > tolerance and not reports:
-        say(f"ALARM this machine's clock is {offset:+.1f} s from the database's.")
+        echo_status(f"ALARM this machine's clock is {offset:+.1f} s from the database's.")
     if not reports:
         click.echo("There is no ring yet: run `authz-server keys init`.")

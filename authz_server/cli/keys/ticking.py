@@ -9,12 +9,12 @@ from typing import Any
 
 import click
 
-from authz_server.cli.commands import Command, explain
+from authz_server.cli.commands import Command, format_error
 from authz_server.cli.invocation import Invocation
 from authz_server.cli.keys.composition import KeyOperations, key_operations, require_ring
 from authz_server.cli.keys.options import order_options
 from authz_server.cli.keys.outcomes import describe_outcome, tell_outcome
-from authz_server.cli.output import print_json, say
+from authz_server.cli.output import echo_status, print_json
 from authz_server.cli.parties import pass_invocation
 from keys.errors import KeysError
 
@@ -85,7 +85,7 @@ class _OneRound:
         try:
             names = self._names()
         except KeysError as error:
-            say(f"NOT DONE: {explain(error)}")
+            echo_status(f"NOT DONE: {format_error(error)}")
             return FAILED
         records = [self._tick(name) for name in names]
         told = [record for record in records if record and not self._is_silent(record)]
@@ -106,7 +106,7 @@ class _OneRound:
         try:
             outcome = operations.rotator.tick(name, actor=operations.actor, dry_run=dry_run)
         except KeysError as error:
-            say(f"NOT DONE {name}: {explain(error)}")
+            echo_status(f"NOT DONE {name}: {format_error(error)}")
             return None
         return describe_outcome("tick", outcome, operations, dry_run=dry_run)
 

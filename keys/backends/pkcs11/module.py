@@ -220,7 +220,7 @@ class Module:
             raise
         return OpenToken(token, session)
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Leave to the parent process what is the parent's: called in the child of a fork."""
         # A lock that another thread held at the fork would stay locked for ever.
         self._lock = Lock()
@@ -271,11 +271,11 @@ _modules: dict[Path, Module] = {}
 _modules_lock = Lock()
 
 
-def _begin_anew() -> None:
+def _reset_after_fork() -> None:
     global _modules_lock  # noqa: PLW0603 - likewise for the lock of this dictionary
     _modules_lock = Lock()
     for module in _modules.values():
-        module.begin_anew()
+        module.reset_after_fork()
 
 
-on_fork(_begin_anew)
+on_fork(_reset_after_fork)

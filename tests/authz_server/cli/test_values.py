@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import click
 import pytest
 
-from authz_server.cli.values import INSTANT, INSTANT_OR_NONE, given
+from authz_server.cli.values import INSTANT, INSTANT_OR_NONE, drop_unset
 
 
 @pytest.mark.parametrize(
@@ -38,4 +38,4 @@ def test_other_texts_are_refused_with_an_example(text):
 def test_the_word_none_takes_a_limit_away():
     assert INSTANT_OR_NONE.convert("none", None, None) == "none"
     options = {"expires_at": "none", "name": None, "allowed_scopes": (), "permissions": ("none",)}
-    assert given(options) == {"expires_at": None, "permissions": ["none"]}
+    assert drop_unset(options) == {"expires_at": None, "permissions": ["none"]}

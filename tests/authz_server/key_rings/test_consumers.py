@@ -78,18 +78,18 @@ def test_the_last_fetch_of_each_reader_counts(readers, clock):
     readers.note("PyJWT/2", "192.0.2.250")
     readers.note("PyJWT/2", "198.51.100.1")
     readers.note("nimbus/9", "192.0.2.1")
-    assert readers.take() == {
+    assert readers.drain() == {
         ReaderName("PyJWT/2", "192.0.2.0/24"): NOW + MINUTE,
         ReaderName("PyJWT/2", "198.51.100.0/24"): NOW + MINUTE,
         ReaderName("nimbus/9", "192.0.2.0/24"): NOW + MINUTE,
     }
-    assert readers.take() == {}
+    assert readers.drain() == {}
 
 
 def test_whatever_a_reader_calls_itself_is_kept_short_and_printable(readers):
     for agent in ("a" * 5_000, "evil\r\n\x1b[31m\x00name", "caf\xe9", ""):
         readers.note(agent, "192.0.2.1")
-    agents = [name.user_agent for name in readers.take()]
+    agents = [name.user_agent for name in readers.drain()]
     assert agents == ["a" * 100, "evil???[31m?name", "caf?", ""]
 
 
@@ -100,7 +100,7 @@ def test_memory_is_bounded_and_the_one_longest_silent_gives_way(readers):
         if number == MAXIMUM_READERS - 2:
             readers.note("steady", "192.0.2.1")
         readers.note(f"agent {number}", "192.0.2.1")
-    taken = readers.take()
+    taken = readers.drain()
     agents = {name.user_agent for name in taken}
     assert len(taken) == MAXIMUM_READERS
     assert "steady" in agents
@@ -110,11 +110,11 @@ def test_memory_is_bounded_and_the_one_longest_silent_gives_way(readers):
 def test_what_cannot_be_written_is_not_forgotten(readers, clock):
     readers.note("first", "192.0.2.1")
     readers.note("second", "192.0.2.1")
-    taken = readers.take()
+    taken = readers.drain()
     clock.advance(60)
     readers.note("second", "192.0.2.1")
-    readers.give_back(taken)
-    assert [(name.user_agent, at) for name, at in readers.take().items()] == [
+    readers.restore(taken)
+    assert [(name.user_agent, at) for name, at in readers.drain().items()] == [
         ("first", NOW),
         ("second", NOW + MINUTE),
     ]

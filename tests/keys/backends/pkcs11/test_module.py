@@ -99,7 +99,7 @@ def test_one_session_does_all_the_work(module, library, location):
 def test_a_child_initialises_the_module_and_logs_in_for_itself(module, library, location):
     module.run(location, failing())
     library.asked.clear()
-    module.begin_anew()
+    module.reset_after_fork()
     assert module.run(location, failing()) == "done"
     assert library.asked == ["finalize", "initialize", "look", "open"]
     module.run(location, failing())
