@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.cli.commands import Command, Commands, add_all
-from authz_server.cli.invocation import Invocation
+from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import echo_status, json_option, print_change, print_rows, timestamp
 from authz_server.cli.parties import (
     all_of_kind,
@@ -17,7 +17,6 @@ from authz_server.cli.parties import (
     describe_secret,
     expand_scopes,
     party_commands,
-    pass_invocation,
     print_secret,
     state_of,
 )

@@ -25,11 +25,25 @@ _FILE = "See that the file is this server's database, and that the disk has spac
 
 
 class Command(click.Command):
-    """A command that also takes the shared options behind its name."""
+    """A command that shows an example and takes the shared options after its name, too.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - click's own
+    Args:
+        args: as click has them.
+        example: a command line as a user types it; a long one is continued by a backslash.
+        kwargs: as click has them.
+    """
+
+    def __init__(self, *args: Any, example: str = "", **kwargs: Any) -> None:  # noqa: ANN401 - click's own
         super().__init__(*args, **kwargs)
+        self.example = example
         self.params.extend(shared_options(with_environment=False))
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the description and, below it, the example without wrapping it."""
+        super().format_help_text(ctx, formatter)
+        if self.example:
+            lines = "\n".join(f"    {line}" for line in self.example.splitlines())
+            formatter.write(f"\n  Example:\n{lines}\n")
 
 
 class Commands(click.Group):

@@ -3,9 +3,8 @@
 import click
 
 from authz_server.cli.commands import Command, Commands, add_all
-from authz_server.cli.invocation import Invocation
+from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import echo_status, json_option, print_json, print_rows
-from authz_server.cli.parties import pass_invocation
 from authz_server.cli.settings_warnings import SettingsWarning, find_warnings
 from authz_server.database.schema import opened_database
 from authz_server.operations.preflight import find_problems

@@ -6,9 +6,8 @@ import click
 
 from authz_server.audit.restored_database import require_not_restored
 from authz_server.cli.commands import Command, Commands, add_all
-from authz_server.cli.invocation import Invocation
+from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import echo_status, json_option, print_change, timestamp
-from authz_server.cli.parties import pass_invocation
 from authz_server.cli.secret_files import require_new_file, write_private_file
 from authz_server.database.checks import check_database
 from authz_server.database.schema import (

@@ -16,9 +16,8 @@ from authz_server.cli.init_options import (
     MAXIMUM_PORT,
     InitOptions,
 )
-from authz_server.cli.invocation import DEFAULT_CONFIG, Invocation
+from authz_server.cli.invocation import DEFAULT_CONFIG, Invocation, pass_invocation
 from authz_server.cli.output import echo_status, json_option, print_json
-from authz_server.cli.parties import pass_invocation
 from authz_server.cli.proxies import ask_for_proxies, check_proxies, is_at_terminal
 from authz_server.cli.secret_files import without_line_break, write_private_file
 from authz_server.cli.settings_template import Answers, render_settings

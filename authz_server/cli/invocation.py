@@ -53,6 +53,10 @@ class Invocation:
             yield services, session
 
 
+#: Passes the run of the command line to a command, as its first argument.
+pass_invocation = click.make_pass_decorator(Invocation, ensure=True)
+
+
 def _operating_system_user() -> str:
     """Return the name of the user that runs the command, or its number where it has no name."""
     # Asked of the system, not of the environment, which the caller chooses.

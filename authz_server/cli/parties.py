@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.cli.commands import Command, Commands
-from authz_server.cli.invocation import Invocation
+from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import (
     echo_status,
     json_option,
@@ -33,7 +33,6 @@ from authz_server.clients.rules import AUTHENTICATION_METHODS
 from authz_server.database.orm import transaction
 
 PAGE = 500
-pass_invocation = click.make_pass_decorator(Invocation, ensure=True)
 
 
 def authentication_method_option(default: str | None = None) -> Callable[[Any], Any]:

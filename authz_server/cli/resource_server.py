@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.cli.commands import Command, Commands, add_all
-from authz_server.cli.invocation import Invocation
+from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import (
     json_option,
     print_change,
@@ -21,7 +21,6 @@ from authz_server.cli.parties import (
     authentication_method_option,
     describe_secret,
     party_commands,
-    pass_invocation,
     print_secret,
     state_of,
 )

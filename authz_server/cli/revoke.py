@@ -7,10 +7,9 @@ from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.cli.commands import Command
-from authz_server.cli.invocation import Invocation
+from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.keys.naming import find_kid
 from authz_server.cli.output import json_option, print_change, timestamp
-from authz_server.cli.parties import pass_invocation
 from authz_server.cli.values import INSTANT_OR_NOW
 from authz_server.database.orm import transaction
 from authz_server.tokens.revocations import CutOffKind

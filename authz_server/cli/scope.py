@@ -8,9 +8,9 @@ from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.cli.commands import Command, Commands, add_all
-from authz_server.cli.invocation import Invocation
+from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import json_option, print_change, print_record, print_rows
-from authz_server.cli.parties import expand_scopes, pass_invocation
+from authz_server.cli.parties import expand_scopes
 from authz_server.database.orm import transaction
 from authz_server.scopes.definition import RISKS
 from authz_server.scopes.g2p_connect import CATALOGUE

@@ -13,8 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from authz_server.app import create_health_application, require_usable
 from authz_server.cli.commands import Command
-from authz_server.cli.invocation import Invocation
-from authz_server.cli.parties import pass_invocation
+from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.database.errors import describe_failure, find_sentence, find_unfitness
 from authz_server.logs import configure_logging
 from authz_server.operations import preflight

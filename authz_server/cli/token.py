@@ -10,9 +10,8 @@ import click
 
 from authz_server.assembly import Services
 from authz_server.cli.commands import Command, Commands, add_all
-from authz_server.cli.invocation import Invocation
+from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import json_option, print_change, print_record, timestamp
-from authz_server.cli.parties import pass_invocation
 from authz_server.database.orm import transaction
 from authz_server.settings import LONGEST_LIFETIME_SECONDS
 from authz_server.tokens.verification import VerifiedAccessToken

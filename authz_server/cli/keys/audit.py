@@ -9,11 +9,10 @@ import click
 
 from authz_server.audit.sink import is_stream
 from authz_server.cli.commands import Command, Commands, add_all
-from authz_server.cli.invocation import Invocation
+from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.keys.policy import places_in
 from authz_server.cli.keys.reconciliation import Period, Reconciliation, reconcile
 from authz_server.cli.output import json_option, print_json, timestamp
-from authz_server.cli.parties import pass_invocation
 from authz_server.cli.values import INSTANT
 from authz_server.key_rings.alarms import KeyObserver
 from authz_server.settings import Settings

@@ -5,12 +5,11 @@ from collections import Counter
 import click
 
 from authz_server.cli.commands import Command
-from authz_server.cli.invocation import Invocation
+from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.keys.composition import KeyOperations, key_operations
 from authz_server.cli.keys.local_checks import examine_installation
 from authz_server.cli.keys.vault_checks import examine_vaults
 from authz_server.cli.output import json_option, print_json, timestamp
-from authz_server.cli.parties import pass_invocation
 from authz_server.key_rings.alarms import KeyObserver
 from keys.backends.vault.doctor import Finding, Level
 

@@ -6,11 +6,10 @@ from typing import Any
 import click
 
 from authz_server.cli.commands import Command
-from authz_server.cli.invocation import Invocation
+from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.keys.composition import key_operations, require_ring
 from authz_server.cli.keys.rehearsal import describe_rehearsal, rehearse
 from authz_server.cli.output import json_option, print_json
-from authz_server.cli.parties import pass_invocation
 
 WOULD_FAIL = 1
 

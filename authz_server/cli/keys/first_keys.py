@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from authz_server.cli.commands import Command
-from authz_server.cli.invocation import Invocation
+from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.keys.composition import (
     KeyOperations,
     key_operations,
@@ -14,7 +14,6 @@ from authz_server.cli.keys.composition import (
 )
 from authz_server.cli.keys.options import order_options
 from authz_server.cli.output import print_json, timestamp
-from authz_server.cli.parties import pass_invocation
 from authz_server.key_rings.backends import ring_definition
 from keys.lifecycle.first_key import FIRST_VERSIONS, create_first_key
 

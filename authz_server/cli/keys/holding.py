@@ -3,10 +3,9 @@
 import click
 
 from authz_server.cli.commands import Command
-from authz_server.cli.invocation import Invocation
+from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.keys.options import order_options, reason_option
 from authz_server.cli.keys.outcomes import carry_out
-from authz_server.cli.parties import pass_invocation
 
 
 @click.command("freeze", cls=Command)

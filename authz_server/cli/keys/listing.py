@@ -7,9 +7,8 @@ from typing import Any
 import click
 
 from authz_server.cli.commands import Command
-from authz_server.cli.invocation import Invocation
+from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import json_option, print_rows, timestamp
-from authz_server.cli.parties import pass_invocation
 from keys.lifecycle.rules import find_active_key
 from keys.signing_key import RingSnapshot
 

@@ -5,13 +5,12 @@ from datetime import datetime
 import click
 
 from authz_server.cli.commands import Command
-from authz_server.cli.invocation import Invocation
+from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.keys.composition import KeyOperations
 from authz_server.cli.keys.naming import resolve_kid
 from authz_server.cli.keys.options import TAKES_KEY_ID, order_options, reason_option, yes_option
 from authz_server.cli.keys.outcomes import Addition, carry_out
 from authz_server.cli.keys.readers import describe_readers, readers_in_words
-from authz_server.cli.parties import pass_invocation
 from authz_server.cli.values import INSTANT
 from authz_server.key_rings.standby import find_next_key
 from keys.lifecycle.rotator import Outcome

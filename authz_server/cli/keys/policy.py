@@ -6,9 +6,8 @@ from typing import Any
 import click
 
 from authz_server.cli.commands import Command
-from authz_server.cli.invocation import Invocation
+from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import json_option, print_json
-from authz_server.cli.parties import pass_invocation
 from authz_server.settings import Settings
 from keys.backends.vault.places import VaultPlace, find_place
 from keys.backends.vault.policies import VaultRole, grants_for, render_policy

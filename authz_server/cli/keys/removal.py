@@ -3,12 +3,11 @@
 import click
 
 from authz_server.cli.commands import Command
-from authz_server.cli.invocation import Invocation
+from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.keys.composition import key_operations, require_ring
 from authz_server.cli.keys.options import order_options, reason_option
 from authz_server.cli.keys.outcomes import carry_out, describe_outcome, tell_outcome
 from authz_server.cli.output import print_json
-from authz_server.cli.parties import pass_invocation
 
 
 @click.command("prune", cls=Command)

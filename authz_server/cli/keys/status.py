@@ -5,14 +5,13 @@ from pathlib import Path
 import click
 
 from authz_server.cli.commands import Command
-from authz_server.cli.invocation import Invocation
+from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.keys.calendar_svg import render_svg
 from authz_server.cli.keys.composition import key_operations, require_ring
 from authz_server.cli.keys.ring_report import report_ring
 from authz_server.cli.keys.status_html import render_html
 from authz_server.cli.keys.status_text import print_status
 from authz_server.cli.output import echo_status, json_option, print_json, timestamp
-from authz_server.cli.parties import pass_invocation
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 

@@ -10,12 +10,11 @@ from typing import Any
 import click
 
 from authz_server.cli.commands import Command, format_error
-from authz_server.cli.invocation import Invocation
+from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.keys.composition import KeyOperations, key_operations, require_ring
 from authz_server.cli.keys.options import order_options
 from authz_server.cli.keys.outcomes import describe_outcome, tell_outcome
 from authz_server.cli.output import echo_status, print_json
-from authz_server.cli.parties import pass_invocation
 from keys.errors import KeysError
 
 FAILED = 1

@@ -6,13 +6,12 @@ import click
 
 from authz_server.audit.sink import store_audit_record
 from authz_server.cli.commands import Command
-from authz_server.cli.invocation import Invocation
+from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.keys.composition import KeyOperations
 from authz_server.cli.keys.impact import describe_impact, impact_in_words, tokens_in_words
 from authz_server.cli.keys.naming import resolve_kid
 from authz_server.cli.keys.options import TAKES_KEY_ID, order_options, reason_option, yes_option
 from authz_server.cli.keys.outcomes import Addition, carry_out
-from authz_server.cli.parties import pass_invocation
 from authz_server.database.orm import transaction
 from keys.lifecycle.rotator import Outcome
 from keys.lifecycle.rules import PUBLIC_STATES, find_active_key
