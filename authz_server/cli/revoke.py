@@ -8,10 +8,10 @@ from sqlalchemy.orm import Session
 from authz_server.assembly import Services
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
-from authz_server.cli.keys.naming import find_kid
 from authz_server.cli.output import json_option, print_change, timestamp
 from authz_server.cli.values import INSTANT_OR_NOW
 from authz_server.database.orm import transaction
+from authz_server.operations.key_names import find_kid
 from authz_server.tokens.revocations import CutOffKind
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,41 +1,9 @@
-"""Which key somebody means: by its id, by the beginning of its id, or by its ring."""
-
-from collections.abc import Callable, Sequence
+"""The argument that names a key."""
 
 from authz_server.cli.invocation import Invocation
-from keys.errors import OrderRefusedError
-from keys.signing_key import RingSnapshot, SigningKey
+from authz_server.operations.key_names import ChooseKey, find_kid
 
 _ID_CHARACTERS = 43
-_LIST = "`authz-server keys list` shows them"
-
-ChooseKey = Callable[[RingSnapshot], SigningKey | None]
-
-
-def find_kid(rings: Sequence[RingSnapshot], named: str, choose: ChooseKey | None = None) -> str:
-    """Return the id of the key that is meant.
-
-    Args:
-        rings: every ring.
-        named: an id, the beginning of one and no other, or a ring's name where ``choose`` is given.
-        choose: returns the key that is meant by its ring's name.
-
-    Raises:
-        OrderRefusedError: there is none, or there are several.
-    """
-    for ring in rings:
-        if choose is not None and ring.name == named:
-            key = choose(ring)
-            if key is None:
-                raise OrderRefusedError(f"the ring {named!r} has no such key; {_LIST}")
-            return key.kid
-    found = [key for ring in rings for key in ring.keys if named and key.kid.startswith(named)]
-    if len(found) > 1:
-        candidates = ", ".join(f"{key.kid} ({key.ring}, version {key.version})" for key in found)
-        raise OrderRefusedError(f"{named!r} begins several keys' ids: {candidates}")
-    if not found:
-        raise OrderRefusedError(f"no ring has a key {named!r}; {_LIST}")
-    return found[0].kid
 
 
 def resolve_kid(invocation: Invocation, named: str, choose: ChooseKey) -> str:
