@@ -14,7 +14,7 @@ from authz_server.background_jobs import Maintenance
 from authz_server.clients.authentication.authenticator import ClientAuthenticator
 from authz_server.clients.authentication.throttle import FailureThrottle
 from authz_server.clients.cache import ClientCache
-from authz_server.clients.registry import is_resource_server
+from authz_server.clients.registrations import is_resource_server
 from authz_server.clients.rules import ClientLimits
 from authz_server.clients.secrets import SecretScheme
 from authz_server.clients.service import ClientService

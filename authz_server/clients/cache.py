@@ -190,7 +190,7 @@ class ClientCache:
                 expires_at = _seconds(secret.expires_at, float("inf"))
                 yield SecretEntry(secret.id, digest, imported_record, expires_at)
             elif not imported_record:
-                # The record says that a party still uses it; whatever the clock, it never works.
+                # Kept so that the audit record names a client that still sends it; it never works.
                 yield SecretEntry(secret.id, digest, imported_record, 0.0)
 
     def _intern(self, names: list[str]) -> frozenset[str]:

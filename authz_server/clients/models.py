@@ -9,7 +9,7 @@ from authz_server.database.orm import Base
 
 
 class Client(Base):
-    """A party that authenticates: a client, or a resource server's own credentials (``kind``)."""
+    """A client, or a resource server's own credentials (``kind``)."""
 
     __tablename__ = "client"
 
@@ -42,7 +42,7 @@ class Client(Base):
 
 
 class ClientSecret(Base):
-    """One secret of a party; several may work at a time. The secret itself is never kept."""
+    """One secret; several may work at a time. Only a record that checks it is stored."""
 
     __tablename__ = "client_secret"
     __table_args__ = (Index(None, "client_id"),)

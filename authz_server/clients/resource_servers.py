@@ -9,11 +9,11 @@ from authz_server.clients import rules
 from authz_server.clients.authentication.credentials import CLIENT_SECRET
 from authz_server.clients.identifiers import normalised
 from authz_server.clients.models import Client, ResourceServer
-from authz_server.clients.registry import PartyRegistry, assign_fields, require_ordered_dates
+from authz_server.clients.registrations import Registrations, assign_fields, require_ordered_dates
 from authz_server.errors import ConflictError
 
 
-class ResourceServerChanges(PartyRegistry):
+class ResourceServerChanges(Registrations):
     """Makes and changes resource servers."""
 
     def create_resource_server(  # noqa: PLR0913 - the fields themselves, by name
@@ -48,7 +48,7 @@ class ResourceServerChanges(PartyRegistry):
             "authentication_method": authentication_method,
             "permissions": permissions,
         }
-        values = rules.checked_values(offered, rules.PARTY_RULES, self._limits)
+        values = rules.checked_values(offered, rules.SHARED_RULES, self._limits)
         resource = rules.checked_values(
             {
                 "identifier": identifier,
@@ -60,7 +60,7 @@ class ResourceServerChanges(PartyRegistry):
             rules.RESOURCE_RULES,
             self._limits,
         )
-        client = self._new_party(session, id, "resource_server", values)
+        client = self._new_registration(session, id, "resource_server", values)
         self._require_free_identifier(session, client.id, identifier)
         client.resource_server = ResourceServer(client_id=client.id, **resource)
         self._finish(session, client, actor, "resource_server.created", values | resource)
@@ -76,12 +76,12 @@ class ResourceServerChanges(PartyRegistry):
         Raises:
             NotFoundError, InvalidChangeError, ConflictError
         """
-        both = {**rules.PARTY_RULES, **rules.RESOURCE_RULES}
+        both = {**rules.SHARED_RULES, **rules.RESOURCE_RULES}
         values = rules.checked_values(changes, both, self._limits)
         client = self._locked(session, client_id, "resource_server")
         if "identifier" in values:
             self._require_free_identifier(session, client_id, values["identifier"])
-        assign_fields(client, {key: values[key] for key in values if key in rules.PARTY_RULES})
+        assign_fields(client, {key: values[key] for key in values if key in rules.SHARED_RULES})
         assign_fields(
             client.resource_server,
             {key: values[key] for key in values if key in rules.RESOURCE_RULES},

@@ -53,7 +53,7 @@ class ClientLimits:
         maximum_token_lifetime_seconds: no client's own lifetime may exceed it.
         ring_names: the key rings that a resource server may name.
         issuer: what no resource server may be called; empty: unknown.
-        maximum_live_secrets: how many secrets of one party may work at a time.
+        maximum_live_secrets: how many secrets of one client or resource server may work at a time.
         maximum_live_imported_secrets: how many of them may be imported ones; each costs an argon2id
             computation per failed attempt.
     """
@@ -164,7 +164,7 @@ def _is_usable_uri(scheme: str, host: str | None, path: str) -> bool:
 Rule = Callable[[Any, ClientLimits], Any]
 
 #: The fields that clients and resource servers share, each with its rule.
-PARTY_RULES: Mapping[str, Rule] = {
+SHARED_RULES: Mapping[str, Rule] = {
     "name": lambda value, _: require_text("name", value),
     "organisation": lambda value, _: require_text("organisation", value, may_be_empty=True),
     "authentication_method": lambda value, _: require_choice(
@@ -175,7 +175,7 @@ PARTY_RULES: Mapping[str, Rule] = {
     "expires_at": lambda value, _: require_instant("expires_at", value),
 }
 CLIENT_RULES: Mapping[str, Rule] = {
-    **PARTY_RULES,
+    **SHARED_RULES,
     "grant_types": lambda value, _: require_subset("grant_types", value, GRANT_TYPES),
     "allowed_scopes": lambda value, _: require_list("allowed_scopes", value),
     "default_scopes": lambda value, _: require_list("default_scopes", value),

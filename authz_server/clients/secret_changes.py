@@ -7,12 +7,12 @@ from sqlalchemy.orm import Session
 
 from authz_server.clients import rules
 from authz_server.clients.models import Client, ClientSecret
-from authz_server.clients.registry import PartyRegistry
+from authz_server.clients.registrations import Registrations
 from authz_server.clients.secrets import ARGON2_PREFIX, generate_secret
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
 
 
-class SecretChanges(PartyRegistry):
+class SecretChanges(Registrations):
     """Adds and ends secrets of clients and resource servers alike."""
 
     def add_secret(  # noqa: PLR0913 - the fields themselves, by name
@@ -25,14 +25,14 @@ class SecretChanges(PartyRegistry):
         expires_at: datetime | None = None,
         imported_secret: bytes | None = None,
     ) -> tuple[ClientSecret, str]:
-        """Give a party one more secret.
+        """Add a secret to a client or resource server.
 
         Returns:
             The stored record and the generated secret, which nobody can read again; an empty text
             in its place when the secret was imported.
 
         Raises:
-            NotFoundError: there is no such party.
+            NotFoundError: there is no such client or resource server.
             InvalidChangeError: a value breaks a rule.
             ConflictError: it has as many working secrets as the limits permit.
         """
@@ -72,7 +72,7 @@ class SecretChanges(PartyRegistry):
         Ending one that works no longer changes nothing.
 
         Raises:
-            NotFoundError: there is no such party or secret.
+            NotFoundError: there is no such client, resource server or secret.
             ConflictError: it ends earlier already.
         """
         client = self._locked(session, client_id)

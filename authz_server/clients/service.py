@@ -1,4 +1,4 @@
-"""What operators change about clients, resource servers and their secrets."""
+"""Create and change clients, resource servers and their secrets."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from authz_server.clients import rules
 from authz_server.clients.authentication.credentials import CLIENT_SECRET
 from authz_server.clients.models import Client
-from authz_server.clients.registry import (
+from authz_server.clients.registrations import (
     assign_fields,
     is_resource_server,
     require_ordered_dates,
@@ -19,7 +19,7 @@ from authz_server.errors import InvalidChangeError
 
 
 class ClientService(ResourceServerChanges, SecretChanges):
-    """Makes and changes clients; with what it inherits, every change of a party."""
+    """Creates and changes clients; inherits the changes of resource servers and secrets."""
 
     def create_client(  # noqa: PLR0913 - the fields themselves, by name
         self,
@@ -64,7 +64,7 @@ class ClientService(ResourceServerChanges, SecretChanges):
             "expires_at": expires_at,
         }
         values = rules.checked_values(offered, rules.CLIENT_RULES, self._limits)
-        client = self._new_party(session, id, "client", values)
+        client = self._new_registration(session, id, "client", values)
         self._require_consistent(session, client)
         if self._revoker.has_cut_off_client(session, client.id):
             # A process that had not read of the deletion may have issued another token since.

@@ -83,6 +83,30 @@ class ScopeService:
             query = query.where(Scope.resource_server_id == resource_server_id)
         return session.scalars(query).all()
 
+    def expand(self, session: Session, names: Iterable[str]) -> list[str]:
+        """Return scope names with each trailing ``/*`` replaced by the scopes below it now.
+
+        Raises:
+            NotFoundError: the catalogue has no scope below it.
+        """
+        expanded: list[str] = []
+        for name in names:
+            if not name.endswith("/*"):
+                expanded.append(name)
+                continue
+            below = [
+                scope.name
+                for scope in self.list_scopes(session)
+                if scope.name.startswith(name[:-1])
+            ]
+            if not below:
+                raise NotFoundError(
+                    f"The catalogue has no scope under {name!r}. "
+                    "`authz-server scope import g2p-connect` brings those of G2P Connect."
+                )
+            expanded.extend(below)
+        return list(dict.fromkeys(expanded))
+
     def add_scope(  # noqa: PLR0913 - the fields themselves, by name
         self,
         session: Session,
@@ -124,18 +148,39 @@ class ScopeService:
         return scope
 
     def assign(
-        self, session: Session, names: Iterable[str], resource_server_id: str | None, *, actor: str
+        self,
+        session: Session,
+        names: Iterable[str],
+        resource_server_id: str | None,
+        *,
+        actor: str,
+        take_over: bool = True,
     ) -> tuple[str, ...]:
         """Give scopes to a resource server, or to none; return the canonical names that changed.
+
+        Args:
+            session: the transaction.
+            names: scopes in any spelling; a trailing ``/*`` stands for all scopes below.
+            resource_server_id: the new owner; None takes the scopes from their owner.
+            actor: recorded as having made the change.
+            take_over: whether a scope may be taken from another owner.
 
         Raises:
             NotFoundError: there is no such scope.
             InvalidChangeError: there is no such resource server.
+            ConflictError: a scope has another owner, and ``take_over`` is not set.
         """
+        scopes = [self.get_scope(session, name) for name in self.expand(session, names)]
+        for scope in scopes:
+            owner = scope.resource_server_id
+            if not take_over and owner not in {None, resource_server_id}:
+                raise ConflictError(
+                    f"The scope {scope.name} belongs to {owner}: "
+                    "use --take-over to take it away from there."
+                )
         self._require_resource_server(session, resource_server_id)
         changed = []
-        for spelling in dict.fromkeys(names):
-            scope = self.get_scope(session, spelling)
+        for scope in scopes:
             if scope.resource_server_id != resource_server_id:
                 scope.resource_server_id = resource_server_id
                 changed.append(scope.name)

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.orm import Session
 
-from authz_server.clients.registry import is_resource_server
+from authz_server.clients.registrations import is_resource_server
 from authz_server.clients.rules import ClientLimits
 from authz_server.clients.secrets import SecretScheme
 from authz_server.clients.service import ClientService

@@ -1,4 +1,4 @@
-"""What clients and resource servers share: how they are found, switched, deleted, recorded."""
+"""Find, enable, disable, delete and record clients and resource servers."""
 
 import secrets as system_random
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, selectinload
 
 from authz_server.audit.sink import store_audit_record
 from authz_server.clients import rules
@@ -25,7 +25,7 @@ _LIST_FIELDS = ("grant_types", "allowed_scopes", "default_scopes", "allowed_reso
 
 
 def is_resource_server(session: Session, client_id: str) -> bool:
-    """Tell whether there is a resource server of that id."""
+    """Return whether a resource server has this id."""
     return session.get(ResourceServer, client_id) is not None
 
 
@@ -47,11 +47,11 @@ class TokenRevoker(Protocol):
         """Return whether tokens of that client id were revoked so, and may be alive otherwise."""
 
 
-class PartyRegistry:
-    """Parties of both kinds, as rows.
+class Registrations:
+    """Rows of clients and resource servers.
 
-    Every method works in the session that it is given and commits nothing; the change and its audit
-    record stand or fall together.
+    Every method works in the given session and does not commit: a change and its audit record are
+    stored together or not at all.
 
     Args:
         clock: returns the present time, timezone-aware.
@@ -98,10 +98,16 @@ class PartyRegistry:
         after: str | None = None,
         limit: int = 100,
     ) -> Sequence[Client]:
-        """Return up to ``limit`` (1 to 1,000) parties of ``kind`` by id, those behind ``after``."""
+        """Return up to ``limit`` (1 to 1,000) of one ``kind``, by id, those after ``after``."""
         if not 1 <= limit <= MAXIMUM_PAGE:
             raise InvalidChangeError(f"limit: use 1 to {MAXIMUM_PAGE}")
-        query = select(Client).where(Client.kind == kind).order_by(Client.id).limit(limit)
+        query = (
+            select(Client)
+            .options(selectinload(Client.secrets), selectinload(Client.resource_server))
+            .where(Client.kind == kind)
+            .order_by(Client.id)
+            .limit(limit)
+        )
         if after is not None:
             query = query.where(Client.id > after)
         return session.scalars(query).all()
@@ -115,7 +121,7 @@ class PartyRegistry:
         enabled: bool,
         revoke_tokens: bool = False,
     ) -> Client:
-        """Enable or disable a client or resource server; what it is already changes nothing.
+        """Enable or disable a client or resource server; without effect where it is so already.
 
         A disabled client's tokens are inactive. Enabled again, those that have not expired are
         active again unless ``revoke_tokens`` ended them, at either step.
@@ -154,7 +160,7 @@ class PartyRegistry:
         session.flush()
         record_change(session, "client", client_id)
 
-    def _new_party(
+    def _new_registration(
         self, session: Session, client_id: str | None, kind: str, values: Mapping[str, Any]
     ) -> Client:
         client_id = rules.require_id(client_id or system_random.token_hex(10))
@@ -174,7 +180,7 @@ class PartyRegistry:
         return client
 
     def _locked(self, session: Session, client_id: str, kind: str | None = None) -> Client:
-        """Return the party with its row locked, so that rules between fields hold at the commit."""
+        """Return the row, locked: rules between fields hold until the commit."""
         session.get(Client, client_id, with_for_update=True)
         return self.get_client(session, client_id, kind=kind)
 
@@ -208,7 +214,7 @@ def assign_fields(row: object, values: Mapping[str, Any]) -> None:
 
 
 def require_ordered_dates(client: Client) -> None:
-    """Refuse a party that would expire before it starts (InvalidChangeError)."""
+    """Raise InvalidChangeError where the registration expires before it starts."""
     starts_at, expires_at = client.starts_at, client.expires_at
     if starts_at is not None and expires_at is not None and expires_at <= starts_at:
         raise InvalidChangeError("expires_at: it must lie after starts_at")
