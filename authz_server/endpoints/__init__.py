@@ -1,1 +1,1 @@
-"""HTTP endpoints: read strictly, call the room behind, answer."""
+"""HTTP endpoints: strict request parsing, one class per endpoint, JSON responses."""

@@ -1,8 +1,9 @@
-"""The client's address: a trusted proxy's forwarded header is believed, any other is ignored.
+"""Find the client's address behind trusted proxies.
 
-The header is a list that each proxy extends at its end: ``X-Forwarded-For``, ``Forwarded``
-(RFC 7239) or ``X-Real-IP``. It is read from the end, because a client can write everything that
-stands before the element of the nearest trusted proxy.
+Only a trusted proxy's forwarding header is used; the header of any other peer is ignored. Each
+proxy appends to the list in the header: ``X-Forwarded-For``, ``Forwarded`` (RFC 7239) or
+``X-Real-IP``. The list is read from the end, because a client can write everything before the
+element of the nearest trusted proxy.
 """
 
 import ipaddress
@@ -49,9 +50,9 @@ class ClientAddressReader:
     """Finds the address of the client that sent a request.
 
     Args:
-        trusted_proxies: IP addresses and networks of the proxies in front; with none, no header
-            is believed.
-        header: the one header that the proxies write, in lower case; ``forwarded`` is read by
+        trusted_proxies: IP addresses and networks of the proxies in front; with none, the header
+            is ignored.
+        header: the header that the proxies write, in lower case; ``forwarded`` is parsed by
             RFC 7239, any other as a list of addresses.
     """
 
@@ -63,18 +64,18 @@ class ClientAddressReader:
         self._find_short = lru_cache(_CACHED_HEADERS)(self._find)
 
     def read(self, request: Request) -> str:
-        """Return the client's IP address; empty where the peer of the connection has none.
+        """Return the client's IP address; empty if the peer of the connection has none.
 
-        The header counts only where ``request.peer`` is a trusted proxy. The client's address is
-        the nearest one that is not a trusted proxy's, else the farthest one. An ``unknown`` or
-        obfuscated identifier hides the client: the address of the proxy that wrote it is returned.
-        Without the header the client is the proxy itself, as in its health checks.
+        The header counts only if ``request.peer`` is a trusted proxy. The client's address is the
+        nearest one that is not a trusted proxy's, else the farthest one. For an ``unknown`` or
+        obfuscated identifier, the address of the proxy that wrote it is returned. Without the
+        header the client is the proxy itself, as in its health checks.
 
         Returns:
             canonical text (RFC 5952): an IPv4-mapped IPv6 address as IPv4, without zone and port.
 
         Raises:
-            OAuthError: ``forwarded_address_malformed``; an element that decides cannot be read.
+            OAuthError: ``forwarded_address_malformed``; the element to use cannot be parsed.
         """
         peer, is_trusted = self._look_up(request.peer)
         value = request.headers.get(self._header) if is_trusted else None
@@ -84,11 +85,11 @@ class ClientAddressReader:
         return found(value) or peer
 
     def is_trusted_proxy(self, address: str) -> bool:
-        """Return whether an IP address is one of the trusted proxies'; False for other text."""
+        """Return whether ``address`` belongs to a trusted proxy; False for other text."""
         return self._look_up(address)[1]
 
     def _find(self, value: str) -> str:
-        """Return the client's address by the header's value; empty where it names none."""
+        """Return the client's address named by the header value; empty if it names none."""
         nearest = ""
         for element, node in self._elements(value):
             address = _read_node(node)
@@ -111,7 +112,7 @@ class ClientAddressReader:
 
 
 def _parse(text: str) -> IPAddress | None:
-    """Return the address; IPv4 for an IPv4-mapped one. None where the text is not an address."""
+    """Return the address, IPv4 for an IPv4-mapped one; None if the text is not an address."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
@@ -121,7 +122,7 @@ def _parse(text: str) -> IPAddress | None:
 
 
 def _network(text: str) -> IPNetwork:
-    """Return the network; IPv4 for one of IPv4-mapped addresses, which are compared as IPv4."""
+    """Return the network; an IPv4 network for one of IPv4-mapped addresses."""
     network = ipaddress.ip_network(text)
     mapped = getattr(network.network_address, "ipv4_mapped", None)
     if mapped is None or network.prefixlen < _PREFIX_OF_MAPPED:
@@ -130,7 +131,7 @@ def _network(text: str) -> IPNetwork:
 
 
 def _read_node(node: str | None) -> str | None:
-    """Return the canonical address of an element; empty where it is hidden, None if malformed."""
+    """Return the canonical address of an element; empty if obfuscated, None if malformed."""
     found = _NODE.fullmatch(node) if node is not None else None
     if found is None:
         return None
@@ -144,14 +145,14 @@ def _read_node(node: str | None) -> str | None:
 
 
 def _listed_elements(value: str) -> Iterator[tuple[str, str | None]]:
-    """Yield each element of a list of addresses, the last one first, and the node in it."""
+    """Yield each element of a list of addresses with its node, last element first."""
     for member in reversed(value.split(",")):
         if element := member.strip(_BLANKS):
             yield element, _unquoted(element)
 
 
 def _forwarded_elements(value: str) -> Iterator[tuple[str, str | None]]:
-    """Yield each element of a ``Forwarded`` list, the last one first, and the node in it."""
+    """Yield each element of a ``Forwarded`` list with its node, last element first."""
     end = len(value)
     while end >= 0:
         comma = _last_comma(value, end)
@@ -164,10 +165,10 @@ def _forwarded_elements(value: str) -> Iterator[tuple[str, str | None]]:
 
 
 def _last_comma(value: str, end: int) -> int | None:
-    """Return where the last comma outside quotes is before ``end``; -1: none; None: open quotes.
+    """Return the position of the last comma outside quotes before ``end``.
 
-    Only the text behind that comma decides, so that an open quotation mark which a client sends
-    cannot swallow what a proxy adds.
+    Returns -1 if there is none, and None if a quotation mark is left open. Only the text behind
+    that comma matters, so that a quotation mark sent by a client cannot swallow a proxy's element.
     """
     comma, closing = value.rfind(",", 0, end), value.rfind('"', 0, end)
     while closing > comma:
@@ -191,7 +192,7 @@ def _is_escaped(value: str, position: int) -> bool:
 
 
 def _forwarded_for(element: str) -> str | None:
-    """Return the ``for`` of an element, ``unknown`` where it has none; None if malformed."""
+    """Return the ``for`` value of an element; ``unknown`` without one, None if malformed."""
     node: str | None = None
     position = 0
     while position < len(element):
@@ -207,7 +208,7 @@ def _forwarded_for(element: str) -> str | None:
 
 
 def _unquoted(text: str) -> str:
-    """Return the content of a quoted string (RFC 9110, 5.6.4); other text as it is."""
+    """Return the content of a quoted string (RFC 9110, 5.6.4), and other text unchanged."""
     if len(text) > 1 and text[0] == text[-1] == '"':
         return _QUOTED_PAIR.sub(r"\1", text[1:-1])
     return text

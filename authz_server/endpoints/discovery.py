@@ -1,4 +1,4 @@
-"""What the server says of itself: metadata (RFC 8414, OpenID Connect Discovery) and the JWKS."""
+"""Public documents: metadata (RFC 8414, OpenID Connect Discovery) and the JWKS."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -31,7 +31,7 @@ _METADATA_MAXIMUM_AGE_SECONDS = 300
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What is switched on, as the metadata tells it."""
+    """Enabled features, for the metadata."""
 
     issuer: str
     grant_types: tuple[str, ...]
@@ -42,10 +42,10 @@ class Features:
 
 
 class MetadataDocument:
-    """The metadata, made from what is switched on and from the scopes that can be issued.
+    """The metadata document, built from the enabled features and the scopes that can be issued.
 
     Args:
-        features: what is switched on.
+        features: the enabled features.
         directory: the resource servers that own the scopes.
         catalogue: the scopes.
         key_rings: the algorithms in use.
@@ -64,7 +64,7 @@ class MetadataDocument:
         self._key_rings = key_rings
 
     def members(self) -> dict[str, Any]:
-        """Return the members of RFC 8414, 2; only what works is named."""
+        """Return the members of RFC 8414, 2, for the enabled features only."""
         features = self._features
         issuer = features.issuer
         members: dict[str, Any] = {
@@ -97,10 +97,10 @@ class MetadataDocument:
         return owner is not None and owner.enabled
 
     def openid_members(self) -> dict[str, Any]:
-        """Return the same with what OpenID Connect Discovery 1.0, 3 asks for beyond it.
+        """Return the members with those that OpenID Connect Discovery 1.0, 3 requires.
 
-        The server issues no ID tokens. Verifiers take the algorithms of access tokens from the
-        member of ID tokens all the same, and refuse every token where it is empty.
+        The server issues no ID tokens. Verifiers read the algorithms of access tokens from the
+        ID token member all the same, and reject every token if it is empty.
         """
         return self.members() | {
             "subject_types_supported": ["public"],
@@ -114,9 +114,9 @@ class DiscoveryEndpoints:
     Args:
         document: the metadata.
         key_rings: the public keys.
-        feed: keeps the memory fresh; a database that is away does not silence these endpoints.
-        readers: note who has fetched the JWKS.
-        addresses: finds the addresses of readers.
+        feed: keeps the caches fresh; these endpoints keep answering without the database.
+        readers: records which consumers fetched the JWKS.
+        addresses: finds the addresses of consumers.
         hosts: the host names under which the documents may be cached.
         clock: returns the present time.
         observer: counts fetches of the JWKS.
@@ -144,15 +144,15 @@ class DiscoveryEndpoints:
         self._observer = observer
 
     def metadata(self) -> Response:
-        """Answer with the metadata of RFC 8414."""
+        """Return the metadata of RFC 8414."""
         return self._metadata(self._document.members)
 
     def openid_configuration(self) -> Response:
-        """Answer with the metadata of OpenID Connect Discovery."""
+        """Return the metadata of OpenID Connect Discovery."""
         return self._metadata(self._document.openid_members)
 
     def jwks(self) -> Response:
-        """Answer with the JWKS; 503 while it would be empty, lest a verifier remember that."""
+        """Return the JWKS; 503 while it would be empty, so that no verifier caches an empty set."""
         if not self._key_rings.algorithms():
             self._feed.require_fresh()
         if not self._key_rings.algorithms():
@@ -189,19 +189,19 @@ class DiscoveryEndpoints:
         self, body: bytes, etag: str, content_type: str, maximum_age_seconds: int
     ) -> Response:
         if request.host.lower() not in self._hosts:
-            # A cache that keys by host would serve this document for a name that is not ours.
+            # A cache keyed by host would serve this document for a foreign name.
             return _public_answer(body, content_type, "no-store")
         response = _public_answer(body, content_type, f"public, max-age={maximum_age_seconds}")
         response.headers["ETag"] = etag
         response.make_conditional(request.environ)
         if response.status_code == HTTPStatus.PRECONDITION_FAILED:
-            # Never with the document's headers: a shared cache would keep the refusal.
+            # Without the document's headers, or a shared cache would store the refusal.
             raise OAuthError("precondition_failed")
         return response
 
 
 def allowed_hosts(issuer: str, further: Iterable[str]) -> frozenset[str]:
-    """Return the values of ``Host`` that are the issuer's or configured, in lower case."""
+    """Return the accepted values of ``Host``, in lower case: the issuer's and further ones."""
     parts = urlsplit(issuer)
     port = {"https": 443, "http": 80}[parts.scheme]
     names = {parts.netloc.lower(), *(name.lower() for name in further)}

@@ -1,4 +1,4 @@
-"""The one place where refusals and faults become answers."""
+"""Turn refusals and unexpected exceptions into HTTP responses."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -25,10 +25,12 @@ Shape = Callable[[dict[str, object], OAuthError, Mapping[str, str]], str]
 
 
 class ErrorAnswers:
-    """Renders refusals: RFC 6749's members, never an echo of the request or a library's text.
+    """Renders refusals as RFC 6749 errors.
+
+    A response never repeats the request or the text of a library.
 
     Args:
-        retry_after_seconds: sent with a 503 that names no time of its own.
+        retry_after_seconds: sent with a 503 whose error has no ``retry_after_seconds``.
     """
 
     def __init__(self, retry_after_seconds: int) -> None:
@@ -42,12 +44,12 @@ class ErrorAnswers:
         shape: Shape | None = None,
         headers: dict[str, str] | None = None,
     ) -> Answer:
-        """Return the answer for a refusal.
+        """Return the response for a refusal.
 
         Args:
             error: the refusal.
-            request: what is refused.
-            request_id: of this request.
+            request: the refused request.
+            request_id: the id of the request.
             shape: adds a profile's members and returns the language of its message.
             headers: further headers.
         """
@@ -67,23 +69,23 @@ class ErrorAnswers:
 
 
 def as_refusal(fault: Exception) -> OAuthError:
-    """Return what the client hears of a fault, and log the fault itself."""
+    """Return the error to send for an exception, and log the exception."""
     if isinstance(fault, OAuthError):
         return fault
     if isinstance(fault, SQLAlchemyError):
-        # Only operational errors are sure to repeat no value of the request.
+        # Other database errors may repeat values of the request.
         known = isinstance(fault, OperationalError)
         reason = describe_failure(fault) if known else type(fault).__name__
-        logger.error("the database cannot answer a request: %s", reason)
+        logger.error("the database failed a request: %s", reason)
         return OAuthError("temporarily_unavailable")
-    logger.error("a request met a fault", exc_info=fault)
+    logger.error("unhandled exception in a request", exc_info=fault)
     return OAuthError("server_error")
 
 
 def handle_everything_else(
     app: Flask, answers: ErrorAnswers, shapes: Mapping[str, Shape | None] | None = None
 ) -> None:
-    """Have ``app`` answer in JSON where no endpoint of ours does: wrong address, wrong method.
+    """Make ``app`` answer unknown paths and wrong methods in JSON.
 
     Args:
         app: the application.

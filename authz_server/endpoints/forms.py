@@ -1,4 +1,4 @@
-"""Reads a request's form once and strictly (RFC 6749, 3.2 and appendix B)."""
+"""Parse a request's form, once and strictly (RFC 6749, 3.2 and appendix B)."""
 
 import re
 from functools import lru_cache
@@ -11,7 +11,7 @@ from authz_server.settings import ServerSettings
 
 FORM_TYPE = "application/x-www-form-urlencoded"
 _CHARACTER_SETS = frozenset({"utf-8", "utf8", "iso-8859-1", "us-ascii", "ascii"})
-#: What is presented to be judged: any characters, as many as the body holds (RFC 7662, 2.1).
+#: A presented token may hold any characters, up to the size of the body (RFC 7662, 2.1).
 _PRESENTED = "token"
 _REPEATABLE = "resource"  # RFC 8707, 2
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -21,9 +21,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class Form(NamedTuple):
-    """The parameters of a body.
+    """The parameters of a form.
 
-    ``values`` has each parameter once, never empty; ``resources`` those that may repeat.
+    ``values`` holds each parameter once and never empty; ``resources`` holds the repeatable one.
     """
 
     values: dict[str, str]
@@ -31,10 +31,10 @@ class Form(NamedTuple):
 
 
 class FormReader:
-    """Reads forms within the limits of the settings.
+    """Reads forms within the configured limits.
 
     Args:
-        settings: how large a value and the number of parameters may be.
+        settings: the largest value and the largest number of parameters.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
@@ -58,12 +58,12 @@ class FormReader:
         return self.parse(request.body)
 
     def parse(self, body: bytes) -> Form:
-        """Return the form that ``body`` spells.
+        """Return the form encoded in ``body``.
 
         Raises:
             OAuthError: as :meth:`read`.
         """
-        # Each byte as a character: what is outside ASCII is refused with its parameter.
+        # Latin-1 maps each byte to a character; a parameter outside ASCII is refused below.
         text = body.decode("latin-1")
         if text.count("&") >= self._maximum_parameters:
             raise OAuthError("parameters_too_many")
@@ -92,7 +92,7 @@ class FormReader:
         plain = "%" not in pair and "+" not in pair and pair.isascii() and pair.isprintable()
         if plain and len(pair) <= limit:
             return raw_name, raw_value
-        # Three characters can spell one byte: nothing longer is worth decoding.
+        # Three characters encode at most one byte: a longer pair is too long in any case.
         if len(pair) > 6 * limit + 1:
             raise OAuthError("parameter_too_long")
         if not pair.isascii():
@@ -120,7 +120,7 @@ def _decoded(raw: str, reason: str = "parameter_malformed") -> str:
 
 
 def _decoded_leniently(raw: str) -> str:
-    """Return a presented token, whatever it is: one that cannot be is inactive, not malformed."""
+    """Return a presented token; one that cannot be decoded is inactive, not malformed."""
     if raw.isascii() and "%" not in raw and "+" not in raw:
         return raw
     spaced = raw.replace("+", " ").encode("latin-1")
@@ -133,10 +133,10 @@ def _bytes_in(text: str) -> int:
 
 @lru_cache(maxsize=64)
 def _is_form(content_type: str) -> bool:
-    """Return whether this is the form's type in a character set that extends ASCII.
+    """Return whether this is the form media type, in a character set that extends ASCII.
 
-    The body is ASCII whatever the set, so these all mean the same. Other parameters and empty ones
-    are ignored (RFC 2045, 5; RFC 9110, 5.6.6).
+    The body is ASCII, so that all these character sets decode it alike. Other parameters and empty
+    ones are ignored (RFC 2045, 5; RFC 9110, 5.6.6).
     """
     media_type, *parameters = (part.strip().lower() for part in content_type.split(";"))
     if media_type != FORM_TYPE:

@@ -1,7 +1,7 @@
-"""The G2P Connect profile: a thin skin over the token endpoint.
+"""The G2P Connect profile of the token endpoint.
 
-Sources: the G2P Connect Authz interface 1.0.0; where it contradicts RFC 6749, ``docs/protocol.md``
-says which reading is ours.
+Implements the G2P Connect Authz interface 1.0.0. Where it contradicts RFC 6749,
+``docs/protocol.md`` documents the interpretation.
 """
 
 import re
@@ -24,10 +24,10 @@ _HTTP_DATE = re.compile(
 
 
 class G2PConnectProfile:
-    """Checks the profile's headers and shapes its answers.
+    """Checks the profile's headers and adapts its responses.
 
     Args:
-        settings: the choices that the interface leaves.
+        settings: the options that the interface leaves open.
         clock: returns the present time.
 
     Raises:
@@ -40,7 +40,7 @@ class G2PConnectProfile:
         self._messages = MessageCatalogue(settings.default_language, settings.catalogue_directory)
 
     def read_message_id(self, headers: Mapping[str, str]) -> str:
-        """Return the ``message_id`` header; empty where there is none.
+        """Return the ``message_id`` header; empty if absent.
 
         Raises:
             OAuthError: ``message_id_malformed``.
@@ -72,11 +72,11 @@ class G2PConnectProfile:
             raise OAuthError("timestamp_outside_window")
 
     def shape_answer(self, answer: dict[str, object], form: str) -> None:
-        """Change the members of a plain answer to those of the profile.
+        """Change the members of a plain response to those of the profile.
 
         Args:
-            answer: as RFC 6749 has it.
-            form: the client's: ``oauth`` leaves the answer as it is.
+            answer: the members of RFC 6749.
+            form: the client's response form; ``oauth`` leaves the response unchanged.
         """
         if form == "oauth":
             return
@@ -87,7 +87,7 @@ class G2PConnectProfile:
     def shape_error(
         self, body: dict[str, object], error: OAuthError, headers: Mapping[str, str]
     ) -> str:
-        """Add the profile's ``errors`` to the members of RFC 6749; return the language used."""
+        """Add the profile's ``errors`` to the members of RFC 6749, and return the language used."""
         language, message = self._messages.message(error.reason, headers.get("accept-language"))
         body["errors"] = [{"code": error.error, "message": message}]
         return language
@@ -97,7 +97,7 @@ class G2PConnectProfile:
 def parse_http_date(text: str) -> float | None:
     """Return an HTTP date (RFC 9110, 5.6.7, any form) as seconds since 1970, or None.
 
-    The day of the week is not compared with the date: the interface's own example has a wrong one.
+    The day of the week is not checked: the example in the interface has a wrong one.
     """
     if not _HTTP_DATE.fullmatch(text):
         return None

@@ -1,4 +1,4 @@
-"""Health, metrics and the interface's description, on a listener of their own."""
+"""The health listener's endpoints: health, metrics and the OpenAPI document."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -26,10 +26,10 @@ def health_blueprint(
     """Return ``/health/live``, ``/health/ready``, ``/openapi.json`` and ``/metrics``.
 
     Args:
-        checks: by name, what must work for the server to be ready; each raises when it does not.
-        description: the OpenAPI document.
-        degradations: returns what does not work though the server is of use without it.
-        metrics: the page of metrics; without it there is none.
+        checks: by name, the conditions of readiness; each raises if it fails.
+        description: returns the OpenAPI document.
+        degradations: returns the failures that leave the server ready.
+        metrics: renders ``/metrics``; without it the path does not exist.
     """
     blueprint = Blueprint("health", __name__)
     log = _ReadinessLog()
@@ -67,30 +67,30 @@ def health_blueprint(
 
 
 def _find_reason(check: Check) -> str:
-    """Return why a check does not hold, for a database as its driver reports it; else empty."""
+    """Return why a check fails, for a database as its driver reports it; empty if it passes."""
     try:
         check()
-    except Exception as fault:  # noqa: BLE001 - whatever it is, the server is not ready
+    except Exception as fault:  # noqa: BLE001 - the server is not ready, for any exception
         return redact(find_sentence(fault) or describe_failure(fault))
     return ""
 
 
 class _ReadinessLog:
-    """Logs each change of readiness once; a server that starts is expected not to be ready."""
+    """Logs each change of readiness once; unreadiness is no warning while the server starts."""
 
     def __init__(self) -> None:
         self._was_ready = False
         self._last: dict[str, str] = {}
 
     def note(self, reasons: dict[str, str]) -> None:
-        """Log the reasons where they are others than before."""
+        """Log the reasons if they changed."""
         if reasons.keys() == self._last.keys() and (reasons or self._was_ready):
             return
         self._last = dict(reasons)
         if reasons:
             level = logging.WARNING if self._was_ready else logging.INFO
-            told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-            logger.log(level, "not ready: %s", told)
+            listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+            logger.log(level, "not ready: %s", listed)
         else:
             logger.info("ready")
             self._was_ready = True

@@ -1,4 +1,4 @@
-"""The introspection endpoint (RFC 7662), with signed answers (RFC 9701)."""
+"""The introspection endpoint (RFC 7662), with signed responses (RFC 9701)."""
 
 from typing import Any
 
@@ -19,12 +19,12 @@ _JSON_TYPE = "application/json"
 
 
 class IntrospectionEndpoint(ProtocolEndpoint):
-    """Tells resource servers and clients about tokens.
+    """Describes tokens to resource servers and clients.
 
     Args:
-        parts: what every endpoint needs.
-        service: knows what a caller may hear.
-        signer: makes answers as JWTs, or None where that is switched off.
+        parts: the collaborators that every endpoint needs.
+        service: decides which members a caller may see.
+        signer: signs responses as JWTs, or None if signing is disabled.
     """
 
     name = "introspect"
@@ -78,7 +78,7 @@ class IntrospectionEndpoint(ProtocolEndpoint):
 
 
 def _wants_jwt(accept: str | None) -> bool:
-    """Tell whether the caller asks for the signed form by its own name, and prefers it."""
+    """Return whether ``accept`` names the signed form and prefers it."""
     if accept is None or JWT_TYPE not in accept.lower():
         return False
     accepted = parse_accept_header(accept, MIMEAccept)

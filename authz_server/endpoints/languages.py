@@ -1,8 +1,8 @@
-"""Messages of the G2P Connect profile in the languages of its callers.
+"""Error messages of the G2P Connect profile in several languages.
 
-A catalogue is a TOML file named after its language tag, one sentence for each reason of
-``authz_server.errors``; those shipped lie in ``messages/`` and a directory of the settings adds to
-them or replaces them.
+A catalogue is a TOML file named after its language tag, with one sentence for each reason of
+``authz_server.errors``. The shipped catalogues are in ``messages/``; a configured directory adds
+to them or replaces their sentences.
 """
 
 import re
@@ -19,14 +19,14 @@ _QUALITY = re.compile(r"[qQ]=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)")
 
 
 class MessageCatalogue:
-    """Picks a message's language by the request's ``accept-language`` (RFC 9110, 12.5.4).
+    """Selects a message's language by the ``accept-language`` header (RFC 9110, 12.5.4).
 
     Args:
-        default_language: used where no other is asked for or known.
+        default_language: used if the request names no known language.
         directory: further catalogues; empty for none.
 
     Raises:
-        ValueError: a catalogue names an unknown reason, or the default language has none.
+        ValueError: a catalogue has an unknown reason, or the default language has no catalogue.
         OSError: the directory cannot be read.
     """
 
@@ -45,7 +45,7 @@ class MessageCatalogue:
         return tuple(sorted(self._languages))
 
     def message(self, reason: str, accept_language: str | None) -> tuple[str, str]:
-        """Return the language picked and the message for ``reason`` in it."""
+        """Return the selected language and the message for ``reason`` in it."""
         language = (
             self._pick(accept_language[:_MAXIMUM_HEADER_CHARACTERS])
             if accept_language
@@ -63,7 +63,7 @@ class MessageCatalogue:
             if quality > 0:
                 ranges.append((-quality, position, tag.strip().lower()))
         for _, _, tag in sorted(ranges):
-            # RFC 4647, 3.4: look up by cutting subtags from the end.
+            # RFC 4647, 3.4: lookup removes subtags from the end.
             while tag:
                 if tag in self._languages:
                     return tag
@@ -77,7 +77,7 @@ def _catalogue_files(directory: str) -> Iterable[tuple[str, str]]:
             yield resource.name.removesuffix(".toml"), resource.read_text("utf-8")
     if directory:
         for path in sorted(Path(directory).glob("*.toml")):
-            # An editor's byte order mark is read over.
+            # Some editors write a byte order mark.
             yield path.stem.lower(), path.read_text("utf-8-sig")
 
 

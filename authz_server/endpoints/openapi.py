@@ -1,4 +1,4 @@
-"""The description of the interface (OpenAPI 3.1), made from what is switched on."""
+"""The OpenAPI 3.1 document, built from the enabled features."""
 
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,11 +32,11 @@ _HEALTH_SERVER = [{"url": "/", "description": "The health listener, which serves
 
 
 def describe_interface(features: Features, g2p: G2PSettings) -> Part:
-    """Return the OpenAPI document, as clients see the server from outside.
+    """Return the OpenAPI document, with the addresses that clients use.
 
     Args:
-        features: what is switched on; its issuer is the server's address.
-        g2p: the choices of the G2P Connect profile.
+        features: the enabled features; the issuer is the server's address.
+        g2p: the options of the G2P Connect profile.
     """
     return {
         "openapi": "3.1.0",
@@ -140,7 +140,9 @@ def _g2p_parameters(g2p: G2PSettings) -> list[Part]:
 
 
 def _introspection(*, signed: bool) -> Part:
-    answer = _json_answer("What the caller may hear.", "IntrospectionAnswer", private_headers())
+    answer = _json_answer(
+        "The members that the caller may see.", "IntrospectionAnswer", private_headers()
+    )
     if signed:
         answer["content"][JWT_TYPE] = {
             "schema": {
@@ -150,7 +152,7 @@ def _introspection(*, signed: bool) -> Part:
             }
         }
     return _post(
-        "Ask about a token (RFC 7662)",
+        "Introspect a token (RFC 7662)",
         "TokenPresented",
         {"200": answer} | form_refusals(),
         operationId="introspect",
@@ -159,12 +161,12 @@ def _introspection(*, signed: bool) -> Part:
 
 def _revocation() -> Part:
     revoked = {
-        "description": "The token is not in force, whatever it was.",
+        "description": "The token is revoked, expired or unknown.",
         "headers": private_headers(),
         "content": {"application/json": {"schema": {"type": "object", "maxProperties": 0}}},
     }
     return _post(
-        "End a token of one's own (RFC 7009)",
+        "Revoke one of the client's own tokens (RFC 7009)",
         "TokenPresented",
         {"200": revoked} | form_refusals(),
         operationId="revoke",
@@ -172,7 +174,7 @@ def _revocation() -> Part:
 
 
 def _document_paths(issuer: str) -> Part:
-    """Return the public documents; the metadata also where RFC 8414, 3.1 inserts its path."""
+    """Return the public documents, and the metadata also at the path of RFC 8414, 3.1."""
     paths = {
         "/.well-known/jwks.json": _document(
             "The public keys (RFC 7517)", "JWKSet", "jwks", "application/jwk-set+json"
@@ -181,8 +183,13 @@ def _document_paths(issuer: str) -> Part:
     parts = urlsplit(issuer)
     origin = [{"url": f"{parts.scheme}://{parts.netloc}"}]
     for path, schema, name, summary in (
-        (METADATA, "Metadata", "metadata", "What the server can do (RFC 8414)"),
-        (OPENID_METADATA, "OpenIDMetadata", "openid_metadata", "The same for OpenID clients"),
+        (METADATA, "Metadata", "metadata", "Server metadata (RFC 8414)"),
+        (
+            OPENID_METADATA,
+            "OpenIDMetadata",
+            "openid_metadata",
+            "Server metadata for OpenID clients",
+        ),
     ):
         paths[path] = _document(summary, schema, name)
         if parts.path:
@@ -221,11 +228,13 @@ def _health_paths() -> Part:
         "content": {"application/json": {"schema": {"type": "object"}}},
     }
     live = _json_answer("The process runs.", "Live", private_headers())
-    ready = _json_answer("It can answer requests.", "Ready", private_headers())
-    not_ready = _json_answer("It cannot; `failed` says why.", "NotReady", private_headers())
+    ready = _json_answer("The server can answer requests.", "Ready", private_headers())
+    not_ready = _json_answer(
+        "Not ready; `failed` lists the failed checks.", "NotReady", private_headers()
+    )
     return {
-        "/health/live": _health("Is it alive?", "live", {"200": live}),
-        "/health/ready": _health("Is it ready?", "ready", {"200": ready, "503": not_ready}),
+        "/health/live": _health("Liveness", "live", {"200": live}),
+        "/health/ready": _health("Readiness", "ready", {"200": ready, "503": not_ready}),
         "/openapi.json": _health("This description", "describe", {"200": description}),
     }
 

@@ -1,4 +1,4 @@
-"""The headers and refusals that operations share, for the description of the interface."""
+"""Headers and error responses shared by the operations of the OpenAPI document."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ Part = dict[str, Any]
 
 _REQUEST_ID = "X-Request-Id"
 _NO_STORE = ("Cache-Control", "Pragma", "X-Content-Type-Options", _REQUEST_ID)
-#: What can go wrong at an endpoint that takes a form, and with which words.
+#: The error responses of an endpoint that takes a form, by status.
 _REFUSALS = {
     400: "The request breaks a rule.",
     401: "The client could not be authenticated.",
@@ -21,7 +21,7 @@ _REFUSALS = {
     417: "An expectation other than 100-continue was sent.",
     429: "Too many failed authentications of this client from this address.",
     431: "The header is too large.",
-    503: "The server, or what it rests on, cannot answer right now.",
+    503: "The server or a service that it depends on is unavailable.",
 }
 _PRECONDITION_FAILED = 412
 _FURTHER_HEADERS = {401: ("WWW-Authenticate",), 405: ("Allow",), 429: ("Retry-After",)}
@@ -61,14 +61,14 @@ def headers() -> dict[str, Part]:
 
 
 def header_references(*names: str) -> dict[str, Part]:
-    """Return references to headers, by the names that they are sent under."""
+    """Return references to headers, by the name in the response."""
     return {
         name.removeprefix("Public-"): {"$ref": f"#/components/headers/{name}"} for name in names
     }
 
 
 def private_headers(*further: str) -> dict[str, Part]:
-    """Return the headers of an answer that nobody may keep, and further ones."""
+    """Return the headers of a response that must not be cached, and further ones."""
     return header_references(*_NO_STORE, *further)
 
 
@@ -84,7 +84,7 @@ def public_headers() -> dict[str, Part]:
 
 
 def refusal_responses(*, g2p: bool) -> dict[str, Part]:
-    """Return every named response: one for each status, and those of the G2P Connect profile."""
+    """Return every named error response: one per status, and those of the G2P Connect profile."""
     shared = _REFUSALS | {_PRECONDITION_FAILED: "The document has changed."}
     named = {_name(status): _refusal(status, words) for status, words in shared.items()}
     if g2p:
@@ -95,13 +95,13 @@ def refusal_responses(*, g2p: bool) -> dict[str, Part]:
 
 
 def form_refusals(*, g2p: bool = False, token: bool = False) -> dict[str, Part]:
-    """Return the refusals of an endpoint that takes a form, by status."""
+    """Return the error responses of an endpoint that takes a form, by status."""
     statuses = [status for status in _REFUSALS if token or status not in _TOKEN_ONLY]
     return {str(status): _response(status, "G2P" if g2p else "") for status in statuses}
 
 
 def document_refusals(*statuses: int) -> dict[str, Part]:
-    """Return refusals of these statuses."""
+    """Return the error responses of these statuses."""
     return {str(status): _response(status) for status in statuses}
 
 

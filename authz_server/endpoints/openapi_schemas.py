@@ -1,4 +1,4 @@
-"""The shapes of requests and answers (JSON Schema 2020-12), for the description."""
+"""Schemas of requests and responses (JSON Schema 2020-12) for the OpenAPI document."""
 
 from typing import Any
 
@@ -17,12 +17,12 @@ _NAMES = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
 
 
 def reference(name: str) -> Schema:
-    """Return a reference to the schema of this name."""
+    """Return a reference to the named schema."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def schemas(features: Features, g2p: G2PSettings) -> dict[str, Schema]:
-    """Return every named schema that what is switched on needs."""
+    """Return every named schema of the enabled features."""
     found = {
         "Error": _error(),
         "TokenRequest": _token_request(features),
@@ -94,7 +94,7 @@ def _secret_in_form() -> Schema:
     return {
         "client_id": {
             "type": "string",
-            "description": "Beside a Basic header only if it says the same.",
+            "description": "With a Basic header, only the same value.",
         },
         "client_secret": {"type": "string", "description": "Only without a Basic header."},
     }
@@ -103,11 +103,11 @@ def _secret_in_form() -> Schema:
 def _token_request(features: Features) -> Schema:
     resource = {
         "type": "array",
-        # Identifiers are compared as text: any text is a question, most are refused.
+        # Identifiers are compared as text, so that any text is valid here.
         "items": {"type": "string"},
         "description": (
             "Resource servers' identifiers, one parameter each (RFC 8707), "
-            f"at most {MAXIMUM_RESOURCES}; an empty one is an absent one."
+            f"at most {MAXIMUM_RESOURCES}; an empty one counts as absent."
         ),
     }
     scope = {
@@ -155,7 +155,7 @@ def _active_token() -> Schema:
     }
     members = {
         "active": {"const": True},
-        "scope": {"type": "string", "description": "What the caller may see of it."},
+        "scope": {"type": "string", "description": "The scopes that the caller may see."},
         "client_id": {"type": "string"},
         "sub": {"type": "string"},
         "aud": audience,
@@ -207,8 +207,8 @@ def _openid_metadata() -> Schema:
         more=True,
     )
     return {
-        "description": "What RFC 8414 asks for and OpenID Connect Discovery 1.0, 3 beyond it; the "
-        "server issues no ID tokens.",
+        "description": "The metadata of RFC 8414 with the members that OpenID Connect Discovery "
+        "1.0, 3 requires; the server issues no ID tokens.",
         "allOf": [reference("Metadata"), further],
     }
 

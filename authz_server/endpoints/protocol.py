@@ -1,4 +1,4 @@
-"""What the token, introspection and revocation endpoints share: read, answer or refuse, record."""
+"""Base class of the token, introspection and revocation endpoints."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -26,17 +26,17 @@ MAXIMUM_DETAIL_CHARACTERS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class EndpointParts:
-    """What every protocol endpoint needs.
+    """The collaborators that every protocol endpoint needs.
 
     Attributes:
-        begin: starts, once in each process, what runs beside its requests.
-        forms: reads bodies.
+        begin: starts the background jobs, once in each process.
+        forms: parses bodies.
         addresses: finds the addresses of clients.
-        feed: keeps the memory fresh.
+        feed: keeps the caches fresh.
         authenticator: authenticates clients.
         errors: renders refusals.
-        record: records an event, or raises because it cannot be.
-        answered: counts an answer by endpoint, outcome and seconds.
+        record: records an event; raises if it cannot be recorded.
+        answered: counts a response by endpoint, outcome and seconds.
     """
 
     begin: Callable[[], None]
@@ -51,7 +51,7 @@ class EndpointParts:
 
 @dataclass(slots=True)
 class Exchange:
-    """One request under way."""
+    """One request in progress."""
 
     request: Request
     request_id: str
@@ -61,15 +61,15 @@ class Exchange:
 
     @property
     def authorization_header(self) -> str | None:
-        """The ``Authorization`` header; None where it is absent or empty."""
+        """The ``Authorization`` header; None if absent or empty."""
         return self.request.headers.get("authorization") or None
 
 
 class ProtocolEndpoint(ABC):
-    """Answers a strictly read form, and records every refusal once.
+    """Answers a strictly parsed form, and records every refusal once.
 
     Attributes:
-        name: as metrics call it.
+        name: the endpoint's label in metrics.
         refusal: the event that records a refusal.
     """
 
@@ -80,7 +80,7 @@ class ProtocolEndpoint(ABC):
         self._parts = parts
 
     async def respond(self, request: Request) -> Answer:
-        """Answer the request; every fault becomes an answer too."""
+        """Return the response to a request; every exception becomes a response."""
         parts = self._parts
         request_id = new_request_id()
         bind_request_id(request_id)
@@ -100,10 +100,10 @@ class ProtocolEndpoint(ABC):
 
     @abstractmethod
     async def _answer(self, exchange: Exchange) -> Answer:
-        """Return the answer to a request that is in order; raise where it is not."""
+        """Return the response to a valid request; raise OAuthError for any other."""
 
     def shape(self) -> Shape | None:
-        """Return what adds a profile's members to a refusal; None where there is no profile."""
+        """Return the callable that adds a profile's members to a refusal, if any."""
         return None
 
     def _answer_headers(self, exchange: Exchange) -> dict[str, str] | None:
@@ -135,21 +135,21 @@ class ProtocolEndpoint(ABC):
         )
 
     def _recorded(self, client_id: str) -> str:
-        """Return the id for the record; an unknown one may be a secret in the wrong field.
+        """Return the client id to record; an unknown one may be a secret in the wrong field.
 
-        It is masked at its length, so that recording it costs as much as recording a known one.
+        An unknown id is masked at its length, so that recording it costs as much as a known one.
         """
         known = self._parts.authenticator.knows(client_id)
         return client_id if known else "*" * len(client_id[:MAXIMUM_ID_CHARACTERS])
 
     async def _require_fresh(self) -> None:
-        """Return when the memory is young enough; OAuthError where it cannot be."""
+        """Refresh the caches if they are too old; raise OAuthError if that fails."""
         feed = self._parts.feed
         if not feed.is_fresh():
             await Step(Lane.DATABASE, feed.require_fresh)
 
     async def _authenticated(self, exchange: Exchange) -> tuple[ClientEntry, Form]:
-        """Return the caller and the form; OAuthError where either is refused."""
+        """Return the caller and the form; raise OAuthError if either is refused."""
         parts = self._parts
         form = parts.forms.read(exchange.request)
         if len(form.resources) > 1:

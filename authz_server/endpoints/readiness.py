@@ -1,4 +1,4 @@
-"""Whether a server can issue: from its own memory and what its processes know, asking nobody."""
+"""Readiness to issue tokens, from memory and the states reported by the workers."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -6,18 +6,18 @@ from collections.abc import Callable, Mapping
 from authz_server.metrics.observer import KnownBackends
 from keys.ring import KeyRings
 
-#: A process asks every backend at its start; by then it has an answer, or has given up.
+#: Within this time of its start a worker has observed every backend or given up.
 FIRST_VIEW_SECONDS = 5.0
 
 
 class KeyReadiness:
-    """What readiness says of the key rings.
+    """Readiness of the key rings.
 
     Args:
         backends: the URI of each ring's backend, by the ring's name.
         key_rings: the rings, as last read.
-        known: returns what the processes last heard of the backends.
-        monotonic: counts seconds.
+        known: returns the backends' states as the workers last reported them.
+        monotonic: returns monotonic seconds.
     """
 
     def __init__(
@@ -34,11 +34,11 @@ class KeyReadiness:
         self._told_since: float | None = None
 
     def require(self) -> None:
-        """Refuse readiness while nothing can be issued.
+        """Raise unless at least one ring can sign.
 
-        That is where no ring has a key that may sign, and at a start without any backend, also in
-        the first moments, when none has answered yet. A backend that goes away later leaves the
-        server of use: it verifies, publishes and revokes.
+        No ring can sign if none has an active key. While the server starts, a ring counts only once
+        its backend has been observed. A backend that fails later does not end readiness: the
+        server still verifies, publishes and revokes.
 
         Raises:
             LookupError: names the rings.
@@ -63,11 +63,11 @@ class KeyReadiness:
         return now - self._told_since < FIRST_VIEW_SECONDS
 
     def degradations(self) -> list[str]:
-        """Return what cannot be issued at present, each as ``keys:RING`` and why."""
+        """Return the rings that cannot sign at present, each as ``keys:RING`` and the reason."""
         known = self._known()
         found = []
         for ring, backend in self._backends.items():
-            # A ring whose first key waits for verifiers to know it is in order: a healthy move.
+            # A first key that is published but not yet active is part of a healthy rotation.
             judgement = self._key_rings.judge(ring)
             if judgement.lacks_signer:
                 found.append(f"keys:{ring} {judgement.detail}")

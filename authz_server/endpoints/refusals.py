@@ -1,6 +1,6 @@
-"""Records refusals one by one while they are few, and with a count when they are many.
+"""Record refusals one by one up to a limit, then as counts.
 
-One host could otherwise fill the disk with records until the server has to stop.
+Without the limit one host could fill the disk with records until the server stops.
 """
 
 import logging
@@ -26,13 +26,13 @@ logger = logging.getLogger(__name__)
 Refusal = TokenRefused | IntrospectionRefused | RevocationRefused | RequestRefused
 
 WINDOW_SECONDS = 60.0
-#: How many refusals of one kind are recorded one by one within a window.
+#: Refusals of one kind recorded one by one within a window.
 SINGLE_OF_A_KIND = 10
-#: How many refusals of senders without proven credentials are recorded one by one, in all.
+#: Refusals of unauthenticated senders recorded one by one within a window, in all.
 SINGLE_IN_ALL = 300
-#: How many kinds are told apart, for senders with and without proven credentials each.
+#: Kinds counted apart, for authenticated and for unauthenticated senders each.
 MAXIMUM_KINDS = 500
-#: Reasons for which the client id is only a claim.
+#: Reasons for which the client id is unproven.
 UNPROVEN = frozenset(
     {
         "client_unknown",
@@ -49,7 +49,7 @@ class _Tally:
     """The refusals of one kind within a window.
 
     Args:
-        network: where they come from; None for all kinds beyond the maximum together.
+        network: the senders' network; None for all kinds beyond the maximum together.
     """
 
     __slots__ = ("combined", "network", "seen")
@@ -60,14 +60,14 @@ class _Tally:
         self.combined: Refusal | None = None
 
     def count(self, event: Refusal) -> None:
-        """Add a refusal to the one record of all that are not recorded one by one."""
+        """Add a refusal to the combined record."""
         before = self.combined
         if before is None:
             self.combined = msgspec.structs.replace(
                 event, request_id="", message_id="", source_address=self.network or ""
             )
             return
-        # A value that is not the same for all of them is left out.
+        # A value that differs between them is left out.
         different = {
             field: ""
             for field in ("client_id", "detail")
@@ -80,15 +80,16 @@ class _Tally:
 class RefusalRecorder:
     """Records refusals in bounded memory and at a bounded rate.
 
-    Refusals of the same event, network and reason are of one kind; with proven credentials, of the
-    same client too. The first ones of a kind within a minute are recorded one by one. The others
-    are counted, and recorded together when the minute has ended. ``docs/events.md`` describes both.
+    Refusals with the same event, network and reason are of one kind; for an authenticated client,
+    the client is part of the kind. The first refusals of a kind in each minute are recorded one by
+    one. Further ones are counted, and recorded together at the end of the minute.
+    ``docs/events.md`` describes both.
 
-    Threads may share a recorder. A forked process begins without the counts of its parent.
+    A recorder is thread-safe. A forked process starts with empty counts.
 
     Args:
-        record: records one event; raises OAuthError where it cannot.
-        monotonic: returns seconds that only grow.
+        record: records one event; raises OAuthError if it cannot.
+        monotonic: returns monotonic seconds.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class RefusalRecorder:
         """Record a refusal now, or count it.
 
         Raises:
-            OAuthError: it is to be recorded now and cannot be.
+            OAuthError: the refusal was to be recorded now and could not be.
         """
         self.flush()
         with self._lock:
@@ -111,19 +112,19 @@ class RefusalRecorder:
             self._record(event)
 
     def flush(self, *, at_once: bool = False) -> None:
-        """Record what was counted within a minute that has ended.
+        """Record the counts of a minute that has ended.
 
-        What cannot be recorded is kept for the end of the next minute; a warning is logged.
+        Counts that cannot be recorded are logged as a warning and kept for the next minute.
 
         Args:
-            at_once: do not wait for the end of the minute, because the process ends.
+            at_once: record before the end of the minute, because the process stops.
         """
         if self._process_id != os.getpid():
             self._begin_in_this_process()
         if not at_once and self._monotonic() < self._ends_at:
             return
         with self._lock:
-            # Another thread may have done it meanwhile.
+            # Another thread may have flushed meanwhile.
             if not at_once and self._monotonic() < self._ends_at:
                 return
             tallies = list(self._tallies.values())
@@ -133,7 +134,7 @@ class RefusalRecorder:
             try:
                 self._record(event)
             except OAuthError as error:
-                logger.warning("Counted refusals cannot be recorded yet: %s", error.detail)
+                logger.warning("counted refusals cannot be recorded yet: %s", error.detail)
                 self._keep(counted[position:])
                 return
 

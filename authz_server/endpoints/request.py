@@ -1,4 +1,4 @@
-"""A request as the protocol endpoints read it, whichever server received it."""
+"""An HTTP request as the protocol endpoints read it, independent of the server."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,16 +8,16 @@ from authz_server.errors import OAuthError
 
 @dataclass(slots=True)
 class Request:
-    """One request: everything that the endpoints may know of it.
+    """One HTTP request.
 
     Attributes:
         method: the HTTP method, as sent.
         path: the path as sent, not decoded.
-        query: what follows the question mark; empty where there is none.
+        query: the query string; empty if there is none.
         headers: by lower-case name. Repeated fields that form a list are joined by commas.
         body: the whole body, decoded from its transfer coding.
-        peer: the IP address at the other end of the connection; empty where it is not known.
-        fault: why the body could not be read; the endpoint refuses the request with it.
+        peer: the IP address at the other end of the connection; empty if unknown.
+        fault: the error met while reading the body; the endpoint refuses the request with it.
     """
 
     method: str
@@ -27,3 +27,4 @@ class Request:
     body: bytes = b""
     peer: str = ""
     fault: OAuthError | None = None
+    client_id: str = ""

@@ -1,4 +1,4 @@
-"""How answers leave: JSON, never cached, each with its request id."""
+"""JSON responses that are never cached and carry a request id."""
 
 import random
 from base64 import urlsafe_b64encode
@@ -16,16 +16,15 @@ _STATUS_LINES = {int(status): f"{status.value} {status.phrase}" for status in HT
 
 @dataclass(slots=True)
 class Answer:
-    """An answer that is a WSGI application, and so an answer to Flask as well.
+    """A response that is a WSGI application, and so also a valid Flask response.
 
-    It is made and sent some thousand times a second: werkzeug's response, made for every need,
-    takes a quarter of the time of a request.
+    Werkzeug's general response would take a quarter of the time of a token request.
 
     Attributes:
         status: the HTTP status: 304, or one that permits a body.
-        headers: what is sent beside ``Content-Length``.
+        headers: all headers except ``Content-Length``.
         body: the body.
-        length: how long the body would be that an answer to HEAD leaves out.
+        length: the length of the body that a response to HEAD leaves out.
     """
 
     status: int
@@ -34,24 +33,24 @@ class Answer:
     length: int | None = None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Send it."""
+        """Send the response (PEP 3333)."""
         sent = [*self.headers.items(), ("Content-Length", str(len(self.body)))]
         start_response(_STATUS_LINES[self.status], sent)
         return () if environ["REQUEST_METHOD"] == "HEAD" else (self.body,)
 
     def encode(self, date: bytes, *, connection: str = "", head: bool = False) -> bytes:
-        """Return it as an HTTP/1.1 message.
+        """Return the response as an HTTP/1.1 message.
 
         Args:
             date: the ``Date`` field, with its line end.
-            connection: the value of the ``Connection`` field; empty: none.
+            connection: the value of the ``Connection`` field; empty for none.
             head: leave the body out (RFC 9110, 9.3.2).
         """
         fields = "".join([f"{name}: {value}\r\n" for name, value in self.headers.items()])
         if connection:
             fields += f"Connection: {connection}\r\n"
         if self.status == HTTPStatus.NOT_MODIFIED:
-            # RFC 9110, 8.6: a length would be that of the document.
+            # RFC 9110, 8.6: Content-Length would state the length of the document.
             line = _STATUS_LINES[self.status].encode()
             return b"HTTP/1.1 %b\r\n%b%b\r\n" % (line, fields.encode("latin-1"), date)
         return b"HTTP/1.1 %b\r\n%b%bContent-Length: %d\r\n\r\n%b" % (
@@ -65,14 +64,14 @@ class Answer:
 
 def new_request_id() -> str:
     """Return an id of 16 characters for one request and its records."""
-    # Unique, not secret: asking the system for randomness takes longer than rendering an answer.
+    # Unique, not secret: os.urandom takes longer than rendering a response.
     return urlsafe_b64encode(random.randbytes(_REQUEST_ID_BYTES)).decode()  # noqa: S311 - see above
 
 
 def private_answer(
     body: object, request_id: str, *, status: int = 200, headers: dict[str, str] | None = None
 ) -> Answer:
-    """Return a JSON answer that nobody may keep (RFC 6749, 5.1).
+    """Return a JSON response that must not be cached (RFC 6749, 5.1).
 
     Args:
         body: encoded as JSON.
@@ -93,7 +92,7 @@ def private_bytes(
     status: int = 200,
     headers: dict[str, str] | None = None,
 ) -> Answer:
-    """Return an answer of any type that nobody may keep."""
+    """Return a response of any content type that must not be cached."""
     sent = {
         "Content-Type": content_type,
         "Cache-Control": "no-store",

@@ -14,16 +14,16 @@ from authz_server.waiting import Lane, Step
 
 
 class RevocationEndpoint(ProtocolEndpoint):
-    """Ends a client's own tokens; the 200 leaves when the revocation is durable.
+    """Revokes a client's own tokens; responds 200 once the revocation is durable.
 
-    A token that is unknown, ended or somebody else's gets the same 200, and a wrong
-    ``token_type_hint`` changes nothing (RFC 7009, 2.1 and 2.2).
+    An unknown or expired token and the token of another client get the same 200. A wrong
+    ``token_type_hint`` has no effect (RFC 7009, 2.1 and 2.2).
 
     Args:
-        parts: what every endpoint needs.
-        verifier: the door in.
+        parts: the collaborators that every endpoint needs.
+        verifier: verifies the presented token.
         revocations: records revocations.
-        database: keeps them.
+        database: stores them.
     """
 
     name = "revoke"
@@ -50,7 +50,7 @@ class RevocationEndpoint(ProtocolEndpoint):
         exchange.outcome = "nothing"
         if verified is not None and verified.claims.client_id == caller.id:
             await Step(Lane.DATABASE, partial(self._revoke, exchange, verified))
-        # RFC 7009, 2.2: the body is ignored; it is JSON because its type says so.
+        # RFC 7009, 2.2: clients ignore the body; it is JSON to match its content type.
         return private_answer({}, exchange.request_id)
 
     def _revoke(self, exchange: Exchange, verified: VerifiedAccessToken) -> None:
@@ -76,9 +76,9 @@ class RevocationEndpoint(ProtocolEndpoint):
                 actor=claims.client_id,
             )
             if added:
-                # Before the commit: a revocation that cannot be recorded is not made.
+                # Before the commit, so that a revocation is made only if it is recorded.
                 record(TokenRevoking)
         if added:
-            # After it: a commit that fails leaves no record of a success.
+            # After the commit, so that a failed commit leaves no record of a success.
             exchange.outcome = "revoked"
             record(TokenRevoked)

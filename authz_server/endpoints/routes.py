@@ -1,4 +1,4 @@
-"""Which address belongs to which endpoint."""
+"""Flask routes of the protocol and discovery endpoints."""
 
 from collections.abc import Iterable
 from urllib.parse import urlsplit
@@ -14,7 +14,7 @@ OPENID_METADATA = "/.well-known/openid-configuration"
 
 
 def add_protocol_routes(app: Flask, prefix: str, paths: Iterable[str]) -> None:
-    """Have Flask know the protocol endpoints, for the answers to any method but POST."""
+    """Register the protocol endpoints with Flask, so that it answers other methods with 405."""
     for path in paths:
         app.add_url_rule(
             f"{prefix}{path}", endpoint=path, view_func=_answered_before, methods=["POST"]
@@ -26,8 +26,8 @@ def add_discovery_routes(
 ) -> None:
     """Serve the JWKS and the metadata.
 
-    RFC 8414, 3.1 puts the well-known part before the issuer's path, OpenID Connect Discovery 1.0, 4
-    puts it after; clients in use try either, so each document answers at both.
+    RFC 8414, 3.1 inserts the well-known part before the issuer's path, OpenID Connect Discovery
+    1.0, 4 appends it. Clients use either form, so each document is served at both paths.
     """
     inserted = urlsplit(issuer).path
     app.add_url_rule(f"{prefix}/.well-known/jwks.json", endpoint="jwks", view_func=discovery.jwks)

@@ -13,7 +13,7 @@ class TokenEndpoint(ProtocolEndpoint):
     """Issues tokens.
 
     Args:
-        parts: what every endpoint needs.
+        parts: the collaborators that every endpoint needs.
         server: runs the grants.
         profile: the G2P Connect profile, or None for the plain endpoint.
     """
@@ -71,7 +71,7 @@ class TokenEndpoint(ProtocolEndpoint):
         return private_answer(answer, exchange.request_id, headers=self._answer_headers(exchange))
 
     def shape(self) -> Shape | None:
-        """Return what adds the profile's members to a refusal; None at the plain endpoint."""
+        """Return the callable that adds the profile's members to a refusal, if any."""
         return self._profile.shape_error if self._profile is not None else None
 
     def _answer_headers(self, exchange: Exchange) -> dict[str, str] | None:

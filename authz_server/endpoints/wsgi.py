@@ -1,21 +1,23 @@
-"""A WSGI request (PEP 3333) as the value that the protocol endpoints read."""
+"""Convert a WSGI request (PEP 3333) to the request of the protocol endpoints."""
 
 from wsgiref.types import WSGIEnvironment
 
 from authz_server.endpoints.request import Request
 from authz_server.errors import OAuthError
 
-#: The one header of ours whose name has an underscore.
+#: The only header read here whose name has an underscore.
 MESSAGE_ID = "message_id"
 #: A path that no route has.
 NOWHERE = "/%"
+#: Where the authenticated client's id stands in the environment, for the access log.
+CLIENT_ID = "authz_server.client_id"
 
 
 def read_headers(environ: WSGIEnvironment) -> dict[str, str]:
     """Return the request's header fields by lower-case name.
 
-    WSGI writes ``-`` and ``_`` of a name alike; each name is read with hyphens, ``message_id``
-    excepted.
+    WSGI does not distinguish ``-`` and ``_`` in names. Each name gets hyphens, except
+    ``message_id``.
     """
     headers = {}
     for key, value in environ.items():
@@ -27,22 +29,27 @@ def read_headers(environ: WSGIEnvironment) -> dict[str, str]:
     return headers
 
 
-def read_request(environ: WSGIEnvironment, maximum_body_bytes: int) -> Request:
-    """Return the request with its whole body.
-
-    A body that cannot be read, or is too large, is the request's ``fault``.
-
-    Args:
-        environ: of a server that has checked the message's framing.
-        maximum_body_bytes: the largest body.
-    """
-    request = Request(
+def read_head(environ: WSGIEnvironment) -> Request:
+    """Return the request without its body."""
+    return Request(
         method=environ["REQUEST_METHOD"],
         path=environ.get("PATH_INFO", ""),
         query=environ.get("QUERY_STRING", ""),
         headers=read_headers(environ),
         peer=str(environ.get("REMOTE_ADDR", "")),
     )
+
+
+def read_request(environ: WSGIEnvironment, maximum_body_bytes: int) -> Request:
+    """Return the request with its whole body.
+
+    If the body cannot be read or is too large, the error becomes the request's ``fault``.
+
+    Args:
+        environ: from a server that has checked the message's framing.
+        maximum_body_bytes: the largest accepted body.
+    """
+    request = read_head(environ)
     try:
         request.body = _read_body(environ, maximum_body_bytes)
     except OAuthError as fault:
@@ -51,10 +58,9 @@ def read_request(environ: WSGIEnvironment, maximum_body_bytes: int) -> Request:
 
 
 def has_odd_path(environ: WSGIEnvironment) -> bool:
-    """Return whether the path was sent percent-encoded, as far as the server says, or doubled.
+    """Return whether the path has percent-encoding or doubled slashes.
 
-    No address here needs either, and a proxy in front that permits some paths and forbids others
-    may read such a one otherwise.
+    No route needs either, and a filtering proxy in front may interpret such a path differently.
     """
     target = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
     return "%" in target.partition("?")[0] or "//" in environ.get("PATH_INFO", "")
@@ -63,7 +69,7 @@ def has_odd_path(environ: WSGIEnvironment) -> bool:
 def _read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     declared = environ.get("CONTENT_LENGTH") or ""
     if declared:
-        # RFC 9110, 8.6: digits and nothing else.
+        # RFC 9110, 8.6: only digits.
         if not (declared.isascii() and declared.isdigit()):
             raise OAuthError("parameter_malformed", "content length")
         if len(declared) > len(str(limit)) or int(declared) > limit:
@@ -72,7 +78,7 @@ def _read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     elif "HTTP_TRANSFER_ENCODING" not in environ:
         return b""
     elif not environ.get("wsgi.input_terminated"):
-        # The stream of such a server, uWSGI for one, has no end of its own.
+        # The stream of such a server, for example uWSGI, does not end by itself.
         raise OAuthError("message_malformed", "transfer coding")
     stream = environ["wsgi.input"]
     try:
