@@ -1,27 +1,13 @@
-"""Command and group classes: shared options, and errors as one sentence."""
+"""Command and group classes: shared options, lazy imports, and errors as one sentence."""
 
-import os
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pkgutil import resolve_name
 from typing import Any
 
 import click
-import psycopg
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from authz_server.audit.restored_database import RestoredDatabaseError
 from authz_server.cli.invocation import Invocation, shared_options
-from authz_server.database.errors import describe_failure, find_sentence
-from authz_server.database.schema import SchemaError
-from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError, OAuthError
-from authz_server.operations.preflight import StartError
-from authz_server.plugin_manager import PluginError
-from authz_server.settings import SettingsError
-from keys.errors import KeysError
-
-_DATABASE = "See that it runs, that database.url is right, and `authz-server db check`."
-_FILE = "See that the file is this server's database, and that the disk has space."
 
 
 class Command(click.Command):
@@ -60,7 +46,47 @@ class Commands(click.Group):
 Commands.group_class = Commands
 
 
-class RootCommands(Commands):
+class LazyCommands(Commands):
+    """A group that imports a command when it is run or its own help is asked for.
+
+    One command of many runs, and each imports what it uses: a database driver, a table writer.
+
+    Args:
+        args: as click has them.
+        lazy_commands: where each command is, as ``module:attribute``, and its synopsis, the first
+            sentence of its help; by name, in the order of use.
+        kwargs: as click has them.
+    """
+
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401 - click's own
+        lazy_commands: Mapping[str, tuple[str, str]],
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._lazy_commands = lazy_commands
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of use; imports none of them."""
+        del ctx
+        return list(self._lazy_commands)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command of this name, imported; None where there is none."""
+        if cmd_name in self._lazy_commands and cmd_name not in self.commands:
+            place, _ = self._lazy_commands[cmd_name]
+            self.add_command(resolve_name(place), cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the names and synopses; imports none of them."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in self._lazy_commands.items()])
+
+
+class RootCommands(LazyCommands):
     """The outermost group: whatever goes wrong below leaves as one sentence and a status."""
 
     def invoke(self, ctx: click.Context) -> object:
@@ -70,63 +96,12 @@ class RootCommands(Commands):
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:
+            # Imports the libraries whose errors it describes.
+            from authz_server.cli.errors import format_error  # noqa: PLC0415
+
             if ctx.ensure_object(Invocation).debug:
                 traceback.print_exc()
             raise click.ClickException(format_error(error)) from error
-
-
-def format_error(error: Exception) -> str:
-    """Return what went wrong and what to do about it, in one line, without secrets."""
-    match error:
-        case (
-            SettingsError()
-            | PluginError()
-            | NotFoundError()
-            | ConflictError()
-            | InvalidChangeError()
-            | KeysError()
-            | RestoredDatabaseError()
-            | SchemaError()
-            | StartError()
-        ):
-            sentence = str(error)
-        case OAuthError():
-            sentence = f"{error.description} {error.detail}".strip()
-        case PoolTimeoutError():
-            sentence = f"The database gave no connection in time. {_DATABASE}"
-        case DBAPIError() | psycopg.Error():
-            sentence = _explain_driver(error)
-        case ArgumentError() | SQLAlchemyError():
-            sentence = f"The database cannot be used: {error}. {_DATABASE}"
-        case UnicodeError():
-            sentence = "A text that was given is not UTF-8: nothing was changed."
-        case OSError():
-            where = f" ({os.fspath(error.filename)})" if error.filename else ""
-            sentence = f"{error.strerror or error}{where}."
-        case _:
-            sentence = (
-                f"Something unexpected happened ({type(error).__name__}: {error}). "
-                "Run the command again with --debug and report what it prints."
-            )
-    return " ".join(sentence.split())
-
-
-def _explain_driver(error: DBAPIError | psycopg.Error) -> str:
-    """Return what the driver reported, without statement and parameters."""
-    if sentence := find_sentence(error):
-        return sentence
-    reported = describe_failure(error).rstrip(".")
-    if _lacks_schema(reported):
-        return f"The schema is not this version's ({reported}): run `authz-server db check`."
-    files = ", ".join(getattr(getattr(error, "orig", None), "__notes__", ())[:1])
-    if files:
-        return f"SQLite reports for {files}: {reported}. {_FILE}"
-    return f"The database refused or did not answer: {reported}. {_DATABASE}"
-
-
-def _lacks_schema(reported: str) -> bool:
-    # SQLite's words, and PostgreSQL's states for tables and columns that do not exist.
-    return any(sign in reported for sign in ("no such table", "no such column", "42P01", "42703"))
 
 
 def add_all(group: click.Group, commands: Sequence[click.Command]) -> click.Group:

@@ -1,20 +1,26 @@
-"""What every command shares: the settings file, who acts, and the services behind."""
+"""What every command shares: the settings file, who acts, and the services behind.
+
+The settings and the services are imported when a command asks for them: help needs neither.
+"""
+
+from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from sqlalchemy.orm import Session
 
-from authz_server.app import operator_services
-from authz_server.assembly import Services
-from authz_server.database.orm import transaction
-from authz_server.settings import Settings, load_settings
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy.orm import Session
+
+    from authz_server.assembly import Services
+    from authz_server.settings import Settings
 
 CONFIG_VARIABLE = "AUTHZ_SERVER_CONFIG"
 DEBUG_VARIABLE = "AUTHZ_SERVER_DEBUG"
@@ -38,17 +44,23 @@ class Invocation:
 
     def settings(self) -> Settings:
         """Return the settings; SettingsError when they cannot be used."""
+        from authz_server.settings import load_settings
+
         return load_settings(self.config)
 
     @contextmanager
     def services(self) -> Iterator[Services]:
         """Yield the services on the settings' database, in an application context."""
+        from authz_server.app import operator_services
+
         with operator_services(self.settings()) as services:
             yield services
 
     @contextmanager
     def change(self) -> Iterator[tuple[Services, Session]]:
         """Yield the services and a transaction that is committed when the block ends."""
+        from authz_server.database.orm import transaction
+
         with self.services() as services, transaction() as session:
             yield services, session
 

@@ -3,22 +3,58 @@
 import click
 
 from authz_server import __version__
-from authz_server.cli.client import client
-from authz_server.cli.commands import RootCommands, add_all
-from authz_server.cli.config import config
-from authz_server.cli.database import db
-from authz_server.cli.demo import demo
-from authz_server.cli.init import init
+from authz_server.cli.commands import RootCommands
 from authz_server.cli.invocation import shared_options
-from authz_server.cli.keys import keys
-from authz_server.cli.resource_server import resource_server
-from authz_server.cli.revoke import revoke
-from authz_server.cli.scope import scope
-from authz_server.cli.serve import serve
-from authz_server.cli.token import token
+
+_COMMANDS = {
+    "init": (
+        "authz_server.cli.init:init",
+        "Make settings, secrets, database and first keys.",
+    ),
+    "serve": (
+        "authz_server.cli.serve:serve",
+        "Run the server.",
+    ),
+    "demo": (
+        "authz_server.cli.demo:demo",
+        "Show a token's life on a server of its own, from nothing.",
+    ),
+    "config": (
+        "authz_server.cli.config:config",
+        "The settings file: check it, show it.",
+    ),
+    "db": (
+        "authz_server.cli.database:db",
+        "The database: its schema, its fitness, copying and purging it.",
+    ),
+    "client": (
+        "authz_server.cli.client:client",
+        "Clients: who may ask for tokens.",
+    ),
+    "resource-server": (
+        "authz_server.cli.resource_server:resource_server",
+        "Resource servers: what tokens are for.",
+    ),
+    "scope": (
+        "authz_server.cli.scope:scope",
+        "Scopes: what a token can permit.",
+    ),
+    "token": (
+        "authz_server.cli.token:token",
+        "One token: look into it, revoke it.",
+    ),
+    "revoke": (
+        "authz_server.cli.revoke:revoke",
+        "Revoke many tokens at once.",
+    ),
+    "keys": (
+        "authz_server.cli.keys:keys",
+        "Signing keys.",
+    ),
+}
 
 
-@click.group("authz-server", cls=RootCommands)
+@click.group("authz-server", cls=RootCommands, lazy_commands=_COMMANDS)
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def main() -> None:
     """An OAuth 2.0 authorization server for machines: scoped tokens for G2P Connect.
@@ -35,7 +71,3 @@ def main() -> None:
 
 
 main.params.extend(shared_options(with_environment=True))
-add_all(
-    main,
-    [init, serve, demo, config, db, client, resource_server, scope, token, revoke, keys],
-)

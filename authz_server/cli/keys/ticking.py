@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from authz_server.cli.commands import Command, format_error
+from authz_server.cli.commands import Command
+from authz_server.cli.errors import format_error
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.keys.composition import KeyOperations, key_operations, require_ring
 from authz_server.cli.keys.options import order_options
