@@ -1,1 +1,1 @@
-"""Access tokens: what goes into one, and the one door through which one comes back in."""
+"""Access tokens: authorization rules, claims, issuing, verification, introspection, revocation."""

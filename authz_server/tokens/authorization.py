@@ -1,4 +1,4 @@
-"""What a token will permit: which scopes, for whom, how long, in which form."""
+"""Authorization rules: the scopes, audience, lifetime and format of a token."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,24 +10,24 @@ from authz_server.settings import TokenSettings
 
 MAXIMUM_RESOURCES = 16
 _REMEMBERED = 8_192
-# Longer questions are decided each time, so that no client fills the memory with its spellings.
+# Longer requests are not cached, so that no client can fill the cache with its spellings.
 _REMEMBERED_SCOPE_CHARACTERS = 1_024
 
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """The outcome of all rules of a request: what the mint needs and nothing else.
+    """The outcome of the authorization rules for a request.
 
     Attributes:
-        client_id: the client, who is the subject too (RFC 9068, 2.2).
+        client_id: the client, which is also the subject (RFC 9068, 2.2).
         grant_type: for example ``client_credentials``.
-        scopes: canonical names, in the order asked, each once.
-        scope: what the token and the answer say: the canonical names, or the asked spelling.
+        scopes: canonical names in the requested order, each once.
+        scope: the ``scope`` of token and response: the canonical names, or the requested spelling.
         audience: identifiers of resource servers.
         token_format: ``jwt`` or ``reference``.
         ring: the key ring that signs; empty: the default ring.
         token_type: the ``typ`` of a JWT.
-        g2p_answer: the form of the client's answers in the G2P Connect profile.
+        g2p_answer: the client's response form in the G2P Connect profile.
         lifetime_seconds: ``exp`` minus ``iat``.
     """
 
@@ -44,12 +44,12 @@ class Authorization:
 
 
 class AuthorizationRules:
-    """Decides what a client gets, from the memory of clients and scopes.
+    """Decides what a client is granted, from the caches of clients and scopes.
 
     Args:
         directory: clients and resource servers.
         catalogue: scopes.
-        settings: lifetimes and the rules with a choice.
+        settings: lifetimes and configurable rules.
     """
 
     def __init__(
@@ -61,25 +61,25 @@ class AuthorizationRules:
         self._decided: dict[tuple[str, str, str, tuple[str, ...]], Authorization] = {}
 
     def forget(self, *_: object) -> None:
-        """Forget every decision: something that decisions rest on has changed."""
+        """Drop all cached decisions, because a client or scope has changed."""
         self._decided = {}
 
     def decide(
         self, client: ClientEntry, grant_type: str, scope: str | None, resources: tuple[str, ...]
     ) -> Authorization:
-        """Return what the client gets.
+        """Return what the client is granted.
 
         Args:
-            client: authenticated.
-            grant_type: one that the client may use.
-            scope: the ``scope`` parameter; None where absent.
+            client: the authenticated client.
+            grant_type: a grant type that the client may use.
+            scope: the ``scope`` parameter; None if absent.
             resources: the ``resource`` parameters (RFC 8707).
 
         Raises:
             OAuthError: ``scope_...`` or ``resource_invalid``.
         """
         question = (client.id, grant_type, scope or "", resources)
-        # Kept in the memory that was there before deciding: a change since has replaced it.
+        # Use the same cache throughout: a change during the decision replaces it.
         memory = self._decided
         decided = memory.get(question)
         if decided is not None:
@@ -87,7 +87,7 @@ class AuthorizationRules:
         decided = self._decide(client, grant_type, scope, resources)
         if len(question[2]) > _REMEMBERED_SCOPE_CHARACTERS or len(resources) > 1:
             return decided
-        # The client was read before: it may have changed before this memory was new.
+        # Cache only for the current entry: the client may have changed before this cache began.
         if client is self._directory.find(client.id):
             if len(memory) >= _REMEMBERED:
                 memory.clear()
@@ -130,7 +130,7 @@ class AuthorizationRules:
             raise OAuthError("scope_too_long", client_id=client.id)
         found: dict[str, tuple[str, ScopeEntry]] = {}
         refused: list[str] = []
-        # RFC 6749, 3.3: 0x20 alone separates; empty pieces come from doubled blanks.
+        # RFC 6749, 3.3: only 0x20 separates; doubled spaces yield empty parts.
         for spelling in scope.split(" "):
             if not spelling:
                 continue
@@ -179,7 +179,7 @@ class AuthorizationRules:
     def _owners(
         self, client: ClientEntry, scopes: Sequence[ScopeEntry], named: tuple[str, ...]
     ) -> list[ClientEntry]:
-        """Return the resource servers that own the scopes: they are the audience."""
+        """Return the resource servers that own the scopes, which form the audience."""
         owners: dict[str, ClientEntry] = {}
         for scope in scopes:
             owner_id = scope.resource_server_id

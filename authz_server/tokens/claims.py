@@ -1,4 +1,4 @@
-"""The claims of an access token (RFC 9068, 2.2) and the instant hidden in its ``jti``."""
+"""Claims of an access token (RFC 9068, 2.2), and the time of issue encoded in ``jti``."""
 
 import os
 import re
@@ -15,10 +15,7 @@ JTI_CHARACTERS = (_INSTANT_BYTES + _RANDOM_BYTES) * 4 // 3
 
 
 class AccessTokenClaims(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What an access token says. Times are whole seconds since 1970 UTC.
-
-    ``further`` holds what plugins added, under names that are not ours.
-    """
+    """The claims of an access token. Times are whole seconds since 1970 UTC."""
 
     iss: str
     sub: str
@@ -33,11 +30,14 @@ class AccessTokenClaims(msgspec.Struct, frozen=True, omit_defaults=True, kw_only
 
     @property
     def audience(self) -> tuple[str, ...]:
-        """The audience, one or several."""
+        """The audience as a tuple."""
         return (self.aud,) if isinstance(self.aud, str) else self.aud
 
     def is_sound(self) -> bool:
-        """Tell whether the strings are such as this server writes, fit for a database and a log."""
+        """Return whether the strings have the form that this server writes.
+
+        Such strings are safe to store in a database and to log.
+        """
         return (
             _JTI.fullmatch(self.jti) is not None
             and self.sub.isprintable()
@@ -48,16 +48,16 @@ class AccessTokenClaims(msgspec.Struct, frozen=True, omit_defaults=True, kw_only
 
     @property
     def issued_at_microseconds(self) -> int:
-        """When the token was made, more exactly than ``iat`` can say."""
+        """The time of issue in microseconds since 1970, more precise than ``iat``."""
         return read_instant(self.jti, self.iat)
 
 
 def new_jti(now_microseconds: int) -> str:
-    """Return an id of 32 characters: the instant, then 136 bits from the system's generator.
+    """Return an id of 32 characters: the time of issue, then 136 random bits.
 
-    A cut-off compares instants, and the whole seconds of ``iat`` could not tell a token issued just
-    before a revocation from one issued just after it. The order also keeps the index of revoked
-    tokens compact.
+    A cut-off compares times of issue. The whole seconds of ``iat`` cannot separate a token issued
+    just before a revocation from one issued just after it. The order also keeps the index of
+    revoked tokens compact.
     """
     return urlsafe_b64encode(
         now_microseconds.to_bytes(_INSTANT_BYTES, "big") + os.urandom(_RANDOM_BYTES)
@@ -65,10 +65,10 @@ def new_jti(now_microseconds: int) -> str:
 
 
 def read_instant(jti: str, iat: int) -> int:
-    """Return the microsecond at which the token of this ``jti`` was made.
+    """Return the microsecond at which the token with this ``jti`` was issued.
 
-    Where the id does not agree with ``iat`` (seconds), the start of that second counts, so that a
-    cut-off rather takes a token too many.
+    If the id does not agree with ``iat`` (seconds), the start of that second is returned, so that a
+    cut-off revokes one token too many rather than one too few.
     """
     try:
         instant = int.from_bytes(urlsafe_b64decode(jti)[:_INSTANT_BYTES], "big")

@@ -1,4 +1,4 @@
-"""What a caller may hear about a token (RFC 7662)."""
+"""Token introspection: which members of a token a caller may see (RFC 7662)."""
 
 import os
 from collections.abc import Callable
@@ -24,17 +24,17 @@ _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class IntrospectionService:
-    """Describes a token to a caller, or says nothing about it.
+    """Describes active tokens to their callers.
 
     Args:
-        verifier: the door in.
-        revocations: what was revoked.
+        verifier: verifies the presented token.
+        revocations: checks revocation.
         directory: clients and resource servers.
         catalogue: scopes and their owners.
         plugins: may add members.
-        tainted: tells of tokens whose key is no longer trusted to sign.
+        tainted: reports tokens signed by a tainted key.
         clock: returns the present time.
-        clock_skew_seconds: how far the clocks of nodes may lie apart.
+        clock_skew_seconds: the largest difference between the clocks of nodes.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, by name
@@ -59,15 +59,17 @@ class IntrospectionService:
         self._clock_skew_microseconds = clock_skew_seconds * 1_000_000
 
     async def find_active(self, caller: ClientEntry, token: str) -> dict[str, Any] | None:
-        """Return the members of an active answer, or None: every no is alike and costs alike.
+        """Return the members of an active response, or None.
+
+        Every None costs the same, whatever its reason, so that timing reveals nothing.
 
         Args:
-            caller: authenticated.
+            caller: the authenticated caller.
             token: as presented.
 
         Raises:
             OAuthError: a plugin failed.
-            sqlalchemy.exc.SQLAlchemyError: the database cannot answer; then nothing is known.
+            sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
         """
         verified = await self._verifier.find_verified(token)
         if verified is None:
@@ -75,7 +77,7 @@ class IntrospectionService:
             return None
         answer = await self._find_answer(caller, verified)
         if answer is None and verified.remembered:
-            # The signature was not verified again: a token seen before would be refused faster.
+            # A cached verification would make this refusal faster than others.
             self._verifier.spend_one_verification()
         return answer
 
@@ -94,13 +96,13 @@ class IntrospectionService:
     def _visible_scopes(self, caller: ClientEntry, claims: AccessTokenClaims) -> list[str]:
         """Return the spellings of the scopes that the caller may see and the client still has.
 
-        A scope that was withdrawn from the client is no longer part of its tokens.
+        A scope that was withdrawn from the client is removed from its tokens.
         """
         client = self._directory.find(claims.client_id)
         now = self._clock().timestamp() + self._verifier.clock_correction_seconds
         if client is None or not client.is_usable(now):
             return []
-        # A deleted client's id may have been given away again: its tokens have not.
+        # A new client may have the id of a deleted one; the old client's tokens stay invalid.
         latest = claims.issued_at_microseconds + self._clock_skew_microseconds
         if latest < client.created_at * 1_000_000:
             return []
@@ -140,6 +142,6 @@ class IntrospectionService:
         return answer
 
     def _further(self, verified: VerifiedAccessToken) -> dict[str, Any]:
-        """Return what plugins wrote into the token, for plugins to read again."""
+        """Return the claims that plugins added to the token."""
         payload = _decode_object(verified.payload)
         return {name: value for name, value in payload.items() if name not in RESERVED_CLAIMS}

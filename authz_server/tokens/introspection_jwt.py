@@ -1,4 +1,4 @@
-"""Introspection answers as signed JWTs (RFC 9701)."""
+"""Introspection responses as signed JWTs (RFC 9701)."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -16,12 +16,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 class IntrospectionSigner:
-    """Signs answers for the caller that asked.
+    """Signs introspection responses for their caller.
 
     Args:
         issuer: the ``iss``.
         key_rings: sign.
-        default_ring: signs for callers that want no other.
+        default_ring: the ring for callers without a ring of their own.
         clock: returns the present time.
     """
 
@@ -38,18 +38,18 @@ class IntrospectionSigner:
         self._clock = clock
 
     async def sign(self, answer: dict[str, Any], audience: str, ring: str | None) -> SignedToken:
-        """Return the answer in a JWT (RFC 9701, 5), and who signed it.
+        """Return the response as a signed JWT (RFC 9701, 5).
 
-        Such a JWT has neither ``exp`` nor ``sub``, so that nothing takes it for an access token; a
-        second is what the key ring accounts for.
+        The JWT has neither ``exp`` nor ``sub``, so that it cannot pass for an access token. The key
+        ring counts a lifetime of one second for it.
 
         Args:
             answer: the members of RFC 7662.
             audience: the caller.
-            ring: the key ring that the caller's tokens are signed with; None: the default ring.
+            ring: the key ring of the caller's tokens; None: the default ring.
 
         Raises:
-            OAuthError: no key can sign right now.
+            OAuthError: no key can sign.
         """
         claims = {
             "iss": self._issuer,

@@ -1,4 +1,4 @@
-"""The one mint: every grant's token is made here."""
+"""Issue access tokens, for every grant."""
 
 import hashlib
 import secrets
@@ -20,7 +20,7 @@ from authz_server.waiting import Lane, Step
 from keys.errors import BackendUnavailable, KeysError
 from keys.ring import KeyRings, SignedToken
 
-#: RFC 9068, 2.1, and RFC 7519, 5.1 for verifiers that know no other.
+#: RFC 9068, 2.1, and RFC 7519, 5.1 for verifiers that accept only ``JWT``.
 ACCESS_TOKEN_TYPES = frozenset({"at+jwt", "JWT"})
 REFERENCE_TOKEN_BYTES = 32
 
@@ -30,9 +30,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 class IssuedToken(NamedTuple):
-    """A token and what the answer and the record say of it.
+    """An issued token with the values for the response and the audit record.
 
-    ``backend_request_id`` is the remote key backend's id of the call that made the signature.
+    ``backend_request_id`` is the remote key backend's id of the signing request.
     """
 
     access_token: str
@@ -44,14 +44,14 @@ class IssuedToken(NamedTuple):
 
 
 class TokenIssuer:
-    """Makes access tokens.
+    """Issues access tokens.
 
     Args:
         issuer: the ``iss`` of every token.
         key_rings: sign.
-        default_ring: signs for resource servers that want no other.
-        plugins: may refuse, and may add claims.
-        database: keeps reference tokens; a JWT touches no table.
+        default_ring: the ring for resource servers without a ring of their own.
+        plugins: may refuse a token or add claims.
+        database: stores reference tokens; a JWT uses no table.
         clock: returns the present time.
     """
 
@@ -76,8 +76,8 @@ class TokenIssuer:
         """Return a token for the authorization.
 
         Raises:
-            OAuthError: a plugin refuses, or no key can sign right now.
-            sqlalchemy.exc.SQLAlchemyError: a reference token cannot be kept.
+            OAuthError: a plugin refuses, or no key can sign.
+            sqlalchemy.exc.SQLAlchemyError: a reference token cannot be stored.
         """
         decision = TokenDecision(
             authorization.client_id,
@@ -158,7 +158,7 @@ class TokenIssuer:
 async def sign_waiting(
     key_rings: KeyRings, ring: str, payload: bytes, typ: str, lifetime_seconds: int
 ) -> SignedToken:
-    """Return the payload signed by the ring, waiting where its backend or the database is asked.
+    """Return the payload signed by the ring; await a step if the backend or the database is called.
 
     Raises:
         KeysError: as :meth:`~keys.ring.KeyRings.sign`.
@@ -172,5 +172,5 @@ async def sign_waiting(
 
 
 def hash_reference(handle: str) -> bytes:
-    """Return what a reference token is kept under: its SHA-256, 32 bytes."""
+    """Return the SHA-256 (32 bytes) under which a reference token is stored."""
     return hashlib.sha256(handle.encode()).digest()

@@ -1,4 +1,4 @@
-"""Tables of what is kept about tokens: revocations, cut-offs, and reference tokens."""
+"""Tables of tokens: revoked tokens, cut-offs and reference tokens."""
 
 from datetime import datetime
 
@@ -9,7 +9,7 @@ from authz_server.database.orm import Base, BigIntegerKey
 
 
 class RevokedToken(Base):
-    """One revoked token, by its ``jti``, until nothing could accept it any longer."""
+    """A revoked token by its ``jti``, kept until it would have expired."""
 
     __tablename__ = "revoked_token"
     __table_args__ = (Index(None, "expires_at"),)
@@ -21,7 +21,7 @@ class RevokedToken(Base):
 
 
 class RevocationCutOff(Base):
-    """Every token of a client, key or scope, or every token at all, issued up to an instant."""
+    """A cut-off: revokes every token of a client, key or scope, or all tokens, up to an instant."""
 
     __tablename__ = "revocation_cut_off"
     __table_args__ = (Index(None, "expires_at"),)

@@ -1,4 +1,4 @@
-"""What was revoked: single tokens by ``jti``, and cut-offs by client, key, scope or instant."""
+"""Revocations: single tokens by ``jti``, and cut-offs by client, key, scope or instant."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 CutOffKind = Literal["client", "key", "scope", "all"]
 
-#: A token is kept as revoked a little longer than it could live, for clocks that differ.
+#: A revocation is kept this much longer than the token can live, for clocks that differ.
 _MARGIN = timedelta(seconds=60)
 
 _LOOK_UP = (
@@ -32,11 +32,11 @@ _LOOK_UP = (
 
 
 class RevocationService:
-    """Records revocations in the session that it is given; the commit makes them count.
+    """Records revocations in the caller's session; they take effect at its commit.
 
     Args:
         clock: returns the present time.
-        maximum_lifetime_seconds: how long a token can live, and so a cut-off must be kept.
+        maximum_lifetime_seconds: the longest life of a token, during which a cut-off is kept.
     """
 
     def __init__(self, clock: Callable[[], datetime], maximum_lifetime_seconds: int) -> None:
@@ -46,14 +46,14 @@ class RevocationService:
     def revoke_token(
         self, session: Session, *, jti: str, client_id: str, expires_at: datetime, actor: str
     ) -> bool:
-        """Revoke one token; return False when it was revoked before.
+        """Revoke one token; return False if it was already revoked.
 
         Args:
             session: the transaction.
             jti: the token's id.
             client_id: the client that it was issued to.
-            expires_at: when it ends by itself.
-            actor: who revokes.
+            expires_at: the token's expiry.
+            actor: the actor for the audit record.
         """
         now = self._clock()
         dialect = session.get_bind().dialect.name
@@ -122,14 +122,14 @@ class RevocationService:
         reason: str,
         before: datetime | None = None,
     ) -> None:
-        """Revoke every token of a client that was issued until now.
+        """Revoke every token issued to a client until now.
 
         Args:
             session: the transaction.
             client_id: the client.
-            actor: who does it.
-            reason: why.
-            before: revoke those that were issued before this time instead.
+            actor: the actor for the audit record.
+            reason: the reason for the audit record.
+            before: revoke only the tokens issued before this time.
         """
         at = self.present(session) if before is None else before - _MICROSECOND
         self.cut_off(
@@ -144,33 +144,32 @@ class RevocationService:
     def present(self, session: Session) -> datetime:
         """Return the later of this machine's time and the database's.
 
-        Tokens may have been issued by either: a node signs while its clock is close to that of the
-        database.
+        A token may carry either time: a node signs only while its clock is close to the database's.
         """
         ahead = max(0.0, measure_clock_offset_seconds(session))
         return self._clock() + timedelta(seconds=ahead)
 
     def has_cut_off_client(self, session: Session, client_id: str) -> bool:
-        """Return whether a cut-off of that client is kept, as long as its tokens could live."""
+        """Return whether a cut-off of that client is still stored."""
         cut_off = select(RevocationCutOff.id).where(
             RevocationCutOff.kind == "client", RevocationCutOff.subject == client_id
         )
         return session.scalar(cut_off.limit(1)) is not None
 
     def purge(self, session: Session, now: datetime, batch_rows: int) -> int:
-        """Delete up to ``batch_rows`` rows of a kind that nothing can need; return how many.
+        """Delete up to ``batch_rows`` expired rows of one kind; return the number of rows.
 
         Args:
             session: the transaction.
-            now: a time that has been reached for certain.
-            batch_rows: how many rows at most.
+            now: a time that has certainly passed.
+            batch_rows: the largest number of rows.
         """
         for model, key in (
             (RevokedToken, RevokedToken.jti),
             (ReferenceToken, ReferenceToken.token_hash),
             (RevocationCutOff, RevocationCutOff.id),
         ):
-            # Several nodes may sweep at once: each takes rows that no other holds.
+            # Several nodes may purge at once: each skips rows that another has locked.
             due = (
                 select(key)
                 .where(model.expires_at < now - _MARGIN)
@@ -185,12 +184,12 @@ class RevocationService:
 
 
 class RevocationState:
-    """Tells whether a token was revoked: one statement for each question, nothing remembered of it.
+    """Checks revocation with one uncached query per token.
 
     Args:
-        database: where revoked tokens are found.
-        feed: brings the cut-offs up to what that statement saw.
-        catalogue: names scopes canonically, as cut-offs do.
+        database: stores revoked tokens.
+        feed: brings the cut-offs up to the revision that the query returned.
+        catalogue: maps scope spellings to the canonical names of cut-offs.
     """
 
     def __init__(self, database: Database, feed: ChangeFeed, catalogue: ScopeCatalogue) -> None:
@@ -200,7 +199,7 @@ class RevocationState:
         self._cut_offs: dict[tuple[str, str], int] = {}
 
     def apply(self, session: Session, changes: ChangeSet) -> None:
-        """Read the cut-offs again if there are new ones; of several, the latest counts."""
+        """Reload the cut-offs if there are new ones; the latest of each subject counts."""
         if not (changes.everything or "cut_off" in changes.subjects):
             return
         cut_offs: dict[tuple[str, str], int] = {}
@@ -215,10 +214,10 @@ class RevocationState:
         self._cut_offs = cut_offs
 
     async def is_revoked(self, jti: str, kid: str, claims: AccessTokenClaims | None) -> bool:
-        """Tell whether the token was revoked by anything committed before this call.
+        """Return whether anything committed before this call revoked the token.
 
-        Without claims the look-up is made all the same, so that every no costs alike. After it,
-        this process's memory of clients, scopes and cut-offs is as new as the database's.
+        Without claims the query runs all the same, so that every refusal costs the same. Afterwards
+        this process's caches of clients, scopes and cut-offs are as new as the database.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.

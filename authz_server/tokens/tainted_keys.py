@@ -1,4 +1,4 @@
-"""Tokens of tainted keys: they work until they expire, and somebody hears of it."""
+"""Report tokens signed by tainted keys; such tokens stay valid until they expire."""
 
 import logging
 import threading
@@ -16,12 +16,12 @@ SILENCE_SECONDS = 60.0
 
 
 class TaintedKeyWatch:
-    """Records that a token of a tainted key is in use, at most once a minute for each key.
+    """Records the use of tokens of a tainted key, at most once a minute for each key.
 
     Args:
-        key_rings: know which keys are tainted.
+        key_rings: know the tainted keys.
         record: records an event.
-        monotonic: counts seconds.
+        monotonic: returns monotonic seconds.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class TaintedKeyWatch:
         self._silent_until: dict[str, float] = {}
 
     def look_at(self, kid: str, claims: AccessTokenClaims) -> None:
-        """Record a token that ``kid`` signed, if that key is tainted; never raises."""
+        """Record a token signed by ``kid`` if that key is tainted; never raises."""
         if not self._key_rings.is_tainted(kid) or not self._is_due(kid):
             return
         event = TokenOfTaintedKey(client_id=claims.client_id, jti=claims.jti, kid=kid)

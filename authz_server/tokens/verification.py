@@ -1,4 +1,4 @@
-"""The one door through which a token comes back in; whatever is wrong with it, the answer is no."""
+"""Verify presented access tokens; the result does not reveal why a token is invalid."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -18,9 +18,9 @@ _decode = msgspec.json.Decoder(AccessTokenClaims).decode
 
 
 class VerifiedAccessToken(NamedTuple):
-    """An access token of ours, in force by its dates; ``kid`` is empty for a reference token.
+    """A verified, unexpired access token of this server; ``kid`` is empty for a reference token.
 
-    ``remembered``: its signature was verified at an earlier sight.
+    ``remembered`` is true if the signature was verified earlier and cached.
     """
 
     claims: AccessTokenClaims
@@ -33,12 +33,12 @@ class TokenVerifier:
     """Verifies access tokens that this server issued.
 
     Args:
-        issuer: the only ``iss`` accepted.
+        issuer: the only accepted ``iss``.
         key_rings: verify signatures.
-        database: finds reference tokens.
+        database: stores reference tokens.
         clock: returns the present time.
-        clock_skew_seconds: how far ahead of our clock ``iat`` and ``nbf`` may lie.
-        maximum_lifetime_seconds: the longest life that a token of ours can have.
+        clock_skew_seconds: how far ahead of the clock ``iat`` and ``nbf`` may be.
+        maximum_lifetime_seconds: the longest life of a token of this server.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, by name
@@ -59,18 +59,18 @@ class TokenVerifier:
         self._maximum_lifetime_seconds = maximum_lifetime_seconds
 
     def spend_one_verification(self) -> None:
-        """Cost as much as verifying a signature, to no effect."""
+        """Spend the time of one signature verification, for equal timing."""
         self._key_rings.spend_one_verification()
 
     @property
     def clock_correction_seconds(self) -> float:
-        """Seconds to add to this machine's clock to judge expiry by the database's."""
+        """Seconds to add to this machine's clock to get the database's time."""
         return self._key_rings.clock_correction_seconds
 
     async def find_verified(self, token: str) -> VerifiedAccessToken | None:
-        """Return what the token says, or None when it is not an access token of ours in force.
+        """Return the verified token, or None if it is not a current access token of this server.
 
-        Whether it was revoked, and who may hear of it, are other questions.
+        Revocation and visibility are checked elsewhere.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError: a reference token cannot be looked up.
@@ -88,7 +88,7 @@ class TokenVerifier:
         return self._in_force(verified.payload, verified.kid, remembered=verified.remembered)
 
     async def _find_reference(self, token: str) -> VerifiedAccessToken | None:
-        # What a signature would have cost is spent here too, whatever the look-up finds.
+        # Equal timing: spend the time of a signature verification before the query.
         self._key_rings.spend_one_verification()
         if not token.isascii():
             return None
@@ -99,7 +99,7 @@ class TokenVerifier:
         self, payload: bytes, kid: str, *, remembered: bool = False
     ) -> VerifiedAccessToken | None:
         try:
-            # As text: bytes that are no UTF-8 would be skipped where no member of ours is.
+            # Decode first: msgspec skips invalid UTF-8 in members that it ignores.
             claims = _decode(payload.decode())
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
