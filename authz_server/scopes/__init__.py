@@ -1,1 +1,1 @@
-"""The scope catalogue: what a token can permit, and which resource server owns it."""
+"""The scope catalogue: scopes, their spellings and the resource servers that own them."""

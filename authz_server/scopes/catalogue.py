@@ -1,4 +1,4 @@
-"""The scope catalogue in memory, as each request needs it."""
+"""In-memory scope catalogue for token requests."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from authz_server.scopes.models import Scope, ScopeAlias
 
 @dataclass(frozen=True, slots=True)
 class ScopeEntry:
-    """A scope by its canonical name, with what limits a token that carries it."""
+    """A scope by its canonical name, with its owner and lifetime cap."""
 
     name: str
     resource_server_id: str | None
@@ -19,7 +19,7 @@ class ScopeEntry:
 
 
 class ScopeCatalogue:
-    """Finds scopes by any of their spellings, with no look at the database."""
+    """Finds scopes by any of their spellings, without a database query."""
 
     def __init__(self) -> None:
         self._by_spelling: dict[str, ScopeEntry] = {}
@@ -34,10 +34,10 @@ class ScopeCatalogue:
         return self._entries
 
     def apply(self, session: Session, changes: ChangeSet) -> None:
-        """Read the catalogue again if it changed.
+        """Reload the catalogue if it changed.
 
-        A resource server that goes away takes its scopes' owner with it, so a change of a client
-        counts as well; the catalogue is small.
+        Deleting a resource server removes the owner of its scopes, so a change of a client also
+        reloads it.
         """
         if not (changes.everything or {"scope", "client"} & changes.subjects.keys()):
             return

@@ -1,4 +1,4 @@
-"""A scope as a catalogue defines it."""
+"""Definition of a scope in a catalogue."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,13 +12,14 @@ class ScopeDefinition:
     """One scope of a catalogue.
 
     Args:
-        name: the canonical name, in slash form; tokens carry it.
+        name: the canonical name in slash form, as tokens carry it.
         description: what the scope permits.
-        interface: the group of operations it belongs to, such as ``mapper``.
-        risk: what a stolen token with it could do.
+        interface: the group of operations, such as ``mapper``.
+        risk: the damage that a stolen token with this scope can do.
         aliases: other spellings that a request may use.
-        callback_partner: the scope of the operation that answers this one, or is answered by it.
-        lifetime_cap_seconds: the longest life of a token with it; ``None``: the settings' cap.
+        callback_partner: the scope of the operation at the other end of a callback.
+        lifetime_cap_seconds: the longest life of a token with this scope; ``None``: the configured
+            maximum.
     """
 
     name: str

@@ -1,20 +1,20 @@
 """The scopes of G2P Connect: one for each operation of its three interfaces, version 1.0.0.
 
-The interfaces name no scopes of their own; the authorization interface lists some as examples, in
-three spellings. Here an operation's path, below its interface, is the canonical name;
-every other spelling of the documents is an alias. Two paths are read with care:
+The interfaces define no scopes. The authorization interface lists some as examples, in three
+spellings. The canonical name here is an operation's path below its interface, and every other
+spelling in the documents is an alias. Two paths need interpretation:
 
-- ``/disburse`` and ``/on-disburse`` stand at the root: they become ``disburse/disburse`` and
-  ``disburse/on-disburse``, as the examples spell them.
-- the mapper's synchronous status is printed as ``/registry/sync/txn/status``, which is the
-  registry's own path: it becomes ``mapper/sync/txn/status``.
+- ``/disburse`` and ``/on-disburse`` have no interface in their path. They become
+  ``disburse/disburse`` and ``disburse/on-disburse``, as the examples spell them.
+- The mapper's synchronous status is printed as ``/registry/sync/txn/status``, the registry's own
+  path. It becomes ``mapper/sync/txn/status``.
 """
 
 from collections.abc import Iterator
 
 from authz_server.scopes.definition import Risk, ScopeDefinition
 
-#: Interface, path below it, risk, and what the operation does.
+#: Interface, path below it, risk, and description of each operation.
 OPERATIONS: tuple[tuple[str, str, Risk, str], ...] = (
     ("disburse", "disburse", "money", "Start payments by disbursement instructions."),
     ("disburse", "on-disburse", "write", "Deliver the outcome of disbursement instructions."),
@@ -63,7 +63,7 @@ _BARE_NAMES = {"disburse/disburse": "disburse", "disburse/on-disburse": "on-disb
 
 
 def _aliases(name: str) -> Iterator[str]:
-    """Yield dot form, the form without ``txn``, and the bare name where the documents have one."""
+    """Yield the dot form, the form without ``txn``, and the bare name if the documents use one."""
     yield name.replace("/", ".")
     if "/txn/" in name:
         short = name.replace("/txn/", "/")
@@ -74,7 +74,7 @@ def _aliases(name: str) -> Iterator[str]:
 
 
 def _callback_partner(interface: str, path: str) -> str | None:
-    """Return the other half of a pair such as ``link`` and ``on-link``, where there is one."""
+    """Return the other operation of a pair such as ``link`` and ``on-link``, if any."""
     *before, last = path.split("/")
     other = last.removeprefix("on-") if last.startswith("on-") else f"on-{last}"
     partner = "/".join([*before, other])

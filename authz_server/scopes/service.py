@@ -1,7 +1,7 @@
-"""What operators change about the scope catalogue, each change with its audit record.
+"""Changes to the scope catalogue, each with its audit record.
 
-The table of aliases holds every spelling, a scope's canonical name among them: its primary key is
-what makes it impossible that one spelling means two scopes, whoever adds them at the same time.
+The alias table holds every spelling, including each canonical name. Its primary key prevents one
+spelling from meaning two scopes, even under concurrent changes.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ _SPELLINGS_IN_ONE_QUERY = 500
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What an import did: names of scopes added, brought up to date, and left as they were."""
+    """The names of the scopes that an import added, updated and left unchanged."""
 
     added: tuple[str, ...]
     updated: tuple[str, ...]
@@ -33,7 +33,7 @@ class ImportResult:
 
 
 def find_canonical_names(session: Session, spellings: Iterable[str]) -> Mapping[str, str]:
-    """Return the canonical name of each of ``spellings`` that the catalogue knows."""
+    """Return the canonical name of each known spelling."""
     asked = list(dict.fromkeys(spellings))
     found: dict[str, str] = {}
     for start in range(0, len(asked), _SPELLINGS_IN_ONE_QUERY):
@@ -44,16 +44,16 @@ def find_canonical_names(session: Session, spellings: Iterable[str]) -> Mapping[
 
 
 def spellings_of(scope: Scope) -> list[str]:
-    """Return the aliases of a scope proper, without its canonical name."""
+    """Return the aliases of a scope, without its canonical name."""
     return [alias.alias for alias in scope.aliases if alias.alias != scope.name]
 
 
 class ScopeService:
-    """Makes and changes scopes, in the session that it is given; it commits nothing.
+    """Creates and changes scopes in the caller's session, without committing.
 
     Args:
         clock: returns the present time, timezone-aware.
-        is_resource_server: tells whether an id is a resource server's.
+        is_resource_server: returns whether an id belongs to a resource server.
     """
 
     def __init__(
@@ -65,7 +65,11 @@ class ScopeService:
         self._is_resource_server = is_resource_server
 
     def get_scope(self, session: Session, spelling: str) -> Scope:
-        """Return the scope of a canonical name or alias; NotFoundError when there is none."""
+        """Return the scope with this canonical name or alias.
+
+        Raises:
+            NotFoundError: there is no such scope.
+        """
         name = find_canonical_names(session, [spelling]).get(spelling)
         scope = None if name is None else session.get(Scope, name)
         if scope is None:
@@ -84,7 +88,7 @@ class ScopeService:
         return session.scalars(query).all()
 
     def expand(self, session: Session, names: Iterable[str]) -> list[str]:
-        """Return scope names with each trailing ``/*`` replaced by the scopes below it now.
+        """Return scope names, with each trailing ``/*`` replaced by the existing scopes below it.
 
         Raises:
             NotFoundError: the catalogue has no scope below it.
@@ -156,13 +160,13 @@ class ScopeService:
         actor: str,
         take_over: bool = True,
     ) -> tuple[str, ...]:
-        """Give scopes to a resource server, or to none; return the canonical names that changed.
+        """Assign scopes to a resource server, or to none; return the canonical names that changed.
 
         Args:
             session: the transaction.
             names: scopes in any spelling; a trailing ``/*`` stands for all scopes below.
-            resource_server_id: the new owner; None takes the scopes from their owner.
-            actor: recorded as having made the change.
+            resource_server_id: the new owner; None removes the owner.
+            actor: the actor for the audit record.
             take_over: whether a scope may be taken from another owner.
 
         Raises:
@@ -192,12 +196,12 @@ class ScopeService:
     def import_catalogue(
         self, session: Session, catalogue: Iterable[ScopeDefinition], *, actor: str
     ) -> ImportResult:
-        """Add the scopes of ``catalogue`` and bring those that exist up to date.
+        """Add the scopes of ``catalogue`` and update those that exist.
 
-        What an operator decided stays: the owner, the lifetime cap and further aliases.
+        The owner, the lifetime cap and further aliases of an existing scope are kept.
 
         Raises:
-            ConflictError: a spelling means another scope already.
+            ConflictError: a spelling already means another scope.
         """
         existing = {scope.name: scope for scope in self.list_scopes(session)}
         added, updated, unchanged = [], [], []
@@ -244,10 +248,10 @@ def _spellings(name: str, aliases: Iterable[str]) -> list[str]:
 
 
 def _require_free(session: Session, spellings: Sequence[str], owner: str | None = None) -> None:
-    """Refuse spellings that mean a scope already, other than ``owner``."""
+    """Refuse spellings that already mean a scope other than ``owner``."""
     for spelling, holder in find_canonical_names(session, spellings).items():
         if holder != owner:
-            raise ConflictError(f"The spelling {spelling!r} means the scope {holder!r} already.")
+            raise ConflictError(f"The spelling {spelling!r} already means the scope {holder!r}.")
 
 
 def _new_scope(definition: ScopeDefinition, spellings: Sequence[str]) -> Scope:
@@ -263,7 +267,7 @@ def _new_scope(definition: ScopeDefinition, spellings: Sequence[str]) -> Scope:
 
 
 def _bring_up_to_date(scope: Scope, definition: ScopeDefinition, spellings: Sequence[str]) -> bool:
-    """Take over description, risk, partner and missing spellings; tell whether any changed."""
+    """Copy description, risk, partner and missing spellings; return whether any changed."""
     known = {alias.alias for alias in scope.aliases}
     missing = [spelling for spelling in spellings if spelling not in known]
     scope.aliases.extend(ScopeAlias(alias=spelling) for spelling in missing)

@@ -116,7 +116,7 @@ def test_a_value_that_breaks_a_rule_is_refused_by_name(registry, values, named):
 )
 def test_a_spelling_that_is_taken_is_refused(registry, values):
     _add(registry, aliases=["land.read"])
-    with pytest.raises(ConflictError, match="means the scope 'land/read'"):
+    with pytest.raises(ConflictError, match="already means the scope 'land/read'"):
         _add(registry, **values)
 
 
