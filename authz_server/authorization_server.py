@@ -1,4 +1,4 @@
-"""The one adapter to Authlib: its server and grants over our strictly read request."""
+"""Adapter to Authlib: its authorization server and grants on strictly parsed requests."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -17,17 +17,17 @@ from authz_server.tokens.issuer import IssuedToken, TokenIssuer
 
 
 class ServerRequest(OAuth2Request):  # type: ignore[misc]
-    """A request as Authlib's grants see it.
+    """A request for Authlib's grants.
 
-    Authlib's own reads query strings and takes the first of repeated parameters; this one holds
-    only what ``endpoints.forms`` let through. Whether the transport is secure was settled with the
-    settings, so its look at the URI falls away as well.
+    Authlib's own class reads query strings and takes the first of repeated parameters. This one
+    holds only parameters that ``endpoints.forms`` accepted. Authlib's check for a secure URI is
+    left out, because the settings decide whether the transport is secure.
 
     Args:
         form: the parameters, each once.
         resources: the ``resource`` parameters.
         authorization_header: the ``Authorization`` header, or None.
-        source_address: the sender's address.
+        source_address: the client's address.
     """
 
     def __init__(
@@ -52,15 +52,15 @@ class ServerRequest(OAuth2Request):  # type: ignore[misc]
 
 
 class AuthorizationServer(AuthlibServer):  # type: ignore[misc]
-    """Authlib's server over our clients, rules and mint.
+    """Authlib's server with this project's clients, rules and token issuer.
 
-    Refusals are raised and rendered by the endpoint, never turned into responses in here.
+    Refusals are raised and rendered by the endpoint; Authlib renders no responses.
 
     Args:
-        grants: the grant types that are switched on.
-        authenticator: tells who sends a request.
-        rules: decide what a client gets.
-        issuer: the mint.
+        grants: the enabled grants.
+        authenticator: authenticates clients.
+        rules: decides what a client is granted.
+        issuer: issues tokens.
     """
 
     def __init__(
@@ -73,14 +73,14 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc]
         super().__init__()
         parts: dict[str, Any] = {"authenticator": authenticator, "rules": rules}
         for grant in grants:
-            # A class of this server's own, so that two servers in one process stay apart.
+            # A subclass for this server, so that two servers in one process stay apart.
             self.register_grant(type(grant.__name__, (grant,), parts))
         self._issuer = issuer
         self._grant_types = tuple(grant.GRANT_TYPE for grant in grants)
 
     @property
     def grant_types(self) -> tuple[str, ...]:
-        """The grant types that are switched on."""
+        """The enabled grant types."""
         return self._grant_types
 
     async def issue_token(self, request: ServerRequest) -> tuple[Authorization, IssuedToken]:

@@ -1,7 +1,7 @@
-"""The OAuth error vocabulary: what a client may read and what the operator reads, apart.
+"""OAuth errors: the public text for clients, and the details for the audit record.
 
-A rule that is broken raises :class:`OAuthError` with a *reason* from the table below, which
-``endpoints.errors`` renders once. The reason is also the key of the translated message in the
+A broken rule raises :class:`OAuthError` with a *reason* from the table below, which
+``endpoints.errors`` renders. The reason is also the key of the translated message in the
 G2P Connect profile.
 """
 
@@ -12,9 +12,9 @@ from authlib.oauth2 import OAuth2Error
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """What a reason means on the wire: error code (RFC 6749, 5.2), HTTP status, public text.
+    """A reason's error code (RFC 6749, 5.2), HTTP status and public description.
 
-    The text stays inside the characters that RFC 6749, 5.2 allows for ``error_description``.
+    The description uses only characters that RFC 6749, 5.2 allows for ``error_description``.
     """
 
     error: str
@@ -107,7 +107,7 @@ REASONS: dict[str, Reason] = {
 }
 
 
-#: Causes that one reason stands for on the wire. The audit record names them (``docs/events.md``).
+#: Causes that share a reason in the response. The audit record names them (``docs/events.md``).
 CAUSES: frozenset[str] = frozenset(
     {
         "client_disabled",
@@ -124,14 +124,14 @@ CAUSES: frozenset[str] = frozenset(
 
 
 class OAuthError(OAuth2Error):  # type: ignore[misc]
-    """A request that is refused, with its reason.
+    """A refused request.
 
     Args:
         reason: a key of :data:`REASONS`.
-        detail: for the audit record alone; may name ids, never secrets or tokens.
-        cause: one of :data:`CAUSES` where it is more exact than the reason; for the record alone.
-        retry_after_seconds: sent as ``Retry-After`` where given.
-        client_id: the client the refusal concerns, where one is known; for the record alone.
+        detail: for the audit record only; may name ids, never secrets or tokens.
+        cause: one of :data:`CAUSES` if more precise than the reason; for the audit record only.
+        retry_after_seconds: the value of ``Retry-After``, if any.
+        client_id: the client concerned, if known; for the audit record only.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class OAuthError(OAuth2Error):  # type: ignore[misc]
         retry_after_seconds: int | None = None,
         client_id: str = "",
     ) -> None:
-        """Look the reason up; an unknown one is a programming error (KeyError)."""
+        """Look up the reason; an unknown one is a programming error (KeyError)."""
         entry = REASONS[reason]
         super().__init__(description=entry.description, status_code=entry.status, error=entry.error)
         self.reason = reason
@@ -154,12 +154,12 @@ class OAuthError(OAuth2Error):  # type: ignore[misc]
 
 
 class NotFoundError(Exception):
-    """An operator named something that does not exist; the message says what and how to list it."""
+    """A named object does not exist; the message names it and the command that lists its kind."""
 
 
 class ConflictError(Exception):
-    """A change contradicts what is kept (a taken name, a state that forbids it)."""
+    """A change conflicts with stored data, for example a taken name."""
 
 
 class InvalidChangeError(Exception):
-    """A change was given values that the rules refuse; the message names the field."""
+    """A change has an invalid value; the message names the field."""

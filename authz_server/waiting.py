@@ -1,9 +1,9 @@
 """Steps that wait: one code path for servers with and without an event loop.
 
-A coroutine awaits a :class:`Step` where it would have to wait: for the database, a remote
-signature, a slow hash or a plugin. :func:`run` performs each step in place, as a WSGI server wants
-it; the event loop of ``serve`` performs it on a thread of its lane, or by a connection of its own.
-A coroutine that meets no step runs to its end at its first ``send``.
+A coroutine awaits a :class:`Step` for each call that waits: for the database, a remote signature,
+a slow hash or a plugin. :func:`run` performs each step in place, for WSGI servers. The event loop
+of ``serve`` performs it in a thread of its lane or on a connection of its own. A coroutine without
+steps completes at its first ``send``.
 """
 
 from collections.abc import Callable, Coroutine, Generator
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Lane(Enum):
-    """The cause of a wait. Steps of different lanes never wait for each other's threads."""
+    """The cause of a wait. Steps of different lanes use different threads."""
 
     DATABASE = "database"
     SIGNING = "signing"
@@ -26,7 +26,7 @@ class Step(Generic[T]):
     """One call that waits.
 
     Args:
-        lane: what it waits for.
+        lane: the cause of the wait.
         act: makes the call; runs at most once, on any thread.
     """
 
@@ -37,23 +37,23 @@ class Step(Generic[T]):
         self.act = act
 
     def __await__(self) -> Generator["Step[T]", Any, T]:
-        """Hand this step to the driver of the coroutine; return what the driver sends back."""
+        """Pass this step to the driver of the coroutine; return the result that it sends back."""
         result: T = yield self
         return result
 
 
 def run(coroutine: Coroutine[Step[Any], Any, T]) -> T:
-    """Drive the coroutine to its end, performing each step on this thread.
+    """Run the coroutine to its end, performing each step on this thread.
 
     Raises:
-        BaseException: what the coroutine raises.
+        BaseException: raised by the coroutine.
     """
     try:
         step = coroutine.send(None)
         while True:
             try:
                 value = step.act()
-            except BaseException as error:  # noqa: BLE001 - the coroutine decides what it means
+            except BaseException as error:  # noqa: BLE001 - the coroutine handles it
                 step = coroutine.throw(error)
             else:
                 step = coroutine.send(value)

@@ -1,6 +1,6 @@
-"""The WSGI application for other servers than ``serve``: ``authz_server.wsgi:application``.
+"""WSGI application for other servers than ``serve``: ``authz_server.wsgi:application``.
 
-The environment variable ``AUTHZ_SERVER_CONFIG`` names the settings file; without it, it is
+The environment variable ``AUTHZ_SERVER_CONFIG`` names the settings file. The default is
 ``authz-server.toml`` in the working directory.
 """
 
