@@ -1,1 +1,1 @@
-"""The database: connections and what they depend on, the schema, the clock, the primary."""
+"""The database: connections, sessions, schema, change feed, clock and primary detection."""

@@ -1,8 +1,8 @@
-"""The change feed: how a change made on any node is in force on every process within a second.
+"""The change feed: apply a change made on any node in every process within a second.
 
-Whoever changes what processes hold in memory calls :func:`record_change` in the same transaction.
-It counts one row up, which serialises such writers, so revisions become visible in order and
-without gaps; a process that has seen revision *n* asks only for what came later.
+A change of data that processes cache calls :func:`record_change` in its transaction. It increments
+a counter row, which serialises such transactions, so that revisions become visible in order and
+without gaps. A process that has seen revision *n* reads only later changes.
 """
 
 import logging
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 Kind = Literal["client", "scope", "cut_off", "key"]
 
-#: Longer than any process lives without having asked; one that slept longer loads everything anew.
+#: Longer than the interval between two polls of a process; after a longer pause it reloads all.
 CHANGES_KEPT_MICROSECONDS = 3_600 * 1_000_000
 
 
@@ -38,7 +38,7 @@ class Revision(Base):
 
 
 class Change(Base):
-    """What changed at a revision: a kind and the id of the thing."""
+    """A change at a revision: the kind and the id of the changed object."""
 
     __tablename__ = "change"
     __table_args__ = (Index(None, "at_microseconds"),)
@@ -50,9 +50,9 @@ class Change(Base):
 
 
 def record_change(session: Session, kind: Kind, subject: str) -> int:
-    """Note in this transaction that ``subject`` changed; return the new revision.
+    """Record in this transaction that ``subject`` changed; return the new revision.
 
-    The counter row stays locked until the transaction ends: call this last, commit soon.
+    The counter row stays locked until the transaction ends: call this last and commit soon.
     """
     revision = session.execute(
         update(Revision)
@@ -69,7 +69,7 @@ def record_change(session: Session, kind: Kind, subject: str) -> int:
 
 
 def purge_changes(session: Session, now_microseconds: int, batch_rows: int) -> int:
-    """Delete up to ``batch_rows`` changes that every living process has seen; return how many."""
+    """Delete up to ``batch_rows`` changes that every running process has seen; return how many."""
     due = (
         select(Change.revision)
         .where(Change.at_microseconds < now_microseconds - CHANGES_KEPT_MICROSECONDS)
@@ -80,7 +80,7 @@ def purge_changes(session: Session, now_microseconds: int, batch_rows: int) -> i
 
 @dataclass(frozen=True, slots=True)
 class ChangeSet:
-    """What a process has to read again: ``None`` for a kind means all of it."""
+    """The objects to reload, by kind; everything if ``everything`` is set."""
 
     everything: bool
     subjects: dict[str, tuple[str, ...]]
@@ -90,12 +90,13 @@ Subscriber = Callable[[Session, ChangeSet], None]
 
 
 class ChangeFeed:
-    """What one process has seen of the changes, and how it catches up.
+    """Keeps the caches of one process up to date.
 
     Args:
         reading: opens a session for reading.
-        refresh_interval_seconds: how often :meth:`poll` is called in the background.
-        staleness_limit_seconds: beyond this age the memory is not used (:meth:`require_fresh`).
+        refresh_interval_seconds: the interval of :meth:`poll` in the background.
+        staleness_limit_seconds: the age at which the caches are no longer used
+            (:meth:`require_fresh`).
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class ChangeFeed:
         refresh_interval_seconds: float,
         staleness_limit_seconds: float,
     ) -> None:
-        """Start having seen nothing: the first poll loads everything."""
+        """Start at no revision: the first poll loads everything."""
         self._reading = reading
         self.refresh_interval_seconds = refresh_interval_seconds
         self._staleness_limit_seconds = staleness_limit_seconds
@@ -117,7 +118,7 @@ class ChangeFeed:
 
     @property
     def seen(self) -> int:
-        """The revision that this process's memory holds; -1 before the first load."""
+        """The revision of this process's caches; -1 before the first load."""
         return self._seen
 
     def subscribe(self, subscriber: Subscriber) -> None:
@@ -125,39 +126,39 @@ class ChangeFeed:
         self._subscribers.append(subscriber)
 
     def poll(self) -> None:
-        """Bring the memory up to the latest committed change.
+        """Bring the caches up to the latest committed change.
 
         Raises:
-            sqlalchemy.exc.SQLAlchemyError: the database cannot answer; the memory stays as it was.
+            sqlalchemy.exc.SQLAlchemyError: the database cannot answer; the caches are unchanged.
         """
         with self._lock:
             self._poll()
 
     def require_fresh(self) -> None:
-        """Return when the memory is young enough to decide from, reading the database if it is not.
+        """Refresh the caches if they are too old.
 
-        While the database cannot answer, one request at a time finds that out; the others are
-        refused at once rather than queued up behind it.
+        While the database cannot answer, one request at a time tries; the others are refused at
+        once instead of waiting behind it.
 
         Raises:
-            OAuthError: ``temporarily_unavailable``: it is too old and the database does not answer.
+            OAuthError: ``temporarily_unavailable``: too old, and the database does not answer.
             sqlalchemy.exc.SQLAlchemyError: likewise.
         """
         if not self.is_fresh():
             self._poll_unless(self.is_fresh)
 
     def require_seen(self, revision: int) -> None:
-        """Return when the memory holds ``revision``; waits no longer than :meth:`require_fresh`.
+        """Refresh the caches if they are older than ``revision``; wait as :meth:`require_fresh`.
 
         Raises:
-            OAuthError: ``temporarily_unavailable``: it does not and the database does not answer.
+            OAuthError: ``temporarily_unavailable``: older, and the database does not answer.
             sqlalchemy.exc.SQLAlchemyError: likewise.
         """
         if revision > self._seen:
             self._poll_unless(lambda: revision <= self._seen)
 
     def is_fresh(self) -> bool:
-        """Tell whether the memory is young enough, without reading anything."""
+        """Return whether the caches are fresh enough, without reading anything."""
         return time.monotonic() <= self._fresh_until
 
     def _poll_unless(self, is_enough: Callable[[], bool]) -> None:
@@ -187,8 +188,8 @@ class ChangeFeed:
             return
         if current < self._seen:
             logger.error(
-                "the database has gone back from change %d to %d: it was restored, or a fail-over "
-                "lost changes, revocations among them perhaps; run `authz-server db check`",
+                "the database went back from change %d to %d: it was restored, or a fail-over lost "
+                "changes, possibly revocations; run `authz-server db check`",
                 self._seen,
                 current,
             )

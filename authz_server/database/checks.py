@@ -1,4 +1,4 @@
-"""The checks of ``db check``: the schema, the session, the file."""
+"""The checks of ``db check``: schema, session and file."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,12 @@ from authz_server.settings.database import DatabaseSettings
 
 @dataclass(frozen=True, slots=True)
 class DatabaseReport:
-    """One finding.
+    """The result of ``db check``.
 
     Attributes:
         schema: the state of the schema.
-        problems: what keeps a server from using the database, in whole sentences.
-        warnings: what an operator should know, likewise.
+        problems: reasons why a server cannot use the database, as sentences.
+        warnings: further findings, as sentences.
     """
 
     schema: SchemaState
@@ -25,11 +25,11 @@ class DatabaseReport:
 
 
 def check_database(settings: DatabaseSettings) -> DatabaseReport:
-    """Look at the database as a server would use it.
+    """Check the database as a server would use it.
 
     Raises:
-        DatabaseUnfitError: no session holds, so nothing else can be looked at.
-        psycopg.Error: it cannot answer.
+        DatabaseUnfitError: sessions are not kept, so that nothing else can be checked.
+        psycopg.Error: the database cannot answer.
         sqlalchemy.exc.SQLAlchemyError: likewise.
     """
     if settings.parts.is_sqlite:

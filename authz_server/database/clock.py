@@ -1,9 +1,9 @@
-"""The database's time, and how much of what a clock shows can have passed.
+"""The database's time, and the time that has certainly passed.
 
-A clock that is set wrongly, and put right again later, must not make the server delete a revocation
-meanwhile. So the database keeps the latest time that is known to have been reached. It follows the
-clock as far as the machine's uptime goes along; where the clock leaps, it goes on at the uptime's
-pace, and catches up when the clock has run evenly for longer than any token lives.
+While a clock is wrong, the server must not delete a revocation that is still needed. The database
+stores the latest time that has certainly passed. That time follows the clock while the clock agrees
+with the machine's uptime. After a leap of the clock it advances with the uptime, and it catches up
+once the clock has run evenly for longer than any token lives.
 """
 
 import secrets
@@ -18,23 +18,23 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from authz_server.database.orm import Base
 
-#: A clock that gained or lost more against the uptime has leapt.
+#: A larger change of the clock against the uptime is a leap.
 LEAP = timedelta(seconds=30)
-#: A clock is trusted again after it ran evenly for this time: no earlier token can live then.
+#: A clock is trusted again after running evenly for this time, longer than any token lives.
 TRUSTED_AFTER = timedelta(seconds=3_600 + 120)
-#: The reading of a machine is deleted when it did not look for this time.
+#: A machine's reading is deleted after this time without an update.
 _FORGOTTEN_AFTER = timedelta(days=30)
-#: A clock that is put right gradually gains or loses less than one second in so many.
+#: A clock that is slewed gains or loses less than one second in this many seconds.
 _SLEWED = 1_000
 _CLOCK_READINGS = 3
-#: The database's clock counts microseconds; this machine's is read in two steps.
+#: Two clock readings cannot be compared more precisely than this.
 _CLOCK_RESOLUTION_SECONDS = 1e-4
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PROCESS = f"process:{secrets.token_hex(16)}"
 
 
 class ClockMark(Base):
-    """One row: the latest time that is known to have been reached, in microseconds since 1970."""
+    """One row: the latest time that has certainly passed, in microseconds since 1970."""
 
     __tablename__ = "clock_mark"
 
@@ -43,7 +43,7 @@ class ClockMark(Base):
 
 
 class ClockReading(Base):
-    """How the database's time stood beside the uptime of a machine, when it last looked.
+    """The database's time and a machine's uptime at the machine's last check.
 
     All in microseconds; ``at_microseconds`` since 1970, ``steady_since_microseconds`` of uptime.
     """
@@ -59,11 +59,11 @@ class ClockReading(Base):
 
 @dataclass(frozen=True, slots=True)
 class Uptime:
-    """How long a machine has run.
+    """The uptime of a machine.
 
     Attributes:
-        boot: identifies this run of the machine, or of the container.
-        microseconds: since its start; the pause of a suspended machine counts.
+        boot: identifies this boot of the machine, or this run of the container.
+        microseconds: since the boot, including the time while the machine is suspended.
     """
 
     boot: str
@@ -71,10 +71,10 @@ class Uptime:
 
 
 def read_uptime() -> Uptime:
-    """Return this machine's uptime; where the system does not give it, this process's."""
+    """Return this machine's uptime, or this process's if the system does not report it."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        # A container's uptime may be its own: it starts again with its first process.
+        # A container may have an uptime of its own, which starts with its first process.
         first_process = Path("/proc/1/stat").read_text().rpartition(") ")[2].split()[19]
         seconds = Path("/proc/uptime").read_text().split()[0]
         return Uptime(f"{boot}:{first_process}", round(float(seconds) * 1_000_000))
@@ -84,13 +84,12 @@ def read_uptime() -> Uptime:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The result of a look at the clock.
+    """The result of a clock check.
 
     Attributes:
-        reached: the time that is known to have been reached; never later than the clock's.
-        leap: how much the clock gained since the last look; negative where it lost; 0 without a
-            leap.
-        trusted: whether the clock has not leapt, or was put right, or ran evenly long enough.
+        reached: the latest time that has certainly passed; never later than the clock.
+        leap: the change of the clock against the uptime since the last check; 0 without a leap.
+        trusted: whether the clock has not leapt, was corrected, or ran evenly long enough.
     """
 
     reached: datetime
@@ -113,15 +112,15 @@ class ClockGuard:
         self._uptime = uptime
 
     def look(self, session: Session) -> Look:
-        """Compare, and keep what was found in this transaction.
+        """Check the clock, and store the result in this transaction.
 
-        The time is the database's where it has one, and this machine's beside SQLite.
+        The time is the database's; with SQLite, this machine's.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
         """
         offset = timedelta(seconds=measure_clock_offset_seconds(session))
-        # Locks out the other processes for as long as this transaction lasts.
+        # The lock keeps other processes out until this transaction ends.
         mark = session.get(ClockMark, 1, with_for_update=True)
         now, uptime = _microseconds(self._clock() + offset), self._uptime()
         if mark is None:
@@ -158,7 +157,7 @@ _MICROSECOND = timedelta(microseconds=1)
 def _advance(
     mark: ClockMark, known: ClockReading, now: int, elapsed: int, *, is_steady: bool
 ) -> None:
-    """Move the mark on as far as time can have passed; a clock that was put right is trusted."""
+    """Advance the mark by at most the elapsed time; trust a clock that was corrected."""
     if is_steady:
         mark.microseconds, known.leapt = now, False
         return
@@ -177,7 +176,7 @@ def _microseconds(at: datetime) -> int:
 
 
 def read_database_time(session: Session) -> datetime:
-    """Return the present by the database's clock; SQLite has none but this machine's."""
+    """Return the present time of the database; SQLite uses this machine's clock."""
     if session.get_bind().dialect.name == "sqlite":
         return datetime.now(UTC)
     moment: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
@@ -185,20 +184,20 @@ def read_database_time(session: Session) -> datetime:
 
 
 def measure_clock_offset_seconds(session: Session) -> float:
-    """Return the database's clock less this machine's system clock; 0 for SQLite.
+    """Return the database's clock minus this machine's system clock; 0 for SQLite.
 
-    Of a few readings the one with the shortest way there and back counts: half of that is the error
-    that is left. An offset within the error is returned as 0.
+    The reading with the shortest round trip counts, with an error of half the round trip. An offset
+    within the error is returned as 0.
     """
     if session.get_bind().dialect.name == "sqlite":
         return 0.0
-    session.connection()  # not to be timed
+    session.connection()  # excluded from the timing
     took, offset = min(_read_clocks(session) for _ in range(_CLOCK_READINGS))
     return 0.0 if abs(offset) <= took / 2 + _CLOCK_RESOLUTION_SECONDS else offset
 
 
 def _read_clocks(session: Session) -> tuple[float, float]:
-    """Return how many seconds a reading took, and the offset by it."""
+    """Return the round-trip time of a reading in seconds, and the offset."""
     asked_at, began = time.time(), time.monotonic()
     there = read_database_time(session).timestamp()
     took = time.monotonic() - began

@@ -1,4 +1,4 @@
-"""SQLite files: durable writes, no empty file in place of a missing one, readable by the owner."""
+"""SQLite files: durable writes, detection of a removed or replaced file, owner-only mode."""
 
 import os
 import pwd
@@ -19,22 +19,22 @@ _FILE = "file"
 
 
 def find_file(path: str) -> FileIdentity:
-    """Return what tells the file at ``path`` from any other that was or will be there.
+    """Return the identity of the file at ``path``, to detect a replacement.
 
-    None where there is no file, and for a database in memory.
+    None if there is no file, and for a database in memory.
     """
     try:
-        found = os.stat(path)  # noqa: PTH116 - on the way of every request
+        found = os.stat(path)  # noqa: PTH116 - runs for every request
     except OSError:
         return None
     return found.st_dev, found.st_ino
 
 
 def make_durable(engine: Engine, busy_timeout_milliseconds: int) -> None:
-    """Have SQLite write ahead, sync at each commit, and take the write lock when a change begins.
+    """Use a write-ahead log, sync at each commit, and take the write lock when a change begins.
 
-    Without the early lock, two processes that read first and write later refuse each other at once
-    (SQLITE_BUSY_SNAPSHOT) whatever the busy time-out says.
+    Without the early lock, two processes that read first and write later fail at once with
+    SQLITE_BUSY_SNAPSHOT, regardless of the busy time-out.
     """
 
     @event.listens_for(engine, "connect")
@@ -54,7 +54,7 @@ def make_durable(engine: Engine, busy_timeout_milliseconds: int) -> None:
 
 
 def open_to_others(path: str) -> str:
-    """Return the mode of a file that others than its owner can use, as chmod writes it; or ""."""
+    """Return the octal mode of a file that others than its owner can access; else empty."""
     with suppress(OSError):
         mode = stat.S_IMODE(Path(path).stat().st_mode)
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
@@ -63,16 +63,16 @@ def open_to_others(path: str) -> str:
 
 
 def follow_file(engine: Engine, path: str, *, may_create: bool) -> None:
-    """Let go of a file that was removed or replaced, and make no empty one in its place.
+    """Drop connections to a file that was removed or replaced, without creating an empty one.
 
-    A connection goes on with the file that it opened, wherever that is now: a change would be
-    acknowledged and lost, and another process's change not seen.
+    A connection keeps the file that it opened. After a replacement, its changes would be
+    acknowledged and lost, and changes of other processes would not be seen.
 
     Args:
         engine: of SQLite.
         path: the file.
-        may_create: whether a file that is missing when the engine first connects is made, readable
-            by its owner alone; SQLite gives its write-ahead log the same mode.
+        may_create: whether to create a file that is missing at the first connection, readable
+            only by its owner; SQLite gives its write-ahead log the same mode.
     """
     opened: set[FileIdentity] = set()
 
@@ -85,8 +85,8 @@ def follow_file(engine: Engine, path: str, *, may_create: bool) -> None:
                 raise DatabaseFileError(f"The database file {path} is gone.")
             if not may_create:
                 raise DatabaseFileError(
-                    f"There is no database file {path}. See that database.url names the right one; "
-                    "`authz-server init` and `authz-server db upgrade` make a new one."
+                    f"There is no database file {path}. Check database.url; `authz-server init` "
+                    "and `authz-server db upgrade` make a new file."
                 )
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         _require_access(path)
@@ -105,11 +105,11 @@ def follow_file(engine: Engine, path: str, *, may_create: bool) -> None:
         _connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: PoolProxiedConnection
     ) -> None:
         if record.info.get(_FILE) != find_file(path):
-            raise DisconnectionError("the database file is another one now")
+            raise DisconnectionError("the database file was replaced")
 
 
 def require_writable(engine: Engine) -> None:
-    """Return where a change can begin, or another process's change is under way.
+    """Raise unless the file takes writes; a change by another process in progress is fine.
 
     Raises:
         sqlalchemy.exc.OperationalError: the file, its folder or the disk takes no writes.
@@ -147,10 +147,10 @@ def _user(number: int) -> str:
 
 
 def copy_sqlite(engine: Engine, file: Path) -> None:
-    """Copy the database into an empty file, as it is at one moment.
+    """Copy the database into an empty file, consistently.
 
     Raises:
-        SQLAlchemyError: it cannot be read, or the file cannot be written.
+        SQLAlchemyError: the database cannot be read, or the file cannot be written.
     """
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM INTO :file"), {"file": str(file)})

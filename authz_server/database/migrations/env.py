@@ -1,10 +1,10 @@
-"""Runs the migrations on the application's engine, one migrator at a time, in one transaction."""
+"""Run the migrations on the application's engine, in one transaction, one migrator at a time."""
 
 from alembic import context
 from flask import current_app
 from sqlalchemy import text
 
-# Arbitrary, but the same in every process: the lock that a migrator holds while it works.
+# The advisory lock of a running migration: arbitrary, but the same in every process.
 MIGRATION_LOCK = 7_021_936_114
 
 database = current_app.extensions["migrate"].db

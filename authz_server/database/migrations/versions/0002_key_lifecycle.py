@@ -1,4 +1,4 @@
-"""The life of keys: a ring's own state, nodes, readers of the JWKS, events in a chain."""
+"""Add key lifecycle: ring state, nodes, JWKS consumers, and events as a hash chain."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ _EVENT = sa.table(
 
 
 def upgrade() -> None:
-    """Change the schema."""
+    """Add the columns and tables, and chain the existing events."""
     for column in (
         sa.Column("frozen", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("successor", sa.String(length=64), nullable=True),
@@ -87,7 +87,7 @@ def _chain_events() -> None:
 
 
 def _hash(previous: str, row: Any) -> str:  # noqa: ANN401 - a row of the table
-    """Return what ``authz_server.key_rings.event_log.chain_hash`` did when this was written."""
+    """Return the hash that ``authz_server.key_rings.event_log.chain_hash`` had at this revision."""
     at: datetime = row.at if row.at.tzinfo else row.at.replace(tzinfo=UTC)
     members = {
         name: getattr(row, name) for name in ("ring", "epoch", "kid", "event", "actor", "reason")
@@ -98,7 +98,7 @@ def _hash(previous: str, row: Any) -> str:  # noqa: ANN401 - a row of the table
 
 
 def downgrade() -> None:
-    """Change it back; the rings' own events are lost."""
+    """Drop the columns and tables; events of rings without a key are lost."""
     op.drop_table("jwks_reader")
     op.drop_table("key_node")
     op.execute(_EVENT.delete().where(_EVENT.c.kid.is_(None)))

@@ -1,4 +1,4 @@
-"""Clients and resource servers at the former defaults may send their secret by either method."""
+"""Let clients and resource servers at the former defaults send their secret by either method."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -16,13 +16,13 @@ _FORMER_DEFAULTS = {"client": "client_secret_post", "resource_server": "client_s
 
 
 def upgrade() -> None:
-    """Change the rows at the former default of their kind; the others named their one method."""
+    """Change the rows at the former default of their kind; other rows named a method."""
     for kind, method in _FORMER_DEFAULTS.items():
         _replace(kind, method, _EITHER)
 
 
 def downgrade() -> None:
-    """Give the rows of either method the former default of their kind."""
+    """Set rows that allow either method to the former default of their kind."""
     for kind, method in _FORMER_DEFAULTS.items():
         _replace(kind, _EITHER, method)
 

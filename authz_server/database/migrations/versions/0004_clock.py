@@ -1,4 +1,4 @@
-"""The latest time that is known to have been reached, and clocks beside uptimes."""
+"""Add the latest time that has certainly passed, and clock readings of machines."""
 
 import time
 
@@ -16,7 +16,7 @@ _MARK = sa.table(
 
 
 def upgrade() -> None:
-    """Change the schema; the mark begins at the present."""
+    """Add the tables; the mark starts at the present time."""
     op.create_table(
         "clock_mark",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
@@ -44,6 +44,6 @@ def _now_microseconds() -> int:
 
 
 def downgrade() -> None:
-    """Change it back."""
+    """Drop the tables."""
     op.drop_table("clock_reading")
     op.drop_table("clock_mark")

@@ -1,4 +1,4 @@
-"""Clients and resource servers say in which of two forms they read tokens and answers."""
+"""Add the token and response forms that clients and resource servers register."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the columns; each row so far is at the default."""
+    """Add the columns; existing rows get the default."""
     op.add_column(
         "client", sa.Column("g2p_answer", sa.String(10), nullable=False, server_default="document")
     )
