@@ -1,1 +1,1 @@
-"""Audit events, the sink that records them, and the check against a restored database."""
+"""Audit: events, the sink that records them, and detection of a restored database."""

@@ -1,8 +1,8 @@
-"""What can have happened: frozen values, each one audit record.
+"""Audit events: frozen values, one audit record each.
 
-They are msgspec structs rather than dataclasses because one is encoded on the way of every token.
-An event holds ids and public facts alone: never a token, a secret, an assertion or a key.
-``docs/events.md`` lists each with its fields.
+Events are msgspec structs rather than dataclasses because one is encoded for every token. An event
+holds only ids and public facts: never a token, a secret, an assertion or a key. ``docs/events.md``
+lists the events with their fields.
 """
 
 from typing import Literal
@@ -11,12 +11,12 @@ import msgspec
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
-    """The base of all events: which request it happened in, and where that came from.
+    """Base class of all events.
 
     Attributes:
-        request_id: the id that the answer carries too; empty outside a request.
-        message_id: the sender's own id of the message, where it gave one.
-        source_address: the sender's IP address, as seen behind the trusted proxies.
+        request_id: the request id, also in the response; empty outside a request.
+        message_id: the sender's own message id, if any.
+        source_address: the sender's IP address, as found behind the trusted proxies.
     """
 
     request_id: str = ""
@@ -30,12 +30,12 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
 
 
 class TokenIssued(Event, frozen=True, kw_only=True, tag="token.issued"):
-    """An access token was made.
+    """An access token was issued.
 
     Attributes:
         kid: the signing key's id; empty for a reference token.
-        backend_request_id: the id of the call that made the signature, as the audit log of the
-            remote key backend has it; empty where the key is in this process.
+        backend_request_id: the id of the signing request in the remote key backend's audit log;
+            empty for a key in this process.
         expires_at: seconds since 1970-01-01 UTC, as in the token's ``exp``.
     """
 
@@ -56,11 +56,11 @@ class TokenRefused(Event, frozen=True, kw_only=True, tag="token.refused"):
     """A token request was refused.
 
     Attributes:
-        client_id: as far as the request named one; not proven where authentication failed.
-        error: the OAuth error code that was answered.
+        client_id: the client id in the request; unproven if authentication failed.
+        error: the OAuth error code in the response.
         reason: the name of the reason or cause in ``authz_server.errors``.
-        detail: further words or names, such as the scopes that were refused.
-        count: how many refusals this is the record of.
+        detail: further details, such as the refused scopes.
+        count: the number of refusals that this record stands for.
     """
 
     client_id: str = ""
@@ -72,7 +72,7 @@ class TokenRefused(Event, frozen=True, kw_only=True, tag="token.refused"):
 
 
 class IntrospectionRefused(Event, frozen=True, kw_only=True, tag="introspection.refused"):
-    """An introspection request was refused; an inactive token is an answer, not a refusal."""
+    """An introspection request was refused; an inactive token is not a refusal."""
 
     client_id: str = ""
     error: str
@@ -94,13 +94,13 @@ class RevocationRefused(Event, frozen=True, kw_only=True, tag="revocation.refuse
 
 
 class RequestRefused(Event, frozen=True, kw_only=True, tag="request.refused"):
-    """A message was refused before it reached an endpoint: it is malformed, too large or too slow.
+    """A message was refused before it reached an endpoint: malformed, too large or too slow.
 
     Attributes:
-        error: the OAuth error code that was answered.
+        error: the OAuth error code in the response.
         reason: the reason's name in ``authz_server.errors``.
-        detail: further words.
-        count: how many refusals this is the record of.
+        detail: further details.
+        count: the number of refusals that this record stands for.
     """
 
     error: str
@@ -111,7 +111,7 @@ class RequestRefused(Event, frozen=True, kw_only=True, tag="request.refused"):
 
 
 class TokenRevoking(Event, frozen=True, kw_only=True, tag="token.revoking"):
-    """One token is about to be revoked: ``token.revoked`` follows when that is durable.
+    """A token is about to be revoked; ``token.revoked`` follows once that is durable.
 
     Attributes:
         actor: the client itself.
@@ -125,7 +125,7 @@ class TokenRevoking(Event, frozen=True, kw_only=True, tag="token.revoking"):
 
 
 class TokenRevoked(Event, frozen=True, kw_only=True, tag="token.revoked"):
-    """One token was revoked, durably.
+    """A token was durably revoked.
 
     Attributes:
         actor: the client itself, or ``operator:NAME``.
@@ -139,13 +139,13 @@ class TokenRevoked(Event, frozen=True, kw_only=True, tag="token.revoked"):
 
 
 class CutOffRecorded(Event, frozen=True, kw_only=True, tag="cut_off.recorded"):
-    """All tokens of a client, a key, a scope, or all at all, issued before an instant were revoked.
+    """All tokens of a client, key or scope, or all tokens, issued before an instant were revoked.
 
     Attributes:
-        kind: what is cut off: ``client``, ``key``, ``scope`` or ``all``.
-        subject: its id; empty for ``all``.
+        kind: ``client``, ``key``, ``scope`` or ``all``.
+        subject: the id of the client, key or scope; empty for ``all``.
         instant_microseconds: the instant, since 1970-01-01 UTC.
-        reason: the operator's words.
+        reason: the operator's reason.
     """
 
     actor: str
@@ -160,7 +160,7 @@ class ClientChanged(Event, frozen=True, kw_only=True, tag="client.changed"):
     """A client, a resource server or one of their credentials was changed.
 
     Attributes:
-        action: what was done, for example ``client.created`` or ``client.secret_added``.
+        action: the change, for example ``client.created`` or ``client.secret_added``.
     """
 
     actor: str
@@ -182,11 +182,11 @@ class KeyChanged(Event, frozen=True, kw_only=True, tag="key.changed"):
     """A signing key or its ring was changed.
 
     Attributes:
-        action: what was done, for example ``key.published``, ``key.revoked`` or ``ring.frozen``.
+        action: the change, for example ``key.published``, ``key.revoked`` or ``ring.frozen``.
         ring: the key ring's name.
-        kid: the key's id; empty where the change is the ring's own.
-        reason: why.
-        event_hash: the event's hash in the ring's chain of events.
+        kid: the key's id; empty for a change of the ring itself.
+        reason: the reason.
+        event_hash: the event's hash in the ring's hash chain.
     """
 
     actor: str
@@ -199,12 +199,12 @@ class KeyChanged(Event, frozen=True, kw_only=True, tag="key.changed"):
 
 
 class SignatureMade(Event, frozen=True, kw_only=True, tag="signature.made"):
-    """A remote key signed something else than a token; so its audit log can be accounted for.
+    """A remote key signed something other than a token; accounts for entries in its audit log.
 
     Attributes:
-        purpose: what was signed: ``introspection``.
+        purpose: the purpose of the signature: ``introspection``.
         kid: the signing key's id.
-        backend_request_id: the id of the call, as the audit log of the remote key backend has it.
+        backend_request_id: the id of the request in the remote key backend's audit log.
     """
 
     client_id: str
@@ -215,12 +215,12 @@ class SignatureMade(Event, frozen=True, kw_only=True, tag="signature.made"):
 
 
 class KeyAlarm(Event, frozen=True, kw_only=True, tag="key.alarm"):
-    """An operator has to look at a signing key, a ring or a key backend.
+    """A signing key, a ring or a key backend needs an operator's attention.
 
     Attributes:
-        alarm: what it is about, for example ``rotation.failed`` or ``backend.down``.
+        alarm: the kind of alarm, for example ``rotation.failed`` or ``backend.down``.
         subject: the ring, the key's id or the backend's address.
-        detail: in words.
+        detail: a description.
     """
 
     alarm: str
@@ -230,10 +230,10 @@ class KeyAlarm(Event, frozen=True, kw_only=True, tag="key.alarm"):
 
 
 class TokenOfTaintedKey(Event, frozen=True, kw_only=True, tag="token.tainted"):
-    """A token signed by a tainted key was presented; told at most once a minute for each key.
+    """A token signed by a tainted key was presented; recorded at most once a minute for each key.
 
     Attributes:
-        client_id: whom the token was issued to.
+        client_id: the client that the token was issued to.
         jti: the token's id.
     """
 
@@ -250,7 +250,7 @@ class SettingsLoaded(Event, frozen=True, kw_only=True, tag="settings.loaded"):
         file: the path of the settings file.
         environment: ``production`` or ``development``.
         plugins: the names of the enabled plugins.
-        problem: why they were refused; empty when they are in force.
+        problem: why the settings were refused; empty if they are in use.
     """
 
     file: str
@@ -262,7 +262,7 @@ class SettingsLoaded(Event, frozen=True, kw_only=True, tag="settings.loaded"):
 
 
 class ServerStarted(Event, frozen=True, kw_only=True, tag="server.started"):
-    """A process began to serve."""
+    """A process started to serve."""
 
     version: str
     issuer: str
@@ -271,7 +271,7 @@ class ServerStarted(Event, frozen=True, kw_only=True, tag="server.started"):
 
 
 class ServerStopped(Event, frozen=True, kw_only=True, tag="server.stopped"):
-    """A process ended in an orderly way."""
+    """A process stopped in an orderly way."""
 
     process_id: int
     outcome: Literal["success"] = "success"

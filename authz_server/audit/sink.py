@@ -1,4 +1,4 @@
-"""Audit records: a JSON line per event, and a stored row for each change that must be kept."""
+"""Audit records: a JSON line for each event, and a stored row for each change."""
 
 import errno
 import os
@@ -29,18 +29,18 @@ from authz_server.logs import encode_line
 from authz_server.settings import SettingsError
 from keys.forks import on_fork
 
-#: Where a session keeps the records that its transaction stores.
+#: The key in ``session.info`` of the records that the transaction stores.
 STORED = "audit_records"
-#: What was committed to the database, durably; its record is as durable.
+#: Durably committed changes; their records are written as durably.
 CHANGES = (ClientChanged, CutOffRecorded, KeyChanged, ScopeChanged, TokenRevoked)
-#: The destinations that belong to the process itself and not to the installation.
+#: Destinations that are standard streams of the process.
 _STREAMS = {"stdout": 1, "stderr": 2}
 _ROTATION_CHECK_SECONDS = 1.0
 _STREAM_TIMEOUT_SECONDS = 1.0
 
 
 class AuditRecord(Base):
-    """A change, kept in the transaction that made it."""
+    """A change, stored in the transaction that made it."""
 
     __tablename__ = "audit_record"
     __table_args__ = (Index(None, "at"),)
@@ -56,14 +56,14 @@ class AuditRecord(Base):
 def store_audit_record(
     session: Session, *, at: datetime, actor: str, action: str, subject: str, **detail: object
 ) -> None:
-    """Add the record of a change to the transaction that makes it.
+    """Add the record of a change to its transaction.
 
     Args:
         session: the transaction.
-        at: when, in UTC.
-        actor: who did it: a client id, or ``operator:NAME`` for the command line.
+        at: the time in UTC.
+        actor: a client id, or ``operator:NAME`` for the command line.
         action: the event's name, for example ``client.created``.
-        subject: the id of what was changed.
+        subject: the id of the changed object.
         detail: further facts; never a secret, token or key.
     """
     record = AuditRecord(at=at, actor=actor, action=action, subject=subject, detail=detail)
@@ -72,7 +72,7 @@ def store_audit_record(
 
 
 def event_of(record: AuditRecord) -> Event:
-    """Return the event that tells of a stored change."""
+    """Return the event for a stored change."""
     actor, action, subject = record.actor, record.action, record.subject
     if action == "token.revoked":
         return TokenRevoked(actor=actor, client_id=record.detail["client_id"], jti=subject)
@@ -100,15 +100,15 @@ def event_of(record: AuditRecord) -> Event:
 
 
 def is_stream(destination: str) -> bool:
-    """Tell whether the destination is a standard stream of whichever process writes."""
+    """Return whether the destination is a standard stream of the writing process."""
     return destination in _STREAMS
 
 
 def require_destination(destination: str) -> None:
-    """Refuse a file that cannot be written, without making it: its owner is who first writes.
+    """Refuse a file that cannot be written, without creating it: its first writer owns it.
 
     Raises:
-        SettingsError: it cannot be opened, or its folder cannot hold it.
+        SettingsError: the file cannot be opened, or its folder cannot hold it.
     """
     if is_stream(destination):
         return
@@ -127,22 +127,22 @@ def require_destination(destination: str) -> None:
 
 
 class AuditUnavailable(OAuthError):  # noqa: N818 - the state of the sink, by which operators search
-    """An event could not be recorded, so what it tells of must not be acknowledged (503)."""
+    """An event could not be recorded, so that the request fails with 503."""
 
     def __init__(self, detail: str) -> None:
         super().__init__("temporarily_unavailable", f"audit: {detail}")
 
 
 class AuditSink:
-    """Writes each event as one line, in one system call, before the answer leaves.
+    """Writes each event as one line in one system call, before the response is sent.
 
-    Several processes may share a destination: a file is opened for appending, and is opened anew
-    within a second after it was moved away. Threads and forked processes may share a sink.
+    Several processes may share a destination. A file is opened for appending, and reopened within
+    a second after it was renamed or removed. Threads and forked processes may share a sink.
 
     Args:
         destination: ``stderr``, ``stdout`` or the path of a file.
-        clock: tells the time, in UTC.
-        monotonic: counts seconds, for the rotation check.
+        clock: returns the present time in UTC.
+        monotonic: returns monotonic seconds, for the rotation check.
 
     Raises:
         AuditUnavailable: the file cannot be opened.
@@ -168,10 +168,10 @@ class AuditSink:
     def write(self, event: Event) -> None:
         """Record the event: ``{"time": ..., "event": ..., ...}``.
 
-        The record of a change is on the disk when this returns.
+        The record of a change is on disk when this returns.
 
         Raises:
-            AuditUnavailable: it is not recorded: no space, or a reader that is gone or stuck.
+            AuditUnavailable: the event is not recorded: no space, or the reader is gone or stuck.
         """
         at = self._clock().isoformat(timespec="milliseconds")[:23]
         line = b'{"time":"%bZ",%b\n' % (at.encode(), encode_line(event)[1:])
@@ -199,7 +199,7 @@ class AuditSink:
         self._write_once(line)
 
     def _write_once(self, line: bytes) -> None:
-        # A line that broke off for want of space must not swallow the next one.
+        # A line cut off by a full disk must not merge with the next one.
         torn = self._torn
         whole = b"\n" + line if torn else line
         if os.write(self._descriptor, whole) < len(whole):
@@ -222,13 +222,13 @@ class AuditSink:
 
     def _reopen(self) -> None:
         opened = _open(self._path)
-        # In one step: a thread that writes meanwhile meets one file or the other, none closed.
+        # One step: a thread that writes meanwhile uses the old file or the new one, never none.
         os.dup2(opened, self._descriptor, inheritable=False)
         os.close(opened)
         self._torn = False
 
     def _write_stream(self, line: bytes) -> None:
-        """Write to a pipe, a terminal or a socket; wait for a slow reader, but not for ever."""
+        """Write to a pipe, a terminal or a socket, with a time limit for a slow reader."""
         if not self._lock.acquire(timeout=_STREAM_TIMEOUT_SECONDS):
             raise AuditUnavailable("the sink's reader is stuck")
         try:
@@ -245,7 +245,7 @@ class AuditSink:
 
 
 def _open(path: str) -> int:
-    # Not for reading too: a pipe whose reader is gone must fail, and not wait for one either.
+    # Write-only and non-blocking: a pipe without a reader must fail rather than wait.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
     is_new = not Path(path).exists()
     try:
@@ -258,7 +258,7 @@ def _open(path: str) -> int:
 
 
 def _sync_folder(path: str) -> None:
-    """Have the name of a new file survive a crash, as far as the file system can."""
+    """Sync the folder, so that the name of a new file survives a crash."""
     folder = os.open(Path(path).parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with suppress(OSError):
@@ -268,9 +268,9 @@ def _sync_folder(path: str) -> None:
 
 
 def _ends_with_a_line(path: str) -> bool:
-    """Say whether the last record is whole; another process may be the one whose line broke off.
+    """Return whether the last record is complete; another process may have been cut off.
 
-    One that is being written this moment looks the same: an empty line is then the harm done.
+    A record that is being written looks incomplete, too; the result is only an empty line.
     """
     try:
         with Path(path).open("rb") as file:
