@@ -1,1 +1,1 @@
-"""Metrics: definitions, recording in each process, and the page that exports them."""
+"""Metrics: definitions, recording in each process, and the exporter."""

@@ -1,4 +1,4 @@
-"""The page of metrics: what the processes counted, added up, and what the database knows."""
+"""Metrics exporter: sums over all processes, and values from the database."""
 
 import math
 import os
@@ -27,13 +27,13 @@ _USED_BYTES = struct.Struct("i")
 
 
 class MetricsPage(Collector):
-    """Shows every metric of one server, all its processes together.
+    """Exports every metric of one server, over all its processes.
 
     Args:
-        folder: Where the processes count: see ``authz_server.metrics.files``.
-        store: Where the rings are read at each request.
-        clock: Returns the present, timezone-aware.
-        further: Yields what else the database knows at a moment.
+        folder: the metrics files of the processes; see ``authz_server.metrics.files``.
+        store: the rings, read at each scrape.
+        clock: returns the present time, timezone-aware.
+        further: yields further samples from the database for a time.
     """
 
     content_type = CONTENT_TYPE_PLAIN_0_0_4
@@ -51,13 +51,13 @@ class MetricsPage(Collector):
         self._further = further
 
     def render(self) -> bytes:
-        """Return the page in the text format of Prometheus 0.0.4."""
+        """Return the metrics in the Prometheus text format 0.0.4."""
         registry = CollectorRegistry()
         registry.register(_Once(self.collect()))
         return generate_latest(registry)
 
     def collect(self) -> list[Metric]:
-        """Return the metrics that there are numbers for, in the order of ``FAMILIES``."""
+        """Return the metrics that have samples, in the order of ``FAMILIES``."""
         counted = self._counted()
         _add(counted, Sample(families.BUILD_INFO, (__version__,), 1))
         for sample in self._sample_store():
@@ -70,14 +70,14 @@ class MetricsPage(Collector):
         return [counted[family.name] for family in shown]
 
     def known_backends(self) -> KnownBackends:
-        """Return what the processes last heard of the key backends."""
+        """Return the states of the key backends as the processes last reported them."""
         counted = self._counted()
         answers = counted.get(families.BACKEND_UP.name)
         viewed = counted.get(families.VIEW_SUCCESS.name)
         return KnownBackends(
             down=_labels(answers, "backend", of_value=0),
             viewed_rings=_labels(viewed, "ring"),
-            # Begins at 0 in every process that counts at all.
+            # Starts at 0 in every process that records metrics.
             told=families.UNKNOWN_KID.name in counted,
         )
 
@@ -99,8 +99,8 @@ class MetricsPage(Collector):
         try:
             now = self._clock()
             rings, reports = self._store.load_rings(now), self._store.load_nodes()
-            # Rings and reports are dated by the database: where this machine's clock is off, its
-            # own report would count as silence.
+            # Rings and reports carry the database's time. With a wrong local clock, even this
+            # node's own report would look outdated.
             now += timedelta(seconds=self._store.clock_offset_seconds())
         except StoreUnavailable:
             yield Sample(families.STORE_UP, (), 0)
@@ -113,7 +113,7 @@ class MetricsPage(Collector):
 
 
 def _make_histogram(metrics: dict[str, Metric]) -> None:
-    """Replace what the processes counted of requests' times by one histogram."""
+    """Replace the counters of request times by one histogram."""
     times = metrics.pop(families.REQUEST_TIMES.name, None)
     sums = metrics.pop(families.REQUEST_TIMES_SUM.name, None)
     if times is None or sums is None:
@@ -136,7 +136,7 @@ def _labels(metric: Metric | None, label: str, of_value: float | None = None) ->
 
 
 class _Once(Collector):
-    """Hands out metrics that were collected already; a registry would collect them twice."""
+    """Collector of metrics that were already collected; a registry would collect twice."""
 
     def __init__(self, metrics: list[Metric]) -> None:
         self._metrics = metrics
@@ -160,7 +160,7 @@ def _add(metrics: dict[str, Metric], sample: Sample) -> None:
 
 
 def _zeros(metrics: dict[str, Metric]) -> Iterator[Sample]:
-    """Yield 0 for what was never counted: a counter that begins at 1 shows no increase."""
+    """Yield 0 for counters without a sample: a counter that starts at 1 shows no increase."""
     epochs = metrics.get(families.LATEST_EPOCH.name)
     rings = [sample.labels["ring"] for sample in epochs.samples] if epochs else []
     expected: tuple[tuple[Family, list[tuple[str, ...]]], ...] = (
@@ -177,9 +177,9 @@ def _zeros(metrics: dict[str, Metric]) -> Iterator[Sample]:
 
 
 def forget_ended_processes(folder: Path) -> None:
-    """Take away what ended processes said of the present, and the space that they reserved.
+    """Delete the gauges of processes that ended, and release the space that they reserved.
 
-    What they counted stays: a counter never goes back.
+    Their counters are kept: a counter never decreases.
     """
     for path in list(folder.glob("gauge_livemin_*.db")):
         process_id = int(path.stem.rpartition("_")[2])

@@ -1,8 +1,8 @@
-"""Counting, in each process that serves, for the page of metrics that the main process shows.
+"""Metrics files of each serving process.
 
-Every process writes into files of its own in one folder, which the page adds up: that is the
-multiprocess mode of ``prometheus_client``. The library chooses it when it is imported, by the
-environment variable ``PROMETHEUS_MULTIPROC_DIR``; without it, nobody counts.
+Every process writes files of its own in one folder, and the exporter sums them up: this is the
+multiprocess mode of ``prometheus_client``. The library selects it when it is imported, by the
+environment variable ``PROMETHEUS_MULTIPROC_DIR``. Without the variable, no metrics are recorded.
 """
 
 import logging
@@ -18,8 +18,8 @@ from authz_server.metrics.observer import (
 
 logger = logging.getLogger(__name__)
 
-# What each kind of file may take. The library would map files with holes: on a full disk, writing
-# into a hole kills the process.
+# The size of each kind of file. The library would map sparse files: on a full disk, writing into a
+# hole kills the process.
 _FILE_BYTES: Mapping[str, int] = {
     "counter": 32_768,
     "histogram": 131_072,
@@ -31,26 +31,26 @@ _FILE_BYTES: Mapping[str, int] = {
 
 
 def open_observer(environ: Mapping[str, str] = os.environ) -> ServerObserver:
-    """Return what counts in this process; where nobody would read it, it counts nothing."""
+    """Return the recorder of this process; a silent one if there is no metrics folder."""
     folder = environ.get(METRICS_FOLDER_VARIABLE)
     if not folder:
         return SilentServerObserver()
     try:
         reserve_files(Path(folder), os.getpid())
     except OSError as error:
-        logger.warning("this process counts nothing for the metrics: %s", error.strerror)
+        logger.warning("this process records no metrics: %s", error.strerror)
         return SilentServerObserver()
-    # The library takes a while to load: whoever does not count is not to wait for it.
+    # The library is slow to import; import it only to record metrics.
     from authz_server.metrics.recorder import MetricsObserver  # noqa: PLC0415
 
     return MetricsObserver()
 
 
 def reserve_files(folder: Path, process_id: int) -> None:
-    """Make the files that a process counts in, with all the space that they will take.
+    """Create the metrics files of a process with their full size.
 
     Raises:
-        OSError: there is no such folder, or no such space in it.
+        OSError: the folder does not exist or has no space.
     """
     for kind, size in _FILE_BYTES.items():
         descriptor = os.open(folder / f"{kind}_{process_id}.db", os.O_RDWR | os.O_CREAT, 0o600)

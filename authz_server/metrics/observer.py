@@ -1,13 +1,13 @@
-"""What the server's parts can tell whoever counts, beside what the keys tell."""
+"""Interfaces between the server and its metrics."""
 
 from dataclasses import dataclass
 from typing import Protocol
 
 from keys.observer import Observer, SilentObserver
 
-#: Names the folder that the processes of a server count in.
+#: The environment variable with the folder of the metrics files.
 METRICS_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-#: Every alarm that the server itself can raise; a key backend from elsewhere may know more.
+#: All alarms of the server; a key backend from a plugin may raise others.
 ALARMS = (
     "backend.disabled",
     "clock.leapt",
@@ -27,12 +27,12 @@ ALARMS = (
 
 @dataclass(frozen=True, slots=True)
 class KnownBackends:
-    """What the processes of a server know of its key backends, together.
+    """The states of a server's key backends, as its processes report them.
 
     Attributes:
-        down: The backends that did not answer last, as the rings name them, and Vault addresses.
-        viewed_rings: The rings that a backend has shown since the server started.
-        told: Whether any process tells what it hears, so that silence means: not asked yet.
+        down: the backends that failed to answer last, by URI, and Vault addresses.
+        viewed_rings: the rings whose backend was observed since the server started.
+        told: whether any process records metrics; if not, no state is known.
     """
 
     down: frozenset[str] = frozenset()
@@ -41,7 +41,7 @@ class KnownBackends:
 
 
 class MetricsSource(Protocol):
-    """Where the numbers of all processes come together."""
+    """Provides the metrics of all processes."""
 
     content_type: str
 
@@ -49,40 +49,40 @@ class MetricsSource(Protocol):
         """Return the page of metrics."""
 
     def known_backends(self) -> KnownBackends:
-        """Return what the processes last heard of the key backends."""
+        """Return the states of the key backends as the processes last reported them."""
 
 
 class ServerObserver(Observer, Protocol):
-    """Hears what happens to keys, and what happens besides; never raises, never blocks."""
+    """Receives key events and server events. Implementations must not raise or block."""
 
     def jwks_fetched(self, *, has_next: bool) -> None:
-        """Count one fetch of the key set.
+        """Count one fetch of the JWKS.
 
         Args:
-            has_next: Whether it held the next key of every ring.
+            has_next: whether it held the next key of every ring.
         """
 
     def answered(self, endpoint: str, outcome: str, seconds: float) -> None:
-        """Count one request to a protocol endpoint, and how long it took.
+        """Count one request to a protocol endpoint, with its duration.
 
         Args:
-            endpoint: its name.
-            outcome: ``ok``, a finer word of the endpoint's, or the error that was answered.
-            seconds: from the last byte of the request to the answer.
+            endpoint: the endpoint's name.
+            outcome: ``ok``, another outcome of the endpoint, or the error code.
+            seconds: from the last byte of the request to the response.
         """
 
     def add_up(self) -> None:
-        """Write what is counted of requests at each :meth:`flush` from now on, not at once."""
+        """Add up requests in memory, and write them only at :meth:`flush`."""
 
     def flush(self) -> None:
-        """Write what was counted of requests."""
+        """Write the added-up requests."""
 
     def shed(self, count: int) -> None:
         """Count requests that were refused unread."""
 
 
 class SilentServerObserver(SilentObserver):
-    """An observer for programs that count nothing."""
+    """An observer that records nothing."""
 
     def jwks_fetched(self, *, has_next: bool) -> None:
         """Do nothing."""

@@ -1,4 +1,4 @@
-"""Counts in one process that serves, in the metrics of ``metric_families``."""
+"""Metrics recorder of one serving process."""
 
 import math
 import time
@@ -17,10 +17,10 @@ _Mode = Literal["livemax", "livemin", "livemostrecent", "max"]
 
 
 class MetricsObserver:
-    """Counts everything that can be told, in the metrics of ``metric_families``.
+    """Records every event in the metrics of ``authz_server.metrics.definitions``.
 
     Args:
-        present: Returns seconds since 1970.
+        present: returns seconds since 1970.
     """
 
     def __init__(self, present: Callable[[], float] = time.time) -> None:
@@ -46,40 +46,40 @@ class MetricsObserver:
         self._took_sum: dict[str, float] = {}
 
     def signed(self, backend: str, alg: str, result: str, seconds: float) -> None:
-        """Count one call for signatures."""
+        """Count one signing request to a remote backend."""
         self._sign_seconds.labels(backend, alg, result).observe(seconds)
 
     def mismatch(self, ring: str, kid: str) -> None:
-        """Count a signature that was dropped."""
+        """Count a discarded signature."""
         del kid
         self._mismatch.labels(ring).inc()
 
     def unknown_kid(self) -> None:
-        """Count a token whose key nobody here knows."""
+        """Count a token with an unknown ``kid``."""
         self._unknown_kid.inc()
 
     def backend_up(self, uri: str) -> None:
-        """Note that a backend answers."""
+        """Record that a backend answers."""
         self._backend_up.labels(uri).set(1)
 
     def backend_down(self, uri: str, reason: str) -> None:
-        """Note that a backend does not answer."""
+        """Record that a backend does not answer."""
         del reason
         self._backend_up.labels(uri).set(0)
 
     def vault_token(self, vault: str, ttl_seconds: float, full_ttl_seconds: float) -> None:
-        """Note how long a Vault token lives on; infinite, or new with 0 to live: for ever."""
+        """Record a Vault token's remaining and full lifetime; a full lifetime of 0 is infinite."""
         full = full_ttl_seconds if full_ttl_seconds > 0 else math.inf
         left = ttl_seconds if full < math.inf else math.inf
         self._token_expiry.labels(vault).set(self._present() + left)
         self._token_full_ttl.labels(vault).set(full)
 
     def batch(self, size: int) -> None:
-        """Count one call that carried ``size`` inputs."""
+        """Count one request with ``size`` inputs."""
         self._batch_size.observe(size)
 
     def viewed(self, ring: str) -> None:
-        """Note that a backend has shown what it holds of a ring."""
+        """Record that a ring's backend was observed."""
         self._viewed.labels(ring).set(self._present())
 
     def alarm(self, event: str, subject: str, detail: str) -> None:
@@ -88,7 +88,7 @@ class MetricsObserver:
         self._alarms.labels(event).inc()
 
     def jwks_fetched(self, *, has_next: bool) -> None:
-        """Count one fetch of the key set."""
+        """Count one fetch of the JWKS."""
         self._jwks_fetch.labels("true" if has_next else "false").inc()
 
     def answered(self, endpoint: str, outcome: str, seconds: float) -> None:
@@ -102,11 +102,11 @@ class MetricsObserver:
             self.flush()
 
     def add_up(self) -> None:
-        """Write what is counted of requests at each :meth:`flush` from now on, not at once."""
+        """Add up requests in memory, and write them only at :meth:`flush`."""
         self._adds_up = True
 
     def flush(self) -> None:
-        """Write what was counted of requests."""
+        """Write the added-up requests."""
         if not self._answered:
             return
         answered, took, sums = self._answered, self._took, self._took_sum
@@ -124,17 +124,17 @@ class MetricsObserver:
         self._shed.inc(count)
 
 
-# Each number is kept together with what it says: the page knows that, so it need not be repeated.
-_SAYS = "see the page"
+# The exporter adds the help text; the one in the files is not used.
+_HELP = "see the exporter"
 
 
 def _counter(family: Family, registry: CollectorRegistry) -> Counter:
-    return Counter(family.name, _SAYS, family.labels, registry=registry)
+    return Counter(family.name, _HELP, family.labels, registry=registry)
 
 
 def _gauge(family: Family, registry: CollectorRegistry, mode: _Mode) -> Gauge:
-    return Gauge(family.name, _SAYS, family.labels, registry=registry, multiprocess_mode=mode)
+    return Gauge(family.name, _HELP, family.labels, registry=registry, multiprocess_mode=mode)
 
 
 def _histogram(family: Family, registry: CollectorRegistry) -> Histogram:
-    return Histogram(family.name, _SAYS, family.labels, registry=registry, buckets=family.buckets)
+    return Histogram(family.name, _HELP, family.labels, registry=registry, buckets=family.buckets)

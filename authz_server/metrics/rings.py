@@ -1,4 +1,4 @@
-"""What the rings in the database come to as metrics, at one moment."""
+"""Samples of the key rings in the database."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
@@ -10,12 +10,12 @@ from keys.lifecycle.rules import find_active_key, signing_candidates
 from keys.signing_key import KeyState, RingSnapshot, SigningKey
 from keys.store import NodeReport
 
-#: Processes say at least every half minute what they have seen; whoever is silent is gone.
+#: Nodes report at least every 30 seconds; a node without a report for this time is gone.
 NODE_SILENCE_SECONDS = 90
 
 
 class Sample(NamedTuple):
-    """One number of one metric, with the values of its labels in their order."""
+    """One value of a metric, with the values of its labels in order."""
 
     family: Family
     labels: tuple[str, ...]
@@ -23,7 +23,7 @@ class Sample(NamedTuple):
 
 
 def sample_rings(rings: Iterable[RingSnapshot], now: datetime) -> Iterator[Sample]:
-    """Yield what is known of each ring; one that another has succeeded does not sign any more."""
+    """Yield the samples of each ring; a succeeded ring has no active key."""
     for ring in rings:
         labels = (ring.name,)
         yield Sample(families.LATEST_EPOCH, labels, ring.epoch)
@@ -46,7 +46,7 @@ def _sample_coming(ring: RingSnapshot, now: datetime) -> Iterator[Sample]:
 
 
 def state_now(key: SigningKey, active: SigningKey | None) -> KeyState:
-    """Return the state that a key is in by the clock; records are made a little later."""
+    """Return the state of a key at present; the database records it a little later."""
     if key == active:
         return KeyState.ACTIVE
     passed = active is not None and key.version < active.version and key.activate_at is not None
@@ -56,7 +56,7 @@ def state_now(key: SigningKey, active: SigningKey | None) -> KeyState:
 
 
 def sample_nodes(reports: Iterable[NodeReport], now: datetime) -> Iterator[Sample]:
-    """Yield what the processes said that still run."""
+    """Yield the samples of nodes that are still running."""
     oldest = now - timedelta(seconds=NODE_SILENCE_SECONDS)
     offsets: dict[str, float] = {}
     for report in reports:
