@@ -21,9 +21,9 @@ from authz_server.cli.output import echo_status, json_option, print_json
 from authz_server.cli.proxies import ask_for_proxies, check_proxies, is_at_terminal
 from authz_server.cli.secret_files import without_line_break, write_private_file
 from authz_server.cli.settings_template import Answers, render_settings
-from authz_server.cli.settings_warnings import find_warnings
 from authz_server.database.orm import transaction
 from authz_server.database.schema import read_schema, upgrade_database
+from authz_server.operations.settings import find_warnings
 from authz_server.scopes.g2p_connect import CATALOGUE
 from authz_server.settings import Settings, load_settings
 

@@ -1,7 +1,8 @@
-"""What commands print: tables for people, JSON for programs."""
+"""Output of commands: tables for people, JSON for programs."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,7 +25,7 @@ def print_json(value: object) -> None:
 
 
 def print_rows(
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Any],
     columns: Mapping[str, str],
     *,
     as_json: bool,
@@ -33,13 +34,14 @@ def print_rows(
     """Print rows as a table, or as JSON with every field.
 
     Args:
-        rows: what is printed.
+        rows: dataclasses or mappings, one a row.
         columns: heading by field.
-        as_json: whether JSON is wanted.
-        narrow: the columns on a terminal on which all of them have no room.
+        as_json: whether to print JSON.
+        narrow: the columns on a terminal that is too narrow for all of them.
     """
+    records = list(map(as_record, rows))
     if as_json:
-        print_json(list(rows))
+        print_json(records)
         return
     console = _console()
     if narrow is not None and console.width < _WIDE:
@@ -48,13 +50,14 @@ def print_rows(
     for field, heading in columns.items():
         # People copy and compare ids: they are neither cut nor folded.
         table.add_column(heading, overflow="fold", no_wrap=field in _WHOLE)
-    for row in rows:
-        table.add_row(*(_cell(row[field]) for field in columns))
+    for record in records:
+        table.add_row(*(_cell(record[field]) for field in columns))
     console.print(table)
 
 
-def print_record(record: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print one record, a line for each field, or as JSON."""
+def print_record(struct: Any, *, as_json: bool) -> None:  # noqa: ANN401 - any dataclass
+    """Print one dataclass or mapping, a line for each field, or as JSON."""
+    record = as_record(struct)
     if as_json:
         print_json(record)
         return
@@ -66,8 +69,16 @@ def print_record(record: Mapping[str, Any], *, as_json: bool) -> None:
     _console().print(table)
 
 
+def as_record(struct: Any) -> Mapping[str, Any]:  # noqa: ANN401 - any dataclass
+    """Return the fields of a dataclass by name; a mapping as it is."""
+    if is_dataclass(struct) and not isinstance(struct, type):
+        return asdict(struct)
+    record: Mapping[str, Any] = struct
+    return record
+
+
 def echo_status(sentence: str) -> None:
-    """Tell a person what happened, on the error stream, where it does not mix with JSON."""
+    """Print a sentence to standard error, apart from JSON on standard output."""
     click.echo(sentence, err=True)
 
 
@@ -78,7 +89,7 @@ def print_change(
     as_json: bool,
     show: Callable[[], None] | None = None,
 ) -> None:
-    """After a change: the record as JSON, or one sentence and what else is to be shown."""
+    """Print the result of a change: the record as JSON, or a sentence and what ``show`` prints."""
     if as_json:
         print_json(record)
         return
@@ -112,6 +123,8 @@ def _in_text(value: object) -> str:
     match value:
         case bool():
             return "yes" if value else "no"
+        case datetime():
+            return str(timestamp(value))
         case [dict(), *_]:
             return "\n".join(_in_words(each) for each in value if isinstance(each, dict))
         case list() | tuple():
@@ -122,10 +135,10 @@ def _in_text(value: object) -> str:
 
 
 def _in_words(record: Mapping[str, Any]) -> str:
-    told = ((field.replace("_", " "), value) for field, value in record.items())
+    named = ((field.replace("_", " "), value) for field, value in record.items())
     return ", ".join(
-        field if value is True else f"{field} {value}"
-        for field, value in told
+        field if value is True else f"{field} {_in_text(value)}"
+        for field, value in named
         if value not in (None, "", False)
     )
 

@@ -21,27 +21,27 @@ _COMMANDS = {
     ),
     "config": (
         "authz_server.cli.config:config",
-        "The settings file: check it, show it.",
+        "Check and show the settings.",
     ),
     "db": (
         "authz_server.cli.database:db",
-        "The database: its schema, its fitness, copying and purging it.",
+        "Upgrade, check, copy and purge the database.",
     ),
     "client": (
         "authz_server.cli.client:client",
-        "Clients: who may ask for tokens.",
+        "Register and change clients, which ask for tokens.",
     ),
     "resource-server": (
         "authz_server.cli.resource_server:resource_server",
-        "Resource servers: what tokens are for.",
+        "Register and change the resource servers of tokens.",
     ),
     "scope": (
         "authz_server.cli.scope:scope",
-        "Scopes: what a token can permit.",
+        "Import, add and assign scopes, which tokens carry.",
     ),
     "token": (
         "authz_server.cli.token:token",
-        "One token: look into it, revoke it.",
+        "Inspect one token, or revoke it.",
     ),
     "revoke": (
         "authz_server.cli.revoke:revoke",

@@ -1,11 +1,15 @@
 """Tables of clients, resource servers and their secrets."""
 
 from datetime import datetime
+from typing import Literal
 
 from sqlalchemy import ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from authz_server.database.orm import Base
+
+#: The two kinds of row in the table ``client``.
+Kind = Literal["client", "resource_server"]
 
 
 class Client(Base):

@@ -8,11 +8,11 @@ import pytest
 from click.testing import CliRunner
 
 from authz_server.cli.root import main
-from authz_server.cli.snippets import KINDS
+from authz_server.operations.snippets import KINDS
 from support.source_tree import ROOT
 
 DOCUMENT = (ROOT / "docs" / "connecting.md").read_text(encoding="utf-8")
-TEMPLATES = sorted((ROOT / "authz_server" / "cli" / "snippets").glob("*.txt"))
+TEMPLATES = sorted((ROOT / "authz_server" / "operations" / "snippets").glob("*.txt"))
 COMMAND = re.compile(r"(?:^|[`# ])authz-server ([^`\n]+)", re.MULTILINE)
 #: What each section after the general ones has to state.
 STATEMENTS = ("Run by the suite", "run by the suite", "Not run here", "The suite runs")

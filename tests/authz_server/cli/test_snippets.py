@@ -7,7 +7,7 @@ import subprocess
 import pytest
 import yaml
 
-from authz_server.cli.snippets import KINDS, SIGNATURES_ALONE
+from authz_server.operations.snippets import KINDS, SIGNATURES_ALONE
 from support.not_run import skip_as_not_run
 from support.settings_file import ISSUER, write_settings
 

@@ -5,15 +5,13 @@ reference tokens need other settings, these are in a second file, ``KIND-referen
 """
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-import click
-
-from authz_server.clients.authentication.credentials import CLIENT_SECRET, CLIENT_SECRET_POST
+from authz_server.clients.authentication.shared_secret import CLIENT_SECRET, CLIENT_SECRET_POST
 from authz_server.clients.rules import TOKEN_FORMATS, TOKEN_TYPES
+from authz_server.errors import ConflictError
+from authz_server.operations.resource_servers import ResourceServerView
 from authz_server.settings import Settings
 
 _FOLDER = Path(__file__).with_name("snippets")
@@ -28,19 +26,19 @@ KINDS = tuple(
 SIGNATURES_ALONE = frozenset({"dotnet", "envoy", "haproxy", "kafka", "node"})
 
 
-def render_snippet(kind: str, settings: Settings, server: Mapping[str, Any]) -> str:
+def render_snippet(kind: str, settings: Settings, server: ResourceServerView) -> str:
     """Return the settings for one kind of software.
 
     Args:
         kind: one of KINDS.
-        settings: the server's own.
-        server: the resource server, as ``show`` prints it.
+        settings: those of the authorization server.
+        server: the resource server.
 
     Returns:
         The text; it names the file of a secret and contains none.
 
     Raises:
-        click.ClickException: the registration does not fit this software.
+        ConflictError: the registration does not fit this software.
     """
     template = _template(kind, reference=_is_reference(server))
     _require_fitting(kind, template, settings, server)
@@ -55,14 +53,14 @@ def _template(kind: str, *, reference: bool) -> str:
 
 
 def _require_fitting(
-    kind: str, template: str, settings: Settings, server: Mapping[str, Any]
+    kind: str, template: str, settings: Settings, server: ResourceServerView
 ) -> None:
-    """Refuse what the software could not work with, with the command that changes it."""
+    """Raise ConflictError with the command that makes the registration fit the software."""
     asks = "@introspection_endpoint@" in template
-    owned, update = f"--resource-server {server['id']}", f"resource-server update {server['id']}"
+    owned, update = f"--resource-server {server.id}", f"resource-server update {server.id}"
     faults = {
-        f"It owns no scope: `authz-server scope assign SCOPE {owned}`.": not server["scopes"],
-        f"It names the key ring {server['signing_ring']}, which the settings do not have.": (
+        f"It owns no scope: `authz-server scope assign SCOPE {owned}`.": not server.scopes,
+        f"It names the key ring {server.signing_ring}, which the settings do not have.": (
             _ring(settings, server) not in settings.keys.rings
         ),
         f"{kind} checks no reference tokens: `authz-server {update} --token-format jwt`.": (
@@ -73,41 +71,41 @@ def _require_fitting(
         ),
         f"{kind} sends its secret by Basic: "
         f"`authz-server {update} --authentication-method {CLIENT_SECRET}`.": (
-            asks and server["authentication_method"] == CLIENT_SECRET_POST
+            asks and server.authentication_method == CLIENT_SECRET_POST
         ),
         "Its identifier contains $, which means something else in these files.": (
-            "$" in server["identifier"]
+            "$" in (server.identifier or "")
         ),
     }
     for sentence, found in faults.items():
         if found:
-            raise click.ClickException(sentence)
+            raise ConflictError(sentence)
 
 
-def _is_reference(server: Mapping[str, Any]) -> bool:
-    return bool(server["token_format"] != TOKEN_FORMATS[0])
+def _is_reference(server: ResourceServerView) -> bool:
+    return server.token_format != TOKEN_FORMATS[0]
 
 
-def _ring(settings: Settings, server: Mapping[str, Any]) -> str:
-    return server["signing_ring"] or settings.keys.default_ring
+def _ring(settings: Settings, server: ResourceServerView) -> str:
+    return server.signing_ring or settings.keys.default_ring
 
 
-def _values(settings: Settings, server: Mapping[str, Any]) -> dict[str, str]:
-    """Return what stands for each placeholder."""
+def _values(settings: Settings, server: ResourceServerView) -> dict[str, str]:
+    """Return the value of each placeholder."""
     issuer = settings.issuer
     place = urlsplit(issuer)
     return {
-        "id": server["id"],
+        "id": server.id,
         "issuer": issuer,
         "host": place.hostname or "",
         "port": str(place.port or 443),
         "jwks_uri": f"{issuer}/.well-known/jwks.json",
         "introspection_endpoint": f"{issuer}/oauth2/introspect",
-        "audience": server["identifier"],
-        "scope": server["scopes"][0],
-        "scopes": " ".join(server["scopes"]),
+        "audience": server.identifier or "",
+        "scope": server.scopes[0],
+        "scopes": " ".join(server.scopes),
         "algorithm": settings.keys.rings[_ring(settings, server)].algorithm,
-        "token_type": server["token_type"],
-        "strict": "true" if server["token_type"] == TOKEN_TYPES[0] else "false",
-        "secret_file": f"/etc/authz/{re.sub('[^A-Za-z0-9_-]', '-', server['id'])}.secret",
+        "token_type": server.token_type or "",
+        "strict": "true" if server.token_type == TOKEN_TYPES[0] else "false",
+        "secret_file": f"/etc/authz/{re.sub('[^A-Za-z0-9_-]', '-', server.id)}.secret",
     }

@@ -1,0 +1,142 @@
+"""Commands of clients and resource servers alike: show, enable, disable and delete."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from authz_server.cli.commands import Command
+from authz_server.cli.invocation import Invocation, pass_invocation
+from authz_server.cli.output import json_option, print_record
+from authz_server.cli.secret import Noun
+from authz_server.operations.clients import delete_client, set_enabled
+
+#: Effect on the client's tokens, by whether it is enabled or disabled.
+_TOKENS = {
+    True: (
+        "Its tokens from before it was disabled are active again until they expire; "
+        "--revoke-earlier ends them for good."
+    ),
+    False: (
+        "Its tokens are inactive at introspection, and active again when it is enabled before "
+        "they expire; --revoke ends them for good."
+    ),
+}
+
+
+def authentication_method_option(default: str | None = None) -> Callable[[Any], Any]:
+    """Return the option ``--authentication-method``.
+
+    Args:
+        default: the method of a new registration; None where the method stays as it is.
+    """
+    return click.option(
+        "--authentication-method",
+        metavar="METHOD",
+        default=default,
+        show_default=default is not None,
+        help="client_secret (Basic and the form), client_secret_basic or client_secret_post alone, "
+        "or a method of a plugin.",
+    )
+
+
+def show_command(noun: Noun) -> click.Command:
+    """Return ``show`` of a noun."""
+
+    @click.command(
+        "show",
+        cls=Command,
+        help=f"""Show one {noun.name}.
+
+        Secrets are listed by id and dates, without their values.
+        """,
+        example=f"authz-server {noun.command} show {noun.example}",
+    )
+    @click.argument("id")
+    @json_option
+    @pass_invocation
+    def show(invocation: Invocation, id: str, as_json: bool) -> None:  # noqa: A002
+        with invocation.services() as services:
+            view = noun.get(services, id)
+        print_record(view, as_json=as_json)
+
+    return show
+
+
+def switch_commands(noun: Noun) -> list[click.Command]:
+    """Return ``enable`` and ``disable`` of a noun."""
+    return [_switch(noun, enabled=True), _switch(noun, enabled=False)]
+
+
+def _switch(noun: Noun, *, enabled: bool) -> click.Command:
+    verb = "enable" if enabled else "disable"
+    effect = "authenticate again" if enabled else "authenticate no more"
+    text = f"{verb.capitalize()} a {noun.name}.\n\nIt can {effect}, on every node within a second."
+    is_client = noun.kind == "client"
+    if is_client:
+        text += f" {_TOKENS[enabled]}"
+
+    @click.command(
+        verb,
+        cls=Command,
+        help=text,
+        example=f"authz-server {noun.command} {verb} {noun.example}",
+    )
+    @click.argument("id")
+    @pass_invocation
+    def switch(invocation: Invocation, id: str, revoke_tokens: bool = False) -> None:  # noqa: A002
+        with invocation.services() as services:
+            done = set_enabled(
+                services,
+                id,
+                kind=noun.kind,
+                actor=invocation.actor,
+                enabled=enabled,
+                revoke_tokens=revoke_tokens,
+            )
+        sentence = f"The {noun.name} {id} is {verb}d."
+        if done.tokens_revoked:
+            sentence += " Its tokens issued until now are revoked."
+        elif is_client:
+            sentence += f" {_TOKENS[enabled]}"
+        click.echo(sentence)
+
+    if is_client:
+        option = click.Option(
+            ["--revoke-earlier" if enabled else "--revoke", "revoke_tokens"],
+            is_flag=True,
+            help="Revoke the tokens that it was issued until now.",
+        )
+        switch.params.insert(1, option)
+    return switch
+
+
+def delete_command(noun: Noun) -> click.Command:
+    """Return ``delete`` of a noun."""
+    consequence = (
+        "Its tokens end with it."
+        if noun.kind == "client"
+        else "Its scopes lose their owner: requests for them are refused."
+    )
+
+    @click.command(
+        "delete",
+        cls=Command,
+        help=f"""Delete a {noun.name} and its secrets.
+
+        {consequence} The command asks first, unless --yes is given.
+        """,
+        example=f"authz-server {noun.command} delete {noun.example} --yes",
+    )
+    @click.argument("id")
+    @click.option("--yes", is_flag=True, help="Do not ask.")
+    @pass_invocation
+    def delete(invocation: Invocation, id: str, yes: bool) -> None:  # noqa: A002
+        with invocation.services() as services:
+            name = noun.get(services, id).name
+            if not yes:
+                click.confirm(f"Delete the {noun.name} {id} ({name})?", abort=True, err=True)
+            delete_client(services, id, kind=noun.kind, actor=invocation.actor)
+        click.echo(f"The {noun.name} {id} is deleted.")
+
+    return delete

@@ -1,0 +1,181 @@
+"""Add, list and end the secrets of clients and resource servers."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from authz_server.assembly import Services
+from authz_server.clients.models import ClientSecret, Kind
+from authz_server.clients.secret_changes import is_live
+from authz_server.clients.secrets import ARGON2_PREFIX
+from authz_server.database.orm import transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretView:
+    """A secret as operators see it, without its value and its record.
+
+    Attributes:
+        imported: whether it was brought from elsewhere.
+        works: whether it authenticates now.
+        ends_at: when it stops working, or did; None: it has no end.
+        last_used_at: when it last authenticated, to the minute or so; None: never.
+    """
+
+    id: str
+    description: str
+    imported: bool
+    works: bool
+    created_at: datetime
+    ends_at: datetime | None
+    last_used_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSecret:
+    """A secret that was added.
+
+    Attributes:
+        id: its id.
+        expires_at: when it stops working; None: it has no end.
+        value: the generated secret, which cannot be read again; empty where it was imported.
+    """
+
+    id: str
+    expires_at: datetime | None
+    value: str = field(repr=False)
+
+
+def add_initial_secret(  # noqa: PLR0913 - which, for whom, by whom
+    services: Services,
+    session: Session,
+    client_id: str,
+    *,
+    actor: str,
+    wanted: bool,
+    imported: bytes | None,
+) -> NewSecret | None:
+    """Add the first secret in the transaction that registers its owner; None where not wanted."""
+    if not wanted:
+        return None
+    secret, generated = services.clients.add_secret(
+        session, client_id, actor=actor, imported_secret=imported
+    )
+    return NewSecret(id=secret.id, expires_at=secret.expires_at, value=generated)
+
+
+def add_secret(  # noqa: PLR0913 - the fields themselves, by name
+    services: Services,
+    client_id: str,
+    *,
+    kind: Kind,
+    actor: str,
+    description: str = "",
+    expires_at: datetime | None = None,
+    imported: bytes | None = None,
+) -> NewSecret:
+    """Add a secret to a client or resource server; the others keep working.
+
+    Args:
+        services: the parts of the server.
+        client_id: the id of the client or resource server.
+        kind: which of the two it has to be.
+        actor: recorded as having made the change.
+        description: what the secret is for.
+        expires_at: when it stops working; None: it has no end.
+        imported: an existing secret to store; None: one is generated.
+
+    Raises:
+        NotFoundError: there is none of that id.
+        InvalidChangeError: a value breaks a rule.
+        ConflictError: it has as many working secrets as the limits permit.
+    """
+    with transaction() as session:
+        services.clients.get_client(session, client_id, kind=kind)
+        secret, generated = services.clients.add_secret(
+            session,
+            client_id,
+            actor=actor,
+            description=description,
+            expires_at=expires_at,
+            imported_secret=imported,
+        )
+        return NewSecret(id=secret.id, expires_at=secret.expires_at, value=generated)
+
+
+def list_secrets(services: Services, client_id: str, *, kind: Kind) -> tuple[SecretView, ...]:
+    """Return the secrets of a client or resource server, ended ones too.
+
+    Raises:
+        NotFoundError: there is none of that id.
+    """
+    with transaction() as session:
+        client = services.clients.get_client(session, client_id, kind=kind)
+        now = services.clock()
+        return tuple(describe_secret(secret, now) for secret in client.secrets)
+
+
+def is_last_secret(
+    services: Services, client_id: str, secret_id: str, *, kind: Kind, at: datetime | None = None
+) -> bool:
+    """Return whether no other secret works when one ends.
+
+    Args:
+        services: the parts of the server.
+        client_id: the id of the client or resource server.
+        secret_id: the secret that ends.
+        kind: which of the two it has to be.
+        at: when it ends; None: now.
+
+    Raises:
+        NotFoundError: there is no client or resource server of that id.
+    """
+    with transaction() as session:
+        client = services.clients.get_client(session, client_id, kind=kind)
+        now = services.clock()
+        end = max(at or now, now)
+        return not any(is_live(each, end) for each in client.secrets if each.id != secret_id)
+
+
+def end_secret(  # noqa: PLR0913 - which, when, by whom
+    services: Services,
+    client_id: str,
+    secret_id: str,
+    *,
+    kind: Kind,
+    actor: str,
+    at: datetime | None = None,
+) -> SecretView:
+    """End a secret for good; it cannot be revived.
+
+    Args:
+        services: the parts of the server.
+        client_id: the id of the client or resource server.
+        secret_id: the secret.
+        kind: which of the two it has to be.
+        actor: recorded as having made the change.
+        at: when it stops working; None: now.
+
+    Raises:
+        NotFoundError: there is no such client, resource server or secret.
+        ConflictError: it ends earlier already.
+    """
+    with transaction() as session:
+        services.clients.get_client(session, client_id, kind=kind)
+        secret = services.clients.end_secret(session, client_id, secret_id, actor=actor, at=at)
+        return describe_secret(secret, services.clock())
+
+
+def describe_secret(secret: ClientSecret, now: datetime) -> SecretView:
+    """Return the view of a stored secret."""
+    ends = [end for end in (secret.ended_at, secret.expires_at) if end is not None]
+    return SecretView(
+        id=secret.id,
+        description=secret.description,
+        imported=secret.record.startswith(ARGON2_PREFIX),
+        works=is_live(secret, now),
+        created_at=secret.created_at,
+        ends_at=min(ends, default=None),
+        last_used_at=secret.last_used_at,
+    )

@@ -1,0 +1,284 @@
+"""Register, list, show, change, enable, disable and delete clients.
+
+The functions that take a ``kind`` serve resource servers too.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from authz_server.assembly import Services
+from authz_server.clients.models import Client, Kind
+from authz_server.database.orm import transaction
+from authz_server.operations.client_secrets import (
+    NewSecret,
+    SecretView,
+    add_initial_secret,
+    describe_secret,
+)
+from authz_server.operations.scopes import find_unowned_scopes
+from authz_server.operations.views import changed_fields
+
+_PAGE_ROWS = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientView:
+    """A client as operators see it; the fields are those of the table ``client``.
+
+    Attributes:
+        state: ``enabled``, ``disabled``, ``expired`` or ``not yet``.
+        secrets: every secret, ended ones too, without its value.
+    """
+
+    id: str
+    name: str
+    organisation: str
+    state: str
+    authentication_method: str
+    grant_types: tuple[str, ...]
+    allowed_scopes: tuple[str, ...]
+    default_scopes: tuple[str, ...]
+    allowed_resource_servers: tuple[str, ...]
+    permissions: tuple[str, ...]
+    token_lifetime_seconds: int | None
+    g2p_answer: str
+    starts_at: datetime | None
+    expires_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    secrets: tuple[SecretView, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisteredClient:
+    """A new client.
+
+    Attributes:
+        client: the client as it is stored.
+        secret: its first secret; None where none was asked for.
+        unowned_scopes: its scopes without a resource server: requests for them are refused.
+    """
+
+    client: ClientView
+    secret: NewSecret | None
+    unowned_scopes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangedClient:
+    """A client after a change.
+
+    Attributes:
+        client: the client as it is stored now.
+        changed: the names of the fields that have another value than before.
+        unowned_scopes: its scopes without a resource server: requests for them are refused.
+    """
+
+    client: ClientView
+    changed: tuple[str, ...]
+    unowned_scopes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switched:
+    """A client or resource server that was enabled or disabled.
+
+    Attributes:
+        id: its id.
+        enabled: what it is now.
+        changed: whether it was the contrary before.
+        tokens_revoked: whether its tokens issued until now were revoked.
+    """
+
+    id: str
+    enabled: bool
+    changed: bool
+    tokens_revoked: bool
+
+
+def create_client(
+    services: Services,
+    *,
+    actor: str,
+    id: str | None = None,  # noqa: A002 - the field's name
+    with_secret: bool = True,
+    imported_secret: bytes | None = None,
+    **fields: Any,  # noqa: ANN401 - those of the service
+) -> RegisteredClient:
+    """Register a client, with its first secret.
+
+    Args:
+        services: the parts of the server.
+        actor: recorded as having made the change.
+        id: the client's id; None: one is generated.
+        with_secret: whether it gets a first secret.
+        imported_secret: an existing secret to store as the first; None: one is generated.
+        fields: those of :meth:`ClientService.create_client`; in scopes, a trailing ``/*`` stands
+            for all scopes below.
+
+    Raises:
+        InvalidChangeError: a value breaks a rule.
+        NotFoundError: the catalogue has no scope below a ``/*``.
+        ConflictError: the id is taken.
+    """
+    with transaction() as session:
+        fields = _expand_scopes(services, session, fields)
+        client = services.clients.create_client(session, actor=actor, id=id, **fields)
+        secret = add_initial_secret(
+            services, session, client.id, actor=actor, wanted=with_secret, imported=imported_secret
+        )
+        return RegisteredClient(
+            client=_describe(client, services.clock()),
+            secret=secret,
+            unowned_scopes=tuple(find_unowned_scopes(session, client)),
+        )
+
+
+def list_clients(services: Services) -> tuple[ClientView, ...]:
+    """Return every client, by id."""
+    with transaction() as session:
+        now = services.clock()
+        return tuple(_describe(each, now) for each in all_of_kind(services, session, "client"))
+
+
+def get_client(services: Services, client_id: str) -> ClientView:
+    """Return a client; NotFoundError where there is none of that id."""
+    with transaction() as session:
+        client = services.clients.get_client(session, client_id, kind="client")
+        return _describe(client, services.clock())
+
+
+def update_client(
+    services: Services,
+    client_id: str,
+    *,
+    actor: str,
+    **changes: Any,  # noqa: ANN401 - those of the service
+) -> ChangedClient:
+    """Change the named fields of a client; a list replaces the whole list.
+
+    Args:
+        services: the parts of the server.
+        client_id: the client's id.
+        actor: recorded as having made the change.
+        changes: as the fields of :func:`create_client`.
+
+    Raises:
+        InvalidChangeError: a value breaks a rule.
+        NotFoundError: there is no such client, or the catalogue has no scope below a ``/*``.
+    """
+    with transaction() as session:
+        changes = _expand_scopes(services, session, changes)
+        now = services.clock()
+        before = _describe(services.clients.get_client(session, client_id, kind="client"), now)
+        client = services.clients.update_client(session, client_id, actor=actor, **changes)
+        after = _describe(client, now)
+        return ChangedClient(
+            client=after,
+            changed=changed_fields(before, after),
+            unowned_scopes=tuple(find_unowned_scopes(session, client)),
+        )
+
+
+def set_enabled(  # noqa: PLR0913 - which, to what, by whom
+    services: Services,
+    client_id: str,
+    *,
+    kind: Kind,
+    actor: str,
+    enabled: bool,
+    revoke_tokens: bool = False,
+) -> Switched:
+    """Enable or disable a client or resource server; in force on every node within a second.
+
+    Args:
+        services: the parts of the server.
+        client_id: its id.
+        kind: which of the two it has to be.
+        actor: recorded as having made the change.
+        enabled: what it is to be.
+        revoke_tokens: whether to revoke the client's tokens issued until now, for good.
+
+    Raises:
+        NotFoundError: there is none of that id.
+    """
+    with transaction() as session:
+        before = services.clients.get_client(session, client_id, kind=kind).enabled
+        services.clients.set_enabled(
+            session, client_id, actor=actor, enabled=enabled, revoke_tokens=revoke_tokens
+        )
+    return Switched(
+        id=client_id, enabled=enabled, changed=before != enabled, tokens_revoked=revoke_tokens
+    )
+
+
+def delete_client(services: Services, client_id: str, *, kind: Kind, actor: str) -> None:
+    """Delete a client or resource server with its secrets; a client's tokens end with it.
+
+    Args:
+        services: the parts of the server.
+        client_id: its id.
+        kind: which of the two it has to be.
+        actor: recorded as having made the change.
+
+    Raises:
+        NotFoundError: there is none of that id.
+        ConflictError: clients are limited to this resource server.
+    """
+    with transaction() as session:
+        services.clients.get_client(session, client_id, kind=kind)
+        services.clients.delete_client(session, client_id, actor=actor)
+
+
+def all_of_kind(services: Services, session: Session, kind: Kind) -> Iterator[Client]:
+    """Yield every row of a kind, by id."""
+    after = None
+    while page := services.clients.list_clients(session, kind=kind, after=after, limit=_PAGE_ROWS):
+        yield from page
+        after = page[-1].id
+
+
+def state_of(client: Client, now: datetime) -> str:
+    """Return ``enabled``, ``disabled``, ``expired`` or ``not yet``."""
+    if not client.enabled:
+        return "disabled"
+    if client.expires_at is not None and client.expires_at <= now:
+        return "expired"
+    if client.starts_at is not None and client.starts_at > now:
+        return "not yet"
+    return "enabled"
+
+
+def _describe(client: Client, now: datetime) -> ClientView:
+    return ClientView(
+        id=client.id,
+        name=client.name,
+        organisation=client.organisation,
+        state=state_of(client, now),
+        authentication_method=client.authentication_method,
+        grant_types=tuple(client.grant_types),
+        allowed_scopes=tuple(client.allowed_scopes),
+        default_scopes=tuple(client.default_scopes),
+        allowed_resource_servers=tuple(client.allowed_resource_servers),
+        permissions=tuple(client.permissions),
+        token_lifetime_seconds=client.token_lifetime_seconds,
+        g2p_answer=client.g2p_answer,
+        starts_at=client.starts_at,
+        expires_at=client.expires_at,
+        created_at=client.created_at,
+        updated_at=client.updated_at,
+        secrets=tuple(describe_secret(secret, now) for secret in client.secrets),
+    )
+
+
+def _expand_scopes(services: Services, session: Session, fields: dict[str, Any]) -> dict[str, Any]:
+    scopes = {
+        name: services.scopes.expand(session, fields[name])
+        for name in ("allowed_scopes", "default_scopes")
+        if name in fields
+    }
+    return fields | scopes

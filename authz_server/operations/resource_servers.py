@@ -1,0 +1,189 @@
+"""Register, list, show and change resource servers.
+
+:mod:`authz_server.operations.clients` enables, disables and deletes them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from authz_server.assembly import Services
+from authz_server.clients.models import Client, Kind
+from authz_server.database.orm import transaction
+from authz_server.operations.client_secrets import (
+    NewSecret,
+    SecretView,
+    add_initial_secret,
+    describe_secret,
+)
+from authz_server.operations.clients import all_of_kind, state_of
+from authz_server.operations.views import changed_fields
+
+_KIND: Kind = "resource_server"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceServerView:
+    """A resource server as operators see it.
+
+    Attributes:
+        identifier: its URI, the audience of its tokens.
+        state: ``enabled`` or ``disabled``.
+        signing_ring: the key ring that signs its tokens; None: the default ring.
+        scopes: the canonical names of the scopes that it owns.
+        secrets: every secret, ended ones too, without its value.
+    """
+
+    id: str
+    name: str
+    identifier: str | None
+    state: str
+    token_format: str | None
+    signing_ring: str | None
+    token_type: str | None
+    introspection_audience: str | None
+    authentication_method: str
+    permissions: tuple[str, ...]
+    scopes: tuple[str, ...]
+    created_at: datetime
+    updated_at: datetime
+    secrets: tuple[SecretView, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisteredResourceServer:
+    """A new resource server.
+
+    Attributes:
+        resource_server: the resource server as it is stored.
+        assigned_scopes: the canonical names of the scopes that it was given, in the order named.
+        secret: its first secret; None where none was asked for.
+    """
+
+    resource_server: ResourceServerView
+    assigned_scopes: tuple[str, ...]
+    secret: NewSecret | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangedResourceServer:
+    """A resource server after a change.
+
+    Attributes:
+        resource_server: the resource server as it is stored now.
+        changed: the names of the fields that have another value than before.
+    """
+
+    resource_server: ResourceServerView
+    changed: tuple[str, ...]
+
+
+def create_resource_server(  # noqa: PLR0913 - the fields themselves, by name
+    services: Services,
+    *,
+    actor: str,
+    id: str | None = None,  # noqa: A002 - the field's name
+    scopes: Sequence[str] = (),
+    take_over: bool = False,
+    with_secret: bool = True,
+    imported_secret: bytes | None = None,
+    **fields: Any,  # noqa: ANN401 - those of the service
+) -> RegisteredResourceServer:
+    """Register a resource server, with its scopes and its first secret.
+
+    Args:
+        services: the parts of the server.
+        actor: recorded as having made the change.
+        id: its id; None: one is generated.
+        scopes: scopes that it owns, in any spelling; a trailing ``/*`` stands for all below.
+        take_over: whether a scope may be taken from another owner.
+        with_secret: whether it gets a first secret.
+        imported_secret: an existing secret to store as the first; None: one is generated.
+        fields: those of :meth:`ClientService.create_resource_server`.
+
+    Raises:
+        InvalidChangeError: a value breaks a rule.
+        NotFoundError: there is no such scope.
+        ConflictError: the id or the identifier is taken, or a scope has another owner.
+    """
+    with transaction() as session:
+        server = services.clients.create_resource_server(session, actor=actor, id=id, **fields)
+        assigned = services.scopes.assign(
+            session, scopes, server.id, actor=actor, take_over=take_over
+        )
+        secret = add_initial_secret(
+            services, session, server.id, actor=actor, wanted=with_secret, imported=imported_secret
+        )
+        return RegisteredResourceServer(
+            resource_server=_describe(services, session, server),
+            assigned_scopes=assigned,
+            secret=secret,
+        )
+
+
+def list_resource_servers(services: Services) -> tuple[ResourceServerView, ...]:
+    """Return every resource server, by id."""
+    with transaction() as session:
+        return tuple(
+            _describe(services, session, server) for server in all_of_kind(services, session, _KIND)
+        )
+
+
+def get_resource_server(services: Services, server_id: str) -> ResourceServerView:
+    """Return a resource server; NotFoundError where there is none of that id."""
+    with transaction() as session:
+        server = services.clients.get_client(session, server_id, kind=_KIND)
+        return _describe(services, session, server)
+
+
+def update_resource_server(
+    services: Services,
+    server_id: str,
+    *,
+    actor: str,
+    **changes: Any,  # noqa: ANN401 - those of the service
+) -> ChangedResourceServer:
+    """Change the named fields of a resource server.
+
+    Args:
+        services: the parts of the server.
+        server_id: its id.
+        actor: recorded as having made the change.
+        changes: as the fields of :meth:`ClientService.create_resource_server`.
+
+    Raises:
+        NotFoundError: there is none of that id.
+        InvalidChangeError: a value breaks a rule.
+        ConflictError: the identifier is taken.
+    """
+    with transaction() as session:
+        server = services.clients.get_client(session, server_id, kind=_KIND)
+        before = _describe(services, session, server)
+        services.clients.update_resource_server(session, server_id, actor=actor, **changes)
+        after = _describe(services, session, server)
+        return ChangedResourceServer(resource_server=after, changed=changed_fields(before, after))
+
+
+def _describe(services: Services, session: Session, client: Client) -> ResourceServerView:
+    now = services.clock()
+    resource = client.resource_server
+    owned = services.scopes.list_scopes(session, resource_server_id=client.id)
+    return ResourceServerView(
+        id=client.id,
+        name=client.name,
+        identifier=resource.identifier if resource else None,
+        state=state_of(client, now),
+        token_format=resource.token_format if resource else None,
+        signing_ring=resource.signing_ring if resource else None,
+        token_type=resource.token_type if resource else None,
+        introspection_audience=resource.introspection_audience if resource else None,
+        authentication_method=client.authentication_method,
+        permissions=tuple(client.permissions),
+        scopes=tuple(scope.name for scope in owned),
+        created_at=client.created_at,
+        updated_at=client.updated_at,
+        secrets=tuple(describe_secret(secret, now) for secret in client.secrets),
+    )

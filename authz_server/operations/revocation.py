@@ -1,0 +1,114 @@
+"""Revoke many tokens at once: those of a client, a key or a scope, or all up to a time."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy.orm import Session
+
+from authz_server.assembly import Services
+from authz_server.database.orm import transaction
+from authz_server.errors import InvalidChangeError
+from authz_server.operations.key_names import find_kid
+from authz_server.tokens.revocations import CutOffKind
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutOff:
+    """Tokens that are revoked together.
+
+    Attributes:
+        kind: ``client``, ``key``, ``scope`` or ``all``.
+        subject: a client id, a ``kid``, a canonical scope name; empty for ``all``.
+        issued_up_to: the time up to which they were issued; None in a plan: the time at which it
+            is carried out.
+    """
+
+    kind: CutOffKind
+    subject: str
+    issued_up_to: datetime | None
+
+
+def plan_cut_off(
+    services: Services, kind: CutOffKind, subject: str = "", *, before: datetime | None = None
+) -> CutOff:
+    """Return what :func:`revoke_tokens` would revoke; changes nothing.
+
+    Args:
+        services: the parts of the server.
+        kind: ``client``, ``key``, ``scope`` or ``all``.
+        subject: a client id, the beginning of a ``kid``, or a scope in any spelling.
+        before: the time up to which the tokens were issued; None: now.
+
+    Raises:
+        InvalidChangeError: ``before`` lies in the future.
+        NotFoundError: there is no such client or scope.
+        OrderRefusedError: no key's id begins so, or several do.
+    """
+    with transaction() as session:
+        return _plan(services, session, kind, subject, before)
+
+
+def revoke_tokens(  # noqa: PLR0913 - the facts of one cut-off, by name
+    services: Services,
+    kind: CutOffKind,
+    subject: str = "",
+    *,
+    actor: str,
+    before: datetime | None = None,
+    reason: str = "",
+) -> CutOff:
+    """Revoke every token of a subject issued up to a time; in force on every node at once.
+
+    Args:
+        services: the parts of the server.
+        kind: ``client``, ``key``, ``scope`` or ``all``.
+        subject: a client id, the beginning of a ``kid``, or a scope in any spelling.
+        actor: recorded as having made the change.
+        before: the time up to which the tokens were issued; None: now.
+        reason: why, for the record.
+
+    Raises:
+        InvalidChangeError: ``before`` lies in the future.
+        NotFoundError: there is no such client or scope.
+        OrderRefusedError: no key's id begins so, or several do.
+    """
+    with transaction() as session:
+        planned = _plan(services, session, kind, subject, before)
+        # The database's clock decides what is now, as it does for what is issued.
+        instant = before or services.revocations.present(session)
+        services.revocations.cut_off(
+            session,
+            kind=kind,
+            subject=planned.subject,
+            instant_microseconds=(instant - _EPOCH) // _MICROSECOND,
+            actor=actor,
+            reason=reason,
+        )
+    return CutOff(kind=kind, subject=planned.subject, issued_up_to=instant)
+
+
+def _plan(
+    services: Services, session: Session, kind: CutOffKind, subject: str, before: datetime | None
+) -> CutOff:
+    if before is not None and before > services.clock():
+        raise InvalidChangeError("--before lies in the future; only what is issued can be revoked.")
+    return CutOff(
+        kind=kind,
+        subject=_canonical_subject(services, session, kind, subject),
+        issued_up_to=before,
+    )
+
+
+def _canonical_subject(services: Services, session: Session, kind: CutOffKind, subject: str) -> str:
+    match kind:
+        case "client":
+            return services.clients.get_client(session, subject).id
+        case "scope":
+            return services.scopes.get_scope(session, subject).name
+        case "key":
+            return find_kid(services.key_store.load_rings(services.clock()), subject)
+        case "all":
+            return ""

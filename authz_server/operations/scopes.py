@@ -1,0 +1,145 @@
+"""Import, add, list, show and assign scopes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from authz_server.assembly import Services
+from authz_server.clients.models import Client
+from authz_server.database.orm import transaction
+from authz_server.scopes.g2p_connect import CATALOGUE
+from authz_server.scopes.models import Scope
+from authz_server.scopes.service import ImportResult, spellings_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScopeView:
+    """A scope as operators see it.
+
+    Attributes:
+        name: its canonical name.
+        resource_server: the id of the resource server that owns it; None: it has no owner.
+        risk: ``read``, ``write`` or ``money``.
+        lifetime_cap_seconds: the longest life of a token with it; None: no limit of its own.
+        aliases: its other spellings.
+        callback_partner: the scope of the operation that answers this one.
+    """
+
+    name: str
+    description: str
+    resource_server: str | None
+    risk: str
+    lifetime_cap_seconds: int | None
+    aliases: tuple[str, ...]
+    callback_partner: str | None
+
+
+def import_g2p_connect(services: Services, *, actor: str) -> ImportResult:
+    """Add the scopes of G2P Connect and update those that exist.
+
+    Owners, lifetime caps and further aliases stay as operators set them.
+
+    Raises:
+        ConflictError: a spelling means another scope already.
+    """
+    with transaction() as session:
+        return services.scopes.import_catalogue(session, CATALOGUE, actor=actor)
+
+
+def list_scopes(
+    services: Services, *, resource_server_id: str | None = None
+) -> tuple[ScopeView, ...]:
+    """Return the scopes by name: all, or those of one resource server."""
+    with transaction() as session:
+        scopes = services.scopes.list_scopes(session, resource_server_id=resource_server_id)
+        return tuple(map(_describe, scopes))
+
+
+def get_scope(services: Services, spelling: str) -> ScopeView:
+    """Return the scope of a canonical name or alias; NotFoundError where there is none."""
+    with transaction() as session:
+        return _describe(services.scopes.get_scope(session, spelling))
+
+
+def add_scope(
+    services: Services,
+    *,
+    actor: str,
+    **fields: Any,  # noqa: ANN401 - those of the service
+) -> ScopeView:
+    """Add a scope.
+
+    Args:
+        services: the parts of the server.
+        actor: recorded as having made the change.
+        fields: those of :meth:`ScopeService.add_scope`.
+
+    Raises:
+        InvalidChangeError: a value breaks a rule.
+        ConflictError: a spelling is taken.
+    """
+    with transaction() as session:
+        return _describe(services.scopes.add_scope(session, actor=actor, **fields))
+
+
+def assign_scopes(
+    services: Services,
+    names: Sequence[str],
+    resource_server_id: str | None,
+    *,
+    actor: str,
+    take_over: bool,
+) -> tuple[str, ...]:
+    """Give scopes to a resource server, or take them from their owners.
+
+    Args:
+        services: the parts of the server.
+        names: scopes in any spelling; a trailing ``/*`` stands for all scopes below.
+        resource_server_id: the new owner; None takes the scopes from their owners.
+        actor: recorded as having made the change.
+        take_over: whether a scope may be taken from another owner.
+
+    Returns:
+        The canonical names of the scopes that have another owner than before.
+
+    Raises:
+        NotFoundError: there is no such scope.
+        InvalidChangeError: there is no such resource server.
+        ConflictError: a scope has another owner, and ``take_over`` is not set.
+    """
+    with transaction() as session:
+        return services.scopes.assign(
+            session, names, resource_server_id, actor=actor, take_over=take_over
+        )
+
+
+def find_unowned_scopes(session: Session, client: Client | None = None) -> Sequence[str]:
+    """Return the granted scopes without a resource server, sorted: requests for them are refused.
+
+    Args:
+        session: on the database.
+        client: whose grants are read; None: those of every client.
+    """
+    if client is not None:
+        granted = set(client.allowed_scopes)
+    else:
+        granted = {
+            name for names in session.scalars(select(Client.allowed_scopes)) for name in names
+        }
+    unowned = select(Scope.name).where(Scope.resource_server_id.is_(None)).order_by(Scope.name)
+    return [name for name in session.scalars(unowned) if name in granted]
+
+
+def _describe(scope: Scope) -> ScopeView:
+    return ScopeView(
+        name=scope.name,
+        description=scope.description,
+        resource_server=scope.resource_server_id,
+        risk=scope.risk,
+        lifetime_cap_seconds=scope.lifetime_cap_seconds,
+        aliases=tuple(spellings_of(scope)),
+        callback_partner=scope.callback_partner,
+    )

@@ -1,0 +1,84 @@
+"""Check the settings: problems that keep a server from starting, and warnings."""
+
+from dataclasses import dataclass
+
+from authz_server.database.schema import opened_database
+from authz_server.operations.preflight import find_problems
+from authz_server.operations.scopes import find_unowned_scopes
+from authz_server.settings import Settings
+
+_NAMED_SCOPES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsWarning:
+    """A setting, or a kind of registration, that does not do what an operator expects.
+
+    Attributes:
+        key: the dotted path of the setting, or the kind of registration.
+        problem: the effect of the present value, in whole sentences.
+        remedy: the value that corrects it.
+    """
+
+    key: str
+    problem: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.problem} {self.remedy}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsReport:
+    """The result of a check.
+
+    Attributes:
+        problems: everything that keeps a server from starting or issuing, as sentences.
+        warnings: what an operator should look at.
+    """
+
+    problems: tuple[str, ...]
+    warnings: tuple[SettingsWarning, ...]
+
+
+def check_settings(settings: Settings, *, offline: bool = False) -> SettingsReport:
+    """Check whether a server can start under the settings; changes nothing.
+
+    Args:
+        settings: as read; each value by itself is checked already.
+        offline: whether to check files alone, not the database, keys and addresses.
+    """
+    problems = find_problems(settings, offline=offline)
+    warnings = find_warnings(settings)
+    if not offline and not problems:
+        warnings += _warn_of_unowned_scopes(settings)
+    return SettingsReport(problems=tuple(problems), warnings=warnings)
+
+
+def find_warnings(settings: Settings) -> tuple[SettingsWarning, ...]:
+    """Return the warnings about the settings alone."""
+    server = settings.server
+    # In production the issuer is https: without a certificate of its own, the server listens on
+    # loopback for a proxy that speaks TLS.
+    if settings.environment == "development" or server.tls_certificate or server.trusted_proxies:
+        return ()
+    return (
+        SettingsWarning(
+            "server.trusted_proxies",
+            "The issuer is https and the server has no TLS certificate, so a proxy must stand in "
+            "front, but no proxy is trusted. All clients then share the proxy's address in records "
+            "and in throttling.",
+            'Name the address from which the proxy connects, such as ["127.0.0.1"].',
+        ),
+    )
+
+
+def _warn_of_unowned_scopes(settings: Settings) -> tuple[SettingsWarning, ...]:
+    with opened_database(settings.database) as database, database.reading() as session:
+        unowned = find_unowned_scopes(session)
+    if not unowned:
+        return ()
+    named = ", ".join(unowned[:_NAMED_SCOPES])
+    named += f" and {len(unowned) - _NAMED_SCOPES} more" if len(unowned) > _NAMED_SCOPES else ""
+    problem = f"Clients were granted {named}, which no resource server owns: requests are refused."
+    return (SettingsWarning("scopes", problem, "`authz-server scope assign` gives them one."),)
