@@ -1,7 +1,7 @@
-"""The settings: the typed tree of the TOML file, :func:`load_settings` and the redacted view.
+"""Settings: the typed tree of the TOML file, :func:`load_settings`, and a redacted view.
 
 Each part of the server receives its own branch of the tree. Only :func:`load_settings` reads files
-or the environment: by the time a rule runs, secrets are values.
+or the environment; the rules of the tables see secrets as values.
 """
 
 import os
@@ -75,17 +75,17 @@ __all__ = [
 
 
 def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read a settings file, the secrets that it names, and check the whole.
+    """Load and validate a settings file and the secrets that it names.
 
-    Relative paths in it are relative to its own folder. ``keys.key_encryption_key`` arrives decoded
-    to its 32 bytes.
+    Relative paths are relative to the folder of the file. ``keys.key_encryption_key`` is decoded to
+    its 32 bytes.
 
     Args:
         path: the TOML file.
-        environ: where ``{ env = ... }`` secrets are looked up.
+        environ: the environment variables for ``{ env = ... }`` secrets.
 
     Raises:
-        SettingsError: it cannot be used; names the file, the key, the problem and the remedy.
+        SettingsError: the file cannot be used; names file, key, problem and remedy.
     """
     document = read_document(path)
     folder = path.resolve().parent
@@ -196,7 +196,7 @@ _TYPES = {
 
 
 def _explain(document: dict[str, Any], error: msgspec.ValidationError) -> RuleError:
-    """Turn msgspec's sentence into the key it concerns and the problem."""
+    """Convert msgspec's error to the key concerned and the problem."""
     found = _PLACE.fullmatch(str(error))
     table = (found and found["key"]) or ""
     problem = found["problem"] if found else str(error)
@@ -216,19 +216,19 @@ def _explain(document: dict[str, Any], error: msgspec.ValidationError) -> RuleEr
 
 
 def _in_words(kinds: str) -> str:
-    """Return msgspec's name of a type, or of one that may be missing, as people say it."""
+    """Return a readable name for msgspec's name of a type, optional or not."""
     return _TYPES.get(kinds.removesuffix(" | null"), f"`{kinds}`")
 
 
 def _suggest(table: str, name: str) -> str:
-    """Return which key of the table may be meant, as a sentence; empty where none is like it."""
+    """Return a sentence that suggests a similar key of the table; empty if there is none."""
     known = getattr(_kind_of(table), "__struct_fields__", ())
     close = get_close_matches(name, known, n=1)
     return f"Did you mean {_join(table, close[0])}? " if close else ""
 
 
 def _name_entry(document: dict[str, Any], table: str, error: msgspec.ValidationError) -> str:
-    """Return the path with the entry's name, which msgspec leaves open: each is tried alone."""
+    """Return the path with the entry's name, which msgspec omits; converts each entry alone."""
     path, _, rest = table.partition("[...]")
     *parents, last = path.split(".")
     entries = document
@@ -256,7 +256,7 @@ def _join(table: str, key: str) -> str:
 
 
 def _kind_of(key: str) -> Any:  # noqa: ANN401 - a type, or what annotations have in its place
-    """Return the type of a key, by its dotted path; None where there is none."""
+    """Return the type of a key, by its dotted path; None if there is no such key."""
     kind: Any = Settings
     for name in filter(None, key.split(".")):
         if get_origin(kind) is dict:
@@ -269,7 +269,7 @@ def _kind_of(key: str) -> Any:  # noqa: ANN401 - a type, or what annotations hav
 
 
 def _allowed(key: str) -> str:
-    """Return what a key with a fixed list of values may hold, as a sentence."""
+    """Return a sentence with the allowed values of a key; empty if they are not a fixed list."""
     kind = _kind_of(key)
     if get_origin(kind) is not Literal:
         return ""
@@ -277,7 +277,7 @@ def _allowed(key: str) -> str:
 
 
 class SettingView(NamedTuple):
-    """One key as ``config show`` prints it: never a secret, never a password."""
+    """One key as ``config show`` prints it, without secrets and passwords."""
 
     key: str
     value: str | int | bool | list[str]
@@ -285,7 +285,7 @@ class SettingView(NamedTuple):
 
 
 def describe_settings(settings: Settings) -> list[SettingView]:
-    """Return every key in the file's order: its value, redacted, and whether it is the default."""
+    """Return every key in the file's order, with its redacted value and a default mark."""
     return list(_describe("", settings))
 
 

@@ -1,6 +1,7 @@
-"""The values that the settings file may hold: small rules, each naming the key that it refuses.
+"""Constraints on settings values; each error names its key.
 
-Nothing here reads files or the environment; ``settings_tables`` says which rule holds where.
+Nothing here reads files or the environment. ``authz_server.settings.schema`` applies the
+constraints.
 """
 
 import ipaddress
@@ -25,10 +26,10 @@ class SettingsError(Exception):
     """The settings cannot be used.
 
     Args:
-        problem: what is wrong, in one sentence without its full stop.
-        file: the file that says so.
+        problem: one sentence without its full stop.
+        file: the file with the problem.
         key: the dotted path of the key, for example ``server.port``.
-        remedy: what to do about it.
+        remedy: a sentence with the remedy.
     """
 
     def __init__(self, problem: str, *, file: str = "", key: str = "", remedy: str = "") -> None:
@@ -39,7 +40,7 @@ class SettingsError(Exception):
 
 
 class RuleError(ValueError):
-    """A value breaks a rule; ``key`` is relative to the table that holds the rule."""
+    """A value violates a constraint; ``key`` is relative to its table."""
 
     def __init__(self, key: str, problem: str, remedy: str = "") -> None:
         super().__init__(f"{key}: {problem}" if key else problem)
@@ -47,11 +48,11 @@ class RuleError(ValueError):
 
 
 class Secret:
-    """Secret bytes that never show themselves in a repr, a log line or a traceback.
+    """Secret bytes that appear in no repr, log line or traceback.
 
     Args:
         value: the bytes.
-        read_again: reads them where they come from, for those that may change meanwhile.
+        read_again: reads the bytes again from their source, if they may change.
     """
 
     __slots__ = ("_read_again", "_value")
@@ -61,11 +62,11 @@ class Secret:
         self._read_again = read_again
 
     def reveal(self) -> bytes:
-        """Return the bytes as they were when the settings were read."""
+        """Return the bytes as read with the settings."""
         return self._value
 
     def renew(self) -> bytes:
-        """Return the bytes as their file has them now.
+        """Return the bytes as their file holds them now.
 
         Raises:
             RuleError: the file cannot be read, or is empty or open to others.
@@ -77,28 +78,28 @@ class Secret:
 
 
 class Branch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Base of every table: immutable, and a key it does not know is refused with its path."""
+    """Base class of every table: immutable; unknown keys are refused with their path."""
 
 
 def refuse(key: str, problem: str, remedy: str = "") -> NoReturn:
-    """Raise the RuleError that names ``key``."""
+    """Raise the RuleError for ``key``."""
     raise RuleError(key, problem, remedy)
 
 
 def require_range(key: str, value: int, lowest: int, highest: int) -> None:
-    """Refuse a number outside ``lowest`` to ``highest``, both included."""
+    """Refuse a number outside ``lowest`` to ``highest``, inclusive."""
     if not lowest <= value <= highest:
         refuse(key, f"{value} is outside {lowest} to {highest}")
 
 
 def require_ranges(table: object, **bounds: tuple[int, int]) -> None:
-    """Apply :func:`require_range` to several fields of one table."""
+    """Apply :func:`require_range` to several fields of a table."""
     for key, (lowest, highest) in bounds.items():
         require_range(key, getattr(table, key), lowest, highest)
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether a listener or an issuer with this host is reachable from this machine alone."""
+    """Return whether a host is reachable only from this machine."""
     if host in LOOPBACK_HOSTS:
         return True
     try:
@@ -108,11 +109,11 @@ def is_loopback(host: str) -> bool:
 
 
 def require_issuer(issuer: str, *, plain_http_allowed: bool) -> SplitResult:
-    """Refuse what RFC 8414, 2 refuses as an issuer, and every second spelling of the same address.
+    """Refuse issuers that RFC 8414, 2 forbids, and alternative spellings of the same address.
 
     Args:
-        issuer: the URL as it will stand in every token.
-        plain_http_allowed: whether http is accepted where the host is loopback.
+        issuer: the URL exactly as tokens contain it.
+        plain_http_allowed: whether http is accepted for a loopback host.
 
     Returns:
         the parts of the issuer.
@@ -122,7 +123,7 @@ def require_issuer(issuer: str, *, plain_http_allowed: bool) -> SplitResult:
         refuse(
             "issuer",
             "the issuer must begin with https://",
-            "Plain http is for loopback in development.",
+            "Plain http is allowed for loopback in development.",
         )
     if parts.scheme not in ("https", "http"):
         refuse("issuer", "the issuer must begin with https://")
@@ -130,11 +131,13 @@ def require_issuer(issuer: str, *, plain_http_allowed: bool) -> SplitResult:
         refuse("issuer", "the issuer must have no query, fragment or user (RFC 8414, 2)")
     if issuer.endswith("/"):
         refuse(
-            "issuer", "the issuer must not end with a slash", "Tokens carry it letter by letter."
+            "issuer",
+            "the issuer must not end with a slash",
+            "Tokens contain it exactly as written.",
         )
     host = parts.netloc.rpartition(":")[0] if parts.port is not None else parts.netloc
     if not _HOST.fullmatch(host):
-        refuse("issuer", "the issuer's host must be in lower case, without odd characters")
+        refuse("issuer", "the issuer's host must be a valid host name in lower case")
     if parts.path and not _SEGMENTS.fullmatch(parts.path):
         refuse("issuer", "the issuer's path must consist of plain segments")
     return parts
@@ -152,7 +155,7 @@ def _split(issuer: str) -> SplitResult:
 
 
 def require_mount_prefix(prefix: str) -> None:
-    """Refuse a prefix that does not begin with a slash, or that ends with one."""
+    """Refuse a prefix that does not begin with a slash or ends with one."""
     if prefix and not _SEGMENTS.fullmatch(prefix):
         refuse("mount_prefix", "the prefix must be empty or like /namespace/v1.0.0")
 
@@ -171,18 +174,18 @@ def require_address(key: str, host: str) -> None:
 
 
 def require_hosts(key: str, hosts: Iterable[str]) -> None:
-    """Refuse what is not a value of the Host header (RFC 9110, 7.2) in lower case."""
+    """Refuse values that are not a lower-case Host header (RFC 9110, 7.2)."""
     for position, host in enumerate(hosts):
         if not _HOST.fullmatch(_PORT.sub("", host)):
             refuse(
                 f"{key}[{position}]",
                 f"{host!r} is not a host in lower case",
-                "Write it as the Host header has it: auth.internal or auth.internal:8443.",
+                "Write it as in the Host header: auth.internal or auth.internal:8443.",
             )
 
 
 def require_networks(key: str, networks: Iterable[str]) -> None:
-    """Refuse what is not an IP address or network (CIDR)."""
+    """Refuse values that are not an IP address or network (CIDR)."""
     for position, network in enumerate(networks):
         try:
             ipaddress.ip_network(network)
@@ -193,20 +196,20 @@ def require_networks(key: str, networks: Iterable[str]) -> None:
 
 
 def refuse_every_address(key: str, networks: Iterable[str]) -> None:
-    """Refuse a network that holds every address of its kind, however its length is written."""
+    """Refuse a network that contains every address of its family."""
     for network in networks:
         if ipaddress.ip_network(network).prefixlen == 0:
-            refuse(key, f"{network} trusts every address", "Name the proxy's own addresses.")
+            refuse(key, f"{network} trusts every address", "Name only the proxy's addresses.")
 
 
 def require_language(key: str, language: str) -> None:
-    """Refuse what is not a language tag (RFC 5646)."""
+    """Refuse a value that is not a language tag (RFC 5646)."""
     if not _LANGUAGE.fullmatch(language):
         refuse(key, f"{language!r} is not a language tag such as en or pt-BR")
 
 
 def require_plugins(enabled: tuple[str, ...], configured: Iterable[str]) -> None:
-    """Refuse a plugin named twice, a malformed name, and settings for one that is not enabled."""
+    """Refuse repeated plugins, malformed names, and settings of plugins that are not enabled."""
     for name in enabled:
         if not _PLUGIN_NAME.fullmatch(name) or enabled.count(name) > 1:
             refuse("enabled", f"{name!r} is named twice or is not a plugin's name")
@@ -220,7 +223,7 @@ def require_plugins(enabled: tuple[str, ...], configured: Iterable[str]) -> None
 
 
 def require_strong_secret(key: str, value: bytes) -> None:
-    """Refuse a secret of fewer than 32 bytes, or one that is plainly not random."""
+    """Refuse a secret of fewer than 32 bytes, or one that is obviously not random."""
     if len(value) < 32 or len(set(value)) < 8:  # noqa: PLR2004 - 256 bits; 32 random bytes show about 30 values
         refuse(
             key,

@@ -1,4 +1,4 @@
-"""The tables ``[keys]`` and ``[keys.rings.NAME]``, with the rules between what they say."""
+"""The tables ``[keys]`` and ``[keys.rings.NAME]``, with the constraints between them."""
 
 import re
 from typing import Literal, NamedTuple
@@ -21,13 +21,13 @@ _BACKEND = re.compile(r"([a-z][a-z0-9_-]*://[!-~]*|pkcs11:[!-~]+)")
 _VAULT_BACKEND = re.compile(r"(transit|kv)://(?P<path>[^/?#]+(/[^/?#]+)+)(\?(?P<options>[^?#]+))?")
 _VAULT_OPTIONS = {"transit": {"vault", "allow_exportable"}, "kv": {"vault"}}
 _LONGEST_BACKEND = 500
-# These keep the keys of each ring apart; elsewhere the URI names the one key itself.
+# These backends keep the keys of each ring apart; the URI of any other names a single key.
 _SHARED_SCHEMES = frozenset({"sql", "file"})
 _ENCRYPTED_SCHEMES = frozenset({"sql", "file"})
 
 
 class _Place(NamedTuple):
-    """Where a ring's keys are: two rings with equal places would have the same keys."""
+    """The location of a ring's keys; no two rings may have the same."""
 
     scheme: str
     path: str
@@ -35,7 +35,7 @@ class _Place(NamedTuple):
 
 
 class RingSettings(Branch, frozen=True):
-    """``[keys.rings.NAME]``: one algorithm, kept by one backend, and who rotates its keys."""
+    """``[keys.rings.NAME]``: algorithm, backend and rotation of a key ring."""
 
     algorithm: str = "ES256"
     backend: str = "sql://"
@@ -57,7 +57,7 @@ class RingSettings(Branch, frozen=True):
 
 
 class KeySettings(Branch, frozen=True):
-    """``[keys]``: the signing key rings and the durations that hold for all of them."""
+    """``[keys]``: the signing key rings and the durations that apply to all of them."""
 
     key_encryption_key: Secret | None = None
     default_ring: str = "es256"
@@ -101,14 +101,14 @@ class KeySettings(Branch, frozen=True):
                 refuse(
                     f"rings.{name}.algorithm",
                     f"{ring.algorithm} is experimental",
-                    "Few verifiers know it yet; experimental_algorithms = true permits it.",
+                    "Few verifiers support it yet; experimental_algorithms = true permits it.",
                 )
         self._require_places()
         for name in self.rings:
             self._require_durations(name)
 
     def timing(self) -> Timing:
-        """Return the durations that hold for all rings."""
+        """Return the durations that apply to all rings."""
         return Timing(
             jwks_maximum_age_seconds=self.jwks_maximum_age_seconds,
             refresh_interval_seconds=self.refresh_interval_seconds,
@@ -121,16 +121,16 @@ class KeySettings(Branch, frozen=True):
         )
 
     def prepublication_seconds(self, ring: str) -> int:
-        """Return how long a key of ``ring`` is published before it signs."""
+        """Return how long a key of ``ring`` is published before it becomes active."""
         return self.rings[ring].prepublication_seconds or max(
             DAY_SECONDS, 4 * self.jwks_maximum_age_seconds
         )
 
     def require_production(self) -> None:
-        """Refuse what is for development: keys in memory, a Vault reached in the clear."""
+        """Refuse development settings: keys in memory, or plain http to a remote Vault."""
         for name, ring in self.rings.items():
             if ring.backend.startswith("memory:"):
-                refuse(f"keys.rings.{name}.backend", "keys in memory alone are for development")
+                refuse(f"keys.rings.{name}.backend", "keys in memory are for development only")
         for name, vault in self.vaults.items():
             try:
                 vault.require_encrypted()
@@ -165,8 +165,8 @@ class KeySettings(Branch, frozen=True):
         if prepublication < least:
             refuse(
                 f"rings.{name}.prepublication_seconds",
-                f"{prepublication} is less than the {least} that verifiers may need to learn of "
-                "a key",
+                f"{prepublication} is less than the {least} that verifiers may need to fetch a "
+                "new key",
                 "It is at least jwks_maximum_age_seconds and twice both refresh_interval_seconds "
                 "and clock_tolerance_seconds.",
             )
@@ -175,14 +175,14 @@ class KeySettings(Branch, frozen=True):
             refuse(
                 f"rings.{name}.rotation_interval_seconds",
                 f"{interval} is less than the {prepublication} for which a key is published before "
-                "it signs",
+                "it becomes active",
             )
 
 
 def _parse_backend(uri: str) -> _Place:
-    """Return the place that a ring's URI names; RuleError names ``backend`` alone."""
+    """Return the location that a ring's URI names; the RuleError names only ``backend``."""
     if "pin-value" in uri:
-        refuse("backend", "a secret is named, not written down", "Use pin-source=file:/PATH.")
+        refuse("backend", "must not contain a secret", "Use pin-source=file:/PATH.")
     if not _BACKEND.fullmatch(uri) or len(uri) > _LONGEST_BACKEND:
         refuse(
             "backend",

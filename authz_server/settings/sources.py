@@ -1,4 +1,4 @@
-"""Where settings come from: the TOML file, files with secrets, environment variables."""
+"""Sources of settings: the TOML file, files with secrets, and environment variables."""
 
 import base64
 import binascii
@@ -27,10 +27,10 @@ def read_document(path: Path) -> dict[str, Any]:
     """Return the tables of a TOML file.
 
     Raises:
-        SettingsError: it cannot be read, or is not TOML in UTF-8.
+        SettingsError: the file cannot be read, or is not TOML in UTF-8.
     """
     try:
-        # An editor's byte order mark is read over.
+        # Some editors write a byte order mark.
         document = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
         remedy = "Make one with: authz-server init, or copy config.example.toml"
@@ -52,7 +52,7 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 def _texts(key: str, value: object) -> Iterator[tuple[str, str]]:
-    """Yield every text in a document with its dotted path, tables without one too."""
+    """Yield every key and text of a document with its dotted path."""
     match value:
         case str():
             yield key, value
@@ -67,7 +67,7 @@ def _texts(key: str, value: object) -> Iterator[tuple[str, str]]:
 
 
 def describe_refusal(path: Path, error: OSError) -> str:
-    """Return the system's reason, and where it is a matter of permission, whose the file is."""
+    """Return the system's reason, with owner and mode of the file if permission was denied."""
     reason = error.strerror or str(error)
     with suppress(OSError, KeyError):
         if error.errno == errno.EACCES:
@@ -78,29 +78,29 @@ def describe_refusal(path: Path, error: OSError) -> str:
 
 
 class SecretSource:
-    """Turns ``{ file = ... }`` and ``{ env = ... }`` into secrets.
+    """Resolves ``{ file = ... }`` and ``{ env = ... }`` to secrets.
 
     Args:
-        folder: what relative file names are relative to.
+        folder: the base of relative file names.
         environ: the environment variables.
-        private_files: whether a file that others than its owner can read is refused.
+        private_files: whether to refuse a file that others than its owner can read.
     """
 
     def __init__(self, folder: Path, environ: Mapping[str, str], *, private_files: bool) -> None:
         self._folder = folder
-        # A copy: a worker process gets these settings as they are.
+        # A copy, which can be pickled for worker processes.
         self._environ = dict(environ)
         self._private_files = private_files
 
     def resolve(self, reference: object, key: str = "") -> Secret:
-        """Return the secret, without the line break at its end.
+        """Return the secret without a trailing line break.
 
         Args:
             reference: the table that names it.
-            key: where the reference stands, for the error.
+            key: the key of the reference, for the error.
 
         Raises:
-            RuleError: it is malformed, or what it names is missing, empty or open to others.
+            RuleError: the reference is malformed, or the source missing, empty or open to others.
         """
         match reference:
             case {"file": str(name), **others} if not others:
@@ -109,10 +109,10 @@ class SecretSource:
             case {"env": str(name), **others} if not others:
                 return Secret(self._read_variable(key, name))
         remedy = 'Write { file = "..." } or { env = "..." }.'
-        raise RuleError(key, "a secret is named, not written down", remedy)
+        raise RuleError(key, "must name the source of the secret", remedy)
 
     def resolve_tables(self, tables: Mapping[str, Any], key: str) -> dict[str, Any]:
-        """Return tables of no fixed form, every reference in them turned into a secret."""
+        """Return free-form tables with every reference in them replaced by its secret."""
         return {name: self._resolve_entry(entry, f"{key}.{name}") for name, entry in tables.items()}
 
     def _resolve_entry(self, entry: object, key: str) -> object:
@@ -130,7 +130,7 @@ class SecretSource:
 
     def _read_file(self, key: str, path: Path) -> bytes:
         try:
-            # Without waiting: the name may be that of a pipe.
+            # Non-blocking: the name may be that of a pipe.
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             reason = describe_refusal(path, error)
@@ -149,7 +149,7 @@ class SecretSource:
 
 
 def _stripped(key: str, value: bytes) -> bytes:
-    """Return a secret without the line break at its end and the mark that some editors begin with.
+    """Return a secret without byte order mark and trailing line break.
 
     Raises:
         RuleError: it is empty.
@@ -161,7 +161,7 @@ def _stripped(key: str, value: bytes) -> bytes:
 
 
 def decode_key_encryption_key(text: bytes) -> bytes:
-    """Return the 32 bytes that 64 hexadecimal digits or 43 characters of base64url stand for.
+    """Return the 32 bytes encoded as 64 hexadecimal digits or 43 characters of base64url.
 
     Raises:
         RuleError: the text is neither.
@@ -178,22 +178,22 @@ def decode_key_encryption_key(text: bytes) -> bytes:
 
 
 def resolve_path(name: str, folder: Path) -> str:
-    """Return the path made absolute; empty stays empty."""
+    """Return the absolute path; empty for an empty name."""
     return str(folder / name) if name else ""
 
 
 def resolve_key_file(backend: str, folder: Path) -> str:
-    """Return a ring's URI; the path in one that begins with ``file://`` made absolute."""
+    """Return a ring's URI with the path of ``file://`` made absolute."""
     scheme, separator, name = backend.partition("://")
     return f"file://{folder / name}" if separator and scheme == "file" and name else backend
 
 
 def require_files(paths: Mapping[str, str], *, private_key: str, production: bool) -> None:
-    """Refuse keys that name a file or folder that is not there, and a private key open to others.
+    """Refuse names of missing files and folders, and a private key that is open to others.
 
     Args:
         paths: key to absolute path; an empty path is skipped.
-        private_key: which of the keys names a private key.
+        private_key: the key that names a private key file.
         production: whether that file must be private.
     """
     for key, name in paths.items():
@@ -203,18 +203,18 @@ def require_files(paths: Mapping[str, str], *, private_key: str, production: boo
 
 
 def require_present(key: str, name: str) -> None:
-    """Refuse a file or folder that is not there; an empty name is none."""
+    """Refuse a missing file or folder; skip an empty name."""
     if name and _find_status(key, name) is None:
         refuse(key, f"{name} does not exist")
 
 
 def require_private(key: str, name: str, remedy: str = "") -> None:
-    """Refuse a file that others can read: see ``keys.private_files``; a missing one holds nothing.
+    """Refuse a file that others can read (see ``keys.private_files``); skip a missing one.
 
     Args:
-        key: what names the file.
+        key: the key that names the file.
         name: its path.
-        remedy: another one than to change its mode.
+        remedy: an alternative to changing its mode.
     """
     status = _find_status(key, name) if name else None
     if status is not None:

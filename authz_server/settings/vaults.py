@@ -1,4 +1,4 @@
-"""The tables ``[keys.vaults.NAME]``: how a Vault or OpenBao is reached, and as whom."""
+"""The tables ``[keys.vaults.NAME]``: addresses, login and time-outs of a Vault or OpenBao."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from authz_server.settings.constraints import Branch, is_loopback, refuse, require_ranges
 
-#: No call to a Vault may take longer, so that none holds a thread for long.
+#: Upper bound of a Vault request's duration, so that none occupies a thread for long.
 LONGEST_CALL_MILLISECONDS = 5_000
 
 
@@ -32,7 +32,7 @@ _LOGIN_KEYS: Mapping[str, _LoginKeys] = MappingProxyType(
 
 
 class VaultLoginSettings(Branch, frozen=True):
-    """``[keys.vaults.NAME.login]``: as whom the server logs in."""
+    """``[keys.vaults.NAME.login]``: login method and credentials."""
 
     method: Literal["approle", "kubernetes", "jwt", "cert", "token"]
     mount: str = ""
@@ -53,11 +53,11 @@ class VaultLoginSettings(Branch, frozen=True):
             if name in keys.required and not value:
                 refuse(name, f"must be set for the login method {self.method}")
             if name not in allowed and value:
-                refuse(name, f"is not for the login method {self.method}")
+                refuse(name, f"does not apply to the login method {self.method}")
 
 
 class VaultSettings(Branch, frozen=True):
-    """``[keys.vaults.NAME]``: one Vault, all nodes of it."""
+    """``[keys.vaults.NAME]``: one Vault, with all of its nodes."""
 
     addresses: tuple[str, ...]
     login: VaultLoginSettings
@@ -81,11 +81,13 @@ class VaultSettings(Branch, frozen=True):
         )
 
     def require_encrypted(self) -> None:
-        """Refuse addresses with plain http that are not of this machine."""
+        """Refuse plain http to other machines."""
         for position, address in enumerate(self.addresses):
             parts = urlsplit(address)
             if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
-                refuse(f"addresses[{position}]", "a Vault elsewhere is reached by https alone")
+                refuse(
+                    f"addresses[{position}]", "a Vault on another machine must be reached by https"
+                )
 
 
 def _require_vault_address(key: str, address: str) -> None:

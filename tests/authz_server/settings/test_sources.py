@@ -49,14 +49,14 @@ def test_a_key_encryption_key_of_zeros_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("reference", "problem"),
     [
-        ("'written down'", "named, not written down"),
+        ("'written down'", "must name the source"),
         ("{ file = 'missing' }", "No such file"),
         ("{ file = '.' }", "not a file"),
         ("{ env = 'MISSING' }", "MISSING is not set"),
         ("{ env = 'EMPTY' }", "empty"),
-        ("{ env = 'KEK', file = 'pepper' }", "named, not written down"),
-        ("{ vault = 'x' }", "named, not written down"),
-        ("{ file = 3 }", "named, not written down"),
+        ("{ env = 'KEK', file = 'pepper' }", "must name the source"),
+        ("{ vault = 'x' }", "must name the source"),
+        ("{ file = 3 }", "must name the source"),
     ],
 )
 def test_a_secret_that_cannot_be_had_is_refused(tmp_path, reference, problem):

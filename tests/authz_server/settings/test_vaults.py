@@ -140,7 +140,7 @@ def test_each_login_method_has_its_own_keys(tmp_path, method):
     foreign = "token_file = 'f'" if method != "token" else "role_id = 'r'"
     error = refusal(tmp_path, more=f"{VAULT}{table}{needed}\n{foreign}")
     assert error.key == f"keys.vaults.main.login.{foreign.partition(' ')[0]}"
-    assert error.problem == f"is not for the login method {method}"
+    assert error.problem == f"does not apply to the login method {method}"
 
 
 WRONG = {
