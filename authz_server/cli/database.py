@@ -14,9 +14,10 @@ from authz_server.cli.output import (
     print_json,
     timestamp,
 )
-from authz_server.cli.secret_files import require_new_file, write_private_file
+from authz_server.cli.secret_files import require_new_file
 from authz_server.database.schema import PREVIOUS_RELEASE, read_schema
 from authz_server.operations import database
+from authz_server.operations.private_files import write_private_file
 
 
 @click.command("upgrade", cls=Command, example="authz-server db upgrade")

@@ -24,7 +24,6 @@ from authz_server.cli.secret_files import (
     require_new_file,
     secret_input_options,
     secret_output_option,
-    write_private_file,
 )
 from authz_server.cli.values import INSTANT
 from authz_server.clients.models import Kind
@@ -35,6 +34,7 @@ from authz_server.operations.client_secrets import (
     is_last_secret,
     list_secrets,
 )
+from authz_server.operations.private_files import write_private_file
 
 _COLUMNS = {
     "id": "Id",

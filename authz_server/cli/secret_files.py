@@ -1,6 +1,5 @@
-"""How secrets enter and leave the command line: never as an argument, never shown twice."""
+"""Secrets in and out of the command line: never as an argument, never shown twice."""
 
-import codecs
 import os
 import sys
 from pathlib import Path
@@ -8,19 +7,21 @@ from typing import Any
 
 import click
 
+from authz_server.operations.private_files import without_line_break
+
 MAXIMUM_SECRET_BYTES = 8_192
 
 
 def secret_input_options(command: Any) -> Any:  # noqa: ANN401 - a decorator as click writes them
-    """Add the three ways of handing over a secret that exists already."""
+    """Add the three options that import an existing secret."""
     for option in (
         click.option(
             "--secret-file",
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            help="Import the secret in this file.",
+            help="Import the secret in this file instead of generating one.",
         ),
         click.option("--secret-stdin", is_flag=True, help="Import the secret on standard input."),
-        click.option("--secret-prompt", is_flag=True, help="Ask for a secret to import."),
+        click.option("--secret-prompt", is_flag=True, help="Ask for the secret to import."),
     ):
         command = option(command)
     return command
@@ -38,7 +39,7 @@ def secret_output_option(command: Any) -> Any:  # noqa: ANN401 - a decorator as 
 def read_secret(
     *, secret_prompt: bool, secret_stdin: bool, secret_file: Path | None
 ) -> bytes | None:
-    """Return the secret handed over, without the line break at its end; None when none is."""
+    """Return the imported secret, without the line break at its end; None where there is none."""
     if sum((secret_prompt, secret_stdin, secret_file is not None)) > 1:
         raise click.UsageError("Hand the secret over in one way only.")
     if secret_prompt:
@@ -52,33 +53,11 @@ def read_secret(
     return None
 
 
-def without_line_break(content: bytes) -> bytes:
-    """Return the bytes without one line break at their end and an editor's mark before them."""
-    return content.removeprefix(codecs.BOM_UTF8).removesuffix(b"\n").removesuffix(b"\r")
-
-
-def write_private_file(path: Path, content: bytes) -> None:
-    """Make a file that only its owner can read; one that exists is never overwritten.
-
-    Raises:
-        click.ClickException: it exists.
-        OSError: it cannot be written.
-    """
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise click.ClickException(f"{path} exists: name a new file.") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def require_new_file(path: Path | None) -> None:
-    """Refuse, before anything is changed, a file that could not be made afterwards."""
+    """Raise click.ClickException for a file that cannot be created, before anything is changed."""
     if path is None:
         return
     if path.exists():
         raise click.ClickException(f"{path} exists: name a new file.")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise click.ClickException(f"{path.parent} is no folder that can be written to.")
+        raise click.ClickException(f"{path.parent} is not a folder that can be written to.")

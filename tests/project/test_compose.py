@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from authz_server.cli.init import SECRET_FILES
 from authz_server.cli.invocation import DEFAULT_CONFIG
+from authz_server.operations.installation import SECRET_FILES
 from authz_server.settings import load_settings
 from support.compose import COMPOSE, ISSUER, SERVICES, check_of, prepare
 from support.dockerfile import read_dockerfile

@@ -1,12 +1,9 @@
 import click
 import pytest
 
-from authz_server.cli.secret_files import (
-    read_secret,
-    require_new_file,
-    without_line_break,
-    write_private_file,
-)
+from authz_server.cli.secret_files import read_secret, require_new_file
+from authz_server.errors import ConflictError
+from authz_server.operations.private_files import without_line_break, write_private_file
 
 
 def test_a_private_file_is_for_its_owner_alone_and_never_overwritten(tmp_path):
@@ -14,7 +11,7 @@ def test_a_private_file_is_for_its_owner_alone_and_never_overwritten(tmp_path):
     path = tmp_path / "secret"
     write_private_file(path, b"first")
     assert path.stat().st_mode & 0o777 == 0o600
-    with pytest.raises(click.ClickException, match="exists"):
+    with pytest.raises(ConflictError, match="exists"):
         write_private_file(path, b"second")
     assert path.read_bytes() == b"first"
 
@@ -23,7 +20,7 @@ def test_a_file_that_cannot_be_made_is_refused_before_anything_happens(tmp_path)
     (tmp_path / "there").touch()
     with pytest.raises(click.ClickException, match="exists"):
         require_new_file(tmp_path / "there")
-    with pytest.raises(click.ClickException, match="no folder"):
+    with pytest.raises(click.ClickException, match="not a folder"):
         require_new_file(tmp_path / "nowhere" / "secret")
     require_new_file(tmp_path / "new")
     require_new_file(None)

@@ -2,7 +2,7 @@ import tomllib
 
 import pytest
 
-from authz_server.cli.settings_template import Answers, render_settings
+from authz_server.operations.settings_template import Answers, render_settings
 
 
 def test_the_file_says_what_was_answered():

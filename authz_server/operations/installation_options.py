@@ -1,13 +1,12 @@
-"""The options of ``init``: answers for a new settings file, or compared with one that exists."""
+"""The options of an installation: answers for a new settings file, or compared with an old one."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
-
-from authz_server.cli.settings_template import Answers
+from authz_server.errors import InvalidChangeError
+from authz_server.operations.settings_template import Answers
 from authz_server.settings import RuleError, Settings, SettingsError
 from authz_server.settings.constraints import is_loopback, require_issuer
 from authz_server.settings.database import DatabaseUrl, parse_database_url
@@ -38,7 +37,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class InitOptions:
+class InstallationOptions:
     """The options as given; None and empty: not given."""
 
     issuer: str | None
@@ -50,17 +49,17 @@ class InitOptions:
     trusted_proxies: tuple[str, ...]
 
     def answers(self, directory: Path) -> Answers:
-        """Return what a new settings file is to say.
+        """Return the content of a new settings file.
 
         Args:
-            directory: the folder that it goes to.
+            directory: its folder.
 
         Raises:
-            click.UsageError: an option is missing, or two contradict each other.
+            InvalidChangeError: an option is missing, or two contradict each other.
             SettingsError: a value cannot be used.
         """
         if self.issuer is None and not self.development:
-            raise click.UsageError(
+            raise InvalidChangeError(
                 "Name the --issuer URL that clients will see, or use --development for trying out."
             )
         try:
@@ -69,7 +68,7 @@ class InitOptions:
             raise SettingsError(error.problem, key=error.key, remedy=error.remedy) from error
 
     def password(self) -> bytes | None:
-        """Return the password that stands in the URL; None where there is none."""
+        """Return the password in the database URL; None where there is none."""
         password = self._url().password
         return None if password is None else password.encode()
 
@@ -135,12 +134,12 @@ class InitOptions:
         if self.database_password_file is None:
             return DATABASE_PASSWORD if has_password else ""
         if has_password:
-            raise click.UsageError(
+            raise InvalidChangeError(
                 "The password stands in --database-url and in --database-password-file: "
                 "leave it out of the URL."
             )
         if self._url().is_sqlite:
-            raise click.UsageError("SQLite has no password: leave --database-password-file out.")
+            raise InvalidChangeError("SQLite has no password: leave --database-password-file out.")
         path, folder = self.database_password_file.resolve(), directory.resolve()
         source = SecretSource(folder, {}, private_files=not self.development)
         source.resolve({"file": str(path)}, "--database-password-file")

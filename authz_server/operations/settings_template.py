@@ -1,4 +1,4 @@
-"""The settings file that ``init`` writes; ``docs/configuration.md`` lists every key."""
+"""Render a new settings file; ``docs/configuration.md`` lists every key."""
 
 from dataclasses import dataclass
 
@@ -42,9 +42,9 @@ destination = {audit_destination}
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What ``init`` was told.
+    """The values of a new settings file.
 
-    Args:
+    Attributes:
         issuer: the issuer URL.
         environment: ``production`` or ``development``.
         database_url: without the password.
