@@ -12,20 +12,20 @@ from authz_server.demo.site import DemoError, demo_site
 from authz_server.demo.tour import StepFailedError, Tour
 
 
-@click.command("demo", cls=Command)
-@click.option("--once", is_flag=True, help="End after the run instead of going on serving.")
+@click.command("demo", cls=Command, example="authz-server demo --once")
+@click.option("--once", is_flag=True, help="Stop after the run instead of serving until Ctrl-C.")
 @click.option(
     "--directory",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(".demo"),
     show_default=True,
-    help="Where everything of the run is kept; what an earlier run left is replaced.",
+    help="The folder of the run; files of an earlier run are replaced.",
 )
 def demo(once: bool, directory: Path) -> None:
     """Show a token's life on a server of its own, from nothing.
 
     Each step is printed as the curl command that repeats it, with the server's real answer. The
-    run fails unless every answer is the promised one. Its credentials are for this run only.
+    run fails unless every answer is the expected one. Its credentials are for this run only.
     """
     # A shell that starts it in the background has SIGINT ignored.
     signal.signal(signal.SIGINT, _end)

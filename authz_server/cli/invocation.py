@@ -103,13 +103,15 @@ def shared_options(*, with_environment: bool) -> list[click.Option]:
             envvar=CONFIG_VARIABLE if with_environment else None,
             expose_value=False,
             callback=_set("config"),
-            help=f"Settings file; else ${CONFIG_VARIABLE}, else ./{DEFAULT_CONFIG}.",
+            show_default=f"${CONFIG_VARIABLE} or ./{DEFAULT_CONFIG}",
+            help="The settings file.",
         ),
         click.Option(
             ["--actor"],
             expose_value=False,
             callback=_named_actor,
-            help="Who is recorded as having made the change; else operator:USER.",
+            show_default="operator:USER",
+            help="The operator that records of the change name.",
         ),
         click.Option(
             ["--debug"],

@@ -1,4 +1,4 @@
-"""Which proxies stand in front of the server: an option that names them, or a question."""
+"""The proxies in front of the server: check an option, or ask for them."""
 
 import sys
 

@@ -27,13 +27,13 @@ from keys.errors import StoreUnavailable
 logger = logging.getLogger(__name__)
 
 
-@click.command("serve", cls=Command)
+@click.command("serve", cls=Command, example="authz-server serve")
 @pass_invocation
 def serve(invocation: Invocation) -> None:
     """Run the server.
 
-    It ends at SIGTERM or Ctrl-C; requests under way are answered first. The health listener, on an
-    address of its own, answers /health/live and /health/ready.
+    SIGTERM or Ctrl-C stops it; requests under way are answered first. SIGHUP applies changed
+    settings. The health listener, on an address of its own, answers /health/live and /health/ready.
     """
     settings = invocation.settings()
     configure_logging(settings.logging)

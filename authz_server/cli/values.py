@@ -28,7 +28,7 @@ class Instant(click.ParamType[datetime]):
             return _parse(str(value).strip())
         except (ValueError, OverflowError):
             self.fail(
-                f"{value!r} is no time; write 2030-01-31T12:00:00Z, 2030-01-31, now, or +30d",
+                f"{value!r} is not a time; write 2030-01-31T12:00:00Z, 2030-01-31, now, or +30d",
                 param,
                 ctx,
             )
