@@ -1,8 +1,7 @@
-"""The settings file's tables: one frozen struct each, with the rules between its fields.
+"""Schema of the settings file: one frozen struct per table, with the rules between its fields.
 
-A struct built with values that contradict each other raises ``RuleError``, a ``ValueError`` that
-names the key.
-Import them from :mod:`authz_server.settings`.
+A struct built with contradicting values raises ``RuleError``, a ``ValueError`` that names the key.
+Import the structs from :mod:`authz_server.settings`.
 """
 
 import re
@@ -30,7 +29,7 @@ from authz_server.settings.keys import KeySettings
 
 
 class ServerSettings(Branch, frozen=True):
-    """``[server]``: the listeners and the HTTP edge."""
+    """``[server]``: listeners and HTTP limits."""
 
     host: str = "127.0.0.1"
     port: int = 8080
@@ -91,7 +90,7 @@ class ServerSettings(Branch, frozen=True):
 
 
 class ClientSettings(Branch, frozen=True):
-    """``[clients]``: how client credentials are kept and how failures are slowed down."""
+    """``[clients]``: storage of client credentials and throttling of failures."""
 
     secret_pepper: Secret
     failures_per_window: int = 100
@@ -107,12 +106,12 @@ class ClientSettings(Branch, frozen=True):
         )
 
 
-#: No token lives longer, whatever the settings say now or have said when it was issued.
+#: Upper bound of every token lifetime, independent of present and former settings.
 LONGEST_LIFETIME_SECONDS = 3_600
 
 
 class TokenSettings(Branch, frozen=True):
-    """``[tokens]``: what an access token may be."""
+    """``[tokens]``: lifetimes and scopes of access tokens."""
 
     default_lifetime_seconds: int = 900
     maximum_lifetime_seconds: int = 3_600
@@ -155,7 +154,7 @@ class G2PSettings(Branch, frozen=True):
 
 
 class IntrospectionSettings(Branch, frozen=True):
-    """``[introspection]``: who may ask, and in which forms the answer exists."""
+    """``[introspection]``: the introspection endpoint and its signed responses."""
 
     enabled: bool = True
     signed_responses: bool = True
@@ -163,7 +162,7 @@ class IntrospectionSettings(Branch, frozen=True):
 
 
 class RevocationSettings(Branch, frozen=True):
-    """``[revocation]``: the revocation endpoint and what is swept."""
+    """``[revocation]``: the revocation endpoint and the purge of expired rows."""
 
     enabled: bool = True
     sweep_interval_seconds: int = 300
@@ -174,11 +173,13 @@ class RevocationSettings(Branch, frozen=True):
 
 
 class AuditSettings(Branch, frozen=True):
-    """``[audit]``: where the record of every event goes before an answer leaves."""
+    """``[audit]``: the destination of audit records, and how long stored ones are kept."""
 
     destination: str = "stderr"
+    keep_days: int = 0
 
     def __post_init__(self) -> None:
+        require_ranges(self, keep_days=(0, 36_500))
         if not self.destination:
             refuse("destination", 'must be "stderr", "stdout" or the path of a file')
 
@@ -188,10 +189,11 @@ class LoggingSettings(Branch, frozen=True):
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["json", "text"] = "json"
+    access: bool = False
 
 
 class PluginSettings(Branch, frozen=True):
-    """``[plugins]``: which plugins are loaded, and a table of settings for each."""
+    """``[plugins]``: the enabled plugins, and a table of settings for each."""
 
     enabled: tuple[str, ...] = ()
     settings: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
@@ -226,7 +228,7 @@ class Settings(Branch, frozen=True, kw_only=True):
                 "must be the path of the issuer, or empty behind a proxy that strips it",
             )
         if self.revocation.enabled and not self.introspection.enabled:
-            refuse("revocation.enabled", "nobody would learn of a revocation without introspection")
+            refuse("revocation.enabled", "without introspection a revocation has no effect")
         ring = self.introspection.signing_ring
         if ring and ring not in self.keys.rings:
             refuse("introspection.signing_ring", f"there is no keys.rings.{ring}")
@@ -238,13 +240,13 @@ class Settings(Branch, frozen=True, kw_only=True):
         if not (is_loopback(server.host) or server.tls_certificate or server.trusted_proxies):
             refuse(
                 "server.host",
-                "a listener that others can reach needs TLS or a trusted proxy in front",
+                "a listener that other machines can reach needs TLS or a trusted proxy in front",
                 "Set server.tls_certificate, or name the proxy in server.trusted_proxies.",
             )
         refuse_every_address("server.trusted_proxies", server.trusted_proxies)
         if self.logging.level == "debug":
-            refuse("logging.level", "debug is for development")
+            refuse("logging.level", "debug is for development only")
         database = self.database.parts
         if database.is_sqlite and not database.file:
-            refuse("database.url", "a database in memory is for development")
+            refuse("database.url", "a database in memory is for development only")
         self.keys.require_production()
