@@ -1,1 +1,1 @@
-"""Runs the application: worker processes with an event loop each, and the process above them."""
+"""The ``serve`` command's server: a main process and workers with an event loop each."""

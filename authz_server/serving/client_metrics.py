@@ -1,4 +1,4 @@
-"""Clients, secrets and revocations in the database as metrics, at one moment."""
+"""Metrics of clients, secrets and cut-offs in the database."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -15,7 +15,7 @@ SECRET_DAYS = (1, 7, 30, 90)
 
 
 def sample_clients(database: Database, now: datetime) -> Iterator[Sample]:
-    """Yield how many secrets end soon, and how many cut-offs are in force.
+    """Yield the number of secrets that expire soon, and of cut-offs in force.
 
     Raises:
         SQLAlchemyError: the database cannot be read.

@@ -1,4 +1,4 @@
-"""Requests that are not for a protocol endpoint: Flask answers them on a few threads."""
+"""Requests that are not for a protocol endpoint; Flask answers them on a few threads."""
 
 import asyncio
 import contextvars
@@ -19,9 +19,9 @@ class FlaskRequests:
     """Runs a WSGI application.
 
     Args:
-        application: answers.
+        application: the application.
         maximum_waiting: how many requests may wait for a thread.
-        secure: whether connections to this server are by TLS.
+        secure: whether connections to this server use TLS.
     """
 
     def __init__(self, application: WSGIApplication, *, maximum_waiting: int, secure: bool) -> None:
@@ -32,7 +32,7 @@ class FlaskRequests:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="flask")
 
     async def respond(self, request: Request) -> Answer:
-        """Return the application's answer.
+        """Return the application's response.
 
         Raises:
             OAuthError: ``temporarily_unavailable``: too many requests wait.
@@ -48,7 +48,7 @@ class FlaskRequests:
             self._waiting -= 1
 
     def close(self) -> None:
-        """End the threads that are idle."""
+        """Stop the idle threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _call(self, request: Request) -> Answer:
@@ -81,7 +81,7 @@ class FlaskRequests:
             "SCRIPT_NAME": "",
             "PATH_INFO": request.path,
             "QUERY_STRING": request.query,
-            # Not decoded above: an address here needs no encoding, so one that has it is unknown.
+            # PATH_INFO stays encoded: no route needs encoding, so an encoded path is unknown.
             "REQUEST_URI": request.path,
             "SERVER_NAME": host or port,
             "SERVER_PORT": port if host and port.isdigit() else "80",
@@ -99,7 +99,7 @@ class FlaskRequests:
         for name, value in request.headers.items():
             if name in {"content-type", "content-length"}:
                 environ[name.upper().replace("-", "_")] = value
-            # A name with an underscore would pass for another's: one excepted, which is ours.
+            # WSGI would confuse a name with an underscore with another; only message_id is read.
             elif "_" not in name or name == "message_id":
                 environ[f"HTTP_{name.upper().replace('-', '_')}"] = value
         return environ

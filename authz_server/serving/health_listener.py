@@ -1,4 +1,4 @@
-"""The listener for health checks: an address of its own, a thread of the main process."""
+"""The health listener: a port of its own, served by a thread of the main process."""
 
 import socket
 import threading
@@ -16,7 +16,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     request_queue_size = 64
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
-        """Say nothing: a peer that breaks off is no event."""
+        """Log nothing: peers may disconnect at any time."""
         del request, client_address
 
 
@@ -28,12 +28,12 @@ class _Handler(WSGIRequestHandler):
     timeout = READ_SECONDS
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401
-        """Say nothing: these come every few seconds."""
+        """Log nothing: health checks come every few seconds."""
         del format, args
 
 
 def _named(application: WSGIApplication) -> WSGIApplication:
-    """Return the application under a name of ours: wsgiref would add its own and its version."""
+    """Return the application with a ``Server`` header; wsgiref would add its version."""
 
     def named(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         def start(
@@ -49,12 +49,12 @@ def _named(application: WSGIApplication) -> WSGIApplication:
 
 
 class HealthListener:
-    """Serves a WSGI application to a few monitors; not made for more.
+    """Serves a WSGI application to a few monitoring clients.
 
     Args:
-        application: what answers.
+        application: the application.
         host: the address to listen on.
-        port: the port; 0 takes a free one.
+        port: the port; 0 selects a free one.
     """
 
     def __init__(self, application: WSGIApplication, host: str, port: int) -> None:
@@ -66,20 +66,20 @@ class HealthListener:
         )
 
     def replace(self, application: WSGIApplication) -> None:
-        """Answer by another application."""
+        """Serve another application."""
         self._server.set_app(_named(application))
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
+        """The port in use."""
         return int(self._server.server_address[1])
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start to serve."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop answering and give the port back."""
+        """Stop serving and release the port."""
         if self._thread.is_alive():
             self._server.shutdown()
             self._thread.join()

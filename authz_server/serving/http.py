@@ -1,9 +1,8 @@
 """HTTP/1.1 on one connection: strict framing, deadlines, one request after the other.
 
-The messages are taken apart by llhttp, the parser of Node.js, in its strict mode. It refuses what
-can be read in two ways: a length beside chunks, several lengths, bare line feeds, folded fields,
-broken chunks. What it leaves to its caller is checked here: sizes, hosts, transfer codings,
-repeated fields, expectations.
+llhttp, the parser of Node.js, parses the messages in its strict mode. It refuses ambiguous
+messages: a length beside chunks, several lengths, bare line feeds, folded fields, broken chunks.
+This module checks the rest: sizes, hosts, transfer codings, repeated fields, expectations.
 """
 
 import asyncio
@@ -34,9 +33,9 @@ from authz_server.serving.messages import (
 )
 from authz_server.serving.senders import Phase, Sender
 
-#: What chunks may take beside the body that they carry: sizes, extensions and trailers.
+#: Allowed size of chunk sizes, extensions and trailers, as a multiple of the body.
 _CHUNK_OVERHEAD = 8
-#: How long a refused message is still read, so that the answer reaches a sender that is writing.
+#: How long a refused message is still read, so that a sender that is writing gets the response.
 LINGER_SECONDS = 2.0
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _ARRIVING = frozenset({Phase.HEADER, Phase.BODY})
@@ -52,11 +51,11 @@ class Connection(asyncio.Protocol):
         front: the worker.
 
     Attributes:
-        phase: what it is doing.
-        deadline: when it is closed unless something happens, in the loop's time.
-        used: whether a request on it was handed on.
-        peer: the IP address at its other end.
-        sender: whose connections the limits count it among.
+        phase: the phase of the connection.
+        deadline: the loop's time at which it is closed.
+        used: whether a request on it was handled.
+        peer: the peer's IP address.
+        sender: the sender that the limits count it for.
     """
 
     sender: Sender
@@ -76,7 +75,7 @@ class Connection(asyncio.Protocol):
     # ------------------------------------------------------------------------ the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to read."""
+        """Start to read."""
         self.transport = cast("asyncio.Transport", transport)
         address = transport.get_extra_info("peername")
         self.peer = address[0] if address else ""
@@ -85,20 +84,20 @@ class Connection(asyncio.Protocol):
         self.sender = self._front.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget everything."""
+        """Drop all state of the connection."""
         del exc
         self.phase = Phase.CLOSING
         self._queue.clear()
         self._front.closed(self)
 
     def pause_writing(self) -> None:
-        """Read nothing more from a peer that does not read its answers."""
+        """Stop reading from a peer that does not read its responses."""
         self._unread = True
         self.deadline = self._front.now + self._front.body_seconds
         self._pause()
 
     def resume_writing(self) -> None:
-        """Go on with what was received, or read again."""
+        """Continue with received messages, or resume reading."""
         self._unread = False
         if self.phase is Phase.IDLE:
             self._go_on()
@@ -106,7 +105,7 @@ class Connection(asyncio.Protocol):
             self._resume()
 
     def eof_received(self) -> bool:
-        """Close, but not before what was received is answered."""
+        """Close the connection once all received messages are answered."""
         self._half_closed = True
         if self.phase is Phase.CLOSING or not self.transport.can_write_eof():
             return False
@@ -120,25 +119,25 @@ class Connection(asyncio.Protocol):
             self._end()
 
     def evict(self) -> None:
-        """Close at once, to make room or because a deadline has passed."""
+        """Close at once, to make room or after a deadline."""
         self.phase = Phase.CLOSING
         self._front.closed(self)
         self.transport.abort()
 
     def expire(self) -> None:
-        """Close because the deadline has passed; answer a sender whose message has begun."""
+        """Close after a deadline; respond first if a message has started."""
         if self.phase in _ARRIVING and not self._unread:
             self._refuse(OAuthError("request_timeout"))
         elif self.phase is not Phase.ANSWERING:
             self.evict()
 
     def drain(self) -> None:
-        """Close unless a message or an answer is under way."""
+        """Close unless a message or a response is in progress."""
         if self.phase is Phase.IDLE and not self._queue:
             self._end()
 
     def data_received(self, data: bytes) -> None:
-        """Take the next bytes of one or more messages."""
+        """Process the next bytes of one or more messages."""
         if self.phase is Phase.CLOSING:
             return
         if self.phase is Phase.ANSWERING:
@@ -153,9 +152,9 @@ class Connection(asyncio.Protocol):
         self._take(data)
 
     def release(self) -> None:
-        """Take the bytes apart that were held."""
+        """Parse the held bytes."""
         data, self._held = self._held, b""
-        # The end of what the peer sends comes after them.
+        # An end of input comes after the held bytes.
         ended, self._half_closed = self._half_closed, False
         self.phase = Phase.IDLE
         self._resume()
@@ -165,7 +164,7 @@ class Connection(asyncio.Protocol):
             self._end_early()
 
     def refuse_held(self, refusal: Callable[[], bytes]) -> bool:
-        """Answer the bytes that were held, if they are one request and no more."""
+        """Refuse the held bytes unparsed if they are exactly one request."""
         last = self._half_closed or self._front.draining
         if last or not is_one_request(self._held):
             return False
@@ -200,15 +199,15 @@ class Connection(asyncio.Protocol):
                 else:
                     return
         except HttpParserCallbackError:
-            logger.exception("a message could not be handled")
+            logger.exception("unhandled exception while handling a message")
             self._refuse(OAuthError("server_error"))
         except HttpParserError:
             self._refuse(OAuthError("message_malformed"))
 
     def _ignore_upgrade(self) -> bool:
-        """Read the header again without its wish for another protocol (RFC 9110, 7.8).
+        """Parse the header again without its ``Upgrade`` field (RFC 9110, 7.8).
 
-        Else its body would be the next message. Return whether what follows is read.
+        Otherwise the body would be taken for the next message. Return whether to continue.
         """
         message = self._parsed
         if message.fault is not None:
@@ -220,7 +219,7 @@ class Connection(asyncio.Protocol):
         return True
 
     def _await_rest(self) -> None:
-        """Limit how long and how large the rest of a message that has begun may be."""
+        """Limit duration and size of the rest of a message that has started."""
         front, message = self._front, self._parsed
         if message.request is None:
             if self.phase is not Phase.HEADER:
@@ -241,21 +240,21 @@ class Connection(asyncio.Protocol):
     # --------------------------------------------------------------------------- the parser
 
     def on_message_begin(self) -> None:
-        """Begin a message."""
+        """Start a message."""
         self._parsed = Message()
         self._open = True
 
     def on_url(self, url: bytes) -> None:
-        """Take a part of the request target."""
+        """Append a part of the request target."""
         self._parsed.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a field; those after the body, its trailers, are ignored."""
+        """Add a field; trailer fields are ignored."""
         if self._parsed.request is None:
             self._parsed.fields.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """Check the header; the body follows, if there is one."""
+        """Check the header; the body, if any, follows."""
         message, parser = self._parsed, self._parser
         message.keep_alive = parser.should_keep_alive()
         version = parser.get_http_version()
@@ -271,12 +270,12 @@ class Connection(asyncio.Protocol):
         except OAuthError as fault:
             message.fault = fault
             message.keep_alive = False
-            # The endpoint that it was for refuses it, in its own form.
+            # The addressed endpoint renders the refusal in its own form.
             request.path = request.path or message.target.partition(b"?")[0].decode("latin-1")
         message.request = request
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of the body."""
+        """Append a part of the body."""
         message = self._parsed
         message.body_bytes += len(body)
         if message.fault is None and message.body_bytes > self._front.maximum_body_bytes:
@@ -286,13 +285,13 @@ class Connection(asyncio.Protocol):
             message.body.append(body)
 
     def on_message_complete(self) -> None:
-        """Hand the request on, or have it wait for those before it."""
+        """Handle the request, or queue it behind earlier ones."""
         message = self._parsed
         request = message.request
         if request is None or self.phase is Phase.CLOSING or self._parser.should_upgrade():
             return
         self._open = False
-        # A second message in one piece of data comes later: others have their turn before it.
+        # A second message in the same data waits, so that other connections get their turn.
         waits = self.phase is Phase.ANSWERING or not self._received
         self._received = 0
         body = message.body
@@ -312,7 +311,7 @@ class Connection(asyncio.Protocol):
     # --------------------------------------------------------------------------- answering
 
     def answer(self, answer: Answer) -> None:
-        """Send the answer to the request under way, then go on with the next."""
+        """Send the response to the current request, then continue with the next one."""
         if self.phase is not Phase.ANSWERING:
             return
         front, message = self._front, self._answered
@@ -332,7 +331,7 @@ class Connection(asyncio.Protocol):
             self._end()
 
     def _go_on(self) -> None:
-        """Turn to the next message that was received, or read on."""
+        """Continue with the next received message, or read more."""
         if self._queue and not self._unread:
             self.phase = Phase.ANSWERING
             asyncio.get_running_loop().call_soon(self._next)
@@ -350,11 +349,11 @@ class Connection(asyncio.Protocol):
             self._answer(message, cast("Request", message.request))
 
     def _refuse(self, fault: OAuthError) -> None:
-        """Answer a message that is not read to its end, and close."""
+        """Respond to an incomplete message, and close."""
         if self.phase is Phase.CLOSING:
             return
         if self.phase is Phase.ANSWERING or self._queue:
-            # Those before it are answered; nothing after them is read.
+            # Earlier messages are answered; nothing after them is read.
             (self._queue[-1] if self._queue else self._answered).keep_alive = False
             self._pause()
             return
@@ -365,7 +364,7 @@ class Connection(asyncio.Protocol):
         self._front.refuse(self, message.request, fault)
 
     def _end(self) -> None:
-        """Close. A sender that still writes is read for a while, or it would lose the answer."""
+        """Close; a sender that is still writing is read for a while, to get the response."""
         self.phase = Phase.CLOSING
         self._queue.clear()
         lingers = not self._half_closed and (self._open or self._paused)

@@ -1,4 +1,4 @@
-"""A worker as its connections use it."""
+"""Interface of a worker to its connections."""
 
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class Front(Protocol):
-    """The worker, as its connections use it.
+    """A worker, as its connections use it.
 
     Attributes:
-        now: the loop's time, some tenths of a second old at most.
+        now: the loop's time, up to some tenths of a second old.
         date: the present ``Date`` field with its line end.
         draining: whether the worker is about to stop.
     """
@@ -28,19 +28,19 @@ class Front(Protocol):
     maximum_body_bytes: int
 
     def opened(self, connection: "Connection") -> Sender:
-        """Take note of a new connection."""
+        """Add a connection."""
 
     def closed(self, connection: "Connection") -> None:
-        """Take note of a connection that has ended."""
+        """Remove a connection."""
 
     def body_begun(self, connection: "Connection") -> None:
-        """Take note of a body that did not arrive together with its header."""
+        """Count a body that did not arrive together with its header."""
 
     def holds(self, connection: "Connection") -> bool:
-        """Return whether the next bytes wait for :meth:`Connection.release`."""
+        """Return whether the next bytes must wait for :meth:`Connection.release`."""
 
     def handle(self, connection: "Connection", request: Request) -> None:
-        """Answer the request by :meth:`Connection.answer`, now or later; raise nothing."""
+        """Respond by :meth:`Connection.answer`, now or later; must not raise."""
 
     def refuse(self, connection: "Connection", request: Request | None, fault: OAuthError) -> None:
-        """Answer a message that is not read to its end, likewise."""
+        """Respond to an incomplete message, likewise."""

@@ -1,4 +1,4 @@
-"""Drives coroutines of the endpoints on an event loop: what waits never holds the loop."""
+"""Run endpoint coroutines on an event loop, and their waiting steps off the loop."""
 
 import asyncio
 import contextvars
@@ -18,7 +18,7 @@ Endpoint = Coroutine[Step[Any], Any, Answer]
 
 
 class Queries(Protocol):
-    """Asks the database over connections that the event loop watches."""
+    """Queries the database over connections that the event loop watches."""
 
     async def fetch_one(self, question: str, value: str | bytes) -> tuple[Any, ...] | None:
         """Return the first row, or None."""
@@ -28,13 +28,13 @@ class Queries(Protocol):
 
 
 class Lanes:
-    """Threads for what waits, a few for each lane, with a bounded queue before them.
+    """Threads for steps that wait: a few for each lane, with a bounded queue.
 
     Args:
-        loop: where the coroutines run.
-        threads: how many threads each lane has.
+        loop: runs the coroutines.
+        threads: the number of threads of each lane.
         maximum_waiting: how many requests may wait in each lane; further ones are refused.
-        look_ups: answers questions to an SQLite file without waiting; None beside PostgreSQL.
+        look_ups: queries an SQLite file without waiting; None for PostgreSQL.
     """
 
     def __init__(
@@ -57,15 +57,15 @@ class Lanes:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def ask_by(self, queries: Queries) -> None:
-        """Ask the database's questions by ``queries`` instead of on threads."""
+        """Run prepared queries by ``queries`` instead of on threads."""
         self._queries = queries
 
     def start(self, endpoint: Endpoint, respond: Respond) -> None:
-        """Run an endpoint's coroutine; the answer goes to ``respond``, at once where none waits.
+        """Run an endpoint's coroutine and call ``respond``, at once if no step waits.
 
         Args:
-            endpoint: raises nothing: its faults are answers.
-            respond: takes the answer, on the loop.
+            endpoint: must not raise; its errors are responses.
+            respond: called with the response, on the loop.
         """
         try:
             step = endpoint.send(None)
@@ -73,7 +73,7 @@ class Lanes:
                 try:
                     row = self._look_ups.ask(step.question, step.value)
                 except SQLAlchemyError:
-                    # Locked or in use at this moment, or broken: the patient way finds out.
+                    # Locked, in use or broken: the step that waits finds out.
                     break
                 step = endpoint.send(row)
         except StopIteration as end:
@@ -82,10 +82,10 @@ class Lanes:
         self.keep(self._finish(endpoint, step, respond))
 
     async def call(self, lane: Lane, act: Callable[[], Any]) -> Any:  # noqa: ANN401 - what it returns
-        """Return what ``act`` returns on a thread of the lane.
+        """Run ``act`` on a thread of the lane and return its result.
 
         Raises:
-            OAuthError: ``temporarily_unavailable``: too many wait already.
+            OAuthError: ``temporarily_unavailable``: too many requests wait.
         """
         if self._waiting[lane] >= self._maximum_waiting:
             raise OAuthError("temporarily_unavailable", f"too many requests wait: {lane.value}")
@@ -97,13 +97,13 @@ class Lanes:
             self._waiting[lane] -= 1
 
     def keep(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run further work as a task."""
+        """Run a coroutine as a task, and keep a reference to it."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """End the threads that are idle, and the connections; what still waits is given up."""
+        """Stop idle threads and close connections; cancel what still waits."""
         for task in list(self._tasks):
             task.cancel()
         if self._queries is not None:
@@ -118,7 +118,7 @@ class Lanes:
             while True:
                 try:
                     value = await self._perform(step)
-                except Exception as fault:  # noqa: BLE001 - the coroutine decides what it means
+                except Exception as fault:  # noqa: BLE001 - the coroutine handles it
                     step = endpoint.throw(fault)
                 else:
                     step = endpoint.send(value)

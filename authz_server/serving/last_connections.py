@@ -1,15 +1,15 @@
-"""The last connections of a listening socket: none comes between the last accept and the close."""
+"""Drop new connections between the last accept and the close of a listening socket."""
 
 import ctypes
 import socket
 import struct
 from contextlib import suppress
 
-#: How long handshakes that have begun may take to complete.
+#: Time for TCP handshakes in progress to complete.
 HANDSHAKE_SECONDS = 0.05
 _SO_ATTACH_FILTER = 26
-# A program for the kernel's packet filter, on the TCP header: of the flags SYN and ACK, a first
-# packet has SYN alone. It is dropped; everything else passes.
+# A program for the kernel's packet filter, on the TCP header. It drops packets with SYN and without
+# ACK, the first packet of a connection.
 _PROGRAM = b"".join(
     struct.pack("HBBI", *step)
     for step in (
@@ -24,12 +24,12 @@ _STEP_BYTES = 8
 
 
 def turn_new_ones_away(listener: socket.socket) -> None:
-    """Have the kernel drop the first packet of each new connection, in every process.
+    """Make the kernel drop the first packet of each new connection, in every process.
 
-    Without it, a connection that completes after the last ``accept`` is reset by the close, with a
-    request on its way. A peer whose first packet is dropped sends it again a second later: then
-    the socket is closed and refuses it, or another process listens. Where the system has no such
-    filter, nothing is done.
+    Without it, a connection that completes after the last ``accept`` is reset by the close, with
+    a request on its way. A peer whose first packet is dropped sends it again after a second. By
+    then the socket is closed and refuses the connection, or another process listens. On systems
+    without such a filter this does nothing.
     """
     program = ctypes.create_string_buffer(_PROGRAM, len(_PROGRAM))
     steps = len(_PROGRAM) // _STEP_BYTES

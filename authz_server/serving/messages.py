@@ -1,4 +1,4 @@
-"""The header of one HTTP message: its fields, its target and its host."""
+"""The header of an HTTP message: fields, target and host."""
 
 import re
 
@@ -10,10 +10,10 @@ from authz_server.errors import OAuthError
 MAXIMUM_HEADER_BYTES = 8_192
 MAXIMUM_FIELDS = 100
 _VERSIONS = frozenset({"1.0", "1.1"})
-# RFC 9112, 3.2: a name or an address with perhaps a port.
+# RFC 9112, 3.2: a name or an address, with an optional port.
 _HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]+)(/[^#]*)?", re.IGNORECASE)
-#: Fields of which a message has one at the most. Others that repeat form one list (RFC 9110, 5.3).
+#: Fields that must not repeat. Other repeated fields form a list (RFC 9110, 5.3).
 _SINGLE = frozenset(
     {
         "authorization",
@@ -29,12 +29,12 @@ _SINGLE = frozenset(
 
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*(?:\r\n|$)")
-#: With one of these, or with a bare line feed, a message takes a parser to find its end.
+#: With one of these, or with a bare line feed, only a parser can find the end of a message.
 _NOT_PLAIN = re.compile(rb"transfer-encoding|upgrade|expect|close|http/1\.0|(?:^|[^\r])\n")
 
 
 class Message:
-    """One message as the parser takes it apart."""
+    """A message that is being parsed."""
 
     __slots__ = ("body", "body_bytes", "fault", "fields", "keep_alive", "old", "request", "target")
 
@@ -44,17 +44,17 @@ class Message:
         self.body: list[bytes] = []
         self.body_bytes = 0
         self.fault: OAuthError | None = None
-        # Known when the header is complete.
+        # Set once the header is complete.
         self.request: Request | None = None
         self.keep_alive = False
         self.old = False
 
     def header_bytes(self) -> int:
-        """Return how long target and fields are, with their line ends."""
+        """Return the size of target and fields, with their line ends."""
         return len(self.target) + sum(len(name) + len(value) + 4 for name, value in self.fields)
 
     def without_upgrade(self) -> bytes:
-        """Return the header as it would be without an ``Upgrade`` field."""
+        """Return the header without its ``Upgrade`` field."""
         method = self.request.method if self.request else ""
         version = b"1.0" if self.old else b"1.1"
         fields = [(name, value) for name, value in self.fields if name.lower() != b"upgrade"]
@@ -63,9 +63,9 @@ class Message:
 
 
 def is_one_request(data: bytes) -> bool:
-    """Return whether bytes are one request from its first to its last, and keep the connection.
+    """Return whether ``data`` is exactly one request on a kept connection.
 
-    It says no where only a parser can tell.
+    Return False if only a parser could decide.
     """
     head, end, body = data.partition(b"\r\n\r\n")
     head = head.lower()
@@ -79,13 +79,13 @@ def is_one_request(data: bytes) -> bool:
 
 
 def check_head(message: Message, method: str, version: str, received: int) -> None:
-    """Check what a header says at its end.
+    """Check a complete header.
 
     Args:
         message: with every field.
-        method: of the request.
-        version: of HTTP.
-        received: how many bytes of the message, or more, have come.
+        method: the request method.
+        version: the HTTP version.
+        received: at least the number of bytes received of the message.
 
     Raises:
         OAuthError: ``message_malformed`` or ``header_too_large``.
@@ -98,7 +98,7 @@ def check_head(message: Message, method: str, version: str, received: int) -> No
 
 
 def read_framing(message: Message, headers: dict[str, str], maximum_bytes: int) -> bool:
-    """Check how the body is framed; return whether the sender waits before it sends one.
+    """Check the framing of the body; return whether the sender expects 100 (Continue).
 
     Raises:
         OAuthError: ``message_malformed``, ``body_too_large`` or ``expectation_unknown``.
@@ -120,10 +120,10 @@ def read_framing(message: Message, headers: dict[str, str], maximum_bytes: int) 
 
 
 def read_fields(fields: list[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return the fields by lower-case name; those that repeat as one list.
+    """Return the fields by lower-case name; repeated fields are joined to a list.
 
     Raises:
-        OAuthError: a field repeats of which there is one at the most.
+        OAuthError: a field that must not repeat does.
     """
     headers: dict[str, str] = {}
     for raw_name, raw_value in fields:
@@ -138,7 +138,7 @@ def read_fields(fields: list[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 def read_target(message: Message, headers: dict[str, str]) -> tuple[str, str]:
-    """Return path and query, neither decoded; check the host (RFC 9112, 3.2).
+    """Return path and query undecoded, and check the host (RFC 9112, 3.2).
 
     Raises:
         OAuthError: ``host_malformed``, ``message_malformed`` or ``not_found``.
@@ -151,7 +151,7 @@ def read_target(message: Message, headers: dict[str, str]) -> tuple[str, str]:
         absolute = _ABSOLUTE.fullmatch(target)
         if absolute is None:
             raise OAuthError("not_found" if target == b"*" else "message_malformed")
-        # RFC 9112, 3.2.2: then its host counts, not the field's.
+        # RFC 9112, 3.2.2: the target's host counts, not the field's.
         headers["host"] = absolute[1].decode("latin-1")
         if not _HOST.fullmatch(headers["host"]):
             raise OAuthError("host_malformed")
@@ -162,7 +162,7 @@ def read_target(message: Message, headers: dict[str, str]) -> tuple[str, str]:
     return path, query
 
 
-#: The names that come often, as they come; any other is read each time.
+#: Frequent names in their usual spellings; others are decoded each time.
 _NAMES: dict[bytes, str] = {
     name.encode(): lower
     for lower in (
@@ -191,5 +191,5 @@ _NAMES: dict[bytes, str] = {
 
 def _read_name(name: bytes) -> str:
     lower = name.decode("latin-1").lower()
-    # Where nothing but hyphens may pass, the one name with an underscore comes with a hyphen.
+    # Proxies that drop underscores need the name message-id.
     return MESSAGE_ID if lower == "message-id" else lower

@@ -1,4 +1,4 @@
-"""The folder in which a server's processes count, for as long as it runs."""
+"""The folder of the metrics files while a server runs."""
 
 import fcntl
 import os
@@ -14,20 +14,20 @@ from authz_server.metrics.observer import METRICS_FOLDER_VARIABLE
 
 @contextmanager
 def metrics_folder() -> Iterator[Path]:
-    """Yield a new folder that processes started meanwhile count in; take it away at the end.
+    """Yield a new folder for the metrics files of child processes; delete it at the end.
 
     Raises:
-        click.ClickException: there is no place for it.
+        click.ClickException: the folder cannot be made.
     """
     try:
         folder = tempfile.TemporaryDirectory(prefix="authz-server-metrics-")
     except OSError as error:
         raise click.ClickException(
-            f"no folder can be made for the metrics ({error.strerror}): "
-            "name a place that can be written in the environment variable TMPDIR."
+            f"The folder for metrics cannot be made ({error.strerror}): "
+            "set the environment variable TMPDIR to a folder that can be written."
         ) from error
     with folder as name:
-        # systemd-tmpfiles leaves alone what is locked, however old the files in it are.
+        # systemd-tmpfiles does not clean a locked folder.
         lock = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         before = os.environ.get(METRICS_FOLDER_VARIABLE)
         os.environ[METRICS_FOLDER_VARIABLE] = name

@@ -1,8 +1,7 @@
-"""Serves under WSGI servers that may load an application in one process and fork others to serve.
+"""Support for WSGI servers that load an application in one process and fork others to serve.
 
-Locks, connections and threads do not survive a fork, neither ours nor those of libraries: a lock
-of SQLAlchemy's pool that a thread holds at the fork stays locked. So each process builds its own
-application.
+Locks, connections and threads do not survive a fork: a lock of SQLAlchemy's pool that a thread
+holds at the fork stays locked for ever. Each process therefore builds its own application.
 """
 
 import importlib
@@ -21,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 A = TypeVar("A", bound=WSGIApplication)
 
-#: A server that forks after loading does so sooner.
+#: A server that forks after loading does so within this time.
 IDLE_SECONDS = 2.0
 _RETRY_AFTER_SECONDS = 5
 _THREAD_OPTIONS = frozenset({"enable-threads", "threads"})
@@ -30,19 +29,19 @@ _THREAD_OPTIONS = frozenset({"enable-threads", "threads"})
 class PreforkApplication(Generic[A]):
     """A WSGI application that every process builds for itself.
 
-    The first is built at once, so that faults show at the start. Background work begins at the
-    first request, when a forked process starts, or after some seconds without a fork. It is held
-    before a fork, because a thread in the middle of a library call leaves locks behind.
+    The first is built at once, so that errors show at the start. Background jobs start at the first
+    request, when a forked process starts, or after some seconds without a fork. They are stopped
+    before a fork, because a thread in the middle of a library call would leave locks behind.
 
     Args:
         build: returns a new application.
-        begin: starts the background work of an application; called once for each.
-        hold: ends the threads of that work; the next request of the application starts them.
+        begin: starts the background jobs of an application; called once for each.
+        hold: stops the job threads; the application's next request restarts them.
         idle_seconds: how long to wait for a first request or a fork.
 
     Raises:
         SettingsError: the server is uWSGI without threads.
-        Exception: what ``build`` raises.
+        Exception: raised by ``build``.
     """
 
     def __init__(
@@ -72,13 +71,13 @@ class PreforkApplication(Generic[A]):
             self._begin_after(idle_seconds)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a WSGI request; 503 where this process cannot begin its work."""
+        """Answer a WSGI request; 503 if this process cannot start."""
         self._is_serving = True
         if self._begun_in != os.getpid():
             try:
                 self._begin_here()
             except Exception:
-                logger.exception("this process cannot begin to serve")
+                logger.exception("this process cannot start to serve")
                 return _refuse(start_response)
         return self._application(environ, start_response)
 
@@ -89,7 +88,7 @@ class PreforkApplication(Generic[A]):
             if self._begun_in == process_id:
                 return
             if self._built_in != process_id:
-                # Kept: only the process that opened a connection may close it.
+                # Keep it: only the process that opened a connection may close it.
                 self._inherited.append(self._application)
                 self._application = self._build()
                 self._built_in = process_id
@@ -110,7 +109,7 @@ class PreforkApplication(Generic[A]):
         try:
             self._begin_here()
         except Exception:
-            logger.exception("background work cannot begin; the next request tries again")
+            logger.exception("cannot start background jobs; the next request tries again")
 
     def _before_fork(self) -> None:
         if self._timer is not None:
@@ -120,14 +119,14 @@ class PreforkApplication(Generic[A]):
 
     def _after_fork(self) -> None:
         self._lock = Lock()
-        # The fork of a process that serves is a helper: it begins at its first request, if any.
+        # The fork of a serving process is a helper: it starts at its first request, if any.
         if not self._is_serving:
             self._begin_after(0)
         self._is_serving = False
 
 
 def find_uwsgi() -> ModuleType | None:
-    """Return uWSGI's own module, which exists in its processes alone."""
+    """Return uWSGI's module, which exists only in its processes; else None."""
     try:
         return importlib.import_module("uwsgi")
     except ImportError:
@@ -135,13 +134,13 @@ def find_uwsgi() -> ModuleType | None:
 
 
 def require_threads(options: Collection[str]) -> None:
-    """Refuse a uWSGI whose processes run one thread: background work would stand still.
+    """Refuse uWSGI without threads, where background jobs would not run.
 
     Args:
         options: names of the options that are set, as in ``uwsgi.opt``.
 
     Raises:
-        SettingsError: names the option that is missing.
+        SettingsError: names the missing option.
     """
     if _THREAD_OPTIONS.isdisjoint(options):
         raise SettingsError(
@@ -151,9 +150,9 @@ def require_threads(options: Collection[str]) -> None:
 
 
 def _on_worker_start(uwsgi: ModuleType, act: Callable[[], None]) -> None:
-    """Call ``act`` in each worker that uWSGI starts; it runs none of Python's fork hooks.
+    """Call ``act`` in each uWSGI worker; uWSGI runs no Python fork hooks.
 
-    uWSGI's other processes, mules and spoolers, serve nothing.
+    Mules and spoolers do not serve, and are skipped.
     """
     earlier: Callable[[], object] | None = getattr(uwsgi, "post_fork_hook", None)
 

@@ -1,4 +1,4 @@
-"""Checks in a worker process whether it could issue a token now."""
+"""Check in a worker whether it can issue a token."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from authz_server.logs import redact
 from authz_server.serving.lanes import Lanes
 from authz_server.waiting import Lane
 
-#: How long a look at the keys may take; an answer later than that would not serve a client.
+#: Time limit of the check of the keys.
 LOOK_SECONDS = 3.0
 
 
@@ -20,15 +20,15 @@ class Report(msgspec.Struct, frozen=True):
     """A worker's report to the main process.
 
     Attributes:
-        failed: what keeps it from serving, each with its reason.
-        degraded: what it cannot do though it is of use.
+        failed: reasons why it cannot serve.
+        degraded: failures that leave it able to serve.
     """
 
     failed: tuple[str, ...] = ()
     degraded: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
-        """Return it as one line."""
+        """Return the report as one line."""
         return msgspec.json.encode(self) + b"\n"
 
 
@@ -36,14 +36,14 @@ read_report = msgspec.json.Decoder(Report).decode
 
 
 class SelfCheck:
-    """Looks whether this worker could issue a token on its default ring.
+    """Checks whether this worker can issue a token with its default ring.
 
-    A remote backend that does not answer leaves the worker of use: it verifies, publishes and
-    revokes, and every other worker has the same backend. So that counts as degraded.
+    If a remote backend does not answer, the worker still verifies, publishes and revokes, and
+    every other worker depends on the same backend. It is reported as degraded.
 
     Args:
         services: the parts of the application.
-        lanes: where the look at the keys waits.
+        lanes: run the check of the keys.
         ring: the default ring.
     """
 
@@ -55,8 +55,8 @@ class SelfCheck:
         self._is_remote = not backend.caps.in_process
 
     async def look(self) -> Report:
-        """Return what is found; takes at most :data:`LOOK_SECONDS`."""
-        failed = () if self._services.feed.is_fresh() else ("database: its changes are not read",)
+        """Return the report, within :data:`LOOK_SECONDS`."""
+        failed = () if self._services.feed.is_fresh() else ("database: changes cannot be read",)
         problem = await self._look_at_keys()
         if not problem:
             return Report(failed)
@@ -71,6 +71,6 @@ class SelfCheck:
                 found: str = await self._lanes.call(Lane.SIGNING, look)
         except TimeoutError:
             return f"keys: no answer within {LOOK_SECONDS:.0f} s"
-        except Exception as fault:  # noqa: BLE001 - whatever it is, nothing can be signed
+        except Exception as fault:  # noqa: BLE001 - any exception prevents signing
             return f"keys: {redact(describe_failure(fault))}"
         return found

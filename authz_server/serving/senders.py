@@ -1,4 +1,4 @@
-"""How much of a worker's room each sender takes, and which connection makes room for a new one."""
+"""Connection limits by sender, and the choice of a connection to close for a new one."""
 
 import ipaddress
 from collections.abc import Callable
@@ -10,7 +10,7 @@ _IPV6_SENDER_BITS = 64
 
 
 class Phase(IntEnum):
-    """The phase of a connection. The lower it is, the less is lost by cutting it."""
+    """The phase of a connection; the lower, the less is lost by closing it."""
 
     CLOSING = 0
     IDLE = 1
@@ -20,11 +20,11 @@ class Phase(IntEnum):
 
 
 class Evictable(Protocol):
-    """A connection as the limits see it.
+    """A connection, as the limits use it.
 
     Attributes:
-        phase: what it is doing.
-        deadline: when its peer has to have done something.
+        phase: the phase of the connection.
+        deadline: the time by which its peer must act.
         used: whether a request on it was answered.
     """
 
@@ -33,15 +33,15 @@ class Evictable(Protocol):
     used: bool
 
     def evict(self) -> None:
-        """Cut the connection to make room for another, and have it dismissed."""
+        """Close the connection to make room for another, and dismiss it."""
 
 
 class Sender:
-    """One sender's connections.
+    """The connections of one sender.
 
     Attributes:
-        connections: those that are open.
-        limited: whether the limits apply; they do not to trusted proxies.
+        connections: the open connections.
+        limited: whether the limits apply; trusted proxies are exempt.
     """
 
     __slots__ = ("connections", "limited", "name")
@@ -53,19 +53,18 @@ class Sender:
 
 
 class Senders:
-    """Every connection of a worker by its sender; a new connection always gets in.
+    """All connections of a worker by sender; a new connection is always admitted.
 
-    Beyond a limit a connection closes that waits for its peer: first one that is closing, then one
-    that was never used, then one that was. Of these an idle one closes first, then one whose
-    header, then one whose body has not arrived; of several alike the one that has waited longest.
-    So a sender that holds many connections open loses its own, and an honest one at the same
+    Beyond a limit, a connection that waits for its peer is closed. The order is: closing, never
+    used, used. Among these: idle, waiting for a header, waiting for a body; then the longest wait.
+    A sender with many open connections thus loses its own, and an honest sender at the same
     address is served.
 
     Args:
-        maximum: the most connections in all.
-        maximum_each: the most connections of one sender.
-        maximum_bodies: the most bodies of one sender that have begun and not ended.
-        is_exempt: returns whether an address is that of a trusted proxy.
+        maximum: the largest number of connections.
+        maximum_each: the largest number of connections of one sender.
+        maximum_bodies: the largest number of bodies in progress of one sender.
+        is_exempt: returns whether an address belongs to a trusted proxy.
     """
 
     def __init__(
@@ -87,11 +86,11 @@ class Senders:
         return self._count
 
     def admit(self, connection: Evictable, address: str) -> Sender:
-        """Count a new connection; close another where that is one too many.
+        """Add a connection; close another one if a limit is exceeded.
 
         Args:
-            connection: the new one.
-            address: of its peer.
+            connection: the new connection.
+            address: the peer's address.
         """
         name = sender_of(address)
         sender = self._senders.get(name) or Sender(name, limited=not self._is_exempt(address))
@@ -100,13 +99,13 @@ class Senders:
         elif self._count >= self._maximum:
             _make_room(max(self._senders.values(), key=_size))
         sender.connections[connection] = None
-        # The one that made room may have been its last.
+        # The evicted connection may have been the sender's last.
         self._senders[name] = sender
         self._count += 1
         return sender
 
     def dismiss(self, connection: Evictable, sender: Sender) -> None:
-        """Forget a connection that has closed."""
+        """Remove a closed connection."""
         if sender.connections.pop(connection, self) is self:
             return
         self._count -= 1
@@ -114,7 +113,7 @@ class Senders:
             del self._senders[sender.name]
 
     def begin_body(self, connection: Evictable, sender: Sender) -> None:
-        """Note that a body has begun and not ended; close the oldest of too many."""
+        """Count a body in progress; close the oldest one if there are too many."""
         if not sender.limited or len(sender.connections) <= self._maximum_bodies:
             return
         bodies = [each for each in sender.connections if each.phase is Phase.BODY]
@@ -134,14 +133,14 @@ def _make_room(sender: Sender) -> None:
 
 
 def _loss(connection: Evictable) -> tuple[bool, bool, Phase, float]:
-    """Return what orders connections by how much is lost when they close."""
+    """Return the sort key of connections by how much is lost when they close."""
     closes = connection.phase is Phase.CLOSING
     return not closes, connection.used, connection.phase, connection.deadline
 
 
 @lru_cache(maxsize=4_096)
 def sender_of(address: str) -> str:
-    """Return the network that counts as one sender: an IPv4 address, or the /64 of an IPv6 one."""
+    """Return the network of one sender: an IPv4 address, or the /64 of an IPv6 address."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

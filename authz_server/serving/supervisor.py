@@ -1,4 +1,4 @@
-"""The main process: it holds the listening sockets and keeps the workers running."""
+"""The main process: owns the listening sockets and keeps the workers running."""
 
 import logging
 import os
@@ -22,22 +22,22 @@ from authz_server.settings import ServerSettings, Settings
 logger = logging.getLogger(__name__)
 
 _COMMAND = (sys.executable, "-m", "authz_server.serving.worker")
-#: The pause before a worker that died is replaced: twice as long each time it dies young.
+#: The pause before a worker is replaced; it doubles with each early exit in a row.
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 30.0
-#: A worker that lived as long is not dying young.
+#: An exit before this age is early.
 YOUNG_SECONDS = 60.0
-#: How long new workers may take until they serve.
+#: Time limit for new workers to serve.
 START_SECONDS = 60.0
-#: A worker that has not reported for so long does not answer.
+#: A worker without a report for this time does not answer.
 SILENCE_SECONDS = 5.0
-#: How much longer than its requests under way a worker may take to end.
+#: Time for a worker to stop after its requests in progress.
 _ENDING_SECONDS = 3.0
 _TICK_SECONDS = 0.5
 
 
 class ServingError(Exception):
-    """The server cannot serve, or cannot go over to new settings; the message says why."""
+    """The server cannot serve or cannot apply new settings; the message gives the reason."""
 
 
 @dataclass(eq=False)
@@ -46,11 +46,11 @@ class Worker:
 
     Attributes:
         process: the process.
-        report: reads its reports.
-        started_at: by the monotonic clock.
-        reported_at: when its last report came; 0 before the first.
+        report: the descriptor of the pipe with its reports.
+        started_at: the start, by the monotonic clock.
+        reported_at: the time of its last report; 0 before the first.
         said: its last report.
-        ending: whether it has been told to end.
+        ending_at: the time by which it must stop; 0 while it serves.
     """
 
     process: subprocess.Popen[bytes]
@@ -64,7 +64,7 @@ class Worker:
 
 @dataclass(eq=False)
 class Slot:
-    """A worker's place: who is in it, and how often its workers died young in a row."""
+    """The place of a worker, with the number of early exits in a row."""
 
     worker: Worker | None = None
     deaths: int = 0
@@ -73,7 +73,7 @@ class Slot:
 
 @dataclass(eq=False)
 class Generation:
-    """Settings in force, the sockets for them, and the workers that serve under them."""
+    """Settings with their sockets and workers."""
 
     settings: Settings
     listeners: tuple[socket.socket, ...]
@@ -85,13 +85,13 @@ class Supervisor:
     """Runs the workers until SIGTERM or Ctrl-C.
 
     Args:
-        settings: checked already.
-        settings_file: where they come from, for the record.
-        reload: reads the settings again at SIGHUP, checks them as at a start, and returns them;
-            raises what the operator is to read.
+        settings: validated settings.
+        settings_file: their path, for the audit record.
+        reload: reads and validates the settings at SIGHUP and returns them; raises an error for
+            the operator.
 
     Raises:
-        ServingError: an address cannot be listened on.
+        ServingError: the address cannot be used.
     """
 
     def __init__(
@@ -113,13 +113,13 @@ class Supervisor:
     # ------------------------------------------------------------------------------ running
 
     def run(self, changed: Callable[[Settings], None]) -> None:
-        """Serve until told to stop.
+        """Serve until a signal to stop.
 
         Args:
-            changed: called with new settings that have come into force.
+            changed: called with new settings once their workers serve.
 
         Raises:
-            ServingError: no worker can serve under the settings.
+            ServingError: no worker can serve with the settings.
         """
         with self._signals():
             self._current.slots = [Slot() for _ in range(self._current.settings.server.workers)]
@@ -130,7 +130,7 @@ class Supervisor:
                 self._stop()
 
     def require_serving(self) -> None:
-        """Return when every worker serves; LookupError with what is wrong otherwise."""
+        """Raise LookupError with the reasons unless every worker serves."""
         now = time.monotonic()
         found: dict[str, None] = {}
         for slot in self._current.slots:
@@ -145,7 +145,7 @@ class Supervisor:
             raise LookupError(", ".join(found) or "no worker runs")
 
     def degradations(self) -> list[str]:
-        """Return what some worker cannot do though it is of use."""
+        """Return the failures that leave the workers able to serve."""
         workers = [slot.worker for slot in self._current.slots if slot.worker is not None]
         return list(dict.fromkeys(each for worker in workers for each in worker.said.degraded))
 
@@ -227,9 +227,9 @@ class Supervisor:
         slot.deaths += 1
         slot.start_at = now + pause
         if status == CANNOT_SERVE and not self._ever_served:
-            raise ServingError("no worker can serve under these settings: see above")
+            raise ServingError("no worker can serve with these settings: see above")
         logger.error(
-            "worker %d ended with status %s: another starts in %.1f s",
+            "worker %d exited with status %s: another starts in %.1f s",
             worker.process.pid,
             status,
             pause,
@@ -245,7 +245,7 @@ class Supervisor:
             listeners = self._current.listeners
             if _address(settings.server) != _address(self._current.settings.server):
                 listeners = open_listeners(settings.server)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with them, the old ones stay
+        except Exception as error:  # noqa: BLE001 - after any error the old settings stay
             logger.error("the new settings cannot be used: %s; the old ones stay", error)  # noqa: TRY400 - the cause is said
             return
         slots = [Slot() for _ in range(settings.server.workers)]
@@ -256,7 +256,7 @@ class Supervisor:
         if following is None:
             return
         if any(slot.deaths for slot in following.slots):
-            self._give_up("a worker ended under them")
+            self._give_up("a worker exited with them")
         elif all(_serves(slot) for slot in following.slots):
             before, self._current, self._next = self._current, following, None
             self._retire(before)
@@ -307,7 +307,7 @@ class Supervisor:
         now = time.monotonic()
         for worker in self._leaving:
             if now > worker.ending_at:
-                logger.warning("worker %d did not end: it is killed", worker.process.pid)
+                logger.warning("worker %d did not stop in time: killing it", worker.process.pid)
                 worker.process.kill()
                 worker.ending_at = now + _ENDING_SECONDS
 
@@ -336,26 +336,26 @@ class Supervisor:
         self._reloading = True
 
     def _on_child(self, _signal: int, _frame: FrameType | None) -> None:
-        """Do nothing: the signal has woken the loop, which looks for itself."""
+        """Do nothing: the signal wakes the loop, which checks the workers."""
 
 
 def pause_after(deaths: int) -> float:
-    """Return how long to wait before a worker is replaced, in seconds.
+    """Return the pause before a worker is replaced, in seconds.
 
     Args:
-        deaths: how many workers in its place have died young before, in a row.
+        deaths: the number of early exits in a row before this one.
     """
-    # However many there were: a power of two soon has no float.
+    # Limit the exponent: a large power of two has no float.
     return min(FIRST_PAUSE_SECONDS * 2.0 ** min(deaths, 1_000), LONGEST_PAUSE_SECONDS)
 
 
 def open_listeners(settings: ServerSettings) -> tuple[socket.socket, ...]:
-    """Return sockets that listen on the public address, for all workers together.
+    """Return listening sockets on the public address, for all workers.
 
-    The main process holds them: a connection that nobody has accepted yet outlives a worker.
+    The main process owns them: a connection that is not yet accepted outlives a worker.
 
     Raises:
-        ServingError: the address cannot be listened on.
+        ServingError: the address cannot be used.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family)
@@ -367,7 +367,7 @@ def open_listeners(settings: ServerSettings) -> tuple[socket.socket, ...]:
         listener.close()
         raise ServingError(
             f"{settings.host} port {settings.port} cannot be used ({error.strerror}): "
-            "end what listens there, or change the port in the settings."
+            "stop the program that listens there, or change the port in the settings."
         ) from error
     return (listener,)
 

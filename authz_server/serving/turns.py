@@ -1,12 +1,12 @@
-"""Whose turn it is: requests that the loop answers now, that wait, and that are too many.
+"""Admission of requests: answered now, queued, or refused under overload.
 
-While the loop keeps up, every request is answered as it is read. Where one turn of the loop takes
-too long, what is read further waits in a queue, so that the loop looks for new input and new
-connections in between. A refusal costs as little as it can, for under overload most requests are
-refused: what arrives for a queue is not even taken apart before its turn.
+While the loop keeps up, every request is answered as it is read. If one turn of the loop takes too
+long, further input waits in a queue, so that the loop reads new input and accepts connections in
+between. Refusing must be cheap, because under overload most requests are refused: queued input is
+not parsed before its turn.
 
-A refusal does not come early. A sender that is refused at once tries at once again, and refusing
-would take the time for which others are waiting.
+A refusal is not sent early. A refused sender retries at once, and refusing it would take time from
+the requests that wait.
 """
 
 import asyncio
@@ -18,16 +18,15 @@ from authz_server.endpoints.request import Request
 from authz_server.serving.http import Connection
 from authz_server.serving.senders import Phase
 
-#: How long the loop answers requests before it looks for new input and new connections.
+#: How long the loop answers requests before it reads new input and accepts connections.
 TURN_SECONDS = 0.01
-#: How long a request may wait while the queue does not become empty. The loop may have read it a
-#: turn late, and may refuse it a turn late; 0.1 s is to be enough for all of it.
+#: How long a request may wait while the queue is never empty. The loop may read it one turn late
+#: and refuse it one turn late; the total should stay within 0.1 s.
 OVERLOAD_SECONDS = 0.08
-#: A queue that was empty within this time comes from a stall, not from an overload: its requests
-#: may wait as long.
+#: A queue that was empty within this time results from a stall, not from overload; its requests
+#: may wait this long.
 STALL_SECONDS = 0.12
-#: As many connections, or requests that wait, never are an overload: all are answered within
-#: that time.
+#: Up to this number of connections or waiting requests is never an overload.
 FEW = 512
 
 
@@ -37,8 +36,8 @@ class Turns:
     Args:
         loop: the loop.
         serve: answers a request, now or later.
-        refuse: refuses one as too many.
-        refusal: returns the same refusal as it is sent.
+        refuse: refuses a parsed request because of overload.
+        refusal: returns the encoded refusal for an unparsed request.
         may_refuse: returns whether there are enough connections for an overload.
     """
 
@@ -59,23 +58,23 @@ class Turns:
         self._queue: deque[tuple[float, Connection, Request | None]] = deque()
         self._began = self._waiting_since = 0.0
         self._in_turn = False
-        # What happens to the request whose bytes are taken apart now.
+        # The decision on the request that is being parsed.
         self._verdict: Callable[[Connection, Request], None] | None = None
 
     def are_late(self) -> bool:
-        """Return whether a request that arrives now has to wait."""
+        """Return whether a request that arrives now must wait."""
         if self._queue:
             return self._verdict is None
         if self._in_turn:
             return self._verdict is None and monotonic() - self._began > TURN_SECONDS
         self._in_turn = True
         self._began = monotonic()
-        # Runs when the loop has read all the input that it has found.
+        # Runs once the loop has read all pending input.
         self._loop.call_soon(self._end)
         return False
 
     def hold(self, connection: Connection, request: Request | None) -> None:
-        """Have a request wait; None: the bytes that the connection holds."""
+        """Queue a request, or the held bytes of the connection if ``request`` is None."""
         now = monotonic()
         if not self._queue:
             self._waiting_since = now
@@ -112,7 +111,7 @@ class Turns:
                 self._loop.call_soon(self._end)
 
     def _decide(self, connection: Connection, request: Request | None) -> None:
-        # Its peer may be gone.
+        # The peer may have disconnected.
         if connection.phase is not Phase.ANSWERING or self._verdict is None:
             return
         if request is not None:

@@ -93,7 +93,7 @@ def test_a_worker_that_is_killed_twenty_times_in_a_row_is_replaced_each_time(edg
         while killed < KILLS:
             os.kill(victim, signal.SIGKILL)
             killed += 1
-            edge.server.await_log(f"worker {victim} ended with status -9")
+            edge.server.await_log(f"worker {victim} exited with status -9")
             while len(found := set(edge.server.worker_process_ids()) - {second}) != 1:
                 time.sleep(0.1)
             (victim,) = found

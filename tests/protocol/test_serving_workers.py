@@ -33,7 +33,7 @@ def edge(request, tmp_path_factory) -> Iterator[Edge]:
 def kill_worker(edge: Edge, process_id: int) -> None:
     """Kill a worker and return when the main process knows it."""
     os.kill(process_id, signal.SIGKILL)
-    edge.server.await_log(f"worker {process_id} ended with status -9")
+    edge.server.await_log(f"worker {process_id} exited with status -9")
 
 
 def await_workers(edge: Edge, count: int, seconds: float = 60.0) -> None:
