@@ -1,7 +1,7 @@
-"""The operator's log: one line per record, in JSON or text, without tokens and secrets.
+"""Logging for operators: one line per record, JSON or text, with tokens and secrets redacted.
 
-Whatever a record holds, its line stays one line (line breaks, escape sequences and the Unicode
-separators are written as escapes), and whatever looks like a credential is blotted out.
+A record is always one line: line breaks, escape sequences and Unicode separators are escaped.
+Anything that looks like a credential is replaced.
 """
 
 import logging
@@ -16,8 +16,8 @@ import msgspec
 
 from authz_server.settings import LoggingSettings
 
-#: Libraries that say too much below this level: Authlib logs whole tokens at debug, SQLAlchemy the
-#: values of statements, the web servers a query string, which may hold a secret sent by mistake.
+#: Lowest permitted level of libraries. At lower levels, Authlib logs whole tokens, SQLAlchemy the
+#: values of statements, and web servers the query string, which may hold a misplaced secret.
 LIBRARY_LEVELS: Mapping[str, int] = {
     "alembic": logging.WARNING,
     "asyncio": logging.WARNING,
@@ -28,7 +28,9 @@ LIBRARY_LEVELS: Mapping[str, int] = {
     "urllib3": logging.WARNING,
     "werkzeug": logging.WARNING,
 }
-#: Loggers that the web server gives handlers of its own, which know nothing of redaction.
+#: The access log: its lines are written at every level of the settings.
+ACCESS_LOGGER = "authz_server.access"
+#: Loggers with handlers of their own, which would not redact.
 _WITH_OWN_HANDLERS = ("werkzeug",)
 _STANDARD_ATTRIBUTES = frozenset(
     vars(logging.makeLogRecord({})) | {"asctime": None, "message": None, "taskName": None}
@@ -44,7 +46,7 @@ _PATTERNS = (
         re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*-----|\Z)", re.DOTALL),
         _BLOT,
     ),
-    # Three or more segments of base64url: a JWS or a JWE. Possessive: no input costs squares.
+    # Three or more segments of base64url: a JWS or a JWE. Possessive, to avoid quadratic time.
     (re.compile(r"(?<![\w-])e[wy][\w-]{6,}+\.[\w-]*+\.[\w.-]*+", re.ASCII), _BLOT),
     (re.compile(r"(?<![\w-])[\w-]{20,}+\.[\w-]{20,}+\.[\w.-]{20,}+", re.ASCII), _BLOT),
     (
@@ -65,7 +67,7 @@ _PATTERNS = (
     ),
     (re.compile(r"(://[^\s:/@]*):[^\s/@]+@"), rf"\1:{_BLOT}@"),
 )
-#: Log shippers cut longer lines, and then they are no JSON any more.
+#: Log shippers truncate longer lines, which makes them invalid JSON.
 MAXIMUM_LINE_BYTES = 8_192
 _MAXIMUM_CUTS = 64
 _ENCODER = msgspec.json.Encoder()
@@ -75,26 +77,29 @@ _request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
 def bind_request_id(request_id: str) -> None:
-    """Have every record of this thread or task carry the id until another is bound; empty: none."""
+    """Add the id to every later record of this thread or task; empty removes it."""
     _request_id.set(request_id)
 
 
 def current_request_id() -> str:
-    """Return the id bound last, or an empty string."""
+    """Return the bound request id, or an empty string."""
     return _request_id.get()
 
 
 def redact(text: str) -> str:
-    """Return the text with whatever looks like a token, a secret or a private key blotted out."""
+    """Return the text with everything that looks like a credential replaced.
+
+    Credentials are tokens, secrets, passwords and private keys.
+    """
     for pattern, blot in _PATTERNS:
         text = pattern.sub(blot, text)
     return text
 
 
 def encode_line(value: object) -> bytes:
-    """Return a JSON value, or a struct, as JSON in printable ASCII: one line in any reader.
+    """Return a JSON value or a struct as one line of JSON in printable ASCII.
 
-    Control characters are escaped by every JSON encoder; U+0085, U+2028 and their like are not.
+    JSON encoders escape control characters, but not U+0085, U+2028 and similar separators.
     """
     try:
         encoded = _ENCODER.encode(value)
@@ -122,7 +127,7 @@ def _escape_character(match: re.Match[str]) -> str:
 
 
 class _LineFormatter(logging.Formatter):
-    """Collects a record's facts, redacted: time, level, logger, message, request id, extras."""
+    """Collects a record's fields, redacted: time, level, logger, message, request id, extras."""
 
     def facts(self, record: logging.LogRecord) -> dict[str, Any]:
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -149,14 +154,14 @@ def _plain(value: object) -> str | int | float | None:
 
 
 def _within_limit(facts: dict[str, Any], write: Callable[[dict[str, Any]], str]) -> str:
-    """Return the line of the facts, the longest of them cut until it is short enough."""
+    """Return the line for ``facts``; truncate the longest value until the line is short enough."""
     line = write(facts)
     for _ in range(_MAXIMUM_CUTS):
         if len(line) <= MAXIMUM_LINE_BYTES:
             break
         texts = {name: value for name, value in facts.items() if isinstance(value, str)}
         longest = max(texts, key=lambda name: len(texts[name]))
-        # The ends of a message or a traceback say most.
+        # Keep both ends of a message or traceback, and drop the middle.
         kept = len(texts[longest]) // 4
         facts[longest] = f"{texts[longest][:kept]} ... {texts[longest][-kept:]}"
         line = write(facts)
@@ -167,15 +172,15 @@ class JsonFormatter(_LineFormatter):
     """One JSON object per record."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record's line, without its end."""
+        """Return the record as a line, without the line end."""
         return _within_limit(self.facts(record), lambda shortened: encode_line(shortened).decode())
 
 
 class TextFormatter(_LineFormatter):
-    """``time level logger: message key="value"``, for reading at a terminal."""
+    """``time level logger: message key="value"``, for a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record's line, without its end; an exception's line breaks are escaped."""
+        """Return the record as a line, without the line end; exception line breaks are escaped."""
         return _within_limit(self.facts(record), self._line)
 
     @staticmethod
@@ -191,14 +196,14 @@ class TextFormatter(_LineFormatter):
 
 
 class _LineHandler(logging.StreamHandler[Any]):
-    """Writes to standard error; drops what a capped library says even at a lowered level."""
+    """Writes to standard error, and enforces the lowest permitted level of libraries."""
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)
         self.addFilter(_is_permitted)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Say that a record was lost; the standard way would print its arguments as they are."""
+        """Write that a record was lost; the inherited method would print unredacted arguments."""
         self.stream.write(
             f'{{"level":"error","message":"a log record of {record.name} was lost"}}\n'
         )
@@ -214,7 +219,7 @@ def _is_permitted(record: logging.LogRecord) -> bool:
 
 
 def configure_logging(settings: LoggingSettings) -> None:
-    """Send all logging to standard error in the chosen form and level, in place of what was."""
+    """Send all logging to standard error in the configured form and level; replace handlers."""
     root = logging.getLogger()
     for handler in [
         one for one in root.handlers if type(one) in (_LineHandler, logging.StreamHandler)
@@ -226,6 +231,7 @@ def configure_logging(settings: LoggingSettings) -> None:
     root.setLevel(settings.level.upper())
     for name, level in LIBRARY_LEVELS.items():
         logging.getLogger(name).setLevel(level)
+    logging.getLogger(ACCESS_LOGGER).setLevel(logging.INFO)
     for name in _WITH_OWN_HANDLERS:
         library = logging.getLogger(name)
         library.handlers.clear()

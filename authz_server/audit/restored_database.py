@@ -1,7 +1,8 @@
-"""Notices a database that was restored from an older copy: the audit file knows of later changes.
+"""Detect a database that was restored from an older copy, by later changes in the audit file.
 
-Revocations that were made after the copy are not in it, so the tokens live again. What is in the
-file since the last ``revoke --before`` of all tokens has to be in the table of audit records.
+Revocations made after the copy are missing in it, so that revoked tokens are valid again. Every
+change in the file since the last ``revoke --before`` of all tokens must be in the table of audit
+records.
 """
 
 import json
@@ -21,20 +22,21 @@ from authz_server.audit.sink import AuditRecord, is_stream
 from authz_server.database.orm import Database
 
 _TAIL_BYTES = 1_048_576
-#: The latest so many changes in the file are looked up.
+#: The number of latest changes in the file to look up.
 _CHANGES = 50
-#: A record may be written so much later than its row.
+#: Longest delay between a row and its record in the file.
 _DELAY = timedelta(minutes=10)
+_FIRST_ID = 1
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedChange:
-    """A change as the audit file has it; its row has the same action and subject.
+    """A change in the audit file; its row has the same action and subject.
 
     Attributes:
-        at: when it was recorded.
+        at: the time of the record.
         action: the change's name, for example ``client.disabled``.
-        subject: the id of what was changed.
+        subject: the id of the changed object.
     """
 
     at: datetime
@@ -43,18 +45,18 @@ class RecordedChange:
 
 
 class RestoredDatabaseError(Exception):
-    """The database lacks changes of the audit file; the message names the latest and the remedy."""
+    """The database lacks changes of the audit file; the message names one and the remedy."""
 
 
 def find_missing_change(session: Session, audit_file: str) -> RecordedChange | None:
-    """Return the latest change in the file that the database should have and has not.
+    """Return the latest change in the file that the database lacks, or None.
 
-    Not looked up are changes from before the oldest row, which the database is too young for or
-    which were deleted by an operator's rules, and those from before the last cut-off of all tokens.
+    Two kinds of changes are skipped: those before the oldest row, which the database never had
+    or which were purged, and those before the last cut-off of all tokens.
 
     Args:
         session: for reading.
-        audit_file: the path of the file; one that is not there has nothing.
+        audit_file: the path of the file; a missing file has no changes.
 
     Raises:
         sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
@@ -62,6 +64,9 @@ def find_missing_change(session: Session, audit_file: str) -> RecordedChange | N
     oldest = session.scalar(select(func.min(AuditRecord.at)))
     if oldest is None:
         return None
+    if session.scalar(select(func.min(AuditRecord.id))) != _FIRST_ID:
+        # Rows were deleted; the latest of them may have been recorded after the oldest one left.
+        oldest += _DELAY
     cut_off = select(func.max(AuditRecord.at)).where(
         AuditRecord.action == "cut_off.recorded", AuditRecord.subject == "all:"
     )
@@ -75,11 +80,11 @@ def find_missing_change(session: Session, audit_file: str) -> RecordedChange | N
 
 
 def require_not_restored(session: Session, audit_destination: str) -> None:
-    """Return where the database has what the audit file has.
+    """Raise if the database lacks a change of the audit file.
 
     Args:
         session: for reading.
-        audit_destination: a path, ``stdout`` or ``stderr``; a stream cannot be read again.
+        audit_destination: a path, ``stdout`` or ``stderr``; a stream is not checked.
 
     Raises:
         RestoredDatabaseError: a change is missing.
@@ -91,19 +96,19 @@ def require_not_restored(session: Session, audit_destination: str) -> None:
     if missing is not None:
         raise RestoredDatabaseError(
             f"The database is older than the audit file: {missing.action} of {missing.subject} at "
-            f"{missing.at:%Y-%m-%dT%H:%M:%SZ} is not in it. Tokens that were revoked after it was "
-            "copied live again. Run `authz-server revoke --before now`, and compare clients and "
-            "secrets with the file."
+            f"{missing.at:%Y-%m-%dT%H:%M:%SZ} is not in it. Tokens that were revoked after the "
+            "copy are valid again. Run `authz-server revoke --before now`, and compare clients "
+            "and secrets with the file."
         )
 
 
 class RestoreReadiness:
-    """Asks now and then whether the database was restored, for readiness.
+    """Checks for a restored database at intervals, for readiness.
 
     Args:
-        database: to ask.
+        database: the database to check.
         audit_destination: as for :func:`require_not_restored`.
-        monotonic: counts seconds.
+        monotonic: returns monotonic seconds.
     """
 
     GOOD_SECONDS = 30.0
@@ -122,12 +127,12 @@ class RestoreReadiness:
         self._fault: RestoredDatabaseError | None = None
 
     def require(self) -> None:
-        """Return where nothing was missing at the last look.
+        """Raise if the last check found a missing change.
 
-        A database that does not answer is found by another check.
+        Another check detects a database that does not answer.
 
         Raises:
-            RestoredDatabaseError: something was.
+            RestoredDatabaseError: a change is missing.
         """
         if self._monotonic() >= self._until:
             self._look()
@@ -148,7 +153,7 @@ class RestoreReadiness:
 
 
 def _latest_changes(path: Path) -> Iterator[RecordedChange]:
-    """Yield the changes at the end of the file, the latest first."""
+    """Yield the changes at the end of the file, latest first."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -156,7 +161,7 @@ def _latest_changes(path: Path) -> Iterator[RecordedChange]:
             lines = file.read(_TAIL_BYTES).split(b"\n")
     except OSError:
         return
-    # The first line may have been cut in two.
+    # The first line may be incomplete.
     for line in reversed(lines[1:] if size > _TAIL_BYTES else lines):
         change = _read_change(line)
         if change is not None:
@@ -176,7 +181,7 @@ def _read_change(line: bytes) -> RecordedChange | None:
 
 
 def _row_of(record: dict[str, Any]) -> tuple[str, str] | None:
-    """Return action and subject of the row that belongs to a record; None where none does."""
+    """Return action and subject of the row for a record; None if it has no row."""
     match record["event"]:
         case "token.revoked":
             return "token.revoked", record["jti"]
@@ -196,5 +201,5 @@ def _has_row(session: Session, change: RecordedChange) -> bool:
     near = AuditRecord.at.between(change.at - _DELAY, change.at + _DELAY)
     if session.scalar(select(exists().where(near, *same))):
         return True
-    # A token is revoked once, so its row counts whenever the clock said it was.
+    # A token is revoked only once, so its row counts whatever its time.
     return change.action == "token.revoked" and bool(session.scalar(select(exists().where(*same))))

@@ -1,4 +1,4 @@
-"""Deletes the rows that nothing can need, in small batches that leave room for others."""
+"""Purge expired rows in small batches that let other writers through."""
 
 import socket
 import sqlite3
@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from authz_server.audit.purging import purge_audit_records
 from authz_server.database.change_feed import purge_changes
 from authz_server.database.clock import ClockGuard, Look
 from authz_server.database.orm import Database
@@ -19,21 +20,21 @@ from authz_server.tokens.revocations import RevocationService
 T = TypeVar("T")
 
 _MAXIMUM_BATCHES = 100_000
-#: SQLite has one writer at a time, and who waits for it looks again after up to 100 ms.
+#: SQLite has one writer at a time; a waiting writer retries after up to 100 ms.
 _SQLITE_BATCH_ROWS = 200
 _SQLITE_PAUSE_SECONDS = 0.02
 _PAUSES_PER_BATCH = 2.0
-#: How long a purge waits for the others where the database is locked.
+#: Longest wait of a purge for a locked database.
 PATIENCE_SECONDS = 60.0
 _RETRY_SECONDS = 0.1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class FurtherRows(Protocol):
-    """Rows of other parts that go with time, and where an alarm goes."""
+    """Rows of other parts that expire, and the destination of alarms."""
 
     def purge(self, session: Session, now: datetime) -> int:
-        """Delete what was over by ``now``; return how many rows."""
+        """Delete rows that expired by ``now``; return the number of rows."""
 
     def alarm(self, event: str, subject: str, detail: str) -> None:
         """Record and log an alarm."""
@@ -41,12 +42,12 @@ class FurtherRows(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """What a purge did.
+    """The result of a purge.
 
     Attributes:
-        rows: how many rows it deleted.
-        reached: the time up to which rows were due.
-        trusted: whether the clock has not leapt.
+        rows: the number of deleted rows.
+        reached: rows that expired before this time were due.
+        trusted: whether the clock is free of leaps.
     """
 
     rows: int
@@ -55,15 +56,16 @@ class Purged:
 
 
 class Purge:
-    """Purges one database; several may at once, from threads, processes and nodes.
+    """Purges one database; safe to run in several threads, processes and nodes at once.
 
     Args:
-        database: where the rows are.
-        revocations: delete revocations and reference tokens that are over.
+        database: holds the rows.
+        revocations: deletes expired revocations and reference tokens.
         others: deletes further rows.
-        batch_rows: how many rows one transaction deletes at most.
+        batch_rows: the largest number of rows deleted in one transaction.
         clock: returns the present time.
-        guard: compares it with the uptime; None: the clock is steady.
+        guard: compares the clock with the uptime; None: trust the clock.
+        audit_days: how many days stored audit records are kept; 0: for ever.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, by name
@@ -75,6 +77,7 @@ class Purge:
         batch_rows: int,
         clock: Callable[[], datetime],
         guard: ClockGuard | None,
+        audit_days: int = 0,
     ) -> None:
         self._database = database
         self._revocations = revocations
@@ -82,9 +85,10 @@ class Purge:
         self.batch_rows = batch_rows
         self._clock = clock
         self._guard = guard
+        self._audit_days = audit_days
 
     def look(self) -> Look:
-        """Compare the clock with the uptime; a leap is an alarm.
+        """Compare the clock with the uptime; raise an alarm if it leapt.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
@@ -98,17 +102,17 @@ class Purge:
         return look
 
     def clock_is_trusted(self) -> bool:
-        """Return whether the clock has not leapt; see :meth:`look`."""
+        """Return whether the clock is free of leaps; see :meth:`look`."""
         return self._guard is None or self.look().trusted
 
     def run(self, is_stopped: Callable[[], bool] = bool) -> Purged:
         """Delete everything that is due.
 
         Args:
-            is_stopped: whether to end early.
+            is_stopped: returns whether to stop early.
 
         Raises:
-            sqlalchemy.exc.SQLAlchemyError: the database cannot answer; what was deleted stays so.
+            sqlalchemy.exc.SQLAlchemyError: the database cannot answer; deleted batches stay deleted.
         """
         look, total = self.look(), 0
         for _ in range(_MAXIMUM_BATCHES):
@@ -125,7 +129,7 @@ class Purge:
             return guard.look(session)
 
     def _delete_batch(self, reached: datetime) -> int:
-        """Delete rows of the first kind that has any due."""
+        """Delete rows of the first kind with any due."""
         rows = self.batch_rows
         if self._is_sqlite():
             rows = min(rows, _SQLITE_BATCH_ROWS)
@@ -141,6 +145,8 @@ class Purge:
         now = min((reached - _EPOCH) // timedelta(microseconds=1), time.time_ns() // 1_000)
         yield purge_changes(session, now, rows)
         yield self._others.purge(session, reached)
+        if self._audit_days:
+            yield purge_audit_records(session, reached - timedelta(days=self._audit_days), rows)
 
     def _is_sqlite(self) -> bool:
         return self._database.connector is None
@@ -172,5 +178,5 @@ def _patiently(act: Callable[[], T]) -> T:
 
 def _is_locked(error: OperationalError) -> bool:
     code = getattr(error.orig, "sqlite_errorcode", None)
-    # The lower byte; extended codes tell the reason above it.
+    # The lower byte is the primary result code; extended codes use the upper bytes.
     return code is not None and code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
