@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException
 from authz_server.database.errors import describe_failure
 from authz_server.endpoints.request import Request
 from authz_server.endpoints.responses import Answer, new_request_id, private_answer
-from authz_server.endpoints.wsgi import read_headers
+from authz_server.endpoints.wsgi import read_head
 from authz_server.errors import OAuthError
 from authz_server.logs import bind_request_id
 
@@ -97,8 +97,7 @@ def handle_everything_else(
         return (shapes or {}).get(flask_request.environ.get("PATH_INFO", ""))
 
     def received() -> Request:
-        headers = read_headers(flask_request.environ)
-        return Request(flask_request.method, flask_request.path, headers=headers)
+        return read_head(flask_request.environ)
 
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Answer:

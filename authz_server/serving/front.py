@@ -1,4 +1,4 @@
-"""A worker's front: it admits connections, sorts requests, and refuses what is too much."""
+"""A worker's front: accepts connections, dispatches requests, and sheds load."""
 
 import asyncio
 import logging
@@ -11,6 +11,7 @@ from functools import partial
 from ssl import SSLContext
 
 from authz_server.audit.events import Event, RequestRefused
+from authz_server.endpoints.access_log import AccessLog
 from authz_server.endpoints.errors import ErrorAnswers, as_refusal
 from authz_server.endpoints.protocol import ProtocolEndpoint
 from authz_server.endpoints.request import Request
@@ -20,6 +21,7 @@ from authz_server.serving import turns
 from authz_server.serving.flask_requests import FlaskRequests
 from authz_server.serving.http import Connection
 from authz_server.serving.lanes import Lanes
+from authz_server.serving.logged_connection import LoggedConnection
 from authz_server.serving.senders import Phase, Sender, Senders
 from authz_server.settings import ServerSettings
 
@@ -27,8 +29,8 @@ logger = logging.getLogger(__name__)
 
 _ID_TO_COME = "{request id}"
 TICK_SECONDS = 0.25
-#: How long idle connections stay while the worker stops, those from before and those that come
-#: then: a request may be on its way to them.
+#: How long idle connections, old and new, stay open while the worker stops: a request may be on its
+#: way.
 DRAIN_SECONDS = 1.0
 _DRAIN_INTERVAL_SECONDS = 0.02
 _ACCEPTED_AT_ONCE = 32
@@ -37,17 +39,18 @@ _BACK_OFF_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class FrontParts:
-    """The parts that a front hands requests to.
+    """The collaborators of a front.
 
     Attributes:
-        endpoints: by path, what answers a POST.
+        endpoints: the protocol endpoints, by path; each answers POST.
         other: answers every other request.
-        lanes: where endpoints wait.
+        lanes: run the steps of endpoints that wait.
         senders: limits connections.
         errors: renders the refusal of a message that reaches no endpoint.
-        record: records such a refusal, or raises because it cannot be.
+        record: records such a refusal; raises if it cannot.
         shed: counts requests that were refused unread.
-        each_tick: called some times a second.
+        each_tick: called several times a second.
+        access_log: gets a line for each response; None for no log.
     """
 
     endpoints: Mapping[str, ProtocolEndpoint]
@@ -58,16 +61,17 @@ class FrontParts:
     record: Callable[[Event], None]
     shed: Callable[[int], None]
     each_tick: Callable[[], None]
+    access_log: AccessLog | None = None
 
 
 class Handshake:
-    """A TLS handshake under way, which the limits count as a connection.
+    """A TLS handshake in progress, which counts as a connection.
 
     Args:
-        task: performs it.
-        deadline: when it has to have ended.
+        task: performs the handshake.
+        deadline: the time by which it must complete.
         senders: the limits.
-        address: of the peer.
+        address: the peer's address.
     """
 
     used = False
@@ -83,7 +87,7 @@ class Handshake:
         task.add_done_callback(self._end)
 
     def evict(self) -> None:
-        """Give it up."""
+        """Cancel the handshake."""
         self._task.cancel()
         self._end()
 
@@ -92,12 +96,12 @@ class Handshake:
 
 
 class WorkerFront:
-    """Everything between a worker's listening sockets and the endpoints.
+    """Connects a worker's listening sockets with the endpoints.
 
     Args:
         loop: the event loop.
         settings: limits and deadlines.
-        parts: what requests are handed to.
+        parts: the collaborators.
     """
 
     def __init__(
@@ -119,6 +123,10 @@ class WorkerFront:
             refusal=self._new_refusal,
             may_refuse=lambda: len(self._connections) > turns.FEW,
         )
+        log = parts.access_log
+        self._connection: Callable[[], Connection] = (
+            partial(LoggedConnection, self, log) if log else partial(Connection, self)
+        )
         self._sheds = 0
         self._overloaded = parts.errors.render(
             OAuthError("temporarily_unavailable"), Request("POST", ""), _ID_TO_COME
@@ -136,8 +144,8 @@ class WorkerFront:
         """Accept connections; several workers may share the sockets.
 
         Args:
-            listeners: listening and non-blocking.
-            tls: for connections by TLS; None: plain.
+            listeners: listening and non-blocking sockets.
+            tls: the TLS context; None: plain HTTP.
         """
         self._tls = tls
         self._listeners = tuple(listeners)
@@ -145,10 +153,10 @@ class WorkerFront:
             self._loop.add_reader(listener.fileno(), self._accept, listener)
 
     async def drain(self, grace_seconds: float) -> None:
-        """Accept nothing more, answer what is under way, close every connection.
+        """Stop accepting, answer the requests in progress, and close every connection.
 
         Args:
-            grace_seconds: how long that may take; what is left then is cut off.
+            grace_seconds: time limit, after which the remaining connections are aborted.
         """
         self.draining = True
         ends = self._loop.time() + grace_seconds
@@ -157,7 +165,7 @@ class WorkerFront:
         listeners, self._listeners = self._listeners, ()
         for listener in listeners:
             self._loop.remove_reader(listener.fileno())
-            # All that wait already; they are reset when the last process closes the socket.
+            # Accept all waiting connections: closing the last socket would reset them.
             self._accept(listener, self._maximum)
             listener.close()
         late = self._loop.time() + DRAIN_SECONDS
@@ -172,19 +180,19 @@ class WorkerFront:
             connection.evict()
 
     async def _serve_out(self, until: float) -> None:
-        """Answer what still comes, and close each connection after its answer."""
+        """Answer late requests, and close each connection after its response."""
         while self._loop.time() < until and (self._connections or self._arriving):  # noqa: ASYNC110 - many set it
             await asyncio.sleep(_DRAIN_INTERVAL_SECONDS)
 
     def _accept(self, listener: socket.socket, at_once: int = _ACCEPTED_AT_ONCE) -> None:
-        # A few at a time: other workers wait at the same socket, and requests for the loop.
+        # A few at a time: other workers share the socket, and requests wait for the loop.
         for _ in range(at_once):
             try:
                 accepted, address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                logger.error("no connection can be accepted: %s", error.strerror)  # noqa: TRY400 - the cause is said
+                logger.error("cannot accept connections: %s", error.strerror)  # noqa: TRY400 - the cause is said
                 self._loop.remove_reader(listener.fileno())
                 self._loop.call_later(_BACK_OFF_SECONDS, self._accept_again, listener)
                 return
@@ -199,7 +207,7 @@ class WorkerFront:
     def _arrived(self, accepted: socket.socket, task: asyncio.Task[object]) -> None:
         self._arriving.discard(task)
         if task.cancelled():
-            # It may not even have begun.
+            # The task may not have started.
             accepted.close()
 
     def _accept_again(self, listener: socket.socket) -> None:
@@ -207,27 +215,27 @@ class WorkerFront:
             self._loop.add_reader(listener.fileno(), self._accept, listener)
 
     async def _connect(self, accepted: socket.socket) -> None:
-        # A peer that fails the TLS handshake, or is gone already, is not worth a line.
+        # A failed TLS handshake or a lost peer is not logged.
         with suppress(OSError, asyncio.TimeoutError):
             await self._loop.connect_accepted_socket(
-                partial(Connection, self),
+                self._connection,
                 accepted,
                 ssl=self._tls,
                 ssl_handshake_timeout=self.header_seconds if self._tls else None,
             )
 
     def opened(self, connection: Connection) -> Sender:
-        """Count a connection."""
+        """Add a connection."""
         self._connections[connection] = None
         return self._parts.senders.admit(connection, connection.peer)
 
     def closed(self, connection: Connection) -> None:
-        """Forget a connection."""
+        """Remove a connection."""
         self._connections.pop(connection, None)
         self._parts.senders.dismiss(connection, connection.sender)
 
     def body_begun(self, connection: Connection) -> None:
-        """Count a body under way."""
+        """Count a body that is arriving."""
         self._parts.senders.begin_body(connection, connection.sender)
 
     def _tick(self) -> None:
@@ -246,7 +254,7 @@ class WorkerFront:
     # ----------------------------------------------------------------------------- requests
 
     def holds(self, connection: Connection) -> bool:
-        """Have the next bytes of a connection wait if the loop is late."""
+        """Return whether the next bytes of a connection must wait, because the loop is late."""
         late = self._turns.are_late()
         if late:
             self._turns.hold(connection, None)
@@ -276,7 +284,7 @@ class WorkerFront:
             self._lanes.keep(self._respond(connection, request))
 
     def refuse(self, connection: Connection, request: Request | None, fault: OAuthError) -> None:
-        """Refuse a message that is not read to its end; its endpoint does it where it is known."""
+        """Refuse an incomplete message, by its endpoint if that is known."""
         endpoint = self._endpoints.get(request.path) if request is not None else None
         if request is not None and request.method == "POST" and endpoint is not None:
             request.fault = fault

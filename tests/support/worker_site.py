@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from ssl import SSLContext
 from typing import Any, Self
 
+from authz_server.endpoints.access_log import AccessLog
 from authz_server.endpoints.client_address import ClientAddressReader
 from authz_server.endpoints.errors import ErrorAnswers
 from authz_server.endpoints.request import Request
@@ -52,11 +53,17 @@ class WorkerSite:
     """
 
     def __init__(
-        self, loop: str = "uvloop", *, tls: SSLContext | None = None, **settings: Any
+        self,
+        loop: str = "uvloop",
+        *,
+        tls: SSLContext | None = None,
+        access_log: AccessLog | None = None,
+        **settings: Any,
     ) -> None:
         self.loop = LOOPS[loop]()
         self._is_late = loop == LATE
         self._tls = tls
+        self._access_log = access_log
         self._settings = ServerSettings(**{"maximum_body_bytes": 20_000} | settings)
         self.requests: list[Request] = []
         self.held = 0
@@ -140,6 +147,7 @@ class WorkerSite:
             record=self.records.append,
             shed=self.shed.append,
             each_tick=lambda: None,
+            access_log=self._access_log,
         )
         self.front = WorkerFront(self.loop, settings, parts)
         if self._is_late:

@@ -1,6 +1,7 @@
 """A worker's front: who gets in, what is refused when there is too much, and its end."""
 
 import json
+import logging
 import resource
 import time
 from contextlib import ExitStack, contextmanager
@@ -8,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from authz_server.endpoints.access_log import AccessLog
+from authz_server.endpoints.client_address import ClientAddressReader
+from authz_server.logs import ACCESS_LOGGER
 from authz_server.serving import front, turns
 from authz_server.serving.front import DRAIN_SECONDS
 from authz_server.serving.turns import OVERLOAD_SECONDS
@@ -176,6 +180,35 @@ def test_requests_that_have_waited_too_long_for_the_loop_are_refused_at_once(
     time.sleep(2 * front.TICK_SECONDS)
     assert sum(site.shed) == len(refused)
     # The connections live on, and what comes in time is served again.
+    for each in connections:
+        each.send(EMPTY)
+        assert each.receive().status == 200
+
+
+def test_each_refusal_of_too_many_requests_has_its_line_in_the_access_log(
+    make_site, hold, monkeypatch, caplog
+):
+    """Unread requests, too, are named by method and path."""
+    caplog.set_level(logging.INFO, ACCESS_LOGGER)
+    monkeypatch.setattr(turns, "FEW", 32)
+    site = make_site(access_log=AccessLog(ClientAddressReader([])))
+    connections = hold(site, 60)
+    site.await_connections(60)
+    with RawConnection(site.port, 10.0) as holding:
+        holding.send(post("/busy", b"500"))
+        time.sleep(0.1)
+        for each in connections:
+            each.send(post("/busy?a=b", b"20"))
+        answers = [each.receive() for each in connections]
+        assert holding.receive().status == 200
+    refused = {each.headers["x-request-id"] for each in answers if each.status == 503}
+    assert len(refused) >= 20
+    site.run(lambda: None)
+    lines = [each for each in caplog.records if each.name == ACCESS_LOGGER]
+    assert len(lines) == 61
+    assert {(each.method, each.path) for each in lines} == {("POST", "/busy")}
+    assert {each.request_id for each in lines if each.status == 503} == refused
+    assert max(each.milliseconds for each in lines if each.status == 503) > 80
     for each in connections:
         each.send(EMPTY)
         assert each.receive().status == 200
