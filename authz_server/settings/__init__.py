@@ -19,6 +19,7 @@ from authz_server.settings.constraints import (
     RuleError,
     Secret,
     SettingsError,
+    locate_document,
     require_strong_secret,
 )
 from authz_server.settings.database import DatabaseSettings, parse_database_url
@@ -193,6 +194,7 @@ _TYPES = {
     "object": "a table",
     "str": "a text in quotes",
 }
+_DOCUMENT = "docs/configuration.md"
 
 
 def _explain(document: dict[str, Any], error: msgspec.ValidationError) -> RuleError:
@@ -206,10 +208,11 @@ def _explain(document: dict[str, Any], error: msgspec.ValidationError) -> RuleEr
         rule = error.__cause__
         return RuleError(_join(table, rule.key), rule.problem, rule.remedy)
     if named := _UNKNOWN.fullmatch(problem):
-        remedy = f"{_suggest(table, named[1])}See docs/configuration.md."
+        remedy = f"{_suggest(table, named[1])}See {locate_document(_DOCUMENT)}."
         return RuleError(_join(table, named[1]), "there is no such key", remedy)
     if named := _MISSING.fullmatch(problem):
-        return RuleError(_join(table, named[1]), "must be set", "See docs/configuration.md.")
+        remedy = f"See {locate_document(_DOCUMENT)}."
+        return RuleError(_join(table, named[1]), "must be set", remedy)
     if named := _TYPE.fullmatch(problem):
         problem = f"must be {_in_words(named[1])}, not {_in_words(named[2])}"
     return RuleError(table, problem[:1].lower() + problem[1:], _allowed(table))

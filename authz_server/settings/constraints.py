@@ -6,7 +6,9 @@ constraints.
 
 import ipaddress
 import re
+import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import NoReturn
 from urllib.parse import SplitResult, urlsplit
 
@@ -20,6 +22,12 @@ _PORT = re.compile(r":[0-9]{1,5}\Z")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _PLUGIN_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def locate_document(name: str) -> str:
+    """Return where the wheel has installed a document; in a checkout its name, ``docs/x.md``."""
+    path = Path(sys.prefix, "share/doc/authz-server", name)
+    return str(path) if path.exists() else name
 
 
 class SettingsError(Exception):

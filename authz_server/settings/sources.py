@@ -15,7 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from authz_server.settings.constraints import RuleError, Secret, SettingsError, refuse
+from authz_server.settings.constraints import (
+    RuleError,
+    Secret,
+    SettingsError,
+    locate_document,
+    refuse,
+)
 from keys.private_files import find_exposure
 
 _MAXIMUM_SECRET_BYTES = 65_536
@@ -33,7 +39,8 @@ def read_document(path: Path) -> dict[str, Any]:
         # Some editors write a byte order mark.
         document = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
-        remedy = "Make one with: authz-server init, or copy config.example.toml"
+        example = locate_document("config.example.toml")
+        remedy = f"Make one with: authz-server init, or copy {example}"
         raise SettingsError(
             "there is no such settings file", file=str(path), remedy=remedy
         ) from None

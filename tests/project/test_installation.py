@@ -115,6 +115,8 @@ def test_the_installed_server_is_the_wheel_with_its_documents(machine):
     documents = machine.root / "opt/authz-server/share/doc/authz-server"
     for document in (DOCUMENT, UNIT, "config.example.toml", "requirements/backends.txt"):
         assert (documents / document).read_bytes() == (ROOT / document).read_bytes()
+    # A message names a document where it is.
+    assert f"copy {documents}/config.example.toml" in machine.run("client", "list").stderr
 
 
 @pytest.mark.timeout(600)
