@@ -103,7 +103,7 @@ class Answer:
 
     def as_text(self) -> str:
         """Return status line, the challenge where there is one, and the body, indented as JSON."""
-        lines = [f"{self.status} {self.reason}"]
+        lines = [f"HTTP/1.1 {self.status} {self.reason}"]
         lines += [
             f"{name}: {value}"
             for name, value in self.headers.items()

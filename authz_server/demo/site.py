@@ -44,8 +44,8 @@ def demo_site(directory: Path, emit: Callable[[str], None]) -> Iterator[Places]:
     """
     with ExitStack() as stack:
         stack.enter_context(_fresh_directory(directory))
-        ports = _free_ports()
         emit(f"Everything of this run is in {directory}/ and on loopback.\n")
+        ports = find_ports(emit)
         places = _register(directory, ports, emit)
         stack.enter_context(_server(directory, ports[1]))
         stack.enter_context(_mapper_api(directory, places, ports[2]))
@@ -56,17 +56,23 @@ def demo_site(directory: Path, emit: Callable[[str], None]) -> Iterator[Places]:
 def _fresh_directory(directory: Path) -> Iterator[None]:
     directory.mkdir(parents=True, exist_ok=True)
     (directory / ".gitignore").write_text("*\n", encoding="utf-8")
-    with (directory / "lock").open("w", encoding="utf-8") as lock:
+    with (directory / "lock").open("a+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise DemoError(f"A demonstration runs in {directory} already: end it first.") from None
+            lock.seek(0)
+            raise DemoError(
+                f"A demonstration runs in {directory} already: end process {lock.read()} first."
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
         for name in (*_MADE_BY_US, *(f"secrets/{name}" for name in _SECRETS)):
             (directory / name).unlink(missing_ok=True)
         yield
 
 
-def _free_ports() -> tuple[int, int, int]:
+def find_ports(emit: Callable[[str], None]) -> tuple[int, int, int]:
     """Return ports for server, health listener and mapper API: the usual ones if they are free."""
     chosen: list[int] = []
     with ExitStack() as held:
@@ -78,6 +84,8 @@ def _free_ports() -> tuple[int, int, int]:
             except OSError:
                 probe.bind(("127.0.0.1", 0))
             chosen.append(probe.getsockname()[1])
+            if chosen[-1] != preferred:
+                emit(f"Port {preferred} is taken: this run uses {chosen[-1]} instead.\n")
     return chosen[0], chosen[1], chosen[2]
 
 

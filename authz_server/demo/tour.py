@@ -97,7 +97,10 @@ class Tour:
                 and str(answer.json().get("expires_in", "")) == answer.json().get("expires_in")
             ),
         )
-        return str(answer.json()["access_token"])
+        token = str(answer.json()["access_token"])
+        claims = json.dumps(_decode(token.split(".")[1]), indent=2)
+        self._emit(f"   Its claims, which everybody who sees the token can read: {claims}")
+        return token
 
     def _call_the_mapper(self, token: str) -> None:
         self._link("It calls the mapper API with the token", token, HTTPStatus.OK, "200 and ACK")
@@ -149,7 +152,7 @@ class Tour:
         )
 
     def _read_the_keys(self, token: str) -> None:
-        kid = _header_of(token).get("kid")
+        kid = _decode(token.partition(".")[0]).get("kid")
         self._step(
             "The public keys, for whoever prefers to check tokens offline (RFC 7517)",
             Request("GET", f"{self._places.issuer}/.well-known/jwks.json"),
@@ -207,10 +210,9 @@ class Tour:
         return answer
 
 
-def _header_of(token: str) -> dict[str, object]:
-    """Return the header of a signed token, unchecked."""
-    encoded = token.partition(".")[0]
-    header: dict[str, object] = json.loads(
-        base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
+def _decode(segment: str) -> dict[str, object]:
+    """Return the header or the claims of a signed token, unchecked."""
+    decoded: dict[str, object] = json.loads(
+        base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
     )
-    return header
+    return decoded

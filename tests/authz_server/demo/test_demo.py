@@ -1,12 +1,14 @@
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 import pytest
 
+from authz_server.demo import site
 from support.not_run import skip_as_not_run
 
 _DEMO = (sys.executable, "-m", "authz_server", "demo")
@@ -24,6 +26,8 @@ def test_the_demonstration_does_what_each_step_says_and_ends(tmp_path):
     assert run.returncode == 0, run.stdout + run.stderr
     assert len(re.findall(r"^   As expected: ", run.stdout, re.MULTILINE)) == 11
     assert "Every step did what it says." in run.stdout
+    assert "HTTP/1.1 200 OK\n" in run.stdout
+    assert '"client_id": "demo-disbursement"' in run.stdout.partition("Its claims")[2]
 
 
 @pytest.mark.timeout(180)
@@ -56,6 +60,8 @@ def test_a_second_demonstration_in_the_same_directory_is_refused(tmp_path):
     (tmp_path / "demo").mkdir()
     with (tmp_path / "demo" / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write("4711")
+        lock.flush()
         run = subprocess.run(
             [*_DEMO, "--once", "--directory", tmp_path / "demo"],
             capture_output=True,
@@ -63,8 +69,21 @@ def test_a_second_demonstration_in_the_same_directory_is_refused(tmp_path):
             check=False,
         )
     assert run.returncode == 1
-    assert "runs in" in run.stderr
+    assert "end process 4711 first" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_a_port_that_is_taken_is_replaced_and_named(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        taken = listener.getsockname()[1]
+        monkeypatch.setattr(site, "_PREFERRED_PORTS", (taken,) * 3)
+        emitted = []
+        ports = site.find_ports(emitted.append)
+    assert taken not in ports
+    named = [
+        re.match(r"Port (\d+) is taken: this run uses (\d+) instead", each) for each in emitted
+    ]
+    assert [(int(each[1]), int(each[2])) for each in named] == [(taken, port) for port in ports]
 
 
 def _read_until(process, text):

@@ -85,4 +85,7 @@ def test_an_answer_is_told_with_its_challenge_and_readable_json(recorder):
     answer = Request("GET", url).send()
     assert answer.status == 401
     assert answer.json() == {"a": 1}
-    assert answer.as_text().splitlines()[:2] == ["401 Unauthorized", "WWW-Authenticate: Bearer"]
+    assert answer.as_text().splitlines()[:2] == [
+        "HTTP/1.1 401 Unauthorized",
+        "WWW-Authenticate: Bearer",
+    ]
