@@ -147,6 +147,15 @@ def test_every_link_leads_somewhere(document):
     assert broken == []
 
 
+@pytest.mark.parametrize("document", documents(), ids=lambda path: path.name)
+def test_no_command_has_a_comment_beside_it(document):
+    """An interactive zsh, the shell of macOS, takes ``#`` for a command or an argument."""
+    text = document.read_text(encoding="utf-8")
+    blocks = "".join(re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    commands = re.sub(r"<<'EOF'\n.*?^EOF$", "", blocks, flags=re.MULTILINE | re.DOTALL)
+    assert re.findall(r"^(?:.*\s)?#.*$", commands, re.MULTILINE) == []
+
+
 def anchors_of(path):
     headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}

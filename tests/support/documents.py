@@ -13,15 +13,17 @@ from typing import Any
 from support.source_tree import ROOT
 from support.tied_process import start_tied
 
-_BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_DIALECTS = {"# SQLite\n": "sqlite", "# PostgreSQL\n": "postgresql"}
+_BLOCK = re.compile(
+    r"(?:^(?P<database>SQLite|PostgreSQL):\n\n)?^```sh\n(?P<block>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
 _MARK = "=== end of block, status "
 
 
 def shell_blocks(document: str, section: str | None = None, *, dialect: str) -> list[str]:
     """Return the `sh` blocks of a document, or of one of its sections, in their order.
 
-    A block whose first line names a database is left out where `dialect` is the other one.
+    A block below the name of a database is left out where `dialect` is the other one.
     """
     text = (ROOT / document).read_text(encoding="utf-8")
     if section is not None:
@@ -29,9 +31,9 @@ def shell_blocks(document: str, section: str | None = None, *, dialect: str) -> 
         assert found, f"{document} has no section {section!r}"
         text = re.split(r"^#{1,3} ", after, maxsplit=1, flags=re.MULTILINE)[0]
     return [
-        block
-        for block in _BLOCK.findall(text)
-        if all(dialect == named for line, named in _DIALECTS.items() if block.startswith(line))
+        found["block"]
+        for found in _BLOCK.finditer(text)
+        if (found["database"] or dialect).lower() == dialect
     ]
 
 
