@@ -312,7 +312,7 @@ def test_a_worker_without_files_to_open_accepts_again_when_it_has_some(make_site
             assert holding.receive().status == 200
             time.sleep(0.6)
             assert site.connection_count() < 1 + 6
-            assert "no connection can be accepted" in caplog.text
+            assert "cannot accept connections" in caplog.text
         assert [each.receive().status for each in connections] == [200] * 6
     assert is_served(site)
 
