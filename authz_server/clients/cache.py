@@ -1,4 +1,4 @@
-"""Every client and resource server in memory, as each request needs it."""
+"""Cache of all clients and resource servers, which requests read instead of the database."""
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +19,7 @@ _LOAD_ROWS = 2_000
 
 
 class SecretEntry(msgspec.Struct, frozen=True, gc=False):
-    """One secret: its digest, or the record of an imported one.
+    """A secret: its digest, or the record of an imported one.
 
     ``expires_at`` is 0 for the secret that was ended last, which is kept to be recognised.
     """
@@ -31,7 +31,7 @@ class SecretEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 class ResourceServerEntry(msgspec.Struct, frozen=True, gc=False):
-    """What a token for this resource server looks like."""
+    """The form of tokens for a resource server."""
 
     identifier: str
     token_format: str
@@ -61,19 +61,22 @@ class ClientEntry(msgspec.Struct, frozen=True):
     resource_server: ResourceServerEntry | None
 
     def is_usable(self, now: float) -> bool:
-        """Tell whether the client is enabled and ``now`` lies between its dates."""
+        """Return whether the client is enabled and ``now`` lies between its dates."""
         return self.enabled and self.starts_at <= now < self.expires_at
 
     def check_grant_type(self, grant_type: str) -> bool:
-        """Tell whether the client may use ``grant_type`` (the name is Authlib's)."""
+        """Return whether the client may use ``grant_type`` (the name is Authlib's)."""
         return grant_type in self.grant_types
 
 
 class ClientCache:
-    """Finds clients by id and resource servers by identifier, with no look at the database."""
+    """Finds clients by id and resource servers by identifier, without a query.
+
+    Args:
+        secrets: reads the records of secrets.
+    """
 
     def __init__(self, secrets: SecretScheme) -> None:
-        """Start empty; :meth:`apply` fills it."""
         self._secrets = secrets
         self._clients: dict[str, ClientEntry] = {}
         self._by_identifier: dict[str, str] = {}
@@ -98,7 +101,7 @@ class ClientCache:
         return None if client_id is None else self._clients.get(client_id)
 
     def apply(self, session: Session, changes: ChangeSet) -> None:
-        """Read again what changed (all of it where the change set says so)."""
+        """Read the changed rows again, or all rows if the change set does not name them."""
         if changes.everything:
             self._load_everything(session)
         elif "client" in changes.subjects:
@@ -183,7 +186,7 @@ class ClientCache:
             try:
                 digest, imported_record = self._secrets.entry_parts(secret.record)
             except ValueError:
-                # One damaged record must not keep every other client out.
+                # One damaged record must not lock out every other client.
                 logger.error("the record of secret %s cannot be read: it is ignored", secret.id)  # noqa: TRY400
                 continue
             if not secret.ended_at:
@@ -194,7 +197,7 @@ class ClientCache:
                 yield SecretEntry(secret.id, digest, imported_record, 0.0)
 
     def _intern(self, names: list[str]) -> frozenset[str]:
-        """Keep one copy of each set: a million clients share a few hundred of them."""
+        """Return one shared copy of each set: a million clients have a few hundred of them."""
         value = frozenset(names)
         return self._interned.setdefault(value, value)
 

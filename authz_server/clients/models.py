@@ -64,7 +64,7 @@ class ClientSecret(Base):
 
 
 class ResourceServer(Base):
-    """What a resource server is beyond its credentials: its audience and its kind of token."""
+    """The audience of a resource server and the form of its tokens."""
 
     __tablename__ = "resource_server"
 

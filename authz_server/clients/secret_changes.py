@@ -1,4 +1,4 @@
-"""Changes of secrets: adding one, and ending one for good."""
+"""Add secrets, and end them for good."""
 
 import secrets as system_random
 from datetime import datetime
@@ -28,8 +28,8 @@ class SecretChanges(Registrations):
         """Add a secret to a client or resource server.
 
         Returns:
-            The stored record and the generated secret, which nobody can read again; an empty text
-            in its place when the secret was imported.
+            The stored row and the generated secret, which cannot be read again; an empty text in
+            its place when the secret was imported.
 
         Raises:
             NotFoundError: there is no such client or resource server.
@@ -67,9 +67,9 @@ class SecretChanges(Registrations):
         actor: str,
         at: datetime | None = None,
     ) -> ClientSecret:
-        """End a secret now, or have it expire at a later instant; nothing revives it.
+        """End a secret now, or let it expire at a later time; it cannot be revived.
 
-        Ending one that works no longer changes nothing.
+        A secret that has ended stays as it is.
 
         Raises:
             NotFoundError: there is no such client, resource server or secret.
@@ -107,5 +107,5 @@ class SecretChanges(Registrations):
 
 
 def is_live(secret: ClientSecret, now: datetime) -> bool:
-    """Tell whether a secret works at ``now``."""
+    """Return whether a secret works at ``now``."""
     return all(end is None or end > now for end in (secret.expires_at, secret.ended_at))

@@ -1,4 +1,4 @@
-"""Client secrets: how they are made, how each is kept, and how an offered one is checked."""
+"""Generate client secrets, make their records, and check a presented secret."""
 
 import hashlib
 import hmac
@@ -34,7 +34,7 @@ class SecretScheme:
             takes 64 MiB.
 
     Attributes:
-        slots: where each computation waits for its turn.
+        slots: the queue of argon2id computations.
     """
 
     def __init__(self, pepper: bytes, argon2_concurrency: int) -> None:
@@ -46,11 +46,11 @@ class SecretScheme:
         return hmac.digest(self._pepper, secret, hashlib.sha256)
 
     def record(self, secret: bytes) -> str:
-        """Return what is stored of a generated secret: ``hmac-sha256$`` and 64 hex digits."""
+        """Return the record of a generated secret: ``hmac-sha256$`` and 64 hex digits."""
         return HMAC_PREFIX + self.digest(secret).hex()
 
     def import_record(self, secret: bytes) -> str:
-        """Return what is stored of a secret made elsewhere: ``argon2id$`` and the encoded hash.
+        """Return the record of an imported secret: ``argon2id$`` and the encoded hash.
 
         Raises:
             InvalidChangeError: it is empty, too short, too long, or holds control characters.
@@ -59,14 +59,14 @@ class SecretScheme:
         return ARGON2_PREFIX + _argon2.hash(self.digest(secret))
 
     def entry_parts(self, record: str) -> tuple[bytes, str]:
-        """Return what a stored record holds, as it is kept in memory.
+        """Return the parts of a record, as the cache keeps them.
 
         Returns:
             The digest of a generated secret (32 bytes) and an empty text, or no bytes and the
             encoded argon2id hash of an imported one.
 
         Raises:
-            ValueError: it is no record of ours.
+            ValueError: its scheme is unknown.
         """
         if record.startswith(HMAC_PREFIX):
             digest = bytes.fromhex(record[len(HMAC_PREFIX) :])
@@ -74,7 +74,7 @@ class SecretScheme:
                 return digest, ""
         elif record.startswith(ARGON2_PREFIX):
             return b"", record[len(ARGON2_PREFIX) :]
-        raise ValueError("a secret's record is of no known scheme")
+        raise ValueError("a secret's record has an unknown scheme")
 
     def verify_imported(self, encoded: str, secret: bytes) -> bool:
         """Return whether ``secret`` is the imported one of this hash, at the full cost either way.
