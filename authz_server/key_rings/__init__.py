@@ -1,1 +1,1 @@
-"""The key rings' tables, nodes, backends and jobs: what ``keys`` leaves to SQL and settings."""
+"""Key rings with SQL and settings: tables, store, nodes, consumers, backends and jobs."""

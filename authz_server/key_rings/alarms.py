@@ -1,4 +1,4 @@
-"""What happens to keys and their backends, told in records; counted by whoever else listens."""
+"""Record and log key alarms, and pass key events to the metrics."""
 
 import logging
 import threading
@@ -11,17 +11,17 @@ from keys.observer import Observer, SilentObserver
 
 logger = logging.getLogger(__name__)
 
-#: The same alarm about the same thing is told no more often, however often it is raised.
+#: Shortest interval between two records of the same alarm with the same subject.
 SILENCE_SECONDS = 60.0
 
 
 class KeyObserver:
-    """Records and logs alarms, and passes everything on: ``keys.observer.Observer``.
+    """Records and logs alarms, and passes every event on (``keys.observer.Observer``).
 
     Args:
         record: records an event.
-        counter: counts; hears everything.
-        monotonic: counts seconds.
+        counter: receives every event.
+        monotonic: returns monotonic seconds.
     """
 
     def __init__(
@@ -39,20 +39,20 @@ class KeyObserver:
         self._down: set[str] = set()
 
     def signed(self, backend: str, alg: str, result: str, seconds: float) -> None:
-        """Pass it on."""
+        """Pass the event on."""
         self._counter.signed(backend, alg, result, seconds)
 
     def mismatch(self, ring: str, kid: str) -> None:
         """Record ``sign.mismatch``."""
         self._counter.mismatch(ring, kid)
-        self._tell("sign.mismatch", kid, f"a signature of {ring} was dropped")
+        self._tell("sign.mismatch", kid, f"a signature of {ring} was discarded")
 
     def unknown_kid(self) -> None:
-        """Pass it on."""
+        """Pass the event on."""
         self._counter.unknown_kid()
 
     def backend_up(self, uri: str) -> None:
-        """Record ``backend.up`` where the backend was down before."""
+        """Record ``backend.up`` if the backend was down."""
         self._counter.backend_up(uri)
         if uri not in self._down:
             return
@@ -63,7 +63,7 @@ class KeyObserver:
             self._write(KeyAlarm(alarm="backend.up", subject=uri, detail="it answers again"))
 
     def backend_down(self, uri: str, reason: str) -> None:
-        """Record ``backend.down``, once until it is up again."""
+        """Record ``backend.down``, once until the backend is up again."""
         self._counter.backend_down(uri, reason)
         with self._lock:
             if uri in self._down:
@@ -72,15 +72,15 @@ class KeyObserver:
         self._write(KeyAlarm(alarm="backend.down", subject=uri, detail=reason))
 
     def vault_token(self, vault: str, ttl_seconds: float, full_ttl_seconds: float) -> None:
-        """Pass it on."""
+        """Pass the event on."""
         self._counter.vault_token(vault, ttl_seconds, full_ttl_seconds)
 
     def batch(self, size: int) -> None:
-        """Pass it on."""
+        """Pass the event on."""
         self._counter.batch(size)
 
     def viewed(self, ring: str) -> None:
-        """Pass it on."""
+        """Pass the event on."""
         self._counter.viewed(ring)
 
     def alarm(self, event: str, subject: str, detail: str) -> None:
@@ -101,4 +101,4 @@ class KeyObserver:
         try:
             self._record(event)
         except AuditUnavailable as error:
-            logger.error("%s of %s is not recorded: %s", event.alarm, event.subject, error.detail)  # noqa: TRY400 - the cause is said
+            logger.error("%s of %s is not recorded: %s", event.alarm, event.subject, error.detail)  # noqa: TRY400 - the message has the cause

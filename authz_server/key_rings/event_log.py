@@ -1,8 +1,9 @@
-"""The events of the key rings: append-only, and each ring's chained, so that a hand edit shows.
+"""The event log of the key rings: append-only, with a hash chain that reveals manual changes.
 
-An event's hash covers the hash before it, so changing, removing or inserting one breaks the chain;
-the ring's row holds the latest hash, so the end cannot be cut off unseen. Whoever can write both
-tables can write a whole new chain: the hashes stand in the audit trail too, which others keep.
+The hash of an event covers the previous hash, so that changing, removing or inserting an event
+breaks the chain. The ring's row holds the latest hash, so that the end cannot be removed unnoticed.
+With write access to both tables one can forge a whole chain. The audit trail therefore contains the
+hashes, too.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from authz_server.key_rings.models import NO_HASH, KeyEvent, KeyRing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventFacts:
-    """What an event's hash covers, besides the hash before it."""
+    """The fields of an event that its hash covers, besides the previous hash."""
 
     ring: str
     epoch: int
@@ -30,10 +31,10 @@ class EventFacts:
 
 
 def chain_hash(previous_hash: str, facts: EventFacts) -> str:
-    """Return the event's hash: SHA-256 of the hash before it and its facts as JSON, in hex.
+    """Return the event's hash: SHA-256 of the previous hash and the fields as JSON, in hex.
 
-    The JSON is ASCII, without spaces, its members sorted by name; ``at`` is in UTC to the
-    microsecond. The migration that added the chain computes the same.
+    The JSON is ASCII without spaces, with its members sorted by name; ``at`` is in UTC to the
+    microsecond. The migration that added the chain computes the same hash.
     """
     members = {
         "ring": facts.ring,
@@ -49,9 +50,9 @@ def chain_hash(previous_hash: str, facts: EventFacts) -> str:
 
 
 def append_event(session: Session, previous_hash: str, facts: EventFacts) -> str:
-    """Write one event after the one with ``previous_hash``; return its hash.
+    """Append an event after the one with ``previous_hash``; return its hash.
 
-    Only within a transaction that has advanced the ring's epoch: that lets in one writer at a time.
+    Call it only in a transaction that has advanced the ring's epoch, which admits one writer.
     """
     digest = chain_hash(previous_hash, facts)
     session.add(
@@ -67,7 +68,7 @@ def append_event(session: Session, previous_hash: str, facts: EventFacts) -> str
             hash=digest,
         )
     )
-    session.flush()  # ids in the order of the chain
+    session.flush()  # assigns ids in the order of the chain
     return digest
 
 
@@ -78,11 +79,11 @@ def load_events(session: Session, ring: str) -> tuple[KeyEvent, ...]:
 
 
 def verify_event_chain(session: Session, ring: str) -> int | None:
-    """Return the id of the first event of ``ring`` that breaks the chain, or None if none does.
+    """Return the id of the first event of ``ring`` that breaks the chain; None if it is intact.
 
-    Where the end was cut off, that is the last event left, or 0 if none is.
+    If the end is missing, this is the last remaining event, or 0 if there is none.
     """
-    # In one statement, so that nothing is written between the two.
+    # One statement, so that nothing is written between two reads.
     statement = (
         select(KeyEvent, KeyRing.event_hash)
         .join(KeyRing, KeyEvent.ring == KeyRing.name)

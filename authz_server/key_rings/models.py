@@ -1,4 +1,4 @@
-"""The tables of the key rings' public state; no private key is in any of them."""
+"""Tables of the key rings' public state; none holds a private key."""
 
 from datetime import datetime
 from typing import Any
@@ -8,12 +8,12 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from authz_server.database.orm import Base, BigIntegerKey
 
-#: What stands before a ring's first event.
+#: The previous hash of a ring's first event.
 NO_HASH = ""
 
 
 class KeyRing(Base):
-    """A ring; ``epoch`` counts its changes and is what they are made against.
+    """A ring; ``epoch`` counts its changes, for compare-and-set.
 
     ``event_hash`` is the hash of the ring's latest event.
     """
@@ -39,8 +39,9 @@ class KeyRing(Base):
 class SigningKeyRow(Base):
     """The public side of one version of a ring.
 
-    The partial index bounds what is *recorded* as active. Who signs follows from ``activate_at``,
-    so a change-over does not touch this table until somebody records it, the old key first.
+    The partial index limits which keys are *recorded* as active. The active key follows from
+    ``activate_at``: an activation does not change this table until it is recorded, the old key
+    first.
     """
 
     __tablename__ = "signing_key"
@@ -72,9 +73,9 @@ class SigningKeyRow(Base):
 
 
 class KeyEvent(Base):
-    """What happened to a key or a ring, by whom and why; written with the change, never changed.
+    """An event of a key or a ring, with actor and reason; written with the change, never updated.
 
-    ``kid`` is null where the event is the ring's own.
+    ``kid`` is null for an event of the ring itself.
     """
 
     __tablename__ = "key_event"
@@ -93,7 +94,7 @@ class KeyEvent(Base):
 
 
 class KeyNode(Base):
-    """What one process last said of itself about one ring; ``seen_at`` by the database's clock."""
+    """A node's latest report on one ring; ``seen_at`` is the database's time."""
 
     __tablename__ = "key_node"
     __table_args__ = (Index(None, "seen_at"),)

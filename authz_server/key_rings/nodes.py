@@ -1,4 +1,4 @@
-"""What processes say of themselves: which epoch of each ring they hold, how far off they are."""
+"""Node reports: the epoch of each ring that a process holds, and its clock offset."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -10,7 +10,7 @@ from authz_server.database.clock import read_database_time
 from authz_server.key_rings.models import KeyNode
 from keys.store import NodeReport
 
-#: A process that has said nothing for so long is not worth naming.
+#: Reports older than this are deleted.
 REPORTS_KEPT = timedelta(days=1)
 
 
@@ -32,7 +32,7 @@ def load_reports(session: Session) -> tuple[NodeReport, ...]:
 def write_reports(
     session: Session, node: str, epochs: Mapping[str, int], offset_seconds: float
 ) -> None:
-    """Replace what ``node`` said of these rings."""
+    """Replace the reports of ``node`` on these rings."""
     if not epochs:
         return
     session.execute(delete(KeyNode).where(KeyNode.node == node, KeyNode.ring.in_(epochs)))
@@ -50,11 +50,11 @@ def write_reports(
 
 
 def forget_node(session: Session, node: str) -> None:
-    """Delete what ``node`` said: it has ended, and nobody needs to wait for it."""
+    """Delete the reports of ``node``, which has stopped."""
     session.execute(delete(KeyNode).where(KeyNode.node == node))
 
 
 def purge_reports(session: Session, now: datetime) -> int:
-    """Delete the reports of processes that are long gone; return how many."""
+    """Delete outdated reports; return the number of rows."""
     statement = delete(KeyNode).where(KeyNode.seen_at < now - REPORTS_KEPT)
     return session.execute(statement).rowcount  # type: ignore[attr-defined,no-any-return]

@@ -1,7 +1,7 @@
-"""Encrypted private keys of the local backend, in a table: ``EncryptedKeyStorage``.
+"""Encrypted private keys of the local backend in a table: ``EncryptedKeyStorage``.
 
-Unlike a service, the storage owns its transactions: a private key must be kept for good before
-anybody hears of it.
+Unlike a service, the storage owns its transactions: a private key must be stored durably before its
+public key is used.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ RETRY_AFTER_SECONDS = 5
 
 
 class EncryptedPrivateKey(Base):
-    """A private key of the local backend, encrypted; of no use without the key-encryption key."""
+    """A private key of the local backend, encrypted with the key-encryption key."""
 
     __tablename__ = "encrypted_private_key"
 
@@ -35,11 +35,11 @@ class EncryptedPrivateKey(Base):
 
 
 class SqlEncryptedKeyStorage:
-    """Keeps encrypted private keys: ``keys.backends.local.storage.EncryptedKeyStorage``.
+    """Stores encrypted private keys (``keys.backends.local.storage.EncryptedKeyStorage``).
 
     Args:
-        transaction: Opens a session that is committed at its end.
-        reading: Opens a session for reading, where that is another one.
+        transaction: opens a session that commits at its end.
+        reading: opens a session for reading, if different.
     """
 
     def __init__(self, transaction: Transaction, reading: Transaction | None = None) -> None:
@@ -57,13 +57,13 @@ class SqlEncryptedKeyStorage:
             return tuple(_to_encrypted_key(row) for row in session.scalars(statement))
 
     def find_any(self) -> EncryptedKey | None:
-        """Return some key, or None if there is none."""
+        """Return any key, or None if there is none."""
         with _backend_errors(), self._reading() as session:
             row = session.scalars(select(EncryptedPrivateKey).limit(1)).first()
             return None if row is None else _to_encrypted_key(row)
 
     def add(self, key: EncryptedKey) -> bool:
-        """Keep ``key`` durably; return False if its version or kid is taken."""
+        """Store ``key`` durably; return False if its version or kid is taken."""
         with _backend_errors():
             try:
                 with self._transaction() as session:

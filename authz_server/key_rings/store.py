@@ -1,6 +1,6 @@
-"""The key rings' tables, behind ``keys.store.KeyStore``.
+"""SQL store of the key rings: ``keys.store.KeyStore``.
 
-Unlike a service, the store owns its transactions: a ring's change is one compare-and-set.
+Unlike a service, the store owns its transactions: a change of a ring is one compare-and-set.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,13 +26,13 @@ from keys.store import KeyChange, NodeReport, RingChange
 
 
 class SqlKeyStore:
-    """Keeps the rings in the database: ``keys.store.KeyStore``.
+    """Stores the rings in the database (``keys.store.KeyStore``).
 
     Args:
-        transaction: Opens a session that is committed at its end.
-        reading: Opens a session for reading, where that is another one.
-        after_commit: Is called with the session of each committed change of a ring, which holds the
-            change's audit records.
+        transaction: opens a session that commits at its end.
+        reading: opens a session for reading, if different.
+        after_commit: called with the session of each committed change, which holds the audit
+            records of the change.
     """
 
     def __init__(
@@ -48,20 +48,20 @@ class SqlKeyStore:
     def load_rings(self, loaded_at: datetime) -> tuple[RingSnapshot, ...]:
         """Return every ring by name; StoreUnavailable if the database cannot be read."""
         with _store_errors(), self._reading() as session:
-            # The rings first: an epoch read after its keys would let a change pass on old rows.
+            # Rings first: an epoch read after its keys would allow a change based on old rows.
             rings = session.scalars(select(KeyRing).order_by(KeyRing.name)).all()
             rows = session.scalars(select(SigningKeyRow).order_by(SigningKeyRow.version)).all()
             return tuple(_to_snapshot(ring, rows, loaded_at) for ring in rings)
 
     def add_ring(self, definition: RingDefinition) -> None:
-        """Add a ring without keys unless there is one of that name."""
+        """Add a ring without keys, unless the name exists."""
         with _store_errors():
             try:
                 with self._transaction() as session:
                     if session.get(KeyRing, definition.name) is None:
                         session.add(_to_ring_row(definition))
             except IntegrityError:
-                return  # somebody else added it in between
+                return  # another process added it in between
 
     def change_ring(
         self,
@@ -72,7 +72,7 @@ class SqlKeyStore:
     ) -> bool:
         """Write the changes if the ring is still at ``seen_epoch``; else return False.
 
-        Each has one event in the ring's chain and one audit record, in the same transaction.
+        Each change gets one event in the ring's chain and one audit record in the same transaction.
         """
         with _store_errors():
             committed = self._change_ring(ring, seen_epoch, changes, ring_change)
@@ -108,19 +108,19 @@ class SqlKeyStore:
             return load_reports(session)
 
     def report_node(self, node: str, epochs: Mapping[str, int], offset_seconds: float) -> None:
-        """Keep what this process has seen, dated by the database's clock."""
+        """Store the epochs that this node holds, dated by the database's clock."""
         with _store_errors(), self._transaction() as session:
             write_reports(session, node, epochs, offset_seconds)
 
     def clock_offset_seconds(self) -> float:
-        """Return the database's clock less this machine's system clock; 0 for SQLite."""
+        """Return the database's clock minus this machine's system clock; 0 for SQLite."""
         with _store_errors(), self._reading() as session:
             return measure_clock_offset_seconds(session)
 
 
 @dataclass(frozen=True, slots=True)
 class _Happening:
-    """One event of a change: ``kid`` is None where it is the ring's own."""
+    """One event of a change; ``kid`` is None for an event of the ring itself."""
 
     kid: str | None
     event: str
@@ -138,7 +138,7 @@ def _store_errors() -> Iterator[None]:
         raise StoreUnavailable(f"the database cannot answer for the key rings: {reason}") from error
     except ValueError as error:
         raise StoreUnavailable(
-            f"the key rings hold what this version cannot read: {error}"
+            f"the key rings hold data that this version cannot read: {error}"
         ) from error
 
 
@@ -159,7 +159,7 @@ def _advance_epoch(
 
 
 def _write_keys(session: Session, changes: Sequence[KeyChange]) -> None:
-    # Whoever stops being active first, or the index would see two of them for a moment.
+    # The formerly active key first, because the index permits only one active key.
     for change in sorted(changes, key=lambda change: change.key.state is KeyState.ACTIVE):
         session.merge(_to_key_row(change.key))
         session.flush()

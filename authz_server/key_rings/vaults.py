@@ -1,7 +1,7 @@
-"""From the settings to a login: how each Vault is reached as the server, the rotator or a person.
+"""Connection and login of each Vault, for the server, the rotator or an operator.
 
-The files that a login names are looked at here and not when the settings are read: the server has
-no business with the rotator's, and the rotator none with the server's.
+The files of a login are checked here and not when the settings are loaded: the server cannot read
+the rotator's files, nor the rotator the server's.
 """
 
 import os
@@ -23,7 +23,7 @@ Identity = Literal["server", "rotator", "operator"]
 def vault_accesses(
     settings: Settings, as_: Identity, environ: Mapping[str, str] = os.environ
 ) -> dict[str, VaultAccess]:
-    """Return how every Vault of the settings is reached, by name; see :func:`vault_access`."""
+    """Return the access to every configured Vault, by name; see :func:`vault_access`."""
     return {name: vault_access(settings, name, as_, environ) for name in settings.keys.vaults}
 
 
@@ -33,13 +33,13 @@ def vault_access(
     as_: Identity,
     environ: Mapping[str, str] = os.environ,
 ) -> VaultAccess:
-    """Return how the Vault ``keys.vaults.NAME`` is reached.
+    """Return the access to the Vault ``keys.vaults.NAME``.
 
     Args:
-        settings: checked already.
-        name: the Vault's.
-        as_: ``server``, ``rotator`` (its login where the settings have one, else the server's) or
-            ``operator``, whose own token stands in the environment variable ``VAULT_TOKEN``.
+        settings: validated settings.
+        name: the name of the Vault.
+        as_: ``server``, ``rotator`` (its login if configured, else the server's) or ``operator``,
+            whose token is in the environment variable ``VAULT_TOKEN``.
         environ: the environment variables.
 
     Raises:
@@ -76,7 +76,7 @@ def _operator_login(environ: Mapping[str, str]) -> VaultLogin:
     if not token:
         raise SettingsError(
             f"the environment variable {TOKEN_VARIABLE} is not set",
-            remedy="Log in to the Vault and put your token there.",
+            remedy="Log in to the Vault and set it to your token.",
         )
     return VaultLogin(method="token", token=token)
 
@@ -86,7 +86,7 @@ def _login(settings: Settings, login: VaultLoginSettings, key: str) -> VaultLogi
     private = settings.environment == "production" and login.method != "kubernetes"
     for name in _FILES:
         path = getattr(login, name)
-        # An agent may write its token after the server has started.
+        # An agent may write the token after the server has started.
         if name != "token_file":
             require_present(f"{key}.{name}", path)
         if private and name != "certificate_file":

@@ -69,7 +69,7 @@ def test_an_alarm_is_told_once_a_minute_for_each_subject(watch):
 
 def test_a_dropped_signature_is_an_alarm(watch):
     watch.observer.mismatch("es256", "kid-1")
-    assert watch.take() == [("sign.mismatch", "kid-1", "a signature of es256 was dropped")]
+    assert watch.take() == [("sign.mismatch", "kid-1", "a signature of es256 was discarded")]
 
 
 def test_a_backend_is_told_of_when_it_goes_and_when_it_comes(watch):
@@ -106,6 +106,6 @@ def test_what_is_recorded_is_logged_for_the_operator_too(watch, caplog):
         watch.observer.signed("transit", "ES256", "ok", 0.001)
     assert caplog.messages == [
         "rotation.failed: es256: the Vault is sealed",
-        "sign.mismatch: some-kid: a signature of es256 was dropped",
+        "sign.mismatch: some-kid: a signature of es256 was discarded",
         "backend.down: transit://a/b: refused",
     ]
