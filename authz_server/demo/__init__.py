@@ -1,1 +1,1 @@
-"""The demonstration: from nothing to a token that is issued, accepted, confirmed and revoked."""
+"""The demonstration: issue, use, introspect and revoke a token on a fresh server."""

@@ -1,4 +1,4 @@
-"""One HTTP request: the curl command that a reader can repeat, and the same request made here."""
+"""HTTP requests of the demonstration, printed as curl commands."""
 
 import base64
 import http.client
@@ -12,18 +12,18 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 TIMEOUT_SECONDS = 10
-#: Stands for the present time in a header: the reader repeats it later, so the shell asks ``date``.
+#: Placeholder of the present time in a header; in the printed command the shell calls ``date``.
 NOW = "$(LC_ALL=C date -u '+%a, %d %b %Y %H:%M:%S GMT')"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is sent.
+    """An HTTP request.
 
     Args:
         method: the HTTP method.
-        url: where to.
-        headers: beyond those that curl adds by itself.
+        url: the address.
+        headers: in addition to those of curl.
         form: sent as application/x-www-form-urlencoded.
         json_body: sent as application/json.
         credentials: id and secret for HTTP Basic.
@@ -37,7 +37,7 @@ class Request:
     credentials: tuple[str, str] | None = None
 
     def as_curl(self) -> str:
-        """Return the request as a command for a POSIX shell, an option on each line."""
+        """Return the request as a command for a POSIX shell, one option per line."""
         parts = ["curl -sS -i"]
         if self.method == "POST" and not self.form and self.json_body is None:
             parts.append("-X POST")
@@ -55,7 +55,11 @@ class Request:
         return " \\\n    ".join(parts)
 
     def send(self) -> "Answer":
-        """Make the request; OSError when nobody answers."""
+        """Send the request.
+
+        Raises:
+            OSError: the server does not answer.
+        """
         url = urlsplit(self.url)
         connection = http.client.HTTPConnection(url.netloc, timeout=TIMEOUT_SECONDS)
         try:
@@ -86,7 +90,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back."""
+    """An HTTP response."""
 
     status: int
     reason: str
@@ -94,7 +98,7 @@ class Answer:
     body: bytes
 
     def json(self) -> dict[str, Any]:
-        """Return the body's JSON object; empty when it holds none."""
+        """Return the JSON object in the body; empty if there is none."""
         try:
             value = json.loads(self.body)
         except ValueError:
@@ -102,7 +106,7 @@ class Answer:
         return value if isinstance(value, dict) else {}
 
     def as_text(self) -> str:
-        """Return status line, the challenge where there is one, and the body, indented as JSON."""
+        """Return the status line, some headers, and the body, indented if it is JSON."""
         lines = [f"HTTP/1.1 {self.status} {self.reason}"]
         lines += [
             f"{name}: {value}"
@@ -117,6 +121,6 @@ class Answer:
 
 
 def _quoted(header: str) -> str:
-    """Quote a header for the shell; the present time is left for the shell to fill in."""
+    """Quote a header for the shell, except the placeholder of the present time."""
     before, found, after = header.partition(NOW)
     return f'"{before}{NOW}{after}"' if found else shlex.quote(header)

@@ -1,7 +1,7 @@
-"""A resource server as small as one can be: ``POST /mapper/link``, guarded by introspection.
+"""A minimal resource server: ``POST /mapper/link``, protected by introspection.
 
 ``python -m authz_server.demo.mapper_api FILE`` serves it with the configuration in a JSON file. It
-knows nothing of the authorization server's code: everything it learns, it learns over HTTP.
+uses no code of the authorization server, only its HTTP interface.
 """
 
 import base64
@@ -24,13 +24,13 @@ MAXIMUM_BODY_BYTES = 65_536
 
 @dataclass(frozen=True)
 class Configuration:
-    """What a resource server has to know.
+    """The configuration of the resource server.
 
     Args:
-        port: where it listens, on loopback.
-        identifier: its own URI, which tokens for it carry as audience.
-        introspection_url: where it asks about tokens (RFC 7662).
-        client_id: its own credentials there.
+        port: the port on loopback.
+        identifier: its URI, the audience of its tokens.
+        introspection_url: the introspection endpoint (RFC 7662).
+        client_id: its credentials at that endpoint.
         client_secret: likewise.
     """
 
@@ -42,13 +42,13 @@ class Configuration:
 
 
 def introspect(configuration: Configuration, token: str) -> dict[str, object]:
-    """Ask the authorization server about a token.
+    """Introspect a token at the authorization server.
 
     Returns:
-        Its answer (RFC 7662, 2.2); ``{"active": False}`` for a token that must not be accepted.
+        The response (RFC 7662, 2.2); ``{"active": False}`` for a token that must not be accepted.
 
     Raises:
-        OSError: it did not answer, or not with 200.
+        OSError: the server did not answer, or not with 200.
     """
     url = urlsplit(configuration.introspection_url)
     kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
@@ -89,7 +89,7 @@ def create_mapper_api(configuration: Configuration) -> Flask:
 
 
 def _check_token(configuration: Configuration) -> Response | None:
-    """Return the refusal of the present request, or None when its token permits it."""
+    """Return the refusal of the present request, or None if its token permits it."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         return _refuse(HTTPStatus.UNAUTHORIZED, "", "A bearer token is required.")
@@ -111,7 +111,7 @@ def _check_token(configuration: Configuration) -> Response | None:
 
 
 def _refuse(status: HTTPStatus, error: str, message: str) -> Response:
-    """Return a refusal with its challenge (RFC 6750, 3) and the body that G2P Connect asks for."""
+    """Return a refusal with its challenge (RFC 6750, 3) and the body of G2P Connect."""
     answer = jsonify({"errors": [{"code": error or status.phrase, "message": message}]})
     answer.status_code = status
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
@@ -121,7 +121,7 @@ def _refuse(status: HTTPStatus, error: str, message: str) -> Response:
 
 
 def main() -> None:
-    """Serve on loopback until ended."""
+    """Serve on loopback until terminated."""
     configuration = Configuration(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     app = create_mapper_api(configuration)
     make_server("127.0.0.1", configuration.port, app, threaded=True).serve_forever()

@@ -1,4 +1,4 @@
-"""Everything that the demonstration runs on: its directory, its registrations, its processes."""
+"""Environment of the demonstration: directory, registrations and processes."""
 
 import fcntl
 import json
@@ -28,19 +28,19 @@ _SECRETS = ("pepper", "key-encryption-key", "client-secret", "mapper-secret")
 
 
 class DemoError(Exception):
-    """The demonstration could not be set up; the message says why."""
+    """The demonstration could not be set up; the message gives the reason."""
 
 
 @contextmanager
 def demo_site(directory: Path, emit: Callable[[str], None]) -> Iterator[Places]:
-    """Build everything from nothing, run it, yield where it is; end it when the block ends.
+    """Set up and run the demonstration, yield its places, and stop it at the end.
 
     Args:
-        directory: everything goes there; what an earlier run left is replaced.
+        directory: holds all files; those of an earlier run are replaced.
         emit: prints a paragraph.
 
     Raises:
-        DemoError: it could not be set up.
+        DemoError: the demonstration could not be set up.
     """
     with ExitStack() as stack:
         stack.enter_context(_fresh_directory(directory))
@@ -62,7 +62,7 @@ def _fresh_directory(directory: Path) -> Iterator[None]:
         except OSError:
             lock.seek(0)
             raise DemoError(
-                f"A demonstration runs in {directory} already: end process {lock.read()} first."
+                f"A demonstration already runs in {directory}: stop process {lock.read()} first."
             ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
@@ -73,7 +73,7 @@ def _fresh_directory(directory: Path) -> Iterator[None]:
 
 
 def find_ports(emit: Callable[[str], None]) -> tuple[int, int, int]:
-    """Return ports for server, health listener and mapper API: the usual ones if they are free."""
+    """Return ports for server, health listener and mapper API, the preferred ones if free."""
     chosen: list[int] = []
     with ExitStack() as held:
         for preferred in _PREFERRED_PORTS:
@@ -90,7 +90,7 @@ def find_ports(emit: Callable[[str], None]) -> tuple[int, int, int]:
 
 
 def _register(directory: Path, ports: tuple[int, int, int], emit: Callable[[str], None]) -> Places:
-    """Make settings, database and keys, and register both parties, by the commands shown."""
+    """Make settings, database and keys, and register client and resource server."""
     issuer, mapper_url = (f"http://127.0.0.1:{port}" for port in (ports[0], ports[2]))
     options = ["--development", "--issuer", issuer, "--health-port", str(ports[1])]
     _command(emit, "init", str(directory), *options, "--import", "g2p-connect")
@@ -117,7 +117,7 @@ def _register(directory: Path, ports: tuple[int, int, int], emit: Callable[[str]
 
 
 def _command(emit: Callable[[str], None], *arguments: str) -> None:
-    """Show and run a command of ours."""
+    """Print and run a command of this program."""
     emit(f"$ authz-server {shlex.join(arguments)}")
     run = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-m", "authz_server", *arguments],
@@ -128,7 +128,7 @@ def _command(emit: Callable[[str], None], *arguments: str) -> None:
         env=_environment(),
     )
     if run.returncode:
-        raise DemoError(run.stderr.strip() or f"{arguments[0]} ended with {run.returncode}.")
+        raise DemoError(run.stderr.strip() or f"{arguments[0]} exited with {run.returncode}.")
     emit(f"{run.stdout.rstrip()}\n")
 
 
@@ -166,7 +166,7 @@ def _mapper_api(directory: Path, places: Places, port: int) -> Iterator[None]:
 
 @contextmanager
 def _process(command: Sequence[str], log_path: Path) -> Iterator[subprocess.Popen[Any]]:
-    """Run one of our modules in a process group of its own, ended with the block."""
+    """Run a module in a process group of its own, terminated with the block."""
     with log_path.open("ab") as log:
         process = subprocess.Popen(  # noqa: S603 - our own program
             [sys.executable, "-m", *command],
@@ -193,7 +193,7 @@ def _await(process: subprocess.Popen[Any], ready: Callable[[], bool], log: Path)
         if ready():
             return
         time.sleep(0.1)
-    raise DemoError(f"A process did not start; {log} says why.")
+    raise DemoError(f"A process did not start; see {log}.")
 
 
 def _answers(url: str, status: HTTPStatus) -> bool:
@@ -204,5 +204,5 @@ def _answers(url: str, status: HTTPStatus) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment without what would point our commands at other settings."""
+    """Return the environment without a variable that selects other settings."""
     return {name: value for name, value in os.environ.items() if name != "AUTHZ_SERVER_CONFIG"}

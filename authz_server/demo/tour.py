@@ -1,4 +1,4 @@
-"""The narrated run: what is asked, why, and what has to come back."""
+"""The steps of the demonstration, with their expected responses."""
 
 import base64
 import json
@@ -21,7 +21,7 @@ LINK_REQUEST = {
 
 @dataclass(frozen=True)
 class Places:
-    """Where everything is, and the secrets of the two parties."""
+    """The addresses and secrets of the demonstration."""
 
     issuer: str
     mapper_url: str
@@ -30,14 +30,14 @@ class Places:
 
 
 class StepFailedError(Exception):
-    """A step did not do what it says."""
+    """A step got an unexpected response."""
 
 
 class Tour:
-    """From the first token to its end.
+    """Runs the demonstration.
 
     Args:
-        places: where everything is.
+        places: addresses and secrets.
         emit: prints a paragraph.
     """
 
@@ -47,11 +47,11 @@ class Tour:
         self._number = 0
 
     def run(self) -> None:
-        """Make every step.
+        """Run every step.
 
         Raises:
-            StepFailedError: an answer was not the one that the step promises.
-            OSError: somebody did not answer.
+            StepFailedError: a step got an unexpected response.
+            OSError: a server did not answer.
         """
         self._read_metadata()
         token = self._ask_for_a_token()
@@ -61,16 +61,16 @@ class Tour:
         self._revoke(token)
         self._introspect(token, active=False)
         self._link(
-            "The mapper API learns of it too",
+            "The mapper API refuses the revoked token",
             token,
             HTTPStatus.UNAUTHORIZED,
-            "401: the token is not valid any longer",
+            "401: the token is no longer valid",
         )
 
     def _read_metadata(self) -> None:
         issuer = self._places.issuer
         self._step(
-            "What the server offers (RFC 8414)",
+            "Read the server's metadata (RFC 8414)",
             Request("GET", f"{issuer}/.well-known/oauth-authorization-server"),
             f"its metadata, under the issuer {issuer}",
             lambda answer: answer.json().get("issuer") == issuer,
@@ -78,7 +78,7 @@ class Tour:
 
     def _ask_for_a_token(self) -> str:
         answer = self._step(
-            "A disbursement system asks for a token, as the G2P Connect interface says",
+            "A disbursement system requests a token by the G2P Connect interface",
             Request(
                 "POST",
                 f"{self._places.issuer}/oauth2/client/token",
@@ -89,7 +89,7 @@ class Tour:
                 },
                 form=self._client_form("mapper/link"),
             ),
-            "a bearer token for mapper/link alone, its life in seconds as text",
+            "a bearer token only for mapper/link, its lifetime in seconds as a string",
             lambda answer: (
                 bool(answer.json().get("access_token"))
                 and answer.json().get("token_type") == "bearer"
@@ -99,7 +99,7 @@ class Tour:
         )
         token = str(answer.json()["access_token"])
         claims = json.dumps(_decode(token.split(".")[1]), indent=2)
-        self._emit(f"   Its claims, which everybody who sees the token can read: {claims}")
+        self._emit(f"   Its claims, which anyone with the token can read: {claims}")
         return token
 
     def _call_the_mapper(self, token: str) -> None:
@@ -117,7 +117,7 @@ class Tour:
                 f"{self._places.issuer}/oauth2/token",
                 form=self._client_form("mapper/resolve"),
             ),
-            "a token for mapper/resolve, its life in seconds as a number",
+            "a token for mapper/resolve, its lifetime in seconds as a number",
             lambda answer: (
                 answer.json().get("scope") == "mapper/resolve"
                 and isinstance(answer.json().get("expires_in"), int)
@@ -132,9 +132,9 @@ class Tour:
 
     def _introspect(self, token: str, *, active: bool) -> None:
         self._step(
-            "The mapper asks whether the token is good, as it did at each call (RFC 7662)"
+            "The mapper introspects the token, as it did at each call (RFC 7662)"
             if active
-            else "The mapper asks about it again",
+            else "The mapper introspects it again",
             Request(
                 "POST",
                 f"{self._places.issuer}/oauth2/introspect",
@@ -154,7 +154,7 @@ class Tour:
     def _read_the_keys(self, token: str) -> None:
         kid = _decode(token.partition(".")[0]).get("kid")
         self._step(
-            "The public keys, for whoever prefers to check tokens offline (RFC 7517)",
+            "The public keys, for verifiers that check tokens offline (RFC 7517)",
             Request("GET", f"{self._places.issuer}/.well-known/jwks.json"),
             f"a set with the key {kid}, which signed the token",
             lambda answer: kid in [key.get("kid") for key in answer.json().get("keys", [])],
@@ -162,7 +162,7 @@ class Tour:
 
     def _revoke(self, token: str) -> None:
         self._step(
-            "The disbursement system gives the token back (RFC 7009)",
+            "The disbursement system revokes the token (RFC 7009)",
             Request(
                 "POST",
                 f"{self._places.issuer}/oauth2/revoke",
@@ -205,13 +205,13 @@ class Tour:
         answer = request.send()
         self._emit(answer.as_text())
         if not holds(answer):
-            raise StepFailedError(f"Step {self._number} should have been answered with {expected}.")
+            raise StepFailedError(f"Step {self._number}: the expected response is {expected}.")
         self._emit(f"\n   As expected: {expected}.")
         return answer
 
 
 def _decode(segment: str) -> dict[str, object]:
-    """Return the header or the claims of a signed token, unchecked."""
+    """Return the header or the claims of a signed token, without verification."""
     decoded: dict[str, object] = json.loads(
         base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
     )
