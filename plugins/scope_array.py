@@ -1,4 +1,4 @@
-"""Adds the scopes as an array, for verifiers that compare ``scope`` for equality."""
+"""Add the scopes as an array, for verifiers that compare ``scope`` for equality."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,14 +7,18 @@ from authz_server.plugin_api import RESERVED_CLAIMS, TokenDecision, hookimpl
 
 
 class ScopeArray:
-    """Writes the same scopes into a claim of its own, in tokens and in introspection answers."""
+    """Adds the scopes as a claim of its own, to tokens and introspection responses."""
 
     def __init__(self) -> None:
         self._claim = "scopes"
 
     @hookimpl
     def start(self, settings: Mapping[str, Any]) -> None:
-        """Take the claim's name from ``claim``; ``scopes`` unless set (ValueError: not usable)."""
+        """Read the claim's name from ``claim``, by default ``scopes``.
+
+        Raises:
+            ValueError: the name cannot be used.
+        """
         for key in settings:
             if key != "claim":
                 raise ValueError(f"there is no key {key!r}: the only one is claim")
@@ -25,10 +29,10 @@ class ScopeArray:
 
     @hookimpl
     def token_claims(self, request: TokenDecision) -> dict[str, Any]:
-        """Return the scopes that the token carries."""
+        """Return the scopes of the token."""
         return {self._claim: list(request.scopes)}
 
     @hookimpl
     def introspection_claims(self, claims: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the scopes that this caller is shown."""
+        """Return the scopes that the caller may see."""
         return {self._claim: claims.get("scope", "").split()}
