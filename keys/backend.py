@@ -1,4 +1,4 @@
-"""The interface of a place that holds private keys and signs with them."""
+"""Interface of key backends, which hold private keys and sign with them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ from typing import Protocol, Self
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """What a backend can do.
+    """The capabilities of a backend.
 
     Attributes:
-        algs: Names of the algorithms that it makes keys for.
-        in_process: The private key is in this process; other signatures are verified before
-            release.
-        prehash: Only a digest of what is signed leaves this process.
-        batch: Several inputs of one ``sign`` call cost one round trip.
+        algs: names of the algorithms that it creates keys for.
+        in_process: the private key is in this process; signatures of other backends are verified
+            before release.
+        prehash: only a digest of the input leaves this process.
+        batch: several inputs of one ``sign`` call take one round trip.
         can_create: ``create`` makes new versions.
-        can_fence: ``fence`` stops old versions from signing, whoever asks.
+        can_fence: ``fence`` stops old versions from signing for every client of the backend.
         can_destroy: ``destroy`` deletes old versions.
     """
 
@@ -35,9 +35,9 @@ class Version:
     """The public side of one version that a backend holds.
 
     Attributes:
-        ref: The version's number, from 1, in decimal; higher is newer and no number is used twice.
-        jwk: The public key, members of its type only.
-        created_at: When the backend made it.
+        ref: the version's number, from 1, in decimal; higher is newer, and numbers are not reused.
+        jwk: the public key, with the members of its type only.
+        created_at: the time of creation at the backend.
     """
 
     ref: str
@@ -47,14 +47,14 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class BackendView:
-    """What a backend shows of one ring.
+    """A backend's observed state of one ring.
 
     Attributes:
-        versions: Lowest first. A version missing here is no removal: reads may be old.
-        sign_floor: Lowest version that may sign, where the backend was told one; else None. Never
-            derived from ``versions``: a floor is an order, and the ring follows it.
-        verify_floor: Lowest version whose signatures still count; likewise.
-        disabled: The ring was switched off at the backend.
+        versions: lowest first. A version missing here is not a removal: reads may be outdated.
+        sign_floor: the lowest version that may sign, if configured at the backend; else None. Never
+            derived from ``versions``: a floor is an order that the ring follows.
+        verify_floor: the lowest version whose signatures are valid; likewise.
+        disabled: the ring is disabled at the backend.
     """
 
     versions: tuple[Version, ...]
@@ -65,17 +65,17 @@ class BackendView:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether a backend would answer, and what an operator should know about it."""
+    """Whether a backend would answer, with a detail for operators."""
 
     usable: bool
     detail: str
 
 
 class TracedSignature(bytes):
-    """A signature that knows which call of a remote backend made it.
+    """A signature with the id of the request to a remote backend.
 
     Attributes:
-        request_id: The backend's own id of the call, as its audit log has it.
+        request_id: the backend's id of the request in its audit log.
     """
 
     request_id: str
@@ -91,16 +91,16 @@ class KeyBackend(Protocol):
     """Holds private keys by ring and version and signs with them.
 
     Every method may raise the four classes of ``keys.errors.BackendError`` and nothing else. All
-    methods may be called from several threads, and after a fork from each process.
+    methods may be called from several threads, and in every process after a fork.
     """
 
     @property
     def scheme(self) -> str:
-        """The scheme of the URIs that name this kind of backend."""
+        """The URI scheme of this kind of backend."""
 
     @property
     def caps(self) -> Caps:
-        """What this backend can do."""
+        """The capabilities of this backend."""
 
     def view(self, ring: str) -> BackendView:
         """Return the public side of ``ring``; an unknown ring has no versions."""
@@ -109,38 +109,38 @@ class KeyBackend(Protocol):
         """Sign each input with exactly the version ``ref``.
 
         Returns:
-            One signature per input, in order, in the form JOSE uses (RFC 7518, 3: ECDSA as r then
-            s, no DER); a ``TracedSignature`` where the backend keeps an audit log.
+            One signature per input, in order, in JOSE's encoding (RFC 7518, 3: ECDSA as r then s,
+            not DER); a ``TracedSignature`` if the backend keeps an audit log.
 
         Raises:
-            VersionUnusable: The version is not held, is fenced, or is not of algorithm ``alg``.
+            VersionUnusable: the version is not held, is fenced, or is not of algorithm ``alg``.
         """
 
     def create(self, ring: str, alg: str) -> Version:
-        """Make the next version of ``ring``; BackendDenied if this backend cannot.
+        """Create the next version of ``ring``; BackendDenied if this backend cannot.
 
         Raises:
-            KeysError: There is no such algorithm.
+            KeysError: there is no such algorithm.
         """
 
     def fence(self, ring: str, sign_floor: str) -> None:
         """Stop versions below ``sign_floor`` from signing; BackendDenied if this backend cannot."""
 
     def destroy(self, ring: str, verify_floor: str) -> None:
-        """Delete versions below ``verify_floor`` for good; BackendDenied if this backend cannot.
+        """Delete versions below ``verify_floor`` permanently; BackendDenied if this backend cannot.
 
         Raises:
-            VersionUnusable: The floor is not a version held, so everything would be deleted.
+            VersionUnusable: the floor is not a version held, so that everything would be deleted.
         """
 
     def forget(self, ring: str, ref: str) -> bool:
-        """Forget what this process keeps of a version; its next use reads it again.
+        """Drop this process's copy of a version; its next use reads it again.
 
-        Called where the version signed with another key than the published one.
+        Called if the version signed with another key than the published one.
 
         Returns:
-            Whether anything was kept, so that another attempt makes sense.
+            Whether there was a copy, so that a retry makes sense.
         """
 
     def health(self) -> Health:
-        """Say whether the backend would answer now."""
+        """Return whether the backend would answer now."""

@@ -1,20 +1,20 @@
-"""Everything that can go wrong with a signing key, named once."""
+"""Errors of signing keys, rings and backends."""
 
 
 class KeysError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base class of every error that this package raises."""
 
 
 class BackendError(KeysError):
-    """A key backend did not do what was asked; always one of the four classes below."""
+    """A key backend failed; always one of the four subclasses."""
 
 
 class BackendUnavailable(BackendError):  # noqa: N818 - the four classes are named in the design
-    """The backend cannot be reached at the moment; the same call may succeed later.
+    """The backend cannot be reached at present; the same call may succeed later.
 
     Args:
-        message: What happened, for the operator.
-        retry_after: Whole seconds after which trying again makes sense.
+        message: the failure, for the operator.
+        retry_after: whole seconds after which a retry makes sense.
     """
 
     def __init__(self, message: str, retry_after: int) -> None:
@@ -23,19 +23,19 @@ class BackendUnavailable(BackendError):  # noqa: N818 - the four classes are nam
 
 
 class BackendDenied(BackendError):  # noqa: N818 - likewise
-    """The backend was reached and refused: credentials, policy, or a power it does not have."""
+    """The backend refused: credentials, policy, or an unsupported operation."""
 
 
 class VersionUnusable(BackendError):  # noqa: N818 - likewise
-    """The version asked for is not held, is fenced, or is of another algorithm."""
+    """The requested version is not held, is fenced, or is of another algorithm."""
 
 
 class BackendBroken(BackendError):  # noqa: N818 - likewise
-    """The backend contradicts what is published or was stored: an alarm, never a retry."""
+    """The backend contradicts what is published or stored: an alarm, never a retry."""
 
 
 class StoreUnavailable(KeysError):  # noqa: N818 - likewise
-    """The key ring's tables cannot be read or written at the moment."""
+    """The key rings' tables cannot be read or written at present."""
 
 
 class NoActiveKeyError(KeysError):
@@ -43,19 +43,19 @@ class NoActiveKeyError(KeysError):
 
 
 class LifetimeExceededError(KeysError):
-    """A token was to live longer than its ring allows, so maybe longer than its key."""
+    """A token's lifetime would exceed that of its ring, and possibly that of its key."""
 
 
 class TokenTooLargeError(KeysError):
-    """The token to be signed would be larger than what verification accepts."""
+    """The token to sign would exceed the size that verification accepts."""
 
 
 class TokenRefusedError(KeysError):
-    """Something is wrong with a presented token.
+    """A presented token is invalid.
 
     Args:
-        reason: A fixed phrase for the operator's log, without any part of the token.
-        signature_checked: Whether the cost of verifying a signature was paid.
+        reason: a fixed phrase for the operator's log, without any part of the token.
+        signature_checked: whether a signature verification was spent.
     """
 
     def __init__(self, reason: str, *, signature_checked: bool = False) -> None:
@@ -65,11 +65,11 @@ class TokenRefusedError(KeysError):
 
 
 class InvariantError(KeysError):
-    """A change would break a rule of the key lifecycle.
+    """A change would break an invariant of the key lifecycle.
 
     Args:
-        number: The rule's number in the documentation.
-        message: Which key, and how.
+        number: the invariant's number in the documentation.
+        message: the key concerned, and how.
     """
 
     def __init__(self, number: int, message: str) -> None:
@@ -78,8 +78,8 @@ class InvariantError(KeysError):
 
 
 class ClockOffError(KeysError):
-    """This machine's clock differs too much from the store's: no ring is changed from here."""
+    """This machine's clock differs too much from the store's; it changes no ring."""
 
 
 class OrderRefusedError(KeysError):
-    """What an operator asked for cannot be done in the ring's present state."""
+    """An order cannot be carried out in the ring's present state."""

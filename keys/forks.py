@@ -1,8 +1,8 @@
-"""Resets for forked processes: locks, connections and threads are not inherited.
+"""Resets for forked processes, which must not share locks, connections and threads.
 
 A lock that another thread held at the fork stays locked in the child for ever, and two processes on
-one connection get each other's answers. Python runs the resets after :func:`os.fork`. A server that
-forks in C, such as uWSGI, runs none of Python's hooks and has to call :func:`run_resets`.
+one connection get each other's responses. Python runs the resets after :func:`os.fork`. A server
+that forks in C, such as uWSGI, runs no Python hooks and must call :func:`run_resets`.
 """
 
 import atexit
@@ -23,7 +23,7 @@ def on_fork(reset: Callable[[], None]) -> None:
     Functions run first, then methods, each in the order of registration. They must not raise.
 
     Args:
-        reset: a function, or one method of an object; it does not keep the object alive.
+        reset: a function, or one method of an object, which is referenced weakly.
     """
     if ismethod(reset):
         _methods[reset.__self__] = reset.__func__
@@ -32,7 +32,7 @@ def on_fork(reset: Callable[[], None]) -> None:
 
 
 def run_resets() -> None:
-    """Run the resets in a process that was forked and has not run them; else do nothing."""
+    """Run the resets in a forked process that has not run them; else do nothing."""
     global _process_id  # noqa: PLW0603 - one value for the process
     if _process_id == os.getpid():
         return
@@ -44,7 +44,7 @@ def run_resets() -> None:
 
 
 def at_exit(act: Callable[[], object]) -> None:
-    """Call ``act`` when this process ends, but not when a process forked from it ends."""
+    """Call ``act`` when this process exits, but not when a forked process exits."""
     atexit.register(_act_in, os.getpid(), act)
 
 

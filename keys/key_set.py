@@ -1,4 +1,4 @@
-"""The rings as a process holds them in memory: read once per change, then only looked up."""
+"""The key set of a process: rings and keys in memory, rebuilt at each change."""
 
 import logging
 from base64 import urlsafe_b64encode
@@ -22,14 +22,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KnownKey:
-    """A published key, ready to verify and to head a token.
+    """A published key, ready to verify and to encode token headers.
 
     Attributes:
-        ring: Name of its ring.
-        kid: Its thumbprint.
-        alg: Its algorithm.
-        ref: What its backend calls it.
-        signature_bytes: The exact size of its signatures.
+        ring: the name of its ring.
+        kid: its thumbprint.
+        alg: its algorithm.
+        ref: its version at the backend.
+        signature_bytes: the exact size of its signatures.
     """
 
     ring: str
@@ -47,9 +47,9 @@ class KnownKey:
         self._verify(signature, data)
 
     def header(self, typ: str) -> bytes:
-        """Return the first segment of a token of type ``typ`` and its dot.
+        """Return the first segment of a token of type ``typ``, with its dot.
 
-        Kept per type: ``typ`` comes from this server's code, never from a request.
+        Cached per type: ``typ`` comes from this server's code, never from a request.
         """
         encoded = self._headers.get(typ)
         if encoded is None:
@@ -58,9 +58,9 @@ class KnownKey:
 
 
 class VerifiedToken(NamedTuple):
-    """A token whose signature one of our keys made: ``header`` holds alg, kid and typ.
+    """A token with a valid signature; ``header`` holds alg, kid and typ.
 
-    ``remembered``: the signature was verified at an earlier sight of the token.
+    ``remembered`` is true if the signature was verified earlier and cached.
     """
 
     kid: str
@@ -75,9 +75,9 @@ class KnownRing:
     """A ring with its readable keys.
 
     Attributes:
-        snapshot: As the store gave it.
-        keys: The public ones, lowest version first.
-        candidates: What may sign and from when, highest version first.
+        snapshot: the ring as loaded from the store.
+        keys: the public keys, lowest version first.
+        candidates: the keys that may sign with the time of activation, highest version first.
     """
 
     snapshot: RingSnapshot
@@ -85,7 +85,7 @@ class KnownRing:
     candidates: tuple[tuple[datetime, KnownKey], ...]
 
     def find_active(self, now: datetime) -> KnownKey | None:
-        """Return what ``keys.lifecycle.rules.find_active_key`` names, without sorting again."""
+        """Return the active key, as ``keys.lifecycle.rules.find_active_key`` without sorting."""
         for activate_at, key in self.candidates:
             if activate_at <= now:
                 return key
@@ -94,14 +94,14 @@ class KnownRing:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KnownKeys:
-    """Everything a process knows of all rings at one moment; replaced as a whole, never changed.
+    """An immutable set of all rings and keys at one moment.
 
     Attributes:
-        rings: By name.
-        by_kid: Every key whose signatures count.
-        jwks: The JWKS.
-        etag: Its strong entity tag, with quotes.
-        loaded_at: When the reading began; None before the first.
+        rings: the rings by name.
+        by_kid: every key whose signatures are valid.
+        jwks: the JWKS.
+        etag: its strong entity tag, with quotes.
+        loaded_at: the time at which loading began; None before the first load.
     """
 
     rings: Mapping[str, KnownRing]
@@ -113,25 +113,25 @@ class KnownKeys:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoy:
-    """A verification whose outcome is known and that costs what a true one costs."""
+    """A dummy verification with the cost of a real one."""
 
     key: KnownKey
     signature: bytes
     signing_input: bytes = bytes(600)
 
     def spend(self) -> None:
-        """Verify in vain."""
+        """Verify without effect."""
         with suppress(TokenRefusedError):
             self.key.verify(self.signature, self.signing_input)
 
 
 def make_decoy(key: KnownKey) -> Decoy:
-    """Return a decoy that costs as much as verifying with ``key``."""
+    """Return a dummy verification with the cost of verifying with ``key``."""
     return Decoy(key, meaningless_signature(key.signature_bytes))
 
 
 def read_ring(snapshot: RingSnapshot) -> KnownRing:
-    """Make a ring's keys ready; one that cannot be trusted is left out and logged."""
+    """Prepare a ring's keys; a key that cannot be trusted is logged and skipped."""
     readable = {
         key.version: known
         for key in public_keys(snapshot.keys)
@@ -146,7 +146,7 @@ def read_ring(snapshot: RingSnapshot) -> KnownRing:
 
 
 def index_rings(rings: Iterable[KnownRing], loaded_at: datetime | None) -> KnownKeys:
-    """Return the index of ``rings`` with their JWKS, in the order of names and versions."""
+    """Return the key set of ``rings`` with their JWKS, in the order of names and versions."""
     by_name = {ring.snapshot.name: ring for ring in sorted(rings, key=lambda r: r.snapshot.name)}
     by_kid = {key.kid: key for ring in by_name.values() for key in ring.keys}
     jwks = jwks_document(
@@ -169,13 +169,13 @@ def _find_readable(key: SigningKey, alg: str) -> KnownKey | None:
     try:
         return _read_key(key, alg)
     except KeysError as error:
-        logger.error("key %s of ring %s is left out: %s", key.kid, key.ring, error)  # noqa: TRY400 - the cause is said
+        logger.error("skipping key %s of ring %s: %s", key.kid, key.ring, error)  # noqa: TRY400 - the message has it
         return None
 
 
 def _read_key(key: SigningKey, alg: str) -> KnownKey:
     if key.alg != alg:
-        raise KeysError(f"it is of {key.alg} in a ring of {alg}")
+        raise KeysError(f"its algorithm is {key.alg} in a ring of {alg}")
     if thumbprint(key.public_jwk) != key.kid:
         raise KeysError("its kid is not its thumbprint")
     public = load_public_key(key.public_jwk, key.alg)

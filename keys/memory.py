@@ -1,4 +1,4 @@
-"""Rings and encrypted keys in memory, for tests and for trying things out."""
+"""Rings and encrypted keys in memory, for tests and experiments."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -23,11 +23,11 @@ class MemoryEncryptedKeyStorage:
         return tuple(sorted(held, key=lambda key: key.version))
 
     def find_any(self) -> EncryptedKey | None:
-        """Return some key, or None."""
+        """Return any key, or None."""
         return self.keys[0] if self.keys else None
 
     def add(self, key: EncryptedKey) -> bool:
-        """Keep ``key`` unless its version or kid is taken."""
+        """Store ``key`` unless its version or kid is taken."""
         with self._lock:
             for held in self.keys:
                 if (held.ring, held.version) == (key.ring, key.version) or held.kid == key.kid:
@@ -42,10 +42,10 @@ class MemoryEncryptedKeyStorage:
 
 
 class MemoryKeyStore:
-    """Rings in memory: ``keys.store.KeyStore``; ``events`` holds what was recorded.
+    """Rings in memory (``keys.store.KeyStore``); ``events`` holds the recorded events.
 
     Args:
-        clock: Returns the present, timezone-aware; the system's if None.
+        clock: returns the present time, timezone-aware; None: the system's clock.
     """
 
     def __init__(self, clock: Callable[[], datetime] | None = None) -> None:
@@ -62,7 +62,7 @@ class MemoryKeyStore:
         return tuple(replace(ring, loaded_at=loaded_at) for _, ring in rings)
 
     def add_ring(self, definition: RingDefinition) -> None:
-        """Add a ring without keys unless there is one of that name."""
+        """Add a ring without keys, unless the name exists."""
         with self._lock:
             if definition.name not in self.rings:
                 self.rings[definition.name] = empty_ring(definition)
@@ -100,7 +100,7 @@ class MemoryKeyStore:
         return tuple(report for _, report in sorted(self.nodes.items()))
 
     def report_node(self, node: str, epochs: Mapping[str, int], offset_seconds: float) -> None:
-        """Keep what a node has seen."""
+        """Store a node's epochs."""
         for ring, epoch in epochs.items():
             self.nodes[node, ring] = NodeReport(
                 node=node,
@@ -116,7 +116,7 @@ class MemoryKeyStore:
 
 
 def empty_ring(definition: RingDefinition) -> RingSnapshot:
-    """Return the ring as it is before its first key, at epoch 0."""
+    """Return a ring before its first key, at epoch 0."""
     return RingSnapshot(
         name=definition.name,
         alg=definition.alg,

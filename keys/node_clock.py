@@ -1,4 +1,4 @@
-"""The clock of this machine beside the store's: what a process may do, and by what time."""
+"""This machine's clock compared with the store's."""
 
 import time
 from collections.abc import Callable
@@ -12,12 +12,12 @@ from keys.store import KeyStore
 
 #: The name of the alarm.
 CLOCK_ALARM = "clock.off"
-#: A smaller offset is not corrected: times in tokens are whole seconds.
+#: Smaller offsets are not corrected: times in tokens are whole seconds.
 LEAST_CORRECTION_SECONDS = 1.0
 
 
 class _Reading(NamedTuple):
-    """This machine's clock, the seconds that it ran, and the offset at one moment."""
+    """This machine's clock, its monotonic seconds, and the offset at one moment."""
 
     at: datetime
     seconds: float
@@ -25,17 +25,17 @@ class _Reading(NamedTuple):
 
 
 class NodeClock:
-    """Measures this machine's clock against the store's, and whether it is near enough to work by.
+    """Measures this machine's clock against the store's, and checks the tolerance.
 
-    A clock that is off by more than the tolerance is the alarm ``clock.off``, raised once until it
-    is right again.
+    An offset beyond the tolerance raises the alarm ``clock.off``, once until the clock is right
+    again.
 
     Args:
-        store: Has the clock that counts.
-        clock: Returns the present by this machine, timezone-aware.
-        tolerance_seconds: How far the two may be apart.
-        observer: Receives the alarm.
-        monotonic: Returns seconds that only grow, whatever is done to the clock.
+        store: the reference clock.
+        clock: returns the present time by this machine, timezone-aware.
+        tolerance_seconds: the largest accepted offset.
+        observer: receives the alarm.
+        monotonic: returns monotonic seconds.
     """
 
     def __init__(
@@ -59,24 +59,24 @@ class NodeClock:
 
     @property
     def offset_seconds(self) -> float:
-        """The store's clock less this machine's, as last measured; 0 before the first time."""
+        """The store's clock minus this machine's, as last measured; 0 before that."""
         return self._last.offset_seconds if self._last is not None else 0.0
 
     @property
     def correction_seconds(self) -> float:
-        """Seconds to add to this machine's clock where expiry is judged.
+        """Seconds to add to this machine's clock to check expiry.
 
-        The measured offset, without what comes from a leap of the store's own clock while this
-        process watched: of two clocks, that one is wrong then. Zero where the offset is below
+        The measured offset without leaps of the store's clock that this process observed: after
+        such a leap, the store's clock is the wrong one. Zero if the offset is below
         ``LEAST_CORRECTION_SECONDS`` or was never measured.
         """
         return self._correction_seconds
 
     def measure(self) -> None:
-        """Ask the store for the time.
+        """Measure the offset.
 
         Raises:
-            StoreUnavailable: It cannot be asked; the last measurement stays.
+            StoreUnavailable: the store cannot be reached; the last measurement stays.
         """
         offset = self._store.clock_offset_seconds()
         reading = _Reading(self._clock(), self._monotonic(), offset)
@@ -91,7 +91,7 @@ class NodeClock:
         self._tell("offset", self.find_problem())
 
     def find_problem(self) -> str:
-        """Return why the clock is off, in words, as last measured; empty if it is not."""
+        """Return why the clock is off, as last measured; empty if it is not."""
         offset = self.offset_seconds
         if abs(offset) <= self._tolerance:
             return ""
@@ -102,25 +102,25 @@ class NodeClock:
         )
 
     def measure_now(self) -> datetime:
-        """Measure, and return the present by the store's clock, however far this machine's is off.
+        """Measure, and return the present time by the store's clock, at any offset.
 
         Raises:
-            StoreUnavailable: The store cannot be asked.
+            StoreUnavailable: the store cannot be reached.
         """
         self.measure()
         return self._clock() + timedelta(seconds=self.offset_seconds)
 
     def require_now(self, changed_at: datetime | None = None) -> datetime:
-        """Measure, and return the present by the store's clock, never before ``changed_at``.
+        """Measure, and return the present time by the store's clock, not before ``changed_at``.
 
         Args:
-            changed_at: When what is planned for was changed last. No plan rests on an earlier time:
-                two measurements may differ by a little, and a clock may have gone back.
+            changed_at: the last change of the ring to plan for. No plan uses an earlier time: two
+                measurements may differ slightly, and a clock may have gone back.
 
         Raises:
-            ClockOffError: This machine's clock is off by more than the tolerance, or the present is
+            ClockOffError: this machine's clock is off by more than the tolerance, or the present is
                 before ``changed_at`` by more.
-            StoreUnavailable: The store cannot be asked.
+            StoreUnavailable: the store cannot be reached.
         """
         now = self.measure_now()
         problem = self.find_problem()
@@ -147,7 +147,7 @@ class NodeClock:
 
 
 def _store_leap(last: _Reading, reading: _Reading, tolerance: float) -> float:
-    """Return by how many seconds the store's clock leapt while this machine's went evenly."""
+    """Return by how many seconds the store's clock leapt while this machine's ran evenly."""
     passed = reading.seconds - last.seconds
     here = (reading.at - last.at).total_seconds() - passed
     there = here + reading.offset_seconds - last.offset_seconds

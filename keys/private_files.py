@@ -1,7 +1,7 @@
-"""Who may read a file with a secret: judged by owner and group, as PostgreSQL judges its key file.
+"""Check owner and mode of secret files by PostgreSQL's rules for its key file.
 
-A file of this process's account is for it alone. One that root owns may be readable by its group,
-which is how agents and volumes of Kubernetes with ``fsGroup`` hand over secrets.
+A file of this process's account must be accessible only to it. A file owned by root may be readable
+by its group: this is how agents and Kubernetes volumes with ``fsGroup`` provide secrets.
 """
 
 import os
@@ -14,17 +14,17 @@ _ROOT = 0
 
 
 class Exposure(NamedTuple):
-    """A fault of a file, worded to follow its name, and the command that mends it."""
+    """A problem of a file, worded to follow its name, and the command that fixes it."""
 
     problem: str
     command: str
 
 
 def find_exposure(status: os.stat_result) -> Exposure | None:
-    """Return what is wrong with the owner or the mode of a secret file, or None.
+    """Return the problem of a secret file's owner or mode, or None.
 
     Args:
-        status: Of the file that is read, not of a link to it.
+        status: of the file itself, not of a link to it.
     """
     account, owner = os.geteuid(), status.st_uid
     if owner not in {account, _ROOT}:
