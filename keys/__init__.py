@@ -1,1 +1,1 @@
-"""Signing keys: their states, their rules, and the rings that sign and verify with them."""
+"""Signing keys: rings, their lifecycle, and the backends that sign."""

@@ -1,4 +1,4 @@
-"""The values that describe a signing key and its ring; none of them holds a private key."""
+"""Values of a signing key and its ring; none holds a private key."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,9 +7,10 @@ from enum import StrEnum
 
 
 class KeyState(StrEnum):
-    """Where a key stands in its life.
+    """The recorded state of a key.
 
-    What signs is decided by time, not by state: see ``keys.lifecycle.rules.find_active_key``.
+    The active key follows from times, not from states: see
+    ``keys.lifecycle.rules.find_active_key``.
     """
 
     PUBLISHED = "published"
@@ -23,23 +24,23 @@ class KeyState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SigningKey:
-    """One version of a ring's key, as the ring's tables record it.
+    """One version of a ring's key, as recorded in the store.
 
     Attributes:
-        ring: Name of the ring.
-        version: Position in the ring, from 1; also the backend's reference to the key.
-        kid: RFC 7638 thumbprint of the public key.
-        alg: The one algorithm that it signs with.
-        public_jwk: The public key, members of its type only.
-        state: As last recorded.
-        created_at: When the backend made it.
-        published_at: When it entered the JWKS.
-        activate_at: When it may begin to sign; None while nobody has planned that.
-        stopped_at: When it stopped signing.
-        fenced_at: When the backend confirmed that it cannot sign any more.
-        remove_after: When it may leave the JWKS.
-        revoked_at: When it was revoked.
-        reason: Why it came into its state, where that needs a reason.
+        ring: the name of the ring.
+        version: the position in the ring, from 1; also the backend's reference to the key.
+        kid: the RFC 7638 thumbprint of the public key.
+        alg: the algorithm of its signatures.
+        public_jwk: the public key, with the members of its type only.
+        state: the recorded state.
+        created_at: the time of creation at the backend.
+        published_at: the time at which it entered the JWKS.
+        activate_at: the time from which it may sign; None if not planned.
+        stopped_at: the time at which it stopped signing.
+        fenced_at: the time at which the backend confirmed the fence.
+        remove_after: the time after which it may leave the JWKS.
+        revoked_at: the time of revocation.
+        reason: the reason for its state, if one is needed.
     """
 
     ring: str
@@ -60,15 +61,15 @@ class SigningKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RingDefinition:
-    """What an operator decides about a ring: one algorithm, one backend key, its times.
+    """The configuration of a ring: algorithm, backend and durations.
 
     Attributes:
-        name: Unique name, for example ``default-es256``.
-        alg: The ring's algorithm.
-        backend_uri: Where its private keys live, for example ``sql://``.
-        maximum_lifetime_seconds: Longest life of a token that the ring signs.
-        prepublication_seconds: How long a key is published before it signs.
-        rotation_interval_seconds: How long a key signs.
+        name: the unique name, for example ``default-es256``.
+        alg: the ring's algorithm.
+        backend_uri: the backend of its private keys, for example ``sql://``.
+        maximum_lifetime_seconds: the longest life of a token that the ring signs.
+        prepublication_seconds: how long a key is published before it becomes active.
+        rotation_interval_seconds: how long a key is active.
     """
 
     name: str
@@ -81,18 +82,18 @@ class RingDefinition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RingSnapshot(RingDefinition):
-    """A ring as it stood at one moment.
+    """A ring at one moment.
 
     Attributes:
-        epoch: Counts the ring's changes; a change is made against the epoch that its maker saw.
-        keys: All versions, lowest first.
-        loaded_at: When the reading began; equality disregards it.
-        frozen: An operator holds the ring: nothing moves by itself, and its active key signs on.
-        successor: The ring that signs in its place from ``succeeded_at`` on.
-        succeeded_at: When the successor takes over.
-        cautious_until: Until when verifiers are told to ask for the JWKS more often.
-        claimed_until: Until when somebody who said so is making the ring's next version.
-        changed_at: When its latest change was made; None before the first.
+        epoch: counts the ring's changes, for compare-and-set.
+        keys: all versions, lowest first.
+        loaded_at: the time at which loading began; ignored by equality.
+        frozen: an operator stopped all automatic changes; the active key keeps signing.
+        successor: the ring that replaces it at ``succeeded_at``.
+        succeeded_at: the time at which the successor takes over.
+        cautious_until: the time until which verifiers are asked to fetch the JWKS more often.
+        claimed_until: the time until which an actor has claimed to create the next version.
+        changed_at: the time of the latest change; None before the first.
     """
 
     epoch: int
@@ -106,5 +107,5 @@ class RingSnapshot(RingDefinition):
     changed_at: datetime | None = None
 
     def is_succeeded(self, now: datetime) -> bool:
-        """Tell whether another ring signs in the place of this one."""
+        """Return whether its successor has taken over."""
         return self.succeeded_at is not None and self.succeeded_at <= now

@@ -1,13 +1,13 @@
-"""What a backend or a store has to pass: imported by tests alone.
+"""Contract test suites for key backends and key stores.
 
-A test class inherits a contract and says how to make what is tested::
+A test class inherits a contract and provides its fixture::
 
     class TestMyBackend(KeyBackendContract):
         @pytest.fixture
         def backend(self) -> KeyBackend: ...
 """
 # ruff: noqa: S101 - these are tests
-# ruff: noqa: D102 - a test's name is its sentence
+# ruff: noqa: D102 - the name of a test is its sentence
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -31,14 +31,14 @@ MOMENT = datetime(2030, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 class KeyBackendContract:
     """The contract of ``keys.backend.KeyBackend``; needs the fixture ``backend``, without keys.
 
-    Where the backend cannot create keys, the fixture has to provide version 1 of ``ring``.
+    For a backend that cannot create keys, the fixture must provide version 1 of ``ring``.
     """
 
     ring = "contract-ring"
     alg = "ES256"
 
     def require_version(self, backend: KeyBackend) -> Version:
-        """Return a version to work with."""
+        """Return a version to test with."""
         if backend.caps.can_create:
             return backend.create(self.ring, self.alg)
         return backend.view(self.ring).versions[0]

@@ -1,1 +1,1 @@
-"""The places that a private key may live in, each behind ``keys.backend.KeyBackend``."""
+"""Key backends: database, file, Vault and PKCS#11, behind ``keys.backend.KeyBackend``."""

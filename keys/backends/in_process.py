@@ -1,6 +1,6 @@
-"""What the backends that sign in this process have in common: private keys loaded once, and kept.
+"""Base class of backends that sign in this process with cached private keys.
 
-Keys in memory cannot be fenced, so a node that missed a change signs until its snapshot is too old.
+Keys in memory cannot be fenced: a node that missed a change signs until its snapshot is outdated.
 """
 
 from abc import ABC, abstractmethod
@@ -15,7 +15,7 @@ from keys.jose.signatures import PrivateKey, Signer, make_signer
 
 @dataclass(frozen=True, slots=True)
 class LoadedKey:
-    """A private key, reduced to the one thing that it is for."""
+    """The signing function of a private key, with its algorithm."""
 
     alg: str
     sign: Signer
@@ -25,7 +25,7 @@ class InProcessBackend(ABC):
     """Signs with private keys that a subclass loads.
 
     Args:
-        experimental: Whether experimental algorithms are switched on.
+        experimental: whether experimental algorithms are enabled.
     """
 
     caps = Caps(
@@ -49,7 +49,9 @@ class InProcessBackend(ABC):
         if loaded is None:
             private_key, own = self._load(ring, ref)
             if own not in ALGORITHMS:
-                raise VersionUnusable(f"version {ref} of {ring!r} is for {own}, unknown here")
+                raise VersionUnusable(
+                    f"version {ref} of {ring!r} is for the unknown algorithm {own}"
+                )
             loaded = LoadedKey(own, make_signer(private_key, self._require_allowed(own)))
             self._loaded[ring, ref] = loaded
         if loaded.alg != alg:
@@ -57,7 +59,7 @@ class InProcessBackend(ABC):
         return [loaded.sign(data) for data in inputs]
 
     def fence(self, ring: str, sign_floor: str) -> None:
-        """Refuse: other processes hold the key in memory and ask nobody before they sign."""
+        """Refuse: other processes hold the key in memory and sign without the backend."""
         raise BackendDenied(f"{ring!r} cannot be fenced at {sign_floor}: its keys are in memory")
 
     def forget(self, ring: str, ref: str) -> bool:
@@ -76,5 +78,7 @@ class InProcessBackend(ABC):
     def _require_allowed(self, alg: str) -> Algorithm:
         algorithm = get_algorithm(alg)
         if alg not in self.caps.algs:
-            raise BackendDenied(f"{alg} is experimental, and that is not switched on")
+            raise BackendDenied(
+                f"{alg} is experimental, and experimental algorithms are not enabled"
+            )
         return algorithm

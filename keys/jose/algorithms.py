@@ -1,4 +1,4 @@
-"""The signature algorithms spoken here and what a key must be to fit each."""
+"""Supported signature algorithms and their key requirements."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from keys.errors import KeysError
 
-#: RFC 7518, 3.3; NIST SP 800-131A. 3072 bits cost 2.5 times as much per signature.
+#: RFC 7518, 3.3; NIST SP 800-131A. A signature with 3072 bits takes 2.5 times as long.
 MINIMUM_RSA_BITS = 2048
 DEFAULT_RSA_BITS = 2048
 MINIMUM_RSA_EXPONENT = 65537
@@ -18,13 +18,12 @@ class Algorithm:
     """One JWS algorithm (RFC 7518, 3.1; RFC 8037, 3.1; RFC 9964).
 
     Attributes:
-        name: The ``alg`` value.
-        kty: The key type that it needs.
-        crv: The curve that it needs, or None where the type has none.
-        hash_name: The digest, or None where the algorithm hashes by itself.
-        signature_bytes: The exact size of a signature, or None: as large as the key's modulus.
-        experimental: Few verifiers know it yet, so keys for it are made and used only where that
-            is switched on.
+        name: the ``alg`` value.
+        kty: the required key type.
+        crv: the required curve, or None if the type has none.
+        hash_name: the digest, or None if the algorithm includes its own.
+        signature_bytes: the exact size of a signature; None: the size of the key's modulus.
+        experimental: few verifiers support it yet, so that it must be enabled.
     """
 
     name: str
@@ -44,9 +43,9 @@ ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
             Algorithm("ES512", "EC", "P-521", "sha512", 132),
             Algorithm("RS256", "RSA", None, "sha256", None),
             Algorithm("PS256", "RSA", None, "sha256", None),
-            # Verifiers in use refuse RFC 9864's "Ed25519", so the older name is the one emitted.
+            # Common verifiers refuse RFC 9864's "Ed25519", so that the older name is used.
             Algorithm("EdDSA", "OKP", "Ed25519", None, 64),
-            # FIPS 204. All three have one key type; the "alg" in the JWK tells them apart.
+            # FIPS 204. All three share a key type; the "alg" in the JWK distinguishes them.
             Algorithm("ML-DSA-44", "AKP", None, None, 2420, experimental=True),
             Algorithm("ML-DSA-65", "AKP", None, None, 3309, experimental=True),
             Algorithm("ML-DSA-87", "AKP", None, None, 4627, experimental=True),
@@ -56,20 +55,24 @@ ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
 
 
 def get_algorithm(name: str) -> Algorithm:
-    """Return the algorithm called ``name``; KeysError names the known ones if there is none."""
+    """Return the algorithm called ``name``.
+
+    Raises:
+        KeysError: there is no such algorithm; names the supported ones.
+    """
     try:
         return ALGORITHMS[name]
     except KeyError:
         raise KeysError(
-            f"{name!r} is not a signature algorithm known here: {', '.join(ALGORITHMS)}"
+            f"{name!r} is not a supported signature algorithm: {', '.join(ALGORITHMS)}"
         ) from None
 
 
 def allowed_algorithms(*, experimental: bool) -> frozenset[str]:
-    """Return the names of the algorithms that keys may be made for.
+    """Return the names of the algorithms that keys may be created for.
 
     Args:
-        experimental: Whether the experimental ones are switched on.
+        experimental: whether experimental algorithms are enabled.
     """
     return frozenset(
         name for name, algorithm in ALGORITHMS.items() if experimental or not algorithm.experimental

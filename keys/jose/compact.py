@@ -1,4 +1,4 @@
-"""The compact form of a signed token (RFC 7515, 3.1), written and read strictly."""
+"""The compact serialization of a signed token (RFC 7515, 3.1), with strict parsing."""
 
 import json
 from binascii import Error as Base64Error
@@ -15,8 +15,8 @@ MAXIMUM_TOKEN_CHARACTERS = 16_384
 MAXIMUM_KID_CHARACTERS = 128
 #: Enough for a time in nanoseconds.
 MAXIMUM_NUMBER_CHARACTERS = 20
-#: What this server writes. Its own tokens hold nothing else, so whatever else is there (crit, b64,
-#: jwk, jku, x5u, x5c, zip, enc) is refused before any of it could mean something.
+#: The header members of this server's tokens. Any other (crit, b64, jwk, jku, x5u, x5c, zip, enc)
+#: is refused before it is interpreted.
 HEADER_MEMBERS = frozenset({"alg", "kid", "typ"})
 SEGMENTS = 3
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
@@ -24,13 +24,13 @@ _STANDARD = bytes.maketrans(b"-_", b"+/")
 
 
 class CompactToken(NamedTuple):
-    """A token taken apart; nothing in it is to be believed before its signature is verified.
+    """A parsed token; nothing in it is trusted before its signature is verified.
 
     Attributes:
         header: ``alg``, ``kid`` and ``typ``, each a string.
-        payload: The bytes that were signed, decoded.
-        signature: The signature, decoded.
-        signing_input: Header and payload as presented.
+        payload: the signed bytes, decoded.
+        signature: the signature, decoded.
+        signing_input: header and payload as presented.
     """
 
     header: Mapping[str, str]
@@ -45,18 +45,18 @@ def encode_segment(data: bytes) -> bytes:
 
 
 def encode_header(alg: str, kid: str, typ: str) -> bytes:
-    """Return the first segment of a token and the dot after it."""
+    """Return the first segment of a token, with its dot."""
     header = json.dumps({"alg": alg, "typ": typ, "kid": kid}, separators=(",", ":"))
     return encode_segment(header.encode()) + b"."
 
 
 def parse_compact(token: str) -> CompactToken:
-    """Take ``token`` apart.
+    """Parse ``token``.
 
     Raises:
-        TokenRefusedError: It is too large, not three non-empty segments, not canonical base64url,
-            or its header is not exactly what this server writes. Nothing else is raised, whatever
-            the text.
+        TokenRefusedError: it is too large, not three non-empty segments, not canonical base64url,
+            or its header is not exactly as this server writes it. Nothing else is raised for any
+            text.
     """
     if len(token) > MAXIMUM_TOKEN_CHARACTERS:
         raise TokenRefusedError("too large")
@@ -79,13 +79,13 @@ def parse_json_object(data: bytes) -> dict[str, Any]:
     """Return the JSON object in ``data``, which must be UTF-8 without repeated members.
 
     Raises:
-        TokenRefusedError: It is anything else, nested too deeply, or holds NaN, a number beyond
-            reason or half a surrogate pair.
+        TokenRefusedError: it is anything else, nested too deeply, or holds NaN, an oversized
+            number or a lone surrogate.
     """
     try:
         value = _DECODER.decode(data.decode())
         if b"\\u" in data:
-            json.dumps(value, ensure_ascii=False).encode()  # fails on half a surrogate pair
+            json.dumps(value, ensure_ascii=False).encode()  # fails for a lone surrogate
     except (ValueError, RecursionError):
         raise TokenRefusedError("not a JSON object") from None
     if not isinstance(value, dict):
@@ -94,8 +94,8 @@ def parse_json_object(data: bytes) -> dict[str, Any]:
 
 
 def _decode_segment(segment: bytes) -> bytes:
-    # The library skips what it does not know; encoding again shows whether the segment was the one
-    # canonical spelling.
+    # The library skips unknown characters; encoding again reveals whether the segment was
+    # canonical.
     try:
         data = a2b_base64(segment.translate(_STANDARD) + b"==")
     except Base64Error:
@@ -107,7 +107,7 @@ def _decode_segment(segment: bytes) -> bytes:
 
 @lru_cache(maxsize=64)
 def _read_header(segment: bytes) -> Mapping[str, str]:
-    # Kept: one key writes the same header into all its tokens. What is refused is not kept.
+    # Cached: all tokens of a key have the same header. Refused headers are not cached.
     header = parse_json_object(_decode_segment(segment))
     if header.keys() != HEADER_MEMBERS:
         raise TokenRefusedError("header members")
@@ -131,14 +131,14 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _bounded_integer(digits: str) -> int:
     if len(digits) > MAXIMUM_NUMBER_CHARACTERS:
-        raise TokenRefusedError("number beyond reason")
+        raise TokenRefusedError("oversized number")
     return int(digits)
 
 
 def _finite_float(digits: str) -> float:
     value = float(digits)
     if not isfinite(value):
-        raise TokenRefusedError("number beyond reason")
+        raise TokenRefusedError("oversized number")
     return value
 
 

@@ -1,4 +1,4 @@
-"""The only door to the JOSE library: public keys as JWK, thumbprints, the JWKS."""
+"""Adapter to the JOSE library: public keys as JWK, thumbprints, the JWKS."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -12,8 +12,8 @@ from keys.jose.algorithms import KEY_USE, get_algorithm
 from keys.jose.signatures import PrivateKey, PublicKey, require_fit
 from keys.signing_key import SigningKey
 
-#: The public members of each key type (RFC 7518, 6; RFC 8037, 2; RFC 9964). Nothing else ever
-#: leaves. "alg" belongs to the keys that have no curve to tell their algorithm.
+#: The public members of each key type (RFC 7518, 6; RFC 8037, 2; RFC 9964). No other member is ever
+#: published. "alg" is part of keys without a curve to identify their algorithm.
 PUBLIC_MEMBERS: Mapping[str, tuple[str, ...]] = {
     "EC": ("kty", "crv", "x", "y"),
     "RSA": ("kty", "n", "e"),
@@ -23,14 +23,18 @@ PUBLIC_MEMBERS: Mapping[str, tuple[str, ...]] = {
 
 
 def public_jwk(key: PrivateKey | PublicKey) -> dict[str, str]:
-    """Return the public half of ``key`` as a JWK with the members of its type only."""
+    """Return the public half of ``key`` as a JWK, with the members of its type only."""
     public = key if isinstance(key, PublicKey) else key.public_key()
     members: dict[str, str] = JWK.from_pyca(public).export_public(as_dict=True)
     return {name: members[name] for name in PUBLIC_MEMBERS[members["kty"]]}
 
 
 def thumbprint(jwk: Mapping[str, str]) -> str:
-    """Return the RFC 7638 thumbprint (SHA-256, base64url) of a public key; else KeysError."""
+    """Return the RFC 7638 thumbprint (SHA-256, base64url) of a public key.
+
+    Raises:
+        KeysError: it is not a public key.
+    """
     value: str = _parse(jwk).thumbprint()
     return value
 
@@ -39,7 +43,7 @@ def load_public_key(jwk: Mapping[str, str], alg: str) -> PublicKey:
     """Return the public key in ``jwk``.
 
     Raises:
-        KeysError: It is no public JWK with exactly the members of its type, or does not fit
+        KeysError: it is not a public JWK with exactly the members of its type, or does not fit
             ``alg``: type, curve, point, size or exponent (RFC 8725, 3.1 and 3.4).
     """
     algorithm = get_algorithm(alg)
@@ -54,7 +58,7 @@ def load_public_key(jwk: Mapping[str, str], alg: str) -> PublicKey:
 
 
 def jwks_document(keys: Iterable[SigningKey]) -> bytes:
-    """Return the JWKS (RFC 7517, 5) of ``keys`` in their order: the same JSON on every node."""
+    """Return the JWKS (RFC 7517, 5) of ``keys`` in their order, identical on every node."""
     members = [
         {
             **{name: key.public_jwk[name] for name in PUBLIC_MEMBERS[key.public_jwk["kty"]]},
@@ -78,5 +82,5 @@ def _parse(jwk: Mapping[str, str]) -> Any:  # noqa: ANN401 - the library has no 
 
 
 def _all_text(jwk: Mapping[str, object]) -> bool:
-    # A JWK may come from a row, whose JSON can hold anything.
+    # A JWK may come from a row with arbitrary JSON.
     return all(isinstance(value, str) for value in jwk.values())

@@ -1,4 +1,4 @@
-"""Signatures in the form JOSE uses, straight from ``cryptography``."""
+"""Signatures in JOSE's encoding, made and verified with ``cryptography``."""
 
 from collections.abc import Callable
 from hashlib import shake_256
@@ -47,7 +47,7 @@ PublicKey = EllipticCurvePublicKey | RSAPublicKey | Ed25519PublicKey | LatticePu
 Signer = Callable[[bytes], bytes]
 Verifier = Callable[[bytes, bytes], None]
 
-#: Up to this size of r and of s, every length in their DER form takes one byte.
+#: Up to this size of r and s, each length in their DER encoding takes one byte.
 SHORT_DER_HALF_BYTES = 48
 
 _CURVES: dict[str, EllipticCurve] = {
@@ -65,8 +65,8 @@ _LATTICES: dict[str, tuple[type[LatticePrivateKey], type[LatticePublicKey]]] = {
     "ML-DSA-65": (MLDSA65PrivateKey, MLDSA65PublicKey),
     "ML-DSA-87": (MLDSA87PrivateKey, MLDSA87PublicKey),
 }
-#: FIPS 204, table 1 and algorithm 26: by the size of a signature, the bytes of its challenge, those
-#: of z, and the bits of a coefficient of z.
+#: FIPS 204, table 1 and algorithm 26: by the size of a signature, the bytes of its challenge, the
+#: bytes of z, and the bits of a coefficient of z.
 _LATTICE_PARTS = {2420: (32, 2304, 18), 3309: (48, 3200, 20), 4627: (64, 4480, 20)}
 
 
@@ -107,14 +107,14 @@ def _require_strong_rsa(key: RSAPublicKey) -> None:
 
 
 def signature_size(key: PublicKey, algorithm: Algorithm) -> int:
-    """Return how many bytes every signature of ``key`` has."""
+    """Return the size in bytes of every signature of ``key``."""
     if isinstance(key, RSAPublicKey):
         return (key.key_size + 7) // 8
     return algorithm.signature_bytes or 0
 
 
 def make_signer(key: PrivateKey, algorithm: Algorithm) -> Signer:
-    """Return a function from input to signature that does per call only what it must."""
+    """Return a function from input to signature, with all preparation done."""
     if isinstance(key, EllipticCurvePrivateKey):
         return _ecdsa_signer(key, algorithm)
     if isinstance(key, RSAPrivateKey):
@@ -124,7 +124,7 @@ def make_signer(key: PrivateKey, algorithm: Algorithm) -> Signer:
 
 
 def make_verifier(key: PublicKey, algorithm: Algorithm) -> Verifier:
-    """Return a function of signature and input that raises TokenRefusedError if they differ."""
+    """Return a function of signature and input that raises TokenRefusedError on a mismatch."""
     if isinstance(key, EllipticCurvePublicKey):
         return _refusing(_ecdsa_verifier(key, algorithm))
     if isinstance(key, RSAPublicKey):
@@ -134,11 +134,11 @@ def make_verifier(key: PublicKey, algorithm: Algorithm) -> Verifier:
 
 
 def meaningless_signature(size: int) -> bytes:
-    """Return bytes that cost a verifier as much as a true signature of that size.
+    """Return an invalid signature that takes as long to verify as a valid one of that size.
 
-    A zero at the start of either half keeps an RSA value below the modulus, r and s below the
-    order; the last byte keeps an Ed25519 scalar in range. An ML-DSA signature has a z of zeros, and
-    no hints. Else the costly part would be left out.
+    A zero at the start of either half keeps an RSA value below the modulus, and r and s below the
+    order. The last byte keeps an Ed25519 scalar in range. An ML-DSA signature has a z of zeros and
+    no hints. Without these properties the verifier would skip the expensive part.
     """
     if size in _LATTICE_PARTS:
         return _meaningless_lattice_signature(size)
@@ -151,7 +151,8 @@ def meaningless_signature(size: int) -> bytes:
 def _meaningless_lattice_signature(size: int) -> bytes:
     challenge_bytes, z_bytes, bits = _LATTICE_PARTS[size]
     challenge = shake_256(b"meaningless signature").digest(challenge_bytes)
-    # A coefficient is stored as its distance from half the range, lowest bit first: four a group.
+    # A coefficient is stored as its distance from half the range, lowest bit first, in groups of
+    # four.
     zero = sum(1 << (bits * place + bits - 1) for place in range(4)).to_bytes(bits // 2, "little")
     return challenge + zero * (z_bytes // len(zero)) + bytes(size - challenge_bytes - z_bytes)
 
@@ -183,7 +184,7 @@ def _ecdsa_signer(key: EllipticCurvePrivateKey, algorithm: Algorithm) -> Signer:
         return r.to_bytes(half) + s.to_bytes(half)
 
     def short_signer(data: bytes) -> bytes:
-        # Tag, length, tag, length, r, tag, length, s (X.690, 8.1): cut out without making numbers.
+        # Tag, length, tag, length, r, tag, length, s (X.690, 8.1): slice without parsing integers.
         der = sign(data, scheme)
         end = 4 + der[3]
         r, s = der[4:end], der[end + 2 :]

@@ -1,1 +1,1 @@
-"""Backends that hold encrypted private keys: in the database or in files."""
+"""Backends that store encrypted private keys in the database or in a file."""

@@ -1,4 +1,4 @@
-"""Private keys encrypted under the server's own key: signed with in this process."""
+"""Local backend: private keys encrypted with the server's key, and signatures in this process."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -24,18 +24,18 @@ from keys.errors import (
 from keys.jose.jwk import public_jwk, thumbprint
 from keys.jose.signatures import PrivateKey, generate_private_key
 
-#: Each lost race means that another process added a version in between.
+#: Each failed attempt means that another process added a version in between.
 CREATE_ATTEMPTS = 20
 
 
 class LocalBackend(InProcessBackend):
-    """Keeps private keys encrypted under this server's key-encryption key.
+    """Stores private keys encrypted with this server's key-encryption key.
 
     Args:
-        storage: Where the envelopes are.
+        storage: stores the envelopes.
         key_encryption_key: 32 bytes.
-        clock: Returns the present, timezone-aware.
-        experimental: Whether experimental algorithms are switched on.
+        clock: returns the present time, timezone-aware.
+        experimental: whether experimental algorithms are enabled.
     """
 
     scheme = "sql"
@@ -54,12 +54,12 @@ class LocalBackend(InProcessBackend):
         self._clock = clock
 
     def view(self, ring: str) -> BackendView:
-        """Return what is kept of ``ring``, without decrypting anything."""
+        """Return the stored versions of ``ring``, without decrypting anything."""
         versions = tuple(_public_version(key) for key in self._storage.load(ring))
         return BackendView(versions, sign_floor=None, verify_floor=None, disabled=False)
 
     def create(self, ring: str, alg: str) -> Version:
-        """Make a key, seal it and keep it as the next version."""
+        """Generate a key, encrypt it and store it as the next version."""
         private_key = generate_private_key(self._require_allowed(alg))
         for _ in range(CREATE_ATTEMPTS):
             held = self._storage.load(ring)
@@ -69,7 +69,7 @@ class LocalBackend(InProcessBackend):
         raise BackendUnavailable(f"others keep adding versions to {ring!r}", retry_after=1)
 
     def destroy(self, ring: str, verify_floor: str) -> None:
-        """Delete the envelopes below the floor and forget the keys that were in them."""
+        """Delete the envelopes below the floor, and drop their keys from memory."""
         held = {str(key.version) for key in self._storage.load(ring)}
         if verify_floor not in held:
             raise VersionUnusable(f"version {verify_floor} of {ring!r} is not held")
@@ -77,7 +77,7 @@ class LocalBackend(InProcessBackend):
         self._forget_below(ring, int(verify_floor))
 
     def health(self) -> Health:
-        """Open one envelope, if there is any."""
+        """Decrypt any one envelope."""
         try:
             key = self._storage.find_any()
             if key is not None:
@@ -90,7 +90,7 @@ class LocalBackend(InProcessBackend):
         try:
             self._open(key)
         except BackendDenied:
-            # Without the key's id: it may be of another ring than the one that is asked about.
+            # Without the key's id, which may belong to another ring.
             raise BackendDenied(
                 "the keys here are encrypted under another key-encryption key"
             ) from None
@@ -127,5 +127,5 @@ class LocalBackend(InProcessBackend):
 
 def _public_version(key: EncryptedKey) -> Version:
     if thumbprint(key.public_jwk) != key.kid:
-        raise BackendBroken(f"the public key kept as {key.kid} is another one")
+        raise BackendBroken(f"the public key stored as {key.kid} has another thumbprint")
     return Version(str(key.version), key.public_jwk, key.created_at)

@@ -1,8 +1,8 @@
-"""The envelope of a private key at rest: AES-256-GCM under the key-encryption key.
+"""The envelope of a stored private key: AES-256-GCM with the key-encryption key.
 
-Layout: one byte of format, 8 bytes naming the key-encryption key, 12 bytes of nonce, then
-    ciphertext and tag. Ring, version and kid are
-authenticated with it, so that a row copied over another one does not open.
+Layout: one byte of format, 8 bytes that identify the key-encryption key, 12 bytes of nonce,
+ciphertext and tag. Ring, version and kid are authenticated, so that an envelope copied to another
+row cannot be opened.
 """
 
 import hmac
@@ -22,10 +22,10 @@ _HEAD_BYTES = len(_FORMAT) + _NAME_BYTES + _NONCE_BYTES
 
 
 class Envelope:
-    """Seals and opens private keys under one key-encryption key.
+    """Seals and opens private keys with one key-encryption key.
 
     Args:
-        key_encryption_key: 32 random bytes; KeysError if it has another length.
+        key_encryption_key: 32 random bytes; KeysError for another length.
     """
 
     def __init__(self, key_encryption_key: bytes) -> None:
@@ -47,8 +47,8 @@ class Envelope:
         """Return the private key in ``envelope``.
 
         Raises:
-            BackendDenied: It was sealed under another key-encryption key.
-            BackendBroken: It was changed, or belongs to another ring, version or kid.
+            BackendDenied: it was sealed with another key-encryption key.
+            BackendBroken: it was changed, or belongs to another ring, version or kid.
         """
         head, sealed = envelope[:_HEAD_BYTES], envelope[_HEAD_BYTES:]
         if not head.startswith(_FORMAT) or len(head) < _HEAD_BYTES:

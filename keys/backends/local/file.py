@@ -1,10 +1,9 @@
-"""The local backend over one file: ``file:///absolute/path`` or ``file://relative/path``.
+"""The local backend with one file: ``file:///absolute/path`` or ``file://relative/path``.
 
-For a single machine, where keys shall stay out of the database. The file holds the rings' private
-keys, each in an envelope (``envelope``) under the server's key-encryption key, as
-JSON. It belongs to one account (mode 0600), is replaced as a whole, never changed in place, and is
-made with its first key. Beside it stands an empty file of the same name and ``.lock``: whoever
-adds or deletes a key holds that lock. The folder must exist; its file system must know flock(2).
+For a single machine that keeps keys out of the database. The file is JSON and holds the rings'
+private keys, each in an envelope with the server's key-encryption key. It belongs to one account
+(mode 0600). It is created with its first key and replaced as a whole at each change, under a lock
+on an empty file with the suffix ``.lock``. The folder must exist, on a file system with flock(2).
 """
 
 import fcntl
@@ -32,11 +31,11 @@ _SCHEME = "file://"
 
 
 def open_backend(uri: str, context: BackendContext) -> KeyBackend:
-    """Return the backend over the file that ``uri`` names.
+    """Return the backend for the file that ``uri`` names.
 
     Raises:
-        KeysError: The URI names no file in a folder that exists, the file is readable by others,
-            or there is no key-encryption key.
+        KeysError: the URI names no file in an existing folder, others can read the file, or there
+            is no key-encryption key.
     """
     path = Path(uri.removeprefix(_SCHEME))
     if not uri.startswith(_SCHEME) or not path.name or set(uri) & set("?#%\0"):
@@ -56,23 +55,23 @@ def open_backend(uri: str, context: BackendContext) -> KeyBackend:
 
 
 class FileBackend(LocalBackend):
-    """The local backend under the name of its place."""
+    """The local backend with the scheme ``file``."""
 
     scheme = "file"
 
 
 class FileEncryptedKeyStorage:
-    """Encrypted private keys in one file: ``keys.backends.local.storage.EncryptedKeyStorage``.
+    """Encrypted private keys in one file (``keys.backends.local.storage.EncryptedKeyStorage``).
 
-    Safe for threads and for processes of one machine. Besides what the interface says, every
-    method raises BackendDenied when the file is not ours alone, BackendBroken when it is damaged.
+    Safe for threads and for processes of one machine. In addition to the interface, every method
+    raises BackendDenied if the file is open to others, and BackendBroken if it is damaged.
 
     Args:
-        path: The file; it need not exist yet.
+        path: the file, which need not exist yet.
     """
 
     def __init__(self, path: Path) -> None:
-        # The file itself, whatever the working folder is later, and not a link that stood for it.
+        # Independent of later changes of the working folder and of links.
         self._path = path.resolve()
 
     def load(self, ring: str) -> tuple[EncryptedKey, ...]:
@@ -81,11 +80,11 @@ class FileEncryptedKeyStorage:
         return tuple(sorted(held, key=lambda key: key.version))
 
     def find_any(self) -> EncryptedKey | None:
-        """Return some key, or None if there is none."""
+        """Return any key, or None if there is none."""
         return next(iter(self._read()), None)
 
     def add(self, key: EncryptedKey) -> bool:
-        """Keep ``key``; return False, with nothing kept, if its version or kid is taken."""
+        """Store ``key``; return False, with nothing stored, if its version or kid is taken."""
         with self._locked():
             held = self._read()
             taken = {(other.ring, other.version) for other in held}
@@ -112,8 +111,8 @@ class FileEncryptedKeyStorage:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        # A file of its own: the other one is replaced under the hands of whoever holds it. Opened
-        # each time, so that threads of one process exclude one another too.
+        # A separate lock file, because the key file is replaced. Opened each time, so that threads
+        # of one process exclude each other, too.
         with _translated(self._path):
             lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY)
         try:
@@ -128,7 +127,7 @@ class FileEncryptedKeyStorage:
         document = {"format": FORMAT, "keys": [_row(key) for key in keys]}
         draft = self._path.with_name(f".{self._path.name}.new")
         with _translated(self._path):
-            # Only a process that was killed leaves one: whoever is here holds the lock.
+            # Under the lock, only a killed process can have left a draft.
             draft.unlink(missing_ok=True)
             try:
                 _write_durably(draft, json.dumps(document, indent=1).encode(), self._owner())
@@ -155,7 +154,7 @@ def _write_durably(path: Path, data: bytes, owner: tuple[int, int] | None) -> No
 
 
 def _give(descriptor: int, owner: tuple[int, int] | None) -> None:
-    # An operator's root must not take the file away from the server's account.
+    # A command run as root must not change the file's owner.
     if owner is not None and os.geteuid() == 0:
         os.fchown(descriptor, *owner)
 
@@ -170,7 +169,7 @@ def _sync_folder(folder: Path) -> None:
 
 def _require_ours(path: Path, status: os.stat_result) -> None:
     if not S_ISREG(status.st_mode):
-        raise BackendDenied(f"the key file {path} is no regular file")
+        raise BackendDenied(f"the key file {path} is not a regular file")
     exposure = find_exposure(status)
     if exposure is not None:
         raise BackendDenied(f"the key file {path} {exposure.problem}: {exposure.command} {path}")
@@ -195,7 +194,7 @@ def _parse(path: Path, data: bytes) -> tuple[EncryptedKey, ...]:
             raise BackendBroken(f"the key file {path} has the unknown format {document['format']}")
         return tuple(_key(row) for row in document["keys"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        # Not the error's text: it could show a part of the file.
+        # Without the error's text, which could reveal a part of the file.
         raise BackendBroken(f"the key file {path} is damaged ({type(error).__name__})") from None
 
 

@@ -1,6 +1,6 @@
-"""The local backend over the server's own database: ``sql://``.
+"""The local backend with the server's database: ``sql://``.
 
-It knows no SQL: the server hands it a place to keep envelopes in.
+It contains no SQL: the server provides a storage for envelopes.
 """
 
 from keys.backend import KeyBackend
@@ -15,8 +15,7 @@ def open_backend(uri: str, context: BackendContext) -> KeyBackend:
     """Return the local backend; ``uri`` is ``sql://``.
 
     Raises:
-        KeysError: The URI says more than that, or there is no key-encryption key or no place to
-            keep keys.
+        KeysError: the URI has further parts, or there is no key-encryption key or no storage.
     """
     if uri != "sql://":
         raise KeysError(f"the local key backend is named 'sql://', not {uri!r}")

@@ -1,1 +1,1 @@
-"""Hardware security modules by PKCS#11."""
+"""Key backend for hardware security modules, by PKCS#11."""

@@ -1,9 +1,10 @@
-"""Signing keys that live on a PKCS#11 token: a hardware security module, a smart card, SoftHSM.
+"""Signing keys on a PKCS#11 token: a hardware security module, a smart card, SoftHSM.
 
-Version 7 of the keys called LABEL is the key pair whose private key is labelled ``LABEL-7``, and
-whose public key has the same CKA_ID. Pairs that somebody else made under such labels count too, if
-they were made on the token and never could leave it. RSA keys sign with either RSA algorithm: what
-the ring says decides. A token cannot be told to stop signing with a key, so there is no fence.
+Version 7 of the keys called LABEL is the key pair whose private key has the label ``LABEL-7``; the
+public key has the same CKA_ID. Key pairs made by other programs under such labels count, too, if
+they were generated on the token and were never extractable. RSA keys sign with either RSA
+algorithm, as the ring requires. A token cannot be told to stop signing with a key, so that there is
+no fence.
 """
 
 import logging
@@ -48,9 +49,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: What a broken-off maker left is deleted after this; a live one is done in seconds.
+#: Unfinished key pairs older than this are deleted; creating one takes seconds.
 UNFINISHED_LIFETIME = timedelta(minutes=10)
-#: The CKA_ID of a pair made here: this, the microseconds since 1970, and chance.
+#: The CKA_ID of a pair made here: this prefix, the microseconds since 1970, random bytes.
 ID_PREFIX = b"az1"
 _ID_TIME_BYTES = 8
 _ID_CHANCE_BYTES = 5
@@ -62,11 +63,11 @@ class Pkcs11Backend:
     """Signs on a token.
 
     Args:
-        uri: The URI, for the observer.
-        location: The token.
-        labels: The label of a ring's keys; empty: each ring's own name.
-        clock: Returns the present, timezone-aware.
-        observer: Hears whether the token is there.
+        uri: the URI, for the observer.
+        location: the token.
+        labels: the label of a ring's keys; empty: each ring's own name.
+        clock: returns the present time, timezone-aware.
+        observer: receives the availability of the token.
     """
 
     scheme = "pkcs11"
@@ -92,7 +93,7 @@ class Pkcs11Backend:
 
     @property
     def caps(self) -> Caps:
-        """What the token can do; before it was first reached: what a token may be able to do."""
+        """The token's capabilities; before the first connection, the largest possible ones."""
         return Caps(
             algs=self._algorithms,
             in_process=False,
@@ -104,9 +105,9 @@ class Pkcs11Backend:
         )
 
     def view(self, ring: str) -> BackendView:
-        """Return the sound key pairs of ``ring`` on the token.
+        """Return the valid key pairs of ``ring`` on the token.
 
-        An unsound one is left out and logged. A token knows no floors.
+        An invalid pair is skipped and logged. A token has no floors.
         """
         label = self._find_label(ring)
         keys = {} if label is None else self._run(lambda token: _find_keys(token, label))
@@ -118,7 +119,7 @@ class Pkcs11Backend:
         return BackendView(versions, sign_floor=None, verify_floor=None, disabled=False)
 
     def sign(self, ring: str, ref: str, alg: str, inputs: Sequence[bytes]) -> list[bytes]:
-        """Sign on the token, one call for each input; of all but EdDSA it sees a digest only."""
+        """Sign on the token, one call per input; except for EdDSA, the token gets only a digest."""
         label = self._find_label(ring)
         if label is None or find_version(label, f"{label}-{ref}") is None:
             raise VersionUnusable(f"version {ref!r} of {ring!r} is not held")
@@ -128,14 +129,14 @@ class Pkcs11Backend:
         return signed
 
     def create(self, ring: str, alg: str) -> Version:
-        """Make a key pair on the token and give it the next number.
+        """Create a key pair on the token with the next number.
 
-        Generating an RSA key can take seconds, in which nothing else of this process reaches the
-        module: best left to ``keys tick``, a process of its own.
+        Generating an RSA key can take seconds, in which this process cannot use the module
+        otherwise. ``keys tick``, a process of its own, is the better place.
         """
         algorithm, label = get_algorithm(alg), self._find_label(ring)
         if label is None:
-            raise BackendDenied(f"this token's URI is not for {ring!r}")
+            raise BackendDenied(f"the URI of this token is not for the ring {ring!r}")
         with self._module.alone():
             return self._create(ring, label, algorithm)
 
@@ -144,7 +145,7 @@ class Pkcs11Backend:
         self._delete_unfinished(registers, label)
         if algorithm.name not in self._algorithms:
             raise BackendDenied(
-                f"token {self._location.token!r} makes no keys for {algorithm.name}"
+                f"token {self._location.token!r} cannot create keys for {algorithm.name}"
             )
         self._run(lambda token: make_pair(token.session, algorithm, label, key_id))
         number = take_number(registers, label, key_id, pause=sleep)
@@ -154,11 +155,11 @@ class Pkcs11Backend:
         return Version(str(number), key.jwk, self._created_at(key))
 
     def fence(self, ring: str, sign_floor: str) -> None:
-        """Refuse: whoever has the PIN signs with any key that is on the token."""
+        """Refuse: with the PIN, any key on the token can be used."""
         raise BackendDenied(f"{ring!r} cannot be fenced at {sign_floor}: a token has no floors")
 
     def destroy(self, ring: str, verify_floor: str) -> None:
-        """Delete the key pairs below the floor from the token, unsound ones too."""
+        """Delete the key pairs below the floor from the token, including invalid ones."""
         label = self._find_label(ring)
         registers = _TokenRegisters(self._run)
         held = {} if label is None else _numbers(registers.read(), label)
@@ -170,7 +171,7 @@ class Pkcs11Backend:
                 registers.delete(key_id)
 
     def forget(self, ring: str, ref: str) -> bool:
-        """Drop the handle of the private key; the next signature looks for the key again."""
+        """Drop the handle of the private key; the next signature looks it up again."""
         label = f"{self._find_label(ring) or ''}-{ref}"
 
         def work(token: OpenToken) -> bool:
@@ -185,13 +186,13 @@ class Pkcs11Backend:
             return False
 
     def health(self) -> Health:
-        """Log in, if that was not done yet, and look at the token."""
+        """Log in, if necessary, and list the keys on the token."""
         try:
             count = len(_TokenRegisters(self._run).read())
         except BackendError as error:
             return Health(usable=False, detail=str(error))
         offered = ", ".join(sorted(self._algorithms))
-        return Health(usable=True, detail=f"{count} private keys; it offers {offered}")
+        return Health(usable=True, detail=f"{count} private keys; supports {offered}")
 
     def _run(self, work: Callable[[OpenToken], T]) -> T:
         def noting(token: OpenToken) -> T:
@@ -235,7 +236,7 @@ class _Run(Protocol):
 
 
 class _TokenRegisters:
-    """The labels on a token: ``keys.backends.pkcs11.numbers.Registers``."""
+    """The labels on a token (``keys.backends.pkcs11.numbers.Registers``)."""
 
     def __init__(self, run: "_Run") -> None:
         self._run = run
@@ -259,7 +260,7 @@ def _numbers(registers: Iterable[Register], label: str) -> dict[bytes, int]:
 
 
 def _find_keys(token: OpenToken, label: str) -> dict[int, TokenKey | None]:
-    """Return the key of each number that is taken, None where it is unsound."""
+    """Return the key of each number in use; None for an invalid one."""
     keys: dict[int, TokenKey | None] = {}
     for register in read_labels(token.session):
         number = find_version(label, register.label)
@@ -268,13 +269,13 @@ def _find_keys(token: OpenToken, label: str) -> dict[int, TokenKey | None]:
         try:
             keys[number] = find_pair(token.session, register.label)
         except BackendBroken as error:
-            logger.error("a key is not adopted: %s", error)  # noqa: TRY400 - the cause is said
+            logger.error("skipping a key: %s", error)  # noqa: TRY400 - the message has the cause
             keys[number] = None
     return keys
 
 
 def _sign(token: OpenToken, label: str, alg: str, inputs: Sequence[bytes]) -> list[bytes] | None:
-    # Kept as long as the session lives, for the handles are the session's.
+    # Cached with the session, because handles belong to it.
     signer: Callable[[bytes], bytes] | None = token.found.get(f"{alg} {label}")
     if signer is None:
         key = find_pair(token.session, label)

@@ -1,7 +1,7 @@
-"""The key pairs on a PKCS#11 token: made, found, read and signed with, by a held session.
+"""Key pairs on a PKCS#11 token: create, find, read and sign in an open session.
 
-Only a key that never was outside the token counts: sensitive, never extractable, and both from its
-beginning. Everything here is called by ``keys.backends.pkcs11.module.Module.run``.
+Only a key that never left the token is used: sensitive and not extractable since its creation.
+Everything here is called by ``keys.backends.pkcs11.module.Module.run``.
 """
 
 from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ _CURVES: dict[str, tuple[bytes, EllipticCurve]] = {
 #: PKCS#11 3.0 names the curve by a PrintableString, 3.1 also by its object identifier.
 _ED25519 = (b"\x13\x0cedwards25519", bytes.fromhex("06032b6570"))
 _ED25519_BYTES = 32
-#: Key type, mechanism that signs, mechanism that makes.
+#: Key type, signing mechanism, key generation mechanism.
 _NEEDED: dict[str, tuple[KeyType, Mechanism, Mechanism]] = {
     "ES256": (KeyType.EC, Mechanism.ECDSA, Mechanism.EC_KEY_PAIR_GEN),
     "ES384": (KeyType.EC, Mechanism.ECDSA, Mechanism.EC_KEY_PAIR_GEN),
@@ -68,10 +68,10 @@ class TokenKey:
     """A key pair on a token.
 
     Attributes:
-        private: The private key's object.
-        key_id: Its CKA_ID.
-        jwk: The public key.
-        started_on: The day that it says it was made on, if it says one.
+        private: the private key's object.
+        key_id: its CKA_ID.
+        jwk: the public key.
+        started_on: its start date (CKA_START_DATE), if any.
     """
 
     private: Any
@@ -81,7 +81,7 @@ class TokenKey:
 
 
 def offered_algorithms(token: OpenToken) -> frozenset[str]:
-    """Return the names of the algorithms that the token signs with and makes keys for."""
+    """Return the names of the algorithms that the token supports for signing and key generation."""
     return frozenset(
         name
         for name, (_, signs, makes) in _NEEDED.items()
@@ -91,7 +91,7 @@ def offered_algorithms(token: OpenToken) -> frozenset[str]:
 
 
 def make_pair(session: Session, algorithm: Algorithm, label: str, key_id: bytes) -> None:
-    """Make a key pair that never leaves the token, labelled as a draft."""
+    """Create a key pair that cannot leave the token, with the label of a draft."""
     key_type, _, mechanism = _NEEDED[algorithm.name]
     for parameters in _parameters(algorithm):
         try:
@@ -118,11 +118,11 @@ def make_pair(session: Session, algorithm: Algorithm, label: str, key_id: bytes)
 
 
 def find_pair(session: Session, label: str) -> TokenKey | None:
-    """Return the key pair whose private key is called ``label``, or None.
+    """Return the key pair whose private key has the label ``label``, or None.
 
     Raises:
-        BackendBroken: There are several, its public half is missing, or it may be known outside
-            the token.
+        BackendBroken: there are several, the public half is missing, or the key may be known
+            outside the token.
     """
     found = _objects(session, ObjectClass.PRIVATE_KEY, {Attribute.LABEL: label})
     if not found:
@@ -142,7 +142,7 @@ def find_pair(session: Session, label: str) -> TokenKey | None:
 
 
 def find_signer(key: TokenKey, alg: str) -> Callable[[bytes], bytes] | None:
-    """Return a function from input to JOSE signature, or None if the key is not for ``alg``."""
+    """Return a function from input to JOSE signature, or None if the key does not fit ``alg``."""
     if alg not in ALGORITHM_NAMES:
         return None
     try:
@@ -170,10 +170,10 @@ def read_labels(session: Session) -> tuple[Register, ...]:
 
 
 def write_label(session: Session, key_id: bytes, label: str) -> None:
-    """Give both halves of a key pair another label, last the private one, whose label counts.
+    """Change the label of both halves of a key pair, the private one last, whose label counts.
 
     Raises:
-        BackendUnavailable: There is no such key any more.
+        BackendUnavailable: there is no such key.
     """
     pair = _both_halves(session, key_id)
     if not any(half.object_class is ObjectClass.PRIVATE_KEY for half in pair):
@@ -197,7 +197,7 @@ def _both_halves(session: Session, key_id: bytes) -> list[Any]:
 
 
 def _objects(session: Session, kind: ObjectClass, attributes: dict[Attribute, Any]) -> list[Any]:
-    # The library complains on stderr about a search in a session that is gone; this only raises.
+    # A search in a lost session makes the library print to stderr; this call only raises.
     with suppress(p11.RandomNoRNG, p11.FunctionNotSupported):
         session.generate_random(64)
     return list(session.get_objects({Attribute.CLASS: kind} | attributes))
@@ -208,7 +208,7 @@ def _registers(session: Session) -> Iterator[Register]:
         try:
             yield Register(str(key[Attribute.LABEL]), bytes(key[Attribute.ID]))
         except (p11.ObjectHandleInvalid, UnicodeDecodeError):
-            continue  # deleted by somebody a moment ago, or none of ours
+            continue  # deleted a moment ago, or not made by this program
 
 
 def _parameters(algorithm: Algorithm) -> list[dict[Attribute, bytes]]:
@@ -236,12 +236,12 @@ def _read_public(label: str, public: Object) -> PublicKey:
                 return EllipticCurvePublicKey.from_encoded_point(curve, point[-size:])
     except ValueError as error:
         raise BackendBroken(f"the public key {label!r} on the token cannot be read") from error
-    raise BackendBroken(f"the public key {label!r} on the token is of no known type or curve")
+    raise BackendBroken(f"the public key {label!r} on the token has an unsupported type or curve")
 
 
 def _started_on(public: Object) -> datetime | None:
     try:
         day: date = public[Attribute.START_DATE]
-    except (ValueError, p11.PKCS11Error):  # the library's answer to an empty date
+    except (ValueError, p11.PKCS11Error):  # raised by the library for an empty date
         return None
     return datetime(day.year, day.month, day.day, tzinfo=UTC)

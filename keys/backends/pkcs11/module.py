@@ -1,8 +1,8 @@
-"""One session for each token, on which one thread at a time works; renewed when it is lost.
+"""PKCS#11 modules and sessions: one session per token, used by one thread at a time.
 
-PKCS#11 modules are initialised here without asking them for locks, so every call into a module
-holds that module's own lock, whichever token it is for. A session belongs to its process: after a
-fork the child initialises the module again (PKCS#11, 5.4 of 3.1: C_Initialize) and logs in anew.
+Modules are initialised without locking of their own, so that every call into a module holds this
+module's lock. A session belongs to its process: after a fork the child initialises the module again
+(PKCS#11 3.1, 5.4: C_Initialize) and logs in again.
 """
 
 import fcntl
@@ -26,14 +26,14 @@ from keys.forks import on_fork
 
 T = TypeVar("T")
 
-#: After a failed opening, the next one is not tried sooner: modules of devices that are away block.
+#: Pause after a failed connection: modules of absent devices block.
 RETRY_AFTER_SECONDS = 1
-#: So long a thread waits for the others.
+#: Longest wait of a thread for other threads.
 LOCK_SECONDS = 5.0
-#: So long a maker waits for other makers, one of which may be generating an RSA key.
+#: Longest wait to create a key while other processes do, for example an RSA key.
 ALONE_SECONDS = 60.0
 PAUSE_SECONDS = 0.01
-#: The token understood and refused; a new session would not change its mind.
+#: Refusals of the token; a new session would get the same.
 REFUSALS = (
     p11.ArgumentsBad,
     p11.AttributeReadOnly,
@@ -60,12 +60,12 @@ REFUSALS = (
 
 
 class OpenToken:
-    """A session with its user logged in, and what was found in it.
+    """A session with a logged-in user.
 
     Attributes:
-        session: For the holder of the module's lock only.
-        mechanisms: What the token offers, with the largest key size of each.
-        found: For the users of the session: what they keep as long as it lives.
+        session: only for the holder of the module's lock.
+        mechanisms: the token's mechanisms with the largest key size of each.
+        found: a cache with the lifetime of the session, for its users.
     """
 
     def __init__(self, token: Token, session: Session) -> None:
@@ -78,7 +78,7 @@ class OpenToken:
 
 
 class Module:
-    """A PKCS#11 module in this process; ``get_module`` returns the only one for a path."""
+    """A PKCS#11 module in this process; ``get_module`` returns the only instance for a path."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -90,11 +90,11 @@ class Module:
         self._lock = Lock()
 
     def run(self, location: TokenLocation, work: Callable[[OpenToken], T]) -> T:
-        """Return ``work(token)``; called once more with a new session if that one was lost.
+        """Return ``work(token)``; call it once more with a new session if the session was lost.
 
         Raises:
-            BackendUnavailable: The token is away, or others kept the module busy.
-            BackendDenied: The token refused, the PIN first of all.
+            BackendUnavailable: the token is away, or the module is busy.
+            BackendDenied: the token refused, for example the PIN.
         """
         if not self._lock.acquire(timeout=LOCK_SECONDS):
             raise BackendUnavailable(f"{self._path} is busy", RETRY_AFTER_SECONDS)
@@ -111,13 +111,13 @@ class Module:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep the other processes of this machine, and threads, that ask for this away meanwhile.
+        """Exclude other threads and processes of this machine that use this context manager.
 
-        For whoever changes a token: SoftHSM shows others half of a change. What is locked is the
-        module's own file, the one thing that all of them can read.
+        For changes of a token: SoftHSM shows other processes half of a change. The lock is on the
+        file of the module, which all of them can read.
 
         Raises:
-            BackendUnavailable: Others did not let go in time.
+            BackendUnavailable: others held the lock for too long.
         """
         try:
             descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
@@ -129,7 +129,7 @@ class Module:
             _lock(descriptor, self._path)
             yield
         finally:
-            # Not by closing alone: a child that was forked meanwhile holds the file open, too.
+            # Unlock explicitly: a child that was forked meanwhile holds the file open, too.
             fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
@@ -177,8 +177,8 @@ class Module:
         except REFUSALS:
             raise
         except p11.PKCS11Error:
-            # Some modules look for their tokens only while they initialise. The handles of all
-            # sessions end with that, and would soon mean other sessions.
+            # Some modules look for tokens only while they initialise. That ends all sessions, and
+            # their handles may be reused.
             self._tokens.clear()
             self._library.reinitialize()
             return self._log_in(location, self._find_token(location))
@@ -187,7 +187,7 @@ class Module:
         if self._library is None:
             self._library = pkcs11.lib(str(self._path))
         if self._inherited:
-            # A module that has noticed the fork refuses this, one that has not needs it.
+            # A module that noticed the fork refuses this; any other needs it.
             with suppress(p11.PKCS11Error):
                 self._library.finalize()
             self._library.initialize()
@@ -209,7 +209,7 @@ class Module:
 
     def _log_in(self, location: TokenLocation, token: Token) -> OpenToken:
         pin = location.read_pin()
-        # Tokens lock themselves after a few wrong PINs: one is never tried twice.
+        # Tokens lock themselves after a few wrong PINs: never try one twice.
         digest = hmac.digest(_REMEMBERING, pin.encode(), "sha256")
         if hmac.compare_digest(self._refused_pins.get(location, b""), digest):
             raise p11.PinIncorrect
@@ -221,16 +221,16 @@ class Module:
         return OpenToken(token, session)
 
     def reset_after_fork(self) -> None:
-        """Leave to the parent process what is the parent's: called in the child of a fork."""
-        # A lock that another thread held at the fork would stay locked for ever.
+        """Drop the parent's state in a forked child."""
+        # Another thread may have held the lock at the fork.
         self._lock = Lock()
         self._tokens = {}
         self._inherited = self._library is not None
 
 
 def get_module(path: Path) -> Module:
-    """Return this process's module at ``path``; it is loaded when first used."""
-    # By whatever links it is named: a module can be initialised once in a process.
+    """Return this process's module at ``path``; its first use loads it."""
+    # Resolve links: a module can be initialised only once in a process.
     real = path.resolve()
     with _modules_lock:
         return _modules.setdefault(real, Module(real))
@@ -244,7 +244,7 @@ def _lock(descriptor: int, path: Path) -> None:
         except BlockingIOError:
             if monotonic() >= give_up_at:
                 raise BackendUnavailable(
-                    f"others keep changing what {path} holds", RETRY_AFTER_SECONDS
+                    f"other processes keep using {path}", RETRY_AFTER_SECONDS
                 ) from None
             sleep(PAUSE_SECONDS)
         else:
@@ -257,7 +257,7 @@ def _open_session(token: Token, pin: str) -> Session:
     except p11.TokenWriteProtected:
         return token.open(user_pin=pin)
     except p11.UserAlreadyLoggedIn:
-        # Another location of ours names the same token.
+        # Another configured location is the same token.
         return token.open(rw=True)
 
 

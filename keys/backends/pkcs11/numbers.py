@@ -1,21 +1,22 @@
-"""Numbers for the versions on a token, none of them twice, whoever else makes keys there.
+"""Unique version numbers on a token, with several concurrent makers.
 
-A PKCS#11 token keeps no label unique and knows no compare-and-set, so the makers agree among
-themselves: Lamport's bakery algorithm (Communications of the ACM 17(8), 1974), the labels of the
-private keys being its registers. A key passes through these labels, ``~`` being in no ring's name::
+PKCS#11 has neither unique labels nor compare-and-set. The makers agree by Lamport's bakery
+algorithm (Communications of the ACM 17(8), 1974), with the labels of the private keys as its
+registers. A new key gets these labels in turn; no ring's name contains ``~``::
 
     LABEL~draft      just generated
     LABEL~choosing   its maker is looking for the highest number
-    LABEL~7          its maker wants 7
-    LABEL-7          version 7: only now anybody else uses it
+    LABEL~7          its maker claims 7
+    LABEL-7          version 7, visible to all from here
 
-Whoever wants a number waits until nobody is choosing; of several that want the same one, the lowest
-CKA_ID has it and the others choose again. A maker that died while choosing has its key deleted: if
-it was only slow, its next step finds no key and fails. One that died with a wish leaves a gap.
+A maker waits until no other maker is choosing. Of several that claim the same number, the lowest
+CKA_ID gets it and the others choose again. The key of a maker that died while choosing is deleted;
+if the maker was only slow, its next step finds no key and fails. A maker that died with a claim
+leaves a gap.
 
-This needs a token that shows every maker the same labels at once, which one device does. SoftHSM
-does not: its users are on one machine and exclude each other (``Module.alone``). Where several
-devices are kept equal by copying, let one process at a time make keys.
+The token must show every maker the same labels at once, as a single device does. SoftHSM does not:
+its users are on one machine and exclude each other (``Module.alone``). With several devices that
+are synchronised by copying, only one process at a time may create keys.
 """
 
 import re
@@ -24,9 +25,9 @@ from typing import NamedTuple, Protocol
 
 from keys.errors import BackendUnavailable
 
-#: Each lost round means that another maker got its number.
+#: Each lost round means that another maker got the number.
 ROUNDS = 50
-#: Choosing takes one reading of the labels; with this many pauses, its maker is gone.
+#: Choosing takes one read of the labels; after this many pauses the maker is considered gone.
 PATIENCE = 500
 PAUSE_SECONDS = 0.01
 MAXIMUM_DIGITS = 9
@@ -41,16 +42,16 @@ class Register(NamedTuple):
 
 
 class Registers(Protocol):
-    """The labels of the private keys of a token; what is written is seen by all at once."""
+    """The labels of the private keys of a token; a write is visible to all at once."""
 
     def read(self) -> Sequence[Register]:
-        """Return every label there is."""
+        """Return every label."""
 
     def write(self, key_id: bytes, label: str) -> None:
-        """Give the key ``key_id`` another label; BackendUnavailable if there is no such key."""
+        """Change the label of the key ``key_id``; BackendUnavailable if there is no such key."""
 
     def delete(self, key_id: bytes) -> None:
-        """Delete a key, if there still is one of that id."""
+        """Delete a key, if it exists."""
 
 
 def version_label(label: str, number: int) -> str:
@@ -59,17 +60,17 @@ def version_label(label: str, number: int) -> str:
 
 
 def draft_label(label: str) -> str:
-    """Return the label of a key that has no number yet."""
+    """Return the label of a key without a number."""
     return f"{label}~draft"
 
 
 def find_version(label: str, text: str) -> int | None:
-    """Return the number in ``text`` if that is the label of a version of ``label``."""
+    """Return the number in ``text`` if it is the label of a version of ``label``."""
     return _number_behind(f"{label}-", text)
 
 
 def is_unfinished(label: str, text: str) -> bool:
-    """Tell whether ``text`` is the label of a key of ``label`` that is no version yet."""
+    """Return whether ``text`` is the label of an unfinished key of ``label``."""
     return text.startswith(f"{label}~")
 
 
@@ -79,7 +80,7 @@ def take_number(
     """Make the key ``own`` the next version of ``label`` and return its number.
 
     Raises:
-        BackendUnavailable: Others keep getting the numbers, or took this one for dead.
+        BackendUnavailable: other makers keep getting the numbers, or deleted this key.
     """
     for _ in range(ROUNDS):
         registers.write(own, _choosing_label(label))
@@ -109,7 +110,7 @@ def _numbers(registers: Registers, label: str) -> list[tuple[bytes, int]]:
 def _wait_for_choosers(registers: Registers, label: str, pause: Callable[[float], None]) -> None:
     choosers = _choosers(registers, label)
     for _ in range(PATIENCE):
-        # Whoever begins to choose later sees our number, so only these matter.
+        # Makers that start later see our number, so that only these matter.
         choosers &= _choosers(registers, label)
         if not choosers:
             return

@@ -1,4 +1,4 @@
-"""Opens the backend for keys in a hardware security module; the library for that is optional."""
+"""Open the PKCS#11 backend, whose library is optional."""
 
 from keys.backend import KeyBackend
 from keys.backends.pkcs11.uri import parse_uri
@@ -9,15 +9,14 @@ from keys.errors import BackendDenied, KeysError
 def open_backend(uri: str, context: BackendContext) -> KeyBackend:
     """Return the backend for the token that ``uri`` names (``keys.backends.pkcs11.uri``).
 
-    The token itself is first asked when it is needed, so that it may be away for now.
+    The first use connects to the token, so that it may be absent now.
 
     Raises:
-        KeysError: The URI or the PIN file is unsound, the module is missing, or the library is not
-            installed.
+        KeysError: the URI or the PIN file is invalid, or the module or the library is missing.
     """
     location, label = parse_uri(uri)
     if label is not None and not context.ring:
-        raise KeysError("a PKCS#11 URI with object= is opened for one ring, and none was named")
+        raise KeysError("a PKCS#11 URI with object= needs the name of a ring")
     try:
         from keys.backends.pkcs11.backend import Pkcs11Backend  # noqa: PLC0415 - optional
     except ModuleNotFoundError as error:

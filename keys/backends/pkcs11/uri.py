@@ -1,10 +1,11 @@
-"""The URI of a PKCS#11 token (RFC 7512), as far as a ring needs it.
+"""The URI of a PKCS#11 token (RFC 7512), for a ring.
 
     pkcs11:token=NAME;object=LABEL?module-path=/path/module.so&pin-source=file:/path/pin
 
-Path: ``token`` (needed), ``serial``, ``manufacturer``, ``model`` to tell tokens apart, ``object``:
-the label of the ring's keys (the ring's name, if left out), ``type=private``. Query:
-``module-path`` and ``pin-source``, both needed. A PIN in the URI (``pin-value``) is refused.
+Path: ``token`` (required); ``serial``, ``manufacturer`` and ``model`` to select one of several
+tokens; ``object``, the label of the ring's keys (default: the ring's name); ``type=private``.
+Query: ``module-path`` and ``pin-source``, both required. A PIN in the URI (``pin-value``) is
+refused.
 """
 
 import stat
@@ -15,7 +16,7 @@ from urllib.parse import unquote
 
 from keys.errors import BackendDenied, KeysError
 
-#: A version's number and a maker's marks are written behind it.
+#: Leaves room for the version number and the suffixes of unfinished keys.
 MAXIMUM_LABEL_CHARACTERS = 64
 MAXIMUM_PIN_BYTES = 1024
 _SCHEME = "pkcs11:"
@@ -25,15 +26,15 @@ _QUERY = frozenset({"module-path", "pin-source"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenLocation:
-    """One token and how to log in to it.
+    """One token and its PIN.
 
     Attributes:
-        module: The token's PKCS#11 module, a shared library.
-        token: The token's label.
-        serial: Its serial number, or None: any.
-        manufacturer: Its manufacturer, or None: any.
-        model: Its model, or None: any.
-        pin_file: The file with the user's PIN.
+        module: the token's PKCS#11 module, a shared library.
+        token: the token's label.
+        serial: its serial number; None: any.
+        manufacturer: its manufacturer; None: any.
+        model: its model; None: any.
+        pin_file: the file with the user's PIN.
     """
 
     module: Path
@@ -44,20 +45,20 @@ class TokenLocation:
     pin_file: Path
 
     def read_pin(self) -> str:
-        """Return the PIN, without the line break at its end.
+        """Return the PIN without trailing line breaks.
 
         Raises:
-            BackendDenied: The file is missing, open to every account, empty, too long or no text.
+            BackendDenied: the file is missing, open to every account, empty, too long or not text.
         """
         try:
             status = self.pin_file.stat()
             if not stat.S_ISREG(status.st_mode) or status.st_size > MAXIMUM_PIN_BYTES:
-                raise BackendDenied(f"the PIN file {self.pin_file} is no short file")
+                raise BackendDenied(f"the PIN file {self.pin_file} is not a small regular file")
             if status.st_mode & stat.S_IRWXO:
                 raise BackendDenied(
                     f"the PIN file {self.pin_file} is open to every account: chmod 600 it"
                 )
-            # An editor's byte order mark is read over.
+            # Some editors write a byte order mark.
             pin = self.pin_file.read_bytes().decode("utf-8-sig").rstrip("\r\n")
         except OSError as error:
             raise BackendDenied(f"the PIN file {self.pin_file}: {error.strerror}") from error
@@ -69,11 +70,11 @@ class TokenLocation:
 
 
 def parse_uri(uri: str) -> tuple[TokenLocation, str | None]:
-    """Return the token that ``uri`` names, and the label of the ring's keys if it names one.
+    """Return the token that ``uri`` names, and the label of the ring's keys, if any.
 
     Raises:
-        KeysError: It is no such URI, lacks a part, or says something that would be disregarded.
-            The message never repeats a PIN.
+        KeysError: it is not such a URI, lacks a part, or has a part that would be ignored. The
+            message never repeats a PIN.
     """
     path, _, query = uri.removeprefix(_SCHEME).partition("?")
     if not uri.startswith(_SCHEME):
@@ -103,7 +104,7 @@ def _attributes(text: str, separator: str, known: frozenset[str]) -> Mapping[str
         if name == "pin-value":
             raise KeysError("a PIN does not belong in a URI: name a file with pin-source=file:")
         if name not in known or not equals or name in found:
-            raise KeysError(f"a PKCS#11 URI cannot say {name!r} here, or twice, or without a value")
+            raise KeysError(f"a PKCS#11 URI cannot have {name!r} here, twice, or without a value")
         try:
             found[name] = unquote(value, errors="strict")
         except UnicodeDecodeError:
@@ -112,7 +113,7 @@ def _attributes(text: str, separator: str, known: frozenset[str]) -> Mapping[str
 
 
 def _pin_file(source: str) -> Path:
-    # RFC 7512, 2.4 also allows a command behind "|": nothing here runs one.
+    # RFC 7512, 2.4 also allows a command after "|", which is not supported.
     scheme, colon, rest = source.partition(":")
     if colon and scheme != "file":
         raise KeysError("pin-source= of a PKCS#11 URI is a file: pin-source=file:/path")

@@ -53,7 +53,7 @@ def test_an_empty_ring_of_another_algorithm_is_not_filled(empty_ring_set):
 
 
 def test_an_unknown_algorithm_is_refused_by_name(empty_ring_set):
-    with pytest.raises(KeysError, match="'HS256' is not a signature algorithm known here"):
+    with pytest.raises(KeysError, match="'HS256' is not a supported signature algorithm"):
         create(empty_ring_set, replace(DEFINITION, alg="HS256"))
 
 
