@@ -65,7 +65,7 @@ class BackendView:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether a backend would answer, with a detail for operators."""
+    """The availability of a backend, with a detail for operators."""
 
     usable: bool
     detail: str

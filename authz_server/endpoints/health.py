@@ -76,7 +76,7 @@ def _find_reason(check: Check) -> str:
 
 
 class _ReadinessLog:
-    """Logs each change of readiness once; unreadiness is no warning while the server starts."""
+    """Logs each change of readiness once; not as a warning while the server starts."""
 
     def __init__(self) -> None:
         self._was_ready = False

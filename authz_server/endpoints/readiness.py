@@ -31,7 +31,7 @@ class KeyReadiness:
         self._key_rings = key_rings
         self._known = known
         self._monotonic = monotonic
-        self._told_since: float | None = None
+        self._reported_since: float | None = None
 
     def require(self) -> None:
         """Raise unless at least one ring can sign.
@@ -55,12 +55,12 @@ class KeyReadiness:
             raise LookupError(f"no ring can sign: {', '.join(self._backends)}")
 
     def _awaits_first_view(self, known: KnownBackends) -> bool:
-        if not known.told:
+        if not known.reported:
             return False
         now = self._monotonic()
-        if self._told_since is None:
-            self._told_since = now
-        return now - self._told_since < FIRST_VIEW_SECONDS
+        if self._reported_since is None:
+            self._reported_since = now
+        return now - self._reported_since < FIRST_VIEW_SECONDS
 
     def degradations(self) -> list[str]:
         """Return the rings that cannot sign at present, each as ``keys:RING`` and the reason."""

@@ -78,7 +78,7 @@ class MetricsPage(Collector):
             down=_labels(answers, "backend", of_value=0),
             viewed_rings=_labels(viewed, "ring"),
             # Starts at 0 in every process that records metrics.
-            told=families.UNKNOWN_KID.name in counted,
+            reported=families.UNKNOWN_KID.name in counted,
         )
 
     def _counted(self) -> dict[str, Metric]:

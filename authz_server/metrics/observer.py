@@ -32,12 +32,12 @@ class KnownBackends:
     Attributes:
         down: the backends that failed to answer last, by URI, and Vault addresses.
         viewed_rings: the rings whose backend was observed since the server started.
-        told: whether any process records metrics; if not, no state is known.
+        reported: whether any process records metrics; if not, no state is known.
     """
 
     down: frozenset[str] = frozenset()
     viewed_rings: frozenset[str] = frozenset()
-    told: bool = False
+    reported: bool = False
 
 
 class MetricsSource(Protocol):

@@ -49,7 +49,7 @@ class Worker:
         report: the descriptor of the pipe with its reports.
         started_at: the start, by the monotonic clock.
         reported_at: the time of its last report; 0 before the first.
-        said: its last report.
+        latest: its last report.
         ending_at: the time by which it must stop; 0 while it serves.
     """
 
@@ -57,7 +57,7 @@ class Worker:
     report: int
     started_at: float
     reported_at: float = 0.0
-    said: Report = field(default_factory=Report)
+    latest: Report = field(default_factory=Report)
     ending_at: float = 0.0
     unread: bytes = b""
 
@@ -140,14 +140,14 @@ class Supervisor:
             elif now - worker.reported_at > SILENCE_SECONDS:
                 found["a worker does not answer"] = None
             else:
-                found |= dict.fromkeys(worker.said.failed)
+                found |= dict.fromkeys(worker.latest.failed)
         if found or not self._current.slots:
             raise LookupError(", ".join(found) or "no worker runs")
 
     def degradations(self) -> list[str]:
         """Return the failures that leave the workers able to serve."""
         workers = [slot.worker for slot in self._current.slots if slot.worker is not None]
-        return list(dict.fromkeys(each for worker in workers for each in worker.said.degraded))
+        return list(dict.fromkeys(each for worker in workers for each in worker.latest.degraded))
 
     def _step(self, changed: Callable[[Settings], None]) -> None:
         self._start_workers()
@@ -374,7 +374,7 @@ def open_listeners(settings: ServerSettings) -> tuple[socket.socket, ...]:
 
 def _serves(slot: Slot) -> bool:
     worker = slot.worker
-    return worker is not None and worker.reported_at > 0 and not worker.said.failed
+    return worker is not None and worker.reported_at > 0 and not worker.latest.failed
 
 
 def _address(settings: ServerSettings) -> tuple[str, int, int]:
@@ -389,7 +389,7 @@ def _read_reports(worker: Worker) -> None:
     *lines, worker.unread = (worker.unread + read).split(b"\n")
     if lines:
         worker.reported_at = time.monotonic()
-        worker.said = read_report(lines[-1])
+        worker.latest = read_report(lines[-1])
 
 
 def _close(worker: Worker) -> None:

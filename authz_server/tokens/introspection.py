@@ -61,7 +61,7 @@ class IntrospectionService:
     async def find_active(self, caller: ClientEntry, token: str) -> dict[str, Any] | None:
         """Return the members of an active response, or None.
 
-        Every None costs the same, whatever its reason, so that timing reveals nothing.
+        Every None costs the same, so that timing reveals no reason.
 
         Args:
             caller: the authenticated caller.

@@ -3,8 +3,7 @@
 Version 7 of the keys called LABEL is the key pair whose private key has the label ``LABEL-7``; the
 public key has the same CKA_ID. Key pairs made by other programs under such labels count, too, if
 they were generated on the token and were never extractable. RSA keys sign with either RSA
-algorithm, as the ring requires. A token cannot be told to stop signing with a key, so that there is
-no fence.
+algorithm, as the ring requires. A token cannot disable a single key, so that there is no fence.
 """
 
 import logging

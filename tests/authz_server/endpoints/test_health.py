@@ -132,15 +132,15 @@ def test_a_start_without_any_backend_is_not_ready_a_later_outage_is_only_degrade
 
 def test_a_start_is_not_ready_before_a_backend_has_answered():
     """Case G82."""
-    heard, now = [KnownBackends(told=True)], [100.0]
+    heard, now = [KnownBackends(reported=True)], [100.0]
     readiness = KeyReadiness(
         {"one": TRANSIT}, Rings("one"), lambda: heard[-1], monotonic=lambda: now[-1]
     )
     assert ask("/health/ready", readiness).status_code == 503
-    heard.append(KnownBackends(told=True, viewed_rings=frozenset({"one"})))
+    heard.append(KnownBackends(reported=True, viewed_rings=frozenset({"one"})))
     assert ask("/health/ready", readiness).json["status"] == "ready"
     # Whoever could not ask for a while, for want of the database, is not suspected for ever.
-    heard.append(KnownBackends(told=True))
+    heard.append(KnownBackends(reported=True))
     now.append(106.0)
     assert ask("/health/ready", readiness).json["status"] == "ready"
 
