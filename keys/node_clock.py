@@ -54,7 +54,7 @@ class NodeClock:
         self._monotonic = monotonic
         self._last: _Reading | None = None
         self._store_leap_seconds = 0.0
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._correction_seconds = 0.0
 
     @property
@@ -88,7 +88,7 @@ class NodeClock:
         correction = offset - self._store_leap_seconds
         is_small = abs(correction) < LEAST_CORRECTION_SECONDS
         self._correction_seconds = 0.0 if is_small else correction
-        self._tell("offset", self.find_problem())
+        self._report("offset", self.find_problem())
 
     def find_problem(self) -> str:
         """Return why the clock is off, as last measured; empty if it is not."""
@@ -137,13 +137,13 @@ class NodeClock:
             if seconds > self._tolerance
             else ""
         )
-        self._tell("setback", problem)
+        self._report("setback", problem)
         return problem
 
-    def _tell(self, kind: str, problem: str) -> None:
-        if problem and kind not in self._told:
+    def _report(self, kind: str, problem: str) -> None:
+        if problem and kind not in self._reported:
             self._observer.alarm(CLOCK_ALARM, gethostname(), problem)
-        (self._told.add if problem else self._told.discard)(kind)
+        (self._reported.add if problem else self._reported.discard)(kind)
 
 
 def _store_leap(last: _Reading, reading: _Reading, tolerance: float) -> float:

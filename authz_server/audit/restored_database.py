@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 
 from authz_server.audit.sink import AuditRecord, is_stream
 from authz_server.database.orm import Database
+from authz_server.errors import OperatorError
 
 _TAIL_BYTES = 1_048_576
 #: The number of latest changes in the file to look up.
@@ -44,7 +45,7 @@ class RecordedChange:
     subject: str
 
 
-class RestoredDatabaseError(Exception):
+class RestoredDatabaseError(OperatorError):
     """The database lacks changes of the audit file; the message names one and the remedy."""
 
 
@@ -135,11 +136,11 @@ class RestoreReadiness:
             RestoredDatabaseError: a change is missing.
         """
         if self._monotonic() >= self._until:
-            self._look()
+            self._check()
         if self._fault is not None:
             raise self._fault
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._fault = None
         try:
             with self._database.reading() as session:
@@ -201,5 +202,5 @@ def _has_row(session: Session, change: RecordedChange) -> bool:
     near = AuditRecord.at.between(change.at - _DELAY, change.at + _DELAY)
     if session.scalar(select(exists().where(near, *same))):
         return True
-    # A token is revoked only once, so its row counts whatever its time.
+    # A token is revoked only once, so its row counts at any time.
     return change.action == "token.revoked" and bool(session.scalar(select(exists().where(*same))))

@@ -97,7 +97,7 @@ class RefusalRecorder:
     ) -> None:
         self._record = record
         self._monotonic = monotonic
-        self._begin_in_this_process()
+        self._reset_after_fork()
 
     def record(self, event: Refusal) -> None:
         """Record a refusal now, or count it.
@@ -120,7 +120,7 @@ class RefusalRecorder:
             at_once: record before the end of the minute, because the process stops.
         """
         if self._process_id != os.getpid():
-            self._begin_in_this_process()
+            self._reset_after_fork()
         if not at_once and self._monotonic() < self._ends_at:
             return
         with self._lock:
@@ -128,7 +128,7 @@ class RefusalRecorder:
             if not at_once and self._monotonic() < self._ends_at:
                 return
             tallies = list(self._tallies.values())
-            self._begin_window()
+            self._start_window()
         counted = [tally.combined for tally in tallies if tally.combined is not None]
         for position, event in enumerate(counted):
             try:
@@ -138,12 +138,12 @@ class RefusalRecorder:
                 self._keep(counted[position:])
                 return
 
-    def _begin_in_this_process(self) -> None:
+    def _reset_after_fork(self) -> None:
         self._process_id = os.getpid()
         self._lock = threading.Lock()
-        self._begin_window()
+        self._start_window()
 
-    def _begin_window(self) -> None:
+    def _start_window(self) -> None:
         self._ends_at = self._monotonic() + WINDOW_SECONDS
         self._tallies: dict[tuple[object, ...], _Tally] = {}
         self._kinds = {True: 0, False: 0}

@@ -45,7 +45,7 @@ class KeyObserver:
     def mismatch(self, ring: str, kid: str) -> None:
         """Record ``sign.mismatch``."""
         self._counter.mismatch(ring, kid)
-        self._tell("sign.mismatch", kid, f"a signature of {ring} was discarded")
+        self._record_alarm("sign.mismatch", kid, f"a signature of {ring} was discarded")
 
     def unknown_kid(self) -> None:
         """Pass the event on."""
@@ -86,9 +86,9 @@ class KeyObserver:
     def alarm(self, event: str, subject: str, detail: str) -> None:
         """Record the alarm, at most once a minute."""
         self._counter.alarm(event, subject, detail)
-        self._tell(event, subject, detail)
+        self._record_alarm(event, subject, detail)
 
-    def _tell(self, alarm: str, subject: str, detail: str) -> None:
+    def _record_alarm(self, alarm: str, subject: str, detail: str) -> None:
         now = self._monotonic()
         with self._lock:
             if now < self._silent_until.get((alarm, subject), 0.0):

@@ -100,7 +100,7 @@ class Connection(asyncio.Protocol):
         """Continue with received messages, or resume reading."""
         self._unread = False
         if self.phase is Phase.IDLE:
-            self._go_on()
+            self._continue()
         elif self.phase in _ARRIVING:
             self._resume()
 
@@ -109,14 +109,14 @@ class Connection(asyncio.Protocol):
         self._half_closed = True
         if self.phase is Phase.CLOSING or not self.transport.can_write_eof():
             return False
-        self._end_early()
+        self._close_at_end_of_input()
         return self.phase is Phase.ANSWERING
 
-    def _end_early(self) -> None:
+    def _close_at_end_of_input(self) -> None:
         if self.phase in _ARRIVING:
             self._refuse(OAuthError("message_malformed", "the message ended early"))
         elif self.phase is Phase.IDLE:
-            self._end()
+            self._close()
 
     def evict(self) -> None:
         """Close at once, to make room or after a deadline."""
@@ -134,7 +134,7 @@ class Connection(asyncio.Protocol):
     def drain(self) -> None:
         """Close unless a message or a response is in progress."""
         if self.phase is Phase.IDLE and not self._queue:
-            self._end()
+            self._close()
 
     def data_received(self, data: bytes) -> None:
         """Process the next bytes of one or more messages."""
@@ -149,7 +149,7 @@ class Connection(asyncio.Protocol):
             self.phase = Phase.ANSWERING
             self._held = data
             return
-        self._take(data)
+        self._parse(data)
 
     def release(self) -> None:
         """Parse the held bytes."""
@@ -158,10 +158,10 @@ class Connection(asyncio.Protocol):
         ended, self._half_closed = self._half_closed, False
         self.phase = Phase.IDLE
         self._resume()
-        self._take(data)
+        self._parse(data)
         self._half_closed = ended
         if ended:
-            self._end_early()
+            self._close_at_end_of_input()
 
     def refuse_held(self, refusal: Callable[[], bytes]) -> bool:
         """Refuse the held bytes unparsed if they are exactly one request."""
@@ -171,17 +171,17 @@ class Connection(asyncio.Protocol):
         self._held = b""
         self.used = True
         self.transport.write(refusal())
-        self._go_on()
+        self._continue()
         return True
 
-    def _take(self, data: bytes) -> None:
+    def _parse(self, data: bytes) -> None:
         self._chunk = len(data)
         self._received += self._chunk
         self._feed(data)
         if self.phase is Phase.IDLE:
             if self._queue:
                 self._pause()
-                self._go_on()
+                self._continue()
             elif self._open:
                 self._await_rest()
         elif self._open and self.phase in _ARRIVING:
@@ -326,11 +326,11 @@ class Connection(asyncio.Protocol):
             )
         )
         if keep_alive:
-            self._go_on()
+            self._continue()
         else:
-            self._end()
+            self._close()
 
-    def _go_on(self) -> None:
+    def _continue(self) -> None:
         """Continue with the next received message, or read more."""
         if self._queue and not self._unread:
             self.phase = Phase.ANSWERING
@@ -363,7 +363,7 @@ class Connection(asyncio.Protocol):
         self._answered = message
         self._front.refuse(self, message.request, fault)
 
-    def _end(self) -> None:
+    def _close(self) -> None:
         """Close; a sender that is still writing is read for a while, to get the response."""
         self.phase = Phase.CLOSING
         self._queue.clear()

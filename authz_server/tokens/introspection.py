@@ -90,7 +90,7 @@ class IntrospectionService:
         scopes = self._visible_scopes(caller, claims)
         if not scopes:
             return None
-        self._tainted.look_at(verified.kid, claims)
+        self._tainted.check(verified.kid, claims)
         return await self._describe(verified, scopes)
 
     def _visible_scopes(self, caller: ClientEntry, claims: AccessTokenClaims) -> list[str]:

@@ -104,7 +104,7 @@ class TokenIssuer:
             "scope": authorization.scope,
         }
         if authorization.token_format == "reference":  # noqa: S105 - a format's name
-            return await Step(Lane.DATABASE, partial(self._keep, claims, issued_at, expires_at))
+            return await Step(Lane.DATABASE, partial(self._store, claims, issued_at, expires_at))
         if plugins.adds_claims:
             claims.update(await Step(Lane.PLUGINS, partial(plugins.token_claims, decision)))
         return await self._sign(claims, authorization, issued_at, expires_at)
@@ -139,7 +139,7 @@ class TokenIssuer:
             signed.request_id,
         )
 
-    def _keep(self, claims: dict[str, object], issued_at: int, expires_at: int) -> IssuedToken:
+    def _store(self, claims: dict[str, object], issued_at: int, expires_at: int) -> IssuedToken:
         handle = secrets.token_urlsafe(REFERENCE_TOKEN_BYTES)
         jti = str(claims["jti"])
         with self._database.transaction() as session:

@@ -37,7 +37,7 @@ class TaintedKeyWatch:
         self._lock = threading.Lock()
         self._silent_until: dict[str, float] = {}
 
-    def look_at(self, kid: str, claims: AccessTokenClaims) -> None:
+    def check(self, kid: str, claims: AccessTokenClaims) -> None:
         """Record a token signed by ``kid`` if that key is tainted; never raises."""
         if not self._key_rings.is_tainted(kid) or not self._is_due(kid):
             return

@@ -117,7 +117,7 @@ class FileEncryptedKeyStorage:
             lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY)
         try:
             with _translated(self._path):
-                _give(lock, self._owner())
+                _set_owner(lock, self._owner())
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         finally:
@@ -147,13 +147,13 @@ class FileEncryptedKeyStorage:
 def _write_durably(path: Path, data: bytes, owner: tuple[int, int] | None) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, OWNER_ONLY)
     with os.fdopen(descriptor, "wb") as file:
-        _give(file.fileno(), owner)
+        _set_owner(file.fileno(), owner)
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
 
 
-def _give(descriptor: int, owner: tuple[int, int] | None) -> None:
+def _set_owner(descriptor: int, owner: tuple[int, int] | None) -> None:
     # A command run as root must not change the file's owner.
     if owner is not None and os.geteuid() == 0:
         os.fchown(descriptor, *owner)

@@ -31,7 +31,7 @@ def test_each_key_is_told_of_once_a_minute(watch, told, seconds):
     for moment in (0, 0, 30, 59.9, 60, 100, 120):
         seconds[0] = moment
         for kid in ("tainted-1", "tainted-2", "sound", ""):
-            watch.look_at(kid, CLAIMS)
+            watch.check(kid, CLAIMS)
     kids = [event.kid for event in told]
     assert kids == ["tainted-1", "tainted-2"] * 3
     assert told[0] == TokenOfTaintedKey(client_id="ministry", jti="a-jti", kid="tainted-1")
@@ -41,5 +41,5 @@ def test_a_record_that_cannot_be_made_stops_no_introspection(caplog):
     def refuse(_event) -> None:
         raise AuditUnavailable("no space")
 
-    TaintedKeyWatch(TAINTED, refuse).look_at("tainted-1", CLAIMS)
+    TaintedKeyWatch(TAINTED, refuse).check("tainted-1", CLAIMS)
     assert "a token of the tainted key tainted-1 is not recorded" in caplog.text
