@@ -83,7 +83,7 @@ def read_uptime() -> Uptime:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ClockCheck:
     """The result of a clock check.
 
     Attributes:
@@ -111,7 +111,7 @@ class ClockGuard:
         self._clock = clock
         self._uptime = uptime
 
-    def look(self, session: Session) -> Look:
+    def check(self, session: Session) -> ClockCheck:
         """Check the clock, and store the result in this transaction.
 
         The time is the database's; with SQLite, this machine's.
@@ -144,7 +144,7 @@ class ClockGuard:
         steady = uptime.microseconds - known.steady_since_microseconds
         _advance(mark, known, now, elapsed, is_steady=steady >= TRUSTED_AFTER // _MICROSECOND)
         known.at_microseconds, known.uptime_microseconds = now, uptime.microseconds
-        return Look(
+        return ClockCheck(
             reached=_EPOCH + min(now, mark.microseconds) * _MICROSECOND,
             leap=leap * _MICROSECOND,
             trusted=not known.leapt,

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from authz_server.audit.purging import purge_audit_records
 from authz_server.database.change_feed import purge_changes
-from authz_server.database.clock import ClockGuard, Look
+from authz_server.database.clock import ClockCheck, ClockGuard
 from authz_server.database.orm import Database
 from authz_server.tokens.revocations import RevocationService
 
@@ -87,7 +87,7 @@ class Purge:
         self._guard = guard
         self._audit_days = audit_days
 
-    def look(self) -> Look:
+    def check_clock(self) -> ClockCheck:
         """Compare the clock with the uptime; raise an alarm if it leapt.
 
         Raises:
@@ -95,15 +95,15 @@ class Purge:
         """
         guard = self._guard
         if guard is None:
-            return Look(reached=self._clock(), leap=timedelta(0), trusted=True)
-        look = _patiently(lambda: self._look(guard))
-        if not look.trusted:
-            self._others.alarm("clock.leapt", socket.gethostname(), _explain(look))
-        return look
+            return ClockCheck(reached=self._clock(), leap=timedelta(0), trusted=True)
+        check = _patiently(lambda: self._check_clock(guard))
+        if not check.trusted:
+            self._others.alarm("clock.leapt", socket.gethostname(), _explain(check))
+        return check
 
     def clock_is_trusted(self) -> bool:
-        """Return whether the clock is free of leaps; see :meth:`look`."""
-        return self._guard is None or self.look().trusted
+        """Return whether the clock is free of leaps; see :meth:`check_clock`."""
+        return self._guard is None or self.check_clock().trusted
 
     def run(self, is_stopped: Callable[[], bool] = bool) -> Purged:
         """Delete everything that is due.
@@ -112,21 +112,21 @@ class Purge:
             is_stopped: returns whether to stop early.
 
         Raises:
-            sqlalchemy.exc.SQLAlchemyError: the database cannot answer; deleted batches stay deleted.
+            sqlalchemy.exc.SQLAlchemyError: the database cannot answer; deleted rows stay deleted.
         """
-        look, total = self.look(), 0
+        check, total = self.check_clock(), 0
         for _ in range(_MAXIMUM_BATCHES):
             began = time.monotonic()
-            deleted = _patiently(lambda: self._delete_batch(look.reached))
+            deleted = _patiently(lambda: self._delete_batch(check.reached))
             total += deleted
             if not deleted or is_stopped():
                 break
             self._make_room(time.monotonic() - began)
-        return Purged(total, look.reached, look.trusted)
+        return Purged(total, check.reached, check.trusted)
 
-    def _look(self, guard: ClockGuard) -> Look:
+    def _check_clock(self, guard: ClockGuard) -> ClockCheck:
         with self._database.transaction() as session:
-            return guard.look(session)
+            return guard.check(session)
 
     def _delete_batch(self, reached: datetime) -> int:
         """Delete rows of the first kind with any due."""
@@ -156,12 +156,12 @@ class Purge:
             time.sleep(max(_SQLITE_PAUSE_SECONDS, _PAUSES_PER_BATCH * took_seconds))
 
 
-def _explain(look: Look) -> str:
-    leap = look.leap.total_seconds()
+def _explain(check: ClockCheck) -> str:
+    leap = check.leap.total_seconds()
     how = f"the clock leapt by {leap:+.0f} s against the uptime" if leap else "the clock had leapt"
     return (
-        f"{how}: nothing that ends after {look.reached:%Y-%m-%dT%H:%M:%SZ} is deleted, and no key "
-        "is rotated, until it is put right or has run evenly for an hour"
+        f"{how}: rows that expire after {check.reached:%Y-%m-%dT%H:%M:%SZ} are kept, and no key is "
+        "rotated, until the clock is corrected or has run evenly for an hour"
     )
 
 

@@ -108,7 +108,7 @@ def test_a_clock_that_leaps_deletes_no_record_that_is_younger(database, leap):
     uptime, others = Uptime("boot", 5_000_000_000), Alarms()
     with database.transaction() as session:
         session.get(ClockMark, 1).microseconds = int(NOW.timestamp() * 1_000_000)
-        ClockGuard(lambda: NOW, lambda: uptime).look(session)
+        ClockGuard(lambda: NOW, lambda: uptime).check(session)
     kept = [29 * DAY, DAY]
     record(database, *kept, 31 * DAY)
     leapt = NOW + leap

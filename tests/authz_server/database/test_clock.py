@@ -40,7 +40,7 @@ class World:
 
     def look(self):
         with self.database.transaction() as session:
-            return self.guard().look(session)
+            return self.guard().check(session)
 
     def purge(self) -> int:
         return self.purging().run().rows
