@@ -13,7 +13,7 @@ from authz_server.serving.lanes import Lanes
 from authz_server.waiting import Lane
 
 #: Time limit of the check of the keys.
-LOOK_SECONDS = 3.0
+CHECK_SECONDS = 3.0
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -54,23 +54,23 @@ class SelfCheck:
         backend = services.key_backends[services.settings.keys.rings[ring].backend]
         self._is_remote = not backend.caps.in_process
 
-    async def look(self) -> Report:
-        """Return the report, within :data:`LOOK_SECONDS`."""
+    async def check(self) -> Report:
+        """Return the report, within :data:`CHECK_SECONDS`."""
         failed = () if self._services.feed.is_fresh() else ("database: changes cannot be read",)
-        problem = await self._look_at_keys()
+        problem = await self._check_keys()
         if not problem:
             return Report(failed)
         if self._is_remote and problem.startswith("keys:"):
             return Report(failed, (problem,))
         return Report((*failed, problem))
 
-    async def _look_at_keys(self) -> str:
-        look: Callable[[], str] = partial(self._services.key_rings.why_not_ready, self._ring)
+    async def _check_keys(self) -> str:
+        check: Callable[[], str] = partial(self._services.key_rings.why_not_ready, self._ring)
         try:
-            async with asyncio.timeout(LOOK_SECONDS):
-                found: str = await self._lanes.call(Lane.SIGNING, look)
+            async with asyncio.timeout(CHECK_SECONDS):
+                found: str = await self._lanes.call(Lane.SIGNING, check)
         except TimeoutError:
-            return f"keys: no answer within {LOOK_SECONDS:.0f} s"
+            return f"keys: no answer within {CHECK_SECONDS:.0f} s"
         except Exception as fault:  # noqa: BLE001 - any exception prevents signing
             return f"keys: {redact(describe_failure(fault))}"
         return found

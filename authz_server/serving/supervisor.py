@@ -152,12 +152,12 @@ class Supervisor:
     def _step(self, changed: Callable[[Settings], None]) -> None:
         self._start_workers()
         self._wait()
-        self._bury()
+        self._reap()
         if self._reloading:
             self._reloading = False
             self._begin_reload()
         self._finish_reload(changed)
-        self._end_overdue()
+        self._kill_overdue()
 
     def _wait(self) -> None:
         poll = select.poll()
@@ -207,7 +207,7 @@ class Supervisor:
 
     # ------------------------------------------------------------------------------- deaths
 
-    def _bury(self) -> None:
+    def _reap(self) -> None:
         for worker in [each for each in self._leaving if each.process.poll() is not None]:
             self._leaving.remove(worker)
             _close(worker)
@@ -239,14 +239,14 @@ class Supervisor:
 
     def _begin_reload(self) -> None:
         if self._next is not None:
-            self._give_up("another SIGHUP came")
+            self._abandon_reload("another SIGHUP came")
         try:
             settings = self._reload()
             listeners = self._current.listeners
             if _address(settings.server) != _address(self._current.settings.server):
                 listeners = open_listeners(settings.server)
         except Exception as error:  # noqa: BLE001 - after any error the old settings stay
-            logger.error("the new settings cannot be used: %s; the old ones stay", error)  # noqa: TRY400 - the cause is said
+            logger.error("the new settings cannot be used: %s; the old ones stay", error)  # noqa: TRY400 - the message has it
             return
         slots = [Slot() for _ in range(settings.server.workers)]
         self._next = Generation(settings, listeners, slots, time.monotonic())
@@ -256,16 +256,16 @@ class Supervisor:
         if following is None:
             return
         if any(slot.deaths for slot in following.slots):
-            self._give_up("a worker exited with them")
+            self._abandon_reload("a worker exited with them")
         elif all(_serves(slot) for slot in following.slots):
             before, self._current, self._next = self._current, following, None
             self._retire(before)
             changed(following.settings)
             logger.info("the new settings are in force")
         elif time.monotonic() - following.begun_at > START_SECONDS:
-            self._give_up(f"the workers did not serve within {START_SECONDS:.0f} s")
+            self._abandon_reload(f"the workers did not serve within {START_SECONDS:.0f} s")
 
-    def _give_up(self, reason: str) -> None:
+    def _abandon_reload(self, reason: str) -> None:
         if self._next is not None:
             logger.error("the new settings cannot be used: %s; the old ones stay", reason)
             failed, self._next = self._next, None
@@ -279,7 +279,7 @@ class Supervisor:
             time.sleep(HANDSHAKE_SECONDS)
         for slot in generation.slots:
             if slot.worker is not None:
-                self._tell_to_end(slot.worker, generation.settings.server)
+                self._terminate(slot.worker, generation.settings.server)
                 self._leaving.append(slot.worker)
         generation.slots = []
         for listener in generation.listeners if closes else ():
@@ -294,16 +294,16 @@ class Supervisor:
         self._retire(self._current)
         while self._leaving:
             self._wait()
-            self._bury()
-            self._end_overdue()
+            self._reap()
+            self._kill_overdue()
 
     @staticmethod
-    def _tell_to_end(worker: Worker, settings: ServerSettings) -> None:
+    def _terminate(worker: Worker, settings: ServerSettings) -> None:
         worker.ending_at = time.monotonic() + settings.shutdown_grace_seconds + _ENDING_SECONDS
         with suppress(ProcessLookupError):
             worker.process.terminate()
 
-    def _end_overdue(self) -> None:
+    def _kill_overdue(self) -> None:
         now = time.monotonic()
         for worker in self._leaving:
             if now > worker.ending_at:

@@ -1,8 +1,8 @@
-"""One worker process: the application on an event loop, until the main process ends it.
+"""A worker process: the application on an event loop, until the main process stops it.
 
-The main process starts it by ``python -m authz_server.serving.worker`` and writes what it is to do
-to its standard input. That pipe stays open: when it closes, the main process is gone, and the
-worker ends too rather than hold the port.
+The main process runs ``python -m authz_server.serving.worker`` and writes its order to standard
+input. That pipe stays open. If it closes, the main process is gone, and the worker exits to release
+the port.
 """
 
 import asyncio
@@ -36,17 +36,17 @@ from authz_server.serving.senders import Senders
 from authz_server.settings import ServerSettings, Settings
 from authz_server.waiting import Lane
 
-#: The exit status of a worker that cannot serve under its settings: starting it again is of no use.
+#: Exit status of a worker that cannot serve with its settings; a restart would not help.
 CANNOT_SERVE = 78
-#: How often a worker reports to the main process.
+#: Interval of reports to the main process.
 REPORT_SECONDS = 1.0
-#: How often it does until it serves.
+#: Interval of reports until the worker serves.
 FIRST_REPORTS_SECONDS = 0.2
-#: Remote signatures under way at a time; a backend that takes batches signs them together.
+#: Largest number of concurrent remote signatures; a backend may sign them in batches.
 _SIGNING_THREADS = 32
-#: Objects beyond which the cyclic collector looks at the young ones: requests leave no cycles.
+#: Threshold of the cyclic garbage collector; requests leave no cycles.
 _COLLECTOR_THRESHOLD = 20_000
-#: Files that a worker has open beside its connections: database, logs, modules being loaded.
+#: Open files of a worker besides connections: database, logs, modules being imported.
 _OTHER_FILES = 256
 
 logger = logging.getLogger(__name__)
@@ -54,13 +54,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The order that a worker gets at its start.
+    """The start parameters of a worker.
 
     Attributes:
-        settings: checked already.
-        settings_file: where they come from, for the record.
+        settings: validated settings.
+        settings_file: their path, for the audit record.
         listeners: the descriptors of listening sockets.
-        report: the descriptor of the pipe that takes its reports.
+        report: the descriptor of the pipe for its reports.
     """
 
     settings: Settings
@@ -70,9 +70,9 @@ class Order:
 
 
 def main() -> None:
-    """Serve as the order on standard input says; the process ends here."""
+    """Serve by the order on standard input, then exit."""
     order: Order = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the main process alone
-    # Ctrl-C and SIGHUP reach the whole process group: the main process decides what they mean.
+    # Ctrl-C and SIGHUP reach the whole process group; only the main process handles them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     configure_logging(order.settings.logging)
@@ -80,18 +80,18 @@ def main() -> None:
         app = create_app(order.settings)
         tell_of_start(app, order.settings_file)
         tls = tls_context(order.settings.server)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it keeps this worker from serving
+    except Exception as error:  # noqa: BLE001 - any exception prevents serving
         print(f"A worker cannot start: {error}", file=sys.stderr)  # noqa: T201 - the main process's stream
         os._exit(CANNOT_SERVE)
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(_serve(app, order, tls))
-    # A thread that waits for a backend must not hold up the end; what ends in order is ended here.
+    # A thread that waits for a backend must not delay the exit; run the exit functions directly.
     atexit._run_exitfuncs()  # noqa: SLF001 - as multiprocessing does for its children
     os._exit(0)
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
-    """Return an event loop: uvloop's where it is installed."""
+    """Return an event loop, uvloop's if installed."""
     try:
         import uvloop  # noqa: PLC0415 - it may be missing
     except ImportError:
@@ -101,7 +101,7 @@ def new_loop() -> asyncio.AbstractEventLoop:
 
 
 def tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
-    """Return what speaks TLS on the public listener; None where a proxy in front does.
+    """Return the TLS context of the public listener; None for plain HTTP.
 
     Raises:
         OSError: the certificate or its key cannot be read or used.
@@ -143,7 +143,7 @@ async def _serve(app: Application, order: Order, tls: ssl.SSLContext | None) -> 
 def build_front(
     loop: asyncio.AbstractEventLoop, app: Application, services: Services, settings: Settings
 ) -> tuple[WorkerFront, Lanes]:
-    """Return the front of a worker, and the lanes in which its requests wait."""
+    """Return the front and the lanes of a worker."""
     server = settings.server
     look_ups = services.database.look_ups
     queries: list[PostgresqlQueries] = []
@@ -193,21 +193,22 @@ def build_front(
         record=services.record,
         shed=observer.shed,
         each_tick=each_tick,
+        access_log=app.access_log,
     )
     return WorkerFront(loop, server, parts), lanes
 
 
 def allow_connections(wanted: int) -> int:
-    """Raise this process's limit of open files for its connections; return how many it allows.
+    """Raise this process's limit of open files; return the number of connections it allows.
 
     Args:
-        wanted: the most connections that the settings permit.
+        wanted: the configured largest number of connections.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = wanted + _OTHER_FILES
     if hard != resource.RLIM_INFINITY and needed > hard:
         logger.warning(
-            "the limit of open files is %d: this worker holds %d connections, not %d",
+            "the limit of open files is %d: this worker holds at most %d connections, not %d",
             hard,
             hard - _OTHER_FILES,
             wanted,
@@ -222,18 +223,18 @@ def _threads(settings: Settings) -> Mapping[Lane, int]:
     return {
         Lane.DATABASE: settings.server.threads,
         Lane.SIGNING: max(_SIGNING_THREADS, settings.server.threads),
-        # Those that compute, and all that may wait for a slot: the slots decide who is next.
+        # Threads for all that compute or wait for a slot; the slots decide the order.
         Lane.SECRETS: settings.clients.argon2_concurrency + MAXIMUM_WAITING + 1,
         Lane.PLUGINS: settings.server.threads,
     }
 
 
 async def _report(descriptor: int, check: SelfCheck) -> None:
-    """Write a line for the main process every second, more often until this worker serves."""
+    """Write a report for the main process every second, more often until this worker serves."""
     os.set_blocking(descriptor, False)
     while True:
-        report = await check.look()
-        # While the main process is busy, the next line says the same.
+        report = await check.check()
+        # If the main process is busy, the next report repeats this one.
         with suppress(BlockingIOError):
             os.write(descriptor, report.encode())
         await asyncio.sleep(FIRST_REPORTS_SECONDS if report.failed else REPORT_SECONDS)
