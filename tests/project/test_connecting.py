@@ -40,7 +40,7 @@ def test_each_kind_has_a_section(kind):
 def test_each_section_states_whether_the_suite_runs_it():
     general, *particular = sections().items()
     printing, *particular = particular
-    assert "a revocation holds" in general[0]
+    assert "a revocation takes effect" in general[0]
     assert printing[0] == "Printing settings"
     silent = [name for name, text in particular if not any(each in text for each in STATEMENTS)]
     assert silent == []
