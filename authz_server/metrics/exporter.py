@@ -16,8 +16,8 @@ from prometheus_client.utils import floatToGoString
 from sqlalchemy.exc import SQLAlchemyError
 
 from authz_server import __version__
+from authz_server.metrics import definitions as families
 from authz_server.metrics.definitions import FAMILIES, VAULT_TOKEN_EXPIRY, Family
-from authz_server.metrics.files import definitions as families
 from authz_server.metrics.observer import ALARMS, KnownBackends
 from authz_server.metrics.rings import Sample, sample_nodes, sample_rings
 from keys.errors import StoreUnavailable

@@ -9,8 +9,8 @@ from typing import Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.utils import floatToGoString
 
+from authz_server.metrics import definitions as families
 from authz_server.metrics.definitions import VAULT_TOKEN_EXPIRY, Family
-from authz_server.metrics.files import definitions as families
 
 _BOUNDS = (*families.REQUEST_SECONDS.buckets, math.inf)
 _Mode = Literal["livemax", "livemin", "livemostrecent", "max"]

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from authz_server.metrics import definitions as families
 from authz_server.metrics.definitions import Family
-from authz_server.metrics.files import definitions as families
 from keys.lifecycle.rules import find_active_key, signing_candidates
 from keys.signing_key import KeyState, RingSnapshot, SigningKey
 from keys.store import NodeReport

@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 
 from authz_server.clients.models import Client, ClientSecret
 from authz_server.database.orm import Database
-from authz_server.metrics.files import definitions as families
+from authz_server.metrics import definitions as families
 from authz_server.metrics.rings import Sample
 from authz_server.tokens.models import RevocationCutOff
 

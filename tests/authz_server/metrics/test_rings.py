@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from authz_server.metrics.files import definitions as families
+from authz_server.metrics import definitions as families
 from authz_server.metrics.rings import sample_nodes, sample_rings, state_now
 from keys.memory import empty_ring
 from keys.signing_key import KeyState, RingDefinition, SigningKey
