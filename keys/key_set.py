@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class KnownKey:
+class PublishedKey:
     """A published key, ready to verify and to encode token headers.
 
     Attributes:
@@ -71,7 +71,7 @@ class VerifiedToken(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class KnownRing:
+class RingKeys:
     """A ring with its readable keys.
 
     Attributes:
@@ -81,10 +81,10 @@ class KnownRing:
     """
 
     snapshot: RingSnapshot
-    keys: tuple[KnownKey, ...]
-    candidates: tuple[tuple[datetime, KnownKey], ...]
+    keys: tuple[PublishedKey, ...]
+    candidates: tuple[tuple[datetime, PublishedKey], ...]
 
-    def find_active(self, now: datetime) -> KnownKey | None:
+    def find_active(self, now: datetime) -> PublishedKey | None:
         """Return the active key, as ``keys.lifecycle.rules.find_active_key`` without sorting."""
         for activate_at, key in self.candidates:
             if activate_at <= now:
@@ -93,7 +93,7 @@ class KnownRing:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class KnownKeys:
+class KeySet:
     """An immutable set of all rings and keys at one moment.
 
     Attributes:
@@ -104,18 +104,18 @@ class KnownKeys:
         loaded_at: the time at which loading began; None before the first load.
     """
 
-    rings: Mapping[str, KnownRing]
-    by_kid: Mapping[str, KnownKey]
+    rings: Mapping[str, RingKeys]
+    by_kid: Mapping[str, PublishedKey]
     jwks: bytes
     etag: str
     loaded_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Decoy:
+class DummyVerification:
     """A dummy verification with the cost of a real one."""
 
-    key: KnownKey
+    key: PublishedKey
     signature: bytes
     signing_input: bytes = bytes(600)
 
@@ -125,12 +125,12 @@ class Decoy:
             self.key.verify(self.signature, self.signing_input)
 
 
-def make_decoy(key: KnownKey) -> Decoy:
+def make_dummy_verification(key: PublishedKey) -> DummyVerification:
     """Return a dummy verification with the cost of verifying with ``key``."""
-    return Decoy(key, meaningless_signature(key.signature_bytes))
+    return DummyVerification(key, meaningless_signature(key.signature_bytes))
 
 
-def read_ring(snapshot: RingSnapshot) -> KnownRing:
+def read_ring(snapshot: RingSnapshot) -> RingKeys:
     """Prepare a ring's keys; a key that cannot be trusted is logged and skipped."""
     readable = {
         key.version: known
@@ -142,10 +142,10 @@ def read_ring(snapshot: RingSnapshot) -> KnownRing:
         for key in signing_candidates(snapshot.keys)
         if key.activate_at is not None and key.version in readable
     )
-    return KnownRing(snapshot=snapshot, keys=tuple(readable.values()), candidates=candidates)
+    return RingKeys(snapshot=snapshot, keys=tuple(readable.values()), candidates=candidates)
 
 
-def index_rings(rings: Iterable[KnownRing], loaded_at: datetime | None) -> KnownKeys:
+def index_rings(rings: Iterable[RingKeys], loaded_at: datetime | None) -> KeySet:
     """Return the key set of ``rings`` with their JWKS, in the order of names and versions."""
     by_name = {ring.snapshot.name: ring for ring in sorted(rings, key=lambda r: r.snapshot.name)}
     by_kid = {key.kid: key for ring in by_name.values() for key in ring.keys}
@@ -156,16 +156,16 @@ def index_rings(rings: Iterable[KnownRing], loaded_at: datetime | None) -> Known
         if key.kid in by_kid
     )
     digest = urlsafe_b64encode(sha256(jwks).digest()).rstrip(b"=").decode()
-    return KnownKeys(by_name, by_kid, jwks, f'"{digest}"', loaded_at)
+    return KeySet(by_name, by_kid, jwks, f'"{digest}"', loaded_at)
 
 
-def kids_in(known: KnownKeys, states: frozenset[KeyState]) -> frozenset[str]:
+def kids_in(known: KeySet, states: frozenset[KeyState]) -> frozenset[str]:
     """Return the ids of the keys in these states."""
     rings = known.rings.values()
     return frozenset(key.kid for ring in rings for key in ring.snapshot.keys if key.state in states)
 
 
-def _find_readable(key: SigningKey, alg: str) -> KnownKey | None:
+def _find_readable(key: SigningKey, alg: str) -> PublishedKey | None:
     try:
         return _read_key(key, alg)
     except KeysError as error:
@@ -173,14 +173,14 @@ def _find_readable(key: SigningKey, alg: str) -> KnownKey | None:
         return None
 
 
-def _read_key(key: SigningKey, alg: str) -> KnownKey:
+def _read_key(key: SigningKey, alg: str) -> PublishedKey:
     if key.alg != alg:
         raise KeysError(f"its algorithm is {key.alg} in a ring of {alg}")
     if thumbprint(key.public_jwk) != key.kid:
         raise KeysError("its kid is not its thumbprint")
     public = load_public_key(key.public_jwk, key.alg)
     algorithm = get_algorithm(key.alg)
-    return KnownKey(
+    return PublishedKey(
         ring=key.ring,
         kid=key.kid,
         alg=key.alg,

@@ -1,4 +1,4 @@
-"""The key rings of a process: sign with the active key, verify with any known key, the JWKS."""
+"""Key rings of a process: sign with the active key, verify with published keys, serve the JWKS."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -24,14 +24,14 @@ from keys.jose.compact import (
     parse_json_object,
 )
 from keys.key_set import (
-    Decoy,
-    KnownKey,
-    KnownKeys,
-    KnownRing,
+    DummyVerification,
+    KeySet,
+    PublishedKey,
+    RingKeys,
     VerifiedToken,
     index_rings,
     kids_in,
-    make_decoy,
+    make_dummy_verification,
     read_ring,
 )
 from keys.lifecycle.judgement import Judgement, Standing, judge_ring
@@ -45,12 +45,12 @@ from keys.verified_tokens import VerifiedTokens, hash_token
 
 logger = logging.getLogger(__name__)
 
-#: Rings that succeed one another: more in a row is a mistake.
+#: The longest chain of succeeding rings.
 MAXIMUM_SUCCESSIONS = 8
 
 
 class SignedToken(NamedTuple):
-    """A token in compact form, the key that signed it, and the remote backend's id of the call."""
+    """A token in compact form, the id of its key, and the remote backend's id of the request."""
 
     token: str
     kid: str
@@ -58,16 +58,16 @@ class SignedToken(NamedTuple):
 
 
 class KeyRings:
-    """All rings of one process; safe for threads and for fork.
+    """All rings of one process; thread-safe and fork-safe.
 
     Args:
-        store: Where the rings' public state is read.
-        backends: The open backends by the URI that the rings name.
-        clock: Returns the present, timezone-aware.
-        default_ring: The ring preferred where several would do.
-        timing: The installation's durations.
-        observer: Receives remote signatures, unknown key ids and the alarm ``clock.off``.
-        on_proof: Receives each call of a backend that signed no token, for the records.
+        store: the store of the rings' public state.
+        backends: the open backends by the URI that the rings name; empty if nothing is signed.
+        clock: returns the present time, timezone-aware.
+        default_ring: the preferred ring if several would do.
+        timing: the installation's durations.
+        observer: receives remote signatures, unknown key ids and the alarm ``clock.off``.
+        on_proof: receives each backend request that signed no token, for the audit record.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, by name
@@ -94,8 +94,8 @@ class KeyRings:
         self._signer = CheckedSigner(self._backends, self._observer, on_proof=on_proof)
         self._tainted: frozenset[str] = frozenset()
         self._ever_known: frozenset[str] = frozenset()
-        self._known: KnownKeys = index_rings((), None)
-        self._decoy: Decoy | None = None
+        self._key_set: KeySet = index_rings((), None)
+        self._dummy: DummyVerification | None = None
         self._retry_at: datetime | None = None
         self._failure = ""
         self._refreshing = Lock()
@@ -109,9 +109,9 @@ class KeyRings:
     # ------------------------------------------------------------------------------- reading
 
     def refresh(self) -> None:
-        """Read the rings from the store; if that fails, go on with what is known.
+        """Load the rings from the store; keep the present ones if that fails.
 
-        A failure is logged once for each reason until a reading succeeds.
+        A failure is logged once for each reason until a load succeeds.
         """
         with self._refreshing:
             now = self._clock()
@@ -120,19 +120,20 @@ class KeyRings:
                 self._node_clock.measure()
             except StoreUnavailable as error:
                 if str(error) != self._failure:
-                    logger.warning("the key rings could not be read: %s", error)
+                    logger.warning("cannot load the key rings: %s", error)
                 self._failure = str(error)
                 self._retry_at = now + timedelta(seconds=self._timing.refresh_interval_seconds)
                 return
             self._retry_at, self._failure = None, ""
-            self._decoy = self._make_decoy(known)
+            self._dummy = self._make_dummy(known)
             self._tainted = kids_in(known, frozenset({KeyState.TAINTED}))
             self._ever_known = kids_in(known, frozenset(KeyState))
-            self._known = known
-        self._signer.prove_candidates(known)
+            self._key_set = known
+        if self._backends:
+            self._signer.prove_candidates(known)
 
-    def _read(self, now: datetime) -> KnownKeys:
-        held = self._known.rings
+    def _read(self, now: datetime) -> KeySet:
+        held = self._key_set.rings
         rings = []
         for snapshot in self._store.load_rings(now):
             known = held.get(snapshot.name)
@@ -142,26 +143,26 @@ class KeyRings:
             rings.append(known)
         return index_rings(rings, now)
 
-    def _make_decoy(self, known: KnownKeys) -> Decoy | None:
+    def _make_dummy(self, known: KeySet) -> DummyVerification | None:
         preferred = known.rings.get(self._default_ring)
         keys = preferred.keys if preferred and preferred.keys else tuple(known.by_kid.values())
-        return make_decoy(keys[0]) if keys else None
+        return make_dummy_verification(keys[0]) if keys else None
 
-    def _fresh(self, now: datetime) -> KnownKeys:
+    def _fresh(self, now: datetime) -> KeySet:
         retry_after = self._timing.refresh_interval_seconds
         if not self._is_fresh(now):
             if self._retry_at is None or now >= self._retry_at:
                 self.refresh()
             if not self._is_fresh(now):
-                raise BackendUnavailable("the key rings were not read lately", retry_after)
+                raise BackendUnavailable("the key rings are outdated", retry_after)
         problem = self._node_clock.find_problem()
         if problem:
             raise BackendUnavailable(f"{problem}: nothing is signed here", retry_after)
-        return self._known
+        return self._key_set
 
     def _is_fresh(self, now: datetime) -> bool:
-        loaded_at = self._known.loaded_at
-        # A clock that went back would make an old reading young again.
+        loaded_at = self._key_set.loaded_at
+        # After a clock goes back, an old snapshot would look new.
         return (
             loaded_at is not None and -self._tolerance <= now - loaded_at <= self._snapshot_lifetime
         )
@@ -169,69 +170,69 @@ class KeyRings:
     # ------------------------------------------------------------------------------- signing
 
     def waits_to_sign(self, ring: str) -> bool:
-        """Return whether :meth:`sign` for ``ring`` would do more than compute.
+        """Return whether :meth:`sign` for ``ring`` may wait.
 
-        It waits for a remote backend, and at a key's first signature here for its proof.
+        It waits for a remote backend, and checks a key at its first signature in this process.
         """
         now = self._clock()
         if not self._is_fresh(now):
             return True
         try:
-            _, key = self._find_signer(self._known, ring, now)
+            _, key = self._find_signer(self._key_set, ring, now)
         except NoActiveKeyError:
             return False
         return not self._signer.is_proven(key)
 
     def sign(self, ring: str, payload: bytes, *, typ: str, lifetime_seconds: int) -> SignedToken:
-        """Sign ``payload`` with the active key of ``ring``; never makes a key.
+        """Sign ``payload`` with the active key of ``ring``; never creates a key.
 
         Args:
-            ring: Name of the ring.
-            payload: The claims as JSON.
-            typ: The token's type for its header, for example ``at+jwt``.
-            lifetime_seconds: ``exp`` less ``iat`` of the claims.
+            ring: the name of the ring.
+            payload: the claims as JSON.
+            typ: the ``typ`` of the token's header, for example ``at+jwt``.
+            lifetime_seconds: ``exp`` minus ``iat`` of the claims.
 
         Raises:
-            NoActiveKeyError: No key of that ring may sign now.
-            LifetimeExceededError: The token would live longer than the ring allows, or not at all.
-            TokenTooLargeError: The token would be refused at its verification.
-            BackendError: The backend failed, or signed with something else than the published key.
+            NoActiveKeyError: no key of that ring may sign now.
+            LifetimeExceededError: the lifetime is not positive or exceeds that of the ring.
+            TokenTooLargeError: verification would refuse the token.
+            BackendError: the backend failed, or its signature does not match the published key.
         """
         now = self._clock()
         known_ring, key = self._find_signer(self._fresh(now), ring, now)
         limit = known_ring.snapshot.maximum_lifetime_seconds
         if not 0 < lifetime_seconds <= limit:
             raise LifetimeExceededError(
-                f"a life of {lifetime_seconds} s is not within the {limit} s of the ring {ring!r}"
+                f"a lifetime of {lifetime_seconds} s is not within the {limit} s of ring {ring!r}"
             )
         segment = encode_segment(payload)
         try:
             return self._sign(known_ring, key, typ, segment)
         except VersionUnusable:
-            # Fenced or switched off since the last reading: the store may know who signs instead.
+            # Fenced or disabled since the last load: the store may have another active key.
             self.refresh()
-            successor_ring, successor = self._find_signer(self._known, ring, now)
+            successor_ring, successor = self._find_signer(self._key_set, ring, now)
             if successor.kid == key.kid:
                 raise
             return self._sign(successor_ring, successor, typ, segment)
 
     def _find_signer(
-        self, known: KnownKeys, ring: str, now: datetime
-    ) -> tuple[KnownRing, KnownKey]:
-        """Return the ring that signs for ``ring`` now, and its active key."""
+        self, known: KeySet, ring: str, now: datetime
+    ) -> tuple[RingKeys, PublishedKey]:
+        """Return the ring that signs for ``ring`` now, with its active key."""
         found = known.rings.get(ring)
         for _ in range(MAXIMUM_SUCCESSIONS):
             if found is None or not found.snapshot.is_succeeded(now):
                 break
             found = known.rings.get(found.snapshot.successor or "")
         if found is not None:
-            # Whoever let a key sign from now on may have a clock that is ahead of this one.
+            # The node that activated a key may have a clock that is ahead of this one.
             key = found.find_active(now) or found.find_active(now + self._tolerance)
             if key is not None:
                 return found, key
         raise NoActiveKeyError(f"the ring {ring!r} has no key that may sign now")
 
-    def _sign(self, ring: KnownRing, key: KnownKey, typ: str, payload: bytes) -> SignedToken:
+    def _sign(self, ring: RingKeys, key: PublishedKey, typ: str, payload: bytes) -> SignedToken:
         signing_input = key.header(typ) + payload
         signature = self._signer.sign(ring, key, signing_input)
         token = signing_input + b"." + encode_segment(signature)
@@ -243,19 +244,19 @@ class KeyRings:
     # ----------------------------------------------------------------------------- verifying
 
     def verify(self, token: str) -> VerifiedToken:
-        """Return the content of ``token`` if one of our keys signed it.
+        """Verify the signature of ``token`` and return its content.
 
-        The caller still has to check ``typ`` and every claim. Works from memory alone.
+        Uses only memory. The caller must check ``typ`` and every claim.
 
         Raises:
-            TokenRefusedError: Anything at all is wrong with it (RFC 8725, 3).
+            TokenRefusedError: the token is invalid (RFC 8725, 3).
         """
         digest = hash_token(token)
         found = self._verified.find(digest)
-        if found is not None and self._known.by_kid.get(found[0].kid) is found[0]:
+        if found is not None and self._key_set.by_kid.get(found[0].kid) is found[0]:
             return found[1]
         parsed = parse_compact(token)
-        key = self._known.by_kid.get(parsed.header["kid"])
+        key = self._key_set.by_kid.get(parsed.header["kid"])
         if key is None:
             if parsed.header["kid"] not in self._ever_known:
                 self._observer.unknown_kid()
@@ -269,45 +270,45 @@ class KeyRings:
         return verified
 
     def spend_one_verification(self) -> None:
-        """Cost what verifying a token of the default ring costs, to no effect."""
-        if (decoy := self._decoy) is not None:
-            decoy.spend()
+        """Spend the time of verifying a token of the default ring, for equal timing."""
+        if (dummy := self._dummy) is not None:
+            dummy.spend()
 
     # ------------------------------------------------------------------------------- showing
 
     def jwks(self) -> bytes:
-        """Return the JWKS (RFC 7517, 5) of all rings, the same bytes on every node at one epoch."""
-        return self._known.jwks
+        """Return the JWKS (RFC 7517, 5) of all rings, identical on every node at one epoch."""
+        return self._key_set.jwks
 
     def jwks_etag(self) -> str:
         """Return the strong entity tag of the JWKS, with its quotes."""
-        return self._known.etag
+        return self._key_set.etag
 
     def jwks_maximum_age_seconds(self) -> int:
-        """Return how long verifiers may keep the JWKS: less for a while after an emergency."""
+        """Return how long verifiers may cache the JWKS; reduced for a while after an emergency."""
         now = self._clock()
-        for ring in self._known.rings.values():
+        for ring in self._key_set.rings.values():
             until = ring.snapshot.cautious_until
             if until is not None and now < until:
                 return self._timing.cautious_jwks_maximum_age_seconds
         return self._timing.jwks_maximum_age_seconds
 
     def is_tainted(self, kid: str) -> bool:
-        """Tell whether the key stopped signing because it is no longer trusted to."""
+        """Return whether the key is tainted."""
         return kid in self._tainted
 
     def epochs(self) -> dict[str, int]:
-        """Return the epoch of each ring as last read, by name."""
-        return {name: ring.snapshot.epoch for name, ring in self._known.rings.items()}
+        """Return the epoch of each loaded ring, by name."""
+        return {name: ring.snapshot.epoch for name, ring in self._key_set.rings.items()}
 
     @property
     def clock_offset_seconds(self) -> float:
-        """The store's clock less this machine's, as last measured."""
+        """The store's clock minus this machine's, as last measured."""
         return self._node_clock.offset_seconds
 
     @property
     def clock_correction_seconds(self) -> float:
-        """Seconds to add to this machine's clock to judge expiry: see ``NodeClock``."""
+        """Seconds to add to this machine's clock to check expiry; see ``NodeClock``."""
         return self._node_clock.correction_seconds
 
     @property
@@ -316,70 +317,69 @@ class KeyRings:
         return bool(self._node_clock.find_problem())
 
     def why_not_ready(self, ring: str, now: datetime | None = None) -> str:
-        """Return why this process could not sign for ``ring`` now; empty if it could.
+        """Return why this process cannot sign for ``ring`` now; empty if it can.
 
-        Cheap enough for each request of a monitor: nothing is read from the store, and the key
-        signs a fixed text at most once a second. The reason begins with its name, ``clock`` or
-        ``keys``, and a colon.
+        Cheap enough for each request of a monitor: nothing is loaded from the store, and the key
+        signs a fixed text at most once a second. The reason begins with ``clock:`` or ``keys:``.
 
         Args:
-            ring: Name of the ring.
-            now: The present; None: by the clock.
+            ring: the name of the ring.
+            now: the present time; None: by the clock.
         """
         now = now or self._clock()
         problem = self._node_clock.find_problem()
         if problem:
             return f"clock: {problem}"
-        loaded_at = self._known.loaded_at
+        loaded_at = self._key_set.loaded_at
         if loaded_at is None:
             return "keys: the key rings have not been read yet"
         if not self._is_fresh(now):
             return f"keys: the key rings were last read at {loaded_at:%Y-%m-%dT%H:%M:%SZ}"
         try:
-            found, key = self._find_signer(self._known, ring, now)
+            found, key = self._find_signer(self._key_set, ring, now)
         except NoActiveKeyError as error:
             return f"keys: {error}"
         problem = self._signer.find_problem(found, key)
         return f"keys: {problem}" if problem else ""
 
     def has_active_key(self, ring: str) -> bool:
-        """Tell whether ``ring``, or the ring that succeeds it, has a key that may sign now."""
+        """Return whether ``ring``, or the ring that succeeds it, has an active key."""
         try:
-            self._find_signer(self._known, ring, self._clock())
+            self._find_signer(self._key_set, ring, self._clock())
         except NoActiveKeyError:
             return False
         return True
 
     def judge(self, ring: str) -> Judgement:
-        """Return whether ``ring`` is in order, by what was read last."""
-        found = self._known.rings.get(ring)
+        """Return the judgement of ``ring``, as last loaded."""
+        found = self._key_set.rings.get(ring)
         if found is None:
-            return Judgement(Standing.EMPTY, "it has not been read yet, or has no keys")
+            return Judgement(Standing.EMPTY, "it has not been loaded yet or has no keys")
         return judge_ring(found.snapshot, self._clock())
 
     def algorithms(self) -> tuple[str, ...]:
-        """Return the names of the algorithms that ``verify`` accepts now, sorted."""
-        return tuple(sorted({key.alg for key in self._known.by_kid.values()}))
+        """Return the names of the algorithms that ``verify`` accepts, sorted."""
+        return tuple(sorted({key.alg for key in self._key_set.by_kid.values()}))
 
     def snapshots(self) -> tuple[RingSnapshot, ...]:
-        """Return every ring as last read, by name."""
-        return tuple(ring.snapshot for ring in self._known.rings.values())
+        """Return every loaded ring, by name."""
+        return tuple(ring.snapshot for ring in self._key_set.rings.values())
 
     def ring_names(self) -> tuple[str, ...]:
         """Return the names of all rings, sorted."""
-        return tuple(self._known.rings)
+        return tuple(self._key_set.rings)
 
     def ring_for_algorithm(self, alg: str) -> str | None:
         """Return the default ring if it is of ``alg``, else the first by name, else None."""
-        rings = self._known.rings
+        rings = self._key_set.rings
         names = [name for name, ring in rings.items() if ring.snapshot.alg == alg]
         if self._default_ring in names:
             return self._default_ring
         return names[0] if names else None
 
 
-def _require_newer(snapshot: RingSnapshot, known: KnownRing | None) -> None:
-    # A lagging read would bring back what has been revoked since.
+def _require_newer(snapshot: RingSnapshot, known: RingKeys | None) -> None:
+    # An outdated read would restore a key that has been revoked since.
     if known is not None and snapshot.epoch < known.snapshot.epoch:
         raise StoreUnavailable(
             f"the ring {snapshot.name!r} was read at epoch {snapshot.epoch}, "

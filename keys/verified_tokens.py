@@ -1,33 +1,33 @@
-"""A bounded memory of verified signatures: a token seen again costs one hash."""
+"""A bounded cache of verified signatures: verifying a token again costs one hash."""
 
 from hashlib import sha256
 from threading import Lock
 
 from keys.errors import TokenRefusedError
 from keys.jose.compact import MAXIMUM_TOKEN_CHARACTERS
-from keys.key_set import KnownKey, VerifiedToken
+from keys.key_set import PublishedKey, VerifiedToken
 
-#: About a kilobyte each.
+#: An entry takes about a kilobyte.
 MAXIMUM_ENTRIES = 8_192
 
 
 class VerifiedTokens:
-    """Tokens whose signature was verified, by the hash of the whole token; the oldest go first.
+    """Tokens with a verified signature, by the hash of the token; the oldest are dropped.
 
-    An entry counts for the very key object that verified it: a key that was read again, removed or
-    revoked since verifies again or no more. Dates and revocation are never remembered.
+    An entry is valid only for the key object that verified it. After a key is reloaded, removed or
+    revoked, its tokens are verified again or refused. Dates and revocation are never cached.
     """
 
     def __init__(self) -> None:
-        self._entries: dict[bytes, tuple[KnownKey, VerifiedToken]] = {}
+        self._entries: dict[bytes, tuple[PublishedKey, VerifiedToken]] = {}
         self._lock = Lock()
 
-    def find(self, digest: bytes) -> tuple[KnownKey, VerifiedToken] | None:
-        """Return the key and the content kept under a hash of :func:`hash_token`, or None."""
+    def find(self, digest: bytes) -> tuple[PublishedKey, VerifiedToken] | None:
+        """Return the key and the content stored under a hash of :func:`hash_token`, or None."""
         return self._entries.get(digest)
 
-    def keep(self, digest: bytes, key: KnownKey, verified: VerifiedToken) -> None:
-        """Keep a token that ``key`` has verified."""
+    def keep(self, digest: bytes, key: PublishedKey, verified: VerifiedToken) -> None:
+        """Store a token that ``key`` has verified."""
         with self._lock:
             while len(self._entries) >= MAXIMUM_ENTRIES:
                 del self._entries[next(iter(self._entries))]
@@ -42,7 +42,7 @@ def hash_token(token: str) -> bytes:
     """Return the SHA-256 of the token as presented, 32 bytes.
 
     Raises:
-        TokenRefusedError: It is too large to be one of ours.
+        TokenRefusedError: it is larger than any token of this server.
     """
     if len(token) > MAXIMUM_TOKEN_CHARACTERS:
         raise TokenRefusedError("too large")

@@ -1,4 +1,4 @@
-"""From the settings to the key rings: what is ordered for each, and the backends that hold them."""
+"""Ring definitions, permissions and open backends from the settings."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -6,27 +6,33 @@ from typing import Literal
 
 from authz_server.database.orm import Database
 from authz_server.key_rings.private_keys import SqlEncryptedKeyStorage
+from authz_server.plugin_manager import PluginManager
 from authz_server.settings import LONGEST_LIFETIME_SECONDS, Settings
 from keys.backend import KeyBackend
-from keys.backends.registry import BackendContext, open_backend
+from keys.backends.registry import BackendContext, BackendRegistry, Opener
 from keys.backends.vault.settings import VaultAccess
-from keys.lifecycle.plan import ALL_POWERS, NO_POWERS, Drive, Powers
-from keys.lifecycle.survey import RingRules
+from keys.lifecycle.state import (
+    ALL_PERMISSIONS,
+    NO_PERMISSIONS,
+    Permissions,
+    RingRules,
+    RotationMode,
+)
 from keys.observer import Observer, SilentObserver
 from keys.signing_key import RingDefinition
 
-#: Who acts on a ring: the server's own thread, ``keys tick`` at its hours, a person who orders.
+#: The actor of a ring: the server's own thread, a scheduled ``keys tick``, or an operator.
 Role = Literal["server", "tick", "order"]
 
 
 def ring_definition(settings: Settings, name: str) -> RingDefinition:
-    """Return what the settings say of the ring ``keys.rings.NAME``."""
+    """Return the definition of the ring ``keys.rings.NAME``."""
     ring = settings.keys.rings[name]
     return RingDefinition(
         name=name,
         alg=ring.algorithm,
         backend_uri=ring.backend,
-        # Not the present setting: tokens made under a longer one live on when it is lowered.
+        # Not the present setting: tokens issued with a longer lifetime outlive a reduction.
         maximum_lifetime_seconds=LONGEST_LIFETIME_SECONDS,
         prepublication_seconds=settings.keys.prepublication_seconds(name),
         rotation_interval_seconds=ring.rotation_interval_seconds,
@@ -34,52 +40,72 @@ def ring_definition(settings: Settings, name: str) -> RingDefinition:
 
 
 def ring_rules(settings: Settings, role: Role) -> dict[str, RingRules]:
-    """Return the rules of every ring of the settings, by name, for whoever acts as ``role``."""
+    """Return the rules of every configured ring, by name, for an actor with ``role``."""
     return {
         name: RingRules(
             definition=ring_definition(settings, name),
-            drive=Drive(ring.drive),
-            powers=powers_of(Drive(ring.drive), role),
+            mode=RotationMode(ring.drive),
+            permissions=permissions_of(RotationMode(ring.drive), role),
         )
         for name, ring in settings.keys.rings.items()
     }
 
 
-def powers_of(drive: Drive, role: Role) -> Powers:
-    """Return what ``role`` may ask of the backend of a ring that ``drive`` moves on.
+def permissions_of(mode: RotationMode, role: Role) -> Permissions:
+    """Return the operations that ``role`` may request from the backend of a ring.
 
-    Whoever orders may ask for everything: whether it is done is for the backend to say.
+    An order may request everything; the backend decides.
     """
     allowed = {
-        "server": drive is Drive.SELF,
-        "tick": drive is not Drive.FOLLOW,
+        "server": mode is RotationMode.AUTOMATIC,
+        "tick": mode is not RotationMode.EXTERNAL,
         "order": True,
     }
-    return ALL_POWERS if allowed[role] else NO_POWERS
+    return ALL_PERMISSIONS if allowed[role] else NO_PERMISSIONS
 
 
-def open_backends(
+def collect_backends(plugins: PluginManager) -> BackendRegistry:
+    """Return the key backends that are installed or registered by a plugin.
+
+    Raises:
+        PluginError: a plugin fails.
+        KeysError: two backends register the same scheme.
+    """
+    offered = plugins.registered("register_key_backends", _require_opener)
+    return BackendRegistry((by, scheme, opener) for by, (scheme, opener) in offered)
+
+
+def _require_opener(part: tuple[str, Opener]) -> tuple[str, Opener]:
+    scheme, opener = part
+    if not isinstance(scheme, str) or not callable(opener):
+        raise TypeError(f"{part!r} is not a scheme with a function that opens its backend")
+    return part
+
+
+def open_backends(  # noqa: PLR0913, PLR0917 - what backends are opened with
     settings: Settings,
+    registry: BackendRegistry,
     database: Database,
     clock: Callable[[], datetime],
     vaults: Mapping[str, VaultAccess],
     observer: Observer | None = None,
 ) -> dict[str, KeyBackend]:
-    """Return the open backends of every ring of the settings, by URI.
+    """Return the open backends of all configured rings, by URI.
 
     Args:
-        settings: checked already.
-        database: where the encrypted keys of ``sql://`` are.
+        settings: validated settings.
+        registry: the available backends.
+        database: stores the encrypted keys of ``sql://``.
         clock: returns the present time.
-        vaults: how each Vault is reached, and as whom.
-        observer: hears of signatures, outages and alarms.
+        vaults: connection and login of each Vault.
+        observer: receives signatures, outages and alarms.
 
     Raises:
         KeysError: a backend cannot be used.
     """
     key = settings.keys.key_encryption_key
     return {
-        ring.backend: open_backend(
+        ring.backend: registry.open(
             ring.backend,
             BackendContext(
                 clock=clock,

@@ -1,4 +1,4 @@
-"""Whether the readers of the JWKS know the key that signs next: what a planned activation hears."""
+"""Readiness of consumers for the standby key, checked before a planned activation."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -10,21 +10,21 @@ from authz_server.key_rings.consumers import load_jwks_readers, readiness
 from authz_server.settings import KeySettings
 from keys.errors import StoreUnavailable
 from keys.lifecycle import rules as rotation
-from keys.lifecycle.plan import Readiness
+from keys.lifecycle.state import Readiness
 from keys.signing_key import RingSnapshot, SigningKey
 
 
 def find_next_key(ring: RingSnapshot, now: datetime) -> SigningKey | None:
-    """Return the published key that signs next: the lowest above the one that signs now."""
+    """Return the published key that signs next: the lowest version above the active one."""
     return rotation.find_next_key(ring.keys, now)
 
 
 class StandbyReadiness:
-    """Tells which readers have not fetched the key that signs next.
+    """Finds the consumers that have not fetched the standby key.
 
     Args:
-        database: where the readers are.
-        settings: how long a reader counts as one, and whether activation waits for it.
+        database: stores the consumers.
+        settings: the consumer window, and whether activation waits for consumers.
         clock: returns the present time.
     """
 
@@ -36,10 +36,10 @@ class StandbyReadiness:
         self._clock = clock
 
     def __call__(self, ring: RingSnapshot) -> Readiness:
-        """Return the missing readers, and whether the settings let the activation wait for them.
+        """Return the missing consumers, and whether activation waits for them.
 
         Raises:
-            StoreUnavailable: the readers cannot be read.
+            StoreUnavailable: the consumers cannot be read.
         """
         now = self._clock()
         binding = self._settings.activation_gate == "binding"
@@ -51,7 +51,7 @@ class StandbyReadiness:
             with self._database.reading() as session:
                 readers = load_jwks_readers(session, window_start)
         except SQLAlchemyError as error:
-            raise StoreUnavailable("the database cannot tell who has read the JWKS") from error
+            raise StoreUnavailable("the database cannot list the consumers") from error
         spread = self._settings.timing().notice_seconds
         found = readiness(readers, key.published_at, window_start, spread_seconds=spread)
         return Readiness(

@@ -16,7 +16,7 @@ _SHORTEST_WINDOW = timedelta(minutes=2)
 
 
 class SpanKind(StrEnum):
-    """What a key does for a while."""
+    """The kinds of spans in the life of a key."""
 
     PUBLISHED = "published"
     SIGNS = "signs"
@@ -24,13 +24,13 @@ class SpanKind(StrEnum):
     TAINTED = "tainted"
 
 
-#: What a key does once it has stopped signing.
+#: The kinds of spans after a key has stopped signing.
 _AFTERWARDS = frozenset({SpanKind.VERIFIES, SpanKind.TAINTED})
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What a key does from one moment to another; ``ends_at`` None: no end is planned."""
+    """A part of the life of a key; ``ends_at`` None: no end is planned."""
 
     kind: SpanKind
     begins_at: datetime
@@ -44,7 +44,7 @@ class CalendarRow:
     Attributes:
         key: As recorded.
         signs: Whether it is the key that signs now.
-        spans: What it does when, in order.
+        spans: Its spans, in order.
         withdrawn_at: When it was revoked.
     """
 
@@ -56,7 +56,7 @@ class CalendarRow:
 
 @dataclass(frozen=True, slots=True)
 class Milestone:
-    """Something that will happen: when, and what in words."""
+    """Something that is planned: its time, and in words what happens."""
 
     at: datetime
     what: str
@@ -84,7 +84,7 @@ class Calendar:
 
 
 def draw_calendar(ring: RingSnapshot, timing: Timing, now: datetime) -> Calendar:
-    """Return the calendar of ``ring`` as it follows from what is recorded and planned.
+    """Return the calendar of ``ring`` as recorded and planned.
 
     Args:
         ring: As it was read.
@@ -173,10 +173,10 @@ def _leaves_at(
 
 
 def _edges(rows: Sequence[CalendarRow], now: datetime) -> tuple[datetime, datetime]:
-    """Return the edges: what is shown whole, and so much of the future that plans have room.
+    """Return the edges: all of the past, and enough of the future for the plans.
 
     A ring that is much younger than the longest life of a token would shrink to nothing beside the
-    time for which its keys go on verifying: there, that is cut off.
+    time for which its keys continue to verify: there, that is cut off.
     """
     spans = [span for row in rows for span in row.spans]
     begins_at = min([now, *(span.begins_at for span in spans)])

@@ -1,16 +1,17 @@
-"""The first keys of a ring, made by an operator's command and by nothing else."""
+"""Makes the first keys of a ring; only a command of an operator does."""
 
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 
 from keys.backend import KeyBackend, Version
 from keys.errors import KeysError
-from keys.lifecycle.rules import plan_first_keys
+from keys.jose.jwk import thumbprint
+from keys.lifecycle.state import get_ring
 from keys.lifecycle.timing import Timing
 from keys.node_clock import NodeClock
 from keys.observer import Observer
-from keys.signing_key import RingDefinition, RingSnapshot
-from keys.store import KeyStore
+from keys.signing_key import KeyState, RingDefinition, RingSnapshot, SigningKey
+from keys.store import KeyChange, KeyStore
 
 #: One that signs, one that is known to verifiers before it is needed.
 FIRST_VERSIONS = 2
@@ -35,17 +36,17 @@ def create_first_key(  # noqa: PLR0913 - its parts, by name
     Args:
         store: Where the ring is kept.
         backend: Where its private keys are, or will be.
-        definition: What the ring is to be.
+        definition: The ring as it is to be.
         clock: Returns the present, timezone-aware.
         actor: Who is recorded.
         in_use: Other rings have keys that verifiers cache: the first key waits to be known.
-        may_create: False where others make versions: what the backend holds is adopted.
+        may_create: False where others make versions: those that the backend holds are adopted.
         clock_tolerance_seconds: How far this machine's clock may be off the store's.
         observer: Receives the alarm ``clock.off``.
         require_steady: Raises ClockOffError where time cannot be believed for another reason.
 
-    Safe to repeat and to run twice at the same time: what an earlier, broken-off run left in the
-    backend is adopted.
+    Safe to repeat and to run twice at the same time: versions that an interrupted run left in the
+    backend are adopted.
 
     Returns:
         True if this call filled the ring; False if it had keys already, which are then left alone.
@@ -58,7 +59,7 @@ def create_first_key(  # noqa: PLR0913 - its parts, by name
         StoreUnavailable: The ring could not be read or written.
     """
     store.add_ring(definition)
-    ring = _get_ring(store, definition, clock())
+    ring = get_ring(store.load_rings(clock()), definition.name)
     if ring.keys:
         return False
     _require_same(ring, definition)
@@ -69,13 +70,6 @@ def create_first_key(  # noqa: PLR0913 - its parts, by name
     now = node_clock.require_now()
     changes = plan_first_keys(definition, versions, now, actor, in_use=in_use)
     return store.change_ring(ring.name, ring.epoch, changes)
-
-
-def _get_ring(store: KeyStore, definition: RingDefinition, now: datetime) -> RingSnapshot:
-    for ring in store.load_rings(now):
-        if ring.name == definition.name:
-            return ring
-    raise KeysError(f"the store lost the ring {definition.name!r} that was just added")
 
 
 def _require_same(ring: RingSnapshot, definition: RingDefinition) -> None:
@@ -94,8 +88,8 @@ def _require_versions(
     for _ in range(len(made), FIRST_VERSIONS if may_create else 0):
         version = backend.create(definition.name, definition.alg)
         made[version.ref] = version
-    # Read anew: others may have made some at the same moment. What was made here counts although
-    # a node of the backend that lags behind does not show it.
+    # Read again: others may have made some at the same moment. Versions made here count although a
+    # node of the backend that lags does not show them.
     made |= {version.ref: version for version in _usable(backend, definition.name)}
     if not made:
         raise KeysError(f"{definition.backend_uri!r} holds no key yet, and none may be made here")
@@ -106,3 +100,59 @@ def _usable(backend: KeyBackend, ring: str) -> tuple[Version, ...]:
     view = backend.view(ring)
     floor = int(view.sign_floor or 0)
     return tuple(version for version in view.versions if int(version.ref) >= floor)
+
+
+def plan_first_keys(
+    definition: RingDefinition,
+    versions: Sequence[Version],
+    now: datetime,
+    actor: str,
+    *,
+    in_use: bool = False,
+) -> tuple[KeyChange, ...]:
+    """Return the changes that fill an empty ring from the one or two versions given.
+
+    The first signs at once where no verifier can have cached a JWKS without it; where other rings
+    are in use already, it signs once it was published for the ring's pre-publication. The other
+    one waits, without a time of activation, until a rotation gives it one.
+    """
+    first, *others = versions
+    if in_use:
+        signs_at = now + timedelta(seconds=definition.prepublication_seconds)
+        key = _new_key(definition, first, now, KeyState.PUBLISHED, activate_at=signs_at)
+        event, why = "key.published", "first key of a further ring: verifiers know it first"
+    else:
+        why = "first key of the ring: it signs without pre-publication"
+        key = _new_key(definition, first, now, KeyState.ACTIVE, activate_at=now, reason=why)
+        event = "key.activated"
+    waiting = [_new_key(definition, version, now, KeyState.PUBLISHED) for version in others]
+    return (
+        KeyChange(key=key, event=event, actor=actor, reason=why, at=now),
+        *(
+            KeyChange(key=key, event="key.published", actor=actor, reason="standby", at=now)
+            for key in waiting
+        ),
+    )
+
+
+def _new_key(  # noqa: PLR0913 - the parts of one value
+    definition: RingDefinition,
+    version: Version,
+    now: datetime,
+    state: KeyState,
+    *,
+    activate_at: datetime | None = None,
+    reason: str | None = None,
+) -> SigningKey:
+    return SigningKey(
+        ring=definition.name,
+        version=int(version.ref),
+        kid=thumbprint(version.jwk),
+        alg=definition.alg,
+        public_jwk=version.jwk,
+        state=state,
+        created_at=version.created_at,
+        published_at=now,
+        activate_at=activate_at,
+        reason=reason,
+    )

@@ -1,11 +1,18 @@
-"""What operators may order: each a pure function from the situation to a plan, or a refusal."""
+"""Orders of operators: values that plan themselves on an observed state, or are refused.
 
+``plan`` is a pure function: it reads and writes nothing. ``Rotator.apply`` carries out the plan.
+"""
+
+from dataclasses import KW_ONLY, dataclass
 from datetime import datetime, timedelta
+from typing import ClassVar
 
 from keys.errors import OrderRefusedError
-from keys.lifecycle.following import activate_now, adopt
-from keys.lifecycle.plan import Draft, Plan, Situation, Wait
-from keys.lifecycle.planner import (
+from keys.lifecycle.adoption import activate_now, adopt
+from keys.lifecycle.plan import Draft, Plan, Wait
+from keys.lifecycle.rules import PUBLIC_STATES, find_active_key
+from keys.lifecycle.state import ObservedState
+from keys.lifecycle.tick import (
     follow,
     plan_to_sign,
     record_change_over,
@@ -13,257 +20,341 @@ from keys.lifecycle.planner import (
     remove_expired,
     schedule,
 )
-from keys.lifecycle.rules import PUBLIC_STATES, find_active_key
 from keys.signing_key import KeyState, RingSnapshot, SigningKey
 
 
-def plan_rotation(situation: Situation) -> Plan:
-    """Have the backend make a version: the present standby takes over once it may.
+@dataclass(frozen=True, slots=True)
+class RingOrder:
+    """An order about the ring of this name.
 
-    Raises:
-        OrderRefusedError: The ring is frozen or succeeded, a rotation is under way, or whoever
-            asks may not make a version.
+    Attributes:
+        needs_clock: Whether it is refused where this machine's clock is off.
     """
-    ring, now = situation.ring, situation.now
-    _require_movable(situation)
-    if not (situation.powers.create and situation.caps.can_create):
-        raise OrderRefusedError(f"{ring.name}: rotate at its backend; it is followed here")
-    if ring.claimed_until is not None and ring.claimed_until > now:
-        raise OrderRefusedError(f"{ring.name}: somebody else is making its next version")
-    draft = Draft(situation)
-    follow(draft)
-    waiting = draft.pending()
-    if len(waiting) > 1:
-        raise OrderRefusedError(
-            f"{ring.name}: a rotation is under way: {waiting[0].kid} begins to sign at "
-            f"{waiting[0].activate_at:%Y-%m-%dT%H:%M:%SZ}"
-            if waiting[0].activate_at
-            else f"{ring.name}: a rotation is under way: {waiting[0].kid} is held back"
-        )
-    draft.create = True
-    for key in waiting:
-        plan_to_sign(draft, key, now, "the new version is the standby")
-    draft.waits.append(Wait("the new version stands by", now, "for the rotation after this one"))
-    return draft.finish()
+
+    needs_clock: ClassVar[bool] = True
+    ring: str
 
 
-def plan_activation(
-    situation: Situation, kid: str, reason: str, *, at: datetime | None = None, emergency: bool
-) -> Plan:
-    """Let a published key sign from ``at`` on, or from now.
+@dataclass(frozen=True, slots=True)
+class KeyOrder:
+    """An order about the key of this id; ``reason`` is recorded.
 
-    Args:
-        situation: What is known.
-        kid: The key.
-        reason: Recorded.
-        at: When; None: now.
-        emergency: Even before verifiers surely know it.
-
-    Raises:
-        OrderRefusedError: It is not waiting to sign, or it is too early for verifiers.
+    Attributes:
+        needs_clock: Whether it is refused where this machine's clock is off.
     """
-    _require_movable(situation)
-    draft = Draft(situation)
-    key = _get_key(situation.ring, kid)
-    if key.state is not KeyState.PUBLISHED:
-        raise OrderRefusedError(f"{kid} is {key.state}; only a published key can be activated")
-    active = draft.active()
-    if active is not None and active.version >= key.version:
-        raise OrderRefusedError(f"{kid} is older than {active.kid}, which signs now")
-    begins_at = max(at or situation.now, situation.now)
-    earliest = draft.prepublished_at(key)
-    if begins_at < earliest and not emergency:
-        raise OrderRefusedError(
-            f"invariant 1: verifiers surely know {kid} only from "
-            f"{earliest:%Y-%m-%dT%H:%M:%SZ} on; an emergency may override this"
-        )
-    if begins_at < earliest:
-        draft.change(key, "emergency.exception", reason, activate_at=begins_at, reason=reason)
-    else:
-        draft.change(key, "key.scheduled", reason, activate_at=begins_at)
-    record_change_over(draft)
-    schedule(draft)
-    return draft.finish()
+
+    needs_clock: ClassVar[bool] = True
+    kid: str
+    reason: str
 
 
-def plan_taint(situation: Situation, kid: str, reason: str) -> Plan:
-    """Stop a key from signing, while what it signed goes on until it expires.
+@dataclass(frozen=True, slots=True)
+class Rotate(RingOrder):
+    """Have the backend make a version: the present standby takes over once it may."""
 
-    Raises:
-        OrderRefusedError: It is not in the JWKS, or nothing could sign in its place.
-    """
-    draft = Draft(situation)
-    key = _get_public_key(situation.ring, kid)
-    if key.state is KeyState.TAINTED:
-        raise OrderRefusedError(f"{kid} is tainted already")
-    now = situation.now
-    stopped_at = key.stopped_at or now
-    draft.change(
-        key,
-        "key.tainted",
-        reason,
-        state=KeyState.TAINTED,
-        reason=reason,
-        stopped_at=stopped_at,
-        remove_after=removal_time(draft, stopped_at, key.fenced_at),
-    )
-    _replace_signer(draft, reason, required=True)
-    _ask_for_fence_now(draft)
-    return draft.finish()
+    reason: str
 
+    def plan(self, state: ObservedState) -> Plan:
+        """Return the plan.
 
-def plan_revocation(
-    situation: Situation, kid: str, reason: str, *, all_versions: bool = False
-) -> Plan:
-    """Take a key, or every key of its ring, out of the JWKS; whatever it signed is refused.
-
-    The standby signs at once. With ``all_versions``, or without a standby, a new version has to
-    be in ``situation.view``, or the ring cannot sign until there is one: ``Plan.create`` says so.
-
-    Raises:
-        OrderRefusedError: The key is not in the JWKS.
-    """
-    draft = Draft(situation)
-    now = situation.now
-    _get_public_key(situation.ring, kid)
-    for key in draft.in_states(PUBLIC_STATES):
-        if all_versions or key.kid == kid:
-            draft.change(
-                key,
-                "key.revoked",
-                reason,
-                state=KeyState.REVOKED,
-                reason=reason,
-                revoked_at=now,
-                stopped_at=key.stopped_at or now,
+        Raises:
+            OrderRefusedError: The ring is frozen or succeeded, a rotation is under way, or a
+                version may not be made from here.
+        """
+        ring, now = state.ring, state.now
+        _require_movable(state)
+        if not state.can_create:
+            raise OrderRefusedError(f"{ring.name}: rotate at its backend; it is followed here")
+        if ring.claimed_until is not None and ring.claimed_until > now:
+            raise OrderRefusedError(f"{ring.name}: somebody else is making its next version")
+        draft = Draft(state)
+        follow(draft)
+        waiting = draft.pending()
+        if len(waiting) > 1:
+            at = waiting[0].activate_at
+            then = f"begins to sign at {at:%Y-%m-%dT%H:%M:%SZ}" if at else "is held back"
+            raise OrderRefusedError(
+                f"{ring.name}: a rotation is under way: {waiting[0].kid} {then}"
             )
-    if all_versions or (_has_lost_its_signer(draft) and not draft.pending()):
-        # What was made for this, if it was; revoked or too old for it are all others.
-        adopt(draft, situation.view.versions if situation.view else ())
-        draft.create = not draft.pending()
-    _replace_signer(draft, reason, required=False)
-    draft.change_ring(
-        "ring.cautious",
-        "verifiers are told to ask for the JWKS more often",
-        cautious_until=now + timedelta(seconds=situation.timing.cautious_period_seconds),
-        claimed_until=None,
-    )
-    _ask_for_fence_now(draft)
-    return draft.finish()
+        draft.create = True
+        for key in waiting:
+            plan_to_sign(draft, key, now, "the new version is the standby")
+        why = "for the rotation after this one"
+        draft.waits.append(Wait("the new version stands by", now, why))
+        return draft.finish()
 
 
-def plan_freeze(situation: Situation, reason: str, *, frozen: bool) -> Plan:
-    """Hold the ring as it is, or let it move again; its active key signs on either way.
+@dataclass(frozen=True, slots=True)
+class Activate(KeyOrder):
+    """Let a published key sign.
 
-    Raises:
-        OrderRefusedError: It is so already.
+    Attributes:
+        at: When it begins to sign; None: now.
+        emergency: Even before verifiers surely know it.
     """
-    ring, now = situation.ring, situation.now
-    if ring.frozen == frozen:
-        raise OrderRefusedError(f"{ring.name} is {'frozen' if frozen else 'not frozen'} already")
-    draft = Draft(situation)
-    draft.change_ring("ring.frozen" if frozen else "ring.unfrozen", reason, frozen=frozen)
-    # A node may be acting on it already: who signs must not go back and forth.
-    imminent = now + timedelta(seconds=situation.timing.notice_seconds)
-    for key in draft.pending() if frozen else ():
-        if key.activate_at is None:
-            continue
-        if key.activate_at > imminent:
-            draft.change(key, "key.held", reason, activate_at=None)
+
+    _: KW_ONLY
+    at: datetime | None = None
+    emergency: bool = False
+
+    def plan(self, state: ObservedState) -> Plan:
+        """Return the plan.
+
+        Raises:
+            OrderRefusedError: The key is not waiting to sign, or it is too early for verifiers.
+        """
+        _require_movable(state)
+        kid, reason, draft = self.kid, self.reason, Draft(state)
+        key = _get_key(state.ring, kid)
+        if key.state is not KeyState.PUBLISHED:
+            raise OrderRefusedError(f"{kid} is {key.state}; only a published key can be activated")
+        active = draft.active()
+        if active is not None and active.version >= key.version:
+            raise OrderRefusedError(f"{kid} is older than {active.kid}, which signs now")
+        begins_at = max(self.at or state.now, state.now)
+        earliest = draft.prepublished_at(key)
+        if begins_at < earliest and not self.emergency:
+            raise OrderRefusedError(
+                f"invariant 1: verifiers surely know {kid} only from "
+                f"{earliest:%Y-%m-%dT%H:%M:%SZ} on; an emergency may override this"
+            )
+        if begins_at < earliest:
+            draft.change(key, "emergency.exception", reason, activate_at=begins_at, reason=reason)
         else:
-            why = "too near for every node to learn otherwise"
-            draft.waits.append(Wait(f"{key.kid} begins to sign", key.activate_at, why))
-    if not frozen:
+            draft.change(key, "key.scheduled", reason, activate_at=begins_at)
+        record_change_over(draft)
         schedule(draft)
-    return draft.finish()
+        return draft.finish()
 
 
-def plan_pruning(situation: Situation) -> Plan:
-    """Take out of the JWKS what no token in force can need, even from a frozen ring."""
-    draft = Draft(situation)
-    record_change_over(draft)
-    remove_expired(draft)
-    return draft.finish()
+@dataclass(frozen=True, slots=True)
+class Taint(KeyOrder):
+    """Stop a key from signing; its tokens are accepted until they expire."""
+
+    needs_clock: ClassVar[bool] = False
+
+    def plan(self, state: ObservedState) -> Plan:
+        """Return the plan.
+
+        Raises:
+            OrderRefusedError: The key is not in the JWKS, or no other key could sign.
+        """
+        draft = Draft(state)
+        key = _get_public_key(state.ring, self.kid)
+        if key.state is KeyState.TAINTED:
+            raise OrderRefusedError(f"{self.kid} is tainted already")
+        stopped_at = key.stopped_at or state.now
+        draft.change(
+            key,
+            "key.tainted",
+            self.reason,
+            state=KeyState.TAINTED,
+            reason=self.reason,
+            stopped_at=stopped_at,
+            remove_after=removal_time(draft, stopped_at, key.fenced_at),
+        )
+        _replace_signer(draft, self.reason, required=True)
+        _fence_now(draft)
+        return draft.finish()
 
 
-def plan_destruction(situation: Situation, reason: str) -> Plan:
-    """Have the backend delete the private keys of all versions below the oldest one in use.
+@dataclass(frozen=True, slots=True)
+class Revoke(KeyOrder):
+    """Take a key out of the JWKS and refuse its tokens.
 
-    Raises:
-        OrderRefusedError: There is nothing to delete, or the backend cannot.
+    The standby signs at once. With ``all_versions``, or without a standby, a new version has to be
+    in ``state.view``, or the ring cannot sign until there is one: ``Plan.create`` is then set.
+
+    Attributes:
+        all_versions: Every key of its ring.
     """
-    ring = situation.ring
-    if not situation.caps.can_destroy:
-        raise OrderRefusedError(f"the backend of {ring.name} cannot destroy keys")
-    draft = Draft(situation)
-    in_use = draft.in_states(PUBLIC_STATES)
-    if not in_use:
-        raise OrderRefusedError(f"{ring.name} has no key in use; destroy its key at the backend")
-    below = [
-        key
-        for key in draft.in_states(frozenset({KeyState.REMOVED, KeyState.REVOKED}))
-        if key.version < in_use[0].version
-    ]
-    if not below:
-        raise OrderRefusedError(f"{ring.name} has no removed key below those in use")
-    draft.destroy = str(in_use[0].version)
-    for key in below:
-        gone = {"state": KeyState.DESTROYED} if key.state is KeyState.REMOVED else {}
-        draft.change(key, "key.destroyed", reason, **gone)
-    return draft.finish()
+
+    needs_clock: ClassVar[bool] = False
+    _: KW_ONLY
+    all_versions: bool = False
+
+    def plan(self, state: ObservedState) -> Plan:
+        """Return the plan; OrderRefusedError if the key is not in the JWKS."""
+        draft, now = Draft(state), state.now
+        _get_public_key(state.ring, self.kid)
+        for key in draft.in_states(PUBLIC_STATES):
+            if self.all_versions or key.kid == self.kid:
+                draft.change(
+                    key,
+                    "key.revoked",
+                    self.reason,
+                    state=KeyState.REVOKED,
+                    reason=self.reason,
+                    revoked_at=now,
+                    stopped_at=key.stopped_at or now,
+                )
+        if self.all_versions or (_has_lost_its_signer(draft) and not draft.pending()):
+            # All known versions are revoked or too old: only one made for this order is adopted.
+            adopt(draft, state.view.versions if state.view else ())
+            draft.create = not draft.pending()
+        _replace_signer(draft, self.reason, required=False)
+        draft.change_ring(
+            "ring.cautious",
+            "verifiers are told to ask for the JWKS more often",
+            cautious_until=now + timedelta(seconds=state.timing.cautious_period_seconds),
+            claimed_until=None,
+        )
+        _fence_now(draft)
+        return draft.finish()
 
 
-def plan_succession(
-    situation: Situation, successor: RingSnapshot, reason: str, *, at: datetime | None = None
-) -> Plan:
-    """Let another ring sign in the place of this one, from when verifiers know its key.
+@dataclass(frozen=True, slots=True)
+class Freeze(RingOrder):
+    """Hold a ring as it is; its active key continues to sign."""
 
-    Raises:
-        OrderRefusedError: The successor cannot: it has no planned key, signs shorter-lived tokens,
-            or is succeeded itself.
+    reason: str
+    needs_clock: ClassVar[bool] = False
+
+    def plan(self, state: ObservedState) -> Plan:
+        """Return the plan; OrderRefusedError if the ring is frozen already."""
+        if state.ring.frozen:
+            raise OrderRefusedError(f"{state.ring.name} is frozen already")
+        draft = Draft(state)
+        draft.change_ring("ring.frozen", self.reason, frozen=True)
+        # A node may be acting on it already: the key that signs must not go back and forth.
+        imminent = state.now + timedelta(seconds=state.timing.notice_seconds)
+        for key in draft.pending():
+            if key.activate_at is not None and key.activate_at > imminent:
+                draft.change(key, "key.held", self.reason, activate_at=None)
+            elif key.activate_at is not None:
+                why = "too near for every node to learn otherwise"
+                draft.waits.append(Wait(f"{key.kid} begins to sign", key.activate_at, why))
+        return draft.finish()
+
+
+@dataclass(frozen=True, slots=True)
+class Unfreeze(RingOrder):
+    """Let a frozen ring change again."""
+
+    reason: str
+
+    def plan(self, state: ObservedState) -> Plan:
+        """Return the plan; OrderRefusedError if the ring is not frozen."""
+        if not state.ring.frozen:
+            raise OrderRefusedError(f"{state.ring.name} is not frozen already")
+        draft = Draft(state)
+        draft.change_ring("ring.unfrozen", self.reason, frozen=False)
+        schedule(draft)
+        return draft.finish()
+
+
+@dataclass(frozen=True, slots=True)
+class Prune(RingOrder):
+    """Take out of the JWKS the keys whose last token has expired, even from a frozen ring."""
+
+    def plan(self, state: ObservedState) -> Plan:
+        """Return the plan."""
+        draft = Draft(state)
+        record_change_over(draft)
+        remove_expired(draft)
+        return draft.finish()
+
+
+@dataclass(frozen=True, slots=True)
+class Destroy(RingOrder):
+    """Delete at the backend the private keys of all versions below the oldest one in use."""
+
+    reason: str
+
+    def plan(self, state: ObservedState) -> Plan:
+        """Return the plan.
+
+        Raises:
+            OrderRefusedError: There is nothing to delete, or the backend cannot.
+        """
+        ring = state.ring
+        if not state.caps.can_destroy:
+            raise OrderRefusedError(f"the backend of {ring.name} cannot destroy keys")
+        draft = Draft(state)
+        in_use = draft.in_states(PUBLIC_STATES)
+        if not in_use:
+            raise OrderRefusedError(
+                f"{ring.name} has no key in use; destroy its key at the backend"
+            )
+        below = [
+            key
+            for key in draft.in_states(frozenset({KeyState.REMOVED, KeyState.REVOKED}))
+            if key.version < in_use[0].version
+        ]
+        if not below:
+            raise OrderRefusedError(f"{ring.name} has no removed key below those in use")
+        draft.destroy = str(in_use[0].version)
+        for key in below:
+            gone = {"state": KeyState.DESTROYED} if key.state is KeyState.REMOVED else {}
+            draft.change(key, "key.destroyed", self.reason, **gone)
+        return draft.finish()
+
+
+@dataclass(frozen=True, slots=True)
+class Move(RingOrder):
+    """Let another ring sign in the place of a ring, once verifiers know its key.
+
+    Attributes:
+        successor: The name of the other ring.
+        at: When it takes over; None: as soon as verifiers surely know its key.
     """
-    ring, now = situation.ring, situation.now
-    if ring.successor is not None:
-        raise OrderRefusedError(f"{ring.name} is succeeded by {ring.successor} already")
-    if successor.name == ring.name or successor.successor is not None:
-        raise OrderRefusedError(f"{successor.name} cannot succeed {ring.name}")
-    if successor.maximum_lifetime_seconds < ring.maximum_lifetime_seconds:
-        raise OrderRefusedError(f"{successor.name} signs shorter-lived tokens than {ring.name}")
+
+    successor: str
+    reason: str
+    _: KW_ONLY
+    at: datetime | None = None
+
+    def plan(self, state: ObservedState) -> Plan:
+        """Return the plan.
+
+        Raises:
+            OrderRefusedError: The successor cannot: it has no planned key, signs shorter-lived
+                tokens, or is succeeded itself.
+        """
+        ring, successor = state.ring, state.get_ring(self.successor)
+        if ring.successor is not None:
+            raise OrderRefusedError(f"{ring.name} is succeeded by {ring.successor} already")
+        if successor.name == ring.name or successor.successor is not None:
+            raise OrderRefusedError(f"{successor.name} cannot succeed {ring.name}")
+        if successor.maximum_lifetime_seconds < ring.maximum_lifetime_seconds:
+            raise OrderRefusedError(f"{successor.name} signs shorter-lived tokens than {ring.name}")
+        earliest = _earliest_succession(state, successor)
+        if self.at is not None and self.at < earliest:
+            raise OrderRefusedError(
+                f"invariant 1: {successor.name} can take over from {earliest:%Y-%m-%dT%H:%M:%SZ} on"
+            )
+        draft, begins_at = Draft(state), self.at or earliest
+        draft.change_ring(
+            "ring.succeeded", self.reason, successor=successor.name, succeeded_at=begins_at
+        )
+        why = "invariant 1: verifiers know it first"
+        draft.waits.append(Wait(f"{successor.name} signs instead", begins_at, why))
+        return draft.finish()
+
+
+Order = Rotate | Activate | Taint | Revoke | Freeze | Unfreeze | Prune | Destroy | Move
+
+
+def _earliest_succession(state: ObservedState, successor: RingSnapshot) -> datetime:
+    """Return when verifiers surely know the first key of ``successor`` that is planned to sign."""
+    ring, now = state.ring, state.now
     first = find_active_key(successor.keys, now) or next(
         (key for key in successor.keys if key.activate_at is not None and key.activate_at > now),
         None,
     )
     if first is None or first.published_at is None or first.activate_at is None:
         raise OrderRefusedError(f"{successor.name} has no key that is planned to sign")
-    published = timedelta(
-        seconds=max(ring.prepublication_seconds, _minimum_prepublication(situation))
-    )
-    earliest = max(now, first.activate_at, first.published_at + published)
-    if at is not None and at < earliest:
-        raise OrderRefusedError(
-            f"invariant 1: {successor.name} can take over from {earliest:%Y-%m-%dT%H:%M:%SZ} on"
-        )
-    draft = Draft(situation)
-    begins_at = at or earliest
-    draft.change_ring("ring.succeeded", reason, successor=successor.name, succeeded_at=begins_at)
-    draft.waits.append(
-        Wait(f"{successor.name} signs instead", begins_at, "invariant 1: verifiers know it first")
-    )
-    return draft.finish()
+    # A ring that publishes nothing in advance has switched the minimum off.
+    minimum = state.timing.minimum_prepublication_seconds if ring.prepublication_seconds else 0
+    published = timedelta(seconds=max(ring.prepublication_seconds, minimum))
+    return max(now, first.activate_at, first.published_at + published)
 
 
-def _minimum_prepublication(situation: Situation) -> int:
-    """Return the shortest pre-publication, in seconds; none where the ring has switched it off."""
-    if not situation.ring.prepublication_seconds:
-        return 0
-    return situation.timing.minimum_prepublication_seconds
-
-
-def _require_movable(situation: Situation) -> None:
-    ring = situation.ring
+def _require_movable(state: ObservedState) -> None:
+    ring = state.ring
     if ring.frozen:
         raise OrderRefusedError(f"{ring.name} is frozen")
-    if ring.is_succeeded(situation.now):
+    if ring.is_succeeded(state.now):
         raise OrderRefusedError(f"{ring.name} is succeeded by {ring.successor}")
 
 
@@ -282,19 +373,16 @@ def _get_public_key(ring: RingSnapshot, kid: str) -> SigningKey:
 
 
 def _has_lost_its_signer(draft: Draft) -> bool:
-    situation = draft.situation
-    return (
-        draft.active() is None and find_active_key(situation.ring.keys, situation.now) is not None
-    )
+    state = draft.state
+    return draft.active() is None and find_active_key(state.ring.keys, state.now) is not None
 
 
 def _replace_signer(draft: Draft, reason: str, *, required: bool) -> None:
     """Let the oldest waiting key sign now, unless some key signs."""
-    situation = draft.situation
     if _has_lost_its_signer(draft):
         waiting = draft.pending()
         if not waiting and required:
-            raise OrderRefusedError(f"{situation.ring.name} has no other key that could sign")
+            raise OrderRefusedError(f"{draft.state.ring.name} has no other key that could sign")
         if waiting:
             activate_now(draft, waiting[0], reason)
         else:
@@ -302,14 +390,10 @@ def _replace_signer(draft: Draft, reason: str, *, required: bool) -> None:
     record_change_over(draft)
 
 
-def _ask_for_fence_now(draft: Draft) -> None:
+def _fence_now(draft: Draft) -> None:
     """Fence at once: no node may sign with the stopped key, not even from an old reading."""
-    active = draft.active()
-    situation = draft.situation
-    if active is not None and situation.fenceable and _has_stopped_below(draft, active):
+    active, stopped = draft.active(), frozenset({KeyState.TAINTED, KeyState.REVOKED})
+    if active is None or not draft.state.can_fence:
+        return
+    if any(key.version < active.version for key in draft.in_states(stopped)):
         draft.fence = str(active.version)
-
-
-def _has_stopped_below(draft: Draft, active: SigningKey) -> bool:
-    stopped = frozenset({KeyState.TAINTED, KeyState.REVOKED})
-    return any(key.version < active.version for key in draft.in_states(stopped))

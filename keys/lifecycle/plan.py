@@ -1,92 +1,12 @@
-"""A plan for a ring: what it rests on, what is to be done, what is waited for."""
+"""A plan for a ring: the changes to write, the steps at the backend, the waits and the alarms."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
 
-from keys.backend import BackendView, Caps
 from keys.lifecycle.rules import find_active_key
-from keys.lifecycle.timing import Timing
-from keys.signing_key import KeyState, RingDefinition, RingSnapshot, SigningKey
-from keys.store import KeyChange, NodeReport, RingChange
-
-
-class Drive(StrEnum):
-    """Who makes a ring's new versions."""
-
-    FOLLOW = "follow"
-    ROTATOR = "rotator"
-    SELF = "self"
-
-
-@dataclass(frozen=True, slots=True)
-class Powers:
-    """What the identity that executes a plan may do at the backend."""
-
-    create: bool
-    fence: bool
-
-
-ALL_POWERS = Powers(create=True, fence=True)
-NO_POWERS = Powers(create=False, fence=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Readiness:
-    """Which known readers of the JWKS have not fetched the standby yet.
-
-    Attributes:
-        missing: Their names, for the operator.
-        binding: Whether activation waits for them.
-    """
-
-    missing: tuple[str, ...] = ()
-    binding: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Situation:
-    """Everything that a plan rests on.
-
-    Attributes:
-        ring: As it was read.
-        now: The present, by the store's clock.
-        timing: The installation's durations.
-        drive: Who makes new versions.
-        powers: What may be asked of the backend.
-        caps: What the backend can do.
-        view: What the backend shows; None: it does not answer.
-        nodes: The latest reports about this ring.
-        readiness: Who has not fetched the standby.
-        definition: What the settings say of the ring; None: as it is.
-        actor: Who is recorded.
-    """
-
-    ring: RingSnapshot
-    now: datetime
-    timing: Timing
-    drive: Drive
-    powers: Powers
-    caps: Caps
-    view: BackendView | None
-    nodes: tuple[NodeReport, ...] = ()
-    readiness: Readiness = field(default_factory=Readiness)
-    definition: RingDefinition | None = None
-    actor: str = "server"
-
-    @property
-    def fenceable(self) -> bool:
-        """Whether a fence will come: from us, or from those who drive the ring in the backend."""
-        return self.caps.can_fence and self.powers.fence
-
-    def laggards(self) -> tuple[str, ...]:
-        """Return the nodes that sign but have not seen the ring's epoch, by name."""
-        oldest = self.now - timedelta(seconds=self.timing.snapshot_lifetime_seconds)
-        return tuple(
-            report.node
-            for report in self.nodes
-            if report.seen_at >= oldest and report.epoch_seen < self.ring.epoch
-        )
+from keys.lifecycle.state import ObservedState
+from keys.signing_key import KeyState, RingSnapshot, SigningKey
+from keys.store import KeyChange, RingChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +35,7 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is to be done, and what is waited for.
+    """The changes to write, the steps at the backend, the waits and the alarms.
 
     Attributes:
         ring: As it was read.
@@ -124,7 +44,7 @@ class Plan:
         changes: What is to be written, each with its event.
         ring_change: The ring's own change.
         create: Whether the backend is to make a version.
-        fence: The lowest version that may sign from now on, to be set at the backend.
+        fence: The lowest version that may sign afterwards, to be set at the backend.
         destroy: The lowest version that is kept, to be set at the backend.
         waits: What is not done yet.
         alarms: What an operator has to look at.
@@ -148,15 +68,15 @@ class Plan:
 
 
 class Draft:
-    """A plan in the making: the keys as they will be, and why.
+    """Collects the parts of a plan: the keys as they will be, and why.
 
     Args:
-        situation: What the plan rests on.
+        state: The observed state that the plan rests on.
     """
 
-    def __init__(self, situation: Situation) -> None:
-        self.situation = situation
-        self.keys = {key.version: key for key in situation.ring.keys}
+    def __init__(self, state: ObservedState) -> None:
+        self.state = state
+        self.keys = {key.version: key for key in state.ring.keys}
         self.ring_change: RingChange | None = None
         self.create = False
         self.fence: str | None = None
@@ -174,14 +94,14 @@ class Draft:
 
     def change_ring(self, event: str, why: str, **fields: object) -> None:
         """Change the ring itself as the named fields say."""
-        held = self.ring_change.ring if self.ring_change else self.situation.ring
+        held = self.ring_change.ring if self.ring_change else self.state.ring
         changed: RingSnapshot = replace(held, **fields)  # type: ignore[arg-type]
         self.ring_change = RingChange(
             ring=changed,
             event=event,
-            actor=self.situation.actor,
+            actor=self.state.actor,
             reason=why,
-            at=self.situation.now,
+            at=self.state.now,
         )
 
     def in_states(self, states: frozenset[KeyState]) -> list[SigningKey]:
@@ -190,7 +110,7 @@ class Draft:
 
     def active(self) -> SigningKey | None:
         """Return the key that signs now."""
-        return find_active_key(self.keys.values(), self.situation.now)
+        return find_active_key(self.keys.values(), self.state.now)
 
     def pending(self) -> list[SigningKey]:
         """Return the published keys above the one that signs, lowest first: the standby last."""
@@ -202,23 +122,23 @@ class Draft:
 
     def prepublished_at(self, key: SigningKey) -> datetime:
         """Return when every obedient verifier knows ``key``."""
-        published_at = key.published_at or self.situation.now
-        return published_at + timedelta(seconds=self.situation.ring.prepublication_seconds)
+        published_at = key.published_at or self.state.now
+        return published_at + timedelta(seconds=self.state.ring.prepublication_seconds)
 
     def finish(self) -> Plan:
         """Return the plan; each change carries its key as it will be in the end."""
-        situation = self.situation
+        state = self.state
         return Plan(
-            ring=situation.ring,
-            now=situation.now,
+            ring=state.ring,
+            now=state.now,
             keys=tuple(key for _, key in sorted(self.keys.items())),
             changes=tuple(
                 KeyChange(
                     key=self.keys[version],
                     event=event,
-                    actor=situation.actor,
+                    actor=state.actor,
                     reason=why,
-                    at=situation.now,
+                    at=state.now,
                 )
                 for version, event, why in self._events
             ),

@@ -1,8 +1,8 @@
-"""Carries out plans: asks the backend, writes by compare-and-set, and starts anew when it lost.
+"""Carries out plans: asks the backend, writes by compare-and-set, and plans again when it lost.
 
-Several rotators may work on one ring at once, in servers and commands on any node. Whoever writes
-first wins; the others read again and find it done. Only the making of a version is no
-compare-and-set at any backend, so it is claimed in the store first: one claim, one version.
+Several rotators may work on one ring at once, in servers and commands on any node. The first to
+write wins; the others read again and find it done. Only making a version is not a compare-and-set
+at any backend, so it is claimed in the store first: one claim, one version.
 """
 
 import time
@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import partial
 
 from keys.backend import KeyBackend, Version
 from keys.errors import (
@@ -22,38 +21,29 @@ from keys.errors import (
     StoreUnavailable,
 )
 from keys.lifecycle.invariants import require_invariants
-from keys.lifecycle.orders import (
-    plan_activation,
-    plan_destruction,
-    plan_freeze,
-    plan_pruning,
-    plan_revocation,
-    plan_rotation,
-    plan_succession,
-    plan_taint,
-)
-from keys.lifecycle.plan import Alarm, Draft, Plan, Readiness, Situation
-from keys.lifecycle.planner import plan_tick, plan_withdrawal
-from keys.lifecycle.survey import RingRules, Surveyor
+from keys.lifecycle.orders import Destroy, KeyOrder, Order, Revoke, Rotate
+from keys.lifecycle.plan import Alarm, Draft, Plan
+from keys.lifecycle.state import ObservedState, Readiness, RingRules, StateReader
+from keys.lifecycle.tick import plan_publication, plan_tick, plan_withdrawal
 from keys.lifecycle.timing import Timing
 from keys.observer import Observer, SilentObserver
 from keys.signing_key import RingSnapshot
 from keys.store import KeyStore
 
-#: How often a change is planned anew because somebody else changed the ring meanwhile.
+#: How often a change is planned again because the ring was changed meanwhile.
 ATTEMPTS = 20
-#: How long the others leave the making of a version to whoever claimed it.
+#: How long the others leave the making of a version to the one that claimed it.
 CLAIM_SECONDS = 30
 
-Planner = Callable[[Situation], Plan]
+Planner = Callable[[ObservedState], Plan]
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of an order or a tick.
+    """The outcome of an order or a tick.
 
     Attributes:
-        plan: What was planned last; for an order, the order's own plan.
+        plan: The last plan; for an order, the order's own plan.
         written: Whether anything was written.
         created: The version that was made.
         fenced: The lowest version that may sign, as the backend confirmed it.
@@ -70,19 +60,19 @@ class Outcome:
 
 
 class Rotator:
-    """Moves rings on, by the clock and by order; safe to run many times at once.
+    """Rotates rings, by the clock and by order; safe to run many times at once.
 
-    The time is the store's. On a machine whose clock is off, ``revoke``, ``taint`` and ``freeze``
-    work, and everything else raises ClockOffError.
+    The time is the store's. On a machine whose clock is off, the orders that need no clock are
+    carried out, and everything else raises ClockOffError.
 
     Args:
         store: Where the rings are.
         backends: The open backends by the URI that the rings name.
-        rules: What the settings say, by the ring's name; others are followed without powers.
+        rules: What the settings define, by the ring's name; other rings follow their backends.
         clock: Returns the present, timezone-aware.
         timing: The installation's durations.
-        observer: Hears of views, outages and alarms.
-        readiness: Tells who has not fetched a ring's standby.
+        observer: Receives views, outages and alarms.
+        readiness: Returns who has not fetched a ring's standby.
         require_steady: Raises ClockOffError where time cannot be believed for another reason than
             an offset from the store's.
     """
@@ -102,7 +92,7 @@ class Rotator:
         self._store = store
         self._timing = timing
         self._observer = observer or SilentObserver()
-        self._survey = Surveyor(
+        self._reader = StateReader(
             store=store,
             backends=backends,
             rules=rules,
@@ -114,8 +104,6 @@ class Rotator:
         )
         self._alarmed: dict[str, frozenset[tuple[str, str]]] = {}
 
-    # ------------------------------------------------------------------------------ by the clock
-
     def tick(self, ring: str, *, actor: str, dry_run: bool = False) -> Outcome:
         """Do what time and the backend's state ask for: adopt, record, make, fence, remove.
 
@@ -125,7 +113,7 @@ class Rotator:
             StoreUnavailable: The store cannot be read or written.
         """
         if dry_run:
-            return Outcome(plan_tick(self._survey.situate(ring, actor)))
+            return Outcome(plan_tick(self._reader.observe(ring, actor)))
         try:
             outcome = self._carry_out(ring, actor, plan_tick)
         except ClockOffError:
@@ -134,156 +122,94 @@ class Rotator:
         self._raise_alarms(ring, outcome.plan.alarms)
         if outcome.plan.create:
             self._make_standby(outcome, ring, actor)
-        if outcome.plan.fence is not None:
-            self._fence(outcome, ring, actor, outcome.plan.fence)
+        self._fence(outcome, ring, actor)
         return outcome
+
+    def apply(self, order: Order, *, actor: str, dry_run: bool = False) -> Outcome:
+        """Carry out an order, or only plan it.
+
+        A backend that is away does not stop a revocation: introspection and the JWKS follow the
+        store. Steps that failed there are in ``failures``, and each tick tries them again.
+
+        Args:
+            order: The order.
+            actor: Who is recorded.
+            dry_run: Whether it is only planned.
+
+        Raises:
+            OrderRefusedError: The order cannot be carried out now; see its ``plan``.
+            ClockOffError: This machine's clock is off, and the order needs it.
+            BackendError: A rotation or a destruction failed at the backend; nothing has changed.
+            StoreUnavailable: The store cannot be read or written.
+        """
+        ring = self._reader.find_ring_of(order.kid) if isinstance(order, KeyOrder) else order.ring
+        if dry_run:
+            state = self._reader.observe(ring, actor, needs_clock=order.needs_clock)
+            return Outcome(order.plan(state))
+        match order:
+            case Rotate():
+                return self._rotate(order, actor)
+            case Revoke():
+                return self._revoke(order, ring, actor)
+            case Destroy():
+                state = self._reader.observe(ring, actor)
+                if (below := order.plan(state).destroy) is not None:
+                    self._reader.get_backend(state.ring).destroy(ring, below)
+        return self._write_order(order, ring, actor)
+
+    # ------------------------------------------------------------------------- by the clock
 
     def _withdraw(self, ring: str, actor: str) -> None:
         """Follow what people withdrew at the backend: that does not wait for a clock."""
-        outcome = self._carry_out(ring, actor, plan_withdrawal, stopping=True)
+        outcome = self._carry_out(ring, actor, plan_withdrawal, needs_clock=False)
         for alarm in outcome.plan.alarms if outcome.written else ():
             self._observer.alarm(alarm.event, alarm.subject, alarm.detail)
 
     def _make_standby(self, outcome: Outcome, ring: str, actor: str) -> None:
-        situation = self._survey.situate(ring, actor)
-        # Read anew after whatever was just written: another rotator may have made it meanwhile.
-        if not plan_tick(situation).create or not self._claim(situation, "a standby is needed"):
+        # Observed again after the write: another rotator may have made the version meanwhile.
+        state = self._reader.observe(ring, actor)
+        if not plan_tick(state).create or not self._claim(state, "a standby is needed"):
             return
         with suppress(BackendError):
-            self._adopt(outcome, ring, actor, self._create(outcome, situation.ring, actor))
+            self._publish(outcome, ring, actor, self._create(outcome, state.ring, actor))
 
-    # --------------------------------------------------------------------------------- by order
+    # ----------------------------------------------------------------------------- by order
 
-    def rotate(self, ring: str, *, actor: str, reason: str, dry_run: bool = False) -> Outcome:
-        """Make a version now; the standby takes over as soon as verifiers surely know it.
-
-        Raises:
-            OrderRefusedError: See ``orders.plan_rotation``; or somebody else is making one.
-            BackendError: The backend did not make it; nothing has changed.
-        """
-        situation = self._survey.situate(ring, actor)
-        outcome = Outcome(plan_rotation(situation))
-        if dry_run:
-            return outcome
-        versions = len(situation.ring.keys)
-        while not self._claim(situation, reason):
-            situation = self._survey.situate(ring, actor)
-            if len(situation.ring.keys) > versions:
-                raise OrderRefusedError(f"{ring}: somebody else has just made its next version")
-            plan_rotation(situation)
-        self._adopt(outcome, ring, actor, self._create(outcome, situation.ring, actor))
+    def _rotate(self, order: Rotate, actor: str) -> Outcome:
+        state = self._reader.observe(order.ring, actor)
+        outcome = Outcome(order.plan(state))
+        versions = len(state.ring.keys)
+        while not self._claim(state, order.reason):
+            state = self._reader.observe(order.ring, actor)
+            if len(state.ring.keys) > versions:
+                raise OrderRefusedError(
+                    f"{order.ring}: somebody else has just made its next version"
+                )
+            order.plan(state)
+        self._publish(outcome, order.ring, actor, self._create(outcome, state.ring, actor))
         return outcome
 
-    def activate(  # noqa: PLR0913 - an order's parts, by name
-        self,
-        kid: str,
-        *,
-        actor: str,
-        reason: str,
-        at: datetime | None = None,
-        emergency: bool = False,
-        dry_run: bool = False,
-    ) -> Outcome:
-        """Let a published key sign now, or from ``at`` on: ``orders.plan_activation``."""
-        order = partial(plan_activation, kid=kid, reason=reason, at=at, emergency=emergency)
-        return self._order(self._survey.ring_of(kid), actor, order, dry_run=dry_run)
-
-    def taint(self, kid: str, *, actor: str, reason: str, dry_run: bool = False) -> Outcome:
-        """Stop a key from signing; what it signed expires: ``keys.lifecycle.orders.plan_taint``."""
-        order = partial(plan_taint, kid=kid, reason=reason)
-        ring = self._survey.ring_of(kid)
-        return self._order(ring, actor, order, dry_run=dry_run, stopping=True)
-
-    def revoke(
-        self,
-        kid: str,
-        *,
-        actor: str,
-        reason: str,
-        all_versions: bool = False,
-        dry_run: bool = False,
-    ) -> Outcome:
-        """Revoke a key, or all of its ring's: ``keys.lifecycle.orders.plan_revocation``.
-
-        A backend that is away does not stop this: the store is what introspection and the JWKS
-        follow. What could not be done there is in ``failures`` and is tried at each tick. Where no
-        other key could sign, one is made first and signs under a recorded exception.
-        """
-        ring = self._survey.ring_of(kid)
-        order = partial(plan_revocation, kid=kid, reason=reason, all_versions=all_versions)
-        prepared = Outcome(order(self._survey.situate(ring, actor, stopping=True)))
-        if dry_run:
-            return prepared
+    def _revoke(self, order: Revoke, ring: str, actor: str) -> Outcome:
+        """Revoke; where no other key could sign, make one first, which signs at once."""
+        state = self._reader.observe(ring, actor, needs_clock=False)
+        prepared = Outcome(order.plan(state))
         if not prepared.plan.create:
-            return self._order(ring, actor, order, dry_run=False, stopping=True)
-        made = self._make_version(prepared, ring, actor, reason)
-        outcome = self._order(ring, actor, order, dry_run=False, made=made, stopping=True)
+            return self._write_order(order, ring, actor)
+        made = self._make_version(prepared, ring, actor, order.reason)
+        outcome = self._write_order(order, ring, actor, made)
         outcome.created = made
         outcome.failures[:0] = prepared.failures
         outcome.seconds = prepared.seconds | outcome.seconds
         return outcome
 
-    def freeze(self, ring: str, *, actor: str, reason: str, dry_run: bool = False) -> Outcome:
-        """Hold the ring as it is: ``keys.lifecycle.orders.plan_freeze``."""
-        order = partial(plan_freeze, reason=reason, frozen=True)
-        return self._order(ring, actor, order, dry_run=dry_run, stopping=True)
-
-    def unfreeze(self, ring: str, *, actor: str, reason: str, dry_run: bool = False) -> Outcome:
-        """Let the ring move again."""
-        order = partial(plan_freeze, reason=reason, frozen=False)
-        return self._order(ring, actor, order, dry_run=dry_run)
-
-    def prune(self, ring: str, *, actor: str, dry_run: bool = False) -> Outcome:
-        """Take expired keys out of the JWKS: ``keys.lifecycle.orders.plan_pruning``."""
-        return self._order(ring, actor, plan_pruning, dry_run=dry_run)
-
-    def destroy(self, ring: str, *, actor: str, reason: str, dry_run: bool = False) -> Outcome:
-        """Delete the private keys that no token needs, for good: ``orders.plan_destruction``.
-
-        Raises:
-            BackendError: The backend did not delete them; nothing is recorded.
-        """
-        situation = self._survey.situate(ring, actor)
-        plan = plan_destruction(situation, reason)
-        if not dry_run and plan.destroy is not None:
-            self._survey.get_backend(situation.ring).destroy(ring, plan.destroy)
-        return self._order(ring, actor, partial(plan_destruction, reason=reason), dry_run=dry_run)
-
-    def succeed(  # noqa: PLR0913 - an order's parts, by name
-        self,
-        ring: str,
-        successor: str,
-        *,
-        actor: str,
-        reason: str,
-        at: datetime | None = None,
-        dry_run: bool = False,
+    def _write_order(
+        self, order: Order, ring: str, actor: str, made: Version | None = None
     ) -> Outcome:
-        """Let another ring sign in the place of this one: ``orders.plan_succession``."""
-
-        def order(situation: Situation) -> Plan:
-            return plan_succession(situation, self._survey.get_ring(successor), reason, at=at)
-
-        return self._order(ring, actor, order, dry_run=dry_run)
-
-    # -------------------------------------------------------------------------------- execution
-
-    def _order(  # noqa: PLR0913 - an order's parts, by name
-        self,
-        ring: str,
-        actor: str,
-        order: Planner,
-        *,
-        dry_run: bool,
-        made: Version | None = None,
-        stopping: bool = False,
-    ) -> Outcome:
-        if dry_run:
-            return Outcome(order(self._survey.situate(ring, actor, stopping=stopping)))
-        outcome = self._carry_out(ring, actor, order, made, stopping=stopping)
-        if outcome.plan.fence is not None:
-            self._fence(outcome, ring, actor, outcome.plan.fence)
+        outcome = self._carry_out(ring, actor, order.plan, made, needs_clock=order.needs_clock)
+        self._fence(outcome, ring, actor)
         return outcome
+
+    # ---------------------------------------------------------------------------- execution
 
     def _carry_out(
         self,
@@ -292,13 +218,13 @@ class Rotator:
         planner: Planner,
         made: Version | None = None,
         *,
-        stopping: bool = False,
+        needs_clock: bool = True,
     ) -> Outcome:
-        """Plan and write until nobody has changed the ring in between."""
+        """Plan and write until the ring was not changed in between."""
         started = time.monotonic()
         for _ in range(ATTEMPTS):
-            situation = self._survey.situate(ring, actor, made, stopping=stopping)
-            plan = self._plan(situation, planner)
+            state = self._reader.observe(ring, actor, made, needs_clock=needs_clock)
+            plan = self._plan(state, planner)
             if not plan.writes:
                 return Outcome(plan, seconds={"planned": time.monotonic() - started})
             if self._write(plan):
@@ -306,13 +232,13 @@ class Rotator:
                 return Outcome(plan, written=True, seconds=seconds)
         raise StoreUnavailable(f"others keep changing the ring {ring!r}")
 
-    def _plan(self, situation: Situation, planner: Planner) -> Plan:
+    def _plan(self, state: ObservedState, planner: Planner) -> Plan:
         try:
-            return planner(situation)
+            return planner(state)
         except BackendBroken as error:
-            # What it shows contradicts what is published: go on without believing any of it.
-            self._observer.alarm("key.not_adopted", situation.ring.name, str(error))
-            return planner(replace(situation, view=None))
+            # What it shows contradicts what is published: plan without believing any of it.
+            self._observer.alarm("key.not_adopted", state.ring.name, str(error))
+            return planner(replace(state, view=None))
 
     def _write(self, plan: Plan) -> bool:
         require_invariants(plan.ring, plan.keys, self._timing, plan.now)
@@ -322,17 +248,17 @@ class Rotator:
 
     def _make_version(self, outcome: Outcome, ring: str, actor: str, reason: str) -> Version | None:
         """Claim the making of one version, and make it; None if it is another's, or failed."""
-        situation = self._survey.situate(ring, actor, stopping=True)
-        if not self._claim(situation, reason):
+        state = self._reader.observe(ring, actor, needs_clock=False)
+        if not self._claim(state, reason):
             return None
         with suppress(BackendError):
-            return self._create(outcome, situation.ring, actor)
+            return self._create(outcome, state.ring, actor)
         return None
 
     def _create(self, outcome: Outcome, ring: RingSnapshot, actor: str) -> Version:
         started = time.monotonic()
         try:
-            made = self._survey.get_backend(ring).create(ring.name, ring.alg)
+            made = self._reader.get_backend(ring).create(ring.name, ring.alg)
         except BackendError as error:
             outcome.failures.append(f"no version was made: {error}")
             self._observer.alarm("rotation.failed", ring.name, str(error))
@@ -342,31 +268,34 @@ class Rotator:
         outcome.seconds["created"] = time.monotonic() - started
         return made
 
-    def _claim(self, situation: Situation, reason: str) -> bool:
-        ring, now = situation.ring, situation.now
+    def _claim(self, state: ObservedState, reason: str) -> bool:
+        ring, now = state.ring, state.now
         if ring.claimed_until is not None and ring.claimed_until > now:
             return False
-        draft = Draft(situation)
+        draft = Draft(state)
         draft.change_ring(
             "ring.version_ordered", reason, claimed_until=now + timedelta(seconds=CLAIM_SECONDS)
         )
         return self._write(draft.finish())
 
     def _release(self, ring: str, actor: str) -> None:
-        draft = Draft(self._survey.situate(ring, actor, stopping=True))
+        draft = Draft(self._reader.observe(ring, actor, needs_clock=False))
         draft.change_ring("ring.version_failed", "the backend made none", claimed_until=None)
         with suppress(KeysError):
             self._write(draft.finish())
 
-    def _adopt(self, outcome: Outcome, ring: str, actor: str, made: Version) -> None:
-        # The version is handed on: a node of the backend that lags behind may not show it yet.
-        adopted = self._carry_out(ring, actor, _releasing, made)
-        outcome.plan, outcome.written = adopted.plan, outcome.written or adopted.written
+    def _publish(self, outcome: Outcome, ring: str, actor: str, made: Version) -> None:
+        # The version is passed along: a node of the backend that lags may not show it yet.
+        published = self._carry_out(ring, actor, plan_publication, made)
+        outcome.plan, outcome.written = published.plan, outcome.written or published.written
 
-    def _fence(self, outcome: Outcome, ring: str, actor: str, floor: str) -> None:
-        started = time.monotonic()
+    def _fence(self, outcome: Outcome, ring: str, actor: str) -> None:
+        """Set the plan's fence at the backend, and record it; a failure is in ``failures``."""
+        floor, started = outcome.plan.fence, time.monotonic()
+        if floor is None:
+            return
         try:
-            self._survey.get_backend(self._survey.get_ring(ring)).fence(ring, floor)
+            self._reader.get_backend(outcome.plan.ring).fence(ring, floor)
         except BackendError as error:
             outcome.failures.append(f"not fenced at the backend: {error}")
             self._observer.alarm("rotation.failed", ring, str(error))
@@ -379,19 +308,10 @@ class Rotator:
             outcome.written = outcome.written or recorded.written
 
     def _raise_alarms(self, ring: str, raised: Iterable[Alarm]) -> None:
-        """Tell of alarms that were not raised at the tick before."""
+        """Raise the alarms that the tick before did not raise."""
         alarms = {(alarm.event, alarm.subject): alarm for alarm in raised}
         before = self._alarmed.get(ring, frozenset())
         for name, alarm in alarms.items():
             if name not in before:
                 self._observer.alarm(alarm.event, alarm.subject, alarm.detail)
         self._alarmed[ring] = frozenset(alarms)
-
-
-def _releasing(situation: Situation) -> Plan:
-    """Return the tick's plan, which also ends the claim on the version that was made."""
-    plan = plan_tick(situation)
-    draft = Draft(situation)
-    draft.ring_change = plan.ring_change
-    draft.change_ring("ring.version_made", "the version is published", claimed_until=None)
-    return replace(plan, ring_change=draft.ring_change, create=False)

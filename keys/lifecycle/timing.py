@@ -9,7 +9,7 @@ REMOVAL_MARGIN_SECONDS = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """What holds for all rings of an installation.
+    """The durations of an installation, for all of its rings.
 
     Attributes:
         jwks_maximum_age_seconds: How long verifiers may keep the JWKS (C).

@@ -6,6 +6,17 @@ import pytest
 
 from keys.errors import ClockOffError
 from keys.lifecycle.first_key import create_first_key
+from keys.lifecycle.orders import (
+    Activate,
+    Destroy,
+    Freeze,
+    Move,
+    Prune,
+    Revoke,
+    Rotate,
+    Taint,
+    Unfreeze,
+)
 from keys.memory import MemoryKeyStore
 from keys.signing_key import KeyState, RingDefinition
 from support.clock import FakeClock
@@ -32,18 +43,16 @@ def set_ahead(world, seconds: float) -> None:
 
 
 def rotate(world, **options):
-    return world.rotator.rotate("ring", actor="anna", reason="x", **options)
+    return world.apply(Rotate("ring", "x"), **options)
 
 
 def activate(world, **options):
-    return world.rotator.activate(
-        world.key(2).kid, actor="anna", reason="x", emergency=True, **options
-    )
+    return world.apply(Activate(world.key(2).kid, "x", emergency=True), **options)
 
 
 def succeed(world, **options):
     world.store.rings["other"] = world.ring
-    return world.rotator.succeed("ring", "other", actor="anna", reason="x", **options)
+    return world.apply(Move("ring", "other", "x"), **options)
 
 
 def tick(world, **options):
@@ -51,15 +60,15 @@ def tick(world, **options):
 
 
 def prune(world, **options):
-    return world.rotator.prune("ring", actor="anna", **options)
+    return world.apply(Prune("ring"), **options)
 
 
 def destroy(world, **options):
-    return world.rotator.destroy("ring", actor="anna", reason="x", **options)
+    return world.apply(Destroy("ring", "x"), **options)
 
 
 def unfreeze(world, **options):
-    return world.rotator.unfreeze("ring", actor="anna", reason="x", **options)
+    return world.apply(Unfreeze("ring", "x"), **options)
 
 
 PLANS = [tick, rotate, activate, succeed, prune, destroy, unfreeze]
@@ -84,7 +93,7 @@ def test_no_ring_is_changed_and_it_is_an_alarm(world, plan, offset, dry_run):
 @pytest.mark.parametrize("plan", PLANS)
 def test_within_the_tolerance_the_stores_time_is_what_counts(world, plan):
     set_ahead(world, 4)
-    world.rotator.freeze("ring", actor="anna", reason="x")
+    world.apply(Freeze("ring", "x"))
     if plan is unfreeze:
         unfreeze(world)
     stored = world.clock() - timedelta(seconds=4)
@@ -137,12 +146,10 @@ def test_nothing_is_removed_early_by_a_clock_within_the_tolerance(world):
 
 
 STOPS = {
-    "revoke": lambda world: world.rotator.revoke(world.key(1).kid, actor="anna", reason="leaked"),
-    "revoke all": lambda world: world.rotator.revoke(
-        world.key(1).kid, actor="anna", reason="leaked", all_versions=True
-    ),
-    "taint": lambda world: world.rotator.taint(world.key(1).kid, actor="anna", reason="unsure"),
-    "freeze": lambda world: world.rotator.freeze("ring", actor="anna", reason="unsure"),
+    "revoke": lambda world: world.apply(Revoke(world.key(1).kid, "leaked")),
+    "revoke all": lambda world: world.apply(Revoke(world.key(1).kid, "leaked", all_versions=True)),
+    "taint": lambda world: world.apply(Taint(world.key(1).kid, "unsure")),
+    "freeze": lambda world: world.apply(Freeze("ring", "unsure")),
 }
 
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from keys.errors import TokenRefusedError
 from keys.jose.jwk import public_jwk
-from keys.key_set import make_decoy, read_ring
+from keys.key_set import make_dummy_verification, read_ring
 from support.forged_tokens import segment
 
 PAYLOAD = b'{"iss":"https://authz.example.org","exp":1900000000}'
@@ -91,9 +91,9 @@ def test_the_accepted_algorithms_are_those_shown(all_rings):
 def test_a_spent_verification_gets_as_far_as_the_signature(empty_ring_set, alg):
     empty_ring_set.add(alg)
     (snapshot,) = empty_ring_set.rings.snapshots()
-    decoy = make_decoy(read_ring(snapshot).keys[0])
+    dummy = make_dummy_verification(read_ring(snapshot).keys[0])
     with pytest.raises(TokenRefusedError) as caught:
-        decoy.key.verify(decoy.signature, decoy.signing_input)
+        dummy.key.verify(dummy.signature, dummy.signing_input)
     assert caught.value.signature_checked
     assert empty_ring_set.rings.spend_one_verification() is None
 

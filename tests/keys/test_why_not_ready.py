@@ -6,6 +6,7 @@ from keys.backend import TracedSignature
 from keys.backends.local.sql import LocalBackend
 from keys.errors import BackendDenied, BackendUnavailable, StoreUnavailable
 from keys.key_set import read_ring
+from keys.lifecycle.orders import Revoke, Taint
 from keys.memory import MemoryEncryptedKeyStorage
 from keys.ring import KeyRings
 from keys.signer import (
@@ -55,7 +56,7 @@ def test_a_ring_that_is_not_there_or_has_no_signer_is_named(world):
     rings = open_rings(world)
     assert "'another' has no key that may sign now" in rings.why_not_ready("another")
     for version in (1, 2):
-        world.rotator.revoke(world.key(version).kid, actor="anna", reason="leaked")
+        world.apply(Revoke(world.key(version).kid, "leaked"))
         world.backend.away = True
     rings.refresh()
     assert "'ring' has no key that may sign now" in rings.why_not_ready("ring")
@@ -133,7 +134,7 @@ def test_a_backend_that_is_not_open_is_a_reason(world):
 def test_a_ring_whose_key_is_tainted_is_judged_by_the_key_that_signs_instead(world):
     rings = open_rings(world)
     assert rings.why_not_ready("ring") == ""
-    world.rotator.taint(world.key(1).kid, actor="anna", reason="unsure")
+    world.apply(Taint(world.key(1).kid, "unsure"))
     rings.refresh()
     assert world.states()[:2] == [KeyState.TAINTED, KeyState.ACTIVE]
     assert rings.why_not_ready("ring") == ""
@@ -262,9 +263,9 @@ def test_a_backend_that_refuses_is_asked_to_sign_until_it_does(asked):
 def test_a_key_that_left_the_rings_is_forgotten(asked):
     asked.ask()
     rings = open_rings(asked.world)
-    asked.signer.prove_candidates(rings._known)  # noqa: SLF001 - as the rings do
+    asked.signer.prove_candidates(rings._key_set)  # noqa: SLF001 - as the rings do
     assert asked.signer._outcomes  # noqa: SLF001
-    asked.world.rotator.revoke(asked.world.key(1).kid, actor="anna", reason="leaked")
+    asked.world.apply(Revoke(asked.world.key(1).kid, "leaked"))
     rings.refresh()
-    asked.signer.prove_candidates(rings._known)  # noqa: SLF001
+    asked.signer.prove_candidates(rings._key_set)  # noqa: SLF001
     assert not asked.signer._outcomes  # noqa: SLF001

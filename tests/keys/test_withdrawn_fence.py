@@ -1,5 +1,6 @@
 """A key that is not trusted any more is fenced as soon as its backend can be reached."""
 
+from keys.lifecycle.orders import Revoke
 from support.rotation import World
 
 
@@ -9,7 +10,7 @@ def test_a_withdrawn_key_is_fenced_without_waiting_for_nodes():
     world.store.report_node("behind", {"ring": 0}, 0.0)
     assert [report.epoch_seen for report in world.store.load_nodes()] == [0]
     world.backend.away = True
-    revoked = world.rotator.revoke(world.key(1).kid, actor="test", reason="stolen")
+    revoked = world.apply(Revoke(world.key(1).kid, "stolen"))
     assert any("not fenced" in failure for failure in revoked.failures)
     world.backend.away = False
     # At once: a node that is behind would be told so by the backend, and read again.

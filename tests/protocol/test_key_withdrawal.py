@@ -8,6 +8,7 @@ import pytest
 from authz_server.app import EXTENSION, create_app
 from keys.backend import Caps, TracedSignature
 from keys.backends.local.backend import LocalBackend
+from keys.lifecycle.orders import Revoke, Taint
 from support.claims import header_of
 from support.orders import rotator_of
 from support.stage import INACTIVE, METHODS, Stage
@@ -28,8 +29,8 @@ def stage(database_url, tmp_path) -> Iterator[Stage]:
     stage.close()
 
 
-def order(stage: Stage, verb: str, kid: str) -> None:
-    getattr(rotator_of(stage.services), verb)(kid, actor="operator:ada", reason="a drill")
+def withdraw(stage: Stage, order: type[Revoke | Taint], kid: str) -> None:
+    rotator_of(stage.services).apply(order(kid, "a drill"), actor="operator:ada")
     stage.services.feed.poll()
 
 
@@ -60,7 +61,7 @@ def test_tokens_of_a_tainted_key_work_and_are_told_of_once(stage: Stage):
     """Case G83."""
     tokens, reference = [stage.token() for _ in range(3)], stage.token("basic-reference/read")
     tainted = stage.kid
-    order(stage, "taint", tainted)
+    withdraw(stage, Taint, tainted)
     assert stage.introspect(reference, "basic-reference")["active"] is True
     assert stage.introspect(stage.token())["active"] is True
     assert events(stage, "token.tainted") == []
@@ -76,7 +77,7 @@ def test_a_tainted_token_that_nobody_may_see_is_not_told_of(stage: Stage):
     token = stage.token()
     ended = stage.token()
     stage.revoke(ended)
-    order(stage, "taint", stage.kid)
+    withdraw(stage, Taint, stage.kid)
     assert stage.introspect(token, "post-jwt") == INACTIVE
     assert stage.introspect(ended) == INACTIVE
     assert events(stage, "token.tainted") == []
@@ -91,7 +92,7 @@ def test_tokens_of_a_revoked_key_are_inactive_on_every_node(stage: Stage, method
         assert node.introspect(token, owner)["active"] is True
         assert kids(node) == kids(stage)
         assert kid in kids(node)
-        order(stage, "revoke", kid)
+        withdraw(stage, Revoke, kid)
         # The other node hears of it by the change feed, as of everything else.
         node.services.feed.poll()
         for each in (stage, node):
@@ -115,7 +116,7 @@ def test_verifiers_are_told_to_ask_more_often_for_a_day_after_a_revocation(stage
     with further_node(stage) as node:
         for each in (stage, node):
             assert each.client.get(JWKS).headers["Cache-Control"] == "public, max-age=900"
-        order(stage, "revoke", stage.kid)
+        withdraw(stage, Revoke, stage.kid)
         node.services.feed.poll()
         for after, age in ((0, 60), (DAY_SECONDS - 1, 60), (1, 900)):
             stage.clock.advance(after)

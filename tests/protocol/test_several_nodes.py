@@ -15,8 +15,9 @@ from urllib.parse import urlencode
 import jwt
 import pytest
 
-from authz_server.app import operator_services
+from authz_server.assembly.operator import operator_services
 from authz_server.settings import load_settings
+from keys.lifecycle.orders import Revoke
 from support.claims import claims_of, header_of
 from support.live_server import LiveServer
 from support.orders import rotator_of
@@ -209,7 +210,7 @@ def test_key_revoked_is_refused_by_all_within_the_refresh(nodes: Nodes):
     kid = header_of(token)["kid"]
     assert all(ask(nodes, number, client, token)["active"] for number in range(16))
     with operator_services(nodes.parties.settings) as services:
-        rotator_of(services).revoke(kid, actor=ACTOR, reason="a drill")
+        rotator_of(services).apply(Revoke(kid, "a drill"), actor=ACTOR)
     time.sleep(IN_FORCE_SECONDS)
     host = {"Host": ISSUER.removeprefix("https://")}
     jwks = ("GET", "/.well-known/jwks.json", None, host)

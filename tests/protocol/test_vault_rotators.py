@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from authz_server.app import operator_services
+from authz_server.assembly.operator import operator_services
 from authz_server.key_rings.backends import open_backends, ring_rules
 from authz_server.key_rings.vaults import vault_accesses
 from keys.errors import OrderRefusedError
+from keys.lifecycle.orders import Rotate
 from keys.lifecycle.rotator import Rotator
 from keys.observer import SilentObserver
 from keys.signing_key import KeyState
@@ -66,8 +67,10 @@ def open_rotator(site: VaultSite, stack: ExitStack, clock: FakeClock) -> Rotator
     vaults = vault_accesses(site.settings, "rotator")
     # An observer of its own: whoever shares one shares the session with the Vault too.
     observer = SilentObserver()
-    backends = open_backends(site.settings, services.database, clock, vaults, observer)
-    stack.callback(backends[site.backend]._session.close)  # noqa: SLF001 - commands end with it open
+    backends = open_backends(
+        site.settings, services.backend_registry, services.database, clock, vaults, observer
+    )
+    stack.callback(backends[site.backend]._client.close)  # noqa: SLF001 - commands end with it open
     return Rotator(
         store=services.key_store,
         backends=backends,
@@ -93,7 +96,7 @@ def test_rotators_at_once_make_one_version(make_site):
 
         def order(rotator: Rotator) -> None:
             try:
-                rotator.rotate("remote", actor="test", reason="all at once")
+                rotator.apply(Rotate("remote", "all at once"), actor="test")
             except OrderRefusedError:
                 next(refused)
 

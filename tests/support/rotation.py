@@ -5,9 +5,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keys.lifecycle.first_key import create_first_key
-from keys.lifecycle.plan import ALL_POWERS, NO_POWERS, Drive, Powers, Readiness
-from keys.lifecycle.rotator import Rotator
-from keys.lifecycle.survey import RingRules
+from keys.lifecycle.orders import Order
+from keys.lifecycle.rotator import Outcome, Rotator
+from keys.lifecycle.state import (
+    ALL_PERMISSIONS,
+    Permissions,
+    Readiness,
+    RingRules,
+    RotationMode,
+)
 from keys.lifecycle.timing import Timing
 from keys.memory import MemoryKeyStore
 from keys.ring import KeyRings
@@ -42,8 +48,8 @@ class World:
     """Everything that a ring's life needs."""
 
     definition: RingDefinition = RING
-    drive: Drive = Drive.SELF
-    powers: Powers = ALL_POWERS
+    mode: RotationMode = RotationMode.AUTOMATIC
+    permissions: Permissions = ALL_PERMISSIONS
     clock: FakeClock = field(default_factory=FakeClock)
     observer: Alarms = field(default_factory=Alarms)
     readiness: Readiness = field(default_factory=Readiness)
@@ -56,10 +62,10 @@ class World:
         create_first_key(self.store, self.backend, self.definition, clock=self.clock, actor="test")
         self.rotator = self.make_rotator()
 
-    def make_rotator(self, *, powers: Powers | None = None) -> Rotator:
+    def make_rotator(self, *, permissions: Permissions | None = None) -> Rotator:
         """Return one more rotator, as another process would have it."""
         rules = RingRules(
-            definition=self.definition, drive=self.drive, powers=powers or self.powers
+            definition=self.definition, mode=self.mode, permissions=permissions or self.permissions
         )
         return Rotator(
             store=self.store,
@@ -88,6 +94,10 @@ class World:
         self.clock.advance(seconds)
         return self.rotator.tick(self.definition.name, actor="test")
 
+    def apply(self, order: Order, *, dry_run: bool = False) -> Outcome:
+        """Give an order as an operator would."""
+        return self.rotator.apply(order, actor="anna", dry_run=dry_run)
+
     @property
     def ring(self):
         """The ring as it is stored."""
@@ -104,6 +114,3 @@ class World:
     def events(self) -> list[str]:
         """Return the names of all events so far."""
         return [change.event for change in self.store.events]
-
-
-__all__ = ["ALL_POWERS", "DAY", "NO_POWERS", "RING", "Drive", "L", "P", "T", "World"]

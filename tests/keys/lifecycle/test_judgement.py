@@ -7,6 +7,7 @@ import pytest
 
 from keys.lifecycle.first_key import create_first_key
 from keys.lifecycle.judgement import Standing, judge_ring
+from keys.lifecycle.orders import Move, Revoke
 from keys.memory import empty_ring
 from support.rotation import RING, P, T, World
 
@@ -25,7 +26,7 @@ def moving(world):
     """A ring that another is to succeed: a day of a healthy move lies ahead."""
     world.tick(T / 2)
     create_first_key(world.store, world.backend, NEW, clock=world.clock, actor="anna", in_use=True)
-    world.rotator.succeed("ring", "new", actor="anna", reason="move")
+    world.apply(Move("ring", "new", "move"))
     return world
 
 
@@ -39,7 +40,7 @@ def test_a_ring_with_a_signer_and_a_standby(world):
 
 
 def test_a_ring_without_a_standby(world):
-    world.rotator.revoke(world.key(2).kid, actor="anna", reason="lost")
+    world.apply(Revoke(world.key(2).kid, "lost"))
     assert judge(world).standing is Standing.UNPREPARED
     assert not judge(world).lacks_signer
 
@@ -62,7 +63,7 @@ def test_a_healthy_move_is_in_order_all_along(moving):
 def test_a_ring_whose_signer_was_withdrawn_is_not(world):
     world.backend.away = True
     for version in (1, 2):
-        world.rotator.revoke(world.key(version).kid, actor="anna", reason="lost")
+        world.apply(Revoke(world.key(version).kid, "lost"))
     judgement = judge(world)
     assert (judgement.standing, judgement.detail) == (Standing.IDLE, "no key may sign")
     assert judgement.lacks_signer

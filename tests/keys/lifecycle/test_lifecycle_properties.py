@@ -14,10 +14,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from keys.errors import BackendError, NoActiveKeyError, OrderRefusedError
 from keys.lifecycle.invariants import TRANSITIONS
-from keys.lifecycle.plan import NO_POWERS, Drive
+from keys.lifecycle.orders import Activate, Destroy, Freeze, Prune, Revoke, Rotate, Taint, Unfreeze
 from keys.lifecycle.rules import PUBLIC_STATES
+from keys.lifecycle.state import ALL_PERMISSIONS, NO_PERMISSIONS, RotationMode
 from keys.signing_key import KeyState
-from support.rotation import ALL_POWERS, DAY, L, P, T, World
+from support.rotation import DAY, L, P, T, World
 
 STEPS = st.sampled_from([1, 5, 59, 121, 900, L, L + 200, DAY, P, T // 2, T])
 
@@ -29,10 +30,10 @@ class Signed:
 
 
 class Lifecycle(RuleBasedStateMachine):
-    @initialize(drive=st.sampled_from(Drive), fences=st.booleans())
-    def begin(self, drive, fences):
-        follow = drive is Drive.FOLLOW or not fences
-        self.world = World(drive=drive, powers=NO_POWERS if follow else ALL_POWERS)
+    @initialize(mode=st.sampled_from(RotationMode), fences=st.booleans())
+    def begin(self, mode, fences):
+        follow = mode is RotationMode.EXTERNAL or not fences
+        self.world = World(mode=mode, permissions=NO_PERMISSIONS if follow else ALL_PERMISSIONS)
         self.rotators = [self.world.rotator, self.world.make_rotator()]
         self.nodes = [self.world.make_node(), self.world.make_node()]
         self.first_seen: dict[str, datetime] = {}
@@ -81,7 +82,7 @@ class Lifecycle(RuleBasedStateMachine):
     @rule()
     def an_operator_rotates(self):
         with suppress(OrderRefusedError, BackendError):
-            self.world.rotator.rotate("ring", actor="anna", reason="order")
+            self.world.apply(Rotate("ring", "order"))
 
     @rule()
     def a_version_appears_at_the_backend(self):
@@ -105,33 +106,28 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(version=st.integers(1, 3), emergency=st.booleans())
     def an_operator_activates(self, version, emergency):
         with suppress(OrderRefusedError, BackendError):
-            self.world.rotator.activate(
-                self.pick(version).kid, actor="anna", reason="order", emergency=emergency
-            )
+            self.world.apply(Activate(self.pick(version).kid, "order", emergency=emergency))
 
     @rule(version=st.integers(1, 3))
     def an_operator_taints(self, version):
         with suppress(OrderRefusedError):
-            self.world.rotator.taint(self.pick(version).kid, actor="anna", reason="doubts")
+            self.world.apply(Taint(self.pick(version).kid, "doubts"))
 
     @rule(version=st.integers(1, 3), all_versions=st.booleans())
     def an_operator_revokes(self, version, all_versions):
         with suppress(OrderRefusedError):
-            self.world.rotator.revoke(
-                self.pick(version).kid, actor="anna", reason="leak", all_versions=all_versions
-            )
+            self.world.apply(Revoke(self.pick(version).kid, "leak", all_versions=all_versions))
 
     @rule(frozen=st.booleans())
     def an_operator_freezes(self, frozen):
-        rotator = self.world.rotator
         with suppress(OrderRefusedError):
-            (rotator.freeze if frozen else rotator.unfreeze)("ring", actor="anna", reason="audit")
+            self.world.apply((Freeze if frozen else Unfreeze)("ring", "audit"))
 
     @rule()
     def an_operator_destroys(self):
         with suppress(OrderRefusedError, BackendError):
-            self.world.rotator.prune("ring", actor="anna")
-            self.world.rotator.destroy("ring", actor="anna", reason="tidy")
+            self.world.apply(Prune("ring"))
+            self.world.apply(Destroy("ring", "tidy"))
 
     def pick(self, version):
         """Return one of the newest keys."""

@@ -1,12 +1,12 @@
 """A ring without a standby is an alarm once whoever makes versions had time to come by."""
 
-from keys.lifecycle.plan import NO_POWERS, Drive
+from keys.lifecycle.state import NO_PERMISSIONS, RotationMode
 from support.rotation import RING, T, World
 
 
 def test_servers_give_the_rotator_time_to_make_the_next_standby():
-    world = World(drive=Drive.ROTATOR)
-    server = world.make_rotator(powers=NO_POWERS)
+    world = World(mode=RotationMode.COMMAND)
+    server = world.make_rotator(permissions=NO_PERMISSIONS)
     world.tick()
     world.clock.advance(T)
     for _ in range(2):

@@ -3,6 +3,7 @@
 import pytest
 
 from keys.errors import OrderRefusedError
+from keys.lifecycle.orders import Activate, Destroy, Freeze, Revoke, Rotate, Taint, Unfreeze
 from keys.signing_key import KeyState
 from support.rotation import L, P, T, World
 
@@ -37,7 +38,7 @@ def test_a_revocation_lets_the_standby_sign_fences_and_makes_verifiers_cautious(
     node = world.make_node()
     world.clock.advance(P)
     old = sign(node)
-    outcome = world.rotator.revoke(world.key(1).kid, actor="anna", reason="leaked")
+    outcome = world.apply(Revoke(world.key(1).kid, "leaked"))
     assert (outcome.fenced, outcome.failures) == ("2", [])
     assert world.backend.sign_floor["ring"] == 2
     assert world.states()[:2] == [S.REVOKED, S.ACTIVE]
@@ -52,7 +53,7 @@ def test_a_revocation_lets_the_standby_sign_fences_and_makes_verifiers_cautious(
 def test_a_revocation_does_not_wait_for_a_backend_that_is_away(world):
     """Case G83."""
     world.backend.away = True
-    outcome = world.rotator.revoke(world.key(1).kid, actor="anna", reason="leaked")
+    outcome = world.apply(Revoke(world.key(1).kid, "leaked"))
     assert "not fenced at the backend" in outcome.failures[0]
     assert world.states() == [S.REVOKED, S.ACTIVE]
     world.backend.away = False
@@ -61,9 +62,7 @@ def test_a_revocation_does_not_wait_for_a_backend_that_is_away(world):
 
 
 def test_all_versions_are_replaced_under_a_recorded_exception(world):
-    outcome = world.rotator.revoke(
-        world.key(1).kid, actor="anna", reason="the token store leaked", all_versions=True
-    )
+    outcome = world.apply(Revoke(world.key(1).kid, "the token store leaked", all_versions=True))
     assert outcome.created.ref == "3"
     assert world.states() == [S.REVOKED, S.REVOKED, S.ACTIVE]
     assert world.key(3).reason == "the token store leaked"
@@ -75,9 +74,7 @@ def test_all_versions_are_replaced_under_a_recorded_exception(world):
 def test_a_dry_run_of_a_revocation_revokes_nothing(world):
     before = world.ring
     for all_versions in (False, True):
-        world.rotator.revoke(
-            world.key(1).kid, actor="a", reason="r", all_versions=all_versions, dry_run=True
-        )
+        world.apply(Revoke(world.key(1).kid, "r", all_versions=all_versions), dry_run=True)
     assert world.ring == before
     assert world.backend.created == 2
 
@@ -86,7 +83,7 @@ def test_a_tainted_key_drains_and_is_then_revoked(world):
     node = world.make_node()
     world.clock.advance(P)
     old = sign(node)
-    world.rotator.taint(world.key(1).kid, actor="anna", reason="doubts")
+    world.apply(Taint(world.key(1).kid, "doubts"))
     node.refresh()
     assert sign(node).kid == world.key(2).kid
     assert node.is_tainted(old.kid)
@@ -96,14 +93,14 @@ def test_a_tainted_key_drains_and_is_then_revoked(world):
 
 
 def test_a_frozen_ring_signs_on_and_moves_no_further(world):
-    world.rotator.freeze("ring", actor="anna", reason="audit")
+    world.apply(Freeze("ring", "audit"))
     world.tick(2 * T)
     assert world.states() == [S.ACTIVE, S.PUBLISHED]
     node = world.make_node()
     assert sign(node).kid == world.key(1).kid
     with pytest.raises(OrderRefusedError, match="frozen"):
-        world.rotator.rotate("ring", actor="anna", reason="order")
-    world.rotator.unfreeze("ring", actor="anna", reason="done")
+        world.apply(Rotate("ring", "order"))
+    world.apply(Unfreeze("ring", "done"))
     world.tick()
     assert world.states() == [S.RETIRED, S.ACTIVE, S.PUBLISHED]
 
@@ -111,20 +108,20 @@ def test_a_frozen_ring_signs_on_and_moves_no_further(world):
 def test_an_early_activation_is_refused_by_the_invariants_name(world):
     """Case G75."""
     with pytest.raises(OrderRefusedError, match="invariant 1"):
-        world.rotator.activate(world.key(2).kid, actor="anna", reason="haste")
+        world.apply(Activate(world.key(2).kid, "haste"))
     assert world.states() == [S.ACTIVE, S.PUBLISHED]
-    world.rotator.activate(world.key(2).kid, actor="anna", reason="haste", emergency=True)
+    world.apply(Activate(world.key(2).kid, "haste", emergency=True))
     assert world.states()[:2] == [S.RETIRED, S.ACTIVE]
     assert world.key(2).reason == "haste"
 
 
 def test_destruction_spares_what_is_in_use(world):
     with pytest.raises(OrderRefusedError, match="no removed key"):
-        world.rotator.destroy("ring", actor="anna", reason="tidy")
+        world.apply(Destroy("ring", "tidy"))
     world.tick(T)
     world.tick(60)
     world.tick(L + 65)
-    world.rotator.destroy("ring", actor="anna", reason="tidy")
+    world.apply(Destroy("ring", "tidy"))
     assert world.states() == [S.DESTROYED, S.ACTIVE, S.PUBLISHED]
     assert [version.ref for version in world.backend.view("ring").versions] == ["2", "3"]
     world.tick(60)
@@ -133,20 +130,20 @@ def test_destruction_spares_what_is_in_use(world):
 
 def test_where_nothing_stands_by_a_revocation_makes_the_next_key(world):
     """Case G83."""
-    world.rotator.taint(world.key(2).kid, actor="anna", reason="doubts")
-    outcome = world.rotator.revoke(world.key(1).kid, actor="anna", reason="leaked", dry_run=True)
+    world.apply(Taint(world.key(2).kid, "doubts"))
+    outcome = world.apply(Revoke(world.key(1).kid, "leaked"), dry_run=True)
     assert outcome.plan.create
     assert world.backend.created == 2
-    outcome = world.rotator.revoke(world.key(1).kid, actor="anna", reason="leaked")
+    outcome = world.apply(Revoke(world.key(1).kid, "leaked"))
     assert outcome.created.ref == "3"
     assert world.states() == [S.REVOKED, S.TAINTED, S.ACTIVE]
     assert (world.key(3).reason, world.ring.claimed_until) == ("leaked", None)
 
 
 def test_nothing_stands_by_and_the_backend_is_away(world):
-    world.rotator.taint(world.key(2).kid, actor="anna", reason="doubts")
+    world.apply(Taint(world.key(2).kid, "doubts"))
     world.backend.away = True
-    outcome = world.rotator.revoke(world.key(1).kid, actor="anna", reason="leaked")
+    outcome = world.apply(Revoke(world.key(1).kid, "leaked"))
     assert "no version was made" in outcome.failures[0]
     assert world.states() == [S.REVOKED, S.TAINTED]
     world.tick(60)
@@ -158,14 +155,14 @@ def test_nothing_stands_by_and_the_backend_is_away(world):
 
 
 def test_a_revocation_while_somebody_else_makes_a_version_is_not_left_without_a_key(world):
-    world.rotator.taint(world.key(2).kid, actor="anna", reason="doubts")
+    world.apply(Taint(world.key(2).kid, "doubts"))
     other = world.make_rotator()
     made = []
 
     def create_meanwhile(ring, alg):
         # The other rotator holds the claim: the revocation comes before its version is adopted.
         version = create(ring, alg)
-        made.append(world.rotator.revoke(world.key(1).kid, actor="anna", reason="leaked"))
+        made.append(world.apply(Revoke(world.key(1).kid, "leaked")))
         return version
 
     create, world.backend.create = world.backend.create, create_meanwhile
@@ -176,7 +173,7 @@ def test_a_revocation_while_somebody_else_makes_a_version_is_not_left_without_a_
 
 def test_an_activation_that_nodes_may_be_acting_on_is_not_taken_back(world):
     world.tick(T - 10)
-    outcome = world.rotator.freeze("ring", actor="anna", reason="audit")
+    outcome = world.apply(Freeze("ring", "audit"))
     assert world.key(2).activate_at is not None
     assert "too near" in outcome.plan.waits[0].why
     world.tick(10)
@@ -186,8 +183,8 @@ def test_an_activation_that_nodes_may_be_acting_on_is_not_taken_back(world):
 def test_a_change_that_nobody_can_have_read_yet_holds_nothing_back(world):
     world.tick(T - 5)
     world.store.report_node("node", {"ring": world.ring.epoch}, 0.0)
-    world.rotator.freeze("ring", actor="anna", reason="audit")
-    world.rotator.unfreeze("ring", actor="anna", reason="done")
+    world.apply(Freeze("ring", "audit"))
+    world.apply(Unfreeze("ring", "done"))
     outcome = world.tick(1)
     assert [alarm.event for alarm in outcome.plan.alarms] == []
     world.tick(4)

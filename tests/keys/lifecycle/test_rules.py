@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from keys.backend import Version
 from keys.jose.jwk import public_jwk, thumbprint
-from keys.lifecycle.rules import find_active_key, plan_first_keys, public_keys, signing_candidates
+from keys.lifecycle.first_key import plan_first_keys
+from keys.lifecycle.rules import find_active_key, public_keys, signing_candidates
 from keys.signing_key import KeyState, RingDefinition, SigningKey
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

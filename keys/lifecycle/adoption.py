@@ -1,4 +1,4 @@
-"""Takes over into a plan what a ring's backend shows: new versions, floors, what is missing."""
+"""Follows a ring's backend in a plan: adopts new versions, follows floors, reports absences."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -27,13 +27,13 @@ def require_known_keys(draft: Draft, versions: Sequence[Version]) -> None:
         known = draft.keys.get(int(version.ref))
         if known is not None and known.kid != thumbprint(version.jwk):
             raise BackendBroken(
-                f"version {version.ref} of {draft.situation.ring.name!r} is another key "
+                f"version {version.ref} of {draft.state.ring.name!r} is another key "
                 f"than {known.kid}"
             )
 
 
 def _publish(draft: Draft, version: Version, kid: str) -> None:
-    ring, now = draft.situation.ring, draft.situation.now
+    ring, now = draft.state.ring, draft.state.now
     key = SigningKey(
         ring=ring.name,
         version=int(version.ref),
@@ -52,8 +52,8 @@ def report_absence(draft: Draft, view: BackendView) -> None:
 
     A listing may be old, incomplete or wrong. The backend's explicit floors alone revoke.
     """
-    situation = draft.situation
-    name = situation.ring.name
+    state = draft.state
+    name = state.ring.name
     if view.disabled:
         draft.alarms.append(Alarm("backend.disabled", name, "the key is switched off there"))
         return
@@ -62,11 +62,11 @@ def report_absence(draft: Draft, view: BackendView) -> None:
             draft.alarms.append(Alarm("backend.disabled", name, "the key is not there any more"))
         return
     shown = {int(version.ref) for version in view.versions}
-    floor = int(view.verify_floor or 0) if situation.caps.can_fence else 0
+    floor = int(view.verify_floor or 0) if state.caps.can_fence else 0
     # A node of the backend may lag behind the one that made the version.
-    lag = timedelta(seconds=situation.timing.snapshot_lifetime_seconds)
+    lag = timedelta(seconds=state.timing.snapshot_lifetime_seconds)
     for key in draft.in_states(LIVE_STATES):
-        known = key.published_at is None or situation.now - key.published_at >= lag
+        known = key.published_at is None or state.now - key.published_at >= lag
         if known and key.version >= floor and key.version not in shown:
             detail = f"version {key.version} of {name} is not shown by its backend"
             draft.alarms.append(Alarm("key.absent", key.kid, detail))
@@ -74,8 +74,8 @@ def report_absence(draft: Draft, view: BackendView) -> None:
 
 def follow_floors(draft: Draft, view: BackendView) -> None:
     """Follow the backend's floors, upward only: a lower one is an old reading, or no pardon."""
-    situation = draft.situation
-    now = situation.now
+    state = draft.state
+    now = state.now
     verify_floor, sign_floor = int(view.verify_floor or 0), int(view.sign_floor or 0)
     signed_before = draft.active()
     for key in draft.in_states(PUBLIC_STATES):
@@ -108,8 +108,8 @@ def _take_over(draft: Draft, floor: int, why: str) -> None:
 
 
 def activate_now(draft: Draft, key: SigningKey, why: str) -> SigningKey:
-    """Let ``key`` sign from now on; too early for verifiers is an exception with its reason."""
-    now = draft.situation.now
+    """Let ``key`` sign now; too early for verifiers is an exception with its reason."""
+    now = draft.state.now
     if draft.prepublished_at(key) > now:
         return draft.change(key, "emergency.exception", why, activate_at=now, reason=why)
     return draft.change(key, "key.scheduled", why, activate_at=now)

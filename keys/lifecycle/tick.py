@@ -1,82 +1,92 @@
-"""What is to be done about a ring, as a pure function of what is known of it.
+"""Plans what time and the backend's state ask for, as pure functions of the observed state.
 
-A rotation is a new version, whoever made it: the key published before it takes over. So one rule
-serves the server's own rotation, a Vault that rotates by itself and people who rotate in Vault:
-everything published above the active key, except the newest, is due to sign as soon as it has been
+A rotation is a new version, made by us or by others: the key published before it takes over. One
+rule serves the server's own rotation, a Vault that rotates by itself and people who rotate in
+Vault: every key published above the active one, except the newest, is due to sign once it has been
 published long enough. The newest is the standby.
 """
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
-from keys.lifecycle.following import (
+from keys.lifecycle.adoption import (
     activate_now,
     adopt,
     follow_floors,
     report_absence,
     require_known_keys,
 )
-from keys.lifecycle.plan import Alarm, Draft, Drive, Plan, Situation, Wait
+from keys.lifecycle.plan import Alarm, Draft, Plan, Wait
 from keys.lifecycle.rules import LIVE_STATES
+from keys.lifecycle.state import ObservedState, RotationMode
 from keys.signing_key import KeyState, SigningKey
 
-#: For this part of its interval a ring may be without a standby, where others make its versions:
-#: the rotator comes by now and then.
+#: A ring whose versions others make may lack a standby for this part of its interval: they make
+#: one at intervals of their own.
 STANDBY_PATIENCE_SHARE = 0.1
 #: States of keys that signed, or might have, and must never sign again.
 STOPPED_STATES = frozenset({KeyState.RETIRED, KeyState.TAINTED, KeyState.REVOKED})
 
 
-def plan_tick(situation: Situation) -> Plan:
+def plan_tick(state: ObservedState) -> Plan:
     """Return what the passing of time and the backend's present state ask for.
 
     Raises:
         BackendBroken: The backend shows another public key for a version that is published.
     """
-    draft = Draft(situation)
-    tick(draft)
+    draft = Draft(state)
+    follow(draft)
+    if not state.ring.frozen:
+        schedule(draft)
+        remove_expired(draft)
+    _ask_for_fence(draft)
     return draft.finish()
 
 
-def plan_withdrawal(situation: Situation) -> Plan:
+def plan_publication(state: ObservedState) -> Plan:
+    """Return the tick's plan, which also ends the claim on the version that was made.
+
+    Raises:
+        BackendBroken: The backend shows another public key for a version that is published.
+    """
+    plan = plan_tick(state)
+    draft = Draft(state)
+    draft.ring_change = plan.ring_change
+    draft.change_ring("ring.version_made", "the version is published", claimed_until=None)
+    return replace(plan, ring_change=draft.ring_change, create=False)
+
+
+def plan_withdrawal(state: ObservedState) -> Plan:
     """Return what the backend's floors withdraw, and nothing that time asks for.
 
     Raises:
         BackendBroken: The backend shows another public key for a version that is published.
     """
-    draft = Draft(situation)
-    view = situation.view
-    if view is not None and situation.caps.can_fence:
+    draft = Draft(state)
+    view = state.view
+    if view is not None and state.caps.can_fence:
         require_known_keys(draft, view.versions)
         follow_floors(draft, view)
     return draft.finish()
 
 
-def tick(draft: Draft) -> None:
-    """Put into ``draft`` what :func:`plan_tick` returns."""
-    follow(draft)
-    if not draft.situation.ring.frozen:
-        schedule(draft)
-        remove_expired(draft)
-    _ask_for_fence(draft)
-
-
 def follow(draft: Draft) -> None:
-    """Take over what the settings, the backend and the clock say, without planning ahead."""
-    view, ring = draft.situation.view, draft.situation.ring
+    """Apply the settings, the backend's state and the clock, without planning ahead."""
+    view, ring = draft.state.view, draft.state.ring
     configure(draft)
     if view is not None:
-        if not ring.is_succeeded(draft.situation.now):
+        if not ring.is_succeeded(draft.state.now):
             adopt(draft, view.versions)
         report_absence(draft, view)
-        if draft.situation.caps.can_fence:
+        if draft.state.caps.can_fence:
             follow_floors(draft, view)
     record_change_over(draft)
     _record_fences(draft)
 
 
 def configure(draft: Draft) -> None:
-    """Take over the durations that the settings name by now."""
-    ring, wanted = draft.situation.ring, draft.situation.definition
+    """Apply the durations of the settings."""
+    ring, wanted = draft.state.ring, draft.state.definition
     durations = ("prepublication_seconds", "rotation_interval_seconds")
     if wanted is None or all(getattr(ring, name) == getattr(wanted, name) for name in durations):
         return
@@ -89,19 +99,19 @@ def configure(draft: Draft) -> None:
 
 
 def record_change_over(draft: Draft) -> None:
-    """Record who signs by now, and who therefore does not any more."""
-    situation = draft.situation
-    if situation.ring.is_succeeded(situation.now):
+    """Record which key signs now, and retire those that it replaces."""
+    state = draft.state
+    if state.ring.is_succeeded(state.now):
         for key in draft.in_states(LIVE_STATES):
-            stopped_at = situation.ring.succeeded_at or situation.now
-            _retire(draft, key, stopped_at, f"{situation.ring.successor} signs in its place")
+            stopped_at = state.ring.succeeded_at or state.now
+            _retire(draft, key, stopped_at, f"{state.ring.successor} signs in its place")
         return
     active = draft.active()
     if active is None:
         return
     for key in draft.in_states(LIVE_STATES):
         if key.version < active.version:
-            _retire(draft, key, active.activate_at or situation.now, f"{active.kid} signs now")
+            _retire(draft, key, active.activate_at or state.now, f"{active.kid} signs now")
     if active.state is KeyState.PUBLISHED:
         draft.change(active, "key.activated", "its time has come", state=KeyState.ACTIVE)
 
@@ -119,15 +129,13 @@ def _retire(draft: Draft, key: SigningKey, stopped_at: datetime, why: str) -> No
 
 def removal_time(draft: Draft, stopped_at: datetime, fenced_at: datetime | None) -> datetime:
     """Return when the last token of a key that stopped then has surely expired."""
-    situation = draft.situation
-    return situation.timing.remove_after(
-        situation.ring.maximum_lifetime_seconds, stopped_at, fenced_at
-    )
+    state = draft.state
+    return state.timing.remove_after(state.ring.maximum_lifetime_seconds, stopped_at, fenced_at)
 
 
 def _record_fences(draft: Draft) -> None:
-    view, now = draft.situation.view, draft.situation.now
-    if view is None or not draft.situation.caps.can_fence:
+    view, now = draft.state.view, draft.state.now
+    if view is None or not draft.state.caps.can_fence:
         return
     floor = int(view.sign_floor or 0)
     for key in draft.in_states(STOPPED_STATES):
@@ -139,44 +147,44 @@ def _record_fences(draft: Draft) -> None:
 def _removal(draft: Draft, key: SigningKey) -> dict[str, object]:
     if key.remove_after is None:
         return {}
-    now = draft.situation.now
+    now = draft.state.now
     return {"remove_after": removal_time(draft, key.stopped_at or now, now)}
 
 
 def schedule(draft: Draft) -> None:
     """Plan when the waiting keys sign, and ask for a standby where there is none."""
-    situation = draft.situation
-    if situation.ring.is_succeeded(situation.now) or not draft.keys:
+    state = draft.state
+    if state.ring.is_succeeded(state.now) or not draft.keys:
         return
     pending = draft.pending()
     for key in pending[:-1]:
-        plan_to_sign(draft, key, situation.now, "a newer version is the standby")
+        plan_to_sign(draft, key, state.now, "a newer version is the standby")
     if pending:
         before = draft.keys[pending[-2].version] if len(pending) > 1 else draft.active()
         _plan_standby(draft, pending[-1], before)
-    elif situation.powers.create and situation.caps.can_create:
+    elif state.can_create:
         _ask_for_version(draft)
     elif _has_lacked_standby(draft):
         draft.alarms.append(
-            Alarm("ring.no_standby", situation.ring.name, "the next rotation would break verifiers")
+            Alarm("ring.no_standby", state.ring.name, "the next rotation would break verifiers")
         )
     if draft.active() is None and all(key.activate_at is None for key in draft.pending()):
-        draft.alarms.append(Alarm("ring.no_active_key", situation.ring.name, "nothing can sign"))
+        draft.alarms.append(Alarm("ring.no_active_key", state.ring.name, "nothing can sign"))
 
 
 def _has_lacked_standby(draft: Draft) -> bool:
-    """Tell whether whoever makes versions elsewhere had time enough since the change-over."""
-    situation, active = draft.situation, draft.active()
+    """Return whether those who make versions elsewhere had enough time since the change-over."""
+    state, active = draft.state, draft.active()
     if active is None or active.activate_at is None:
         return True
-    patience = timedelta(seconds=situation.ring.rotation_interval_seconds * STANDBY_PATIENCE_SHARE)
-    return situation.now >= active.activate_at + patience
+    patience = timedelta(seconds=state.ring.rotation_interval_seconds * STANDBY_PATIENCE_SHARE)
+    return state.now >= active.activate_at + patience
 
 
 def _plan_standby(draft: Draft, standby: SigningKey, before: SigningKey | None) -> None:
     """Plan when the standby takes over from ``before``, the last key that signs before it."""
-    situation = draft.situation
-    ring = situation.ring
+    state = draft.state
+    ring = state.ring
     if not ring.prepublication_seconds:
         if standby.activate_at is None:
             activate_now(draft, standby, "the ring publishes nothing in advance")
@@ -186,25 +194,23 @@ def _plan_standby(draft: Draft, standby: SigningKey, before: SigningKey | None) 
         activate_now(draft, standby, "nothing else may sign")
         record_change_over(draft)
     elif before is None:
-        plan_to_sign(draft, standby, situation.now, "nothing else may sign")
-    elif situation.drive is not Drive.FOLLOW:
-        due = (before.activate_at or situation.now) + timedelta(
-            seconds=ring.rotation_interval_seconds
-        )
+        plan_to_sign(draft, standby, state.now, "nothing else may sign")
+    elif state.mode is not RotationMode.EXTERNAL:
+        due = (before.activate_at or state.now) + timedelta(seconds=ring.rotation_interval_seconds)
         plan_to_sign(draft, standby, due, "the key before it has signed for its interval")
     else:
         draft.waits.append(Wait(f"{standby.kid} stands by", None, "until a newer version appears"))
 
 
 def _has_signed(draft: Draft) -> bool:
-    """Tell whether the ring has had a signer; one whose first key waits has not."""
+    """Return whether the ring has had a signer; one whose first key waits has not."""
     return any(key.stopped_at is not None for key in draft.keys.values())
 
 
 def plan_to_sign(draft: Draft, key: SigningKey, due: datetime, why: str) -> None:
     """Set when ``key`` signs: when due, never before verifiers and nodes know it."""
-    situation = draft.situation
-    now, readiness = situation.now, situation.readiness
+    state = draft.state
+    now, readiness = state.now, state.readiness
     earliest = max(due, now, draft.prepublished_at(key))
     if readiness.binding and readiness.missing:
         if key.activate_at is not None:
@@ -226,29 +232,29 @@ def _is_too_early(draft: Draft, key: SigningKey) -> bool:
     return (
         key.activate_at is not None
         and key.reason is None
-        and draft.situation.now < key.activate_at < draft.prepublished_at(key)
+        and draft.state.now < key.activate_at < draft.prepublished_at(key)
     )
 
 
 def _hold_for_laggards(draft: Draft, key: SigningKey) -> None:
-    situation = draft.situation
-    timing = situation.timing
+    state = draft.state
+    timing = state.timing
     notice = timedelta(seconds=timing.notice_seconds)
-    laggards = situation.laggards()
-    changed_at = situation.ring.changed_at
-    if changed_at is not None and situation.now - changed_at < notice:
-        return  # nobody has had the time to read the latest change
+    laggards = state.laggards()
+    changed_at = state.ring.changed_at
+    if changed_at is not None and state.now - changed_at < notice:
+        return  # no node has had the time to read the latest change
     if not laggards or key.activate_at is None:
         return
-    if situation.now < key.activate_at <= situation.now + notice:
-        later = situation.now + timedelta(seconds=timing.snapshot_lifetime_seconds)
+    if state.now < key.activate_at <= state.now + notice:
+        later = state.now + timedelta(seconds=timing.snapshot_lifetime_seconds)
         names = ", ".join(laggards)
         draft.change(key, "key.held", f"not seen by {names}", activate_at=later)
         draft.alarms.append(Alarm("node.behind", names, f"activation of {key.kid} is held back"))
 
 
 def _ask_for_version(draft: Draft) -> None:
-    ring, now = draft.situation.ring, draft.situation.now
+    ring, now = draft.state.ring, draft.state.now
     if ring.claimed_until is not None and ring.claimed_until > now:
         draft.waits.append(
             Wait("the next version is being made", ring.claimed_until, "one maker at a time")
@@ -259,16 +265,16 @@ def _ask_for_version(draft: Draft) -> None:
 
 def remove_expired(draft: Draft) -> None:
     """Take out of the JWKS what no token in force can need."""
-    situation = draft.situation
-    now = situation.now
+    state = draft.state
+    now = state.now
     # One step at a time: what has only just stopped is looked at by the next tick.
-    stopped = {key.kid for key in situation.ring.keys if key.state in STOPPED_STATES}
+    stopped = {key.kid for key in state.ring.keys if key.state in STOPPED_STATES}
     for key in draft.in_states(frozenset({KeyState.RETIRED, KeyState.TAINTED})):
         if key.kid not in stopped or key.remove_after is None or key.remove_after > now:
             draft.waits.append(
                 Wait(f"{key.kid} leaves the JWKS", key.remove_after, "invariant 2: its last token")
             )
-        elif key.fenced_at is None and situation.fenceable and draft.active() is not None:
+        elif key.fenced_at is None and state.can_fence and draft.active() is not None:
             draft.waits.append(Wait(f"{key.kid} leaves the JWKS", None, "not fenced yet"))
         elif key.state is KeyState.RETIRED:
             draft.change(key, "key.removed", "its last token expired", state=KeyState.REMOVED)
@@ -280,20 +286,20 @@ def remove_expired(draft: Draft) -> None:
 
 def _ask_for_fence(draft: Draft) -> None:
     """Ask for the fence once no node can want the old key any more."""
-    situation, active = draft.situation, draft.active()
-    view, timing = situation.view, situation.timing
-    if view is None or active is None or not situation.fenceable:
+    state, active = draft.state, draft.active()
+    view, timing = state.view, state.timing
+    if view is None or active is None or not state.can_fence:
         return
     if int(view.sign_floor or 0) >= active.version:
         return
-    known = next((key for key in situation.ring.keys if key.version == active.version), None)
+    known = next((key for key in state.ring.keys if key.version == active.version), None)
     if known is None or known.activate_at != active.activate_at:
         return  # not written yet, so no node can know
-    began_at = active.activate_at or situation.now
+    began_at = active.activate_at or state.now
     # One node's clock may be behind, ours ahead: till then that node signs with the old key.
     settled_at = began_at + timedelta(seconds=2 * timing.clock_tolerance_seconds)
     ends_at = began_at + timedelta(seconds=timing.snapshot_lifetime_seconds)
-    waiting = situation.now < settled_at or (situation.laggards() and situation.now < ends_at)
+    waiting = state.now < settled_at or (state.laggards() and state.now < ends_at)
     if waiting and not _is_withdrawn_below(draft, active):
         draft.waits.append(Wait("the fence", ends_at, "a node may sign from an older reading"))
         return
@@ -301,6 +307,6 @@ def _ask_for_fence(draft: Draft) -> None:
 
 
 def _is_withdrawn_below(draft: Draft, active: SigningKey) -> bool:
-    """Tell whether a key that is not trusted any more may still sign at the backend."""
+    """Return whether a key that is not trusted any more may still sign at the backend."""
     withdrawn = draft.in_states(frozenset({KeyState.TAINTED, KeyState.REVOKED}))
     return any(key.version < active.version and key.fenced_at is None for key in withdrawn)
