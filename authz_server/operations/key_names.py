@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from keys.errors import OrderRefusedError
+from keys.lifecycle.rules import find_active_key
 from keys.signing_key import RingSnapshot, SigningKey
 
 _LIST = "`authz-server keys list` shows them"
@@ -34,3 +35,8 @@ def find_kid(rings: Sequence[RingSnapshot], named: str, choose: ChooseKey | None
     if not found:
         raise OrderRefusedError(f"no ring has a key {named!r}; {_LIST}")
     return found[0].kid
+
+
+def find_signing_key(ring: RingSnapshot) -> SigningKey | None:
+    """Return the key that signs in a ring now."""
+    return find_active_key(ring.keys, ring.loaded_at)

@@ -1,38 +1,76 @@
-"""``keys``: the signing keys, one module for each kind of command."""
+"""``keys``: the signing keys; one module for each command."""
 
-from authz_server.cli.commands import Commands, add_all
-from authz_server.cli.keys.audit import audit
-from authz_server.cli.keys.doctor import doctor
-from authz_server.cli.keys.drill import drill
-from authz_server.cli.keys.first_keys import init
-from authz_server.cli.keys.holding import freeze, unfreeze
-from authz_server.cli.keys.listing import list_
-from authz_server.cli.keys.moving_on import activate, move, rotate
-from authz_server.cli.keys.policy import policy
-from authz_server.cli.keys.removal import destroy, prune
-from authz_server.cli.keys.status import status
-from authz_server.cli.keys.ticking import tick
-from authz_server.cli.keys.withdrawal import revoke, taint
+from authz_server.cli.commands import LazyCommands
 
-keys = add_all(
-    Commands("keys", help="Signing keys."),
-    [
-        init,
-        status,
-        list_,
-        rotate,
-        activate,
-        taint,
-        revoke,
-        freeze,
-        unfreeze,
-        move,
-        tick,
-        prune,
-        destroy,
-        policy,
-        doctor,
-        drill,
-        audit,
-    ],
-)
+_COMMANDS = {
+    "init": (
+        "authz_server.cli.keys.init:init",
+        "Make the first keys of rings that have none.",
+    ),
+    "status": (
+        "authz_server.cli.keys.status:status",
+        "Show each ring: its keys, backend, nodes and plans.",
+    ),
+    "list": (
+        "authz_server.cli.keys.list:list_",
+        "List the signing keys of every ring.",
+    ),
+    "rotate": (
+        "authz_server.cli.keys.rotate:rotate",
+        "Have a ring's backend make the next version.",
+    ),
+    "activate": (
+        "authz_server.cli.keys.activate:activate",
+        "Let a published key sign, now or later.",
+    ),
+    "taint": (
+        "authz_server.cli.keys.taint:taint",
+        "Stop a key from signing; its tokens stay valid.",
+    ),
+    "revoke": (
+        "authz_server.cli.keys.revoke:revoke",
+        "Withdraw a key and refuse its tokens.",
+    ),
+    "freeze": (
+        "authz_server.cli.keys.freeze:freeze",
+        "Hold a ring as it is.",
+    ),
+    "unfreeze": (
+        "authz_server.cli.keys.unfreeze:unfreeze",
+        "Let a frozen ring change again.",
+    ),
+    "move": (
+        "authz_server.cli.keys.move:move",
+        "Let another ring sign in the place of one.",
+    ),
+    "tick": (
+        "authz_server.cli.keys.tick:tick",
+        "Do what is due, once or at intervals.",
+    ),
+    "prune": (
+        "authz_server.cli.keys.prune:prune",
+        "Take keys out of the JWKS that no token needs.",
+    ),
+    "destroy": (
+        "authz_server.cli.keys.destroy:destroy",
+        "Delete old private keys for good.",
+    ),
+    "policy": (
+        "authz_server.cli.keys.policy:policy",
+        "Print least-privilege policies for the Vaults.",
+    ),
+    "doctor": (
+        "authz_server.cli.keys.doctor:doctor",
+        "Examine rings, clock, events and the Vaults.",
+    ),
+    "drill": (
+        "authz_server.cli.keys.drill:drill",
+        "Rehearse an emergency revocation.",
+    ),
+    "audit": (
+        "authz_server.cli.keys.audit:audit",
+        "The records of signatures.",
+    ),
+}
+
+keys = LazyCommands("keys", help="Signing keys.", lazy_commands=_COMMANDS)

@@ -1,31 +1,35 @@
-"""``keys audit reconcile``: whether anybody else has used the keys."""
+"""``keys audit reconcile``: has anybody else used the keys?"""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import click
 
 from authz_server.audit.sink import is_stream
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
-from authz_server.cli.keys.policy import places_in
-from authz_server.cli.keys.reconciliation import Period, Reconciliation, reconcile
-from authz_server.cli.output import json_option, print_json, timestamp
+from authz_server.cli.output import as_record, json_option, print_json, timestamp
 from authz_server.cli.values import INSTANT
-from authz_server.key_rings.alarms import KeyObserver
+from authz_server.operations.keys.audit import (
+    AuditResult,
+    JudgedTime,
+    reconcile_log,
+    record_alarms,
+)
 from authz_server.settings import Settings
-from keys.backends.vault.audit_log import AuditLogReader, KeyUse
 
 UNACCOUNTED = 1
-#: So many are shown to a person; JSON has more.
+#: How many are printed; JSON has more.
 SHOWN = 20
-IN_FLIGHT = timedelta(seconds=10)
 _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
 
-@click.command("reconcile", cls=Command)
+@click.command(
+    "reconcile",
+    cls=Command,
+    example="authz-server keys audit reconcile --vault-log audit.log",
+)
 @click.option(
     "--vault-log",
     "logs",
@@ -38,14 +42,18 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
     "--records",
     type=_FILE,
     multiple=True,
-    help="A file of our audit records, of each node; else that of the settings.",
+    show_default="that of the settings",
+    help="A file of our audit records, of each node; may be repeated.",
 )
-@click.option("--vault", "vault_name", help="Whose log it is, where the settings have several.")
+@click.option(
+    "--vault", "vault_name", show_default="the only one", help="The Vault whose log it is."
+)
 @click.option("--since", type=INSTANT, help="Leave out what was before this time.")
 @click.option(
     "--until",
     type=INSTANT,
-    help="Leave out what was from this time on; else the last 10 s, which may not be recorded yet.",
+    show_default="10 s ago: later calls may not be recorded yet",
+    help="Leave out what was after this time.",
 )
 @json_option
 @pass_invocation
@@ -58,61 +66,30 @@ def reconcile_(  # noqa: PLR0913, PLR0917 - one for each option
     until: datetime | None,
     as_json: bool,
 ) -> None:
-    """Match every signature in a Vault's audit log with what we issued.
+    """Match the signatures in a Vault's audit log with ours.
 
     A call that signed and is not in our records was made by somebody else, or was lost on its way
     to us and made again: an alarm, and exit status 1. So is a call that took the private key. Our
     records without a call in the log are listed: then the log is not whole.
     """
     settings = invocation.settings()
-    # What is being signed this moment is in the log before it is in our records.
-    unjudged = timedelta(0) if until else IN_FLIGHT
-    until = until or datetime.now(UTC) - IN_FLIGHT
-    vault = _vault(settings, vault_name)
-    places = {place for place in places_in(settings, vault).values() if place.scheme == "transit"}
-    if not places:
-        raise click.ClickException(f"No ring signs with transit in the Vault {vault}.")
-    reader = AuditLogReader(frozenset(places), settings.keys.vaults[vault].namespace)
-    period = Period(since, until)
-    found = reconcile(reader, logs, records or _own_records(settings), period)
-    begins_at = since or reader.first_at
-    if begins_at is not None and begins_at >= until:
-        begins_at = None  # the log begins later
-    judged = _Judged(begins_at, until, unjudged, found.left_out)
-    wrong = bool(found.unaccounted_count or found.taken)
-    if wrong:
-        _record_alarms(invocation, found)
+    result = reconcile_log(
+        settings,
+        _vault(settings, vault_name),
+        logs=logs,
+        records=records or _own_records(settings),
+        since=since,
+        until=until,
+    )
+    if result.is_alarming:
+        with invocation.services() as services:
+            record_alarms(services, result)
     if as_json:
-        print_json(_describe(vault, reader, found) | {"judged": judged.describe()})
+        print_json(as_record(result))
     else:
-        click.echo(judged.sentence())
-        for line in _lines(reader, found):
+        for line in _lines(result):
             click.echo(line)
-    click.get_current_context().exit(UNACCOUNTED if wrong else 0)
-
-
-class _Judged(NamedTuple):
-    """The time that was judged, and the calls in the log that were not."""
-
-    since: datetime | None
-    until: datetime
-    unjudged: timedelta
-    left_out: int
-
-    def describe(self) -> dict[str, Any]:
-        return {
-            "since": timestamp(self.since),
-            "until": timestamp(self.until),
-            "unjudged_seconds": int(self.unjudged.total_seconds()),
-            "left_out": self.left_out,
-        }
-
-    def sentence(self) -> str:
-        begins = f"from {timestamp(self.since)} " if self.since else ""
-        seconds = int(self.unjudged.total_seconds())
-        last = f"; the last {seconds} s are not judged" if seconds else ""
-        left = f", {self.left_out} calls in the log were left out" if self.left_out else ""
-        return f"Judged: {begins}to {timestamp(self.until)}{last}{left}."
+    click.get_current_context().exit(UNACCOUNTED if result.is_alarming else 0)
 
 
 def _vault(settings: Settings, name: str | None) -> str:
@@ -134,82 +111,38 @@ def _own_records(settings: Settings) -> tuple[Path, ...]:
     return (Path(destination),)
 
 
-def _record_alarms(invocation: Invocation, found: Reconciliation) -> None:
-    with invocation.services() as services:
-        observer = KeyObserver(services.record)
-        for use in found.taken:
-            observer.alarm("key.taken", use.path, _in_words(use))
-        for use in found.unaccounted:
-            observer.alarm("signature.unaccounted", use.request_id, _in_words(use))
-
-
-def _in_words(use: KeyUse) -> str:
-    return (
-        f"{timestamp(use.at)}, {use.signatures} at {use.path}, by {use.identity} "
-        f"from {use.remote_address}"
-    )
-
-
-def _describe(vault: str, reader: AuditLogReader, found: Reconciliation) -> dict[str, Any]:
-    return {
-        "vault": vault,
-        "log": {
-            "entries": reader.entries,
-            "unreadable": reader.unreadable,
-            "since": timestamp(reader.first_at),
-            "until": timestamp(reader.last_at),
-        },
-        "calls": found.calls,
-        "signatures": found.signatures,
-        "recorded": found.recorded,
-        "unaccounted_count": found.unaccounted_count,
-        "unaccounted": [_describe_use(use, found) for use in found.unaccounted],
-        "surplus": [
-            _describe_use(use, found) | {"recorded": recorded} for use, recorded in found.surplus
-        ],
-        "taken": [_describe_use(use, found) for use in found.taken],
-        "unseen_count": found.unseen_count,
-        "unseen": [
-            {"backend_request_id": request_id, "kid": kid, "time": at}
-            for request_id, kid, at in found.unseen
-        ],
-    }
-
-
-def _describe_use(use: KeyUse, found: Reconciliation) -> dict[str, Any]:
-    return {
-        "request_id": use.request_id,
-        "at": timestamp(use.at),
-        "path": use.path,
-        "signatures": use.signatures,
-        "identity": use.identity,
-        "identity_is_ours": found.identities[use.identity] > 0,
-        "remote_address": use.remote_address,
-    }
-
-
-def _lines(reader: AuditLogReader, found: Reconciliation) -> Iterator[str]:
+def _lines(result: AuditResult) -> Iterator[str]:
+    yield _judged_line(result.judged)
     yield (
-        f"{found.signatures} signatures by {found.calls} calls in the log, "
-        f"{found.recorded} in our records."
+        f"{result.signatures} signatures by {result.calls} calls in the log, "
+        f"{result.recorded} in our records."
     )
-    if reader.unreadable:
-        yield f"NOTE {reader.unreadable} lines of the log cannot be read."
-    for use in found.taken:
-        yield f"ALARM the private key was taken: {_in_words(use)}"
-    for use in found.unaccounted[:SHOWN]:
-        whose = "as ours are" if found.identities[use.identity] else "as none of ours are"
-        yield f"ALARM unaccounted {use.request_id}: {_in_words(use)}, {whose}"
-    if found.unaccounted_count > SHOWN:
-        yield f"ALARM and {found.unaccounted_count - SHOWN} more that are unaccounted"
-    for use, recorded in found.surplus[:SHOWN]:
-        yield f"NOTE {use.request_id} made {use.signatures} signatures; {recorded} were issued"
-    if found.unseen_count:
-        yield f"NOTE {found.unseen_count} records are not in the log: it is not whole"
-    for request_id, kid, at in found.unseen[:SHOWN]:
-        yield f"  {at}  {request_id}  {kid}"
-    if not (found.unaccounted_count or found.taken):
+    if result.log.unreadable:
+        yield f"NOTE {result.log.unreadable} lines of the log cannot be read."
+    for call in result.taken:
+        yield f"ALARM the private key was taken: {call}"
+    for call in result.unaccounted[:SHOWN]:
+        whose = "as ours are" if call.identity_is_ours else "as none of ours are"
+        yield f"ALARM unaccounted {call.request_id}: {call}, {whose}"
+    if result.unaccounted_count > SHOWN:
+        yield f"ALARM and {result.unaccounted_count - SHOWN} more that are unaccounted"
+    for each in result.surplus[:SHOWN]:
+        made = f"{each.request_id} made {each.signatures} signatures"
+        yield f"NOTE {made}; {each.recorded} were issued"
+    if result.unseen_count:
+        yield f"NOTE {result.unseen_count} records are not in the log: it is not whole"
+    for record in result.unseen[:SHOWN]:
+        yield f"  {record.time}  {record.backend_request_id}  {record.kid}"
+    if not result.is_alarming:
         yield "Every signature is accounted for."
+
+
+def _judged_line(judged: JudgedTime) -> str:
+    begins = f"from {timestamp(judged.since)} " if judged.since else ""
+    seconds = judged.unjudged_seconds
+    last = f"; the last {seconds} s are not judged" if seconds else ""
+    left = f", {judged.left_out} calls in the log were left out" if judged.left_out else ""
+    return f"Judged: {begins}to {timestamp(judged.until)}{last}{left}."
 
 
 audit = add_all(

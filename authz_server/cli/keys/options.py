@@ -8,7 +8,7 @@ import click
 from authz_server.cli.output import json_option
 
 MAXIMUM_REASON_CHARACTERS = 500
-#: For commands that take a key's id: one in 64 begins with a hyphen, and is no option.
+#: For commands that take a key's id: one in 64 begins with a hyphen, as an option does.
 TAKES_KEY_ID: dict[str, Any] = {"ignore_unknown_options": True}
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -30,7 +30,7 @@ def reason_option(default: str | None = None) -> Decorator:
         default=default,
         show_default=default is not None,
         callback=_checked_reason,
-        help="Why, for the record.",
+        help="The reason, which is recorded.",
     )
 
 

@@ -1,4 +1,4 @@
-"""``keys status``: the rings at a glance."""
+"""``keys status``: show each ring."""
 
 from pathlib import Path
 
@@ -6,17 +6,17 @@ import click
 
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
-from authz_server.cli.keys.calendar_svg import render_svg
-from authz_server.cli.keys.composition import key_operations, require_ring
-from authz_server.cli.keys.ring_report import report_ring
+from authz_server.cli.keys.calendar.svg import render_svg
+from authz_server.cli.keys.context import key_context
 from authz_server.cli.keys.status_html import render_html
 from authz_server.cli.keys.status_text import print_status
-from authz_server.cli.output import echo_status, json_option, print_json, timestamp
+from authz_server.cli.output import as_record, echo_status, json_option, print_json, timestamp
+from authz_server.operations.keys.status import report_ring
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.command("status", cls=Command)
+@click.command("status", cls=Command, example="authz-server keys status --html status.html")
 @click.argument("ring", required=False)
 @click.option("--svg", "svg_file", type=_FILE, help="Also draw the calendar into this file.")
 @click.option("--html", "html_file", type=_FILE, help="Also write a page for a change ticket.")
@@ -29,18 +29,19 @@ def status(
     html_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Show each ring: calendar, age, backend, nodes, readers, and what is overdue.
+    """Show each ring: its keys, backend, nodes and plans.
 
-    Nothing is changed. The Vaults are asked as the operator where VAULT_TOKEN is set, else as the
-    rotator, else as the server.
+    With a calendar, the age of the key, the readers of the JWKS, the latest changes, and what is
+    overdue. Nothing is changed. The Vaults are asked as the operator where VAULT_TOKEN is set, else
+    as the rotator, else as the server.
     """
-    with key_operations(invocation, "tick", looking=True) as operations:
-        rings = [require_ring(operations, ring)] if ring else operations.rings()
-        reports = [report_ring(operations, each) for each in rings]
-        issuer = operations.services.settings.issuer
-        at = timestamp(operations.now()) or ""
-        offset = operations.services.key_store.clock_offset_seconds()
-        tolerance = operations.services.settings.keys.clock_tolerance_seconds
+    with key_context(invocation, "tick", looking=True) as context:
+        rings = [context.get_ring(ring)] if ring else context.rings()
+        reports = [report_ring(context, each) for each in rings]
+        issuer = context.settings.issuer
+        at = timestamp(context.now()) or ""
+        offset = context.clock_offset_seconds()
+        tolerance = context.settings.keys.clock_tolerance_seconds
     if svg_file is not None:
         drawn = render_svg([report.calendar for report in reports])
         svg_file.write_text(drawn, encoding="utf-8")
@@ -51,9 +52,9 @@ def status(
             {
                 "at": at,
                 "issuer": issuer,
-                "asked_as": operations.identity,
+                "asked_as": context.identity,
                 "store_clock_offset_seconds": round(offset, 3),
-                "rings": [report.fields for report in reports],
+                "rings": [as_record(report.status) for report in reports],
             }
         )
         return

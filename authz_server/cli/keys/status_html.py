@@ -1,15 +1,17 @@
 """``keys status`` as a page of its own, to attach to a change ticket: nothing is fetched."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from html import escape
-from typing import Any
 
-from authz_server.cli.keys.calendar_legend import MARKS
-from authz_server.cli.keys.calendar_marks import draw_sample, patterns, with_prefix
-from authz_server.cli.keys.calendar_svg import render_svg
-from authz_server.cli.keys.history import event_in_words
-from authz_server.cli.keys.ring_report import RingReport
+from authz_server.cli.keys.calendar.legend import MARKS
+from authz_server.cli.keys.calendar.marks import draw_sample, patterns, with_prefix
+from authz_server.cli.keys.calendar.svg import render_svg
+from authz_server.cli.keys.event_names import event_in_words
 from authz_server.cli.keys.status_text import facts_of, warnings
+from authz_server.cli.output import timestamp
+from authz_server.operations.keys.history import Change
+from authz_server.operations.keys.status import RingReport, RingStatus
 
 # A table keeps its roles: a browser that lays it out as blocks would take them away.
 _STYLE = """
@@ -102,22 +104,24 @@ def render_html(reports: Sequence[RingReport], *, issuer: str, at: str) -> str:
 
 
 def _section(report: RingReport) -> Iterator[str]:
-    fields = report.fields
-    name = escape(fields["ring"])
+    status = report.status
+    name = escape(status.ring)
     yield f'<section aria-labelledby="ring-{name}"><h2 id="ring-{name}">{name}</h2>'
-    for line in warnings(fields):
+    for line in warnings(status):
         yield f'<p class="alarm">{escape(line)}</p>'
     # With a place in the order of tabs, so that arrow keys scroll it.
     yield f'<div class="picture" role="region" tabindex="0" aria-label="Calendar of {name}">'
     yield f"{render_svg([report.calendar], prefix=f'{name}-', legend=False)}</div>"
-    yield from _key_table(fields)
-    yield from _history(fields)
-    yield from _fact_table(fields)
+    yield from _key_table(status)
+    yield from _history(status)
+    yield from _fact_table(status)
     yield "</section>"
 
 
-def _key_table(fields: Mapping[str, Any]) -> Iterator[str]:
-    rows = ([_key_cell(field, key[field]) for field in _KEY_COLUMNS] for key in fields["keys"])
+def _key_table(status: RingStatus) -> Iterator[str]:
+    rows = (
+        [_key_cell(field, getattr(key, field)) for field in _KEY_COLUMNS] for key in status.keys
+    )
     yield from _table("Keys", [*_KEY_COLUMNS.values()], rows)
 
 
@@ -126,35 +130,35 @@ def _key_cell(field: str, value: object) -> str:
         return _code(str(value))
     if value is None:
         return "-"
-    return _time(str(value)) if field.endswith(("_at", "_after")) else escape(str(value))
+    return _time(value) if isinstance(value, datetime) else escape(str(value))
 
 
-def _history(fields: Mapping[str, Any]) -> Iterator[str]:
+def _history(status: RingStatus) -> Iterator[str]:
     rows = (
         [
-            _time(change["at"]),
-            escape(event_in_words(change["event"])),
+            _time(change.at),
+            escape(event_in_words(change.event)),
             _changed(change),
-            escape(change["actor"]),
-            escape(change["reason"]) or "-",
+            escape(change.actor),
+            escape(change.reason) or "-",
         ]
-        for change in fields["history"]
+        for change in status.history
     )
     yield from _table("History, newest first", _CHANGE_COLUMNS, rows)
-    if older := fields["history_older"]:
+    if older := status.history_older:
         yield f'<p class="faint">Older changes, in the audit records: {older}.</p>'
 
 
-def _changed(change: Mapping[str, Any]) -> str:
-    if change["kid"] is None:
+def _changed(change: Change) -> str:
+    if change.kid is None:
         return "the ring"
-    version = "" if change["version"] is None else f"v{change['version']} "
-    return f"<span>{version}{_code(change['kid'])}</span>"
+    version = "" if change.version is None else f"v{change.version} "
+    return f"<span>{version}{_code(change.kid)}</span>"
 
 
-def _fact_table(fields: Mapping[str, Any]) -> Iterator[str]:
+def _fact_table(status: RingStatus) -> Iterator[str]:
     yield '<table class="facts"><caption>Further facts</caption><tbody>'
-    for label, lines in facts_of(fields):
+    for label, lines in facts_of(status):
         shown = "<br>".join(escape(line) for line in lines)
         yield f'<tr><th scope="row">{escape(label)}</th><td>{shown}</td></tr>'
     yield "</tbody></table>"
@@ -188,9 +192,10 @@ def _legend() -> Iterator[str]:
     yield "</ul></section>"
 
 
-def _time(at: str) -> str:
-    date, _, time = escape(at).removesuffix("Z").partition("T")
-    return f'<time datetime="{escape(at)}"><span>{date}</span> <span>{time}</span></time>'
+def _time(at: datetime) -> str:
+    shown = timestamp(at) or ""
+    date, _, time = shown.removesuffix("Z").partition("T")
+    return f'<time datetime="{shown}"><span>{date}</span> <span>{time}</span></time>'
 
 
 def _code(kid: str) -> str:

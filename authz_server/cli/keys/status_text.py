@@ -1,18 +1,20 @@
 """``keys status`` at a terminal, 80 columns wide."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from textwrap import wrap
-from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from authz_server.cli.keys.calendar_text import WIDTH, calendar_lines
-from authz_server.cli.keys.history import event_in_words
-from authz_server.cli.keys.readers import readers_in_words
-from authz_server.cli.keys.ring_report import RingReport
+from authz_server.cli.keys.calendar.text import WIDTH, calendar_lines
+from authz_server.cli.keys.consumers_text import consumer_lines
+from authz_server.cli.keys.event_names import event_in_words
+from authz_server.cli.output import timestamp
+from authz_server.operations.keys.list import KeyView
+from authz_server.operations.keys.status import BackendStatus, NodeStatus, RingReport, RingStatus
+from keys.lifecycle.plan import Wait
 
 _LABEL = 9
 _NAMED_NODES = 8
@@ -28,18 +30,18 @@ _KEY_TIMES = (
 
 
 def print_status(report: RingReport) -> None:
-    """Print one ring: facts, calendar, keys, and what somebody has to look at."""
+    """Print one ring: facts, calendar, keys, and what an operator has to look at."""
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = WIDTH
-    fields = report.fields
+    status = report.status
     plain = not _speaks_unicode(console)
 
     def show(line: str, style: str = "") -> None:
         console.print(Text(_printable(line, console), style=style))
 
-    show(_headline(fields), "bold")
-    for label, lines in facts_of(fields):
+    show(_headline(status), "bold")
+    for label, lines in facts_of(status):
         folded = [part for line in lines for part in _folded(line)]
         for number, line in enumerate(folded):
             show(f"  {'' if number else label:<{_LABEL}}{line}")
@@ -47,14 +49,14 @@ def print_status(report: RingReport) -> None:
     for drawn in calendar_lines(report.calendar, plain=plain):
         console.print(drawn)
     console.print()
-    for key in fields["keys"]:
-        show(f"v{key['version']:<3} {key['kid']}  {key['state']}")
+    for key in status.keys:
+        show(f"v{key.version:<3} {key.kid}  {key.state}")
         for line in _times(key):
             show(f"     {line}")
     console.print()
-    for line in _history(fields):
+    for line in _history(status):
         show(_cut(_printable(line, console), plain=plain))
-    for line in warnings(fields):
+    for line in warnings(status):
         show(line, "bold red")
     console.print()
 
@@ -75,44 +77,45 @@ def _speaks_unicode(console: Console) -> bool:
     return console.encoding.lower().replace("-", "").startswith("utf")
 
 
-def _headline(fields: Mapping[str, Any]) -> str:
-    drive = fields["drive"] or "nobody: it is not in the settings"
-    frozen = ", FROZEN" if fields["frozen"] else ""
+def _headline(status: RingStatus) -> str:
+    drive = status.drive or "nobody: it is not in the settings"
+    frozen = ", FROZEN" if status.frozen else ""
     return (
-        f"{fields['ring']}  {fields['algorithm']}  {fields['backend']}  "
-        f"driven by {drive}, epoch {fields['epoch']}{frozen}"
+        f"{status.ring}  {status.algorithm}  {status.backend}  "
+        f"driven by {drive}, epoch {status.epoch}{frozen}"
     )
 
 
-def facts_of(fields: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """Yield each fact of a ring: its label, and the lines that say it."""
-    yield "signs", [_signs(fields)]
-    yield "next", [_next(fields)]
-    if fields["successor"]:
-        yield "moves", [f"{fields['successor']} signs in its place from {fields['succeeded_at']}"]
-    if fields["cautious_until"]:
-        yield "caution", [f"the JWKS is kept shorter until {fields['cautious_until']}"]
-    yield "backend", [*_backend(fields["at_backend"])]
-    yield "nodes", [*_nodes(fields["nodes"])]
-    yield "readers", readers_in_words(fields["readers"])
-    events = fields["events"]
-    chain = "their chain is whole" if events["verified"] else "THEIR CHAIN IS BROKEN"
-    yield "events", [f"{events['count']}, {chain}"]
-    for label in ("due", "waits"):
-        if fields[label]:
-            yield label, [_wait(each) if label == "waits" else each for each in fields[label]]
+def facts_of(status: RingStatus) -> Iterator[tuple[str, list[str]]]:
+    """Yield each fact of a ring: its label and its lines."""
+    yield "signs", [_signs(status)]
+    yield "next", [_next(status)]
+    if status.successor:
+        from_ = timestamp(status.succeeded_at)
+        yield "moves", [f"{status.successor} signs in its place from {from_}"]
+    if status.cautious_until:
+        yield "caution", [f"the JWKS is kept shorter until {timestamp(status.cautious_until)}"]
+    yield "backend", [*_backend(status.at_backend)]
+    yield "nodes", [*_nodes(status.nodes)]
+    yield "readers", consumer_lines(status.readers)
+    chain = "their chain is whole" if status.events.verified else "THEIR CHAIN IS BROKEN"
+    yield "events", [f"{status.events.count}, {chain}"]
+    if status.due:
+        yield "due", [*status.due]
+    if status.waits:
+        yield "waits", [_wait(each) for each in status.waits]
 
 
-def _wait(wait: Mapping[str, Any]) -> str:
-    return f"{wait['what']}: {wait['until'] or 'later'} ({wait['why']})"
+def _wait(wait: Wait) -> str:
+    return f"{wait.what}: {timestamp(wait.until) or 'later'} ({wait.why})"
 
 
-def _signs(fields: Mapping[str, Any]) -> str:
-    active = fields["active"]
+def _signs(status: RingStatus) -> str:
+    active = status.active
     if active is None:
         return "nothing"
-    age = timedelta(seconds=active["age_seconds"])
-    return f"version {active['version']} since {active['signs_since']}, {_duration(age)}"
+    age = _duration(timedelta(seconds=active.age_seconds))
+    return f"version {active.version} since {timestamp(active.signs_since)}, {age}"
 
 
 def _duration(age: timedelta) -> str:
@@ -122,65 +125,67 @@ def _duration(age: timedelta) -> str:
     return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min"
 
 
-def _next(fields: Mapping[str, Any]) -> str:
-    key = fields["next"]
+def _next(status: RingStatus) -> str:
+    key = status.next
     if key is None:
         return "there is no standby"
-    when = f"from {key['activate_at']}" if key["activate_at"] else "at the next rotation"
-    return f"version {key['version']} {when}"
+    when = f"from {timestamp(key.activate_at)}" if key.activate_at else "at the next rotation"
+    return f"version {key.version} {when}"
 
 
-def _backend(backend: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{'usable' if backend['usable'] else 'NOT USABLE'}: {backend['detail']}"
-    if backend["latest_version"] is not None:
+def _backend(backend: BackendStatus) -> Iterator[str]:
+    yield f"{'usable' if backend.usable else 'NOT USABLE'}: {backend.detail}"
+    if backend.latest_version is not None:
         floors = (
-            f", signs from {backend['sign_floor']}, verifies from {backend['verify_floor']}"
-            if backend["sign_floor"] is not None
+            f", signs from {backend.sign_floor}, verifies from {backend.verify_floor}"
+            if backend.sign_floor is not None
             else ""
         )
-        yield (
-            f"latest version {backend['latest_version']} (recorded "
-            f"{backend['recorded_version']}){floors}"
-        )
+        recorded = f"(recorded {backend.recorded_version})"
+        yield f"latest version {backend.latest_version} {recorded}{floors}"
 
 
-def _nodes(nodes: list[dict[str, Any]]) -> Iterator[str]:
+def _nodes(nodes: Sequence[NodeStatus]) -> Iterator[str]:
     if not nodes:
         yield "none has reported"
     for node in nodes[:_NAMED_NODES]:
-        remarks = [f"epoch {node['epoch_seen']}", f"clock {node['clock_offset_seconds']:+.3f} s"]
-        if node["silent"]:
-            remarks.append(f"silent since {node['seen_at']}")
-        elif node["behind"]:
+        remarks = [f"epoch {node.epoch_seen}", f"clock {node.clock_offset_seconds:+.3f} s"]
+        if node.silent:
+            remarks.append(f"silent since {timestamp(node.seen_at)}")
+        elif node.behind:
             remarks.append("BEHIND")
-        if node["clock_off"]:
+        if node.clock_off:
             remarks.append("CLOCK OFF: it does not sign")
-        yield f"{node['node']}: {', '.join(remarks)}"
+        yield f"{node.node}: {', '.join(remarks)}"
     if len(nodes) > _NAMED_NODES:
         yield f"and {len(nodes) - _NAMED_NODES} more"
 
 
-def _times(key: Mapping[str, Any]) -> Iterator[str]:
-    told = [f"{word} {key[field]}" for field, word in _KEY_TIMES if key[field]]
-    for start in range(0, len(told), 2):
-        yield ", ".join(told[start : start + 2])
-    if key["reason"]:
-        yield f"reason: {key['reason']}"
+def _times(key: KeyView) -> Iterator[str]:
+    times = [
+        f"{word} {timestamp(getattr(key, field))}"
+        for field, word in _KEY_TIMES
+        if getattr(key, field)
+    ]
+    for start in range(0, len(times), 2):
+        yield ", ".join(times[start : start + 2])
+    if key.reason:
+        yield f"reason: {key.reason}"
 
 
-def _history(fields: Mapping[str, Any]) -> Iterator[str]:
+def _history(status: RingStatus) -> Iterator[str]:
     """Yield the latest changes, newest first, a line each."""
-    changes = fields["history"]
+    changes = status.history
     if not changes:
         return
     shown = changes[:_SHOWN_CHANGES]
-    total = len(changes) + fields["history_older"]
+    total = len(changes) + status.history_older
     yield f"History, newest first, {len(shown)} of {total} (more with --json or --html):"
     for change in shown:
-        key = "ring" if change["version"] is None else f"v{change['version']}"
-        why = f": {change['reason']}" if change["reason"] else ""
-        event = event_in_words(change["event"])
-        yield f"{change['at']} {key:<5}{event}, {change['actor']}{why}"
+        key = "ring" if change.version is None else f"v{change.version}"
+        why = f": {change.reason}" if change.reason else ""
+        event = event_in_words(change.event)
+        yield f"{timestamp(change.at)} {key:<5}{event}, {change.actor}{why}"
 
 
 def _cut(line: str, *, plain: bool) -> str:
@@ -191,12 +196,12 @@ def _cut(line: str, *, plain: bool) -> str:
     return set_cell_size(line, WIDTH - cell_len(end)).rstrip() + end
 
 
-def warnings(fields: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what somebody has to look at."""
-    for each in fields["overdue"]:
-        yield f"OVERDUE {fields['ring']}: {each}"
-    for alarm in fields["alarms"]:
-        yield f"ALARM {alarm['event']} {alarm['subject']}: {alarm['detail']}"
-    if not fields["events"]["verified"]:
-        broken = fields["events"]["first_broken"]
-        yield f"ALARM events of {fields['ring']}: event {broken} was changed, or what was before it"
+def warnings(status: RingStatus) -> Iterator[str]:
+    """Yield what an operator has to look at."""
+    for each in status.overdue:
+        yield f"OVERDUE {status.ring}: {each}"
+    for alarm in status.alarms:
+        yield f"ALARM {alarm.event} {alarm.subject}: {alarm.detail}"
+    if not status.events.verified:
+        broken = status.events.first_broken
+        yield f"ALARM events of {status.ring}: event {broken} was changed, or what was before it"

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from authz_server.audit.events import EVENTS, Event, SettingsLoaded, TokenIssued
-from authz_server.cli.keys.doctor import ALARMS as DOCTORS_ALARMS
 from authz_server.errors import CAUSES, REASONS
 from authz_server.metrics.observer import ALARMS
+from authz_server.operations.keys.doctor import ALARMS as DOCTORS_ALARMS
 from support.source_tree import ROOT
 
 DOCUMENT = ROOT / "docs" / "events.md"
@@ -83,7 +83,7 @@ def test_the_document_lists_every_alarm():
         for name in re.findall(r"`([a-z_.]+)`", line)
     }
     by_the_observer = {"backend.down", "backend.up", "sign.mismatch"}
-    commands = (ROOT / "authz_server/cli/keys/audit.py").read_text()
+    commands = (ROOT / "authz_server/operations/keys/audit.py").read_text()
     by_commands = DOCTORS_ALARMS | set(re.findall(r'observer\.alarm\("([a-z_.]+)"', commands))
     assert len(by_commands) > len(DOCTORS_ALARMS)
     assert listed == {*ALARMS, *by_the_observer, *by_commands}
@@ -91,7 +91,11 @@ def test_the_document_lists_every_alarm():
 
 def test_the_document_lists_every_change_of_keys():
     text = DOCUMENT.read_text()
-    sources = [*(ROOT / "keys").glob("*.py"), ROOT / "authz_server/cli/keys/withdrawal.py"]
+    sources = [
+        *(ROOT / "keys").glob("*.py"),
+        *(ROOT / "keys/lifecycle").glob("*.py"),
+        ROOT / "authz_server/operations/keys/orders.py",
+    ]
     found = {
         name
         for source in sources

@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from rich.cells import cell_len
 from sqlalchemy import create_engine, text
 
-from authz_server.cli.keys.history import event_in_words
+from authz_server.cli.keys.event_names import event_in_words
 from authz_server.cli.root import main
 from authz_server.metrics.observer import ALARMS
 from support.source_tree import ROOT
@@ -234,9 +234,10 @@ def test_control_characters_of_a_reason_do_not_reach_the_terminal(keyed):
 def test_every_event_of_a_ring_has_words():
     names = {
         name
-        for module in ("rotation", "planner", "orders", "following", "rotator")
+        for module in ("adoption", "first_key", "orders", "rotator", "tick")
         for name in re.findall(
-            r'"((?:key|ring|emergency)\.[a-z_]+)"', (ROOT / f"keys/{module}.py").read_text()
+            r'"((?:key|ring|emergency)\.[a-z_]+)"',
+            (ROOT / f"keys/lifecycle/{module}.py").read_text(),
         )
     }
     events = names - set(ALARMS)

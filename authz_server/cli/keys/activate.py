@@ -1,0 +1,46 @@
+"""``keys activate``: let a published key sign, now or later."""
+
+from datetime import datetime
+
+import click
+
+from authz_server.cli.commands import Command
+from authz_server.cli.invocation import Invocation, pass_invocation
+from authz_server.cli.keys.context import resolve_kid
+from authz_server.cli.keys.options import TAKES_KEY_ID, order_options, reason_option
+from authz_server.cli.keys.orders import carry_out
+from authz_server.cli.values import INSTANT
+from authz_server.key_rings.standby import find_next_key
+from keys.lifecycle.orders import Activate
+
+
+@click.command(
+    "activate",
+    cls=Command,
+    context_settings=TAKES_KEY_ID,
+    example='authz-server keys activate es256 --at 2030-01-31 --reason "as planned"',
+)
+@click.argument("kid")
+@click.option("--at", type=INSTANT, show_default="now", help="When it begins to sign.")
+@click.option(
+    "--emergency", is_flag=True, help="Even before verifiers surely know it: some will refuse."
+)
+@reason_option()
+@order_options
+@pass_invocation
+def activate(  # noqa: PLR0913, PLR0917 - one for each option
+    invocation: Invocation,
+    kid: str,
+    at: datetime | None,
+    emergency: bool,
+    reason: str,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Let a published key sign, now or later.
+
+    KID is its id, the beginning of it, or a ring: then the key that stands by there.
+    """
+    kid = resolve_kid(invocation, kid, lambda ring: find_next_key(ring, ring.loaded_at))
+    order = Activate(kid, reason, at=at, emergency=emergency)
+    carry_out(invocation, order, dry_run=dry_run, as_json=as_json)

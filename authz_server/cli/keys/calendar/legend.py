@@ -1,0 +1,47 @@
+"""The legend of a calendar: every mark that occurs in a picture, in words for every reader."""
+
+from typing import NamedTuple
+
+from keys.lifecycle.calendar import SpanKind
+
+
+class Mark(NamedTuple):
+    """A kind of mark in a picture.
+
+    Attributes:
+        name: Its class in the picture.
+        word: Its name for people.
+        look: Its colour and its shape or pattern.
+        meaning: The fact that it stands for.
+    """
+
+    name: str
+    word: str
+    look: str
+    meaning: str
+
+    def sentence(self) -> str:
+        """Return its name, look and meaning as text."""
+        return f"{self.word} ({self.look}): {self.meaning}"
+
+
+NOW, CROSS, MILESTONE = "now", "cross", "milestone"
+MARKS = (
+    Mark(SpanKind.PUBLISHED, "published", "blue, dots", "in the JWKS, does not sign yet"),
+    Mark(SpanKind.SIGNS, "signs", "green, no pattern", "in the JWKS, signs new tokens"),
+    Mark(
+        SpanKind.VERIFIES,
+        "verifies",
+        "amber, slanting lines",
+        "in the JWKS, does not sign; its tokens are accepted",
+    ),
+    Mark(
+        SpanKind.TAINTED,
+        "tainted",
+        "purple, crossed lines",
+        "not trusted to sign; its tokens are accepted until they expire",
+    ),
+    Mark(NOW, "now", "upright red line", "the time of this picture"),
+    Mark(CROSS, "revoked", "red cross", "the key left the JWKS, its tokens are refused"),
+    Mark(MILESTONE, "planned", "diamond", "a planned change, listed below the bars"),
+)

@@ -1,0 +1,40 @@
+"""The readers of the JWKS that know the key that signs next, as text."""
+
+from authz_server.cli.output import timestamp
+from authz_server.operations.keys.consumers import StandbyConsumers
+
+#: How many readers are named; JSON names all.
+NAMED_READERS = 10
+_DAY_SECONDS = 86_400
+
+
+def consumer_lines(consumers: StandbyConsumers | None) -> list[str]:
+    """Return the lines about the readers."""
+    if consumers is None:
+        return ["Nobody needs to fetch a key: none waits to sign."]
+    window = _window(consumers.window_seconds)
+    if not consumers.seen:
+        return [f"No reader of the JWKS was seen in {window}."]
+    missing = consumers.missing
+    lines = [
+        f"{consumers.fetched_since} of {consumers.seen} readers of the JWKS seen in "
+        f"{window} have fetched it since {timestamp(consumers.published_at)}"
+        + ("; missing:" if missing else ".")
+    ]
+    lines += [
+        f"  {each.user_agent or 'no user agent'} ({each.network or 'unknown network'}), "
+        f"last at {timestamp(each.last_fetched_at)}"
+        for each in missing[:NAMED_READERS]
+    ]
+    if len(missing) > NAMED_READERS:
+        lines.append(f"  and {len(missing) - NAMED_READERS} more")
+    if missing and consumers.gate == "binding":
+        lines.append("Until they have, the key does not begin to sign by itself.")
+    return lines
+
+
+def _window(seconds: int) -> str:
+    if seconds % _DAY_SECONDS:
+        return f"{seconds} s"
+    days = seconds // _DAY_SECONDS
+    return f"{days} day{'' if days == 1 else 's'}"

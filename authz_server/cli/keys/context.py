@@ -1,0 +1,42 @@
+"""The context of a command on keys."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from authz_server.cli.invocation import Invocation
+from authz_server.cli.output import echo_status
+from authz_server.key_rings.backends import Role
+from authz_server.operations.key_names import ChooseKey, find_kid
+from authz_server.operations.keys.context import KeyContext, find_logins, open_context
+
+_ID_CHARACTERS = 43
+
+
+@contextmanager
+def key_context(
+    invocation: Invocation, role: Role, *, looking: bool = False
+) -> Iterator[KeyContext]:
+    """Yield the context of a command; print its remarks on the error stream.
+
+    Args:
+        invocation: the run of the command line.
+        role: decides what may be asked of the backends.
+        looking: nothing is changed or recorded.
+    """
+    settings = invocation.settings()
+    logins = find_logins(settings, role, looking=looking)
+    if logins.problem:
+        echo_status(f"{logins.problem} The Vault is asked as the server.")
+    with open_context(settings, logins, role, actor=invocation.actor, looking=looking) as context:
+        yield context
+        for remark in context.notices.remarks:
+            echo_status(remark)
+
+
+def resolve_kid(invocation: Invocation, named: str, choose: ChooseKey) -> str:
+    """Return the id of the key that a command's argument stands for; see :func:`find_kid`."""
+    if len(named) == _ID_CHARACTERS:
+        return named
+    with invocation.services() as services:
+        rings = services.key_store.load_rings(services.clock())
+    return find_kid(rings, named, choose)

@@ -1,0 +1,26 @@
+"""``keys destroy``: delete old private keys for good."""
+
+import click
+
+from authz_server.cli.commands import Command
+from authz_server.cli.invocation import Invocation, pass_invocation
+from authz_server.cli.keys.options import order_options, reason_option
+from authz_server.cli.keys.orders import carry_out
+from keys.lifecycle.orders import Destroy
+
+
+@click.command(
+    "destroy",
+    cls=Command,
+    example='authz-server keys destroy es256 --reason "the yearly purge" --dry-run',
+)
+@click.argument("ring")
+@reason_option()
+@order_options
+@pass_invocation
+def destroy(invocation: Invocation, ring: str, reason: str, dry_run: bool, as_json: bool) -> None:
+    """Delete old private keys for good.
+
+    The backend deletes those of RING that are older than every key in use.
+    """
+    carry_out(invocation, Destroy(ring, reason), dry_run=dry_run, as_json=as_json)

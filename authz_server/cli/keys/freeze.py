@@ -1,0 +1,22 @@
+"""``keys freeze``: hold a ring as it is."""
+
+import click
+
+from authz_server.cli.commands import Command
+from authz_server.cli.invocation import Invocation, pass_invocation
+from authz_server.cli.keys.options import order_options, reason_option
+from authz_server.cli.keys.orders import carry_out
+from keys.lifecycle.orders import Freeze
+
+
+@click.command("freeze", cls=Command, example='authz-server keys freeze es256 --reason "an audit"')
+@click.argument("ring")
+@reason_option()
+@order_options
+@pass_invocation
+def freeze(invocation: Invocation, ring: str, reason: str, dry_run: bool, as_json: bool) -> None:
+    """Hold a ring as it is.
+
+    Its key continues to sign, and nothing changes by itself until `keys unfreeze`.
+    """
+    carry_out(invocation, Freeze(ring, reason), dry_run=dry_run, as_json=as_json)

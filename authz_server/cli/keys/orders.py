@@ -1,0 +1,71 @@
+"""Commands that give an order: the question before it, and its result with an exit status.
+
+0: done, or nothing to do. 1: refused or failed, and nothing was changed. 2: the command line is
+wrong. 3: done in part; the error stream names what is missing, and ticks continue to try it.
+"""
+
+import sys
+from collections.abc import Iterator
+
+import click
+
+from authz_server.cli.invocation import Invocation
+from authz_server.cli.keys.context import key_context
+from authz_server.cli.keys.order_text import result_lines
+from authz_server.cli.output import as_record, echo_status, print_json
+from authz_server.operations.keys.orders import apply_order
+from authz_server.operations.keys.results import OrderResult
+from keys.lifecycle.orders import Order
+
+DONE_IN_PART = 3
+
+
+def carry_out(
+    invocation: Invocation, order: Order, *, dry_run: bool, as_json: bool, question: str = ""
+) -> None:
+    """Give an order, print its result, and exit with the status.
+
+    Args:
+        invocation: the run of the command line.
+        order: the order.
+        dry_run: whether it is only planned.
+        as_json: whether JSON is wanted.
+        question: asked on a terminal, below the plan, before anything is changed; empty: none.
+
+    Raises:
+        KeysError: it was refused, or it failed and nothing was changed.
+        click.Abort: the answer was no.
+    """
+    if question and not dry_run and sys.stdin.isatty():
+        with key_context(invocation, "order", looking=True) as context:
+            planned = apply_order(context, order, dry_run=True)
+        print_result(planned, as_json=False, err=True)
+        click.confirm(question, abort=True, err=True)
+    with key_context(invocation, "order", looking=dry_run) as context:
+        result = apply_order(context, order, dry_run=dry_run)
+    if as_json:
+        print_json(as_record(result))
+    click.get_current_context().exit(print_result(result, as_json=as_json))
+
+
+def print_result(result: OrderResult, *, as_json: bool, err: bool = False) -> int:
+    """Print one result and return the exit status; after JSON, only what went wrong is printed.
+
+    Args:
+        result: the result.
+        as_json: whether it was printed as JSON.
+        err: print everything on the error stream.
+    """
+    if not as_json:
+        for line in result_lines(result):
+            click.echo(line, err=err)
+    for line in _problems(result):
+        echo_status(line)
+    return DONE_IN_PART if result.failures else 0
+
+
+def _problems(result: OrderResult) -> Iterator[str]:
+    for alarm in result.alarms:
+        yield f"ALARM {alarm.event} {alarm.subject}: {alarm.detail}"
+    for failure in result.failures:
+        yield f"NOT DONE {result.ring}: {failure}"

@@ -1,0 +1,31 @@
+"""``keys prune``: take keys out of the JWKS that no token needs."""
+
+import click
+
+from authz_server.cli.commands import Command
+from authz_server.cli.invocation import Invocation, pass_invocation
+from authz_server.cli.keys.context import key_context
+from authz_server.cli.keys.options import order_options
+from authz_server.cli.keys.orders import print_result
+from authz_server.cli.output import as_record, print_json
+from authz_server.operations.keys.orders import apply_order
+from keys.lifecycle.orders import Prune
+
+
+@click.command("prune", cls=Command, example="authz-server keys prune --dry-run")
+@click.argument("ring", required=False)
+@order_options
+@pass_invocation
+def prune(invocation: Invocation, ring: str | None, dry_run: bool, as_json: bool) -> None:
+    """Take keys out of the JWKS that no token needs.
+
+    Those whose last token has expired, of RING, else of every ring, even of a frozen one. With
+    --json, a list with one result for each ring.
+    """
+    with key_context(invocation, "order", looking=dry_run) as context:
+        rings = [context.get_ring(ring)] if ring else context.rings()
+        results = [apply_order(context, Prune(each.name), dry_run=dry_run) for each in rings]
+    if as_json:
+        print_json([as_record(result) for result in results])
+    statuses = [print_result(result, as_json=as_json) for result in results]
+    click.get_current_context().exit(max(statuses, default=0))

@@ -1,0 +1,33 @@
+"""``keys rotate``: have a ring's backend make the next version."""
+
+import click
+
+from authz_server.cli.commands import Command
+from authz_server.cli.invocation import Invocation, pass_invocation
+from authz_server.cli.keys.options import order_options, reason_option, yes_option
+from authz_server.cli.keys.orders import carry_out
+from keys.lifecycle.orders import Rotate
+
+
+@click.command("rotate", cls=Command, example="authz-server keys rotate es256 --dry-run")
+@click.argument("ring", required=False)
+@reason_option(default="rotation by order")
+@yes_option
+@order_options
+@pass_invocation
+def rotate(  # noqa: PLR0913, PLR0917 - one for each option
+    invocation: Invocation,
+    ring: str | None,
+    reason: str,
+    yes: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Have a ring's backend make the next version.
+
+    The present standby takes over as soon as verifiers surely know it; the new version stands by.
+    Without RING, the default ring is rotated.
+    """
+    name = ring or invocation.settings().keys.default_ring
+    question = "" if yes else f"Have a new key made for the ring {name}?"
+    carry_out(invocation, Rotate(name, reason), dry_run=dry_run, as_json=as_json, question=question)

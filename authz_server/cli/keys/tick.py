@@ -1,0 +1,126 @@
+"""``keys tick``: do what is due, once or at intervals."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+import click
+
+from authz_server.cli.commands import Command
+from authz_server.cli.errors import format_error
+from authz_server.cli.invocation import Invocation, pass_invocation
+from authz_server.cli.keys.context import key_context
+from authz_server.cli.keys.options import order_options
+from authz_server.cli.keys.orders import print_result
+from authz_server.cli.output import as_record, echo_status, print_json
+from authz_server.operations.keys.context import KeyContext
+from authz_server.operations.keys.orders import tick_ring
+from authz_server.operations.keys.results import OrderResult
+from keys.errors import KeysError
+
+FAILED = 1
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@click.command("tick", cls=Command, example="authz-server keys tick --quiet")
+@click.argument("ring", required=False)
+@click.option(
+    "--watch",
+    "watch_seconds",
+    type=click.FloatRange(min=0.1, max=86_400),
+    metavar="SECONDS",
+    help="Repeat after this pause, until SIGTERM or Ctrl-C.",
+)
+@click.option("--quiet", is_flag=True, help="Print nothing where there is nothing to do.")
+@order_options
+@pass_invocation
+def tick(  # noqa: PLR0913, PLR0917 - one for each option
+    invocation: Invocation,
+    ring: str | None,
+    watch_seconds: float | None,
+    quiet: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Do what is due, once or at intervals.
+
+    Follow the backend, change over, make a standby, fence, remove: for RING, else for every ring;
+    made for cron. A ring with drive "follow" is followed: nothing is asked of its backend. With
+    --json, a list with one result for each ring, at each round. The exit status is 0 when
+    everything is done, 1 when a ring failed, 3 when something was left for the next tick.
+    """
+    with key_context(invocation, "tick", looking=dry_run) as context:
+        tick_round = _Round(
+            context=context, ring=ring, quiet=quiet, dry_run=dry_run, as_json=as_json
+        )
+        if watch_seconds is None:
+            status = tick_round.run()
+        else:
+            with _ending() as ended:
+                while not ended.is_set():
+                    tick_round.run()
+                    ended.wait(watch_seconds)
+            status = 0
+    click.get_current_context().exit(status)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Round:
+    """A tick of the rings; a failure of one of them leaves the others alone."""
+
+    context: KeyContext
+    ring: str | None
+    quiet: bool
+    dry_run: bool
+    as_json: bool
+
+    def run(self) -> int:
+        """Tick; return the worst exit status, a failure before anything else."""
+        try:
+            names = self._names()
+        except KeysError as error:
+            echo_status(f"NOT DONE: {format_error(error)}")
+            return FAILED
+        results = [self._tick(name) for name in names]
+        shown = [result for result in results if result and not self._is_silent(result)]
+        if self.as_json and (shown or not self.quiet):
+            print_json([as_record(result) for result in shown])
+        statuses = {print_result(result, as_json=self.as_json) for result in shown}
+        return FAILED if None in results else max(statuses, default=0)
+
+    def _names(self) -> list[str]:
+        if self.ring is not None:
+            return [self.context.get_ring(self.ring).name]
+        return [ring.name for ring in self.context.rings()]
+
+    def _tick(self, name: str) -> OrderResult | None:
+        """Return the result, or None after printing why it failed."""
+        try:
+            return tick_ring(self.context, name, dry_run=self.dry_run)
+        except KeysError as error:
+            echo_status(f"NOT DONE {name}: {format_error(error)}")
+            return None
+
+    def _is_silent(self, result: OrderResult) -> bool:
+        nothing = not (result.written or result.failures or result.alarms)
+        return self.quiet and not self.dry_run and nothing
+
+
+@contextmanager
+def _ending() -> Iterator[threading.Event]:
+    """Yield an event that is set once a signal asks the process to end."""
+    ended = threading.Event()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        ended.set()
+
+    before = {each: signal.signal(each, end) for each in _SIGNALS}
+    try:
+        yield ended
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

@@ -1,0 +1,26 @@
+"""``keys unfreeze``: let a frozen ring change again."""
+
+import click
+
+from authz_server.cli.commands import Command
+from authz_server.cli.invocation import Invocation, pass_invocation
+from authz_server.cli.keys.options import order_options, reason_option
+from authz_server.cli.keys.orders import carry_out
+from keys.lifecycle.orders import Unfreeze
+
+
+@click.command(
+    "unfreeze",
+    cls=Command,
+    example='authz-server keys unfreeze es256 --reason "it is over"',
+)
+@click.argument("ring")
+@reason_option()
+@order_options
+@pass_invocation
+def unfreeze(invocation: Invocation, ring: str, reason: str, dry_run: bool, as_json: bool) -> None:
+    """Let a frozen ring change again.
+
+    What was due meanwhile is planned at once.
+    """
+    carry_out(invocation, Unfreeze(ring, reason), dry_run=dry_run, as_json=as_json)

@@ -1,0 +1,137 @@
+"""Find the tokens that the withdrawal of a key affects, as far as they are known."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from authz_server.audit.sink import is_stream
+from authz_server.settings import Settings
+from keys.signing_key import RingSnapshot, SigningKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AffectedTokens:
+    """The tokens of withdrawn keys: those that are known, and bounds for the others.
+
+    JWTs are not stored: only the audit records can be counted, where they go to a file.
+
+    Attributes:
+        tokens: How many are in force by the audit records; None: there is no file of them here.
+        clients: The clients that they were issued to, sorted.
+        last_expires_at: When the last of them expires.
+        records: The file of the audit records.
+        records_since: When its first record was written.
+        complete: Whether the file goes back as far as the longest life of a token.
+        no_token_lives_after: When the last token of the keys has surely expired; None: they have
+            signed none.
+        introspection_refuses_within_seconds: When every node has read a revocation.
+        jwks_maximum_age_seconds: How long verifiers may keep the JWKS.
+    """
+
+    tokens: int | None = None
+    clients: tuple[str, ...] | None = None
+    last_expires_at: datetime | None = None
+    records: str | None = None
+    records_since: datetime | None = None
+    complete: bool = False
+    no_token_lives_after: datetime | None
+    introspection_refuses_within_seconds: int
+    jwks_maximum_age_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class _IssuedTokens:
+    """Tokens in force by a file of audit records, and when its first record was written."""
+
+    count: int
+    clients: tuple[str, ...]
+    last_expires_at: datetime | None
+    known_since: datetime | None
+
+
+def find_affected_tokens(
+    settings: Settings, ring: RingSnapshot, keys: Iterable[SigningKey], now: datetime
+) -> AffectedTokens:
+    """Return what is known of the tokens that ``keys`` of ``ring`` signed, with their bounds.
+
+    Raises:
+        OSError: The file of the audit records cannot be read.
+    """
+    affected = tuple(keys)
+    lifetime = timedelta(seconds=ring.maximum_lifetime_seconds)
+    snapshot = timedelta(seconds=settings.keys.snapshot_lifetime_seconds)
+    signed = [key for key in affected if key.activate_at is not None and key.activate_at <= now]
+    known = _find_known(settings, [key.kid for key in affected], now, lifetime)
+    return AffectedTokens(
+        **known,
+        no_token_lives_after=max(
+            ((_last_signed_at(key, now, snapshot) + lifetime) for key in signed), default=None
+        ),
+        introspection_refuses_within_seconds=settings.keys.refresh_interval_seconds,
+        jwks_maximum_age_seconds=settings.keys.jwks_maximum_age_seconds,
+    )
+
+
+def _last_signed_at(key: SigningKey, now: datetime, snapshot: timedelta) -> datetime:
+    """Return the latest moment at which a token of ``key`` can have been signed."""
+    if key.stopped_at is None:
+        return now
+    if key.fenced_at is not None:
+        return max(key.stopped_at, key.fenced_at)
+    return min(key.stopped_at + snapshot, now)
+
+
+def _find_known(
+    settings: Settings, kids: list[str], now: datetime, lifetime: timedelta
+) -> dict[str, Any]:
+    destination = settings.audit.destination
+    if is_stream(destination) or not Path(destination).is_file():
+        return {}
+    issued = _count_tokens(Path(destination), kids, now)
+    return {
+        "tokens": issued.count,
+        "clients": issued.clients,
+        "last_expires_at": issued.last_expires_at,
+        "records": destination,
+        "records_since": issued.known_since,
+        "complete": issued.known_since is not None and issued.known_since <= now - lifetime,
+    }
+
+
+def _count_tokens(path: Path, kids: Iterable[str], now: datetime) -> _IssuedTokens:
+    """Read a file of audit records for tokens signed by ``kids`` that have not expired.
+
+    The file is read line by line, however long it is; broken lines are skipped.
+    """
+    wanted, expiries, clients = frozenset(kids), [], set()
+    first: str | None = None
+    for record in _records(path):
+        first = first or record.get("time")
+        if record.get("event") == "token.issued" and record.get("kid") in wanted:
+            expires_at = int(record["expires_at"])
+            if expires_at > now.timestamp():
+                expiries.append(expires_at)
+                clients.add(str(record["client_id"]))
+    return _IssuedTokens(
+        count=len(expiries),
+        clients=tuple(sorted(clients)),
+        last_expires_at=datetime.fromtimestamp(max(expiries), UTC) if expiries else None,
+        known_since=datetime.fromisoformat(first) if first else None,
+    )
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file):
+            # Parsing costs far more than searching; only the first line is parsed in any case.
+            if number and b'"token.issued"' not in line:
+                continue
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(record, dict):
+                yield record

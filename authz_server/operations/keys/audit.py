@@ -1,0 +1,220 @@
+"""Match the signatures in a Vault's audit log with those that were issued."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from authz_server.assembly import Services
+from authz_server.key_rings.alarms import KeyObserver
+from authz_server.operations.keys.policies import places_in
+from authz_server.operations.keys.reconciliation import Period, Reconciliation, reconcile
+from authz_server.settings import Settings
+from keys.backends.vault.audit_log import AuditLogReader, KeyUse
+from keys.errors import OrderRefusedError
+
+#: Calls of the last seconds may be in the log and not in our records yet.
+IN_FLIGHT = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSummary:
+    """A log that was read: its entries, its unreadable lines, and its first and last time."""
+
+    entries: int
+    unreadable: int
+    since: datetime | None
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A call in the log that used a private key, or took it.
+
+    Attributes:
+        request_id: The Vault's id of the call.
+        at: When it was made.
+        path: Where, without the namespace.
+        signatures: How many signatures it made.
+        identity: Who made it, as the log names them.
+        identity_is_ours: Whether that identity made calls that are accounted for.
+        remote_address: Where it came from.
+    """
+
+    request_id: str
+    at: datetime
+    path: str
+    signatures: int
+    identity: str
+    identity_is_ours: bool
+    remote_address: str
+
+    def __str__(self) -> str:
+        """Return the call as text, without its id."""
+        at = f"{self.at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        made = f"{self.signatures} at {self.path}"
+        return f"{at}, {made}, by {self.identity} from {self.remote_address}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SurplusCall(Call):
+    """A call that made more signatures than the ``recorded`` ones."""
+
+    recorded: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnseenRecord:
+    """A record of ours whose call is not in the log."""
+
+    backend_request_id: str
+    kid: str
+    time: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedTime:
+    """The time that was judged: its limits, and what was left out.
+
+    Attributes:
+        since: Its beginning; None: not known.
+        until: Its end.
+        unjudged_seconds: How long before the present it ends.
+        left_out: How many calls in the log were outside of it.
+    """
+
+    since: datetime | None
+    until: datetime
+    unjudged_seconds: int
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditResult:
+    """A comparison of a Vault's audit log with our records of signatures.
+
+    Attributes:
+        vault: The Vault's name.
+        log: What was read of the log.
+        calls: How many calls signed.
+        signatures: How many signatures they made.
+        recorded: How many signatures our records have.
+        unaccounted_count: How many calls that signed are not in our records, listed or not.
+        unaccounted: Those calls.
+        surplus: Calls that made more signatures than our records have.
+        taken: Calls that took the private key itself.
+        unseen_count: How many of our records are not in the log, listed or not.
+        unseen: Those records.
+        judged: The time that was judged.
+    """
+
+    vault: str
+    log: LogSummary
+    calls: int
+    signatures: int
+    recorded: int
+    unaccounted_count: int
+    unaccounted: tuple[Call, ...]
+    surplus: tuple[SurplusCall, ...]
+    taken: tuple[Call, ...]
+    unseen_count: int
+    unseen: tuple[UnseenRecord, ...]
+    judged: JudgedTime
+
+    @property
+    def is_alarming(self) -> bool:
+        """Whether a call is unaccounted for, or took a private key."""
+        return bool(self.unaccounted_count or self.taken)
+
+
+def reconcile_log(  # noqa: PLR0913 - what is compared, by name
+    settings: Settings,
+    vault: str,
+    *,
+    logs: Sequence[Path],
+    records: Sequence[Path],
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> AuditResult:
+    """Compare a Vault's audit log with our records of signatures.
+
+    Args:
+        settings: Checked already.
+        vault: The Vault's name in the settings.
+        logs: The log's files, oldest first; ``.gz`` too.
+        records: The files of our audit records, of every node.
+        since: What was before this time is left out.
+        until: What was from this time is left out; None: the last seconds are.
+
+    Raises:
+        OrderRefusedError: No ring signs with transit there.
+        OSError: A file cannot be read.
+    """
+    unjudged = timedelta(0) if until else IN_FLIGHT
+    until = until or datetime.now(UTC) - IN_FLIGHT
+    places = {place for place in places_in(settings, vault).values() if place.scheme == "transit"}
+    if not places:
+        raise OrderRefusedError(f"No ring signs with transit in the Vault {vault}.")
+    reader = AuditLogReader(frozenset(places), settings.keys.vaults[vault].namespace)
+    found = reconcile(reader, logs, records, Period(since, until))
+    begins_at = since or reader.first_at
+    if begins_at is not None and begins_at >= until:
+        begins_at = None  # the log begins later
+    judged = JudgedTime(
+        since=begins_at,
+        until=until,
+        unjudged_seconds=int(unjudged.total_seconds()),
+        left_out=found.left_out,
+    )
+    return _describe(vault, reader, found, judged)
+
+
+def record_alarms(services: Services, result: AuditResult) -> None:
+    """Record an alarm for each call that is unaccounted for or took a private key."""
+    observer = KeyObserver(services.record)
+    for call in result.taken:
+        observer.alarm("key.taken", call.path, str(call))
+    for call in result.unaccounted:
+        observer.alarm("signature.unaccounted", call.request_id, str(call))
+
+
+def _describe(
+    vault: str, reader: AuditLogReader, found: Reconciliation, judged: JudgedTime
+) -> AuditResult:
+    return AuditResult(
+        vault=vault,
+        log=LogSummary(
+            entries=reader.entries,
+            unreadable=reader.unreadable,
+            since=reader.first_at,
+            until=reader.last_at,
+        ),
+        calls=found.calls,
+        signatures=found.signatures,
+        recorded=found.recorded,
+        unaccounted_count=found.unaccounted_count,
+        unaccounted=tuple(Call(**_call(use, found)) for use in found.unaccounted),
+        surplus=tuple(
+            SurplusCall(**_call(use, found), recorded=recorded) for use, recorded in found.surplus
+        ),
+        taken=tuple(Call(**_call(use, found)) for use in found.taken),
+        unseen_count=found.unseen_count,
+        unseen=tuple(
+            UnseenRecord(backend_request_id=request_id, kid=kid, time=at)
+            for request_id, kid, at in found.unseen
+        ),
+        judged=judged,
+    )
+
+
+def _call(use: KeyUse, found: Reconciliation) -> dict[str, Any]:
+    return {
+        "request_id": use.request_id,
+        "at": use.at,
+        "path": use.path,
+        "signatures": use.signatures,
+        "identity": use.identity,
+        "identity_is_ours": found.identities.get(use.identity, 0) > 0,
+        "remote_address": use.remote_address,
+    }

@@ -1,0 +1,33 @@
+"""Examine whether the keys are safe, against what is there."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from authz_server.key_rings.alarms import KeyObserver
+from authz_server.operations.keys.context import KeyContext
+from authz_server.operations.keys.local_checks import examine_installation
+from authz_server.operations.keys.vault_checks import examine_vaults
+from keys.backends.vault.doctor import Finding, Level
+
+#: Failures of these checks are recorded as alarms.
+ALARMS = frozenset({"privilege.too_wide", "key.exportable", "events.chain"})
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """The findings of an examination at one time; ``safe``: none of them is a failure."""
+
+    at: datetime
+    safe: bool
+    findings: tuple[Finding, ...]
+
+
+def examine(context: KeyContext) -> Examination:
+    """Examine rings, clock, events and the Vaults; change nothing, record the worst as alarms."""
+    findings = (*examine_installation(context), *examine_vaults(context))
+    observer = KeyObserver(context.services.record)
+    failures = [each for each in findings if each.level is Level.FAILURE]
+    for failure in failures:
+        if failure.check in ALARMS:
+            observer.alarm(failure.check, failure.subject, failure.detail)
+    return Examination(context.now(), not failures, findings)

@@ -1,0 +1,80 @@
+"""Make the first keys of rings that have none."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from authz_server.key_rings.backends import ring_definition
+from authz_server.operations.keys.context import KeyContext, require_steady_clock
+from keys.lifecycle.first_key import FIRST_VERSIONS, create_first_key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstKeysResult:
+    """The result for one ring; ``sentence``: what was done, or would be, in words."""
+
+    command: str = "init"
+    ring: str
+    algorithm: str
+    backend: str
+    at: datetime
+    dry_run: bool
+    written: bool
+    sentence: str
+
+
+def create_first_keys(
+    context: KeyContext, ring: str | None = None, *, dry_run: bool = False
+) -> tuple[FirstKeysResult, ...]:
+    """Make the first keys of one ring, or of every ring of the settings; safe to repeat.
+
+    The first key signs at once; where other rings have keys, which verifiers cache, it waits until
+    they know it.
+
+    Args:
+        context: The parts to work with.
+        ring: The ring, of the settings; None: every ring.
+        dry_run: Whether it is only planned.
+
+    Raises:
+        KeysError: A ring exists with another algorithm or backend, or its backend fails.
+    """
+    in_use = any(each.keys for each in context.rings())
+    names = [ring] if ring is not None else [*context.settings.keys.rings]
+    return tuple(_create(context, name, in_use=in_use, dry_run=dry_run) for name in names)
+
+
+def _create(context: KeyContext, name: str, *, in_use: bool, dry_run: bool) -> FirstKeysResult:
+    services = context.services
+    definition = ring_definition(services.settings, name)
+    may_create = services.settings.keys.rings[name].drive != "follow"
+    backend = context.backends[definition.backend_uri]
+    has_keys = any(ring.keys for ring in context.rings() if ring.name == name)
+    written, sentence = False, "has keys already."
+    if not has_keys and dry_run:
+        versions = len(backend.view(name).versions)
+        made = max(FIRST_VERSIONS - versions, 0) if may_create else 0
+        sentence = f"{made} keys are to be made at {definition.backend_uri}; {versions} are there."
+    elif not has_keys:
+        written = create_first_key(
+            services.key_store,
+            backend,
+            definition,
+            clock=services.clock,
+            actor=context.actor,
+            in_use=in_use,
+            may_create=may_create,
+            clock_tolerance_seconds=services.settings.keys.clock_tolerance_seconds,
+            observer=context.recorder,
+            require_steady=partial(require_steady_clock, services),
+        )
+        sentence = "has its first keys." if written else sentence
+    return FirstKeysResult(
+        ring=name,
+        algorithm=definition.alg,
+        backend=definition.backend_uri,
+        at=context.now(),
+        dry_run=dry_run,
+        written=written,
+        sentence=sentence,
+    )

@@ -1,0 +1,294 @@
+"""Find out the status of a ring: recorded, at its backend, and of its nodes and consumers."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from authz_server.key_rings.event_log import load_events, verify_event_chain
+from authz_server.key_rings.standby import find_next_key
+from authz_server.operations.keys.consumers import StandbyConsumers, count_consumers
+from authz_server.operations.keys.context import KeyContext
+from authz_server.operations.keys.history import Change, load_history
+from authz_server.operations.keys.list import KeyView, describe_keys
+from keys.errors import BackendError, ClockOffError, KeysError
+from keys.lifecycle.calendar import Calendar, Milestone, draw_calendar
+from keys.lifecycle.judgement import Standing, judge_ring
+from keys.lifecycle.plan import Alarm, Plan, Wait
+from keys.lifecycle.rules import PUBLIC_STATES, find_active_key
+from keys.node_clock import CLOCK_ALARM
+from keys.signing_key import KeyState, RingSnapshot, SigningKey
+from keys.store import NodeReport
+
+#: Past its time by more than this, a change is overdue: ticks come every few minutes.
+GRACE = timedelta(minutes=10)
+#: A key that signs longer than its interval by more than this is overdue.
+AGE_GRACE = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActiveKey:
+    """The key that signs now."""
+
+    kid: str
+    version: int
+    signs_since: datetime
+    age_seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextKey:
+    """The key that signs next; ``activate_at`` None: at the next rotation."""
+
+    kid: str
+    version: int
+    activate_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendStatus:
+    """Whether the backend answers, and its versions and floors beside the recorded version."""
+
+    usable: bool = False
+    detail: str
+    latest_version: int | None = None
+    sign_floor: int | None = None
+    verify_floor: int | None = None
+    disabled: bool | None = None
+    recorded_version: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStatus:
+    """A process that signs.
+
+    Attributes:
+        node: Its name.
+        epoch_seen: The latest epoch of the ring that it has.
+        behind: Whether it had time to read the ring's epoch and has not.
+        seen_at: When it reported.
+        silent: Whether that is too long ago.
+        clock_offset_seconds: The database's clock less its own.
+        clock_off: Whether that is more than is tolerated.
+    """
+
+    node: str
+    epoch_seen: int
+    behind: bool
+    seen_at: datetime
+    silent: bool
+    clock_offset_seconds: float
+    clock_off: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventChain:
+    """The recorded events: how many, whether their chain is whole, and where it breaks."""
+
+    count: int
+    verified: bool
+    first_broken: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingStatus:
+    """The status of one ring; its fields are the members of the JSON that ``keys status`` prints.
+
+    Attributes:
+        drive: The setting; None: the ring is not in the settings.
+        planned: What is planned, soonest first.
+        readers: Who knows the key that signs next; None where none waits.
+        due: What a tick would do now.
+        waits: What a tick would wait for.
+        overdue: What should have happened.
+        alarms: What a tick would raise.
+        history: The latest changes, newest first.
+        history_older: The number of older ones.
+    """
+
+    ring: str
+    algorithm: str
+    backend: str
+    drive: str | None
+    epoch: int
+    frozen: bool
+    successor: str | None
+    succeeded_at: datetime | None
+    cautious_until: datetime | None
+    claimed_until: datetime | None
+    prepublication_seconds: int
+    rotation_interval_seconds: int
+    maximum_lifetime_seconds: int
+    active: ActiveKey | None
+    next: NextKey | None
+    at_backend: BackendStatus
+    keys: tuple[KeyView, ...]
+    planned: tuple[Milestone, ...]
+    nodes: tuple[NodeStatus, ...]
+    readers: StandbyConsumers | None
+    due: tuple[str, ...]
+    waits: tuple[Wait, ...]
+    overdue: tuple[str, ...]
+    alarms: tuple[Alarm, ...]
+    events: EventChain
+    history: tuple[Change, ...]
+    history_older: int
+
+
+@dataclass(frozen=True, slots=True)
+class RingReport:
+    """The status of a ring, and its calendar for pictures."""
+
+    status: RingStatus
+    calendar: Calendar
+
+
+def report_ring(context: KeyContext, ring: RingSnapshot) -> RingReport:
+    """Return the status and the calendar of ``ring``."""
+    services, now = context.services, context.now()
+    calendar = draw_calendar(ring, context.settings.keys.timing(), now)
+    settings = context.settings.keys.rings.get(ring.name)
+    next_key = find_next_key(ring, now)
+    tick = _plan_tick(context, ring)
+    nodes = [node for node in services.key_store.load_nodes() if node.ring == ring.name]
+    with services.database.reading() as session:
+        history = load_history(session, ring)
+    status = RingStatus(
+        ring=ring.name,
+        algorithm=ring.alg,
+        backend=ring.backend_uri,
+        drive=settings.drive if settings else None,
+        epoch=ring.epoch,
+        frozen=ring.frozen,
+        successor=ring.successor,
+        succeeded_at=ring.succeeded_at,
+        cautious_until=ring.cautious_until,
+        claimed_until=ring.claimed_until,
+        prepublication_seconds=ring.prepublication_seconds,
+        rotation_interval_seconds=ring.rotation_interval_seconds,
+        maximum_lifetime_seconds=ring.maximum_lifetime_seconds,
+        active=_find_active(ring, now),
+        next=_describe_next(next_key),
+        at_backend=_ask_backend(context, ring),
+        keys=tuple(describe_keys(ring)),
+        planned=calendar.milestones,
+        nodes=tuple(_describe_node(context, ring, node, now) for node in nodes),
+        readers=count_consumers(services, next_key),
+        due=tick.due,
+        waits=tick.waits,
+        overdue=tuple(_overdue(ring, now)),
+        alarms=tick.alarms,
+        events=_verify_events(context, ring),
+        history=history.changes,
+        history_older=history.older,
+    )
+    return RingReport(status, calendar)
+
+
+def _find_active(ring: RingSnapshot, now: datetime) -> ActiveKey | None:
+    key = find_active_key(ring.keys, now)
+    if key is None or key.activate_at is None:
+        return None
+    return ActiveKey(
+        kid=key.kid,
+        version=key.version,
+        signs_since=key.activate_at,
+        age_seconds=int((now - key.activate_at).total_seconds()),
+    )
+
+
+def _describe_next(key: SigningKey | None) -> NextKey | None:
+    if key is None:
+        return None
+    return NextKey(kid=key.kid, version=key.version, activate_at=key.activate_at)
+
+
+def _ask_backend(context: KeyContext, ring: RingSnapshot) -> BackendStatus:
+    backend = context.backends.get(ring.backend_uri)
+    recorded = max((key.version for key in ring.keys), default=None)
+    status = BackendStatus(detail="not named in the settings", recorded_version=recorded)
+    if backend is None:
+        return status
+    try:
+        health, view = backend.health(), backend.view(ring.name)
+    except BackendError as error:
+        return replace(status, detail=str(error))
+    return replace(
+        status,
+        usable=health.usable,
+        detail=health.detail,
+        latest_version=max((int(version.ref) for version in view.versions), default=None),
+        sign_floor=None if view.sign_floor is None else int(view.sign_floor),
+        verify_floor=None if view.verify_floor is None else int(view.verify_floor),
+        disabled=view.disabled,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Tick:
+    """The plan of a tick: what it would do now, raise and wait for."""
+
+    due: tuple[str, ...]
+    alarms: tuple[Alarm, ...]
+    waits: tuple[Wait, ...]
+
+
+def _plan_tick(context: KeyContext, ring: RingSnapshot) -> _Tick:
+    try:
+        plan = context.rotator.tick(ring.name, actor=context.actor, dry_run=True).plan
+    except KeysError as error:
+        event = CLOCK_ALARM if isinstance(error, ClockOffError) else "rotation.failed"
+        return _Tick((), (Alarm(event, ring.name, str(error)),), ())
+    return _Tick(tuple(_due(plan)), plan.alarms, plan.waits)
+
+
+def _due(plan: Plan) -> Iterator[str]:
+    if plan.ring_change is not None:
+        yield f"{plan.ring_change.event}: {plan.ring_change.reason}"
+    for change in plan.changes:
+        yield f"{change.event} {change.key.kid}: {change.reason}"
+    if plan.create:
+        yield "the backend is to make a version"
+    if plan.fence is not None:
+        yield f"the backend is to sign nothing below version {plan.fence}"
+
+
+def _overdue(ring: RingSnapshot, now: datetime) -> Iterator[str]:
+    judgement = judge_ring(ring, now)
+    if ring.keys and (judgement.lacks_signer or judgement.standing is Standing.UNPREPARED):
+        yield judgement.detail
+    active = find_active_key(ring.keys, now)
+    if active is not None and active.activate_at is not None and not ring.is_succeeded(now):
+        age = now - active.activate_at
+        if age > timedelta(seconds=ring.rotation_interval_seconds) + AGE_GRACE:
+            yield f"version {active.version} has signed for {age.days} days"
+        if active.state is KeyState.PUBLISHED and age > GRACE:
+            yield f"nobody has recorded that version {active.version} signs: nothing ticks"
+    for key in ring.keys:
+        if key.state in PUBLIC_STATES and key.remove_after and now - key.remove_after > GRACE:
+            at = f"{key.remove_after:%Y-%m-%dT%H:%M:%SZ}"
+            yield f"version {key.version} was to leave the JWKS at {at}"
+
+
+def _describe_node(
+    context: KeyContext, ring: RingSnapshot, node: NodeReport, now: datetime
+) -> NodeStatus:
+    keys = context.settings.keys
+    # A node that works takes this long to read a change.
+    notice = timedelta(seconds=keys.timing().notice_seconds)
+    had_time = ring.changed_at is None or now - ring.changed_at >= notice
+    return NodeStatus(
+        node=node.node,
+        epoch_seen=node.epoch_seen,
+        behind=had_time and node.epoch_seen < ring.epoch,
+        seen_at=node.seen_at,
+        silent=now - node.seen_at > timedelta(seconds=keys.snapshot_lifetime_seconds),
+        clock_offset_seconds=round(node.clock_offset_seconds, 3),
+        clock_off=abs(node.clock_offset_seconds) > keys.clock_tolerance_seconds,
+    )
+
+
+def _verify_events(context: KeyContext, ring: RingSnapshot) -> EventChain:
+    with context.services.database.reading() as session:
+        count = len(load_events(session, ring.name))
+        broken = verify_event_chain(session, ring.name)
+    return EventChain(count=count, verified=broken is None, first_broken=broken)
