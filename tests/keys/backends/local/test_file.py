@@ -13,6 +13,9 @@ import pytest
 from keys.backends.local.file import FileEncryptedKeyStorage
 from keys.backends.registry import BackendContext, open_backend
 from keys.errors import BackendBroken, BackendDenied, BackendUnavailable, KeysError
+from keys.jose.algorithms import get_algorithm
+from keys.jose.jwk import load_public_key
+from keys.jose.signatures import make_verifier
 from keys.testing import KeyBackendContract
 from support.clock import FakeClock
 
@@ -45,8 +48,11 @@ def path(tmp_path):
 
 
 def test_another_process_signs_with_the_same_key(path):
-    assert open_at(path).view(RING) == open_at(path).view(RING)
-    assert len(open_at(path).sign(RING, "2", "ES256", [b"data"])[0]) == 64
+    (signature,) = open_at(path).sign(RING, "2", "ES256", [b"data"])
+    first, second = (version.jwk for version in open_at(path).view(RING).versions)
+    verify = make_verifier(load_public_key(second, "ES256"), get_algorithm("ES256"))
+    verify(signature, b"data")
+    assert first != second
 
 
 def test_a_relative_path_stays_the_file_that_it_was(tmp_path, monkeypatch):

@@ -73,7 +73,9 @@ def test_a_private_key_never_leaves_the_token(backend, token):
         backend.create(alg.lower(), alg)
 
     def work(session):
-        for key in list(session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY})):
+        keys = list(session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY}))
+        assert len(keys) == 3
+        for key in keys:
             assert key[Attribute.SENSITIVE]
             assert key[Attribute.ALWAYS_SENSITIVE]
             assert not key[Attribute.EXTRACTABLE]

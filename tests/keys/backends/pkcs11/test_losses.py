@@ -219,7 +219,7 @@ def test_a_wrong_pin_is_tried_once(token, clock, monkeypatch):
         (b"", 0o600, "is empty"),
         (b"\n", 0o600, "is empty"),
         (b"\xff", 0o600, "not UTF-8"),
-        (b"1" * 2000, 0o600, "no short file"),
+        (b"1" * 2000, 0o600, "not a small regular file"),
         (None, 0o600, "No such file"),
     ],
 )
@@ -281,6 +281,7 @@ def test_two_tokens_of_one_name_are_told_apart_by_their_serial_number(softhsm):
         backend.view(RING)
     library = pkcs11.lib(str(softhsm.module))
     serials = [found.serial.decode() for found in library.get_tokens(token_label="twins")]
+    assert len(set(serials)) == 2
     for serial in serials:
         uri = twin.uri().replace("token=twins", f"token=twins;serial={serial}")
         backend = open_backend(uri, BackendContext(clock=FakeClock()))
