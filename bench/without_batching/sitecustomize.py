@@ -5,6 +5,6 @@ workers are interpreters of their own, started by the server itself.
 """
 
 from keys.backends.vault import transit as vault_transit
-from keys.backends.vault.batching import Fleet
+from keys.backends.vault.batching import BatchLimits
 
-vault_transit.FLEET = Fleet(flights=64, seats=1)  # type: ignore[attr-defined]
+vault_transit.LIMITS = BatchLimits(calls_in_flight=64, batch_size=1)  # type: ignore[attr-defined]

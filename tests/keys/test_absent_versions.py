@@ -13,7 +13,7 @@ from keys.signing_key import KeyState
 from support.kv_engines import add_kv_engine
 from support.rotation import DAY, L, T, World
 from support.softhsm import delete_key_pair
-from support.vault_parts import open_session, token_access
+from support.vault_parts import open_client, token_access
 from support.vault_proxy import ProxyAnswer, VaultProxy
 
 S = KeyState
@@ -47,7 +47,7 @@ def kv_world(server):
     hidden: set[int] = set()
 
     with VaultProxy(server.address) as proxy:
-        session = open_session(token_access(proxy.address, token=server.token))
+        client = open_client(token_access(proxy.address, token=server.token))
         mount = add_kv_engine(server.admin())
 
         def answer(method, path):
@@ -58,7 +58,7 @@ def kv_world(server):
             return ProxyAnswer(200, {"data": {"keys": names}})
 
         proxy.answer = answer
-        with session as opened:
+        with client as opened:
             world = World(make_backend=lambda _: VaultKvBackend(opened, mount, "a/ring", "ring"))
             yield world, hidden
         server.admin().disable_engine(mount)

@@ -18,7 +18,7 @@ from keys.signer import FORGET_INTERVAL_SECONDS
 from support.kv_engines import add_kv_engine
 from support.rotation import L, World
 from support.softhsm import make_foreign_key, rename_key_pair
-from support.vault_parts import open_session, token_access
+from support.vault_parts import open_client, token_access
 from support.vault_proxy import VaultProxy
 
 PAYLOAD = b'{"iss":"x"}'
@@ -103,11 +103,11 @@ def kv_place(server):
                 else asked
             )
 
-        with open_session(token_access(proxy.address, token=server.token)) as session:
-            world = World(make_backend=lambda _: VaultKvBackend(session, mount, "a/ring", "ring"))
+        with open_client(token_access(proxy.address, token=server.token)) as client:
+            world = World(make_backend=lambda _: VaultKvBackend(client, mount, "a/ring", "ring"))
             yield Place(
                 world,
-                lambda: VaultKvBackend(session, mount, "a/ring", "ring"),
+                lambda: VaultKvBackend(client, mount, "a/ring", "ring"),
                 lie,
                 lambda: proxy.count(f"{path}/1?"),
             )
@@ -145,7 +145,7 @@ def test_a_key_that_goes_on_being_read_wrongly_is_read_once_a_second(place):
     rings.refresh()
     before = place.count()
     for _ in range(50):
-        with pytest.raises(BackendBroken, match="does not belong to the published key"):
+        with pytest.raises(BackendBroken, match="does not match the published key"):
             sign(rings)
     assert place.count() == before
     assert rings.why_not_ready("ring").startswith("keys: a signature for ")
@@ -177,8 +177,8 @@ def test_a_handle_of_a_token_that_means_another_key_is_looked_for_again(softhsm)
 def test_a_transit_key_whose_type_was_read_wrongly_is_read_again(openbao, bao_mount, monkeypatch):
     bao_mount.admin.create_key("ring", mount=bao_mount.mount)
     monkeypatch.setattr("keys.backends.vault.transit.KIND_INTERVAL_SECONDS", 0.2)
-    with open_session(token_access(openbao.address, token=openbao.token)) as session:
-        backend = TransitBackend(session, bao_mount.mount, "ring", "ring")
+    with open_client(token_access(openbao.address, token=openbao.token)) as client:
+        backend = TransitBackend(client, bao_mount.mount, "ring", "ring")
         backend._kind = "ed25519"  # noqa: SLF001 - as a wrong answer would have set it
         assert backend.sign("ring", "1", "ES256", [b"data"])
         for _ in range(3):

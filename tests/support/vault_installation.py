@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keys.backends.vault.places import VaultPlace
-from keys.backends.vault.policies import VaultRole, grants_for, render_policy
+from keys.backends.vault.policy import VaultPlace, VaultRole, grants_for, render_policy
 from support.openbao import OpenBaoAdmin
 from support.settings_file import write_secret, write_settings
 

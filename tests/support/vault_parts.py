@@ -1,13 +1,13 @@
-"""Our own side of a Vault in tests: access, sessions, transit backends for many rings, an ear."""
+"""Our own side of a Vault in tests: access, clients, transit backends for many rings, an ear."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from keys.backend import BackendView, Version
-from keys.backends.vault.session import VaultSession
+from keys.backends.vault.client import VaultClient
 from keys.backends.vault.settings import VaultAccess, VaultLogin
 from keys.backends.vault.transit import TransitBackend
 from keys.observer import SilentObserver
@@ -33,13 +33,18 @@ def approle_access(
 
 
 @contextmanager
-def open_session(access: VaultAccess, **options: Any) -> Iterator[VaultSession]:
-    """Give a session that is closed in the end."""
-    session = VaultSession(access, **options)
+def open_client(access: VaultAccess, **options: Any) -> Iterator[VaultClient]:
+    """Give a client that is closed in the end."""
+    client = VaultClient(access, **options)
     try:
-        yield session
+        yield client
     finally:
-        session.close()
+        client.close()
+
+
+def own_token(client: VaultClient) -> Mapping[str, Any]:
+    """Return what the Vault shows of the client's own token."""
+    return client.call("GET", "auth/token/lookup-self", repeatable=True).body["data"]
 
 
 @dataclass
@@ -74,14 +79,14 @@ class TransitKeys:
     scheme = TransitBackend.scheme
     caps = TransitBackend.caps
 
-    def __init__(self, session: VaultSession, mount: str) -> None:
-        self._session = session
+    def __init__(self, client: VaultClient, mount: str) -> None:
+        self._client = client
         self._mount = mount
         self._opened: dict[str, TransitBackend] = {}
 
     def open(self, ring: str) -> TransitBackend:
         """Return the backend of one ring."""
-        made = TransitBackend(self._session, self._mount, ring, ring)
+        made = TransitBackend(self._client, self._mount, ring, ring)
         return self._opened.setdefault(ring, made)
 
     def view(self, ring: str) -> BackendView:

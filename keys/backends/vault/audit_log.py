@@ -1,7 +1,7 @@
-"""Reads the audit log of a Vault or OpenBao: who used a ring's transit key, and for what.
+"""Read the audit log of a Vault or OpenBao: who used a ring's transit key, and for what.
 
-Only replies count: a request without one did nothing that anybody got to see. What the log hashes
-is not needed here: request ids, paths, times, counts and names stand in it as they are.
+Only replies count: a request without one had no effect that a caller saw. Members that the log
+hashes are not needed: request ids, paths, times, counts and names stand in it as they are.
 """
 
 import json
@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from keys.backends.vault.places import VaultPlace
+from keys.backends.vault.policy import VaultPlace
 
 #: Both products write the time, then the type.
 _REQUEST, _HEAD_BYTES = b'"type":"request"', 100

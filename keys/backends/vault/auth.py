@@ -1,4 +1,4 @@
-"""The ways to get a token from a Vault, behind one small interface."""
+"""The ways to log in to a Vault, each a way to get a token."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -8,10 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
-import hvac.exceptions
-
-from keys.backends.vault.client import VaultClients
-from keys.backends.vault.errors import data_of, vault_errors
+from keys.backends.vault.errors import FIRST_ERROR_STATUS, data_of, require_success
+from keys.backends.vault.http import VaultHttp, VaultRequest
 from keys.backends.vault.settings import VaultAccess, VaultLogin
 from keys.backends.vault.wrapping import UnwrappedSecret, unwrap_secret_id
 from keys.errors import BackendDenied, KeysError
@@ -27,7 +25,7 @@ class VaultToken:
 
     Attributes:
         value: The token itself.
-        lease_seconds: How long it lives from now on; zero: for ever, as far as can be known.
+        lease_seconds: How long it lives; zero: for ever, as far as can be known.
         renewable: Whether it can be renewed.
         uses: How many requests it may make, renewals included; zero: any number.
     """
@@ -45,8 +43,12 @@ class Login(Protocol):
     def gives_new_tokens(self) -> bool:
         """Whether logging in again makes a new token, which then is ours alone to end."""
 
-    def log_in(self, vault: VaultClients) -> VaultToken:
+    def log_in(self, http: VaultHttp, deadline: float) -> VaultToken:
         """Return a token.
+
+        Args:
+            http: The Vault.
+            deadline: When all of the login must end (monotonic).
 
         Raises:
             BackendDenied: The credentials are missing or refused.
@@ -78,40 +80,35 @@ class AppRoleLogin:
         self._access = access
         self._observer = observer
         self._unwrapped: UnwrappedSecret | None = None
-        self._taken = b""
+        self._accepted = b""
 
-    def log_in(self, vault: VaultClients) -> VaultToken:
+    def log_in(self, http: VaultHttp, deadline: float) -> VaultToken:
         """Log in with the file's secret id of this moment."""
         login = self._login
-        secret_id = self._unwrap(vault) if login.secret_id_wrapped else self._read()
-        client, digest = vault.client(), sha256(secret_id.encode()).digest()
+        secret_id = self._unwrap(http, deadline) if login.secret_id_wrapped else self._read()
+        digest = sha256(secret_id.encode()).digest()
+        body = {"role_id": login.role_id, "secret_id": secret_id}
         try:
-            with vault_errors("logging in to the Vault by AppRole"):
-                reply = client.auth.approle.login(
-                    role_id=login.role_id,
-                    secret_id=secret_id,
-                    use_token=False,
-                    mount_point=login.mount or "approle",
-                )
+            token = _log_in(http, deadline, login.mount or "approle", body, "by AppRole")
         except BackendDenied as error:
-            if digest != self._taken:
+            if digest != self._accepted:
                 raise
             raise BackendDenied(
                 f"{error}; it has logged in before, so it has ended or was good for a few logins "
                 "only (secret_id_ttl, secret_id_num_uses): put a new secret id into "
                 f"{login.secret_id_file}"
             ) from error
-        self._taken = digest
-        return _token(reply)
+        self._accepted = digest
+        return token
 
     def _read(self) -> str:
         return _read(self._login, self._login.secret_id_file)
 
-    def _unwrap(self, vault: VaultClients) -> str:
+    def _unwrap(self, http: VaultHttp, deadline: float) -> str:
         wrapping_token = self._read()
         held = self._unwrapped
         if held is None or not held.came_from(wrapping_token):
-            held = unwrap_secret_id(wrapping_token, self._access, vault, self._observer)
+            held = unwrap_secret_id(wrapping_token, self._access, http, deadline, self._observer)
             self._unwrapped = held
         return held.secret_id
 
@@ -124,40 +121,30 @@ class KubernetesLogin:
     def __init__(self, access: VaultAccess, _: Observer) -> None:
         self._login = _require(access.login, "role")
 
-    def log_in(self, vault: VaultClients) -> VaultToken:
+    def log_in(self, http: VaultHttp, deadline: float) -> VaultToken:
         """Log in with the file's JWT of this moment."""
         login = self._login
-        jwt = _read(login, login.jwt_file or KUBERNETES_JWT_FILE)
-        client, mount = vault.client(), login.mount or "kubernetes"
-        with vault_errors("logging in to the Vault by Kubernetes"):
-            reply = client.auth.kubernetes.login(
-                role=login.role, jwt=jwt, use_token=False, mount_point=mount
-            )
-        return _token(reply)
+        body = {"role": login.role, "jwt": _read(login, login.jwt_file or KUBERNETES_JWT_FILE)}
+        return _log_in(http, deadline, login.mount or "kubernetes", body, "by Kubernetes")
 
 
 class JwtLogin:
-    """By a JWT that somebody else puts into a file."""
+    """By a JWT that another program puts into a file."""
 
     gives_new_tokens = True
 
     def __init__(self, access: VaultAccess, _: Observer) -> None:
         self._login = _require(access.login, "role", "jwt_file")
 
-    def log_in(self, vault: VaultClients) -> VaultToken:
+    def log_in(self, http: VaultHttp, deadline: float) -> VaultToken:
         """Log in with the file's JWT of this moment."""
         login = self._login
-        jwt = _read(login, login.jwt_file)
-        client = vault.client()
-        with vault_errors("logging in to the Vault by JWT"):
-            reply = client.auth.jwt.jwt_login(
-                role=login.role, jwt=jwt, use_token=False, path=login.mount or "jwt"
-            )
-        return _token(reply)
+        body = {"role": login.role, "jwt": _read(login, login.jwt_file)}
+        return _log_in(http, deadline, login.mount or "jwt", body, "by JWT")
 
 
 class CertificateLogin:
-    """By the TLS client certificate that the transport shows on every connection."""
+    """By the TLS client certificate that every connection shows."""
 
     gives_new_tokens = True
 
@@ -166,21 +153,18 @@ class CertificateLogin:
         if not all(address.startswith("https://") for address in access.addresses):
             raise KeysError("a login by TLS certificate needs https addresses")
 
-    def log_in(self, vault: VaultClients) -> VaultToken:
+    def log_in(self, http: VaultHttp, deadline: float) -> VaultToken:
         """Log in as the certificate's role, or as any that it fits."""
         login = self._login
         _require_private(login, login.private_key_file)
-        client, body = vault.client(), {"name": login.role} if login.role else {}
         # Such certificates live for days or hours, and are replaced in their files.
-        vault.load_client_certificate()
-        # hvac's own method insists on handing the certificate to the requests library.
-        with vault_errors("logging in to the Vault by TLS certificate"):
-            reply = client.adapter.post(f"/v1/auth/{login.mount or 'cert'}/login", json=body)
-        return _token(reply)
+        http.load_client_certificate()
+        body = {"name": login.role} if login.role else {}
+        return _log_in(http, deadline, login.mount or "cert", body, "by TLS certificate")
 
 
 class TokenLogin:
-    """By a token that somebody else made: an agent's file, or an operator's own."""
+    """By an existing token: in a file that an agent keeps, or an operator's own."""
 
     gives_new_tokens = False
 
@@ -189,16 +173,14 @@ class TokenLogin:
         if not (self._login.token or self._login.token_file):
             raise KeysError("a login by token needs a token or token_file")
 
-    def log_in(self, vault: VaultClients) -> VaultToken:
-        """Return the token of this moment with what the Vault says of it."""
+    def log_in(self, http: VaultHttp, deadline: float) -> VaultToken:
+        """Return the token of this moment with what the Vault shows of it."""
         login = self._login
         value = login.token or _read(login, login.token_file)
-        client = vault.client(value)
         try:
-            with vault_errors("looking up the Vault token"):
-                data = data_of(client.auth.token.lookup_self())
+            data = look_up(value, http, deadline)
         except BackendDenied:
-            # Dead, or not allowed to look itself up: its first use will tell.
+            # Dead, or not allowed to look itself up: its first use will show.
             return VaultToken(value, 0, renewable=False)
         # The agent that keeps the file also renews what is in it.
         renewable = bool(data.get("renewable")) and not login.token_file
@@ -216,34 +198,43 @@ LOGINS: Mapping[str, Callable[[VaultAccess, Observer], Login]] = MappingProxyTyp
 )
 
 
-def renew(token: VaultToken, vault: VaultClients) -> VaultToken:
+def renew(token: VaultToken, http: VaultHttp, deadline: float) -> VaultToken:
     """Return ``token`` with its new lease.
 
     Raises:
         BackendDenied: The Vault answers that it does not renew it.
         BackendUnavailable: The Vault cannot be asked.
     """
-    client = vault.client(token.value)
-    try:
-        return _token(client.auth.token.renew_self())
-    except hvac.exceptions.VaultError as error:
+    request = VaultRequest("POST", "auth/token/renew-self", {}, repeatable=False)
+    reply = http.send(request, token.value, deadline)
+    if reply.status >= FIRST_ERROR_STATUS:
         # Past its longest life this is a status 500; every refusal here has the same cure.
-        raise BackendDenied("the Vault does not renew the token") from error
+        raise BackendDenied("the Vault does not renew the token")
+    return _token(reply.body)
 
 
-def is_alive(token: str, vault: VaultClients) -> bool:
-    """Tell whether the Vault knows ``token``; False too if it may not look itself up."""
-    try:
-        with vault_errors("looking up the Vault token"):
-            vault.client(token).auth.token.lookup_self()
-    except BackendDenied:
-        return False
-    return True
+def look_up(token: str, http: VaultHttp, deadline: float) -> Mapping[str, Any]:
+    """Return the data that the Vault shows of ``token``.
+
+    Raises:
+        BackendDenied: It is dead, or may not look itself up.
+        BackendUnavailable: The Vault cannot be asked.
+    """
+    reply = http.send(VaultRequest("GET", "auth/token/lookup-self"), token, deadline)
+    return data_of(require_success(reply, "looking up the Vault token"))
 
 
-def _token(reply: Any) -> VaultToken:  # noqa: ANN401 - JSON
-    auth = reply.get("auth") if isinstance(reply, dict) else None
-    if not isinstance(auth, dict) or not auth.get("client_token"):
+def _log_in(
+    http: VaultHttp, deadline: float, mount: str, credentials: Mapping[str, str], method: str
+) -> VaultToken:
+    request = VaultRequest("POST", f"auth/{mount}/login", credentials, repeatable=False)
+    reply = http.send(request, "", deadline)
+    return _token(require_success(reply, f"logging in to the Vault {method}"))
+
+
+def _token(reply: Mapping[str, Any]) -> VaultToken:
+    auth = reply.get("auth")
+    if not isinstance(auth, Mapping) or not auth.get("client_token"):
         raise BackendDenied("the Vault answered the login without a token")
     return VaultToken(
         str(auth["client_token"]),

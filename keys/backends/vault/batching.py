@@ -1,79 +1,83 @@
-"""Signatures asked for at the same time go to the Vault in one call."""
+"""Signatures wanted at the same time go to the Vault in one call.
+
+There is no sender thread: of the callers that wait, one leads the next call and takes the others
+along, so a lone caller sends its own request and no thread is woken for it (docs/decisions/0016).
+"""
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from threading import Event, Lock
+from dataclasses import dataclass, field
+from threading import Lock
 from time import monotonic
 from typing import NamedTuple
 
 from keys.errors import BackendError, BackendUnavailable
 from keys.forks import on_fork
 
-#: Who has less time left than this is not sent on its way any more.
-SHORTEST_FLIGHT_SECONDS = 0.25
+#: A caller with less time left than this is not taken along any more.
+SHORTEST_CALL_SECONDS = 0.25
 
 
-class Fleet(NamedTuple):
+class BatchLimits(NamedTuple):
     """How calls for one kind of key are made.
 
     Attributes:
-        flights: How many are on their way at once.
-        seats: How many inputs each carries at most.
+        calls_in_flight: How many are sent and not answered yet.
+        batch_size: How many inputs each carries at most.
     """
 
-    flights: int
-    seats: int
+    calls_in_flight: int
+    batch_size: int
 
 
 #: OpenBao refuses JSON with more than 1,000 strings, and names count. A second call at a time made
 #: ECDSA and EdDSA slower in every measurement with 4 threads and no faster with more.
-FLEET = Fleet(flights=1, seats=200)
+LIMITS = BatchLimits(calls_in_flight=1, batch_size=200)
 #: A Vault signs a batch on one core, and RSA keeps it busy: 200 signatures by RSA-4096 would take
 #: longer than the read time-out, and a second core helps.
-RSA_FLEET = Fleet(flights=2, seats=32)
+RSA_LIMITS = BatchLimits(calls_in_flight=2, batch_size=32)
 
-#: Signs inputs within some seconds: for each a signature or what went wrong with it alone.
-Fly = Callable[[Sequence[bytes], float], Sequence[bytes | BackendError]]
+#: Signs inputs by a deadline (monotonic): for each a signature, or the error of that input alone.
+SignBatch = Callable[[Sequence[bytes], float], Sequence[bytes | BackendError]]
 
 
-class _Order:
-    """What one caller wants; woken when it is done, or when it is to fly a batch itself."""
+@dataclass(slots=True, eq=False)
+class _Caller:
+    """One caller: woken when it is answered, or to lead ``batch``."""
 
-    __slots__ = ("batch", "deadline", "error", "inputs", "signatures", "wake")
-
-    def __init__(self, inputs: Sequence[bytes], deadline: float) -> None:
-        self.inputs = inputs
-        self.deadline = deadline
-        self.wake = Event()
-        self.batch: Sequence[_Order] = ()
-        self.signatures: list[bytes] = []
-        self.error: BackendError | None = None
+    inputs: Sequence[bytes]
+    deadline: float
+    #: Held by a caller that waits; released to wake it.
+    waking: Lock = field(default_factory=Lock)
+    batch: "Sequence[_Caller]" = ()
+    signatures: list[bytes] = field(default_factory=list)
+    error: BackendError | None = None
 
 
 class SignatureBatcher:
     """Coalesces the calls for one version of a key; safe for threads and for fork.
 
-    A call goes out at once while fewer than the fleet's flights are on their way. Whoever comes
-    meanwhile waits, and one of the waiting takes as many along in the next call as it has seats.
+    A call goes out at once while fewer than the limit are in flight. Callers that come meanwhile
+    wait, and one of them leads the next call, with as many others as the batch size permits.
 
     Args:
-        fly: Makes one call; raises what concerns everybody on board.
-        seconds: How long a caller waits at most, flight included.
-        fleet: How many calls may be on their way, and how many inputs each carries.
+        sign_batch: Makes one call; raises what concerns every caller of it.
+        seconds: How long a caller waits at most, its call included.
+        limits: How many calls may be in flight, and how many inputs each carries.
     """
 
-    def __init__(self, fly: Fly, seconds: float, fleet: Fleet = FLEET) -> None:
-        self._fly = fly
+    def __init__(self, sign_batch: SignBatch, seconds: float, limits: BatchLimits = LIMITS) -> None:
+        self._sign_batch = sign_batch
         self._seconds = seconds
-        self._fleet = fleet
-        self.forget()
-        on_fork(self.forget)
+        self._limits = limits
+        self.reset_after_fork()
+        on_fork(self.reset_after_fork)
 
-    def forget(self) -> None:
-        """Forget the callers that wait: after a fork, they are in the parent."""
+    def reset_after_fork(self) -> None:
+        """Forget the callers that wait: they are in the parent."""
         self._lock = Lock()
-        self._waiting: deque[_Order] = deque()
-        self._flying = 0
+        self._waiting: deque[_Caller] = deque()
+        self._in_flight = 0
 
     @property
     def waiting(self) -> int:
@@ -86,90 +90,91 @@ class SignatureBatcher:
         Raises:
             BackendError: The call failed, or one of these inputs did.
         """
-        seats = self._fleet.seats
-        signatures: list[bytes] = []
-        for start in range(0, len(inputs), seats):
-            signatures += self._sign(inputs[start : start + seats])
-        return signatures
-
-    def _sign(self, inputs: Sequence[bytes]) -> list[bytes]:
-        order = _Order(inputs, monotonic() + self._seconds)
+        size = self._limits.batch_size
+        if len(inputs) > size:
+            starts = range(0, len(inputs), size)
+            return [made for at in starts for made in self.sign(inputs[at : at + size])]
+        caller = _Caller(inputs, monotonic() + self._seconds)
         with self._lock:
-            if self._flying < self._fleet.flights:
-                self._flying += 1
-                order.batch = (order,)
+            if self._in_flight < self._limits.calls_in_flight:
+                self._in_flight += 1
+                caller.batch = (caller,)
             else:
-                self._waiting.append(order)
-        if not order.batch and not order.wake.wait(self._seconds):
-            self._give_up(order)
-        if order.batch:
-            self._pilot(order.batch)
-        if order.error is not None:
-            raise order.error
-        return order.signatures
+                caller.waking.acquire()
+                self._waiting.append(caller)
+        if not caller.batch and not caller.waking.acquire(timeout=self._seconds):
+            self._give_up(caller)
+        if caller.batch:
+            self._lead(caller.batch)
+        if caller.error is not None:
+            raise caller.error
+        return caller.signatures
 
-    def _give_up(self, order: _Order) -> None:
+    def _give_up(self, caller: _Caller) -> None:
         with self._lock:
-            if order.batch or order.wake.is_set():
+            if caller.batch or not caller.waking.locked():
                 return
-            if order in self._waiting:
-                self._waiting.remove(order)
-        raise _late()
+            if caller in self._waiting:
+                self._waiting.remove(caller)
+        raise _too_late()
 
-    def _pilot(self, batch: Sequence[_Order]) -> None:
-        pilot = batch[0]
+    def _lead(self, batch: Sequence[_Caller]) -> None:
+        """Make the call for ``batch``, whose first caller is this one, and wake the others."""
+        leader, *others = batch
         try:
-            inputs = [data for order in batch for data in order.inputs]
-            outcomes = self._fly(inputs, pilot.deadline - monotonic())
-            _hand_out(batch, outcomes)
+            inputs = (
+                [data for caller in batch for data in caller.inputs] if others else leader.inputs
+            )
+            _hand_out(batch, self._sign_batch(inputs, leader.deadline))
         except BackendError as error:
-            for order in batch:
-                order.error = error
+            for caller in batch:
+                caller.error = error
         finally:
-            self._land()
-            for order in batch[1:]:
-                if not order.signatures and order.error is None:
-                    order.error = BackendUnavailable("the call for the signature was given up", 1)
-                order.wake.set()
+            self._pass_on()
+            for caller in others:
+                if not caller.signatures and caller.error is None:
+                    caller.error = BackendUnavailable("the call for the signature was given up", 1)
+                caller.waking.release()
 
-    def _land(self) -> None:
+    def _pass_on(self) -> None:
+        """Wake the leader of the next call, if any caller waits."""
         with self._lock:
-            late, batch = self._board()
+            late, batch = self._take_batch()
             if batch:
                 batch[0].batch = batch
             else:
-                self._flying -= 1
-        for order in late:
-            order.error = _late()
-            order.wake.set()
+                self._in_flight -= 1
+        for caller in late:
+            caller.error = _too_late()
+            caller.waking.release()
         if batch:
-            batch[0].wake.set()
+            batch[0].waking.release()
 
-    def _board(self) -> tuple[list[_Order], list[_Order]]:
-        late: list[_Order] = []
-        batch: list[_Order] = []
-        seats, latest = self._fleet.seats, monotonic() + SHORTEST_FLIGHT_SECONDS
-        while self._waiting and len(self._waiting[0].inputs) <= seats:
-            order = self._waiting.popleft()
-            if order.deadline < latest:
-                late.append(order)
+    def _take_batch(self) -> tuple[list[_Caller], list[_Caller]]:
+        late: list[_Caller] = []
+        batch: list[_Caller] = []
+        room, latest = self._limits.batch_size, monotonic() + SHORTEST_CALL_SECONDS
+        while self._waiting and len(self._waiting[0].inputs) <= room:
+            caller = self._waiting.popleft()
+            if caller.deadline < latest:
+                late.append(caller)
             else:
-                batch.append(order)
-                seats -= len(order.inputs)
+                batch.append(caller)
+                room -= len(caller.inputs)
         return late, batch
 
 
-def _hand_out(batch: Sequence[_Order], outcomes: Sequence[bytes | BackendError]) -> None:
+def _hand_out(batch: Sequence[_Caller], outcomes: Sequence[bytes | BackendError]) -> None:
     start = 0
-    for order in batch:
-        end = start + len(order.inputs)
+    for caller in batch:
+        end = start + len(caller.inputs)
         for outcome in outcomes[start:end]:
             if isinstance(outcome, BackendError):
-                order.error = outcome
+                caller.error = outcome
             else:
-                order.signatures.append(outcome)
+                caller.signatures.append(outcome)
         start = end
 
 
-def _late() -> BackendUnavailable:
+def _too_late() -> BackendUnavailable:
     return BackendUnavailable("too many signatures wait for the Vault", retry_after=1)

@@ -19,53 +19,56 @@ TRIAL_SECONDS = 2.0
 class CircuitBreaker:
     """The circuit of one address; safe for threads.
 
-    Closed, everybody may try. After ``FAILURES_TO_OPEN`` failures in a row it is open: nobody may.
-    When its time is over, one caller may try; success closes it, failure opens it for longer.
+    While it is closed, every caller may try. ``FAILURES_TO_OPEN`` failures in a row open it: no
+    caller may. When its time is over, one may; success closes it, failure opens it for longer.
 
     Args:
         clock: Returns seconds that only grow.
+
+    Attributes:
+        failures: How many in a row; zero: every caller may try.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._lock = Lock()
-        self._failures = 0
+        self.failures = 0
         self._open_until = 0.0
 
     def may_try(self) -> bool:
-        """Tell whether the caller may try the address now; it then has to report how it went."""
-        if self._failures < FAILURES_TO_OPEN:
+        """Return whether the caller may try the address now; it then reports how that ended."""
+        if self.failures < FAILURES_TO_OPEN:
             return True
         with self._lock:
             now = self._clock()
-            if self._failures >= FAILURES_TO_OPEN:
+            if self.failures >= FAILURES_TO_OPEN:
                 if now < self._open_until:
                     return False
                 self._open_until = now + TRIAL_SECONDS
             return True
 
     def seconds_to_wait(self) -> float:
-        """Return how long it will be until somebody may try; zero when closed."""
-        if self._failures < FAILURES_TO_OPEN:
+        """Return the seconds until a caller may try; zero when closed."""
+        if self.failures < FAILURES_TO_OPEN:
             return 0.0
         return max(0.0, self._open_until - self._clock())
 
     def succeeded(self) -> bool:
         """Note an answer; return whether that ends a row of failures."""
-        if self._failures == 0:
+        if self.failures == 0:
             return False
         with self._lock:
-            recovered, self._failures = self._failures > 0, 0
+            recovered, self.failures = self.failures > 0, 0
             return recovered
 
     def failed(self) -> bool:
         """Note a failure; return whether it is the first of a row."""
         with self._lock:
-            self._failures += 1
-            rounds = self._failures - FAILURES_TO_OPEN
+            self.failures += 1
+            rounds = self.failures - FAILURES_TO_OPEN
             if rounds >= 0:
                 longest = min(LONGEST_OPEN_SECONDS, FIRST_OPEN_SECONDS * 2 ** min(rounds, 10))
                 # Unequal, so that many processes do not come back in the same moment.
                 share = _random.uniform(0.75, 1.0)
                 self._open_until = self._clock() + longest * share
-            return self._failures == 1
+            return self.failures == 1

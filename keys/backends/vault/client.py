@@ -1,103 +1,193 @@
-"""hvac on this package's own transport: its knowledge of the API, none of its connections.
+"""One Vault as a logged-in caller: calls with this process's token, within a bounded time.
 
-hvac alone waits 30 s, asks one address, and takes proxies, tokens and certificates from the
-environment. None of that reaches an adapter that it is handed.
+Connections are of one process: two processes on one connection get each other's answers.
 """
 
-import json
-from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
-from typing import Any, Protocol
-from urllib.parse import quote, urlencode
+import atexit
+import logging
+import os
+from collections.abc import Mapping
+from threading import Lock
+from time import monotonic
+from typing import Any
+from weakref import WeakSet, WeakValueDictionary
 
-import hvac
-from hvac.adapters import JSONAdapter
-from hvac.utils import raise_for_error
+from keys.backends.vault.auth import make_login
+from keys.backends.vault.errors import DENIED_STATUSES
+from keys.backends.vault.http import VaultHttp, VaultReply, VaultRequest, encode_path
+from keys.backends.vault.settings import VaultAccess
+from keys.backends.vault.tokens import TokenKeeper
+from keys.errors import BackendDenied, BackendError, KeysError
+from keys.forks import on_fork
+from keys.observer import Observer, SilentObserver
 
-from keys.backends.vault.transport import VaultReply, VaultRequest
+logger = logging.getLogger(__name__)
 
-OK_STATUS = 200
-FIRST_ERROR_STATUS = 400
-#: Methods that change nothing, so that asking twice does no harm.
-READING_METHODS = frozenset({"GET", "LIST", "HEAD"})
-
-Send = Callable[[VaultRequest], VaultReply]
-
-
-class VaultClients(Protocol):
-    """What gives hvac clients of one Vault."""
-
-    def client(self, token: str = "") -> Any:  # noqa: ANN401 - the library has no types
-        """Return an hvac client with that token, or with none."""
-
-    def load_client_certificate(self) -> None:
-        """Show the TLS client certificate as its files are now; BackendDenied if they are bad."""
+DENIED_ALARM = "vault.denied"
+#: A policy that is too narrow is too narrow for every request: one alarm a minute for each path.
+ALARM_INTERVAL_SECONDS = 60.0
 
 
-class VaultResponse:
-    """As much of a ``requests.Response`` as hvac looks at."""
-
-    def __init__(self, reply: VaultReply) -> None:
-        self.status_code = reply.status
-        self.ok = reply.status < FIRST_ERROR_STATUS
-        self.text = json.dumps(reply.body)
-        self._body = reply.body
-
-    def json(self) -> Mapping[str, Any]:
-        """Return the parsed body."""
-        return self._body
-
-
-class TransportAdapter(JSONAdapter):  # type: ignore[misc] # the library has no types
-    """An hvac adapter that sends through a function.
+class VaultClient:
+    """A Vault as a logged-in caller; safe for threads and for fork.
 
     Args:
-        send: Sends a request; its errors pass through hvac as they are.
+        access: Where it is and as whom to log in.
+        name: Its name in the settings.
+        observer: Receives outages, tokens and alarms.
+
+    Attributes:
+        name: As given.
+        changing: Held while a key is made, so that this process makes one at a time.
+        total_timeout_seconds: For one call, with its retry.
+        has_several_addresses: Whether another can be asked.
+
+    Raises:
+        KeysError: An address, a file or the login is unusable as it is written.
     """
 
-    def __init__(self, send: Send, **_: object) -> None:
-        # The inherited constructor would make a session of the requests library.
-        self._send = send
-        self.base_uri, self.token, self.namespace, self.session = "", "", None, None
+    def __init__(
+        self, access: VaultAccess, *, name: str = "main", observer: Observer | None = None
+    ) -> None:
+        self.name = name
+        self.total_timeout_seconds = access.total_timeout_seconds
+        self.has_several_addresses = len(access.addresses) > 1
+        self.changing = Lock()
+        self._observer = observer or SilentObserver()
+        self._http = VaultHttp(access, self._observer)
+        login, total = make_login(access, self._observer), access.total_timeout_seconds
+        self._tokens = TokenKeeper(login, self._http, name, self._observer, total)
+        self._alarms: dict[str, float] = {}
+        self._process_id = os.getpid()
+        _all_clients.add(self)
+        on_fork(self.reset_after_fork)
 
-    def close(self) -> None:
-        """Do nothing: the connections belong to the transport."""
+    @property
+    def address(self) -> str:
+        """The address that is asked first at present."""
+        return self._http.address
 
-    def request(
+    @property
+    def token_uses(self) -> int:
+        """How many requests a token of ours may make; 0: any number, or not logged in yet."""
+        return self._tokens.uses
+
+    def call(
         self,
         method: str,
-        url: str,
-        headers: Mapping[str, str] | None = None,
-        raise_exception: bool = True,  # noqa: FBT001, FBT002 - as inherited
-        **options: Any,  # noqa: ANN401 - as inherited
-    ) -> Any:  # noqa: ANN401 - as inherited
-        """Return the JSON of a reply 200, else a response; raise hvac's errors from 400 on."""
-        method, path = method.upper(), encode_path(url)
-        if options.get("params"):
-            path += "?" + urlencode(options["params"])
-        extra = dict(headers or {})
-        if options.get("wrap_ttl"):
-            extra["X-Vault-Wrap-TTL"] = str(options["wrap_ttl"])
-        content = options.get("json")
-        body = b"" if content is None else json.dumps(content).encode()
-        reading = method in READING_METHODS
-        reply = self._send(VaultRequest(method, path, body, extra, repeatable=reading))
-        if reply.status == OK_STATUS:
-            return reply.body
-        if reply.status >= FIRST_ERROR_STATUS and raise_exception:
-            errors = reply.body.get("errors")
-            raise_for_error(method, path, reply.status, errors=errors, json=reply.body)
-        return VaultResponse(reply)
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        repeatable: bool = False,
+        is_probe: bool = False,
+    ) -> VaultReply:
+        """Call ``/v1/{path}``; see ``send``."""
+        return self.send(VaultRequest(method, path, body, repeatable), is_probe=is_probe)
+
+    def send(
+        self, request: VaultRequest, *, deadline: float | None = None, is_probe: bool = False
+    ) -> VaultReply:
+        """Send ``request`` with this process's token.
+
+        Args:
+            request: The request.
+            deadline: When all of it must end, logins included (monotonic); None: after the total
+                time-out.
+            is_probe: The caller expects a denial, so it raises no alarm.
+
+        Returns:
+            The reply; its status may still be an error of the request's own, or 500.
+
+        Raises:
+            BackendUnavailable: No address serves at the moment.
+            BackendDenied: The login was refused, or the token is alive and may not do this.
+        """
+        if deadline is None:
+            deadline = monotonic() + self.total_timeout_seconds
+        token = self._tokens.get(deadline)
+        reply = self._http.send(request, token, deadline)
+        if reply.status in DENIED_STATUSES:
+            other = self._tokens.replace_dead(token, deadline)
+            if other is not None:
+                reply = self._http.send(request, other, deadline)
+        if reply.status in DENIED_STATUSES:
+            subject = f"{request.method} {encode_path(request.path)}"
+            if not is_probe:
+                self._raise_alarm(subject)
+            raise BackendDenied(
+                f"the Vault {self.name!r} denies {subject}: "
+                "the token is alive, its policy does not permit this"
+            )
+        return reply
+
+    def prefer_leader(self) -> None:
+        """Ask the leader first, if its address is one of ours: standbys lag behind."""
+        if not self.has_several_addresses:
+            return
+        shown = self._http.send(VaultRequest("GET", "sys/leader")).body
+        if not shown.get("is_self") and isinstance(shown.get("leader_address"), str):
+            self._http.prefer(shown["leader_address"])
+
+    def close(self) -> None:
+        """End this process's own token, if the Vault can be reached, and all connections."""
+        own = self._tokens.close()
+        if own is not None and self._process_id == os.getpid():
+            request = VaultRequest("POST", "auth/token/revoke-self", repeatable=False)
+            try:
+                self._http.send(request, own)
+            except BackendError as error:
+                logger.info("the token for the Vault %r was left to expire: %s", self.name, error)
+        self._http.close()
+
+    def reset_after_fork(self) -> None:
+        """Leave the parent's connections to the parent."""
+        self.changing = Lock()
+        self._http.reset_after_fork()
+        self._tokens.reset_after_fork()
+
+    def _raise_alarm(self, subject: str) -> None:
+        now = monotonic()
+        if now - self._alarms.get(subject, -ALARM_INTERVAL_SECONDS) < ALARM_INTERVAL_SECONDS:
+            return
+        self._alarms[subject] = now
+        detail = f"the policy of our token in the Vault {self.name!r} does not permit it"
+        logger.error("the Vault %r denies %s", self.name, subject)
+        self._observer.alarm(DENIED_ALARM, subject, detail)
 
 
-def make_client(send: Send) -> Any:  # noqa: ANN401 - the library has no types
-    """Return an hvac client whose every request goes through ``send``."""
-    # Everything that hvac would otherwise look for in the environment is given.
-    adapter = partial(TransportAdapter, send)
-    return hvac.Client(url="", token="", verify=True, adapter=adapter)
+_all_clients: WeakSet[VaultClient] = WeakSet()
+_shared: WeakValueDictionary[tuple[str, VaultAccess, int], VaultClient] = WeakValueDictionary()
+_sharing = Lock()
 
 
-@lru_cache(maxsize=256)
-def encode_path(url: str) -> str:
-    """Return a path from ``/v1/`` on, encoded, with single slashes."""
-    return "/" + quote("/".join(part for part in url.split("/") if part), safe="/")
+def share_client(vaults: Mapping[str, VaultAccess], name: str, observer: Observer) -> VaultClient:
+    """Return this process's client of the Vault called ``name``: one for all its backends.
+
+    Raises:
+        KeysError: There is no Vault of that name, or it is unusable as it is written.
+    """
+    access = vaults.get(name)
+    if access is None:
+        known = ", ".join(sorted(vaults)) or "none"
+        raise KeysError(f"no Vault is called {name!r} in the settings (there are: {known})")
+    key = (name, access, id(observer))
+    with _sharing:
+        client = _shared.get(key)
+        if client is None:
+            _shared[key] = client = VaultClient(access, name=name, observer=observer)
+        return client
+
+
+@atexit.register
+def _close_all() -> None:
+    # A command that a clock starts every minute would leave a live token each time.
+    for client in list(_all_clients):
+        client.close()
+
+
+def _renew_lock() -> None:
+    global _sharing  # noqa: PLW0603 - another thread may have held it at the fork
+    _sharing = Lock()
+
+
+on_fork(_renew_lock)

@@ -1,8 +1,8 @@
-"""Shows against a live Vault what a token may do: all that it needs, and nothing else.
+"""Examine what a token may do at a live Vault: all that it needs, and nothing else.
 
-Rights are read from ``sys/capabilities-self``, which changes nothing. What that cannot tell - which
-parameters a path takes - is tried with requests without effect even where they are let through: a
-signature over a fixed text that is no token, and a setting that is false already.
+Rights are read from ``sys/capabilities-self``, which changes nothing. Which parameters a path
+takes, it does not cover. That is tried with requests that have no effect even where they are let
+through: a signature over a fixed text that is not a token, and a setting that is false already.
 """
 
 from __future__ import annotations
@@ -14,15 +14,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from keys.backends.vault.places import VaultPlace
-from keys.backends.vault.policies import OWN_TOKEN, Grant, VaultRole, grants_for
-from keys.backends.vault.transit_key import LEAKS
+from keys.backends.vault.policy import (
+    LEAKS,
+    OWN_TOKEN,
+    Grant,
+    VaultPlace,
+    VaultRole,
+    grants_for,
+)
 from keys.errors import BackendDenied
 
-if TYPE_CHECKING:  # it needs hvac, and who has no Vault has no hvac
-    from keys.backends.vault.session import VaultSession
+if TYPE_CHECKING:  # connections are for the command that has a Vault
+    from keys.backends.vault.client import VaultClient
 
-#: Its signature proves nothing to anybody: a token has dots.
+#: Its signature is not a token's: a token has dots.
 NO_TOKEN = b"authz-server doctor"
 _OK_STATUS = 200
 _FIRST_ERROR_STATUS = 400
@@ -42,7 +47,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was found out.
+    """One thing that was found.
 
     Attributes:
         level: How bad it is.
@@ -59,7 +64,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What came of trying to sign without naming a version.
+    """The outcome of trying to sign without naming a version.
 
     Attributes:
         finding: Whether it was refused.
@@ -70,15 +75,15 @@ class Attempt:
     request_id: str = ""
 
 
-def examine_token(session: VaultSession) -> list[Finding]:
-    """Return what the Vault says of the session's own token.
+def examine_token(client: VaultClient) -> list[Finding]:
+    """Return findings about the client's own token.
 
     Raises:
         BackendError: The Vault does not answer, or refuses the login.
     """
-    vault = session.name
+    vault = client.name
     try:
-        data = session.call("GET", "auth/token/lookup-self", repeatable=True).body.get("data")
+        data = client.call("GET", "auth/token/lookup-self", repeatable=True).body.get("data")
     except BackendDenied as error:
         return [Finding(Level.FAILURE, "privilege.too_narrow", vault, str(error))]
     data = data if isinstance(data, Mapping) else {}
@@ -90,12 +95,12 @@ def examine_token(session: VaultSession) -> list[Finding]:
     if "default" in policies:
         detail = "the token has the default policy too: set token_no_default_policy"
         findings.append(Finding(Level.NOTE, "token.policies", vault, detail))
-    return [*findings, _life(vault, data), *_limits(session, data)]
+    return [*findings, _life(vault, data), *_limits(client, data)]
 
 
-def _limits(session: VaultSession, data: Mapping[str, Any]) -> Iterator[Finding]:
+def _limits(client: VaultClient, data: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield what ends a token before its time: uses, and a longest life that is set."""
-    vault, uses = session.name, session.token_uses
+    vault, uses = client.name, client.token_uses
     if uses:
         detail = (
             f"a token is good for {uses} requests, so there is a login for as many: set "
@@ -111,55 +116,55 @@ def _limits(session: VaultSession, data: Mapping[str, Any]) -> Iterator[Finding]
 def _life(vault: str, data: Mapping[str, Any]) -> Finding:
     ttl, whole = int(data.get("ttl") or 0), int(data.get("creation_ttl") or 0)
     period = int(data.get("period") or 0)
-    said = f"{ttl} s left" + (f", periodic ({period} s)" if period else "")
+    shown = f"{ttl} s left" + (f", periodic ({period} s)" if period else "")
     if not ttl:
         return Finding(Level.WARNING, "token.ttl", vault, "the token never expires")
     if not data.get("renewable"):
-        return Finding(Level.NOTE, "token.ttl", vault, f"{said}, not renewable: logged in again")
+        return Finding(Level.NOTE, "token.ttl", vault, f"{shown}, not renewable: logged in again")
     if whole and ttl < _LEAST_LIFE_SHARE * whole:
-        return Finding(Level.WARNING, "token.ttl", vault, f"{said} of {whole} s")
-    return Finding(Level.OK, "token.ttl", vault, said)
+        return Finding(Level.WARNING, "token.ttl", vault, f"{shown} of {whole} s")
+    return Finding(Level.OK, "token.ttl", vault, shown)
 
 
 def examine_rights(
-    session: VaultSession, role: VaultRole, places: Mapping[VaultPlace, bool]
+    client: VaultClient, role: VaultRole, places: Mapping[VaultPlace, bool]
 ) -> list[Finding]:
     """Return where the token may do less than its identity needs, or more.
 
     Args:
-        session: Logged in as that identity.
+        client: Logged in as that identity.
         role: The identity.
-        places: See ``vault_policies.grants_for``.
+        places: See ``policy.grants_for``.
 
     Raises:
-        BackendError: The Vault does not answer, or refuses to tell.
+        BackendError: The Vault does not answer, or refuses.
     """
     grants = grants_for(role, places)
     forbidden = [path for place in places for path in _probes(place)]
     probes = {_example(grant.path) for grant in grants} | set(forbidden)
-    held = held_rights(session, sorted(probes))
+    held = held_rights(client, sorted(probes))
     narrow = [*_too_narrow(grants, held)]
     wide = [*_too_wide(grants, held)]
     findings = narrow + wide
     if not narrow:
         detail = f"all that {role} needs is permitted, on {len(grants)} paths"
-        findings.append(Finding(Level.OK, "privilege.sufficient", session.name, detail))
+        findings.append(Finding(Level.OK, "privilege.sufficient", client.name, detail))
     if not wide:
         detail = f"nothing else is permitted, on {len(probes)} paths that were asked about"
-        findings.append(Finding(Level.OK, "privilege.least", session.name, detail))
+        findings.append(Finding(Level.OK, "privilege.least", client.name, detail))
     return findings
 
 
-def held_rights(session: VaultSession, paths: Sequence[str]) -> dict[str, frozenset[str]]:
-    """Return what the session's token may do at each of ``paths``.
+def held_rights(client: VaultClient, paths: Sequence[str]) -> dict[str, frozenset[str]]:
+    """Return what the client's token may do at each of ``paths``.
 
     Raises:
-        BackendError: The Vault does not answer, or refuses to tell.
+        BackendError: The Vault does not answer, or refuses.
     """
-    reply = session.call("POST", _CAPABILITIES, {"paths": list(paths)}, repeatable=True)
+    reply = client.call("POST", _CAPABILITIES, {"paths": list(paths)}, repeatable=True)
     data = reply.body.get("data") or {}
     if reply.status != _OK_STATUS or not isinstance(data, Mapping):
-        raise BackendDenied(f"the Vault {session.name!r} does not tell the token's rights")
+        raise BackendDenied(f"the Vault {client.name!r} does not tell the token's rights")
     return {path: frozenset(data.get(path) or ()) - {"deny"} for path in paths}
 
 
@@ -230,12 +235,12 @@ def _probes(place: VaultPlace) -> list[str]:
     ]
 
 
-def try_unpinned(session: VaultSession, place: VaultPlace) -> Attempt:
+def try_unpinned(client: VaultClient, place: VaultPlace) -> Attempt:
     """Try to sign without naming a version, which a policy should refuse."""
     path = f"{place.mount}/sign/{place.name}"
     try:
         body = {"input": b64encode(NO_TOKEN).decode()}
-        reply = session.call("POST", path, body, is_probe=True)
+        reply = client.call("POST", path, body, is_probe=True)
     except BackendDenied:
         return Attempt(Finding(Level.OK, "privilege.pinned", path, "unpinned signing is refused"))
     if reply.status != _OK_STATUS:
@@ -246,11 +251,11 @@ def try_unpinned(session: VaultSession, place: VaultPlace) -> Attempt:
     return Attempt(finding, str(reply.body.get("request_id") or ""))
 
 
-def try_configuring(session: VaultSession, place: VaultPlace) -> Finding:
+def try_configuring(client: VaultClient, place: VaultPlace) -> Finding:
     """Try a setting of the key that only its owner should touch; false, it changes nothing."""
     path = f"{place.mount}/keys/{place.name}/config"
     try:
-        reply = session.call("POST", path, {"exportable": False}, is_probe=True)
+        reply = client.call("POST", path, {"exportable": False}, is_probe=True)
     except BackendDenied:
         detail = "nothing but the floor for signing can be set"
         return Finding(Level.OK, "privilege.floors", path, detail)
@@ -261,19 +266,19 @@ def try_configuring(session: VaultSession, place: VaultPlace) -> Finding:
     return Finding(Level.FAILURE, "privilege.too_wide", path, detail)
 
 
-def examine_key(session: VaultSession, place: VaultPlace, *, followed: bool) -> list[Finding]:
+def examine_key(client: VaultClient, place: VaultPlace, *, followed: bool) -> list[Finding]:
     """Return what is unsafe or missing in a transit key's own settings.
 
     Args:
-        session: May read the key.
+        client: May read the key.
         place: The key.
-        followed: Nobody but the Vault and its people makes versions.
+        followed: Only the Vault and its operators make versions.
 
     Raises:
         BackendError: The Vault does not answer or refuses.
     """
     subject = f"{place.mount}/{place.name}"
-    reply = session.call("GET", f"{place.mount}/keys/{place.name}", repeatable=True)
+    reply = client.call("GET", f"{place.mount}/keys/{place.name}", repeatable=True)
     data = reply.body.get("data")
     if reply.status != _OK_STATUS or not isinstance(data, Mapping):
         return [Finding(Level.FAILURE, "key.missing", subject, "there is no such key")]
@@ -299,5 +304,5 @@ def _rotation(subject: str, data: Mapping[str, Any], *, followed: bool) -> Findi
     if period and not followed:
         detail = f'the Vault rotates it every {period} s beside us: use drive "follow"'
         return Finding(Level.WARNING, check, subject, detail)
-    said = f"the Vault rotates it every {period} s" if period else "rotated by us alone"
-    return Finding(Level.OK, check, subject, said)
+    shown = f"the Vault rotates it every {period} s" if period else "rotated by us alone"
+    return Finding(Level.OK, check, subject, shown)

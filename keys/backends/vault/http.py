@@ -1,51 +1,113 @@
-"""HTTP to one address of a Vault: kept connections and a hard end to every exchange.
+"""Requests to a Vault over kept connections, with fail-over between its addresses.
 
-A read time-out alone does not bound an answer that comes byte by byte, so every single read here
-gets only what is left of the exchange's time. The environment's proxies and netrc are not honoured,
-and redirects are not followed: a token goes to the configured address or nowhere.
+Redirects are not followed: a token goes to a configured address or nowhere.
 """
 
-import socket
-import ssl
-from collections.abc import Mapping
-from http.client import HTTPException, HTTPResponse, RemoteDisconnected
-from ipaddress import ip_address
-from queue import Empty, SimpleQueue
-from select import POLLIN, poll
-from threading import Thread
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from http.client import HTTPException, RemoteDisconnected
+from math import ceil
+from random import SystemRandom
+from ssl import SSLContext
 from time import monotonic
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
-from weakref import finalize
+from urllib.parse import quote
 
-from keys.errors import KeysError
+from keys.backends.vault.breaker import CircuitBreaker
+from keys.backends.vault.connection import (
+    Connection,
+    ConnectionPool,
+    HttpReply,
+    TimeLimits,
+    make_tls_context,
+    split_address,
+)
+from keys.backends.vault.settings import VaultAccess
+from keys.errors import BackendDenied, BackendUnavailable, KeysError
+from keys.observer import Observer
 
-#: A key with 300 versions takes 91 KB.
-MAXIMUM_REPLY_BYTES = 8 * 1024 * 1024
-#: Networks forget connections that rest; OpenBao itself closes them after five minutes.
-LONGEST_REST_SECONDS = 30.0
-MAXIMUM_RESTING = 32
-DEFAULT_PORTS = {"http": 80, "https": 443}
-#: The other side gave up a connection that rested, maybe before it saw the request.
+logger = logging.getLogger(__name__)
+#: The system's: forked processes would share the state of any other.
+_random = SystemRandom()
+
+#: One request is sent so often at most: of three nodes, one may be dead and another just becoming
+#: the leader, when it does not answer.
+ATTEMPTS = 3
+#: When trying again makes sense if nothing better is known.
+RETRY_AFTER_SECONDS = 1
+SHORTEST_BACK_OFF_SECONDS = 0.05
+LONGEST_BACK_OFF_SECONDS = 0.2
+#: A node that lags behind the others is asked again after these pauses, each longer than the last.
+FIRST_LAG_SECONDS = 0.02
+LONGEST_LAG_SECONDS = 0.1
+#: The other side gave up an idle connection, perhaps before it saw the request.
 GIVEN_UP = (RemoteDisconnected, ConnectionResetError, BrokenPipeError)
 
+SERVER_ERROR_STATUS = 500
+#: The node did not see a login or a write at another one yet: it did nothing, and soon will.
+LAGGING_STATUS = 412
+THROTTLED_STATUS = 429
+#: The node is sealed, not initialised or not the one to ask: it did nothing.
+NOT_SERVING_STATUSES = frozenset({307, 308, LAGGING_STATUS, 472, 473, 501, 503})
+#: A proxy in front got no answer from the node, which may have done what was asked.
+LOST_STATUSES = frozenset({502, 504})
+_MEANINGS = {
+    307: "sends callers elsewhere",
+    308: "sends callers elsewhere",
+    412: "has not caught up with the others",
+    472: "is a standby for disasters",
+    473: "is a standby",
+    501: "is not initialised",
+    502: "is not reached by the proxy in front of it",
+    503: "is sealed or not ready",
+    504: "does not answer the proxy in front of it",
+}
 
-class HttpRequest(NamedTuple):
-    """A request; ``path`` is encoded, and ``repeatable`` says that doing it twice does no harm."""
+
+@dataclass(slots=True)
+class VaultRequest:
+    """A request to a Vault.
+
+    Attributes:
+        method: The HTTP method.
+        path: Behind ``/v1/``, not encoded, with its query.
+        body: Becomes JSON; None: no body.
+        repeatable: Doing it twice does no harm; else it is sent again only where the address
+            surely did nothing.
+        avoid: The address to ask last; empty: none.
+    """
 
     method: str
     path: str
-    headers: Mapping[str, str]
-    body: bytes
-    repeatable: bool
+    body: Mapping[str, Any] | None = field(default=None, repr=False)
+    repeatable: bool = True
+    avoid: str = ""
 
 
-class HttpReply(NamedTuple):
-    """A whole answer."""
+class VaultReply(NamedTuple):
+    """The answer of a Vault, and at which address it was given."""
 
     status: int
-    body: bytes
-    is_json: bool
+    body: Mapping[str, Any]
+    address: str
+
+
+class _Failure(NamedTuple):
+    """Why an address gave no answer, and whether it may have done what was asked."""
+
+    problem: str
+    may_be_done: bool
+
+
+class _Effort:
+    """What one request has cost so far."""
+
+    attempts = 0
+    has_backed_off = False
 
 
 class ExchangeError(Exception):
@@ -61,258 +123,250 @@ class ExchangeError(Exception):
         self.sent = sent
 
 
-class Timing(NamedTuple):
-    """How long to wait at most, in seconds, and the moment (monotonic) at which all must end."""
-
-    connect_seconds: float
-    read_seconds: float
-    deadline: float
-
-    def remaining(self, limit: float) -> float:
-        """Return what is left, at most ``limit``; TimeoutError when nothing is."""
-        left = self.deadline - monotonic()
-        if left <= 0:
-            raise TimeoutError("the time for the call is over")
-        return min(left, limit)
-
-
-class _PlainSocket(socket.socket):
-    """A socket whose reads all end by one moment."""
-
-    timing = Timing(0.3, 1.0, 0.0)
-
-    def recv_into(self, *arguments: Any) -> int:  # noqa: ANN401 - as inherited
-        """Read within what is left."""
-        self.settimeout(self.timing.remaining(self.timing.read_seconds))
-        return super().recv_into(*arguments)
-
-
-class _TlsSocket(ssl.SSLSocket):
-    """The same by TLS."""
-
-    timing = Timing(0.3, 1.0, 0.0)
-
-    def recv_into(self, *arguments: Any) -> int:  # noqa: ANN401 - as inherited
-        """Read within what is left."""
-        self.settimeout(self.timing.remaining(self.timing.read_seconds))
-        return super().recv_into(*arguments)
-
-
-class _Connection:
-    """A connection whose every exchange ends in time.
+class VaultHttp:
+    """The addresses of one Vault; safe for threads. After a fork, call ``reset_after_fork``.
 
     Args:
-        host: A name or an IP address.
-        port: The TCP port.
-        tls: None: without TLS.
-        timing: For connecting and the first exchange.
-    """
-
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, timing: Timing) -> None:
-        self.rests_since = 0.0
-        plain = _connect(host, port, timing)
-        try:
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._socket: Any = plain
-            if tls is not None:
-                plain.settimeout(timing.remaining(timing.read_seconds))
-                self._socket = tls.wrap_socket(plain, server_hostname=host)
-        except BaseException:
-            plain.close()
-            raise
-
-    def exchange(self, method: str, request: bytes, timing: Timing) -> tuple[HttpReply, bool]:
-        """Send a whole request; return its answer and whether the connection can be used again."""
-        self._socket.timing = timing
-        self._socket.settimeout(timing.remaining(timing.read_seconds))
-        self._socket.sendall(request)
-        with HTTPResponse(self._socket, method=method) as response:
-            response.begin()
-            content = response.read(MAXIMUM_REPLY_BYTES)
-            # Of a broken-off answer, reading a limited part tells only that something is left.
-            if response.length or response.read(1):
-                raise ValueError("the answer is too long or was broken off")
-            keep = not response.will_close
-            is_json = (response.getheader("Content-Type") or "").startswith("application/json")
-        return HttpReply(response.status, content, is_json), keep
-
-    def is_silent(self) -> bool:
-        """Tell whether nothing came while the connection rested: neither an end nor garbage."""
-        watch = poll()
-        watch.register(self._socket, POLLIN)
-        return not watch.poll(0)
-
-    def close(self) -> None:
-        """Close it."""
-        self._socket.close()
-
-
-class VaultAddress:
-    """One base URL with its kept connections; safe for threads, not for fork.
-
-    Args:
-        url: ``http://`` or ``https://``, host, port, and a path before ``/v1`` if there is any.
-        tls: For ``https``; from ``make_tls_context``.
-    """
-
-    def __init__(self, url: str, tls: ssl.SSLContext | None) -> None:
-        self.url = url
-        parts = split_address(url)
-        self._host = parts.hostname or ""
-        self._port = parts.port or DEFAULT_PORTS[parts.scheme]
-        self._netloc = parts.netloc
-        self._prefix = parts.path.rstrip("/")
-        self._tls = tls if parts.scheme == "https" else None
-        self._resting: list[_Connection] = []
-        # Where it is dropped rather than closed, as after a fork: closing ends nothing elsewhere.
-        finalize(self, _close_all, self._resting)
-
-    def exchange(self, request: HttpRequest, timing: Timing) -> HttpReply:
-        """Send one request and return its answer; ExchangeError if none came in time."""
-        connection = self._take_resting()
-        if connection is not None:
-            try:
-                return self._exchange(connection, request, timing)
-            except ExchangeError as error:
-                if not (request.repeatable and isinstance(error.__cause__, GIVEN_UP)):
-                    raise
-        try:
-            connection = _Connection(self._host, self._port, self._tls, timing)
-        except (OSError, ValueError) as error:
-            raise ExchangeError(_describe(error), sent=False) from error
-        return self._exchange(connection, request, timing)
-
-    def _exchange(self, connection: _Connection, request: HttpRequest, timing: Timing) -> HttpReply:
-        try:
-            content = _format(request, self._netloc, self._prefix)
-            reply, keep = connection.exchange(request.method, content, timing)
-        except (OSError, HTTPException, ValueError) as error:
-            connection.close()
-            raise ExchangeError(_describe(error), sent=True) from error
-        if keep:
-            self._rest(connection)
-        else:
-            connection.close()
-        return reply
-
-    def close(self) -> None:
-        """Close the connections that nobody uses."""
-        _close_all(self._resting)
-
-    def _take_resting(self) -> _Connection | None:
-        while True:
-            try:
-                connection = self._resting.pop()
-            except IndexError:
-                return None
-            rested_seconds = monotonic() - connection.rests_since
-            if rested_seconds < LONGEST_REST_SECONDS and connection.is_silent():
-                return connection
-            connection.close()
-
-    def _rest(self, connection: _Connection) -> None:
-        connection.rests_since = monotonic()
-        if len(self._resting) < MAXIMUM_RESTING:
-            self._resting.append(connection)
-        else:
-            connection.close()
-
-
-def _close_all(connections: list[_Connection]) -> None:
-    while connections:
-        connections.pop().close()
-
-
-def split_address(url: str) -> Any:  # noqa: ANN401 - a result of urlsplit
-    """Return the parts of a Vault's address; KeysError if it is none."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in DEFAULT_PORTS and parts.hostname and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or parts.query or parts.fragment or "@" in parts.netloc:
-        raise KeysError(f"not the address of a Vault: {url!r}")
-    return parts
-
-
-def make_tls_context(
-    ca_file: str, certificate_file: str = "", private_key_file: str = ""
-) -> ssl.SSLContext:
-    """Return what TLS connections are made with.
-
-    Args:
-        ca_file: The only CA to trust; empty: those of the system.
-        certificate_file: A client certificate to show, with its key.
-        private_key_file: That key; empty: it stands in the same file.
+        access: Where they are and how long to wait.
+        observer: Receives that an address fails or answers again.
 
     Raises:
-        KeysError: A file cannot be read.
+        KeysError: An address or a TLS file is unusable.
     """
-    try:
-        context = ssl.create_default_context(cafile=ca_file or None)
-        if certificate_file:
-            context.load_cert_chain(certificate_file, private_key_file or None)
-    except OSError as error:
-        names = ", ".join(filter(None, (ca_file, certificate_file, private_key_file)))
-        raise KeysError(f"TLS files for a Vault cannot be used ({names}): {error}") from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.sslsocket_class = _TlsSocket
-    return context
 
+    def __init__(self, access: VaultAccess, observer: Observer) -> None:
+        if not access.addresses:
+            raise KeysError("a Vault needs an address")
+        self._access = access
+        self._observer = observer
+        self._tls = make_tls_context(access)
+        self.reset_after_fork()
 
-def _format(request: HttpRequest, host: str, prefix: str) -> bytes:
-    # In one piece, because each piece would wake the other side: http.client sends two.
-    lines = [f"{request.method} {prefix}{request.path} HTTP/1.1", f"Host: {host}"]
-    lines += [f"{name}: {value}" for name, value in request.headers.items()]
-    lines.append(f"Content-Length: {len(request.body)}")
-    if any("\r" in line or "\n" in line for line in lines):
-        raise ValueError("a header of the request has several lines")
-    return "\r\n".join((*lines, "", "")).encode("latin-1") + request.body
+    def reset_after_fork(self) -> None:
+        """Start without connections: the parent goes on using those that were inherited."""
+        access = self._access
+        self._nodes = [_Node(url, self._tls, access) for url in access.addresses]
+        self._preferred = self._nodes[0]
 
+    def load_client_certificate(self) -> None:
+        """Read the client certificate's files again; new connections show it.
 
-def _connect(host: str, port: int, timing: Timing) -> _PlainSocket:
-    problem: OSError = OSError(f"{host} has no address")
-    for family, kind, protocol, _, address in _resolve(host, port, timing):
-        made = _PlainSocket(family, kind, protocol)
+        Raises:
+            BackendDenied: They cannot be read, or do not belong together.
+        """
+        login = self._access.login
         try:
-            made.settimeout(timing.remaining(timing.connect_seconds))
-            made.connect(address)
+            self._tls.load_cert_chain(login.certificate_file, login.private_key_file or None)
         except OSError as error:
-            made.close()
-            problem = error
-        else:
-            return made
-    raise problem
+            raise BackendDenied(f"the client certificate cannot be used: {error}") from error
+        self.close()
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        for node in self._nodes:
+            node.close()
+
+    @property
+    def address(self) -> str:
+        """The address that is asked first at present."""
+        return self._preferred.url
+
+    def prefer(self, address: str) -> None:
+        """Ask ``address`` first, if it is one of the configured ones."""
+        for node in self._nodes:
+            if node.url.rstrip("/") == address.rstrip("/"):
+                self._preferred = node
+
+    def send(
+        self, request: VaultRequest, token: str = "", deadline: float | None = None
+    ) -> VaultReply:
+        """Send a request, if need be to several addresses.
+
+        Args:
+            request: The request.
+            token: The Vault token to send along; empty: none.
+            deadline: When all attempts must end (monotonic); None: after the total time-out.
+
+        Returns:
+            The answer of a Vault that serves, whatever its status, except 429.
+
+        Raises:
+            BackendUnavailable: No address gave one.
+        """
+        if deadline is None:
+            deadline = monotonic() + self._access.total_timeout_seconds
+        nodes = self._nodes if len(self._nodes) == 1 else self._in_order(request.avoid)
+        effort, problems = _Effort(), list[str]()
+        reply: VaultReply | None = None
+        for node in nodes:
+            if effort.attempts >= ATTEMPTS or monotonic() >= deadline:
+                break
+            if node.breaker.failures and not node.breaker.may_try():
+                continue
+            outcome = self._ask(node, request, token, deadline, effort)
+            if isinstance(outcome, VaultReply):
+                reply = outcome
+                # A node without a leader fails at everything; another may do better.
+                if reply.status != SERVER_ERROR_STATUS or not request.repeatable:
+                    break
+            else:
+                problems.append(outcome.problem)
+                if outcome.may_be_done and not request.repeatable:
+                    break
+        if reply is None:
+            problem = "; ".join(problems)
+            raise BackendUnavailable(
+                problem or "every address failed lately and is left alone for a while",
+                self._retry_after(),
+            )
+        return reply
+
+    def _in_order(self, avoid: str) -> Sequence["_Node"]:
+        preferred = self._preferred
+        ordered = [preferred, *(node for node in self._nodes if node is not preferred)]
+        return sorted(ordered, key=lambda node: node.url == avoid) if avoid else ordered
+
+    def _ask(
+        self, node: "_Node", request: VaultRequest, token: str, deadline: float, effort: _Effort
+    ) -> VaultReply | _Failure:
+        """Ask one address; after 429 once more a little later, after 412 until it has caught up."""
+        effort.attempts += 1
+        try:
+            answer = node.exchange(request, token, deadline)
+            if answer.status == LAGGING_STATUS:
+                answer = self._catch_up(node, request, token, deadline, answer)
+            elif answer.status == THROTTLED_STATUS:
+                answer = _back_off(node, request, token, deadline, effort) or answer
+        except ExchangeError as error:
+            self._note_failure(node, str(error))
+            return _Failure(f"{node.url}: {error}", may_be_done=error.sent)
+        return self._read(node, answer)
+
+    def _catch_up(
+        self, node: "_Node", request: VaultRequest, token: str, deadline: float, answer: HttpReply
+    ) -> HttpReply:
+        """Repeat a request to a node that lags behind; half of the time is left to the others."""
+        left = deadline - monotonic()
+        until = monotonic() + (left if len(self._nodes) == 1 else left / 2)
+        pause = FIRST_LAG_SECONDS
+        while answer.status == LAGGING_STATUS and monotonic() + pause < until:
+            time.sleep(pause)
+            pause = min(LONGEST_LAG_SECONDS, 2 * pause)
+            answer = node.exchange(request, token, deadline)
+        return answer
+
+    def _read(self, node: "_Node", answer: HttpReply) -> VaultReply | _Failure:
+        """Return an answer, or why it is not that of a Vault that serves; note which it is."""
+        status = answer.status
+        if status == THROTTLED_STATUS:
+            node.breaker.succeeded()
+            return _Failure(f"{node.url}: too many requests", may_be_done=False)
+        if status in NOT_SERVING_STATUSES or status in LOST_STATUSES:
+            meaning = _MEANINGS.get(status, f"answers {status}")
+            self._note_failure(node, meaning)
+            return _Failure(f"{node.url} {meaning}", may_be_done=status in LOST_STATUSES)
+        body = _parse(answer)
+        if body is None:
+            self._note_failure(node, "does not answer as a Vault does")
+            return _Failure(f"{node.url} does not answer as a Vault does", may_be_done=False)
+        if node.breaker.succeeded() or not node.has_answered:
+            node.has_answered = True
+            logger.info("the Vault at %s answers", node.url)
+            self._observer.backend_up(node.url)
+        if status != SERVER_ERROR_STATUS:
+            self._preferred = node
+        return VaultReply(status, body, node.url)
+
+    def _note_failure(self, node: "_Node", reason: str) -> None:
+        if node.breaker.failed():
+            logger.warning("the Vault at %s fails: %s", node.url, reason)
+            self._observer.backend_down(node.url, reason)
+
+    def _retry_after(self) -> int:
+        waits = [node.breaker.seconds_to_wait() for node in self._nodes]
+        return max(RETRY_AFTER_SECONDS, ceil(min(waits)))
 
 
-def _resolve(host: str, port: int, timing: Timing) -> list[Any]:
+class _Node:
+    """One address with its breaker and its connections; safe for threads, not for fork."""
+
+    def __init__(self, url: str, tls: SSLContext | None, access: VaultAccess) -> None:
+        self.url = url
+        self.breaker = CircuitBreaker()
+        self.has_answered = False
+        parts = split_address(url)
+        limits = TimeLimits(access.connect_timeout_seconds, access.read_timeout_seconds)
+        self._connections = ConnectionPool(parts, tls, limits)
+        self._prefix = parts.path.rstrip("/")
+        self._headers = [f"Host: {parts.netloc}", "X-Vault-Request: true"]
+        self._headers.append("Accept: application/json")
+        if access.namespace:
+            self._headers.append(f"X-Vault-Namespace: {access.namespace}")
+
+    def exchange(self, request: VaultRequest, token: str, deadline: float) -> HttpReply:
+        """Send one request and return its answer; ExchangeError if none came in time."""
+        path = self._prefix + encode_path(request.path)
+        lines = [f"{request.method} {path} HTTP/1.1", *self._headers]
+        if token:
+            lines.append(f"X-Vault-Token: {token}")
+        body = b"" if request.body is None else json.dumps(request.body).encode()
+        connection = self._connections.take_idle()
+        while True:
+            is_new = connection is None
+            connection = connection or self._connect(deadline)
+            try:
+                reply, keep = connection.exchange(lines, body, deadline)
+            except (OSError, HTTPException, ValueError) as error:
+                connection.close()
+                if is_new or not (request.repeatable and isinstance(error, GIVEN_UP)):
+                    raise ExchangeError(_describe(error), sent=True) from error
+                connection = None
+            else:
+                self._connections.give_back(connection, keep=keep)
+                return reply
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._connections.close()
+
+    def _connect(self, deadline: float) -> Connection:
+        try:
+            return self._connections.connect(deadline)
+        except (OSError, ValueError) as error:
+            raise ExchangeError(_describe(error), sent=False) from error
+
+
+def _back_off(
+    node: _Node, request: VaultRequest, token: str, deadline: float, effort: _Effort
+) -> HttpReply | None:
+    """Repeat a throttled request after a pause, once; None where that is over."""
+    pause = _random.uniform(SHORTEST_BACK_OFF_SECONDS, LONGEST_BACK_OFF_SECONDS)
+    if effort.has_backed_off or monotonic() + pause >= deadline:
+        return None
+    effort.has_backed_off = True
+    effort.attempts += 1
+    time.sleep(pause)
+    return node.exchange(request, token, deadline)
+
+
+@lru_cache(maxsize=256)
+def encode_path(path: str) -> str:
+    """Return a path with ``/v1/`` before it, encoded, with single slashes; a query stays."""
+    path, mark, query = path.partition("?")
+    whole = "/".join(part for part in path.split("/") if part)
+    return f"/v1/{quote(whole, safe='/')}{mark}{query}"
+
+
+def _parse(answer: HttpReply) -> Mapping[str, Any] | None:
+    if not answer.body:
+        return {}
+    if not answer.is_json:
+        return None
     try:
-        ip_address(host)
+        body = json.loads(answer.body)
     except ValueError:
-        return _resolve_name(host, port, timing)
-    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-
-
-def _resolve_name(host: str, port: int, timing: Timing) -> list[Any]:
-    # The system's resolver has time-outs of its own, up to half a minute, and cannot be stopped.
-    answers: SimpleQueue[list[Any] | OSError] = SimpleQueue()
-
-    def look_up() -> None:
-        try:
-            answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except OSError as error:
-            answers.put(error)
-        except UnicodeError as error:
-            answers.put(OSError(f"{host} is no name of a host: {error}"))
-
-    Thread(target=look_up, name="vault-name-lookup", daemon=True).start()
-    try:
-        answer = answers.get(timeout=timing.remaining(timing.read_seconds))
-    except Empty:
-        raise TimeoutError(f"looking up {host} takes too long") from None
-    if isinstance(answer, OSError):
-        raise answer
-    return answer
+        return None
+    return body if isinstance(body, dict) else None
 
 
 def _describe(error: Exception) -> str:

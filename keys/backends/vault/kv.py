@@ -2,7 +2,7 @@
 
 Version 7 of the ring is the secret ``PATH/7`` with two members: ``alg``, and ``private_key`` as PEM
 (PKCS #8). A secret is written once, with ``cas=0``, so of several makers one gets a number and no
-policy needs ``update``; what somebody writes over it later is not looked at. Signing happens in
+policy needs ``update``; what is written over it later is not read. Signing happens in
 this process, with keys that it has read and keeps: it goes on while the Vault is away, though a
 process that starts meanwhile has no keys. Custody is weaker than transit's for the same reason.
 
@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from cryptography.hazmat.primitives.serialization import (
@@ -29,8 +28,8 @@ from cryptography.hazmat.primitives.serialization import (
 from keys.backend import BackendView, Health, KeyBackend, Version
 from keys.backends.in_process import InProcessBackend
 from keys.backends.registry import BackendContext
-from keys.backends.vault.errors import VaultNotFound, VaultRefused, vault_errors
-from keys.backends.vault.session import VaultSession, share_session
+from keys.backends.vault.client import VaultClient, share_client
+from keys.backends.vault.errors import REFUSED_STATUS, data_of, is_not_held, require_success
 from keys.errors import (
     BackendBroken,
     BackendDenied,
@@ -60,9 +59,9 @@ def open_backend(uri: str, context: BackendContext) -> KeyBackend:
         KeysError: The URI cannot be read, or its Vault is not in the settings.
     """
     mount, path, vault = _parse(uri)
-    session = share_session(context.vaults, vault, context.observer)
+    client = share_client(context.vaults, vault, context.observer)
     ring = context.ring or path.rpartition("/")[2]
-    return VaultKvBackend(session, mount, path, ring, experimental=context.experimental)
+    return VaultKvBackend(client, mount, path, ring, experimental=context.experimental)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ class VaultKvBackend(InProcessBackend):
     """One folder of secrets, serving one ring.
 
     Args:
-        session: The Vault.
+        client: The Vault.
         mount: Where the engine is mounted.
         path: The folder, without slashes around it.
         ring: The only ring that it serves.
@@ -89,7 +88,7 @@ class VaultKvBackend(InProcessBackend):
 
     def __init__(
         self,
-        session: VaultSession,
+        client: VaultClient,
         mount: str,
         path: str,
         ring: str,
@@ -97,22 +96,17 @@ class VaultKvBackend(InProcessBackend):
         experimental: bool = False,
     ) -> None:
         super().__init__(experimental=experimental)
-        self._session = session
-        self._mount = mount
-        self._path = path
+        self._client = client
+        self._engine = KvEngine(client, mount, path)
+        self._name = self._engine.name
         self._ring = ring
-        self._is_versioned = False
-
-    @property
-    def _name(self) -> str:
-        return f"{self._mount}/{self._path}"
 
     def view(self, ring: str) -> BackendView:
         """Read every version; a soft-deleted one is not shown, and counts as switched off.
 
         An unsound one is not shown either, but logged. A KV engine knows no floors.
         """
-        numbers = self._numbers() if ring == self._ring else []
+        numbers = self._engine.list_numbers() if ring == self._ring else []
         found = [(number, secret) for number in numbers if (secret := self._find_sound(number))]
         versions = tuple(
             Version(str(number), public_jwk(secret.private_key), secret.created_at)
@@ -124,44 +118,41 @@ class VaultKvBackend(InProcessBackend):
 
     def _find_sound(self, number: int) -> _Secret | None:
         try:
-            return self._read(number)
+            return self._engine.read(number)
         except BackendBroken as error:
             logger.error("a key is not adopted: %s", error)  # noqa: TRY400 - the cause is said
             return None
 
     def create(self, ring: str, alg: str) -> Version:
-        """Make a key and write it under the next number, unless somebody else just did."""
+        """Make a key and write it under the next number, unless another process just did."""
         algorithm = self._require_allowed(alg)
         if ring != self._ring:
             raise BackendDenied(f"the secrets {self._name} are not of the ring {ring!r}")
-        self._require_versioned()
+        self._engine.require_versioned()
         private_key = generate_private_key(algorithm)
         secret = {"alg": alg, "private_key": _to_pem(private_key)}
         for _ in range(CREATE_ATTEMPTS):
-            number = max(self._numbers(), default=0) + 1
-            created_at = self._write(number, secret)
+            number = max(self._engine.list_numbers(), default=0) + 1
+            created_at = self._engine.write(number, secret)
             if created_at is not None:
                 return Version(str(number), public_jwk(private_key), created_at)
         raise BackendUnavailable(f"others keep adding versions to {self._name}", retry_after=1)
 
     def destroy(self, ring: str, verify_floor: str) -> None:
         """Delete the secrets below the floor with all that the Vault remembers of them."""
-        numbers = self._numbers() if ring == self._ring else []
+        numbers = self._engine.list_numbers() if ring == self._ring else []
         if not _NUMBER.fullmatch(verify_floor) or int(verify_floor) not in numbers:
             raise VersionUnusable(f"version {verify_floor!r} of {ring!r} is not held")
         floor = int(verify_floor)
         for number in [number for number in numbers if number < floor]:
-            with vault_errors(f"deleting {self._name}/{number}"):
-                self._kv.delete_metadata_and_all_versions(
-                    f"{self._path}/{number}", mount_point=self._mount
-                )
+            self._engine.delete(number)
         self._forget_below(ring, floor)
 
     def health(self) -> Health:
         """List the versions, without reading any."""
-        where = f"{self._name} at {self._session.address}"
+        where = f"{self._name} at {self._client.address}"
         try:
-            numbers = self._numbers()
+            numbers = self._engine.list_numbers()
         except BackendError as error:
             detail = f"{error}; {len(self._loaded)} keys are in memory"
             return Health(usable=False, detail=detail)
@@ -169,71 +160,80 @@ class VaultKvBackend(InProcessBackend):
 
     def _load(self, ring: str, ref: str) -> tuple[PrivateKey, str]:
         is_number = ring == self._ring and _NUMBER.fullmatch(ref)
-        secret = self._read(int(ref)) if is_number else None
+        secret = self._engine.read(int(ref)) if is_number else None
         if secret is None or secret.private_key is None:
             state = "not held" if secret is None else "soft-deleted"
             raise VersionUnusable(f"version {ref!r} of {ring!r} in {self._name} is {state}")
         return secret.private_key, secret.alg
 
-    # ------------------------------------------------------------------------- the Vault's side
 
-    @property
-    def _kv(self) -> Any:  # noqa: ANN401 - the library has no types
-        return self._session.client.secrets.kv.v2
+class KvEngine:
+    """Calls of the KV engine, version 2, for one folder of numbered secrets.
 
-    def _numbers(self) -> list[int]:
-        with vault_errors(f"listing {self._name}"):
-            try:
-                reply = self._kv.list_secrets(self._path, mount_point=self._mount)
-            except VaultNotFound as error:
-                # For a folder that it does not hold, an engine has no words; a path without an
-                # engine has some.
-                if error.errors:
-                    raise
-                return []
-        names = _member(reply, "data", "keys")
+    Args:
+        client: The Vault.
+        mount: Where the engine is mounted.
+        path: The folder, without slashes around it.
+
+    Attributes:
+        name: Mount and folder, for messages.
+    """
+
+    def __init__(self, client: VaultClient, mount: str, path: str) -> None:
+        self.name = f"{mount}/{path}"
+        self._client = client
+        self._mount = mount
+        self._data = f"{mount}/data/{path}"
+        self._metadata = f"{mount}/metadata/{path}"
+        self._is_versioned = False
+
+    def list_numbers(self) -> list[int]:
+        """Return the numbers of all secrets, lowest first; a folder that is not held has none."""
+        reply = self._client.call("LIST", self._metadata, repeatable=True)
+        if is_not_held(reply):
+            return []
+        body = require_success(reply, f"listing {self.name}")
+        names = data_of(body).get("keys")
         if not isinstance(names, list):
-            raise BackendBroken(f"the list of {self._name} was answered without names")
+            raise BackendBroken(f"the list of {self.name} was answered without names")
         return sorted(int(name) for name in names if _NUMBER.fullmatch(str(name)))
 
-    def _read(self, number: int) -> _Secret | None:
-        name = f"{self._name}/{number}"
-        with vault_errors(f"reading {name}"):
-            try:
-                reply = self._kv.read_secret_version(
-                    f"{self._path}/{number}",
-                    version=FIRST_WRITING,
-                    mount_point=self._mount,
-                    raise_on_deleted_version=False,
-                )
-            except VaultNotFound as error:
-                if error.errors:
-                    raise
+    def read(self, number: int) -> _Secret | None:
+        """Return the secret ``number`` as it was written first, or None if it is not held."""
+        name = f"{self.name}/{number}"
+        path = f"{self._data}/{number}?version={FIRST_WRITING}"
+        reply = self._client.call("GET", path, repeatable=True)
+        # A soft-deleted secret is answered 404 too, with its metadata.
+        if not _member(reply.body, "data", "metadata", "deletion_time"):
+            if is_not_held(reply):
                 return None
+            require_success(reply, f"reading {name}")
         with _sound(name):
-            return _parse_secret(reply, name)
+            return _parse_secret(reply.body, name)
 
-    def _write(self, number: int, secret: Mapping[str, str]) -> datetime | None:
-        name = f"{self._name}/{number}"
-        with vault_errors(f"writing {name}"):
-            try:
-                reply = self._kv.create_or_update_secret(
-                    f"{self._path}/{number}", dict(secret), cas=0, mount_point=self._mount
-                )
-            except VaultRefused:
-                if number in self._numbers():
-                    return None
-                raise
+    def write(self, number: int, secret: Mapping[str, str]) -> datetime | None:
+        """Write a new secret; return when it was made, or None if the number is taken."""
+        name = f"{self.name}/{number}"
+        body = {"options": {"cas": 0}, "data": secret}
+        reply = self._client.call("POST", f"{self._data}/{number}", body)
+        if reply.status == REFUSED_STATUS and number in self.list_numbers():
+            return None
+        shown = require_success(reply, f"writing {name}")
         with _sound(name):
-            if _member(reply, "data", "version") != FIRST_WRITING:
+            if _member(shown, "data", "version") != FIRST_WRITING:
                 raise BackendBroken(f"{name} was written over something")
-            return _moment(_member(reply, "data", "created_time"))
+            return _moment(_member(shown, "data", "created_time"))
 
-    def _require_versioned(self) -> None:
-        # An engine of version 1 would take the writing and compare nothing.
+    def delete(self, number: int) -> None:
+        """Delete a secret with its metadata and all that was written over it."""
+        reply = self._client.call("DELETE", f"{self._metadata}/{number}")
+        require_success(reply, f"deleting {self.name}/{number}")
+
+    def require_versioned(self) -> None:
+        """Raise BackendDenied unless the engine is of version 2; version 1 compares nothing."""
         if self._is_versioned:
             return
-        reply = self._session.call("GET", f"sys/internal/ui/mounts/{self._mount}")
+        reply = self._client.call("GET", f"sys/internal/ui/mounts/{self._mount}")
         options = _member(reply.body, "data", "options") or {}
         if not isinstance(options, Mapping) or options.get("version") != KV_VERSION:
             raise BackendDenied(f"{self._mount!r} is no KV engine of version {KV_VERSION}")

@@ -1,11 +1,11 @@
-"""How a Vault or OpenBao is reached, and as whom: what the settings say of it."""
+"""Settings of a Vault or OpenBao: its addresses, its login, its time-outs."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VaultLogin:
-    """As whom to log in.
+    """The identity to log in with.
 
     Attributes:
         method: ``approle``, ``kubernetes``, ``jwt``, ``cert`` or ``token``.
@@ -38,11 +38,11 @@ class VaultLogin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VaultAccess:
-    """One Vault: where it answers, as whom to log in, how long to wait.
+    """One Vault: its addresses, the login, how long to wait.
 
     Attributes:
         addresses: Base URLs of its nodes, preferred first.
-        login: As whom.
+        login: The identity to log in with.
         namespace: The namespace of every path; empty: none.
         ca_file: The CA that its certificates are checked with; empty: the system's.
         connect_timeout_seconds: For one connection.

@@ -1,17 +1,17 @@
-"""The token of one process: got once, renewed in time, replaced when it is dead."""
+"""The token of one process: obtained once, renewed in time, replaced when it is dead."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from random import SystemRandom
 from threading import Event, Lock, Thread
 from time import monotonic
 from weakref import ref
 
-from keys.backends.vault.auth import Login, VaultToken, is_alive, renew
-from keys.backends.vault.client import VaultClients
+from keys.backends.vault.auth import Login, VaultToken, look_up, renew
+from keys.backends.vault.http import VaultHttp
 from keys.errors import BackendDenied, BackendUnavailable
 from keys.observer import Observer
 
@@ -23,7 +23,7 @@ _random = SystemRandom()
 RENEWAL_SHARES = (0.4, 0.5)
 #: A renewed lease shorter than this part of the first: the token's longest life is near.
 SHORTEST_LEASE_SHARE = 0.5
-#: A token that answered so lately needs no look-up to tell a dead token from a narrow policy.
+#: Within this time after a look-up, a denial means a narrow policy, not a dead token.
 CONFIRMED_SECONDS = 1.0
 #: A token that may not look itself up seems dead: that must not end in a login for each request.
 REPLACEMENT_INTERVAL_SECONDS = 10.0
@@ -47,40 +47,35 @@ class _Held:
 class TokenKeeper:
     """Keeps the token of one process for one Vault; safe for threads.
 
-    A daemon thread renews it at half of its lease. After a fork, call ``after_fork``.
+    A daemon thread renews it at half of its lease. After a fork, call ``reset_after_fork``.
 
     Args:
         login: How to get a token.
-        vault: For logging in and renewing; its calls need no token of ours.
+        http: The Vault.
         name: The Vault's name, for the log and the observer.
-        observer: Hears how long the token lives on.
-        seconds_left: Returns how long the caller may still wait.
+        observer: Receives the token's remaining life.
+        total_seconds: How long a login or a renewal may take in the background.
     """
 
     def __init__(
-        self,
-        login: Login,
-        vault: VaultClients,
-        name: str,
-        observer: Observer,
-        seconds_left: Callable[[], float],
+        self, login: Login, http: VaultHttp, name: str, observer: Observer, total_seconds: float
     ) -> None:
         self._login = login
-        self._vault = vault
+        self._http = http
         self._name = name
         self._observer = observer
-        self._seconds_left = seconds_left
+        self._total_seconds = total_seconds
         self._held: _Held | None = None
         self._pause_seconds = 0.0
         self._paused_until = 0.0
         self._denial = ""
         self._replace_after = 0.0
         self._uses_left = 0
-        self._is_limit_told = False
-        self.after_fork()
+        self._is_limit_reported = False
+        self.reset_after_fork()
 
-    def after_fork(self) -> None:
-        """Go on with the token, but with locks and a thread of this process.
+    def reset_after_fork(self) -> None:
+        """Keep the token, with locks and a thread of this process.
 
         A token of a few uses stays the parent's: two processes cannot count them.
         """
@@ -98,23 +93,32 @@ class TokenKeeper:
         held = self._held
         return held.token.uses if held is not None else 0
 
-    def get(self) -> str:
+    def get(self, deadline: float) -> str:
         """Return a token for one request, which has not ended, logging in if need be.
+
+        Args:
+            deadline: When a login must end (monotonic).
 
         Raises:
             BackendDenied: The login was refused, now or a moment ago.
             BackendUnavailable: The Vault cannot be asked.
         """
         held = self._held
-        if held is None or not self._take_use(held):
-            with self._one_at_a_time():
-                held = self._held
-                if held is None or not self._take_use(held):
-                    held = self._log_in()
-                    self._take_use(held)
+        if held is None or held.token.uses or monotonic() >= held.ends_at:
+            held = self._take_or_log_in(deadline)
         if self._renewer is None:
-            self._start_renewing()
+            self._start_renewing(deadline)
         return held.token.value
+
+    def _take_or_log_in(self, deadline: float) -> _Held:
+        held = self._held
+        if held is not None and self._take_use(held):
+            return held
+        with self._one_at_a_time(deadline):
+            held = self._held
+            if held is None or not self._take_use(held):
+                held = self._log_in_for_one(deadline)
+            return held
 
     def _take_use(self, held: _Held) -> bool:
         """Count one request with the token; False: it has ended, or is used up."""
@@ -128,7 +132,7 @@ class TokenKeeper:
             self._uses_left -= 1
             return True
 
-    def replace_dead(self, refused: str) -> str | None:
+    def replace_dead(self, refused: str, deadline: float) -> str | None:
         """Return another token in place of ``refused``, or None if that one is alive.
 
         However many callers were refused, one of them looks, and logs in if need be.
@@ -136,22 +140,20 @@ class TokenKeeper:
         Raises:
             BackendDenied: It is dead, and so soon after a login there is no other.
         """
-        with self._one_at_a_time():
+        with self._one_at_a_time(deadline):
             held, now = self._held, monotonic()
             if held is None or (held.token.value != refused and not self._take_use(held)):
-                return self._log_in_for_one().token.value
+                return self._log_in_for_one(deadline).token.value
             if held.token.value != refused:
                 return held.token.value
             if now - held.confirmed_at < CONFIRMED_SECONDS:
                 return None
             self._take_use(held)
-            if is_alive(refused, self._vault):
-                self._held = _Held(
-                    held.token, held.full_lease_seconds, held.renew_at, held.ends_at, now
-                )
+            if self._is_alive(refused, deadline):
+                self._held = replace(held, confirmed_at=now)
                 return None
             if self._may_be_used_up(held):
-                value = self._log_in_for_one().token.value
+                value = self._log_in_for_one(deadline).token.value
                 return value if value != refused else None
             if now < self._replace_after:
                 raise BackendDenied(
@@ -159,16 +161,24 @@ class TokenKeeper:
                     "ago; it is not replaced again yet"
                 )
             logger.warning("the token for the Vault %r is dead; logging in again", self._name)
-            value = self._log_in_for_one().token.value
+            value = self._log_in_for_one(deadline).token.value
             # Not after a login that failed: that has a pause of its own, and its own reason.
             self._replace_after = now + REPLACEMENT_INTERVAL_SECONDS
             return value if value != refused else None
 
+    def _is_alive(self, token: str, deadline: float) -> bool:
+        """Return whether the Vault knows ``token``; False too if it may not look itself up."""
+        try:
+            look_up(token, self._http, deadline)
+        except BackendDenied:
+            return False
+        return True
+
     def _may_be_used_up(self, held: _Held) -> bool:
         return bool(held.token.uses) and self._uses_left <= UNCOUNTED_USES
 
-    def _log_in_for_one(self) -> _Held:
-        held = self._log_in()
+    def _log_in_for_one(self, deadline: float) -> _Held:
+        held = self._log_in(deadline)
         self._take_use(held)
         return held
 
@@ -182,21 +192,21 @@ class TokenKeeper:
     # ------------------------------------------------------------------------------ logging in
 
     @contextmanager
-    def _one_at_a_time(self) -> Iterator[None]:
+    def _one_at_a_time(self, deadline: float) -> Iterator[None]:
         lock = self._lock
-        if not lock.acquire(timeout=max(0.0, self._seconds_left())):
+        if not lock.acquire(timeout=max(0.0, deadline - monotonic())):
             raise BackendUnavailable(f"the login to the Vault {self._name!r} takes too long", 1)
         try:
             yield
         finally:
             lock.release()
 
-    def _log_in(self) -> _Held:
+    def _log_in(self, deadline: float) -> _Held:
         now = monotonic()
         if now < self._paused_until:
             raise BackendDenied(f"{self._denial} (a moment ago; not asked again yet)")
         try:
-            token = self._login.log_in(self._vault)
+            token = self._login.log_in(self._http, deadline)
         except BackendDenied as error:
             longer = max(FIRST_LOGIN_PAUSE_SECONDS, 2 * self._pause_seconds)
             self._pause_seconds = min(LONGEST_LOGIN_PAUSE_SECONDS, longer)
@@ -204,14 +214,14 @@ class TokenKeeper:
             logger.error("no token for the Vault %r: %s", self._name, error)  # noqa: TRY400 - the cause is said
             raise
         self._pause_seconds = 0.0
-        self._tell_login(token)
+        self._report_login(token)
         return self._hold(token, token.lease_seconds)
 
-    def _tell_login(self, token: VaultToken) -> None:
+    def _report_login(self, token: VaultToken) -> None:
         if not token.uses:
             logger.info("logged in to the Vault %r", self._name)
-        elif not self._is_limit_told:
-            self._is_limit_told = True
+        elif not self._is_limit_reported:
+            self._is_limit_reported = True
             logger.warning(
                 "each token for the Vault %r is good for %d requests, so there is a login for as "
                 "many: set token_num_uses=0 for its role",
@@ -233,8 +243,8 @@ class TokenKeeper:
 
     # -------------------------------------------------------------------------------- renewing
 
-    def _start_renewing(self) -> None:
-        with self._one_at_a_time():
+    def _start_renewing(self, deadline: float) -> None:
+        with self._one_at_a_time(deadline):
             if self._renewer is None and not self._closed:
                 name = f"vault-renewal-{self._name}"
                 arguments = (ref(self), self._wake)
@@ -250,7 +260,7 @@ class TokenKeeper:
         if wait > 0:
             return wait
         try:
-            with self._one_at_a_time():
+            with self._one_at_a_time(self._deadline()):
                 if self._held is held and not self._closed:
                     self._renew(held)
         except BackendDenied:
@@ -268,7 +278,7 @@ class TokenKeeper:
         # A token of a few uses is replaced instead: its renewals would use it up.
         if held.token.renewable and not held.token.uses:
             try:
-                token = renew(held.token, self._vault)
+                token = renew(held.token, self._http, self._deadline())
             except BackendDenied as error:
                 logger.warning("%s; logging in again", error)
             else:
@@ -276,7 +286,10 @@ class TokenKeeper:
                 if token.lease_seconds >= lasting or not self._login.gives_new_tokens:
                     self._hold(token, held.full_lease_seconds)
                     return
-        self._log_in()
+        self._log_in(self._deadline())
+
+    def _deadline(self) -> float:
+        return monotonic() + self._total_seconds
 
 
 def _renew(keeper_of: "ref[TokenKeeper]", wake: Event) -> None:

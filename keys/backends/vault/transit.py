@@ -7,33 +7,25 @@ pinned version signs for ever, and ``destroy`` sets both floors before it trims.
 import re
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from keys.backend import BackendView, Caps, Health, KeyBackend, Version
 from keys.backends.registry import BackendContext
-from keys.backends.vault.batching import FLEET, RSA_FLEET, SignatureBatcher
-from keys.backends.vault.errors import (
-    RETRY_AFTER_SECONDS,
-    SERVER_ERROR_STATUS,
-    VaultNotFound,
-    data_of,
-    describe_errors,
-    server_error,
-    vault_errors,
-)
-from keys.backends.vault.session import VaultSession, share_session
-from keys.backends.vault.transit_key import (
+from keys.backends.vault.batching import LIMITS, RSA_LIMITS, SignatureBatcher
+from keys.backends.vault.client import VaultClient, share_client
+from keys.backends.vault.errors import OK_STATUS, describe_errors, server_error
+from keys.backends.vault.http import RETRY_AFTER_SECONDS, SERVER_ERROR_STATUS, VaultReply
+from keys.backends.vault.transit_engine import (
     KEY_TYPES,
     NO_VERSIONS,
+    ItemError,
+    TransitEngine,
     TransitKey,
     find_leaks,
-    read_transit_key,
-)
-from keys.backends.vault.transit_signing import (
-    ItemError,
-    fits,
     read_signatures,
+    read_transit_key,
     signing_request,
 )
 from keys.errors import (
@@ -55,7 +47,6 @@ KIND_INTERVAL_SECONDS = 1.0
 
 _REF = re.compile(r"[1-9][0-9]{0,8}")
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_OK_STATUS = 200
 _OPTIONS = frozenset({"vault", "allow_exportable"})
 
 
@@ -68,10 +59,10 @@ def open_backend(uri: str, context: BackendContext) -> KeyBackend:
         KeysError: The URI cannot be read, or its Vault is not in the settings.
     """
     mount, key, options = _parse(uri)
-    session = share_session(context.vaults, options.get("vault", "main"), context.observer)
+    client = share_client(context.vaults, options.get("vault", "main"), context.observer)
     allow_exportable = options.get("allow_exportable") == "true"
     return TransitBackend(
-        session,
+        client,
         mount,
         key,
         context.ring or key,
@@ -84,12 +75,12 @@ class TransitBackend:
     """One transit key, serving one ring.
 
     Args:
-        session: The Vault.
+        client: The Vault.
         mount: Where the engine is mounted.
         key: The key's name.
         ring: The only ring that it serves.
         allow_exportable: Use the key although its private half may leave the Vault.
-        observer: Hears how many inputs each call carried.
+        observer: Receives how many inputs each call carried.
     """
 
     scheme = "transit"
@@ -106,7 +97,7 @@ class TransitBackend:
 
     def __init__(  # noqa: PLR0913 - the parts of a URI
         self,
-        session: VaultSession,
+        client: VaultClient,
         mount: str,
         key: str,
         ring: str,
@@ -114,19 +105,15 @@ class TransitBackend:
         allow_exportable: bool = False,
         observer: Observer | None = None,
     ) -> None:
-        self._session = session
-        self._mount = mount
-        self._key = key
+        self._client = client
+        self._engine = TransitEngine(client, mount, key)
+        self._name = self._engine.name
         self._ring = ring
         self._allow_exportable = allow_exportable
         self._observer = observer or SilentObserver()
         self._kind = ""
         self._kind_read_at = 0.0
         self._batchers: dict[tuple[str, str], SignatureBatcher] = {}
-
-    @property
-    def _name(self) -> str:
-        return f"{self._mount}/{self._key}"
 
     # ------------------------------------------------------------------------------- reading
 
@@ -141,24 +128,16 @@ class TransitBackend:
             key = self._find()
         except BackendError as error:
             return Health(usable=False, detail=str(error))
-        where = f"{self._name} at {self._session.address}"
+        where = f"{self._name} at {self._client.address}"
         if key is None:
             return Health(usable=True, detail=f"no key {where} yet")
         if key.view.disabled:
             return Health(usable=False, detail=f"the key {where} is soft-deleted")
         return Health(usable=True, detail=f"{where}: {key.kind}, version {key.latest}")
 
-    def _find(self) -> TransitKey | None:
-        with vault_errors(f"reading the transit key {self._name}"):
-            try:
-                reply = self._transit.read_key(self._key, mount_point=self._mount)
-            except VaultNotFound as error:
-                # For a key that it does not hold, an engine has no words; a path without an
-                # engine has some.
-                if error.errors:
-                    raise
-                return None
-        return self._read(reply)
+    def _find(self, deadline: float | None = None) -> TransitKey | None:
+        data = self._engine.find(deadline)
+        return self._read(data) if data is not None else None
 
     def _get(self) -> TransitKey:
         key = self._find()
@@ -166,8 +145,7 @@ class TransitBackend:
             raise VersionUnusable(f"there is no transit key {self._name}")
         return key
 
-    def _read(self, reply: Any) -> TransitKey:  # noqa: ANN401 - JSON
-        data = data_of(reply)
+    def _read(self, data: Mapping[str, Any]) -> TransitKey:
         leaks = find_leaks(data)
         if leaks and not self._allow_exportable:
             self._observer.alarm(TOO_WIDE_ALARM, self._name, f"it is {' and '.join(leaks)}")
@@ -175,73 +153,65 @@ class TransitBackend:
         self._kind, self._kind_read_at = key.kind, time.monotonic()
         return key
 
-    @property
-    def _transit(self) -> Any:  # noqa: ANN401 - the library has no types
-        return self._session.client.secrets.transit
-
     # ------------------------------------------------------------------------------- signing
 
     def sign(self, ring: str, ref: str, alg: str, inputs: Sequence[bytes]) -> list[bytes]:
-        """Sign, together with whoever else wants the same version at this moment."""
-        self._require_fit(ring, ref, alg)
+        """Sign, together with the other callers that want the same version at this moment."""
         batcher = self._batchers.get((ref, alg))
-        if batcher is None:
-            batcher = self._batchers.setdefault((ref, alg), self._make_batcher(ref, alg))
+        if batcher is None or ring != self._ring or self._kind not in KEY_TYPES[alg]:
+            batcher = self._find_batcher(ring, ref, alg)
         return batcher.sign(inputs)
 
-    def _require_fit(self, ring: str, ref: str, alg: str) -> None:
+    def _find_batcher(self, ring: str, ref: str, alg: str) -> SignatureBatcher:
+        """Return the batcher of a version; VersionUnusable where it cannot sign with ``alg``."""
         if ring != self._ring:
             raise VersionUnusable(f"the transit key {self._name} is not the ring {ring!r}")
         if not _REF.fullmatch(ref):
             raise VersionUnusable(f"the transit key {self._name} has no version {ref!r}")
-        kind = self._kind or self._get().kind
+        kind, kinds = self._kind or self._get().kind, KEY_TYPES.get(alg, ())
         may_be_wrong = time.monotonic() - self._kind_read_at >= KIND_INTERVAL_SECONDS
-        if not fits(alg, kind) and may_be_wrong:
+        if kind not in kinds and may_be_wrong:
             kind = self._get().kind
-        if not fits(alg, kind):
+        if kind not in kinds:
             raise VersionUnusable(f"the transit key {self._name} of type {kind} is not for {alg}")
+        limits = RSA_LIMITS if get_algorithm(alg).kty == "RSA" else LIMITS
+        sign_batch = partial(self._sign_batch, ref, alg)
+        made = SignatureBatcher(sign_batch, self._client.total_timeout_seconds, limits)
+        return self._batchers.setdefault((ref, alg), made)
 
-    def _make_batcher(self, ref: str, alg: str) -> SignatureBatcher:
-        def fly(inputs: Sequence[bytes], seconds: float) -> Sequence[bytes | BackendError]:
-            with self._session.within(seconds):
-                return self._sign(ref, alg, inputs)
-
-        fleet = RSA_FLEET if get_algorithm(alg).kty == "RSA" else FLEET
-        return SignatureBatcher(fly, self._session.total_timeout_seconds, fleet)
-
-    def _sign(self, ref: str, alg: str, inputs: Sequence[bytes]) -> Sequence[bytes | BackendError]:
+    def _sign_batch(
+        self, ref: str, alg: str, inputs: Sequence[bytes], deadline: float
+    ) -> Sequence[bytes | BackendError]:
         """Make one call; where nothing was signed, one more elsewhere, for a node may lag."""
         self._observer.batch(len(inputs))
         body = signing_request(ref, alg, inputs)
-        results, address = self._call(body, ref, alg)
-        if self._session.has_several_addresses and all(isinstance(r, ItemError) for r in results):
-            results, _ = self._call(body, ref, alg, avoid=address)
+        reply = self._engine.sign(body, avoid="", deadline=deadline)
+        results = self._read_results(reply, ref, alg, len(inputs), deadline)
+        if self._client.has_several_addresses and all(isinstance(r, ItemError) for r in results):
+            reply = self._engine.sign(body, avoid=reply.address, deadline=deadline)
+            results = self._read_results(reply, ref, alg, len(inputs), deadline)
         failed = next((result for result in results if isinstance(result, ItemError)), None)
         if failed is None:
             return [result for result in results if not isinstance(result, ItemError)]
-        error = self._explain(ref, failed.text)
+        error = self._explain(ref, failed.text, deadline)
         return [error if isinstance(result, ItemError) else result for result in results]
 
-    def _call(
-        self, body: Mapping[str, Any], ref: str, alg: str, avoid: str = ""
-    ) -> tuple[Sequence[bytes | ItemError], str]:
-        # The algorithm goes into the body: with it in the path, a policy would need another path.
-        path = f"{self._mount}/sign/{self._key}"
-        reply = self._session.call("POST", path, body, repeatable=True, avoid=avoid)
-        count = len(body["batch_input"])
-        if reply.status == _OK_STATUS:
-            return read_signatures(reply.body, ref, alg, count), reply.address
+    def _read_results(
+        self, reply: VaultReply, ref: str, alg: str, count: int, deadline: float
+    ) -> Sequence[bytes | ItemError]:
+        if reply.status == OK_STATUS:
+            return read_signatures(reply.body, ref, alg, count)
         detail = describe_errors(reply.body)
         if reply.status == SERVER_ERROR_STATUS:
-            error = self._explain(ref, detail)
+            error = self._explain(ref, detail, deadline)
             if isinstance(error, VersionUnusable):
                 raise error
             raise server_error(f"signing with the transit key {self._name}", detail)
-        return [ItemError(detail)] * count, reply.address
+        return [ItemError(detail)] * count
 
-    def _explain(self, ref: str, text: str) -> BackendError:
+    def _explain(self, ref: str, text: str, deadline: float) -> BackendError:
         """Return what an error of ``sign`` means, from the key's state and not from its text."""
-        key = self._find()
+        key = self._find(deadline)
         if key is None or key.view.disabled:
             state = "not there" if key is None else "soft-deleted"
             return VersionUnusable(f"the transit key {self._name} is {state}")
@@ -267,9 +237,8 @@ class TransitBackend:
             raise KeysError(f"transit has no keys for {alg!r}: {', '.join(sorted(KEY_TYPES))}")
         if ring != self._ring:
             raise BackendDenied(f"the transit key {self._name} is not the ring {ring!r}")
-        # Transit answers a second creation with the key that is there, and does not say so.
-        with self._session.changing:
-            self._session.prefer_leader()
+        with self._client.changing:
+            self._client.prefer_leader()
             held = self._find()
             if held is None:
                 return self._make(kinds[0])
@@ -282,24 +251,14 @@ class TransitBackend:
             return self._rotate()
 
     def _make(self, kind: str) -> Version:
-        with vault_errors(f"creating the transit key {self._name}"):
-            reply = self._transit.create_key(
-                self._key,
-                key_type=kind,
-                exportable=False,
-                allow_plaintext_backup=False,
-                mount_point=self._mount,
-            )
-        made = self._read_change(reply)
+        made = self._read_change(self._engine.create(kind))
         if made.kind != kind:
             raise BackendBroken(f"another transit key {self._name} was made in the same moment")
         return self._rotate() if made.latest > 1 else self._latest(made)
 
     def _rotate(self) -> Version:
-        with vault_errors(f"rotating the transit key {self._name}"):
-            reply = self._transit.rotate_key(self._key, mount_point=self._mount)
         # The reply shows the version that this very call made; a later read may show others' too.
-        return self._latest(self._read_change(reply))
+        return self._latest(self._read_change(self._engine.rotate()))
 
     def _latest(self, key: TransitKey) -> Version:
         version = key.version(key.latest)
@@ -311,7 +270,8 @@ class TransitBackend:
         """Raise ``min_encryption_version``; a floor that is higher already stays."""
         key = self._require_version(ring, sign_floor)
         if key.minimum_encryption < int(sign_floor):
-            fenced = self._configure({"min_encryption_version": int(sign_floor)})
+            settings = {"min_encryption_version": int(sign_floor)}
+            fenced = self._read_change(self._engine.configure(settings))
             if fenced.minimum_encryption < int(sign_floor):
                 raise BackendBroken(f"the transit key {self._name} does not keep its fence")
 
@@ -320,31 +280,25 @@ class TransitBackend:
         key, floor = self._require_version(ring, verify_floor), int(verify_floor)
         # In one call: the floor for verifying must not pass one for signing that is set.
         minimum_encryption = max(floor, key.minimum_encryption)
-        self._configure(
-            {"min_decryption_version": floor, "min_encryption_version": minimum_encryption}
+        self._read_change(
+            self._engine.configure(
+                {"min_decryption_version": floor, "min_encryption_version": minimum_encryption}
+            )
         )
-        with vault_errors(f"trimming the transit key {self._name}"):
-            self._transit.trim_key(self._key, floor, mount_point=self._mount)
+        self._engine.trim(floor)
 
     def _require_version(self, ring: str, ref: str) -> TransitKey:
         # A standby may show the key as it was a moment ago: too low a floor would be lowered, and a
         # version just made not found.
-        self._session.prefer_leader()
+        self._client.prefer_leader()
         key = self._get() if ring == self._ring else None
         if key is None or not _REF.fullmatch(ref) or key.version(int(ref)) is None:
             raise VersionUnusable(f"version {ref} of the transit key {self._name} is not held")
         return key
 
-    def _configure(self, settings: Mapping[str, int]) -> TransitKey:
-        # Not by hvac's own method, which refuses floors that are equal.
-        path = f"/v1/{self._mount}/keys/{self._key}/config"
-        with vault_errors(f"configuring the transit key {self._name}"):
-            reply = self._session.client.adapter.post(path, json=dict(settings))
-        return self._read_change(reply)
-
-    def _read_change(self, reply: Any) -> TransitKey:  # noqa: ANN401 - JSON
+    def _read_change(self, data: Mapping[str, Any]) -> TransitKey:
         # OpenBao shows the key as it is after a change; where a Vault does not, it is read.
-        return self._read(reply) if data_of(reply) else self._get()
+        return self._read(data) if data else self._get()
 
 
 def _parse(uri: str) -> tuple[str, str, dict[str, str]]:

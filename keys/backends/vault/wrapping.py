@@ -1,9 +1,9 @@
 """A secret id that comes wrapped: unwrapped once, by one process, for all that share its file.
 
-A wrapping token works once. If the first unwrapping fails, somebody else was first, so that is an
+A wrapping token works once. If the first unwrapping fails, another party was first, so that is an
 alarm; for the same reason the processes of one server must not race for it, and a restart must not
-try again. Whoever unwraps leaves the secret id beside the file, readable by this user alone, bound
-to the digest of the wrapping token that it came from.
+try again. The process that unwraps leaves the secret id beside the file, readable by this user
+alone, bound to the digest of the wrapping token that it came from.
 """
 
 import json
@@ -18,8 +18,8 @@ from hashlib import sha256
 from hmac import compare_digest
 from pathlib import Path
 
-from keys.backends.vault.client import VaultClients
-from keys.backends.vault.errors import data_of, vault_errors
+from keys.backends.vault.errors import data_of, require_success
+from keys.backends.vault.http import VaultHttp, VaultRequest
 from keys.backends.vault.settings import VaultAccess
 from keys.errors import BackendDenied
 from keys.observer import Observer
@@ -38,14 +38,25 @@ class UnwrappedSecret:
     secret_id: str = field(repr=False)
 
     def came_from(self, wrapping_token: str) -> bool:
-        """Tell whether it came from that wrapping token."""
+        """Return whether it came from that wrapping token."""
         return compare_digest(self.digest, _digest(wrapping_token))
 
 
 def unwrap_secret_id(
-    wrapping_token: str, access: VaultAccess, vault: VaultClients, observer: Observer
+    wrapping_token: str,
+    access: VaultAccess,
+    http: VaultHttp,
+    deadline: float,
+    observer: Observer,
 ) -> UnwrappedSecret:
     """Return the secret id that ``wrapping_token`` stands for.
+
+    Args:
+        wrapping_token: The token in the secret id's file.
+        access: The Vault, with the file's path.
+        http: The same Vault.
+        deadline: When all of it must end (monotonic).
+        observer: Receives the alarm.
 
     Raises:
         BackendDenied: The token was used, has expired, or wraps something else: an alarm.
@@ -56,8 +67,8 @@ def unwrap_secret_id(
         if held is not None and held.came_from(wrapping_token):
             return held
         try:
-            _check_origin(wrapping_token, access, vault)
-            secret_id = _unwrap(wrapping_token, vault)
+            _check_origin(wrapping_token, access, http, deadline)
+            secret_id = _unwrap(wrapping_token, http, deadline)
         except BackendDenied as error:
             logger.critical("a wrapped secret id may have been intercepted: %s", error)
             observer.alarm(ALARM, access.login.secret_id_file, str(error))
@@ -67,13 +78,15 @@ def unwrap_secret_id(
         return unwrapped
 
 
-def _check_origin(wrapping_token: str, access: VaultAccess, vault: VaultClients) -> None:
+def _check_origin(
+    wrapping_token: str, access: VaultAccess, http: VaultHttp, deadline: float
+) -> None:
     # Before unwrapping: a forged token could wrap the secret id of a role that the forger reads.
-    with vault_errors("looking up the wrapped secret id: used before, or expired"):
-        reply = vault.client().adapter.post(
-            "/v1/sys/wrapping/lookup", json={"token": wrapping_token}
-        )
-    origin = str(data_of(reply).get("creation_path"))
+    body = {"token": wrapping_token}
+    request = VaultRequest("POST", "sys/wrapping/lookup", body, repeatable=False)
+    reply = http.send(request, "", deadline)
+    shown = require_success(reply, "looking up the wrapped secret id: used before, or expired")
+    origin = str(data_of(shown).get("creation_path"))
     login = access.login
     role = re.escape(login.role) if login.role else "[^/]+"
     namespace = f"(?:{re.escape(access.namespace.strip('/'))}/)?" if access.namespace else ""
@@ -82,10 +95,11 @@ def _check_origin(wrapping_token: str, access: VaultAccess, vault: VaultClients)
         raise BackendDenied(f"the wrapping token was made at {origin}, not for this secret id")
 
 
-def _unwrap(wrapping_token: str, vault: VaultClients) -> str:
-    with vault_errors("unwrapping the secret id: used before, or expired"):
-        reply = vault.client(wrapping_token).adapter.post("/v1/sys/wrapping/unwrap")
-    secret_id = data_of(reply).get("secret_id")
+def _unwrap(wrapping_token: str, http: VaultHttp, deadline: float) -> str:
+    request = VaultRequest("POST", "sys/wrapping/unwrap", repeatable=False)
+    reply = http.send(request, wrapping_token, deadline)
+    shown = require_success(reply, "unwrapping the secret id: used before, or expired")
+    secret_id = data_of(shown).get("secret_id")
     if not isinstance(secret_id, str) or not secret_id:
         raise BackendDenied("the wrapping token holds no secret id")
     return secret_id
@@ -101,14 +115,14 @@ def _locked(secret_id_file: str) -> Iterator[int | None]:
         yield None
         return
     try:
-        _give(descriptor, secret_id_file)
+        _set_owner(descriptor, secret_id_file)
         flock(descriptor, LOCK_EX)
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _give(descriptor: int, secret_id_file: str) -> None:
+def _set_owner(descriptor: int, secret_id_file: str) -> None:
     """Leave the file to the account that the secret id is for: a command may be root's."""
     os.fchmod(descriptor, 0o600)
     if os.geteuid() == 0:

@@ -3,7 +3,7 @@ import json
 import pytest
 from sqlalchemy import create_engine, text
 
-from keys.backends.vault.policies import VaultRole
+from keys.backends.vault.policy import VaultRole
 from support.settings_file import write_secret
 from support.vault_installation import VaultInstallation
 

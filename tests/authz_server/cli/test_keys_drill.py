@@ -2,7 +2,7 @@ import json
 
 from sqlalchemy import MetaData, create_engine, text
 
-from keys.backends.vault.policies import VaultRole
+from keys.backends.vault.policy import VaultRole
 
 
 def content(cli):

@@ -3,7 +3,7 @@ import json
 import pytest
 from sqlalchemy import create_engine, text
 
-from keys.backends.vault.policies import VaultRole
+from keys.backends.vault.policy import VaultRole
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 import pytest
 
 from keys.backends.vault.audit_log import AuditLogReader, Use
-from keys.backends.vault.places import VaultPlace
+from keys.backends.vault.policy import VaultPlace
 
 PLACE = VaultPlace("transit", "main", "team/transit", "oidc")
 PATH = "team/transit/sign/oidc"

@@ -15,12 +15,12 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from keys.backends.vault.session import VaultSession
+from keys.backends.vault.client import VaultClient
 from keys.backends.vault.settings import VaultAccess, VaultLogin
 from keys.errors import BackendDenied
 from support.openbao import CertificateAuthority, RaftServer
 from support.token_review import TokenReviewApi
-from support.vault_parts import Ear, approle_access, open_session, token_access
+from support.vault_parts import Ear, approle_access, open_client, own_token, token_access
 
 POLICY = 'path "auth/token/lookup-self" { capabilities = ["read"] }'
 
@@ -32,16 +32,16 @@ def admin(openbao):
     return admin
 
 
-def policies_of(session: VaultSession) -> list[str]:
-    """Return the policies of the token that the session got."""
-    return session.client.auth.token.lookup_self()["data"]["policies"]
+def policies_of(client: VaultClient) -> list[str]:
+    """Return the policies of the token that the client got."""
+    return own_token(client)["policies"]
 
 
 def assert_denied(access: VaultAccess, observer: Ear | None = None, match: str = "") -> None:
-    """Show that no session gets a token by that access."""
+    """Show that no client gets a token by that access."""
     refused = pytest.raises(BackendDenied, match=match)
-    with open_session(access, observer=observer) as session, refused:
-        policies_of(session)
+    with open_client(access, observer=observer) as client, refused:
+        policies_of(client)
 
 
 def path_with(folder: Path, name: str, content: str) -> Path:
@@ -57,8 +57,8 @@ def test_approle(openbao, admin, tmp_path):
     role_id, secret_id = admin.create_approle("plain", ["login-test"])
     path = path_with(tmp_path, "secret-id", secret_id)
     access = approle_access(openbao.address, role_id=role_id, secret_id_file=path)
-    with open_session(access) as session:
-        assert policies_of(session) == ["login-test"]
+    with open_client(access) as client:
+        assert policies_of(client) == ["login-test"]
 
 
 def test_an_editors_mark_is_no_part_of_a_secret_id(openbao, admin, tmp_path):
@@ -66,8 +66,8 @@ def test_an_editors_mark_is_no_part_of_a_secret_id(openbao, admin, tmp_path):
     role_id, secret_id = admin.create_approle("marked", ["login-test"])
     path = path_with(tmp_path, "secret-id", f"\N{ZERO WIDTH NO-BREAK SPACE}{secret_id}\r\n")
     access = approle_access(openbao.address, role_id=role_id, secret_id_file=path)
-    with open_session(access) as session:
-        assert policies_of(session) == ["login-test"]
+    with open_client(access) as client:
+        assert policies_of(client) == ["login-test"]
 
 
 def test_approle_with_a_wrong_secret_id_is_denied(openbao, admin, tmp_path):
@@ -81,24 +81,24 @@ def test_a_missing_credential_is_named_and_may_come_later(openbao, admin, tmp_pa
     role_id, secret_id = admin.create_approle("late", ["login-test"])
     path = tmp_path / "secret-id"
     access = approle_access(openbao.address, role_id=role_id, secret_id_file=path)
-    with open_session(access) as session:
+    with open_client(access) as client:
         with pytest.raises(BackendDenied, match="secret-id"):
-            policies_of(session)
+            policies_of(client)
         path.write_text(secret_id)
-        await_login(session, "")
+        await_login(client, "")
 
 
 def test_a_refused_login_is_not_repeated_for_every_request(openbao, admin, tmp_path):
     role_id, secret_id = admin.create_approle("once", ["login-test"], secret_id_num_uses=1)
     path = path_with(tmp_path, "secret-id", "wrong")
     access = approle_access(openbao.address, role_id=role_id, secret_id_file=path)
-    with open_session(access) as session:
+    with open_client(access) as client:
         with pytest.raises(BackendDenied, match="refused"):
-            policies_of(session)
+            policies_of(client)
         path.write_text(secret_id)
         for _ in range(20):
             with pytest.raises(BackendDenied, match="a moment ago"):
-                policies_of(session)
+                policies_of(client)
 
 
 def wrapped_access(openbao, admin, tmp_path, role: str) -> tuple[VaultAccess, Path]:
@@ -112,8 +112,8 @@ def test_a_wrapped_secret_id_is_unwrapped_once_for_all_processes(openbao, admin,
     access, _ = wrapped_access(openbao, admin, tmp_path, "wrapped")
     ear = Ear()
     for _ in range(2):
-        with open_session(access, observer=ear) as session:
-            assert policies_of(session) == ["login-test"]
+        with open_client(access, observer=ear) as client:
+            assert policies_of(client) == ["login-test"]
     assert ear.all("alarm") == []
     kept = tmp_path / "secret-id.unwrapped"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
@@ -124,20 +124,20 @@ def test_what_a_command_of_root_unwrapped_belongs_to_the_server(openbao, admin, 
     access, path = wrapped_access(openbao, admin, tmp_path, "unwrapped-by-root")
     if os.geteuid() == 0:
         os.chown(path, 65_534, 65_534)
-    with open_session(access) as session:
-        assert policies_of(session) == ["login-test"]
+    with open_client(access) as client:
+        assert policies_of(client) == ["login-test"]
     kept = (tmp_path / "secret-id.unwrapped").stat()
     assert (kept.st_uid, kept.st_gid) == (path.stat().st_uid, path.stat().st_gid)
 
 
 def test_a_new_wrapped_secret_id_takes_the_place_of_the_old_one(openbao, admin, tmp_path):
     access, path = wrapped_access(openbao, admin, tmp_path, "renewed")
-    with open_session(access) as session:
-        policies_of(session)
+    with open_client(access) as client:
+        policies_of(client)
     first = (tmp_path / "secret-id.unwrapped").read_text()
     path.write_text(admin.wrap_secret_id("renewed"))
-    with open_session(access) as session:
-        assert policies_of(session) == ["login-test"]
+    with open_client(access) as client:
+        assert policies_of(client) == ["login-test"]
     assert (tmp_path / "secret-id.unwrapped").read_text() != first
 
 
@@ -148,10 +148,10 @@ def test_a_secret_id_that_somebody_else_unwrapped_raises_the_alarm(openbao, admi
     assert thief.sys.unwrap()["data"]["secret_id"]
     ear = Ear()
     with (
-        open_session(access, observer=ear) as session,
+        open_client(access, observer=ear) as client,
         pytest.raises(BackendDenied, match="used before, or expired"),
     ):
-        policies_of(session)
+        policies_of(client)
     ((event, subject, _),) = ear.all("alarm")
     assert (event, subject) == ("vault.secret_id_intercepted", str(path))
 
@@ -165,10 +165,10 @@ def test_a_wrapping_token_made_elsewhere_is_not_unwrapped(openbao, admin, tmp_pa
     path.write_text(forged)
     ear = Ear()
     with (
-        open_session(access, observer=ear) as session,
+        open_client(access, observer=ear) as client,
         pytest.raises(BackendDenied, match="auth/theirs/role/forged/secret-id"),
     ):
-        policies_of(session)
+        policies_of(client)
     assert len(ear.all("alarm")) == 1
     client = openbao.admin().client
     client.token = forged
@@ -197,14 +197,14 @@ def test_jwt(openbao, admin, tmp_path):
     )
     path = path_with(tmp_path, "jwt", jwt.encode(claims(), private, "ES256"))
     login = VaultLogin(method="jwt", role="servers", jwt_file=str(path))
-    with open_session(VaultAccess(addresses=(openbao.address,), login=login)) as session:
-        assert policies_of(session) == ["login-test"]
+    with open_client(VaultAccess(addresses=(openbao.address,), login=login)) as client:
+        assert policies_of(client) == ["login-test"]
     path.write_text(jwt.encode(claims(sub="somebody"), private, "ES256"))
     with (
-        open_session(VaultAccess(addresses=(openbao.address,), login=login)) as session,
+        open_client(VaultAccess(addresses=(openbao.address,), login=login)) as client,
         pytest.raises(BackendDenied, match="by JWT"),
     ):
-        policies_of(session)
+        policies_of(client)
 
 
 def test_kubernetes(openbao, admin, tmp_path):
@@ -227,8 +227,8 @@ def test_kubernetes(openbao, admin, tmp_path):
         )
         assert_denied(access, match="by Kubernetes")
         api.accounts[token] = "identity/issuer"
-        with open_session(access) as session:
-            assert policies_of(session) == ["login-test"]
+        with open_client(access) as client:
+            assert policies_of(client) == ["login-test"]
         assert api.asked == [token, token]
 
 
@@ -265,8 +265,8 @@ def test_tls_certificate(tls_server, authority):
     admin.create_certificate_role(
         "server-1", ["login-test"], authority.certificate_path.read_text()
     )
-    with open_session(certificate_access(tls_server, authority, "server-1")) as session:
-        assert policies_of(session) == ["login-test"]
+    with open_client(certificate_access(tls_server, authority, "server-1")) as client:
+        assert policies_of(client) == ["login-test"]
     assert_denied(certificate_access(tls_server, authority, "server-2"), match="TLS certificate")
 
 
@@ -275,21 +275,21 @@ def test_a_tls_certificate_that_was_replaced_is_shown_at_the_next_login(tls_serv
     tls_server.admin().create_certificate_role("server-1", ["login-test"], ca_pem)
     access = certificate_access(tls_server, authority, "server-3")
     wanted = authority.certify("server-1")
-    with open_session(access) as session:
+    with open_client(access) as client:
         with pytest.raises(BackendDenied, match="TLS certificate"):
-            policies_of(session)
+            policies_of(client)
         Path(access.login.certificate_file).write_bytes(wanted.certificate_path.read_bytes())
-        await_login(session, "cannot be used")
+        await_login(client, "cannot be used")
         Path(access.login.private_key_file).write_bytes(wanted.private_key_path.read_bytes())
-        await_login(session, "")
+        await_login(client, "")
 
 
-def await_login(session: VaultSession, problem: str) -> None:
+def await_login(client: VaultClient, problem: str) -> None:
     """Return when an attempt to log in ends with `problem`; empty: when one succeeds."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         try:
-            policies_of(session)
+            policies_of(client)
         except BackendDenied as error:
             if problem and problem in str(error):
                 return
@@ -305,8 +305,8 @@ def await_login(session: VaultSession, problem: str) -> None:
 
 def test_a_token_itself(openbao, admin):
     token = admin.create_token(["login-test"])
-    with open_session(token_access(openbao.address, token=token)) as session:
-        assert policies_of(session) == ["login-test"]
+    with open_client(token_access(openbao.address, token=token)) as client:
+        assert policies_of(client) == ["login-test"]
     assert admin.client.auth.token.lookup(token)["data"]["policies"], "it is not ours to end"
 
 
@@ -314,18 +314,18 @@ def test_a_token_in_a_file_that_an_agent_replaces(openbao, admin, tmp_path):
     first = admin.create_token(["login-test"])
     path = path_with(tmp_path, "token", first)
     login = VaultLogin(method="token", token_file=str(path))
-    with open_session(VaultAccess(addresses=(openbao.address,), login=login)) as session:
-        accessor = session.client.auth.token.lookup_self()["data"]["accessor"]
+    with open_client(VaultAccess(addresses=(openbao.address,), login=login)) as client:
+        accessor = own_token(client)["accessor"]
         path.write_text(admin.create_token(["login-test"]))
         admin.revoke_token(first)
-        assert session.client.auth.token.lookup_self()["data"]["accessor"] != accessor
+        assert own_token(client)["accessor"] != accessor
 
 
 def test_a_dead_token_that_cannot_be_replaced_is_denied(openbao, admin):
     token = admin.create_token(["login-test"])
     admin.revoke_token(token)
     with (
-        open_session(token_access(openbao.address, token=token)) as session,
+        open_client(token_access(openbao.address, token=token)) as client,
         pytest.raises(BackendDenied),
     ):
-        policies_of(session)
+        policies_of(client)

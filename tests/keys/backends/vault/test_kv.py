@@ -16,7 +16,7 @@ from keys.jose.jwk import public_jwk, thumbprint
 from keys.testing import KeyBackendContract
 from support.clock import FakeClock
 from support.kv_engines import add_kv_engine
-from support.vault_parts import open_session, token_access
+from support.vault_parts import open_client, token_access
 
 RING = "ring"
 
@@ -35,18 +35,18 @@ def mount(admin):
 
 
 @pytest.fixture
-def session(openbao):
-    with open_session(token_access(openbao.address, token=openbao.token)) as session:
-        yield session
+def client(openbao):
+    with open_client(token_access(openbao.address, token=openbao.token)) as client:
+        yield client
 
 
 @pytest.fixture
-def backend(session, mount):
-    return open_folder(session, mount)
+def backend(client, mount):
+    return open_folder(client, mount)
 
 
-def open_folder(session, mount, *, ring=RING, experimental=False):
-    return VaultKvBackend(session, mount, f"authz/{ring}", ring, experimental=experimental)
+def open_folder(client, mount, *, ring=RING, experimental=False):
+    return VaultKvBackend(client, mount, f"authz/{ring}", ring, experimental=experimental)
 
 
 class KvFolders:
@@ -55,8 +55,8 @@ class KvFolders:
     scheme = VaultKvBackend.scheme
     caps = VaultKvBackend.caps
 
-    def __init__(self, session, mount):
-        self._session = session
+    def __init__(self, client, mount):
+        self._session = client
         self._mount = mount
         self._opened = {}
 
@@ -88,8 +88,8 @@ class KvFolders:
 
 class TestVaultKvBackend(KeyBackendContract):
     @pytest.fixture
-    def backend(self, session, mount):
-        return KvFolders(session, mount)
+    def backend(self, client, mount):
+        return KvFolders(client, mount)
 
 
 def write(admin, mount, number, **members):
@@ -112,9 +112,9 @@ def test_a_version_is_a_secret_with_its_key_and_algorithm(backend, admin, mount)
     assert data["metadata"]["created_time"].startswith(version.created_at.isoformat()[:19])
 
 
-def test_another_process_signs_with_the_same_key(backend, session, mount):
+def test_another_process_signs_with_the_same_key(backend, client, mount):
     version = backend.create(RING, "ES256")
-    other = open_folder(session, mount)
+    other = open_folder(client, mount)
     assert other.view(RING).versions == (version,)
     assert len(other.sign(RING, "1", "ES256", [b"data"])[0]) == 64
 
@@ -134,15 +134,15 @@ def test_twenty_makers_get_twenty_numbers(openbao, mount):
     access = token_access(openbao.address, token=openbao.token)
 
     def make(_):
-        with open_session(access) as session:
-            return open_folder(session, mount).create(RING, "ES256")
+        with open_client(access) as client:
+            return open_folder(client, mount).create(RING, "ES256")
 
     with ThreadPoolExecutor(20) as pool:
         made = list(pool.map(make, range(20)))
     assert sorted(int(version.ref) for version in made) == list(range(1, 21))
     assert len({thumbprint(version.jwk) for version in made}) == 20
-    with open_session(access) as session:
-        shown = open_folder(session, mount).view(RING).versions
+    with open_client(access) as client:
+        shown = open_folder(client, mount).view(RING).versions
     assert shown == tuple(sorted(made, key=lambda version: int(version.ref)))
 
 
@@ -152,10 +152,10 @@ def test_it_works_where_every_writing_has_to_compare(backend, admin, mount):
     assert backend.create(RING, "ES256").ref == "2"
 
 
-def test_what_is_written_over_a_version_is_not_looked_at(backend, admin, mount, session):
+def test_what_is_written_over_a_version_is_not_looked_at(backend, admin, mount, client):
     first = backend.create(RING, "ES256")
     write(admin, mount, 1, alg="ES256", private_key=pem_of(ec.generate_private_key(ec.SECP256R1())))
-    assert open_folder(session, mount).view(RING).versions == (first,)
+    assert open_folder(client, mount).view(RING).versions == (first,)
 
 
 def test_a_key_that_an_operator_wrote_is_adopted(backend, admin, mount):
@@ -198,7 +198,7 @@ def test_an_unsound_secret_is_logged_without_a_word_of_it(backend, admin, mount,
     assert caught.value.__context__ is None or caught.value.__suppress_context__
 
 
-def test_a_soft_deleted_version_is_not_loaded_any_more(backend, admin, mount, session):
+def test_a_soft_deleted_version_is_not_loaded_any_more(backend, admin, mount, client):
     first, second = (backend.create(RING, "ES256") for _ in range(2))
     backend.sign(RING, "1", "ES256", [b"data"])
     admin.call("DELETE", f"{mount}/data/authz/{RING}/1")
@@ -207,7 +207,7 @@ def test_a_soft_deleted_version_is_not_loaded_any_more(backend, admin, mount, se
     assert (view.sign_floor, view.verify_floor) == (None, None)
     assert backend.sign(RING, "1", "ES256", [b"data"])
     with pytest.raises(VersionUnusable, match="soft-deleted"):
-        open_folder(session, mount).sign(RING, "1", "ES256", [b"data"])
+        open_folder(client, mount).sign(RING, "1", "ES256", [b"data"])
     assert backend.create(RING, "ES256").ref == "3"
     admin.call("POST", f"{mount}/undelete/authz/{RING}/1", {"versions": [1]})
     view = backend.view(RING)
@@ -238,20 +238,20 @@ def test_other_things_in_the_folder_are_left_alone(backend, admin, mount):
     assert backend.create(RING, "ES256").ref == "1"
 
 
-def test_an_engine_that_compares_nothing_is_refused(session, admin):
+def test_an_engine_that_compares_nothing_is_refused(client, admin):
     mount = f"kv1-{secrets.token_hex(4)}"
     admin.client.sys.enable_secrets_engine("kv", path=mount, options={"version": "1"})
     try:
         with pytest.raises(BackendDenied, match="no KV engine of version 2"):
-            open_folder(session, mount).create(RING, "ES256")
+            open_folder(client, mount).create(RING, "ES256")
         with pytest.raises(Exception, match="None"):
             admin.call("LIST", f"{mount}/")
     finally:
         admin.disable_engine(mount)
 
 
-def test_a_mount_that_is_not_there_is_no_empty_folder(session):
-    backend = open_folder(session, "nowhere")
+def test_a_mount_that_is_not_there_is_no_empty_folder(client):
+    backend = open_folder(client, "nowhere")
     for attempt in (
         lambda: backend.view(RING),
         lambda: backend.create(RING, "ES256"),
@@ -282,7 +282,7 @@ def as_identity(openbao, admin, mount):
             ),
         )
         access = token_access(openbao.address, token=admin.create_token([name]))
-        context = open_session(access)
+        context = open_client(access)
         opened.append(context)
         return open_folder(context.__enter__(), mount)
 
@@ -340,10 +340,10 @@ def test_it_is_opened_by_its_uri(openbao, mount):
     assert len(experimental.sign(RING, "2", "ML-DSA-44", [b"data"])[0]) == 2420
 
 
-def test_a_mount_with_a_slash(session, admin):
+def test_a_mount_with_a_slash(client, admin):
     mount = add_kv_engine(admin, f"team/kv-{secrets.token_hex(4)}")
     try:
-        assert open_folder(session, mount).create(RING, "ES256").ref == "1"
+        assert open_folder(client, mount).create(RING, "ES256").ref == "1"
     finally:
         admin.disable_engine(mount)
 
@@ -374,6 +374,6 @@ def test_no_private_key_is_printed(backend):
     """Case G85."""
     backend.create(RING, "ES256")
     backend.sign(RING, "1", "ES256", [b"data"])
-    shown = repr(backend) + repr(vars(backend)) + repr(backend._read(1))  # noqa: SLF001
+    shown = repr(backend) + repr(vars(backend)) + repr(backend._engine.read(1))  # noqa: SLF001
     assert "BEGIN" not in shown
     assert "private_key=" not in shown

@@ -16,7 +16,7 @@ from keys.signing_key import RingDefinition
 from keys.store import KeyChange
 from support.clock import FakeClock
 from support.kv_engines import add_kv_engine
-from support.vault_parts import open_session, token_access
+from support.vault_parts import open_client, token_access
 
 RING = "ring"
 PAYLOAD = b'{"iss":"https://authz.example.org","exp":1900000000}'
@@ -39,7 +39,7 @@ def open_backend(raft_server, mount):
             read_timeout_seconds=0.3,
             total_timeout_seconds=0.5,
         )
-        context = open_session(access)
+        context = open_client(access)
         opened.append(context)
         return VaultKvBackend(context.__enter__(), mount, f"authz/{RING}", RING)
 

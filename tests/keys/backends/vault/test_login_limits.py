@@ -6,15 +6,16 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from math import inf
 from time import monotonic
 
 import pytest
 
-from keys.backends.vault.auth import make_login
-from keys.backends.vault.session import VaultSession
+from keys.backends.vault.auth import look_up, make_login
+from keys.backends.vault.client import VaultClient
 from keys.backends.vault.settings import VaultAccess, VaultLogin
 from keys.errors import BackendDenied, BackendUnavailable
-from support.vault_parts import Ear, approle_access, open_session
+from support.vault_parts import Ear, approle_access, open_client
 from support.vault_proxy import ProxyAnswer, VaultProxy
 
 LOOK_UP = 'path "auth/token/lookup-self" { capabilities = ["read"] }\n'
@@ -25,16 +26,16 @@ LAG_SECONDS = 0.15
 
 
 class Opened:
-    """A session by AppRole with the proxy that it goes through, and its secret id's file."""
+    """A client by AppRole with the proxy that it goes through, and its secret id's file."""
 
-    def __init__(self, session: VaultSession, proxy: VaultProxy, path, role, ear) -> None:
-        self.session, self.proxy, self.path, self.role, self.ear = session, proxy, path, role, ear
+    def __init__(self, client: VaultClient, proxy: VaultProxy, path, role, ear) -> None:
+        self.client, self.proxy, self.path, self.role, self.ear = client, proxy, path, role, ear
         self.logins = lambda: proxy.count(LOGIN)
 
 
 @pytest.fixture
 def log_in(bao_mount, tmp_path):
-    """Return a function of a policy's text and a role's settings that opens a session."""
+    """Return a function of a policy's text and a role's settings that opens a client."""
 
     @contextmanager
     def open_by_approle(policy: str = LOOK_UP + RENEW, *, private: bool = False, **role: object):
@@ -49,14 +50,14 @@ def log_in(bao_mount, tmp_path):
         with VaultProxy(bao_mount.server.address) as proxy:
             access = approle_access(proxy.address, role_id=made.role_id, secret_id_file=path)
             access = replace(access, login=replace(access.login, private_files=private))
-            with open_session(access, observer=ear) as session:
-                yield Opened(session, proxy, path, name, ear)
+            with open_client(access, observer=ear) as client:
+                yield Opened(client, proxy, path, name, ear)
 
     return open_by_approle
 
 
 def read(opened: Opened, bao_mount) -> int:
-    return opened.session.call("GET", f"{bao_mount.mount}/keys/ring", repeatable=True).status
+    return opened.client.call("GET", f"{bao_mount.mount}/keys/ring", repeatable=True).status
 
 
 # ---------------------------------------------------------------------------------- num_uses
@@ -83,9 +84,9 @@ def test_uses_that_went_elsewhere_are_no_fault_of_the_policy(log_in, bao_mount):
     """A retry of ours, or another program with the same token."""
     with log_in(token_num_uses=10) as opened:
         read(opened, bao_mount)
-        token = opened.session._tokens.get()  # noqa: SLF001 - there is no other way to it
+        token = opened.client._tokens.get(inf)  # noqa: SLF001 - there is no other way to it
         for _ in range(8):
-            opened.session._vault.client(token).auth.token.lookup_self()  # noqa: SLF001
+            look_up(token, opened.client._http, inf)  # noqa: SLF001
         assert [read(opened, bao_mount) for _ in range(5)] == [200] * 5
         assert opened.ear.all("alarm") == []
 
@@ -94,7 +95,7 @@ def test_a_narrow_policy_is_still_told_and_makes_no_login_for_each_request(log_i
     with log_in(token_num_uses=100) as opened:
         for _ in range(10):
             with pytest.raises(BackendDenied, match="its policy does not permit this"):
-                opened.session.call("GET", "sys/policies/acl/any")
+                opened.client.call("GET", "sys/policies/acl/any")
         assert opened.logins() <= 2
         assert [event for event, *_ in opened.ear.all("alarm")] == ["vault.denied"]
 
@@ -125,10 +126,10 @@ def test_a_dead_token_that_was_just_replaced_is_not_blamed_on_the_policy(log_in,
     with log_in() as opened:
         read(opened, bao_mount)
         admin = bao_mount.admin
-        admin.revoke_token(opened.session._tokens.get())  # noqa: SLF001
+        admin.revoke_token(opened.client._tokens.get(inf))  # noqa: SLF001
         assert read(opened, bao_mount) == 200
         time.sleep(1.1)
-        admin.revoke_token(opened.session._tokens.get())  # noqa: SLF001
+        admin.revoke_token(opened.client._tokens.get(inf))  # noqa: SLF001
         with pytest.raises(BackendDenied, match="was replaced a moment ago") as caught:
             read(opened, bao_mount)
         assert "policy" not in str(caught.value)
@@ -213,7 +214,7 @@ def test_a_vault_that_has_not_caught_up_with_a_login_is_waited_for(log_in, bao_m
         lagging = Lagging(opened.proxy)
         path = f"{bao_mount.mount}/keys/ring" + ("/rotate" if method == "POST" else "")
         began = monotonic()
-        assert opened.session.call(method, path).status == 200
+        assert opened.client.call(method, path).status == 200
         assert LAG_SECONDS < monotonic() - began < 1.5
         assert 1 <= lagging.refusals < 10
         assert opened.ear.all("down") == []
@@ -235,8 +236,8 @@ def test_of_several_addresses_another_is_asked_while_there_is_time(bao_mount, lo
         access = approle_access(
             opened.proxy.address, other.address, role_id=role_id, secret_id_file=opened.path
         )
-        with open_session(access) as session:
-            assert session.call("GET", f"{bao_mount.mount}/keys/ring").status == 200
+        with open_client(access) as client:
+            assert client.call("GET", f"{bao_mount.mount}/keys/ring").status == 200
             assert other.count("keys/ring") == 1
 
 
@@ -263,10 +264,10 @@ def test_a_file_that_others_can_read_is_refused_when_it_is_read(tmp_path, method
     made = make_login(access, Ear())
     path.chmod(0o640)
     with pytest.raises(BackendDenied, match=f"{path} is open to others than its owner: chmod 600"):
-        made.log_in(None)
+        made.log_in(None, inf)
     development = VaultAccess(addresses=(NOWHERE,), login=replace(login, private_files=False))
     with pytest.raises(AttributeError):
-        make_login(development, Ear()).log_in(None)
+        make_login(development, Ear()).log_in(None, inf)
 
 
 def test_a_file_that_becomes_open_to_others_is_noticed_at_the_next_login(log_in, bao_mount):
@@ -286,4 +287,4 @@ def test_the_token_of_a_service_account_has_the_platforms_mode(tmp_path):
     path.chmod(0o644)
     login = VaultLogin(method="kubernetes", role="r", jwt_file=str(path))
     with pytest.raises(AttributeError):
-        make_login(VaultAccess(addresses=(NOWHERE,), login=login), Ear()).log_in(None)
+        make_login(VaultAccess(addresses=(NOWHERE,), login=login), Ear()).log_in(None, inf)

@@ -8,12 +8,12 @@ from time import monotonic
 
 import pytest
 
-from keys.backends.vault.session import VaultSession
+from keys.backends.vault.client import VaultClient
 from keys.backends.vault.settings import VaultAccess
 from keys.backends.vault.transit import TransitBackend
 from keys.errors import BackendDenied, BackendError, BackendUnavailable
 from support.openbao import RaftServer
-from support.vault_parts import Ear, approle_access, token_access
+from support.vault_parts import Ear, approle_access, own_token, token_access
 
 LONGEST_CALL_SECONDS = 2.0
 LONGEST_RECOVERY_SECONDS = 20.0
@@ -30,8 +30,8 @@ class Caller:
     def __init__(self, access: VaultAccess) -> None:
         self.access = access
         self.ear = Ear()
-        self.session = VaultSession(access, observer=self.ear)
-        self.backend = TransitBackend(self.session, "transit", "ring", "ring")
+        self.client = VaultClient(access, observer=self.ear)
+        self.backend = TransitBackend(self.client, "transit", "ring", "ring")
 
     def sign(self) -> bytes:
         return self.backend.sign("ring", "1", "ES256", [b"data"])[0]
@@ -78,7 +78,7 @@ def caller(prepared, tmp_path):
     caller = Caller(access)
     caller.sign()
     yield caller
-    caller.session.close()
+    caller.client.close()
 
 
 def test_sealed(prepared, caller):
@@ -118,7 +118,7 @@ def test_a_login_while_it_hangs_ends_in_time(prepared, caller):
     with prepared.paused():
         late.assert_unavailable()
     late.await_recovery()
-    late.session.close()
+    late.client.close()
 
 
 def test_an_audit_device_that_is_full(tmp_path):
@@ -141,7 +141,7 @@ def test_an_audit_device_that_is_full(tmp_path):
         assert not caller.backend.health().usable
         redirect(link, str(real), server)
         await_that(lambda: not isinstance(outcome(caller.sign), BackendError))
-        caller.session.close()
+        caller.client.close()
 
 
 def redirect(link, target: str, server: RaftServer) -> None:
@@ -184,7 +184,7 @@ def test_a_wrong_port(prepared):
 def test_a_revoked_token_beside_a_policy_that_went_away(prepared, caller):
     """Both answer 403; only one of them is cured by a login."""
     admin = prepared.admin()
-    accessor = caller.session.client.auth.token.lookup_self()["data"]["accessor"]
+    accessor = own_token(caller.client)["accessor"]
     admin.client.auth.token.revoke_accessor(accessor)
     caller.sign()
     assert len(caller.ear.all("token")) == 2

@@ -14,7 +14,7 @@ from keys.errors import BackendUnavailable, VersionUnusable
 from keys.jose.algorithms import get_algorithm
 from keys.jose.jwk import load_public_key
 from keys.jose.signatures import make_verifier
-from support.vault_parts import open_session, token_access
+from support.vault_parts import open_client, token_access
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +43,8 @@ def await_that(condition: Callable[[], object], seconds: float = 10) -> None:
         time.sleep(0.02)
 
 
-def backend_at(session, ring: str) -> TransitBackend:
-    return TransitBackend(session, "transit", ring, ring)
+def backend_at(client, ring: str) -> TransitBackend:
+    return TransitBackend(client, "transit", ring, ring)
 
 
 def test_a_change_of_leader_costs_no_signature(cluster, ring):
@@ -52,8 +52,8 @@ def test_a_change_of_leader_costs_no_signature(cluster, ring):
     leader = cluster.leader()
     others = [node.address for node in cluster.standbys()]
     access = token_access(leader.address, *others, token=cluster.token)
-    with open_session(access) as session:
-        backend = backend_at(session, ring)
+    with open_client(access) as client:
+        backend = backend_at(client, ring)
         (version,) = backend.view(ring).versions
         verify = make_verifier(load_public_key(version.jwk, "ES256"), get_algorithm("ES256"))
         cluster.step_down()
@@ -72,8 +72,8 @@ def test_a_killed_leader_costs_no_signature(cluster, ring):
     leader = cluster.leader()
     others = [node.address for node in cluster.standbys()]
     access = token_access(leader.address, *others, token=cluster.token)
-    with open_session(access) as session:
-        backend = backend_at(session, ring)
+    with open_client(access) as client:
+        backend = backend_at(client, ring)
         backend.sign(ring, "1", "ES256", [b"data"])
         leader.kill()
         try:
@@ -87,11 +87,11 @@ def test_a_version_that_a_standby_does_not_know_yet_signs_elsewhere(cluster, rin
     """A standby knows a new version a moment later; whoever asks it first is sent on."""
     leader, standby = cluster.leader(), cluster.standbys()[0]
     access = token_access(standby.address, leader.address, token=cluster.token)
-    with open_session(token_access(leader.address, token=cluster.token)) as at_leader:
+    with open_client(token_access(leader.address, token=cluster.token)) as at_leader:
         writing = backend_at(at_leader, ring)
         for number in range(2, 22):
-            with open_session(access) as session:
-                reading = backend_at(session, ring)
+            with open_client(access) as client:
+                reading = backend_at(client, ring)
                 reading.view(ring)
                 version = writing.create(ring, "ES256")
                 assert version.ref == str(number)
@@ -105,13 +105,13 @@ def test_changes_go_to_the_leader_whoever_is_asked_first(cluster, ring):
     leader, standby = cluster.leader(), cluster.standbys()[0]
     access = token_access(standby.address, leader.address, token=cluster.token)
     for number in range(2, 12):
-        with open_session(access) as session:
-            backend = backend_at(session, ring)
+        with open_client(access) as client:
+            backend = backend_at(client, ring)
             assert backend.create(ring, "ES256").ref == str(number)
-        with open_session(access) as session:
-            backend_at(session, ring).fence(ring, str(number))
-        with open_session(access) as session:
-            backend_at(session, ring).fence(ring, str(number - 1))
+        with open_client(access) as client:
+            backend_at(client, ring).fence(ring, str(number))
+        with open_client(access) as client:
+            backend_at(client, ring).fence(ring, str(number - 1))
         assert leader.admin().read_key(ring)["min_encryption_version"] == number
 
 
@@ -119,8 +119,8 @@ def test_a_lagging_read_shows_an_older_view_and_no_error(cluster, ring):
     """Whoever reads has to take a version that is missing for nothing but an old read."""
     standby = cluster.standbys()[0]
     with (
-        open_session(token_access(cluster.leader().address, token=cluster.token)) as at_leader,
-        open_session(token_access(standby.address, token=cluster.token)) as at_standby,
+        open_client(token_access(cluster.leader().address, token=cluster.token)) as at_leader,
+        open_client(token_access(standby.address, token=cluster.token)) as at_standby,
     ):
         writing, reading = backend_at(at_leader, ring), backend_at(at_standby, ring)
         seen = []
@@ -132,12 +132,12 @@ def test_a_lagging_read_shows_an_older_view_and_no_error(cluster, ring):
 
 
 def test_a_fence_holds_on_every_node_soon(cluster, ring):
-    with open_session(token_access(*cluster.addresses, token=cluster.token)) as session:
-        backend = backend_at(session, ring)
+    with open_client(token_access(*cluster.addresses, token=cluster.token)) as client:
+        backend = backend_at(client, ring)
         backend.create(ring, "ES256")
         backend.fence(ring, "2")
         for node in cluster.nodes:
-            with open_session(token_access(node.address, token=cluster.token)) as own:
+            with open_client(token_access(node.address, token=cluster.token)) as own:
                 alone = backend_at(own, ring)
                 await_that(lambda alone=alone: _refuses(alone, ring))
 

@@ -4,17 +4,17 @@ import pytest
 
 from keys.backend import KeyBackend
 from keys.testing import KeyBackendContract
-from support.vault_parts import TransitKeys, open_session, token_access
+from support.vault_parts import TransitKeys, open_client, token_access
 
 
 @pytest.fixture
-def session(bao_mount):
+def client(bao_mount):
     access = token_access(bao_mount.server.address, token=bao_mount.server.token)
-    with open_session(access) as session:
-        yield session
+    with open_client(access) as client:
+        yield client
 
 
 class TestTransit(KeyBackendContract):
     @pytest.fixture
-    def backend(self, session, bao_mount) -> KeyBackend:
-        return TransitKeys(session, bao_mount.mount)
+    def backend(self, client, bao_mount) -> KeyBackend:
+        return TransitKeys(client, bao_mount.mount)

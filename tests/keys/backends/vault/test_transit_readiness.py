@@ -9,7 +9,7 @@ from keys.backends.vault.transit import TransitBackend
 from keys.ring import KeyRings
 from keys.signer import PROOF_INTERVAL_SECONDS
 from support.rotation import World
-from support.vault_parts import open_session, token_access
+from support.vault_parts import open_client, token_access
 
 POLICY = """
 path "{mount}/keys/*" {{ capabilities = ["read", "create", "update"] }}
@@ -34,10 +34,8 @@ class Server:
 
     @contextmanager
     def opened(self):
-        with open_session(self.access) as session:
-            world = World(
-                make_backend=lambda _: TransitBackend(session, self.mount, "ring", "ring")
-            )
+        with open_client(self.access) as client:
+            world = World(make_backend=lambda _: TransitBackend(client, self.mount, "ring", "ring"))
             rings = KeyRings(
                 world.store,
                 {world.definition.backend_uri: world.backend},

@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 
 from keys.backends.vault.transit import TransitBackend
-from keys.backends.vault.transit_key import read_transit_key
-from keys.backends.vault.transit_signing import ItemError, read_signatures, signing_request
+from keys.backends.vault.transit_engine import (
+    ItemError,
+    read_signatures,
+    read_transit_key,
+    signing_request,
+)
 from keys.errors import BackendBroken, BackendUnavailable, VersionUnusable
 from support.scripted_server import ScriptedServer, answer_with
-from support.vault_parts import open_session, token_access
+from support.vault_parts import open_client, token_access
 
 PUBLIC = b64encode(bytes(range(32))).decode()
 
@@ -99,8 +103,8 @@ def shown(**more: Any) -> dict[str, Any]:
 
 @contextmanager
 def backend_at(server: ScriptedServer) -> Iterator[TransitBackend]:
-    with open_session(token_access(server.address, token="t")) as session:
-        yield TransitBackend(session, "transit", "ring", "ring")
+    with open_client(token_access(server.address, token="t")) as client:
+        yield TransitBackend(client, "transit", "ring", "ring")
 
 
 def read(**more: Any) -> Any:

@@ -12,12 +12,13 @@ import pytest
 
 from keys.backend import TracedSignature
 from keys.backends.vault.transit import TransitBackend
+from keys.backends.vault.transit_engine import TransitEngine
 from keys.errors import BackendBroken, BackendDenied, TokenRefusedError, VersionUnusable
 from keys.jose.algorithms import get_algorithm
 from keys.jose.jwk import load_public_key
 from keys.jose.signatures import make_verifier
 from support.source_tree import ROOT
-from support.vault_parts import Ear, TransitKeys, open_session, token_access
+from support.vault_parts import Ear, TransitKeys, open_client, token_access
 
 POLICY = """
 path "{mount}/sign/ring" {{
@@ -29,15 +30,15 @@ path "{mount}/keys/ring" {{ capabilities = ["read"] }}
 
 
 @pytest.fixture
-def session(bao_mount):
+def client(bao_mount):
     access = token_access(bao_mount.server.address, token=bao_mount.server.token)
-    with open_session(access) as session:
-        yield session
+    with open_client(access) as client:
+        yield client
 
 
 @pytest.fixture
-def backend(session, bao_mount):
-    return TransitBackend(session, bao_mount.mount, "ring", "ring")
+def backend(client, bao_mount):
+    return TransitBackend(client, bao_mount.mount, "ring", "ring")
 
 
 def verifier_of(version, alg="ES256"):
@@ -91,14 +92,14 @@ def test_the_policy_that_requires_a_version_permits_everything_we_send(bao_mount
     policy = f"server-{bao_mount.mount}"
     bao_mount.admin.write_policy(policy, POLICY.format(mount=bao_mount.mount))
     token = bao_mount.admin.create_token([policy])
-    with open_session(token_access(bao_mount.server.address, token=token)) as session:
-        backend = TransitBackend(session, bao_mount.mount, "ring", "ring")
+    with open_client(token_access(bao_mount.server.address, token=token)) as client:
+        backend = TransitBackend(client, bao_mount.mount, "ring", "ring")
         (version,) = backend.view("ring").versions
         (signature,) = backend.sign("ring", "1", "ES256", [b"data"])
         verifier_of(version)(signature, b"data")
         for path in (f"{bao_mount.mount}/sign/ring", f"{bao_mount.mount}/sign/ring/sha2-256"):
             with pytest.raises(BackendDenied):
-                session.call("POST", path, {"input": "AAAA"})
+                client.call("POST", path, {"input": "AAAA"})
         with pytest.raises(BackendDenied):
             backend.create("ring", "ES256")
 
@@ -110,11 +111,11 @@ from keys.backends.vault.transit import TransitBackend
 from keys.jose.jwk import load_public_key
 from keys.jose.signatures import make_verifier
 from support.vault_parts import token_access
-from keys.backends.vault.session import VaultSession
+from keys.backends.vault.client import VaultClient
 
 address, token, mount = sys.argv[1:]
-session = VaultSession(token_access(address, token=token))
-backend = TransitBackend(session, mount, "ring", "ring")
+client = VaultClient(token_access(address, token=token))
+backend = TransitBackend(client, mount, "ring", "ring")
 version = backend.create("ring", "ES256")
 verify = make_verifier(load_public_key(version.jwk, "ES256"), get_algorithm("ES256"))
 backend.sign("ring", "1", "ES256", [b"before"])
@@ -187,7 +188,6 @@ def test_a_fence_is_never_lowered(backend, bao_mount):
 
 
 def test_floors_that_are_equal_can_be_set(backend):
-    """hvac's own method for it refuses them."""
     for _ in range(3):
         backend.create("ring", "ES256")
     backend.destroy("ring", "3")
@@ -195,18 +195,17 @@ def test_floors_that_are_equal_can_be_set(backend):
     assert (view.sign_floor, view.verify_floor, len(view.versions)) == ("3", "3", 1)
 
 
-def test_a_rotation_names_the_version_that_it_made(backend, session, bao_mount, monkeypatch):
+def test_a_rotation_names_the_version_that_it_made(backend, bao_mount, monkeypatch):
     """Between a rotation and a reading of the key, others may rotate too."""
     backend.create("ring", "ES256")
-    transit = session.client.secrets.transit
-    rotate_key = transit.rotate_key
+    rotate = TransitEngine.rotate
 
-    def rotate_and_be_overtaken(*arguments, **options):
-        reply = rotate_key(*arguments, **options)
+    def rotate_and_be_overtaken(engine):
+        shown = rotate(engine)
         bao_mount.admin.rotate_key("ring", mount=bao_mount.mount)
-        return reply
+        return shown
 
-    monkeypatch.setattr(transit, "rotate_key", rotate_and_be_overtaken)
+    monkeypatch.setattr(TransitEngine, "rotate", rotate_and_be_overtaken)
     made = backend.create("ring", "ES256")
     assert made.ref == "2"
     assert [version.ref for version in backend.view("ring").versions] == ["1", "2", "3"]
@@ -223,27 +222,26 @@ def test_an_existing_key_of_another_type_is_not_taken_for_ours(backend, bao_moun
 
 
 def test_a_key_made_by_another_in_the_same_moment_is_not_taken_for_ours(
-    backend, session, bao_mount, monkeypatch
+    backend, bao_mount, monkeypatch
 ):
-    transit = session.client.secrets.transit
-    create_key = transit.create_key
+    create = TransitEngine.create
 
-    def create_too_late(*arguments, **options):
+    def create_too_late(engine, kind):
         bao_mount.admin.create_key("ring", "rsa-2048", mount=bao_mount.mount)
-        return create_key(*arguments, **options)
+        return create(engine, kind)
 
-    monkeypatch.setattr(transit, "create_key", create_too_late)
+    monkeypatch.setattr(TransitEngine, "create", create_too_late)
     with pytest.raises(BackendBroken):
         backend.create("ring", "ES256")
 
 
 @pytest.mark.parametrize("leak", ["exportable", "allow_plaintext_backup"])
-def test_a_key_that_may_leave_the_vault_is_refused(backend, session, bao_mount, leak):
+def test_a_key_that_may_leave_the_vault_is_refused(backend, client, bao_mount, leak):
     """Either can be switched on by anyone who may configure the key, and never off again."""
     backend.create("ring", "ES256")
     bao_mount.admin.configure_key("ring", mount=bao_mount.mount, **{leak: True})
     ear = Ear()
-    listened = TransitBackend(session, bao_mount.mount, "ring", "ring", observer=ear)
+    listened = TransitBackend(client, bao_mount.mount, "ring", "ring", observer=ear)
     with pytest.raises(BackendBroken, match=leak):
         listened.view("ring")
     assert [event for event, *_ in ear.all("alarm")] == ["privilege.too_wide"]
@@ -251,7 +249,7 @@ def test_a_key_that_may_leave_the_vault_is_refused(backend, session, bao_mount, 
     bao_mount.admin.configure_key("ring", mount=bao_mount.mount, **{leak: False})
     with pytest.raises(BackendBroken, match=leak):
         backend.create("ring", "ES256")
-    knowing = TransitBackend(session, bao_mount.mount, "ring", "ring", allow_exportable=True)
+    knowing = TransitBackend(client, bao_mount.mount, "ring", "ring", allow_exportable=True)
     assert len(knowing.view("ring").versions) == 1
 
 
@@ -285,9 +283,9 @@ def test_a_soft_deleted_key_is_seen_and_does_not_sign(backend, bao_mount):
     assert len(backend.sign("ring", "1", "ES256", [b"data"])) == 1
 
 
-def test_a_mount_that_is_not_there_is_no_empty_ring(session):
+def test_a_mount_that_is_not_there_is_no_empty_ring(client):
     """Both answer 404; taken for an empty ring, keys would be made at a wrong place."""
-    backend = TransitBackend(session, "no-such-mount", "ring", "ring")
+    backend = TransitBackend(client, "no-such-mount", "ring", "ring")
     with pytest.raises(BackendDenied, match="no such path"):
         backend.view("ring")
     with pytest.raises(BackendDenied, match="no such path"):
@@ -312,8 +310,8 @@ def test_larger_rsa_keys_that_were_made_in_the_vault_are_used(backend, bao_mount
         verifier_of(version, alg)(signature, b"data")
 
 
-def test_a_second_ring_of_the_session_is_another_key(session, bao_mount):
-    keys = TransitKeys(session, bao_mount.mount)
+def test_a_second_ring_of_the_session_is_another_key(client, bao_mount):
+    keys = TransitKeys(client, bao_mount.mount)
     assert keys.create("one", "ES256").jwk != keys.create("two", "ES256").jwk
     assert keys.open("one").view("two").versions == ()
     with pytest.raises(BackendDenied):

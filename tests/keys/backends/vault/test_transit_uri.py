@@ -1,8 +1,5 @@
 """Transit by its URI and its entry point, before any Vault is asked."""
 
-import os
-import subprocess
-import sys
 
 import pytest
 
@@ -11,7 +8,6 @@ from keys.backends.vault.settings import VaultAccess, VaultLogin
 from keys.errors import BackendUnavailable, KeysError
 from support.clock import FakeClock
 from support.ports import release_port, reserve_port
-from support.source_tree import ROOT
 from support.vault_parts import token_access
 
 
@@ -127,24 +123,3 @@ def test_a_ca_file_that_is_missing_is_refused(tmp_path):
     access = token_access("https://127.0.0.1:1", token="t", ca_file=str(tmp_path / "none.pem"))
     with pytest.raises(KeysError, match=r"none\.pem"):
         open_backend("transit://mount/key", context(main=access))
-
-
-def test_without_hvac_the_error_names_the_lock_file_to_install():
-    program = (
-        "import sys; sys.modules['hvac'] = None\n"
-        "from datetime import UTC, datetime\n"
-        "from keys.backends.registry import BackendContext, open_backend\n"
-        "from keys.errors import KeysError\n"
-        "try:\n"
-        "    open_backend('transit://a/b', BackendContext(clock=lambda: datetime.now(UTC)))\n"
-        "except KeysError as error:\n"
-        "    print(error)\n"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", program],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "install requirements/run.txt" in run.stdout, run.stdout + run.stderr

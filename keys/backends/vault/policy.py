@@ -2,16 +2,51 @@
 
 Four identities, so that none can do what only another needs: the *server* signs and reads, the
 *rotator* makes versions and fences, *emergency* is for people who also take versions back, and
-*destroy* for people who delete what nobody needs. For keys in KV every identity that looks at a
-version reads its private key: custody there is as good as these policies.
+*destroy* for people who delete what is not needed any more. For keys in KV every identity that
+looks at a version reads its private key: custody there is as good as these policies.
 """
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
+from urllib.parse import parse_qs, unquote, urlsplit
 
-from keys.backends.vault.places import VaultPlace
+DEFAULT_VAULT = "main"
+VAULT_SCHEMES = frozenset({"transit", "kv"})
+#: The settings of a transit key that let its private half leave the Vault. Once switched on,
+#: neither can be switched off again.
+LEAKS = ("exportable", "allow_plaintext_backup")
+
+
+class VaultPlace(NamedTuple):
+    """A ring's key in a Vault.
+
+    Attributes:
+        scheme: ``transit`` or ``kv``.
+        vault: The Vault's name in the settings.
+        mount: Where the secrets engine is mounted.
+        name: The transit key, or the folder of secrets.
+    """
+
+    scheme: str
+    vault: str
+    mount: str
+    name: str
+
+
+def find_place(uri: str) -> VaultPlace | None:
+    """Return the place that a backend's URI names, or None if it is in no Vault."""
+    parts = urlsplit(uri)
+    if parts.scheme not in VAULT_SCHEMES:
+        return None
+    vault = parse_qs(parts.query).get("vault", [DEFAULT_VAULT])[0]
+    if parts.scheme == "kv":
+        return VaultPlace("kv", vault, unquote(parts.netloc), parts.path.strip("/"))
+    whole = f"{parts.netloc}{parts.path}".strip("/")
+    mount, _, name = whole.rpartition("/")
+    return VaultPlace("transit", vault, mount, name)
 
 
 class VaultRole(StrEnum):
@@ -30,8 +65,8 @@ class Grant:
     Attributes:
         path: Without ``/v1/``.
         capabilities: What may be done there.
-        required_parameters: What each request has to say.
-        allowed_parameters: All that a request may say; empty: anything.
+        required_parameters: Parameters that each request has to have.
+        allowed_parameters: All parameters that a request may have; empty: any.
     """
 
     path: str
@@ -40,8 +75,8 @@ class Grant:
     allowed_parameters: tuple[str, ...] = field(default=())
 
 
-#: What every token needs to keep itself alive, to tell a dead token from a narrow policy, to end
-#: itself, and to be examined. A token without the default policy has none of it.
+#: A token needs these to keep itself alive, to distinguish a dead token from a narrow policy, to
+#: end itself, and to be examined. Without the default policy it has none of them.
 OWN_TOKEN = (
     Grant(path="auth/token/lookup-self", capabilities=("read",)),
     Grant(path="auth/token/renew-self", capabilities=("update",)),
@@ -93,7 +128,7 @@ def _transit_grants(role: VaultRole, place: VaultPlace) -> Iterator[Grant]:
         yield Grant(
             path=f"{place.mount}/sign/{place.name}",
             capabilities=("update",),
-            # Whoever does not pin a version may name another in the token's header.
+            # Without a pinned version a token may name another one in its header.
             required_parameters=("key_version",),
         )
     yield Grant(path=key, capabilities=("read",))

@@ -1,4 +1,4 @@
-"""A session's token: renewed in time, replaced when dead; no loop where the policy is at fault."""
+"""A client's token: renewed in time, replaced when dead; no loop where the policy is at fault."""
 
 import logging
 import os
@@ -13,15 +13,15 @@ import hvac
 import pytest
 
 from keys.backends.vault.auth import VaultToken
-from keys.backends.vault.session import VaultSession
+from keys.backends.vault.client import VaultClient
+from keys.backends.vault.http import VaultRequest
 from keys.backends.vault.settings import VaultLogin
 from keys.backends.vault.transit import TransitBackend
-from keys.backends.vault.transport import VaultRequest
 from keys.errors import BackendDenied, BackendUnavailable
 from support.openbao import CertificateAuthority, RaftServer
 from support.ports import release_port, reserve_port
 from support.source_tree import ROOT
-from support.vault_parts import Ear, approle_access, open_session, token_access
+from support.vault_parts import Ear, approle_access, open_client, own_token, token_access
 
 LOOK_UP = 'path "auth/token/lookup-self" { capabilities = ["read"] }\n'
 RENEW = 'path "auth/token/renew-self" { capabilities = ["update"] }\n'
@@ -31,7 +31,7 @@ SIGN = 'path "{mount}/*" {{ capabilities = ["read", "update", "create"] }}\n'
 
 @pytest.fixture
 def log_in(bao_mount, tmp_path):
-    """Return a function of a policy's text that opens a session by AppRole with it."""
+    """Return a function of a policy's text that opens a client by AppRole with it."""
 
     @contextmanager
     def open_by_approle(policy: str, ear: Ear | None = None, **role: object):
@@ -42,14 +42,14 @@ def log_in(bao_mount, tmp_path):
         path.write_text(secret_id)
         address = bao_mount.server.address
         access = approle_access(address, role_id=role_id, secret_id_file=path)
-        with open_session(access, observer=ear or Ear()) as session:
-            yield session
+        with open_client(access, observer=ear or Ear()) as client:
+            yield client
 
     return open_by_approle
 
 
-def accessor_of(session: VaultSession) -> str:
-    return session.client.auth.token.lookup_self()["data"]["accessor"]
+def accessor_of(client: VaultClient) -> str:
+    return own_token(client)["accessor"]
 
 
 def await_that(condition, seconds: float = 10) -> None:
@@ -65,49 +65,49 @@ def await_that(condition, seconds: float = 10) -> None:
 def test_a_token_is_renewed_in_the_background_at_half_its_lease(log_in):
     """Nobody needs it in the meantime, and it lives on."""
     ear = Ear()
-    with log_in(LOOK_UP + RENEW, ear, token_period="2s") as session:
-        accessor = accessor_of(session)
+    with log_in(LOOK_UP + RENEW, ear, token_period="2s") as client:
+        accessor = accessor_of(client)
         begun = monotonic()
         await_that(lambda: len(ear.all("token")) >= 4)
         assert monotonic() - begun > 2, "longer than the token would live by itself"
-        assert accessor_of(session) == accessor
+        assert accessor_of(client) == accessor
     assert ear.all("token")[0] == ("main", 2.0, 2.0)
 
 
 def test_a_token_whose_longest_life_is_near_is_replaced(log_in):
     ear = Ear()
-    with log_in(LOOK_UP + RENEW, ear, token_ttl="2s", token_max_ttl="2s") as session:
-        accessor = accessor_of(session)
-        await_that(lambda: accessor_of(session) != accessor)
+    with log_in(LOOK_UP + RENEW, ear, token_ttl="2s", token_max_ttl="2s") as client:
+        accessor = accessor_of(client)
+        await_that(lambda: accessor_of(client) != accessor)
         assert ear.all("alarm") == []
 
 
 def test_a_token_that_may_not_be_renewed_is_replaced(log_in):
     """Without the default policy, renewing oneself has to be granted."""
-    with log_in(LOOK_UP, token_period="1s") as session:
-        accessor = accessor_of(session)
-        await_that(lambda: accessor_of(session) != accessor)
+    with log_in(LOOK_UP, token_period="1s") as client:
+        accessor = accessor_of(client)
+        await_that(lambda: accessor_of(client) != accessor)
 
 
 def test_a_batch_token_which_cannot_be_renewed_is_replaced(log_in, bao_mount):
     ear = Ear()
-    with log_in("", ear, token_type="batch", token_ttl="3s") as session:
+    with log_in("", ear, token_type="batch", token_ttl="3s") as client:
         path = f"{bao_mount.mount}/keys/ring"
-        await_that(lambda: session.call("GET", path).status == 404 and len(ear.all("token")) == 2)
+        await_that(lambda: client.call("GET", path).status == 404 and len(ear.all("token")) == 2)
         assert ear.all("alarm") == []
 
 
 def test_a_token_that_never_ends_is_left_alone(bao_mount):
     ear = Ear()
     access = token_access(bao_mount.server.address, token=bao_mount.server.token)
-    with open_session(access, observer=ear) as session:
-        accessor_of(session)
+    with open_client(access, observer=ear) as client:
+        accessor_of(client)
         assert ear.all("token") == []
 
 
 def test_a_closed_session_ends_its_token_and_its_renewals(log_in, bao_mount):
-    with log_in(LOOK_UP + RENEW + REVOKE, token_period="1h") as session:
-        accessor = accessor_of(session)
+    with log_in(LOOK_UP + RENEW + REVOKE, token_period="1h") as client:
+        accessor = accessor_of(client)
         assert bao_mount.admin.client.auth.token.lookup_accessor(accessor)
     with pytest.raises(hvac.exceptions.VaultError):
         bao_mount.admin.client.auth.token.lookup_accessor(accessor)
@@ -115,11 +115,11 @@ def test_a_closed_session_ends_its_token_and_its_renewals(log_in, bao_mount):
 
 SHORT_COMMAND = """
 import sys
-from keys.backends.vault.session import VaultSession
-from support.vault_parts import approle_access
+from keys.backends.vault.client import VaultClient
+from support.vault_parts import approle_access, own_token
 address, role_id, path = sys.argv[1:]
-session = VaultSession(approle_access(address, role_id=role_id, secret_id_file=path))
-print(session.client.auth.token.lookup_self()["data"]["accessor"])
+client = VaultClient(approle_access(address, role_id=role_id, secret_id_file=path))
+print(own_token(client)["accessor"])
 """
 
 
@@ -147,15 +147,15 @@ def test_a_token_ends_with_the_process_that_got_it(bao_mount, tmp_path):
 def test_no_credential_is_logged_or_shown(log_in, bao_mount, tmp_path, caplog):
     """Case G85"""
     caplog.set_level(logging.DEBUG)
-    with log_in(LOOK_UP + RENEW, token_period="1h") as session:
-        token = session.client.auth.token.lookup_self()["data"]["id"]
+    with log_in(LOOK_UP + RENEW, token_period="1h") as client:
+        token = own_token(client)["id"]
         bao_mount.admin.client.auth.token.revoke(token)
         with pytest.raises(BackendDenied) as denied:
-            session.call("GET", "sys/policies/acl")
+            client.call("GET", "sys/policies/acl")
         secrets = (token, (tmp_path / "secret-id").read_text())
-        request = VaultRequest("POST", "/v1/x", secrets[1].encode(), {"X-Vault-Token": token})
+        request = VaultRequest("POST", "x", {"secret_id": secrets[1], "token": token})
         login = VaultLogin(method="token", token=token)
-        shown = [VaultToken(token, 1, renewable=True), login, request, session, denied.value]
+        shown = [VaultToken(token, 1, renewable=True), login, request, client, denied.value]
         ours = [r.getMessage() for r in caplog.records if r.name.startswith("keys.")]
         assert ours
         for text in (*map(repr, shown), *ours):
@@ -168,10 +168,10 @@ def test_no_credential_is_logged_or_shown(log_in, bao_mount, tmp_path, caplog):
 def test_a_dead_token_is_replaced_once_for_all_callers(log_in, bao_mount):
     """Case G79"""
     ear = Ear()
-    with log_in(LOOK_UP + RENEW, ear, token_period="1h") as session:
-        backend = TransitBackend(session, bao_mount.mount, "ring", "ring")
+    with log_in(LOOK_UP + RENEW, ear, token_period="1h") as client:
+        backend = TransitBackend(client, bao_mount.mount, "ring", "ring")
         backend.create("ring", "ES256")
-        bao_mount.admin.client.auth.token.revoke_accessor(accessor_of(session))
+        bao_mount.admin.client.auth.token.revoke_accessor(accessor_of(client))
         begun = monotonic()
         with ThreadPoolExecutor(8) as pool:
             views = list(pool.map(lambda _: backend.view("ring"), range(16)))
@@ -186,13 +186,13 @@ def test_a_policy_that_is_too_narrow_is_an_alarm_and_no_loop(log_in, bao_mount):
     bao_mount.admin.enable_transit(f"{bao_mount.mount}-other")
     try:
         ear = Ear()
-        with log_in(LOOK_UP + RENEW, ear, token_period="1h") as session:
-            backend = TransitBackend(session, f"{bao_mount.mount}-other", "ring", "ring")
-            accessor = accessor_of(session)
+        with log_in(LOOK_UP + RENEW, ear, token_period="1h") as client:
+            backend = TransitBackend(client, f"{bao_mount.mount}-other", "ring", "ring")
+            accessor = accessor_of(client)
             for _ in range(10):
                 with pytest.raises(BackendDenied, match="policy does not permit"):
                     backend.view("ring")
-            assert accessor_of(session) == accessor
+            assert accessor_of(client) == accessor
             assert len(ear.all("token")) == 1
             ((event, subject, _),) = ear.all("alarm")
             assert event == "vault.denied"
@@ -204,10 +204,10 @@ def test_a_policy_that_is_too_narrow_is_an_alarm_and_no_loop(log_in, bao_mount):
 def test_a_token_that_may_not_look_itself_up_makes_no_login_for_each_request(log_in):
     """Without the default policy, looking oneself up has to be granted too."""
     ear = Ear()
-    with log_in("", ear, token_period="1h") as session:
+    with log_in("", ear, token_period="1h") as client:
         for _ in range(10):
             with pytest.raises(BackendDenied):
-                session.call("GET", "sys/policies/acl")
+                client.call("GET", "sys/policies/acl")
         assert len(ear.all("token")) <= 2
         assert len(ear.all("alarm")) == 1
 
@@ -223,21 +223,21 @@ def test_a_namespace_of_its_own(openbao):
     inside.enable_transit()
     inside.create_key("ring")
     access = token_access(openbao.address, token=openbao.token, namespace="team")
-    with open_session(access) as session:
-        assert len(TransitBackend(session, "transit", "ring", "ring").view("ring").versions) == 1
+    with open_client(access) as client:
+        assert len(TransitBackend(client, "transit", "ring", "ring").view("ring").versions) == 1
     for other in ("", "nobody"):
         access = token_access(openbao.address, token=openbao.token, namespace=other)
-        with open_session(access) as session, pytest.raises(BackendDenied):
-            TransitBackend(session, "transit", "ring", "ring").view("ring")
+        with open_client(access) as client, pytest.raises(BackendDenied):
+            TransitBackend(client, "transit", "ring", "ring").view("ring")
 
 
 def test_the_environment_of_other_tools_has_no_say(bao_mount, monkeypatch):
-    """hvac by itself would take address, token and namespace from it."""
+    """Other clients of a Vault take address, token and namespace from it."""
     for name in ("ADDR", "TOKEN", "NAMESPACE", "CACERT", "CLIENT_CERT"):
         monkeypatch.setenv(f"VAULT_{name}", "theirs")
     access = token_access(bao_mount.server.address, token=bao_mount.server.token)
-    with open_session(access) as session:
-        assert TransitBackend(session, bao_mount.mount, "ring", "ring").create("ring", "ES256")
+    with open_client(access) as client:
+        assert TransitBackend(client, bao_mount.mount, "ring", "ring").create("ring", "ES256")
 
 
 def test_a_dead_address_among_several_is_no_outage(bao_mount):
@@ -246,8 +246,8 @@ def test_a_dead_address_among_several_is_no_outage(bao_mount):
     try:
         dead = f"http://127.0.0.1:{port}"
         access = token_access(dead, bao_mount.server.address, token=bao_mount.server.token)
-        with open_session(access) as session:
-            backend = TransitBackend(session, bao_mount.mount, "ring", "ring")
+        with open_client(access) as client:
+            backend = TransitBackend(client, bao_mount.mount, "ring", "ring")
             assert backend.create("ring", "ES256").ref == "1"
             assert len(backend.sign("ring", "1", "ES256", [b"data"])) == 1
     finally:
@@ -257,8 +257,8 @@ def test_a_dead_address_among_several_is_no_outage(bao_mount):
 def test_a_quota_is_unavailable_in_time_and_passes(bao_mount):
     """Case G79"""
     access = token_access(bao_mount.server.address, token=bao_mount.server.token)
-    with open_session(access) as session:
-        backend = TransitBackend(session, bao_mount.mount, "ring", "ring")
+    with open_client(access) as client:
+        backend = TransitBackend(client, bao_mount.mount, "ring", "ring")
         backend.create("ring", "ES256")
         bao_mount.admin.limit_rate("few", f"{bao_mount.mount}/", 0.01)
         try:
@@ -284,7 +284,7 @@ def test_tls_with_the_right_ca_and_with_a_wrong_one(tmp_path):
         for ca, trusted in ((authority, True), (wrong, False)):
             ca_file = str(ca.certificate_path)
             access = token_access(server.address, token=server.token, ca_file=ca_file)
-            with open_session(access) as session:
-                health = TransitBackend(session, "transit", "ring", "ring").health()
+            with open_client(access) as client:
+                health = TransitBackend(client, "transit", "ring", "ring").health()
                 assert health.usable is trusted
                 assert trusted or "certificate verify failed" in health.detail

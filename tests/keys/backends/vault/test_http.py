@@ -13,31 +13,31 @@ from keys.backends.vault.breaker import (
     LONGEST_OPEN_SECONDS,
     CircuitBreaker,
 )
-from keys.backends.vault.http import MAXIMUM_REPLY_BYTES
+from keys.backends.vault.connection import MAXIMUM_REPLY_BYTES
+from keys.backends.vault.http import VaultHttp, VaultRequest
 from keys.backends.vault.settings import VaultAccess, VaultLogin
-from keys.backends.vault.transport import VaultRequest, VaultTransport
 from keys.errors import BackendUnavailable
 from support.openbao import CertificateAuthority
 from support.ports import release_port, reserve_port
 from support.scripted_server import ScriptedServer, answer_with
 from support.vault_parts import Ear
 
-READ = VaultRequest("GET", "/v1/some/path")
-WRITE = VaultRequest("POST", "/v1/some/path", b"{}", repeatable=False)
+READ = VaultRequest("GET", "some/path")
+WRITE = VaultRequest("POST", "some/path", {}, repeatable=False)
 LONGEST_CALL_SECONDS = 2.0
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
 
 
-def transport_to(*addresses: str, ear: Ear | None = None, **settings: object) -> VaultTransport:
+def http_to(*addresses: str, ear: Ear | None = None, **settings: object) -> VaultHttp:
     login = VaultLogin(method="token", token="t")
-    return VaultTransport(VaultAccess(addresses=addresses, login=login, **settings), ear or Ear())
+    return VaultHttp(VaultAccess(addresses=addresses, login=login, **settings), ear or Ear())
 
 
-def failure_of(transport: VaultTransport, request: VaultRequest = READ) -> BackendUnavailable:
+def failure_of(http: VaultHttp, request: VaultRequest = READ) -> BackendUnavailable:
     """Return the error of a call that has to fail in time."""
     begun = monotonic()
     with pytest.raises(BackendUnavailable) as caught:
-        transport.send(request)
+        http.send(request)
     assert monotonic() - begun < LONGEST_CALL_SECONDS
     return caught.value
 
@@ -76,26 +76,26 @@ def say_nothing(connection, _) -> bool:
 def test_a_slow_answer_is_cut_off(script):
     """Case G80"""
     with ScriptedServer(script) as server:
-        assert "TimeoutError" in str(failure_of(transport_to(server.address)))
+        assert "TimeoutError" in str(failure_of(http_to(server.address)))
 
 
 def test_two_slow_addresses_take_no_longer_than_one():
     """Case G80"""
     with ScriptedServer(say_nothing) as first, ScriptedServer(say_nothing) as second:
-        failure_of(transport_to(first.address, second.address))
+        failure_of(http_to(first.address, second.address))
 
 
 def test_an_address_that_takes_no_connection_is_given_up_soon():
     """Case G80"""
     # A documentation network (RFC 5737): nothing answers there, or the machine has no route.
     begun = monotonic()
-    failure_of(transport_to("http://192.0.2.1:8200"))
+    failure_of(http_to("http://192.0.2.1:8200"))
     assert monotonic() - begun < 1.0
 
 
 @pytest.mark.parametrize("name", ["no-such-host.invalid", "a..b", "x" * 64])
 def test_a_name_that_does_not_exist_is_unavailable(name):
-    failure_of(transport_to(f"http://{name}:8200"))
+    failure_of(http_to(f"http://{name}:8200"))
 
 
 def close_at_once(_connection, _) -> bool:
@@ -138,7 +138,7 @@ def talk_without_end(connection, _) -> bool:
 def test_what_does_not_answer_as_a_serving_vault_is_unavailable(script):
     """Case G79"""
     with ScriptedServer(script) as server:
-        error = failure_of(transport_to(server.address))
+        error = failure_of(http_to(server.address))
         assert server.address in str(error)
         assert error.retry_after >= 1
 
@@ -148,7 +148,7 @@ def test_a_redirect_is_not_followed():
     with ScriptedServer(answer_with(b"{}")) as thief:
         script = answer_with(b"", status=307, extra=f"Location: {thief.address}/v1/x\r\n")
         with ScriptedServer(script) as server:
-            error = failure_of(transport_to(server.address))
+            error = failure_of(http_to(server.address))
         assert "sends callers elsewhere" in str(error)
         assert thief.requests == []
 
@@ -164,7 +164,7 @@ def test_the_environment_has_no_say_in_where_requests_go(monkeypatch, tmp_path):
         monkeypatch.setenv("NETRC", str(netrc))
         monkeypatch.setenv("VAULT_NAMESPACE", "theirs")
         monkeypatch.setenv("VAULT_TOKEN", "theirs")
-        transport_to(server.address).send(READ)
+        http_to(server.address).send(READ)
         assert proxy.requests == []
         (request,) = server.requests
         assert b"authorization" not in request.lower()
@@ -173,8 +173,8 @@ def test_the_environment_has_no_say_in_where_requests_go(monkeypatch, tmp_path):
 
 def test_the_namespace_is_named_in_every_request():
     with ScriptedServer(answer_with(b"{}")) as server:
-        transport_to(server.address, namespace="team/a").send(READ)
-        transport_to(server.address).send(READ)
+        http_to(server.address, namespace="team/a").send(READ)
+        http_to(server.address).send(READ)
         first, second = server.requests
         assert b"X-Vault-Namespace: team/a\r\n" in first
         assert b"X-Vault-Namespace" not in second
@@ -183,7 +183,7 @@ def test_the_namespace_is_named_in_every_request():
 
 def test_an_address_may_have_a_path():
     with ScriptedServer(answer_with(b"{}")) as server:
-        transport_to(f"{server.address}/vault/").send(READ)
+        http_to(f"{server.address}/vault/").send(READ)
         assert server.requests[0].startswith(b"GET /vault/v1/some/path HTTP/1.1\r\n")
 
 
@@ -193,10 +193,10 @@ def test_an_address_may_have_a_path():
 def test_another_address_takes_over_and_is_asked_first_from_then_on(nobody):
     ear = Ear()
     with ScriptedServer(answer_with(b"{}")) as server:
-        transport = transport_to(nobody, server.address, ear=ear)
+        http = http_to(nobody, server.address, ear=ear)
         for request in (WRITE, READ, READ):
-            assert transport.send(request).address == server.address
-        assert transport.address == server.address
+            assert http.send(request).address == server.address
+        assert http.address == server.address
     assert ear.all("up") == [(server.address,)]
     ((failed, reason),) = ear.all("down")
     assert failed == nobody
@@ -205,20 +205,20 @@ def test_another_address_takes_over_and_is_asked_first_from_then_on(nobody):
 
 def test_a_write_that_may_have_happened_is_not_repeated_elsewhere():
     with ScriptedServer(close_at_once) as first, ScriptedServer(answer_with(b"{}")) as second:
-        failure_of(transport_to(first.address, second.address), WRITE)
+        failure_of(http_to(first.address, second.address), WRITE)
         assert second.requests == []
-        assert transport_to(first.address, second.address).send(READ).address == second.address
+        assert http_to(first.address, second.address).send(READ).address == second.address
 
 
 @pytest.mark.parametrize(("status", "repeated"), [(503, True), (473, True), (502, False)])
 def test_a_write_goes_on_only_where_the_first_node_did_nothing(status, repeated):
     script = answer_with(b"{}", status=status)
     with ScriptedServer(script) as first, ScriptedServer(answer_with(b"{}")) as second:
-        transport = transport_to(first.address, second.address)
+        http = http_to(first.address, second.address)
         if repeated:
-            assert transport.send(WRITE).address == second.address
+            assert http.send(WRITE).address == second.address
         else:
-            failure_of(transport, WRITE)
+            failure_of(http, WRITE)
             assert second.requests == []
 
 
@@ -228,16 +228,16 @@ def test_a_node_that_fails_at_something_is_not_the_last_word():
         ScriptedServer(answer_with(b'{"errors": ["no leader"]}', status=500)) as first,
         ScriptedServer(answer_with(b"{}")) as second,
     ):
-        assert transport_to(first.address, second.address).send(READ).status == 200
-        assert transport_to(first.address).send(READ).status == 500
-        assert transport_to(first.address, second.address).send(WRITE).status == 500
+        assert http_to(first.address, second.address).send(READ).status == 200
+        assert http_to(first.address).send(READ).status == 500
+        assert http_to(first.address, second.address).send(WRITE).status == 500
 
 
 def test_no_more_than_three_addresses_are_asked():
     with ExitStack() as stack:
         script = answer_with(b"{}", status=503)
         servers = [stack.enter_context(ScriptedServer(script)) for _ in range(5)]
-        failure_of(transport_to(*(server.address for server in servers)))
+        failure_of(http_to(*(server.address for server in servers)))
         assert sorted(len(server.requests) for server in servers) == [0, 0, 1, 1, 1]
 
 
@@ -249,16 +249,16 @@ def test_one_connection_serves_many_requests_and_a_closed_one_is_noticed():
         return not closing
 
     with ScriptedServer(answer) as server:
-        transport = transport_to(server.address)
+        http = http_to(server.address)
         for _ in range(5):
-            transport.send(WRITE)
+            http.send(WRITE)
         assert server.connections == 1
         closing.append(True)
-        transport.send(WRITE)
+        http.send(WRITE)
         while not server.ended:
             time.sleep(0.001)
         closing.clear()
-        transport.send(WRITE)
+        http.send(WRITE)
         assert server.connections == 2
 
 
@@ -272,14 +272,14 @@ def test_throttling_is_answered_by_one_more_attempt_a_little_later():
         answer_with(b"{}", status=answers.pop(0))(connection, request)
 
     with ScriptedServer(answer) as server:
-        assert transport_to(server.address).send(WRITE).status == 200
+        assert http_to(server.address).send(WRITE).status == 200
         assert len(server.requests) == 2
 
 
 def test_throttling_that_goes_on_is_unavailable_after_one_more_attempt():
     """Case G79"""
     with ScriptedServer(answer_with(b"{}", status=429)) as server:
-        assert "too many requests" in str(failure_of(transport_to(server.address)))
+        assert "too many requests" in str(failure_of(http_to(server.address)))
         assert len(server.requests) == 2
 
 
@@ -299,11 +299,11 @@ def test_an_address_that_keeps_failing_is_left_alone_and_tried_again():
 
     ear = Ear()
     with ScriptedServer(answer) as server:
-        transport = transport_to(server.address, ear=ear)
+        http = http_to(server.address, ear=ear)
         for _ in range(FAILURES_TO_OPEN):
-            failure_of(transport, WRITE)
+            failure_of(http, WRITE)
         asked = len(server.requests)
-        error = failure_of(transport, WRITE)
+        error = failure_of(http, WRITE)
         assert "left alone" in str(error)
         assert error.retry_after >= 1
         assert len(server.requests) == asked
@@ -311,7 +311,7 @@ def test_an_address_that_keeps_failing_is_left_alone_and_tried_again():
         deadline = monotonic() + 5
         while True:
             try:
-                transport.send(READ)
+                http.send(READ)
                 break
             except BackendUnavailable:
                 assert monotonic() < deadline
@@ -375,9 +375,9 @@ def test_only_the_configured_ca_is_trusted(authority, tmp_path):
     stranger = CertificateAuthority(other)
     with ScriptedServer(answer_with(b"{}"), tls_of(authority)) as server:
         ca_file = str(authority.certificate_path)
-        assert transport_to(server.address, ca_file=ca_file).send(READ).status == 200
+        assert http_to(server.address, ca_file=ca_file).send(READ).status == 200
         for wrong in ("", str(stranger.certificate_path)):
-            error = failure_of(transport_to(server.address, ca_file=wrong))
+            error = failure_of(http_to(server.address, ca_file=wrong))
             assert "certificate verify failed" in str(error)
 
 
@@ -385,4 +385,4 @@ def test_a_handshake_that_hangs_is_cut_off(authority):
     """Case G80"""
     with ScriptedServer(say_nothing) as server:
         address = server.address.replace("http:", "https:")
-        failure_of(transport_to(address, ca_file=str(authority.certificate_path)))
+        failure_of(http_to(address, ca_file=str(authority.certificate_path)))

@@ -8,11 +8,10 @@ import requests
 
 from keys.backend import TracedSignature
 from keys.backends.vault.kv import VaultKvBackend
-from keys.backends.vault.places import VaultPlace, find_place
-from keys.backends.vault.policies import VaultRole, grants_for, render_policy
+from keys.backends.vault.policy import VaultPlace, VaultRole, find_place, grants_for, render_policy
 from keys.backends.vault.transit import TransitBackend
 from keys.errors import BackendDenied
-from support.vault_parts import open_session, token_access
+from support.vault_parts import open_client, token_access
 
 DIGEST = base64.b64encode(bytes(32)).decode()
 PINNED = {"input": DIGEST, "prehashed": True, "key_version": 1}
@@ -37,8 +36,8 @@ def kv(openbao):
     admin, mount = openbao.admin(), f"kv-{secrets.token_hex(4)}"
     admin.enable_kv(mount)
     admin.call("POST", f"{mount}/data/other/1", {"data": {"x": "y"}})
-    with open_session(token_access(openbao.address, token=openbao.token)) as session:
-        backend = VaultKvBackend(session, mount, "oidc/es256", "es256")
+    with open_client(token_access(openbao.address, token=openbao.token)) as client:
+        backend = VaultKvBackend(client, mount, "oidc/es256", "es256")
         backend.create("es256", "ES256")
         backend.create("es256", "ES256")
         yield openbao, admin, mount
@@ -52,13 +51,13 @@ def token_for(admin, role, place, *, itself=False):
 
 
 def status(server, token, method, path, body=None):
-    with requests.Session() as session:
-        session.trust_env = False
+    with requests.Session() as client:
+        client.trust_env = False
         headers = {"X-Vault-Token": token}
         if method == "PATCH":
             headers["Content-Type"] = "application/merge-patch+json"
         address = f"{server.address}/v1/{path}"
-        reply = session.request(method, address, json=body, headers=headers, timeout=10)
+        reply = client.request(method, address, json=body, headers=headers, timeout=10)
         return reply.status_code
 
 
@@ -150,31 +149,31 @@ def test_each_identity_does_its_work_through_the_backend(transit):
 
     def open_as(role, *, itself=False):
         token = token_for(transit.admin, role, place, itself=itself)
-        return open_session(token_access(transit.server.address, token=token))
+        return open_client(token_access(transit.server.address, token=token))
 
-    with open_as(S) as session:
-        server = TransitBackend(session, transit.mount, "oidc", "es256")
+    with open_as(S) as client:
+        server = TransitBackend(client, transit.mount, "oidc", "es256")
         assert server.health().usable
         assert isinstance(server.sign("es256", "1", "ES256", [b"x"])[0], TracedSignature)
         with pytest.raises(BackendDenied):
             server.create("es256", "ES256")
         with pytest.raises(BackendDenied):
             server.fence("es256", "2")
-    with open_as(R) as session:
-        rotator = TransitBackend(session, transit.mount, "oidc", "es256")
+    with open_as(R) as client:
+        rotator = TransitBackend(client, transit.mount, "oidc", "es256")
         assert rotator.create("es256", "ES256").ref == "3"
         rotator.fence("es256", "2")
         with pytest.raises(BackendDenied):
             rotator.sign("es256", "2", "ES256", [b"x"])
         with pytest.raises(BackendDenied):
             rotator.destroy("es256", "2")
-    with open_as(S, itself=True) as session:
-        both = TransitBackend(session, transit.mount, "oidc", "es256")
+    with open_as(S, itself=True) as client:
+        both = TransitBackend(client, transit.mount, "oidc", "es256")
         assert both.create("es256", "ES256").ref == "4"
         both.fence("es256", "3")
         assert both.sign("es256", "3", "ES256", [b"x"])
-    with open_as(D) as session:
-        destroyer = TransitBackend(session, transit.mount, "oidc", "es256")
+    with open_as(D) as client:
+        destroyer = TransitBackend(client, transit.mount, "oidc", "es256")
         destroyer.destroy("es256", "3")
         assert [version.ref for version in destroyer.view("es256").versions] == ["3", "4"]
 
@@ -185,21 +184,21 @@ def test_each_identity_does_its_work_on_secrets(kv):
 
     def open_as(role):
         token = token_for(admin, role, place)
-        return open_session(token_access(server.address, token=token))
+        return open_client(token_access(server.address, token=token))
 
-    with open_as(S) as session:
-        backend = VaultKvBackend(session, mount, "oidc/es256", "es256")
+    with open_as(S) as client:
+        backend = VaultKvBackend(client, mount, "oidc/es256", "es256")
         assert backend.health().usable
         assert backend.sign("es256", "1", "ES256", [b"x"])
         with pytest.raises(BackendDenied):
             backend.create("es256", "ES256")
-    with open_as(R) as session:
-        rotator = VaultKvBackend(session, mount, "oidc/es256", "es256")
+    with open_as(R) as client:
+        rotator = VaultKvBackend(client, mount, "oidc/es256", "es256")
         assert rotator.create("es256", "ES256").ref == "3"
         with pytest.raises(BackendDenied):
             rotator.destroy("es256", "2")
-    with open_as(D) as session:
-        destroyer = VaultKvBackend(session, mount, "oidc/es256", "es256")
+    with open_as(D) as client:
+        destroyer = VaultKvBackend(client, mount, "oidc/es256", "es256")
         destroyer.destroy("es256", "2")
         assert [version.ref for version in destroyer.view("es256").versions] == ["2", "3"]
 
