@@ -72,7 +72,7 @@ def downgrade(invocation: Invocation, revision: str, yes: bool, as_json: bool) -
 @json_option
 @pass_invocation
 def check(invocation: Invocation, as_json: bool) -> None:
-    """Check that the database answers and that a server can use it.
+    """Check that a server can use the database.
 
     The schema has to be this version's, and the changes of the audit file have to be in the
     database: they are not after an older copy was restored. Beside PostgreSQL, sessions have to

@@ -78,7 +78,7 @@ def as_record(struct: Any) -> Mapping[str, Any]:  # noqa: ANN401 - any dataclass
 
 
 def echo_status(sentence: str) -> None:
-    """Print a sentence to standard error, apart from JSON on standard output."""
+    """Print a sentence to standard error; standard output is for JSON."""
     click.echo(sentence, err=True)
 
 

@@ -35,8 +35,8 @@ def authentication_method_option(default: str | None = None) -> Callable[[Any], 
         metavar="METHOD",
         default=default,
         show_default=default is not None,
-        help="client_secret (Basic and the form), client_secret_basic or client_secret_post alone, "
-        "or a method of a plugin.",
+        help="How it authenticates: client_secret (Basic and the form), client_secret_basic or "
+        "client_secret_post alone, or a method of a plugin.",
     )
 
 

@@ -172,7 +172,9 @@ def list_(invocation: Invocation, as_json: bool) -> None:
 @click.option(
     "--snippet",
     type=click.Choice(KINDS),
-    help="Print settings for this software instead, filled in, without the secret.",
+    metavar="SOFTWARE",
+    help="Print the settings of other software instead, filled in, without the secret: for "
+    f"{', '.join(KINDS)}.",
 )
 @json_option
 @pass_invocation

@@ -213,12 +213,11 @@ def _end(noun: Noun) -> click.Command:
 
 
 def _confirm_last(noun: Noun, id: str, at: datetime | None) -> None:  # noqa: A002
-    since = f"at {timestamp(at)}" if at else "now"
+    when = f"after {timestamp(at)}" if at else "immediately"
     effect = (
-        f"its requests are refused with 401, beginning {since}. Tokens that it holds are not "
-        "affected."
+        f"its requests are refused with 401 {when}. Tokens that it holds are not affected."
         if noun.kind == "client"
-        else f"its introspection requests are refused with 401, beginning {since}."
+        else f"its introspection is refused {when}."
     )
     echo_status(f"No other secret of the {noun.name} {id} works then: {effect}")
     click.confirm("End its last secret?", abort=True, err=True)

@@ -9,7 +9,6 @@ from authz_server.assembly import Services
 from authz_server.clients.models import ClientSecret, Kind
 from authz_server.clients.secret_changes import is_live
 from authz_server.clients.secrets import ARGON2_PREFIX
-from authz_server.database.orm import transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +90,7 @@ def add_secret(  # noqa: PLR0913 - the fields themselves, by name
         InvalidChangeError: a value breaks a rule.
         ConflictError: it has as many working secrets as the limits permit.
     """
-    with transaction() as session:
+    with services.transaction() as session:
         services.clients.get_client(session, client_id, kind=kind)
         secret, generated = services.clients.add_secret(
             session,
@@ -110,7 +109,7 @@ def list_secrets(services: Services, client_id: str, *, kind: Kind) -> tuple[Sec
     Raises:
         NotFoundError: there is none of that id.
     """
-    with transaction() as session:
+    with services.transaction() as session:
         client = services.clients.get_client(session, client_id, kind=kind)
         now = services.clock()
         return tuple(describe_secret(secret, now) for secret in client.secrets)
@@ -131,7 +130,7 @@ def is_last_secret(
     Raises:
         NotFoundError: there is no client or resource server of that id.
     """
-    with transaction() as session:
+    with services.transaction() as session:
         client = services.clients.get_client(session, client_id, kind=kind)
         now = services.clock()
         end = max(at or now, now)
@@ -161,7 +160,7 @@ def end_secret(  # noqa: PLR0913 - which, when, by whom
         NotFoundError: there is no such client, resource server or secret.
         ConflictError: it ends earlier already.
     """
-    with transaction() as session:
+    with services.transaction() as session:
         services.clients.get_client(session, client_id, kind=kind)
         secret = services.clients.end_secret(session, client_id, secret_id, actor=actor, at=at)
         return describe_secret(secret, services.clock())

@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.clients.models import Client, Kind
-from authz_server.database.orm import transaction
 from authz_server.operations.client_secrets import (
     NewSecret,
     SecretView,
@@ -125,7 +124,7 @@ def create_client(
         NotFoundError: the catalogue has no scope below a ``/*``.
         ConflictError: the id is taken.
     """
-    with transaction() as session:
+    with services.transaction() as session:
         fields = _expand_scopes(services, session, fields)
         client = services.clients.create_client(session, actor=actor, id=id, **fields)
         secret = add_initial_secret(
@@ -140,14 +139,14 @@ def create_client(
 
 def list_clients(services: Services) -> tuple[ClientView, ...]:
     """Return every client, by id."""
-    with transaction() as session:
+    with services.transaction() as session:
         now = services.clock()
         return tuple(_describe(each, now) for each in all_of_kind(services, session, "client"))
 
 
 def get_client(services: Services, client_id: str) -> ClientView:
     """Return a client; NotFoundError where there is none of that id."""
-    with transaction() as session:
+    with services.transaction() as session:
         client = services.clients.get_client(session, client_id, kind="client")
         return _describe(client, services.clock())
 
@@ -171,7 +170,7 @@ def update_client(
         InvalidChangeError: a value breaks a rule.
         NotFoundError: there is no such client, or the catalogue has no scope below a ``/*``.
     """
-    with transaction() as session:
+    with services.transaction() as session:
         changes = _expand_scopes(services, session, changes)
         now = services.clock()
         before = _describe(services.clients.get_client(session, client_id, kind="client"), now)
@@ -206,7 +205,7 @@ def set_enabled(  # noqa: PLR0913 - which, to what, by whom
     Raises:
         NotFoundError: there is none of that id.
     """
-    with transaction() as session:
+    with services.transaction() as session:
         before = services.clients.get_client(session, client_id, kind=kind).enabled
         services.clients.set_enabled(
             session, client_id, actor=actor, enabled=enabled, revoke_tokens=revoke_tokens
@@ -229,7 +228,7 @@ def delete_client(services: Services, client_id: str, *, kind: Kind, actor: str)
         NotFoundError: there is none of that id.
         ConflictError: clients are limited to this resource server.
     """
-    with transaction() as session:
+    with services.transaction() as session:
         services.clients.get_client(session, client_id, kind=kind)
         services.clients.delete_client(session, client_id, actor=actor)
 

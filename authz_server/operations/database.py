@@ -81,7 +81,7 @@ def check(settings: Settings) -> DatabaseReport:
 
 def purge(services: Services) -> Purged:
     """Delete expired rows, in small batches; servers that do the same are not disturbed."""
-    return services.maintenance.purge.run()
+    return services.purge.run()
 
 
 def require_sqlite(settings: DatabaseSettings) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from authz_server.app import create_first_keys, operator_services
+from authz_server.app import create_first_keys
+from authz_server.assembly.operator import operator_services
 from authz_server.database.schema import read_schema, upgrade_database
 from authz_server.errors import ConflictError
 from authz_server.operations.installation_options import (

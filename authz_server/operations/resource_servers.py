@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.clients.models import Client, Kind
-from authz_server.database.orm import transaction
 from authz_server.operations.client_secrets import (
     NewSecret,
     SecretView,
@@ -109,7 +108,7 @@ def create_resource_server(  # noqa: PLR0913 - the fields themselves, by name
         NotFoundError: there is no such scope.
         ConflictError: the id or the identifier is taken, or a scope has another owner.
     """
-    with transaction() as session:
+    with services.transaction() as session:
         server = services.clients.create_resource_server(session, actor=actor, id=id, **fields)
         assigned = services.scopes.assign(
             session, scopes, server.id, actor=actor, take_over=take_over
@@ -126,7 +125,7 @@ def create_resource_server(  # noqa: PLR0913 - the fields themselves, by name
 
 def list_resource_servers(services: Services) -> tuple[ResourceServerView, ...]:
     """Return every resource server, by id."""
-    with transaction() as session:
+    with services.transaction() as session:
         return tuple(
             _describe(services, session, server) for server in all_of_kind(services, session, _KIND)
         )
@@ -134,7 +133,7 @@ def list_resource_servers(services: Services) -> tuple[ResourceServerView, ...]:
 
 def get_resource_server(services: Services, server_id: str) -> ResourceServerView:
     """Return a resource server; NotFoundError where there is none of that id."""
-    with transaction() as session:
+    with services.transaction() as session:
         server = services.clients.get_client(session, server_id, kind=_KIND)
         return _describe(services, session, server)
 
@@ -159,7 +158,7 @@ def update_resource_server(
         InvalidChangeError: a value breaks a rule.
         ConflictError: the identifier is taken.
     """
-    with transaction() as session:
+    with services.transaction() as session:
         server = services.clients.get_client(session, server_id, kind=_KIND)
         before = _describe(services, session, server)
         services.clients.update_resource_server(session, server_id, actor=actor, **changes)

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
-from authz_server.database.orm import transaction
 from authz_server.errors import InvalidChangeError
 from authz_server.operations.key_names import find_kid
 from authz_server.tokens.revocations import CutOffKind
@@ -47,7 +46,7 @@ def plan_cut_off(
         NotFoundError: there is no such client or scope.
         OrderRefusedError: no key's id begins so, or several do.
     """
-    with transaction() as session:
+    with services.transaction() as session:
         return _plan(services, session, kind, subject, before)
 
 
@@ -75,7 +74,7 @@ def revoke_tokens(  # noqa: PLR0913 - the facts of one cut-off, by name
         NotFoundError: there is no such client or scope.
         OrderRefusedError: no key's id begins so, or several do.
     """
-    with transaction() as session:
+    with services.transaction() as session:
         planned = _plan(services, session, kind, subject, before)
         # The database's clock decides what is now, as it does for what is issued.
         instant = before or services.revocations.present(session)

@@ -9,7 +9,6 @@ from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.clients.models import Client
-from authz_server.database.orm import transaction
 from authz_server.scopes.g2p_connect import CATALOGUE
 from authz_server.scopes.models import Scope
 from authz_server.scopes.service import ImportResult, spellings_of
@@ -45,7 +44,7 @@ def import_g2p_connect(services: Services, *, actor: str) -> ImportResult:
     Raises:
         ConflictError: a spelling means another scope already.
     """
-    with transaction() as session:
+    with services.transaction() as session:
         return services.scopes.import_catalogue(session, CATALOGUE, actor=actor)
 
 
@@ -53,14 +52,14 @@ def list_scopes(
     services: Services, *, resource_server_id: str | None = None
 ) -> tuple[ScopeView, ...]:
     """Return the scopes by name: all, or those of one resource server."""
-    with transaction() as session:
+    with services.transaction() as session:
         scopes = services.scopes.list_scopes(session, resource_server_id=resource_server_id)
         return tuple(map(_describe, scopes))
 
 
 def get_scope(services: Services, spelling: str) -> ScopeView:
     """Return the scope of a canonical name or alias; NotFoundError where there is none."""
-    with transaction() as session:
+    with services.transaction() as session:
         return _describe(services.scopes.get_scope(session, spelling))
 
 
@@ -81,7 +80,7 @@ def add_scope(
         InvalidChangeError: a value breaks a rule.
         ConflictError: a spelling is taken.
     """
-    with transaction() as session:
+    with services.transaction() as session:
         return _describe(services.scopes.add_scope(session, actor=actor, **fields))
 
 
@@ -110,7 +109,7 @@ def assign_scopes(
         InvalidChangeError: there is no such resource server.
         ConflictError: a scope has another owner, and ``take_over`` is not set.
     """
-    with transaction() as session:
+    with services.transaction() as session:
         return services.scopes.assign(
             session, names, resource_server_id, actor=actor, take_over=take_over
         )

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from authz_server.assembly import Services
-from authz_server.database.orm import transaction
 from authz_server.errors import InvalidChangeError, NotFoundError
 from authz_server.settings import LONGEST_LIFETIME_SECONDS
 from authz_server.tokens.verification import VerifiedAccessToken
@@ -131,7 +130,7 @@ def revoke_token_by_id(services: Services, jti: str, *, actor: str) -> RevokedTo
 def _revoke(
     services: Services, jti: str, client_id: str, expires_at: datetime, actor: str
 ) -> RevokedToken:
-    with transaction() as session:
+    with services.transaction() as session:
         added = services.revocations.revoke_token(
             session, jti=jti, client_id=client_id, expires_at=expires_at, actor=actor
         )

@@ -29,7 +29,7 @@ def test_client_may_send_its_secret_by_either_method_unless_one_is_named(stocked
         stocked.must("client", "update", "ministry", "--authentication-method", method)
         assert stocked.json("client", "show", "ministry")["authentication_method"] == method
     text = " ".join(stocked.must("client", "create", "--help").split())
-    assert "permits Basic and the form; the others permit that one alone" in text
+    assert "client_secret (Basic and the form), client_secret_basic or client_secret_post" in text
     assert "[default: client_secret]" in text
 
 

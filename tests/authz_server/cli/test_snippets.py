@@ -54,8 +54,8 @@ def test_each_kind_is_filled_in_and_holds_no_secret(mapper):
 
 
 def test_the_help_names_each_kind(stocked):
-    text = "".join(stocked.must("resource-server", "show", "--help").split())
-    assert f"[{'|'.join(KINDS)}]" in text
+    text = " ".join(stocked.must("resource-server", "show", "--help").split())
+    assert f"for {', '.join(KINDS)}." in text
     wanted = "apache django dotnet envoy fastapi flask haproxy kafka nginx njs node spring"
     assert " ".join(KINDS) == wanted
 

@@ -1,0 +1,36 @@
+from dataclasses import dataclass
+
+import pytest
+from sqlalchemy import select
+
+from authz_server.assembly.operator import OperatorServices, operator_services
+from authz_server.audit.sink import AuditRecord
+from authz_server.operations.scopes import import_g2p_connect
+from authz_server.settings import load_settings
+from support.settings_file import write_settings
+
+ACTOR = "operator:tester"
+
+
+@dataclass
+class Operator:
+    """The parts of an operator on a database with the scopes of G2P Connect, and the actor."""
+
+    services: OperatorServices
+    actor: str = ACTOR
+
+    def records(self) -> list[tuple[str, str, str]]:
+        """Return (actor, action, subject) of every stored record but those of the import."""
+        columns = (AuditRecord.actor, AuditRecord.action, AuditRecord.subject)
+        with self.services.transaction() as session:
+            rows = session.execute(select(*columns).order_by(AuditRecord.id)).all()
+        return [tuple(row) for row in rows if row.actor != "operator:importer"]
+
+
+@pytest.fixture
+def operator(database_url, tmp_path):
+    """An operator on each database."""
+    settings = load_settings(write_settings(tmp_path, database_url, {}))
+    with operator_services(settings) as services:
+        import_g2p_connect(services, actor="operator:importer")
+        yield Operator(services)
