@@ -118,7 +118,7 @@ def test_nothing_falls_back_to_another_backend(world):
     """Invariant 12."""
     elsewhere = World(definition=replace(RING, backend_uri="other://"))
     rings = open_rings(world, {"other://": elsewhere.backend})
-    with pytest.raises(BackendBroken, match="not open here"):
+    with pytest.raises(BackendBroken, match="is not open"):
         sign(rings)
     world.backend.away = True
     rings = open_rings(world, {URI: world.backend, "other://": elsewhere.backend})

@@ -128,7 +128,7 @@ def test_a_backend_that_does_not_sign_is_a_reason(world, fault):
 def test_a_backend_that_is_not_open_is_a_reason(world):
     rings = KeyRings(world.store, {}, world.clock, "ring")
     rings.refresh()
-    assert "not open here" in rings.why_not_ready("ring")
+    assert "is not open" in rings.why_not_ready("ring")
 
 
 def test_a_ring_whose_key_is_tainted_is_judged_by_the_key_that_signs_instead(world):

@@ -91,7 +91,7 @@ def test_what_is_no_file_is_refused(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(BackendUnavailable, match="Is a directory"):
         open_at(tmp_path / "folder")
-    with pytest.raises(BackendDenied, match="no regular file"):
+    with pytest.raises(BackendDenied, match="not a regular file"):
         open_at("/dev/null")
 
 

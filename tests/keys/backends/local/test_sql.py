@@ -152,7 +152,7 @@ def test_a_private_key_of_another_public_key_is_noticed(storage):
 def test_an_exchanged_public_key_is_noticed(storage):
     other = public_jwk(ec.generate_private_key(ec.SECP256R1()))
     storage.keys[0] = replace(storage.keys[0], public_jwk=other)
-    with pytest.raises(BackendBroken, match="another one"):
+    with pytest.raises(BackendBroken, match="another thumbprint"):
         reopen(storage).view(RING)
 
 

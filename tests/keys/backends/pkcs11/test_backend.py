@@ -181,11 +181,11 @@ def test_a_uri_with_a_label_is_for_one_ring(token):
     assert backend.view("another").versions == ()
     with pytest.raises(VersionUnusable):
         backend.sign("another", "1", "ES256", [b"data"])
-    with pytest.raises(BackendDenied, match="not for 'another'"):
+    with pytest.raises(BackendDenied, match="not for the ring 'another'"):
         backend.create("another", "ES256")
     with pytest.raises(VersionUnusable):
         backend.destroy("another", "1")
-    with pytest.raises(KeysError, match="for one ring"):
+    with pytest.raises(KeysError, match="needs the name of a ring"):
         open_backend(token.uri("oidc keys"), replace(context, ring=""))
 
 

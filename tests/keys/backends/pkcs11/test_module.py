@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 from pkcs11 import exceptions as p11
 
+from keys.backends.pkcs11 import module as pkcs11_module
 from keys.backends.pkcs11.module import Module
-from keys.backends.pkcs11.opening import module as pkcs11_module
 from keys.backends.pkcs11.uri import TokenLocation
 from keys.errors import BackendDenied, BackendUnavailable
 
