@@ -9,7 +9,6 @@ from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.clients.models import Client
-from authz_server.scopes.g2p_connect import CATALOGUE
 from authz_server.scopes.models import Scope
 from authz_server.scopes.service import ImportResult, spellings_of
 
@@ -44,6 +43,9 @@ def import_g2p_connect(services: Services, *, actor: str) -> ImportResult:
     Raises:
         ConflictError: a spelling means another scope already.
     """
+    # Operations on clients and on other scopes do without the catalogue.
+    from authz_server.scopes.g2p_connect import CATALOGUE  # noqa: PLC0415
+
     with services.transaction() as session:
         return services.scopes.import_catalogue(session, CATALOGUE, actor=actor)
 
