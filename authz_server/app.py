@@ -2,8 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -12,14 +11,15 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from flask import Flask, Response
 
 from authz_server import __version__
-from authz_server.assembly import Clock, Services, tell_of_changes, utc_now, wire
+from authz_server.assembly import Clock, Services, utc_now
+from authz_server.assembly.server import ManagementServices, ServerServices
 from authz_server.audit.events import ServerStarted, ServerStopped, SettingsLoaded
 from authz_server.audit.restored_database import RestoreReadiness
-from authz_server.audit.sink import AuditSink, is_stream
 from authz_server.authorization_server import AuthorizationServer
-from authz_server.database.orm import AFTER_COMMIT, attach_database
+from authz_server.database.orm import open_database
 from authz_server.database.session_check import SessionReadiness
 from authz_server.database.sqlite import require_writable
+from authz_server.endpoints.access_log import AccessLog
 from authz_server.endpoints.client_address import ClientAddressReader
 from authz_server.endpoints.discovery import (
     DiscoveryEndpoints,
@@ -38,24 +38,20 @@ from authz_server.endpoints.readiness import KeyReadiness
 from authz_server.endpoints.revocation import RevocationEndpoint
 from authz_server.endpoints.routes import add_discovery_routes, add_protocol_routes
 from authz_server.endpoints.token import TokenEndpoint
-from authz_server.endpoints.wsgi import NOWHERE, has_odd_path, read_request
-from authz_server.grants.client_credentials import ClientCredentialsGrant
+from authz_server.endpoints.wsgi import CLIENT_ID, NOWHERE, has_odd_path, read_request
 from authz_server.key_rings.backends import ring_definition
 from authz_server.key_rings.vaults import vault_accesses
 from authz_server.metrics.files import open_observer
 from authz_server.metrics.observer import KnownBackends, MetricsSource
-from authz_server.plugin_manager import PluginManager
 from authz_server.settings import Settings, SettingsError
 from authz_server.tokens.introspection_jwt import IntrospectionSigner
 from authz_server.waiting import run
-from keys.backends.vault.settings import VaultAccess
 from keys.forks import at_exit
 from keys.lifecycle.first_key import create_first_key
 
 logger = logging.getLogger(__name__)
 
 EXTENSION = "authz_server"
-GRANTS = (ClientCredentialsGrant,)
 
 
 class Application(Flask):
@@ -65,10 +61,19 @@ class Application(Flask):
         direct: by path, what answers a POST without Flask's contexts, which take as long as all
             checks of a token request together; everything else goes Flask's way.
         maximum_body_bytes: the largest body of such a POST.
+        access_log: takes a line for each request of a WSGI server; None: there is none. The worker
+            of ``serve`` calls ``wsgi_app`` and logs what it answers itself.
     """
 
     direct: Mapping[str, ProtocolEndpoint] = MappingProxyType({})
     maximum_body_bytes: int = 0
+    access_log: AccessLog | None = None
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request of a WSGI server, and log it if there is an access log."""
+        if self.access_log is not None:
+            start_response = self.access_log.follow(environ, start_response)
+        return self.wsgi_app(environ, start_response)
 
     def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a WSGI request."""
@@ -77,7 +82,9 @@ class Application(Flask):
         endpoint = self.direct.get(environ.get("PATH_INFO", ""))
         if endpoint is None or environ["REQUEST_METHOD"] != "POST":
             return super().wsgi_app(environ, start_response)
-        answer = run(endpoint.respond(read_request(environ, self.maximum_body_bytes)))
+        request = read_request(environ, self.maximum_body_bytes)
+        answer = run(endpoint.respond(request))
+        environ[CLIENT_ID] = request.client_id
         return answer(environ, start_response)
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
@@ -106,13 +113,8 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Application:
     """
     app = _bare_application("authz_server")
     observer = open_observer()
-    services = wire(
-        attach_database(app, settings.database),
-        settings,
-        clock,
-        AuditSink(settings.audit.destination, clock),
-        observer,
-    )
+    services = ServerServices(settings, open_database(settings.database), clock, observer)
+    services.make_all()
     app.extensions[EXTENSION] = services
     errors = ErrorAnswers(settings.server.retry_after_seconds)
     parts = EndpointParts(
@@ -132,10 +134,12 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Application:
     add_protocol_routes(app, prefix, endpoints)
     app.direct = {f"{prefix}{path}": endpoint for path, endpoint in endpoints.items()}
     app.maximum_body_bytes = settings.server.maximum_body_bytes
+    if settings.logging.access:
+        app.access_log = AccessLog(parts.addresses)
     shapes = {f"{prefix}{path}": endpoint.shape() for path, endpoint in endpoints.items()}
     handle_everything_else(app, errors, shapes)
     document = MetadataDocument(
-        features_of(settings), services.directory, services.catalogue, services.key_rings
+        features_of(services), services.directory, services.catalogue, services.key_rings
     )
     discovery = DiscoveryEndpoints(
         document,
@@ -157,10 +161,13 @@ def require_usable(settings: Settings) -> None:
     """Try what the settings name but do not hold: plugins, catalogues, files of Vault logins.
 
     Raises:
-        PluginError: a plugin cannot be used.
+        PluginError: a plugin cannot be used, or two offer one part.
+        KeysError: two offer a key backend for one scheme.
         SettingsError: a message catalogue or a file of the server's login cannot be used.
     """
-    PluginManager(settings.plugins.enabled, settings.plugins.settings)
+    services = Services(settings, open_database(settings.database))
+    _ = services.grants, services.authentication_methods, services.backend_registry
+    services.database.close()
     vault_accesses(settings, "server")
     if settings.g2p.enabled:
         _g2p_connect_profile(settings, utc_now)
@@ -174,7 +181,7 @@ def tell_of_start(app: Flask, settings_file: str) -> None:
     Raises:
         AuditUnavailable: nothing can be recorded, so nothing may be served.
     """
-    services: Services = app.extensions[EXTENSION]
+    services: ServerServices = app.extensions[EXTENSION]
     settings = services.settings
     services.record(
         SettingsLoaded(
@@ -193,7 +200,7 @@ def tell_of_start(app: Flask, settings_file: str) -> None:
 
 def hold_background_work(app: Flask) -> None:
     """End the threads of background work; the next request starts them again."""
-    services: Services = app.extensions[EXTENSION]
+    services: ServerServices = app.extensions[EXTENSION]
     services.maintenance.hold()
 
 
@@ -213,9 +220,10 @@ def create_health_application(
         open_metrics: returns the page of metrics, where there is one.
     """
     app = _bare_application("authz_server.health")
-    database = attach_database(app, settings.database)
-    services = wire(database, settings, utc_now, None)
-    features = features_of(settings)
+    database = open_database(settings.database)
+    services = ManagementServices(settings, database)
+    app.extensions[EXTENSION] = services
+    features = features_of(services)
     metrics = open_metrics(services) if open_metrics else None
     keys = KeyReadiness(
         {name: ring.backend for name, ring in settings.keys.rings.items()},
@@ -244,32 +252,6 @@ def create_health_application(
     return app
 
 
-@contextmanager
-def operator_services(
-    settings: Settings, vaults: Mapping[str, VaultAccess] | None = None
-) -> Iterator[Services]:
-    """Yield the services for a command, in an application context, without background work.
-
-    Each change is told of as the server tells of its own. Where records go to a standard stream,
-    they are the server's stream and not the operator's: the row in the database is the record then.
-
-    Args:
-        settings: checked already.
-        vaults: how the Vaults are reached, and as whom; None: as the server.
-    """
-    app = _bare_application("authz_server.operator")
-    stream = is_stream(settings.audit.destination)
-    sink = None if stream else AuditSink(settings.audit.destination, utc_now)
-    database = attach_database(app, settings.database)
-    services = wire(database, settings, utc_now, sink, vaults=vaults)
-    app.extensions[AFTER_COMMIT] = lambda session: tell_of_changes(services, session)
-    with app.app_context():
-        try:
-            yield services
-        finally:
-            services.database.close()
-
-
 def create_first_keys(services: Services, *, actor: str) -> dict[str, bool]:
     """Make the first keys of every ring of the settings; tell for each whether it was made now.
 
@@ -294,11 +276,13 @@ def create_first_keys(services: Services, *, actor: str) -> dict[str, bool]:
     return made
 
 
-def features_of(settings: Settings) -> Features:
+def features_of(services: Services) -> Features:
     """Return what the settings switch on."""
+    settings = services.settings
     return Features(
         issuer=settings.issuer,
-        grant_types=tuple(grant.GRANT_TYPE for grant in GRANTS),
+        grant_types=tuple(services.grants),
+        authentication_methods=services.authentication_methods.names,
         g2p=settings.g2p.enabled,
         introspection=settings.introspection.enabled,
         signed_introspection=settings.introspection.signed_responses,
@@ -314,9 +298,13 @@ def _bare_application(name: str) -> Application:
     return app
 
 
-def _protocol_endpoints(services: Services, parts: EndpointParts) -> dict[str, ProtocolEndpoint]:
+def _protocol_endpoints(
+    services: ServerServices, parts: EndpointParts
+) -> dict[str, ProtocolEndpoint]:
     settings = services.settings
-    server = AuthorizationServer(GRANTS, services.authenticator, services.rules, services.issuer)
+    server = AuthorizationServer(
+        services.grants.values(), services.authenticator, services.rules, services.issuer
+    )
     endpoints: dict[str, ProtocolEndpoint] = {"/oauth2/token": TokenEndpoint(parts, server)}
     if settings.g2p.enabled:
         profile = _g2p_connect_profile(settings, services.clock)

@@ -16,36 +16,33 @@ from sqlalchemy.exc import SQLAlchemyError
 from authz_server.clients.authentication.authenticator import ClientAuthenticator
 from authz_server.clients.models import ClientSecret
 from authz_server.database.change_feed import ChangeFeed
-from authz_server.database.clock import ClockGuard
 from authz_server.database.errors import describe_failure, find_sentence
 from authz_server.database.orm import Database
 from authz_server.endpoints.refusals import RefusalRecorder
 from authz_server.key_rings.jobs import KeyDuties
-from authz_server.settings import RevocationSettings
 from authz_server.tokens.purging import Purge
-from authz_server.tokens.revocations import RevocationService
 from keys.errors import KeysError
 from keys.ring import KeyRings
 
 logger = logging.getLogger(__name__)
-#: The system's: forked processes would share the state of any other.
+#: The system's generator: forked processes would share the state of any other.
 _random = SystemRandom()
 
 _LAST_USED_INTERVAL_SECONDS = 60.0
 _READERS_INTERVAL_SECONDS = 30.0
 _REFUSALS_INTERVAL_SECONDS = 10.0
-#: How long the end waits for a thread that is held up, for example by a key backend.
-_ENDING_SECONDS = 1.0
+#: How long stopping waits for a blocked thread, for example by a key backend.
+_STOP_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Something done again and again.
+    """A periodic job.
 
     Attributes:
-        act: does it.
-        interval_seconds: how long after the last time.
-        spread: by which part the interval varies, so that nodes started together drift apart.
+        act: runs the job.
+        interval_seconds: the interval between runs.
+        spread: the fraction by which the interval varies, so that nodes started together diverge.
     """
 
     act: Callable[[], object]
@@ -53,32 +50,33 @@ class Job:
     spread: float = 0.0
 
     def next_after(self, moment: float) -> float:
-        """Return when it is due after it was done at ``moment``."""
+        """Return the time of the next run after one at ``moment``."""
         part = _random.uniform(1 - self.spread, 1)
         return moment + part * self.interval_seconds
 
 
 class Maintenance:
-    """Two threads in each process that serves; their work is safe on many nodes at once.
+    """Runs the jobs on two threads in each serving process; safe on many nodes at once.
 
-    Jobs that a slow key backend can delay have a thread of their own: the memory stays fresh.
+    Jobs that a slow key backend can delay have a thread of their own, so that caches stay fresh.
 
     Args:
-        database: where to sweep.
-        feed: is polled at its interval.
-        key_rings: are read again at theirs.
-        key_refresh_seconds: that interval.
-        duties: what is done for the keys.
-        tick_seconds: how often the keys are moved on.
-        revocations: know what is due.
-        authenticator: knows which secrets were used.
-        refusals: counts those that repeat.
-        settings: how often and how much to sweep.
+        database: the database to purge.
+        feed: the change feed, polled at its interval.
+        key_rings: the rings, refreshed at ``key_refresh_seconds``.
+        key_refresh_seconds: the refresh interval of the rings.
+        duties: the key jobs.
+        tick_seconds: the interval of key rotation ticks.
+        revocations: purges expired revocations.
+        authenticator: knows the last use of secrets.
+        refusals: counts repeated refusals.
+        settings: interval and batch size of the purge.
         clock: returns the present time.
-        clock_guard: compares it with the uptime; None: the clock is steady.
+        clock_guard: compares the clock with the uptime; None: trust the clock.
+        audit_days: the days for which stored audit records are kept; 0: for ever.
 
     Attributes:
-        purge: deletes what nothing can need.
+        purge: deletes expired rows.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, by name
@@ -90,12 +88,10 @@ class Maintenance:
         key_refresh_seconds: int,
         duties: KeyDuties,
         tick_seconds: float,
-        revocations: RevocationService,
         authenticator: ClientAuthenticator,
         refusals: RefusalRecorder,
-        settings: RevocationSettings,
-        clock: Callable[[], datetime],
-        clock_guard: ClockGuard | None = None,
+        purge: Purge,
+        purge_seconds: float,
     ) -> None:
         self._database = database
         self._feed = feed
@@ -103,17 +99,10 @@ class Maintenance:
         self._key_refresh_seconds = key_refresh_seconds
         self._duties = duties
         self._tick_seconds = tick_seconds
-        self.purge = Purge(
-            database=database,
-            revocations=revocations,
-            others=duties,
-            batch_rows=settings.sweep_batch_rows,
-            clock=clock,
-            guard=clock_guard,
-        )
+        self.purge = purge
+        self._purge_seconds = purge_seconds
         self._authenticator = authenticator
         self._refusals = refusals
-        self._settings = settings
         self._process_id = 0
         self._failures = RepeatedFailures()
         self._stopped = threading.Event()
@@ -124,8 +113,8 @@ class Maintenance:
         """Start the threads of this process unless they run.
 
         Args:
-            keys_at_once: refresh and rotate the keys now for the first time, so that readiness
-                soon reports whether their backends answer.
+            keys_at_once: refresh and rotate the keys immediately, so that readiness soon reports
+                the state of their backends.
         """
         if self._process_id == os.getpid():
             return
@@ -144,36 +133,36 @@ class Maintenance:
                 thread.start()
 
     def hold(self) -> None:
-        """End the threads until the next :meth:`start`; wait for them a second at most."""
-        self._end_threads()
+        """Stop the threads until the next :meth:`start`, waiting a second at most."""
+        self._stop_threads()
         self._process_id = 0
 
     def stop(self) -> None:
-        """End the threads and write what they still hold to the database."""
-        self._end_threads()
+        """Stop the threads and write pending data to the database."""
+        self._stop_threads()
         self._attempt(self.flush_last_used)
         self._attempt(self._record_counted_refusals)
         self._attempt(self._duties.end)
 
     def sweep(self) -> int:
-        """Delete everything that is due, in small batches; return how many rows.
+        """Purge all expired rows in small batches; return the number of rows.
 
         Raises:
-            sqlalchemy.exc.SQLAlchemyError: the database cannot answer; what was deleted stays so.
+            sqlalchemy.exc.SQLAlchemyError: the database cannot answer; deleted rows stay deleted.
         """
         return self.purge.run(self._stopped.is_set).rows
 
     def flush_last_used(self) -> None:
-        """Write down when secrets were last used.
+        """Write the last-used times of secrets.
 
         Raises:
-            sqlalchemy.exc.SQLAlchemyError: the database cannot answer; those times are lost.
+            sqlalchemy.exc.SQLAlchemyError: the database cannot answer; the times are lost.
         """
         used = self._authenticator.take_last_used()
         if not used:
             return
         with self._database.transaction() as session:
-            # In one order everywhere, so that two nodes never wait for each other.
+            # The same order on every node prevents deadlocks.
             for secret_id in sorted(used):
                 at = datetime.fromtimestamp(used[secret_id], UTC)
                 older = or_(ClientSecret.last_used_at.is_(None), ClientSecret.last_used_at < at)
@@ -183,10 +172,10 @@ class Maintenance:
                     .values(last_used_at=at)
                 )
 
-    def _end_threads(self) -> None:
+    def _stop_threads(self) -> None:
         self._stopped.set()
         for thread in self._threads:
-            thread.join(_ENDING_SECONDS)
+            thread.join(_STOP_SECONDS)
 
     def _record_counted_refusals(self) -> None:
         self._refusals.flush(at_once=True)
@@ -197,7 +186,7 @@ class Maintenance:
             Job(self.flush_last_used, _LAST_USED_INTERVAL_SECONDS),
             Job(self._duties.write_readers, _READERS_INTERVAL_SECONDS),
             Job(self._refusals.flush, _REFUSALS_INTERVAL_SECONDS),
-            Job(self.sweep, self._settings.sweep_interval_seconds, spread=0.5),
+            Job(self.sweep, self._purge_seconds, spread=0.5),
         )
         self._repeat(jobs, self._feed.refresh_interval_seconds, self._feed.poll)
 
@@ -211,7 +200,7 @@ class Maintenance:
         self._repeat(jobs, min(self._key_refresh_seconds, self._tick_seconds) / 2)
 
     def _tick(self) -> None:
-        """Rotate the keys as far as it is time, unless the clock has leapt."""
+        """Run a rotation tick, unless the clock has leapt."""
         if self.purge.clock_is_trusted():
             self._duties.tick()
 
@@ -245,12 +234,12 @@ class Maintenance:
 
 
 class RepeatedFailures:
-    """Logs a failure once, then at growing intervals, and when it is over; safe for threads.
+    """Logs a failure once, then at growing intervals, and its end; thread-safe.
 
-    Jobs that fail for one reason, such as a database that starts, share its intervals.
+    Jobs that fail for the same reason, such as an unavailable database, share the intervals.
 
     Args:
-        monotonic: counts seconds.
+        monotonic: returns monotonic seconds.
     """
 
     FIRST_SECONDS = 2.0
@@ -263,7 +252,7 @@ class RepeatedFailures:
         self._silences: dict[str, _Silence] = {}
 
     def note(self, job: str, reason: str) -> None:
-        """Count a failure of a job; log it unless its reason was logged lately."""
+        """Count a failure of a job; log it unless its reason was logged recently."""
         with self._lock:
             now = self._monotonic()
             failure = self._pending.setdefault(job, _Failure())
@@ -276,11 +265,11 @@ class RepeatedFailures:
             silence.seconds = min(2 * silence.seconds, self.LONGEST_SECONDS)
             failure.is_logged = True
             logger.warning("%s failed (%d times in a row): %s", job, failure.times, reason)
-            # Reasons may hold what differs each time.
+            # Drop old entries: reasons may contain varying details.
             self._keep(lambda _, each: each.until >= now - self.LONGEST_SECONDS)
 
     def clear(self, job: str) -> None:
-        """Log that a job works again, if its failure was logged."""
+        """Log that a job succeeds again, if its failure was logged."""
         with self._lock:
             failure = self._pending.pop(job, None)
             if failure is None:

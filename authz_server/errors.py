@@ -58,6 +58,9 @@ REASONS: dict[str, Reason] = {
     "grant_type_not_allowed": Reason(
         "unauthorized_client", 400, "This client may not use this grant type."
     ),
+    "grant_invalid": Reason(
+        "invalid_grant", 400, "The grant is invalid or expired, or not for this client."
+    ),
     "scope_not_granted": Reason(
         "invalid_scope",
         400,
@@ -115,6 +118,7 @@ CAUSES: frozenset[str] = frozenset(
         "client_not_yet_valid",
         "client_unknown",
         "credentials_missing",
+        "credentials_wrong",
         "method_not_registered",
         "scope_without_resource_server",
         "secret_expired",
@@ -153,13 +157,17 @@ class OAuthError(OAuth2Error):  # type: ignore[misc]
         self.client_id = client_id
 
 
-class NotFoundError(Exception):
+class OperatorError(Exception):
+    """An error whose message is for an operator: what is wrong, and what to do about it."""
+
+
+class NotFoundError(OperatorError):
     """A named object does not exist; the message names it and the command that lists its kind."""
 
 
-class ConflictError(Exception):
+class ConflictError(OperatorError):
     """A change conflicts with stored data, for example a taken name."""
 
 
-class InvalidChangeError(Exception):
+class InvalidChangeError(OperatorError):
     """A change has an invalid value; the message names the field."""

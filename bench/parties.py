@@ -5,9 +5,9 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from authz_server.app import create_first_keys, operator_services
+from authz_server.app import create_first_keys
 from authz_server.assembly import Services
-from authz_server.database.orm import transaction
+from authz_server.assembly.operator import operator_services
 from authz_server.database.schema import upgrade_database
 from authz_server.scopes.g2p_connect import CATALOGUE
 from authz_server.settings import load_settings
@@ -68,7 +68,7 @@ def prepare(settings_path: Path, *, make_keys: bool = True) -> Parties:
 
 
 def _add_resource_server(services: Services) -> str:
-    with transaction() as session:
+    with services.transaction() as session:
         services.clients.create_resource_server(
             session, actor=ACTOR, id="mapper", name="Mapper", identifier="https://mapper.example"
         )
@@ -78,7 +78,7 @@ def _add_resource_server(services: Services) -> str:
 
 
 def _add_client(services: Services) -> str:
-    with transaction() as session:
+    with services.transaction() as session:
         services.scopes.import_catalogue(session, CATALOGUE, actor=ACTOR)
         services.clients.create_client(
             session, actor=ACTOR, id="ministry", name="Ministry", allowed_scopes=[SCOPE]

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from authz_server.app import operator_services
 from authz_server.assembly import Services
-from authz_server.database.orm import transaction
+from authz_server.assembly.operator import operator_services
 from authz_server.scopes.g2p_connect import CATALOGUE
 from authz_server.settings import Settings, load_settings
 from keys.signing_key import RingSnapshot
@@ -257,7 +256,7 @@ def _environment() -> dict[str, str]:
 
 
 def _make_callers(services: Services) -> Callers:
-    with transaction() as session:
+    with services.transaction() as session:
         services.scopes.import_catalogue(session, CATALOGUE, actor=ACTOR)
         services.clients.create_resource_server(
             session, actor=ACTOR, id="mapper", name="Mapper", identifier=AUDIENCE

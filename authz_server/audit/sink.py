@@ -1,6 +1,7 @@
 """Audit records: a JSON line for each event, and a stored row for each change."""
 
 import errno
+import logging
 import os
 import select
 import stat
@@ -28,6 +29,8 @@ from authz_server.errors import OAuthError
 from authz_server.logs import encode_line
 from authz_server.settings import SettingsError
 from keys.forks import on_fork
+
+logger = logging.getLogger(__name__)
 
 #: The key in ``session.info`` of the records that the transaction stores.
 STORED = "audit_records"
@@ -131,6 +134,22 @@ class AuditUnavailable(OAuthError):  # noqa: N818 - the state of the sink, by wh
 
     def __init__(self, detail: str) -> None:
         super().__init__("temporarily_unavailable", f"audit: {detail}")
+
+
+def report_changes(record: Callable[[Event], None], session: Session) -> None:
+    """Record the events of what a committed transaction changed.
+
+    The stored rows are the record in any case: one that cannot be recorded elsewhere is logged.
+
+    Args:
+        record: records an event.
+        session: the transaction's.
+    """
+    for stored in session.info.pop(STORED, ()):
+        try:
+            record(event_of(stored))
+        except AuditUnavailable as error:
+            logger.warning("a change is recorded in the database alone: %s", error.detail)
 
 
 class AuditSink:

@@ -6,12 +6,8 @@ import psycopg
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from authz_server.audit.restored_database import RestoredDatabaseError
 from authz_server.database.errors import describe_failure, find_sentence
-from authz_server.database.schema import SchemaError
-from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError, OAuthError
-from authz_server.operations.preflight import StartError
-from authz_server.plugin_manager import PluginError
+from authz_server.errors import OAuthError, OperatorError
 from authz_server.settings import SettingsError
 from keys.errors import KeysError
 
@@ -22,17 +18,7 @@ _FILE = "See that the file is this server's database, and that the disk has spac
 def format_error(error: Exception) -> str:
     """Return what went wrong and what to do about it, in one line, without secrets."""
     match error:
-        case (
-            SettingsError()
-            | PluginError()
-            | NotFoundError()
-            | ConflictError()
-            | InvalidChangeError()
-            | KeysError()
-            | RestoredDatabaseError()
-            | SchemaError()
-            | StartError()
-        ):
+        case OperatorError() | SettingsError() | KeysError():
             sentence = str(error)
         case OAuthError():
             sentence = f"{error.description} {error.detail}".strip()

@@ -17,9 +17,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sqlalchemy.orm import Session
-
-    from authz_server.assembly import Services
+    from authz_server.assembly.operator import OperatorServices
     from authz_server.settings import Settings
 
 CONFIG_VARIABLE = "AUTHZ_SERVER_CONFIG"
@@ -49,20 +47,12 @@ class Invocation:
         return load_settings(self.config)
 
     @contextmanager
-    def services(self) -> Iterator[Services]:
-        """Yield the services on the settings' database, in an application context."""
-        from authz_server.app import operator_services
+    def services(self) -> Iterator[OperatorServices]:
+        """Yield the services on the settings' database."""
+        from authz_server.assembly.operator import operator_services
 
         with operator_services(self.settings()) as services:
             yield services
-
-    @contextmanager
-    def change(self) -> Iterator[tuple[Services, Session]]:
-        """Yield the services and a transaction that is committed when the block ends."""
-        from authz_server.database.orm import transaction
-
-        with self.services() as services, transaction() as session:
-            yield services, session
 
 
 #: Passes the run of the command line to a command, as its first argument.
@@ -101,6 +91,8 @@ def shared_options(*, with_environment: bool) -> list[click.Option]:
             ["--config"],
             type=click.Path(dir_okay=False, path_type=Path),
             envvar=CONFIG_VARIABLE if with_environment else None,
+            # Before --help, which lists the commands of its plugins.
+            is_eager=with_environment,
             expose_value=False,
             callback=_set("config"),
             show_default=f"${CONFIG_VARIABLE} or ./{DEFAULT_CONFIG}",

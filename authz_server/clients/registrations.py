@@ -3,6 +3,7 @@
 import secrets as system_random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Protocol
 
 from sqlalchemy import select
@@ -30,7 +31,7 @@ def is_resource_server(session: Session, client_id: str) -> bool:
 
 
 class TokenRevoker(Protocol):
-    """Ends the tokens of a client, in the transaction of the change that asks for it."""
+    """Revokes the tokens of a client in the transaction of a change."""
 
     def cut_off_client(
         self,
@@ -44,7 +45,7 @@ class TokenRevoker(Protocol):
         """Revoke every token of the client that was issued until now, or before a time."""
 
     def has_cut_off_client(self, session: Session, client_id: str) -> bool:
-        """Return whether tokens of that client id were revoked so, and may be alive otherwise."""
+        """Return whether a revocation of that client id is still kept."""
 
 
 class Registrations:
@@ -56,7 +57,7 @@ class Registrations:
     Args:
         clock: returns the present time, timezone-aware.
         secrets: makes the records of secrets.
-        limits: what the settings permit.
+        limits: returns the permitted values; called when a value is checked.
         find_canonical_names: looks scopes up in the catalogue.
         revoker: ends the tokens of clients.
     """
@@ -65,15 +66,19 @@ class Registrations:
         self,
         clock: Callable[[], datetime],
         secrets: SecretScheme,
-        limits: ClientLimits,
+        limits: Callable[[], ClientLimits],
         find_canonical_names: CanonicalNames,
         revoker: TokenRevoker,
     ) -> None:
         self._clock = clock
         self._secrets = secrets
-        self._limits = limits
+        self._find_limits = limits
         self._find_canonical_names = find_canonical_names
         self._revoker = revoker
+
+    @cached_property
+    def _limits(self) -> ClientLimits:
+        return self._find_limits()
 
     def get_client(self, session: Session, client_id: str, *, kind: str | None = None) -> Client:
         """Return a client or resource server (of ``kind`` only, where given).
@@ -146,7 +151,7 @@ class Registrations:
 
         Raises:
             NotFoundError: there is none.
-            ConflictError: clients are held to this resource server, and would no longer be.
+            ConflictError: clients are limited to this resource server.
         """
         client = self._locked(session, client_id)
         if client.kind == "resource_server":
@@ -221,7 +226,7 @@ def require_ordered_dates(client: Client) -> None:
 
 
 def _require_unnamed(session: Session, server_id: str) -> None:
-    # Both databases can only read JSON lists whole alike; resource servers are seldom deleted.
+    # Portable queries cannot search JSON lists; resource servers are seldom deleted.
     query = select(Client.id, Client.allowed_resource_servers).where(Client.kind == "client")
     named_by = sorted(row.id for row in session.execute(query) if server_id in row[1])
     if named_by:

@@ -1,7 +1,7 @@
-"""How a connection to PostgreSQL is opened, and what each session has to have.
+"""Open connections to PostgreSQL with the session settings that the server needs.
 
-What the session depends on is set after connecting. The start-up parameter ``options`` belongs to
-the URL: poolers refuse it, and a second one would replace the first in silence.
+The settings are made after connecting. The start-up parameter ``options`` is left to the URL:
+poolers reject it, and a second one would silently replace the first.
 """
 
 import os
@@ -13,40 +13,44 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
-from authz_server.database.errors import DatabaseUnfitError, NotPrimaryError
-from authz_server.database.postgresql import BoundedConnection, bounded_connection
+from authz_server.database.postgresql import (
+    BoundedConnection,
+    DatabaseUnfitError,
+    NotPrimaryError,
+    bounded_connection,
+)
 from authz_server.database.primary import OpenConnections
 from authz_server.settings.constraints import RuleError
 from authz_server.settings.database import DatabaseSettings
 
-#: Transactions of the server last a fraction of it; one that is left open holds locks.
+#: Far above the duration of any transaction; an abandoned transaction would hold its locks.
 _LONGEST_IDLE_MILLISECONDS = 60_000
 # PostgreSQL's version numbers, as libpq counts them.
 _HAS_IDLE_SESSION_TIMEOUT = 140_000
 _HAS_TRANSACTION_TIMEOUT = 170_000
 _LIBPQ_HAS_SSLCERTMODE = 160_000
-# Stronger than "on": the commit waits until standbys have applied it too.
+# "remote_apply" is stronger than "on": the commit waits until standbys have applied it.
 _SYNCHRONOUS_COMMIT = (
     "CASE WHEN current_setting('synchronous_commit') = 'remote_apply'"
     " THEN 'remote_apply' ELSE 'on' END"
 )
-# As libpq words it that no server was found which takes writes.
+# libpq's messages when no server accepts writes.
 _NOT_WRITABLE = ("session is read-only", "server is in hot standby mode")
 _REPLICA = (
-    "The database takes no writes: it is a replica, or set to read-only. Nothing could be revoked "
-    "there, and revocations would arrive late. Name the primary in database.url, or all servers."
+    "The database takes no writes: it is a replica or read-only. Revocations cannot be stored "
+    "there and would arrive late. Name the primary, or all servers, in database.url."
 )
 _USER_CERTIFICATE = Path(".postgresql") / "postgresql.crt"
 
 
 class PostgresConnector:
-    """Opens connections to the primary, each with the session that the server depends on.
+    """Opens connections to the primary, with the session settings that the server needs.
 
     Args:
-        settings: the URL and the time-outs. The password file is read at each connection.
+        settings: the URL and the time-outs. The password file is read for each connection.
 
     Attributes:
-        opened: every connection that is open.
+        opened: all open connections.
     """
 
     def __init__(self, settings: DatabaseSettings) -> None:
@@ -61,8 +65,8 @@ class PostgresConnector:
         Raises:
             DatabaseUnfitError: the encoding is not UTF8.
             NotPrimaryError: the server is a replica, a former primary or read-only.
-            psycopg.OperationalError: it cannot be reached or refuses the login, or the password
-                file cannot be read.
+            psycopg.OperationalError: the server cannot be reached or refuses the login, or the
+                password file cannot be read.
         """
         connection = self._connect()
         try:
@@ -84,7 +88,7 @@ class PostgresConnector:
         except psycopg.OperationalError as error:
             if not any(sign in str(error) for sign in _NOT_WRITABLE):
                 raise
-            # What was opened before leads there too, or to a server that is out of use.
+            # Earlier connections lead to the same server or to one out of use.
             self.opened.drop_all()
             raise NotPrimaryError(_REPLICA) from error
 
@@ -94,7 +98,7 @@ class PostgresConnector:
             raise NotPrimaryError(_REPLICA)
 
     def look(self) -> None:
-        """Open a connection and close it, so that :attr:`opened` learns where the address leads.
+        """Open and close a connection, so that :attr:`opened` detects a new primary.
 
         Raises:
             psycopg.OperationalError: as for :meth:`open`.
@@ -102,7 +106,7 @@ class PostgresConnector:
         self.open().close()
 
     def parameters(self) -> dict[str, Any]:
-        """Return libpq's parameters for one connection, with the password as it is now.
+        """Return libpq's parameters for one connection, with the current password.
 
         Raises:
             psycopg.OperationalError: the password file cannot be read.
@@ -118,7 +122,7 @@ class PostgresConnector:
         )
 
     def conninfo(self) -> str:
-        """Return the parameters as libpq's connection string, for drivers that open it themselves.
+        """Return the parameters as a libpq connection string, for drivers that connect themselves.
 
         Raises:
             psycopg.OperationalError: the password file cannot be read.
@@ -128,10 +132,10 @@ class PostgresConnector:
     def session_query(self, server_version: int) -> str:
         """Return the query to run first on a new connection, in a transaction of its own.
 
-        Its one row holds whether the server takes no writes, then what was set.
+        Its row holds whether the server takes no writes, followed by the values that were set.
 
         Args:
-            server_version: as libpq counts it, for example 180000.
+            server_version: as libpq reports it, for example 180000.
         """
         statement_timeout = str(self._settings.statement_timeout_milliseconds)
         wanted = {
@@ -169,13 +173,13 @@ def _require_utf8(connection: psycopg.Connection[Any]) -> None:
 
 
 def _with_defaults(settings: DatabaseSettings) -> dict[str, Any]:
-    """Return the URL's parameters; what it leaves open is set for quick answers."""
+    """Return the URL's parameters, with defaults that detect a lost server quickly."""
     given: Mapping[str, str] = settings.parts.parameters
     defaults: dict[str, Any] = {
         "fallback_application_name": "authz-server",
         "target_session_attrs": "read-write",
         "connect_timeout": settings.connect_timeout_seconds,
-        # A peer that vanished without a word is noticed within the time a statement may take.
+        # Detect a peer that vanished within the time that a statement may take.
         "tcp_user_timeout": settings.statement_timeout_milliseconds,
         "keepalives_idle": 5,
         "keepalives_interval": 1,
@@ -187,14 +191,14 @@ def _with_defaults(settings: DatabaseSettings) -> dict[str, Any]:
 
 
 def _certificate_is_out_of_reach() -> bool:
-    """Tell whether libpq would fail on a client certificate that may not even be looked for.
+    """Return whether libpq would fail to look for a client certificate.
 
-    A service's user often has a home that it cannot enter.
+    The user of a service often has a home directory that it may not enter.
     """
     if pq.version() < _LIBPQ_HAS_SSLCERTMODE:
         return False
     try:
-        os.stat(Path.home() / _USER_CERTIFICATE)  # noqa: PTH116 - Path.exists takes every error for no
+        os.stat(Path.home() / _USER_CERTIFICATE)  # noqa: PTH116 - Path.exists hides errors
     except PermissionError:
         return True
     except (OSError, RuntimeError):

@@ -1,46 +1,56 @@
-"""Errors of the database that an operator has to read."""
+"""Database errors whose messages are written for operators."""
 
 import sqlite3
+from typing import ClassVar
 
-import psycopg
 from sqlalchemy.exc import DBAPIError
 
+from authz_server.errors import OperatorError
 
-class DatabaseUnfitError(psycopg.OperationalError):
-    """A database that answers but cannot be used until an operator acts.
 
-    The message gives the reason and the remedy, in whole sentences.
+class DatabaseStateError(OperatorError):
+    """Base class of errors about the database that are written for operators.
+
+    The message gives the reason and the remedy as sentences.
+
+    Attributes:
+        may_pass: whether waiting may help; if not, an operator must act.
     """
 
-
-class NotPrimaryError(psycopg.OperationalError):
-    """A server that is a replica, a former primary or read-only; waiting may help.
-
-    The message gives the reason and the remedy, in whole sentences.
-    """
+    may_pass: ClassVar[bool] = False
 
 
-class DatabaseFileError(sqlite3.OperationalError):
-    """An SQLite file that cannot be used; the message gives the reason and the remedy."""
+class NoAnswerError(Exception):
+    """The server neither answered in time nor closed the connection."""
+
+
+class DatabaseFileError(DatabaseStateError, sqlite3.OperationalError):
+    """An SQLite file cannot be used; the message gives the reason and the remedy."""
 
 
 def find_unfitness(error: BaseException) -> str | None:
-    """Return why the database cannot be used as it is; None where the fault may pass by itself."""
+    """Return why an operator must act; None if the failure may be temporary."""
     cause = error.orig if isinstance(error, DBAPIError) else error
-    return str(cause) if isinstance(cause, DatabaseUnfitError | DatabaseFileError) else None
+    return str(cause) if isinstance(cause, DatabaseStateError) and not cause.may_pass else None
 
 
 def find_sentence(error: BaseException) -> str | None:
-    """Return the sentences of an error that was written for operators; None for a driver's own."""
+    """Return the message of an error written for operators; None for a driver's own error."""
     cause = error.orig if isinstance(error, DBAPIError) else error
-    if isinstance(cause, DatabaseUnfitError | NotPrimaryError | DatabaseFileError):
-        return str(cause)
-    return None
+    return str(cause) if isinstance(cause, DatabaseStateError) else None
 
 
 def describe_failure(error: BaseException) -> str:
-    """Return what the driver reported, in one line: no statement, no parameters, no password."""
+    """Return the driver's message in one line, without statement, parameters and password."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     text = " ".join(str(cause).split()) or type(cause).__name__
     state = getattr(cause, "sqlstate", None)
     return f"{text} (SQLSTATE {state})" if state and state not in text else text
+
+
+def is_disconnect(error: BaseException) -> bool:
+    """Return whether the connection is lost, so that a retry on another one makes sense."""
+    state = getattr(error, "sqlstate", None)
+    # PostgreSQL, appendix A: class 08 is a lost connection; 57P01 to 57P03 a server that stops or
+    # starts.
+    return state is None or state.startswith("08") or state in {"57P01", "57P02", "57P03"}

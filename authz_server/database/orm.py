@@ -1,12 +1,11 @@
-"""The SQLAlchemy object, its naming convention and column types, and the two ways to a session."""
+"""SQLAlchemy set-up: base class, naming convention, column types, engine and sessions."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from flask import Flask, current_app
-from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -15,15 +14,17 @@ from sqlalchemy import (
     Engine,
     Integer,
     MetaData,
+    create_engine,
 )
 from sqlalchemy.orm import DeclarativeBase, Session, registry
 from sqlalchemy.types import TypeDecorator
 
-from authz_server.database.connector import PostgresConnector
 from authz_server.database.prepared_queries import LookUp, LookUps
-from authz_server.database.primary import follow_primary
 from authz_server.database.sqlite import follow_file, make_durable
-from authz_server.settings import DatabaseSettings
+from authz_server.settings.database import DatabaseSettings
+
+if TYPE_CHECKING:
+    from authz_server.database.connector import PostgresConnector
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -41,7 +42,7 @@ class UtcDateTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse a naive time (ValueError); store UTC."""
+        """Convert to UTC; refuse a naive time (ValueError)."""
         del dialect
         if value is None:
             return None
@@ -51,19 +52,19 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return UTC; SQLite hands back naive values that were stored as UTC."""
+        """Return UTC; SQLite returns naive values, which were stored as UTC."""
         del dialect
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-#: A 64-bit key that SQLite also counts up by itself.
+#: A 64-bit key that SQLite increments as well.
 BigIntegerKey = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class Base(DeclarativeBase):
-    """Every table's base: one naming convention, lists kept as JSON, times in UTC."""
+    """Base class of all tables: one naming convention, lists as JSON, times in UTC."""
 
     registry = registry(
         metadata=MetaData(naming_convention=NAMING_CONVENTION),
@@ -75,37 +76,49 @@ class Base(DeclarativeBase):
     )
 
 
-db = SQLAlchemy(model_class=Base)
-
-#: The name under which an application keeps what is called with the session of each commit.
-AFTER_COMMIT = "authz_server.after_commit"
-
-#: Opens a session of its own: committed when the block ends, rolled back when it raises.
+#: Opens a session that commits at the end of the block and rolls back if it raises.
 Transaction = Callable[[], AbstractContextManager[Session]]
+#: Beyond the pool: the change feed reads the keys while it holds a connection, and background jobs
+#: and requests must not wait for each other.
+_BACKGROUND_CONNECTIONS = 2
+# Only the dialect; the connector knows the address.
+_POSTGRESQL = "postgresql+psycopg://"
 
 
 class Database:
-    """The two ways to the database, bound to one engine; nothing is held between requests.
+    """Sessions and prepared queries on one engine; nothing is held between requests.
 
     Attributes:
-        connector: opens the connections to PostgreSQL; None beside SQLite.
+        connector: opens the connections to PostgreSQL; None for SQLite.
     """
 
+    metadata = Base.metadata
+
     def __init__(
-        self, engine: Engine, look_ups: LookUps, connector: PostgresConnector | None = None
+        self,
+        engine: Engine,
+        settings: DatabaseSettings,
+        connector: "PostgresConnector | None" = None,
     ) -> None:
-        """Keep the engine and a twin of it on which every statement stands alone."""
+        """Keep the engine, and a copy of it with autocommit."""
         self.engine = engine
-        self.look_ups = look_ups
         self.connector = connector
+        self._settings = settings
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
 
+    @cached_property
+    def look_ups(self) -> LookUps:
+        """The prepared queries; the first query opens their connections."""
+        settings = self._settings
+        wait_seconds = settings.pool_timeout_milliseconds / 1_000
+        return LookUps(self.engine, settings.pool_size, wait_seconds, settings.parts.file)
+
     async def fetch_one(self, question: str, value: str | bytes) -> tuple[Any, ...] | None:
-        """Return the first row of a prepared question; None where there is none.
+        """Return the first row of a prepared query; None if there is none.
 
         Args:
             question: a SELECT with one ``?``, the same text each time.
-            value: what stands for it.
+            value: the value of the parameter.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
@@ -114,7 +127,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        """Yield a session whose changes are durable when the block has ended without raising."""
+        """Yield a session whose changes are durable once the block ends without an exception."""
         with Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
@@ -125,80 +138,57 @@ class Database:
             yield session
 
     def close(self) -> None:
-        """Close every connection that is idle; the next use opens new ones."""
-        self.look_ups.close()
+        """Close all idle connections; the next use opens new ones."""
+        if "look_ups" in vars(self):
+            self.look_ups.close()
         self.engine.dispose()
 
 
+def open_database(settings: DatabaseSettings, *, may_create: bool = False) -> Database:
+    """Return the database of the settings, without connecting yet.
+
+    Args:
+        settings: validated settings.
+        may_create: whether to create a missing SQLite file.
+    """
+    if settings.parts.is_sqlite:
+        return Database(_sqlite_engine(settings, may_create=may_create), settings)
+    # Importing the PostgreSQL driver takes a tenth of a second.
+    from authz_server.database.connector import PostgresConnector  # noqa: PLC0415
+    from authz_server.database.primary import follow_primary  # noqa: PLC0415
+
+    connector = PostgresConnector(settings)
+    options = _pool_options(settings)
+    engine = create_engine(_POSTGRESQL, **options, pool_pre_ping=True, creator=connector.open)
+    follow_primary(engine, connector.opened, connector.look)
+    return Database(engine, settings, connector)
+
+
 def drop_all_connections(database: Database) -> int:
-    """End every connection to PostgreSQL, idle or in use, prepared questions included.
+    """Close every connection to PostgreSQL, idle or in use, including those of prepared queries.
 
     The next use opens new ones, which lead to the primary or fail. A driver that opens connections
-    by itself takes part by ``database.connector.opened.call_when_dropped``.
+    itself registers with ``database.connector.opened.call_when_dropped``.
 
     Returns:
-        How many there were; 0 for SQLite, whose connections follow the file.
+        The number of connections; 0 for SQLite, whose connections follow the file.
     """
     return 0 if database.connector is None else database.connector.opened.drop_all()
 
 
-@contextmanager
-def transaction() -> Iterator[Session]:
-    """Yield a session on the application's database, committed at the end; needs its context.
-
-    What the application wants to hear of a committed change, it hears (:data:`AFTER_COMMIT`).
-    """
-    with Session(db.engine, expire_on_commit=False) as session, session.begin():
-        yield session
-    after_commit: Callable[[Session], None] | None = current_app.extensions.get(AFTER_COMMIT)
-    if after_commit is not None:
-        after_commit(session)
+def _sqlite_engine(settings: DatabaseSettings, *, may_create: bool) -> Engine:
+    # For a locked file, wait as long as a statement may take with PostgreSQL.
+    waiting = {"timeout": settings.statement_timeout_milliseconds / 1_000}
+    engine = create_engine(settings.url, **_pool_options(settings), connect_args=waiting)
+    make_durable(engine, settings.statement_timeout_milliseconds)
+    if settings.parts.file:
+        follow_file(engine, settings.parts.file, may_create=may_create)
+    return engine
 
 
-def attach_database(
-    app: Flask, settings: DatabaseSettings, *, may_create: bool = False
-) -> Database:
-    """Give ``app`` its database and return the ways to it.
-
-    Args:
-        app: the application.
-        settings: checked already.
-        may_create: whether an SQLite file that is missing is made.
-    """
-    parts = settings.parts
-    connector = None if parts.is_sqlite else PostgresConnector(settings)
-    app.config["SQLALCHEMY_DATABASE_URI"] = settings.url if parts.is_sqlite else _POSTGRESQL
-    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = _engine_options(settings, connector)
-    db.init_app(app)
-    with app.app_context():
-        engine = db.engine
-    if connector is not None:
-        follow_primary(engine, connector.opened, connector.look)
-    else:
-        make_durable(engine, settings.statement_timeout_milliseconds)
-        if parts.file:
-            follow_file(engine, parts.file, may_create=may_create)
-    wait_seconds = settings.pool_timeout_milliseconds / 1_000
-    look_ups = LookUps(engine, settings.pool_size, wait_seconds, parts.file)
-    return Database(engine, look_ups, connector)
-
-
-#: Beyond the pool: the change feed reads the keys while it holds a connection, and background work
-#: must not wait for requests, nor they for it.
-_BACKGROUND_CONNECTIONS = 2
-# The dialect alone: where the server is, the connector knows.
-_POSTGRESQL = "postgresql+psycopg://"
-
-
-def _engine_options(
-    settings: DatabaseSettings, connector: PostgresConnector | None
-) -> dict[str, Any]:
-    options: dict[str, Any] = {
+def _pool_options(settings: DatabaseSettings) -> dict[str, Any]:
+    return {
         "pool_size": settings.pool_size,
         "max_overflow": _BACKGROUND_CONNECTIONS,
         "pool_timeout": settings.pool_timeout_milliseconds / 1_000,
     }
-    if connector is not None:
-        return options | {"pool_pre_ping": True, "creator": connector.open}
-    # A request that finds the file locked waits as long as a statement may take elsewhere.
-    return options | {"connect_args": {"timeout": settings.statement_timeout_milliseconds / 1_000}}

@@ -1,7 +1,7 @@
-"""A PostgreSQL connection that gives up on a silent server, and asks prepared questions cheaply.
+"""A PostgreSQL connection with a time limit for answers, and cheap prepared queries.
 
-``statement_timeout`` is kept by the server; one that hangs, or a network that drops everything,
-keeps nothing. Then the waiting itself has to end.
+The server enforces ``statement_timeout``. A hung server or a network that drops packets does not,
+so that the client limits its own waiting.
 """
 
 import select
@@ -15,69 +15,89 @@ from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGconn, PGresult
 
-#: How much longer than the server a connection waits, so that a server alive speaks first.
+from authz_server.database.errors import DatabaseStateError, NoAnswerError
+
+#: How much longer than the server a connection waits, so that a live server times out first.
 _GRACE_SECONDS = 0.5
 
 
-class ServerSilentError(psycopg.OperationalError):
-    """The server did not answer in time, nor did it end the connection."""
+class ServerSilentError(NoAnswerError, psycopg.OperationalError):
+    """The server neither answered in time nor closed the connection."""
+
+
+class DatabaseUnfitError(DatabaseStateError, psycopg.OperationalError):
+    """The database answers but cannot be used until an operator acts.
+
+    The message gives the reason and the remedy as sentences.
+    """
+
+
+class NotPrimaryError(DatabaseStateError, psycopg.OperationalError):
+    """The server is a replica, a former primary or read-only; waiting may help.
+
+    The message gives the reason and the remedy as sentences.
+    """
+
+    may_pass: ClassVar[bool] = True
 
 
 class BoundedConnection(psycopg.Connection[Any]):
-    """A connection whose statements end in an error when an answer takes too long.
+    """A connection whose statements fail if an answer takes too long.
 
     Attributes:
-        limit_seconds: how long one answer may take.
+        limit_seconds: the longest wait for one answer.
     """
 
     limit_seconds: ClassVar[float]
 
     def __init__(self, pgconn: PGconn, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - psycopg's
         super().__init__(pgconn, *arguments, **named)
-        #: The names of the questions that are prepared.
+        #: The names of prepared queries, by their text.
         self.prepared: dict[str, bytes] = {}
 
     def ask(self, question: str, value: str | int | bytes) -> tuple[Any, ...] | None:
-        """Return the first row of a prepared question, as its own transaction; None: no row.
+        """Return the first row of a prepared query, as its own transaction; None: no row.
 
-        What psycopg's cursors do beyond that costs three times what libpq itself does.
+        A psycopg cursor would take three times as long as libpq itself.
 
         Args:
             question: a SELECT with ``?``, the same text each time.
-            value: what stands for it.
+            value: the value of the parameter.
 
         Raises:
-            psycopg.Error: the server refuses, is gone, or has gone silent.
+            psycopg.Error: the server refuses, is gone, or does not answer in time.
         """
-        self.prepare(question)
-        self.send(question, value)
+        parameter, form = _encode(value)
+        self._prepare(question)
+        self.pgconn.send_query_prepared(self.prepared[question], [parameter], [form])
         return read_row(self, self._await_result())
 
-    def prepare(self, question: str) -> None:
-        """Prepare a question, once; waits for the server.
+    def send(self, question: str, value: str | int | bytes) -> None:
+        """Send a query in pipeline mode, behind those under way; prepare it first if necessary.
+
+        The results of each query end with PIPELINE_SYNC, so that a failure ends with its query.
 
         Raises:
-            psycopg.Error: the server refuses, is gone, or has gone silent.
+            psycopg.DataError: a text holds NUL; nothing was sent.
+            psycopg.Error: the connection is gone.
         """
+        parameter, form = _encode(value)
+        name = self.prepared.get(question)
+        if name is None:
+            name = self.prepared[question] = self._new_name()
+            self.pgconn.send_prepare(name, _numbered(question))
+        self.pgconn.send_query_prepared(name, [parameter], [form])
+        self.pgconn.pipeline_sync()
+
+    def _prepare(self, question: str) -> None:
         if question not in self.prepared:
-            name = f"look_up_{len(self.prepared)}".encode()
-            self.pgconn.send_prepare(name, question.replace("?", "$1").encode())
+            name = self._new_name()
+            self.pgconn.send_prepare(name, _numbered(question))
             self._await_result()
             self.prepared[question] = name
 
-    def send(self, question: str, value: str | int | bytes) -> None:
-        """Ask a prepared question; the caller reads the result.
-
-        Raises:
-            psycopg.Error: the connection is gone, or a text holds NUL.
-        """
-        if isinstance(value, bytes):
-            parameter, form = value, Format.BINARY
-        else:
-            parameter, form = str(value).encode(), Format.TEXT
-            if b"\0" in parameter:
-                raise psycopg.DataError("a text holds NUL")
-        self.pgconn.send_query_prepared(self.prepared[question], [parameter], [form])
+    def _new_name(self) -> bytes:
+        return b"look_up_%d" % len(self.prepared)
 
     def _await_result(self) -> PGresult:
         pgconn, deadline = self.pgconn, time.monotonic() + self.limit_seconds
@@ -86,19 +106,19 @@ class BoundedConnection(psycopg.Connection[Any]):
             socket.register(pgconn.socket, select.POLLIN | (select.POLLOUT if unsent else 0))
             if not socket.poll(max(0.0, deadline - time.monotonic()) * 1_000):
                 pgconn.finish()
-                raise ServerSilentError("the server has gone silent")
+                raise ServerSilentError("the server does not answer")
             pgconn.consume_input()
         results = []
         while (result := pgconn.get_result()) is not None:
             results.append(result)
         if len(results) != 1:
-            raise psycopg.OperationalError("the connection has lost step")
+            raise psycopg.OperationalError("the connection is out of sync")
         if results[0].status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
             raise error_from_result(results[0])
         return results[0]
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
-        """Wait as psycopg does, but not for ever; a connection in doubt is closed."""
+        """Wait as psycopg does, with a time limit; a connection in an unknown state is closed."""
         if timeout is not None:
             return super().wait(gen, interval, timeout)
         deadline = time.monotonic() + self.limit_seconds
@@ -108,11 +128,24 @@ class BoundedConnection(psycopg.Connection[Any]):
             if time.monotonic() < deadline:
                 raise
             self.pgconn.finish()
-            raise ServerSilentError("the server has gone silent") from None
+            raise ServerSilentError("the server does not answer") from None
+
+
+def _encode(value: str | int | bytes) -> tuple[bytes, Format]:
+    if isinstance(value, bytes):
+        return value, Format.BINARY
+    parameter = str(value).encode()
+    if b"\0" in parameter:
+        raise psycopg.DataError("a text holds NUL")
+    return parameter, Format.TEXT
+
+
+def _numbered(question: str) -> bytes:
+    return question.replace("?", "$1").encode()
 
 
 def bounded_connection(statement_timeout_seconds: float) -> type[BoundedConnection]:
-    """Return the class of connections that wait a little longer than the server itself does."""
+    """Return a connection class that waits a little longer than ``statement_timeout_seconds``."""
 
     class _Bounded(BoundedConnection):
         limit_seconds: ClassVar[float] = statement_timeout_seconds + _GRACE_SECONDS
@@ -121,16 +154,9 @@ def bounded_connection(statement_timeout_seconds: float) -> type[BoundedConnecti
 
 
 def read_row(connection: BoundedConnection, result: PGresult) -> tuple[Any, ...] | None:
-    """Return the first row of a result as Python values; None where it has no row."""
+    """Return the first row of a result as Python values; None if it is empty."""
     if not result.ntuples:
         return None
     row = Transformer(connection)
     row.set_pgresult(result)
     return row.load_row(0, tuple)
-
-
-def is_disconnect(error: BaseException) -> bool:
-    """Return whether the connection is lost, so that the question is worth asking on another."""
-    state = getattr(error, "sqlstate", None)
-    # PostgreSQL, appendix A: 08 is lost connections, 57P01 to 57P03 a server going or coming.
-    return state is None or state.startswith("08") or state in {"57P01", "57P02", "57P03"}

@@ -1,8 +1,8 @@
-"""Questions of one statement that stand on the way of every request, asked without the ORM's cost.
+"""Prepared queries of every request, without the cost of the ORM.
 
-An introspection asks the database once. Through SQLAlchemy's connection and result objects that one
-statement costs more than all the rest of the request, so these few connections are taken out of the
-engine's pool, kept, and spoken to directly.
+An introspection queries the database once. SQLAlchemy's connection and result objects would take
+longer than the rest of the request. A few connections are taken out of the engine's pool, kept, and
+used directly.
 """
 
 import threading
@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool
 
-from authz_server.database.postgresql import ServerSilentError, is_disconnect
+from authz_server.database.errors import NoAnswerError, is_disconnect
 from authz_server.database.sqlite import find_file
 from authz_server.waiting import Lane, Step
 from keys.forks import on_fork
@@ -29,12 +29,12 @@ class LookUps:
     """A few connections on which each statement is its own transaction.
 
     Args:
-        engine: where connections come from, configured as it configures them.
-        connections: how many there may be at most.
-        wait_seconds: how long a question may wait for one of them.
+        engine: opens and configures the connections.
+        connections: the largest number of connections.
+        wait_seconds: the longest wait for a free connection.
         file: the path of an SQLite file; empty for any other database.
-        waits: whether a question to SQLite waits for a lock or for a connection of the pool; if
-            not, it fails at once.
+        waits: whether a query to SQLite waits for a lock or for the pool; if not, it fails at
+            once.
     """
 
     def __init__(
@@ -58,42 +58,42 @@ class LookUps:
         on_fork(self._after_fork)
 
     def ask(self, question: str, value: object) -> tuple[Any, ...] | None:
-        """Return the first row of the answer, or None where there is none.
+        """Return the first row, or None if there is none.
 
         Args:
             question: a SELECT with one ``?``, the same text each time.
-            value: what stands for it.
+            value: the value of the parameter.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
         """
         if not self._free.acquire(timeout=self._wait_seconds):
-            raise PoolTimeoutError("no connection for a look-up came free")
+            raise PoolTimeoutError("no connection became free for a prepared query")
         try:
             if self._file:
                 self._follow_file()
-            return self._ask(question, value)
+            return self._fetch(question, value)
         finally:
             self._free.release()
 
     def without_waiting(self) -> "LookUps | None":
-        """Return a twin of one connection that never waits for a lock; None beside PostgreSQL."""
+        """Return a copy with one connection that never waits for a lock; None for PostgreSQL."""
         if not self._is_sqlite:
             return None
         return LookUps(self._engine, 1, self._wait_seconds, self._file, waits=False)
 
     @property
     def engine(self) -> Engine:
-        """The engine whose connections these are."""
+        """The engine that opens the connections."""
         return self._engine
 
     @property
     def kept(self) -> int:
-        """How many connections are open and idle."""
+        """The number of open idle connections."""
         return len(self._idle)
 
     def close(self) -> None:
-        """Close the connections that are idle; the next question opens new ones."""
+        """Close the idle connections; the next query opens new ones."""
         while self._idle:
             self._drop(self._idle.pop())
 
@@ -104,48 +104,44 @@ class LookUps:
             self.close()
 
     def _after_fork(self) -> None:
-        # What the parent opened stays the parent's: neither used nor closed here.
+        # The parent's connections belong to the parent: neither use nor close them here.
         _inherited.append(self._idle)
         self._closing.detach()
         self._renew()
 
     def _renew(self) -> None:
         self._idle: deque[Any] = deque()
-        # Whoever drops this without closing it leaves nothing open.
+        # Close the connections even if this object is dropped without close().
         self._closing = weakref.finalize(self, _close_all, self._idle, self._error)
         self._free = threading.BoundedSemaphore(self._connections)
 
-    def _ask(self, question: str, value: object) -> tuple[Any, ...] | None:
-        # A connection that was kept may have died unnoticed, and all the others with it.
+    def _fetch(self, question: str, value: object) -> tuple[Any, ...] | None:
+        # A kept connection may have been lost unnoticed, and all others with it.
         while self._idle:
             try:
                 connection = self._idle.pop()
             except IndexError:
                 break
             try:
-                return self._put_question(connection, question, value)
+                return self._execute(connection, question, value)
             except self._error as error:
                 self._drop(connection)
-                if (
-                    self._is_sqlite
-                    or not is_disconnect(error)
-                    or isinstance(error, ServerSilentError)
-                ):
-                    raise OperationalError("look-up", None, error) from error
-        return self._ask_anew(question, value)
+                if self._is_sqlite or not is_disconnect(error) or isinstance(error, NoAnswerError):
+                    raise OperationalError("prepared query", None, error) from error
+        return self._fetch_on_new(question, value)
 
-    def _ask_anew(self, question: str, value: object) -> tuple[Any, ...] | None:
+    def _fetch_on_new(self, question: str, value: object) -> tuple[Any, ...] | None:
         try:
             connection = self._open()
         except self._error as error:
-            raise OperationalError("look-up", None, error) from error
+            raise OperationalError("prepared query", None, error) from error
         try:
-            return self._put_question(connection, question, value)
+            return self._execute(connection, question, value)
         except self._error as error:
             self._drop(connection)
-            raise OperationalError("look-up", None, error) from error
+            raise OperationalError("prepared query", None, error) from error
 
-    def _put_question(
+    def _execute(
         self,
         connection: Any,  # noqa: ANN401 - of either driver
         question: str,
@@ -181,7 +177,7 @@ class LookUps:
 
 
 class LookUp(Step[tuple[Any, ...] | None]):
-    """One question, which an event loop may ask over connections of its own."""
+    """One query, which an event loop may send over connections of its own."""
 
     __slots__ = ("question", "value")
 

@@ -1,8 +1,8 @@
-"""Which server is the primary: connections to any other are dropped.
+"""Detect the primary, and drop connections to other servers.
 
-After a fail-over behind one address, connections that were opened before still lead to the server
-of then. It may be a replica now, or may go on by itself without having noticed: its timeline is
-then behind that of the server to which a new connection leads.
+After a fail-over behind one address, earlier connections still lead to the former server. It may be
+a replica now. It may also continue as a primary, unaware of the fail-over; its timeline is then
+behind that of the server to which a new connection leads.
 """
 
 import logging
@@ -22,13 +22,14 @@ from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
-from authz_server.database.errors import NotPrimaryError, describe_failure
+from authz_server.database.errors import describe_failure
+from authz_server.database.postgresql import NotPrimaryError
 
 logger = logging.getLogger(__name__)
 
-#: A pooled connection is asked at most so often whether its server is still the primary.
+#: Shortest interval between checks that a pooled connection leads to the primary.
 CHECK_SECONDS = 1.0
-#: So often a process opens a connection to see where the address leads now.
+#: Interval at which a process opens a connection to find the current primary.
 LOOK_SECONDS = 4.0
 READ_ONLY = "25006"
 _CHECKED_AT = "primary_checked_at"
@@ -40,11 +41,11 @@ _IDENTITY = (
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which server answers.
+    """The identity of a database server.
 
     Attributes:
         system: the cluster, the same on a primary and its replicas.
-        timeline: counts up at each promotion.
+        timeline: increases at each promotion.
     """
 
     system: str
@@ -52,7 +53,7 @@ class Identity:
 
 
 def read_identity(connection: psycopg.Connection[Any]) -> Identity | None:
-    """Return the identity of a primary; None where the server does not give it.
+    """Return the identity of a primary; None if the server does not report it.
 
     Args:
         connection: with autocommit.
@@ -60,7 +61,7 @@ def read_identity(connection: psycopg.Connection[Any]) -> Identity | None:
     try:
         row = connection.execute(_IDENTITY).fetchone()
     except psycopg.Error:
-        # A service that only resembles PostgreSQL has no such functions.
+        # Services that resemble PostgreSQL may lack these functions.
         if connection.closed:
             raise
         return None
@@ -70,7 +71,7 @@ def read_identity(connection: psycopg.Connection[Any]) -> Identity | None:
 class OpenConnections:
     """Every connection that this process has opened to one database.
 
-    Whatever uses them, pools, prepared questions or an event loop, they end together.
+    Connections of pools, prepared queries and the event loop are dropped together.
     """
 
     def __init__(self) -> None:
@@ -81,10 +82,10 @@ class OpenConnections:
         self._when_dropped: list[Callable[[], None]] = []
 
     def admit(self, connection: psycopg.Connection[Any]) -> None:
-        """Keep a new connection; end the earlier ones if it leads to a later primary.
+        """Add a new connection; drop the earlier ones if it leads to a later primary.
 
         Raises:
-            NotPrimaryError: it leads to a server that was the primary once.
+            NotPrimaryError: the connection leads to a former primary.
         """
         found = read_identity(connection)
         later = False
@@ -94,9 +95,9 @@ class OpenConnections:
             if found is not None and known is not None and found.system == known.system:
                 if found.timeline < known.timeline:
                     raise NotPrimaryError(
-                        "The database server is not the primary any more: it is on timeline "
-                        f"{found.timeline}, another is on {known.timeline}. See where database.url "
-                        "leads."
+                        "The database server is no longer the primary: it is on timeline "
+                        f"{found.timeline}, another server is on {known.timeline}. Check where "
+                        "database.url leads."
                     )
                 later = found.timeline > known.timeline
             elif found is not None and known is not None:
@@ -104,19 +105,19 @@ class OpenConnections:
             if found is not None:
                 self._identity = found
         if later:
-            logger.warning("another database server is the primary now: all connections are closed")
+            logger.warning("another database server is the primary now: closing all connections")
             self.drop_all()
         with self._lock:
             self._connections.add(connection)
 
     def call_when_dropped(self, act: Callable[[], None]) -> None:
-        """Call ``act``, which must not raise, whenever all connections are dropped."""
+        """Call ``act``, which must not raise, each time all connections are dropped."""
         self._when_dropped.append(act)
 
     def drop_all(self) -> int:
-        """End every connection, also those in use; return how many there were.
+        """Close every connection, idle or in use; return the number of connections.
 
-        What waits on one of them gets an error at once and finds a new connection.
+        A query in progress on one of them fails at once.
         """
         with self._lock:
             self._forget_after_fork()
@@ -129,14 +130,14 @@ class OpenConnections:
         return len(dropped)
 
     def _forget_after_fork(self) -> None:
-        # The parent's connections stay the parent's.
+        # The parent's connections belong to the parent.
         if self._process_id != os.getpid():
             self._process_id = os.getpid()
             self._connections = weakref.WeakSet()
 
 
 def _shut_down(connection: psycopg.Connection[Any]) -> None:
-    """End the network connection below, which is safe whichever thread uses it."""
+    """Shut down the connection's socket, which is safe while another thread uses it."""
     with suppress(OSError, psycopg.Error):
         if not connection.closed:
             with socket.socket(fileno=os.dup(connection.fileno())) as below:
@@ -144,19 +145,19 @@ def _shut_down(connection: psycopg.Connection[Any]) -> None:
 
 
 def follow_primary(engine: Engine, connections: OpenConnections, look: Callable[[], None]) -> None:
-    """Have the pool of ``engine`` notice that its connections lead to a former primary.
+    """Make the pool of ``engine`` drop connections to a former primary.
 
     Args:
         engine: of PostgreSQL.
-        connections: what is dropped then.
-        look: opens a connection and closes it; what it finds, ``connections`` learns.
+        connections: the connections to drop.
+        look: opens and closes a connection, which updates ``connections``.
     """
     looks = _Looks(look)
 
     @event.listens_for(engine, "handle_error")
     def drop_read_only(context: ExceptionContext) -> None:
         if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
-            logger.warning("the database takes no writes (25006): all connections are closed")
+            logger.warning("the database takes no writes (25006): closing all connections")
             context.is_disconnect = True
             connections.drop_all()
 
@@ -169,13 +170,13 @@ def follow_primary(engine: Engine, connections: OpenConnections, look: Callable[
         if now >= record.info.get(_CHECKED_AT, 0.0) + CHECK_SECONDS:
             record.info[_CHECKED_AT] = now
             if _is_replica(connection):
-                logger.warning("the database is a replica now: all connections are closed")
+                logger.warning("the database is a replica now: closing all connections")
                 connections.drop_all()
                 raise DisconnectionError("the database is a replica now")
 
 
 class _Looks:
-    """Looks where the address leads, now and then, on a thread: a look may take a time-out."""
+    """Checks for a new primary at intervals, on a thread, because a check may time out."""
 
     def __init__(self, look: Callable[[], None]) -> None:
         self._look = look
@@ -195,13 +196,13 @@ class _Looks:
         try:
             self._look()
         except psycopg.Error as error:
-            # The connections that work are used on; where they do not, each request finds out.
-            logger.info("a look at the database server failed: %s", describe_failure(error))
+            # Working connections stay in use; requests on others fail by themselves.
+            logger.info("cannot check for a new primary: %s", describe_failure(error))
         finally:
             self._busy.release()
 
 
-def _is_replica(connection: Any) -> bool:  # noqa: ANN401 - psycopg's, as SQLAlchemy hands it over
+def _is_replica(connection: Any) -> bool:  # noqa: ANN401 - psycopg's connection from SQLAlchemy
     try:
         connection.autocommit = True
         row = connection.execute("SELECT pg_is_in_recovery()").fetchone()

@@ -1,4 +1,4 @@
-"""The schema: which revision a database has, and how it is brought to the one of this release."""
+"""Schema revision: read, require, upgrade and downgrade."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,18 +12,19 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from flask import Flask
 
-from authz_server.database.orm import Database, attach_database, db
+from authz_server.database.orm import Database, open_database
 from authz_server.database.sqlite import find_file
+from authz_server.errors import OperatorError
 from authz_server.settings.database import DatabaseSettings
 
 MIGRATIONS = Path(__file__).with_name("migrations")
-#: The revision that the release before this one needs.
+#: The revision of the previous release.
 PREVIOUS_RELEASE = "0002"
 _MIGRATION_TIMEOUT_MILLISECONDS = 60_000
 
 
-class SchemaError(Exception):
-    """The schema is not the one that is needed; the message gives the remedy."""
+class SchemaError(OperatorError):
+    """The schema has the wrong revision; the message gives the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +32,10 @@ class SchemaState:
     """The schema of a database.
 
     Attributes:
-        current: its revision; None where there is no schema.
+        current: its revision; None without a schema.
         head: the revision that this release needs.
         is_newer: whether this release does not know the revision.
-        database: the database as messages name it.
+        database: the name of the database in messages.
     """
 
     current: str | None
@@ -48,19 +49,19 @@ class SchemaState:
         return self.current == self.head
 
     def explain(self) -> str:
-        """Return in whole sentences what is wrong and what to do; empty where nothing is."""
+        """Return the problem and the remedy as sentences; empty if the schema is current."""
         if self.is_current:
             return ""
         if self.is_newer:
             return (
-                f"The schema of {self.database} is at {self.current}, which a newer release has "
-                f"made, or another application: this release needs {self.head}. Install the newer "
-                "one, run its `authz-server db downgrade`, or restore a backup."
+                f"The schema of {self.database} is at {self.current}, made by a newer release or "
+                f"another application: this release needs {self.head}. Install the newer release, "
+                "run its `authz-server db downgrade`, or restore a backup."
             )
         if self.current is None:
             return (
                 f"There is no schema in {self.database}: run `authz-server db upgrade`, "
-                "unless database.url should name another one."
+                "or correct database.url."
             )
         return (
             f"The schema of {self.database} is at {self.current}, this release needs {self.head}: "
@@ -73,7 +74,7 @@ def read_schema(settings: DatabaseSettings, *, missing_file: bool = False) -> Sc
 
     Args:
         settings: name the database.
-        missing_file: whether an SQLite file may be missing, which is then not made.
+        missing_file: whether an SQLite file may be missing; it is not created.
 
     Raises:
         sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
@@ -85,17 +86,20 @@ def read_schema(settings: DatabaseSettings, *, missing_file: bool = False) -> Sc
         raise RuntimeError(message)
     current = None
     if not (missing_file and _is_missing(settings)):
-        with _schema_application(settings, may_create=False), db.engine.connect() as connection:
+        with (
+            opened_database(_patient(settings)) as database,
+            database.engine.connect() as connection,
+        ):
             current = MigrationContext.configure(connection).get_current_revision()
     newer = current is not None and not _knows(scripts, current)
     return SchemaState(current, head, newer, _name(settings))
 
 
 def require_schema(settings: DatabaseSettings) -> None:
-    """Return where the schema is the one that this release needs.
+    """Raise unless the schema has the revision of this release.
 
     Raises:
-        SchemaError: it is another, or there is none.
+        SchemaError: it has another revision, or there is no schema.
         sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
     """
     if sentence := read_schema(settings).explain():
@@ -103,27 +107,27 @@ def require_schema(settings: DatabaseSettings) -> None:
 
 
 def upgrade_database(settings: DatabaseSettings) -> None:
-    """Bring the schema up to this release; several may try at once, one does it.
+    """Upgrade the schema to this release; safe to run several times at once.
 
-    An SQLite file that is missing is made.
+    A missing SQLite file is created.
 
     Raises:
-        SchemaError: a newer release has made the schema.
+        SchemaError: the schema is from a newer release.
         sqlalchemy.exc.SQLAlchemyError: the database cannot answer or refuses the change.
     """
     state = read_schema(settings, missing_file=True)
     if state.is_newer:
         raise SchemaError(state.explain())
-    with _schema_application(settings, may_create=True):
+    with _migration_context(settings, may_create=True):
         flask_migrate.upgrade(str(MIGRATIONS))
 
 
 def downgrade_database(settings: DatabaseSettings, revision: str = PREVIOUS_RELEASE) -> None:
-    """Take the schema back to an earlier revision; what only the later one holds is lost.
+    """Downgrade the schema to an earlier revision; data that only the later one holds is lost.
 
     Args:
         settings: name the database.
-        revision: the one to go to.
+        revision: the target revision.
 
     Raises:
         SchemaError: the schema is newer than this release, or not later than ``revision``.
@@ -138,14 +142,14 @@ def downgrade_database(settings: DatabaseSettings, revision: str = PREVIOUS_RELE
     earlier = {each.revision for each in scripts.iterate_revisions(state.current, "base")}
     if revision not in earlier - {state.current}:
         raise SchemaError(f"The schema is at {state.current}, which is not later than {revision}.")
-    with _schema_application(settings, may_create=False):
+    with _migration_context(settings):
         flask_migrate.downgrade(str(MIGRATIONS), revision)
 
 
 @contextmanager
-def opened_database(settings: DatabaseSettings) -> Iterator[Database]:
-    """Yield a database by itself, without the parts of a server; closed at the end."""
-    database = attach_database(Flask("authz_server.opened"), settings)
+def opened_database(settings: DatabaseSettings, *, may_create: bool = False) -> Iterator[Database]:
+    """Yield a database without the other parts of a server; close it at the end."""
+    database = open_database(settings, may_create=may_create)
     try:
         yield database
     finally:
@@ -173,19 +177,16 @@ def _name(settings: DatabaseSettings) -> str:
     return f"the database {values.get('dbname') or values.get('user') or '(by default)'} at {place}"
 
 
-@contextmanager
-def _schema_application(settings: DatabaseSettings, *, may_create: bool) -> Iterator[None]:
-    app = Flask("authz_server.schema", static_folder=None, template_folder=None)
-    attach_database(
-        app,
-        msgspec.structs.replace(
-            settings, statement_timeout_milliseconds=_MIGRATION_TIMEOUT_MILLISECONDS, pool_size=1
-        ),
-        may_create=may_create,
+def _patient(settings: DatabaseSettings) -> DatabaseSettings:
+    return msgspec.structs.replace(
+        settings, statement_timeout_milliseconds=_MIGRATION_TIMEOUT_MILLISECONDS, pool_size=1
     )
-    flask_migrate.Migrate(app, db, directory=str(MIGRATIONS), compare_type=True)
-    with app.app_context():
-        try:
-            yield
-        finally:
-            db.engine.dispose()
+
+
+@contextmanager
+def _migration_context(settings: DatabaseSettings, *, may_create: bool = False) -> Iterator[None]:
+    """Enter what Flask-Migrate looks for: an application that has the database."""
+    app = Flask("authz_server.schema", static_folder=None, template_folder=None)
+    with opened_database(_patient(settings), may_create=may_create) as database, app.app_context():
+        flask_migrate.Migrate(app, database, directory=str(MIGRATIONS), compare_type=True)
+        yield

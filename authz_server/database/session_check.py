@@ -1,7 +1,7 @@
-"""Whether a session is the server's own from its first statement to its last.
+"""Check that a database session keeps its state from the first statement to the last.
 
-A pooler that lends a server connection for one transaction or statement keeps neither what SET has
-set nor what was prepared: time-outs, encodings and durable commits would be left to chance.
+A pooler that lends a server connection for one transaction or statement keeps neither session
+settings nor prepared statements. Time-outs, encodings and durable commits would then be undefined.
 """
 
 import secrets
@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from authz_server.database.errors import DatabaseUnfitError
+from authz_server.database.postgresql import DatabaseUnfitError
 
 _ROUNDS = 3
 _NAME = "authz_server.probe"
@@ -19,7 +19,7 @@ _SET = f"SELECT set_config('{_NAME}', %s, false)"
 _READ = f"SELECT current_setting('{_NAME}', true), pg_backend_pid()"
 _DURABLE = ("on", "remote_apply")
 _REMEDY = (
-    "a pooler in between lends server connections for single {unit}s. "
+    "a pooler in between lends a server connection for one {unit} at a time. "
     "Set its pool mode to session (PgBouncer: pool_mode = session), or connect without it."
 )
 
@@ -27,13 +27,13 @@ Connect = Callable[[], psycopg.Connection[Any]]
 
 
 def require_session(connect: Connect) -> None:
-    """Return where sessions hold and commits are durable; opens two connections.
+    """Raise unless sessions keep their state and commits are durable; opens two connections.
 
     Args:
-        connect: returns a new connection as the server uses it, without autocommit.
+        connect: returns a new connection without autocommit, as the server uses it.
 
     Raises:
-        DatabaseUnfitError: they do not.
+        DatabaseUnfitError: sessions lose their state, or commits are not durable.
         psycopg.Error: the database does not answer.
     """
     with connect() as first, connect() as second:
@@ -44,7 +44,7 @@ def require_session(connect: Connect) -> None:
     if found is None or found[0] not in _DURABLE:
         raise DatabaseUnfitError(
             f"synchronous_commit is {found and found[0]} in the server's session: a crash of the "
-            "database would lose revocations. See what sets it."
+            "database would lose revocations. Set it to on."
         )
 
 
@@ -53,11 +53,11 @@ def _compare(first: psycopg.Connection[Any], second: psycopg.Connection[Any]) ->
     first.execute(_SET, (mark,))
     before = _read(first)
     try:
-        # A transaction holds the server connection that the pooler would lend next.
+        # Within the transaction, the pooler must lend another connection next.
         lent = _read(second)
         if lent[0] == mark or before[0] != mark or _read(first) != before:
             raise DatabaseUnfitError(
-                "The database's sessions do not hold: " + _REMEDY.format(unit="transaction")
+                "The database's sessions lose their state: " + _REMEDY.format(unit="transaction")
             )
     except psycopg.errors.ProtocolViolation as error:
         raise DatabaseUnfitError(
@@ -74,14 +74,14 @@ def _read(connection: psycopg.Connection[Any]) -> tuple[Any, ...]:
 
 
 class SessionReadiness:
-    """Asks now and then whether sessions hold, for readiness.
+    """Checks sessions at intervals, for readiness.
 
     Args:
         connect: as for :func:`require_session`.
-        monotonic: counts seconds.
+        monotonic: returns monotonic seconds.
     """
 
-    #: How long a good answer holds, and how long another one.
+    #: Interval after a good result, and after a bad one.
     GOOD_SECONDS = 60.0
     BAD_SECONDS = 5.0
 
@@ -92,19 +92,19 @@ class SessionReadiness:
         self._fault: DatabaseUnfitError | None = None
 
     def require(self) -> None:
-        """Return where sessions held when they were last looked at.
+        """Raise if the last check failed.
 
-        A database that does not answer is found by another check.
+        Another check detects a database that does not answer.
 
         Raises:
-            DatabaseUnfitError: they did not.
+            DatabaseUnfitError: sessions did not keep their state.
         """
         if self._monotonic() >= self._until:
-            self._look()
+            self._check()
         if self._fault is not None:
             raise self._fault
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._fault = None
         try:
             require_session(self._connect)

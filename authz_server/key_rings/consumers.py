@@ -1,4 +1,4 @@
-"""Who reads the JWKS, and since when: whether the verifiers know the next key before it signs."""
+"""Consumers of the JWKS and their last fetch, to find those that lack the next key."""
 
 import ipaddress
 import threading
@@ -9,14 +9,14 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import String, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from authz_server.database.inserts import insert_into
 from authz_server.database.orm import Base
 
-#: One process remembers so many readers between two writings; the one longest silent gives way.
+#: Largest number of consumers kept between two writes; the oldest one is dropped.
 MAXIMUM_READERS = 1_000
-#: Beyond these, readers of one network are one: nobody fills the table by inventing names.
+#: Further consumers of a network are counted as one, so that invented names cannot fill the table.
 MAXIMUM_AGENTS_PER_NETWORK = 20
 MANY_AGENTS = "(others)"
 MAXIMUM_AGENT_CHARACTERS = 100
@@ -26,7 +26,7 @@ _IPV4_BITS, _IPV6_BITS = 24, 48
 
 
 class JwksReader(Base):
-    """A reader of the JWKS and its last fetch on any node."""
+    """A consumer of the JWKS and its last fetch on any node."""
 
     __tablename__ = "jwks_reader"
 
@@ -36,18 +36,18 @@ class JwksReader(Base):
 
 
 class ReaderName(NamedTuple):
-    """What is known of a reader: what it calls itself, and the network that it asks from."""
+    """The identity of a consumer: its user agent and its network."""
 
     user_agent: str
     network: str
 
     def __str__(self) -> str:
-        """Return both, for people."""
+        """Return a readable name."""
         return f"{self.user_agent or 'no user agent'} ({self.network or 'unknown network'})"
 
 
 class ReaderRow(NamedTuple):
-    """A reader and its last fetch."""
+    """A consumer and its last fetch."""
 
     name: ReaderName
     last_fetched_at: datetime
@@ -55,12 +55,12 @@ class ReaderRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """How many readers can know a key.
+    """The consumers that can know a key.
 
     Attributes:
-        seen: How many asked within the window.
-        fetched_since: How many of those have asked since the key was published everywhere.
-        missing: The others, the one longest silent first.
+        seen: the number of consumers within the window.
+        fetched_since: the number of those that fetched since every node published the key.
+        missing: the others, longest silent first.
     """
 
     seen: int
@@ -69,10 +69,10 @@ class Readiness:
 
 
 class JwksReaders:
-    """What one process has seen of the readers since it last wrote that down.
+    """The consumers that this process has seen since its last write.
 
     Args:
-        clock: Returns the present, timezone-aware.
+        clock: returns the present time, timezone-aware.
     """
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
@@ -81,11 +81,11 @@ class JwksReaders:
         self._fetched: dict[ReaderName, datetime] = {}
 
     def note(self, user_agent: str, address: str) -> None:
-        """Note that a reader has the present JWKS; costs microseconds and never raises.
+        """Record that a consumer has the present JWKS; takes microseconds and never raises.
 
         Args:
-            user_agent: As the request says.
-            address: Its source address; whatever cannot be read counts as unknown.
+            user_agent: the ``User-Agent`` of the request.
+            address: the client's address; an invalid one counts as unknown.
         """
         name = ReaderName(_printable(user_agent), network_of(address))
         now = self._clock()
@@ -96,32 +96,32 @@ class JwksReaders:
                 del self._fetched[next(iter(self._fetched))]
 
     def drain(self) -> dict[ReaderName, datetime]:
-        """Return what was noted since the last call, and forget it."""
+        """Return and clear the consumers recorded since the last call."""
         with self._lock:
             drained, self._fetched = self._fetched, {}
         return drained
 
     def restore(self, drained: dict[ReaderName, datetime]) -> None:
-        """Remember again what could not be written down."""
+        """Put back consumers that could not be written."""
         with self._lock:
             merged = dict(sorted((drained | self._fetched).items(), key=lambda each: each[1]))
             self._fetched = dict(list(merged.items())[-MAXIMUM_READERS:])
 
 
 def network_of(address: str) -> str:
-    """Return the network of an address, truncated to /24 or /48; empty where it is no address."""
+    """Return the /24 or /48 network of an address; empty for other text."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return ""
-    # A listener for both families shows IPv4 peers as mapped addresses.
+    # A listener for both families reports IPv4 peers as mapped addresses.
     parsed = getattr(parsed, "ipv4_mapped", None) or parsed
     bits = _IPV4_BITS if parsed.version == 4 else _IPV6_BITS  # noqa: PLR2004 - IPv4
     return str(ipaddress.ip_network((parsed, bits), strict=False))
 
 
 def write_readers(session: Session, fetched: Mapping[ReaderName, datetime]) -> None:
-    """Write down the last fetch of each reader, unless a later one is known."""
+    """Write the last fetch of each consumer, unless a later one is stored."""
     if not fetched:
         return
     networks = {name.network for name in fetched}
@@ -133,7 +133,7 @@ def write_readers(session: Session, fetched: Mapping[ReaderName, datetime]) -> N
     for name, at in fetched.items():
         kept = _within_limit(name, agents[name.network])
         latest[kept] = max(at, latest.get(kept, at))
-    # In one order everywhere, so that two nodes never wait for each other.
+    # The same order on every node prevents deadlocks.
     for name in sorted(latest):
         _write_reader(session, name, latest[name])
 
@@ -146,9 +146,7 @@ def _within_limit(name: ReaderName, agents: set[str]) -> ReaderName:
 
 
 def _write_reader(session: Session, name: ReaderName, at: datetime) -> None:
-    dialect = session.get_bind().dialect.name
-    insertion = (postgresql if dialect == "postgresql" else sqlite).insert(JwksReader)
-    insertion = insertion.values(
+    insertion = insert_into(session, JwksReader).values(
         user_agent=name.user_agent, network=name.network, last_fetched_at=at
     )
     session.execute(
@@ -161,13 +159,13 @@ def _write_reader(session: Session, name: ReaderName, at: datetime) -> None:
 
 
 def purge_readers(session: Session, now: datetime) -> int:
-    """Delete the readers that have been silent for 30 days; return how many."""
+    """Delete the consumers without a fetch for 30 days; return the number of rows."""
     statement = delete(JwksReader).where(JwksReader.last_fetched_at < now - READERS_KEPT)
     return session.execute(statement).rowcount  # type: ignore[attr-defined,no-any-return]
 
 
 def load_jwks_readers(session: Session, since: datetime) -> tuple[ReaderRow, ...]:
-    """Return the readers that asked at ``since`` or later, the one longest silent first."""
+    """Return the consumers with a fetch at ``since`` or later, longest silent first."""
     statement = (
         select(JwksReader)
         .where(JwksReader.last_fetched_at >= since)
@@ -186,14 +184,14 @@ def readiness(
     *,
     spread_seconds: int,
 ) -> Readiness:
-    """Return which of the readers seen since ``window_start`` can know a key.
+    """Return which of the consumers seen since ``window_start`` can know a key.
 
     Args:
-        readers: As loaded.
-        published_at: When the key entered the JWKS.
-        window_start: Whoever has not asked since is no reader any more.
-        spread_seconds: For so long after ``published_at`` a fetch may have met a node that had not
-            read the key yet: it does not count.
+        readers: the loaded consumers.
+        published_at: the time at which the key entered the JWKS.
+        window_start: a consumer without a fetch since is ignored.
+        spread_seconds: within this time of ``published_at`` a fetch may have reached a node without
+            the key, and does not count.
     """
     seen = sorted(
         (each for each in readers if each.last_fetched_at >= window_start),

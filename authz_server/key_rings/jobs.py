@@ -1,7 +1,6 @@
-"""What a serving process does for the key rings beside answering.
+"""Key jobs of a serving process, safe on many nodes at once.
 
-It moves the rings on as far as it has the power, says which epoch it has, and writes down who has
-fetched the JWKS. All of it is safe on many nodes at once.
+They run rotation ticks, report the epochs that the node holds, and write the consumers of the JWKS.
 """
 
 import logging
@@ -15,6 +14,8 @@ from datetime import datetime
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from authz_server.audit.events import Event, SignatureMade
+from authz_server.audit.sink import AuditUnavailable
 from authz_server.database.clock import read_database_time
 from authz_server.database.orm import Database
 from authz_server.key_rings.consumers import JwksReaders, purge_readers, write_readers
@@ -28,7 +29,7 @@ from keys.ring import KeyRings
 
 logger = logging.getLogger(__name__)
 
-#: Who is recorded where a server moves a ring on because its time has come.
+#: The actor recorded for changes by a server's tick.
 SERVER = "server"
 LONGEST_REPORT_SECONDS = 30.0
 LONGEST_TICK_SECONDS = 60.0
@@ -36,7 +37,7 @@ _HOST_CHARACTERS = 100
 
 
 def tick_interval_seconds(settings: KeySettings) -> float:
-    """Return how often rings are moved on: a tenth of their shortest duration, up to a minute."""
+    """Return the interval of ticks: a tenth of the rings' shortest duration, up to a minute."""
     durations = [LONGEST_TICK_SECONDS * 10]
     for name, ring in settings.rings.items():
         durations += [settings.prepublication_seconds(name), ring.rotation_interval_seconds]
@@ -44,18 +45,18 @@ def tick_interval_seconds(settings: KeySettings) -> float:
 
 
 class KeyDuties:
-    """The duties of one process.
+    """The key jobs of one process.
 
     Args:
-        database: where the readers and nodes are.
-        store: where the rings are.
-        key_rings: the rings as this process has them.
-        rotator: moves rings on, with the powers of a server.
-        readers: who has fetched the JWKS here.
-        observer: hears of rings that could not be moved on.
+        database: stores consumers and nodes.
+        store: stores the rings.
+        key_rings: the rings as this process holds them.
+        rotator: rotates rings with a server's permissions.
+        readers: the consumers seen by this process.
+        observer: receives failed rotations.
         clock: returns the present time.
-        snapshot_lifetime_seconds: a node that has not reported for so long counts as gone.
-        monotonic: counts seconds.
+        snapshot_lifetime_seconds: a node without a report for this time is gone.
+        monotonic: returns monotonic seconds.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, by name
@@ -87,7 +88,7 @@ class KeyDuties:
 
     @property
     def node(self) -> str:
-        """The name of this process: host, process id, and what tells it from its predecessors."""
+        """The name of this process: host, process id and a random suffix."""
         if self._process_id != os.getpid():
             self._process_id = os.getpid()
             host = socket.gethostname()[:_HOST_CHARACTERS]
@@ -96,9 +97,9 @@ class KeyDuties:
         return self._node
 
     def report_node(self) -> None:
-        """Report the epoch of each ring that this process has, and the offset of its clock.
+        """Report the epoch of each ring that this process holds, and the offset of its clock.
 
-        Done where an epoch is new, where the clock turned wrong or right, and every half minute.
+        Reports when an epoch changes, when the clock becomes wrong or right, and every 30 seconds.
 
         Raises:
             StoreUnavailable: the database cannot answer.
@@ -111,20 +112,20 @@ class KeyDuties:
         self._reported, self._report_due = news, now + self._report_seconds
 
     def tick(self) -> None:
-        """Move every ring on: adopt, record, and make and fence as far as this process may.
+        """Run a tick on every ring, as far as this process has the permissions.
 
         Raises:
             ClockOffError: this machine's clock is off; nothing was changed.
-            KeysError: the last that went wrong with any of them; the others were moved on.
+            KeysError: the last error of any ring; the other rings were processed.
         """
         failure: KeysError | None = None
         for ring in self._key_rings.ring_names():
             try:
                 self._rotator.tick(ring, actor=SERVER)
             except ClockOffError:
-                raise  # so it is for every ring, and the alarm was raised
+                raise  # applies to every ring, and the alarm was raised
             except StoreUnavailable as error:
-                logger.warning("the ring %s was not moved on: %s", ring, error)
+                logger.warning("the tick of ring %s failed: %s", ring, error)
                 failure = error
             except KeysError as error:
                 self._observer.alarm("rotation.failed", ring, str(error))
@@ -133,10 +134,10 @@ class KeyDuties:
             raise failure
 
     def write_readers(self) -> None:
-        """Write down who has fetched the JWKS since the last time.
+        """Write the consumers seen since the last write.
 
         Raises:
-            sqlalchemy.exc.SQLAlchemyError: the database cannot answer; it is tried again.
+            sqlalchemy.exc.SQLAlchemyError: the database cannot answer; the next call tries again.
         """
         fetched = self._readers.drain()
         if not fetched:
@@ -148,18 +149,8 @@ class KeyDuties:
             self._readers.restore(fetched)
             raise
 
-    def purge(self, session: Session, now: datetime) -> int:
-        """Delete what nodes and readers of the past have left by ``now``; return how many rows."""
-        # Reports are dated by the database.
-        reported_until = min(now, read_database_time(session))
-        return purge_reports(session, reported_until) + purge_readers(session, now)
-
-    def alarm(self, event: str, subject: str, detail: str) -> None:
-        """Record and log an alarm that is not about one ring alone."""
-        self._observer.alarm(event, subject, detail)
-
     def end(self) -> None:
-        """Write down what is still held; say that this process signs no more.
+        """Write pending consumers, and delete this node's report.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
@@ -169,3 +160,35 @@ class KeyDuties:
             self._reported = ({}, False)
             with self._database.transaction() as session:
                 forget_node(session, self.node)
+
+
+def record_proof(record: Callable[[Event], None], kid: str, request_id: str) -> None:
+    """Record a signature that checked readiness, to account for it in the Vault's audit log."""
+    event = SignatureMade(
+        client_id=SERVER, purpose="readiness", kid=kid, backend_request_id=request_id
+    )
+    try:
+        record(event)
+    except AuditUnavailable as error:
+        logger.warning("the signature %s is not recorded: %s", request_id, error.detail)
+
+
+class KeyRows:
+    """Rows of nodes and readers that expire: ``authz_server.tokens.purging.FurtherRows``.
+
+    Args:
+        observer: receives the alarms of a purge.
+    """
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+
+    def purge(self, session: Session, now: datetime) -> int:
+        """Delete rows of nodes and readers that expired by ``now``; return how many."""
+        # Reports are dated by the database.
+        reported_until = min(now, read_database_time(session))
+        return purge_reports(session, reported_until) + purge_readers(session, now)
+
+    def alarm(self, event: str, subject: str, detail: str) -> None:
+        """Record and log an alarm."""
+        self._observer.alarm(event, subject, detail)

@@ -1,4 +1,4 @@
-"""Whether a server can start under its settings: what ``serve`` refuses, and ``config check``."""
+"""Check that a server can start under its settings, for ``serve`` and ``config check``."""
 
 import errno
 import socket
@@ -10,15 +10,14 @@ import psycopg
 from sqlalchemy.exc import SQLAlchemyError
 
 from authz_server.app import require_usable
-from authz_server.assembly import Services, utc_now, wire
-from authz_server.audit.restored_database import RestoredDatabaseError, require_not_restored
+from authz_server.assembly import Services
+from authz_server.audit.restored_database import require_not_restored
 from authz_server.audit.sink import require_destination
 from authz_server.database.connector import PostgresConnector
 from authz_server.database.errors import describe_failure, find_sentence
-from authz_server.database.schema import SchemaError, opened_database, require_schema
+from authz_server.database.schema import opened_database, require_schema
 from authz_server.database.session_check import require_session
-from authz_server.errors import OAuthError
-from authz_server.plugin_manager import PluginError
+from authz_server.errors import OAuthError, OperatorError
 from authz_server.serving.worker import tls_context
 from authz_server.settings import Settings, SettingsError
 from keys.errors import KeysError
@@ -31,12 +30,12 @@ _ENCRYPTED = frozenset({"sql", "file"})
 Check = Callable[[Settings], None]
 
 
-class StartError(Exception):
+class StartError(OperatorError):
     """A server cannot start; the message gives the reason and the remedy."""
 
 
 def require_prepared(settings: Settings) -> None:
-    """Return where database, keys and audit file are as a server needs them.
+    """Raise unless database, keys and audit file are as a server needs them.
 
     Raises:
         StartError: keys are missing or do not open.
@@ -72,18 +71,11 @@ def _try(checks: Iterable[Check], settings: Settings) -> Iterator[str]:
             check(settings)
         except OAuthError as error:
             yield f"{error.description} {error.detail}".strip()
-        except (
-            KeysError,
-            PluginError,
-            RestoredDatabaseError,
-            SchemaError,
-            SettingsError,
-            StartError,
-        ) as error:
-            yield str(error)
         except (psycopg.Error, SQLAlchemyError) as error:
             reported = find_sentence(error) or f"The database: {describe_failure(error)}."
             yield f"database.url: {reported}"
+        except (KeysError, OperatorError, SettingsError) as error:
+            yield str(error)
 
 
 def _check_addresses(settings: Settings) -> None:
@@ -176,7 +168,7 @@ def _check_restored(settings: Settings) -> None:
 def _parts(settings: Settings) -> Iterator[Services]:
     """Yield the parts of a server that record nothing."""
     with opened_database(settings.database) as database:
-        yield wire(database, settings, utc_now, None)
+        yield Services(settings, database)
 
 
 def _load_rings(services: Services) -> tuple[RingSnapshot, ...]:

@@ -1,59 +1,74 @@
-"""Prepared questions to PostgreSQL over connections that the event loop watches.
+"""Prepared queries to PostgreSQL over connections that the event loop watches.
 
-No thread waits for an answer, and a server that hangs holds nothing but the questions asked.
+No thread waits for a result, and a hung server delays only the queries sent to it.
 """
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg.errors import error_from_result
-from psycopg.pq import ExecStatus
+from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.pq.abc import PGresult
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from authz_server.database.postgresql import (
-    BoundedConnection,
-    ServerSilentError,
-    is_disconnect,
-    read_row,
-)
+from authz_server.database.errors import is_disconnect
+from authz_server.database.postgresql import BoundedConnection, ServerSilentError, read_row
 from authz_server.serving import turns
+
+_FAILED = (ExecStatus.FATAL_ERROR, ExecStatus.BAD_RESPONSE, ExecStatus.PIPELINE_ABORTED)
 
 T = TypeVar("T")
 Row = tuple[Any, ...] | None
 Waited = asyncio.Future[Row]
 
+#: How many queries may be under way on a connection.
+DEPTH = 16
+
+
+class _Query:
+    """A query that was sent: where its row goes, and by when it has to come."""
+
+    __slots__ = ("answer", "deadline", "results")
+
+    def __init__(self, answer: Waited, deadline: float) -> None:
+        self.answer = answer
+        self.deadline = deadline
+        self.results: list[PGresult] = []
+
 
 class _Kept:
-    """A connection, what it is asked at present, and until when it may take."""
+    """A connection in pipeline mode, with the queries under way in the order of their answers."""
 
-    __slots__ = ("answer", "connection", "deadline", "descriptor", "results", "used")
+    __slots__ = ("connection", "descriptor", "is_usable", "under_way", "used")
 
     def __init__(self, connection: BoundedConnection) -> None:
         self.connection = connection
         self.descriptor = connection.pgconn.socket
-        self.answer: Waited | None = None
-        self.deadline = 0.0
-        self.results: list[PGresult] = []
+        self.under_way: deque[_Query] = deque()
         self.used = False
+        # False after a failure: it ends with its last answer.
+        self.is_usable = True
 
 
 class PostgresqlQueries:
-    """Asks over a few connections; a question waits for one of them, but not for ever.
+    """Sends queries over a few connections; the wait for a connection is limited.
 
     Args:
         loop: watches the connections.
-        engine: where they come from, configured as it configures them.
-        connections: how many there may be at most.
-        maximum_waiting: how many questions may wait for one of them; further ones are refused.
-        wait_seconds: how long a question may wait for one.
-        answer_seconds: how long an answer may take.
-        call: runs what blocks on a thread.
+        engine: opens and configures the connections.
+        connections: the largest number of connections.
+        depth: how many queries may be under way on each. A connection with one at a time would
+            answer one in each round trip, which under load is a turn of the loop or longer.
+        maximum_waiting: how many queries may wait for a connection; further ones are refused.
+        wait_seconds: the longest wait for a connection.
+        answer_seconds: the longest wait for a result.
+        call: runs blocking calls on a thread.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, by name
@@ -62,6 +77,7 @@ class PostgresqlQueries:
         engine: Engine,
         *,
         connections: int,
+        depth: int = DEPTH,
         maximum_waiting: int,
         wait_seconds: float,
         answer_seconds: float,
@@ -70,51 +86,66 @@ class PostgresqlQueries:
         self._loop = loop
         self._engine = engine
         self._maximum = connections
+        self._depth = depth
         self._maximum_waiting = maximum_waiting
         self._wait_seconds = wait_seconds
         self._answer_seconds = answer_seconds
         self._call = call
-        self._idle: deque[_Kept] = deque()
-        self._kept: set[_Kept] = set()
+        self._kept: list[_Kept] = []
         self._opening = 0
         self._waiting: deque[tuple[float, asyncio.Future[_Kept | None]]] = deque()
         self._waiting_since = 0.0
 
     async def fetch_one(self, question: str, value: str | bytes) -> Row:
-        """Return the first row of the answer, or None where there is none.
+        """Return the first row, or None if there is none.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
         """
         while True:
-            kept = self._idle.pop() if self._idle else await self._take()
+            kept = self._find_free() or await self._acquire()
             used = kept.used
             try:
-                return await self._ask(kept, question, value)
+                return await self._query(kept, question, value)
             except psycopg.Error as error:
-                # A connection that was kept may have died unnoticed, and the others with it.
-                if not used or isinstance(error, ServerSilentError) or not is_disconnect(error):
-                    raise OperationalError("look-up", None, error) from error
+                # A kept connection may have been lost unnoticed, and the others with it.
+                final = not used or isinstance(error, (ServerSilentError, psycopg.DataError))
+                if final or not is_disconnect(error):
+                    raise OperationalError("prepared query", None, error) from error
+
+    def has_room(self) -> bool:
+        """Return whether few queries wait for a connection, so that another is sent soon."""
+        return len(self._waiting) < self._maximum
 
     def expire(self) -> None:
-        """Give up the answers that have taken too long; called some times a second."""
+        """Fail the queries that have taken too long; called several times a second."""
         now = self._loop.time()
-        for kept in [each for each in self._kept if each.answer is not None]:
-            if now > kept.deadline:
+        for kept in list(self._kept):
+            if kept.under_way and now > kept.under_way[0].deadline:
                 self._fail(kept, ServerSilentError("the server has gone silent"))
 
     def close(self) -> None:
-        """Close every connection; the next question opens new ones."""
+        """Close every connection; the next query opens new ones."""
         for kept in list(self._kept):
             self._fail(kept, psycopg.OperationalError("the connection was closed"))
 
-    async def _take(self) -> _Kept:
-        """Return a connection that is free: a new one, or the next that is given back."""
-        if len(self._kept) + self._opening < self._maximum:
+    def _find_free(self) -> _Kept | None:
+        """Return the connection with the fewest queries under way; None: open one, or wait."""
+        best = min(self._kept, key=_load, default=None)
+        if best is None or _load(best) >= self._depth:
+            return None
+        return None if best.under_way and self._may_open() else best
+
+    def _may_open(self) -> bool:
+        return len(self._kept) + self._opening < self._maximum
+
+    async def _acquire(self) -> _Kept:
+        """Return a free connection: a new one, or the next that is released."""
+        if self._may_open():
             self._opening += 1
             return await self._open()
         if len(self._waiting) >= self._maximum_waiting:
-            raise PoolTimeoutError("too many look-ups wait for a connection")
+            raise PoolTimeoutError("too many queries wait for a connection")
         waited: asyncio.Future[_Kept | None] = self._loop.create_future()
         now = self._loop.time()
         if not self._waiting:
@@ -125,22 +156,22 @@ class PostgresqlQueries:
                 kept = await waited
         except TimeoutError:
             if waited.cancelled():
-                raise PoolTimeoutError("no connection for a look-up came free") from None
-            # It came free at the last moment.
+                raise PoolTimeoutError("no connection became free for a prepared query") from None
+            # The connection was assigned at the last moment.
             kept = waited.result()
         return await self._open() if kept is None else kept
 
     async def _open(self) -> _Kept:
-        """Return a new connection, which is counted as opening already."""
+        """Return a new connection, which the caller has counted as opening."""
         try:
             connection = await self._call(self._connect)
         except psycopg.Error as error:
-            raise OperationalError("look-up", None, error) from error
+            raise OperationalError("prepared query", None, error) from error
         finally:
             self._opening -= 1
         kept = _Kept(connection)
-        self._kept.add(kept)
-        self._loop.add_reader(kept.descriptor, self._read, kept)
+        self._kept.append(kept)
+        self._loop.add_reader(kept.descriptor, self._receive, kept)
         return kept
 
     def _connect(self) -> BoundedConnection:
@@ -149,29 +180,28 @@ class PostgresqlQueries:
         pooled.detach()
         connection.autocommit = True
         connection.pgconn.nonblocking = 1
+        connection.pgconn.enter_pipeline_mode()
         return connection
 
-    async def _ask(self, kept: _Kept, question: str, value: str | bytes) -> Row:
+    async def _query(self, kept: _Kept, question: str, value: str | bytes) -> Row:
         connection = kept.connection
         try:
-            if question not in connection.prepared:
-                # On a thread, which alone reads from the connection meanwhile.
-                self._loop.remove_reader(kept.descriptor)
-                await self._call(lambda: connection.prepare(question))
-                self._loop.add_reader(kept.descriptor, self._read, kept)
-            answer = kept.answer = self._loop.create_future()
-            kept.deadline = self._loop.time() + self._answer_seconds
             connection.send(question, value)
             if connection.pgconn.flush():
                 self._loop.add_writer(kept.descriptor, self._flush, kept)
-        except psycopg.Error as error:
-            self._drop(kept)
-            raise error from None
-        except BaseException:
-            self._drop(kept)
+        except psycopg.DataError:
+            self._release(kept)
             raise
-        row: Row = await answer
-        return row
+        except psycopg.Error as error:
+            self._fail(kept, error)
+            raise
+        answer: Waited = self._loop.create_future()
+        kept.under_way.append(_Query(answer, self._loop.time() + self._answer_seconds))
+        pgconn = connection.pgconn
+        if pgconn.status != ConnStatus.OK or not pgconn.is_busy():
+            # libpq may read while it sends: the end of the connection, or earlier answers.
+            self._loop.call_soon(self._receive, kept)
+        return await answer
 
     def _flush(self, kept: _Kept) -> None:
         try:
@@ -182,79 +212,86 @@ class PostgresqlQueries:
             return
         self._loop.remove_writer(kept.descriptor)
 
-    def _read(self, kept: _Kept) -> None:
-        pgconn = kept.connection.pgconn
+    def _receive(self, kept: _Kept) -> None:
+        pgconn, under_way = kept.connection.pgconn, kept.under_way
+        was_none = False
         try:
             pgconn.consume_input()
-            while not pgconn.is_busy():
+            while under_way and not pgconn.is_busy():
                 result = pgconn.get_result()
                 if result is None:
-                    break
-                kept.results.append(result)
-            else:
-                return
+                    if was_none:
+                        break
+                elif result.status == ExecStatus.PIPELINE_SYNC:
+                    self._finish(kept, under_way.popleft())
+                else:
+                    under_way[0].results.append(result)
+                was_none = result is None
         except psycopg.Error as error:
             self._fail(kept, error)
             return
-        self._finish(kept)
+        if pgconn.status != ConnStatus.OK:
+            # An unsolicited message: most likely the server is shutting down.
+            self._fail(kept, psycopg.OperationalError("the connection is lost"))
 
-    def _finish(self, kept: _Kept) -> None:
-        answer, results = kept.answer, kept.results
-        if answer is None:
-            # Nothing was asked: the server speaks of its own accord, most likely of its end.
-            if kept.connection.pgconn.status != psycopg.pq.ConnStatus.OK:
+    def _finish(self, kept: _Kept, query: _Query) -> None:
+        results = query.results
+        failed = next((each for each in results if each.status in _FAILED), None)
+        if failed is not None or not results:
+            # The queries behind it on the connection are still answered.
+            kept.is_usable = False
+            if not kept.under_way:
                 self._drop(kept)
+            if not query.answer.done():
+                query.answer.set_exception(
+                    error_from_result(failed)
+                    if failed is not None
+                    else psycopg.OperationalError("the connection is out of sync")
+                )
             return
-        kept.answer, kept.results = None, []
-        if len(results) != 1 or results[0].status != ExecStatus.TUPLES_OK:
-            error = (
-                error_from_result(results[0])
-                if len(results) == 1
-                else psycopg.OperationalError("the connection has lost step")
-            )
-            self._drop(kept)
-            if not answer.done():
-                answer.set_exception(error)
-            return
-        self._give_back(kept)
-        if not answer.done():
-            answer.set_result(read_row(kept.connection, results[0]))
-
-    def _give_back(self, kept: _Kept) -> None:
         kept.used = True
+        self._release(kept)
+        if not query.answer.done():
+            query.answer.set_result(read_row(kept.connection, results[-1]))
+
+    def _release(self, kept: _Kept) -> None:
+        """Give the connection to the next query that waits."""
         now = self._loop.time()
-        # The database answers, and still many wait: more comes than it can answer.
+        # Many queries wait although the database answers: it is overloaded.
         late = now - self._waiting_since > turns.STALL_SECONDS
         while self._waiting:
             since, waited = self._waiting.popleft()
             if waited.done():
                 continue
             if late and len(self._waiting) > turns.FEW and now - since > turns.OVERLOAD_SECONDS:
-                waited.set_exception(PoolTimeoutError("more look-ups come than can be answered"))
+                waited.set_exception(PoolTimeoutError("more queries arrive than can be answered"))
                 continue
             waited.set_result(kept)
             return
-        self._idle.append(kept)
 
     def _fail(self, kept: _Kept, error: psycopg.Error) -> None:
-        answer, kept.answer = kept.answer, None
         self._drop(kept)
-        if answer is not None and not answer.done():
-            answer.set_exception(error)
+        while kept.under_way:
+            answer = kept.under_way.popleft().answer
+            if not answer.done():
+                answer.set_exception(error)
 
     def _drop(self, kept: _Kept) -> None:
         if kept not in self._kept:
             return
-        self._kept.discard(kept)
-        if kept in self._idle:
-            self._idle.remove(kept)
+        self._kept.remove(kept)
+        kept.is_usable = False
         self._loop.remove_reader(kept.descriptor)
         self._loop.remove_writer(kept.descriptor)
         kept.connection.pgconn.finish()
-        # A question that waits may open one in its place.
+        # A waiting query may open a connection in its place.
         while self._waiting:
             _, waited = self._waiting.popleft()
             if not waited.done():
                 self._opening += 1
                 waited.set_result(None)
                 return
+
+
+def _load(kept: _Kept) -> int:
+    return len(kept.under_way) if kept.is_usable else sys.maxsize

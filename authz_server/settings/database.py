@@ -1,4 +1,4 @@
-"""The table ``[database]`` and the URL in it, which for PostgreSQL is written as libpq reads it."""
+"""The table ``[database]`` and its URL; a PostgreSQL URL is parsed by libpq's rules."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -8,12 +8,10 @@ from typing import NoReturn
 from urllib.parse import quote, unquote
 
 import msgspec
-from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict
 
 from authz_server.settings.constraints import Branch, Secret, refuse, require_ranges
 
-#: What the server sets itself in each session, with SET; no URL may set them otherwise.
+#: Session settings that the server controls; a URL must not set them.
 SESSION_SETTINGS = frozenset(
     {
         "client_encoding",
@@ -38,7 +36,7 @@ _POSTGRESQL = re.compile(
     re.DOTALL,
 )
 _FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "sslcrldir", "passfile")
-# Names that libpq takes in the place of a file's.
+# Values that libpq accepts in place of a file.
 _NO_FILE = {"sslrootcert": "system"}
 _PASSWORDS = ("password", "sslpassword")
 _WRITABLE = ("read-write", "primary", "any")
@@ -48,12 +46,12 @@ _OPTION = re.compile(r"(?:^|\s)(?:-c\s*|--)([A-Za-z][A-Za-z0-9_.-]*)\s*=")
 
 @dataclass(frozen=True, slots=True)
 class DatabaseUrl:
-    """A database URL, taken apart.
+    """A parsed database URL.
 
     Attributes:
         is_sqlite: whether it names an SQLite database.
         file: the path of an SQLite file; empty for PostgreSQL and for a database in memory.
-        parameters: libpq's parameters by name, as the URL gives them; empty for SQLite.
+        parameters: libpq's parameters in the URL; empty for SQLite.
     """
 
     is_sqlite: bool
@@ -62,7 +60,7 @@ class DatabaseUrl:
 
     @property
     def password(self) -> str | None:
-        """The password in the URL; None where there is none."""
+        """The password in the URL; None if there is none."""
         return self.parameters.get("password")
 
     @property
@@ -71,7 +69,7 @@ class DatabaseUrl:
         return any(self.parameters.get(name) for name in _PASSWORDS)
 
     def with_parameters(self, **changes: str | None) -> "DatabaseUrl":
-        """Return the URL with these parameters; None takes one away."""
+        """Return the URL with these parameters; None removes one."""
         merged = {**self.parameters, **changes}
         kept = {name: value for name, value in merged.items() if value is not None}
         return replace(self, parameters=kept)
@@ -80,7 +78,7 @@ class DatabaseUrl:
         """Return the URL with each relative path made absolute.
 
         Args:
-            folder: what the paths are relative to.
+            folder: the base of relative paths.
         """
         if self.is_sqlite:
             return replace(self, file=str(folder / self.file) if self.file else "")
@@ -88,7 +86,7 @@ class DatabaseUrl:
         return self.with_parameters(**paths)
 
     def files(self) -> dict[str, str]:
-        """Return the paths of the files that libpq is to read, by parameter."""
+        """Return the paths of the files that libpq reads, by parameter."""
         named = {name: self.parameters[name] for name in _FILES if self.parameters.get(name)}
         return {name: path for name, path in named.items() if path != _NO_FILE.get(name)}
 
@@ -113,7 +111,7 @@ class DatabaseUrl:
 
 
 def _render_hosts(values: dict[str, str]) -> str:
-    """Take the hosts and ports out of ``values`` as they stand before the path; else empty."""
+    """Move hosts and ports from ``values`` into the authority of the URL; empty for sockets."""
     hosts = values.get("host", "").split(",")
     ports = values.get("port", "").split(",")
     if values.get("host", "") == "" or any(not host or host[0] in "/@" for host in hosts):
@@ -131,26 +129,30 @@ def _render_hosts(values: dict[str, str]) -> str:
 
 
 def parse_database_url(url: str) -> DatabaseUrl:
-    """Return the parts of an SQLite or PostgreSQL URL.
+    """Parse an SQLite or PostgreSQL URL.
 
     Raises:
-        RuleError: it is neither, or sets what the server sets itself. The text repeats no password.
+        RuleError: it is neither, or sets what the server controls; never repeats a password.
     """
     if url.partition(":")[0] == "sqlite":
         return DatabaseUrl(is_sqlite=True, file=_sqlite_file(url))
     found = _POSTGRESQL.fullmatch(url)
     if found is None:
         _refuse_other(url)
+    # Importing the driver takes a tenth of a second; SQLite does not need it.
+    from psycopg import ProgrammingError  # noqa: PLC0415
+    from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415
+
     _require_query(found["query"] or "")
     user, password = found["user"], found["password"]
-    # libpq stops at the first "@" too; a "+" in the query stands for itself.
+    # libpq also stops at the first "@", and takes a "+" in the query literally.
     authority = "" if user is None else f"{user}{'' if password is None else ':' + password}@"
     path = f"/{found['database'] or ''}"
     query = f"?{found['query']}" if found["query"] else ""
     try:
         parameters = conninfo_to_dict(f"postgresql://{authority}{found['hosts']}{path}{query}")
     except (ProgrammingError, UnicodeError):
-        # libpq's own text would repeat the URL.
+        # libpq's message would repeat the URL.
         refuse("url", "this is not a database URL", "See docs/configuration.md.")
     values = {name: str(value) for name, value in parameters.items() if value is not None}
     if not values.get("port", "").replace(",", ""):
@@ -183,7 +185,7 @@ def _require_query(query: str) -> None:
     names = [unquote(part.partition("=")[0]) for part in query.split("&") if part]
     for name in names:
         if names.count(name) > 1:
-            refuse("url", f"{name} stands in it twice")
+            refuse("url", f"{name} is given twice")
     if "password" in names:
         refuse("url", "the password does not belong in the query", "Use database.password.")
 
@@ -194,10 +196,10 @@ def _require_usable(values: Mapping[str, str]) -> None:
             refuse("url", "a port in it is not a number from 1 to 65535")
     for name in _set_by_url(values):
         if name in SESSION_SETTINGS:
-            refuse("url", f"{name} is set by the server itself", "Take it out of the URL.")
+            refuse("url", f"{name} is controlled by the server", "Remove it from the URL.")
     target = values.get("target_session_attrs", "read-write")
     if target not in _WRITABLE:
-        refuse("url", f"target_session_attrs={target} finds no server that can be written to")
+        refuse("url", f"target_session_attrs={target} selects a server that takes no writes")
 
 
 def _set_by_url(values: Mapping[str, str]) -> Iterable[str]:
@@ -207,7 +209,7 @@ def _set_by_url(values: Mapping[str, str]) -> Iterable[str]:
 
 
 class DatabaseSettings(Branch, frozen=True):
-    """``[database]``: where records are kept and how long a request may wait for them."""
+    """``[database]``: the database URL, connections and time-outs."""
 
     url: str = "sqlite:///authz-server.db"
     password: Secret | None = None
@@ -237,11 +239,11 @@ class DatabaseSettings(Branch, frozen=True):
 
     @property
     def parts(self) -> DatabaseUrl:
-        """The URL, taken apart."""
+        """The parsed URL."""
         return parse_database_url(self.url)
 
     def current_password(self) -> str | None:
-        """Return the password as its file has it now; None where there is none.
+        """Return the password as its file holds it now; None if there is none.
 
         Raises:
             RuleError: the file cannot be read.

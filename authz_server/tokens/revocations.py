@@ -6,13 +6,13 @@ from functools import partial
 from typing import Literal
 
 from sqlalchemy import delete, insert, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
 from authz_server.audit.sink import store_audit_record
 from authz_server.database.change_feed import ChangeFeed, ChangeSet, record_change
 from authz_server.database.clock import measure_clock_offset_seconds
+from authz_server.database.inserts import insert_into
 from authz_server.database.orm import Database
 from authz_server.scopes.catalogue import ScopeCatalogue
 from authz_server.tokens.claims import AccessTokenClaims
@@ -56,12 +56,9 @@ class RevocationService:
             actor: the actor for the audit record.
         """
         now = self._clock()
-        dialect = session.get_bind().dialect.name
-        insertion = (postgresql if dialect == "postgresql" else sqlite).insert(RevokedToken)
         added = session.execute(
-            insertion.values(
-                jti=jti, client_id=client_id, revoked_at=now, expires_at=expires_at + _MARGIN
-            )
+            insert_into(session, RevokedToken)
+            .values(jti=jti, client_id=client_id, revoked_at=now, expires_at=expires_at + _MARGIN)
             .on_conflict_do_nothing()
             .returning(RevokedToken.jti)
         ).first()

@@ -10,6 +10,7 @@ from sqlalchemy.exc import OperationalError
 from authz_server.background_jobs import Job, Maintenance, RepeatedFailures
 from authz_server.database.change_feed import ChangeFeed
 from authz_server.settings import RevocationSettings
+from authz_server.tokens.purging import Purge
 from keys.errors import StoreUnavailable
 
 TIMEOUT_SECONDS = 10.0
@@ -94,11 +95,12 @@ def maintenance(parts):
         key_refresh_seconds=0.02,
         duties=Duties(parts),
         tick_seconds=0.02,
-        revocations=None,
         authenticator=Authenticator(parts),
         refusals=Refusals(parts),
-        settings=RevocationSettings(),
-        clock=None,
+        purge=Purge(
+            database=None, revocations=None, others=None, batch_rows=1, clock=None, guard=None
+        ),
+        purge_seconds=RevocationSettings().sweep_interval_seconds,
     )
     yield maintenance
     parts.release.set()

@@ -17,8 +17,7 @@ from schemathesis.specs.openapi.checks import (
 )
 from werkzeug.test import Client
 
-from authz_server.app import create_health_application
-from authz_server.database.orm import db
+from authz_server.app import EXTENSION, create_health_application
 from authz_server.endpoints.introspection import JWT_TYPE
 from authz_server.settings import load_settings
 from support.protocol import FORM_TYPE, running_protocol
@@ -57,8 +56,7 @@ def operation(schema, path):
 def health_application(protocol):
     application = create_health_application(protocol.services.settings)
     yield application
-    with application.app_context():
-        db.engine.dispose()
+    application.extensions[EXTENSION].database.close()
 
 
 @pytest.fixture(scope="module")

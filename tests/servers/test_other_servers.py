@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 from sqlalchemy import select
 
-from authz_server.app import operator_services
+from authz_server.assembly.operator import operator_services
 from authz_server.key_rings.models import KeyNode
 from authz_server.settings import load_settings
 from support.databases import copied_database

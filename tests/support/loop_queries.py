@@ -6,10 +6,9 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
-from flask import Flask
 from psycopg import sql
 
-from authz_server.database.orm import attach_database
+from authz_server.database.orm import open_database
 from authz_server.serving.lanes import Lanes
 from authz_server.serving.postgresql_queries import PostgresqlQueries
 from authz_server.settings import DatabaseSettings
@@ -47,8 +46,10 @@ def on_any_loop(request):
 
 
 @asynccontextmanager
-async def queries(url, *, connections=3, maximum_waiting=100, statement_seconds=STATEMENT_SECONDS):
-    """Yield questions to the database of the URL, looked after as a front does."""
+async def queries(
+    url, *, connections=3, depth=1, maximum_waiting=100, statement_seconds=STATEMENT_SECONDS
+):
+    """Yield queries to the database of the URL, looked after as a front does."""
     settings = DatabaseSettings(
         url=url,
         pool_size=connections,
@@ -57,12 +58,13 @@ async def queries(url, *, connections=3, maximum_waiting=100, statement_seconds=
         connect_timeout_seconds=1,
     )
     loop = asyncio.get_running_loop()
-    database = attach_database(Flask("test"), settings)
+    database = open_database(settings)
     lanes = Lanes(loop, threads=dict.fromkeys(Lane, 4), maximum_waiting=1_000, look_ups=None)
     made = PostgresqlQueries(
         loop,
         database.engine,
         connections=connections,
+        depth=depth,
         maximum_waiting=maximum_waiting,
         wait_seconds=WAIT_SECONDS,
         answer_seconds=ANSWER_SECONDS,

@@ -8,8 +8,8 @@ from urllib.parse import quote_plus
 
 from sqlalchemy.orm import Session
 
-from authz_server.app import Services, create_first_keys, operator_services
-from authz_server.database.orm import transaction
+from authz_server.app import Services, create_first_keys
+from authz_server.assembly.operator import operator_services
 from authz_server.scopes.g2p_connect import CATALOGUE
 from authz_server.settings import Settings
 from support.orders import rotator_of
@@ -71,7 +71,7 @@ class Parties:
     @contextmanager
     def change(self) -> Iterator[tuple[Services, Session]]:
         """Yield the services and a transaction; when it is committed, the application reads it."""
-        with operator_services(self._settings) as services, transaction() as session:
+        with operator_services(self._settings) as services, services.transaction() as session:
             yield services, session
         self._tell()
 

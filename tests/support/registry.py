@@ -17,7 +17,10 @@ from authz_server.tokens.revocations import RevocationService
 
 ACTOR = "operator:tester"
 LIMITS = ClientLimits(
-    maximum_token_lifetime_seconds=3_600, ring_names=frozenset({"es256", "rs256"})
+    maximum_token_lifetime_seconds=3_600,
+    ring_names=frozenset({"es256", "rs256"}),
+    grant_types=("client_credentials",),
+    authentication_methods=("client_secret", "client_secret_basic", "client_secret_post"),
 )
 
 
@@ -30,7 +33,11 @@ class Registry:
         self.secrets = SecretScheme(b"p" * 32, argon2_concurrency=2)
         self.scopes = ScopeService(clock, is_resource_server)
         self.clients = ClientService(
-            clock, self.secrets, LIMITS, find_canonical_names, RevocationService(clock, 3_600)
+            clock,
+            self.secrets,
+            lambda: LIMITS,
+            find_canonical_names,
+            RevocationService(clock, 3_600),
         )
 
     @contextmanager

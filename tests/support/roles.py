@@ -4,10 +4,9 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from flask import Flask
 from psycopg import sql
 
-from authz_server.database.orm import Database, attach_database
+from authz_server.database.orm import Database, open_database
 from authz_server.settings import DatabaseSettings
 from support.postgresql_access import PostgresAccess
 
@@ -15,7 +14,7 @@ from support.postgresql_access import PostgresAccess
 @contextmanager
 def attached(url: str, **settings) -> Iterator[Database]:
     """Yield the ways to the database of that URL."""
-    database = attach_database(Flask("test"), DatabaseSettings(url=url, **settings))
+    database = open_database(DatabaseSettings(url=url, **settings))
     try:
         yield database
     finally:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 import jwt
 
-from authz_server.app import operator_services
+from authz_server.assembly.operator import operator_services
 from authz_server.settings import load_settings
 from keys.lifecycle.rules import find_active_key
 from keys.signing_key import RingSnapshot

@@ -16,6 +16,7 @@ from authz_server.operations.keys.context import KeyContext
 from authz_server.operations.keys.signature_check import check_signature, record_signature
 from authz_server.operations.keys.vault_checks import server_backends
 from authz_server.settings import SettingsError
+from keys.backend import Fences
 from keys.backends.vault.doctor import held_rights
 from keys.backends.vault.policy import VaultPlace, find_place
 from keys.errors import KeysError, StoreUnavailable
@@ -211,7 +212,7 @@ def _doubts_of(plan: Plan) -> Iterator[str]:
 
 def _doubts(context: KeyContext, ring: RingSnapshot) -> Iterator[str]:
     backend = context.backends.get(ring.backend_uri)
-    if backend is not None and not backend.caps.can_fence:
+    if backend is not None and not isinstance(backend, Fences):
         seconds = context.settings.keys.snapshot_lifetime_seconds
         yield (
             "the backend cannot fence: whoever has the private key signs on, and a node that "

@@ -1,6 +1,6 @@
 import pytest
 
-from authz_server.app import operator_services
+from authz_server.assembly.operator import operator_services
 from authz_server.settings import load_settings
 from authz_server.waiting import run
 

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
-from flask import Flask
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import OperationalError
 
@@ -19,7 +18,7 @@ from authz_server.database.change_feed import (
     purge_changes,
     record_change,
 )
-from authz_server.database.orm import attach_database
+from authz_server.database.orm import open_database
 from authz_server.errors import OAuthError
 from authz_server.settings import DatabaseSettings
 
@@ -30,7 +29,7 @@ PATIENT = {"statement_timeout_milliseconds": 30_000, "pool_timeout_milliseconds"
 @pytest.fixture
 def database(database_url):
     settings = DatabaseSettings(url=database_url, pool_size=10, **PATIENT)
-    database = attach_database(Flask("test"), settings)
+    database = open_database(settings)
     yield database
     database.close()
 
@@ -141,7 +140,7 @@ def test_a_database_restored_from_a_backup_is_loaded_anew(database, watcher, cap
         session.execute(delete(Change).where(Change.revision > 1))
     assert watcher.poll() == [EVERYTHING]
     assert watcher.feed.seen == 1
-    assert "gone back from change 2 to 1" in caplog.text
+    assert "went back from change 2 to 1" in caplog.text
 
 
 def test_a_subscriber_that_fails_is_told_again(database, watcher):

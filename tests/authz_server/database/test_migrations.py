@@ -7,7 +7,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import text
 
-from authz_server.database.orm import attach_database, db
+from authz_server.database.orm import open_database
 from authz_server.database.schema import MIGRATIONS
 from authz_server.key_rings.event_log import load_events, verify_event_chain
 from authz_server.key_rings.store import SqlKeyStore
@@ -23,8 +23,8 @@ class Schema:
 
     def __init__(self, url: str) -> None:
         self._app = Flask("migrations-test")
-        self.database = attach_database(self._app, DatabaseSettings(url=url), may_create=True)
-        flask_migrate.Migrate(self._app, db, directory=str(MIGRATIONS))
+        self.database = open_database(DatabaseSettings(url=url), may_create=True)
+        flask_migrate.Migrate(self._app, self.database, directory=str(MIGRATIONS))
 
     def upgrade(self, revision: str) -> None:
         with self._app.app_context():

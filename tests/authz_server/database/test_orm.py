@@ -8,14 +8,13 @@ from datetime import UTC, datetime
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from flask import Flask
 from sqlalchemy import select, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from authz_server.app import create_app
 from authz_server.clients.models import Client
 from authz_server.database.change_feed import Revision
-from authz_server.database.orm import Base, attach_database
+from authz_server.database.orm import Base, open_database
 from authz_server.database.schema import read_schema, upgrade_database
 from authz_server.settings import DatabaseSettings
 from support.postgresql import PostgresServer
@@ -23,7 +22,7 @@ from support.postgresql import PostgresServer
 
 @contextmanager
 def attached(url: str, **settings):
-    database = attach_database(Flask("test"), DatabaseSettings(url=url, **settings))
+    database = open_database(DatabaseSettings(url=url, **settings))
     try:
         yield database
     finally:

@@ -4,11 +4,10 @@ import os
 import threading
 
 import pytest
-from flask import Flask
 from psycopg import sql
 from sqlalchemy.exc import SQLAlchemyError
 
-from authz_server.database.orm import attach_database
+from authz_server.database.orm import open_database
 from authz_server.settings import DatabaseSettings
 from support.postgresql_access import database_name
 
@@ -18,7 +17,7 @@ QUESTION = "SELECT value FROM revision WHERE id = ?"
 @pytest.fixture
 def database(database_url):
     settings = DatabaseSettings(url=database_url, pool_size=2, pool_timeout_milliseconds=200)
-    database = attach_database(Flask("test"), settings)
+    database = open_database(settings)
     yield database
     database.close()
 
@@ -39,7 +38,7 @@ def test_questions_of_several_kinds_take_turns(database):
 
 
 def test_bytes_come_back_as_they_are(postgresql_url):
-    database = attach_database(Flask("test"), DatabaseSettings(url=postgresql_url))
+    database = open_database(DatabaseSettings(url=postgresql_url))
     try:
         assert database.look_ups.ask("SELECT ?::bytea", b"\0\xff") == (b"\0\xff",)
     finally:
@@ -47,7 +46,7 @@ def test_bytes_come_back_as_they_are(postgresql_url):
 
 
 def test_a_text_with_nul_is_refused_and_never_cut(postgresql_url):
-    database = attach_database(Flask("test"), DatabaseSettings(url=postgresql_url))
+    database = open_database(DatabaseSettings(url=postgresql_url))
     try:
         with pytest.raises(SQLAlchemyError):
             database.look_ups.ask("SELECT ?::text", "a\0b")
@@ -85,7 +84,7 @@ def test_what_another_transaction_committed_is_seen_at_once(database):
 
 
 def test_connections_that_died_unnoticed_are_replaced(postgresql_url, postgresql):
-    database = attach_database(Flask("test"), DatabaseSettings(url=postgresql_url))
+    database = open_database(DatabaseSettings(url=postgresql_url))
     try:
         assert database.look_ups.ask(QUESTION, 1) == (0,)
         name = sql.Literal(database_name(postgresql_url))

@@ -10,8 +10,8 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from authz_server.database import primary
 from authz_server.database.connector import PostgresConnector
-from authz_server.database.errors import NotPrimaryError
 from authz_server.database.orm import drop_all_connections
+from authz_server.database.postgresql import NotPrimaryError
 from authz_server.settings import DatabaseSettings
 from support.fail_over import FailOverPair
 from support.roles import attached
@@ -62,7 +62,7 @@ def test_a_new_connection_to_a_former_primary_is_refused(pair):
     pair.fail_over()
     connector.open().close()
     pair.proxy.target_port = pair.first.port
-    with pytest.raises(NotPrimaryError, match="not the primary any more"):
+    with pytest.raises(NotPrimaryError, match="no longer the primary"):
         connector.open()
 
 

@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from flask import Flask
 
-from authz_server.app import create_health_application
+from authz_server.app import EXTENSION, create_health_application
 from authz_server.database.schema import upgrade_database
 from authz_server.settings import DatabaseSettings, load_settings
 from support.parties import Parties
@@ -26,8 +26,7 @@ def health(folder, url):
     """Yield the application of the health listener on a database with keys."""
     application = create_health_application(load_settings(write_settings(folder, url, {})))
     yield application
-    with application.app_context():
-        application.extensions["sqlalchemy"].engine.dispose()
+    application.extensions[EXTENSION].database.close()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import text
 
 from authz_server.database.connector import PostgresConnector
-from authz_server.database.errors import DatabaseUnfitError
+from authz_server.database.postgresql import DatabaseUnfitError
 from authz_server.database.session_check import SessionReadiness, require_session
 from authz_server.settings import DatabaseSettings
 from support.pgbouncer import pgbouncer
@@ -45,7 +45,7 @@ def test_a_pooler_that_keeps_no_session_is_named(postgresql, postgresql_url, mod
     """Case P208."""
     with (
         pgbouncer(postgresql, postgresql_url, mode, **settings) as url,
-        pytest.raises(DatabaseUnfitError, match=f"single {mode}s.*pool_mode = session"),
+        pytest.raises(DatabaseUnfitError, match=f"one {mode} at a time.*pool_mode = session"),
     ):
         require_session(connector(url).open)
 

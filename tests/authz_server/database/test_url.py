@@ -35,7 +35,7 @@ def test_a_url_is_read_as_libpq_reads_it(url, parameters):
         ("postgresql://h/db?options=-c%20DateStyle%3DGerman", "datestyle"),
         ("postgresql://h/db?client_encoding=latin1", "client_encoding"),
         ("postgresql://h/db?target_session_attrs=standby", "target_session_attrs=standby"),
-        ("postgresql://h/db?sslmode=require&sslmode=disable", "sslmode stands in it twice"),
+        ("postgresql://h/db?sslmode=require&sslmode=disable", "sslmode is given twice"),
         ("postgresql://h/db?password=secret", "query"),
         ("postgresql://h/db?no_such_parameter=1", "not a database URL"),
         ("postgresql://h:0/db", "port"),

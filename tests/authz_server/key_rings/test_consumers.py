@@ -4,9 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from flask import Flask
 
-from authz_server.database.orm import attach_database
+from authz_server.database.orm import open_database
 from authz_server.key_rings.consumers import (
     MANY_AGENTS,
     MAXIMUM_AGENTS_PER_NETWORK,
@@ -40,7 +39,7 @@ def readers(clock):
 
 @pytest.fixture
 def database(database_url):
-    database = attach_database(Flask("readers-test"), DatabaseSettings(url=database_url))
+    database = open_database(DatabaseSettings(url=database_url))
     yield database
     database.close()
 

@@ -7,13 +7,11 @@ from datetime import timedelta
 from threading import Barrier
 
 import pytest
-from flask import Flask
 from sqlalchemy import delete, select, text, update
 
-from authz_server.assembly import _tell_of_changes
 from authz_server.audit.events import KeyChanged
-from authz_server.audit.sink import AuditRecord
-from authz_server.database.orm import Database, attach_database
+from authz_server.audit.sink import AuditRecord, report_changes
+from authz_server.database.orm import Database, open_database
 from authz_server.key_rings.event_log import load_events, verify_event_chain
 from authz_server.key_rings.models import KeyEvent, KeyRing, SigningKeyRow
 from authz_server.key_rings.store import SqlKeyStore
@@ -30,7 +28,7 @@ RACERS = 20
 
 @pytest.fixture
 def database(database_url):
-    database = attach_database(Flask("key-events-test"), DatabaseSettings(url=database_url))
+    database = open_database(DatabaseSettings(url=database_url))
     yield database
     database.close()
 
@@ -176,7 +174,7 @@ def test_each_event_has_one_record_which_is_told_with_its_hash(database):
     store = SqlKeyStore(
         database.transaction,
         database.reading,
-        lambda session: _tell_of_changes(told.append, session),
+        lambda session: report_changes(told.append, session),
     )
     store.add_ring(RING)
     change_ring(store, "es256", 1, with_ring_event=True)
@@ -227,7 +225,7 @@ def attempt(store: SqlKeyStore, racer: int, rounds: int) -> int:
 
 
 def race(url: str, racer: int, rounds: int, start, outcomes) -> None:
-    database = attach_database(Flask("racer"), DatabaseSettings(url=url))
+    database = open_database(DatabaseSettings(url=url))
     store = SqlKeyStore(database.transaction, database.reading)
     store.load_rings(MOMENT)
     start.wait(60)

@@ -4,13 +4,12 @@ import os
 from datetime import timedelta
 
 import pytest
-from flask import Flask
 from sqlalchemy import text, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from authz_server.database.orm import attach_database
+from authz_server.database.orm import open_database
 from authz_server.key_rings.consumers import JwksReaders, load_jwks_readers
-from authz_server.key_rings.jobs import KeyDuties, tick_interval_seconds
+from authz_server.key_rings.jobs import KeyDuties, KeyRows, tick_interval_seconds
 from authz_server.key_rings.models import KeyNode
 from authz_server.key_rings.private_keys import SqlEncryptedKeyStorage
 from authz_server.key_rings.store import SqlKeyStore
@@ -19,9 +18,8 @@ from authz_server.settings.keys import DAY_SECONDS, KeySettings
 from keys.backends.local.sql import LocalBackend
 from keys.errors import ClockOffError, InvariantError, StoreUnavailable
 from keys.lifecycle.first_key import create_first_key
-from keys.lifecycle.plan import ALL_POWERS
 from keys.lifecycle.rotator import Rotator
-from keys.lifecycle.survey import RingRules
+from keys.lifecycle.state import ALL_PERMISSIONS, RingRules
 from keys.lifecycle.timing import Timing
 from keys.observer import SilentObserver
 from keys.ring import KeyRings
@@ -69,7 +67,7 @@ class Process:
                 store=self.store,
                 backends=backends,
                 rules={
-                    name: RingRules(definition=definition, powers=ALL_POWERS)
+                    name: RingRules(definition=definition, permissions=ALL_PERMISSIONS)
                     for name, definition in RINGS.items()
                 },
                 clock=self.clock,
@@ -88,7 +86,7 @@ class Process:
 
 @pytest.fixture
 def database(database_url):
-    database = attach_database(Flask("duties-test"), DatabaseSettings(url=database_url))
+    database = open_database(DatabaseSettings(url=database_url))
     yield database
     database.close()
 
@@ -251,7 +249,7 @@ def test_nodes_and_readers_of_the_past_are_swept(process, database):
     process.duties.write_readers()
     process.clock.advance(31 * DAY_SECONDS)
     with database.transaction() as session:
-        assert process.duties.purge(session, process.clock()) == 2
+        assert KeyRows(process.observer).purge(session, process.clock()) == 2
     assert {each.node for each in process.store.load_nodes()} == {process.duties.node}
 
 

@@ -5,10 +5,9 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
-from flask import Flask
 
 from authz_server.database.clock import measure_clock_offset_seconds, read_database_time
-from authz_server.database.orm import attach_database
+from authz_server.database.orm import open_database
 from authz_server.settings import DatabaseSettings
 
 
@@ -45,7 +44,7 @@ def test_an_offset_within_the_error_is_none(delays):
 
 
 def test_a_database_on_this_machine_has_its_clock(database_url):
-    database = attach_database(Flask("clock-test"), DatabaseSettings(url=database_url))
+    database = open_database(DatabaseSettings(url=database_url))
     with database.reading() as session:
         assert {measure_clock_offset_seconds(session) for _ in range(100)} == {0.0}
     database.close()
@@ -57,7 +56,7 @@ def test_the_quickest_of_a_few_readings_counts():
 
 
 def test_the_database_tells_the_time_with_its_zone(database_url):
-    database = attach_database(Flask("clock-test"), DatabaseSettings(url=database_url))
+    database = open_database(DatabaseSettings(url=database_url))
     with database.reading() as session:
         moments = [read_database_time(session) for _ in range(2)]
     database.close()

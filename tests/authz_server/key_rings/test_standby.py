@@ -4,16 +4,15 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from flask import Flask
 from sqlalchemy import text
 
-from authz_server.database.orm import attach_database
+from authz_server.database.orm import open_database
 from authz_server.key_rings.consumers import ReaderName, write_readers
 from authz_server.key_rings.standby import StandbyReadiness, find_next_key
 from authz_server.settings import DatabaseSettings, Secret
 from authz_server.settings.keys import KeySettings
 from keys.errors import StoreUnavailable
-from keys.lifecycle.plan import Readiness
+from keys.lifecycle.state import Readiness
 from keys.memory import empty_ring
 from keys.signing_key import KeyState, RingDefinition
 from keys.testing import MOMENT, KeyStoreContract
@@ -43,7 +42,7 @@ def ring(*states: KeyState):
 
 @pytest.fixture
 def database(database_url):
-    database = attach_database(Flask("readiness-test"), DatabaseSettings(url=database_url))
+    database = open_database(DatabaseSettings(url=database_url))
     yield database
     database.close()
 

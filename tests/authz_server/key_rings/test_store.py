@@ -5,12 +5,11 @@ from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_der_private_key
-from flask import Flask
 from sqlalchemy import delete, event, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from authz_server.database.change_feed import Change, Revision
-from authz_server.database.orm import attach_database
+from authz_server.database.orm import open_database
 from authz_server.key_rings.models import KeyEvent, KeyRing, SigningKeyRow
 from authz_server.key_rings.private_keys import EncryptedPrivateKey, SqlEncryptedKeyStorage
 from authz_server.key_rings.store import SqlKeyStore
@@ -31,7 +30,7 @@ DEFINITION = RingDefinition(name="es256", alg="ES256", backend_uri="sql://")
 
 @pytest.fixture
 def database(database_url):
-    database = attach_database(Flask("key-store-test"), DatabaseSettings(url=database_url))
+    database = open_database(DatabaseSettings(url=database_url))
     yield database
     database.engine.dispose()
 
@@ -223,7 +222,7 @@ def test_keys_that_change_during_a_reading_never_come_with_the_epoch_after_it(
 ):
     """Case G77. An epoch newer than the keys beside it would let a change pass on old rows."""
     create(store, backend)
-    elsewhere = attach_database(Flask("elsewhere"), DatabaseSettings(url=database_url))
+    elsewhere = open_database(DatabaseSettings(url=database_url))
     other = SqlKeyStore(elsewhere.transaction, elsewhere.reading)
     (before,) = other.load_rings(MOMENT)
     revoked = replace(before.keys[1], state=KeyState.REVOKED, revoked_at=MOMENT)

@@ -1,0 +1,171 @@
+"""The parts of a server's processes: a worker makes all of them before its first request."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import cached_property, partial
+
+from sqlalchemy.orm import Session
+
+from authz_server.assembly.services import Clock, Services
+from authz_server.audit.events import Event
+from authz_server.audit.sink import AuditSink
+from authz_server.background_jobs import Maintenance
+from authz_server.clients.authentication.authenticator import ClientAuthenticator
+from authz_server.clients.authentication.throttle import FailureThrottle
+from authz_server.database.change_feed import ChangeSet
+from authz_server.database.orm import Database
+from authz_server.endpoints.refusals import Refusal, RefusalRecorder
+from authz_server.key_rings.backends import ring_rules
+from authz_server.key_rings.consumers import JwksReaders
+from authz_server.key_rings.jobs import KeyDuties, record_proof, tick_interval_seconds
+from authz_server.key_rings.standby import StandbyReadiness
+from authz_server.metrics.observer import ServerObserver
+from authz_server.settings import Settings
+from authz_server.tokens.issuer import TokenIssuer
+from keys.lifecycle.rotator import Rotator
+from keys.ring import KeyRings
+
+
+class ManagementServices(Services):
+    """The parts of the health listener: of what changes, it keeps the rings in memory alone."""
+
+    def _apply(self, session: Session, changes: ChangeSet) -> None:
+        del session
+        self._refresh_keys(changes)
+
+
+class ServerServices(Services):
+    """The parts of a process that answers requests, which records and signs.
+
+    Args:
+        settings: checked already.
+        database: where everything is kept.
+        clock: returns the present time, timezone-aware.
+        observer: counts what happens.
+    """
+
+    def __init__(
+        self, settings: Settings, database: Database, clock: Clock, observer: ServerObserver
+    ) -> None:
+        super().__init__(settings, database, clock)
+        self.observer = observer
+
+    def make_all(self) -> None:
+        """Make every part now, so that no request waits for one.
+
+        Raises:
+            AuditUnavailable: nothing can be recorded.
+            PluginError: a plugin cannot be used.
+            KeysError: a key backend cannot be used.
+            SettingsError: a file of a Vault's login is missing or open to others.
+        """
+        for name in dir(type(self)):
+            if isinstance(getattr(type(self), name), cached_property):
+                getattr(self, name)
+        _ = self.database.look_ups
+
+    @cached_property
+    def sink(self) -> AuditSink:
+        """Takes the records."""
+        return AuditSink(self.settings.audit.destination, self.clock)
+
+    @cached_property
+    def refusals(self) -> RefusalRecorder:
+        """Records refusals up to a limit, then counts them."""
+        return RefusalRecorder(self._make_recorder())
+
+    @cached_property
+    def record(self) -> Callable[[Event], None]:
+        """Records an event, or counts it where it is a refusal."""
+        record, refusals = self._make_recorder(), self.refusals
+
+        def record_or_count(event: Event) -> None:
+            if isinstance(event, Refusal):
+                refusals.record(event)
+            else:
+                record(event)
+
+        return record_or_count
+
+    @cached_property
+    def authenticator(self) -> ClientAuthenticator:
+        """Authenticates clients and resource servers."""
+        settings = self.settings.clients
+        return ClientAuthenticator(
+            self.directory,
+            self.authentication_methods,
+            FailureThrottle(settings.failures_per_window, settings.failure_window_seconds),
+            _corrected(self.clock, self.key_rings),
+        )
+
+    @cached_property
+    def key_rings(self) -> KeyRings:
+        """The rings, for signing too."""
+        return self._make_key_rings(self.key_backends, partial(record_proof, self.record))
+
+    @cached_property
+    def jwks_readers(self) -> JwksReaders:
+        """Counts who has fetched the JWKS."""
+        return JwksReaders(self.clock)
+
+    @cached_property
+    def key_duties(self) -> KeyDuties:
+        """Background work for the rings."""
+        keys = self.settings.keys
+        rotator = Rotator(
+            store=self.key_store,
+            backends=self.key_backends,
+            rules=ring_rules(self.settings, "server"),
+            clock=self.clock,
+            timing=keys.timing(),
+            observer=self.key_observer,
+            readiness=StandbyReadiness(self.database, keys, self.clock),
+        )
+        return KeyDuties(
+            database=self.database,
+            store=self.key_store,
+            key_rings=self.key_rings,
+            rotator=rotator,
+            readers=self.jwks_readers,
+            observer=self.key_observer,
+            clock=self.clock,
+            snapshot_lifetime_seconds=keys.snapshot_lifetime_seconds,
+        )
+
+    @cached_property
+    def issuer(self) -> TokenIssuer:
+        """Makes tokens."""
+        return TokenIssuer(
+            issuer=self.settings.issuer,
+            key_rings=self.key_rings,
+            default_ring=self.settings.keys.default_ring,
+            plugins=self.plugins,
+            database=self.database,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def maintenance(self) -> Maintenance:
+        """Background work of the process."""
+        return Maintenance(
+            database=self.database,
+            feed=self.feed,
+            key_rings=self.key_rings,
+            key_refresh_seconds=self.settings.keys.refresh_interval_seconds,
+            duties=self.key_duties,
+            tick_seconds=tick_interval_seconds(self.settings.keys),
+            authenticator=self.authenticator,
+            refusals=self.refusals,
+            purge=self.purge,
+            purge_seconds=self.settings.revocation.sweep_interval_seconds,
+        )
+
+
+def _corrected(clock: Clock, key_rings: KeyRings) -> Clock:
+    """Return a clock for expiry: this machine's, corrected by the database's."""
+
+    def now() -> datetime:
+        seconds = key_rings.clock_correction_seconds
+        return clock() + timedelta(seconds=seconds) if seconds else clock()
+
+    return now

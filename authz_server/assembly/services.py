@@ -1,0 +1,366 @@
+"""The parts of a process, each made when it is first asked for, and wired to the others.
+
+A part's module is imported when the part is made. A command so loads, opens and looks at what it
+uses: ``client list`` has no key backend, no Vault login, no plugin and no audit file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from sqlalchemy.orm import Session
+
+from authz_server.audit.events import Event
+from authz_server.audit.sink import STORED, AuditSink, report_changes
+from authz_server.database.change_feed import ChangeFeed, ChangeSet
+from authz_server.database.orm import Database
+from authz_server.settings import LONGEST_LIFETIME_SECONDS, Settings
+
+if TYPE_CHECKING:
+    from authz_server.clients.authentication.registry import AuthenticationMethods
+    from authz_server.clients.cache import ClientCache
+    from authz_server.clients.rules import ClientLimits
+    from authz_server.clients.secrets import SecretScheme
+    from authz_server.clients.service import ClientService
+    from authz_server.grants.base import TokenGrant
+    from authz_server.key_rings.alarms import KeyObserver
+    from authz_server.key_rings.store import SqlKeyStore
+    from authz_server.metrics.observer import ServerObserver
+    from authz_server.plugin_manager import PluginManager
+    from authz_server.scopes.catalogue import ScopeCatalogue
+    from authz_server.scopes.service import ScopeService
+    from authz_server.tokens.authorization import AuthorizationRules
+    from authz_server.tokens.introspection import IntrospectionService
+    from authz_server.tokens.purging import Purge
+    from authz_server.tokens.revocations import RevocationService, RevocationState
+    from authz_server.tokens.verification import TokenVerifier
+    from keys.backend import KeyBackend
+    from keys.backends.registry import BackendRegistry
+    from keys.backends.vault.settings import VaultAccess
+    from keys.ring import KeyRings
+    from keys.signer import OnProof
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """Return the present time."""
+    return datetime.now(UTC)
+
+
+class Services:
+    """The parts of a process that records nothing and signs nothing.
+
+    Args:
+        settings: checked already.
+        database: where everything is kept.
+        clock: returns the present time, timezone-aware.
+        vaults: how the Vaults are reached, and as whom; None: as the server.
+
+    Raises:
+        PluginError: by what needs the plugins, where one cannot be used.
+        KeysError: by what needs the key backends, where one cannot be used.
+        SettingsError: likewise, where a file of a Vault's login is missing or open to others.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        clock: Clock = utc_now,
+        *,
+        vaults: Mapping[str, VaultAccess] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.database = database
+        self.clock = clock
+        self._vaults = vaults
+
+    # ----------------------------------------------------------------------------- recording
+
+    @cached_property
+    def sink(self) -> AuditSink | None:
+        """Takes the records; None: they go to the plugins alone."""
+        return None
+
+    @cached_property
+    def plugins(self) -> PluginManager:
+        """The enabled plugins."""
+        from authz_server.plugin_manager import PluginManager
+
+        return PluginManager(self.settings.plugins.enabled, self.settings.plugins.settings)
+
+    @cached_property
+    def record(self) -> Callable[[Event], None]:
+        """Records an event and reports it to the plugins."""
+        return self._make_recorder()
+
+    def _make_recorder(self) -> Callable[[Event], None]:
+        sink, plugins = self.sink, self.plugins
+
+        def record(event: Event) -> None:
+            if sink is not None:
+                sink.write(event)
+            plugins.emit(event)
+
+        return record
+
+    def report(self, event: Event) -> None:
+        """Record an event; what takes the records is opened at the first."""
+        self.record(event)
+
+    def report_changes(self, session: Session) -> None:
+        """Report what a transaction changed; the stored rows are its record in any case."""
+        report_changes(self.record, session)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Yield a session that is committed when the block ends; its changes are then reported.
+
+        Raises:
+            AuditUnavailable: a change could not be recorded; it is not made.
+            PluginError: a change could not be reported to a plugin; it is not made.
+        """
+        with self.database.transaction() as session:
+            yield session
+            record = self.record if STORED in session.info else None
+        if record is not None:
+            report_changes(record, session)
+
+    @cached_property
+    def observer(self) -> ServerObserver:
+        """Counts what happens."""
+        from authz_server.metrics.observer import SilentServerObserver
+
+        return SilentServerObserver()
+
+    # -------------------------------------------------------------------- clients and scopes
+
+    @cached_property
+    def feed(self) -> ChangeFeed:
+        """Brings what is kept in memory up to the database's changes."""
+        settings = self.settings.database
+        feed = ChangeFeed(
+            self.database.reading,
+            refresh_interval_seconds=settings.refresh_interval_milliseconds / 1_000,
+            staleness_limit_seconds=settings.staleness_limit_milliseconds / 1_000,
+        )
+        feed.subscribe(self._apply)
+        return feed
+
+    def _apply(self, session: Session, changes: ChangeSet) -> None:
+        """Have what is in memory read the changes: rules are asked of what stands before them."""
+        self.directory.apply(session, changes)
+        self.catalogue.apply(session, changes)
+        self.revocation_state.apply(session, changes)
+        self.rules.forget(session, changes)
+        self._refresh_keys(changes)
+
+    def _refresh_keys(self, changes: ChangeSet) -> None:
+        if changes.everything or "key" in changes.subjects:
+            self.key_rings.refresh()
+
+    @cached_property
+    def secrets(self) -> SecretScheme:
+        """Makes and checks the records of client secrets."""
+        from authz_server.clients.secrets import SecretScheme
+
+        settings = self.settings.clients
+        return SecretScheme(settings.secret_pepper.reveal(), settings.argon2_concurrency)
+
+    @cached_property
+    def grants(self) -> Mapping[str, type[TokenGrant]]:
+        """The grants, by grant type."""
+        from authz_server.grants.registry import collect_grants
+
+        return collect_grants(self.plugins)
+
+    @cached_property
+    def authentication_methods(self) -> AuthenticationMethods:
+        """The client authentication methods."""
+        from authz_server.clients.authentication.registry import collect_methods
+        from authz_server.clients.authentication.shared_secret import SharedSecret
+
+        return collect_methods([SharedSecret(self.directory, self.secrets)], self.plugins)
+
+    def client_limits(self) -> ClientLimits:
+        """Return the values that the settings, the grants and the authentication methods permit."""
+        from authz_server.clients.rules import ClientLimits
+
+        return ClientLimits(
+            maximum_token_lifetime_seconds=self.settings.tokens.maximum_lifetime_seconds,
+            ring_names=frozenset(self.settings.keys.rings),
+            grant_types=tuple(self.grants),
+            authentication_methods=self.authentication_methods.registrations,
+            issuer=self.settings.issuer,
+        )
+
+    @cached_property
+    def clients(self) -> ClientService:
+        """Changes clients, resource servers and their secrets."""
+        from authz_server.clients.service import ClientService
+        from authz_server.scopes.service import find_canonical_names
+
+        return ClientService(
+            self.clock, self.secrets, self.client_limits, find_canonical_names, self.revocations
+        )
+
+    @cached_property
+    def scopes(self) -> ScopeService:
+        """Changes the catalogue of scopes."""
+        from authz_server.clients.registrations import is_resource_server
+        from authz_server.scopes.service import ScopeService
+
+        return ScopeService(self.clock, is_resource_server)
+
+    @cached_property
+    def directory(self) -> ClientCache:
+        """The clients and resource servers in memory."""
+        from authz_server.clients.cache import ClientCache
+
+        return ClientCache(self.secrets)
+
+    @cached_property
+    def catalogue(self) -> ScopeCatalogue:
+        """The scopes in memory."""
+        from authz_server.scopes.catalogue import ScopeCatalogue
+
+        return ScopeCatalogue()
+
+    # --------------------------------------------------------------------------- signing keys
+
+    @cached_property
+    def key_observer(self) -> KeyObserver:
+        """Records alarms of the key rings and counts their signatures."""
+        from authz_server.key_rings.alarms import KeyObserver
+
+        return KeyObserver(self.report, self.observer)
+
+    @cached_property
+    def key_store(self) -> SqlKeyStore:
+        """The key rings' tables."""
+        from authz_server.key_rings.store import SqlKeyStore
+
+        return SqlKeyStore(self.database.transaction, self.database.reading, self.report_changes)
+
+    @cached_property
+    def backend_registry(self) -> BackendRegistry:
+        """The key backends that can be opened, installed or of a plugin."""
+        from authz_server.key_rings.backends import collect_backends
+
+        return collect_backends(self.plugins)
+
+    @cached_property
+    def key_backends(self) -> Mapping[str, KeyBackend]:
+        """The open backends of the settings' rings, by URI."""
+        from authz_server.key_rings.backends import open_backends
+        from authz_server.key_rings.vaults import vault_accesses
+
+        vaults = vault_accesses(self.settings, "server") if self._vaults is None else self._vaults
+        return open_backends(
+            self.settings,
+            self.backend_registry,
+            self.database,
+            self.clock,
+            vaults,
+            self.key_observer,
+        )
+
+    @cached_property
+    def key_rings(self) -> KeyRings:
+        """The rings, for verifying alone: no backend is opened."""
+        return self._make_key_rings({})
+
+    def _make_key_rings(
+        self,
+        backends: Mapping[str, KeyBackend],
+        on_proof: OnProof = lambda _kid, _request_id: None,
+    ) -> KeyRings:
+        from keys.ring import KeyRings
+
+        return KeyRings(
+            self.key_store,
+            backends,
+            self.clock,
+            self.settings.keys.default_ring,
+            timing=self.settings.keys.timing(),
+            observer=self.key_observer,
+            on_proof=on_proof,
+        )
+
+    # --------------------------------------------------------------------------------- tokens
+
+    @cached_property
+    def rules(self) -> AuthorizationRules:
+        """Decides what a client may have."""
+        from authz_server.tokens.authorization import AuthorizationRules
+
+        return AuthorizationRules(self.directory, self.catalogue, self.settings.tokens)
+
+    @cached_property
+    def verifier(self) -> TokenVerifier:
+        """Verifies tokens of this server."""
+        from authz_server.tokens.verification import TokenVerifier
+
+        return TokenVerifier(
+            issuer=self.settings.issuer,
+            key_rings=self.key_rings,
+            database=self.database,
+            clock=self.clock,
+            clock_skew_seconds=self.settings.tokens.clock_skew_seconds,
+            # Not the present setting: it may have been lowered since a token was made.
+            maximum_lifetime_seconds=LONGEST_LIFETIME_SECONDS,
+        )
+
+    @cached_property
+    def revocations(self) -> RevocationService:
+        """Revokes tokens."""
+        from authz_server.tokens.revocations import RevocationService
+
+        return RevocationService(self.clock, LONGEST_LIFETIME_SECONDS)
+
+    @cached_property
+    def revocation_state(self) -> RevocationState:
+        """Checks whether a token is revoked."""
+        from authz_server.tokens.revocations import RevocationState
+
+        return RevocationState(self.database, self.feed, self.catalogue)
+
+    @cached_property
+    def introspection(self) -> IntrospectionService:
+        """Describes active tokens."""
+        from authz_server.tokens.introspection import IntrospectionService
+        from authz_server.tokens.tainted_keys import TaintedKeyWatch
+
+        return IntrospectionService(
+            verifier=self.verifier,
+            revocations=self.revocation_state,
+            directory=self.directory,
+            catalogue=self.catalogue,
+            plugins=self.plugins,
+            tainted=TaintedKeyWatch(self.key_rings, self.report),
+            clock=self.clock,
+            clock_skew_seconds=self.settings.tokens.clock_skew_seconds,
+        )
+
+    @cached_property
+    def purge(self) -> Purge:
+        """Deletes expired rows."""
+        from authz_server.database.clock import ClockGuard
+        from authz_server.key_rings.jobs import KeyRows
+        from authz_server.tokens.purging import Purge
+
+        return Purge(
+            database=self.database,
+            revocations=self.revocations,
+            others=KeyRows(self.key_observer),
+            batch_rows=self.settings.revocation.sweep_batch_rows,
+            clock=self.clock,
+            # A clock that is not the system's own has no uptime beside it.
+            guard=ClockGuard(self.clock) if self.clock is utc_now else None,
+            audit_days=self.settings.audit.keep_days,
+        )

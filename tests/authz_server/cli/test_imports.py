@@ -1,0 +1,100 @@
+"""A command imports, opens and runs what it uses, and nothing else."""
+
+import json
+import subprocess
+import sys
+
+import click
+import pytest
+
+from authz_server.cli.commands import LazyCommands
+from authz_server.cli.root import main
+
+#: Libraries that take long to import: for requests, private keys, metrics and migrations.
+HEAVY = {"alembic", "cryptography", "flask", "hvac", "jwcrypto", "prometheus_client", "werkzeug"}
+#: Runs a command; prints the imported modules, and our files in which it ran a function.
+OBSERVED = """
+import json, sys
+from pathlib import Path
+
+entered, importing = set(), 0
+
+def note(frame, event, _argument):
+    global importing
+    code = frame.f_code
+    if code.co_name == "<module>":
+        importing += {"call": 1, "return": -1}.get(event, 0)
+    elif event == "call" and not importing:
+        entered.add(code.co_filename)
+
+from authz_server.cli import main
+
+sys.argv = ["authz-server", *sys.argv[1:]]
+sys.setprofile(note)
+try:
+    main()
+except SystemExit as end:
+    if end.code:
+        raise
+finally:
+    sys.setprofile(None)
+here = Path(sys.modules["authz_server"].__file__).parents[1]
+ours = (f"{here}/authz_server/", f"{here}/keys/")
+files = sorted(name for name in entered if name.startswith(ours))
+print("\\n" + json.dumps({"modules": sorted(sys.modules), "files": files}))
+"""
+
+
+def observe(*arguments, cwd):
+    """Run a command in a process of its own; what it imported and entered."""
+    command = [sys.executable, "-c", OBSERVED, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=cwd)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def libraries(observed):
+    return {name.partition(".")[0] for name in observed["modules"]}
+
+
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_version_and_help_import_click_and_little_else(option, tmp_path):
+    observed = observe(option, cwd=tmp_path)
+    assert len(observed["modules"]) <= 160
+    unused = HEAVY | {"authlib", "msgspec", "pluggy", "psycopg", "rich", "sqlalchemy"}
+    assert not libraries(observed) & unused
+    assert len([name for name in observed["modules"] if name.startswith("authz_server")]) <= 8
+
+
+def test_listing_clients_imports_the_tables_and_no_server(stocked, tmp_path):
+    observed = observe("--config", stocked.config, "client", "list", cwd=tmp_path)
+    assert not libraries(observed) & HEAVY
+    assert ("psycopg" in libraries(observed)) == stocked.database_url.startswith("postgresql")
+    limit = 580 if stocked.database_url.startswith("sqlite") else 720
+    assert len(observed["modules"]) <= limit
+
+
+def test_a_new_client_enters_few_files(stocked, tmp_path):
+    create = ("client", "create", "--name", "Ministry", "--scope", "mapper/link")
+    observed = observe("--config", stocked.config, *create, cwd=tmp_path)
+    assert len(observed["files"]) <= 42, observed["files"]
+    assert not libraries(observed) & HEAVY
+
+
+def lazy_groups(command=main, path=()):
+    """Yield each group that imports its commands when they run, with the words that lead to it."""
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        if isinstance(command, LazyCommands):
+            yield path, command
+        for name in command.list_commands(context):
+            yield from lazy_groups(command.get_command(context, name), (*path, name))
+
+
+def test_a_synopsis_listed_without_an_import_is_that_of_the_command():
+    groups = dict(lazy_groups())
+    assert () in groups
+    for group in groups.values():
+        context = click.Context(group)
+        for name in group.list_commands(context):
+            synopsis = group.get_command(context, name).get_short_help_str(limit=200)
+            assert group._lazy_commands[name][1] == synopsis  # noqa: SLF001 - shown by help alone

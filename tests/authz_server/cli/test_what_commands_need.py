@@ -1,0 +1,127 @@
+"""A command works where what it does not use is missing: a login, the audit file, a plugin."""
+
+import sys
+
+import pytest
+
+from support.settings_file import write_settings
+
+#: What an operator does beside a server whose keys are in a Vault, without being logged in there.
+COMMANDS = [
+    ("client", "list"),
+    ("client", "create", "office", "--name", "Office", "--scope", "mapper/link"),
+    ("client", "disable", "ministry"),
+    ("keys", "list"),
+    ("resource-server", "list"),
+    ("revoke", "--client", "ministry", "--yes"),
+    ("scope", "list"),
+    ("scope", "show", "mapper/link"),
+    ("token", "revoke", "--jti", "0123456789"),
+    ("db", "purge"),
+]
+READING = [
+    ("client", "list"),
+    ("client", "show", "ministry"),
+    ("keys", "list"),
+    ("resource-server", "list"),
+    ("scope", "list"),
+]
+
+_opened: list[str] = []
+_counting = [False]
+
+
+def _note_opening(event, arguments):
+    if _counting[0] and event == "open" and isinstance(arguments[0], str):
+        _opened.append(arguments[0])
+
+
+# A hook stays as long as the process.
+sys.addaudithook(_note_opening)
+
+
+@pytest.fixture
+def opened():
+    """The paths of the files that are opened during the test."""
+    _opened.clear()
+    _counting[0] = True
+    yield _opened
+    _counting[0] = False
+
+
+@pytest.fixture
+def registered(stocked):
+    """The command line on a database with a client."""
+    stocked.must("client", "create", "ministry", "--name", "M", "--scope", "mapper/link")
+    return stocked
+
+
+def rewrite(cli, tmp_path, overrides):
+    cli.config = write_settings(tmp_path, cli.database_url, overrides)
+
+
+@pytest.fixture
+def away(registered, tmp_path):
+    """The command line under settings with a Vault whose login file is elsewhere."""
+    login = {"method": "approle", "role_id": "server", "secret_id_file": "elsewhere"}
+    vaults = {"main": {"addresses": ["http://127.0.0.1:1"], "login": login}}
+    rings = {"es256": {"algorithm": "ES256", "backend": "transit://transit/oidc"}}
+    rewrite(registered, tmp_path, {"keys": {"rings": rings, "vaults": vaults}})
+    return registered
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_a_command_that_needs_no_vault_needs_no_login(away, arguments):
+    away.must(*arguments)
+    assert away.run("client", "show", "ministry").exit_code == 0
+
+
+def test_a_token_is_looked_into_without_a_login(away):
+    result = away.run("token", "inspect", input="a.b.c")
+    assert result.exit_code == 0, result.output
+    assert "no token of this server" in result.stdout
+
+
+def test_a_server_still_needs_the_login(away):
+    assert "elsewhere" in away.refused("config", "check", "--offline")
+
+
+@pytest.mark.parametrize("arguments", READING, ids=" ".join)
+def test_a_command_that_changes_nothing_needs_no_audit_file(registered, tmp_path, arguments):
+    rewrite(registered, tmp_path, {"audit": {"destination": str(tmp_path / "no" / "audit.jsonl")}})
+    registered.must(*arguments)
+
+
+def test_a_change_that_cannot_be_recorded_is_not_made(registered, tmp_path):
+    rewrite(registered, tmp_path, {"audit": {"destination": str(tmp_path / "no" / "audit.jsonl")}})
+    before = registered.audit_records()
+    for arguments in (
+        ("client", "create", "office", "--name", "Office", "--scope", "mapper/link"),
+        ("client", "disable", "ministry"),
+        ("revoke", "--client", "ministry", "--yes"),
+    ):
+        assert "audit.jsonl cannot be opened" in registered.refused(*arguments)
+    assert registered.audit_records() == before
+    assert [client["id"] for client in registered.json("client", "list")] == ["ministry"]
+
+
+@pytest.mark.parametrize("arguments", READING, ids=" ".join)
+def test_a_command_that_asks_no_plugin_needs_none(registered, tmp_path, arguments):
+    rewrite(registered, tmp_path, {"plugins": {"enabled": ["nobody_wrote_it"]}})
+    registered.must(*arguments)
+
+
+def test_a_change_that_a_missing_plugin_would_not_hear_of_is_not_made(registered, tmp_path):
+    rewrite(registered, tmp_path, {"plugins": {"enabled": ["nobody_wrote_it"]}})
+    before = registered.audit_records()
+    assert "nobody_wrote_it" in registered.refused("client", "disable", "ministry")
+    assert "nobody_wrote_it" in registered.refused("revoke", "--client", "ministry", "--yes")
+    assert registered.audit_records() == before
+
+
+@pytest.mark.parametrize(
+    "arguments", [*COMMANDS, ("keys", "init"), ("config", "show")], ids=" ".join
+)
+def test_the_settings_file_is_read_once(registered, opened, arguments):
+    registered.must(*arguments)
+    assert opened.count(str(registered.config)) == 1
