@@ -1,7 +1,6 @@
 """Adapter to Authlib: its authorization server and grants on strictly parsed requests."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from authlib.oauth2.rfc6749 import AuthorizationServer as AuthlibServer
 from authlib.oauth2.rfc6749 import OAuth2Request
@@ -9,6 +8,7 @@ from authlib.oauth2.rfc6749.errors import UnsupportedGrantTypeError
 from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload
 
 from authz_server.clients.authentication.authenticator import ClientAuthenticator
+from authz_server.clients.authentication.method import AuthenticationRequest
 from authz_server.clients.cache import ClientEntry
 from authz_server.errors import OAuthError
 from authz_server.grants.base import TokenGrant
@@ -24,31 +24,22 @@ class ServerRequest(OAuth2Request):  # type: ignore[misc]
     left out, because the settings decide whether the transport is secure.
 
     Args:
-        form: the parameters, each once.
+        sender: the form, the headers and the client's address.
         resources: the ``resource`` parameters.
-        authorization_header: the ``Authorization`` header, or None.
-        source_address: the client's address.
     """
 
-    def __init__(
-        self,
-        form: dict[str, str],
-        resources: tuple[str, ...],
-        authorization_header: str | None,
-        source_address: str,
-    ) -> None:
+    def __init__(self, sender: AuthenticationRequest, resources: tuple[str, ...]) -> None:
         self.method = "POST"
-        self._form = form
-        self.payload = BasicOAuth2Payload(form)
+        self.sender = sender
+        self.payload = BasicOAuth2Payload(sender.form)
         self.resources = resources
-        self.authorization_header = authorization_header
-        self.source_address = source_address
         self.client: ClientEntry | None = None
+        self.authentication_method = ""
 
     @property
-    def form(self) -> dict[str, str]:
+    def form(self) -> Mapping[str, str]:
         """The parameters, each once."""
-        return self._form
+        return self.sender.form
 
 
 class AuthorizationServer(AuthlibServer):  # type: ignore[misc]
@@ -71,17 +62,10 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc]
         issuer: TokenIssuer,
     ) -> None:
         super().__init__()
-        parts: dict[str, Any] = {"authenticator": authenticator, "rules": rules}
         for grant in grants:
             # A subclass for this server, so that two servers in one process stay apart.
-            self.register_grant(type(grant.__name__, (grant,), parts))
+            self.register_grant(grant.with_attributes(authenticator=authenticator, rules=rules))
         self._issuer = issuer
-        self._grant_types = tuple(grant.GRANT_TYPE for grant in grants)
-
-    @property
-    def grant_types(self) -> tuple[str, ...]:
-        """The enabled grant types."""
-        return self._grant_types
 
     async def issue_token(self, request: ServerRequest) -> tuple[Authorization, IssuedToken]:
         """Run the request's grant.
@@ -97,5 +81,5 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc]
             raise OAuthError("grant_type_unsupported") from None
         await grant.authenticate_client()
         grant.validate_token_request()
-        authorization: Authorization = grant.authorize()
+        authorization: Authorization = await grant.authorize()
         return authorization, await self._issuer.issue(authorization)

@@ -1,11 +1,11 @@
-"""Every hook, one sentence each, and the values that they are handed.
+"""Every hook, one sentence each, and the values that plugins receive.
 
 Three kinds, one failure rule each: *register* (at start: a failure stops the start), *decide* (in
-the request: a failure refuses it), *tell* (after the fact: a failure is logged and the other
-plugins are still told).
+the request: a failure refuses it), *notify* (after the fact: a failure is logged and the other
+plugins are still notified).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,22 @@ class Hooks:
         """Register: take the plugin's own table of settings, and refuse it by raising."""
 
     @hookspec
+    def register_grants(self) -> Iterable[type[Any]]:  # type: ignore[empty-body]
+        """Register: return grants, subclasses of TokenGrant."""
+
+    @hookspec
+    def register_client_authentication_methods(self) -> Iterable[Any]:  # type: ignore[empty-body]
+        """Register: return methods, instances of ClientAuthenticationMethod."""
+
+    @hookspec
+    def register_key_backends(self) -> Mapping[str, Callable[..., Any]]:  # type: ignore[empty-body]
+        """Register: return functions that open key backends, by the scheme of their URIs."""
+
+    @hookspec
+    def register_commands(self) -> Iterable[Any]:  # type: ignore[empty-body]
+        """Register: return commands of the command line, instances of click.Command."""
+
+    @hookspec
     def decide_token(self, request: TokenDecision) -> None:
         """Decide: refuse a token that is about to be issued by raising RefusalError."""
 
@@ -72,4 +88,4 @@ class Hooks:
 
     @hookspec
     def event_happened(self, event: Event) -> None:
-        """Tell: an event was recorded."""
+        """Notify: an event was recorded."""

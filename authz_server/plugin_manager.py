@@ -4,29 +4,64 @@ import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 import pluggy
 
 from authz_server.audit.events import Event
-from authz_server.errors import OAuthError
+from authz_server.errors import OAuthError, OperatorError
 from authz_server.hookspecs import PROJECT, RESERVED_CLAIMS, Hooks, RefusalError, TokenDecision
 
 ENTRY_POINT_GROUP = "authz_server.plugins"
+#: Who offers the parts that are built in.
+SERVER = "authz-server"
 
 _logger = logging.getLogger(__name__)
 _Caller = tuple[str, Callable[..., list[Any]]]
+T = TypeVar("T")
 
 
-class PluginError(Exception):
-    """A plugin cannot be used; the message names it and says why."""
+class PluginError(OperatorError):
+    """A plugin cannot be used; the message has its name and the reason."""
+
+
+class Offer(NamedTuple, Generic[T]):
+    """A part that can be used by its name: a grant, a method, a key backend, a command.
+
+    Attributes:
+        by: who offers it, for example ``plugin one_time_code``.
+        name: the name of the part.
+        part: the part itself.
+    """
+
+    by: str
+    name: str
+    part: T
+
+
+def require_distinct(kind: str, offers: Iterable[Offer[T]]) -> dict[str, T]:
+    """Return the offered parts by name, in order.
+
+    Args:
+        kind: what the parts are, for the message of the error.
+        offers: the parts; a name may occur once.
+
+    Raises:
+        PluginError: two parts have one name.
+    """
+    first: dict[str, Offer[T]] = {}
+    for offer in offers:
+        other = first.setdefault(offer.name, offer)
+        if other is not offer:
+            raise PluginError(f"{kind} {offer.name!r}: provided by both {other.by} and {offer.by}")
+    return {name: offer.part for name, offer in first.items()}
 
 
 class PluginManager:
-    """The enabled plugins, asked in the order in which the settings name them.
+    """The enabled plugins, called in the order in which the settings name them.
 
-    A hook that nobody implements costs one look at an empty tuple.
+    A hook without an implementation costs one look at an empty tuple.
 
     Args:
         enabled: names of entry points; what is installed but not named is never imported.
@@ -76,6 +111,26 @@ class PluginManager:
         """Whether a plugin adds members to introspection answers."""
         return bool(self._introspection_claims)
 
+    def registered(self, hook: str, require: Callable[[Any], T]) -> list[tuple[str, T]]:
+        """Return the parts that plugins register by a hook, each with who offers it.
+
+        Args:
+            hook: the name of the hook; an implementation returns a list or a mapping of parts.
+            require: returns a part, or raises where it is not of the hook's kind.
+
+        Raises:
+            PluginError: a plugin fails, or returns something else.
+        """
+        found: list[tuple[str, T]] = []
+        for name, call in self._callers(hook):
+            try:
+                for parts in call():
+                    each = parts.items() if isinstance(parts, Mapping) else parts
+                    found.extend((f"plugin {name}", require(part)) for part in each)
+            except Exception as error:
+                raise PluginError(f"plugin {name}: {hook} failed: {error}") from error
+        return found
+
     def decide_token(self, request: TokenDecision) -> None:
         """Let every plugin refuse the token.
 
@@ -113,7 +168,7 @@ class PluginManager:
         return self._collect("introspection_claims", self._introspection_claims, claims=claims)
 
     def emit(self, event: Event) -> None:
-        """Tell every plugin of an event; one that fails is logged."""
+        """Notify every plugin of an event; a failure is logged."""
         for name, call in self._event_happened:
             try:
                 call(event=event)

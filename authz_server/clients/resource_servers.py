@@ -1,4 +1,4 @@
-"""Changes of resource servers: the audience they are, and the tokens they take."""
+"""Create and change resource servers."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from authz_server.clients import rules
-from authz_server.clients.authentication.credentials import CLIENT_SECRET
+from authz_server.clients.authentication.shared_secret import CLIENT_SECRET
 from authz_server.clients.identifiers import normalised
 from authz_server.clients.models import Client, ResourceServer
 from authz_server.clients.registrations import Registrations, assign_fields, require_ordered_dates
@@ -14,7 +14,7 @@ from authz_server.errors import ConflictError
 
 
 class ResourceServerChanges(Registrations):
-    """Makes and changes resource servers."""
+    """Creates and changes resource servers."""
 
     def create_resource_server(  # noqa: PLR0913 - the fields themselves, by name
         self,
@@ -34,9 +34,9 @@ class ResourceServerChanges(Registrations):
     ) -> Client:
         """Add a resource server, still without a secret and without scopes.
 
-        Its ``identifier`` is the URI that tokens carry as audience; ``signing_ring`` names the key
-        ring that signs them, none meaning the default ring. ``token_type`` is their ``typ``, and
-        ``introspection_audience`` what signed introspection answers name as ``aud``.
+        ``identifier`` is the URI that tokens carry as audience. ``signing_ring`` names the key ring
+        that signs them; None is the default ring. ``token_type`` is their ``typ``, and
+        ``introspection_audience`` selects the ``aud`` of signed introspection answers.
 
         Raises:
             InvalidChangeError: a value breaks a rule.
@@ -71,7 +71,7 @@ class ResourceServerChanges(Registrations):
     ) -> Client:
         """Change the named fields of a resource server.
 
-        A new identifier is a new audience: tokens made for the old one are inactive from then on.
+        A new identifier is a new audience: tokens for the old one become inactive.
 
         Raises:
             NotFoundError, InvalidChangeError, ConflictError

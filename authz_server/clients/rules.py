@@ -1,7 +1,7 @@
-"""What the fields of a client or resource server may hold.
+"""Validate the fields of clients and resource servers.
 
-Each rule takes the value offered and returns the one to store; a value that breaks it raises
-:class:`InvalidChangeError` with the field's name first.
+Each rule takes a value and returns the one to store. It raises :class:`InvalidChangeError`, which
+begins with the field's name, for a value that breaks it.
 """
 
 import re
@@ -11,16 +11,9 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from authz_server.clients.authentication.credentials import (
-    CLIENT_SECRET,
-    CLIENT_SECRET_BASIC,
-    CLIENT_SECRET_POST,
-)
 from authz_server.errors import InvalidChangeError
 
-#: The first one, the default, permits each of the others.
-AUTHENTICATION_METHODS = (CLIENT_SECRET, CLIENT_SECRET_BASIC, CLIENT_SECRET_POST)
-GRANT_TYPES = ("client_credentials",)
+DEFAULT_GRANT_TYPES = ("client_credentials",)
 PERMISSIONS = ("introspect:any",)
 TOKEN_FORMATS = ("jwt", "reference")
 #: RFC 9068, 2.1 wants the first; verifiers that know only RFC 7519 refuse it.
@@ -47,26 +40,30 @@ _URI_CHARACTERS = re.compile(r"[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+")
 
 @dataclass(frozen=True, slots=True)
 class ClientLimits:
-    """What the settings permit.
+    """The values that the settings, the grants and the authentication methods permit.
 
     Args:
         maximum_token_lifetime_seconds: no client's own lifetime may exceed it.
         ring_names: the key rings that a resource server may name.
-        issuer: what no resource server may be called; empty: unknown.
-        maximum_live_secrets: how many secrets of one client or resource server may work at a time.
+        grant_types: the grant types that a client may have.
+        authentication_methods: the values that ``authentication_method`` may have.
+        issuer: the URL that no resource server may have as identifier; empty: unknown.
+        maximum_live_secrets: how many secrets of one client may work at a time.
         maximum_live_imported_secrets: how many of them may be imported ones; each costs an argon2id
             computation per failed attempt.
     """
 
     maximum_token_lifetime_seconds: int
     ring_names: frozenset[str]
+    grant_types: tuple[str, ...]
+    authentication_methods: tuple[str, ...]
     issuer: str = ""
     maximum_live_secrets: int = 10
     maximum_live_imported_secrets: int = 2
 
 
 def require_id(value: str) -> str:
-    """3 to 128 characters of ``[A-Za-z0-9_.@:/-]``, with no sign at an end or beside a slash.
+    """Require 3 to 128 characters of ``[A-Za-z0-9_.@:/-]``, no sign at an end or beside a slash.
 
     In a Basic header an id with a colon has to be form-encoded (RFC 6749, 2.3.1).
     """
@@ -80,7 +77,7 @@ def require_id(value: str) -> str:
 
 
 def require_text(field: str, value: object, *, may_be_empty: bool = False) -> str:
-    """One line of at most 200 printable characters."""
+    """Require one line of at most 200 printable characters."""
     if not isinstance(value, str) or len(value) > MAXIMUM_NAME_CHARACTERS:
         raise InvalidChangeError(f"{field}: use at most {MAXIMUM_NAME_CHARACTERS} characters")
     if not value.isprintable():
@@ -91,14 +88,14 @@ def require_text(field: str, value: object, *, may_be_empty: bool = False) -> st
 
 
 def require_choice(field: str, value: object, choices: tuple[str, ...]) -> str:
-    """Exactly one of ``choices``."""
+    """Require one of ``choices``."""
     if not isinstance(value, str) or value not in choices:
         raise InvalidChangeError(f"{field}: use {' or '.join(choices)}")
     return value
 
 
 def require_subset(field: str, values: Iterable[str], choices: tuple[str, ...]) -> list[str]:
-    """Any of ``choices``, each once, in the order given."""
+    """Require any of ``choices``; return each once, in the order given."""
     chosen = require_list(field, values)
     for value in chosen:
         if value not in choices:
@@ -107,7 +104,7 @@ def require_subset(field: str, values: Iterable[str], choices: tuple[str, ...]) 
 
 
 def require_list(field: str, values: Iterable[str]) -> list[str]:
-    """A list of texts, each kept once."""
+    """Require a list of texts; return each once."""
     listed = [values] if isinstance(values, str) else list(values)
     if not all(isinstance(value, str) for value in listed):
         raise InvalidChangeError(f"{field}: use a list of texts")
@@ -115,7 +112,7 @@ def require_list(field: str, values: Iterable[str]) -> list[str]:
 
 
 def require_lifetime(value: object, limits: ClientLimits) -> int | None:
-    """Whole seconds from 1 to the settings' maximum, or ``None`` for the settings' default."""
+    """Require whole seconds from 1 to the settings' maximum, or None for their default."""
     if value is None:
         return None
     maximum = limits.maximum_token_lifetime_seconds
@@ -128,7 +125,7 @@ def require_lifetime(value: object, limits: ClientLimits) -> int | None:
 
 
 def require_instant(field: str, value: object) -> datetime | None:
-    """A point in time with its zone, or ``None``."""
+    """Require a time with its zone, or None."""
     if value is None:
         return None
     if not isinstance(value, datetime) or value.tzinfo is None:
@@ -137,7 +134,7 @@ def require_instant(field: str, value: object) -> datetime | None:
 
 
 def require_identifier(value: object) -> str:
-    """An absolute URI without fragment (RFC 8707, 2): https, http on loopback, or urn."""
+    """Require an absolute URI without fragment (RFC 8707, 2): https, http on loopback, or urn."""
     field = "identifier"
     if not isinstance(value, str) or len(value) > MAXIMUM_IDENTIFIER_CHARACTERS:
         raise InvalidChangeError(f"{field}: use at most {MAXIMUM_IDENTIFIER_CHARACTERS} characters")
@@ -167,8 +164,8 @@ Rule = Callable[[Any, ClientLimits], Any]
 SHARED_RULES: Mapping[str, Rule] = {
     "name": lambda value, _: require_text("name", value),
     "organisation": lambda value, _: require_text("organisation", value, may_be_empty=True),
-    "authentication_method": lambda value, _: require_choice(
-        "authentication_method", value, AUTHENTICATION_METHODS
+    "authentication_method": lambda value, limits: require_choice(
+        "authentication_method", value, limits.authentication_methods
     ),
     "permissions": lambda value, _: require_subset("permissions", value, PERMISSIONS),
     "starts_at": lambda value, _: require_instant("starts_at", value),
@@ -176,7 +173,7 @@ SHARED_RULES: Mapping[str, Rule] = {
 }
 CLIENT_RULES: Mapping[str, Rule] = {
     **SHARED_RULES,
-    "grant_types": lambda value, _: require_subset("grant_types", value, GRANT_TYPES),
+    "grant_types": lambda value, limits: require_subset("grant_types", value, limits.grant_types),
     "allowed_scopes": lambda value, _: require_list("allowed_scopes", value),
     "default_scopes": lambda value, _: require_list("default_scopes", value),
     "allowed_resource_servers": lambda value, _: require_list("allowed_resource_servers", value),
@@ -205,7 +202,7 @@ RESOURCE_RULES: Mapping[str, Rule] = {
 def checked_values(
     values: Mapping[str, Any], rules: Mapping[str, Rule], limits: ClientLimits
 ) -> dict[str, Any]:
-    """Return ``values`` as they are to be stored; InvalidChangeError names an unknown field too."""
+    """Return the values to store; InvalidChangeError names an unknown field too."""
     for field in values:
         if field not in rules:
             raise InvalidChangeError(f"{field}: there is no such field to change")

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from authz_server.clients import rules
-from authz_server.clients.authentication.credentials import CLIENT_SECRET
+from authz_server.clients.authentication.shared_secret import CLIENT_SECRET
 from authz_server.clients.models import Client
 from authz_server.clients.registrations import (
     assign_fields,
@@ -30,7 +30,7 @@ class ClientService(ResourceServerChanges, SecretChanges):
         name: str,
         organisation: str = "",
         authentication_method: str = CLIENT_SECRET,
-        grant_types: Iterable[str] = ("client_credentials",),
+        grant_types: Iterable[str] = rules.DEFAULT_GRANT_TYPES,
         allowed_scopes: Iterable[str],
         default_scopes: Iterable[str] = (),
         allowed_resource_servers: Iterable[str] = (),
@@ -42,8 +42,8 @@ class ClientService(ResourceServerChanges, SecretChanges):
     ) -> Client:
         """Add a client, still without a secret; scopes may be given in any known spelling.
 
-        An ``id`` not given is made up. ``allowed_resource_servers`` are the ids of the resource
-        servers to which the client is held; none of them: whichever own its scopes.
+        Without an ``id``, one is generated. ``allowed_resource_servers`` are the ids of the
+        resource servers that the client is limited to; without any, those that own its scopes.
 
         Raises:
             InvalidChangeError: a value breaks a rule.
@@ -67,7 +67,7 @@ class ClientService(ResourceServerChanges, SecretChanges):
         client = self._new_registration(session, id, "client", values)
         self._require_consistent(session, client)
         if self._revoker.has_cut_off_client(session, client.id):
-            # A process that had not read of the deletion may have issued another token since.
+            # A process that had not yet read the deletion may have issued another token.
             self._revoker.cut_off_client(
                 session,
                 client.id,

@@ -15,9 +15,8 @@ from flask import Response, request
 from authz_server.clients.cache import ClientCache
 from authz_server.database.change_feed import ChangeFeed
 from authz_server.endpoints.client_address import ClientAddressReader
-from authz_server.endpoints.request import Request
 from authz_server.endpoints.responses import new_request_id
-from authz_server.endpoints.wsgi import read_headers
+from authz_server.endpoints.wsgi import read_head
 from authz_server.errors import OAuthError
 from authz_server.key_rings.consumers import JwksReaders
 from authz_server.key_rings.standby import find_next_key
@@ -25,7 +24,6 @@ from authz_server.metrics.observer import ServerObserver
 from authz_server.scopes.catalogue import ScopeCatalogue, ScopeEntry
 from keys.ring import KeyRings
 
-AUTHENTICATION_METHODS = ["client_secret_basic", "client_secret_post"]
 _METADATA_MAXIMUM_AGE_SECONDS = 300
 
 
@@ -35,6 +33,7 @@ class Features:
 
     issuer: str
     grant_types: tuple[str, ...]
+    authentication_methods: tuple[str, ...]
     g2p: bool
     introspection: bool
     signed_introspection: bool
@@ -66,11 +65,11 @@ class MetadataDocument:
     def members(self) -> dict[str, Any]:
         """Return the members of RFC 8414, 2, for the enabled features only."""
         features = self._features
-        issuer = features.issuer
+        issuer, methods = features.issuer, list(features.authentication_methods)
         members: dict[str, Any] = {
             "issuer": issuer,
             "token_endpoint": f"{issuer}/oauth2/token",
-            "token_endpoint_auth_methods_supported": AUTHENTICATION_METHODS,
+            "token_endpoint_auth_methods_supported": methods,
             "jwks_uri": f"{issuer}/.well-known/jwks.json",
             "grant_types_supported": list(features.grant_types),
             # There is no authorization endpoint, so there is no response type.
@@ -84,12 +83,12 @@ class MetadataDocument:
             members["g2p_connect_token_endpoint"] = f"{issuer}/oauth2/client/token"
         if features.introspection:
             members["introspection_endpoint"] = f"{issuer}/oauth2/introspect"
-            members["introspection_endpoint_auth_methods_supported"] = AUTHENTICATION_METHODS
+            members["introspection_endpoint_auth_methods_supported"] = methods
             if features.signed_introspection and (algorithms := self._key_rings.algorithms()):
                 members["introspection_signing_alg_values_supported"] = list(algorithms)
         if features.revocation:
             members["revocation_endpoint"] = f"{issuer}/oauth2/revoke"
-            members["revocation_endpoint_auth_methods_supported"] = AUTHENTICATION_METHODS
+            members["revocation_endpoint_auth_methods_supported"] = methods
         return members
 
     def _is_issued(self, scope: ScopeEntry) -> bool:
@@ -168,9 +167,8 @@ class DiscoveryEndpoints:
         return answer
 
     def _note_fetch(self, environ: WSGIEnvironment) -> None:
-        headers, peer = read_headers(environ), str(environ.get("REMOTE_ADDR", ""))
-        reader = Request("GET", "", headers=headers, peer=peer)
-        self._readers.note(headers.get("user-agent", ""), self._addresses.read(reader))
+        reader = read_head(environ)
+        self._readers.note(reader.headers.get("user-agent", ""), self._addresses.read(reader))
         now = self._clock()
         rings = self._key_rings.snapshots()
         has_next = all(

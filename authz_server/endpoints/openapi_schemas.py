@@ -172,7 +172,7 @@ def _active_token() -> Schema:
 
 
 def _metadata(features: Features) -> Schema:
-    methods = _NAMES | {"minItems": 1}
+    methods = {"const": list(features.authentication_methods)}
     members: Schema = {
         "issuer": {"const": features.issuer},
         "token_endpoint": _URI,

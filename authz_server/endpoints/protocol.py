@@ -7,7 +7,7 @@ from time import perf_counter
 
 from authz_server.audit.events import Event, IntrospectionRefused, RevocationRefused, TokenRefused
 from authz_server.clients.authentication.authenticator import ClientAuthenticator
-from authz_server.clients.authentication.request import authenticate_request
+from authz_server.clients.authentication.method import AuthenticationRequest
 from authz_server.clients.authentication.throttle import MAXIMUM_ID_CHARACTERS
 from authz_server.clients.cache import ClientEntry
 from authz_server.database.change_feed import ChangeFeed
@@ -59,10 +59,9 @@ class Exchange:
     message_id: str = ""
     outcome: str = "ok"
 
-    @property
-    def authorization_header(self) -> str | None:
-        """The ``Authorization`` header; None if absent or empty."""
-        return self.request.headers.get("authorization") or None
+    def sender(self, form: Form) -> AuthenticationRequest:
+        """Return the parts of the request that authenticate its sender."""
+        return AuthenticationRequest(form.values, self.request.headers, self.client_address)
 
 
 class ProtocolEndpoint(ABC):
@@ -156,7 +155,6 @@ class ProtocolEndpoint(ABC):
             # RFC 8707 lets the parameter repeat at the token endpoint alone.
             raise OAuthError("parameter_repeated")
         await self._require_fresh()
-        caller = await authenticate_request(
-            parts.authenticator, form.values, exchange.authorization_header, exchange.client_address
-        )
+        caller, _ = await parts.authenticator.authenticate(exchange.sender(form))
+        exchange.request.client_id = caller.id
         return caller, form

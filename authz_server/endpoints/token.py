@@ -2,7 +2,6 @@
 
 from authz_server.audit.events import TokenIssued, TokenRefused
 from authz_server.authorization_server import AuthorizationServer, ServerRequest
-from authz_server.clients.authentication.credentials import CLIENT_SECRET_BASIC, CLIENT_SECRET_POST
 from authz_server.endpoints.errors import Shape
 from authz_server.endpoints.g2p_connect import G2PConnectProfile
 from authz_server.endpoints.protocol import EndpointParts, Exchange, ProtocolEndpoint
@@ -38,11 +37,12 @@ class TokenEndpoint(ProtocolEndpoint):
             self._profile.require_timestamp(headers)
         form = self._parts.forms.read(exchange.request)
         await self._require_fresh()
-        request = ServerRequest(
-            form.values, form.resources, exchange.authorization_header, exchange.client_address
-        )
-        authorization, issued = await self._server.issue_token(request)
-        method = CLIENT_SECRET_BASIC if exchange.authorization_header else CLIENT_SECRET_POST
+        request = ServerRequest(exchange.sender(form), form.resources)
+        try:
+            authorization, issued = await self._server.issue_token(request)
+        finally:
+            if request.client is not None:
+                exchange.request.client_id = request.client.id
         self._parts.record(
             TokenIssued(
                 request_id=exchange.request_id,
@@ -50,7 +50,7 @@ class TokenEndpoint(ProtocolEndpoint):
                 source_address=exchange.client_address,
                 client_id=authorization.client_id,
                 grant_type=authorization.grant_type,
-                authentication_method=method,
+                authentication_method=request.authentication_method,
                 scope=authorization.scope,
                 audience=authorization.audience,
                 jti=issued.jti,

@@ -1,38 +1,61 @@
-"""The phases that every grant runs through; a grant adds its own few lines."""
+"""Base class of grants: the phases of every token request; a grant adds its own."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Protocol
+from collections.abc import Mapping
+from typing import ClassVar, Protocol, Self
 
 from authlib.oauth2.rfc6749.grants import BaseGrant, TokenEndpointMixin
 
 from authz_server.clients.authentication.authenticator import ClientAuthenticator
-from authz_server.clients.authentication.request import authenticate_request
+from authz_server.clients.authentication.method import AuthenticationRequest
 from authz_server.clients.cache import ClientEntry
 from authz_server.errors import OAuthError
 from authz_server.tokens.authorization import Authorization, AuthorizationRules
 
 
 class TokenRequest(Protocol):
-    """What a grant reads of a request to the token endpoint."""
+    """A request to the token endpoint, as a grant reads it.
 
-    client: ClientEntry
-    form: dict[str, str]
+    Attributes:
+        sender: the form, the headers and the client's address.
+        form: the parameters of the body, each once, none of them empty.
+        resources: the ``resource`` parameters (RFC 8707).
+        client: the authenticated client.
+        authentication_method: the method that it used, for example ``client_secret_post``.
+    """
+
+    sender: AuthenticationRequest
+    form: Mapping[str, str]
     resources: tuple[str, ...]
-    authorization_header: str | None
-    source_address: str
+    client: ClientEntry
+    authentication_method: str
 
 
 class TokenGrant(BaseGrant, TokenEndpointMixin, ABC):  # type: ignore[misc]
-    """Authenticates the client, checks the grant, and decides what the client gets."""
+    """Authenticates the client, checks that it may use the grant, and authorizes it.
+
+    One object answers one request. A grant implements :meth:`authorize` alone.
+
+    Attributes:
+        GRANT_TYPE: the value of ``grant_type``: a registered name, or an absolute URI
+            (RFC 6749, 4.5).
+        rules: decides which scopes, audience and lifetime a client gets.
+        request: the request.
+    """
 
     GRANT_TYPE: ClassVar[str]
     TOKEN_ENDPOINT_HTTP_METHODS: ClassVar[list[str]] = ["POST"]
 
-    #: Set for each server by ``authorization_server``.
+    #: Set for each server by its authorization server.
     authenticator: ClassVar[ClientAuthenticator]
     rules: ClassVar[AuthorizationRules]
 
     request: TokenRequest
+
+    @classmethod
+    def with_attributes(cls, **attributes: object) -> type[Self]:
+        """Return a subclass with these attributes, for one server: its settings, for example."""
+        return type(cls.__name__, (cls,), attributes)
 
     async def authenticate_client(self) -> None:
         """Authenticate the client and keep it as ``request.client``.
@@ -41,9 +64,8 @@ class TokenGrant(BaseGrant, TokenEndpointMixin, ABC):  # type: ignore[misc]
             OAuthError: ``client_authentication_failed`` and others.
         """
         request = self.request
-        request.client = await authenticate_request(
-            self.authenticator, request.form, request.authorization_header, request.source_address
-        )
+        authenticated = await self.authenticator.authenticate(request.sender)
+        request.client, request.authentication_method = authenticated
 
     def validate_token_request(self) -> None:
         """Check that the client may use this grant.
@@ -56,9 +78,9 @@ class TokenGrant(BaseGrant, TokenEndpointMixin, ABC):  # type: ignore[misc]
             raise OAuthError("grant_type_not_allowed", client_id=client.id)
 
     @abstractmethod
-    def authorize(self) -> Authorization:
-        """Return what the client gets: each grant's own lines.
+    async def authorize(self) -> Authorization:
+        """Return what the client gets.
 
         Raises:
-            OAuthError: a rule refuses.
+            OAuthError: the grant or a rule refuses.
         """

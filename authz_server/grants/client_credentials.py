@@ -11,7 +11,7 @@ class ClientCredentialsGrant(TokenGrant):
 
     GRANT_TYPE: ClassVar[str] = "client_credentials"
 
-    def authorize(self) -> Authorization:
+    async def authorize(self) -> Authorization:
         """Return what the rules give the client for the scopes and resources it asks for."""
         request = self.request
         return self.rules.decide(

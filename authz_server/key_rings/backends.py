@@ -75,11 +75,11 @@ def collect_backends(plugins: PluginManager) -> BackendRegistry:
     return BackendRegistry((by, scheme, opener) for by, (scheme, opener) in offered)
 
 
-def _require_opener(part: tuple[str, Opener]) -> tuple[str, Opener]:
+def _require_opener(part: tuple[object, object]) -> tuple[str, Opener]:
     scheme, opener = part
     if not isinstance(scheme, str) or not callable(opener):
         raise TypeError(f"{part!r} is not a scheme with a function that opens its backend")
-    return part
+    return scheme, opener
 
 
 def open_backends(  # noqa: PLR0913, PLR0917 - what backends are opened with

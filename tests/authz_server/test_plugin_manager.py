@@ -8,7 +8,14 @@ import pytest
 from authz_server.audit.events import ServerStarted
 from authz_server.errors import OAuthError
 from authz_server.hookspecs import RESERVED_CLAIMS, RefusalError, TokenDecision, hookimpl
-from authz_server.plugin_manager import ENTRY_POINT_GROUP, PluginError, PluginManager
+from authz_server.plugin_manager import (
+    ENTRY_POINT_GROUP,
+    Offer,
+    PluginError,
+    PluginManager,
+    require_distinct,
+)
+from support.loaded_plugins import Available, plugin_with, plugins
 
 REQUEST = TokenDecision(
     client_id="mapper-client",
@@ -20,25 +27,6 @@ REQUEST = TokenDecision(
 EVENT = ServerStarted(version="1", issuer="https://auth.example", process_id=7)
 
 
-class Available:
-    """An entry point that needs no installed package: it loads what it was given."""
-
-    def __init__(self, name, loads):
-        self.name = name
-        self._loads = loads
-
-    def load(self):
-        if isinstance(self._loads, Exception):
-            raise self._loads
-        return self._loads
-
-
-def plugins(settings=None, **classes):
-    """Return the given plugin classes loaded in that order."""
-    available = [Available(name, loads) for name, loads in classes.items()]
-    return PluginManager(list(classes), settings or {}, available)
-
-
 class Greedy:
     def __init__(self, value):
         self.value = value
@@ -48,11 +36,6 @@ class Quiet:
     @hookimpl
     def start(self):
         pass
-
-
-def plugin_with(hook, function):
-    """Return a plugin class whose one hook is the function."""
-    return type("Plugin", (), {hook: staticmethod(hookimpl(function))})
 
 
 def test_without_plugins_every_call_is_harmless():
@@ -250,3 +233,48 @@ def test_two_servers_in_one_process_share_no_plugin():
 
     one, two = plugins(counting=Counting), plugins(counting=Counting)
     assert one.token_claims(REQUEST) == two.token_claims(REQUEST) == {"told": 1}
+
+
+def part(value):
+    """Accept a number, as the hook of a kind of part accepts its own."""
+    if not isinstance(value, int):
+        raise TypeError(f"{value!r} is not a number")
+    return value
+
+
+REGISTER = [
+    "register_grants",
+    "register_client_authentication_methods",
+    "register_key_backends",
+    "register_commands",
+]
+
+
+@pytest.mark.parametrize("hook", REGISTER)
+def test_parts_come_in_the_order_of_the_plugins_with_who_offers_them(hook):
+    loaded = plugins(
+        one=plugin_with(hook, lambda: [1, 2]),
+        two=plugin_with(hook, lambda: None),
+        three=plugin_with(hook, lambda: (3,)),
+    )
+    offered = [("plugin one", 1), ("plugin one", 2), ("plugin three", 3)]
+    assert loaded.registered(hook, part) == offered
+
+
+@pytest.mark.parametrize("hook", REGISTER)
+@pytest.mark.parametrize("returned", [["one"], 1, ZeroDivisionError])
+def test_what_is_not_a_part_stops_the_start_and_names_the_plugin(hook, returned):
+    def register():
+        if returned is ZeroDivisionError:
+            raise returned("a fault")
+        return returned
+
+    with pytest.raises(PluginError, match=f"plugin bad: {hook} failed: "):
+        plugins(good=Quiet, bad=plugin_with(hook, register)).registered(hook, part)
+
+
+def test_parts_of_one_name_are_refused_by_it_and_by_who_offers_them():
+    offers = [Offer("authz-server", "a", 1), Offer("plugin one", "b", 2)]
+    assert require_distinct("grant type", offers) == {"a": 1, "b": 2}
+    with pytest.raises(PluginError, match="grant type 'b': provided by both plugin one and"):
+        require_distinct("grant type", [*offers, Offer("plugin two", "b", 3)])

@@ -30,7 +30,7 @@ class Judge:
 
     def __init__(self, protocol) -> None:
         settings = protocol.services.settings
-        document = describe_interface(features_of(settings), settings.g2p)
+        document = describe_interface(features_of(protocol.services), settings.g2p)
         self._paths = document["paths"]
         self._served = {*ENDPOINTS.values(), *DOCUMENTS}
         catalogue = MessageCatalogue("en", "")

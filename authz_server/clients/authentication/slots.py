@@ -64,7 +64,7 @@ class FairSlots:
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for a slot."""
+        """The number of requests that wait for a slot."""
         with self._lock:
             return self._count_waiting()
 

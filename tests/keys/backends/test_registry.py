@@ -6,7 +6,7 @@ from textwrap import dedent
 import pytest
 
 from keys.backends.local.sql import LocalBackend
-from keys.backends.registry import BackendContext, open_backend
+from keys.backends.registry import BackendContext, BackendRegistry, open_backend
 from keys.errors import KeysError
 from keys.memory import MemoryEncryptedKeyStorage
 from support.clock import FakeClock
@@ -63,3 +63,44 @@ def test_the_local_backend_is_opened_like_any_other():
         clock=FakeClock(), encrypted_keys=MemoryEncryptedKeyStorage(), key_encryption_key=bytes(32)
     )
     assert isinstance(open_backend("sql://", context), LocalBackend)
+
+
+def opener(uri, context):
+    return (uri, context)
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_backend_that_a_plugin_offers_is_opened_like_an_installed_one():
+    registry = BackendRegistry([("plugin shed", "shed", opener)])
+    context = BackendContext(clock=FakeClock())
+    assert registry.open("shed://x", context) == ("shed://x", context)
+    assert registry.open("stranger://y", context) == ("stranger://y", context)
+    with pytest.raises(KeysError, match=r"installed: .*shed.*stranger"):
+        registry.open("nowhere://", context)
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("offered", "who"),
+    [
+        ([("plugin one", "shed", opener), ("plugin two", "shed", opener)], "plugin one and plugin"),
+        ([("plugin one", "stranger", opener)], "the package stranger and plugin one"),
+    ],
+)
+def test_a_scheme_that_two_offer_is_refused_by_its_name_and_theirs(offered, who):
+    with pytest.raises(KeysError, match=f"key backend '(shed|stranger)': provided by both {who}"):
+        BackendRegistry(offered)
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_scheme_of_two_packages_is_refused(tmp_path):
+    folder = tmp_path / "rival-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: rival\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text(
+        "[authz_server.key_backends]\nstranger = rival:open_backend\n"
+    )
+    with pytest.raises(
+        KeysError, match=r"'stranger': provided by both the package \w+ and the package \w+"
+    ):
+        open_backend("stranger://", BackendContext(clock=FakeClock()))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from authz_server.clients.authentication.authenticator import throttle as throttle_module
+from authz_server.clients.authentication import throttle as throttle_module
 from authz_server.clients.authentication.throttle import FailureThrottle, network_of
 
 

@@ -1,0 +1,87 @@
+"""The client authentication methods in use: endpoints, metadata and registration read this list."""
+
+from collections.abc import Sequence
+
+from authz_server.clients.authentication.method import (
+    AuthenticationRequest,
+    ClientAuthenticationMethod,
+    Credentials,
+)
+from authz_server.errors import OAuthError
+from authz_server.plugin_manager import SERVER, Offer, PluginManager, require_distinct
+
+
+class AuthenticationMethods:
+    """The methods, in the order in which their credentials are looked for.
+
+    Args:
+        offered: each method, with who offers it.
+
+    Attributes:
+        names: the names that the metadata lists.
+        registrations: the values that a client's ``authentication_method`` may have.
+
+    Raises:
+        PluginError: two methods have a name or a value in common.
+    """
+
+    def __init__(self, offered: Sequence[tuple[str, ClientAuthenticationMethod]]) -> None:
+        names = [Offer(by, name, method) for by, method in offered for name in method.NAMES]
+        self._permitted = require_distinct(
+            "authentication_method",
+            [
+                Offer(by, value, frozenset(permitted))
+                for by, method in offered
+                for value, permitted in method.REGISTRATIONS.items()
+            ],
+        )
+        self._methods = tuple(method for _, method in offered)
+        self.names = tuple(require_distinct("client authentication method", names))
+        self.registrations = tuple(self._permitted)
+
+    def recognise(
+        self, request: AuthenticationRequest
+    ) -> tuple[ClientAuthenticationMethod, Credentials] | None:
+        """Return the credentials of a request and their method; None where there are none.
+
+        Raises:
+            OAuthError: ``several_authentication_methods`` (RFC 6749, 2.3).
+        """
+        form = request.form
+        if "client_assertion" in form and ("client_secret" in form or request.authorization):
+            raise _several(request)
+        found = None
+        for method in self._methods:
+            credentials = method.recognise(request)
+            if credentials is not None:
+                if found is not None:
+                    raise _several(request)
+                found = method, credentials
+        return found
+
+    def permits(self, registered: str, name: str) -> bool:
+        """Return whether a client with this ``authentication_method`` may use a method."""
+        return name in self._permitted.get(registered, ())
+
+
+def _several(request: AuthenticationRequest) -> OAuthError:
+    client_id = request.form.get("client_id", "")
+    return OAuthError("several_authentication_methods", client_id=client_id)
+
+
+def collect_methods(
+    built_in: Sequence[ClientAuthenticationMethod], plugins: PluginManager
+) -> AuthenticationMethods:
+    """Return the built-in methods and those of the plugins.
+
+    Raises:
+        PluginError: a plugin fails, or two methods have a name in common.
+    """
+    added = plugins.registered("register_client_authentication_methods", _require_method)
+    return AuthenticationMethods([*((SERVER, method) for method in built_in), *added])
+
+
+def _require_method(part: object) -> ClientAuthenticationMethod:
+    if not isinstance(part, ClientAuthenticationMethod):
+        raise TypeError(f"{part!r} is not a ClientAuthenticationMethod")
+    return part

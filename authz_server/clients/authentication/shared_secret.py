@@ -1,0 +1,196 @@
+"""``client_secret_basic`` and ``client_secret_post``: a secret that both sides know."""
+
+import binascii
+import hmac
+import os
+from base64 import b64decode
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import ClassVar
+from urllib.parse import unquote_to_bytes
+
+from authz_server.clients.authentication.imported_secrets import ImportedSecrets
+from authz_server.clients.authentication.method import (
+    AuthenticationRequest,
+    ClientAuthenticationMethod,
+    Credentials,
+    Reading,
+    Verdict,
+)
+from authz_server.clients.cache import ClientCache, ClientEntry, SecretEntry
+from authz_server.clients.secrets import SecretScheme
+from authz_server.errors import OAuthError
+from authz_server.waiting import Lane, Step
+
+#: Registers a client for a secret by either of the two methods that carry one.
+CLIENT_SECRET = "client_secret"  # noqa: S105 - a method, not a secret
+CLIENT_SECRET_BASIC = "client_secret_basic"  # noqa: S105 - the method's registered name
+CLIENT_SECRET_POST = "client_secret_post"  # noqa: S105 - likewise
+MAXIMUM_AUTHORIZATION_CHARACTERS = 8_192
+
+
+class SharedSecret(ClientAuthenticationMethod):
+    """Compares a secret with those of the client (RFC 6749, 2.3.1).
+
+    Generated secrets are compared by digest. Imported ones need a computation, which a refused
+    request of any client costs while some client has one
+    (``docs/decisions/0018-imported-secrets.md``).
+
+    Args:
+        directory: the clients in memory.
+        secrets: the scheme of their secrets.
+    """
+
+    NAMES: ClassVar[tuple[str, ...]] = (CLIENT_SECRET_BASIC, CLIENT_SECRET_POST)
+    #: The first one, the default, permits each of the others.
+    REGISTRATIONS: ClassVar[Mapping[str, Sequence[str]]] = {
+        CLIENT_SECRET: NAMES,
+        CLIENT_SECRET_BASIC: (CLIENT_SECRET_BASIC,),
+        CLIENT_SECRET_POST: (CLIENT_SECRET_POST,),
+    }
+
+    def __init__(self, directory: ClientCache, secrets: SecretScheme) -> None:
+        self._directory = directory
+        self._secrets = secrets
+        self._imported = ImportedSecrets(secrets)
+        # Compared where the client has no secret; no secret has this digest.
+        self._no_secrets = (SecretEntry("", os.urandom(32), "", float("inf")),)
+
+    def recognise(self, request: AuthenticationRequest) -> Credentials | None:
+        """Return the secret in the Basic header or in the form.
+
+        Raises:
+            OAuthError: ``several_authentication_methods``: the two differ.
+        """
+        secret = request.form.get("client_secret")
+        client_id = request.form.get("client_id")
+        authorization = request.authorization
+        if authorization is None:
+            if client_id is None or secret is None:
+                return None
+            return Credentials(CLIENT_SECRET_POST, (Reading(client_id, secret.encode()),))
+        readings = _read_basic(authorization)
+        if (
+            client_id is not None
+            and readings
+            and all(client_id != each.client_id for each in readings)
+        ):
+            raise OAuthError(
+                "several_authentication_methods",
+                "client_id differs from Basic",
+                client_id=client_id,
+            )
+        # Some clients send their one pair in both places: that is one method, used twice.
+        if secret is not None and Reading(client_id or "", secret.encode()) not in readings:
+            raise OAuthError("several_authentication_methods", client_id=client_id or "")
+        if not readings and not _is_basic(authorization):
+            return None
+        return Credentials(CLIENT_SECRET_BASIC, readings)
+
+    def verify(self, reading: Reading, client: ClientEntry, address: str, now: float) -> Verdict:
+        """Compare digests; where a client has an imported secret, offer the computation."""
+        digest = self._secrets.digest(reading.proof)
+        found = self._find_secret(client, digest)
+        further = None
+        if self._directory.holds_imported_secrets:
+            further = partial(self._compute, reading, found, address, now)
+        return _verdict(found, now, further)
+
+    def note_accepted(self, readings: Sequence[Reading], credential: str) -> None:
+        """Remember a proven imported secret, and forget what was computed for the request.
+
+        Once the client is disabled, each reading costs its computation again.
+        """
+        digests = [self._secrets.digest(reading.proof) for reading in readings]
+        self._imported.note_proven(credential, digests[-1])
+        for reading, digest in zip(readings, digests, strict=True):
+            self._imported.forget(reading.client_id, digest)
+
+    def _find_secret(self, client: ClientEntry | None, digest: bytes) -> SecretEntry | None:
+        """Return the secret that a digest fits, as far as that needs no computation."""
+        found = None
+        for secret in (client.secrets if client is not None else ()) or self._no_secrets:
+            if secret.imported_record:
+                fits = self._imported.is_proven(secret.id, digest)
+            else:
+                fits = hmac.compare_digest(secret.digest, digest)
+            if fits and (found is None or secret.expires_at > found.expires_at):
+                found = secret
+        return found
+
+    async def _compute(
+        self, reading: Reading, found: SecretEntry | None, address: str, now: float
+    ) -> Verdict:
+        """Return the verdict with the outcome of a computation, remembered or new."""
+        imported = self._imported_of(reading.client_id)
+        digest = self._secrets.digest(reading.proof)
+        outcome = self._imported.find_outcome(reading.client_id, digest, imported)
+        if outcome is None:
+            compute = partial(self._compute_in_slot, reading, found, address, now)
+            return await Step(Lane.SECRETS, compute)
+        return _verdict(_by_id(imported, outcome) or found, now)
+
+    def _compute_in_slot(
+        self, reading: Reading, found: SecretEntry | None, address: str, now: float
+    ) -> Verdict:
+        client_id, proof = reading
+        digest = self._secrets.digest(proof)
+        with self._imported.slot(client_id, address):
+            # While this request waited, another may have computed the same, then have proven it.
+            imported = self._imported_of(client_id)
+            outcome = self._imported.find_outcome(client_id, digest, imported)
+            if outcome is None and found is None:
+                proven = self._find_secret(self._directory.find(client_id), digest)
+                if proven is not None:
+                    return _verdict(proven, now)
+            if outcome is None:
+                outcome = self._imported.compare(client_id, proof, imported)
+            return _verdict(_by_id(imported, outcome) or found, now)
+
+    def _imported_of(self, client_id: str) -> list[SecretEntry]:
+        client = self._directory.find(client_id)
+        secrets = client.secrets if client is not None else ()
+        return [secret for secret in secrets if secret.imported_record]
+
+
+def _verdict(
+    found: SecretEntry | None,
+    now: float,
+    further: Callable[[], Awaitable[Verdict]] | None = None,
+) -> Verdict:
+    if found is None:
+        return Verdict("", "secret_wrong", further)
+    return Verdict(found.id, "secret_expired" if now >= found.expires_at else "", further)
+
+
+def _by_id(secrets: Iterable[SecretEntry], secret_id: str) -> SecretEntry | None:
+    return next((secret for secret in secrets if secret.id == secret_id), None)
+
+
+def _is_basic(authorization: str) -> bool:
+    return authorization.partition(" ")[0].lower() == "basic"
+
+
+def _read_basic(authorization: str) -> tuple[Reading, ...]:
+    """Return the readings of a Basic header: form-decoded (RFC 6749, 2.3.1), then as it is.
+
+    Some clients encode and some do not. A pair is decoded as a whole or not at all.
+    """
+    if not _is_basic(authorization) or len(authorization) > MAXIMUM_AUTHORIZATION_CHARACTERS:
+        return ()
+    try:
+        decoded = b64decode(authorization[5:].strip(" "), validate=True)
+        user, colon, secret = decoded.partition(b":")
+        raw = Reading(user.decode(), secret)
+        if not colon or not user or not secret:
+            return ()
+        if b"%" not in decoded and b"+" not in decoded:
+            return (raw,)
+        plain = Reading(_form_decoded(user).decode(), _form_decoded(secret))
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return ()
+    return (plain, raw) if plain.proof else (raw,)
+
+
+def _form_decoded(value: bytes) -> bytes:
+    return unquote_to_bytes(value.replace(b"+", b" "))

@@ -1,0 +1,31 @@
+"""The grants in use: the token endpoint, the metadata and registration read this list."""
+
+import inspect
+from collections.abc import Mapping
+
+from authz_server.grants.base import TokenGrant
+from authz_server.grants.client_credentials import ClientCredentialsGrant
+from authz_server.plugin_manager import SERVER, Offer, PluginManager, require_distinct
+
+BUILT_IN = (ClientCredentialsGrant,)
+
+
+def collect_grants(plugins: PluginManager) -> Mapping[str, type[TokenGrant]]:
+    """Return the built-in grants and those of the plugins, by grant type.
+
+    Raises:
+        PluginError: a plugin fails, or two grants have one grant type.
+    """
+    offered = [(SERVER, grant) for grant in BUILT_IN]
+    offered += plugins.registered("register_grants", _require_grant)
+    return require_distinct(
+        "grant type", [Offer(by, grant.GRANT_TYPE, grant) for by, grant in offered]
+    )
+
+
+def _require_grant(part: object) -> type[TokenGrant]:
+    if not (inspect.isclass(part) and issubclass(part, TokenGrant)):
+        raise TypeError(f"{part!r} is not a subclass of TokenGrant")
+    if inspect.isabstract(part) or not getattr(part, "GRANT_TYPE", ""):
+        raise TypeError(f"{part.__name__} has no GRANT_TYPE, or no authorize method")
+    return part

@@ -1,0 +1,123 @@
+"""Parts that plugins register: joined with the built-in ones, each name offered once."""
+
+from typing import ClassVar
+
+import pytest
+
+from authz_server.clients.authentication.method import ClientAuthenticationMethod
+from authz_server.clients.authentication.registry import collect_methods
+from authz_server.grants.base import TokenGrant
+from authz_server.grants.client_credentials import ClientCredentialsGrant
+from authz_server.grants.registry import collect_grants
+from authz_server.key_rings.backends import collect_backends
+from authz_server.plugin_manager import PluginError
+from keys.backends.registry import BackendContext
+from keys.errors import KeysError
+from support.clock import FakeClock
+from support.loaded_plugins import plugin_with, plugins
+
+
+class Grant(TokenGrant):
+    GRANT_TYPE = "urn:example:grant"
+
+    async def authorize(self):
+        """Grant nothing."""
+
+
+class Unnamed(TokenGrant):
+    async def authorize(self):
+        """Grant nothing."""
+
+
+class Idle(TokenGrant):
+    GRANT_TYPE = "urn:example:idle"
+
+
+def test_hook_register_grants_adds_to_the_built_in_ones():
+    found = collect_grants(plugins(one=plugin_with("register_grants", lambda: [Grant])))
+    assert found == {"client_credentials": ClientCredentialsGrant, "urn:example:grant": Grant}
+
+
+@pytest.mark.parametrize("returned", [ClientCredentialsGrant, Unnamed, Idle, object, Grant(1, 2)])
+def test_hook_register_grants_that_returns_no_new_grant_stops_the_start(returned):
+    loaded = plugins(one=plugin_with("register_grants", lambda: [returned]))
+    with pytest.raises(PluginError, match="plugin one"):
+        collect_grants(loaded)
+
+
+class Method(ClientAuthenticationMethod):
+    NAMES = ("example_method",)
+    REGISTRATIONS: ClassVar = {"example": NAMES}
+
+    def recognise(self, request):
+        """Recognise nothing."""
+
+    def verify(self, reading, client, address, now):
+        """Refuse."""
+
+
+class Twin(Method):
+    NAMES = ("example_method",)
+    REGISTRATIONS: ClassVar = {"twin": NAMES}
+
+
+class Namesake(Method):
+    NAMES = ("namesake",)
+    REGISTRATIONS: ClassVar = {"example": NAMES}
+
+
+def test_hook_register_client_authentication_methods_adds_to_the_built_in_ones():
+    hook = "register_client_authentication_methods"
+    loaded = plugins(one=plugin_with(hook, lambda: [Namesake()]))
+    methods = collect_methods([Twin()], loaded)
+    assert methods.names == ("example_method", "namesake")
+    assert methods.registrations == ("twin", "example")
+
+
+@pytest.mark.parametrize(
+    ("returned", "problem"),
+    [
+        (Method, "is not a ClientAuthenticationMethod"),
+        (object(), "is not a ClientAuthenticationMethod"),
+        (Twin(), "method 'example_method': provided by both authz-server and plugin one"),
+        (
+            Namesake(),
+            "'example': provided by both authz-server and plugin one",
+        ),
+    ],
+)
+def test_hook_register_client_authentication_methods_refuses_others_and_names_taken(
+    returned, problem
+):
+    hook = "register_client_authentication_methods"
+    loaded = plugins(one=plugin_with(hook, lambda: [returned]))
+    with pytest.raises(PluginError, match=problem):
+        collect_methods([Method()], loaded)
+
+
+def test_hook_register_key_backends_adds_to_the_installed_ones():
+    def open_backend(uri, _context):
+        return uri
+
+    hook = "register_key_backends"
+    registry = collect_backends(plugins(one=plugin_with(hook, lambda: {"shed": open_backend})))
+    context = BackendContext(clock=FakeClock())
+    assert registry.open("shed://x", context) == "shed://x"
+    with pytest.raises(KeysError, match=r"installed: .*file.*shed.*sql"):
+        registry.open("nowhere://", context)
+
+
+@pytest.mark.parametrize("returned", [{"shed": 1}, {1: print}, ["shed"]])
+def test_hook_register_key_backends_that_returns_something_else_stops_the_start(returned):
+    loaded = plugins(one=plugin_with("register_key_backends", lambda: returned))
+    with pytest.raises(PluginError, match="plugin one: register_key_backends failed"):
+        collect_backends(loaded)
+
+
+def test_hook_register_key_backends_that_offers_an_installed_scheme_is_refused():
+    loaded = plugins(one=plugin_with("register_key_backends", lambda: {"sql": print}))
+    with pytest.raises(
+        KeysError,
+        match="'sql': provided by both the package authz-server and plugin one",
+    ):
+        collect_backends(loaded)
