@@ -24,7 +24,7 @@ from authz_server.cli.secret_files import (
 )
 from authz_server.cli.values import INSTANT, INSTANT_OR_NONE, drop_unset
 from authz_server.clients.authentication.shared_secret import CLIENT_SECRET
-from authz_server.clients.rules import G2P_ANSWERS, PERMISSIONS
+from authz_server.clients.rules import DEFAULT_GRANT_TYPES, G2P_ANSWERS, PERMISSIONS
 from authz_server.operations.clients import create_client, get_client, list_clients, update_client
 
 _CLIENT = Noun("client", "client", "client", "ministry", get_client)
@@ -67,6 +67,14 @@ _COLUMNS = {
     help="A resource server that the client is limited to. Repeatable.",
 )
 @authentication_method_option(CLIENT_SECRET)
+@click.option(
+    "--grant-type",
+    "grant_types",
+    multiple=True,
+    default=DEFAULT_GRANT_TYPES,
+    show_default=True,
+    help="A grant type that the client may use. Repeatable.",
+)
 @click.option(
     "--permission",
     "permissions",
@@ -185,6 +193,12 @@ def list_(invocation: Invocation, as_json: bool) -> None:
     help="A resource server that the client is limited to; replaces all. Repeatable.",
 )
 @authentication_method_option()
+@click.option(
+    "--grant-type",
+    "grant_types",
+    multiple=True,
+    help="A grant type that the client may use; replaces all. Repeatable.",
+)
 @click.option(
     "--permission",
     "permissions",

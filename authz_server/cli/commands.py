@@ -1,13 +1,21 @@
 """Command and group classes: shared options, lazy imports, and errors as one sentence."""
 
+import os
 import traceback
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
 import click
 
-from authz_server.cli.invocation import Invocation, shared_options
+from authz_server.cli.invocation import (
+    CONFIG_VARIABLE,
+    DEFAULT_CONFIG,
+    Invocation,
+    shared_options,
+)
 
 
 class Command(click.Command):
@@ -87,7 +95,61 @@ class LazyCommands(Commands):
 
 
 class RootCommands(LazyCommands):
-    """The outermost group: whatever goes wrong below leaves as one sentence and a status."""
+    """The outermost group: every error below becomes one sentence and an exit status.
+
+    It also has the commands of the plugins that the settings file enables.
+    """
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the arguments name.
+
+        A plugin's command is found by ``--config`` after its name, too.
+        """
+        if args[0] not in self._lazy_commands:
+            parts = [part for arg in args for part in arg.split("=", 1)]
+            for option, value in pairwise(parts):
+                if option == "--config":
+                    ctx.ensure_object(Invocation).config = Path(value)
+        return super().resolve_command(ctx, args)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command of this name, imported; None where there is none."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None or ctx.resilient_parsing:
+            return command
+        commands, problem = self._find_plugin_commands(ctx)
+        if problem:
+            ctx.fail(f"No such command {cmd_name!r}, and no plugin can be asked: {problem}")
+        return commands.get(cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the names and synopses; imports only plugins, and only those that are enabled."""
+        super().format_commands(ctx, formatter)
+        commands, problem = self._find_plugin_commands(ctx)
+        lines = [(name, each.get_short_help_str()) for name, each in sorted(commands.items())]
+        if lines or problem:
+            with formatter.section("Commands of plugins"):
+                if problem:
+                    formatter.write_text(problem)
+                else:
+                    formatter.write_dl(lines)
+
+    def _find_plugin_commands(self, ctx: click.Context) -> tuple[Mapping[str, click.Command], str]:
+        """Return the commands of plugins, and why there are none where they cannot be found."""
+        from authz_server.cli.plugin_commands import find_plugin_commands  # noqa: PLC0415
+
+        invocation = ctx.find_object(Invocation)
+        # Help comes before the environment is read.
+        default = os.environ.get(CONFIG_VARIABLE) or DEFAULT_CONFIG
+        config = Path(default) if invocation is None else invocation.config
+        try:
+            return find_plugin_commands(config, self._lazy_commands), ""
+        except Exception as error:  # noqa: BLE001 - described like every other
+            from authz_server.cli.errors import format_error  # noqa: PLC0415
+
+            return {}, format_error(error)
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; errors become a sentence unless a traceback was asked for."""

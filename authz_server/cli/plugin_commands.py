@@ -1,0 +1,68 @@
+"""Commands that plugins add: looked up where the settings file enables a plugin."""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import click
+
+from authz_server.cli.invocation import shared_options
+
+
+def find_plugin_commands(config: Path, built_in: Iterable[str]) -> Mapping[str, click.Command]:
+    """Return the commands of the enabled plugins, by name.
+
+    Where the settings file is missing or enables no plugin, nothing is imported.
+
+    Args:
+        config: the settings file.
+        built_in: the names of the other commands.
+
+    Raises:
+        SettingsError: the settings cannot be used.
+        PluginError: a plugin cannot be used, or two offer one command.
+    """
+    if not _enables_plugins(config):
+        return {}
+    from authz_server.plugin_manager import (  # noqa: PLC0415
+        SERVER,
+        Offer,
+        PluginManager,
+        require_distinct,
+    )
+    from authz_server.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings(config).plugins
+    plugins = PluginManager(settings.enabled, settings.settings)
+    offers = [
+        *(Offer(SERVER, name, click.Command(name)) for name in built_in),
+        *(
+            Offer(by, str(command.name), command)
+            for by, command in plugins.registered("register_commands", _require_command)
+        ),
+    ]
+    commands = require_distinct("command", offers)
+    return {name: _with_shared_options(commands[name]) for name in commands.keys() - set(built_in)}
+
+
+def _enables_plugins(config: Path) -> bool:
+    try:
+        document = tomllib.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    plugins = document.get("plugins")
+    return isinstance(plugins, dict) and bool(plugins.get("enabled"))
+
+
+def _require_command(part: object) -> click.Command:
+    if not isinstance(part, click.Command) or not part.name:
+        raise TypeError(f"{part!r} is not a click.Command with a name")
+    return part
+
+
+def _with_shared_options(command: click.Command) -> click.Command:
+    taken = {option for each in command.params for option in each.opts}
+    for option in shared_options(with_environment=False):
+        if taken.isdisjoint(option.opts):
+            command.params.append(option)
+    return command
