@@ -1,0 +1,114 @@
+"""The published interface: all that a plugin may import from this project.
+
+Names leave this package only with a major version; see ``docs/plugins.md``. The tests of a plugin
+also import :mod:`authz_server.plugin_api.testing`.
+"""
+
+from authz_server.audit.events import (
+    ClientChanged,
+    CutOffRecorded,
+    Event,
+    IntrospectionRefused,
+    KeyAlarm,
+    KeyChanged,
+    RequestRefused,
+    RevocationRefused,
+    ScopeChanged,
+    ServerStarted,
+    ServerStopped,
+    SettingsLoaded,
+    SignatureMade,
+    TokenIssued,
+    TokenOfTaintedKey,
+    TokenRefused,
+    TokenRevoked,
+    TokenRevoking,
+)
+from authz_server.clients.authentication.method import (
+    AuthenticationRequest,
+    ClientAuthenticationMethod,
+    Credentials,
+    Reading,
+    Verdict,
+)
+from authz_server.clients.cache import ClientEntry
+from authz_server.errors import OAuthError
+from authz_server.grants.base import TokenGrant, TokenRequest
+from authz_server.hookspecs import RESERVED_CLAIMS, RefusalError, TokenDecision, hookimpl
+from authz_server.settings import Secret
+from authz_server.tokens.authorization import Authorization
+from authz_server.waiting import Lane, Step
+from keys.backend import (
+    BackendView,
+    Capabilities,
+    Creates,
+    Destroys,
+    Fences,
+    Health,
+    KeyBackend,
+    TracedSignature,
+    Version,
+)
+from keys.backends.registry import BackendContext
+from keys.errors import (
+    BackendBroken,
+    BackendDenied,
+    BackendUnavailable,
+    KeysError,
+    VersionUnusable,
+)
+from keys.jose.jwk import public_jwk
+
+__all__ = [
+    "RESERVED_CLAIMS",
+    "AuthenticationRequest",
+    "Authorization",
+    "BackendBroken",
+    "BackendContext",
+    "BackendDenied",
+    "BackendUnavailable",
+    "BackendView",
+    "Capabilities",
+    "ClientAuthenticationMethod",
+    "ClientChanged",
+    "ClientEntry",
+    "Creates",
+    "Credentials",
+    "CutOffRecorded",
+    "Destroys",
+    "Event",
+    "Fences",
+    "Health",
+    "IntrospectionRefused",
+    "KeyAlarm",
+    "KeyBackend",
+    "KeyChanged",
+    "KeysError",
+    "Lane",
+    "OAuthError",
+    "Reading",
+    "RefusalError",
+    "RequestRefused",
+    "RevocationRefused",
+    "ScopeChanged",
+    "Secret",
+    "ServerStarted",
+    "ServerStopped",
+    "SettingsLoaded",
+    "SignatureMade",
+    "Step",
+    "TokenDecision",
+    "TokenGrant",
+    "TokenIssued",
+    "TokenOfTaintedKey",
+    "TokenRefused",
+    "TokenRequest",
+    "TokenRevoked",
+    "TokenRevoking",
+    "TracedSignature",
+    "Verdict",
+    "Version",
+    "VersionUnusable",
+    "hookimpl",
+    "public_jwk",
+]

@@ -1,0 +1,206 @@
+"""Packages written from docs/plugins.md alone: built, installed and run outside the tree."""
+
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from importlib import import_module
+
+import httpx
+import jwt
+import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from authz_server.settings import load_settings
+from support.live_server import LiveServer
+from support.parties import Parties
+from support.plugin_examples import example_files, install_examples, path_with, run
+from support.secrets_watch import SecretsWatch
+from support.settings_file import write_secret, write_settings
+
+GRANT_TYPE = "urn:example:grant-type:one-time-code"
+SEED, KEY = "a seed of the second factor", "a key that was agreed upon"
+ENDPOINTS = ("token", "introspect", "revoke")
+LONGEST_EXAMPLE = 100
+
+
+class Site:
+    """A server with the examples, and the parties that use it."""
+
+    def __init__(self, folder, target) -> None:
+        self.folder, self.path = folder, path_with(target)
+        for name, secret in (("seed", SEED), ("key", KEY)):
+            write_secret(folder / name, secret)
+        self.config = self.write()
+        self.watch = SecretsWatch()
+
+    def write(self, **overrides):
+        """Write the settings file."""
+        settings = {
+            "one_time_code": {"seeds": {"payer": {"file": "seed"}}},
+            "api_key": {"keys": {"payer-by-key": {"file": "key"}}},
+            "greeting": {"words": "Good morning"},
+        }
+        plugins = {"enabled": list(settings), "settings": settings}
+        rings = {"es256": {"backend": f"pem://{self.folder}/keys"}}
+        overrides |= {"plugins": plugins, "keys": {"rings": rings}}
+        return write_settings(self.folder, f"sqlite:///{self.folder}/server.db", overrides)
+
+    def command(self, *arguments: str) -> str:
+        """Run `authz-server`; return what it prints."""
+        return run("-m", "authz_server", *arguments, path=self.path)
+
+    def prepare(self) -> None:
+        """Make database, keys and parties."""
+        self.command("db", "upgrade", "--config", str(self.config))
+        parties = Parties(load_settings(self.config), self.watch)
+        parties.create_first_keys()
+        self.mapper = parties.make_resource_server("mapper")
+        self.ordinary = parties.make_client("ordinary")
+        create = ["client", "create", "--scope", "mapper/link", "--config", str(self.config)]
+        made = self.command(*create, "--json", "--name=P", "--grant-type", GRANT_TYPE, "payer")
+        self.secret = json.loads(made)["secret"]
+        method = ["--authentication-method", "x_api_key", "--no-secret"]
+        self.command(*create, "--name=K", *method, "payer-by-key")
+
+    def post(self, endpoint, form, headers=None):
+        """Send a form to an endpoint."""
+        return self.client.post(f"/oauth2/{endpoint}", data=form, headers=headers)
+
+    def ask_by_code(self, code, **changed):
+        """Ask for a token by the grant."""
+        form = {
+            "grant_type": GRANT_TYPE,
+            "code": code,
+            "client_id": "payer",
+            "client_secret": self.secret,
+            "scope": "mapper/link",
+        }
+        return self.post("token", form | changed)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    return install_examples(tmp_path_factory.mktemp("examples"))
+
+
+@pytest.fixture(scope="module")
+def site(installed, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    sys.path.insert(0, str(installed))
+    try:
+        site = Site(folder, installed)
+        site.prepare()
+        prefix = ("env", f"PYTHONPATH={site.path}")
+        with (
+            LiveServer(site.write, folder, prefix=prefix) as server,
+            httpx.Client(base_url=server.base_url) as client,
+        ):
+            site.server, site.client = server, client
+            yield site
+    finally:
+        sys.path.remove(str(installed))
+
+
+def code_of(moment=None):
+    example = import_module("one_time_code")
+    step = int(moment or time.time()) // example.STEP_SECONDS
+    return example.make_code(SEED.encode(), step)
+
+
+@pytest.mark.parametrize("name", [name for name in example_files() if name.endswith(".py")])
+def test_each_example_has_less_than_a_hundred_lines(name):
+    assert example_files()[name].count("\n") < LONGEST_EXAMPLE
+
+
+def test_the_examples_are_a_package_of_each_kind():
+    projects = [name for name in example_files() if name.endswith("pyproject.toml")]
+    assert projects == [
+        f"{project}/pyproject.toml"
+        for project in ("one-time-code", "pem-folder", "api-key", "greeting")
+    ]
+
+
+def test_the_contract_suites_pass_on_the_examples(installed):
+    suites = [str(installed.parent / name) for name in example_files() if "/test_" in name]
+    printed = run(
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", *suites, path=path_with(installed)
+    )
+    assert "passed" in printed
+    assert len(suites) == 3
+
+
+def test_a_token_by_the_grant_is_signed_by_the_key_backend(site):
+    answer = site.ask_by_code(code_of())
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["expires_in"] == 120
+
+    token = answer.json()["access_token"]
+    keys = site.client.get("/.well-known/jwks.json").json()["keys"]
+    (jwk,) = (each for each in keys if each["kid"] == jwt.get_unverified_header(token)["kid"])
+    claims = jwt.decode(token, jwt.PyJWK(jwk).key, ["ES256"], audience="https://mapper.example")
+    assert (claims["sub"], claims["scope"]) == ("payer", "mapper/link")
+    held = load_pem_private_key((site.folder / "keys/es256/1.pem").read_bytes(), None)
+    assert jwt.PyJWK(jwk).key.public_numbers() == held.public_key().public_numbers()
+
+
+def test_the_grant_and_the_method_are_in_the_metadata_and_the_description(site):
+    metadata = site.client.get("/.well-known/oauth-authorization-server").json()
+    assert metadata["grant_types_supported"] == ["client_credentials", GRANT_TYPE]
+    methods = ["client_secret_basic", "client_secret_post", "x_api_key"]
+    for endpoint in ("token", "introspection", "revocation"):
+        assert metadata[f"{endpoint}_endpoint_auth_methods_supported"] == methods
+    schemas = httpx.get(f"{site.server.health_url}/openapi.json").json()["components"]["schemas"]
+    grant_type = schemas["TokenRequest"]["properties"]["grant_type"]
+    assert grant_type["enum"] == metadata["grant_types_supported"]
+    members = schemas["Metadata"]["properties"]
+    assert members["token_endpoint_auth_methods_supported"] == {"const": methods}
+
+
+def test_a_grant_refuses_and_is_refused_as_rfc_6749_says(site):
+    old = code_of(datetime(2020, 1, 1, tzinfo=UTC).timestamp())
+    for changed, status, error in (
+        ({"code": old}, 400, "invalid_grant"),
+        ({"code": ""}, 400, "invalid_grant"),
+        ({"client_secret": "wrong"}, 401, "invalid_client"),
+        (
+            {"client_id": "ordinary", "client_secret": site.ordinary.secret},
+            400,
+            "unauthorized_client",
+        ),
+    ):
+        answer = site.ask_by_code(**{"code": old} | changed)
+        assert (answer.status_code, answer.json()["error"]) == (status, error), changed
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_a_client_authenticates_by_the_method_at_each_endpoint(site, endpoint):
+    form = {"client_id": "payer-by-key", "token": "x", "scope": "mapper/link"}
+    form |= {"grant_type": "client_credentials"} if endpoint == "token" else {}
+    assert site.post(endpoint, form, {"X-Api-Key": KEY}).status_code == 200
+    for key, claimed in ((KEY, "payer"), ("wrong", "payer-by-key"), (KEY, "no-such-client")):
+        answer = site.post(endpoint, form | {"client_id": claimed}, {"X-Api-Key": key})
+        assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
+
+
+def test_a_token_s_record_names_the_plugin_s_method(site):
+    form = {"client_id": "payer-by-key", "grant_type": "client_credentials", "scope": "mapper/link"}
+    assert site.post("token", form, {"X-Api-Key": KEY}).status_code == 200
+    records = map(json.loads, (site.folder / "audit.jsonl").read_text().splitlines())
+    issued = [each for each in records if each["event"] == "token.issued"]
+    assert issued[-1]["authentication_method"] == "x_api_key"
+
+
+def test_a_secret_and_a_key_in_one_request_are_refused(site):
+    form = {"client_id": "payer", "client_secret": site.secret, "token": "x"}
+    answer = site.post("introspect", form, {"X-Api-Key": KEY})
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+
+
+def test_a_command_of_a_plugin_runs_and_is_listed(site):
+    config = str(site.config)
+    assert site.command("greet", "payer", "--config", config) == "Good morning, payer!\n"
+    assert site.command("--config", config, "greet", "payer") == "Good morning, payer!\n"
+    listed = site.command("--config", config, "--help").partition("Commands of plugins:")[2]
+    assert listed.split() == ["greet", "Greet", "a", "client."]
+    assert "--config" in site.command("--config", config, "greet", "--help")
