@@ -1,9 +1,9 @@
-"""Finds the backend that a URI names, among those installed."""
+"""Registry of key backends by URI scheme."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from keys.backend import KeyBackend
 from keys.backends.local.storage import EncryptedKeyStorage
@@ -16,16 +16,16 @@ ENTRY_POINT_GROUP = "authz_server.key_backends"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendContext:
-    """What a backend may use of the process that opens it.
+    """The resources that a process provides to the backends it opens.
 
     Attributes:
-        clock: Returns the present, timezone-aware.
-        ring: The ring that the backend is opened for; one whose URI names a key serves no other.
-        vaults: How to reach each Vault, by the name that URIs use.
-        observer: Hears of signatures, outages and alarms.
-        experimental: Algorithms that few verifiers know yet may be used.
-        encrypted_keys: Where encrypted private keys can be kept, if the process has such a place.
-        key_encryption_key: 32 bytes, if the process has them.
+        clock: returns the present time, timezone-aware.
+        ring: the ring that the backend is opened for; a URI that names a key serves only that ring.
+        vaults: access to each Vault, by the name in URIs.
+        observer: receives signatures, outages and alarms.
+        experimental: whether experimental algorithms are enabled.
+        encrypted_keys: storage of encrypted private keys, if any.
+        key_encryption_key: 32 bytes, if any.
     """
 
     clock: Callable[[], datetime]
@@ -37,23 +37,76 @@ class BackendContext:
     key_encryption_key: bytes | None = field(default=None, repr=False)
 
 
-def open_backend(uri: str, context: BackendContext) -> KeyBackend:
-    """Return the open backend for ``uri``.
+Opener = Callable[[str, BackendContext], KeyBackend]
 
-    The scheme is the name of an entry point of the group ``authz_server.key_backends``, which is a
-    function of the same two arguments.
+
+class BackendRegistry:
+    """The key backends that a process can open, by URI scheme.
+
+    Installed packages provide a backend by an entry point of the group
+    ``authz_server.key_backends``. The entry point's name is the scheme, and its value is a function
+    of a URI and a context.
+
+    Args:
+        offered: further backends: the provider's name, the scheme, and the function.
 
     Raises:
-        KeysError: No backend of that scheme is installed, a library that it needs is missing, or
-            the context lacks something.
+        KeysError: two backends register the same scheme.
     """
-    scheme = uri.partition(":")[0]
-    installed = entry_points(group=ENTRY_POINT_GROUP)
-    if scheme not in installed.names:
-        known = ", ".join(sorted(installed.names)) or "none"
-        raise KeysError(f"no key backend for {scheme!r} is installed (installed: {known})")
-    try:
-        opener: Callable[[str, BackendContext], KeyBackend] = installed[scheme].load()
-    except ImportError as error:
-        raise KeysError(f"the key backend {scheme!r} needs a library: {error}") from error
-    return opener(uri, context)
+
+    def __init__(self, offered: Iterable[tuple[str, str, Opener]] = ()) -> None:
+        self._offered: dict[str, tuple[str, Opener]] = {}
+        for by, scheme, opener in offered:
+            installed = _installed(scheme)
+            if scheme in self._offered or installed is not None:
+                other = self._offered[scheme][0] if installed is None else _package(installed)
+                raise _offered_twice(scheme, other, by)
+            self._offered[scheme] = by, opener
+
+    def open(self, uri: str, context: BackendContext) -> KeyBackend:
+        """Return the open backend for ``uri``.
+
+        Raises:
+            KeysError: no backend of that scheme is installed, two are, a library is missing, or the
+                context lacks something.
+        """
+        scheme = uri.partition(":")[0]
+        if scheme in self._offered:
+            return self._offered[scheme][1](uri, context)
+        entry_point = _installed(scheme)
+        if entry_point is None:
+            names = {*entry_points(group=ENTRY_POINT_GROUP).names, *self._offered}
+            known = ", ".join(sorted(names)) or "none"
+            raise KeysError(f"no key backend for {scheme!r} is installed (installed: {known})")
+        try:
+            opener: Opener = entry_point.load()
+        except ImportError as error:
+            raise KeysError(f"the key backend {scheme!r} needs a library: {error}") from error
+        return opener(uri, context)
+
+
+def open_backend(uri: str, context: BackendContext) -> KeyBackend:
+    """Return the open backend for ``uri``, of those installed.
+
+    Raises:
+        KeysError: as :meth:`BackendRegistry.open`.
+    """
+    return BackendRegistry().open(uri, context)
+
+
+def _installed(scheme: str) -> EntryPoint | None:
+    found: EntryPoint | None = None
+    for entry_point in entry_points(group=ENTRY_POINT_GROUP, name=scheme):
+        # A package may be found twice, for example in an editable installation.
+        if found is not None and found.value != entry_point.value:
+            raise _offered_twice(scheme, _package(found), _package(entry_point))
+        found = found or entry_point
+    return found
+
+
+def _package(entry_point: EntryPoint) -> str:
+    return f"the package {entry_point.dist.name}" if entry_point.dist else entry_point.value
+
+
+def _offered_twice(scheme: str, first: str, second: str) -> KeysError:
+    return KeysError(f"key backend {scheme!r}: provided by both {first} and {second}")
