@@ -3,31 +3,21 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
-class Caps:
-    """The capabilities of a backend.
+class Capabilities:
+    """The capabilities of a backend to sign.
 
     Attributes:
         algs: names of the algorithms that it creates keys for.
         in_process: the private key is in this process; signatures of other backends are verified
             before release.
-        prehash: only a digest of the input leaves this process.
-        batch: several inputs of one ``sign`` call take one round trip.
-        can_create: ``create`` makes new versions.
-        can_fence: ``fence`` stops old versions from signing for every client of the backend.
-        can_destroy: ``destroy`` deletes old versions.
     """
 
     algs: frozenset[str]
     in_process: bool
-    prehash: bool
-    batch: bool
-    can_create: bool
-    can_fence: bool
-    can_destroy: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +80,10 @@ class TracedSignature(bytes):
 class KeyBackend(Protocol):
     """Holds private keys by ring and version and signs with them.
 
-    Every method may raise the four classes of ``keys.errors.BackendError`` and nothing else. All
-    methods may be called from several threads, and in every process after a fork.
+    A backend that can also create, fence or delete versions implements :class:`Creates`,
+    :class:`Fences` or :class:`Destroys` as well. Every method may raise the four classes of
+    ``keys.errors.BackendError`` and nothing else. All methods may be called from several threads,
+    and in every process after a fork.
     """
 
     @property
@@ -99,7 +91,7 @@ class KeyBackend(Protocol):
         """The URI scheme of this kind of backend."""
 
     @property
-    def caps(self) -> Caps:
+    def caps(self) -> Capabilities:
         """The capabilities of this backend."""
 
     def view(self, ring: str) -> BackendView:
@@ -116,23 +108,6 @@ class KeyBackend(Protocol):
             VersionUnusable: the version is not held, is fenced, or is not of algorithm ``alg``.
         """
 
-    def create(self, ring: str, alg: str) -> Version:
-        """Create the next version of ``ring``; BackendDenied if this backend cannot.
-
-        Raises:
-            KeysError: there is no such algorithm.
-        """
-
-    def fence(self, ring: str, sign_floor: str) -> None:
-        """Stop versions below ``sign_floor`` from signing; BackendDenied if this backend cannot."""
-
-    def destroy(self, ring: str, verify_floor: str) -> None:
-        """Delete versions below ``verify_floor`` permanently; BackendDenied if this backend cannot.
-
-        Raises:
-            VersionUnusable: the floor is not a version held, so that everything would be deleted.
-        """
-
     def forget(self, ring: str, ref: str) -> bool:
         """Drop this process's copy of a version; its next use reads it again.
 
@@ -144,3 +119,38 @@ class KeyBackend(Protocol):
 
     def health(self) -> Health:
         """Return whether the backend would answer now."""
+
+
+@runtime_checkable
+class Creates(Protocol):
+    """Creates keys. The versions of another backend are created there, and adopted."""
+
+    def create(self, ring: str, alg: str) -> Version:
+        """Create the next version of ``ring``.
+
+        Raises:
+            KeysError: there is no such algorithm.
+        """
+
+
+@runtime_checkable
+class Fences(Protocol):
+    """Stops old versions from signing, for every client of the backend.
+
+    The floors in the ``BackendView`` of another backend are ignored.
+    """
+
+    def fence(self, ring: str, sign_floor: str) -> None:
+        """Stop versions below ``sign_floor`` from signing."""
+
+
+@runtime_checkable
+class Destroys(Protocol):
+    """Deletes private keys."""
+
+    def destroy(self, ring: str, verify_floor: str) -> None:
+        """Delete versions below ``verify_floor`` permanently.
+
+        Raises:
+            VersionUnusable: the floor is not a version held, so that everything would be deleted.
+        """

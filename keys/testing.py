@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from keys.backend import KeyBackend, Version
+from keys.backend import Creates, Destroys, Fences, KeyBackend, Version
 from keys.errors import BackendDenied, VersionUnusable
 from keys.jose.algorithms import get_algorithm
 from keys.jose.jwk import PUBLIC_MEMBERS, load_public_key, thumbprint
@@ -39,7 +39,7 @@ class KeyBackendContract:
 
     def require_version(self, backend: KeyBackend) -> Version:
         """Return a version to test with."""
-        if backend.caps.can_create:
+        if isinstance(backend, Creates):
             return backend.create(self.ring, self.alg)
         return backend.view(self.ring).versions[0]
 
@@ -55,15 +55,13 @@ class KeyBackendContract:
         assert view.verify_floor is None
 
     def test_versions_count_up_and_are_all_shown(self, backend: KeyBackend) -> None:
-        if not backend.caps.can_create:
-            with pytest.raises(BackendDenied):
-                backend.create(self.ring, self.alg)
+        if not isinstance(backend, Creates):
             return
         made = [backend.create(self.ring, self.alg) for _ in range(3)]
         assert [version.ref for version in made] == ["1", "2", "3"]
         view = backend.view(self.ring)
         assert list(view.versions) == made
-        floor = "1" if backend.caps.can_fence else None
+        floor = "1" if isinstance(backend, Fences) else None
         assert (view.sign_floor, view.verify_floor, view.disabled) == (floor, floor, False)
         assert len({thumbprint(version.jwk) for version in made}) == len(made)
 
@@ -73,14 +71,13 @@ class KeyBackendContract:
         assert set(jwk) == set(PUBLIC_MEMBERS[jwk["kty"]])
 
     def test_signatures_verify_with_the_public_key_shown(self, backend: KeyBackend) -> None:
-        algs = sorted(backend.caps.algs) if backend.caps.can_create else [self.alg]
+        algs = sorted(backend.caps.algs) if isinstance(backend, Creates) else [self.alg]
         for alg in algs:
-            ring = f"{self.ring}-{alg}" if backend.caps.can_create else self.ring
-            version = (
-                backend.create(ring, alg)
-                if backend.caps.can_create
-                else self.require_version(backend)
-            )
+            if isinstance(backend, Creates):
+                ring = f"{self.ring}-{alg}"
+                version = backend.create(ring, alg)
+            else:
+                ring, version = self.ring, self.require_version(backend)
             public, algorithm = load_public_key(version.jwk, alg), get_algorithm(alg)
             inputs = [b"one", b"", b"three" * 1000]
             signatures = backend.sign(ring, version.ref, alg, inputs)
@@ -100,7 +97,7 @@ class KeyBackendContract:
 
     def test_the_version_asked_for_signs_and_no_other(self, backend: KeyBackend) -> None:
         first = self.require_version(backend)
-        if backend.caps.can_create:
+        if isinstance(backend, Creates):
             backend.create(self.ring, self.alg)
         (signature,) = backend.sign(self.ring, first.ref, self.alg, [b"data"])
         public, algorithm = load_public_key(first.jwk, self.alg), get_algorithm(self.alg)
@@ -132,11 +129,9 @@ class KeyBackendContract:
     def test_a_fence_stops_older_versions_where_the_backend_has_fences(
         self, backend: KeyBackend
     ) -> None:
-        first = self.require_version(backend)
-        if not backend.caps.can_fence:
-            with pytest.raises(BackendDenied):
-                backend.fence(self.ring, first.ref)
+        if not (isinstance(backend, Fences) and isinstance(backend, Creates)):
             return
+        first = backend.create(self.ring, self.alg)
         second = backend.create(self.ring, self.alg)
         backend.fence(self.ring, second.ref)
         assert backend.view(self.ring).sign_floor == second.ref
@@ -145,16 +140,14 @@ class KeyBackendContract:
             backend.sign(self.ring, first.ref, self.alg, [b"data"])
 
     def test_a_destroyed_version_is_gone_for_good(self, backend: KeyBackend) -> None:
-        first = self.require_version(backend)
-        if not backend.caps.can_destroy:
-            with pytest.raises(BackendDenied):
-                backend.destroy(self.ring, first.ref)
+        if not (isinstance(backend, Destroys) and isinstance(backend, Creates)):
             return
+        first = backend.create(self.ring, self.alg)
         backend.sign(self.ring, first.ref, self.alg, [b"data"])
         second = backend.create(self.ring, self.alg)
         backend.destroy(self.ring, second.ref)
         view = backend.view(self.ring)
-        floor = second.ref if backend.caps.can_fence else None
+        floor = second.ref if isinstance(backend, Fences) else None
         assert (view.verify_floor, view.versions) == (floor, (second,))
         with pytest.raises(VersionUnusable):
             backend.sign(self.ring, first.ref, self.alg, [b"data"])
@@ -162,12 +155,13 @@ class KeyBackendContract:
 
     def test_never_everything_is_destroyed(self, backend: KeyBackend) -> None:
         version = self.require_version(backend)
-        with pytest.raises((VersionUnusable, BackendDenied)):
-            backend.destroy(self.ring, "99")
+        if isinstance(backend, Destroys):
+            with pytest.raises((VersionUnusable, BackendDenied)):
+                backend.destroy(self.ring, "99")
         assert backend.view(self.ring).versions == (version,)
 
     def test_two_makers_at_once_never_share_a_number(self, backend: KeyBackend) -> None:
-        if not backend.caps.can_create:
+        if not isinstance(backend, Creates):
             return
         with ThreadPoolExecutor(4) as pool:
             made = list(pool.map(lambda _: backend.create(self.ring, self.alg), range(8)))

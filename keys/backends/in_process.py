@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from keys.backend import Caps
+from keys.backend import Capabilities
 from keys.errors import BackendDenied, VersionUnusable
 from keys.jose.algorithms import ALGORITHMS, Algorithm, allowed_algorithms, get_algorithm
 from keys.jose.signatures import PrivateKey, Signer, make_signer
@@ -28,15 +28,7 @@ class InProcessBackend(ABC):
         experimental: whether experimental algorithms are enabled.
     """
 
-    caps = Caps(
-        algs=allowed_algorithms(experimental=False),
-        in_process=True,
-        prehash=False,
-        batch=False,
-        can_create=True,
-        can_fence=False,
-        can_destroy=True,
-    )
+    caps = Capabilities(algs=allowed_algorithms(experimental=False), in_process=True)
 
     def __init__(self, *, experimental: bool = False) -> None:
         if experimental:
@@ -57,10 +49,6 @@ class InProcessBackend(ABC):
         if loaded.alg != alg:
             raise VersionUnusable(f"version {ref} of {ring!r} is for {loaded.alg}, not for {alg}")
         return [loaded.sign(data) for data in inputs]
-
-    def fence(self, ring: str, sign_floor: str) -> None:
-        """Refuse: other processes hold the key in memory and sign without the backend."""
-        raise BackendDenied(f"{ring!r} cannot be fenced at {sign_floor}: its keys are in memory")
 
     def forget(self, ring: str, ref: str) -> bool:
         """Drop the private key from memory; the next signature loads it again."""

@@ -62,7 +62,7 @@ def report_absence(draft: Draft, view: BackendView) -> None:
             draft.alarms.append(Alarm("backend.disabled", name, "the key is not there any more"))
         return
     shown = {int(version.ref) for version in view.versions}
-    floor = int(view.verify_floor or 0) if state.caps.can_fence else 0
+    floor = int(view.verify_floor or 0) if state.fences else 0
     # A node of the backend may lag behind the one that made the version.
     lag = timedelta(seconds=state.timing.snapshot_lifetime_seconds)
     for key in draft.in_states(LIVE_STATES):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-from keys.backend import KeyBackend, Version
+from keys.backend import Creates, KeyBackend, Version
 from keys.errors import KeysError
 from keys.jose.jwk import thumbprint
 from keys.lifecycle.state import get_ring
@@ -85,9 +85,10 @@ def _require_versions(
 ) -> tuple[Version, ...]:
     """Return the newest two versions that may sign, or the only one."""
     made = {version.ref: version for version in _usable(backend, definition.name)}
-    for _ in range(len(made), FIRST_VERSIONS if may_create else 0):
-        version = backend.create(definition.name, definition.alg)
-        made[version.ref] = version
+    if may_create and isinstance(backend, Creates):
+        for _ in range(len(made), FIRST_VERSIONS):
+            version = backend.create(definition.name, definition.alg)
+            made[version.ref] = version
     # Read again: others may have made some at the same moment. Versions made here count although a
     # node of the backend that lags does not show them.
     made |= {version.ref: version for version in _usable(backend, definition.name)}

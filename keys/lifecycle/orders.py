@@ -268,7 +268,7 @@ class Destroy(RingOrder):
             OrderRefusedError: There is nothing to delete, or the backend cannot.
         """
         ring = state.ring
-        if not state.caps.can_destroy:
+        if not state.destroys:
             raise OrderRefusedError(f"the backend of {ring.name} cannot destroy keys")
         draft = Draft(state)
         in_use = draft.in_states(PUBLIC_STATES)

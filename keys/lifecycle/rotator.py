@@ -11,9 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from keys.backend import KeyBackend, Version
+from keys.backend import Creates, Destroys, Fences, KeyBackend, Version
 from keys.errors import (
     BackendBroken,
+    BackendDenied,
     BackendError,
     ClockOffError,
     KeysError,
@@ -154,7 +155,7 @@ class Rotator:
             case Destroy():
                 state = self._reader.observe(ring, actor)
                 if (below := order.plan(state).destroy) is not None:
-                    self._reader.get_backend(state.ring).destroy(ring, below)
+                    _require_destroys(self._reader.get_backend(state.ring)).destroy(ring, below)
         return self._write_order(order, ring, actor)
 
     # ------------------------------------------------------------------------- by the clock
@@ -258,7 +259,7 @@ class Rotator:
     def _create(self, outcome: Outcome, ring: RingSnapshot, actor: str) -> Version:
         started = time.monotonic()
         try:
-            made = self._reader.get_backend(ring).create(ring.name, ring.alg)
+            made = _require_creates(self._reader.get_backend(ring)).create(ring.name, ring.alg)
         except BackendError as error:
             outcome.failures.append(f"no version was made: {error}")
             self._observer.alarm("rotation.failed", ring.name, str(error))
@@ -295,7 +296,7 @@ class Rotator:
         if floor is None:
             return
         try:
-            self._reader.get_backend(outcome.plan.ring).fence(ring, floor)
+            _require_fences(self._reader.get_backend(outcome.plan.ring)).fence(ring, floor)
         except BackendError as error:
             outcome.failures.append(f"not fenced at the backend: {error}")
             self._observer.alarm("rotation.failed", ring, str(error))
@@ -315,3 +316,21 @@ class Rotator:
             if name not in before:
                 self._observer.alarm(alarm.event, alarm.subject, alarm.detail)
         self._alarmed[ring] = frozenset(alarms)
+
+
+def _require_creates(backend: KeyBackend) -> Creates:
+    if not isinstance(backend, Creates):
+        raise BackendDenied(f"a backend of {backend.scheme!r} creates no keys")
+    return backend
+
+
+def _require_fences(backend: KeyBackend) -> Fences:
+    if not isinstance(backend, Fences):
+        raise BackendDenied(f"a backend of {backend.scheme!r} fences no versions")
+    return backend
+
+
+def _require_destroys(backend: KeyBackend) -> Destroys:
+    if not isinstance(backend, Destroys):
+        raise BackendDenied(f"a backend of {backend.scheme!r} deletes no keys")
+    return backend

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from keys.backend import BackendView, Caps, KeyBackend, Version
+from keys.backend import BackendView, Creates, Destroys, Fences, KeyBackend, Version
 from keys.errors import BackendDenied, BackendError, BackendUnavailable, OrderRefusedError
 from keys.lifecycle.timing import Timing
 from keys.node_clock import NodeClock
@@ -15,16 +15,6 @@ from keys.signing_key import RingDefinition, RingSnapshot
 from keys.store import KeyStore, NodeReport
 
 logger = logging.getLogger(__name__)
-
-_NO_CAPS = Caps(
-    algs=frozenset(),
-    in_process=False,
-    prehash=False,
-    batch=False,
-    can_create=False,
-    can_fence=False,
-    can_destroy=False,
-)
 
 
 class RotationMode(StrEnum):
@@ -90,7 +80,9 @@ class ObservedState:
         timing: The installation's durations.
         mode: Who makes new versions.
         permissions: What may be asked of the backend.
-        caps: What the backend can do.
+        creates: Whether the backend creates keys.
+        fences: Whether it fences versions.
+        destroys: Whether it deletes private keys.
         view: What the backend shows; None: it does not answer.
         nodes: The latest reports about this ring.
         readiness: Who has not fetched the standby.
@@ -103,7 +95,9 @@ class ObservedState:
     timing: Timing
     mode: RotationMode
     permissions: Permissions
-    caps: Caps
+    creates: bool
+    fences: bool
+    destroys: bool
     view: BackendView | None
     others: tuple[RingSnapshot, ...] = ()
     nodes: tuple[NodeReport, ...] = ()
@@ -114,12 +108,12 @@ class ObservedState:
     @property
     def can_create(self) -> bool:
         """Whether a new version can be asked of the backend from here."""
-        return self.permissions.create and self.caps.can_create
+        return self.permissions.create and self.creates
 
     @property
     def can_fence(self) -> bool:
         """Whether a fence can be asked of the backend from here."""
-        return self.permissions.fence and self.caps.can_fence
+        return self.permissions.fence and self.fences
 
     def laggards(self) -> tuple[str, ...]:
         """Return the nodes that sign but have not seen the ring's epoch, by name."""
@@ -206,7 +200,9 @@ class StateReader:
             timing=self._timing,
             mode=rules.mode if rules else RotationMode.EXTERNAL,
             permissions=rules.permissions if rules else NO_PERMISSIONS,
-            caps=backend.caps if backend else _NO_CAPS,
+            creates=isinstance(backend, Creates),
+            fences=isinstance(backend, Fences),
+            destroys=isinstance(backend, Destroys),
             view=_with_version(self._view(backend, ring), made),
             nodes=tuple(report for report in self._store.load_nodes() if report.ring == name),
             readiness=self._readiness(ring),

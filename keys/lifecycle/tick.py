@@ -64,7 +64,7 @@ def plan_withdrawal(state: ObservedState) -> Plan:
     """
     draft = Draft(state)
     view = state.view
-    if view is not None and state.caps.can_fence:
+    if view is not None and state.fences:
         require_known_keys(draft, view.versions)
         follow_floors(draft, view)
     return draft.finish()
@@ -78,7 +78,7 @@ def follow(draft: Draft) -> None:
         if not ring.is_succeeded(draft.state.now):
             adopt(draft, view.versions)
         report_absence(draft, view)
-        if draft.state.caps.can_fence:
+        if draft.state.fences:
             follow_floors(draft, view)
     record_change_over(draft)
     _record_fences(draft)
@@ -135,7 +135,7 @@ def removal_time(draft: Draft, stopped_at: datetime, fenced_at: datetime | None)
 
 def _record_fences(draft: Draft) -> None:
     view, now = draft.state.view, draft.state.now
-    if view is None or not draft.state.caps.can_fence:
+    if view is None or not draft.state.fences:
         return
     floor = int(view.sign_floor or 0)
     for key in draft.in_states(STOPPED_STATES):

@@ -10,6 +10,7 @@ from keys.backends.registry import BackendContext, open_backend
 from keys.backends.vault.kv import VaultKvBackend
 from keys.memory import MemoryEncryptedKeyStorage
 from keys.signing_key import KeyState
+from support.fenced_backend import FencedBackend
 from support.kv_engines import add_kv_engine
 from support.rotation import DAY, L, T, World
 from support.softhsm import delete_key_pair
@@ -140,9 +141,16 @@ def test_an_explicit_floor_revokes_what_is_not_shown_any_more(world):
     assert world.observer.alarms() == ["floor.changed_externally"]
 
 
-def test_floors_of_a_backend_that_has_no_fences_are_not_followed(world):
+class Unfenced(FencedBackend):
     """A plug-in whose floor is the lowest version that it lists."""
-    world.backend.caps = LocalBackend.caps
+
+    fence = None
+
+
+def test_floors_of_a_backend_that_has_no_fences_are_not_followed():
+    """The floors of a listing are not orders."""
+    world = World(make_backend=Unfenced)
+    world.tick()
     world.backend.verify_floor["ring"] = world.backend.sign_floor["ring"] = 2
     world.tick(LAG)
     assert world.states() == [S.ACTIVE, S.PUBLISHED]

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from authz_server.app import EXTENSION, create_app
-from keys.backend import Caps, TracedSignature
+from keys.backend import Capabilities, TracedSignature
 from keys.backends.local.backend import LocalBackend
 from keys.lifecycle.orders import Revoke, Taint
 from support.claims import header_of
@@ -131,15 +131,7 @@ def test_verifiers_are_told_to_ask_more_often_for_a_day_after_a_revocation(stage
 class RemoteBackend(LocalBackend):
     """The local backend behind a pretended network, whose audit log numbers the calls."""
 
-    caps = Caps(
-        algs=frozenset({"ES256"}),
-        in_process=False,
-        prehash=False,
-        batch=False,
-        can_create=True,
-        can_fence=False,
-        can_destroy=True,
-    )
+    caps = Capabilities(algs=frozenset({"ES256"}), in_process=False)
 
     def __init__(self, storage, key_encryption_key, clock) -> None:
         super().__init__(storage, key_encryption_key, clock)

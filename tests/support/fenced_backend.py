@@ -26,7 +26,7 @@ class FencedBackend:
 
     def __init__(self, clock) -> None:
         self._local = LocalBackend(MemoryEncryptedKeyStorage(), bytes(32), clock)
-        self.caps = replace(self._local.caps, can_fence=True, in_process=False)
+        self.caps = replace(self._local.caps, in_process=False)
         self.sign_floor: dict[str, int] = {}
         self.verify_floor: dict[str, int] = {}
         self.away = self.disabled = False

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from time import sleep
 from typing import Protocol, TypeVar
 
-from keys.backend import BackendView, Caps, Health, Version
+from keys.backend import BackendView, Capabilities, Health, Version
 from keys.backends.pkcs11.keys import (
     ALGORITHM_NAMES,
     TokenKey,
@@ -91,17 +91,9 @@ class Pkcs11Backend:
         self._first_seen: dict[bytes, datetime] = {}
 
     @property
-    def caps(self) -> Caps:
+    def caps(self) -> Capabilities:
         """The token's capabilities; before the first connection, the largest possible ones."""
-        return Caps(
-            algs=self._algorithms,
-            in_process=False,
-            prehash="EdDSA" not in self._algorithms,
-            batch=False,
-            can_create=True,
-            can_fence=False,
-            can_destroy=True,
-        )
+        return Capabilities(algs=self._algorithms, in_process=False)
 
     def view(self, ring: str) -> BackendView:
         """Return the valid key pairs of ``ring`` on the token.
@@ -152,10 +144,6 @@ class Pkcs11Backend:
         if key is None or key.key_id != key_id:
             raise BackendBroken(f"version {number} of {ring!r} is not the key that was made")
         return Version(str(number), key.jwk, self._created_at(key))
-
-    def fence(self, ring: str, sign_floor: str) -> None:
-        """Refuse: with the PIN, any key on the token can be used."""
-        raise BackendDenied(f"{ring!r} cannot be fenced at {sign_floor}: a token has no floors")
 
     def destroy(self, ring: str, verify_floor: str) -> None:
         """Delete the key pairs below the floor from the token, including invalid ones."""

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from keys.backend import BackendView, Caps, Health, KeyBackend, Version
+from keys.backend import BackendView, Capabilities, Health, KeyBackend, Version
 from keys.backends.registry import BackendContext
 from keys.backends.vault.batching import LIMITS, RSA_LIMITS, SignatureBatcher
 from keys.backends.vault.client import VaultClient, share_client
@@ -84,16 +84,7 @@ class TransitBackend:
     """
 
     scheme = "transit"
-    caps = Caps(
-        algs=frozenset(KEY_TYPES),
-        in_process=False,
-        # EdDSA has no digest to send: its inputs leave this process.
-        prehash=True,
-        batch=True,
-        can_create=True,
-        can_fence=True,
-        can_destroy=True,
-    )
+    caps = Capabilities(algs=frozenset(KEY_TYPES), in_process=False)
 
     def __init__(  # noqa: PLR0913 - the parts of a URI
         self,

@@ -9,6 +9,7 @@ import pkcs11
 import pytest
 from pkcs11 import Attribute, ObjectClass
 
+from keys.backend import Fences
 from keys.backends.pkcs11.backend import UNFINISHED_LIFETIME
 from keys.backends.registry import BackendContext, open_backend
 from keys.errors import BackendBroken, BackendDenied, KeysError, VersionUnusable
@@ -65,7 +66,7 @@ def test_it_offers_every_algorithm_that_the_token_can_do(backend):
     backend.health()
     assert backend.caps.algs == {"ES256", "ES384", "ES512", "RS256", "PS256", "EdDSA"}
     assert not backend.caps.in_process
-    assert not backend.caps.can_fence
+    assert not isinstance(backend, Fences)
 
 
 def test_a_private_key_never_leaves_the_token(backend, token):

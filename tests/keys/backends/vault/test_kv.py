@@ -73,9 +73,6 @@ class KvFolders:
     def create(self, ring, alg):
         return self.open(ring).create(ring, alg)
 
-    def fence(self, ring, sign_floor):
-        self.open(ring).fence(ring, sign_floor)
-
     def destroy(self, ring, verify_floor):
         self.open(ring).destroy(ring, verify_floor)
 
