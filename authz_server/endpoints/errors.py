@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from time import monotonic
 
 from flask import Flask
 from flask import request as flask_request
@@ -68,6 +69,32 @@ class ErrorAnswers:
         return private_answer(body, request_id, status=status, headers=sent)
 
 
+class DatabaseLog:
+    """Logs why the database failed requests: each reason at once, its repetitions once a second.
+
+    An outage fails every request, and a line for each would take longer than the requests.
+    """
+
+    def __init__(self) -> None:
+        self._reason = ""
+        self._until = 0.0
+        self._left_out = 0
+
+    def note(self, reason: str) -> None:
+        """Log a request that failed for this reason, now or in a count."""
+        now = monotonic()
+        if reason == self._reason and now < self._until:
+            self._left_out += 1
+            return
+        if self._left_out:
+            logger.error("the database failed %d more requests: %s", self._left_out, self._reason)
+        self._reason, self._until, self._left_out = reason, now + 1.0, 0
+        logger.error("the database failed a request: %s", reason)
+
+
+_database_log = DatabaseLog()
+
+
 def as_refusal(fault: Exception) -> OAuthError:
     """Return the error to send for an exception, and log the exception."""
     if isinstance(fault, OAuthError):
@@ -76,7 +103,7 @@ def as_refusal(fault: Exception) -> OAuthError:
         # Other database errors may repeat values of the request.
         known = isinstance(fault, OperationalError)
         reason = describe_failure(fault) if known else type(fault).__name__
-        logger.error("the database failed a request: %s", reason)
+        _database_log.note(reason)
         return OAuthError("temporarily_unavailable")
     logger.error("unhandled exception in a request", exc_info=fault)
     return OAuthError("server_error")

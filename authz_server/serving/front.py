@@ -122,6 +122,7 @@ class WorkerFront:
             refuse=self._shed,
             refusal=self._new_refusal,
             may_refuse=lambda: len(self._connections) > turns.FEW,
+            has_room=parts.lanes.has_room,
         )
         log = parts.access_log
         self._connection: Callable[[], Connection] = (
@@ -192,7 +193,7 @@ class WorkerFront:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                logger.error("cannot accept connections: %s", error.strerror)  # noqa: TRY400 - the cause is said
+                logger.error("cannot accept connections: %s", error.strerror)  # noqa: TRY400 - the message has it
                 self._loop.remove_reader(listener.fileno())
                 self._loop.call_later(_BACK_OFF_SECONDS, self._accept_again, listener)
                 return

@@ -20,6 +20,9 @@ Endpoint = Coroutine[Step[Any], Any, Answer]
 class Queries(Protocol):
     """Queries the database over connections that the event loop watches."""
 
+    def has_room(self) -> bool:
+        """Return whether few queries wait for a connection."""
+
     async def fetch_one(self, question: str, value: str | bytes) -> tuple[Any, ...] | None:
         """Return the first row, or None."""
 
@@ -59,6 +62,10 @@ class Lanes:
     def ask_by(self, queries: Queries) -> None:
         """Run prepared queries by ``queries`` instead of on threads."""
         self._queries = queries
+
+    def has_room(self) -> bool:
+        """Return whether few queries of the event loop wait for the database."""
+        return self._queries is None or self._queries.has_room()
 
     def start(self, endpoint: Endpoint, respond: Respond) -> None:
         """Run an endpoint's coroutine and call ``respond``, at once if no step waits.

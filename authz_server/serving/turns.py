@@ -39,9 +39,12 @@ class Turns:
         refuse: refuses a parsed request because of overload.
         refusal: returns the encoded refusal for an unparsed request.
         may_refuse: returns whether there are enough connections for an overload.
+        has_room: returns whether the next request would not wait behind the database's queries.
+            If not, one request is answered in each turn of the loop, and the others wait here,
+            where refusing them is cheap.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, by name
         self,
         loop: asyncio.AbstractEventLoop,
         *,
@@ -49,12 +52,14 @@ class Turns:
         refuse: Callable[[Connection, Request], None],
         refusal: Callable[[], bytes],
         may_refuse: Callable[[], bool],
+        has_room: Callable[[], bool],
     ) -> None:
         self._loop = loop
         self._serve = serve
         self._refuse = refuse
         self._refusal = refusal
         self._may_refuse = may_refuse
+        self._has_room = has_room
         self._queue: deque[tuple[float, Connection, Request | None]] = deque()
         self._began = self._waiting_since = 0.0
         self._in_turn = False
@@ -66,7 +71,9 @@ class Turns:
         if self._queue:
             return self._verdict is None
         if self._in_turn:
-            return self._verdict is None and monotonic() - self._began > TURN_SECONDS
+            if self._verdict is not None:
+                return False
+            return monotonic() - self._began > TURN_SECONDS or not self._has_room()
         self._in_turn = True
         self._began = monotonic()
         # Runs once the loop has read all pending input.
@@ -91,18 +98,14 @@ class Turns:
 
     def _end(self) -> None:
         queue = self._queue
-        began = now = monotonic()
-        overloaded = now - self._waiting_since > STALL_SECONDS
-        limit = OVERLOAD_SECONDS if overloaded else STALL_SECONDS
-        refusing = bool(queue) and self._may_refuse()
+        began = monotonic()
         try:
+            is_behind = bool(queue) and self._may_refuse() and self._refuse_late(began)
             while queue:
-                since, connection, request = queue.popleft()
-                too_late = refusing and now - since > limit
-                self._verdict = self._refuse if too_late else self._serve
-                self._decide(connection, request)
-                now = monotonic()
-                if now - began > TURN_SECONDS:
+                # Where refusing cannot keep up, the latest arrivals are the ones still in time.
+                _, connection, request = queue.pop() if is_behind else queue.popleft()
+                self._decide(self._serve, connection, request)
+                if monotonic() - began > TURN_SECONDS or not self._has_room():
                     break
         finally:
             self._verdict = None
@@ -110,11 +113,30 @@ class Turns:
             if queue:
                 self._loop.call_soon(self._end)
 
-    def _decide(self, connection: Connection, request: Request | None) -> None:
+    def _refuse_late(self, began: float) -> bool:
+        """Refuse those that waited too long; return whether some are left after half a turn."""
+        queue, now = self._queue, began
+        overloaded = now - self._waiting_since > STALL_SECONDS
+        limit = OVERLOAD_SECONDS if overloaded else STALL_SECONDS
+        while queue and now - queue[0][0] > limit:
+            if now - began > TURN_SECONDS / 2:
+                return True
+            _, connection, request = queue.popleft()
+            self._decide(self._refuse, connection, request)
+            now = monotonic()
+        return False
+
+    def _decide(
+        self,
+        verdict: Callable[[Connection, Request], None],
+        connection: Connection,
+        request: Request | None,
+    ) -> None:
         # The peer may have disconnected.
-        if connection.phase is not Phase.ANSWERING or self._verdict is None:
+        if connection.phase is not Phase.ANSWERING:
             return
+        self._verdict = verdict
         if request is not None:
-            self._verdict(connection, request)
-        elif self._verdict is self._serve or not connection.refuse_held(self._refusal):
+            verdict(connection, request)
+        elif verdict is self._serve or not connection.refuse_held(self._refusal):
             connection.release()

@@ -103,7 +103,11 @@ async def longest_hold(seconds: float) -> float:
 
 def backends(postgresql, url) -> int:
     """Return how many connections that database has."""
-    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
+    # Without the workers of autovacuum.
+    query = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = %s AND backend_type = 'client backend'"
+    )
     return postgresql.execute(query, database_name(url))[0][0]
 
 

@@ -36,11 +36,12 @@ def test_a_question_has_a_row_or_none(on_loop, postgresql_url):
     on_loop(act())
 
 
+@pytest.mark.parametrize("depth", [1, 16])
 def test_questions_at_once_get_their_own_answers_over_few_connections(
-    on_any_loop, postgresql, postgresql_url
+    on_any_loop, postgresql, postgresql_url, depth
 ):
     async def act():
-        async with queries(postgresql_url, maximum_waiting=1_000) as made:
+        async with queries(postgresql_url, maximum_waiting=1_000, depth=depth) as made:
             for question, values in (
                 (ECHO, [f"value-{number}" for number in range(500)]),
                 (BYTES, [b"%d" % number for number in range(500)]),
@@ -89,9 +90,10 @@ def test_questions_one_after_the_other_share_a_connection(on_loop, postgresql, p
     on_loop(act())
 
 
-def test_a_large_question_and_a_large_answer_arrive_whole(on_any_loop, postgresql_url):
+@pytest.mark.parametrize("depth", [1, 16])
+def test_a_large_question_and_a_large_answer_arrive_whole(on_any_loop, postgresql_url, depth):
     async def act():
-        async with queries(postgresql_url, statement_seconds=10) as made:
+        async with queries(postgresql_url, statement_seconds=10, depth=depth) as made:
             large = "x" * 8_000_000
             assert await made.fetch_one(ECHO, large) == (large,)
 
@@ -108,11 +110,12 @@ def test_a_large_question_and_a_large_answer_arrive_whole(on_any_loop, postgresq
         (SLEEP, "30"),
     ],
 )
-def test_a_question_that_fails_harms_no_other(on_loop, postgresql_url, question, value):
+@pytest.mark.parametrize("depth", [1, 16])
+def test_a_question_that_fails_harms_no_other(on_loop, postgresql_url, question, value, depth):
     """Case E66."""
 
     async def act():
-        async with queries(postgresql_url) as made:
+        async with queries(postgresql_url, depth=depth) as made:
             began = time.monotonic()
             for _ in range(2):
                 outcomes = await asyncio.gather(
@@ -130,13 +133,14 @@ def test_a_question_that_fails_harms_no_other(on_loop, postgresql_url, question,
     on_loop(act())
 
 
+@pytest.mark.parametrize("depth", [1, 16])
 def test_connections_that_were_ended_while_idle_are_replaced_unnoticed(
-    on_any_loop, postgresql, postgresql_url
+    on_any_loop, postgresql, postgresql_url, depth
 ):
     """Case J109."""
 
     async def act():
-        async with queries(postgresql_url) as made:
+        async with queries(postgresql_url, depth=depth) as made:
             for pause in (0.0, 0.2):
                 await ask_all(made, ECHO, map(str, range(20)))
                 await asyncio.to_thread(cut, postgresql, postgresql_url)
@@ -147,11 +151,14 @@ def test_connections_that_were_ended_while_idle_are_replaced_unnoticed(
     on_any_loop(act())
 
 
-def test_connections_that_end_under_a_question_lose_no_place(on_loop, postgresql, postgresql_url):
+@pytest.mark.parametrize("depth", [1, 16])
+def test_connections_that_end_under_a_question_lose_no_place(
+    on_loop, postgresql, postgresql_url, depth
+):
     """Case J109."""
 
     async def act():
-        async with queries(postgresql_url) as made:
+        async with queries(postgresql_url, depth=depth) as made:
             await ask_all(made, ECHO, map(str, range(20)))
             for _ in range(3):
                 asked = asyncio.ensure_future(ask_all(made, SLEEP, ["0.4"] * 6))
@@ -256,12 +263,13 @@ def test_a_connection_that_comes_free_at_the_last_moment_is_not_lost(on_any_loop
     on_any_loop(act())
 
 
-def test_a_question_that_is_given_up_gives_its_connection_back(on_loop, postgresql_url):
+@pytest.mark.parametrize("depth", [1, 16])
+def test_a_question_that_is_given_up_gives_its_connection_back(on_loop, postgresql_url, depth):
     async def act():
-        async with queries(postgresql_url, connections=2) as made:
+        async with queries(postgresql_url, connections=2, depth=depth) as made:
             for _ in range(5):
                 asked = [
-                    asyncio.ensure_future(made.fetch_one(SLEEP, value)) for value in ["0.1"] * 6
+                    asyncio.ensure_future(made.fetch_one(SLEEP, value)) for value in ["0.03"] * 6
                 ]
                 await asyncio.sleep(0.05)
                 for each in asked:
@@ -273,9 +281,12 @@ def test_a_question_that_is_given_up_gives_its_connection_back(on_loop, postgres
     on_loop(act())
 
 
-def test_what_is_asked_at_the_end_fails_and_later_questions_open_anew(on_loop, postgresql_url):
+@pytest.mark.parametrize("depth", [1, 16])
+def test_what_is_asked_at_the_end_fails_and_later_questions_open_anew(
+    on_loop, postgresql_url, depth
+):
     async def act():
-        async with queries(postgresql_url) as made:
+        async with queries(postgresql_url, depth=depth) as made:
             await ask_all(made, ECHO, "abc")
             asked = asyncio.ensure_future(ask_all(made, SLEEP, ["0.3"] * 3))
             await asyncio.sleep(0.1)

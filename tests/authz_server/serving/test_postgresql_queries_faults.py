@@ -27,11 +27,14 @@ def server():
         yield server
 
 
-def test_a_server_that_hangs_holds_only_its_questions_and_never_the_loop(on_any_loop, server):
+@pytest.mark.parametrize("depth", [1, 16])
+def test_a_server_that_hangs_holds_only_its_questions_and_never_the_loop(
+    on_any_loop, server, depth
+):
     """Case J114."""
 
     async def act():
-        async with queries(server.url()) as made:
+        async with queries(server.url(), depth=depth) as made:
             await ask_all(made, ECHO, "abc")
             with server.paused():
                 began = time.monotonic()
@@ -45,11 +48,12 @@ def test_a_server_that_hangs_holds_only_its_questions_and_never_the_loop(on_any_
 
 
 @pytest.mark.parametrize("immediate", [True, False])
-def test_a_server_that_was_restarted_is_asked_again_without_help(on_loop, server, immediate):
+@pytest.mark.parametrize("depth", [1, 16])
+def test_a_server_that_was_restarted_is_asked_again_without_help(on_loop, server, immediate, depth):
     """Case J109."""
 
     async def act():
-        async with queries(server.url()) as made:
+        async with queries(server.url(), depth=depth) as made:
             await ask_all(made, ECHO, "abc")
             await asyncio.to_thread(server.stop_immediate if immediate else server.stop_fast)
             for _ in range(3):
@@ -64,14 +68,15 @@ def test_a_server_that_was_restarted_is_asked_again_without_help(on_loop, server
 
 
 @pytest.mark.parametrize("fault", ["silence", "refuse"])
+@pytest.mark.parametrize("depth", [1, 16])
 def test_a_network_that_fails_is_noticed_in_time_and_heals_without_help(
-    on_loop, postgresql, postgresql_url, fault
+    on_loop, postgresql, postgresql_url, fault, depth
 ):
     """Case J109, Case J114."""
 
     async def act(proxy):
         url = make_url(postgresql_url).set(port=proxy.port)
-        async with queries(url.render_as_string(hide_password=False)) as made:
+        async with queries(url.render_as_string(hide_password=False), depth=depth) as made:
             await ask_all(made, ECHO, "abc")
             getattr(proxy, fault)()
             began = time.monotonic()
