@@ -3,6 +3,7 @@
 #   make demo        a running server with a narrated run on loopback (ONCE=1: ends after the run)
 #   make demo-rotation   keys rotate in a real OpenBao under traffic, watched by verifiers (QUICK=1: a short run)
 #   make test        the whole suite on SQLite and PostgreSQL (ARGS="tests/keys -k ring" picks some)
+#   make acceptance  the commands of README and documents, typed as printed; the demonstration of key rotation
 #   make lint types contracts    the rules that need no test run
 #   make dist        what is installed elsewhere, in dist/: wheel, sdist, locked requirements, SHA256SUMS; reproducible
 #   make wheel       the same, then the protocol tests against the wheel from a clean environment
@@ -97,13 +98,17 @@ demo-rotation: $(STAMPS)/test
 test: $(STAMPS)/test $(if $(shell command -v apxs),$(STAMPS)/apache)
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
+.PHONY: acceptance
+acceptance: $(STAMPS)/test
+	@$(BIN)/python -m pytest -n $(WORKERS) tests/acceptance $(ARGS)
+
 .PHONY: faults
 faults: $(STAMPS)/test
 	@$(BIN)/python -m pytest tests/faults $(ARGS)
 
 .PHONY: cases
 cases: $(STAMPS)/test
-	@$(BIN)/python -m pytest -n $(WORKERS) --case-table docs/cases.md $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --case-table docs/cases.md tests tests/acceptance $(ARGS)
 
 .PHONY: rooms
 rooms: $(STAMPS)/run
