@@ -70,8 +70,8 @@ def switch_commands(noun: Noun) -> list[click.Command]:
 
 def _switch(noun: Noun, *, enabled: bool) -> click.Command:
     verb = "enable" if enabled else "disable"
-    effect = "authenticate again" if enabled else "authenticate no more"
-    text = f"{verb.capitalize()} a {noun.name}.\n\nIt can {effect}, on every node within a second."
+    effect = "It can authenticate again" if enabled else "Its requests are refused"
+    text = f"{verb.capitalize()} a {noun.name}.\n\n{effect} on every node within a second."
     is_client = noun.kind == "client"
     if is_client:
         text += f" {_TOKENS[enabled]}"

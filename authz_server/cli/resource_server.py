@@ -75,7 +75,7 @@ _COLUMNS = {
 )
 @click.option(
     "--signing-ring",
-    show_default="keys.default_ring of the settings",
+    show_default="keys.default_ring",
     help="The key ring that signs its tokens.",
 )
 @click.option(

@@ -57,16 +57,18 @@ _COMMANDS = {
 @click.group("authz-server", cls=RootCommands, lazy_commands=_COMMANDS)
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def main() -> None:
-    """An OAuth 2.0 authorization server for machines: scoped tokens for G2P Connect.
+    """An OAuth 2.0 authorization server for machines.
+
+    It issues scoped tokens for G2P Connect.
 
     \b
     Begin with:  authz-server init
     Then:        authz-server serve
-    To look on:  authz-server demo
+    To try it:   authz-server demo
 
-    A command beside a running server takes effect there within a second. Secrets are never taken
-    as arguments: they are asked for, or read from standard input or a file. The exit status is 0
-    only when everything was done.
+    A change takes effect on running servers within a second. Secrets are never arguments: they are
+    asked for, or read from standard input or a file. The exit status is 0 only when everything was
+    done.
     """  # noqa: D301 - \b is click's mark of lines to be left as they are
 
 
