@@ -14,7 +14,7 @@ LONGEST_FILE = 400
 LONG_FUNCTION = 30
 # Words that hide what a module does; the plugin manager is the field's own name for the thing.
 EMPTY_WORDS = re.compile(r"(^|_)(helper|util|manager|processor)s?($|_)")
-NAMED_SO_BY_THE_FIELD = {"plugin_manager"}
+NAMED_SO_BY_THE_FIELD = {"plugin_manager", "test_plugin_manager"}
 
 # Written in pieces, so that this file does not hold what it looks for.
 MACHINE_PATH = re.compile(r"(?<![\w.$}])/(?:home|root|Users|" + r"work)/[\w.]")
