@@ -1,4 +1,4 @@
-"""A worker's front: who gets in, what is refused when there is too much, and its end."""
+"""A worker's front: who gets in, and what is refused when there is too much."""
 
 import json
 import logging
@@ -13,44 +13,10 @@ from authz_server.endpoints.access_log import AccessLog
 from authz_server.endpoints.client_address import ClientAddressReader
 from authz_server.logs import ACCESS_LOGGER
 from authz_server.serving import front, turns
-from authz_server.serving.front import DRAIN_SECONDS
 from authz_server.serving.turns import OVERLOAD_SECONDS
-from support.raw_http import LAST_REQUEST, RawConnection
-from support.worker_site import LOOPS, WorkerSite
-
-HEAD = b"POST /echo HTTP/1.1\r\nHost: localhost\r\n"
-EMPTY = HEAD + b"Content-Length: 0\r\n\r\n"
-HELD = EMPTY.replace(b"/echo", b"/held")
-BODY = HEAD + b"Content-Length: 10\r\n\r\na"
-
-
-def post(path: str, body: bytes = b"") -> bytes:
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
-
-
-@pytest.fixture(params=LOOPS)
-def make_site(request):
-    """A function of settings that returns a running site."""
-    with ExitStack() as running:
-        yield lambda **settings: running.enter_context(WorkerSite(request.param, **settings))
-
-
-@pytest.fixture
-def hold():
-    """A function of a site, a count and an opening that returns connections held open."""
-    with ExitStack() as held:
-
-        def open_many(site: WorkerSite, count: int, opening: bytes = b"", source: str = "") -> list:
-            connections = [
-                RawConnection(site.port, 5.0, source or "127.0.0.1") for _ in range(count)
-            ]
-            for each in connections:
-                held.enter_context(each)
-                each.send(opening)
-            return connections
-
-        yield open_many
+from support.front_requests import BODY, EMPTY, HEAD, HELD, ended, post
+from support.raw_http import RawConnection
+from support.worker_site import WorkerSite
 
 
 def is_served(site: WorkerSite, source: str = "127.0.0.1") -> bool:
@@ -58,13 +24,6 @@ def is_served(site: WorkerSite, source: str = "127.0.0.1") -> bool:
         connection.send(EMPTY)
         answer = connection.receive()
     return answer is not None and answer.status == 200
-
-
-def ended(connections: list[RawConnection]) -> list[bool]:
-    """Tell of each connection whether the server has ended it."""
-    for each in connections:
-        each.notice_end()
-    return [each.closed_by_server for each in connections]
 
 
 @pytest.mark.parametrize("opening", [b"", EMPTY, HEAD, BODY])
@@ -315,94 +274,6 @@ def test_a_worker_without_files_to_open_accepts_again_when_it_has_some(make_site
             assert "cannot accept connections" in caplog.text
         assert [each.receive().status for each in connections] == [200] * 6
     assert is_served(site)
-
-
-def test_at_its_end_everything_that_came_is_answered(make_site, hold):
-    """Case J116."""
-    site = make_site()
-    idle = hold(site, 10)
-    used = hold(site, 10, EMPTY)
-    assert [each.receive().status for each in used] == [200] * 10
-    under_way = hold(site, 10, HELD)
-    halfway = hold(site, 10, BODY)
-    site.await_connections(40)
-    end = site.start_drain(10.0)
-    time.sleep(0.3)
-    late = hold(site, 10, EMPTY)
-    for each in used[:5]:
-        each.send(EMPTY)
-    for each in halfway:
-        each.send(b"a" * 9)
-    site.gate.set()
-    for each in (*late, *used[:5], *under_way, *halfway):
-        answer = each.receive()
-        assert (answer.status, answer.headers["connection"]) == (200, "close")
-        assert each.receive() is None
-    end.result(timeout=5)
-    assert all(ended(idle + used))
-    assert site.connection_count() == 0
-
-
-def test_connections_in_the_backlog_at_the_end_are_answered(make_site, hold):
-    """Case J116."""
-    site = make_site()
-    hold(site, 1)
-    with RawConnection(site.port, 10.0) as holding:
-        end = site.start_drain(10.0)
-        # The loop is held over the time at which the worker stops accepting.
-        time.sleep(DRAIN_SECONDS - 0.2)
-        holding.send(post("/busy", b"500"))
-        time.sleep(0.1)
-        waiting = hold(site, 100, EMPTY)
-        assert [each.receive().status for each in waiting] == [200] * 100
-    end.result(timeout=5)
-
-
-def test_a_connection_that_came_at_the_last_moment_may_still_send_its_request(make_site, hold):
-    """Case J116."""
-    site = make_site()
-    idle = hold(site, 5)
-    with RawConnection(site.port, 10.0) as holding:
-        end = site.start_drain(10.0)
-        time.sleep(DRAIN_SECONDS - 0.2)
-        holding.send(post("/busy", b"500"))
-        time.sleep(0.1)
-        late = hold(site, 5)
-        silent = hold(site, 5)
-        assert holding.receive().status == 200
-        time.sleep(0.2)
-        for each in late:
-            each.send(EMPTY)
-            assert each.receive().status == 200
-        began = time.monotonic()
-        end.result(timeout=10)
-        assert time.monotonic() - began < 5
-    assert all(ended([*idle, *silent]))
-
-
-def test_the_end_does_not_wait_longer_than_its_grace(make_site, hold):
-    """Case J116."""
-    site = make_site()
-    hold(site, 5, HELD)
-    hold(site, 5, BODY)
-    site.await_connections(10)
-    began = time.monotonic()
-    site.start_drain(0.5).result(timeout=10)
-    assert 0.4 < time.monotonic() - began < 5
-    site.await_connections(0)
-
-
-def test_a_pipeline_is_answered_at_the_end(make_site):
-    """Case J116."""
-    site = make_site()
-    with site.connect() as connection:
-        connection.send(HELD + EMPTY * 5 + LAST_REQUEST)
-        time.sleep(0.1)
-        end = site.start_drain(10.0)
-        time.sleep(0.1)
-        site.gate.set()
-        assert [each.status for each in connection.receive_all()] == [200] * 6 + [404]
-    end.result(timeout=5)
 
 
 def test_a_hundred_connections_each_pipelining_get_all_their_answers(make_site, monkeypatch):
