@@ -94,7 +94,7 @@ class KeyBackend(Protocol):
     def caps(self) -> Capabilities:
         """The capabilities of this backend."""
 
-    def view(self, ring: str) -> BackendView:
+    def describe_versions(self, ring: str) -> BackendView:
         """Return the public side of ``ring``; an unknown ring has no versions."""
 
     def sign(self, ring: str, ref: str, alg: str, inputs: Sequence[bytes]) -> list[bytes]:

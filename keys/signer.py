@@ -118,9 +118,7 @@ class CheckedSigner:
         try:
             return self._backends[ring.snapshot.backend_uri]
         except KeyError:
-            raise BackendBroken(
-                f"the backend of ring {ring.snapshot.name!r} is not open"
-            ) from None
+            raise BackendBroken(f"the backend of ring {ring.snapshot.name!r} is not open") from None
 
     def _sign_remotely(self, backend: KeyBackend, key: PublishedKey, signing_input: bytes) -> bytes:
         started, result = time.perf_counter(), "broken"
@@ -243,7 +241,7 @@ def _check_state(backend: KeyBackend, key: PublishedKey) -> str:
     Raises:
         BackendError: the backend does not answer.
     """
-    view = backend.view(key.ring)
+    view = backend.describe_versions(key.ring)
     if view.disabled:
         return f"the key of {key.ring} is disabled at its backend"
     shown = next((version for version in view.versions if version.ref == key.ref), None)

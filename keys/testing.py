@@ -41,7 +41,7 @@ class KeyBackendContract:
         """Return a version to test with."""
         if isinstance(backend, Creates):
             return backend.create(self.ring, self.alg)
-        return backend.view(self.ring).versions[0]
+        return backend.describe_versions(self.ring).versions[0]
 
     def test_it_makes_keys_for_at_least_one_algorithm_known_here(self, backend: KeyBackend) -> None:
         assert backend.scheme
@@ -49,7 +49,7 @@ class KeyBackendContract:
         assert all(get_algorithm(name) for name in backend.caps.algs)
 
     def test_an_unknown_ring_has_no_versions(self, backend: KeyBackend) -> None:
-        view = backend.view("no-such-ring")
+        view = backend.describe_versions("no-such-ring")
         assert view.versions == ()
         assert view.sign_floor is None
         assert view.verify_floor is None
@@ -59,7 +59,7 @@ class KeyBackendContract:
             return
         made = [backend.create(self.ring, self.alg) for _ in range(3)]
         assert [version.ref for version in made] == ["1", "2", "3"]
-        view = backend.view(self.ring)
+        view = backend.describe_versions(self.ring)
         assert list(view.versions) == made
         floor = "1" if isinstance(backend, Fences) else None
         assert (view.sign_floor, view.verify_floor, view.disabled) == (floor, floor, False)
@@ -134,7 +134,7 @@ class KeyBackendContract:
         first = backend.create(self.ring, self.alg)
         second = backend.create(self.ring, self.alg)
         backend.fence(self.ring, second.ref)
-        assert backend.view(self.ring).sign_floor == second.ref
+        assert backend.describe_versions(self.ring).sign_floor == second.ref
         assert len(backend.sign(self.ring, second.ref, self.alg, [b"data"])) == 1
         with pytest.raises(VersionUnusable):
             backend.sign(self.ring, first.ref, self.alg, [b"data"])
@@ -146,7 +146,7 @@ class KeyBackendContract:
         backend.sign(self.ring, first.ref, self.alg, [b"data"])
         second = backend.create(self.ring, self.alg)
         backend.destroy(self.ring, second.ref)
-        view = backend.view(self.ring)
+        view = backend.describe_versions(self.ring)
         floor = second.ref if isinstance(backend, Fences) else None
         assert (view.verify_floor, view.versions) == (floor, (second,))
         with pytest.raises(VersionUnusable):
@@ -158,7 +158,7 @@ class KeyBackendContract:
         if isinstance(backend, Destroys):
             with pytest.raises((VersionUnusable, BackendDenied)):
                 backend.destroy(self.ring, "99")
-        assert backend.view(self.ring).versions == (version,)
+        assert backend.describe_versions(self.ring).versions == (version,)
 
     def test_two_makers_at_once_never_share_a_number(self, backend: KeyBackend) -> None:
         if not isinstance(backend, Creates):

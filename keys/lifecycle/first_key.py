@@ -98,7 +98,7 @@ def _require_versions(
 
 
 def _usable(backend: KeyBackend, ring: str) -> tuple[Version, ...]:
-    view = backend.view(ring)
+    view = backend.describe_versions(ring)
     floor = int(view.sign_floor or 0)
     return tuple(version for version in view.versions if int(version.ref) >= floor)
 

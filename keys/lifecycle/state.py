@@ -214,7 +214,7 @@ class StateReader:
         if backend is None:
             return None
         try:
-            view = backend.view(ring.name)
+            view = backend.describe_versions(ring.name)
         except BackendUnavailable as error:
             self._observer.backend_down(ring.backend_uri, str(error))
             return None

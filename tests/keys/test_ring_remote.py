@@ -102,7 +102,9 @@ class Swapping:
 
     def sign(self, ring, ref, alg, inputs):
         del ref
-        return self._backend.sign(ring, self._backend.view(ring).versions[-1].ref, alg, inputs)
+        return self._backend.sign(
+            ring, self._backend.describe_versions(ring).versions[-1].ref, alg, inputs
+        )
 
 
 def test_a_signature_by_another_version_is_dropped_and_told(world):

@@ -34,9 +34,9 @@ class FencedBackend:
         self.hidden: set[int] = set()
         self.created = 0
 
-    def view(self, ring: str) -> BackendView:
+    def describe_versions(self, ring: str) -> BackendView:
         self._require_present()
-        versions = self._local.view(ring).versions
+        versions = self._local.describe_versions(ring).versions
         shown = versions[: len(versions) - self.late]
         verify_floor = self.verify_floor.get(ring, 1)
         shown = tuple(

@@ -89,8 +89,8 @@ class TransitKeys:
         made = TransitBackend(self._client, self._mount, ring, ring)
         return self._opened.setdefault(ring, made)
 
-    def view(self, ring: str) -> BackendView:
-        return self.open(ring).view(ring)
+    def describe_versions(self, ring: str) -> BackendView:
+        return self.open(ring).describe_versions(ring)
 
     def sign(self, ring: str, ref: str, alg: str, inputs: Sequence[bytes]) -> list[bytes]:
         return self.open(ring).sign(ring, ref, alg, inputs)

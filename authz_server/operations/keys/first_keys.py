@@ -52,7 +52,7 @@ def _create(context: KeyContext, name: str, *, in_use: bool, dry_run: bool) -> F
     has_keys = any(ring.keys for ring in context.rings() if ring.name == name)
     written, sentence = False, "has keys already."
     if not has_keys and dry_run:
-        versions = len(backend.view(name).versions)
+        versions = len(backend.describe_versions(name).versions)
         made = max(FIRST_VERSIONS - versions, 0) if may_create else 0
         sentence = f"{made} keys are to be made at {definition.backend_uri}; {versions} are there."
     elif not has_keys:

@@ -209,7 +209,7 @@ def _ask_backend(context: KeyContext, ring: RingSnapshot) -> BackendStatus:
     if backend is None:
         return status
     try:
-        health, view = backend.health(), backend.view(ring.name)
+        health, view = backend.health(), backend.describe_versions(ring.name)
     except BackendError as error:
         return replace(status, detail=str(error))
     return replace(

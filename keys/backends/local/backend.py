@@ -53,7 +53,7 @@ class LocalBackend(InProcessBackend):
         self._envelope = Envelope(key_encryption_key)
         self._clock = clock
 
-    def view(self, ring: str) -> BackendView:
+    def describe_versions(self, ring: str) -> BackendView:
         """Return the stored versions of ``ring``, without decrypting anything."""
         versions = tuple(_public_version(key) for key in self._storage.load(ring))
         return BackendView(versions, sign_floor=None, verify_floor=None, disabled=False)

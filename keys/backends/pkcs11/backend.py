@@ -95,7 +95,7 @@ class Pkcs11Backend:
         """The token's capabilities; before the first connection, the largest possible ones."""
         return Capabilities(algs=self._algorithms, in_process=False)
 
-    def view(self, ring: str) -> BackendView:
+    def describe_versions(self, ring: str) -> BackendView:
         """Return the valid key pairs of ``ring`` on the token.
 
         An invalid pair is skipped and logged. A token has no floors.

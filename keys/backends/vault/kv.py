@@ -101,7 +101,7 @@ class VaultKvBackend(InProcessBackend):
         self._name = self._engine.name
         self._ring = ring
 
-    def view(self, ring: str) -> BackendView:
+    def describe_versions(self, ring: str) -> BackendView:
         """Read every version; a soft-deleted one is not shown, and counts as switched off.
 
         An unsound one is not shown either, but logged. A KV engine knows no floors.

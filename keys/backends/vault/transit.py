@@ -108,7 +108,7 @@ class TransitBackend:
 
     # ------------------------------------------------------------------------------- reading
 
-    def view(self, ring: str) -> BackendView:
+    def describe_versions(self, ring: str) -> BackendView:
         """Read the key; a key or ring that is not there has no versions."""
         key = self._find() if ring == self._ring else None
         return key.view if key is not None else NO_VERSIONS

@@ -207,7 +207,7 @@ def test_a_database_without_the_tables_is_one_clear_error(store, storage, databa
             attempt()
     backend = LocalBackend(storage, KEY_ENCRYPTION_KEY, FakeClock())
     for attempt in (
-        lambda: backend.view("es256"),
+        lambda: backend.describe_versions("es256"),
         lambda: backend.create("es256", "ES256"),
         lambda: storage.delete_below("es256", 2),
     ):

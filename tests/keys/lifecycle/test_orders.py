@@ -123,7 +123,10 @@ def test_destruction_spares_what_is_in_use(world):
     world.tick(L + 65)
     world.apply(Destroy("ring", "tidy"))
     assert world.states() == [S.DESTROYED, S.ACTIVE, S.PUBLISHED]
-    assert [version.ref for version in world.backend.view("ring").versions] == ["2", "3"]
+    assert [version.ref for version in world.backend.describe_versions("ring").versions] == [
+        "2",
+        "3",
+    ]
     world.tick(60)
     assert world.states() == [S.DESTROYED, S.ACTIVE, S.PUBLISHED]
 

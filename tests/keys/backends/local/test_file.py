@@ -49,7 +49,7 @@ def path(tmp_path):
 
 def test_another_process_signs_with_the_same_key(path):
     (signature,) = open_at(path).sign(RING, "2", "ES256", [b"data"])
-    first, second = (version.jwk for version in open_at(path).view(RING).versions)
+    first, second = (version.jwk for version in open_at(path).describe_versions(RING).versions)
     verify = make_verifier(load_public_key(second, "ES256"), get_algorithm("ES256"))
     verify(signature, b"data")
     assert first != second
@@ -100,7 +100,7 @@ def test_a_link_is_followed_and_left_in_place(path):
     link.symlink_to(path)
     open_at(link).create(RING, "ES256")
     assert link.is_symlink()
-    assert len(open_at(path).view(RING).versions) == 3
+    assert len(open_at(path).describe_versions(RING).versions) == 3
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def start_maker(path, count):
 
 
 def numbers_in(path):
-    return [int(version.ref) for version in open_at(path).view(RING).versions]
+    return [int(version.ref) for version in open_at(path).describe_versions(RING).versions]
 
 
 def test_processes_at_once_never_share_a_number(tmp_path):
@@ -237,8 +237,8 @@ def test_rings_in_one_file_do_not_touch_each_other(path):
     backend = open_at(path)
     backend.create("other", "EdDSA")
     backend.destroy(RING, "2")
-    assert [version.ref for version in backend.view(RING).versions] == ["2"]
-    assert [version.ref for version in backend.view("other").versions] == ["1"]
+    assert [version.ref for version in backend.describe_versions(RING).versions] == ["2"]
+    assert [version.ref for version in backend.describe_versions("other").versions] == ["1"]
 
 
 @pytest.mark.parametrize(

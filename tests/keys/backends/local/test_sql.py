@@ -153,7 +153,7 @@ def test_an_exchanged_public_key_is_noticed(storage):
     other = public_jwk(ec.generate_private_key(ec.SECP256R1()))
     storage.keys[0] = replace(storage.keys[0], public_jwk=other)
     with pytest.raises(BackendBroken, match="another thumbprint"):
-        reopen(storage).view(RING)
+        reopen(storage).describe_versions(RING)
 
 
 def test_a_key_of_a_later_releases_algorithm_is_unusable(storage):

@@ -101,7 +101,7 @@ def test_a_private_key_never_leaves_the_token(backend, token):
 def test_a_key_that_could_leave_the_token_is_not_adopted(backend, token, caplog, private, sentence):
     first = backend.create(RING, "ES256")
     make_foreign_key(token, f"{RING}-2", private=private)
-    assert backend.view(RING).versions == (first,)
+    assert backend.describe_versions(RING).versions == (first,)
     assert sentence in caplog.text
     with pytest.raises(BackendBroken, match=sentence):
         backend.sign(RING, "2", "ES256", [b"data"])
@@ -119,16 +119,16 @@ def test_a_key_that_was_extractable_once_is_not_adopted(backend, token, caplog):
         key[Attribute.SENSITIVE] = True
 
     on_token(token, close)
-    assert backend.view(RING).versions == ()
+    assert backend.describe_versions(RING).versions == ()
     assert "was not always sensitive" in caplog.text
 
 
 def test_a_key_that_an_operator_made_on_the_token_is_adopted(backend, token, clock):
     make_foreign_key(token, f"{RING}-1")
-    (version,) = backend.view(RING).versions
+    (version,) = backend.describe_versions(RING).versions
     assert (version.ref, version.created_at) == ("1", clock())
     clock.advance(60)
-    assert backend.view(RING).versions == (version,)
+    assert backend.describe_versions(RING).versions == (version,)
     (signature,) = backend.sign(RING, "1", "ES256", [b"data"])
     public = load_public_key(version.jwk, "ES256")
     make_verifier(public, get_algorithm("ES256"))(signature, b"data")
@@ -137,7 +137,7 @@ def test_a_key_that_an_operator_made_on_the_token_is_adopted(backend, token, clo
 
 def test_the_day_that_an_operator_gave_a_key_is_its_beginning(backend, token, clock):
     make_foreign_key(token, f"{RING}-1", public={Attribute.START_DATE: clock()})
-    (version,) = backend.view(RING).versions
+    (version,) = backend.describe_versions(RING).versions
     assert version.created_at == clock().replace(hour=0, minute=0, second=0, microsecond=0)
 
 
@@ -146,14 +146,14 @@ def test_two_keys_under_one_label_are_an_alarm(backend, token, caplog):
     make_foreign_key(token, f"{RING}-1", key_id=b"b")
     with pytest.raises(BackendBroken, match="2 private keys"):
         backend.sign(RING, "1", "ES256", [b"data"])
-    assert backend.view(RING).versions == ()
+    assert backend.describe_versions(RING).versions == ()
     assert "2 private keys" in caplog.text
 
 
 def test_a_private_key_without_its_public_half_is_not_adopted(backend, token, caplog):
     make_foreign_key(token, f"{RING}-1", public=None)
     second = backend.create(RING, "ES256")
-    view = backend.view(RING)
+    view = backend.describe_versions(RING)
     assert view.versions == (second,)
     assert "0 public keys" in caplog.text
     # A floor at 2 would be read as the order to revoke 1.
@@ -163,15 +163,15 @@ def test_a_private_key_without_its_public_half_is_not_adopted(backend, token, ca
 @pytest.mark.parametrize("label", [f"{RING}-01", f"{RING}-0", f"{RING}-x", f"{RING}1", "xring-1"])
 def test_other_labels_are_other_keys(backend, token, label):
     make_foreign_key(token, label)
-    assert backend.view(RING).versions == ()
+    assert backend.describe_versions(RING).versions == ()
 
 
 def test_rings_whose_names_begin_alike_are_apart(backend):
     backend.create("a", "ES256")
     backend.create("a-1", "ES256")
-    assert [version.ref for version in backend.view("a").versions] == ["1"]
-    assert [version.ref for version in backend.view("a-1").versions] == ["1"]
-    assert backend.view("a").versions != backend.view("a-1").versions
+    assert [version.ref for version in backend.describe_versions("a").versions] == ["1"]
+    assert [version.ref for version in backend.describe_versions("a-1").versions] == ["1"]
+    assert backend.describe_versions("a").versions != backend.describe_versions("a-1").versions
 
 
 def test_a_uri_with_a_label_is_for_one_ring(token):
@@ -179,7 +179,7 @@ def test_a_uri_with_a_label_is_for_one_ring(token):
     backend = open_backend(token.uri("oidc keys"), context)
     assert backend.create(RING, "ES256").ref == "1"
     assert labels_on(token) == ["oidc keys-1"]
-    assert backend.view("another").versions == ()
+    assert backend.describe_versions("another").versions == ()
     with pytest.raises(VersionUnusable):
         backend.sign("another", "1", "ES256", [b"data"])
     with pytest.raises(BackendDenied, match="not for the ring 'another'"):

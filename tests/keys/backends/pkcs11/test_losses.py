@@ -76,7 +76,9 @@ def test_processes_at_once_never_share_a_number(token, backend):
     numbers = [int(ref) for maker in makers for ref in maker.communicate()[0].split()]
     assert [maker.returncode for maker in makers] == [0, 0, 0]
     assert sorted(numbers) == list(range(1, 16))
-    assert [int(version.ref) for version in backend.view(RING).versions] == sorted(numbers)
+    assert [int(version.ref) for version in backend.describe_versions(RING).versions] == sorted(
+        numbers
+    )
 
 
 def test_threads_share_the_token(backend):
@@ -198,7 +200,7 @@ def test_a_wrong_pin_is_tried_once(token, clock, monkeypatch):
     backend = open_backend(token.uri(), BackendContext(clock=clock))
     token.pin_file.write_text("9999\n")
     with pytest.raises(BackendDenied, match="PinIncorrect"):
-        backend.view(RING)
+        backend.describe_versions(RING)
     tried = []
     monkeypatch.setattr(pkcs11_module, "_open_session", lambda *_: tried.append(1))
     for _ in range(20):
@@ -245,7 +247,7 @@ def test_a_module_that_is_none_is_an_outage_with_its_reason(token, tmp_path):
     uri = token.uri().replace(str(token.hsm.module), str(module))
     backend = open_backend(uri, BackendContext(clock=FakeClock()))
     with pytest.raises(BackendUnavailable, match=r"invalid ELF header|file too short"):
-        backend.view(RING)
+        backend.describe_versions(RING)
 
 
 def test_a_module_under_two_names_is_one_module(token, tmp_path):
@@ -254,7 +256,7 @@ def test_a_module_under_two_names_is_one_module(token, tmp_path):
     context = BackendContext(clock=FakeClock())
     version = open_backend(token.uri(), context).create(RING, "ES256")
     other = open_backend(token.uri().replace(str(token.hsm.module), str(link)), context)
-    assert other.view(RING).versions == (version,)
+    assert other.describe_versions(RING).versions == (version,)
 
 
 def test_a_missing_library_is_named_with_the_lock_file(token, monkeypatch):
@@ -271,7 +273,7 @@ def test_a_token_that_is_not_there_is_an_outage(token):
     uri = token.uri().replace(f"token={token.label}", "token=nobody")
     backend = open_backend(uri, BackendContext(clock=FakeClock()))
     with pytest.raises(BackendUnavailable, match="NoSuchToken"):
-        backend.view(RING)
+        backend.describe_versions(RING)
 
 
 def test_two_tokens_of_one_name_are_told_apart_by_their_serial_number(softhsm):
@@ -279,7 +281,7 @@ def test_two_tokens_of_one_name_are_told_apart_by_their_serial_number(softhsm):
     twin = softhsm.add_token("twins")
     backend = open_backend(token.uri(), BackendContext(clock=FakeClock()))
     with pytest.raises(BackendDenied, match="MultipleTokensReturned"):
-        backend.view(RING)
+        backend.describe_versions(RING)
     library = pkcs11.lib(str(softhsm.module))
     serials = [found.serial.decode() for found in library.get_tokens(token_label="twins")]
     assert len(set(serials)) == 2

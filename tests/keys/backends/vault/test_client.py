@@ -174,7 +174,7 @@ def test_a_dead_token_is_replaced_once_for_all_callers(log_in, bao_mount):
         bao_mount.admin.client.auth.token.revoke_accessor(accessor_of(client))
         begun = monotonic()
         with ThreadPoolExecutor(8) as pool:
-            views = list(pool.map(lambda _: backend.view("ring"), range(16)))
+            views = list(pool.map(lambda _: backend.describe_versions("ring"), range(16)))
         assert all(len(view.versions) == 1 for view in views)
         assert monotonic() - begun < 2
         assert len(ear.all("token")) == 2, "the first login and one more"
@@ -191,7 +191,7 @@ def test_a_policy_that_is_too_narrow_is_an_alarm_and_no_loop(log_in, bao_mount):
             accessor = accessor_of(client)
             for _ in range(10):
                 with pytest.raises(BackendDenied, match="policy does not permit"):
-                    backend.view("ring")
+                    backend.describe_versions("ring")
             assert accessor_of(client) == accessor
             assert len(ear.all("token")) == 1
             ((event, subject, _),) = ear.all("alarm")
@@ -224,11 +224,16 @@ def test_a_namespace_of_its_own(openbao):
     inside.create_key("ring")
     access = token_access(openbao.address, token=openbao.token, namespace="team")
     with open_client(access) as client:
-        assert len(TransitBackend(client, "transit", "ring", "ring").view("ring").versions) == 1
+        assert (
+            len(
+                TransitBackend(client, "transit", "ring", "ring").describe_versions("ring").versions
+            )
+            == 1
+        )
     for other in ("", "nobody"):
         access = token_access(openbao.address, token=openbao.token, namespace=other)
         with open_client(access) as client, pytest.raises(BackendDenied):
-            TransitBackend(client, "transit", "ring", "ring").view("ring")
+            TransitBackend(client, "transit", "ring", "ring").describe_versions("ring")
 
 
 def test_the_environment_of_other_tools_has_no_say(bao_mount, monkeypatch):

@@ -64,8 +64,8 @@ class KvFolders:
         made = open_folder(self._session, self._mount, ring=ring)
         return self._opened.setdefault(ring, made)
 
-    def view(self, ring):
-        return self.open(ring).view(ring)
+    def describe_versions(self, ring):
+        return self.open(ring).describe_versions(ring)
 
     def sign(self, ring, ref, alg, inputs):
         return self.open(ring).sign(ring, ref, alg, inputs)
@@ -112,13 +112,13 @@ def test_a_version_is_a_secret_with_its_key_and_algorithm(backend, admin, mount)
 def test_another_process_signs_with_the_same_key(backend, client, mount):
     version = backend.create(RING, "ES256")
     other = open_folder(client, mount)
-    assert other.view(RING).versions == (version,)
+    assert other.describe_versions(RING).versions == (version,)
     assert len(other.sign(RING, "1", "ES256", [b"data"])[0]) == 64
 
 
 def test_it_serves_its_own_ring_only(backend):
     backend.create(RING, "ES256")
-    assert backend.view("another").versions == ()
+    assert backend.describe_versions("another").versions == ()
     with pytest.raises(VersionUnusable):
         backend.sign("another", "1", "ES256", [b"data"])
     with pytest.raises(BackendDenied, match="not of the ring"):
@@ -139,7 +139,7 @@ def test_twenty_makers_get_twenty_numbers(openbao, mount):
     assert sorted(int(version.ref) for version in made) == list(range(1, 21))
     assert len({thumbprint(version.jwk) for version in made}) == 20
     with open_client(access) as client:
-        shown = open_folder(client, mount).view(RING).versions
+        shown = open_folder(client, mount).describe_versions(RING).versions
     assert shown == tuple(sorted(made, key=lambda version: int(version.ref)))
 
 
@@ -152,13 +152,13 @@ def test_it_works_where_every_writing_has_to_compare(backend, admin, mount):
 def test_what_is_written_over_a_version_is_not_looked_at(backend, admin, mount, client):
     first = backend.create(RING, "ES256")
     write(admin, mount, 1, alg="ES256", private_key=pem_of(ec.generate_private_key(ec.SECP256R1())))
-    assert open_folder(client, mount).view(RING).versions == (first,)
+    assert open_folder(client, mount).describe_versions(RING).versions == (first,)
 
 
 def test_a_key_that_an_operator_wrote_is_adopted(backend, admin, mount):
     private = ec.generate_private_key(ec.SECP256R1())
     write(admin, mount, 1, alg="ES256", private_key=pem_of(private))
-    (version,) = backend.view(RING).versions
+    (version,) = backend.describe_versions(RING).versions
     assert version.jwk == public_jwk(private)
     assert len(backend.sign(RING, "1", "ES256", [b"data"])[0]) == 64
     assert backend.create(RING, "ES256").ref == "2"
@@ -185,7 +185,7 @@ def test_an_unsound_secret_is_logged_without_a_word_of_it(backend, admin, mount,
     backend.create(RING, "ES256")
     write(admin, mount, 2, **members)
     third = backend.create(RING, "ES256")
-    view = backend.view(RING)
+    view = backend.describe_versions(RING)
     assert [version.ref for version in view.versions] == ["1", third.ref]
     assert "a key is not adopted" in caplog.text
     with pytest.raises(BackendBroken) as caught:
@@ -199,7 +199,7 @@ def test_a_soft_deleted_version_is_not_loaded_any_more(backend, admin, mount, cl
     first, second = (backend.create(RING, "ES256") for _ in range(2))
     backend.sign(RING, "1", "ES256", [b"data"])
     admin.call("DELETE", f"{mount}/data/authz/{RING}/1")
-    view = backend.view(RING)
+    view = backend.describe_versions(RING)
     assert (view.versions, view.disabled) == ((second,), True)
     assert (view.sign_floor, view.verify_floor) == (None, None)
     assert backend.sign(RING, "1", "ES256", [b"data"])
@@ -207,7 +207,7 @@ def test_a_soft_deleted_version_is_not_loaded_any_more(backend, admin, mount, cl
         open_folder(client, mount).sign(RING, "1", "ES256", [b"data"])
     assert backend.create(RING, "ES256").ref == "3"
     admin.call("POST", f"{mount}/undelete/authz/{RING}/1", {"versions": [1]})
-    view = backend.view(RING)
+    view = backend.describe_versions(RING)
     assert (view.versions[0], view.disabled) == (first, False)
 
 
@@ -224,14 +224,14 @@ def test_nothing_of_a_destroyed_version_is_left(backend, admin, mount):
 
 def test_a_number_that_only_metadata_holds_is_taken(backend, admin, mount):
     admin.call("POST", f"{mount}/metadata/authz/{RING}/1", {"cas_required": True})
-    assert backend.view(RING).versions == ()
+    assert backend.describe_versions(RING).versions == ()
     assert backend.create(RING, "ES256").ref == "2"
 
 
 def test_other_things_in_the_folder_are_left_alone(backend, admin, mount):
     for name in ("notes", "01", "1/deeper"):
         write(admin, mount, name, text="x")
-    assert backend.view(RING).versions == ()
+    assert backend.describe_versions(RING).versions == ()
     assert backend.create(RING, "ES256").ref == "1"
 
 
@@ -250,7 +250,7 @@ def test_an_engine_that_compares_nothing_is_refused(client, admin):
 def test_a_mount_that_is_not_there_is_no_empty_folder(client):
     backend = open_folder(client, "nowhere")
     for attempt in (
-        lambda: backend.view(RING),
+        lambda: backend.describe_versions(RING),
         lambda: backend.create(RING, "ES256"),
         lambda: backend.sign(RING, "1", "ES256", [b"data"]),
     ):
@@ -291,7 +291,7 @@ def as_identity(openbao, admin, mount):
 def test_a_server_needs_to_read_and_list(backend, as_identity):
     first, _second = (backend.create(RING, "ES256") for _ in range(2))
     server = as_identity(data=["read"], folder=["list"])
-    assert server.view(RING).versions[0] == first
+    assert server.describe_versions(RING).versions[0] == first
     assert server.sign(RING, "1", "ES256", [b"data"])
     assert server.health().usable
     with pytest.raises(BackendDenied):
@@ -304,7 +304,7 @@ def test_a_rotator_needs_to_create_and_never_to_update(backend, as_identity):
     backend.create(RING, "ES256")
     rotator = as_identity(data=["create", "read"], folder=["list"])
     assert rotator.create(RING, "ES256").ref == "2"
-    assert len(rotator.view(RING).versions) == 2
+    assert len(rotator.describe_versions(RING).versions) == 2
     with pytest.raises(BackendDenied):
         rotator.destroy(RING, "2")
 
@@ -314,7 +314,7 @@ def test_a_destroyer_needs_to_delete_metadata(backend, as_identity):
         backend.create(RING, "ES256")
     destroyer = as_identity(metadata=["delete"], folder=["list"])
     destroyer.destroy(RING, "2")
-    assert [version.ref for version in backend.view(RING).versions] == ["2"]
+    assert [version.ref for version in backend.describe_versions(RING).versions] == ["2"]
 
 
 def test_it_is_opened_by_its_uri(openbao, mount):
@@ -325,9 +325,9 @@ def test_it_is_opened_by_its_uri(openbao, mount):
     backend = open_backend(f"kv://{mount}/authz/{RING}", context)
     version = backend.create(RING, "ES256")
     spare = open_backend(f"kv://{mount}/authz/{RING}?vault=spare", context)
-    assert spare.view(RING).versions == (version,)
+    assert spare.describe_versions(RING).versions == (version,)
     unnamed = open_backend(f"kv://{mount}/authz/{RING}", replace(context, ring=""))
-    assert unnamed.view(RING).versions == (version,)
+    assert unnamed.describe_versions(RING).versions == (version,)
     with pytest.raises(KeysError, match="no Vault is called 'other'"):
         open_backend(f"kv://{mount}/authz/{RING}?vault=other", context)
     with pytest.raises(BackendDenied, match="experimental"):

@@ -88,7 +88,7 @@ def test_a_loaded_key_signs_on_and_no_other(open_backend, outage):
         begun = monotonic()
         for attempt in (
             lambda: backend.sign(RING, second.ref, "ES256", [b"data"]),
-            lambda: backend.view(RING),
+            lambda: backend.describe_versions(RING),
             lambda: backend.create(RING, "ES256"),
             lambda: open_backend().sign(RING, first.ref, "ES256", [b"data"]),
         ):
@@ -155,4 +155,4 @@ def test_a_process_that_starts_in_an_outage_issues_nothing_until_it_ends(open_ba
             sign(rings)
         assert rings.verify(before.token).payload == PAYLOAD
     assert until_back(lambda: sign(rings)).kid == before.kid
-    assert len(backend.view(RING).versions) == 2
+    assert len(backend.describe_versions(RING).versions) == 2

@@ -46,7 +46,12 @@ class Caller:
 
     def assert_unavailable(self) -> None:
         """Show that everything fails in the same way, at once after a while."""
-        for call in (self.sign, lambda: self.backend.view("ring"), self.sign, self.sign):
+        for call in (
+            self.sign,
+            lambda: self.backend.describe_versions("ring"),
+            self.sign,
+            self.sign,
+        ):
             error = self.failure(call)
             assert isinstance(error, BackendUnavailable)
             assert error.retry_after >= 1
@@ -137,7 +142,9 @@ def test_an_audit_device_that_is_full(tmp_path):
         error = caller.failure()
         assert isinstance(error, BackendUnavailable)
         assert "audit device" in str(error)
-        assert isinstance(caller.failure(lambda: caller.backend.view("ring")), BackendUnavailable)
+        assert isinstance(
+            caller.failure(lambda: caller.backend.describe_versions("ring")), BackendUnavailable
+        )
         assert not caller.backend.health().usable
         redirect(link, str(real), server)
         await_that(lambda: not isinstance(outcome(caller.sign), BackendError))

@@ -175,7 +175,10 @@ def test_each_identity_does_its_work_through_the_backend(transit):
     with open_as(D) as client:
         destroyer = TransitBackend(client, transit.mount, "oidc", "es256")
         destroyer.destroy("es256", "3")
-        assert [version.ref for version in destroyer.view("es256").versions] == ["3", "4"]
+        assert [version.ref for version in destroyer.describe_versions("es256").versions] == [
+            "3",
+            "4",
+        ]
 
 
 def test_each_identity_does_its_work_on_secrets(kv):
@@ -200,7 +203,10 @@ def test_each_identity_does_its_work_on_secrets(kv):
     with open_as(D) as client:
         destroyer = VaultKvBackend(client, mount, "oidc/es256", "es256")
         destroyer.destroy("es256", "2")
-        assert [version.ref for version in destroyer.view("es256").versions] == ["2", "3"]
+        assert [version.ref for version in destroyer.describe_versions("es256").versions] == [
+            "2",
+            "3",
+        ]
 
 
 def test_uris_name_places():

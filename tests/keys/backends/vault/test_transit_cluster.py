@@ -54,7 +54,7 @@ def test_a_change_of_leader_costs_no_signature(cluster, ring):
     access = token_access(leader.address, *others, token=cluster.token)
     with open_client(access) as client:
         backend = backend_at(client, ring)
-        (version,) = backend.view(ring).versions
+        (version,) = backend.describe_versions(ring).versions
         verify = make_verifier(load_public_key(version.jwk, "ES256"), get_algorithm("ES256"))
         cluster.step_down()
         durations, begun = [], monotonic()
@@ -92,7 +92,7 @@ def test_a_version_that_a_standby_does_not_know_yet_signs_elsewhere(cluster, rin
         for number in range(2, 22):
             with open_client(access) as client:
                 reading = backend_at(client, ring)
-                reading.view(ring)
+                reading.describe_versions(ring)
                 version = writing.create(ring, "ES256")
                 assert version.ref == str(number)
                 (signature,) = reading.sign(ring, version.ref, "ES256", [b"data"])
@@ -126,9 +126,9 @@ def test_a_lagging_read_shows_an_older_view_and_no_error(cluster, ring):
         seen = []
         for number in range(2, 22):
             assert writing.create(ring, "ES256").ref == str(number)
-            seen.append(len(reading.view(ring).versions))
+            seen.append(len(reading.describe_versions(ring).versions))
         assert all(before <= after for before, after in pairwise(seen))
-        await_that(lambda: len(reading.view(ring).versions) == 21)
+        await_that(lambda: len(reading.describe_versions(ring).versions) == 21)
 
 
 def test_a_fence_holds_on_every_node_soon(cluster, ring):

@@ -94,7 +94,7 @@ def test_the_policy_that_requires_a_version_permits_everything_we_send(bao_mount
     token = bao_mount.admin.create_token([policy])
     with open_client(token_access(bao_mount.server.address, token=token)) as client:
         backend = TransitBackend(client, bao_mount.mount, "ring", "ring")
-        (version,) = backend.view("ring").versions
+        (version,) = backend.describe_versions("ring").versions
         (signature,) = backend.sign("ring", "1", "ES256", [b"data"])
         verifier_of(version)(signature, b"data")
         for path in (f"{bao_mount.mount}/sign/ring", f"{bao_mount.mount}/sign/ring/sha2-256"):
@@ -156,13 +156,13 @@ def test_processes_do_not_share_a_connection_after_a_fork(bao_mount):
 def test_a_floor_for_decryption_hides_public_keys_and_that_is_no_removal(backend, bao_mount):
     first, second = backend.create("ring", "ES256"), backend.create("ring", "ES256")
     bao_mount.admin.configure_key("ring", mount=bao_mount.mount, min_decryption_version=2)
-    view = backend.view("ring")
+    view = backend.describe_versions("ring")
     assert view.versions == (second,)
     assert (view.sign_floor, view.verify_floor) == ("2", "2")
     with pytest.raises(VersionUnusable):
         backend.sign("ring", first.ref, "ES256", [b"data"])
     bao_mount.admin.configure_key("ring", mount=bao_mount.mount, min_decryption_version=1)
-    assert backend.view("ring").versions == (first, second)
+    assert backend.describe_versions("ring").versions == (first, second)
 
 
 def test_a_floor_of_zero_stops_nobody_and_a_fence_does(backend, bao_mount):
@@ -173,7 +173,7 @@ def test_a_floor_of_zero_stops_nobody_and_a_fence_does(backend, bao_mount):
     backend.fence("ring", "2")
     with pytest.raises(VersionUnusable):
         backend.sign("ring", "1", "ES256", [b"data"])
-    assert backend.view("ring").sign_floor == "2"
+    assert backend.describe_versions("ring").sign_floor == "2"
 
 
 def test_a_fence_is_never_lowered(backend, bao_mount):
@@ -181,7 +181,7 @@ def test_a_fence_is_never_lowered(backend, bao_mount):
         backend.create("ring", "ES256")
     backend.fence("ring", "3")
     backend.fence("ring", "2")
-    assert backend.view("ring").sign_floor == "3"
+    assert backend.describe_versions("ring").sign_floor == "3"
     assert bao_mount.admin.read_key("ring", mount=bao_mount.mount)["min_encryption_version"] == 3
     with pytest.raises(VersionUnusable):
         backend.fence("ring", "4")
@@ -191,7 +191,7 @@ def test_floors_that_are_equal_can_be_set(backend):
     for _ in range(3):
         backend.create("ring", "ES256")
     backend.destroy("ring", "3")
-    view = backend.view("ring")
+    view = backend.describe_versions("ring")
     assert (view.sign_floor, view.verify_floor, len(view.versions)) == ("3", "3", 1)
 
 
@@ -208,7 +208,11 @@ def test_a_rotation_names_the_version_that_it_made(backend, bao_mount, monkeypat
     monkeypatch.setattr(TransitEngine, "rotate", rotate_and_be_overtaken)
     made = backend.create("ring", "ES256")
     assert made.ref == "2"
-    assert [version.ref for version in backend.view("ring").versions] == ["1", "2", "3"]
+    assert [version.ref for version in backend.describe_versions("ring").versions] == [
+        "1",
+        "2",
+        "3",
+    ]
 
 
 def test_an_existing_key_of_another_type_is_not_taken_for_ours(backend, bao_mount):
@@ -243,34 +247,34 @@ def test_a_key_that_may_leave_the_vault_is_refused(backend, client, bao_mount, l
     ear = Ear()
     listened = TransitBackend(client, bao_mount.mount, "ring", "ring", observer=ear)
     with pytest.raises(BackendBroken, match=leak):
-        listened.view("ring")
+        listened.describe_versions("ring")
     assert [event for event, *_ in ear.all("alarm")] == ["privilege.too_wide"]
     assert not backend.health().usable
     bao_mount.admin.configure_key("ring", mount=bao_mount.mount, **{leak: False})
     with pytest.raises(BackendBroken, match=leak):
         backend.create("ring", "ES256")
     knowing = TransitBackend(client, bao_mount.mount, "ring", "ring", allow_exportable=True)
-    assert len(knowing.view("ring").versions) == 1
+    assert len(knowing.describe_versions("ring").versions) == 1
 
 
 @pytest.mark.parametrize("kind", ["aes256-gcm96", "chacha20-poly1305"])
 def test_a_key_that_does_not_sign_is_refused(backend, bao_mount, kind):
     bao_mount.admin.create_key("ring", kind, mount=bao_mount.mount)
     with pytest.raises(BackendBroken, match=kind):
-        backend.view("ring")
+        backend.describe_versions("ring")
 
 
 def test_a_derived_key_is_refused(backend, bao_mount):
     body = {"type": "ed25519", "derived": True}
     bao_mount.admin.call("POST", f"{bao_mount.mount}/keys/ring", body)
     with pytest.raises(BackendBroken, match="derived"):
-        backend.view("ring")
+        backend.describe_versions("ring")
 
 
 def test_a_soft_deleted_key_is_seen_and_does_not_sign(backend, bao_mount):
     backend.create("ring", "ES256")
     bao_mount.admin.soft_delete_key("ring", mount=bao_mount.mount)
-    view = backend.view("ring")
+    view = backend.describe_versions("ring")
     assert view.disabled
     assert len(view.versions) == 1
     assert "soft-deleted" in backend.health().detail
@@ -279,7 +283,7 @@ def test_a_soft_deleted_key_is_seen_and_does_not_sign(backend, bao_mount):
     with pytest.raises(BackendDenied, match="soft-deleted"):
         backend.create("ring", "ES256")
     bao_mount.admin.restore_key("ring", mount=bao_mount.mount)
-    assert not backend.view("ring").disabled
+    assert not backend.describe_versions("ring").disabled
     assert len(backend.sign("ring", "1", "ES256", [b"data"])) == 1
 
 
@@ -287,7 +291,7 @@ def test_a_mount_that_is_not_there_is_no_empty_ring(client):
     """Both answer 404; taken for an empty ring, keys would be made at a wrong place."""
     backend = TransitBackend(client, "no-such-mount", "ring", "ring")
     with pytest.raises(BackendDenied, match="no such path"):
-        backend.view("ring")
+        backend.describe_versions("ring")
     with pytest.raises(BackendDenied, match="no such path"):
         backend.sign("ring", "1", "ES256", [b"data"])
 
@@ -304,7 +308,7 @@ def test_every_signature_names_the_call_that_made_it(backend):
 @pytest.mark.parametrize("kind", ["rsa-3072", "rsa-4096"])
 def test_larger_rsa_keys_that_were_made_in_the_vault_are_used(backend, bao_mount, kind):
     bao_mount.admin.create_key("ring", kind, mount=bao_mount.mount)
-    (version,) = backend.view("ring").versions
+    (version,) = backend.describe_versions("ring").versions
     for alg in ("RS256", "PS256"):
         (signature,) = backend.sign("ring", "1", alg, [b"data"])
         verifier_of(version, alg)(signature, b"data")
@@ -313,6 +317,6 @@ def test_larger_rsa_keys_that_were_made_in_the_vault_are_used(backend, bao_mount
 def test_a_second_ring_of_the_session_is_another_key(client, bao_mount):
     keys = TransitKeys(client, bao_mount.mount)
     assert keys.create("one", "ES256").jwk != keys.create("two", "ES256").jwk
-    assert keys.open("one").view("two").versions == ()
+    assert keys.open("one").describe_versions("two").versions == ()
     with pytest.raises(BackendDenied):
         keys.open("one").create("two", "ES256")

@@ -1,6 +1,5 @@
 """Transit by its URI and its entry point, before any Vault is asked."""
 
-
 import pytest
 
 from keys.backends.registry import BackendContext, open_backend
@@ -21,8 +20,8 @@ def test_it_is_found_by_its_scheme_and_serves_the_ring_it_was_opened_for(bao_mou
     backend = open_backend(uri, context("issuer-es256", main=access))
     assert backend.scheme == "transit"
     made = backend.create("issuer-es256", "ES256")
-    assert backend.view("issuer-es256").versions == (made,)
-    assert backend.view("some-key").versions == ()
+    assert backend.describe_versions("issuer-es256").versions == (made,)
+    assert backend.describe_versions("some-key").versions == ()
     assert bao_mount.admin.read_key("some-key", mount=bao_mount.mount)["latest_version"] == 1
 
 
@@ -34,9 +33,12 @@ def test_the_vault_is_named_in_the_uri(bao_mount):
             "other": token_access(bao_mount.server.address, token=bao_mount.server.token),
         }
         uri = f"transit://{bao_mount.mount}/key"
-        assert open_backend(f"{uri}?vault=other", context(**vaults)).view("ring").versions == ()
+        assert (
+            open_backend(f"{uri}?vault=other", context(**vaults)).describe_versions("ring").versions
+            == ()
+        )
         with pytest.raises(BackendUnavailable):
-            open_backend(uri, context(**vaults)).view("ring")
+            open_backend(uri, context(**vaults)).describe_versions("ring")
     finally:
         release_port(port)
 
@@ -58,7 +60,7 @@ def test_an_exportable_key_is_used_when_the_uri_says_so(bao_mount):
     bao_mount.admin.configure_key("key", mount=bao_mount.mount, exportable=True)
     access = token_access(bao_mount.server.address, token=bao_mount.server.token)
     uri = f"transit://{bao_mount.mount}/key?allow_exportable=true"
-    assert len(open_backend(uri, context(main=access)).view("ring").versions) == 1
+    assert len(open_backend(uri, context(main=access)).describe_versions("ring").versions) == 1
 
 
 @pytest.mark.parametrize(
