@@ -1,12 +1,15 @@
 import sqlite3
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import create_engine, inspect, text, update
 
+from authz_server.audit.sink import AuditRecord
 from authz_server.cli.root import main
 from authz_server.database import sqlite
-from authz_server.database.schema import PREVIOUS_RELEASE, read_schema
+from authz_server.database.schema import PREVIOUS_RELEASE, opened_database, read_schema
+from authz_server.key_rings.event_log import load_events, verify_event_chain
 from authz_server.settings import DatabaseSettings
 from support.pgbouncer import pgbouncer
 from support.roles import Role
@@ -60,6 +63,44 @@ def test_a_database_that_is_away_is_named_without_its_password(cli, tmp_path):
 def test_purging_says_how_many_rows_went(cli):
     assert cli.json("db", "purge")["deleted_rows"] == 0
     assert "0 rows" in cli.must("db", "purge")
+
+
+def age_records(url: str, days: int) -> int:
+    """Have every stored audit record be so many days old; return how many there are."""
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        at = datetime.now(UTC) - timedelta(days=days)
+        rows = connection.execute(update(AuditRecord).values(at=at)).rowcount
+    engine.dispose()
+    return rows
+
+
+def test_audit_records_are_purged_after_the_days_of_the_settings(cli, tmp_path):
+    def deleted(keep_days: int) -> int:
+        audit = {"audit": {"keep_days": keep_days}}
+        cli.config = write_settings(tmp_path, cli.database_url, audit)
+        return cli.json("db", "purge")["deleted_rows"]
+
+    cli.must("scope", "add", "own/read")
+    aged = age_records(cli.database_url, 40)
+    cli.must("scope", "add", "own/write")
+    records = cli.audit_records()
+    assert deleted(0) == deleted(41) == 0
+    assert cli.audit_records() == records
+    assert deleted(39) == aged
+    assert cli.audit_records() == records[aged:]
+
+
+def test_purging_audit_records_leaves_the_chain_of_key_events(cli, tmp_path):
+    cli.must("keys", "init")
+    aged = age_records(cli.database_url, 400)
+    cli.must("scope", "add", "own/read")
+    cli.config = write_settings(tmp_path, cli.database_url, {"audit": {"keep_days": 30}})
+    assert cli.json("db", "purge")["deleted_rows"] == aged
+    settings = DatabaseSettings(url=cli.database_url)
+    with opened_database(settings) as database, database.reading() as session:
+        assert len(load_events(session, "es256")) >= 2
+        assert verify_event_chain(session, "es256") is None
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import create_engine, delete
+from sqlalchemy import create_engine, delete, select
+from sqlalchemy.orm import Session
 
 from authz_server.audit.restored_database import RestoredDatabaseError, RestoreReadiness
 from authz_server.audit.sink import AuditRecord
@@ -134,6 +135,27 @@ def test_rows_that_an_operator_deleted_are_not_missed(installation):
     cli.must("db", "check")
     cli.must("client", "enable", "payer")
     cli.must("db", "check")
+
+
+def test_purging_hides_no_restored_database_and_invents_none(installation, tmp_path):
+    """Case Q224: every row of the copy is older than the settings keep them."""
+    cli = installation.cli
+    purging = {"audit": {"keep_days": 30}}
+    engine = create_engine(cli.database_url)
+    with Session(engine) as session, session.begin():
+        for record in session.scalars(select(AuditRecord)):
+            record.at -= timedelta(days=40)
+    engine.dispose()
+    installation.file.write_text("")
+    installation.back_up()
+    cli.must("client", "disable", "payer")
+    cli.config = write_settings(tmp_path, cli.database_url, purging)
+    assert cli.json("db", "purge")["deleted_rows"] > 1
+    cli.must("db", "check")
+    installation.restore()
+    cli.config = write_settings(tmp_path, installation.copy, purging)
+    assert cli.json("db", "purge")["deleted_rows"] > 1
+    assert "client.disabled of payer" in cli.refused("db", "check")
 
 
 def test_a_young_database_beside_an_old_file_is_no_restored_one(installation):

@@ -69,7 +69,7 @@ def test_a_second_demonstration_in_the_same_directory_is_refused(tmp_path):
             check=False,
         )
     assert run.returncode == 1
-    assert "end process 4711 first" in run.stderr
+    assert "stop process 4711 first" in run.stderr
     assert "Traceback" not in run.stderr
 
 
