@@ -41,7 +41,7 @@ _COMMANDS = {
     ),
     "move": (
         "authz_server.cli.keys.move:move",
-        "Let another ring sign in the place of one.",
+        "Let another ring sign in the place of RING.",
     ),
     "tick": (
         "authz_server.cli.keys.tick:tick",

@@ -1,6 +1,9 @@
 import pytest
 
-from authz_server.assembly.operator import operator_services
+from authz_server.assembly import utc_now
+from authz_server.assembly.server import ServerServices
+from authz_server.database.orm import open_database
+from authz_server.metrics.observer import SilentServerObserver
 from authz_server.settings import load_settings
 from authz_server.waiting import run
 
@@ -14,11 +17,14 @@ def issued(stocked, tmp_path):
         *("--identifier", "https://mapper.example"),
     )
     stocked.must("client", "create", "ministry", "--name", "Ministry", "--scope", "mapper/link")
-    with operator_services(load_settings(stocked.config)) as services:
-        services.feed.poll()
-        client = services.directory.find("ministry")
-        granted = services.rules.decide(client, "client_credentials", "mapper/link", ())
-        token = run(services.issuer.issue(granted))
+    settings = load_settings(stocked.config)
+    database = open_database(settings.database)
+    services = ServerServices(settings, database, utc_now, SilentServerObserver())
+    services.feed.poll()
+    client = services.directory.find("ministry")
+    granted = services.rules.decide(client, "client_credentials", "mapper/link", ())
+    token = run(services.issuer.issue(granted))
+    database.close()
     file = tmp_path / "token"
     file.write_text(f"{token.access_token}\n")
     return stocked, file, token
