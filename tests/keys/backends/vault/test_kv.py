@@ -338,7 +338,7 @@ def test_it_is_opened_by_its_uri(openbao, mount):
 
 
 def test_a_mount_with_a_slash(client, admin):
-    mount = add_kv_engine(admin, f"team/kv-{secrets.token_hex(4)}")
+    mount = add_kv_engine(admin, f"folder/kv-{secrets.token_hex(4)}")
     try:
         assert open_folder(client, mount).create(RING, "ES256").ref == "1"
     finally:
