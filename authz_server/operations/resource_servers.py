@@ -117,7 +117,7 @@ def create_resource_server(  # noqa: PLR0913 - the fields themselves, by name
             services, session, server.id, actor=actor, wanted=with_secret, imported=imported_secret
         )
         return RegisteredResourceServer(
-            resource_server=_describe(services, session, server),
+            resource_server=_describe_one(services, session, server),
             assigned_scopes=assigned,
             secret=secret,
         )
@@ -126,8 +126,13 @@ def create_resource_server(  # noqa: PLR0913 - the fields themselves, by name
 def list_resource_servers(services: Services) -> tuple[ResourceServerView, ...]:
     """Return every resource server, by id."""
     with services.transaction() as session:
+        now, scopes = services.clock(), services.scopes.list_scopes(session)
+        owned: dict[str | None, list[str]] = {}
+        for scope in scopes:
+            owned.setdefault(scope.resource_server_id, []).append(scope.name)
         return tuple(
-            _describe(services, session, server) for server in all_of_kind(services, session, _KIND)
+            _describe(server, now, owned.get(server.id, ()))
+            for server in all_of_kind(services, session, _KIND)
         )
 
 
@@ -135,7 +140,7 @@ def get_resource_server(services: Services, server_id: str) -> ResourceServerVie
     """Return a resource server; NotFoundError where there is none of that id."""
     with services.transaction() as session:
         server = services.clients.get_client(session, server_id, kind=_KIND)
-        return _describe(services, session, server)
+        return _describe_one(services, session, server)
 
 
 def update_resource_server(
@@ -160,16 +165,19 @@ def update_resource_server(
     """
     with services.transaction() as session:
         server = services.clients.get_client(session, server_id, kind=_KIND)
-        before = _describe(services, session, server)
+        before = _describe_one(services, session, server)
         services.clients.update_resource_server(session, server_id, actor=actor, **changes)
-        after = _describe(services, session, server)
+        after = _describe_one(services, session, server)
         return ChangedResourceServer(resource_server=after, changed=changed_fields(before, after))
 
 
-def _describe(services: Services, session: Session, client: Client) -> ResourceServerView:
-    now = services.clock()
+def _describe_one(services: Services, session: Session, client: Client) -> ResourceServerView:
+    scopes = services.scopes.list_scopes(session, resource_server_id=client.id)
+    return _describe(client, services.clock(), [scope.name for scope in scopes])
+
+
+def _describe(client: Client, now: datetime, scopes: Sequence[str]) -> ResourceServerView:
     resource = client.resource_server
-    owned = services.scopes.list_scopes(session, resource_server_id=client.id)
     return ResourceServerView(
         id=client.id,
         name=client.name,
@@ -181,7 +189,7 @@ def _describe(services: Services, session: Session, client: Client) -> ResourceS
         introspection_audience=resource.introspection_audience if resource else None,
         authentication_method=client.authentication_method,
         permissions=tuple(client.permissions),
-        scopes=tuple(scope.name for scope in owned),
+        scopes=tuple(scopes),
         created_at=client.created_at,
         updated_at=client.updated_at,
         secrets=tuple(describe_secret(secret, now) for secret in client.secrets),

@@ -1,7 +1,9 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from authz_server.assembly.operator import OperatorServices, operator_services
 from authz_server.audit.sink import AuditRecord
@@ -25,6 +27,19 @@ class Operator:
         with self.services.transaction() as session:
             rows = session.execute(select(*columns).order_by(AuditRecord.id)).all()
         return [tuple(row) for row in rows if row.actor != "operator:importer"]
+
+    @contextmanager
+    def statements(self) -> Iterator[list[str]]:
+        """Yield a list that grows by every statement until the block ends."""
+        seen: list[str] = []
+
+        def note(_connection, _cursor, statement, *_) -> None:
+            seen.append(statement)
+
+        engine = self.services.database.engine
+        event.listen(engine, "before_cursor_execute", note)
+        yield seen
+        event.remove(engine, "before_cursor_execute", note)
 
 
 @pytest.fixture

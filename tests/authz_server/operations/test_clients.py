@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from authz_server.errors import InvalidChangeError, NotFoundError
-from authz_server.operations import client_secrets, clients
+from authz_server.operations import client_secrets, clients, resource_servers
 from authz_server.operations.resource_servers import create_resource_server
 
 
@@ -115,3 +115,24 @@ def test_the_last_secret_is_the_one_beside_which_none_works_then(operator):
     ended = client_secrets.end_secret(services, "ministry", second.id, kind="client", actor=actor)
     assert (ended.works, ended.ends_at <= datetime.now(UTC)) == (False, True)
     assert client_secrets.list_secrets(services, "ministry", kind="client")[1] == ended
+
+
+def test_a_list_takes_as_many_statements_for_many_as_for_one(operator):
+    """Secrets and scopes are read for all together."""
+    counts = []
+    for number in range(3):
+        _create(operator, id=f"client-{number}")
+        create_resource_server(
+            operator.services,
+            actor=operator.actor,
+            id=f"server-{number}",
+            name="Server",
+            identifier=f"https://server-{number}.example",
+        )
+        with operator.statements() as statements:
+            listed = clients.list_clients(operator.services)
+            servers = resource_servers.list_resource_servers(operator.services)
+        assert len(listed) == len(servers) == number + 1
+        assert all(len(each.secrets) == 1 for each in (*listed, *servers))
+        counts.append(len(statements))
+    assert counts[0] == counts[1] == counts[2]
