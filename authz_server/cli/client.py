@@ -86,7 +86,7 @@ _COLUMNS = {
     "--lifetime",
     "token_lifetime_seconds",
     type=int,
-    show_default="tokens.lifetime_seconds of the settings",
+    show_default="tokens.default_lifetime_seconds",
     help="The lifetime of its tokens, in seconds.",
 )
 @click.option(
