@@ -23,9 +23,9 @@ from authz_server.settings import LONGEST_LIFETIME_SECONDS, Settings
 if TYPE_CHECKING:
     from authz_server.clients.authentication.registry import AuthenticationMethods
     from authz_server.clients.cache import ClientCache
-    from authz_server.clients.rules import ClientLimits
     from authz_server.clients.secrets import SecretScheme
     from authz_server.clients.service import ClientService
+    from authz_server.clients.validation import ClientLimits
     from authz_server.grants.base import TokenGrant
     from authz_server.key_rings.alarms import KeyObserver
     from authz_server.key_rings.store import SqlKeyStore
@@ -189,7 +189,7 @@ class Services:
 
     def client_limits(self) -> ClientLimits:
         """Return the values that the settings, the grants and the authentication methods permit."""
-        from authz_server.clients.rules import ClientLimits
+        from authz_server.clients.validation import ClientLimits
 
         return ClientLimits(
             maximum_token_lifetime_seconds=self.settings.tokens.maximum_lifetime_seconds,

@@ -24,7 +24,7 @@ from authz_server.cli.secret_files import (
 )
 from authz_server.cli.values import INSTANT, INSTANT_OR_NONE, drop_unset
 from authz_server.clients.authentication.shared_secret import CLIENT_SECRET
-from authz_server.clients.rules import DEFAULT_GRANT_TYPES, G2P_ANSWERS, PERMISSIONS
+from authz_server.clients.validation import DEFAULT_GRANT_TYPES, G2P_ANSWERS, PERMISSIONS
 from authz_server.operations.clients import create_client, get_client, list_clients, update_client
 
 _CLIENT = Noun("client", "client", "client", "ministry", get_client)

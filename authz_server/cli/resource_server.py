@@ -22,7 +22,7 @@ from authz_server.cli.secret_files import (
 )
 from authz_server.cli.values import drop_unset
 from authz_server.clients.authentication.shared_secret import CLIENT_SECRET
-from authz_server.clients.rules import (
+from authz_server.clients.validation import (
     INTROSPECTION_AUDIENCES,
     PERMISSIONS,
     TOKEN_FORMATS,

@@ -11,10 +11,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, selectinload
 
 from authz_server.audit.sink import store_audit_record
-from authz_server.clients import rules
+from authz_server.clients import validation
 from authz_server.clients.models import Client, ResourceServer
-from authz_server.clients.rules import ClientLimits
 from authz_server.clients.secrets import SecretScheme
+from authz_server.clients.validation import ClientLimits
 from authz_server.database.change_feed import record_change
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
 
@@ -168,7 +168,7 @@ class Registrations:
     def _new_registration(
         self, session: Session, client_id: str | None, kind: str, values: Mapping[str, Any]
     ) -> Client:
-        client_id = rules.require_id(client_id or system_random.token_hex(10))
+        client_id = validation.require_id(client_id or system_random.token_hex(10))
         if session.get(Client, client_id) is not None:
             raise ConflictError(f"The id {client_id!r} is taken.")
         now = self._clock()

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from authz_server.clients import rules
+from authz_server.clients import validation
 from authz_server.clients.authentication.shared_secret import CLIENT_SECRET
 from authz_server.clients.identifiers import normalised
 from authz_server.clients.models import Client, ResourceServer
@@ -48,8 +48,8 @@ class ResourceServerChanges(Registrations):
             "authentication_method": authentication_method,
             "permissions": permissions,
         }
-        values = rules.checked_values(offered, rules.SHARED_RULES, self._limits)
-        resource = rules.checked_values(
+        values = validation.checked_values(offered, validation.SHARED_RULES, self._limits)
+        resource = validation.checked_values(
             {
                 "identifier": identifier,
                 "token_format": token_format,
@@ -57,7 +57,7 @@ class ResourceServerChanges(Registrations):
                 "token_type": token_type,
                 "introspection_audience": introspection_audience,
             },
-            rules.RESOURCE_RULES,
+            validation.RESOURCE_RULES,
             self._limits,
         )
         client = self._new_registration(session, id, "resource_server", values)
@@ -76,15 +76,17 @@ class ResourceServerChanges(Registrations):
         Raises:
             NotFoundError, InvalidChangeError, ConflictError
         """
-        both = {**rules.SHARED_RULES, **rules.RESOURCE_RULES}
-        values = rules.checked_values(changes, both, self._limits)
+        both = {**validation.SHARED_RULES, **validation.RESOURCE_RULES}
+        values = validation.checked_values(changes, both, self._limits)
         client = self._locked(session, client_id, "resource_server")
         if "identifier" in values:
             self._require_free_identifier(session, client_id, values["identifier"])
-        assign_fields(client, {key: values[key] for key in values if key in rules.SHARED_RULES})
+        assign_fields(
+            client, {key: values[key] for key in values if key in validation.SHARED_RULES}
+        )
         assign_fields(
             client.resource_server,
-            {key: values[key] for key in values if key in rules.RESOURCE_RULES},
+            {key: values[key] for key in values if key in validation.RESOURCE_RULES},
         )
         require_ordered_dates(client)
         self._finish(session, client, actor, "resource_server.updated", values)

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from authz_server.clients import rules
+from authz_server.clients import validation
 from authz_server.clients.models import Client, ClientSecret
 from authz_server.clients.registrations import Registrations
 from authz_server.clients.secrets import ARGON2_PREFIX, generate_secret
@@ -38,7 +38,7 @@ class SecretChanges(Registrations):
         """
         client = self._locked(session, client_id)
         now = self._clock()
-        expires_at = rules.require_instant("expires_at", expires_at)
+        expires_at = validation.require_instant("expires_at", expires_at)
         if expires_at is not None and expires_at <= now:
             raise InvalidChangeError("expires_at: it lies in the past")
         self._require_room(client, now, imported=imported_secret is not None)
@@ -49,7 +49,7 @@ class SecretChanges(Registrations):
             record=self._secrets.record(generated.encode())
             if imported_secret is None
             else self._secrets.import_record(imported_secret),
-            description=rules.require_text("description", description, may_be_empty=True),
+            description=validation.require_text("description", description, may_be_empty=True),
             created_at=now,
             expires_at=expires_at,
         )
@@ -82,7 +82,7 @@ class SecretChanges(Registrations):
                 f"{client_id!r} has no secret {secret_id!r}; `secret list` shows them."
             )
         now = self._clock()
-        at = rules.require_instant("at", at)
+        at = validation.require_instant("at", at)
         if not is_live(secret, now):
             return secret
         if at is None or at <= now:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from authz_server.clients import rules
+from authz_server.clients import validation
 from authz_server.clients.authentication.shared_secret import CLIENT_SECRET
 from authz_server.clients.models import Client
 from authz_server.clients.registrations import (
@@ -30,7 +30,7 @@ class ClientService(ResourceServerChanges, SecretChanges):
         name: str,
         organisation: str = "",
         authentication_method: str = CLIENT_SECRET,
-        grant_types: Iterable[str] = rules.DEFAULT_GRANT_TYPES,
+        grant_types: Iterable[str] = validation.DEFAULT_GRANT_TYPES,
         allowed_scopes: Iterable[str],
         default_scopes: Iterable[str] = (),
         allowed_resource_servers: Iterable[str] = (),
@@ -63,7 +63,7 @@ class ClientService(ResourceServerChanges, SecretChanges):
             "starts_at": starts_at,
             "expires_at": expires_at,
         }
-        values = rules.checked_values(offered, rules.CLIENT_RULES, self._limits)
+        values = validation.checked_values(offered, validation.CLIENT_RULES, self._limits)
         client = self._new_registration(session, id, "client", values)
         self._require_consistent(session, client)
         if self._revoker.has_cut_off_client(session, client.id):
@@ -86,7 +86,7 @@ class ClientService(ResourceServerChanges, SecretChanges):
         Raises:
             NotFoundError, InvalidChangeError
         """
-        values = rules.checked_values(changes, rules.CLIENT_RULES, self._limits)
+        values = validation.checked_values(changes, validation.CLIENT_RULES, self._limits)
         client = self._locked(session, client_id, "client")
         assign_fields(client, values)
         self._require_consistent(session, client)

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from authz_server.clients.authentication.shared_secret import CLIENT_SECRET, CLIENT_SECRET_POST
-from authz_server.clients.rules import TOKEN_FORMATS, TOKEN_TYPES
+from authz_server.clients.validation import TOKEN_FORMATS, TOKEN_TYPES
 from authz_server.errors import ConflictError
 from authz_server.operations.resource_servers import ResourceServerView
 from authz_server.settings import Settings

@@ -8,9 +8,9 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.orm import Session
 
 from authz_server.clients.registrations import is_resource_server
-from authz_server.clients.rules import ClientLimits
 from authz_server.clients.secrets import SecretScheme
 from authz_server.clients.service import ClientService
+from authz_server.clients.validation import ClientLimits
 from authz_server.scopes.g2p_connect import CATALOGUE
 from authz_server.scopes.service import ScopeService, find_canonical_names
 from authz_server.tokens.revocations import RevocationService
