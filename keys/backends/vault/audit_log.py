@@ -18,7 +18,7 @@ _REQUEST, _HEAD_BYTES = b'"type":"request"', 100
 
 
 class Use(StrEnum):
-    """What was done with a key."""
+    """Uses of a key that an audit log records."""
 
     SIGNED = "signed"
     TAKEN = "taken"
@@ -29,8 +29,8 @@ class KeyUse:
     """One successful call that used a private key, or took it.
 
     Attributes:
-        use: What was done.
-        request_id: The call's id, which its caller was told too.
+        use: The kind of use.
+        request_id: The call's id, which its caller received too.
         at: When.
         path: Where, without the namespace.
         place: Whose key it is.
@@ -51,15 +51,15 @@ class KeyUse:
 
 @dataclass(slots=True)
 class AuditLogReader:
-    """Reads a log line by line, however long it is.
+    """Reader of an audit log, line by line, of any length.
 
     Args:
         places: The keys to look for, all in one Vault.
         namespace: Theirs; empty: none.
 
     Attributes:
-        unreadable: How many lines were no entries: a log that broke off, or another file.
-        entries: How many were.
+        unreadable: Lines that are not entries: of a log that broke off, or of another file.
+        entries: Lines that are entries.
         first_at: When the first entry was written.
         last_at: When the last one was.
     """
@@ -154,7 +154,7 @@ def _longer(
 
 
 def _count(response: object, use: Use) -> int:
-    """Return how many signatures a reply held; whatever it does not show counts as one."""
+    """Return how many signatures a reply held; a reply that does not show them counts as one."""
     data = response.get("data") if isinstance(response, Mapping) else None
     if not isinstance(data, Mapping):
         return 1

@@ -19,7 +19,7 @@ SHORTEST_CALL_SECONDS = 0.25
 
 
 class BatchLimits(NamedTuple):
-    """How calls for one kind of key are made.
+    """Limits of the calls for one kind of key.
 
     Attributes:
         calls_in_flight: How many are sent and not answered yet.
@@ -81,7 +81,7 @@ class SignatureBatcher:
 
     @property
     def waiting(self) -> int:
-        """How many callers wait for a call to take them along."""
+        """Number of callers that wait for the next call."""
         return len(self._waiting)
 
     def sign(self, inputs: Sequence[bytes]) -> list[bytes]:

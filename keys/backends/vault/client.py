@@ -69,7 +69,7 @@ class VaultClient:
 
     @property
     def token_uses(self) -> int:
-        """How many requests a token of ours may make; 0: any number, or not logged in yet."""
+        """Number of requests that the token may make; 0: any number, or not logged in yet."""
         return self._tokens.uses
 
     def call(

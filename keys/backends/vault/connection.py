@@ -37,7 +37,7 @@ class HttpReply(NamedTuple):
 
 
 class TimeLimits(NamedTuple):
-    """How long to wait at most, in seconds, for a connection and for one read."""
+    """Longest waits in seconds: for a connection, and for one read."""
 
     connect_seconds: float
     read_seconds: float
@@ -128,7 +128,7 @@ class Connection:
 
         Raises:
             OSError: The other side closed, or did not answer within the time.
-            HTTPException: It does not speak HTTP.
+            HTTPException: Its answer is not HTTP.
             ValueError: A header has several lines, or the answer is too long or incomplete.
         """
         head = "\r\n".join((*lines, f"Content-Length: {len(body)}", "", ""))

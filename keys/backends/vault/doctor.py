@@ -37,7 +37,7 @@ _LEAST_LIFE_SHARE = 0.25
 
 
 class Level(StrEnum):
-    """How bad a finding is."""
+    """Severity of a finding."""
 
     OK = "ok"
     NOTE = "note"
@@ -50,10 +50,10 @@ class Finding:
     """One thing that was found.
 
     Attributes:
-        level: How bad it is.
-        check: What was looked at, for example ``privilege.too_wide``.
+        level: Its severity.
+        check: The property that was examined, for example ``privilege.too_wide``.
         subject: The Vault, path, ring or key.
-        detail: In words.
+        detail: The finding in words.
     """
 
     level: Level

@@ -104,7 +104,7 @@ class _Failure(NamedTuple):
 
 
 class _Effort:
-    """What one request has cost so far."""
+    """Attempts that one request has taken so far."""
 
     attempts = 0
     has_backed_off = False
@@ -143,7 +143,7 @@ class VaultHttp:
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
-        """Start without connections: the parent goes on using those that were inherited."""
+        """Start without connections: the parent still uses those that were inherited."""
         access = self._access
         self._nodes = [_Node(url, self._tls, access) for url in access.addresses]
         self._preferred = self._nodes[0]
@@ -188,7 +188,7 @@ class VaultHttp:
             deadline: When all attempts must end (monotonic); None: after the total time-out.
 
         Returns:
-            The answer of a Vault that serves, whatever its status, except 429.
+            The answer of a Vault that serves, of any status except 429.
 
         Raises:
             BackendUnavailable: No address gave one.

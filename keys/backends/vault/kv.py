@@ -3,8 +3,8 @@
 Version 7 of the ring is the secret ``PATH/7`` with two members: ``alg``, and ``private_key`` as PEM
 (PKCS #8). A secret is written once, with ``cas=0``, so of several makers one gets a number and no
 policy needs ``update``; what is written over it later is not read. Signing happens in
-this process, with keys that it has read and keeps: it goes on while the Vault is away, though a
-process that starts meanwhile has no keys. Custody is weaker than transit's for the same reason.
+this process, with keys that it has read and keeps: it continues while the Vault is away, though
+a process that starts meanwhile has no keys. Custody is weaker than transit's for the same reason.
 
 A soft-deleted secret is not loaded any more; one deleted with its metadata is gone. A slash in the
 mount is written ``%2F``.

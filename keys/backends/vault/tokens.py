@@ -45,7 +45,7 @@ class _Held:
 
 
 class TokenKeeper:
-    """Keeps the token of one process for one Vault; safe for threads.
+    """The token of one process for one Vault; safe for threads.
 
     A daemon thread renews it at half of its lease. After a fork, call ``reset_after_fork``.
 
@@ -89,7 +89,7 @@ class TokenKeeper:
 
     @property
     def uses(self) -> int:
-        """How many requests the present token may make in all; 0: any number, or none is held."""
+        """Number of requests that the present token may make; 0: any number, or none is held."""
         held = self._held
         return held.token.uses if held is not None else 0
 

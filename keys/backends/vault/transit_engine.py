@@ -222,7 +222,7 @@ class TransitEngine:
         return data_of(require_success(reply, f"reading the transit key {self.name}"))
 
     def sign(self, body: Mapping[str, Any], *, avoid: str, deadline: float | None) -> VaultReply:
-        """Return the reply to a body of ``signing_request``, whatever its status."""
+        """Return the reply to a body of ``signing_request``, of any status."""
         request = VaultRequest("POST", self._sign_path, body, repeatable=True, avoid=avoid)
         return self._client.send(request, deadline=deadline)
 
