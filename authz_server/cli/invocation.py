@@ -1,6 +1,6 @@
-"""What every command shares: the settings file, who acts, and the services behind.
+"""The shared state of commands: settings file, actor and services.
 
-The settings and the services are imported when a command asks for them: help needs neither.
+The settings and the services are imported when a command uses them: help needs neither.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ _COMMANDS = {
     ),
     "keys": (
         "authz_server.cli.keys:keys",
-        "Signing keys.",
+        "Rotate, revoke and examine the signing keys.",
     ),
 }
 

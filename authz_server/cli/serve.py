@@ -138,7 +138,7 @@ def _health_address(settings: Settings) -> tuple[str, int]:
 
 
 def run_server(settings: Settings, config: Path, folder: Path) -> None:
-    """Serve until told to stop; SIGHUP puts changed settings into force.
+    """Serve until a signal; SIGHUP applies changed settings.
 
     Args:
         settings: checked already.

@@ -17,7 +17,7 @@ _COMMANDS = {
     ),
     "rotate": (
         "authz_server.cli.keys.rotate:rotate",
-        "Have a ring's backend make the next version.",
+        "Create the next key of a ring.",
     ),
     "activate": (
         "authz_server.cli.keys.activate:activate",
@@ -33,11 +33,11 @@ _COMMANDS = {
     ),
     "freeze": (
         "authz_server.cli.keys.freeze:freeze",
-        "Hold a ring as it is.",
+        "Stop the scheduled changes of a ring.",
     ),
     "unfreeze": (
         "authz_server.cli.keys.unfreeze:unfreeze",
-        "Let a frozen ring change again.",
+        "Resume the scheduled changes of a ring.",
     ),
     "move": (
         "authz_server.cli.keys.move:move",
@@ -45,11 +45,11 @@ _COMMANDS = {
     ),
     "tick": (
         "authz_server.cli.keys.tick:tick",
-        "Do what is due, once or at intervals.",
+        "Apply the changes that are due, once or at intervals.",
     ),
     "prune": (
         "authz_server.cli.keys.prune:prune",
-        "Take keys out of the JWKS that no token needs.",
+        "Remove keys that no token needs from the JWKS.",
     ),
     "destroy": (
         "authz_server.cli.keys.destroy:destroy",
@@ -69,8 +69,10 @@ _COMMANDS = {
     ),
     "audit": (
         "authz_server.cli.keys.audit:audit",
-        "The records of signatures.",
+        "Compare audit records with those of the Vaults.",
     ),
 }
 
-keys = LazyCommands("keys", help="Signing keys.", lazy_commands=_COMMANDS)
+keys = LazyCommands(
+    "keys", help="Rotate, revoke and examine the signing keys.", lazy_commands=_COMMANDS
+)

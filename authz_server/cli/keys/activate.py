@@ -21,9 +21,13 @@ from keys.lifecycle.orders import Activate
     example='authz-server keys activate es256 --at 2030-01-31 --reason "as planned"',
 )
 @click.argument("kid")
-@click.option("--at", type=INSTANT, show_default="now", help="When it begins to sign.")
 @click.option(
-    "--emergency", is_flag=True, help="Even before verifiers surely know it: some will refuse."
+    "--at", type=INSTANT, show_default="now", help="The time at which the key begins to sign."
+)
+@click.option(
+    "--emergency",
+    is_flag=True,
+    help="Do it before all verifiers know the key: some will refuse it.",
 )
 @reason_option()
 @order_options
@@ -39,7 +43,7 @@ def activate(  # noqa: PLR0913, PLR0917 - one for each option
 ) -> None:
     """Let a published key sign, now or later.
 
-    KID is its id, the beginning of it, or a ring: then the key that stands by there.
+    KID is the key's id, the beginning of it, or a ring, which stands for its standby.
     """
     kid = resolve_kid(invocation, kid, lambda ring: find_next_key(ring, ring.loaded_at))
     order = Activate(kid, reason, at=at, emergency=emergency)

@@ -1,4 +1,4 @@
-"""``keys audit reconcile``: has anybody else used the keys?"""
+"""``keys audit reconcile``: find uses of the keys by other programs."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -36,24 +36,24 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
     type=_FILE,
     multiple=True,
     required=True,
-    help="A file of the Vault's audit log, oldest first; may be repeated.",
+    help="A file of the Vault's audit log, oldest first. Repeatable.",
 )
 @click.option(
     "--records",
     type=_FILE,
     multiple=True,
     show_default="that of the settings",
-    help="A file of our audit records, of each node; may be repeated.",
+    help="A file of audit records, for each node. Repeatable.",
 )
 @click.option(
-    "--vault", "vault_name", show_default="the only one", help="The Vault whose log it is."
+    "--vault", "vault_name", show_default="the only one", help="The Vault that wrote the log."
 )
-@click.option("--since", type=INSTANT, help="Leave out what was before this time.")
+@click.option("--since", type=INSTANT, help="Leave out calls before this time.")
 @click.option(
     "--until",
     type=INSTANT,
     show_default="10 s ago: later calls may not be recorded yet",
-    help="Leave out what was after this time.",
+    help="Leave out calls after this time.",
 )
 @json_option
 @pass_invocation
@@ -66,11 +66,11 @@ def reconcile_(  # noqa: PLR0913, PLR0917 - one for each option
     until: datetime | None,
     as_json: bool,
 ) -> None:
-    """Match the signatures in a Vault's audit log with ours.
+    """Compare a Vault's audit log with our audit records.
 
-    A call that signed and is not in our records was made by somebody else, or was lost on its way
-    to us and made again: an alarm, and exit status 1. So is a call that took the private key. Our
-    records without a call in the log are listed: then the log is not whole.
+    A call that signed and is missing in our records was made by another program, or its answer was
+    lost and the call repeated: an alarm, and exit status 1. A call that took the private key is an
+    alarm too. Records without a call in the log are listed: the log is then incomplete.
     """
     settings = invocation.settings()
     result = reconcile_log(
@@ -146,6 +146,6 @@ def _judged_line(judged: JudgedTime) -> str:
 
 
 audit = add_all(
-    Commands("audit", help="The records of signatures."),
+    Commands("audit", help="Compare audit records with those of the Vaults."),
     [reconcile_],
 )

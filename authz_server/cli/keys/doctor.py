@@ -21,9 +21,9 @@ UNSAFE = 1
 def doctor(invocation: Invocation, as_json: bool) -> None:
     """Examine rings, clock, events and the Vaults.
 
-    In each Vault it logs in as the server (and as the rotator), shows that the token can do what it
-    needs and cannot rotate, configure, export, back up, delete or use other keys, and has the key
-    that signs now sign a fixed text. Nothing is changed. The exit status is 1 if anything is
+    In each Vault it logs in as the server (and as the rotator), shows that the token can do what
+    it needs and cannot rotate, configure, export, back up, delete or use other keys, and signs a
+    fixed text with the key that signs now. Nothing is changed. The exit status is 1 if anything is
     unsafe.
     """
     with key_context(invocation, "tick", looking=True) as context:

@@ -20,10 +20,10 @@ WOULD_FAIL = 1
 def drill(invocation: Invocation, ring: str | None, as_json: bool) -> None:
     """Rehearse an emergency revocation.
 
-    Of the key that signs, of RING or of every ring. It reads, plans, has the standby sign a fixed
-    text, asks for the right to fence, and makes the first write of the change in a transaction that
-    it takes back. Nothing is changed. It prints how long the real revocation would take and what
-    would fail; the exit status is 1 if anything would.
+    It rehearses it for the key that signs in RING, or in every ring: it reads, plans, signs a
+    fixed text with the standby, checks the right to fence, and makes the first write of the change
+    in a transaction that is rolled back. Nothing is changed. It prints how long the real
+    revocation would take and what would fail; the exit status is 1 if anything would.
     """
     with key_context(invocation, "order", looking=True) as context:
         rings = [context.get_ring(ring)] if ring else context.rings()

@@ -1,4 +1,4 @@
-"""``keys freeze``: hold a ring as it is."""
+"""``keys freeze``: stop the scheduled changes of a ring."""
 
 import click
 
@@ -15,8 +15,8 @@ from keys.lifecycle.orders import Freeze
 @order_options
 @pass_invocation
 def freeze(invocation: Invocation, ring: str, reason: str, dry_run: bool, as_json: bool) -> None:
-    """Hold a ring as it is.
+    """Stop the scheduled changes of a ring.
 
-    Its key continues to sign, and nothing changes by itself until `keys unfreeze`.
+    Its key continues to sign. Nothing changes by itself until `keys unfreeze`.
     """
     carry_out(invocation, Freeze(ring, reason), dry_run=dry_run, as_json=as_json)

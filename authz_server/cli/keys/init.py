@@ -17,10 +17,10 @@ from authz_server.operations.keys.first_keys import create_first_keys
 def init(invocation: Invocation, ring: str | None, dry_run: bool, as_json: bool) -> None:
     """Make the first keys of rings that have none.
 
-    Of RING, else of every ring in the settings. The first key signs at once; where other rings
-    have keys, which verifiers cache, it waits until they know it. The second stands by. Running it
-    again is safe. Versions that a backend holds already are adopted; for a ring with drive
-    "follow" they have to be there.
+    The rings are RING, or all of the settings. The first key signs at once; where other rings have
+    keys, which verifiers cache, it waits until they know it. The second is the standby. Running it
+    again is safe. Versions that a backend holds already are adopted; a ring with drive "follow"
+    needs them there.
     """
     with key_context(invocation, "order", looking=dry_run) as context:
         if ring is not None and ring not in context.settings.keys.rings:

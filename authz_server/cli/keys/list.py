@@ -32,7 +32,7 @@ _NARROW = {
 def list_(invocation: Invocation, as_json: bool) -> None:
     """List the signing keys of every ring.
 
-    Only public facts: key id, state and times, never a private key.
+    It prints the id, the state and the times of each key, never a private key.
     """
     with invocation.services() as services:
         keys = list_keys(services)

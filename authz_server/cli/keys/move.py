@@ -23,7 +23,7 @@ from keys.lifecycle.orders import Move
     "--at",
     type=INSTANT,
     show_default="as soon as verifiers surely know its key",
-    help="When it takes over.",
+    help="The time at which the other ring begins to sign.",
 )
 @reason_option()
 @order_options

@@ -13,16 +13,18 @@ from keys.backends.vault.policy import VaultRole
 @click.option(
     "--role",
     type=click.Choice([role.value for role in VaultRole]),
-    help="Only the policies of this identity.",
+    help="Print only the policies of this identity.",
 )
-@click.option("--vault", "vault_name", help="Only for this Vault of the settings.")
+@click.option(
+    "--vault", "vault_name", help="Print only the policies for this Vault of the settings."
+)
 @json_option
 @pass_invocation
 def policy(invocation: Invocation, role: str | None, vault_name: str | None, as_json: bool) -> None:
     """Print least-privilege policies for the Vaults.
 
-    In HCL, for Vault and OpenBao alike: one for each Vault and identity, for all rings that are
-    kept there. `keys doctor` shows against the Vault itself that the server's token can do no more.
+    They are in HCL, for Vault and OpenBao alike: one for each Vault and identity, for all its
+    rings. `keys doctor` shows at the Vault itself that the server's token can do no more.
     """
     policies = [
         each

@@ -1,4 +1,4 @@
-"""``keys prune``: take keys out of the JWKS that no token needs."""
+"""``keys prune``: remove keys that no token needs from the JWKS."""
 
 import click
 
@@ -17,10 +17,10 @@ from keys.lifecycle.orders import Prune
 @order_options
 @pass_invocation
 def prune(invocation: Invocation, ring: str | None, dry_run: bool, as_json: bool) -> None:
-    """Take keys out of the JWKS that no token needs.
+    """Remove keys that no token needs from the JWKS.
 
-    Those whose last token has expired, of RING, else of every ring, even of a frozen one. With
-    --json, a list with one result for each ring.
+    They are the keys whose last token has expired, of RING, or of every ring, frozen ones too. With
+    --json, it prints a list with one result for each ring.
     """
     with key_context(invocation, "order", looking=dry_run) as context:
         rings = [context.get_ring(ring)] if ring else context.rings()

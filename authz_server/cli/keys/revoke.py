@@ -18,7 +18,9 @@ from keys.lifecycle.orders import Revoke
     example='authz-server keys revoke es256 --reason "the key leaked" --dry-run',
 )
 @click.argument("kid")
-@click.option("--all-versions", is_flag=True, help="Every key of its ring; a new one is made.")
+@click.option(
+    "--all-versions", is_flag=True, help="Revoke every key of its ring; a new one is made."
+)
 @reason_option()
 @yes_option
 @order_options
@@ -36,8 +38,8 @@ def revoke(  # noqa: PLR0913, PLR0917 - one for each option
 
     The standby signs at once, the backend is ordered to sign nothing older, the key leaves the
     JWKS, and introspection refuses its tokens. --dry-run shows the tokens and clients that this
-    affects, and the verifiers that will not notice. KID is its id, the beginning of it, or a ring:
-    then the key that signs there.
+    affects, and the verifiers that will not notice. KID is the key's id, the beginning of it, or a
+    ring, which stands for the key that signs.
     """
     kid = resolve_kid(invocation, kid, find_signing_key)
     order = Revoke(kid, reason, all_versions=all_versions)

@@ -1,4 +1,4 @@
-"""``keys rotate``: have a ring's backend make the next version."""
+"""``keys rotate``: create the next key of a ring."""
 
 import click
 
@@ -23,9 +23,9 @@ def rotate(  # noqa: PLR0913, PLR0917 - one for each option
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Have a ring's backend make the next version.
+    """Create the next key of a ring.
 
-    The present standby takes over as soon as verifiers surely know it; the new version stands by.
+    The present standby signs as soon as verifiers surely know it; the new key is the next standby.
     Without RING, the default ring is rotated.
     """
     name = ring or invocation.settings().keys.default_ring

@@ -31,9 +31,9 @@ def status(
 ) -> None:
     """Show each ring: its keys, backend, nodes and plans.
 
-    With a calendar, the age of the key, the readers of the JWKS, the latest changes, and what is
-    overdue. Nothing is changed. The Vaults are asked as the operator where VAULT_TOKEN is set, else
-    as the rotator, else as the server.
+    It prints a calendar, the age of the key, the readers of the JWKS, the latest changes, and what
+    is overdue. Nothing is changed. A Vault is read as the operator where VAULT_TOKEN is set, or as
+    the rotator, or as the server.
     """
     with key_context(invocation, "tick", looking=True) as context:
         rings = [context.get_ring(ring)] if ring else context.rings()

@@ -27,8 +27,8 @@ def taint(  # noqa: PLR0913, PLR0917 - one for each option
 ) -> None:
     """Stop a key from signing; its tokens stay valid.
 
-    They are accepted until they expire; then the key is revoked. KID is its id, the beginning of
-    it, or a ring: then the key that signs there.
+    Its tokens are accepted until they expire; then the key is revoked. KID is the key's id, the
+    beginning of it, or a ring, which stands for the key that signs.
     """
     kid = resolve_kid(invocation, kid, find_signing_key)
     question = "" if yes else f"Stop the key {kid} from signing?"

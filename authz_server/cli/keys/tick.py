@@ -1,4 +1,4 @@
-"""``keys tick``: do what is due, once or at intervals."""
+"""``keys tick``: apply the changes that are due, once or at intervals."""
 
 import signal
 import threading
@@ -34,7 +34,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
     metavar="SECONDS",
     help="Repeat after this pause, until SIGTERM or Ctrl-C.",
 )
-@click.option("--quiet", is_flag=True, help="Print nothing where there is nothing to do.")
+@click.option("--quiet", is_flag=True, help="Print nothing when nothing is due.")
 @order_options
 @pass_invocation
 def tick(  # noqa: PLR0913, PLR0917 - one for each option
@@ -45,12 +45,13 @@ def tick(  # noqa: PLR0913, PLR0917 - one for each option
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Do what is due, once or at intervals.
+    """Apply the changes that are due, once or at intervals.
 
-    Follow the backend, change over, make a standby, fence, remove: for RING, else for every ring;
-    made for cron. A ring with drive "follow" is followed: nothing is asked of its backend. With
-    --json, a list with one result for each ring, at each round. The exit status is 0 when
-    everything is done, 1 when a ring failed, 3 when something was left for the next tick.
+    For RING, or for every ring, it adopts versions of the backend, changes the key that signs,
+    makes a standby, fences and removes old keys. It is made for cron. In a ring with drive "follow"
+    it adopts versions and orders nothing at the backend. With --json, it prints a list with one
+    result for each ring, at each round. The exit status is 0 when everything is done, 1 when a ring
+    failed, 3 when something was left for the next tick.
     """
     with key_context(invocation, "tick", looking=dry_run) as context:
         tick_round = _Round(

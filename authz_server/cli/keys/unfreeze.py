@@ -1,4 +1,4 @@
-"""``keys unfreeze``: let a frozen ring change again."""
+"""``keys unfreeze``: resume the scheduled changes of a ring."""
 
 import click
 
@@ -19,8 +19,8 @@ from keys.lifecycle.orders import Unfreeze
 @order_options
 @pass_invocation
 def unfreeze(invocation: Invocation, ring: str, reason: str, dry_run: bool, as_json: bool) -> None:
-    """Let a frozen ring change again.
+    """Resume the scheduled changes of a ring.
 
-    What was due meanwhile is planned at once.
+    Changes that became due meanwhile are planned at once.
     """
     carry_out(invocation, Unfreeze(ring, reason), dry_run=dry_run, as_json=as_json)

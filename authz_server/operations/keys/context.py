@@ -57,7 +57,7 @@ class Notices(SilentObserver):
 
 @dataclass(frozen=True, slots=True)
 class VaultLogins:
-    """How the Vaults are reached.
+    """The logins to the Vaults.
 
     Attributes:
         identity: The identity that was asked for.

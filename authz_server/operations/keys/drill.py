@@ -42,7 +42,7 @@ class DrillStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectedTimes:
-    """How long a real revocation would take, counted from the order."""
+    """Expected times of a real revocation, counted from the order."""
 
     revoked_after_seconds: float
     every_node_refuses_after_seconds: float

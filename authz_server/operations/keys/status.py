@@ -46,7 +46,7 @@ class NextKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendStatus:
-    """Whether the backend answers, and its versions and floors beside the recorded version."""
+    """State of a backend: its answer, its versions and floors, and the recorded version."""
 
     usable: bool = False
     detail: str

@@ -1,6 +1,6 @@
 """The calendar of rings as a picture: SVG for a change ticket, on light and dark, on paper too.
 
-Every bar has its meaning in words, or its row does; patterns tell the kinds apart without colour.
+Every bar has its meaning in words, or its row does; patterns distinguish the kinds without colour.
 Colours are attributes, which every program reads; only the dark ones are a style sheet.
 """
 
