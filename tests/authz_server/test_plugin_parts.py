@@ -61,6 +61,11 @@ class Twin(Method):
     REGISTRATIONS: ClassVar = {"twin": NAMES}
 
 
+class Shouting(Method):
+    NAMES = ("example_method",)
+    REGISTRATIONS: ClassVar = {"Example!": NAMES}
+
+
 class Namesake(Method):
     NAMES = ("namesake",)
     REGISTRATIONS: ClassVar = {"example": NAMES}
@@ -79,6 +84,7 @@ def test_hook_register_client_authentication_methods_adds_to_the_built_in_ones()
     [
         (Method, "is not a ClientAuthenticationMethod"),
         (object(), "is not a ClientAuthenticationMethod"),
+        (Shouting(), "'Example!' is not 1 to 40"),
         (Twin(), "method 'example_method': provided by both authz-server and plugin one"),
         (
             Namesake(),

@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from importlib import import_module
 
 import httpx
@@ -20,7 +21,7 @@ from support.settings_file import write_secret, write_settings
 
 GRANT_TYPE = "urn:example:grant-type:one-time-code"
 SEED, KEY = "a seed of the second factor", "a key that was agreed upon"
-ENDPOINTS = ("token", "introspect", "revoke")
+ENDPOINTS = ("token", "client/token", "introspect", "revoke")
 LONGEST_EXAMPLE = 100
 
 
@@ -176,10 +177,11 @@ def test_a_grant_refuses_and_is_refused_as_rfc_6749_says(site):
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_a_client_authenticates_by_the_method_at_each_endpoint(site, endpoint):
     form = {"client_id": "payer-by-key", "token": "x", "scope": "mapper/link"}
-    form |= {"grant_type": "client_credentials"} if endpoint == "token" else {}
-    assert site.post(endpoint, form, {"X-Api-Key": KEY}).status_code == 200
+    form |= {"grant_type": "client_credentials"} if endpoint.endswith("token") else {}
+    sent = {"timestamp": format_datetime(datetime.now(UTC), usegmt=True)}
+    assert site.post(endpoint, form, sent | {"X-Api-Key": KEY}).status_code == 200
     for key, claimed in ((KEY, "payer"), ("wrong", "payer-by-key"), (KEY, "no-such-client")):
-        answer = site.post(endpoint, form | {"client_id": claimed}, {"X-Api-Key": key})
+        answer = site.post(endpoint, form | {"client_id": claimed}, sent | {"X-Api-Key": key})
         assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
 
 

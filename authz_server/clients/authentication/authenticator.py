@@ -91,7 +91,8 @@ class ClientAuthenticator:
         throttle: FailureThrottle,
         clock: Callable[[], datetime],
     ) -> None:
-        self.methods = methods
+        self._methods = methods
+        self._permitted = methods.permitted
         self._directory = directory
         self._throttle = throttle
         self._clock = clock
@@ -107,7 +108,7 @@ class ClientAuthenticator:
             OAuthError: ``client_authentication_failed``, ``several_authentication_methods``,
                 ``throttled``, or what a method raises because it cannot verify right now.
         """
-        recognised = self.methods.recognise(request)
+        recognised = self._methods.recognise(request)
         if recognised is None or not recognised[1].readings:
             claimed = request.form.get("client_id", "")
             # A request without credentials is no guess: it is not counted.
@@ -185,7 +186,7 @@ class ClientAuthenticator:
             return verdict.cause or "credentials_wrong"
         if not state:
             state = verdict.cause
-        if not state and not self.methods.permits(client.authentication_method, name):
+        if not state and name not in self._permitted.get(client.authentication_method, ()):
             state = "method_not_registered"
         return state
 

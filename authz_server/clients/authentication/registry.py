@@ -1,6 +1,7 @@
 """The client authentication methods in use: endpoints, metadata and registration read this list."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 from authz_server.clients.authentication.method import (
     AuthenticationRequest,
@@ -9,6 +10,9 @@ from authz_server.clients.authentication.method import (
 )
 from authz_server.errors import OAuthError
 from authz_server.plugin_manager import SERVER, Offer, PluginManager, require_distinct
+
+#: As the column of the table ``client`` takes it.
+_REGISTRATION = re.compile(r"[a-z0-9_]{1,40}")
 
 
 class AuthenticationMethods:
@@ -20,6 +24,7 @@ class AuthenticationMethods:
     Attributes:
         names: the names that the metadata lists.
         registrations: the values that a client's ``authentication_method`` may have.
+        permitted: the names that each of these values permits.
 
     Raises:
         PluginError: two methods have a name or a value in common.
@@ -27,7 +32,7 @@ class AuthenticationMethods:
 
     def __init__(self, offered: Sequence[tuple[str, ClientAuthenticationMethod]]) -> None:
         names = [Offer(by, name, method) for by, method in offered for name in method.NAMES]
-        self._permitted = require_distinct(
+        self.permitted: Mapping[str, frozenset[str]] = require_distinct(
             "authentication_method",
             [
                 Offer(by, value, frozenset(permitted))
@@ -37,7 +42,7 @@ class AuthenticationMethods:
         )
         self._methods = tuple(method for _, method in offered)
         self.names = tuple(require_distinct("client authentication method", names))
-        self.registrations = tuple(self._permitted)
+        self.registrations = tuple(self.permitted)
 
     def recognise(
         self, request: AuthenticationRequest
@@ -58,10 +63,6 @@ class AuthenticationMethods:
                     raise _several(request)
                 found = method, credentials
         return found
-
-    def permits(self, registered: str, name: str) -> bool:
-        """Return whether a client with this ``authentication_method`` may use a method."""
-        return name in self._permitted.get(registered, ())
 
 
 def _several(request: AuthenticationRequest) -> OAuthError:
@@ -84,4 +85,7 @@ def collect_methods(
 def _require_method(part: object) -> ClientAuthenticationMethod:
     if not isinstance(part, ClientAuthenticationMethod):
         raise TypeError(f"{part!r} is not a ClientAuthenticationMethod")
+    for value in part.REGISTRATIONS:
+        if not _REGISTRATION.fullmatch(value):
+            raise ValueError(f"{value!r} is not 1 to 40 of the characters a-z, 0-9 and _")
     return part
