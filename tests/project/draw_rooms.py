@@ -80,7 +80,8 @@ def layers() -> Iterator[tuple[str, list[list[str]]]]:
     for contract in pyproject["tool"]["importlinter"]["contracts"]:
         if contract["type"] == "layers" and "containers" in contract:
             [package] = contract["containers"]
-            yield package, [re.findall(r"\w+", layer) for layer in contract["layers"]]
+            if "." not in package:
+                yield package, [re.findall(r"\w+", layer) for layer in contract["layers"]]
 
 
 def sentence(package: str, room: str) -> str:
