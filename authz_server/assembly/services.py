@@ -206,7 +206,11 @@ class Services:
         from authz_server.scopes.service import find_canonical_names
 
         return ClientService(
-            self.clock, self.secrets, self.client_limits, find_canonical_names, self.revocations
+            self.clock,
+            self.secrets,
+            self.client_limits,
+            find_canonical_names,
+            lambda: self.revocations,
         )
 
     @cached_property

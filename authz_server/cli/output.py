@@ -1,4 +1,7 @@
-"""Output of commands: tables for people, JSON for programs."""
+"""Output of commands: tables for people, JSON for programs.
+
+Tables are imported when one is printed: their library takes a twentieth of a second.
+"""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -7,21 +10,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-_WIDTH_WITHOUT_TERMINAL = 200
-_WIDE = 150
-_WHOLE = {"id", "kid"}
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 
 def print_json(value: object) -> None:
     """Print one JSON value; times as RFC 3339 in UTC."""
-    click.echo(json.dumps(value, indent=2, default=_plain))
+    click.echo(json.dumps(value, indent=2, default=plain_value))
 
 
 def print_rows(
@@ -43,16 +38,9 @@ def print_rows(
     if as_json:
         print_json(records)
         return
-    console = _console()
-    if narrow is not None and console.width < _WIDE:
-        columns = narrow
-    table = Table(box=box.SIMPLE_HEAD)
-    for field, heading in columns.items():
-        # People copy and compare ids: they are neither cut nor folded.
-        table.add_column(heading, overflow="fold", no_wrap=field in _WHOLE)
-    for record in records:
-        table.add_row(*(_cell(record[field]) for field in columns))
-    console.print(table)
+    from authz_server.cli.tables import print_table
+
+    print_table(records, columns, narrow)
 
 
 def print_record(struct: Any, *, as_json: bool) -> None:  # noqa: ANN401 - any dataclass
@@ -61,12 +49,9 @@ def print_record(struct: Any, *, as_json: bool) -> None:  # noqa: ANN401 - any d
     if as_json:
         print_json(record)
         return
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for field, value in record.items():
-        table.add_row(Text(field.replace("_", " "), style="bold"), _cell(value))
-    _console().print(table)
+    from authz_server.cli.tables import print_fields
+
+    print_fields(record)
 
 
 def as_record(struct: Any) -> Mapping[str, Any]:  # noqa: ANN401 - any dataclass
@@ -105,46 +90,10 @@ def timestamp(at: datetime | None) -> str | None:
     return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _plain(value: object) -> object:
+def plain_value(value: object) -> object:
+    """Return a value as JSON can have it; TypeError where it cannot."""
     if isinstance(value, datetime):
         return timestamp(value)
     if isinstance(value, Iterable):
         return list(value)
     raise TypeError(f"{type(value).__name__} cannot be printed as JSON")
-
-
-def _cell(value: object) -> Text:
-    if value in (None, "", [], ()):
-        return Text("-", style="dim")
-    return Text(_in_text(value))
-
-
-def _in_text(value: object) -> str:
-    match value:
-        case bool():
-            return "yes" if value else "no"
-        case datetime():
-            return str(timestamp(value))
-        case [dict(), *_]:
-            return "\n".join(_in_words(each) for each in value if isinstance(each, dict))
-        case list() | tuple():
-            return "\n".join(str(each) for each in value)
-        case dict():
-            return json.dumps(value, default=_plain)
-    return str(value)
-
-
-def _in_words(record: Mapping[str, Any]) -> str:
-    named = ((field.replace("_", " "), value) for field, value in record.items())
-    return ", ".join(
-        field if value is True else f"{field} {_in_text(value)}"
-        for field, value in named
-        if value not in (None, "", False)
-    )
-
-
-def _console() -> Console:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = _WIDTH_WITHOUT_TERMINAL
-    return console

@@ -59,7 +59,7 @@ class Registrations:
         secrets: makes the records of secrets.
         limits: returns the permitted values; called when a value is checked.
         find_canonical_names: looks scopes up in the catalogue.
-        revoker: ends the tokens of clients.
+        revoker: returns what ends the tokens of clients; called when some are to end.
     """
 
     def __init__(
@@ -68,17 +68,21 @@ class Registrations:
         secrets: SecretScheme,
         limits: Callable[[], ClientLimits],
         find_canonical_names: CanonicalNames,
-        revoker: TokenRevoker,
+        revoker: Callable[[], TokenRevoker],
     ) -> None:
         self._clock = clock
         self._secrets = secrets
         self._find_limits = limits
         self._find_canonical_names = find_canonical_names
-        self._revoker = revoker
+        self._find_revoker = revoker
 
     @cached_property
     def _limits(self) -> ClientLimits:
         return self._find_limits()
+
+    @cached_property
+    def _revoker(self) -> TokenRevoker:
+        return self._find_revoker()
 
     def get_client(self, session: Session, client_id: str, *, kind: str | None = None) -> Client:
         """Return a client or resource server (of ``kind`` only, where given).

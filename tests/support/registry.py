@@ -37,7 +37,7 @@ class Registry:
             self.secrets,
             lambda: LIMITS,
             find_canonical_names,
-            RevocationService(clock, 3_600),
+            lambda: RevocationService(clock, 3_600),
         )
 
     @contextmanager

@@ -1,0 +1,88 @@
+"""Tables in a terminal: rows under headings, and the fields of one record."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from authz_server.cli.output import plain_value, timestamp
+
+_WIDTH_WITHOUT_TERMINAL = 200
+_WIDE = 150
+_WHOLE = {"id", "kid"}
+
+
+def print_table(
+    records: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, str],
+    narrow: Mapping[str, str] | None = None,
+) -> None:
+    """Print records under headings.
+
+    Args:
+        records: one a row.
+        columns: heading by field.
+        narrow: the columns on a terminal that is too narrow for all of them.
+    """
+    console = _console()
+    if narrow is not None and console.width < _WIDE:
+        columns = narrow
+    table = Table(box=box.SIMPLE_HEAD)
+    for field, heading in columns.items():
+        # People copy and compare ids: they are neither cut nor folded.
+        table.add_column(heading, overflow="fold", no_wrap=field in _WHOLE)
+    for record in records:
+        table.add_row(*(_cell(record[field]) for field in columns))
+    console.print(table)
+
+
+def print_fields(record: Mapping[str, Any]) -> None:
+    """Print one record, a line for each field."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for field, value in record.items():
+        table.add_row(Text(field.replace("_", " "), style="bold"), _cell(value))
+    _console().print(table)
+
+
+def _cell(value: object) -> Text:
+    if value in (None, "", [], ()):
+        return Text("-", style="dim")
+    return Text(_in_text(value))
+
+
+def _in_text(value: object) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case datetime():
+            return str(timestamp(value))
+        case [dict(), *_]:
+            return "\n".join(_in_words(each) for each in value if isinstance(each, dict))
+        case list() | tuple():
+            return "\n".join(str(each) for each in value)
+        case dict():
+            return json.dumps(value, default=plain_value)
+    return str(value)
+
+
+def _in_words(record: Mapping[str, Any]) -> str:
+    named = ((field.replace("_", " "), value) for field, value in record.items())
+    return ", ".join(
+        field if value is True else f"{field} {_in_text(value)}"
+        for field, value in named
+        if value not in (None, "", False)
+    )
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDTH_WITHOUT_TERMINAL
+    return console
