@@ -62,7 +62,7 @@ class ServerServices(Services):
         for name in dir(type(self)):
             if isinstance(getattr(type(self), name), cached_property):
                 getattr(self, name)
-        _ = self.database.look_ups
+        _ = self.database.prepared_queries
 
     @cached_property
     def sink(self) -> AuditSink:

@@ -19,7 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Session, registry
 from sqlalchemy.types import TypeDecorator
 
-from authz_server.database.prepared_queries import LookUp, LookUps
+from authz_server.database.prepared_queries import PreparedQueries, PreparedQuery
 from authz_server.database.sqlite import follow_file, make_durable
 from authz_server.settings.database import DatabaseSettings
 
@@ -107,23 +107,23 @@ class Database:
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @cached_property
-    def look_ups(self) -> LookUps:
+    def prepared_queries(self) -> PreparedQueries:
         """The prepared queries; the first query opens their connections."""
         settings = self._settings
         wait_seconds = settings.pool_timeout_milliseconds / 1_000
-        return LookUps(self.engine, settings.pool_size, wait_seconds, settings.parts.file)
+        return PreparedQueries(self.engine, settings.pool_size, wait_seconds, settings.parts.file)
 
-    async def fetch_one(self, question: str, value: str | bytes) -> tuple[Any, ...] | None:
+    async def fetch_one(self, query: str, value: str | bytes) -> tuple[Any, ...] | None:
         """Return the first row of a prepared query; None if there is none.
 
         Args:
-            question: a SELECT with one ``?``, the same text each time.
+            query: a SELECT with one ``?``, the same text each time.
             value: the value of the parameter.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
         """
-        return await LookUp(self.look_ups, question, value)
+        return await PreparedQuery(self.prepared_queries, query, value)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -139,8 +139,8 @@ class Database:
 
     def close(self) -> None:
         """Close all idle connections; the next use opens new ones."""
-        if "look_ups" in vars(self):
-            self.look_ups.close()
+        if "prepared_queries" in vars(self):
+            self.prepared_queries.close()
         self.engine.dispose()
 
 

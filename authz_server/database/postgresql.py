@@ -55,24 +55,24 @@ class BoundedConnection(psycopg.Connection[Any]):
         #: The names of prepared queries, by their text.
         self.prepared: dict[str, bytes] = {}
 
-    def ask(self, question: str, value: str | int | bytes) -> tuple[Any, ...] | None:
+    def fetch_one(self, query: str, value: str | int | bytes) -> tuple[Any, ...] | None:
         """Return the first row of a prepared query, as its own transaction; None: no row.
 
         A psycopg cursor would take three times as long as libpq itself.
 
         Args:
-            question: a SELECT with ``?``, the same text each time.
+            query: a SELECT with ``?``, the same text each time.
             value: the value of the parameter.
 
         Raises:
             psycopg.Error: the server refuses, is gone, or does not answer in time.
         """
         parameter, form = _encode(value)
-        self._prepare(question)
-        self.pgconn.send_query_prepared(self.prepared[question], [parameter], [form])
+        self._prepare(query)
+        self.pgconn.send_query_prepared(self.prepared[query], [parameter], [form])
         return read_row(self, self._await_result())
 
-    def send(self, question: str, value: str | int | bytes) -> None:
+    def send(self, query: str, value: str | int | bytes) -> None:
         """Send a query in pipeline mode, behind those under way; prepare it first if necessary.
 
         The results of each query end with PIPELINE_SYNC, so that a failure ends with its query.
@@ -82,22 +82,22 @@ class BoundedConnection(psycopg.Connection[Any]):
             psycopg.Error: the connection is gone.
         """
         parameter, form = _encode(value)
-        name = self.prepared.get(question)
+        name = self.prepared.get(query)
         if name is None:
-            name = self.prepared[question] = self._new_name()
-            self.pgconn.send_prepare(name, _numbered(question))
+            name = self.prepared[query] = self._new_name()
+            self.pgconn.send_prepare(name, _numbered(query))
         self.pgconn.send_query_prepared(name, [parameter], [form])
         self.pgconn.pipeline_sync()
 
-    def _prepare(self, question: str) -> None:
-        if question not in self.prepared:
+    def _prepare(self, query: str) -> None:
+        if query not in self.prepared:
             name = self._new_name()
-            self.pgconn.send_prepare(name, _numbered(question))
+            self.pgconn.send_prepare(name, _numbered(query))
             self._await_result()
-            self.prepared[question] = name
+            self.prepared[query] = name
 
     def _new_name(self) -> bytes:
-        return b"look_up_%d" % len(self.prepared)
+        return b"query_%d" % len(self.prepared)
 
     def _await_result(self) -> PGresult:
         pgconn, deadline = self.pgconn, time.monotonic() + self.limit_seconds
@@ -140,8 +140,8 @@ def _encode(value: str | int | bytes) -> tuple[bytes, Format]:
     return parameter, Format.TEXT
 
 
-def _numbered(question: str) -> bytes:
-    return question.replace("?", "$1").encode()
+def _numbered(query: str) -> bytes:
+    return query.replace("?", "$1").encode()
 
 
 def bounded_connection(statement_timeout_seconds: float) -> type[BoundedConnection]:

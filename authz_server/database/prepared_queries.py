@@ -25,7 +25,7 @@ from keys.forks import on_fork
 _inherited: list[deque[Any]] = []
 
 
-class LookUps:
+class PreparedQueries:
     """A few connections on which each statement is its own transaction.
 
     Args:
@@ -57,11 +57,11 @@ class LookUps:
         self._renew()
         on_fork(self._after_fork)
 
-    def ask(self, question: str, value: object) -> tuple[Any, ...] | None:
+    def fetch_one(self, query: str, value: object) -> tuple[Any, ...] | None:
         """Return the first row, or None if there is none.
 
         Args:
-            question: a SELECT with one ``?``, the same text each time.
+            query: a SELECT with one ``?``, the same text each time.
             value: the value of the parameter.
 
         Raises:
@@ -72,15 +72,15 @@ class LookUps:
         try:
             if self._file:
                 self._follow_file()
-            return self._fetch(question, value)
+            return self._fetch(query, value)
         finally:
             self._free.release()
 
-    def without_waiting(self) -> "LookUps | None":
+    def without_waiting(self) -> "PreparedQueries | None":
         """Return a copy with one connection that never waits for a lock; None for PostgreSQL."""
         if not self._is_sqlite:
             return None
-        return LookUps(self._engine, 1, self._wait_seconds, self._file, waits=False)
+        return PreparedQueries(self._engine, 1, self._wait_seconds, self._file, waits=False)
 
     @property
     def engine(self) -> Engine:
@@ -115,7 +115,7 @@ class LookUps:
         self._closing = weakref.finalize(self, _close_all, self._idle, self._error)
         self._free = threading.BoundedSemaphore(self._connections)
 
-    def _fetch(self, question: str, value: object) -> tuple[Any, ...] | None:
+    def _fetch(self, query: str, value: object) -> tuple[Any, ...] | None:
         # A kept connection may have been lost unnoticed, and all others with it.
         while self._idle:
             try:
@@ -123,20 +123,20 @@ class LookUps:
             except IndexError:
                 break
             try:
-                return self._execute(connection, question, value)
+                return self._execute(connection, query, value)
             except self._error as error:
                 self._drop(connection)
                 if self._is_sqlite or not is_disconnect(error) or isinstance(error, NoAnswerError):
                     raise OperationalError("prepared query", None, error) from error
-        return self._fetch_on_new(question, value)
+        return self._fetch_on_new(query, value)
 
-    def _fetch_on_new(self, question: str, value: object) -> tuple[Any, ...] | None:
+    def _fetch_on_new(self, query: str, value: object) -> tuple[Any, ...] | None:
         try:
             connection = self._open()
         except self._error as error:
             raise OperationalError("prepared query", None, error) from error
         try:
-            return self._execute(connection, question, value)
+            return self._execute(connection, query, value)
         except self._error as error:
             self._drop(connection)
             raise OperationalError("prepared query", None, error) from error
@@ -144,13 +144,13 @@ class LookUps:
     def _execute(
         self,
         connection: Any,  # noqa: ANN401 - of either driver
-        question: str,
+        query: str,
         value: object,
     ) -> tuple[Any, ...] | None:
         if self._is_sqlite:
-            row = connection.execute(question, (value,)).fetchone()
+            row = connection.execute(query, (value,)).fetchone()
         else:
-            row = connection.ask(question, value)
+            row = connection.fetch_one(query, value)
         self._idle.append(connection)
         return None if row is None else tuple(row)
 
@@ -176,14 +176,14 @@ class LookUps:
             return
 
 
-class LookUp(Step[tuple[Any, ...] | None]):
+class PreparedQuery(Step[tuple[Any, ...] | None]):
     """One query, which an event loop may send over connections of its own."""
 
-    __slots__ = ("question", "value")
+    __slots__ = ("query", "value")
 
-    def __init__(self, look_ups: LookUps, question: str, value: str | bytes) -> None:
-        super().__init__(Lane.DATABASE, partial(look_ups.ask, question, value))
-        self.question = question
+    def __init__(self, prepared_queries: PreparedQueries, query: str, value: str | bytes) -> None:
+        super().__init__(Lane.DATABASE, partial(prepared_queries.fetch_one, query, value))
+        self.query = query
         self.value = value
 
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from authz_server.database.prepared_queries import LookUp, LookUps
+from authz_server.database.prepared_queries import PreparedQueries, PreparedQuery
 from authz_server.endpoints.responses import Answer
 from authz_server.errors import OAuthError
 from authz_server.waiting import Lane, Step
@@ -23,7 +23,7 @@ class Queries(Protocol):
     def has_room(self) -> bool:
         """Return whether few queries wait for a connection."""
 
-    async def fetch_one(self, question: str, value: str | bytes) -> tuple[Any, ...] | None:
+    async def fetch_one(self, query: str, value: str | bytes) -> tuple[Any, ...] | None:
         """Return the first row, or None."""
 
     def close(self) -> None:
@@ -37,7 +37,7 @@ class Lanes:
         loop: runs the coroutines.
         threads: the number of threads of each lane.
         maximum_waiting: how many requests may wait in each lane; further ones are refused.
-        look_ups: queries an SQLite file without waiting; None for PostgreSQL.
+        prepared_queries: queries an SQLite file without waiting; None for PostgreSQL.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Lanes:
         *,
         threads: Mapping[Lane, int],
         maximum_waiting: int,
-        look_ups: LookUps | None,
+        prepared_queries: PreparedQueries | None,
     ) -> None:
         self._loop = loop
         self._executors = {
@@ -54,12 +54,12 @@ class Lanes:
             for lane, count in threads.items()
         }
         self._maximum_waiting = maximum_waiting
-        self._look_ups = look_ups
+        self._prepared_queries = prepared_queries
         self._queries: Queries | None = None
         self._waiting = dict.fromkeys(Lane, 0)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def ask_by(self, queries: Queries) -> None:
+    def use_queries(self, queries: Queries) -> None:
         """Run prepared queries by ``queries`` instead of on threads."""
         self._queries = queries
 
@@ -76,9 +76,9 @@ class Lanes:
         """
         try:
             step = endpoint.send(None)
-            while isinstance(step, LookUp) and self._look_ups is not None:
+            while isinstance(step, PreparedQuery) and self._prepared_queries is not None:
                 try:
-                    row = self._look_ups.ask(step.question, step.value)
+                    row = self._prepared_queries.fetch_one(step.query, step.value)
                 except SQLAlchemyError:
                     # Locked, in use or broken: the step that waits finds out.
                     break
@@ -115,8 +115,8 @@ class Lanes:
             task.cancel()
         if self._queries is not None:
             self._queries.close()
-        if self._look_ups is not None:
-            self._look_ups.close()
+        if self._prepared_queries is not None:
+            self._prepared_queries.close()
         for executor in self._executors.values():
             executor.shutdown(wait=False, cancel_futures=True)
 
@@ -133,6 +133,6 @@ class Lanes:
             respond(end.value)
 
     async def _perform(self, step: Step[Any]) -> Any:  # noqa: ANN401 - what the step returns
-        if isinstance(step, LookUp) and self._queries is not None:
-            return await self._queries.fetch_one(step.question, step.value)
+        if isinstance(step, PreparedQuery) and self._queries is not None:
+            return await self._queries.fetch_one(step.query, step.value)
         return await self.call(step.lane, step.act)

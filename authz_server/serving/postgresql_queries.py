@@ -96,7 +96,7 @@ class PostgresqlQueries:
         self._waiting: deque[tuple[float, asyncio.Future[_Kept | None]]] = deque()
         self._waiting_since = 0.0
 
-    async def fetch_one(self, question: str, value: str | bytes) -> Row:
+    async def fetch_one(self, query: str, value: str | bytes) -> Row:
         """Return the first row, or None if there is none.
 
         Raises:
@@ -106,7 +106,7 @@ class PostgresqlQueries:
             kept = self._find_free() or await self._acquire()
             used = kept.used
             try:
-                return await self._query(kept, question, value)
+                return await self._query(kept, query, value)
             except psycopg.Error as error:
                 # A kept connection may have been lost unnoticed, and the others with it.
                 final = not used or isinstance(error, (ServerSilentError, psycopg.DataError))
@@ -183,10 +183,10 @@ class PostgresqlQueries:
         connection.pgconn.enter_pipeline_mode()
         return connection
 
-    async def _query(self, kept: _Kept, question: str, value: str | bytes) -> Row:
+    async def _query(self, kept: _Kept, query: str, value: str | bytes) -> Row:
         connection = kept.connection
         try:
-            connection.send(question, value)
+            connection.send(query, value)
             if connection.pgconn.flush():
                 self._loop.add_writer(kept.descriptor, self._flush, kept)
         except psycopg.DataError:

@@ -145,19 +145,19 @@ def build_front(
 ) -> tuple[WorkerFront, Lanes]:
     """Return the front and the lanes of a worker."""
     server = settings.server
-    look_ups = services.database.look_ups
+    prepared_queries = services.database.prepared_queries
     queries: list[PostgresqlQueries] = []
     lanes = Lanes(
         loop,
         threads=_threads(settings),
         maximum_waiting=server.maximum_waiting_requests,
-        look_ups=look_ups.without_waiting(),
+        prepared_queries=prepared_queries.without_waiting(),
     )
     if not settings.database.url.startswith("sqlite"):
         queries.append(
             PostgresqlQueries(
                 loop,
-                look_ups.engine,
+                prepared_queries.engine,
                 connections=settings.database.pool_size,
                 maximum_waiting=server.maximum_connections,
                 wait_seconds=settings.database.pool_timeout_milliseconds / 1_000,
@@ -165,7 +165,7 @@ def build_front(
                 call=partial(lanes.call, Lane.DATABASE),
             )
         )
-        lanes.ask_by(queries[0])
+        lanes.use_queries(queries[0])
     addresses = ClientAddressReader(server.trusted_proxies, server.forwarded_header)
     observer = services.observer
     observer.add_up()

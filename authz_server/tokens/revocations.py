@@ -26,7 +26,7 @@ CutOffKind = Literal["client", "key", "scope", "all"]
 #: A revocation is kept this much longer than the token can live, for clocks that differ.
 _MARGIN = timedelta(seconds=60)
 
-_LOOK_UP = (
+_QUERY = (
     "SELECT value, EXISTS (SELECT 1 FROM revoked_token WHERE jti = ?) FROM revision WHERE id = 1"
 )
 
@@ -219,7 +219,7 @@ class RevocationState:
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
         """
-        found = await self._database.fetch_one(_LOOK_UP, jti)
+        found = await self._database.fetch_one(_QUERY, jti)
         if found is None:
             raise NoResultFound("the change feed has lost its counter")
         revision, revoked = found

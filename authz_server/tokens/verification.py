@@ -13,7 +13,7 @@ from keys.errors import TokenRefusedError
 from keys.ring import KeyRings
 
 _REFERENCE_CHARACTERS = -(-REFERENCE_TOKEN_BYTES * 4 // 3)
-_LOOK_UP = "SELECT claims FROM reference_token WHERE token_hash = ?"
+_QUERY = "SELECT claims FROM reference_token WHERE token_hash = ?"
 _decode = msgspec.json.Decoder(AccessTokenClaims).decode
 
 
@@ -92,7 +92,7 @@ class TokenVerifier:
         self._key_rings.spend_one_verification()
         if not token.isascii():
             return None
-        found = await self._database.fetch_one(_LOOK_UP, hash_reference(token))
+        found = await self._database.fetch_one(_QUERY, hash_reference(token))
         return None if found is None else self._in_force(bytes(found[0]), "")
 
     def _in_force(

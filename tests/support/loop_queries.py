@@ -59,7 +59,9 @@ async def queries(
     )
     loop = asyncio.get_running_loop()
     database = open_database(settings)
-    lanes = Lanes(loop, threads=dict.fromkeys(Lane, 4), maximum_waiting=1_000, look_ups=None)
+    lanes = Lanes(
+        loop, threads=dict.fromkeys(Lane, 4), maximum_waiting=1_000, prepared_queries=None
+    )
     made = PostgresqlQueries(
         loop,
         database.engine,

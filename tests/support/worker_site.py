@@ -126,7 +126,7 @@ class WorkerSite:
             self.loop,
             threads=dict.fromkeys(Lane, settings.threads),
             maximum_waiting=settings.maximum_waiting_requests,
-            look_ups=None,
+            prepared_queries=None,
         )
         proxies = ClientAddressReader(settings.trusted_proxies, settings.forwarded_header)
         self._senders = Senders(

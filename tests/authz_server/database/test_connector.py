@@ -50,7 +50,7 @@ def _from_pool(database, name):
 
 def _prepared(database, name):
     # What is said of a number of milliseconds is said of the same value with its unit.
-    row = database.look_ups.ask("SELECT current_setting(?)", name)
+    row = database.prepared_queries.fetch_one("SELECT current_setting(?)", name)
     return row[0]
 
 

@@ -98,7 +98,7 @@ def test_nobody_waits_long_for_a_server_that_has_gone_silent():
         url = server.create_database()
         upgrade_database(DatabaseSettings(url=url))
         with attached(url, statement_timeout_milliseconds=300) as database:
-            database.look_ups.ask("SELECT value FROM revision WHERE id = ?", "1")
+            database.prepared_queries.fetch_one("SELECT value FROM revision WHERE id = ?", "1")
             with database.reading() as session:
                 session.execute(text("SELECT 1"))
             with server.paused():
@@ -113,7 +113,7 @@ def test_nobody_waits_long_for_a_server_that_has_gone_silent():
 
 
 def _look_up(database):
-    return database.look_ups.ask("SELECT value FROM revision WHERE id = ?", "1")
+    return database.prepared_queries.fetch_one("SELECT value FROM revision WHERE id = ?", "1")
 
 
 def _read(database):
@@ -126,4 +126,4 @@ def test_a_statement_that_is_too_slow_is_ended_by_the_server(postgresql_url):
         attached(postgresql_url, statement_timeout_milliseconds=200) as database,
         pytest.raises(OperationalError),
     ):
-        database.look_ups.ask("SELECT pg_sleep(?::float)", "5")
+        database.prepared_queries.fetch_one("SELECT pg_sleep(?::float)", "5")

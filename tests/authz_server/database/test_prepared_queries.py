@@ -23,8 +23,8 @@ def database(database_url):
 
 
 def test_a_question_has_a_row_or_nothing(database):
-    assert database.look_ups.ask(QUESTION, 1) == (0,)
-    assert database.look_ups.ask(QUESTION, 2) is None
+    assert database.prepared_queries.fetch_one(QUESTION, 1) == (0,)
+    assert database.prepared_queries.fetch_one(QUESTION, 2) is None
 
 
 def test_questions_of_several_kinds_take_turns(database):
@@ -32,15 +32,15 @@ def test_questions_of_several_kinds_take_turns(database):
     by_text = "SELECT count(*) FROM revoked_token WHERE jti = ?"
     by_bytes = "SELECT count(*) FROM reference_token WHERE token_hash = ?"
     for _ in range(3):
-        assert database.look_ups.ask(QUESTION, 1) == (0,)
-        assert database.look_ups.ask(by_text, "J\N{SNOWMAN}' OR 1=1") == (0,)
-        assert database.look_ups.ask(by_bytes, b"\0\xff") == (0,)
+        assert database.prepared_queries.fetch_one(QUESTION, 1) == (0,)
+        assert database.prepared_queries.fetch_one(by_text, "J\N{SNOWMAN}' OR 1=1") == (0,)
+        assert database.prepared_queries.fetch_one(by_bytes, b"\0\xff") == (0,)
 
 
 def test_bytes_come_back_as_they_are(postgresql_url):
     database = open_database(DatabaseSettings(url=postgresql_url))
     try:
-        assert database.look_ups.ask("SELECT ?::bytea", b"\0\xff") == (b"\0\xff",)
+        assert database.prepared_queries.fetch_one("SELECT ?::bytea", b"\0\xff") == (b"\0\xff",)
     finally:
         database.close()
 
@@ -49,22 +49,24 @@ def test_a_text_with_nul_is_refused_and_never_cut(postgresql_url):
     database = open_database(DatabaseSettings(url=postgresql_url))
     try:
         with pytest.raises(SQLAlchemyError):
-            database.look_ups.ask("SELECT ?::text", "a\0b")
+            database.prepared_queries.fetch_one("SELECT ?::text", "a\0b")
     finally:
         database.close()
 
 
 def test_a_broken_question_is_a_database_error_and_harms_no_later_one(database):
     with pytest.raises(SQLAlchemyError):
-        database.look_ups.ask("SELECT nothing FROM nowhere WHERE id = ?", 1)
-    assert database.look_ups.ask(QUESTION, 1) == (0,)
+        database.prepared_queries.fetch_one("SELECT nothing FROM nowhere WHERE id = ?", 1)
+    assert database.prepared_queries.fetch_one(QUESTION, 1) == (0,)
 
 
 def test_many_threads_share_few_connections(database):
     answers = []
     threads = [
         threading.Thread(
-            target=lambda: answers.extend(database.look_ups.ask(QUESTION, 1) for _ in range(50))
+            target=lambda: answers.extend(
+                database.prepared_queries.fetch_one(QUESTION, 1) for _ in range(50)
+            )
         )
         for _ in range(8)
     ]
@@ -73,36 +75,36 @@ def test_many_threads_share_few_connections(database):
     for thread in threads:
         thread.join()
     assert answers == [(0,)] * 400
-    assert 1 <= database.look_ups.kept <= 2
+    assert 1 <= database.prepared_queries.kept <= 2
 
 
 def test_what_another_transaction_committed_is_seen_at_once(database):
-    assert database.look_ups.ask(QUESTION, 1) == (0,)
+    assert database.prepared_queries.fetch_one(QUESTION, 1) == (0,)
     with database.transaction() as session:
         session.connection().exec_driver_sql("UPDATE revision SET value = 5")
-    assert database.look_ups.ask(QUESTION, 1) == (5,)
+    assert database.prepared_queries.fetch_one(QUESTION, 1) == (5,)
 
 
 def test_connections_that_died_unnoticed_are_replaced(postgresql_url, postgresql):
     database = open_database(DatabaseSettings(url=postgresql_url))
     try:
-        assert database.look_ups.ask(QUESTION, 1) == (0,)
+        assert database.prepared_queries.fetch_one(QUESTION, 1) == (0,)
         name = sql.Literal(database_name(postgresql_url))
         ending = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {}"
         postgresql.execute(sql.SQL(ending).format(name))
-        assert database.look_ups.ask(QUESTION, 1) == (0,)
+        assert database.prepared_queries.fetch_one(QUESTION, 1) == (0,)
     finally:
         database.close()
 
 
 def test_a_forked_process_speaks_on_connections_of_its_own(database):
-    database.look_ups.ask(QUESTION, 1)
-    kept = database.look_ups.kept
+    database.prepared_queries.fetch_one(QUESTION, 1)
+    kept = database.prepared_queries.kept
     child = os.fork()
     if child == 0:
-        fresh = database.look_ups.kept == 0
-        os._exit(0 if fresh and database.look_ups.ask(QUESTION, 1) == (0,) else 1)
+        fresh = database.prepared_queries.kept == 0
+        os._exit(0 if fresh and database.prepared_queries.fetch_one(QUESTION, 1) == (0,) else 1)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
-    assert database.look_ups.kept == kept == 1
-    assert database.look_ups.ask(QUESTION, 1) == (0,)
+    assert database.prepared_queries.kept == kept == 1
+    assert database.prepared_queries.fetch_one(QUESTION, 1) == (0,)

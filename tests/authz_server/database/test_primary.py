@@ -31,7 +31,7 @@ def ask_pool(database):
 
 
 def ask_prepared(database):
-    return database.look_ups.ask(QUESTION, "1")[0]
+    return database.prepared_queries.fetch_one(QUESTION, "1")[0]
 
 
 def change(database):

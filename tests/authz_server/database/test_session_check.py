@@ -26,7 +26,9 @@ def test_a_pooler_by_session_passes_and_serves(postgresql, postgresql_url):
         require_session(connector(url).open)
         with attached(url) as database:
             for _ in range(8):  # more often than a statement runs before it is prepared
-                assert database.look_ups.ask("SELECT value FROM revision WHERE id = ?", "1") == (0,)
+                assert database.prepared_queries.fetch_one(
+                    "SELECT value FROM revision WHERE id = ?", "1"
+                ) == (0,)
                 with database.reading() as session:
                     assert session.execute(text("SHOW statement_timeout")).scalar() == "2s"
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 
-from authz_server.database.prepared_queries import LookUp, LookUps
+from authz_server.database.prepared_queries import PreparedQueries, PreparedQuery
 from authz_server.endpoints.responses import Answer
 from authz_server.errors import OAuthError
 from authz_server.serving.lanes import Lanes
@@ -34,12 +34,12 @@ def on_loop(request):
 
 
 @asynccontextmanager
-async def lanes(*, threads=2, maximum_waiting=100, look_ups=None):
+async def lanes(*, threads=2, maximum_waiting=100, prepared_queries=None):
     made = Lanes(
         asyncio.get_running_loop(),
         threads=dict.fromkeys(Lane, threads),
         maximum_waiting=maximum_waiting,
-        look_ups=look_ups,
+        prepared_queries=prepared_queries,
     )
     try:
         yield made
@@ -244,7 +244,7 @@ def file(tmp_path):
 
 
 @pytest.fixture
-def look_ups(file):
+def prepared_queries(file):
     engine = create_engine(
         f"sqlite:///{file}",
         connect_args={"check_same_thread": False},
@@ -252,20 +252,20 @@ def look_ups(file):
         max_overflow=0,
         pool_timeout=1.0,
     )
-    made = LookUps(engine, 2, 1.0, str(file))
+    made = PreparedQueries(engine, 2, 1.0, str(file))
     yield made
     made.close()
     engine.dispose()
 
 
-def test_questions_to_a_server_go_over_connections_of_the_loop(on_loop, look_ups):
+def test_questions_to_a_server_go_over_connections_of_the_loop(on_loop, prepared_queries):
     fault = OperationalError("x", None, ValueError())
 
     async def act():
         told = Told((7,), None, fault)
         async with lanes() as made:
-            made.ask_by(told)
-            questions = [LookUp(look_ups, QUESTION, name) for name in "abc"]
+            made.use_queries(told)
+            questions = [PreparedQuery(prepared_queries, QUESTION, name) for name in "abc"]
             assert await Asked(made, *questions).result() == [(7,), None, fault]
         assert told.asked == [(QUESTION, name) for name in "abc"]
         assert told.closed
@@ -273,10 +273,14 @@ def test_questions_to_a_server_go_over_connections_of_the_loop(on_loop, look_ups
     on_loop(act)
 
 
-def test_questions_to_a_file_are_answered_at_once_and_steps_between_them_wait(on_loop, look_ups):
+def test_questions_to_a_file_are_answered_at_once_and_steps_between_them_wait(
+    on_loop, prepared_queries
+):
     async def act():
-        async with lanes(look_ups=look_ups.without_waiting()) as made:
-            known, unknown = (LookUp(look_ups, QUESTION, name) for name in ("a", "b"))
+        async with lanes(prepared_queries=prepared_queries.without_waiting()) as made:
+            known, unknown = (
+                PreparedQuery(prepared_queries, QUESTION, name) for name in ("a", "b")
+            )
             asked = Asked(made, known, unknown)
             assert asked.answered.done()
             assert asked.values == [(1,), None]
@@ -287,15 +291,15 @@ def test_questions_to_a_file_are_answered_at_once_and_steps_between_them_wait(on
     on_loop(act)
 
 
-def test_a_question_to_a_locked_file_waits_on_a_thread(on_loop, look_ups, file):
+def test_a_question_to_a_locked_file_waits_on_a_thread(on_loop, prepared_queries, file):
     """Case J114."""
 
     async def act():
-        async with lanes(look_ups=look_ups.without_waiting()) as made:
+        async with lanes(prepared_queries=prepared_queries.without_waiting()) as made:
             with closing(sqlite3.connect(file, isolation_level=None)) as other:
                 other.execute("PRAGMA journal_mode = DELETE")
                 other.execute("BEGIN EXCLUSIVE")
-                asked = Asked(made, LookUp(look_ups, QUESTION, "a"))
+                asked = Asked(made, PreparedQuery(prepared_queries, QUESTION, "a"))
                 assert not asked.answered.done()
                 began = time.monotonic()
                 assert Asked(made).answered.done()
@@ -306,27 +310,29 @@ def test_a_question_to_a_locked_file_waits_on_a_thread(on_loop, look_ups, file):
     on_loop(act)
 
 
-def test_a_question_to_a_file_that_cannot_answer_comes_back_as_its_fault(on_loop, look_ups, file):
+def test_a_question_to_a_file_that_cannot_answer_comes_back_as_its_fault(
+    on_loop, prepared_queries, file
+):
     """Case E66."""
 
     async def act():
-        async with lanes(look_ups=look_ups.without_waiting()) as made:
+        async with lanes(prepared_queries=prepared_queries.without_waiting()) as made:
             file.unlink()
-            (fault,) = await Asked(made, LookUp(look_ups, QUESTION, "a")).result()
+            (fault,) = await Asked(made, PreparedQuery(prepared_queries, QUESTION, "a")).result()
             assert isinstance(fault, OperationalError)
 
     on_loop(act)
 
 
-def test_a_question_waits_on_a_thread_where_every_connection_is_in_use(on_loop, look_ups):
+def test_a_question_waits_on_a_thread_where_every_connection_is_in_use(on_loop, prepared_queries):
     """Case J114."""
 
     async def act():
-        engine = look_ups.engine
+        engine = prepared_queries.engine
         taken = [engine.raw_connection() for _ in range(engine.pool.size())]
-        async with lanes(look_ups=look_ups.without_waiting()) as made:
+        async with lanes(prepared_queries=prepared_queries.without_waiting()) as made:
             began = time.monotonic()
-            asked = Asked(made, LookUp(look_ups, QUESTION, "a"))
+            asked = Asked(made, PreparedQuery(prepared_queries, QUESTION, "a"))
             assert time.monotonic() - began < 0.1
             for each in taken:
                 each.close()
