@@ -1,4 +1,4 @@
-"""The composition root: the only place where parts meet."""
+"""The composition root: builds the application from the parts."""
 
 import logging
 import os
@@ -55,14 +55,14 @@ EXTENSION = "authz_server"
 
 
 class Application(Flask):
-    """Flask without what no view of ours uses on the way of a request: sessions and async views.
+    """Flask without sessions and async views, which no view here uses.
 
     Attributes:
-        direct: by path, what answers a POST without Flask's contexts, which take as long as all
-            checks of a token request together; everything else goes Flask's way.
+        direct: the endpoints by path, which answer a POST without Flask's contexts. Entering
+            these would take as long as all checks of a token request.
         maximum_body_bytes: the largest body of such a POST.
-        access_log: takes a line for each request of a WSGI server; None: there is none. The worker
-            of ``serve`` calls ``wsgi_app`` and logs what it answers itself.
+        access_log: writes a line for each request of a WSGI server; None: no access log. A worker
+            of ``serve`` calls ``wsgi_app`` and writes its own lines.
     """
 
     direct: Mapping[str, ProtocolEndpoint] = MappingProxyType({})
@@ -70,7 +70,7 @@ class Application(Flask):
     access_log: AccessLog | None = None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request of a WSGI server, and log it if there is an access log."""
+        """Answer a request of a WSGI server, with a line in the access log if there is one."""
         if self.access_log is not None:
             start_response = self.access_log.follow(environ, start_response)
         return self.wsgi_app(environ, start_response)
@@ -88,22 +88,22 @@ class Application(Flask):
         return answer(environ, start_response)
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the view as it is: none of ours is a coroutine, and looking each time costs."""
+        """Return the view unchanged; no view is a coroutine, so that none is inspected."""
         return func
 
     def process_response(self, response: Response) -> Response:
-        """Return the response as it is: there is no session to save and no hook to run."""
+        """Return the response unchanged; there is no session to save and no hook to run."""
         return response
 
 
 def create_app(settings: Settings, *, clock: Clock = utc_now) -> Application:
     """Return the public application, a WSGI callable.
 
-    Nothing is read from the database until the first request; a database that is away then answers
-    503 and is found again without help.
+    The database is first read for the first request. While it cannot be reached, requests are
+    answered with 503; the connection is made again without a restart.
 
     Args:
-        settings: checked already.
+        settings: the checked settings.
         clock: returns the present time, timezone-aware.
 
     Raises:
@@ -158,11 +158,11 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Application:
 
 
 def require_usable(settings: Settings) -> None:
-    """Try what the settings name but do not hold: plugins, catalogues, files of Vault logins.
+    """Load what the settings refer to: plugins, message catalogues and files of Vault logins.
 
     Raises:
-        PluginError: a plugin cannot be used, or two offer one part.
-        KeysError: two offer a key backend for one scheme.
+        PluginError: a plugin cannot be used, or two register one name.
+        KeysError: two register a key backend for one scheme.
         SettingsError: a message catalogue or a file of the server's login cannot be used.
     """
     services = Services(settings, open_database(settings.database))
@@ -173,13 +173,11 @@ def require_usable(settings: Settings) -> None:
         _g2p_connect_profile(settings, utc_now)
 
 
-def tell_of_start(app: Flask, settings_file: str) -> None:
-    """Record that this process serves under these settings, and when it ends, that it has ended.
-
-    What it does besides answering begins here: without a request, too, its keys move on.
+def record_start(app: Flask, settings_file: str) -> None:
+    """Record the start of this process and start its background work; record its end at exit.
 
     Raises:
-        AuditUnavailable: nothing can be recorded, so nothing may be served.
+        AuditUnavailable: the start cannot be recorded, so that nothing may be served.
     """
     services: ServerServices = app.extensions[EXTENSION]
     settings = services.settings
@@ -199,7 +197,7 @@ def tell_of_start(app: Flask, settings_file: str) -> None:
 
 
 def hold_background_work(app: Flask) -> None:
-    """End the threads of background work; the next request starts them again."""
+    """Stop the threads of background work until the next request."""
     services: ServerServices = app.extensions[EXTENSION]
     services.maintenance.hold()
 
@@ -214,10 +212,10 @@ def create_health_application(
     """Return the application of the health listener, a WSGI callable.
 
     Args:
-        settings: checked already.
-        checks: further conditions of readiness, by name; each raises when it does not hold.
-        degradations: returns what some process cannot do though it is of use.
-        open_metrics: returns the page of metrics, where there is one.
+        settings: the checked settings.
+        checks: further conditions of readiness, by name; each raises if it does not hold.
+        degradations: returns the degradations of the workers.
+        open_metrics: opens the source of the metrics; None: no metrics are served.
     """
     app = _bare_application("authz_server.health")
     database = open_database(settings.database)
@@ -243,7 +241,7 @@ def create_health_application(
         health_blueprint(
             {**own, **(checks or {})},
             lambda: describe_interface(features, settings.g2p),
-            # What is known of the rings says more than what one process has met.
+            # The state of the rings is more exact than the experience of one process.
             degradations=lambda: keys.degradations() or degradations(),
             metrics=metrics,
         )
@@ -277,7 +275,7 @@ def create_first_keys(services: Services, *, actor: str) -> dict[str, bool]:
 
 
 def features_of(services: Services) -> Features:
-    """Return what the settings switch on."""
+    """Return the features that the settings enable."""
     settings = services.settings
     return Features(
         issuer=settings.issuer,

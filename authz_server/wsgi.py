@@ -8,7 +8,7 @@ import os
 from functools import partial
 from pathlib import Path
 
-from authz_server.app import create_app, hold_background_work, tell_of_start
+from authz_server.app import create_app, hold_background_work, record_start
 from authz_server.logs import configure_logging
 from authz_server.serving.prefork import PreforkApplication
 from authz_server.settings import load_settings
@@ -20,6 +20,6 @@ configure_logging(_settings.logging)
 #: The public application.
 application = PreforkApplication(
     partial(create_app, _settings),
-    begin=lambda app: tell_of_start(app, str(_path)),
+    begin=lambda app: record_start(app, str(_path)),
     hold=hold_background_work,
 )

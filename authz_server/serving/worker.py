@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from authz_server.app import EXTENSION, Application, create_app, tell_of_start
+from authz_server.app import EXTENSION, Application, create_app, record_start
 from authz_server.assembly import Services
 from authz_server.clients.authentication.slots import MAXIMUM_WAITING
 from authz_server.endpoints.client_address import ClientAddressReader
@@ -78,7 +78,7 @@ def main() -> None:
     configure_logging(order.settings.logging)
     try:
         app = create_app(order.settings)
-        tell_of_start(app, order.settings_file)
+        record_start(app, order.settings_file)
         tls = tls_context(order.settings.server)
     except Exception as error:  # noqa: BLE001 - any exception prevents serving
         print(f"A worker cannot start: {error}", file=sys.stderr)  # noqa: T201 - the main process's stream
