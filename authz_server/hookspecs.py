@@ -1,8 +1,8 @@
-"""Every hook, one sentence each, and the values that plugins receive.
+"""The hooks of plugins and the values that they receive.
 
-Three kinds, one failure rule each: *register* (at start: a failure stops the start), *decide* (in
-the request: a failure refuses it), *notify* (after the fact: a failure is logged and the other
-plugins are still notified).
+There are three kinds, each with its failure rule. *Register* runs at start, and a failure stops
+the start. *Decide* runs in the request, and a failure refuses it. *Notify* runs after the fact, and
+a failure is logged while the other plugins are still notified.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -30,7 +30,7 @@ RESERVED_CLAIMS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class TokenDecision:
-    """A token about to be issued: all of the server's own rules have passed.
+    """A token that is about to be issued; the server's own rules permit it.
 
     Attributes:
         client_id: the authenticated client.
@@ -48,15 +48,15 @@ class TokenDecision:
 
 
 class RefusalError(Exception):
-    """Raised by a plugin that refuses a token; its text is for the operator's log alone."""
+    """A plugin refuses a token; the text goes to the server's log only."""
 
 
 class Hooks:
-    """The specification that every implementation is checked against at start."""
+    """The hook specifications, which every implementation is checked against at start."""
 
     @hookspec
     def start(self, settings: Mapping[str, Any]) -> None:
-        """Register: take the plugin's own table of settings, and refuse it by raising."""
+        """Register: receive the plugin's table of settings, and raise to refuse it."""
 
     @hookspec
     def register_grants(self) -> Iterable[type[Any]]:  # type: ignore[empty-body]
@@ -72,7 +72,7 @@ class Hooks:
 
     @hookspec
     def register_commands(self) -> Iterable[Any]:  # type: ignore[empty-body]
-        """Register: return commands of the command line, instances of click.Command."""
+        """Register: return commands, instances of click.Command."""
 
     @hookspec
     def decide_token(self, request: TokenDecision) -> None:
@@ -80,12 +80,12 @@ class Hooks:
 
     @hookspec
     def token_claims(self, request: TokenDecision) -> Mapping[str, Any]:  # type: ignore[empty-body]
-        """Decide: return further claims for a JWT access token, under names not reserved."""
+        """Decide: return claims to add to a JWT access token, none of a reserved name."""
 
     @hookspec
     def introspection_claims(self, claims: Mapping[str, Any]) -> Mapping[str, Any]:  # type: ignore[empty-body]
-        """Decide: return further members for an active answer, under names not reserved."""
+        """Decide: return members to add to an active response, none of a reserved name."""
 
     @hookspec
     def event_happened(self, event: Event) -> None:
-        """Notify: an event was recorded."""
+        """Notify: receive a recorded event."""

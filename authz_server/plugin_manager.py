@@ -1,4 +1,4 @@
-"""Loads the enabled plugins, gives each its settings, and calls each hook by its failure rule."""
+"""Loads the enabled plugins, passes each its settings and calls their hooks."""
 
 import inspect
 import logging
@@ -14,7 +14,7 @@ from authz_server.errors import OAuthError, OperatorError
 from authz_server.hookspecs import PROJECT, RESERVED_CLAIMS, Hooks, RefusalError, TokenDecision
 
 ENTRY_POINT_GROUP = "authz_server.plugins"
-#: Who offers the parts that are built in.
+#: The provider of the parts that are built in.
 SERVER = "authz-server"
 
 _logger = logging.getLogger(__name__)
@@ -27,10 +27,10 @@ class PluginError(OperatorError):
 
 
 class Offer(NamedTuple, Generic[T]):
-    """A part that can be used by its name: a grant, a method, a key backend, a command.
+    """A part that is used by its name: a grant, a method, a key backend or a command.
 
     Attributes:
-        by: who offers it, for example ``plugin one_time_code``.
+        by: the provider, for example ``plugin one_time_code``.
         name: the name of the part.
         part: the part itself.
     """
@@ -44,7 +44,7 @@ def require_distinct(kind: str, offers: Iterable[Offer[T]]) -> dict[str, T]:
     """Return the offered parts by name, in order.
 
     Args:
-        kind: what the parts are, for the message of the error.
+        kind: the noun for the parts in the error's message.
         offers: the parts; a name may occur once.
 
     Raises:
@@ -61,12 +61,12 @@ def require_distinct(kind: str, offers: Iterable[Offer[T]]) -> dict[str, T]:
 class PluginManager:
     """The enabled plugins, called in the order in which the settings name them.
 
-    A hook without an implementation costs one look at an empty tuple.
+    A hook that no plugin implements costs the check of an empty tuple.
 
     Args:
-        enabled: names of entry points; what is installed but not named is never imported.
+        enabled: names of entry points; an installed plugin that is not named is never imported.
         settings: a table for each plugin that has one.
-        available: the entry points to choose from; those installed unless given.
+        available: the entry points to choose from; None: those installed.
 
     Raises:
         PluginError: a plugin is missing, fails to load or to start, or implements an unknown hook.
@@ -98,28 +98,28 @@ class PluginManager:
 
     @property
     def decides(self) -> bool:
-        """Whether a plugin decides over tokens."""
+        """True if a plugin decides on tokens."""
         return bool(self._decide_token)
 
     @property
     def adds_claims(self) -> bool:
-        """Whether a plugin adds claims to tokens."""
+        """True if a plugin adds claims to tokens."""
         return bool(self._token_claims)
 
     @property
     def describes(self) -> bool:
-        """Whether a plugin adds members to introspection answers."""
+        """True if a plugin adds members to introspection responses."""
         return bool(self._introspection_claims)
 
     def registered(self, hook: str, require: Callable[[Any], T]) -> list[tuple[str, T]]:
-        """Return the parts that plugins register by a hook, each with who offers it.
+        """Return the parts that plugins register with a hook, each with its provider.
 
         Args:
             hook: the name of the hook; an implementation returns a list or a mapping of parts.
-            require: returns a part, or raises where it is not of the hook's kind.
+            require: returns the part, or raises if it is not of the hook's kind.
 
         Raises:
-            PluginError: a plugin fails, or returns something else.
+            PluginError: a plugin fails, or returns another type.
         """
         found: list[tuple[str, T]] = []
         for name, call in self._callers(hook):
@@ -142,7 +142,7 @@ class PluginManager:
                 call(request=request)
             except RefusalError as refusal:
                 _logger.warning(
-                    "Plugin %s refused a token of client %s: %s", name, request.client_id, refusal
+                    "plugin %s refused a token of client %s: %s", name, request.client_id, refusal
                 )
                 raise OAuthError(
                     "refused_by_policy", f"plugin {name}", client_id=request.client_id
@@ -151,16 +151,16 @@ class PluginManager:
                 raise _fault(name, "decide_token", error, request.client_id) from error
 
     def token_claims(self, request: TokenDecision) -> dict[str, Any]:
-        """Return what the plugins add to a JWT access token.
+        """Return the claims that the plugins add to a JWT access token.
 
         Raises:
-            OAuthError: ``server_error`` if one fails, returns no claims, or takes a name that is
-                reserved or another plugin's.
+            OAuthError: ``server_error`` if one fails, returns no claims, or uses a name that is
+                reserved or added by another plugin.
         """
         return self._collect("token_claims", self._token_claims, request=request)
 
     def introspection_claims(self, claims: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the plugins add to an active introspection answer.
+        """Return the members that the plugins add to an active introspection response.
 
         Raises:
             OAuthError: ``server_error``, as for :meth:`token_claims`.
@@ -193,7 +193,7 @@ class PluginManager:
                 raise PluginError(f"plugin {name}: it implements no hook")
 
     def _callers(self, hook: str) -> tuple[_Caller, ...]:
-        """Return a caller for each plugin with this hook: pluggy stops at the first that raises."""
+        """Return one caller per plugin; a single caller would stop at the first that raises."""
         implementing = {one.plugin_name for one in getattr(self._pluggy.hook, hook).get_hookimpls()}
         plugins = dict(self._pluggy.list_name_plugin())
         return tuple(
@@ -261,5 +261,5 @@ def _require_claims(added: object, collected: Mapping[str, Any]) -> None:
 
 
 def _fault(name: str, hook: str, error: Exception, client_id: str = "") -> OAuthError:
-    _logger.error("Plugin %s failed in %s", name, hook, exc_info=error)
+    _logger.error("plugin %s failed in %s", name, hook, exc_info=error)
     return OAuthError("server_error", f"plugin {name} failed in {hook}", client_id=client_id)

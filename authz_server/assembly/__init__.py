@@ -1,4 +1,4 @@
-"""The parts of a process, wired: for a server, for its health listener, for a command."""
+"""The parts of a process and their wiring: for a server, a health listener or a command."""
 
 from authz_server.assembly.services import Clock, Services, utc_now
 

@@ -16,7 +16,7 @@ class OperatorServices(Services):
 
     @cached_property
     def sink(self) -> AuditSink | None:
-        """The audit file. A standard stream is the server's: the stored row is then the record."""
+        """The audit file; None where the settings name a standard stream, which is the server's."""
         destination = self.settings.audit.destination
         return None if is_stream(destination) else AuditSink(destination, self.clock)
 
@@ -28,8 +28,8 @@ def operator_services(
     """Yield the parts of a command; the database is closed at the end.
 
     Args:
-        settings: checked already.
-        vaults: how the Vaults are reached, and as whom; None: as the server.
+        settings: the checked settings.
+        vaults: the access to each Vault, by name; None: the access of the server.
     """
     services = OperatorServices(settings, open_database(settings.database), utc_now, vaults=vaults)
     try:

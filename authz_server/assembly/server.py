@@ -1,4 +1,4 @@
-"""The parts of a server's processes: a worker makes all of them before its first request."""
+"""The parts of a server's processes. A worker makes all of them before its first request."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -27,7 +27,7 @@ from keys.ring import KeyRings
 
 
 class ManagementServices(Services):
-    """The parts of the health listener: of what changes, it keeps the rings in memory alone."""
+    """The parts of the health listener, which keeps only the key rings in memory."""
 
     def _apply(self, session: Session, changes: ChangeSet) -> None:
         del session
@@ -38,8 +38,8 @@ class ServerServices(Services):
     """The parts of a process that answers requests, which records and signs.
 
     Args:
-        settings: checked already.
-        database: where everything is kept.
+        settings: the checked settings.
+        database: the open database.
         clock: returns the present time, timezone-aware.
         observer: counts what happens.
     """
@@ -66,17 +66,17 @@ class ServerServices(Services):
 
     @cached_property
     def sink(self) -> AuditSink:
-        """Takes the records."""
+        """Writes the audit log."""
         return AuditSink(self.settings.audit.destination, self.clock)
 
     @cached_property
     def refusals(self) -> RefusalRecorder:
-        """Records refusals up to a limit, then counts them."""
+        """Records refusals up to a limit and counts the rest."""
         return RefusalRecorder(self._make_recorder())
 
     @cached_property
     def record(self) -> Callable[[Event], None]:
-        """Records an event, or counts it where it is a refusal."""
+        """Records an event; a refusal above the limit is counted."""
         record, refusals = self._make_recorder(), self.refusals
 
         def record_or_count(event: Event) -> None:
@@ -100,17 +100,17 @@ class ServerServices(Services):
 
     @cached_property
     def key_rings(self) -> KeyRings:
-        """The rings, for signing too."""
+        """The key rings, for verifying and signing."""
         return self._make_key_rings(self.key_backends, partial(record_proof, self.record))
 
     @cached_property
     def jwks_readers(self) -> JwksReaders:
-        """Counts who has fetched the JWKS."""
+        """Counts the readers of the JWKS."""
         return JwksReaders(self.clock)
 
     @cached_property
     def key_duties(self) -> KeyDuties:
-        """Background work for the rings."""
+        """Does the background work for the key rings."""
         keys = self.settings.keys
         rotator = Rotator(
             store=self.key_store,
@@ -134,7 +134,7 @@ class ServerServices(Services):
 
     @cached_property
     def issuer(self) -> TokenIssuer:
-        """Makes tokens."""
+        """Issues tokens."""
         return TokenIssuer(
             issuer=self.settings.issuer,
             key_rings=self.key_rings,
@@ -146,7 +146,7 @@ class ServerServices(Services):
 
     @cached_property
     def maintenance(self) -> Maintenance:
-        """Background work of the process."""
+        """Runs the background work of the process."""
         return Maintenance(
             database=self.database,
             feed=self.feed,
@@ -162,7 +162,7 @@ class ServerServices(Services):
 
 
 def _corrected(clock: Clock, key_rings: KeyRings) -> Clock:
-    """Return a clock for expiry: this machine's, corrected by the database's."""
+    """Return this machine's clock, corrected by the database's, for checking expiry."""
 
     def now() -> datetime:
         seconds = key_rings.clock_correction_seconds

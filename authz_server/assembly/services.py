@@ -1,7 +1,7 @@
-"""The parts of a process, each made when it is first asked for, and wired to the others.
+"""The parts of a process, each made on first use.
 
-A part's module is imported when the part is made. A command so loads, opens and looks at what it
-uses: ``client list`` has no key backend, no Vault login, no plugin and no audit file.
+A part's module is imported when the part is made. A command so loads and opens only the parts that
+it uses: ``client list`` opens no key backend, no Vault login, no plugin and no audit file.
 """
 
 from __future__ import annotations
@@ -56,15 +56,16 @@ class Services:
     """The parts of a process that records nothing and signs nothing.
 
     Args:
-        settings: checked already.
-        database: where everything is kept.
+        settings: the checked settings.
+        database: the open database.
         clock: returns the present time, timezone-aware.
-        vaults: how the Vaults are reached, and as whom; None: as the server.
+        vaults: the access to each Vault, by name; None: the access of the server.
 
     Raises:
-        PluginError: by what needs the plugins, where one cannot be used.
-        KeysError: by what needs the key backends, where one cannot be used.
-        SettingsError: likewise, where a file of a Vault's login is missing or open to others.
+        PluginError: a part that uses the plugins was made, and a plugin cannot be used.
+        KeysError: a part that uses the key backends was made, and a backend cannot be used.
+        SettingsError: the key backends were opened, and a file of a Vault's login is missing or
+            readable by others.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Services:
 
     @cached_property
     def sink(self) -> AuditSink | None:
-        """Takes the records; None: they go to the plugins alone."""
+        """Writes the audit log; None: events go to the plugins only."""
         return None
 
     @cached_property
@@ -110,11 +111,11 @@ class Services:
         return record
 
     def report(self, event: Event) -> None:
-        """Record an event; what takes the records is opened at the first."""
+        """Record an event; the first call opens the audit log."""
         self.record(event)
 
     def report_changes(self, session: Session) -> None:
-        """Report what a transaction changed; the stored rows are its record in any case."""
+        """Report the changes of a transaction, which the database records in any case."""
         report_changes(self.record, session)
 
     @contextmanager
@@ -142,7 +143,7 @@ class Services:
 
     @cached_property
     def feed(self) -> ChangeFeed:
-        """Brings what is kept in memory up to the database's changes."""
+        """Updates the state in memory with the changes in the database."""
         settings = self.settings.database
         feed = ChangeFeed(
             self.database.reading,
@@ -153,7 +154,7 @@ class Services:
         return feed
 
     def _apply(self, session: Session, changes: ChangeSet) -> None:
-        """Have what is in memory read the changes: rules are asked of what stands before them."""
+        """Update the state in memory; ``rules`` comes after the parts that it reads."""
         self.directory.apply(session, changes)
         self.catalogue.apply(session, changes)
         self.revocation_state.apply(session, changes)
@@ -166,7 +167,7 @@ class Services:
 
     @cached_property
     def secrets(self) -> SecretScheme:
-        """Makes and checks the records of client secrets."""
+        """Hashes and verifies client secrets."""
         from authz_server.clients.secrets import SecretScheme
 
         settings = self.settings.clients
@@ -188,7 +189,7 @@ class Services:
         return collect_methods([SharedSecret(self.directory, self.secrets)], self.plugins)
 
     def client_limits(self) -> ClientLimits:
-        """Return the values that the settings, the grants and the authentication methods permit."""
+        """Return the values that a registration may have."""
         from authz_server.clients.validation import ClientLimits
 
         return ClientLimits(
@@ -239,21 +240,21 @@ class Services:
 
     @cached_property
     def key_observer(self) -> KeyObserver:
-        """Records alarms of the key rings and counts their signatures."""
+        """Records alarms of the key rings and counts signatures."""
         from authz_server.key_rings.alarms import KeyObserver
 
         return KeyObserver(self.report, self.observer)
 
     @cached_property
     def key_store(self) -> SqlKeyStore:
-        """The key rings' tables."""
+        """Reads and writes the tables of the key rings."""
         from authz_server.key_rings.store import SqlKeyStore
 
         return SqlKeyStore(self.database.transaction, self.database.reading, self.report_changes)
 
     @cached_property
     def backend_registry(self) -> BackendRegistry:
-        """The key backends that can be opened, installed or of a plugin."""
+        """The key backends that can be opened, built in or from a plugin."""
         from authz_server.key_rings.backends import collect_backends
 
         return collect_backends(self.plugins)
@@ -276,7 +277,7 @@ class Services:
 
     @cached_property
     def key_rings(self) -> KeyRings:
-        """The rings, for verifying alone: no backend is opened."""
+        """The key rings, for verifying only; no backend is opened."""
         return self._make_key_rings({})
 
     def _make_key_rings(
@@ -300,7 +301,7 @@ class Services:
 
     @cached_property
     def rules(self) -> AuthorizationRules:
-        """Decides what a client may have."""
+        """Decides which scopes, audience and lifetime a client gets."""
         from authz_server.tokens.authorization import AuthorizationRules
 
         return AuthorizationRules(self.directory, self.catalogue, self.settings.tokens)
@@ -364,7 +365,7 @@ class Services:
             others=KeyRows(self.key_observer),
             batch_rows=self.settings.revocation.sweep_batch_rows,
             clock=self.clock,
-            # A clock that is not the system's own has no uptime beside it.
+            # Only the system's clock can be compared with the system's uptime.
             guard=ClockGuard(self.clock) if self.clock is utc_now else None,
             audit_days=self.settings.audit.keep_days,
         )

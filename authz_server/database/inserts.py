@@ -1,4 +1,4 @@
-"""INSERT with ON CONFLICT, which each database's dialect has as a construct of its own."""
+"""INSERT with ON CONFLICT, which SQLAlchemy has once for each dialect."""
 
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def insert_into(session: Session, table: type[Base]) -> "postgresql.dml.Insert | sqlite.dml.Insert":
-    """Return an INSERT of the session's dialect; no other dialect is imported."""
+    """Return an INSERT of the session's dialect, and import only that dialect."""
     if session.get_bind().dialect.name == "postgresql":
         from sqlalchemy.dialects.postgresql import insert as insert_postgresql  # noqa: PLC0415
 

@@ -14,7 +14,7 @@ from authz_server.logs import ACCESS_LOGGER
 logger = logging.getLogger(ACCESS_LOGGER)
 
 _MAXIMUM_PATH_CHARACTERS = 256
-# A token or a secret in the wrong place; no path of the server has a segment of this length.
+# Matches a token or secret put into a path; no path of the server has so long a segment.
 _LONG_WORD = re.compile(r"[\w~+=-]{40,}")
 
 
@@ -29,13 +29,13 @@ class AccessLog:
         self._addresses = addresses
 
     def write(self, request: Request, *, status: int, request_id: str, seconds: float) -> None:
-        """Log an answer: never the query, a token or a secret.
+        """Log an answer, without the query, tokens and secrets.
 
         Args:
-            request: what was answered.
+            request: the request that was answered.
             status: the HTTP status.
             request_id: the answer's ``X-Request-Id``.
-            seconds: how long it took.
+            seconds: the time that the answer took.
         """
         try:
             source_address = self._addresses.read(request)
@@ -57,10 +57,10 @@ class AccessLog:
         )
 
     def follow(self, environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:
-        """Return what takes the place of ``start_response`` and logs the answer.
+        """Return a ``start_response`` that logs the answer and calls the given one.
 
         Args:
-            environ: of the request, which is read already.
+            environ: the WSGI environment of the request.
             start_response: the WSGI server's.
         """
         began = perf_counter()

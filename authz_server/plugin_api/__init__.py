@@ -1,7 +1,7 @@
-"""The published interface: all that a plugin may import from this project.
+"""The published interface: everything that a plugin may import from this project.
 
-Names leave this package only with a major version; see ``docs/plugins.md``. The tests of a plugin
-also import :mod:`authz_server.plugin_api.testing`.
+A name is removed only with a major version; see ``docs/plugins.md``. The tests of a plugin also
+import :mod:`authz_server.plugin_api.testing`.
 """
 
 from authz_server.audit.events import (

@@ -128,7 +128,7 @@ def test_hook_decide_token_lets_a_plugin_refuse(caplog):
     assert error.detail == "plugin second"
     assert "office" not in error.description
     (line,) = caplog.messages
-    assert line == "Plugin second refused a token of client mapper-client: outside office hours"
+    assert line == "plugin second refused a token of client mapper-client: outside office hours"
 
 
 def test_hook_decide_token_fails_closed(caplog):
@@ -141,7 +141,7 @@ def test_hook_decide_token_fails_closed(caplog):
     assert caught.value.detail == "plugin bad failed in decide_token"
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     assert caught.value.client_id == "mapper-client"
-    assert caplog.messages == ["Plugin bad failed in decide_token"]
+    assert caplog.messages == ["plugin bad failed in decide_token"]
     assert "a fault, not a refusal" in caplog.text
 
 
@@ -152,7 +152,7 @@ def test_fault_of_a_hook_reaches_the_log(hook, caplog):
 
     with pytest.raises(OAuthError):
         getattr(plugins(bad=plugin_with(hook, fail)), hook)(REQUEST)
-    assert caplog.messages == [f"Plugin bad failed in {hook}"]
+    assert caplog.messages == [f"plugin bad failed in {hook}"]
     assert "ZeroDivisionError: a fault in the plugin" in caplog.text
 
 
