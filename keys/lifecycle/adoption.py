@@ -1,4 +1,4 @@
-"""Follows a ring's backend in a plan: adopts new versions, follows floors, reports absences."""
+"""Follow a ring's backend in a plan: adopt versions, follow floors, report missing versions."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -12,7 +12,7 @@ from keys.signing_key import KeyState, SigningKey
 
 
 def adopt(draft: Draft, versions: Sequence[Version]) -> None:
-    """Publish every version that is newer than all known ones, and none that is older."""
+    """Publish every version that is newer than all known ones."""
     require_known_keys(draft, versions)
     newest = max(draft.keys, default=0)
     for version in versions:
@@ -22,7 +22,7 @@ def adopt(draft: Draft, versions: Sequence[Version]) -> None:
 
 
 def require_known_keys(draft: Draft, versions: Sequence[Version]) -> None:
-    """Raise BackendBroken if a version that is known is another key at the backend."""
+    """Raise BackendBroken if a known version is another key at the backend."""
     for version in versions:
         known = draft.keys.get(int(version.ref))
         if known is not None and known.kid != thumbprint(version.jwk):
@@ -48,18 +48,18 @@ def _publish(draft: Draft, version: Version, kid: str) -> None:
 
 
 def report_absence(draft: Draft, view: BackendView) -> None:
-    """Raise an alarm for a live version that the backend does not show; never revoke it for that.
+    """Raise an alarm for a live version that is missing at the backend, without revoking it.
 
-    A listing may be old, incomplete or wrong. The backend's explicit floors alone revoke.
+    A listing may be outdated, incomplete or wrong. Only the backend's explicit floors revoke.
     """
     state = draft.state
     name = state.ring.name
     if view.disabled:
-        draft.alarms.append(Alarm("backend.disabled", name, "the key is switched off there"))
+        draft.alarms.append(Alarm("backend.disabled", name, "the key is disabled there"))
         return
     if not view.versions:
         if draft.active() is not None:
-            draft.alarms.append(Alarm("backend.disabled", name, "the key is not there any more"))
+            draft.alarms.append(Alarm("backend.disabled", name, "the key is no longer there"))
         return
     shown = {int(version.ref) for version in view.versions}
     floor = int(view.verify_floor or 0) if state.fences else 0
@@ -68,12 +68,12 @@ def report_absence(draft: Draft, view: BackendView) -> None:
     for key in draft.in_states(LIVE_STATES):
         known = key.published_at is None or state.now - key.published_at >= lag
         if known and key.version >= floor and key.version not in shown:
-            detail = f"version {key.version} of {name} is not shown by its backend"
+            detail = f"version {key.version} of {name} is missing at its backend"
             draft.alarms.append(Alarm("key.absent", key.kid, detail))
 
 
 def follow_floors(draft: Draft, view: BackendView) -> None:
-    """Follow the backend's floors, upward only: a lower one is an old reading, or no pardon."""
+    """Follow the backend's floors upward; a lower floor is an outdated read or has no effect."""
     state = draft.state
     now = state.now
     verify_floor, sign_floor = int(view.verify_floor or 0), int(view.sign_floor or 0)
@@ -99,7 +99,7 @@ def follow_floors(draft: Draft, view: BackendView) -> None:
 
 
 def _take_over(draft: Draft, floor: int, why: str) -> None:
-    """Let the lowest version that the backend permits sign at once."""
+    """Activate the lowest version that the backend permits at once."""
     permitted = [
         key for key in draft.in_states(frozenset({KeyState.PUBLISHED})) if key.version >= floor
     ]
@@ -108,7 +108,7 @@ def _take_over(draft: Draft, floor: int, why: str) -> None:
 
 
 def activate_now(draft: Draft, key: SigningKey, why: str) -> SigningKey:
-    """Let ``key`` sign now; too early for verifiers is an exception with its reason."""
+    """Activate ``key`` now; if verifiers may not know it, record the exception with its reason."""
     now = draft.state.now
     if draft.prepublished_at(key) > now:
         return draft.change(key, "emergency.exception", why, activate_at=now, reason=why)

@@ -1,4 +1,4 @@
-"""The calendar of a ring: when each key was, is and will be published, signing and verifying."""
+"""The calendar of a ring: when each key is published, active and accepted."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from keys.lifecycle.rules import LIVE_STATES, PUBLIC_STATES, find_active_key
 from keys.lifecycle.timing import Timing
 from keys.signing_key import KeyState, RingSnapshot, SigningKey
 
-#: Keys that have left the JWKS are shown while there is room for them.
+#: Keys that have left the JWKS are shown up to this total.
 MAXIMUM_ROWS = 12
 _FUTURE_SHARE = 0.35
 _SHORTEST_WINDOW = timedelta(minutes=2)
@@ -30,7 +30,7 @@ _AFTERWARDS = frozenset({SpanKind.VERIFIES, SpanKind.TAINTED})
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A part of the life of a key; ``ends_at`` None: no end is planned."""
+    """A period in the life of a key; ``ends_at`` is None without a planned end."""
 
     kind: SpanKind
     begins_at: datetime
@@ -42,10 +42,10 @@ class CalendarRow:
     """One key in the calendar.
 
     Attributes:
-        key: As recorded.
-        signs: Whether it is the key that signs now.
-        spans: Its spans, in order.
-        withdrawn_at: When it was revoked.
+        key: the recorded key.
+        signs: whether it is the active key.
+        spans: its periods, in order.
+        withdrawn_at: the time of its revocation.
     """
 
     key: SigningKey
@@ -56,7 +56,7 @@ class CalendarRow:
 
 @dataclass(frozen=True, slots=True)
 class Milestone:
-    """Something that is planned: its time, and in words what happens."""
+    """A planned event: its time and description."""
 
     at: datetime
     what: str
@@ -67,12 +67,12 @@ class Calendar:
     """A ring over time.
 
     Attributes:
-        ring: As it was read.
-        now: The present.
-        begins_at: The left edge of the picture.
-        ends_at: The right edge.
-        rows: The keys, lowest version first.
-        milestones: What is planned, soonest first.
+        ring: the ring as loaded.
+        now: the present time.
+        begins_at: the left edge of the picture.
+        ends_at: the right edge.
+        rows: the keys, lowest version first.
+        milestones: the planned events, soonest first.
     """
 
     ring: RingSnapshot
@@ -84,12 +84,12 @@ class Calendar:
 
 
 def draw_calendar(ring: RingSnapshot, timing: Timing, now: datetime) -> Calendar:
-    """Return the calendar of ``ring`` as recorded and planned.
+    """Return the recorded and planned calendar of ``ring``.
 
     Args:
-        ring: As it was read.
-        timing: The installation's durations.
-        now: The present.
+        ring: the ring as loaded.
+        timing: the installation's durations.
+        now: the present time.
     """
     active = find_active_key(ring.keys, now)
     shown = _shown(ring)
@@ -106,7 +106,7 @@ def draw_calendar(ring: RingSnapshot, timing: Timing, now: datetime) -> Calendar
 
 
 def _shown(ring: RingSnapshot) -> list[SigningKey]:
-    """Return the keys in the JWKS, and of the others the newest as far as there is room."""
+    """Return the keys in the JWKS, and the newest of the others up to the limit."""
     public = [key for key in ring.keys if key.state in PUBLIC_STATES]
     others = [key for key in ring.keys if key.state not in PUBLIC_STATES]
     room = max(MAXIMUM_ROWS - len(public), 1)
@@ -148,7 +148,7 @@ def _spans(ring: RingSnapshot, key: SigningKey, timing: Timing) -> list[Span]:
 
 
 def _stops_at(ring: RingSnapshot, key: SigningKey) -> datetime | None:
-    """Return when the key stopped signing, or will by what is planned."""
+    """Return when the key stopped signing, or will by the plan."""
     if key.stopped_at is not None:
         return key.stopped_at
     later = [
@@ -175,8 +175,8 @@ def _leaves_at(
 def _edges(rows: Sequence[CalendarRow], now: datetime) -> tuple[datetime, datetime]:
     """Return the edges: all of the past, and enough of the future for the plans.
 
-    A ring that is much younger than the longest life of a token would shrink to nothing beside the
-    time for which its keys continue to verify: there, that is cut off.
+    For a ring that is much younger than the longest lifetime of a token, the period in which its
+    keys still verify is cut off; otherwise the ring would shrink to nothing.
     """
     spans = [span for row in rows for span in row.spans]
     begins_at = min([now, *(span.begins_at for span in spans)])

@@ -1,4 +1,4 @@
-"""Makes the first keys of a ring; only a command of an operator does."""
+"""Create the first keys of a ring; only commands of operators do this."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -13,7 +13,7 @@ from keys.observer import Observer
 from keys.signing_key import KeyState, RingDefinition, RingSnapshot, SigningKey
 from keys.store import KeyChange, KeyStore
 
-#: One that signs, one that is known to verifiers before it is needed.
+#: The active key, and the standby that verifiers know in advance.
 FIRST_VERSIONS = 2
 CLOCK_TOLERANCE_SECONDS = Timing().clock_tolerance_seconds
 
@@ -31,32 +31,32 @@ def create_first_key(  # noqa: PLR0913 - its parts, by name
     observer: Observer | None = None,
     require_steady: Callable[[], None] = lambda: None,
 ) -> bool:
-    """Give a ring its first keys: one that signs, one published as standby.
+    """Create the first keys of a ring: the active key and the standby.
+
+    Safe to repeat and to run concurrently: versions that an interrupted run left at the backend are
+    adopted.
 
     Args:
-        store: Where the ring is kept.
-        backend: Where its private keys are, or will be.
-        definition: The ring as it is to be.
-        clock: Returns the present, timezone-aware.
-        actor: Who is recorded.
-        in_use: Other rings have keys that verifiers cache: the first key waits to be known.
-        may_create: False where others make versions: those that the backend holds are adopted.
-        clock_tolerance_seconds: How far this machine's clock may be off the store's.
-        observer: Receives the alarm ``clock.off``.
-        require_steady: Raises ClockOffError where time cannot be believed for another reason.
-
-    Safe to repeat and to run twice at the same time: versions that an interrupted run left in the
-    backend are adopted.
+        store: stores the ring.
+        backend: the backend of its private keys.
+        definition: the definition of the ring.
+        clock: returns the present time, timezone-aware.
+        actor: the recorded actor.
+        in_use: verifiers cache the JWKS, so that the first key is published before it signs.
+        may_create: False if versions are made elsewhere: those at the backend are adopted.
+        clock_tolerance_seconds: the largest offset of this machine's clock.
+        observer: receives the alarm ``clock.off``.
+        require_steady: raises ClockOffError if the time is unreliable for another reason.
 
     Returns:
-        True if this call filled the ring; False if it had keys already, which are then left alone.
+        True if this call created the keys; False if the ring already had keys.
 
     Raises:
-        ClockOffError: This machine's clock is off, and the ring has no keys.
-        KeysError: The ring exists, empty, with another algorithm or backend; or there is no
-            version and none may be made.
-        BackendError: The backend could not make or show the keys.
-        StoreUnavailable: The ring could not be read or written.
+        ClockOffError: this machine's clock is off, and the ring has no keys.
+        KeysError: the empty ring exists with another algorithm or backend, or there is no version
+            and none may be made.
+        BackendError: the backend could not make or list the keys.
+        StoreUnavailable: the ring could not be read or written.
     """
     store.add_ring(definition)
     ring = get_ring(store.load_rings(clock()), definition.name)
@@ -89,8 +89,8 @@ def _require_versions(
         for _ in range(len(made), FIRST_VERSIONS):
             version = backend.create(definition.name, definition.alg)
             made[version.ref] = version
-    # Read again: others may have made some at the same moment. Versions made here count although a
-    # node of the backend that lags does not show them.
+    # Read again: others may have made versions at the same time. Versions made here count even if a
+    # lagging node of the backend does not list them.
     made |= {version.ref: version for version in _usable(backend, definition.name)}
     if not made:
         raise KeysError(f"{definition.backend_uri!r} holds no key yet, and none may be made here")
@@ -111,11 +111,11 @@ def plan_first_keys(
     *,
     in_use: bool = False,
 ) -> tuple[KeyChange, ...]:
-    """Return the changes that fill an empty ring from the one or two versions given.
+    """Return the changes that fill an empty ring with one or two versions.
 
-    The first signs at once where no verifier can have cached a JWKS without it; where other rings
-    are in use already, it signs once it was published for the ring's pre-publication. The other
-    one waits, without a time of activation, until a rotation gives it one.
+    The first key is active at once if no verifier can have cached a JWKS without it. If other rings
+    are in use, it becomes active after the ring's pre-publication. The other key is the standby,
+    without a time of activation until a rotation sets one.
     """
     first, *others = versions
     if in_use:

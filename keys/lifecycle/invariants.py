@@ -1,8 +1,7 @@
-"""The rules of the key lifecycle that hold whatever happens, checked before each change is written.
+"""The invariants of the key lifecycle, checked before each change is written.
 
-Their numbers are those of the documentation (docs/key-management.md). Rules about a single
-signature (3, 5, 6) are checked where signatures are made, in ``keys.ring``; rules about private
-keys (8, 9, 12) in the backends.
+Their numbers are those in docs/key-management.md. Invariants of a single signature (3, 5, 6) are
+checked in ``keys.ring``, those of private keys (8, 9, 12) in the backends.
 """
 
 from collections import Counter
@@ -13,7 +12,7 @@ from keys.errors import InvariantError
 from keys.lifecycle.timing import Timing
 from keys.signing_key import KeyState, RingSnapshot, SigningKey
 
-#: What may follow each state: nothing that was taken back ever returns.
+#: The permitted next states of each state; a withdrawn key never returns.
 TRANSITIONS: Mapping[KeyState, frozenset[KeyState]] = {
     KeyState.PUBLISHED: frozenset(
         {KeyState.ACTIVE, KeyState.RETIRED, KeyState.TAINTED, KeyState.REVOKED}
@@ -31,13 +30,13 @@ _NEVER_CHANGES = ("ring", "version", "kid", "alg", "public_jwk", "created_at", "
 def require_invariants(
     before: RingSnapshot, after: Iterable[SigningKey], timing: Timing, now: datetime
 ) -> None:
-    """Raise InvariantError if going from ``before`` to the keys ``after`` breaks a rule.
+    """Raise InvariantError if the change from ``before`` to ``after`` breaks an invariant.
 
     Args:
-        before: The ring as it was read.
-        after: All of its keys as they are to be.
-        timing: The installation's durations.
-        now: The present.
+        before: the ring as loaded.
+        after: all of its keys after the change.
+        timing: the installation's durations.
+        now: the present time.
     """
     keys = tuple(after)
     _require_one_active(keys)

@@ -1,4 +1,4 @@
-"""Whether a ring is in order: one judgement for readiness, ``keys status``, its page and doctor."""
+"""The judgement of a ring's condition, for readiness, ``keys status`` and ``keys doctor``."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,8 +11,8 @@ from keys.signing_key import RingSnapshot
 class Standing(StrEnum):
     """The present condition of a ring.
 
-    ``UNPREPARED`` signs but has no standby. ``WAITING`` is the new ring of a move: its first key
-    signs once verifiers know it, and another ring signs meanwhile. ``IDLE`` has no key that may
+    ``UNPREPARED`` signs but has no standby. ``WAITING`` is the new ring of a move: its first key is
+    published but not active yet, and another ring signs meanwhile. ``IDLE`` has no key that may
     sign, ``EMPTY`` no key at all.
     """
 
@@ -36,12 +36,12 @@ class Judgement:
 
     @property
     def lacks_signer(self) -> bool:
-        """Whether nothing signs for the ring that should."""
+        """Whether the ring cannot sign although it should."""
         return self.standing in {Standing.IDLE, Standing.EMPTY}
 
 
 def judge_ring(ring: RingSnapshot, now: datetime) -> Judgement:
-    """Return what ``ring`` does at ``now``."""
+    """Return the condition of ``ring`` at ``now``."""
     if ring.is_succeeded(now):
         return Judgement(Standing.SUCCEEDED, f"{ring.successor} signs in its place")
     if not ring.keys:

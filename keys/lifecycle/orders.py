@@ -25,10 +25,10 @@ from keys.signing_key import KeyState, RingSnapshot, SigningKey
 
 @dataclass(frozen=True, slots=True)
 class RingOrder:
-    """An order about the ring of this name.
+    """An order for a ring.
 
     Attributes:
-        needs_clock: Whether it is refused where this machine's clock is off.
+        needs_clock: whether it is refused if this machine's clock is off.
     """
 
     needs_clock: ClassVar[bool] = True
@@ -37,10 +37,10 @@ class RingOrder:
 
 @dataclass(frozen=True, slots=True)
 class KeyOrder:
-    """An order about the key of this id; ``reason`` is recorded.
+    """An order for a key by its id; ``reason`` is recorded.
 
     Attributes:
-        needs_clock: Whether it is refused where this machine's clock is off.
+        needs_clock: whether it is refused if this machine's clock is off.
     """
 
     needs_clock: ClassVar[bool] = True
@@ -50,7 +50,7 @@ class KeyOrder:
 
 @dataclass(frozen=True, slots=True)
 class Rotate(RingOrder):
-    """Have the backend make a version: the present standby takes over once it may."""
+    """Create a version at the backend; the present standby takes over as soon as it may."""
 
     reason: str
 
@@ -58,15 +58,15 @@ class Rotate(RingOrder):
         """Return the plan.
 
         Raises:
-            OrderRefusedError: The ring is frozen or succeeded, a rotation is under way, or a
-                version may not be made from here.
+            OrderRefusedError: the ring is frozen or succeeded, a rotation is in progress, or this
+                process may not create versions.
         """
         ring, now = state.ring, state.now
         _require_movable(state)
         if not state.can_create:
-            raise OrderRefusedError(f"{ring.name}: rotate at its backend; it is followed here")
+            raise OrderRefusedError(f"{ring.name}: rotate it at its backend, which it follows")
         if ring.claimed_until is not None and ring.claimed_until > now:
-            raise OrderRefusedError(f"{ring.name}: somebody else is making its next version")
+            raise OrderRefusedError(f"{ring.name}: another process is making its next version")
         draft = Draft(state)
         follow(draft)
         waiting = draft.pending()
@@ -86,11 +86,11 @@ class Rotate(RingOrder):
 
 @dataclass(frozen=True, slots=True)
 class Activate(KeyOrder):
-    """Let a published key sign.
+    """Activate a published key.
 
     Attributes:
-        at: When it begins to sign; None: now.
-        emergency: Even before verifiers surely know it.
+        at: the time of activation; None: now.
+        emergency: whether to activate it before verifiers certainly know it.
     """
 
     _: KW_ONLY
@@ -101,7 +101,7 @@ class Activate(KeyOrder):
         """Return the plan.
 
         Raises:
-            OrderRefusedError: The key is not waiting to sign, or it is too early for verifiers.
+            OrderRefusedError: the key is not a standby, or verifiers may not know it yet.
         """
         _require_movable(state)
         kid, reason, draft = self.kid, self.reason, Draft(state)
@@ -137,7 +137,7 @@ class Taint(KeyOrder):
         """Return the plan.
 
         Raises:
-            OrderRefusedError: The key is not in the JWKS, or no other key could sign.
+            OrderRefusedError: the key is not in the JWKS, or no other key could sign.
         """
         draft = Draft(state)
         key = _get_public_key(state.ring, self.kid)
@@ -160,13 +160,14 @@ class Taint(KeyOrder):
 
 @dataclass(frozen=True, slots=True)
 class Revoke(KeyOrder):
-    """Take a key out of the JWKS and refuse its tokens.
+    """Remove a key from the JWKS and refuse its tokens.
 
-    The standby signs at once. With ``all_versions``, or without a standby, a new version has to be
-    in ``state.view``, or the ring cannot sign until there is one: ``Plan.create`` is then set.
+    The standby becomes active at once. With ``all_versions``, or without a standby, a new version
+    must be in ``state.view``; otherwise the ring cannot sign until there is one, and
+    ``Plan.create`` is set.
 
     Attributes:
-        all_versions: Every key of its ring.
+        all_versions: whether to revoke every key of the ring.
     """
 
     needs_clock: ClassVar[bool] = False
@@ -195,7 +196,7 @@ class Revoke(KeyOrder):
         _replace_signer(draft, self.reason, required=False)
         draft.change_ring(
             "ring.cautious",
-            "verifiers are told to ask for the JWKS more often",
+            "verifiers are to fetch the JWKS more often",
             cautious_until=now + timedelta(seconds=state.timing.cautious_period_seconds),
             claimed_until=None,
         )
@@ -205,7 +206,7 @@ class Revoke(KeyOrder):
 
 @dataclass(frozen=True, slots=True)
 class Freeze(RingOrder):
-    """Hold a ring as it is; its active key continues to sign."""
+    """Stop all automatic changes of a ring; its active key keeps signing."""
 
     reason: str
     needs_clock: ClassVar[bool] = False
@@ -216,7 +217,7 @@ class Freeze(RingOrder):
             raise OrderRefusedError(f"{state.ring.name} is frozen already")
         draft = Draft(state)
         draft.change_ring("ring.frozen", self.reason, frozen=True)
-        # A node may be acting on it already: the key that signs must not go back and forth.
+        # A node may already act on it: the active key must not change back and forth.
         imminent = state.now + timedelta(seconds=state.timing.notice_seconds)
         for key in draft.pending():
             if key.activate_at is not None and key.activate_at > imminent:
@@ -245,7 +246,7 @@ class Unfreeze(RingOrder):
 
 @dataclass(frozen=True, slots=True)
 class Prune(RingOrder):
-    """Take out of the JWKS the keys whose last token has expired, even from a frozen ring."""
+    """Remove from the JWKS the keys whose last token has expired, even in a frozen ring."""
 
     def plan(self, state: ObservedState) -> Plan:
         """Return the plan."""
@@ -257,7 +258,7 @@ class Prune(RingOrder):
 
 @dataclass(frozen=True, slots=True)
 class Destroy(RingOrder):
-    """Delete at the backend the private keys of all versions below the oldest one in use."""
+    """Delete the private keys of all versions below the oldest one in use at the backend."""
 
     reason: str
 
@@ -265,7 +266,7 @@ class Destroy(RingOrder):
         """Return the plan.
 
         Raises:
-            OrderRefusedError: There is nothing to delete, or the backend cannot.
+            OrderRefusedError: there is nothing to delete, or the backend cannot delete.
         """
         ring = state.ring
         if not state.destroys:
@@ -292,11 +293,11 @@ class Destroy(RingOrder):
 
 @dataclass(frozen=True, slots=True)
 class Move(RingOrder):
-    """Let another ring sign in the place of a ring, once verifiers know its key.
+    """Let another ring succeed a ring, once verifiers know its key.
 
     Attributes:
-        successor: The name of the other ring.
-        at: When it takes over; None: as soon as verifiers surely know its key.
+        successor: the name of the other ring.
+        at: when it takes over; None: as soon as verifiers certainly know its key.
     """
 
     successor: str
@@ -308,8 +309,8 @@ class Move(RingOrder):
         """Return the plan.
 
         Raises:
-            OrderRefusedError: The successor cannot: it has no planned key, signs shorter-lived
-                tokens, or is succeeded itself.
+            OrderRefusedError: the successor has no planned key, signs shorter-lived tokens, or is
+                succeeded itself.
         """
         ring, successor = state.ring, state.get_ring(self.successor)
         if ring.successor is not None:
@@ -336,7 +337,7 @@ Order = Rotate | Activate | Taint | Revoke | Freeze | Unfreeze | Prune | Destroy
 
 
 def _earliest_succession(state: ObservedState, successor: RingSnapshot) -> datetime:
-    """Return when verifiers surely know the first key of ``successor`` that is planned to sign."""
+    """Return when verifiers certainly know the first planned key of ``successor``."""
     ring, now = state.ring, state.now
     first = find_active_key(successor.keys, now) or next(
         (key for key in successor.keys if key.activate_at is not None and key.activate_at > now),
@@ -344,7 +345,7 @@ def _earliest_succession(state: ObservedState, successor: RingSnapshot) -> datet
     )
     if first is None or first.published_at is None or first.activate_at is None:
         raise OrderRefusedError(f"{successor.name} has no key that is planned to sign")
-    # A ring that publishes nothing in advance has switched the minimum off.
+    # A ring without pre-publication has disabled the minimum.
     minimum = state.timing.minimum_prepublication_seconds if ring.prepublication_seconds else 0
     published = timedelta(seconds=max(ring.prepublication_seconds, minimum))
     return max(now, first.activate_at, first.published_at + published)
@@ -378,7 +379,7 @@ def _has_lost_its_signer(draft: Draft) -> bool:
 
 
 def _replace_signer(draft: Draft, reason: str, *, required: bool) -> None:
-    """Let the oldest waiting key sign now, unless some key signs."""
+    """Activate the oldest waiting key now, unless a key is active."""
     if _has_lost_its_signer(draft):
         waiting = draft.pending()
         if not waiting and required:
@@ -391,7 +392,7 @@ def _replace_signer(draft: Draft, reason: str, *, required: bool) -> None:
 
 
 def _fence_now(draft: Draft) -> None:
-    """Fence at once: no node may sign with the stopped key, not even from an old reading."""
+    """Fence at once, so that no node can sign with the stopped key from an outdated snapshot."""
     active, stopped = draft.active(), frozenset({KeyState.TAINTED, KeyState.REVOKED})
     if active is None or not draft.state.can_fence:
         return

@@ -11,12 +11,12 @@ from keys.store import KeyChange, RingChange
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Something that is not done yet.
+    """A step that is not done yet.
 
     Attributes:
-        what: In words, with the key's id.
-        until: When it will be done; None: that depends on ``why``.
-        why: Which rule the wait serves.
+        what: a description with the key's id.
+        until: when it will be done; None: see ``why``.
+        why: the rule that requires the wait.
     """
 
     what: str
@@ -26,7 +26,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Something that an operator has to look at; ``event`` is its name in the records."""
+    """An alarm for an operator; ``event`` is its name in records."""
 
     event: str
     subject: str
@@ -38,16 +38,16 @@ class Plan:
     """The changes to write, the steps at the backend, the waits and the alarms.
 
     Attributes:
-        ring: As it was read.
-        now: The present that it rests on, by the store's clock.
-        keys: Every key as it will be.
-        changes: What is to be written, each with its event.
-        ring_change: The ring's own change.
-        create: Whether the backend is to make a version.
-        fence: The lowest version that may sign afterwards, to be set at the backend.
-        destroy: The lowest version that is kept, to be set at the backend.
-        waits: What is not done yet.
-        alarms: What an operator has to look at.
+        ring: the ring as loaded.
+        now: the time of the plan, by the store's clock.
+        keys: every key after the changes.
+        changes: the changes to write, each with its event.
+        ring_change: the change of the ring itself.
+        create: whether to create a version at the backend.
+        fence: the new signing floor at the backend.
+        destroy: the lowest version to keep at the backend.
+        waits: the steps that are not done yet.
+        alarms: the alarms to raise.
     """
 
     ring: RingSnapshot
@@ -68,10 +68,10 @@ class Plan:
 
 
 class Draft:
-    """Collects the parts of a plan: the keys as they will be, and why.
+    """Collects the parts of a plan: the new state of the keys, and the reasons.
 
     Args:
-        state: The observed state that the plan rests on.
+        state: the observed state.
     """
 
     def __init__(self, state: ObservedState) -> None:
@@ -86,14 +86,14 @@ class Draft:
         self._events: list[tuple[int, str, str]] = []
 
     def change(self, key: SigningKey, event: str, why: str, **fields: object) -> SigningKey:
-        """Change ``key`` as the named fields say; ``why`` is recorded with ``event``."""
+        """Replace fields of ``key``; record ``event`` with ``why``."""
         changed: SigningKey = replace(key, **fields)  # type: ignore[arg-type]
         self.keys[key.version] = changed
         self._events.append((key.version, event, why))
         return changed
 
     def change_ring(self, event: str, why: str, **fields: object) -> None:
-        """Change the ring itself as the named fields say."""
+        """Replace fields of the ring; record ``event`` with ``why``."""
         held = self.ring_change.ring if self.ring_change else self.state.ring
         changed: RingSnapshot = replace(held, **fields)  # type: ignore[arg-type]
         self.ring_change = RingChange(
@@ -109,11 +109,11 @@ class Draft:
         return [key for _, key in sorted(self.keys.items()) if key.state in states]
 
     def active(self) -> SigningKey | None:
-        """Return the key that signs now."""
+        """Return the active key."""
         return find_active_key(self.keys.values(), self.state.now)
 
     def pending(self) -> list[SigningKey]:
-        """Return the published keys above the one that signs, lowest first: the standby last."""
+        """Return the published keys above the active one, lowest first; the last is the standby."""
         active = self.active()
         lowest = active.version if active else 0
         return [
@@ -121,12 +121,12 @@ class Draft:
         ]
 
     def prepublished_at(self, key: SigningKey) -> datetime:
-        """Return when every obedient verifier knows ``key``."""
+        """Return when every verifier that obeys the cache time knows ``key``."""
         published_at = key.published_at or self.state.now
         return published_at + timedelta(seconds=self.state.ring.prepublication_seconds)
 
     def finish(self) -> Plan:
-        """Return the plan; each change carries its key as it will be in the end."""
+        """Return the plan; each change has the final state of its key."""
         state = self.state
         return Plan(
             ring=state.ring,

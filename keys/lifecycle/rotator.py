@@ -1,8 +1,8 @@
-"""Carries out plans: asks the backend, writes by compare-and-set, and plans again when it lost.
+"""Carry out plans: call the backend, write by compare-and-set, and plan again after a conflict.
 
-Several rotators may work on one ring at once, in servers and commands on any node. The first to
-write wins; the others read again and find it done. Only making a version is not a compare-and-set
-at any backend, so it is claimed in the store first: one claim, one version.
+Several rotators may work on a ring at once, in servers and commands on any node. The first to write
+wins; the others load again and find it done. Creating a version is not a compare-and-set at any
+backend, so that it is claimed in the store first: one claim, one version.
 """
 
 import time
@@ -31,9 +31,9 @@ from keys.observer import Observer, SilentObserver
 from keys.signing_key import RingSnapshot
 from keys.store import KeyStore
 
-#: How often a change is planned again because the ring was changed meanwhile.
+#: Largest number of attempts to write a change.
 ATTEMPTS = 20
-#: How long the others leave the making of a version to the one that claimed it.
+#: How long a claim reserves the creation of a version.
 CLAIM_SECONDS = 30
 
 Planner = Callable[[ObservedState], Plan]
@@ -44,12 +44,12 @@ class Outcome:
     """The outcome of an order or a tick.
 
     Attributes:
-        plan: The last plan; for an order, the order's own plan.
-        written: Whether anything was written.
-        created: The version that was made.
-        fenced: The lowest version that may sign, as the backend confirmed it.
-        failures: What could not be done, in words; the rest was.
-        seconds: How long each step took, by its name.
+        plan: the last plan; for an order, the order's own plan.
+        written: whether anything was written.
+        created: the created version.
+        fenced: the signing floor that the backend confirmed.
+        failures: descriptions of the steps that failed; the others were done.
+        seconds: the duration of each step, by name.
     """
 
     plan: Plan
@@ -61,21 +61,21 @@ class Outcome:
 
 
 class Rotator:
-    """Rotates rings, by the clock and by order; safe to run many times at once.
+    """Rotates rings by the clock and by order; safe to run concurrently.
 
-    The time is the store's. On a machine whose clock is off, the orders that need no clock are
-    carried out, and everything else raises ClockOffError.
+    The time is the store's. On a machine whose clock is off, only orders that need no clock are
+    carried out; everything else raises ClockOffError.
 
     Args:
-        store: Where the rings are.
-        backends: The open backends by the URI that the rings name.
-        rules: What the settings define, by the ring's name; other rings follow their backends.
-        clock: Returns the present, timezone-aware.
-        timing: The installation's durations.
-        observer: Receives views, outages and alarms.
-        readiness: Returns who has not fetched a ring's standby.
-        require_steady: Raises ClockOffError where time cannot be believed for another reason than
-            an offset from the store's.
+        store: stores the rings.
+        backends: the open backends by the URI that the rings name.
+        rules: the rules of the settings, by ring; other rings follow their backends.
+        clock: returns the present time, timezone-aware.
+        timing: the installation's durations.
+        observer: receives observations, outages and alarms.
+        readiness: returns the consumers that have not fetched a ring's standby.
+        require_steady: raises ClockOffError if the time is unreliable for another reason than an
+            offset from the store's.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, by name
@@ -106,12 +106,12 @@ class Rotator:
         self._alarmed: dict[str, frozenset[tuple[str, str]]] = {}
 
     def tick(self, ring: str, *, actor: str, dry_run: bool = False) -> Outcome:
-        """Do what time and the backend's state ask for: adopt, record, make, fence, remove.
+        """Carry out what is due: adopt, record, create, fence, remove.
 
         Raises:
-            ClockOffError: This machine's clock is off. Floors of the backend are followed even so.
-            OrderRefusedError: There is no such ring.
-            StoreUnavailable: The store cannot be read or written.
+            ClockOffError: this machine's clock is off; floors of the backend are still followed.
+            OrderRefusedError: there is no such ring.
+            StoreUnavailable: the store cannot be read or written.
         """
         if dry_run:
             return Outcome(plan_tick(self._reader.observe(ring, actor)))
@@ -129,19 +129,19 @@ class Rotator:
     def apply(self, order: Order, *, actor: str, dry_run: bool = False) -> Outcome:
         """Carry out an order, or only plan it.
 
-        A backend that is away does not stop a revocation: introspection and the JWKS follow the
-        store. Steps that failed there are in ``failures``, and each tick tries them again.
+        A backend that is unavailable does not stop a revocation: introspection and the JWKS follow
+        the store. Steps that failed are in ``failures``, and each tick retries them.
 
         Args:
-            order: The order.
-            actor: Who is recorded.
-            dry_run: Whether it is only planned.
+            order: the order.
+            actor: the recorded actor.
+            dry_run: whether to only plan it.
 
         Raises:
-            OrderRefusedError: The order cannot be carried out now; see its ``plan``.
-            ClockOffError: This machine's clock is off, and the order needs it.
-            BackendError: A rotation or a destruction failed at the backend; nothing has changed.
-            StoreUnavailable: The store cannot be read or written.
+            OrderRefusedError: the order cannot be carried out now; see its ``plan``.
+            ClockOffError: this machine's clock is off, and the order needs it.
+            BackendError: a rotation or a destruction failed at the backend; nothing has changed.
+            StoreUnavailable: the store cannot be read or written.
         """
         ring = self._reader.find_ring_of(order.kid) if isinstance(order, KeyOrder) else order.ring
         if dry_run:
@@ -161,13 +161,13 @@ class Rotator:
     # ------------------------------------------------------------------------- by the clock
 
     def _withdraw(self, ring: str, actor: str) -> None:
-        """Follow what people withdrew at the backend: that does not wait for a clock."""
+        """Follow withdrawals at the backend, which need no clock."""
         outcome = self._carry_out(ring, actor, plan_withdrawal, needs_clock=False)
         for alarm in outcome.plan.alarms if outcome.written else ():
             self._observer.alarm(alarm.event, alarm.subject, alarm.detail)
 
     def _make_standby(self, outcome: Outcome, ring: str, actor: str) -> None:
-        # Observed again after the write: another rotator may have made the version meanwhile.
+        # Observe again after the write: another rotator may have made the version meanwhile.
         state = self._reader.observe(ring, actor)
         if not plan_tick(state).create or not self._claim(state, "a standby is needed"):
             return
@@ -184,14 +184,14 @@ class Rotator:
             state = self._reader.observe(order.ring, actor)
             if len(state.ring.keys) > versions:
                 raise OrderRefusedError(
-                    f"{order.ring}: somebody else has just made its next version"
+                    f"{order.ring}: another process has just made its next version"
                 )
             order.plan(state)
         self._publish(outcome, order.ring, actor, self._create(outcome, state.ring, actor))
         return outcome
 
     def _revoke(self, order: Revoke, ring: str, actor: str) -> Outcome:
-        """Revoke; where no other key could sign, make one first, which signs at once."""
+        """Revoke; if no other key could sign, create one first, which becomes active at once."""
         state = self._reader.observe(ring, actor, needs_clock=False)
         prepared = Outcome(order.plan(state))
         if not prepared.plan.create:
@@ -221,7 +221,7 @@ class Rotator:
         *,
         needs_clock: bool = True,
     ) -> Outcome:
-        """Plan and write until the ring was not changed in between."""
+        """Plan and write, until no other change intervenes."""
         started = time.monotonic()
         for _ in range(ATTEMPTS):
             state = self._reader.observe(ring, actor, made, needs_clock=needs_clock)
@@ -237,7 +237,7 @@ class Rotator:
         try:
             return planner(state)
         except BackendBroken as error:
-            # What it shows contradicts what is published: plan without believing any of it.
+            # The backend contradicts what is published: plan without its state.
             self._observer.alarm("key.not_adopted", state.ring.name, str(error))
             return planner(replace(state, view=None))
 
@@ -248,7 +248,7 @@ class Rotator:
         )
 
     def _make_version(self, outcome: Outcome, ring: str, actor: str, reason: str) -> Version | None:
-        """Claim the making of one version, and make it; None if it is another's, or failed."""
+        """Claim and create one version; None if another process claimed it, or it failed."""
         state = self._reader.observe(ring, actor, needs_clock=False)
         if not self._claim(state, reason):
             return None
@@ -286,12 +286,12 @@ class Rotator:
             self._write(draft.finish())
 
     def _publish(self, outcome: Outcome, ring: str, actor: str, made: Version) -> None:
-        # The version is passed along: a node of the backend that lags may not show it yet.
+        # Pass the version along: a lagging node of the backend may not list it yet.
         published = self._carry_out(ring, actor, plan_publication, made)
         outcome.plan, outcome.written = published.plan, outcome.written or published.written
 
     def _fence(self, outcome: Outcome, ring: str, actor: str) -> None:
-        """Set the plan's fence at the backend, and record it; a failure is in ``failures``."""
+        """Set the plan's fence at the backend, and record it; add a failure to ``failures``."""
         floor, started = outcome.plan.fence, time.monotonic()
         if floor is None:
             return
@@ -303,13 +303,13 @@ class Rotator:
             return
         outcome.seconds["fenced"] = time.monotonic() - started
         outcome.fenced = floor
-        # Where this machine's clock is off, the next tick elsewhere records it.
+        # If this machine's clock is off, the next tick on another node records it.
         with suppress(ClockOffError):
             recorded = self._carry_out(ring, actor, plan_tick)
             outcome.written = outcome.written or recorded.written
 
     def _raise_alarms(self, ring: str, raised: Iterable[Alarm]) -> None:
-        """Raise the alarms that the tick before did not raise."""
+        """Raise the alarms that the previous tick did not raise."""
         alarms = {(alarm.event, alarm.subject): alarm for alarm in raised}
         before = self._alarmed.get(ring, frozenset())
         for name, alarm in alarms.items():

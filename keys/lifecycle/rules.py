@@ -1,4 +1,4 @@
-"""Rules about a ring's keys: which are public, which one signs, which one is next."""
+"""Rules on a ring's keys: the public keys, the active key and the next one."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -7,7 +7,7 @@ from keys.signing_key import KeyState, SigningKey
 
 #: A key in one of these states is in the JWKS, and its tokens are accepted.
 PUBLIC_STATES = frozenset({KeyState.PUBLISHED, KeyState.ACTIVE, KeyState.RETIRED, KeyState.TAINTED})
-#: A key in one of these states signs once its time has come, until a higher version takes over.
+#: A key in one of these states is active from its activation until a higher version takes over.
 LIVE_STATES = frozenset({KeyState.PUBLISHED, KeyState.ACTIVE})
 
 
@@ -25,9 +25,10 @@ def signing_candidates(keys: Iterable[SigningKey]) -> tuple[SigningKey, ...]:
 
 
 def find_active_key(keys: Iterable[SigningKey], now: datetime) -> SigningKey | None:
-    """Return the highest live version with ``activate_at`` ≤ ``now``: the key that signs.
+    """Return the active key: the highest live version with ``activate_at`` ≤ ``now``.
 
-    Every node computes this from its own snapshot, so a change-over needs no process that makes it.
+    Every node computes it from its own snapshot, so that an activation needs no process to carry it
+    out.
     """
     for key in signing_candidates(keys):
         if key.activate_at is not None and key.activate_at <= now:
@@ -36,7 +37,7 @@ def find_active_key(keys: Iterable[SigningKey], now: datetime) -> SigningKey | N
 
 
 def find_next_key(keys: Iterable[SigningKey], now: datetime) -> SigningKey | None:
-    """Return the published key that signs next: the lowest above the one that signs now."""
+    """Return the published key that signs next: the lowest version above the active one."""
     held = tuple(keys)
     active = find_active_key(held, now)
     lowest = active.version if active else 0

@@ -1,4 +1,4 @@
-"""The observed state of a ring: what a plan rests on, and the reader that observes it."""
+"""The observed state of a ring, the basis of plans, and its reader."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -18,10 +18,10 @@ logger = logging.getLogger(__name__)
 
 
 class RotationMode(StrEnum):
-    """Who makes a ring's new versions; the values are those of the setting ``drive``.
+    """Where a ring's new versions are made; the values are those of the setting ``drive``.
 
-    ``EXTERNAL``: others do, at the backend, and the ring follows it. ``COMMAND``: the command
-    ``keys tick``. ``AUTOMATIC``: the server.
+    ``AUTOMATIC``: by the server. ``COMMAND``: by ``keys tick``. ``EXTERNAL``: at the backend, which
+    the ring follows.
     """
 
     EXTERNAL = "follow"
@@ -46,9 +46,9 @@ class RingRules:
     """The rules of the settings for one ring.
 
     Attributes:
-        definition: Its algorithm, backend and durations.
-        mode: Who makes its versions.
-        permissions: What this process may ask of its backend.
+        definition: its algorithm, backend and durations.
+        mode: where its versions are made.
+        permissions: the operations that this process may request from its backend.
     """
 
     definition: RingDefinition
@@ -58,11 +58,11 @@ class RingRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readiness:
-    """Which known readers of the JWKS have not fetched the standby yet.
+    """The known consumers of the JWKS that have not fetched the standby yet.
 
     Attributes:
-        missing: Their names, for the operator.
-        binding: Whether activation waits for them.
+        missing: their names, for the operator.
+        binding: whether activation waits for them.
     """
 
     missing: tuple[str, ...] = ()
@@ -71,23 +71,23 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedState:
-    """Everything that a plan rests on.
+    """The complete basis of a plan.
 
     Attributes:
-        ring: As it was read.
-        others: The other rings, read at the same time.
-        now: The present, by the store's clock.
-        timing: The installation's durations.
-        mode: Who makes new versions.
-        permissions: What may be asked of the backend.
-        creates: Whether the backend creates keys.
-        fences: Whether it fences versions.
-        destroys: Whether it deletes private keys.
-        view: What the backend shows; None: it does not answer.
-        nodes: The latest reports about this ring.
-        readiness: Who has not fetched the standby.
-        definition: The ring's definition in the settings; None: it has none.
-        actor: Who is recorded.
+        ring: the ring as loaded.
+        others: the other rings, loaded at the same time.
+        now: the present time, by the store's clock.
+        timing: the installation's durations.
+        mode: where new versions are made.
+        permissions: the operations that may be requested from the backend.
+        creates: whether the backend creates keys.
+        fences: whether it fences versions.
+        destroys: whether it deletes private keys.
+        view: the backend's state; None: it does not answer.
+        nodes: the latest reports on this ring.
+        readiness: the consumers that have not fetched the standby.
+        definition: the ring's definition in the settings, if any.
+        actor: the recorded actor.
     """
 
     ring: RingSnapshot
@@ -107,16 +107,16 @@ class ObservedState:
 
     @property
     def can_create(self) -> bool:
-        """Whether a new version can be asked of the backend from here."""
+        """Whether this process can create a version at the backend."""
         return self.permissions.create and self.creates
 
     @property
     def can_fence(self) -> bool:
-        """Whether a fence can be asked of the backend from here."""
+        """Whether this process can set a fence at the backend."""
         return self.permissions.fence and self.fences
 
     def laggards(self) -> tuple[str, ...]:
-        """Return the nodes that sign but have not seen the ring's epoch, by name."""
+        """Return the names of the signing nodes that have not seen the ring's epoch."""
         oldest = self.now - timedelta(seconds=self.timing.snapshot_lifetime_seconds)
         return tuple(
             report.node
@@ -130,17 +130,17 @@ class ObservedState:
 
 
 class StateReader:
-    """Observes rings: in the store, at their backends, and from nodes and verifiers.
+    """Observes rings: in the store, at their backends, and from nodes and consumers.
 
     Args:
-        store: Where the rings are.
-        backends: The open backends by the URI that the rings name.
-        rules: What the settings define, by the ring's name; other rings follow their backends.
-        clock: Returns the present, timezone-aware.
-        timing: The installation's durations.
-        observer: Receives views, outages and the alarm ``clock.off``.
-        readiness: Returns who has not fetched a ring's standby.
-        require_steady: Raises ClockOffError where time cannot be believed for another reason.
+        store: stores the rings.
+        backends: the open backends by the URI that the rings name.
+        rules: the rules of the settings, by ring; other rings follow their backends.
+        clock: returns the present time, timezone-aware.
+        timing: the installation's durations.
+        observer: receives observations, outages and the alarm ``clock.off``.
+        readiness: returns the consumers that have not fetched a ring's standby.
+        require_steady: raises ClockOffError if the time is unreliable for another reason.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, by name
@@ -168,21 +168,21 @@ class StateReader:
     def observe(
         self, name: str, actor: str, made: Version | None = None, *, needs_clock: bool = True
     ) -> ObservedState:
-        """Return everything that a plan for the ring ``name`` rests on now.
+        """Return the observed state of the ring ``name``.
 
-        The present is the store's. A machine whose own clock is off may sign nothing, so it plans
-        nothing either, except what stops a key.
+        The present time is the store's. A machine whose clock is off may not sign, and plans only
+        what stops a key.
 
         Args:
-            name: The ring.
-            actor: Who is recorded.
-            made: A version that was just made, which the backend may not show yet.
-            needs_clock: Whether the plan requires a clock that is right.
+            name: the ring.
+            actor: the recorded actor.
+            made: a version that was just made, which the backend may not list yet.
+            needs_clock: whether the plan requires a correct clock.
 
         Raises:
-            ClockOffError: This machine's clock is off, and the plan needs it.
-            OrderRefusedError: There is no such ring.
-            StoreUnavailable: The store cannot be read.
+            ClockOffError: this machine's clock is off, and the plan needs it.
+            OrderRefusedError: there is no such ring.
+            StoreUnavailable: the store cannot be read.
         """
         rings = self._store.load_rings(self._clock())
         ring = get_ring(rings, name)
@@ -219,8 +219,8 @@ class StateReader:
             self._observer.backend_down(ring.backend_uri, str(error))
             return None
         except BackendError as error:
-            logger.error("the ring %s cannot be followed: %s", ring.name, error)  # noqa: TRY400 - the cause is logged
-            # An identity that may not read will not be allowed to sign either.
+            logger.error("cannot observe the backend of ring %s: %s", ring.name, error)  # noqa: TRY400 - the cause is logged
+            # An identity that may not read may probably not sign either.
             self._observer.backend_down(ring.backend_uri, str(error))
             self._observer.alarm("rotation.failed", ring.name, str(error))
             return None

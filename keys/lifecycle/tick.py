@@ -1,9 +1,9 @@
-"""Plans what time and the backend's state ask for, as pure functions of the observed state.
+"""Plan what is due by time and the backend's state, as pure functions of the observed state.
 
-A rotation is a new version, made by us or by others: the key published before it takes over. One
-rule serves the server's own rotation, a Vault that rotates by itself and people who rotate in
-Vault: every key published above the active one, except the newest, is due to sign once it has been
-published long enough. The newest is the standby.
+A rotation is a new version, made by this server or elsewhere: the key published before it takes
+over. One rule serves the server's own rotation, a Vault that rotates automatically and operators
+who rotate in the Vault: every key published above the active one, except the newest, is due once it
+has been published long enough. The newest is the standby.
 """
 
 from dataclasses import replace
@@ -21,18 +21,17 @@ from keys.lifecycle.rules import LIVE_STATES
 from keys.lifecycle.state import ObservedState, RotationMode
 from keys.signing_key import KeyState, SigningKey
 
-#: A ring whose versions others make may lack a standby for this part of its interval: they make
-#: one at intervals of their own.
+#: A ring whose versions are made elsewhere may lack a standby for this part of its interval.
 STANDBY_PATIENCE_SHARE = 0.1
-#: States of keys that signed, or might have, and must never sign again.
+#: States of keys that may have signed and must never sign again.
 STOPPED_STATES = frozenset({KeyState.RETIRED, KeyState.TAINTED, KeyState.REVOKED})
 
 
 def plan_tick(state: ObservedState) -> Plan:
-    """Return what the passing of time and the backend's present state ask for.
+    """Return what is due by time and the backend's present state.
 
     Raises:
-        BackendBroken: The backend shows another public key for a version that is published.
+        BackendBroken: a published version is another key at the backend.
     """
     draft = Draft(state)
     follow(draft)
@@ -44,10 +43,10 @@ def plan_tick(state: ObservedState) -> Plan:
 
 
 def plan_publication(state: ObservedState) -> Plan:
-    """Return the tick's plan, which also ends the claim on the version that was made.
+    """Return the tick's plan, which also ends the claim on the new version.
 
     Raises:
-        BackendBroken: The backend shows another public key for a version that is published.
+        BackendBroken: a published version is another key at the backend.
     """
     plan = plan_tick(state)
     draft = Draft(state)
@@ -57,10 +56,10 @@ def plan_publication(state: ObservedState) -> Plan:
 
 
 def plan_withdrawal(state: ObservedState) -> Plan:
-    """Return what the backend's floors withdraw, and nothing that time asks for.
+    """Return only what the backend's floors withdraw.
 
     Raises:
-        BackendBroken: The backend shows another public key for a version that is published.
+        BackendBroken: a published version is another key at the backend.
     """
     draft = Draft(state)
     view = state.view
@@ -99,7 +98,7 @@ def configure(draft: Draft) -> None:
 
 
 def record_change_over(draft: Draft) -> None:
-    """Record which key signs now, and retire those that it replaces."""
+    """Record the active key, and retire the keys that it replaces."""
     state = draft.state
     if state.ring.is_succeeded(state.now):
         for key in draft.in_states(LIVE_STATES):
@@ -128,7 +127,7 @@ def _retire(draft: Draft, key: SigningKey, stopped_at: datetime, why: str) -> No
 
 
 def removal_time(draft: Draft, stopped_at: datetime, fenced_at: datetime | None) -> datetime:
-    """Return when the last token of a key that stopped then has surely expired."""
+    """Return when the last token of a key that stopped then has certainly expired."""
     state = draft.state
     return state.timing.remove_after(state.ring.maximum_lifetime_seconds, stopped_at, fenced_at)
 
@@ -152,7 +151,7 @@ def _removal(draft: Draft, key: SigningKey) -> dict[str, object]:
 
 
 def schedule(draft: Draft) -> None:
-    """Plan when the waiting keys sign, and ask for a standby where there is none."""
+    """Plan the activation of waiting keys, and request a standby if there is none."""
     state = draft.state
     if state.ring.is_succeeded(state.now) or not draft.keys:
         return
@@ -173,7 +172,7 @@ def schedule(draft: Draft) -> None:
 
 
 def _has_lacked_standby(draft: Draft) -> bool:
-    """Return whether those who make versions elsewhere had enough time since the change-over."""
+    """Return whether there was time to make a version elsewhere since the last activation."""
     state, active = draft.state, draft.active()
     if active is None or active.activate_at is None:
         return True
@@ -189,8 +188,8 @@ def _plan_standby(draft: Draft, standby: SigningKey, before: SigningKey | None) 
         if standby.activate_at is None:
             activate_now(draft, standby, "the ring publishes nothing in advance")
     elif before is None and _has_signed(draft):
-        # Its signer was withdrawn and nothing stood by: tokens that some verifiers do not know yet
-        # are better than none.
+        # The active key was withdrawn without a standby: tokens that some verifiers cannot check
+        # yet are better than none.
         activate_now(draft, standby, "nothing else may sign")
         record_change_over(draft)
     elif before is None:
@@ -203,12 +202,12 @@ def _plan_standby(draft: Draft, standby: SigningKey, before: SigningKey | None) 
 
 
 def _has_signed(draft: Draft) -> bool:
-    """Return whether the ring has had a signer; one whose first key waits has not."""
+    """Return whether the ring has ever had an active key."""
     return any(key.stopped_at is not None for key in draft.keys.values())
 
 
 def plan_to_sign(draft: Draft, key: SigningKey, due: datetime, why: str) -> None:
-    """Set when ``key`` signs: when due, never before verifiers and nodes know it."""
+    """Set when ``key`` becomes active: when due, but not before verifiers and nodes know it."""
     state = draft.state
     now, readiness = state.now, state.readiness
     earliest = max(due, now, draft.prepublished_at(key))
@@ -228,7 +227,7 @@ def plan_to_sign(draft: Draft, key: SigningKey, due: datetime, why: str) -> None
 
 
 def _is_too_early(draft: Draft, key: SigningKey) -> bool:
-    # The ring's pre-publication was made longer after this was planned.
+    # The ring's pre-publication was extended after this was planned.
     return (
         key.activate_at is not None
         and key.reason is None
@@ -243,7 +242,7 @@ def _hold_for_laggards(draft: Draft, key: SigningKey) -> None:
     laggards = state.laggards()
     changed_at = state.ring.changed_at
     if changed_at is not None and state.now - changed_at < notice:
-        return  # no node has had the time to read the latest change
+        return  # nodes have not had time to read the latest change
     if not laggards or key.activate_at is None:
         return
     if state.now < key.activate_at <= state.now + notice:
@@ -264,10 +263,10 @@ def _ask_for_version(draft: Draft) -> None:
 
 
 def remove_expired(draft: Draft) -> None:
-    """Take out of the JWKS what no token in force can need."""
+    """Remove from the JWKS the keys that no valid token needs."""
     state = draft.state
     now = state.now
-    # One step at a time: what has only just stopped is looked at by the next tick.
+    # One step at a time: the next tick handles keys that have just stopped.
     stopped = {key.kid for key in state.ring.keys if key.state in STOPPED_STATES}
     for key in draft.in_states(frozenset({KeyState.RETIRED, KeyState.TAINTED})):
         if key.kid not in stopped or key.remove_after is None or key.remove_after > now:
@@ -285,7 +284,7 @@ def remove_expired(draft: Draft) -> None:
 
 
 def _ask_for_fence(draft: Draft) -> None:
-    """Ask for the fence once no node can want the old key any more."""
+    """Request the fence once no node can use the old key."""
     state, active = draft.state, draft.active()
     view, timing = state.view, state.timing
     if view is None or active is None or not state.can_fence:
@@ -296,7 +295,7 @@ def _ask_for_fence(draft: Draft) -> None:
     if known is None or known.activate_at != active.activate_at:
         return  # not written yet, so no node can know
     began_at = active.activate_at or state.now
-    # One node's clock may be behind, ours ahead: till then that node signs with the old key.
+    # A node's clock may be behind and this one ahead; until then that node signs with the old key.
     settled_at = began_at + timedelta(seconds=2 * timing.clock_tolerance_seconds)
     ends_at = began_at + timedelta(seconds=timing.snapshot_lifetime_seconds)
     waiting = state.now < settled_at or (state.laggards() and state.now < ends_at)
@@ -307,6 +306,6 @@ def _ask_for_fence(draft: Draft) -> None:
 
 
 def _is_withdrawn_below(draft: Draft, active: SigningKey) -> bool:
-    """Return whether a key that is not trusted any more may still sign at the backend."""
+    """Return whether a withdrawn key may still sign at the backend."""
     withdrawn = draft.in_states(frozenset({KeyState.TAINTED, KeyState.REVOKED}))
     return any(key.version < active.version and key.fenced_at is None for key in withdrawn)

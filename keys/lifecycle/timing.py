@@ -1,9 +1,9 @@
-"""The durations that keep verifiers and signers in step, and what follows from them."""
+"""The durations that keep verifiers and signers in step."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-#: Added to every key's stay in the JWKS, for clocks and verifiers that are a little late.
+#: Added to the publication of every key, for clocks and verifiers that are slightly late.
 REMOVAL_MARGIN_SECONDS = 60
 
 
@@ -12,12 +12,12 @@ class Timing:
     """The durations of an installation, for all of its rings.
 
     Attributes:
-        jwks_maximum_age_seconds: How long verifiers may keep the JWKS (C).
-        refresh_interval_seconds: How often a node reads the rings (R).
-        snapshot_lifetime_seconds: The oldest reading that a node may sign from (S).
-        clock_tolerance_seconds: How far a node's clock may be off (D).
+        jwks_maximum_age_seconds: how long verifiers may cache the JWKS (C).
+        refresh_interval_seconds: the interval at which a node loads the rings (R).
+        snapshot_lifetime_seconds: the largest age of a snapshot that a node may sign from (S).
+        clock_tolerance_seconds: the largest offset of a node's clock (D).
         cautious_jwks_maximum_age_seconds: C for a while after an emergency.
-        cautious_period_seconds: How long that while is.
+        cautious_period_seconds: the length of that while.
     """
 
     jwks_maximum_age_seconds: int = 900
@@ -29,7 +29,7 @@ class Timing:
 
     @property
     def minimum_prepublication_seconds(self) -> int:
-        """The shortest pre-publication that no obedient verifier can miss: C + 2R + 2D."""
+        """The shortest pre-publication after which every verifier knows a key: C + 2R + 2D."""
         return (
             self.jwks_maximum_age_seconds
             + 2 * self.refresh_interval_seconds
@@ -38,19 +38,19 @@ class Timing:
 
     @property
     def notice_seconds(self) -> int:
-        """How long after a change every node that works has read it: 2R + D."""
+        """The time after a change by which every working node has read it: 2R + D."""
         return 2 * self.refresh_interval_seconds + self.clock_tolerance_seconds
 
     def remove_after(
         self, maximum_lifetime_seconds: int, stopped_at: datetime, fenced_at: datetime | None
     ) -> datetime:
-        """Return when the last token of a key has surely expired.
+        """Return when the last token of a key has certainly expired.
 
         Args:
-            maximum_lifetime_seconds: The longest life of a token while the key was active (L).
-            stopped_at: When the key stopped signing by the plan.
-            fenced_at: When its backend confirmed that it cannot sign; None: it cannot confirm
-                that, so a node with an old reading may have signed until that was too old.
+            maximum_lifetime_seconds: the longest lifetime of a token while the key was active (L).
+            stopped_at: when the key stopped signing by the plan.
+            fenced_at: when its backend confirmed the fence; None: it cannot, so that a node with an
+                outdated snapshot may have signed until the snapshot was too old.
         """
         if fenced_at is None:
             stop = stopped_at + timedelta(seconds=self.snapshot_lifetime_seconds)
