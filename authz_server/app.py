@@ -39,7 +39,6 @@ from authz_server.endpoints.revocation import RevocationEndpoint
 from authz_server.endpoints.routes import add_discovery_routes, add_protocol_routes
 from authz_server.endpoints.token import TokenEndpoint
 from authz_server.endpoints.wsgi import CLIENT_ID, NOWHERE, has_odd_path, read_request
-from authz_server.key_rings.backends import ring_definition
 from authz_server.key_rings.vaults import vault_accesses
 from authz_server.metrics.files import open_observer
 from authz_server.metrics.observer import KnownBackends, MetricsSource
@@ -47,7 +46,6 @@ from authz_server.settings import Settings, SettingsError
 from authz_server.tokens.introspection_jwt import IntrospectionSigner
 from authz_server.waiting import run
 from keys.forks import at_exit
-from keys.lifecycle.first_key import create_first_key
 
 logger = logging.getLogger(__name__)
 
@@ -248,30 +246,6 @@ def create_health_application(
     )
     handle_everything_else(app, ErrorAnswers(settings.server.retry_after_seconds))
     return app
-
-
-def create_first_keys(services: Services, *, actor: str) -> dict[str, bool]:
-    """Make the first keys of every ring of the settings; tell for each whether it was made now.
-
-    Raises:
-        KeysError: a ring exists with another algorithm or backend, or its backend fails.
-    """
-    settings = services.settings
-    # Whoever verifies keeps a JWKS by now: what is added must be known before it signs.
-    in_use = any(ring.keys for ring in services.key_store.load_rings(services.clock()))
-    made = {}
-    for name, ring in settings.keys.rings.items():
-        made[name] = create_first_key(
-            services.key_store,
-            services.key_backends[ring.backend],
-            ring_definition(settings, name),
-            clock=services.clock,
-            actor=actor,
-            in_use=in_use,
-            may_create=ring.drive != "follow",
-        )
-    services.key_rings.refresh()
-    return made
 
 
 def features_of(services: Services) -> Features:

@@ -5,10 +5,10 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from authz_server.app import create_first_keys
 from authz_server.assembly import Services
 from authz_server.assembly.operator import operator_services
 from authz_server.database.schema import upgrade_database
+from authz_server.operations.keys.first_keys import create_missing_keys
 from authz_server.scopes.g2p_connect import CATALOGUE
 from authz_server.settings import load_settings
 
@@ -63,7 +63,7 @@ def prepare(settings_path: Path, *, make_keys: bool = True) -> Parties:
     upgrade_database(settings.database)
     with operator_services(settings) as services:
         if make_keys:
-            create_first_keys(services, actor=ACTOR)
+            create_missing_keys(services, actor=ACTOR)
         return Parties("ministry", _add_client(services), "mapper", _add_resource_server(services))
 
 

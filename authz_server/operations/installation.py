@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from authz_server.app import create_first_keys
 from authz_server.assembly.operator import operator_services
 from authz_server.database.schema import read_schema, upgrade_database
 from authz_server.errors import ConflictError
@@ -14,6 +13,7 @@ from authz_server.operations.installation_options import (
     Difference,
     InstallationOptions,
 )
+from authz_server.operations.keys.first_keys import create_missing_keys
 from authz_server.operations.private_files import without_line_break, write_private_file
 from authz_server.operations.scopes import import_g2p_connect
 from authz_server.operations.settings import SettingsWarning, find_warnings
@@ -128,7 +128,7 @@ def _prepare_database(settings: Settings, *, actor: str, import_catalogue: bool)
         upgrade_database(settings.database)
     yield Step("database schema", not current)
     with operator_services(settings) as services:
-        for ring, made in create_first_keys(services, actor=actor).items():
+        for ring, made in create_missing_keys(services, actor=actor).items():
             yield Step(f"signing keys of the ring {ring}", made)
         if import_catalogue:
             result = import_g2p_connect(services, actor=actor)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from werkzeug.test import Client
 
-from authz_server.app import EXTENSION, create_app, create_first_keys
+from authz_server.app import EXTENSION, create_app
 from authz_server.assembly.operator import operator_services
 from authz_server.clients.authentication.authenticator import STAND_IN
 from authz_server.clients.authentication.method import (
@@ -27,6 +27,7 @@ from authz_server.clients.authentication.registry import AuthenticationMethods
 from authz_server.clients.cache import ClientEntry
 from authz_server.database.schema import upgrade_database
 from authz_server.operations.clients import create_client
+from authz_server.operations.keys.first_keys import create_missing_keys
 from authz_server.operations.resource_servers import create_resource_server
 from authz_server.operations.scopes import add_scope
 from authz_server.settings import load_settings
@@ -117,7 +118,7 @@ def plugin_server(
     settings = load_settings(file, _ENVIRONMENT)
     upgrade_database(settings.database)
     with operator_services(settings) as services:
-        create_first_keys(services, actor=_ACTOR)
+        create_missing_keys(services, actor=_ACTOR)
         add_scope(services, actor=_ACTOR, name=_SCOPE)
         create_resource_server(
             services,

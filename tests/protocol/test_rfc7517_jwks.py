@@ -4,8 +4,9 @@ import time
 
 import pytest
 
-from authz_server.app import EXTENSION, create_app, create_first_keys
+from authz_server.app import EXTENSION, create_app
 from authz_server.key_rings.consumers import MAXIMUM_READERS, load_jwks_readers
+from authz_server.operations.keys.first_keys import create_missing_keys
 from support.claims import header_of
 from support.protocol import Protocol
 from support.settings_file import ISSUER
@@ -97,7 +98,7 @@ def test_set_without_keys_is_not_published(sqlite_url, make_settings):
         assert answer.status_code == 503
         assert answer.headers["Cache-Control"] == "no-store"
         assert int(answer.headers["Retry-After"]) > 0
-        create_first_keys(services, actor="operator:tester")
+        create_missing_keys(services, actor="operator:tester")
         services.feed.poll()
         assert len(app.test_client().get(JWKS).json["keys"]) == 2
     finally:

@@ -8,8 +8,9 @@ from urllib.parse import quote_plus
 
 from sqlalchemy.orm import Session
 
-from authz_server.app import Services, create_first_keys
+from authz_server.app import Services
 from authz_server.assembly.operator import operator_services
+from authz_server.operations.keys.first_keys import create_missing_keys
 from authz_server.scopes.g2p_connect import CATALOGUE
 from authz_server.settings import Settings
 from support.orders import rotator_of
@@ -63,7 +64,7 @@ class Parties:
         A server would plan it soon after, in the midst of what a test looks at.
         """
         with operator_services(self._settings) as services:
-            create_first_keys(services, actor=ACTOR)
+            create_missing_keys(services, actor=ACTOR)
             for ring in services.key_rings.ring_names():
                 rotator_of(services).tick(ring, actor=ACTOR)
         self._tell()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
+from authz_server.assembly import Services
 from authz_server.key_rings.backends import ring_definition
 from authz_server.operations.keys.context import KeyContext, require_steady_clock
 from keys.lifecycle.first_key import FIRST_VERSIONS, create_first_key
@@ -42,6 +43,37 @@ def create_first_keys(
     in_use = any(each.keys for each in context.rings())
     names = [ring] if ring is not None else [*context.settings.keys.rings]
     return tuple(_create(context, name, in_use=in_use, dry_run=dry_run) for name in names)
+
+
+def create_missing_keys(services: Services, *, actor: str) -> dict[str, bool]:
+    """Make the first keys of every ring of the settings, as the server; safe to repeat.
+
+    Args:
+        services: The parts to work with.
+        actor: Who is recorded.
+
+    Returns:
+        For each ring, whether its keys were made now.
+
+    Raises:
+        KeysError: A ring exists with another algorithm or backend, or its backend fails.
+    """
+    settings = services.settings
+    in_use = any(ring.keys for ring in services.key_store.load_rings(services.clock()))
+    made = {
+        name: create_first_key(
+            services.key_store,
+            services.key_backends[ring.backend],
+            ring_definition(settings, name),
+            clock=services.clock,
+            actor=actor,
+            in_use=in_use,
+            may_create=ring.drive != "follow",
+        )
+        for name, ring in settings.keys.rings.items()
+    }
+    services.key_rings.refresh()
+    return made
 
 
 def _create(context: KeyContext, name: str, *, in_use: bool, dry_run: bool) -> FirstKeysResult:
