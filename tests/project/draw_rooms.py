@@ -3,6 +3,7 @@
 The layers are those of the import contracts in ``pyproject.toml``, the sentences the first lines of
 the rooms' docstrings.
 """
+# ruff: noqa: E501 - lines of the picture
 
 import ast
 import re
