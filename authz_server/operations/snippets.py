@@ -8,7 +8,11 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from authz_server.clients.authentication.shared_secret import CLIENT_SECRET, CLIENT_SECRET_POST
+from authz_server.clients.authentication.shared_secret import (
+    CLIENT_SECRET,
+    CLIENT_SECRET_BASIC,
+    SharedSecret,
+)
 from authz_server.clients.validation import TOKEN_FORMATS, TOKEN_TYPES
 from authz_server.errors import ConflictError
 from authz_server.operations.resource_servers import ResourceServerView
@@ -71,7 +75,9 @@ def _require_fitting(
         ),
         f"{kind} sends its secret by Basic: "
         f"`authz-server {update} --authentication-method {CLIENT_SECRET}`.": (
-            asks and server.authentication_method == CLIENT_SECRET_POST
+            asks
+            and CLIENT_SECRET_BASIC
+            not in SharedSecret.REGISTRATIONS.get(server.authentication_method, ())
         ),
         "Its identifier contains $, which means something else in these files.": (
             "$" in (server.identifier or "")
