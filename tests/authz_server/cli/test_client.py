@@ -228,3 +228,21 @@ def test_more_clients_than_a_page_are_all_listed(stocked, monkeypatch):
         base = ("client", "create", f"client-{number}", "--name", "x", "--scope", "mapper/link")
         stocked.must(*base, "--no-secret")
     assert len(stocked.json("client", "list")) == 5
+
+
+def test_client_has_the_grant_types_and_the_method_that_are_registered(stocked):
+    create = ("client", "create", "ministry", "--name", "M", "--scope", "mapper/link")
+    for option, value, known in (
+        ("--grant-type", "implicit", "client_credentials"),
+        ("--authentication-method", "none", "client_secret or client_secret_basic"),
+    ):
+        sentence = stocked.refused(*create, option, value)
+        assert option.removeprefix("--").split("-")[0] in sentence
+        assert known in sentence
+    stocked.must(*create)
+    assert stocked.json("client", "show", "ministry")["grant_types"] == ["client_credentials"]
+    update = ("client", "update", "ministry", "--grant-type")
+    stocked.must(*update, "none")
+    assert stocked.json("client", "show", "ministry")["grant_types"] == []
+    stocked.must(*update, "client_credentials")
+    assert stocked.json("client", "show", "ministry")["grant_types"] == ["client_credentials"]
