@@ -1,1 +1,1 @@
-"""Clients and resource servers: who may ask, and how they prove it."""
+"""Clients and resource servers: registration, secrets and authentication."""

@@ -19,9 +19,9 @@ _LOAD_ROWS = 2_000
 
 
 class SecretEntry(msgspec.Struct, frozen=True, gc=False):
-    """A secret: its digest, or the record of an imported one.
+    """A secret: the digest of a generated one, or the record of an imported one.
 
-    ``expires_at`` is 0 for the secret that was ended last, which is kept to be recognised.
+    ``expires_at`` is 0 for the secret that was ended last, which audit records still identify.
     """
 
     id: str
@@ -65,7 +65,7 @@ class ClientEntry(msgspec.Struct, frozen=True):
         return self.enabled and self.starts_at <= now < self.expires_at
 
     def check_grant_type(self, grant_type: str) -> bool:
-        """Return whether the client may use ``grant_type`` (the name is Authlib's)."""
+        """Return whether the client may use ``grant_type`` (a method of Authlib's interface)."""
         return grant_type in self.grant_types
 
 
@@ -88,7 +88,7 @@ class ClientCache:
 
     @property
     def holds_imported_secrets(self) -> bool:
-        """Whether any client has a secret that is slow to check."""
+        """True if any client has an imported secret, which is slow to verify."""
         return bool(self._imported)
 
     def find(self, client_id: str) -> ClientEntry | None:
@@ -186,18 +186,18 @@ class ClientCache:
             try:
                 digest, imported_record = self._secrets.entry_parts(secret.record)
             except ValueError:
-                # One damaged record must not lock out every other client.
+                # One damaged record must not stop the load of all clients.
                 logger.error("the record of secret %s cannot be read: it is ignored", secret.id)  # noqa: TRY400
                 continue
             if not secret.ended_at:
                 expires_at = _seconds(secret.expires_at, float("inf"))
                 yield SecretEntry(secret.id, digest, imported_record, expires_at)
             elif not imported_record:
-                # Kept so that the audit record names a client that still sends it; it never works.
+                # Never accepted; the audit record then shows that a client still sends it.
                 yield SecretEntry(secret.id, digest, imported_record, 0.0)
 
     def _intern(self, names: list[str]) -> frozenset[str]:
-        """Return one shared copy of each set: a million clients have a few hundred of them."""
+        """Return the shared copy of a set; many clients have the same one."""
         value = frozenset(names)
         return self._interned.setdefault(value, value)
 

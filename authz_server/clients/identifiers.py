@@ -1,4 +1,4 @@
-"""Identifiers of resource servers, compared as URIs and not as texts (RFC 3986, 6.2)."""
+"""Compares the identifiers of resource servers as URIs (RFC 3986, 6.2)."""
 
 import re
 from functools import lru_cache
@@ -13,11 +13,11 @@ _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 @lru_cache(maxsize=1_024)
 def normalised(identifier: str) -> str:
-    """Return the one spelling that every equivalent URI has.
+    """Return the normalised form, which all equivalent URIs share.
 
-    Case of scheme, host and escapes, needless escapes, the scheme's own port, dot segments and an
-    empty path make no difference (RFC 3986, 6.2.2 and 6.2.3). Any other text is returned as it is:
-    one that is not a URI with a host or a URN, has a fragment, or names a user.
+    The case of scheme, host and escapes, needless escapes, the scheme's default port, dot segments
+    and an empty path make no difference (RFC 3986, 6.2.2 and 6.2.3). A text that is neither a URN
+    nor a URI with a host, has a fragment or contains a user is returned unchanged.
     """
     if not _CHARACTERS.fullmatch(identifier):
         return identifier
@@ -29,7 +29,7 @@ def normalised(identifier: str) -> str:
     scheme = parts.scheme.lower()
     if scheme == "urn":
         namespace, _, rest = parts.path.partition(":")
-        # RFC 8141, 3.1: the rest of a URN is told apart by case, its escapes are not.
+        # RFC 8141, 3.1: the rest of a URN is case-sensitive, except for its escapes.
         return f"urn:{namespace.lower()}:{_ESCAPE.sub(lambda found: found[0].upper(), rest)}"
     host = (parts.hostname or "").lower()
     if not scheme or not host or "@" in parts.netloc:

@@ -13,7 +13,7 @@ Kind = Literal["client", "resource_server"]
 
 
 class Client(Base):
-    """A client, or a resource server's own credentials (``kind``)."""
+    """A client, or the credentials of a resource server (``kind``)."""
 
     __tablename__ = "client"
 
@@ -46,7 +46,7 @@ class Client(Base):
 
 
 class ClientSecret(Base):
-    """One secret; several may work at a time. Only a record that checks it is stored."""
+    """A secret, stored as a record that verifies it; a client may have several."""
 
     __tablename__ = "client_secret"
     __table_args__ = (Index(None, "client_id"),)

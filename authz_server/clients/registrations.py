@@ -18,7 +18,7 @@ from authz_server.clients.validation import ClientLimits
 from authz_server.database.change_feed import record_change
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
 
-#: Takes spellings of scopes, returns the canonical name of each that the catalogue knows.
+#: Maps spellings of scopes to the canonical names of those in the catalogue.
 CanonicalNames = Callable[[Session, Iterable[str]], Mapping[str, str]]
 
 MAXIMUM_PAGE = 1_000
@@ -58,8 +58,8 @@ class Registrations:
         clock: returns the present time, timezone-aware.
         secrets: makes the records of secrets.
         limits: returns the permitted values; called when a value is checked.
-        find_canonical_names: looks scopes up in the catalogue.
-        revoker: returns what ends the tokens of clients; called when some are to end.
+        find_canonical_names: finds scopes in the catalogue.
+        revoker: returns the revoker of tokens; called when tokens are to be revoked.
     """
 
     def __init__(
@@ -130,10 +130,10 @@ class Registrations:
         enabled: bool,
         revoke_tokens: bool = False,
     ) -> Client:
-        """Enable or disable a client or resource server; without effect where it is so already.
+        """Enable or disable a client or resource server; no change if it already is.
 
-        A disabled client's tokens are inactive. Enabled again, those that have not expired are
-        active again unless ``revoke_tokens`` ended them, at either step.
+        The tokens of a disabled client are inactive. When it is enabled again, they are active
+        again until they expire, unless ``revoke_tokens`` was given at either step.
 
         Raises:
             NotFoundError: there is none.
@@ -149,9 +149,9 @@ class Registrations:
         return client
 
     def delete_client(self, session: Session, client_id: str, *, actor: str) -> None:
-        """Delete a client or resource server with its secrets; its scopes lose their owner.
+        """Delete a client or resource server with its secrets; its scopes then have no owner.
 
-        A client's tokens end with it, also for a later client of the same id.
+        The tokens of a client are revoked, also if a client of the same id is created later.
 
         Raises:
             NotFoundError: there is none.
@@ -189,7 +189,7 @@ class Registrations:
         return client
 
     def _locked(self, session: Session, client_id: str, kind: str | None = None) -> Client:
-        """Return the row, locked: rules between fields hold until the commit."""
+        """Return the row, locked, so that rules between fields hold until the commit."""
         session.get(Client, client_id, with_for_update=True)
         return self.get_client(session, client_id, kind=kind)
 
@@ -223,14 +223,14 @@ def assign_fields(row: object, values: Mapping[str, Any]) -> None:
 
 
 def require_ordered_dates(client: Client) -> None:
-    """Raise InvalidChangeError where the registration expires before it starts."""
+    """Raise InvalidChangeError if the registration expires before it starts."""
     starts_at, expires_at = client.starts_at, client.expires_at
     if starts_at is not None and expires_at is not None and expires_at <= starts_at:
         raise InvalidChangeError("expires_at: it must lie after starts_at")
 
 
 def _require_unnamed(session: Session, server_id: str) -> None:
-    # Portable queries cannot search JSON lists; resource servers are seldom deleted.
+    # Portable queries cannot search JSON lists. Resource servers are rarely deleted.
     query = select(Client.id, Client.allowed_resource_servers).where(Client.kind == "client")
     named_by = sorted(row.id for row in session.execute(query) if server_id in row[1])
     if named_by:

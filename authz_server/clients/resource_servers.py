@@ -32,7 +32,7 @@ class ResourceServerChanges(Registrations):
         introspection_audience: str = "identifier",
         permissions: Iterable[str] = (),
     ) -> Client:
-        """Add a resource server, still without a secret and without scopes.
+        """Add a resource server without a secret and without scopes.
 
         ``identifier`` is the URI that tokens carry as audience. ``signing_ring`` names the key ring
         that signs them; None is the default ring. ``token_type`` is their ``typ``, and
@@ -71,7 +71,7 @@ class ResourceServerChanges(Registrations):
     ) -> Client:
         """Change the named fields of a resource server.
 
-        A new identifier is a new audience: tokens for the old one become inactive.
+        A new identifier is a new audience, so that tokens for the old one become inactive.
 
         Raises:
             NotFoundError, InvalidChangeError, ConflictError

@@ -1,4 +1,4 @@
-"""Add secrets, and end them for good."""
+"""Add and end secrets."""
 
 import secrets as system_random
 from datetime import datetime
@@ -13,7 +13,7 @@ from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
 
 
 class SecretChanges(Registrations):
-    """Adds and ends secrets of clients and resource servers alike."""
+    """Adds and ends secrets of clients and resource servers."""
 
     def add_secret(  # noqa: PLR0913 - the fields themselves, by name
         self,
@@ -28,13 +28,13 @@ class SecretChanges(Registrations):
         """Add a secret to a client or resource server.
 
         Returns:
-            The stored row and the generated secret, which cannot be read again; an empty text in
-            its place when the secret was imported.
+            the stored row and the generated secret, which cannot be read again; an empty string
+            if the secret was imported.
 
         Raises:
             NotFoundError: there is no such client or resource server.
             InvalidChangeError: a value breaks a rule.
-            ConflictError: it has as many working secrets as the limits permit.
+            ConflictError: it has the maximum number of working secrets.
         """
         client = self._locked(session, client_id)
         now = self._clock()
@@ -67,13 +67,13 @@ class SecretChanges(Registrations):
         actor: str,
         at: datetime | None = None,
     ) -> ClientSecret:
-        """End a secret now, or let it expire at a later time; it cannot be revived.
+        """End a secret now or at a later time; it cannot be enabled again.
 
-        A secret that has ended stays as it is.
+        A secret that has ended does not change.
 
         Raises:
             NotFoundError: there is no such client, resource server or secret.
-            ConflictError: it ends earlier already.
+            ConflictError: it already ends earlier.
         """
         client = self._locked(session, client_id)
         secret = next((each for each in client.secrets if each.id == secret_id), None)

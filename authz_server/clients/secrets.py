@@ -1,4 +1,4 @@
-"""Generate client secrets, make their records, and check a presented secret."""
+"""Generate and verify client secrets."""
 
 import hashlib
 import hmac
@@ -29,9 +29,9 @@ class SecretScheme:
     """Makes and checks the records of secrets.
 
     Args:
-        pepper: at least 32 bytes, kept outside the database; without it no record can be checked.
-        argon2_concurrency: how many argon2id computations may run at once in this process; each
-            takes 64 MiB.
+        pepper: at least 32 bytes, kept outside the database; every record is made with it.
+        argon2_concurrency: the number of argon2id computations that may run at once in this
+            process; each takes 64 MiB.
 
     Attributes:
         slots: the queue of argon2id computations.
@@ -59,10 +59,10 @@ class SecretScheme:
         return ARGON2_PREFIX + _argon2.hash(self.digest(secret))
 
     def entry_parts(self, record: str) -> tuple[bytes, str]:
-        """Return the parts of a record, as the cache keeps them.
+        """Return the parts of a record for the cache.
 
         Returns:
-            The digest of a generated secret (32 bytes) and an empty text, or no bytes and the
+            the digest of a generated secret (32 bytes) and an empty string, or no bytes and the
             encoded argon2id hash of an imported one.
 
         Raises:
@@ -77,9 +77,9 @@ class SecretScheme:
         raise ValueError("a secret's record has an unknown scheme")
 
     def verify_imported(self, encoded: str, secret: bytes) -> bool:
-        """Return whether ``secret`` is the imported one of this hash, at the full cost either way.
+        """Return whether ``secret`` matches this hash; both outcomes take equally long.
 
-        Call it in a slot of :attr:`slots`: it takes 64 MiB and some tenths of a second.
+        Call this in a slot of :attr:`slots`: it takes 64 MiB and some tenths of a second.
         """
         try:
             return _argon2.verify(encoded, self.digest(secret))

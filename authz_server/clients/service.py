@@ -19,7 +19,7 @@ from authz_server.errors import InvalidChangeError
 
 
 class ClientService(ResourceServerChanges, SecretChanges):
-    """Creates and changes clients; inherits the changes of resource servers and secrets."""
+    """Creates and changes clients, resource servers and secrets."""
 
     def create_client(  # noqa: PLR0913 - the fields themselves, by name
         self,
@@ -40,10 +40,10 @@ class ClientService(ResourceServerChanges, SecretChanges):
         starts_at: datetime | None = None,
         expires_at: datetime | None = None,
     ) -> Client:
-        """Add a client, still without a secret; scopes may be given in any known spelling.
+        """Add a client without a secret; scopes may be given in any known spelling.
 
         Without an ``id``, one is generated. ``allowed_resource_servers`` are the ids of the
-        resource servers that the client is limited to; without any, those that own its scopes.
+        resource servers that the client is limited to; if empty, those that own its scopes.
 
         Raises:
             InvalidChangeError: a value breaks a rule.
@@ -67,7 +67,7 @@ class ClientService(ResourceServerChanges, SecretChanges):
         client = self._new_registration(session, id, "client", values)
         self._require_consistent(session, client)
         if self._revoker.has_cut_off_client(session, client.id):
-            # A process that had not yet read the deletion may have issued another token.
+            # A process that had not read the deletion may have issued a token since.
             self._revoker.cut_off_client(
                 session,
                 client.id,

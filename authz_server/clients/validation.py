@@ -1,6 +1,6 @@
 """Validate the fields of clients and resource servers.
 
-Each rule takes a value and returns the one to store. It raises :class:`InvalidChangeError`, which
+A rule takes a value and returns the one to store. It raises :class:`InvalidChangeError`, which
 begins with the field's name, for a value that breaks it.
 """
 
@@ -16,23 +16,23 @@ from authz_server.errors import InvalidChangeError
 DEFAULT_GRANT_TYPES = ("client_credentials",)
 PERMISSIONS = ("introspect:any",)
 TOKEN_FORMATS = ("jwt", "reference")
-#: RFC 9068, 2.1 wants the first; verifiers that know only RFC 7519 refuse it.
+#: RFC 9068, 2.1 requires the first; verifiers that implement only RFC 7519 refuse it.
 TOKEN_TYPES = ("at+jwt", "JWT")
-#: RFC 9701, 5 wants the resource server in ``aud``: as its tokens name it, or by its client id.
+#: RFC 9701, 5 requires the resource server in ``aud``: its identifier URI or its client id.
 INTROSPECTION_AUDIENCES = ("identifier", "id")
-#: As the G2P Connect interface writes an answer, or as RFC 6749 does.
+#: The response format: that of the G2P Connect interface, or that of RFC 6749.
 G2P_ANSWERS = ("document", "oauth")
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 MAXIMUM_NAME_CHARACTERS = 200
 MAXIMUM_IDENTIFIER_CHARACTERS = 500
 
-# What partners call themselves elsewhere, as far as a URL, a log and Basic carry it unambiguously:
-# segments of a path, none of them empty, "." or "..".
+# Accepts the ids of other systems if they are unambiguous in a URL, a log and a Basic header: path
+# segments, none of which is empty, "." or "..".
 _ID = re.compile(
     r"(?=.{3,128}\Z)[A-Za-z0-9_-](?:[A-Za-z0-9._@:-]*[A-Za-z0-9_-])?"
     r"(?:/[A-Za-z0-9_-](?:[A-Za-z0-9._@:-]*[A-Za-z0-9_-])?)*"
 )
-#: Words that commands and records use for something else, also with a colon after them.
+#: Words with another meaning in commands and records, also before a colon.
 RESERVED_IDS = frozenset({"all", "none", "operator", "server"})
 # RFC 3986, appendix A: the characters of a URI; anything else has to be percent-encoded.
 _URI_CHARACTERS = re.compile(r"[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+")
@@ -43,14 +43,14 @@ class ClientLimits:
     """The values that the settings, the grants and the authentication methods permit.
 
     Args:
-        maximum_token_lifetime_seconds: no client's own lifetime may exceed it.
+        maximum_token_lifetime_seconds: the limit of a client's own token lifetime.
         ring_names: the key rings that a resource server may name.
         grant_types: the grant types that a client may have.
         authentication_methods: the values that ``authentication_method`` may have.
         issuer: the URL that no resource server may have as identifier; empty: unknown.
-        maximum_live_secrets: how many secrets of one client may work at a time.
-        maximum_live_imported_secrets: how many of them may be imported ones; each costs an argon2id
-            computation per failed attempt.
+        maximum_live_secrets: the number of working secrets that a client may have.
+        maximum_live_imported_secrets: the number of these that may be imported; each costs an
+            argon2id computation per failed attempt.
     """
 
     maximum_token_lifetime_seconds: int
@@ -63,7 +63,7 @@ class ClientLimits:
 
 
 def require_id(value: str) -> str:
-    """Require 3 to 128 characters of ``[A-Za-z0-9_.@:/-]``, no sign at an end or beside a slash.
+    """Require 3 to 128 characters of ``[A-Za-z0-9_.@:/-]``; no segment begins or ends in ``.@:``.
 
     In a Basic header an id with a colon has to be form-encoded (RFC 6749, 2.3.1).
     """
@@ -95,7 +95,7 @@ def require_choice(field: str, value: object, choices: tuple[str, ...]) -> str:
 
 
 def require_subset(field: str, values: Iterable[str], choices: tuple[str, ...]) -> list[str]:
-    """Require any of ``choices``; return each once, in the order given."""
+    """Require values of ``choices``; return each once, in the given order."""
     chosen = require_list(field, values)
     for value in chosen:
         if value not in choices:
@@ -104,7 +104,7 @@ def require_subset(field: str, values: Iterable[str], choices: tuple[str, ...]) 
 
 
 def require_list(field: str, values: Iterable[str]) -> list[str]:
-    """Require a list of texts; return each once."""
+    """Require a list of strings; return each once."""
     listed = [values] if isinstance(values, str) else list(values)
     if not all(isinstance(value, str) for value in listed):
         raise InvalidChangeError(f"{field}: use a list of texts")
@@ -112,7 +112,7 @@ def require_list(field: str, values: Iterable[str]) -> list[str]:
 
 
 def require_lifetime(value: object, limits: ClientLimits) -> int | None:
-    """Require whole seconds from 1 to the settings' maximum, or None for their default."""
+    """Require whole seconds from 1 to the maximum of the settings, or None for the default."""
     if value is None:
         return None
     maximum = limits.maximum_token_lifetime_seconds
@@ -202,7 +202,7 @@ RESOURCE_RULES: Mapping[str, Rule] = {
 def checked_values(
     values: Mapping[str, Any], rules: Mapping[str, Rule], limits: ClientLimits
 ) -> dict[str, Any]:
-    """Return the values to store; InvalidChangeError names an unknown field too."""
+    """Return the values to store; an unknown field raises InvalidChangeError."""
     for field in values:
         if field not in rules:
             raise InvalidChangeError(f"{field}: there is no such field to change")

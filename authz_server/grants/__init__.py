@@ -1,1 +1,1 @@
-"""Grants: the ways in which a client obtains an authorization."""
+"""The grants, by which a client obtains an authorization."""

@@ -1,4 +1,4 @@
-"""Base class of grants: the phases of every token request; a grant adds its own."""
+"""The base class of grants."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from authz_server.tokens.authorization import Authorization, AuthorizationRules
 
 
 class TokenRequest(Protocol):
-    """A request to the token endpoint, as a grant reads it.
+    """A request to the token endpoint, as a grant receives it.
 
     Attributes:
         sender: the form, the headers and the client's address.
@@ -34,10 +34,10 @@ class TokenRequest(Protocol):
 class TokenGrant(BaseGrant, TokenEndpointMixin, ABC):  # type: ignore[misc]
     """Authenticates the client, checks that it may use the grant, and authorizes it.
 
-    One object answers one request. A grant implements :meth:`authorize` alone.
+    One object answers one request. A grant implements only :meth:`authorize`.
 
     Attributes:
-        GRANT_TYPE: the value of ``grant_type``: a registered name, or an absolute URI
+        GRANT_TYPE: the value of ``grant_type``; a registered name, or an absolute URI
             (RFC 6749, 4.5).
         rules: decides which scopes, audience and lifetime a client gets.
         request: the request.
@@ -54,7 +54,7 @@ class TokenGrant(BaseGrant, TokenEndpointMixin, ABC):  # type: ignore[misc]
 
     @classmethod
     def with_attributes(cls, **attributes: object) -> type[Self]:
-        """Return a subclass with these attributes, for one server: its settings, for example."""
+        """Return a subclass for one server, with attributes such as its settings."""
         return type(cls.__name__, (cls,), attributes)
 
     async def authenticate_client(self) -> None:
@@ -79,8 +79,8 @@ class TokenGrant(BaseGrant, TokenEndpointMixin, ABC):  # type: ignore[misc]
 
     @abstractmethod
     async def authorize(self) -> Authorization:
-        """Return what the client gets.
+        """Return the authorization of the client.
 
         Raises:
-            OAuthError: the grant or a rule refuses.
+            OAuthError: the grant or a rule refuses the request.
         """

@@ -7,12 +7,12 @@ from authz_server.tokens.authorization import Authorization
 
 
 class ClientCredentialsGrant(TokenGrant):
-    """The client acts for itself: its id is the subject."""
+    """The client credentials grant, whose subject is the client itself."""
 
     GRANT_TYPE: ClassVar[str] = "client_credentials"
 
     async def authorize(self) -> Authorization:
-        """Return what the rules give the client for the scopes and resources it asks for."""
+        """Return the authorization for the requested scopes and resources."""
         request = self.request
         return self.rules.decide(
             request.client, self.GRANT_TYPE, request.form.get("scope"), request.resources

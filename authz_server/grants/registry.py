@@ -1,4 +1,4 @@
-"""The grants in use: the token endpoint, the metadata and registration read this list."""
+"""The grants in use, for the token endpoint, the metadata and registration."""
 
 import inspect
 from collections.abc import Mapping

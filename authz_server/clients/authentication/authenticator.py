@@ -15,7 +15,7 @@ from authz_server.clients.authentication.throttle import FailureThrottle
 from authz_server.clients.cache import ClientCache, ClientEntry
 from authz_server.errors import OAuthError
 
-#: Verified where no client has the id that is claimed. Its credentials fit nothing.
+#: Verified if no client has the claimed id. No credentials match it.
 STAND_IN = ClientEntry(
     id="",
     kind="client",
@@ -37,11 +37,11 @@ STAND_IN = ClientEntry(
 
 
 class AuthenticatedClient(NamedTuple):
-    """A client that has proven itself.
+    """A client that has been authenticated.
 
     Attributes:
         client: the client or resource server.
-        method: the method that it used, as the audit record names it.
+        method: the method that it used, by its name in audit records.
     """
 
     client: ClientEntry
@@ -53,7 +53,7 @@ class _Attempt(NamedTuple):
 
     Attributes:
         client: the client of the id, or the stand-in.
-        cause: why the reading is refused; empty where it authenticates the client.
+        cause: the cause of the refusal; empty if the reading authenticates the client.
     """
 
     reading: Reading
@@ -63,14 +63,14 @@ class _Attempt(NamedTuple):
 
     @property
     def exactness(self) -> int:
-        """The rank of the cause: of two readings of one header, the mistaken one has the lower."""
+        """The rank of the cause; of two readings of one header, the better one has the higher."""
         if self.client is STAND_IN:
             return 0
         return 2 if self.verdict.credential else 1
 
 
 class ClientAuthenticator:
-    """Authenticates the sender of a request; all refusals look and cost alike.
+    """Authenticates the sender of a request; all refusals have the same form and cost.
 
     The order is the same for every method: recognise the credentials, look the client up, verify
     the proof, then judge the client's state and its registration. An unknown client is verified
@@ -101,17 +101,17 @@ class ClientAuthenticator:
     async def authenticate(self, request: AuthenticationRequest) -> AuthenticatedClient:
         """Return the client that the credentials of a request prove.
 
-        The right credentials get in, however many failures were counted. A failure beyond the
-        limit is refused with the time to wait.
+        The right credentials are accepted after any number of failures. A failure above the limit
+        is refused with the time to wait.
 
         Raises:
             OAuthError: ``client_authentication_failed``, ``several_authentication_methods``,
-                ``throttled``, or what a method raises because it cannot verify right now.
+                ``throttled``, or the error of a method that cannot verify at present.
         """
         recognised = self._methods.recognise(request)
         if recognised is None or not recognised[1].readings:
             claimed = request.form.get("client_id", "")
-            # A request without credentials is no guess: it is not counted.
+            # A request without credentials does not guess a secret, so it is not counted.
             raise _refusal("credentials_missing", claimed)
         method, (name, readings) = recognised
         now = self._clock().timestamp()
@@ -130,7 +130,7 @@ class ClientAuthenticator:
         return self._directory.find(client_id) is not None
 
     def take_last_used(self) -> dict[str, float]:
-        """Return when which secret was last used since the last call (seconds since 1970)."""
+        """Return when each secret was last used (seconds since 1970), and forget these times."""
         used, self._used = self._used, {}
         return used
 
@@ -142,7 +142,7 @@ class ClientAuthenticator:
         address: str,
         now: float,
     ) -> AuthenticatedClient:
-        """Await what the verdicts of refused readings offer, in order, up to the first success."""
+        """Await the further checks of refused readings, in order, up to the first success."""
         claimed = attempts[0].reading.client_id
         for index, attempt in enumerate(attempts):
             if attempt.verdict.further is None:
@@ -170,9 +170,8 @@ class ClientAuthenticator:
         return AuthenticatedClient(client, name)
 
     def _find_cause(self, client: ClientEntry, verdict: Verdict, name: str, now: float) -> str:
-        """Return why the proof does not authenticate the client; empty if it does."""
-        # Looked up before the verdict is looked at, so that a wrong proof costs as much as a right
-        # one.
+        """Return the cause of a refusal; empty if the proof authenticates the client."""
+        # The state is read before the verdict, so that a wrong proof costs as much as a right one.
         state = ""
         if not client.enabled:
             state = "client_disabled"
@@ -194,7 +193,7 @@ class ClientAuthenticator:
         self, claimed: str, attempts: Sequence[_Attempt], address: str, now: float
     ) -> OAuthError:
         cause = max(attempts, key=lambda attempt: attempt.exactness).cause
-        # The right secret by a wrong method is no guess.
+        # The right secret by a wrong method is not a guess.
         if cause != "method_not_registered":
             wait = self._throttle.count_failure(claimed, address, now)
             if wait:

@@ -1,4 +1,4 @@
-"""Imported secrets: compared by argon2id in slots, with outcomes remembered in bounded space."""
+"""Compares imported secrets by argon2id, and keeps the latest outcomes."""
 
 import os
 from collections import OrderedDict
@@ -18,7 +18,7 @@ _V = TypeVar("_V")
 class ImportedSecrets:
     """Compares offered secrets with imported ones.
 
-    Secrets are remembered by their digest, never themselves.
+    Outcomes are kept by the digest of the secret.
 
     Args:
         secrets: the scheme of secrets, with the slots of their computations.
@@ -29,11 +29,11 @@ class ImportedSecrets:
         self._dummy: tuple[SecretEntry, ...] = ()
         # Imported secrets that have authenticated their client, by id and digest.
         self._proven: OrderedDict[tuple[str, bytes], None] = OrderedDict()
-        # Computations for refused readings: the ids compared, and the one that fits or "".
+        # Computations for refused readings: the compared ids, and the one that matches or "".
         self._computed: OrderedDict[tuple[str, bytes], tuple[list[str], str]] = OrderedDict()
 
     def is_proven(self, secret_id: str, digest: bytes) -> bool:
-        """Return whether this secret has authenticated its client by an offer of this digest."""
+        """Return whether this secret has authenticated its client by a proof of this digest."""
         return (secret_id, digest) in self._proven
 
     def note_proven(self, secret_id: str, digest: bytes) -> None:
@@ -41,15 +41,15 @@ class ImportedSecrets:
         _remember(self._proven, (secret_id, digest), None)
 
     def forget(self, client_id: str, digest: bytes) -> None:
-        """Forget the outcome for a client id and an offer of this digest."""
+        """Forget the outcome for a client id and a proof of this digest."""
         self._computed.pop(_key(client_id, digest), None)
 
     def find_outcome(
         self, client_id: str, digest: bytes, imported: Sequence[SecretEntry]
     ) -> str | None:
-        """Return the id of the secret that fits, or ""; None where nothing is known.
+        """Return the id of the secret that matches, or ""; None if there is no outcome.
 
-        A proof does not count as an outcome: the speed of a refusal would show it.
+        A proven secret is not used as an outcome: the speed of a refusal would reveal it.
         """
         known = self._computed.get(_key(client_id, digest))
         if known is None or known[0] != [secret.id for secret in imported]:
@@ -57,9 +57,9 @@ class ImportedSecrets:
         return known[1]
 
     def compare(self, client_id: str, proof: bytes, imported: Sequence[SecretEntry]) -> str:
-        """Return the id of the secret that fits, or "", at the cost of one computation for each.
+        """Return the id of the secret that matches, or "", after one computation for each.
 
-        Where there is no secret, a dummy is compared. Call it in a slot.
+        If there is no secret, a dummy is compared. Call this in a slot.
         """
         fitting = [
             secret
@@ -75,7 +75,7 @@ class ImportedSecrets:
         """Return a slot for one computation, to be held by a ``with`` statement.
 
         Raises:
-            OAuthError: ``temporarily_unavailable`` on entry: no slot came free in time.
+            OAuthError: ``temporarily_unavailable`` on entry; no slot became free in time.
         """
         return self._secrets.slots.take(network_of(address), client_id[:MAXIMUM_ID_CHARACTERS])
 

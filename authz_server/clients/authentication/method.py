@@ -1,4 +1,4 @@
-"""The interface of a client authentication method: recognise credentials, verify them."""
+"""The interface of a client authentication method, which recognises and verifies credentials."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -33,7 +33,7 @@ class Reading(NamedTuple):
 
     Attributes:
         client_id: the id that it claims.
-        proof: what proves it: a secret, an assertion, a certificate in DER.
+        proof: the proof of the id: a secret, an assertion or a certificate in DER.
     """
 
     client_id: str
@@ -44,8 +44,8 @@ class Credentials(NamedTuple):
     """The credentials that a method recognised in a request.
 
     Attributes:
-        method: the method's name, as the metadata and the audit record have it.
-        readings: the ways to read them, the likeliest first; none where they cannot be read.
+        method: the method's name in metadata and audit records.
+        readings: the ways to read them, the likeliest first; none if they cannot be read.
     """
 
     method: str
@@ -56,11 +56,11 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     """The outcome of verifying one reading.
 
     Attributes:
-        credential: the id of the client's secret, key or certificate that the proof fits; empty
-            where it fits none.
-        cause: why the proof is refused, as the audit record names it; empty where it is right.
-        further: a check that waits or takes long. It is awaited only where no reading of the
-            request is accepted without one, and its verdict replaces this one.
+        credential: the id of the client's secret, key or certificate that the proof matches; empty
+            if it matches none.
+        cause: the cause of a refusal in audit records; empty if the proof is right.
+        further: a check that waits or takes long. It is awaited only if no reading of the request
+            is accepted without one, and its verdict replaces this one.
     """
 
     credential: str = ""
@@ -69,13 +69,13 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
 
 
 class ClientAuthenticationMethod(ABC):
-    """One way, or one family of ways, in which a client proves who it is.
+    """A method, or a family of methods, by which a client authenticates.
 
-    A method is made once per server. Its calls run in the thread or loop that answers requests:
-    what waits belongs into :attr:`Verdict.further`.
+    A method is made once per server. Its calls run in the thread or event loop that answers
+    requests, so that a check that waits belongs in :attr:`Verdict.further`.
 
-    The authenticator looks the client up, checks whether it is enabled and registered for the
-    method, slows failures down, and records the outcome. A method compares the proof alone.
+    The authenticator finds the client, checks whether it is enabled and registered for the method,
+    throttles failures and records the outcome. A method only verifies the proof.
 
     Attributes:
         NAMES: the names of the method in metadata and audit records.
@@ -88,19 +88,19 @@ class ClientAuthenticationMethod(ABC):
 
     @abstractmethod
     def recognise(self, request: AuthenticationRequest) -> Credentials | None:
-        """Return the credentials of this method in a request; None where there are none.
+        """Return the credentials of this method in a request; None if there are none.
 
         Raises:
-            OAuthError: ``several_authentication_methods`` where they contradict one another.
+            OAuthError: ``several_authentication_methods``; the credentials contradict each other.
         """
 
     @abstractmethod
     def verify(self, reading: Reading, client: ClientEntry, address: str, now: float) -> Verdict:
         """Return whether the proof is the client's.
 
-        A client id that does not exist comes with a stand-in: a client of the id ``""`` that has
-        no secrets. Its verdict is discarded. The method does the same work for it, for a disabled
-        client and for a wrong proof, so that the cost of a refusal does not show its cause.
+        For an unknown client id, ``client`` is a stand-in with the id ``""`` and no secrets, and
+        the verdict is discarded. The method does the same work for it, for a disabled client and
+        for a wrong proof, so that the cost of a refusal does not reveal its cause.
 
         Args:
             reading: one of those that :meth:`recognise` returned.
@@ -112,9 +112,9 @@ class ClientAuthenticationMethod(ABC):
     def note_accepted(  # noqa: B027 - most methods remember nothing
         self, readings: Sequence[Reading], credential: str
     ) -> None:
-        """Learn that :attr:`Verdict.further` of the last reading authenticated its client.
+        """Note that :attr:`Verdict.further` of the last reading authenticated its client.
 
         Args:
-            readings: those that were verified for this request, the accepted one last.
-            credential: as the verdict names it.
+            readings: the verified readings of this request, the accepted one last.
+            credential: the credential of the verdict.
         """

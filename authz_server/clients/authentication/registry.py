@@ -1,4 +1,4 @@
-"""The client authentication methods in use: endpoints, metadata and registration read this list."""
+"""The client authentication methods in use, for the endpoints, the metadata and registration."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,15 +11,15 @@ from authz_server.clients.authentication.method import (
 from authz_server.errors import OAuthError
 from authz_server.plugin_manager import SERVER, Offer, PluginManager, require_distinct
 
-#: As the column of the table ``client`` takes it.
+#: A value that fits the column of the table ``client``.
 _REGISTRATION = re.compile(r"[a-z0-9_]{1,40}")
 
 
 class AuthenticationMethods:
-    """The methods, in the order in which their credentials are looked for.
+    """The methods, in the order in which they look for credentials.
 
     Args:
-        offered: each method, with who offers it.
+        offered: each method, with its provider.
 
     Attributes:
         names: the names that the metadata lists.
@@ -47,7 +47,7 @@ class AuthenticationMethods:
     def recognise(
         self, request: AuthenticationRequest
     ) -> tuple[ClientAuthenticationMethod, Credentials] | None:
-        """Return the credentials of a request and their method; None where there are none.
+        """Return the credentials of a request and their method; None if there are none.
 
         Raises:
             OAuthError: ``several_authentication_methods`` (RFC 6749, 2.3).

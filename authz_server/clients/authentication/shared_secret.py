@@ -22,7 +22,7 @@ from authz_server.clients.secrets import SecretScheme
 from authz_server.errors import OAuthError
 from authz_server.waiting import Lane, Step
 
-#: Registers a client for a secret by either of the two methods that carry one.
+#: Permits both methods that carry a secret.
 CLIENT_SECRET = "client_secret"  # noqa: S105 - a method, not a secret
 CLIENT_SECRET_BASIC = "client_secret_basic"  # noqa: S105 - the method's registered name
 CLIENT_SECRET_POST = "client_secret_post"  # noqa: S105 - likewise
@@ -32,9 +32,8 @@ MAXIMUM_AUTHORIZATION_CHARACTERS = 8_192
 class SharedSecret(ClientAuthenticationMethod):
     """Compares a secret with those of the client (RFC 6749, 2.3.1).
 
-    Generated secrets are compared by digest. Imported ones need a computation, which a refused
-    request of any client costs while some client has one
-    (``docs/decisions/0018-imported-secrets.md``).
+    Generated secrets are compared by digest. Imported secrets need a computation. While any client
+    has one, every refused request takes it (``docs/decisions/0018-imported-secrets.md``).
 
     Args:
         directory: the clients in memory.
@@ -53,7 +52,7 @@ class SharedSecret(ClientAuthenticationMethod):
         self._directory = directory
         self._secrets = secrets
         self._imported = ImportedSecrets(secrets)
-        # Compared where the client has no secret; no secret has this digest.
+        # Compared if the client has no secret; no secret has this digest.
         self._no_secrets = (SecretEntry("", os.urandom(32), "", float("inf")),)
 
     def recognise(self, request: AuthenticationRequest) -> Credentials | None:
@@ -80,7 +79,7 @@ class SharedSecret(ClientAuthenticationMethod):
                 "client_id differs from Basic",
                 client_id=client_id,
             )
-        # Some clients send their one pair in both places: that is one method, used twice.
+        # Some clients send the same pair in both places, which is permitted.
         if secret is not None and Reading(client_id or "", secret.encode()) not in readings:
             raise OAuthError("several_authentication_methods", client_id=client_id or "")
         if not readings and not _is_basic(authorization):
@@ -88,7 +87,7 @@ class SharedSecret(ClientAuthenticationMethod):
         return Credentials(CLIENT_SECRET_BASIC, readings)
 
     def verify(self, reading: Reading, client: ClientEntry, address: str, now: float) -> Verdict:
-        """Compare digests; where a client has an imported secret, offer the computation."""
+        """Compare digests; if any client has an imported secret, return a further check."""
         digest = self._secrets.digest(reading.proof)
         found = self._find_secret(client, digest)
         further = None
@@ -97,7 +96,7 @@ class SharedSecret(ClientAuthenticationMethod):
         return _verdict(found, now, further)
 
     def note_accepted(self, readings: Sequence[Reading], credential: str) -> None:
-        """Remember a proven imported secret, and forget what was computed for the request.
+        """Remember a proven imported secret, and forget the outcomes of the request.
 
         Once the client is disabled, each reading costs its computation again.
         """
@@ -107,7 +106,7 @@ class SharedSecret(ClientAuthenticationMethod):
             self._imported.forget(reading.client_id, digest)
 
     def _find_secret(self, client: ClientEntry | None, digest: bytes) -> SecretEntry | None:
-        """Return the secret that a digest fits, as far as that needs no computation."""
+        """Return the secret that matches a digest without a computation."""
         found = None
         for secret in (client.secrets if client is not None else ()) or self._no_secrets:
             if secret.imported_record:
@@ -121,7 +120,7 @@ class SharedSecret(ClientAuthenticationMethod):
     async def _compute(
         self, reading: Reading, found: SecretEntry | None, address: str, now: float
     ) -> Verdict:
-        """Return the verdict with the outcome of a computation, remembered or new."""
+        """Return the verdict of a computation, which is made if its outcome is not remembered."""
         imported = self._imported_of(reading.client_id)
         digest = self._secrets.digest(reading.proof)
         outcome = self._imported.find_outcome(reading.client_id, digest, imported)
@@ -136,7 +135,7 @@ class SharedSecret(ClientAuthenticationMethod):
         client_id, proof = reading
         digest = self._secrets.digest(proof)
         with self._imported.slot(client_id, address):
-            # While this request waited, another may have computed the same, then have proven it.
+            # Another request may have computed or proven the same while this one waited.
             imported = self._imported_of(client_id)
             outcome = self._imported.find_outcome(client_id, digest, imported)
             if outcome is None and found is None:
@@ -172,7 +171,7 @@ def _is_basic(authorization: str) -> bool:
 
 
 def _read_basic(authorization: str) -> tuple[Reading, ...]:
-    """Return the readings of a Basic header: form-decoded (RFC 6749, 2.3.1), then as it is.
+    """Return the readings of a Basic header: form-decoded (RFC 6749, 2.3.1), then undecoded.
 
     Some clients encode and some do not. A pair is decoded as a whole or not at all.
     """

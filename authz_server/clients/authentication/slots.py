@@ -10,7 +10,7 @@ from authz_server.errors import OAuthError
 
 MAXIMUM_WAITING = 16
 WAIT_SECONDS = 3.0
-#: The system's: forked processes would share the state of any other.
+#: The system's generator; forked processes would share the state of another.
 _random = SystemRandom()
 
 
@@ -31,20 +31,20 @@ class _Waiting:
 
 
 class FairSlots:
-    """Limits how many slow computations run at once, and shares them between sources.
+    """Limits the number of simultaneous slow computations, and shares them between sources.
 
     - A pair of source and client id has at most one slot.
-    - The next slot is for the source that holds the fewest, and of these for the one whose turn is
-      longest ago. Within a source the client ids are drawn by lot.
-    - When too many requests wait, one of the source with the most of them is refused.
+    - The next slot goes to the source that has the fewest, and among these to the one served
+      longest ago. Within a source, a client id is chosen at random.
+    - If too many requests wait, one of the source with the most of them is refused.
 
-    So a flood from one source delays the requests of another source by one computation at most.
-    The client id is the claimed one: an unknown client is treated like a known one.
+    A flood from one source delays the requests of another by at most one computation. The client
+    id is the claimed one, so that an unknown client is treated like a known one.
 
     Args:
-        slots: how many computations run at once.
-        wait_seconds: how long a request waits for a slot.
-        maximum_waiting: how many requests wait at once.
+        slots: the number of computations that run at once.
+        wait_seconds: the longest wait of a request for a slot.
+        maximum_waiting: the number of requests that wait at once.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class FairSlots:
         """Hold a slot for the time of the ``with`` block.
 
         Args:
-            source: the network that the request came from.
-            client_id: the client id that it claims.
+            source: the network of the sender.
+            client_id: the claimed client id.
 
         Raises:
-            OAuthError: ``temporarily_unavailable``; no slot came free in time, or too many wait.
+            OAuthError: ``temporarily_unavailable``; no slot became free in time, or too many wait.
         """
         waiting = _Waiting(source, client_id)
         if not self._enter(waiting):
@@ -128,7 +128,7 @@ class FairSlots:
 
     def _draw_next(self) -> _Waiting | None:
         held = Counter(source for source, _ in self._running)
-        # Sorting keeps the order of those that hold equally many.
+        # The sort is stable: sources with equally many slots keep their order.
         for source in sorted(self._waiting, key=lambda each: held[each]):
             eligible = [each for each in self._waiting[source] if each.pair not in self._running]
             if eligible:

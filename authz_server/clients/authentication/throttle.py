@@ -1,4 +1,4 @@
-"""Slows down failed authentications, counted for each pair of client id and network."""
+"""Throttles failed authentications, counted for each pair of client id and network."""
 
 import ipaddress
 import threading
@@ -6,7 +6,7 @@ from collections import OrderedDict
 from functools import lru_cache
 
 MAXIMUM_PAIRS = 20_000
-# One more than an id can have: all longer ids share the entry of their beginning.
+# One more than an id can have; longer ids share the entry of their beginning.
 MAXIMUM_ID_CHARACTERS = 129
 _IPV6_PREFIX = 64
 _LONGEST_ADDRESS = 64
@@ -19,11 +19,11 @@ def network_of(address: str) -> str:
     One IPv6 subscriber has at least a /64 (RFC 6177) and can send from each address in it.
 
     Args:
-        address: the sender's IP address; other text, such as the empty one, stands for itself.
+        address: the sender's IP address; another text is returned, cut to 64 characters.
 
     Returns:
-        an IPv4 address; the /64 of an IPv6 address, such as ``2001:db8::/64``. An IPv4-mapped
-        IPv6 address counts as IPv4. Text that is not an address is cut to 64 characters.
+        an IPv4 address, or the /64 of an IPv6 address, such as ``2001:db8::/64``. An IPv4-mapped
+        IPv6 address counts as IPv4.
     """
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
@@ -38,14 +38,14 @@ def network_of(address: str) -> str:
 class FailureThrottle:
     """Counts failures of a pair of client id and network within a window.
 
-    The count decides how a failure is answered. It never keeps the right secret out, so that
-    failures behind a shared address, such as a proxy's, cannot lock a client out.
+    The count decides how a failure is answered. It does not affect the right secret, so that
+    failures behind a shared address, such as that of a proxy, cannot lock a client out.
 
-    The counts are in this process's memory, in bounded space. Each process counts by itself.
+    Each process keeps its own counts in memory, for a limited number of pairs.
 
     Args:
-        failures: how many failures of a pair within the window are answered at once.
-        window_seconds: how long after its first failure the count of a pair ends.
+        failures: the failures of a pair within the window that are answered without a wait.
+        window_seconds: the length of the window, from the first failure of the pair.
     """
 
     def __init__(self, failures: int, window_seconds: int) -> None:
@@ -55,10 +55,10 @@ class FailureThrottle:
         self._lock = threading.Lock()
 
     def seconds_to_wait(self, client_id: str, address: str, now: float) -> int:
-        """Return how long the sender of a failure has to wait; 0 below the limit.
+        """Return the seconds that the sender of a failure has to wait; 0 below the limit.
 
         Args:
-            client_id: as the request claims it.
+            client_id: the claimed client id.
             address: the sender's IP address.
             now: seconds since 1970 UTC.
         """
@@ -68,10 +68,10 @@ class FailureThrottle:
         return int(found[1] + self._window_seconds - now) + 1
 
     def count_failure(self, client_id: str, address: str, now: float) -> int:
-        """Count a wrong secret; return how long its sender has to wait, 0 below the limit.
+        """Count a failure; return the seconds that its sender has to wait, 0 below the limit.
 
-        The arguments are those of :meth:`seconds_to_wait`. The failure itself is not a part of
-        the count that decides on it.
+        The arguments are those of :meth:`seconds_to_wait`. The wait depends on the failures before
+        this one.
         """
         pair = _pair(client_id, address)
         with self._lock:
