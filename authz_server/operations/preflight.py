@@ -24,7 +24,7 @@ from keys.errors import KeysError
 from keys.lifecycle.rules import find_active_key
 from keys.signing_key import RingSnapshot
 
-#: Private keys that this server itself encrypts.
+#: Backends whose private keys this server encrypts.
 _ENCRYPTED = frozenset({"sql", "file"})
 
 Check = Callable[[Settings], None]
@@ -35,33 +35,33 @@ class StartError(OperatorError):
 
 
 def require_prepared(settings: Settings) -> None:
-    """Raise unless database, keys and audit file are as a server needs them.
+    """Raise unless a server can use the database, the keys and the audit file.
 
     Raises:
-        StartError: keys are missing or do not open.
-        SchemaError: the schema is another one.
+        StartError: keys are missing or cannot be decrypted.
+        SchemaError: the schema has another revision.
         SettingsError: the audit file cannot be written, or the certificate cannot be used.
         KeysError: a key backend cannot be used.
         sqlalchemy.exc.SQLAlchemyError: the database cannot answer, or is unfit.
-        psycopg.Error: likewise.
+        psycopg.Error: the database cannot answer, or is unfit.
     """
     for check in (_check_tls, _check_audit, _check_database, _check_keys):
         check(settings)
 
 
 def find_problems(settings: Settings, *, offline: bool = False) -> list[str]:
-    """Return everything that keeps a server from starting or issuing, as sentences.
+    """Return the problems that prevent a server from starting or issuing, as sentences.
 
     Args:
-        settings: as read; each value by itself is checked already.
-        offline: whether to look at files alone.
+        settings: the settings; each value by itself is checked already.
+        offline: only check files.
     """
     problems = list(_try([require_usable, _check_tls, _check_audit], settings))
     if offline:
         return problems
     problems += _try([_check_addresses], settings)
     found = list(_try([_check_database], settings))
-    # Without the database, all else would fail for its sake.
+    # Without the database, the other checks would fail for the same reason.
     return problems + (found or list(_try([_check_keys, _check_rings, _check_restored], settings)))
 
 
@@ -92,7 +92,7 @@ def _check_addresses(settings: Settings) -> None:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(address)
         except OSError as error:
-            # Something listens there already, most likely this server.
+            # Most likely this server is running.
             if error.errno != errno.EADDRINUSE:
                 problem = f"{host} port {port} cannot be listened on ({error.strerror})"
                 raise SettingsError(problem, key=key) from error
@@ -118,12 +118,14 @@ def _check_database(settings: Settings) -> None:
 
 def _check_keys(settings: Settings) -> None:
     with _parts(settings) as services:
+        # First: a backend that cannot be opened is the reason why its ring has no keys.
+        backends = services.key_backends
         filled = {ring.name for ring in _load_rings(services) if ring.keys}
         # A ring may have no key that signs: a new ring's wait, or all of them were revoked.
         for name in settings.keys.rings:
             if name not in filled:
                 raise StartError(f"The key ring {name} has no keys: run `authz-server init`.")
-        for uri, backend in services.key_backends.items():
+        for uri, backend in backends.items():
             if uri.partition(":")[0] not in _ENCRYPTED:
                 continue
             health = backend.health()
