@@ -18,6 +18,7 @@ from sqlalchemy import select
 
 from authz_server.assembly.operator import operator_services
 from authz_server.key_rings.models import KeyNode
+from authz_server.logs import ACCESS_LOGGER
 from authz_server.settings import load_settings
 from support.databases import copied_database
 from support.live_server import run_cli_json
@@ -55,8 +56,8 @@ class Installation:
     def __init__(self, directory: Path, database_url: str) -> None:
         self.directory = directory
         self.watch = SecretsWatch()
-        trusted = {"server": {"trusted_proxies": ["127.0.0.1"]}}
-        self.settings_path = write_settings(directory, database_url, trusted)
+        changed = {"server": {"trusted_proxies": ["127.0.0.1"]}, "logging": {"access": True}}
+        self.settings_path = write_settings(directory, database_url, changed)
         self.settings = load_settings(self.settings_path)
         parties = Parties(self.settings, self.watch)
         parties.create_first_keys()
@@ -66,6 +67,12 @@ class Installation:
         """Return the audit records of one event."""
         lines = (self.directory / "audit.jsonl").read_text().splitlines()
         return [record for record in map(json.loads, lines) if record["event"] == event]
+
+    def access_lines(self, request_id: str) -> list[dict]:
+        """Return the lines of the access log about one request; Apache writes more before each."""
+        logs = "".join(log.read_text(errors="replace") for log in self.directory.glob("*.log"))
+        lines = [each for each in logs.splitlines() if request_id in each and ACCESS_LOGGER in each]
+        return [json.loads(each[each.index("{") :]) for each in lines]
 
     def process_ids(self, event: str) -> list[int]:
         """Return the processes that recorded their start or end, in the order of their ids."""
@@ -222,6 +229,18 @@ def headers_pass_as_documented(talk: Talk) -> None:
     assert talk.message_id_answered_to("message_id") == ("20260101-0001" if passes else None)
 
 
+def each_request_has_a_line_in_the_access_log(talk: Talk) -> None:
+    forwarded = {"X-Forwarded-For": CLIENT}
+    for answer, client_id in (
+        (talk.post(TOKEN, talk.demo.basic, SCOPE, **forwarded), talk.demo.basic.id),
+        (talk.http.get("/nowhere?a=b", headers=forwarded), ""),
+    ):
+        (line,) = talk.installation.access_lines(answer.headers["x-request-id"])
+        assert line["status"] == answer.status_code
+        assert line["path"] == answer.request.url.path
+        assert (line["client_id"], line["source_address"]) == (client_id, CLIENT)
+
+
 def every_process_counts_what_it_does(talk: Talk) -> None:
     started = set(talk.installation.process_ids("server.started"))
     files = talk.server.metrics.glob("counter_*.db")
@@ -256,6 +275,7 @@ def test_a_server_serves_as_documented(name, installation):
             headers_pass_as_documented(talk)
             chunked_bodies_are_read_where_the_server_reads_them(talk)
             the_command_line_s_client_is_known(talk)
+            each_request_has_a_line_in_the_access_log(talk)
             every_process_does_its_background_work(talk, processes)
             every_process_counts_what_it_does(talk)
         assert server.stop() < ENDS_WITHIN_SECONDS
