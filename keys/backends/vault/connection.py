@@ -274,7 +274,7 @@ def _resolve_name(host: str, port: int, seconds: float) -> list[Any]:
         except OSError as error:
             answers.put(error)
         except UnicodeError as error:
-            answers.put(OSError(f"{host} is no name of a host: {error}"))
+            answers.put(OSError(f"{host} is not a valid host name: {error}"))
 
     Thread(target=look_up, name="vault-name-lookup", daemon=True).start()
     try:

@@ -164,7 +164,7 @@ def held_rights(client: VaultClient, paths: Sequence[str]) -> dict[str, frozense
     reply = client.call("POST", _CAPABILITIES, {"paths": list(paths)}, repeatable=True)
     data = reply.body.get("data") or {}
     if reply.status != _OK_STATUS or not isinstance(data, Mapping):
-        raise BackendDenied(f"the Vault {client.name!r} does not tell the token's rights")
+        raise BackendDenied(f"the Vault {client.name!r} does not return the token's capabilities")
     return {path: frozenset(data.get(path) or ()) - {"deny"} for path in paths}
 
 
@@ -290,7 +290,7 @@ def examine_key(client: VaultClient, place: VaultPlace, *, followed: bool) -> li
     if not findings:
         findings.append(Finding(Level.OK, "key.exportable", subject, "the private key stays"))
     if data.get("deletion_allowed"):
-        detail = "deletion_allowed: whoever may delete can end all tokens"
+        detail = "deletion_allowed is set: with the right to delete, all tokens can be made invalid"
         findings.append(Finding(Level.WARNING, "key.deletion_allowed", subject, detail))
     return [*findings, _rotation(subject, data, followed=followed)]
 
@@ -299,10 +299,10 @@ def _rotation(subject: str, data: Mapping[str, Any], *, followed: bool) -> Findi
     check = "key.auto_rotate_period"
     period = int(data.get("auto_rotate_period") or 0)
     if followed and not period:
-        detail = "nothing rotates it by the clock: set auto_rotate_period, or rotate by hand"
+        detail = "nothing rotates it on a schedule: set auto_rotate_period, or rotate it yourself"
         return Finding(Level.WARNING, check, subject, detail)
     if period and not followed:
-        detail = f'the Vault rotates it every {period} s beside us: use drive "follow"'
+        detail = f'the Vault also rotates it, every {period} s: use drive "follow"'
         return Finding(Level.WARNING, check, subject, detail)
-    shown = f"the Vault rotates it every {period} s" if period else "rotated by us alone"
+    shown = f"the Vault rotates it every {period} s" if period else "rotated only by this server"
     return Finding(Level.OK, check, subject, shown)

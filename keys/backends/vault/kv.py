@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 #: Each lost race means that another process added a version in between.
 CREATE_ATTEMPTS = 50
-#: What is read of a secret, whatever was written over it later.
+#: The version of each secret that is read, even if a later one exists.
 FIRST_WRITING = 1
 KV_VERSION = "2"
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
@@ -120,7 +120,7 @@ class VaultKvBackend(InProcessBackend):
         try:
             return self._engine.read(number)
         except BackendBroken as error:
-            logger.error("a key is not adopted: %s", error)  # noqa: TRY400 - the cause is said
+            logger.error("a key is not adopted: %s", error)  # noqa: TRY400 - the message has the cause
             return None
 
     def create(self, ring: str, alg: str) -> Version:
@@ -236,7 +236,7 @@ class KvEngine:
         reply = self._client.call("GET", f"sys/internal/ui/mounts/{self._mount}")
         options = _member(reply.body, "data", "options") or {}
         if not isinstance(options, Mapping) or options.get("version") != KV_VERSION:
-            raise BackendDenied(f"{self._mount!r} is no KV engine of version {KV_VERSION}")
+            raise BackendDenied(f"{self._mount!r} is not a KV engine of version {KV_VERSION}")
         self._is_versioned = True
 
 

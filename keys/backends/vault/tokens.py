@@ -211,7 +211,7 @@ class TokenKeeper:
             longer = max(FIRST_LOGIN_PAUSE_SECONDS, 2 * self._pause_seconds)
             self._pause_seconds = min(LONGEST_LOGIN_PAUSE_SECONDS, longer)
             self._paused_until, self._denial = now + self._pause_seconds, str(error)
-            logger.error("no token for the Vault %r: %s", self._name, error)  # noqa: TRY400 - the cause is said
+            logger.error("no token for the Vault %r: %s", self._name, error)  # noqa: TRY400 - the message has the cause
             raise
         self._pause_seconds = 0.0
         self._report_login(token)
