@@ -1,1 +1,1 @@
-"""Acts of operators, as functions that take values and return them: no printing, no options."""
+"""The operations of operators, as functions that take values and return results."""

@@ -16,10 +16,10 @@ class SecretView:
     """A secret as operators see it, without its value and its record.
 
     Attributes:
-        imported: whether it was brought from elsewhere.
-        works: whether it authenticates now.
-        ends_at: when it stops working, or did; None: it has no end.
-        last_used_at: when it last authenticated, to the minute or so; None: never.
+        imported: True if it was imported.
+        works: True if it authenticates now.
+        ends_at: the time at which it ends or ended; None: it does not end.
+        last_used_at: the time of its last authentication, to about a minute; None: never.
     """
 
     id: str
@@ -37,8 +37,8 @@ class NewSecret:
 
     Attributes:
         id: its id.
-        expires_at: when it stops working; None: it has no end.
-        value: the generated secret, which cannot be read again; empty where it was imported.
+        expires_at: the time at which it ends; None: it does not end.
+        value: the generated secret, which cannot be read again; empty if it was imported.
     """
 
     id: str
@@ -55,7 +55,7 @@ def add_initial_secret(  # noqa: PLR0913 - which, for whom, by whom
     wanted: bool,
     imported: bytes | None,
 ) -> NewSecret | None:
-    """Add the first secret in the transaction that registers its owner; None where not wanted."""
+    """Add the first secret in the transaction of the registration; None if none is wanted."""
     if not wanted:
         return None
     secret, generated = services.clients.add_secret(
@@ -79,16 +79,16 @@ def add_secret(  # noqa: PLR0913 - the fields themselves, by name
     Args:
         services: the parts of the server.
         client_id: the id of the client or resource server.
-        kind: which of the two it has to be.
-        actor: recorded as having made the change.
-        description: what the secret is for.
-        expires_at: when it stops working; None: it has no end.
+        kind: the kind that it must have.
+        actor: the recorded actor.
+        description: the purpose of the secret.
+        expires_at: the time at which it ends; None: it does not end.
         imported: an existing secret to store; None: one is generated.
 
     Raises:
         NotFoundError: there is none of that id.
         InvalidChangeError: a value breaks a rule.
-        ConflictError: it has as many working secrets as the limits permit.
+        ConflictError: it has the maximum number of working secrets.
     """
     with services.transaction() as session:
         services.clients.get_client(session, client_id, kind=kind)
@@ -104,7 +104,7 @@ def add_secret(  # noqa: PLR0913 - the fields themselves, by name
 
 
 def list_secrets(services: Services, client_id: str, *, kind: Kind) -> tuple[SecretView, ...]:
-    """Return the secrets of a client or resource server, ended ones too.
+    """Return all secrets of a client or resource server, including ended ones.
 
     Raises:
         NotFoundError: there is none of that id.
@@ -118,14 +118,14 @@ def list_secrets(services: Services, client_id: str, *, kind: Kind) -> tuple[Sec
 def is_last_secret(
     services: Services, client_id: str, secret_id: str, *, kind: Kind, at: datetime | None = None
 ) -> bool:
-    """Return whether no other secret works when one ends.
+    """Return whether a secret is the last one that works at the time of its end.
 
     Args:
         services: the parts of the server.
         client_id: the id of the client or resource server.
-        secret_id: the secret that ends.
-        kind: which of the two it has to be.
-        at: when it ends; None: now.
+        secret_id: the secret to end.
+        kind: the kind that it must have.
+        at: the time of the end; None: now.
 
     Raises:
         NotFoundError: there is no client or resource server of that id.
@@ -146,19 +146,19 @@ def end_secret(  # noqa: PLR0913 - which, when, by whom
     actor: str,
     at: datetime | None = None,
 ) -> SecretView:
-    """End a secret for good; it cannot be revived.
+    """End a secret permanently.
 
     Args:
         services: the parts of the server.
         client_id: the id of the client or resource server.
         secret_id: the secret.
-        kind: which of the two it has to be.
-        actor: recorded as having made the change.
-        at: when it stops working; None: now.
+        kind: the kind that it must have.
+        actor: the recorded actor.
+        at: the time of the end; None: now.
 
     Raises:
         NotFoundError: there is no such client, resource server or secret.
-        ConflictError: it ends earlier already.
+        ConflictError: it already ends earlier.
     """
     with services.transaction() as session:
         services.clients.get_client(session, client_id, kind=kind)

@@ -1,6 +1,6 @@
 """Register, list, show, change, enable, disable and delete clients.
 
-The functions that take a ``kind`` serve resource servers too.
+The functions with a ``kind`` are for resource servers too.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ class ClientView:
 
     Attributes:
         state: ``enabled``, ``disabled``, ``expired`` or ``not yet``.
-        secrets: every secret, ended ones too, without its value.
+        secrets: all secrets without their values, including ended ones.
     """
 
     id: str
@@ -57,9 +57,9 @@ class RegisteredClient:
     """A new client.
 
     Attributes:
-        client: the client as it is stored.
-        secret: its first secret; None where none was asked for.
-        unowned_scopes: its scopes without a resource server: requests for them are refused.
+        client: the stored client.
+        secret: its first secret; None if none was requested.
+        unowned_scopes: its scopes without a resource server; requests for them are refused.
     """
 
     client: ClientView
@@ -72,9 +72,9 @@ class ChangedClient:
     """A client after a change.
 
     Attributes:
-        client: the client as it is stored now.
-        changed: the names of the fields that have another value than before.
-        unowned_scopes: its scopes without a resource server: requests for them are refused.
+        client: the stored client.
+        changed: the names of the fields whose values changed.
+        unowned_scopes: its scopes without a resource server; requests for them are refused.
     """
 
     client: ClientView
@@ -88,9 +88,9 @@ class Switched:
 
     Attributes:
         id: its id.
-        enabled: what it is now.
-        changed: whether it was the contrary before.
-        tokens_revoked: whether its tokens issued until now were revoked.
+        enabled: True if it is enabled now.
+        changed: True if its state changed.
+        tokens_revoked: True if the tokens issued before were revoked.
     """
 
     id: str
@@ -112,9 +112,9 @@ def create_client(
 
     Args:
         services: the parts of the server.
-        actor: recorded as having made the change.
+        actor: the recorded actor.
         id: the client's id; None: one is generated.
-        with_secret: whether it gets a first secret.
+        with_secret: add a first secret.
         imported_secret: an existing secret to store as the first; None: one is generated.
         fields: those of :meth:`ClientService.create_client`; in scopes, a trailing ``/*`` stands
             for all scopes below.
@@ -145,7 +145,7 @@ def list_clients(services: Services) -> tuple[ClientView, ...]:
 
 
 def get_client(services: Services, client_id: str) -> ClientView:
-    """Return a client; NotFoundError where there is none of that id."""
+    """Return a client; NotFoundError if there is none of that id."""
     with services.transaction() as session:
         client = services.clients.get_client(session, client_id, kind="client")
         return _describe(client, services.clock())
@@ -163,7 +163,7 @@ def update_client(
     Args:
         services: the parts of the server.
         client_id: the client's id.
-        actor: recorded as having made the change.
+        actor: the recorded actor.
         changes: as the fields of :func:`create_client`.
 
     Raises:
@@ -192,15 +192,15 @@ def set_enabled(  # noqa: PLR0913 - which, to what, by whom
     enabled: bool,
     revoke_tokens: bool = False,
 ) -> Switched:
-    """Enable or disable a client or resource server; in force on every node within a second.
+    """Enable or disable a client or resource server; effective on every node within a second.
 
     Args:
         services: the parts of the server.
         client_id: its id.
-        kind: which of the two it has to be.
-        actor: recorded as having made the change.
-        enabled: what it is to be.
-        revoke_tokens: whether to revoke the client's tokens issued until now, for good.
+        kind: the kind that it must have.
+        actor: the recorded actor.
+        enabled: the new state.
+        revoke_tokens: revoke the tokens that the client was issued until now.
 
     Raises:
         NotFoundError: there is none of that id.
@@ -216,13 +216,13 @@ def set_enabled(  # noqa: PLR0913 - which, to what, by whom
 
 
 def delete_client(services: Services, client_id: str, *, kind: Kind, actor: str) -> None:
-    """Delete a client or resource server with its secrets; a client's tokens end with it.
+    """Delete a client or resource server with its secrets; a client's tokens are revoked.
 
     Args:
         services: the parts of the server.
         client_id: its id.
-        kind: which of the two it has to be.
-        actor: recorded as having made the change.
+        kind: the kind that it must have.
+        actor: the recorded actor.
 
     Raises:
         NotFoundError: there is none of that id.

@@ -25,9 +25,9 @@ class SchemaChange:
     """The schema before and after.
 
     Attributes:
-        before: the revision before; None where there was no schema.
+        before: the revision before; None if there was no schema.
         after: the revision now.
-        changed: whether the two differ.
+        changed: True if the two differ.
     """
 
     before: str | None
@@ -36,7 +36,7 @@ class SchemaChange:
 
 
 def upgrade(settings: DatabaseSettings) -> SchemaChange:
-    """Upgrade the schema to this release; one that is up to date stays as it is.
+    """Upgrade the schema to this release; no change if it is up to date.
 
     Raises:
         SchemaError: the schema is from a newer release.
@@ -53,7 +53,7 @@ def downgrade(settings: DatabaseSettings, revision: str = PREVIOUS_RELEASE) -> S
 
     Args:
         settings: those of the database.
-        revision: the revision to go to.
+        revision: the revision to downgrade to.
 
     Raises:
         SchemaError: the schema is not later than ``revision``.
@@ -65,11 +65,11 @@ def downgrade(settings: DatabaseSettings, revision: str = PREVIOUS_RELEASE) -> S
 
 
 def check(settings: Settings) -> DatabaseReport:
-    """Check that the database answers, and that a server can use it.
+    """Check that the database can be reached and used by a server.
 
     Raises:
-        RestoredDatabaseError: the audit file has changes that the database does not have.
-        DatabaseUnfitError: sessions do not hold.
+        RestoredDatabaseError: the audit file has changes that the database lacks.
+        DatabaseUnfitError: sessions do not persist between transactions.
         sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
     """
     report = check_database(settings.database)
@@ -80,18 +80,18 @@ def check(settings: Settings) -> DatabaseReport:
 
 
 def purge(services: Services) -> Purged:
-    """Delete expired rows, in small batches; servers that do the same are not disturbed."""
+    """Delete expired rows, in small batches, which running servers may do at the same time."""
     return services.purge.run()
 
 
 def require_sqlite(settings: DatabaseSettings) -> None:
-    """Raise ConflictError where the database is not one that :func:`copy` copies."""
+    """Raise ConflictError if the database is not SQLite, which :func:`copy` requires."""
     if not settings.parts.is_sqlite:
         raise ConflictError("The database is PostgreSQL: use pg_dump --format=custom.")
 
 
 def copy(settings: DatabaseSettings, file: Path) -> None:
-    """Copy an SQLite database as it is at one moment, while the server runs.
+    """Copy a consistent snapshot of an SQLite database; the server may run.
 
     Args:
         settings: those of the database.

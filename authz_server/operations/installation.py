@@ -1,4 +1,4 @@
-"""Create everything that a server needs before it can start."""
+"""Create the settings, secrets, database and first keys of a server."""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -31,8 +31,8 @@ class Step:
     """One part of an installation.
 
     Attributes:
-        what: the part, with its path where it is a file.
-        made: whether it was made now; otherwise it existed.
+        what: the part, with the path of a file.
+        made: True if it was made now, False if it existed.
     """
 
     what: str
@@ -44,8 +44,8 @@ class Installation:
     """The result of :func:`install`.
 
     Attributes:
-        steps: the parts, in the order of making.
-        warnings: settings that an operator should look at.
+        steps: the parts, in the order in which they are made.
+        warnings: settings that an operator should review.
         differences: options that an existing settings file contradicts.
     """
 
@@ -62,14 +62,14 @@ def install(
     actor: str,
     import_catalogue: bool,
 ) -> Installation:
-    """Create what is missing of settings, secrets, database and first keys.
+    """Create the missing settings, secrets, database and first keys.
 
     Args:
-        config: the settings file; secrets go to the folder ``secrets`` beside it.
-        options: the options as given, to compare with a settings file that stays.
-        answers: the content of a new settings file; None: the existing one stays.
-        actor: recorded as having made the changes in the database.
-        import_catalogue: whether to import the scopes of G2P Connect.
+        config: the settings file; secrets go to the folder ``secrets`` in its folder.
+        options: the given options, which are compared with an existing settings file.
+        answers: the content of a new settings file; None: the existing one is kept.
+        actor: the recorded actor.
+        import_catalogue: import the scopes of G2P Connect.
 
     Raises:
         ConflictError: a file has another database password.

@@ -1,4 +1,4 @@
-"""The options of an installation: answers for a new settings file, or compared with an old one."""
+"""The options of an installation, for a new settings file or to compare with an existing one."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Difference:
     Attributes:
         option: the option's name.
         has: the value in the file, without secrets.
-        asked: the value of the option, likewise.
+        asked: the value of the option, without secrets.
     """
 
     option: str
@@ -38,7 +38,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class InstallationOptions:
-    """The options as given; None and empty: not given."""
+    """The given options; None or empty: not given."""
 
     issuer: str | None
     database_url: str | None
@@ -68,7 +68,7 @@ class InstallationOptions:
             raise SettingsError(error.problem, key=error.key, remedy=error.remedy) from error
 
     def password(self) -> bytes | None:
-        """Return the password in the database URL; None where there is none."""
+        """Return the password in the database URL; None if there is none."""
         password = self._url().password
         return None if password is None else password.encode()
 
@@ -129,7 +129,7 @@ class InstallationOptions:
         return url.with_parameters(password=None).render()
 
     def _password_file(self, directory: Path) -> str:
-        """Return the password file as the settings file names it; empty where there is none."""
+        """Return the value of the password file in the settings file; empty if there is none."""
         has_password = self._url().password is not None
         if self.database_password_file is None:
             return DATABASE_PASSWORD if has_password else ""

@@ -12,12 +12,12 @@ ChooseKey = Callable[[RingSnapshot], SigningKey | None]
 
 
 def find_kid(rings: Sequence[RingSnapshot], named: str, choose: ChooseKey | None = None) -> str:
-    """Return the id of the key that a name stands for.
+    """Return the id of the key that a name identifies.
 
     Args:
         rings: every ring.
-        named: an id, the beginning of exactly one, or a ring's name where ``choose`` is given.
-        choose: returns the key that the name of a ring stands for.
+        named: an id, the beginning of exactly one, or with ``choose`` the name of a ring.
+        choose: returns the key that the name of a ring identifies.
 
     Raises:
         OrderRefusedError: there is none, or there are several.
@@ -38,5 +38,5 @@ def find_kid(rings: Sequence[RingSnapshot], named: str, choose: ChooseKey | None
 
 
 def find_signing_key(ring: RingSnapshot) -> SigningKey | None:
-    """Return the key that signs in a ring now."""
+    """Return the key of a ring that signs now."""
     return find_active_key(ring.keys, ring.loaded_at)

@@ -25,5 +25,5 @@ def write_private_file(path: Path, content: bytes) -> None:
 
 
 def without_line_break(content: bytes) -> bytes:
-    """Return a file's content without a byte order mark and without one line break at its end."""
+    """Return a file's content without a byte order mark and one trailing line break."""
     return content.removeprefix(codecs.BOM_UTF8).removesuffix(b"\n").removesuffix(b"\r")

@@ -33,7 +33,7 @@ class ResourceServerView:
         state: ``enabled`` or ``disabled``.
         signing_ring: the key ring that signs its tokens; None: the default ring.
         scopes: the canonical names of the scopes that it owns.
-        secrets: every secret, ended ones too, without its value.
+        secrets: all secrets without their values, including ended ones.
     """
 
     id: str
@@ -57,9 +57,9 @@ class RegisteredResourceServer:
     """A new resource server.
 
     Attributes:
-        resource_server: the resource server as it is stored.
-        assigned_scopes: the canonical names of the scopes that it was given, in the order named.
-        secret: its first secret; None where none was asked for.
+        resource_server: the stored resource server.
+        assigned_scopes: the canonical names of the assigned scopes, in the given order.
+        secret: its first secret; None if none was requested.
     """
 
     resource_server: ResourceServerView
@@ -72,8 +72,8 @@ class ChangedResourceServer:
     """A resource server after a change.
 
     Attributes:
-        resource_server: the resource server as it is stored now.
-        changed: the names of the fields that have another value than before.
+        resource_server: the stored resource server.
+        changed: the names of the fields whose values changed.
     """
 
     resource_server: ResourceServerView
@@ -95,11 +95,11 @@ def create_resource_server(  # noqa: PLR0913 - the fields themselves, by name
 
     Args:
         services: the parts of the server.
-        actor: recorded as having made the change.
+        actor: the recorded actor.
         id: its id; None: one is generated.
         scopes: scopes that it owns, in any spelling; a trailing ``/*`` stands for all below.
-        take_over: whether a scope may be taken from another owner.
-        with_secret: whether it gets a first secret.
+        take_over: allow a scope to be taken from another owner.
+        with_secret: add a first secret.
         imported_secret: an existing secret to store as the first; None: one is generated.
         fields: those of :meth:`ClientService.create_resource_server`.
 
@@ -137,7 +137,7 @@ def list_resource_servers(services: Services) -> tuple[ResourceServerView, ...]:
 
 
 def get_resource_server(services: Services, server_id: str) -> ResourceServerView:
-    """Return a resource server; NotFoundError where there is none of that id."""
+    """Return a resource server; NotFoundError if there is none of that id."""
     with services.transaction() as session:
         server = services.clients.get_client(session, server_id, kind=_KIND)
         return _describe_one(services, session, server)
@@ -155,7 +155,7 @@ def update_resource_server(
     Args:
         services: the parts of the server.
         server_id: its id.
-        actor: recorded as having made the change.
+        actor: the recorded actor.
         changes: as the fields of :meth:`ClientService.create_resource_server`.
 
     Raises:

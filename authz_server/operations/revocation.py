@@ -21,8 +21,8 @@ class CutOff:
     Attributes:
         kind: ``client``, ``key``, ``scope`` or ``all``.
         subject: a client id, a ``kid``, a canonical scope name; empty for ``all``.
-        issued_up_to: the time up to which they were issued; None in a plan: the time at which it
-            is carried out.
+        issued_up_to: the time up to which they were issued; None in a plan: the time of its
+            execution.
     """
 
     kind: CutOffKind
@@ -33,7 +33,7 @@ class CutOff:
 def plan_cut_off(
     services: Services, kind: CutOffKind, subject: str = "", *, before: datetime | None = None
 ) -> CutOff:
-    """Return what :func:`revoke_tokens` would revoke; changes nothing.
+    """Return what :func:`revoke_tokens` would revoke, without a change.
 
     Args:
         services: the parts of the server.
@@ -44,7 +44,7 @@ def plan_cut_off(
     Raises:
         InvalidChangeError: ``before`` lies in the future.
         NotFoundError: there is no such client or scope.
-        OrderRefusedError: no key's id begins so, or several do.
+        OrderRefusedError: no key's id begins with the subject, or several do.
     """
     with services.transaction() as session:
         return _plan(services, session, kind, subject, before)
@@ -59,24 +59,24 @@ def revoke_tokens(  # noqa: PLR0913 - the facts of one cut-off, by name
     before: datetime | None = None,
     reason: str = "",
 ) -> CutOff:
-    """Revoke every token of a subject issued up to a time; in force on every node at once.
+    """Revoke every token of a subject issued up to a time, effective on every node at once.
 
     Args:
         services: the parts of the server.
         kind: ``client``, ``key``, ``scope`` or ``all``.
         subject: a client id, the beginning of a ``kid``, or a scope in any spelling.
-        actor: recorded as having made the change.
+        actor: the recorded actor.
         before: the time up to which the tokens were issued; None: now.
-        reason: why, for the record.
+        reason: the recorded reason.
 
     Raises:
         InvalidChangeError: ``before`` lies in the future.
         NotFoundError: there is no such client or scope.
-        OrderRefusedError: no key's id begins so, or several do.
+        OrderRefusedError: no key's id begins with the subject, or several do.
     """
     with services.transaction() as session:
         planned = _plan(services, session, kind, subject, before)
-        # The database's clock decides what is now, as it does for what is issued.
+        # The database's clock gives the present time, as it does when tokens are issued.
         instant = before or services.revocations.present(session)
         services.revocations.cut_off(
             session,

@@ -21,7 +21,7 @@ class ScopeView:
         name: its canonical name.
         resource_server: the id of the resource server that owns it; None: it has no owner.
         risk: ``read``, ``write`` or ``money``.
-        lifetime_cap_seconds: the longest life of a token with it; None: no limit of its own.
+        lifetime_cap_seconds: the longest lifetime of a token with it; None: no limit.
         aliases: its other spellings.
         callback_partner: the scope of the operation that answers this one.
     """
@@ -38,12 +38,12 @@ class ScopeView:
 def import_g2p_connect(services: Services, *, actor: str) -> ImportResult:
     """Add the scopes of G2P Connect and update those that exist.
 
-    Owners, lifetime caps and further aliases stay as operators set them.
+    The owners, lifetime caps and additional aliases that operators set are kept.
 
     Raises:
-        ConflictError: a spelling means another scope already.
+        ConflictError: another scope has one of the spellings.
     """
-    # Operations on clients and on other scopes do without the catalogue.
+    # Only this operation needs the catalogue.
     from authz_server.scopes.g2p_connect import CATALOGUE  # noqa: PLC0415
 
     with services.transaction() as session:
@@ -60,7 +60,7 @@ def list_scopes(
 
 
 def get_scope(services: Services, spelling: str) -> ScopeView:
-    """Return the scope of a canonical name or alias; NotFoundError where there is none."""
+    """Return the scope of a canonical name or alias; NotFoundError if there is none."""
     with services.transaction() as session:
         return _describe(services.scopes.get_scope(session, spelling))
 
@@ -75,7 +75,7 @@ def add_scope(
 
     Args:
         services: the parts of the server.
-        actor: recorded as having made the change.
+        actor: the recorded actor.
         fields: those of :meth:`ScopeService.add_scope`.
 
     Raises:
@@ -94,17 +94,17 @@ def assign_scopes(
     actor: str,
     take_over: bool,
 ) -> tuple[str, ...]:
-    """Give scopes to a resource server, or take them from their owners.
+    """Assign scopes to a resource server, or remove their owners.
 
     Args:
         services: the parts of the server.
         names: scopes in any spelling; a trailing ``/*`` stands for all scopes below.
-        resource_server_id: the new owner; None takes the scopes from their owners.
-        actor: recorded as having made the change.
-        take_over: whether a scope may be taken from another owner.
+        resource_server_id: the new owner; None: the scopes have no owner.
+        actor: the recorded actor.
+        take_over: allow a scope to be taken from another owner.
 
     Returns:
-        The canonical names of the scopes that have another owner than before.
+        the canonical names of the scopes whose owner changed.
 
     Raises:
         NotFoundError: there is no such scope.
@@ -118,11 +118,11 @@ def assign_scopes(
 
 
 def find_unowned_scopes(session: Session, client: Client | None = None) -> Sequence[str]:
-    """Return the granted scopes without a resource server, sorted: requests for them are refused.
+    """Return the granted scopes without a resource server, sorted; requests for them are refused.
 
     Args:
-        session: on the database.
-        client: whose grants are read; None: those of every client.
+        session: a database session.
+        client: the client whose scopes are checked; None: every client.
     """
     if client is not None:
         granted = set(client.allowed_scopes)

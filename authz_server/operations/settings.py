@@ -1,4 +1,4 @@
-"""Check the settings: problems that keep a server from starting, and warnings."""
+"""Check the settings for problems, which prevent a start, and for warnings."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ _NAMED_SCOPES = 10
 
 @dataclass(frozen=True, slots=True)
 class SettingsWarning:
-    """A setting, or a kind of registration, that does not do what an operator expects.
+    """A setting, or a kind of registration, with an effect that operators may not expect.
 
     Attributes:
         key: the dotted path of the setting, or the kind of registration.
@@ -33,8 +33,8 @@ class SettingsReport:
     """The result of a check.
 
     Attributes:
-        problems: everything that keeps a server from starting or issuing, as sentences.
-        warnings: what an operator should look at.
+        problems: the problems that prevent a server from starting or issuing, as sentences.
+        warnings: the settings that an operator should review.
     """
 
     problems: tuple[str, ...]
@@ -42,11 +42,11 @@ class SettingsReport:
 
 
 def check_settings(settings: Settings, *, offline: bool = False) -> SettingsReport:
-    """Check whether a server can start under the settings; changes nothing.
+    """Check whether a server can start under the settings, without a change.
 
     Args:
-        settings: as read; each value by itself is checked already.
-        offline: whether to check files alone, not the database, keys and addresses.
+        settings: the settings; each value by itself is checked already.
+        offline: only check files, not the database, keys and addresses.
     """
     problems = find_problems(settings, offline=offline)
     warnings = find_warnings(settings)
@@ -56,10 +56,10 @@ def check_settings(settings: Settings, *, offline: bool = False) -> SettingsRepo
 
 
 def find_warnings(settings: Settings) -> tuple[SettingsWarning, ...]:
-    """Return the warnings about the settings alone."""
+    """Return the warnings about the settings, without reading the database."""
     server = settings.server
-    # In production the issuer is https: without a certificate of its own, the server listens on
-    # loopback for a proxy that speaks TLS.
+    # In production the issuer is https. Without a certificate, the server listens on loopback for
+    # a proxy that terminates TLS.
     if settings.environment == "development" or server.tls_certificate or server.trusted_proxies:
         return ()
     return (

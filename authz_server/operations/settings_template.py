@@ -48,11 +48,11 @@ class Answers:
         issuer: the issuer URL.
         environment: ``production`` or ``development``.
         database_url: without the password.
-        database_password_file: the file with the password; empty where there is none.
-        host: address of the public listener.
-        port: its port.
-        health_port: port of the health listener.
-        mount_prefix: the issuer's path.
+        database_password_file: the file with the password; empty if there is none.
+        host: the address of the public listener.
+        port: the port of the public listener.
+        health_port: the port of the health listener.
+        mount_prefix: the path of the issuer.
         trusted_proxies: IP addresses and networks of the proxies in front.
         audit_destination: ``stderr``, ``stdout`` or a file.
     """
@@ -70,7 +70,7 @@ class Answers:
 
 
 def render_settings(answers: Answers) -> str:
-    """Return the settings file's text."""
+    """Return the text of the settings file."""
     values = {field: _toml(getattr(answers, field)) for field in Answers.__slots__}
     file = _toml(answers.database_password_file or "secrets/database-password")
     mark = "" if answers.database_password_file else "# "
@@ -78,7 +78,7 @@ def render_settings(answers: Answers) -> str:
 
 
 def _toml(value: str | int | tuple[str, ...]) -> str:
-    """Return a number, a string or a list of strings as TOML writes it."""
+    """Return a number, a string or a list of strings in TOML."""
     if isinstance(value, tuple):
         return f"[{', '.join(map(_toml_text, value))}]"
     return str(value) if isinstance(value, int) else _toml_text(value)

@@ -40,7 +40,7 @@ class TokenView:
 
     Attributes:
         state: ``active``, ``revoked``, or a sentence that gives the reason for another state.
-        claims: its claims; None where it does not verify.
+        claims: its claims; None if it does not verify.
     """
 
     state: str
@@ -53,9 +53,9 @@ class RevokedToken:
 
     Attributes:
         jti: its id.
-        client_id: the client that it was issued to; empty where the id alone is known.
-        expires_at: when it ends by itself, at the latest.
-        changed: whether it was not revoked before.
+        client_id: the client that it was issued to; empty if only the ``jti`` is known.
+        expires_at: the latest time of its expiry.
+        changed: True if it was not revoked before.
     """
 
     jti: str
@@ -65,7 +65,7 @@ class RevokedToken:
 
 
 def inspect_token(services: Services, presented: str) -> TokenView:
-    """Return the state and the claims of a token, by what the database holds now.
+    """Return the state and the claims of a token, by the present state of the database.
 
     Args:
         services: the parts of the server.
@@ -91,12 +91,12 @@ def inspect_token(services: Services, presented: str) -> TokenView:
 
 
 def revoke_token(services: Services, presented: str, *, actor: str) -> RevokedToken:
-    """Revoke a token; introspection on every node knows it when this returns.
+    """Revoke a token, effective at introspection on every node when this returns.
 
     Args:
         services: the parts of the server.
         presented: a JWT or a reference token.
-        actor: recorded as having made the change.
+        actor: the recorded actor.
 
     Raises:
         NotFoundError: it is not a token of this server, or it has expired.
@@ -110,19 +110,19 @@ def revoke_token(services: Services, presented: str, *, actor: str) -> RevokedTo
 
 
 def revoke_token_by_id(services: Services, jti: str, *, actor: str) -> RevokedToken:
-    """Revoke a token by the id that audit records give.
+    """Revoke a token by the ``jti`` in audit records.
 
     Args:
         services: the parts of the server.
         jti: the token's id, 1 to 64 printable ASCII characters.
-        actor: recorded as having made the change.
+        actor: the recorded actor.
 
     Raises:
         InvalidChangeError: ``jti`` cannot be the id of a token.
     """
     if not jti.isascii() or not jti.isprintable() or not 1 <= len(jti) <= MAXIMUM_JTI_CHARACTERS:
         raise InvalidChangeError(f"--jti: use 1 to {MAXIMUM_JTI_CHARACTERS} ASCII characters.")
-    # Not the present setting: tokens made under a longer one stay alive when it is lowered.
+    # A lowered setting does not shorten the lifetime of tokens that were issued before.
     longest = timedelta(seconds=LONGEST_LIFETIME_SECONDS)
     return _revoke(services, jti, "", services.clock() + longest, actor)
 

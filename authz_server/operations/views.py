@@ -5,7 +5,7 @@ from typing import TypeVar
 
 View = TypeVar("View")
 
-#: Fields that follow from a change and are none themselves.
+#: Fields that change with every other change.
 _DERIVED = frozenset({"updated_at"})
 
 

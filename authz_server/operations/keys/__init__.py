@@ -1,1 +1,1 @@
-"""Operations on signing keys: orders, ticks, the status of rings, drills, and examinations."""
+"""Operations on signing keys: orders, ticks, status, drills and checks."""

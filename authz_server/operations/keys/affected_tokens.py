@@ -1,4 +1,4 @@
-"""Find the tokens that the withdrawal of a key affects, as far as they are known."""
+"""Find the tokens that the withdrawal of a key affects."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -14,21 +14,21 @@ from keys.signing_key import RingSnapshot, SigningKey
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AffectedTokens:
-    """The tokens of withdrawn keys: those that are known, and bounds for the others.
+    """The tokens of withdrawn keys: the known ones, and bounds for the others.
 
-    JWTs are not stored: only the audit records can be counted, where they go to a file.
+    JWTs are not stored. They are counted in the audit records, if these go to a file.
 
     Attributes:
-        tokens: How many are in force by the audit records; None: there is no file of them here.
-        clients: The clients that they were issued to, sorted.
-        last_expires_at: When the last of them expires.
-        records: The file of the audit records.
-        records_since: When its first record was written.
-        complete: Whether the file goes back as far as the longest life of a token.
-        no_token_lives_after: When the last token of the keys has surely expired; None: they have
-            signed none.
-        introspection_refuses_within_seconds: When every node has read a revocation.
-        jwks_maximum_age_seconds: How long verifiers may keep the JWKS.
+        tokens: the number in force by the audit records; None: there is no file of them here.
+        clients: the clients that they were issued to, sorted.
+        last_expires_at: the expiry of the last of them.
+        records: the file of the audit records.
+        records_since: the time of its first record.
+        complete: True if the file covers the longest lifetime of a token.
+        no_token_lives_after: the time at which all tokens of the keys have expired; None: they
+            have signed none.
+        introspection_refuses_within_seconds: the time until every node has read a revocation.
+        jwks_maximum_age_seconds: the time for which verifiers may cache the JWKS.
     """
 
     tokens: int | None = None
@@ -44,7 +44,7 @@ class AffectedTokens:
 
 @dataclass(frozen=True, slots=True)
 class _IssuedTokens:
-    """Tokens in force by a file of audit records, and when its first record was written."""
+    """The tokens in force by a file of audit records, and the time of its first record."""
 
     count: int
     clients: tuple[str, ...]
@@ -55,10 +55,10 @@ class _IssuedTokens:
 def find_affected_tokens(
     settings: Settings, ring: RingSnapshot, keys: Iterable[SigningKey], now: datetime
 ) -> AffectedTokens:
-    """Return what is known of the tokens that ``keys`` of ``ring`` signed, with their bounds.
+    """Return the tokens that ``keys`` of ``ring`` signed.
 
     Raises:
-        OSError: The file of the audit records cannot be read.
+        OSError: the file of the audit records cannot be read.
     """
     affected = tuple(keys)
     lifetime = timedelta(seconds=ring.maximum_lifetime_seconds)
@@ -76,7 +76,7 @@ def find_affected_tokens(
 
 
 def _last_signed_at(key: SigningKey, now: datetime, snapshot: timedelta) -> datetime:
-    """Return the latest moment at which a token of ``key`` can have been signed."""
+    """Return the latest time at which ``key`` can have signed a token."""
     if key.stopped_at is None:
         return now
     if key.fenced_at is not None:
@@ -102,9 +102,9 @@ def _find_known(
 
 
 def _count_tokens(path: Path, kids: Iterable[str], now: datetime) -> _IssuedTokens:
-    """Read a file of audit records for tokens signed by ``kids`` that have not expired.
+    """Count the unexpired tokens signed by ``kids`` in a file of audit records.
 
-    The file is read line by line, however long it is; broken lines are skipped.
+    The file is read line by line, and malformed lines are skipped.
     """
     wanted, expiries, clients = frozenset(kids), [], set()
     first: str | None = None
@@ -126,7 +126,7 @@ def _count_tokens(path: Path, kids: Iterable[str], now: datetime) -> _IssuedToke
 def _records(path: Path) -> Iterator[dict[str, Any]]:
     with path.open("rb") as file:
         for number, line in enumerate(file):
-            # Parsing costs far more than searching; only the first line is parsed in any case.
+            # Parsing is slower than searching, so that only the first line is always parsed.
             if number and b'"token.issued"' not in line:
                 continue
             try:

@@ -1,4 +1,4 @@
-"""Match the signatures in a Vault's audit log with those that were issued."""
+"""Compare the signatures in a Vault's audit log with the audit records."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from authz_server.settings import Settings
 from keys.backends.vault.audit_log import AuditLogReader, KeyUse
 from keys.errors import OrderRefusedError
 
-#: Calls of the last seconds may be in the log and not in our records yet.
+#: Calls of the last seconds may be in the log before they are in the records.
 IN_FLIGHT = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSummary:
-    """A log that was read: its entries, its unreadable lines, and its first and last time."""
+    """The numbers of entries and unreadable lines of a log, and its first and last time."""
 
     entries: int
     unreadable: int
@@ -30,16 +30,16 @@ class LogSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A call in the log that used a private key, or took it.
+    """A call in the log that used or exported a private key.
 
     Attributes:
-        request_id: The Vault's id of the call.
-        at: When it was made.
-        path: Where, without the namespace.
-        signatures: How many signatures it made.
-        identity: Who made it, as the log names them.
-        identity_is_ours: Whether that identity made calls that are accounted for.
-        remote_address: Where it came from.
+        request_id: the Vault's id of the call.
+        at: the time of the call.
+        path: its path, without the namespace.
+        signatures: the number of signatures that it made.
+        identity: the identity of the caller in the log.
+        identity_is_ours: True if that identity made calls that are recorded.
+        remote_address: the address of the caller.
     """
 
     request_id: str
@@ -59,14 +59,14 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SurplusCall(Call):
-    """A call that made more signatures than the ``recorded`` ones."""
+    """A call that made more than the ``recorded`` signatures."""
 
     recorded: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnseenRecord:
-    """A record of ours whose call is not in the log."""
+    """An audit record whose call is not in the log."""
 
     backend_request_id: str
     kid: str
@@ -75,13 +75,13 @@ class UnseenRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedTime:
-    """The time that was judged: its limits, and what was left out.
+    """The period that was compared.
 
     Attributes:
-        since: Its beginning; None: not known.
-        until: Its end.
-        unjudged_seconds: How long before the present it ends.
-        left_out: How many calls in the log were outside of it.
+        since: its beginning; None: not known.
+        until: its end.
+        unjudged_seconds: the time from its end to the present.
+        left_out: the number of calls in the log outside of it.
     """
 
     since: datetime | None
@@ -92,21 +92,21 @@ class JudgedTime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditResult:
-    """A comparison of a Vault's audit log with our records of signatures.
+    """A comparison of a Vault's audit log with the audit records.
 
     Attributes:
-        vault: The Vault's name.
-        log: What was read of the log.
-        calls: How many calls signed.
-        signatures: How many signatures they made.
-        recorded: How many signatures our records have.
-        unaccounted_count: How many calls that signed are not in our records, listed or not.
-        unaccounted: Those calls.
-        surplus: Calls that made more signatures than our records have.
-        taken: Calls that took the private key itself.
-        unseen_count: How many of our records are not in the log, listed or not.
-        unseen: Those records.
-        judged: The time that was judged.
+        vault: the name of the Vault.
+        log: the summary of the log.
+        calls: the number of calls that signed.
+        signatures: the number of signatures that they made.
+        recorded: the number of signatures in the records.
+        unaccounted_count: the number of calls that signed and are not in the records.
+        unaccounted: these calls, up to a limit.
+        surplus: calls that made more signatures than are recorded.
+        taken: calls that exported the private key.
+        unseen_count: the number of records that are not in the log.
+        unseen: these records, up to a limit.
+        judged: the period that was compared.
     """
 
     vault: str
@@ -124,7 +124,7 @@ class AuditResult:
 
     @property
     def is_alarming(self) -> bool:
-        """Whether a call is unaccounted for, or took a private key."""
+        """True if a call is not recorded, or exported a private key."""
         return bool(self.unaccounted_count or self.taken)
 
 
@@ -137,19 +137,19 @@ def reconcile_log(  # noqa: PLR0913 - what is compared, by name
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> AuditResult:
-    """Compare a Vault's audit log with our records of signatures.
+    """Compare a Vault's audit log with the audit records.
 
     Args:
-        settings: Checked already.
-        vault: The Vault's name in the settings.
-        logs: The log's files, oldest first; ``.gz`` too.
-        records: The files of our audit records, of every node.
-        since: What was before this time is left out.
-        until: What was from this time is left out; None: the last seconds are.
+        settings: the checked settings.
+        vault: the name of the Vault in the settings.
+        logs: the files of the log, oldest first; ``.gz`` too.
+        records: the files of the audit records of every node.
+        since: the beginning of the period; None: no beginning.
+        until: the end of the period; None: some seconds ago.
 
     Raises:
-        OrderRefusedError: No ring signs with transit there.
-        OSError: A file cannot be read.
+        OrderRefusedError: no ring signs with transit there.
+        OSError: a file cannot be read.
     """
     unjudged = timedelta(0) if until else IN_FLIGHT
     until = until or datetime.now(UTC) - IN_FLIGHT
@@ -171,7 +171,7 @@ def reconcile_log(  # noqa: PLR0913 - what is compared, by name
 
 
 def record_alarms(services: Services, result: AuditResult) -> None:
-    """Record an alarm for each call that is unaccounted for or took a private key."""
+    """Record an alarm for each call that is not recorded or exported a private key."""
     observer = KeyObserver(services.record)
     for call in result.taken:
         observer.alarm("key.taken", call.path, str(call))

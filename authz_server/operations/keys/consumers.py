@@ -1,4 +1,4 @@
-"""Count the readers of the JWKS that have fetched it since a key was published."""
+"""Count the readers of the JWKS that have fetched a published key."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,7 +10,7 @@ from keys.signing_key import SigningKey
 
 @dataclass(frozen=True, slots=True)
 class MissingConsumer:
-    """A reader that has not fetched the JWKS since."""
+    """A reader that has not fetched the key."""
 
     user_agent: str
     network: str
@@ -19,16 +19,16 @@ class MissingConsumer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StandbyConsumers:
-    """The readers of the JWKS, and whether they know the key that signs next.
+    """The readers of the JWKS, and the number that have fetched the key that signs next.
 
     Attributes:
-        kid: The key.
-        published_at: When it entered the JWKS.
-        window_seconds: How long a reader counts as one after its last fetch.
-        gate: The setting ``keys.activation_gate``.
-        seen: How many readers there are.
-        fetched_since: How many of them know the key.
-        missing: The others, the one longest silent first.
+        kid: the key.
+        published_at: the time of its publication.
+        window_seconds: the time after its last fetch for which a reader is counted.
+        gate: the setting ``keys.activation_gate``.
+        seen: the number of readers.
+        fetched_since: the number of readers that have fetched the key.
+        missing: the other readers, the least recent first.
     """
 
     kid: str
@@ -41,7 +41,7 @@ class StandbyConsumers:
 
 
 def count_consumers(services: Services, key: SigningKey | None) -> StandbyConsumers | None:
-    """Return who has fetched the JWKS since ``key`` was published; None where no key waits."""
+    """Return the readers of the JWKS since ``key`` was published; None if ``key`` is None."""
     if key is None:
         return None
     settings = services.settings.keys

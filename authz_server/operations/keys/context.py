@@ -1,4 +1,4 @@
-"""The context of an operation on keys: services, backends opened under one identity, a rotator."""
+"""The context of an operation on keys: services, backends, a rotator and the actor."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -24,12 +24,12 @@ from keys.signing_key import RingSnapshot
 
 
 class Notices(SilentObserver):
-    """Collects what an operation reports to the operator.
+    """Collects the notices of an operation for the operator.
 
     Attributes:
-        outages: Why a backend does not answer, by its URI.
-        alarms: Details by the alarm's event and subject.
-        remarks: Sentences about what was left undone and stops nothing.
+        outages: the reasons of outages, by the URI of the backend.
+        alarms: the details of alarms, by event and subject.
+        remarks: sentences about steps that were skipped.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Notices(SilentObserver):
         self.remarks: list[str] = []
 
     def clear(self) -> None:
-        """Forget outages and alarms of an earlier round."""
+        """Forget the outages and alarms of an earlier round."""
         self.outages.clear()
         self.alarms.clear()
 
@@ -60,9 +60,9 @@ class VaultLogins:
     """The logins to the Vaults.
 
     Attributes:
-        identity: The identity that was asked for.
-        accesses: By the Vault's name.
-        problem: Why the server's logins are used in its place; empty where they are not.
+        identity: the requested identity.
+        accesses: the access to each Vault, by name.
+        problem: the reason for which the server's logins are used instead; empty if they are not.
     """
 
     identity: Identity
@@ -72,17 +72,16 @@ class VaultLogins:
 
 @dataclass(frozen=True, slots=True)
 class KeyContext:
-    """The parts that an operation on keys works with.
+    """The parts that an operation on keys uses.
 
     Attributes:
-        services: Every other part.
-        backends: The open backends by URI, as ``identity``.
-        rotator: Carries out orders.
-        notices: What is reported to the operator.
-        recorder: Receives alarms; keeps them in ``notices``, and records them where changes are
-            made.
-        identity: The identity under which the Vaults are asked.
-        actor: Who is recorded.
+        services: the other parts.
+        backends: the backends by URI, opened as ``identity``.
+        rotator: executes orders.
+        notices: the notices for the operator.
+        recorder: keeps alarms in ``notices``, and records them if the operation makes changes.
+        identity: the identity of the logins to the Vaults.
+        actor: the recorded actor.
     """
 
     services: Services
@@ -99,11 +98,11 @@ class KeyContext:
         return self.services.settings
 
     def now(self) -> datetime:
-        """Return the present by the database's clock, by which rings are planned."""
+        """Return the present time of the database's clock, which plans use."""
         return self.services.clock() + timedelta(seconds=self.clock_offset_seconds())
 
     def clock_offset_seconds(self) -> float:
-        """Return the database's clock less this machine's."""
+        """Return the database's clock minus this machine's."""
         return self.services.key_store.clock_offset_seconds()
 
     def rings(self) -> tuple[RingSnapshot, ...]:
@@ -122,19 +121,19 @@ def find_logins(
     looking: bool = False,
     environ: Mapping[str, str] = os.environ,
 ) -> VaultLogins:
-    """Return how the Vaults are reached: as the operator with a token, else as the rotator.
+    """Return the logins to the Vaults: those of the operator with a token, else of the rotator.
 
-    Where the rotator's login cannot be used, an order is carried out as the server: what concerns
-    the JWKS and introspection must not wait for a file, and the Vault refuses the rest.
+    If the rotator's login cannot be used, an order is executed as the server. The changes to the
+    JWKS and introspection must not wait for a file, and the Vault refuses the others.
 
     Args:
-        settings: Checked already.
-        role: Decides what may be asked of the backends.
-        looking: Nothing is changed.
-        environ: The environment variables.
+        settings: the checked settings.
+        role: decides which steps at the backends are permitted.
+        looking: True if nothing is changed.
+        environ: the environment variables.
 
     Raises:
-        SettingsError: A file of a login is missing or open to others.
+        SettingsError: a file of a login is missing or readable by others.
     """
     identity: Identity = "operator" if environ.get(TOKEN_VARIABLE, "").strip() else "rotator"
     problem = ""
@@ -155,14 +154,14 @@ def open_context(
     """Yield the context of an operation.
 
     Args:
-        settings: Checked already.
-        logins: How the Vaults are reached.
-        role: Decides what may be asked of the backends.
-        actor: Who is recorded.
-        looking: Nothing is changed or recorded.
+        settings: the checked settings.
+        logins: the logins to the Vaults.
+        role: decides which steps at the backends are permitted.
+        actor: the recorded actor.
+        looking: True if nothing is changed or recorded.
 
     Raises:
-        KeysError: A key backend cannot be used.
+        KeysError: a key backend cannot be used.
     """
     with operator_services(settings, logins.accesses) as services:
         notices = Notices()
@@ -183,17 +182,17 @@ def open_context(
             timing=settings.keys.timing(),
             observer=recorder,
             readiness=StandbyReadiness(services.database, settings.keys, services.clock),
-            # Looking writes down nothing, not even the state of the clock.
+            # Without changes, the state of the clock is not recorded either.
             require_steady=(lambda: None) if looking else partial(require_steady_clock, services),
         )
         yield KeyContext(services, backends, rotator, notices, recorder, logins.identity, actor)
 
 
 def require_steady_clock(services: Services) -> None:
-    """Refuse to plan by a clock that has leapt: see ``authz_server.database.clock``.
+    """Require a clock that has not leapt; see ``authz_server.database.clock``.
 
     Raises:
-        ClockOffError: It has.
+        ClockOffError: it has.
     """
     if not services.purge.clock_is_trusted():
         raise ClockOffError("the clock has leapt (alarm clock.leapt): no ring is changed from here")

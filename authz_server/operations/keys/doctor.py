@@ -1,4 +1,4 @@
-"""Examine whether the keys are safe, against what is there."""
+"""Check the safety of the keys: rings, clock, events and Vaults."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +15,7 @@ ALARMS = frozenset({"privilege.too_wide", "key.exportable", "events.chain"})
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """The findings of an examination at one time; ``safe``: none of them is a failure."""
+    """The findings of an examination; ``safe`` is True if none of them is a failure."""
 
     at: datetime
     safe: bool
@@ -23,7 +23,7 @@ class Examination:
 
 
 def examine(context: KeyContext) -> Examination:
-    """Examine rings, clock, events and the Vaults; change nothing, record the worst as alarms."""
+    """Examine rings, clock, events and Vaults, and record alarms; no ring is changed."""
     findings = (*examine_installation(context), *examine_vaults(context))
     observer = KeyObserver(context.services.record)
     failures = [each for each in findings if each.level is Level.FAILURE]

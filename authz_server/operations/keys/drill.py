@@ -1,4 +1,4 @@
-"""Rehearse an emergency revocation: every step that can be measured without effect."""
+"""Rehearse an emergency revocation without making changes."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -26,13 +26,13 @@ from keys.lifecycle.rules import find_active_key
 from keys.signing_key import RingSnapshot, SigningKey
 
 PURPOSE = "drill"
-#: The steps that pass before a real revocation is in force.
+#: The steps before a real revocation takes effect.
 _BEFORE_IN_FORCE = frozenset({"read the rings", "plan", "write, and take back"})
 
 
 @dataclass(frozen=True, slots=True)
 class DrillStep:
-    """One step: whether it would work, how long it took, and its detail."""
+    """The result of one step, its duration and its detail."""
 
     step: str
     works: bool
@@ -42,7 +42,7 @@ class DrillStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectedTimes:
-    """Expected times of a real revocation, counted from the order."""
+    """The expected times of a real revocation, from the order."""
 
     revoked_after_seconds: float
     every_node_refuses_after_seconds: float
@@ -54,14 +54,14 @@ class Drill:
     """The result of a drill for one ring.
 
     Attributes:
-        ring: The ring's name.
-        at: The present.
-        kid: The key that would be revoked.
-        standby: The key that would sign instead.
-        steps: The steps, in their order.
-        expected: How long the real revocation would take.
-        would_fail: The steps that would fail, in words.
-        doubts: What would make the real revocation worse than it has to be.
+        ring: the name of the ring.
+        at: the present time.
+        kid: the key that would be revoked.
+        standby: the key that would sign instead.
+        steps: the steps, in order.
+        expected: the expected times of a real revocation.
+        would_fail: the steps that would fail, as text.
+        doubts: the conditions that would impair a real revocation, as text.
     """
 
     ring: str
@@ -75,7 +75,7 @@ class Drill:
 
 
 def run_drill(context: KeyContext, ring: RingSnapshot) -> Drill:
-    """Rehearse the revocation of the key of ``ring`` that signs now; nothing is changed."""
+    """Rehearse the revocation of the active key of ``ring``, without a change."""
     now = context.now()
     active, standby = find_active_key(ring.keys, now), find_next_key(ring, now)
     rehearsal = _Rehearsal(context, ring)
@@ -119,7 +119,7 @@ class _Rehearsal:
         self.doubts: list[str] = []
 
     def run(self, active: SigningKey, standby: SigningKey | None) -> None:
-        """Do the steps of a revocation of ``active``."""
+        """Run the steps of a revocation of ``active``."""
         self.attempt("plan", lambda: self.plan(active))
         if standby is None:
             missing = "nothing can sign until a version is made: use --all-versions"
@@ -135,7 +135,7 @@ class _Rehearsal:
         self.doubts.extend(_doubts(self._context, self._ring))
 
     def attempt(self, name: str, act: Callable[[], str]) -> None:
-        """Do one step; an error that it raises is what would fail."""
+        """Run one step, and record its error as a failure."""
         began = time.monotonic()
         try:
             detail, works = act(), True
@@ -144,11 +144,11 @@ class _Rehearsal:
         self.steps.append(DrillStep(name, works, time.monotonic() - began, detail))
 
     def read(self) -> str:
-        """Read the rings, as every node does within its interval."""
+        """Read the rings, as every node does at its interval."""
         return f"{len(self._context.rings())} rings"
 
     def plan(self, active: SigningKey) -> str:
-        """Plan the revocation with the backend's view of the moment."""
+        """Plan the revocation with the present state of the backend."""
         order = Revoke(active.kid, "drill")
         plan = self._context.rotator.apply(order, actor=self._context.actor, dry_run=True).plan
         self.doubts.extend(_doubts_of(plan))
@@ -158,7 +158,7 @@ class _Rehearsal:
         return f"{len(plan.changes)} changes" + (", then a fence" if plan.fence else "")
 
     def sign(self, standby: SigningKey) -> str:
-        """Have the standby sign a fixed text as the server would."""
+        """Sign a fixed text with the standby, logged in as the server."""
         backend = server_backends(self._context)[self._ring.backend_uri]
         signature = check_signature(backend, self._ring, standby)
         record_signature(
@@ -167,7 +167,7 @@ class _Rehearsal:
         return f"version {standby.version}, checked here"
 
     def fence(self, place: VaultPlace) -> str:
-        """Log in as the identity that would fence, and ask whether that is permitted."""
+        """Log in as the identity that would fence, and check its rights."""
         from keys.backends.vault.client import VaultClient  # noqa: PLC0415 - for a Vault alone
 
         identity = self._context.identity
@@ -183,7 +183,7 @@ class _Rehearsal:
         return f"as the {identity}"
 
     def write(self) -> str:
-        """Make the compare-and-set that a change begins with, and take it back."""
+        """Make the compare-and-set of a change, and roll it back."""
         ring = self._ring
         statement = (
             update(KeyRing)
@@ -197,7 +197,7 @@ class _Rehearsal:
         except SQLAlchemyError as error:
             raise StoreUnavailable(f"the database cannot be written: {error}") from error
         if not written:
-            raise StoreUnavailable("somebody changed the ring meanwhile; rehearse again")
+            raise StoreUnavailable("the ring was changed meanwhile; repeat the drill")
         return "taken back"
 
 
@@ -215,8 +215,8 @@ def _doubts(context: KeyContext, ring: RingSnapshot) -> Iterator[str]:
     if backend is not None and not isinstance(backend, Fences):
         seconds = context.settings.keys.snapshot_lifetime_seconds
         yield (
-            "the backend cannot fence: whoever has the private key signs on, and a node that "
-            f"reads nothing does for {seconds} s"
+            "the backend cannot fence: a stolen private key still signs, and a node that cannot "
+            f"read the change signs for {seconds} s"
         )
     for node in context.services.key_store.load_nodes():
         if node.ring == ring.name and node.epoch_seen < ring.epoch:

@@ -12,7 +12,7 @@ from keys.lifecycle.first_key import FIRST_VERSIONS, create_first_key
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstKeysResult:
-    """The result for one ring; ``sentence``: what was done, or would be, in words."""
+    """The result for one ring; ``sentence`` describes it."""
 
     command: str = "init"
     ring: str
@@ -29,16 +29,16 @@ def create_first_keys(
 ) -> tuple[FirstKeysResult, ...]:
     """Make the first keys of one ring, or of every ring of the settings; safe to repeat.
 
-    The first key signs at once; where other rings have keys, which verifiers cache, it waits until
-    they know it.
+    The first key signs at once. If verifiers already cache the JWKS for other rings, it signs after
+    its publication.
 
     Args:
-        context: The parts to work with.
-        ring: The ring, of the settings; None: every ring.
-        dry_run: Whether it is only planned.
+        context: the context of the operation.
+        ring: a ring of the settings; None: every ring.
+        dry_run: only plan.
 
     Raises:
-        KeysError: A ring exists with another algorithm or backend, or its backend fails.
+        KeysError: a ring exists with another algorithm or backend, or its backend fails.
     """
     in_use = any(each.keys for each in context.rings())
     names = [ring] if ring is not None else [*context.settings.keys.rings]
@@ -49,14 +49,14 @@ def create_missing_keys(services: Services, *, actor: str) -> dict[str, bool]:
     """Make the first keys of every ring of the settings, as the server; safe to repeat.
 
     Args:
-        services: The parts to work with.
-        actor: Who is recorded.
+        services: the parts of the server.
+        actor: the recorded actor.
 
     Returns:
-        For each ring, whether its keys were made now.
+        the rings by name; True if their keys were made now.
 
     Raises:
-        KeysError: A ring exists with another algorithm or backend, or its backend fails.
+        KeysError: a ring exists with another algorithm or backend, or its backend fails.
     """
     settings = services.settings
     in_use = any(ring.keys for ring in services.key_store.load_rings(services.clock()))

@@ -1,4 +1,4 @@
-"""Load the history of a ring: each change with its time, key, actor and reason."""
+"""Load the history of a ring: its changes with time, key, actor and reason."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ from authz_server.audit.sink import AuditRecord
 from authz_server.key_rings.models import KeyEvent
 from keys.signing_key import RingSnapshot
 
-#: The number of changes that are loaded, the latest.
+#: The number of changes to load, the latest first.
 MOST_CHANGES = 50
-#: Stored as audit records alone; all others are events of the ring's chain.
+#: Stored as audit records; all other changes are events of the ring's chain.
 _TIMED, _CUT_OFF = "key.revocation_timed", "cut_off.recorded"
-#: Begins the subject of a cut-off of a key's tokens.
+#: The prefix of the subject of a cut-off of a key's tokens.
 _KEY = "key:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A change of a ring; ``kid`` and ``version`` are None where it is the ring's own."""
+    """A change of a ring or of a key; ``kid`` and ``version`` are None for a ring."""
 
     at: datetime
     event: str
@@ -43,8 +43,8 @@ def load_history(session: Session, ring: RingSnapshot) -> History:
     """Return the changes of ``ring`` and of its keys.
 
     Args:
-        session: For reading.
-        ring: Its keys give the versions.
+        session: a session for reading.
+        ring: the ring with its keys.
     """
     versions = {key.kid: key.version for key in ring.keys}
     is_event = KeyEvent.ring == ring.name
@@ -53,7 +53,7 @@ def load_history(session: Session, ring: RingSnapshot) -> History:
     is_timed = and_(AuditRecord.action == _TIMED, AuditRecord.subject.in_([*versions]))
     cut_off = [f"{_KEY}{kid}" for kid in versions]
     is_cut_off = and_(AuditRecord.action == _CUT_OFF, AuditRecord.subject.in_(cut_off))
-    # A row for each revocation; no index leads to them, so they are looked for once.
+    # These are one row per revocation. No index has them, so that one query finds both.
     few = select(AuditRecord).where(or_(is_timed, is_cut_off)).order_by(AuditRecord.id.desc())
     records = session.scalars(few).all()
     changes = [
@@ -61,7 +61,7 @@ def load_history(session: Session, ring: RingSnapshot) -> History:
         *(_of_event(each, versions) for each in session.scalars(events)),
     ]
     total = (session.scalar(counted) or 0) + len(records)
-    # Stable: changes of one time keep the order in which they were written.
+    # The sort is stable: changes at one time keep the order in which they were written.
     newest = sorted(changes, key=lambda change: change.at, reverse=True)[:MOST_CHANGES]
     return History(tuple(newest), total - len(newest))
 

@@ -1,4 +1,4 @@
-"""List the signing keys of rings: public facts only."""
+"""List the signing keys of rings, without private keys."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from keys.signing_key import RingSnapshot
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyView:
-    """A key as operators see it; ``signs``: whether it signs now."""
+    """A key as operators see it; ``signs`` is True for the active key."""
 
     ring: str
     algorithm: str
@@ -34,7 +34,7 @@ def list_keys(services: Services) -> tuple[KeyView, ...]:
     """Return the keys of every ring, by ring and version.
 
     Raises:
-        StoreUnavailable: The database cannot answer.
+        StoreUnavailable: the database cannot answer.
     """
     offset = timedelta(seconds=services.key_store.clock_offset_seconds())
     rings = services.key_store.load_rings(services.clock() + offset)

@@ -1,4 +1,4 @@
-"""Examine rings, durations, the clock and events, without asking a Vault."""
+"""Check rings, durations, the clock and events without a Vault."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -14,12 +14,12 @@ from keys.lifecycle.judgement import Standing, judge_ring
 from keys.lifecycle.rules import find_active_key
 from keys.signing_key import RingSnapshot
 
-#: Common verifiers keep a JWKS for this long, whatever its max-age.
+#: Common verifiers cache a JWKS for this long, regardless of its max-age.
 STUBBORN_CACHE_SECONDS = 86_400
 
 
 def examine_installation(context: KeyContext) -> Iterator[Finding]:
-    """Yield what is found without any Vault."""
+    """Yield the findings that need no Vault."""
     yield _clock(context)
     held = {ring.name: ring for ring in context.rings()}
     for name in context.settings.keys.rings:
@@ -33,7 +33,7 @@ def examine_installation(context: KeyContext) -> Iterator[Finding]:
             yield from _signature(context, ring)
     for name, ring in held.items():
         if find_active_key(ring.keys, context.now()) and not ring.successor:
-            detail = "it is not in the settings, so nobody moves it on"
+            detail = "it is not in the settings, so that no tick changes it"
             yield Finding(Level.NOTE, "ring.settings", name, detail)
 
 
@@ -49,8 +49,8 @@ def _ring(context: KeyContext, ring: RingSnapshot) -> Iterator[Finding]:
     now, wanted = context.now(), ring_definition(context.settings, ring.name)
     if (ring.alg, ring.backend_uri) != (wanted.alg, wanted.backend_uri):
         detail = (
-            f"it is {ring.alg} at {ring.backend_uri}; the settings say {wanted.alg} at "
-            f"{wanted.backend_uri}: give that another name and move"
+            f"it is {ring.alg} at {ring.backend_uri}; the settings have {wanted.alg} at "
+            f"{wanted.backend_uri}: give that ring another name and move this one to it"
         )
         yield Finding(Level.FAILURE, "ring.settings", ring.name, detail)
     yield from _prepublication(context, ring)
@@ -58,9 +58,9 @@ def _ring(context: KeyContext, ring: RingSnapshot) -> Iterator[Finding]:
     with context.services.database.reading() as session:
         broken = verify_event_chain(session, ring.name)
     if broken is None:
-        yield Finding(Level.OK, "events.chain", ring.name, "the chain of events is whole")
+        yield Finding(Level.OK, "events.chain", ring.name, "the chain of events is complete")
     else:
-        detail = f"event {broken} was changed, or what was before it"
+        detail = f"event {broken}, or an event before it, was changed"
         yield Finding(Level.FAILURE, "events.chain", ring.name, detail)
 
 
@@ -81,7 +81,7 @@ def _signing(ring: RingSnapshot, now: datetime) -> Finding:
 
 
 def _signature(context: KeyContext, ring: RingSnapshot) -> Iterator[Finding]:
-    """Yield whether the key that signs now does; keys in a Vault are asked as the server."""
+    """Yield a finding about the signature of the active key."""
     key = find_active_key(ring.keys, context.now())
     backend = context.backends.get(ring.backend_uri)
     if key is None or backend is None:
@@ -98,12 +98,12 @@ def _signature(context: KeyContext, ring: RingSnapshot) -> Iterator[Finding]:
 def _prepublication(context: KeyContext, ring: RingSnapshot) -> Iterator[Finding]:
     timing = context.settings.keys.timing()
     least, published = timing.minimum_prepublication_seconds, ring.prepublication_seconds
-    said = f"keys are published {published} s before they sign"
+    published_text = f"keys are published {published} s before they sign"
     if published < least:
-        detail = f"{said}; obedient verifiers need {least} s"
+        detail = f"{published_text}; verifiers that obey max-age need {least} s"
         yield Finding(Level.FAILURE, "ring.prepublication", ring.name, detail)
     elif published < STUBBORN_CACHE_SECONDS:
-        detail = f"{said}; many verifiers keep the JWKS for {STUBBORN_CACHE_SECONDS} s"
+        detail = f"{published_text}; many verifiers cache the JWKS for {STUBBORN_CACHE_SECONDS} s"
         yield Finding(Level.WARNING, "ring.prepublication", ring.name, detail)
     else:
-        yield Finding(Level.OK, "ring.prepublication", ring.name, said)
+        yield Finding(Level.OK, "ring.prepublication", ring.name, published_text)

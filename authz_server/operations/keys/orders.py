@@ -1,4 +1,4 @@
-"""Give orders to key rings, and tick them."""
+"""Execute orders on key rings, and tick them."""
 
 from authz_server.audit.sink import store_audit_record
 from authz_server.key_rings.standby import find_next_key
@@ -17,16 +17,16 @@ from keys.lifecycle.rules import PUBLIC_STATES
 
 
 def apply_order(context: KeyContext, order: Order, *, dry_run: bool = False) -> OrderResult:
-    """Carry out an order, or only plan it.
+    """Execute an order, or only plan it.
 
     Args:
-        context: The parts to work with.
-        order: The order; a rotation returns a RotationResult, a taint or a revocation a
+        context: the context of the operation.
+        order: the order; a rotation returns a RotationResult, a taint or a revocation a
             WithdrawalResult.
-        dry_run: Whether it is only planned.
+        dry_run: only plan.
 
     Raises:
-        KeysError: It was refused, or it failed and nothing was changed.
+        KeysError: the order was refused, or it failed without a change.
     """
     outcome = context.rotator.apply(order, actor=context.actor, dry_run=dry_run)
     fields = result_fields(context, type(order).__name__.lower(), outcome, dry_run=dry_run)
@@ -42,10 +42,10 @@ def apply_order(context: KeyContext, order: Order, *, dry_run: bool = False) -> 
 
 
 def tick_ring(context: KeyContext, ring: str, *, dry_run: bool = False) -> OrderResult:
-    """Do what time and the backend ask for of one ring, or only plan it.
+    """Apply the changes of one ring that are due, or only plan them.
 
     Raises:
-        KeysError: It failed.
+        KeysError: the tick failed.
     """
     context.notices.clear()
     outcome = context.rotator.tick(ring, actor=context.actor, dry_run=dry_run)
@@ -64,7 +64,7 @@ def _find_impact(context: KeyContext, outcome: Outcome, order: Taint | Revoke) -
 
 
 def _record_seconds(context: KeyContext, outcome: Outcome, kid: str) -> None:
-    """Record how long each step took, for the review after the emergency."""
+    """Record the duration of each step, for the review after the emergency."""
     steps = ", ".join(f"{step} after {took:.3f} s" for step, took in outcome.seconds.items())
     with context.services.transaction() as session:
         store_audit_record(

@@ -10,13 +10,13 @@ _PURPOSES = {
     VaultRole.SERVER: "the server: signs with a pinned version, and reads",
     VaultRole.ROTATOR: "the rotator: makes versions and fences old ones; it cannot sign",
     VaultRole.EMERGENCY: "people in an emergency: may also take versions back",
-    VaultRole.DESTROY: "people who delete versions that nobody needs",
+    VaultRole.DESTROY: "people who delete versions that no token needs",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VaultPolicy:
-    """A policy in HCL for one Vault and identity: its name, its rings, its text."""
+    """A policy in HCL for one Vault and identity."""
 
     vault: str
     role: str
@@ -26,7 +26,7 @@ class VaultPolicy:
 
 
 def write_policies(settings: Settings) -> Iterator[VaultPolicy]:
-    """Yield the policies of every Vault that a ring is in, one for each identity."""
+    """Yield the policies of every Vault with a ring, one for each identity."""
     for vault in settings.keys.vaults:
         places = places_in(settings, vault)
         if not places:
@@ -48,7 +48,7 @@ def write_policies(settings: Settings) -> Iterator[VaultPolicy]:
 
 
 def places_in(settings: Settings, vault: str) -> dict[str, VaultPlace]:
-    """Return where in one Vault each ring's keys are, by the ring's name."""
+    """Return the place of each ring's keys in one Vault, by the name of the ring."""
     found = {name: find_place(ring.backend) for name, ring in settings.keys.rings.items()}
     return {
         name: place for name, place in found.items() if place is not None and place.vault == vault

@@ -1,6 +1,6 @@
-"""Compare our records of signatures with a Vault's audit log, by the id of each call.
+"""Match the calls in a Vault's audit log with the audit records, by the id of each call.
 
-Our records go into a table on disk, so that years of them fit on a small machine.
+The records are put into a table on disk, so that years of them need little memory.
 """
 
 import gzip
@@ -16,10 +16,10 @@ from typing import IO, Any
 
 from keys.backends.vault.audit_log import AuditLogReader, KeyUse, Use
 
-#: So many are listed; of the others there is the number.
+#: The limit of each list; the others are counted.
 LISTED = 1_000
 _BATCH = 5_000
-#: A call is recorded after it was made, and by another clock.
+#: A call is recorded after it was made, and with the time of another clock.
 _RECORD_DELAY = timedelta(minutes=1)
 _EVENTS = frozenset({"token.issued", "signature.made"})
 _TABLE = """
@@ -32,17 +32,17 @@ INSERT INTO recorded VALUES (?, 1, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET count
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """The time to look at; None: without limit."""
+    """A period; None: without limit."""
 
     since: datetime | None = None
     until: datetime | None = None
 
     def holds(self, at: datetime) -> bool:
-        """Return whether ``at`` is within."""
+        """Return whether ``at`` is in the period."""
         return (self.since is None or at >= self.since) and (self.until is None or at < self.until)
 
     def nearly_holds(self, at: datetime) -> bool:
-        """Return whether ``at`` is within, or so near that it may record a call within."""
+        """Return whether a record of ``at`` may be that of a call in the period."""
         since = self.since and self.since - _RECORD_DELAY
         until = self.until and self.until + _RECORD_DELAY
         return Period(since, until).holds(at)
@@ -53,17 +53,17 @@ class Reconciliation:
     """The result of a comparison.
 
     Attributes:
-        calls: Calls that signed.
-        signatures: How many signatures they made.
-        recorded: Signatures in our records, made by calls to a Vault.
-        unaccounted: Calls that signed and are not in our records.
-        unaccounted_count: How many there are, listed or not.
-        surplus: Calls that made more signatures than our records have, with the recorded number.
-        taken: Calls that took the private key itself.
-        unseen: Records whose call is not in the log: id, key id and time.
-        unseen_count: How many there are, listed or not.
-        identities: How many calls that are accounted for each identity made.
-        left_out: Calls in the log that were outside of the period.
+        calls: the number of calls that signed.
+        signatures: the number of signatures that they made.
+        recorded: the number of recorded signatures by calls to a Vault.
+        unaccounted: calls that signed and are not recorded, up to a limit.
+        unaccounted_count: the number of these calls.
+        surplus: calls that made more signatures than are recorded, with the recorded number.
+        taken: calls that exported the private key.
+        unseen: records whose call is not in the log, up to a limit: id, key id and time.
+        unseen_count: the number of these records.
+        identities: the number of recorded calls of each identity.
+        left_out: the number of calls in the log outside of the period.
     """
 
     calls: int
@@ -80,7 +80,7 @@ class Reconciliation:
 
 
 class _Comparison:
-    """A comparison that is being made, on a table of our records."""
+    """A comparison in progress, on the table of the records."""
 
     def __init__(self, table: sqlite3.Connection) -> None:
         self._table = table
@@ -92,7 +92,7 @@ class _Comparison:
         self.left_out = 0
 
     def match(self, use: KeyUse) -> None:
-        """Match one call with our records."""
+        """Match one call with the records."""
         if use.use is Use.TAKEN:
             self._taken.append(use)
             return
@@ -111,7 +111,7 @@ class _Comparison:
             self._surplus.append((use, row[0]))
 
     def finish(self, recorded: int) -> Reconciliation:
-        """Return the result; ``recorded`` is the number of our records."""
+        """Return the result; ``recorded`` is the number of records."""
         unseen = "FROM recorded WHERE NOT seen"
         listed = f"SELECT id, kid, at {unseen} ORDER BY at LIMIT {LISTED}"
         return Reconciliation(
@@ -132,18 +132,18 @@ class _Comparison:
 def reconcile(
     reader: AuditLogReader, logs: Iterable[Path], records: Iterable[Path], period: Period
 ) -> Reconciliation:
-    """Compare a Vault's audit log with our records.
+    """Compare a Vault's audit log with the audit records.
 
     Args:
-        reader: knows which keys to look for.
-        logs: the log's files, oldest first; ``.gz`` too.
-        records: the files of our audit records, of every node.
-        period: what is outside of it is left out on both sides.
+        reader: reads the calls that use the keys.
+        logs: the files of the log, oldest first; ``.gz`` too.
+        records: the files of the audit records of every node.
+        period: the period to compare.
 
     Raises:
         OSError: a file cannot be read.
     """
-    # An empty name is a database in a file of its own that is gone when it is closed.
+    # With an empty name, SQLite uses a temporary file that it deletes at the end.
     with closing(sqlite3.connect("")) as table:
         table.execute(_TABLE)
         recorded, comparison = _load(table, records, period), _Comparison(table)
@@ -158,14 +158,14 @@ def reconcile(
 
 
 def _load(table: sqlite3.Connection, records: Iterable[Path], period: Period) -> int:
-    """Put our records into the table; return how many there are."""
+    """Insert the records into the table; return their number."""
     count, batch = 0, []
     for record in _signatures(records):
         at = datetime.fromisoformat(record["time"])
         inside = period.holds(at)
         if not (inside or period.nearly_holds(at)):
             continue
-        # What is just outside may belong to a call inside, but is not missed if it does not.
+        # A record just outside may belong to a call inside. It is not listed if it does not.
         kid = str(record.get("kid", ""))
         batch.append((record["backend_request_id"], kid, record["time"], not inside))
         count += inside
@@ -191,7 +191,7 @@ def _signatures(records: Iterable[Path]) -> Iterator[dict[str, Any]]:
 
 
 def open_lines(path: Path) -> IO[bytes]:
-    """Open a file for reading by lines; one whose name ends in ``.gz`` is unpacked.
+    """Open a file for reading by lines; a file ``.gz`` is decompressed.
 
     Raises:
         OSError: the file cannot be read.

@@ -15,7 +15,7 @@ from keys.lifecycle.rotator import Outcome
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RingChanged:
-    """A change of the ring itself; ``kid`` is None."""
+    """A change of the ring; ``kid`` is None."""
 
     kid: None = None
     event: str
@@ -24,7 +24,7 @@ class RingChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyChanged:
-    """A change of one key, as it is afterwards."""
+    """A change of one key, with its new state."""
 
     kid: str
     event: str
@@ -37,7 +37,7 @@ class KeyChanged:
 
 @dataclass(frozen=True, slots=True)
 class BackendStep:
-    """A step at the backend: ``create``, ``fence`` or ``destroy``, and the lowest version kept."""
+    """A step at the backend: ``create``, ``fence`` or ``destroy``, and the lowest kept version."""
 
     act: str
     version: int | None
@@ -56,20 +56,20 @@ class OrderResult:
     """The result of an order or a tick for one ring.
 
     Attributes:
-        command: The command's name.
-        ring: The ring's name.
-        epoch: The ring's epoch before.
-        at: The present.
-        dry_run: Whether it was only planned.
-        written: Whether anything was written.
-        changes: The changes, in the order of their events.
-        at_backend: The planned steps at the backend.
-        created: The version that was made.
-        fenced: The lowest version that may sign, as the backend confirmed it.
-        waits: What is not done yet.
-        alarms: What an operator has to look at.
-        failures: What could not be done, in words; the rest was.
-        seconds: How long each step took, by its name.
+        command: the name of the command.
+        ring: the name of the ring.
+        epoch: the epoch of the ring before.
+        at: the present time.
+        dry_run: True if it was only planned.
+        written: True if a change was written.
+        changes: the changes, in the order of their events.
+        at_backend: the planned steps at the backend.
+        created: the version that was made.
+        fenced: the lowest version that may sign, confirmed by the backend.
+        waits: the changes that are not due yet.
+        alarms: the alarms for operators.
+        failures: the steps that failed, as text; the others were done.
+        seconds: the duration of each step, by its name.
     """
 
     command: str
@@ -90,14 +90,14 @@ class OrderResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RotationResult(OrderResult):
-    """The result of a rotation; ``readers``: who knows the key that signs next."""
+    """The result of a rotation, with the readers of the key that signs next."""
 
     readers: StandbyConsumers | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WithdrawalResult(OrderResult):
-    """The result of a taint or a revocation; ``impact``: the tokens that it affects."""
+    """The result of a taint or a revocation, with the tokens that it affects."""
 
     impact: AffectedTokens
 

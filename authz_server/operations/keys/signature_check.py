@@ -1,4 +1,4 @@
-"""Check a signature: is a published key the one that its backend signs with?"""
+"""Check that a backend signs with the published key."""
 
 import time
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from keys.signing_key import RingSnapshot, SigningKey
 
 @dataclass(frozen=True, slots=True)
 class CheckedSignature:
-    """A signature over a fixed text that cannot be a token, checked here.
+    """A verified signature over a fixed text that cannot be a token.
 
     Attributes:
-        seconds: How long it took.
-        request_id: The remote backend's id of the call; empty for others.
+        seconds: the time that it took.
+        request_id: the id of the call at a remote backend; empty for others.
     """
 
     seconds: float
@@ -27,10 +27,10 @@ class CheckedSignature:
 
 
 def check_signature(backend: KeyBackend, ring: RingSnapshot, key: SigningKey) -> CheckedSignature:
-    """Have ``backend`` sign with ``key`` and check that with the published key.
+    """Sign with ``key`` at ``backend``, and verify the signature with the published key.
 
     Raises:
-        BackendError: It does not sign, or with another key.
+        BackendError: it does not sign, or signs with another key.
     """
     known = next((each for each in read_ring(ring).keys if each.kid == key.kid), None)
     if known is None:
@@ -47,9 +47,9 @@ def check_signature(backend: KeyBackend, ring: RingSnapshot, key: SigningKey) ->
 
 
 def record_signature(context: KeyContext, *, purpose: str, kid: str, request_id: str) -> None:
-    """Record a signature that is not a token's, so that the Vault's log is accounted for.
+    """Record a signature that is not a token's, to match it with the Vault's audit log.
 
-    A record that cannot be written is a remark of the context.
+    If the record cannot be written, a remark is added to the context.
     """
     if not request_id:
         return

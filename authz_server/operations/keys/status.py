@@ -1,4 +1,4 @@
-"""Find out the status of a ring: recorded, at its backend, and of its nodes and consumers."""
+"""Report the status of a ring: its keys, backend, nodes, readers and plans."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,9 +19,9 @@ from keys.node_clock import CLOCK_ALARM
 from keys.signing_key import KeyState, RingSnapshot, SigningKey
 from keys.store import NodeReport
 
-#: Past its time by more than this, a change is overdue: ticks come every few minutes.
+#: A change later than this is overdue; ticks run every few minutes.
 GRACE = timedelta(minutes=10)
-#: A key that signs longer than its interval by more than this is overdue.
+#: A key that signs for longer than its interval and this time is overdue.
 AGE_GRACE = timedelta(days=1)
 
 
@@ -37,7 +37,7 @@ class ActiveKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NextKey:
-    """The key that signs next; ``activate_at`` None: at the next rotation."""
+    """The key that signs next; ``activate_at`` is None if it waits for a rotation."""
 
     kid: str
     version: int
@@ -46,7 +46,7 @@ class NextKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendStatus:
-    """State of a backend: its answer, its versions and floors, and the recorded version."""
+    """The state of a ring at its backend: health, versions and floors."""
 
     usable: bool = False
     detail: str
@@ -62,13 +62,13 @@ class NodeStatus:
     """A process that signs.
 
     Attributes:
-        node: Its name.
-        epoch_seen: The latest epoch of the ring that it has.
-        behind: Whether it had time to read the ring's epoch and has not.
-        seen_at: When it reported.
-        silent: Whether that is too long ago.
-        clock_offset_seconds: The database's clock less its own.
-        clock_off: Whether that is more than is tolerated.
+        node: its name.
+        epoch_seen: the latest epoch of the ring that it has read.
+        behind: True if it had time to read the present epoch and has not.
+        seen_at: the time of its last report.
+        silent: True if that is too long ago.
+        clock_offset_seconds: the database's clock minus its own.
+        clock_off: True if that is more than is tolerated.
     """
 
     node: str
@@ -82,7 +82,7 @@ class NodeStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventChain:
-    """The recorded events: how many, whether their chain is whole, and where it breaks."""
+    """The recorded events: their number, and the first one that breaks the chain."""
 
     count: int
     verified: bool
@@ -94,15 +94,15 @@ class RingStatus:
     """The status of one ring; its fields are the members of the JSON that ``keys status`` prints.
 
     Attributes:
-        drive: The setting; None: the ring is not in the settings.
-        planned: What is planned, soonest first.
-        readers: Who knows the key that signs next; None where none waits.
-        due: What a tick would do now.
-        waits: What a tick would wait for.
-        overdue: What should have happened.
-        alarms: What a tick would raise.
-        history: The latest changes, newest first.
-        history_older: The number of older ones.
+        drive: the setting; None: the ring is not in the settings.
+        planned: the planned changes, soonest first.
+        readers: the readers of the key that signs next; None if there is no such key.
+        due: the changes that a tick would make now.
+        waits: the changes that a tick would leave for later.
+        overdue: the changes that should have happened.
+        alarms: the alarms that a tick would raise.
+        history: the latest changes, newest first.
+        history_older: the number of older changes.
     """
 
     ring: str
@@ -225,7 +225,7 @@ def _ask_backend(context: KeyContext, ring: RingSnapshot) -> BackendStatus:
 
 @dataclass(frozen=True, slots=True)
 class _Tick:
-    """The plan of a tick: what it would do now, raise and wait for."""
+    """The plan of a tick: changes, alarms and waits."""
 
     due: tuple[str, ...]
     alarms: tuple[Alarm, ...]
@@ -262,7 +262,7 @@ def _overdue(ring: RingSnapshot, now: datetime) -> Iterator[str]:
         if age > timedelta(seconds=ring.rotation_interval_seconds) + AGE_GRACE:
             yield f"version {active.version} has signed for {age.days} days"
         if active.state is KeyState.PUBLISHED and age > GRACE:
-            yield f"nobody has recorded that version {active.version} signs: nothing ticks"
+            yield f"version {active.version} signs, and that is not recorded: no tick runs"
     for key in ring.keys:
         if key.state in PUBLIC_STATES and key.remove_after and now - key.remove_after > GRACE:
             at = f"{key.remove_after:%Y-%m-%dT%H:%M:%SZ}"
@@ -273,7 +273,7 @@ def _describe_node(
     context: KeyContext, ring: RingSnapshot, node: NodeReport, now: datetime
 ) -> NodeStatus:
     keys = context.settings.keys
-    # A node that works takes this long to read a change.
+    # A working node reads a change within this time.
     notice = timedelta(seconds=keys.timing().notice_seconds)
     had_time = ring.changed_at is None or now - ring.changed_at >= notice
     return NodeStatus(

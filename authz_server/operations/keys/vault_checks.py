@@ -1,4 +1,4 @@
-"""Examine the Vaults, logged in as the server and as the rotator."""
+"""Check the Vaults, logged in as the server and as the rotator."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PURPOSE = "doctor"
 
 
 def examine_vaults(context: KeyContext) -> Iterator[Finding]:
-    """Yield what is found in every Vault that a ring is in."""
+    """Yield the findings about every Vault."""
     settings = context.settings
     for name, vault in settings.keys.vaults.items():
         places = places_in(settings, name)
@@ -58,7 +58,7 @@ def examine_vaults(context: KeyContext) -> Iterator[Finding]:
 def _examine(
     context: KeyContext, name: str, identity: Identity, places: Mapping[str, VaultPlace]
 ) -> Iterator[Finding]:
-    """Yield the findings as one identity; an error that ends the examination is one too."""
+    """Yield the findings as one identity; an error ends the examination as a finding."""
     subject = f"{name} as the {identity}"
     try:
         access = vault_access(context.settings, name, identity)
@@ -101,7 +101,7 @@ def _as_server(
     yield from examine_rights(client, VaultRole.SERVER, selves)
     for ring, place in places.items():
         if rings[ring].drive == "self":
-            detail = 'drive "self": whoever takes the server\'s token over can also rotate'
+            detail = 'drive "self": a stolen token of the server can also rotate'
             yield Finding(Level.NOTE, "ring.drive", ring, detail)
         if place.scheme == "transit":
             followed = rings[ring].drive == "follow"
@@ -121,7 +121,7 @@ def _try(
 
 
 def _signatures(context: KeyContext, places: Mapping[str, VaultPlace]) -> Iterator[Finding]:
-    """Yield for each ring whether the key that signs now does, as the server."""
+    """Yield a finding about the signature of each active key, as the server."""
     backends = server_backends(context)
     for ring in context.rings():
         key = find_active_key(ring.keys, context.now())
@@ -141,7 +141,7 @@ def server_backends(context: KeyContext) -> dict[str, KeyBackend]:
     """Return the backends opened as the server, by URI.
 
     Raises:
-        SettingsError: a file of the server's login is missing here, or open to others.
+        SettingsError: a file of the server's login is missing, or readable by others.
         KeysError: a backend cannot be used.
     """
     services = context.services
