@@ -1,4 +1,4 @@
-"""The command line: one module for each noun, one sentence for each error."""
+"""The command line, with one module for each noun."""
 
 from authz_server.cli.root import main
 

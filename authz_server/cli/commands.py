@@ -1,4 +1,4 @@
-"""Command and group classes: shared options, lazy imports, and errors as one sentence."""
+"""Command and group classes: shared options, lazy imports and error messages."""
 
 import os
 import traceback
@@ -19,12 +19,12 @@ from authz_server.cli.invocation import (
 
 
 class Command(click.Command):
-    """A command that shows an example and takes the shared options after its name, too.
+    """A command with an example, and with the shared options after its name.
 
     Args:
-        args: as click has them.
-        example: a command line as a user types it; a long one is continued by a backslash.
-        kwargs: as click has them.
+        args: the arguments of click.Command.
+        example: a command line; a long one is continued by a backslash.
+        kwargs: the keyword arguments of click.Command.
     """
 
     def __init__(self, *args: Any, example: str = "", **kwargs: Any) -> None:  # noqa: ANN401 - click's own
@@ -46,7 +46,7 @@ class Commands(click.Group):
     command_class = Command
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order of adding, which is the order of use."""
+        """Return the names in the order in which they were added."""
         del ctx
         return list(self.commands)
 
@@ -55,15 +55,15 @@ Commands.group_class = Commands
 
 
 class LazyCommands(Commands):
-    """A group that imports a command when it is run or its own help is asked for.
+    """A group that imports a command when it runs, or when its help is shown.
 
-    One command of many runs, and each imports what it uses: a database driver, a table writer.
+    Only one of the commands runs, and each imports libraries such as a database driver.
 
     Args:
-        args: as click has them.
-        lazy_commands: where each command is, as ``module:attribute``, and its synopsis, the first
+        args: the arguments of click.Group.
+        lazy_commands: the place of each command, ``module:attribute``, and its synopsis, the first
             sentence of its help; by name, in the order of use.
-        kwargs: as click has them.
+        kwargs: the keyword arguments of click.Group.
     """
 
     def __init__(
@@ -76,28 +76,28 @@ class LazyCommands(Commands):
         self._lazy_commands = lazy_commands
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order of use; imports none of them."""
+        """Return the names in the order of use, without importing the commands."""
         del ctx
         return list(self._lazy_commands)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return the command of this name, imported; None where there is none."""
+        """Import and return the command of this name; None if there is none."""
         if cmd_name in self._lazy_commands and cmd_name not in self.commands:
             place, _ = self._lazy_commands[cmd_name]
             self.add_command(resolve_name(place), cmd_name)
         return super().get_command(ctx, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the names and synopses; imports none of them."""
+        """Write the names and synopses, without importing the commands."""
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in self._lazy_commands.items()])
 
 
 class RootCommands(LazyCommands):
-    """The outermost group: every error below becomes one sentence and an exit status.
+    """The root group, which turns every error into one sentence and an exit status.
 
-    It also has the commands of the plugins that the settings file enables.
+    It also has the commands of the enabled plugins.
     """
 
     def resolve_command(
@@ -105,7 +105,7 @@ class RootCommands(LazyCommands):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command that the arguments name.
 
-        A plugin's command is found by ``--config`` after its name, too.
+        ``--config`` may follow the name of a plugin's command.
         """
         if args[0] not in self._lazy_commands:
             parts = [part for arg in args for part in arg.split("=", 1)]
@@ -115,7 +115,7 @@ class RootCommands(LazyCommands):
         return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return the command of this name, imported; None where there is none."""
+        """Import and return the command of this name; None if there is none."""
         command = super().get_command(ctx, cmd_name)
         if command is not None or ctx.resilient_parsing:
             return command
@@ -125,7 +125,7 @@ class RootCommands(LazyCommands):
         return commands.get(cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the names and synopses; imports only plugins, and only those that are enabled."""
+        """Write the names and synopses; only enabled plugins are imported."""
         super().format_commands(ctx, formatter)
         commands, problem = self._find_plugin_commands(ctx)
         lines = [(name, each.get_short_help_str()) for name, each in sorted(commands.items())]
@@ -137,11 +137,11 @@ class RootCommands(LazyCommands):
                     formatter.write_dl(lines)
 
     def _find_plugin_commands(self, ctx: click.Context) -> tuple[Mapping[str, click.Command], str]:
-        """Return the commands of plugins, and why there are none where they cannot be found."""
+        """Return the commands of plugins, and the problem if they cannot be loaded."""
         from authz_server.cli.plugin_commands import find_plugin_commands  # noqa: PLC0415
 
         invocation = ctx.find_object(Invocation)
-        # Help comes before the environment is read.
+        # Help is shown before the environment is read.
         default = os.environ.get(CONFIG_VARIABLE) or DEFAULT_CONFIG
         config = Path(default) if invocation is None else invocation.config
         try:
@@ -152,13 +152,13 @@ class RootCommands(LazyCommands):
             return {}, format_error(error)
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; errors become a sentence unless a traceback was asked for."""
+        """Run the command; turn an error into a sentence, after its traceback with ``--debug``."""
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:
-            # Imports the libraries whose errors it describes.
+            # Imported here, because it imports the libraries whose errors it describes.
             from authz_server.cli.errors import format_error  # noqa: PLC0415
 
             if ctx.ensure_object(Invocation).debug:

@@ -1,4 +1,4 @@
-"""``db``: the database's schema, its fitness, copying and purging it."""
+"""``db``: upgrade, check, copy and purge the database."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""``demo``: a running server on loopback and a narrated run."""
+"""``demo``: run a server on loopback and show its steps."""
 
 import signal
 from contextlib import suppress
@@ -27,13 +27,13 @@ def demo(once: bool, directory: Path) -> None:
     Each step is printed as the curl command that repeats it, with the server's real answer. The
     run fails unless every answer is the expected one. Its credentials are for this run only.
     """
-    # A shell that starts it in the background has SIGINT ignored.
+    # A shell that starts the demo in the background makes it ignore SIGINT.
     signal.signal(signal.SIGINT, _end)
     signal.signal(signal.SIGTERM, _end)
     try:
         with demo_site(directory, click.echo) as places:
             Tour(places, click.echo).run()
-            click.echo("\nEvery step did what it says.")
+            click.echo("\nEvery step had its expected result.")
             click.echo(_NEXT)
             if not once:
                 _keep_serving(places.issuer, places.mapper_url)

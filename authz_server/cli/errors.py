@@ -1,4 +1,4 @@
-"""Errors as one sentence: what went wrong and what to do about it."""
+"""Formats errors as one sentence with the cause and the remedy."""
 
 import os
 
@@ -16,7 +16,7 @@ _FILE = "See that the file is this server's database, and that the disk has spac
 
 
 def format_error(error: Exception) -> str:
-    """Return what went wrong and what to do about it, in one line, without secrets."""
+    """Return the cause and the remedy of an error in one line, without secrets."""
     match error:
         case OperatorError() | SettingsError() | KeysError():
             sentence = str(error)
@@ -42,7 +42,7 @@ def format_error(error: Exception) -> str:
 
 
 def _explain_driver(error: DBAPIError | psycopg.Error) -> str:
-    """Return what the driver reported, without statement and parameters."""
+    """Return the report of the driver, without statement and parameters."""
     if sentence := find_sentence(error):
         return sentence
     reported = describe_failure(error).rstrip(".")
@@ -55,5 +55,5 @@ def _explain_driver(error: DBAPIError | psycopg.Error) -> str:
 
 
 def _lacks_schema(reported: str) -> bool:
-    # SQLite's words, and PostgreSQL's states for tables and columns that do not exist.
+    # The messages of SQLite and the SQLSTATEs of PostgreSQL for missing tables and columns.
     return any(sign in reported for sign in ("no such table", "no such column", "42P01", "42703"))

@@ -1,4 +1,4 @@
-"""``init``: everything that a server needs before it can start."""
+"""``init``: make the settings, secrets, database and first keys."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -31,7 +31,7 @@ from authz_server.operations.settings_template import Answers
 @click.option("--issuer", help="The issuer URL, such as https://auth.example.org.")
 @click.option(
     "--database-url",
-    show_default="an SQLite file beside the settings",
+    show_default="an SQLite file in the same folder",
     help="The URL of the database. A password in it goes to a file of its own.",
 )
 @click.option(

@@ -1,6 +1,6 @@
 """The shared state of commands: settings file, actor and services.
 
-The settings and the services are imported when a command uses them: help needs neither.
+The settings and the services are imported when a command uses them; help needs neither.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Invocation:
     """One run of the command line.
 
     Args:
-        config: path of the settings file.
-        actor: who is recorded as having made a change.
+        config: the path of the settings file.
+        actor: the recorded actor.
         debug: show tracebacks.
     """
 
@@ -41,7 +41,7 @@ class Invocation:
     debug: bool = False
 
     def settings(self) -> Settings:
-        """Return the settings; SettingsError when they cannot be used."""
+        """Return the settings; SettingsError if they cannot be used."""
         from authz_server.settings import load_settings
 
         return load_settings(self.config)
@@ -55,13 +55,13 @@ class Invocation:
             yield services
 
 
-#: Passes the run of the command line to a command, as its first argument.
+#: Passes the invocation to a command, as its first argument.
 pass_invocation = click.make_pass_decorator(Invocation, ensure=True)
 
 
 def _operating_system_user() -> str:
-    """Return the name of the user that runs the command, or its number where it has no name."""
-    # Asked of the system, not of the environment, which the caller chooses.
+    """Return the name of the user that runs the command, or its number if it has no name."""
+    # The environment, which the caller controls, is not used.
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:

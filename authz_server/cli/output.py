@@ -1,6 +1,6 @@
 """Output of commands: tables for people, JSON for programs.
 
-Tables are imported when one is printed: their library takes a twentieth of a second.
+The library of the tables is imported when one is printed; it takes a twentieth of a second.
 """
 
 import json
@@ -29,9 +29,9 @@ def print_rows(
     """Print rows as a table, or as JSON with every field.
 
     Args:
-        rows: dataclasses or mappings, one a row.
-        columns: heading by field.
-        as_json: whether to print JSON.
+        rows: dataclasses or mappings, one for each row.
+        columns: the headings by field.
+        as_json: print JSON.
         narrow: the columns on a terminal that is too narrow for all of them.
     """
     records = list(map(as_record, rows))
@@ -55,7 +55,7 @@ def print_record(struct: Any, *, as_json: bool) -> None:  # noqa: ANN401 - any d
 
 
 def as_record(struct: Any) -> Mapping[str, Any]:  # noqa: ANN401 - any dataclass
-    """Return the fields of a dataclass by name; a mapping as it is."""
+    """Return the fields of a dataclass by name; a mapping is returned unchanged."""
     if is_dataclass(struct) and not isinstance(struct, type):
         return asdict(struct)
     record: Mapping[str, Any] = struct
@@ -63,7 +63,7 @@ def as_record(struct: Any) -> Mapping[str, Any]:  # noqa: ANN401 - any dataclass
 
 
 def echo_status(sentence: str) -> None:
-    """Print a sentence to standard error; standard output is for JSON."""
+    """Print a sentence to standard error, so that standard output has only JSON."""
     click.echo(sentence, err=True)
 
 
@@ -74,7 +74,7 @@ def print_change(
     as_json: bool,
     show: Callable[[], None] | None = None,
 ) -> None:
-    """Print the result of a change: the record as JSON, or a sentence and what ``show`` prints."""
+    """Print the result of a change: a record as JSON, or a sentence and the output of ``show``."""
     if as_json:
         print_json(record)
         return
@@ -84,14 +84,14 @@ def print_change(
 
 
 def timestamp(at: datetime | None) -> str | None:
-    """Return RFC 3339 in UTC, to the second."""
+    """Return a time by RFC 3339 in UTC, to the second."""
     if at is None:
         return None
     return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def plain_value(value: object) -> object:
-    """Return a value as JSON can have it; TypeError where it cannot."""
+    """Return a value that JSON can represent; TypeError if there is none."""
     if isinstance(value, datetime):
         return timestamp(value)
     if isinstance(value, Iterable):

@@ -1,4 +1,4 @@
-"""Commands that plugins add: looked up where the settings file enables a plugin."""
+"""Finds the commands of the enabled plugins."""
 
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from authz_server.cli.invocation import shared_options
 def find_plugin_commands(config: Path, built_in: Iterable[str]) -> Mapping[str, click.Command]:
     """Return the commands of the enabled plugins, by name.
 
-    Where the settings file is missing or enables no plugin, nothing is imported.
+    If the settings file is missing or enables no plugin, nothing is imported.
 
     Args:
         config: the settings file.
@@ -20,7 +20,7 @@ def find_plugin_commands(config: Path, built_in: Iterable[str]) -> Mapping[str, 
 
     Raises:
         SettingsError: the settings cannot be used.
-        PluginError: a plugin cannot be used, or two offer one command.
+        PluginError: a plugin cannot be used, or two commands have one name.
     """
     if not _enables_plugins(config):
         return {}

@@ -1,4 +1,4 @@
-"""The proxies in front of the server: check an option, or ask for them."""
+"""Check the option for the proxies in front of the server, or ask for them."""
 
 import sys
 
@@ -10,16 +10,16 @@ from authz_server.settings.constraints import RuleError, refuse_every_address, r
 def check_proxies(
     _context: click.Context, _parameter: click.Parameter, networks: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Return the networks of an option; BadParameter where one is malformed or holds everything."""
+    """Return the networks of an option; BadParameter if one is malformed or has every address."""
     return _checked(networks)
 
 
 def ask_for_proxies() -> tuple[str, ...]:
-    """Ask which proxies stand in front; return their addresses and networks, empty without one.
+    """Ask for the proxies in front; return their addresses and networks, empty without one.
 
-    A malformed answer is asked for again.
+    The question is repeated after a malformed answer.
     """
-    question = "Does a reverse proxy that speaks TLS stand in front of the server?"
+    question = "Does a reverse proxy with TLS stand in front of the server?"
     if not click.confirm(question, default=True, err=True):
         return ()
     networks: tuple[str, ...] = click.prompt(
@@ -32,7 +32,7 @@ def ask_for_proxies() -> tuple[str, ...]:
 
 
 def is_at_terminal() -> bool:
-    """Return whether a person can answer: a question asked elsewhere would wait for ever."""
+    """Return whether a person can answer a question."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 

@@ -1,4 +1,4 @@
-"""Commands of clients and resource servers alike: show, enable, disable and delete."""
+"""Commands of clients and resource servers: show, enable, disable and delete."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,15 +11,15 @@ from authz_server.cli.output import json_option, print_record
 from authz_server.cli.secret import Noun
 from authz_server.operations.clients import delete_client, set_enabled
 
-#: Effect on the client's tokens, by whether it is enabled or disabled.
+#: The effect on the client's tokens; True: it is enabled, False: it is disabled.
 _TOKENS = {
     True: (
         "Its tokens from before it was disabled are active again until they expire; "
-        "--revoke-earlier ends them for good."
+        "--revoke-earlier ends them permanently."
     ),
     False: (
         "Its tokens are inactive at introspection, and active again when it is enabled before "
-        "they expire; --revoke ends them for good."
+        "they expire; --revoke ends them permanently."
     ),
 }
 
@@ -28,7 +28,7 @@ def authentication_method_option(default: str | None = None) -> Callable[[Any], 
     """Return the option ``--authentication-method``.
 
     Args:
-        default: the method of a new registration; None where the method stays as it is.
+        default: the method of a new registration; None: the method does not change.
     """
     return click.option(
         "--authentication-method",

@@ -1,4 +1,4 @@
-"""``resource-server``: register the interfaces that tokens are for."""
+"""``resource-server``: register and change the resource servers of tokens."""
 
 from pathlib import Path
 from typing import Any

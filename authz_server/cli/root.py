@@ -1,4 +1,4 @@
-"""``authz-server``: the outermost command."""
+"""``authz-server``: the root command."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""``scope``: the catalogue of what tokens can permit."""
+"""``scope``: import, add and assign scopes."""
 
 from typing import Any
 

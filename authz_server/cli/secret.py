@@ -49,14 +49,14 @@ _COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class Noun:
-    """One of the two things that have secrets.
+    """A client or a resource server, in the words of messages and commands.
 
     Attributes:
-        name: as messages call it, such as ``resource server``.
-        command: as the command line calls it, such as ``resource-server``.
-        kind: as operations call it.
+        name: the name in messages, such as ``resource server``.
+        command: the name of the command, such as ``resource-server``.
+        kind: the kind in operations.
         example: an id for examples.
-        get: returns its view by id; NotFoundError where there is none.
+        get: returns the view by id; NotFoundError if there is none.
     """
 
     name: str
@@ -72,10 +72,10 @@ def print_secret(
     """Print a new secret once, or write it to a file.
 
     Args:
-        record: further fields of the JSON.
+        record: the other fields of the JSON.
         secret: the new secret.
         output: a new file for its value; None: print it.
-        as_json: whether to print JSON.
+        as_json: print JSON.
     """
     if output is not None and secret.value:
         write_private_file(output, secret.value.encode() + b"\n")
@@ -176,7 +176,7 @@ def _end(noun: Noun) -> click.Command:
     @click.command(
         "end",
         cls=Command,
-        help=f"""End a secret of a {noun.name} for good.
+        help=f"""End a secret of a {noun.name} permanently.
 
         SECRET_ID is its id in the list. A later time in --at leaves an overlap with the next
         secret. At a terminal, the command asks before it ends the last one.

@@ -1,4 +1,4 @@
-"""Secrets in and out of the command line: never as an argument, never shown twice."""
+"""Options that read and write secrets; a secret is never an argument."""
 
 import os
 import sys
@@ -28,7 +28,7 @@ def secret_input_options(command: Any) -> Any:  # noqa: ANN401 - a decorator as 
 
 
 def secret_output_option(command: Any) -> Any:  # noqa: ANN401 - a decorator as click writes them
-    """Add the option that keeps a generated secret off the screen."""
+    """Add the option that writes a generated secret to a file."""
     return click.option(
         "--secret-output",
         type=click.Path(dir_okay=False, path_type=Path),
@@ -39,7 +39,7 @@ def secret_output_option(command: Any) -> Any:  # noqa: ANN401 - a decorator as 
 def read_secret(
     *, secret_prompt: bool, secret_stdin: bool, secret_file: Path | None
 ) -> bytes | None:
-    """Return the imported secret, without the line break at its end; None where there is none."""
+    """Return the imported secret without its trailing line break; None if there is none."""
     if sum((secret_prompt, secret_stdin, secret_file is not None)) > 1:
         raise click.UsageError("Hand the secret over in one way only.")
     if secret_prompt:
@@ -54,7 +54,7 @@ def read_secret(
 
 
 def require_new_file(path: Path | None) -> None:
-    """Raise click.ClickException for a file that cannot be created, before anything is changed."""
+    """Raise click.ClickException if a file cannot be created."""
     if path is None:
         return
     if path.exists():

@@ -1,4 +1,4 @@
-"""``serve``: the server with its workers."""
+"""``serve``: run the server with its workers."""
 
 import logging
 import os
@@ -40,16 +40,16 @@ def serve(invocation: Invocation) -> None:
     require_usable(settings)
     require_prepared(settings)
     require_free(settings.server.health_host, settings.server.health_port)
-    # Each thread that waits would else keep memory of its own.
+    # Limits the memory pools of threads, most of which wait.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     with metrics_folder() as folder:
         run_server(settings, invocation.config.resolve(), folder)
 
 
 def require_prepared(settings: Settings) -> None:
-    """Refuse to start without schema or keys, naming the command that helps.
+    """Require a schema and keys; the error names the command that makes them.
 
-    A database server that does not answer is waited for: until it does, the server is not ready.
+    A database server that does not answer yet is accepted: the server is not ready until it does.
     """
     try:
         preflight.require_prepared(settings)
@@ -57,11 +57,11 @@ def require_prepared(settings: Settings) -> None:
         if settings.database.parts.is_sqlite or find_unfitness(error):
             raise
         reported = find_sentence(error) or describe_failure(error).rstrip(".")
-        logger.warning("The database does not answer yet (%s): the server is not ready.", reported)
+        logger.warning("the database does not answer yet (%s): the server is not ready", reported)
 
 
 def require_free(host: str, port: int) -> None:
-    """Refuse an address that is taken."""
+    """Require an address that can be listened on."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -78,9 +78,9 @@ class HealthService:
     """The health listener of a server, under the settings in force.
 
     Args:
-        settings: those at the start.
-        folder: where the workers count.
-        supervisor: knows what the workers report.
+        settings: the settings at the start.
+        folder: the folder of the workers' metrics.
+        supervisor: the supervisor of the workers.
     """
 
     def __init__(self, settings: Settings, folder: Path, supervisor: Supervisor) -> None:
@@ -91,7 +91,7 @@ class HealthService:
         self._listener.start()
 
     def apply(self, settings: Settings) -> None:
-        """Answer under new settings, at their address."""
+        """Apply new settings, and listen on their address."""
         configure_logging(settings.logging)
         application, address = self._application(settings), _health_address(settings)
         self._listener.replace(application)
@@ -99,14 +99,14 @@ class HealthService:
             try:
                 listener = HealthListener(application, *address)
             except OSError as error:
-                logger.error("the health listener cannot move to %s port %d: %s", *address, error)  # noqa: TRY400 - the cause is said
+                logger.error("the health listener cannot move to %s port %d: %s", *address, error)  # noqa: TRY400 - the message has the cause
                 return
             self._listener.stop()
             self._listener, self._address = listener, address
             listener.start()
 
     def require_free(self, settings: Settings) -> None:
-        """Refuse an address of new settings that is taken by something else."""
+        """Require that the address of new settings can be listened on."""
         address = _health_address(settings)
         if address != self._address:
             require_free(*address)
@@ -116,7 +116,7 @@ class HealthService:
         self._listener.stop()
 
     def _application(self, settings: Settings) -> WSGIApplication:
-        # Its library takes a while to load: no other command is to wait for it.
+        # Imported here, because its library is slow to load and only this command needs it.
         from authz_server.metrics.exporter import MetricsPage  # noqa: PLC0415
         from authz_server.serving.client_metrics import sample_clients  # noqa: PLC0415
 
@@ -141,9 +141,9 @@ def run_server(settings: Settings, config: Path, folder: Path) -> None:
     """Serve until a signal; SIGHUP applies changed settings.
 
     Args:
-        settings: checked already.
+        settings: the checked settings.
         config: the settings file.
-        folder: where the workers count.
+        folder: the folder of the workers' metrics.
 
     Raises:
         click.ClickException: an address cannot be used, or no worker can serve.

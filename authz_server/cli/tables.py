@@ -1,4 +1,4 @@
-"""Tables in a terminal: rows under headings, and the fields of one record."""
+"""Prints tables for a terminal: records under headings, and the fields of one record."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,8 +25,8 @@ def print_table(
     """Print records under headings.
 
     Args:
-        records: one a row.
-        columns: heading by field.
+        records: the rows.
+        columns: the headings by field.
         narrow: the columns on a terminal that is too narrow for all of them.
     """
     console = _console()
@@ -34,7 +34,7 @@ def print_table(
         columns = narrow
     table = Table(box=box.SIMPLE_HEAD)
     for field, heading in columns.items():
-        # People copy and compare ids: they are neither cut nor folded.
+        # People copy and compare ids, so that these are neither cut nor folded.
         table.add_column(heading, overflow="fold", no_wrap=field in _WHOLE)
     for record in records:
         table.add_row(*(_cell(record[field]) for field in columns))

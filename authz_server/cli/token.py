@@ -20,10 +20,10 @@ token_source = click.argument(
 
 
 def read_token(file: Path | None) -> str:
-    """Return the token in a file; None: from standard input, with a prompt at a terminal.
+    """Return the token in a file; None: read it from standard input, with a prompt at a terminal.
 
     Raises:
-        click.ClickException: there is no token, or more text than a token can have.
+        click.ClickException: there is no token, or the text is too long.
     """
     if file is not None:
         content = file.read_bytes()[: MAXIMUM_TOKEN_CHARACTERS + 1]

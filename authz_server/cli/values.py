@@ -1,4 +1,4 @@
-"""Values that options take beyond click's own."""
+"""Types of options in addition to those of click."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,7 @@ class Instant(click.ParamType[datetime]):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> datetime:
-        """Return a timezone-aware time; fail with what to write instead."""
+        """Return a timezone-aware time; the error shows the accepted forms."""
         if isinstance(value, datetime):
             return value
         try:
@@ -52,10 +52,10 @@ INSTANT = Instant()
 
 
 class InstantOr(Instant):
-    """As :class:`Instant`, but one word stays a word.
+    """A point in time, or one word.
 
     Args:
-        word: ``none`` takes a limit away; ``now`` leaves it to the database's clock.
+        word: ``none`` removes a limit; ``now`` is the present time of the database's clock.
     """
 
     def __init__(self, word: str) -> None:
@@ -76,7 +76,7 @@ INSTANT_OR_NOW = InstantOr("now")
 
 
 def drop_unset(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that were used; the word ``none`` becomes None, a tuple a list."""
+    """Return the given options, with ``none`` as None and tuples as lists."""
     return {
         name: None if value == "none" else list(value) if isinstance(value, tuple) else value
         for name, value in options.items()

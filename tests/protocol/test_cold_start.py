@@ -128,7 +128,7 @@ def verify_log(log: str) -> None:
     assert len(lines) == len(log.splitlines())
     assert "OperationalError" not in log
     warnings = [r["message"] for r in records if r["level"] in {"warning", "error"}]
-    at_start = [each for each in warnings if each.startswith("The database does not answer yet")]
+    at_start = [each for each in warnings if each.startswith("the database does not answer yet")]
     assert len(at_start) == 1
     assert "connection" in at_start[0]
     by_begin = Counter(re.sub(r"[(:].*", "", each) for each in warnings)

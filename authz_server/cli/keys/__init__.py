@@ -1,4 +1,4 @@
-"""``keys``: the signing keys; one module for each command."""
+"""``keys``: rotate, revoke and examine the signing keys, with one module for each command."""
 
 from authz_server.cli.commands import LazyCommands
 
@@ -53,7 +53,7 @@ _COMMANDS = {
     ),
     "destroy": (
         "authz_server.cli.keys.destroy:destroy",
-        "Delete old private keys for good.",
+        "Delete old private keys permanently.",
     ),
     "policy": (
         "authz_server.cli.keys.policy:policy",

@@ -20,7 +20,7 @@ from authz_server.operations.keys.audit import (
 from authz_server.settings import Settings
 
 UNACCOUNTED = 1
-#: How many are printed; JSON has more.
+#: The limit of each printed list; JSON has more.
 SHOWN = 20
 _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
@@ -66,11 +66,11 @@ def reconcile_(  # noqa: PLR0913, PLR0917 - one for each option
     until: datetime | None,
     as_json: bool,
 ) -> None:
-    """Compare a Vault's audit log with our audit records.
+    """Compare a Vault's audit log with the audit records.
 
-    A call that signed and is missing in our records was made by another program, or its answer was
-    lost and the call repeated: an alarm, and exit status 1. A call that took the private key is an
-    alarm too. Records without a call in the log are listed: the log is then incomplete.
+    A call that signed and is not recorded was made by another program, or its answer was lost and
+    the call repeated: an alarm, and exit status 1. A call that exported the private key is an alarm
+    too. Records without a call in the log are listed; the log is then incomplete.
     """
     settings = invocation.settings()
     result = reconcile_log(
@@ -115,14 +115,14 @@ def _lines(result: AuditResult) -> Iterator[str]:
     yield _judged_line(result.judged)
     yield (
         f"{result.signatures} signatures by {result.calls} calls in the log, "
-        f"{result.recorded} in our records."
+        f"{result.recorded} in the audit records."
     )
     if result.log.unreadable:
         yield f"NOTE {result.log.unreadable} lines of the log cannot be read."
     for call in result.taken:
-        yield f"ALARM the private key was taken: {call}"
+        yield f"ALARM the private key was exported: {call}"
     for call in result.unaccounted[:SHOWN]:
-        whose = "as ours are" if call.identity_is_ours else "as none of ours are"
+        whose = "a known identity" if call.identity_is_ours else "an unknown identity"
         yield f"ALARM unaccounted {call.request_id}: {call}, {whose}"
     if result.unaccounted_count > SHOWN:
         yield f"ALARM and {result.unaccounted_count - SHOWN} more that are unaccounted"
@@ -130,7 +130,7 @@ def _lines(result: AuditResult) -> Iterator[str]:
         made = f"{each.request_id} made {each.signatures} signatures"
         yield f"NOTE {made}; {each.recorded} were issued"
     if result.unseen_count:
-        yield f"NOTE {result.unseen_count} records are not in the log: it is not whole"
+        yield f"NOTE {result.unseen_count} records are not in the log: it is incomplete"
     for record in result.unseen[:SHOWN]:
         yield f"  {record.time}  {record.backend_request_id}  {record.kid}"
     if not result.is_alarming:

@@ -3,7 +3,7 @@
 from authz_server.cli.output import timestamp
 from authz_server.operations.keys.consumers import StandbyConsumers
 
-#: How many readers are named; JSON names all.
+#: The number of readers that are named; JSON has all.
 NAMED_READERS = 10
 _DAY_SECONDS = 86_400
 
@@ -11,7 +11,7 @@ _DAY_SECONDS = 86_400
 def consumer_lines(consumers: StandbyConsumers | None) -> list[str]:
     """Return the lines about the readers."""
     if consumers is None:
-        return ["Nobody needs to fetch a key: none waits to sign."]
+        return ["No key waits to sign, so that no reader has to fetch one."]
     window = _window(consumers.window_seconds)
     if not consumers.seen:
         return [f"No reader of the JWKS was seen in {window}."]

@@ -20,8 +20,8 @@ def key_context(
 
     Args:
         invocation: the run of the command line.
-        role: decides what may be asked of the backends.
-        looking: nothing is changed or recorded.
+        role: decides which steps at the backends are permitted.
+        looking: True if nothing is changed or recorded.
     """
     settings = invocation.settings()
     logins = find_logins(settings, role, looking=looking)
@@ -34,7 +34,7 @@ def key_context(
 
 
 def resolve_kid(invocation: Invocation, named: str, choose: ChooseKey) -> str:
-    """Return the id of the key that a command's argument stands for; see :func:`find_kid`."""
+    """Return the id of the key that an argument identifies; see :func:`find_kid`."""
     if len(named) == _ID_CHARACTERS:
         return named
     with invocation.services() as services:

@@ -1,4 +1,4 @@
-"""``keys destroy``: delete old private keys for good."""
+"""``keys destroy``: delete old private keys permanently."""
 
 import click
 
@@ -19,7 +19,7 @@ from keys.lifecycle.orders import Destroy
 @order_options
 @pass_invocation
 def destroy(invocation: Invocation, ring: str, reason: str, dry_run: bool, as_json: bool) -> None:
-    """Delete old private keys for good.
+    """Delete old private keys permanently.
 
     The backend deletes those of RING that are older than every key in use.
     """

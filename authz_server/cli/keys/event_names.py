@@ -1,4 +1,4 @@
-"""The names of events as people read them."""
+"""The displayed names of events."""
 
 _NAMES = {
     "key.published": "published",
@@ -26,5 +26,5 @@ _NAMES = {
 
 
 def event_in_words(event: str) -> str:
-    """Return an event's name as people read it."""
+    """Return the displayed name of an event."""
     return _NAMES.get(event, event.replace(".", " ").replace("_", " "))

@@ -8,7 +8,7 @@ import click
 from authz_server.cli.output import json_option
 
 MAXIMUM_REASON_CHARACTERS = 500
-#: For commands that take a key's id: one in 64 begins with a hyphen, as an option does.
+#: For commands that take a key's id; one of 64 begins with a hyphen, like an option.
 TAKES_KEY_ID: dict[str, Any] = {"ignore_unknown_options": True}
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -23,7 +23,7 @@ def _checked_reason(context: click.Context, parameter: click.Parameter, value: s
 
 
 def reason_option(default: str | None = None) -> Decorator:
-    """Return the option ``--reason``: required, unless there is a default."""
+    """Return the option ``--reason``, which is required if there is no default."""
     return click.option(
         "--reason",
         required=default is None,
@@ -40,7 +40,7 @@ dry_run_option = click.option(
 
 
 def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what every change takes: ``--dry-run`` and ``--json``."""
+    """Add the options of every change: ``--dry-run`` and ``--json``."""
     return dry_run_option(json_option(function))
 
 

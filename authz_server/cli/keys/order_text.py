@@ -13,7 +13,7 @@ from authz_server.operations.keys.results import (
     WithdrawalResult,
 )
 
-#: How many clients are named; JSON names all.
+#: The number of clients that are named; JSON has all.
 NAMED_CLIENTS = 10
 #: In other states these times are in the past.
 _TIMED_STATES = {
@@ -23,7 +23,7 @@ _TIMED_STATES = {
 _STEPS = {
     "create": "a new version is to be made",
     "fence": "nothing below version {version} is to sign any more",
-    "destroy": "everything below version {version} is to be deleted for good",
+    "destroy": "all versions below {version} are to be deleted permanently",
 }
 _NOW = "now"
 
@@ -76,7 +76,7 @@ def _wait_lines(result: OrderResult) -> Iterator[str]:
 
 
 def _change_lines(when: str, change: RingChanged | KeyChanged) -> Iterator[str]:
-    """Yield the change, and below it its reason and times: neither fits beside a key's id."""
+    """Yield the change and, in lines below it, its reason and times."""
     if isinstance(change, RingChanged):
         yield _line(when, change.event)
         yield _line("", change.reason)

@@ -1,4 +1,4 @@
-"""Commands that give an order: the question before it, and its result with an exit status.
+"""Run an order of a command: ask first, print the result and exit with its status.
 
 0: done, or nothing to do. 1: refused or failed, and nothing was changed. 2: the command line is
 wrong. 3: done in part; the error stream names what is missing, and ticks continue to try it.
@@ -23,17 +23,17 @@ DONE_IN_PART = 3
 def carry_out(
     invocation: Invocation, order: Order, *, dry_run: bool, as_json: bool, question: str = ""
 ) -> None:
-    """Give an order, print its result, and exit with the status.
+    """Execute an order, print its result and exit with the status.
 
     Args:
         invocation: the run of the command line.
         order: the order.
-        dry_run: whether it is only planned.
-        as_json: whether JSON is wanted.
-        question: asked on a terminal, below the plan, before anything is changed; empty: none.
+        dry_run: only plan.
+        as_json: print JSON.
+        question: the question on a terminal, below the plan, before the change; empty: none.
 
     Raises:
-        KeysError: it was refused, or it failed and nothing was changed.
+        KeysError: the order was refused, or it failed without a change.
         click.Abort: the answer was no.
     """
     if question and not dry_run and sys.stdin.isatty():
@@ -49,12 +49,12 @@ def carry_out(
 
 
 def print_result(result: OrderResult, *, as_json: bool, err: bool = False) -> int:
-    """Print one result and return the exit status; after JSON, only what went wrong is printed.
+    """Print one result and return the exit status; after JSON, only failures are printed.
 
     Args:
         result: the result.
-        as_json: whether it was printed as JSON.
-        err: print everything on the error stream.
+        as_json: True if it was printed as JSON.
+        err: print everything to standard error.
     """
     if not as_json:
         for line in result_lines(result):

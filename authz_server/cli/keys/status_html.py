@@ -1,4 +1,4 @@
-"""``keys status`` as a page of its own, to attach to a change ticket: nothing is fetched."""
+"""``keys status`` as one HTML file without external resources, to attach to a change ticket."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
@@ -84,9 +84,9 @@ def render_html(reports: Sequence[RingReport], *, issuer: str, at: str) -> str:
     """Return the page.
 
     Args:
-        reports: The rings.
-        issuer: The issuer whose keys these are.
-        at: The time of the reports.
+        reports: the reports of the rings.
+        issuer: the issuer.
+        at: the time of the reports.
     """
     parts = [
         "<!doctype html>",
@@ -165,7 +165,7 @@ def _fact_table(status: RingStatus) -> Iterator[str]:
 
 
 def _table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Yield a table that becomes a list of cards where the page is narrow; cells are HTML."""
+    """Yield a table, which is shown as a list of cards on a narrow page; cells are HTML."""
     heads = "".join(f'<th scope="col" role="columnheader">{word}</th>' for word in columns)
     yield f'<table class="wide" role="table"><caption>{caption}</caption>'
     yield f'<thead role="rowgroup"><tr role="row">{heads}</tr></thead><tbody role="rowgroup">'

@@ -1,4 +1,4 @@
-"""``keys status`` at a terminal, 80 columns wide."""
+"""``keys status`` for a terminal, 80 columns wide."""
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -30,12 +30,12 @@ _KEY_TIMES = (
 
 
 def print_status(report: RingReport) -> None:
-    """Print one ring: facts, calendar, keys, and what an operator has to look at."""
+    """Print one ring: facts, calendar, keys and warnings."""
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = WIDTH
     status = report.status
-    plain = not _speaks_unicode(console)
+    plain = not _has_unicode(console)
 
     def show(line: str, style: str = "") -> None:
         console.print(Text(_printable(line, console), style=style))
@@ -62,23 +62,23 @@ def print_status(report: RingReport) -> None:
 
 
 def _printable(line: str, console: Console) -> str:
-    """Return ``line`` as the terminal can show it: others write reasons and names of nodes."""
+    """Return ``line`` with the characters that the terminal cannot show replaced."""
     shown = "".join(each if each.isprintable() else " " for each in line)
     return shown.encode(console.encoding, "backslashreplace").decode(console.encoding)
 
 
 def _folded(line: str) -> list[str]:
-    """Return a line as several that fit beside a label; ids stay whole."""
+    """Return a line folded to the width next to a label, without splitting ids."""
     width = WIDTH - 2 - _LABEL
     return wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
 
 
-def _speaks_unicode(console: Console) -> bool:
+def _has_unicode(console: Console) -> bool:
     return console.encoding.lower().replace("-", "").startswith("utf")
 
 
 def _headline(status: RingStatus) -> str:
-    drive = status.drive or "nobody: it is not in the settings"
+    drive = status.drive or "none: the ring is not in the settings"
     frozen = ", FROZEN" if status.frozen else ""
     return (
         f"{status.ring}  {status.algorithm}  {status.backend}  "
@@ -197,7 +197,7 @@ def _cut(line: str, *, plain: bool) -> str:
 
 
 def warnings(status: RingStatus) -> Iterator[str]:
-    """Yield what an operator has to look at."""
+    """Yield the warnings for an operator."""
     for each in status.overdue:
         yield f"OVERDUE {status.ring}: {each}"
     for alarm in status.alarms:

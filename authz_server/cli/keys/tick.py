@@ -70,7 +70,7 @@ def tick(  # noqa: PLR0913, PLR0917 - one for each option
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Round:
-    """A tick of the rings; a failure of one of them leaves the others alone."""
+    """A tick of the rings; a failure of one of them does not affect the others."""
 
     context: KeyContext
     ring: str | None
@@ -79,7 +79,7 @@ class _Round:
     as_json: bool
 
     def run(self) -> int:
-        """Tick; return the worst exit status, a failure before anything else."""
+        """Tick; return the worst exit status."""
         try:
             names = self._names()
         except KeysError as error:
@@ -98,7 +98,7 @@ class _Round:
         return [ring.name for ring in self.context.rings()]
 
     def _tick(self, name: str) -> OrderResult | None:
-        """Return the result, or None after printing why it failed."""
+        """Return the result; print the error and return None if it failed."""
         try:
             return tick_ring(self.context, name, dry_run=self.dry_run)
         except KeysError as error:

@@ -36,8 +36,8 @@ def test_client_may_send_its_secret_by_either_method_unless_one_is_named(stocked
 def test_it_is_said_what_becomes_of_earlier_tokens(stocked):
     """Case Q226."""
     _create(stocked)
-    assert "--revoke ends them for good" in stocked.must("client", "disable", "ministry")
-    assert "--revoke-earlier ends them for good" in stocked.must("client", "enable", "ministry")
+    assert "--revoke ends them permanently" in stocked.must("client", "disable", "ministry")
+    assert "--revoke-earlier ends them permanently" in stocked.must("client", "enable", "ministry")
     actions = [action for _, action, _ in stocked.audit_records()]
     assert "cut_off.recorded" not in actions
     assert "are revoked" in stocked.must("client", "disable", "ministry", "--revoke")

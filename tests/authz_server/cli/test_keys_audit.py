@@ -147,7 +147,7 @@ def test_a_forged_signature_is_found(cli, installation, raft_server, tmp_path):
         *("keys", "audit", "reconcile", "--vault-log", raft_server.audit_path, "--until", "+1m")
     )
     assert result.exit_code == 1
-    assert "as none of ours are" in result.stdout
+    assert "an unknown identity" in result.stdout
     recorded = (tmp_path / "audit.jsonl").read_text()
     assert recorded.count('"alarm":"signature.unaccounted"') == 4
 

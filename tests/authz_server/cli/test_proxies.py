@@ -12,7 +12,7 @@ from support.settings_file import write_settings
 from support.terminal import Terminal
 
 ISSUER = ("--issuer", "https://auth.example.org")
-QUESTION = "Does a reverse proxy that speaks TLS stand in front of the server? [Y/n]:"
+QUESTION = "Does a reverse proxy with TLS stand in front of the server? [Y/n]:"
 WHICH = "separated by blanks [127.0.0.1]:"
 WARNING = "Warning: server.trusted_proxies: "
 PRODUCTION = {"environment": "production", "logging": {"level": "info"}}

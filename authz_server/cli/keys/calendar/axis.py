@@ -1,6 +1,6 @@
 """The axis of a calendar: ticks at whole steps of time, whose labels do not overlap.
 
-All times are in UTC. Widths are counted in characters, for a terminal and for a picture alike.
+All times are in UTC. Widths are in characters, for a terminal and for a picture.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-#: A Monday, so that weeks begin on one.
+#: A Monday, on which weeks begin.
 _ANCHOR = datetime(1970, 1, 5, tzinfo=UTC)
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 _HALF_MONTH = 0
@@ -22,10 +22,10 @@ class Tick:
     """One tick.
 
     Attributes:
-        at: When.
-        label: Stands right of the tick; empty where there is no room for it or for its day.
-        day: The date, or the year, of this label and of those after it; empty where it is that of
-            the tick before.
+        at: the time of the tick.
+        label: the text right of the tick; empty if there is no room for it or for its day.
+        day: the date, or the year, of this label and of those after it; empty if it is that of the
+            tick before.
     """
 
     at: datetime
@@ -123,7 +123,7 @@ def _have_room(ticks: Sequence[Tick], place: Callable[[datetime], float]) -> boo
 def _without_cut_labels(
     ticks: Sequence[Tick], place: Callable[[datetime], float], width: float
 ) -> Iterator[Tick]:
-    """Leave out labels that the right edge would cut, and those of days that have no room."""
+    """Remove labels that the right edge would cut, and labels of days that have no room."""
     firsts = [
         tick
         for number, tick in enumerate(ticks)

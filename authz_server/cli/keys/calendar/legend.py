@@ -1,4 +1,4 @@
-"""The legend of a calendar: every mark that occurs in a picture, in words for every reader."""
+"""The legend of a calendar, which describes every mark of a picture in words."""
 
 from typing import NamedTuple
 
@@ -9,10 +9,10 @@ class Mark(NamedTuple):
     """A kind of mark in a picture.
 
     Attributes:
-        name: Its class in the picture.
-        word: Its name for people.
-        look: Its colour and its shape or pattern.
-        meaning: The fact that it stands for.
+        name: its class in the picture.
+        word: its displayed name.
+        look: its colour and its shape or pattern.
+        meaning: its meaning.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""The calendar of rings as a picture: SVG for a change ticket, on light and dark, on paper too.
+"""The calendar of rings as an SVG picture, for light and dark screens and for paper.
 
-Every bar has its meaning in words, or its row does; patterns distinguish the kinds without colour.
-Colours are attributes, which every program reads; only the dark ones are a style sheet.
+Every bar or its row has its meaning as text, and patterns distinguish the kinds without colour.
+Colours are attributes, which every program supports; only the dark ones are in a style sheet.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +33,7 @@ _PLOT = WIDTH - _LEFT - _RIGHT
 _HEAD, _AXIS, _ROW, _LINE = 64, 46, 42, 20
 #: The width of a character of 12 and 13 pixels height, in the widest usual font.
 _TICK_CHARACTER, _CHARACTER = 7.5, 8.0
-#: A key's id, which has 43 characters, has room beside its row; a longer one ends in dots.
+#: A key's id, which has 43 characters, has room next to its row; a longer one ends in dots.
 _ROOM_FOR_KID = 44
 
 
@@ -41,9 +41,9 @@ def render_svg(calendars: Sequence[Calendar], prefix: str = "", *, legend: bool 
     """Return one picture of all ``calendars``, one below the other.
 
     Args:
-        calendars: The rings to draw.
-        prefix: Of the ids in it, which have to be unique where several pictures are in a page.
-        legend: Whether the legend stands below the rings.
+        calendars: the calendars of the rings to draw.
+        prefix: the prefix of ids, which must be unique if a page has several pictures.
+        legend: draw the legend below the rings.
     """
     heights = [_height(calendar) for calendar in calendars]
     total = sum(heights) + (_LINE * (len(MARKS) + 2) if legend else 0)
@@ -77,7 +77,7 @@ def _opening(height: int, prefix: str) -> str:
 
 
 def describe(calendar: Calendar) -> str:
-    """Return the content of the picture in words, for people who cannot see it."""
+    """Return a text alternative of the picture."""
     keys = [
         f"version {row.key.version} ({row.key.kid}): {state_word(row)}" for row in calendar.rows
     ]
@@ -165,7 +165,7 @@ def _span(
 
 
 def _below(calendar: Calendar, top: float, x: Callable[[datetime], float]) -> Iterator[str]:
-    """Yield the lines below the rows: the present, and what is planned."""
+    """Yield the lines below the rows: the present time and the planned changes."""
     label = f"now, {_long(calendar.now)}"
     half = len(label) * _CHARACTER / 2
     middle = min(max(x(calendar.now), half + 8), WIDTH - half - 8)

@@ -1,4 +1,4 @@
-"""The calendar of a ring at a terminal: 80 columns, legible without colour."""
+"""The calendar of a ring for a terminal, 80 columns wide and legible without colour."""
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
@@ -33,11 +33,11 @@ _TICK = ("╷", ",")
 
 
 def calendar_lines(calendar: Calendar, *, plain: bool = False) -> Iterator[Text]:
-    """Yield the lines of the picture: axis, a row for each key, now, legend, what is planned.
+    """Yield the lines of the picture: axis, a row for each key, now, legend, planned changes.
 
     Args:
-        calendar: The ring to draw.
-        plain: In ASCII alone.
+        calendar: the calendar of the ring to draw.
+        plain: use only ASCII.
     """
     column = _scale(calendar)
     yield from _axis(calendar, column, plain=plain)
@@ -60,7 +60,7 @@ def _scale(calendar: Calendar) -> Callable[[datetime], int]:
 
 
 def _axis(calendar: Calendar, column: Callable[[datetime], int], *, plain: bool) -> Iterator[Text]:
-    """Yield the lines of the axis: the days where there are any, and the ticks."""
+    """Yield the lines of the axis: the days, if there are any, and the ticks."""
     mark = _TICK[1 if plain else 0]
     ticks = find_ticks(calendar.begins_at, calendar.ends_at, column, _BAR)
     days = [(column(tick.at), f" {tick.day}") for tick in ticks if tick.day]
@@ -105,7 +105,7 @@ def _line(
 
 
 def state_word(row: CalendarRow) -> str:
-    """Return the state of a key in a word or two; a key that signs is described by that."""
+    """Return the state of a key in one or two words."""
     if row.signs:
         return "signs"
     if row.key.state is KeyState.PUBLISHED:
