@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class RotationMode(StrEnum):
-    """Where a ring's new versions are made; the values are those of the setting ``drive``.
+    """The maker of a ring's new versions; the values are those of the setting ``drive``.
 
     ``AUTOMATIC``: by the server. ``COMMAND``: by ``keys tick``. ``EXTERNAL``: at the backend, which
     the ring follows.

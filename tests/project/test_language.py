@@ -1,11 +1,13 @@
-"""Docstrings are plain English: verb first, the field's words, no idioms."""
+"""Docstrings and help texts are plain English: verb first, the field's words, no idioms."""
 
 import ast
 import re
 from collections.abc import Iterator
 
+import click
 import pytest
 
+from authz_server.cli.root import main
 from support.source_tree import PACKAGES, ROOT
 
 #: Each expression with a text that it finds.
@@ -28,59 +30,13 @@ IDIOMS = {
         "have the backend make a key"
     ),
     r"\bthe (mint|one door|door in|door)\b": "the one door",
+    r"\b(for good|by hand)\b": "deleted for good",
 }
 #: A summary line begins with a verb or a noun.
 OPENING = re.compile(r"(What|Whether|Who|Whose|How|Where|When)\b")
 #: Attributes and properties may be questions: "Whether the limits apply."
 NOUNS_ALLOWED = re.compile(r"Whether\b")
 EXPRESSION = re.compile("|".join(f"(?:{each})" for each in IDIOMS), re.IGNORECASE)
-#: Rooms whose docstrings are held to the rules.
-ROOMS = (
-    "authz_server/audit",
-    "authz_server/cli",
-    "authz_server/clients",
-    "authz_server/grants",
-    "authz_server/hookspecs.py",
-    "authz_server/plugin_api",
-    "authz_server/plugin_manager.py",
-    "authz_server/background_jobs.py",
-    "authz_server/database",
-    "authz_server/demo",
-    "authz_server/endpoints",
-    "authz_server/errors.py",
-    "authz_server/key_rings",
-    "authz_server/logs.py",
-    "authz_server/metrics",
-    "authz_server/operations",
-    "authz_server/scopes",
-    "authz_server/serving",
-    "authz_server/settings",
-    "authz_server/tokens",
-    "authz_server/waiting.py",
-    "authz_server/wsgi.py",
-    "authz_server/authorization_server.py",
-    "keys/backend.py",
-    "keys/backends/in_process.py",
-    "keys/backends/local",
-    "keys/backends/pkcs11",
-    "keys/backends/registry.py",
-    "keys/backends/vault",
-    "keys/errors.py",
-    "keys/forks.py",
-    "keys/jose",
-    "keys/key_set.py",
-    "keys/memory.py",
-    "keys/node_clock.py",
-    "keys/observer.py",
-    "keys/private_files.py",
-    "keys/ring.py",
-    "keys/signer.py",
-    "keys/signing_key.py",
-    "keys/store.py",
-    "keys/testing.py",
-    "keys/verified_tokens.py",
-    "plugins",
-)
 
 
 def _is_property(node: ast.AST) -> bool:
@@ -93,8 +49,6 @@ def _docstrings() -> Iterator[tuple[str, str, bool]]:
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             name = str(path.relative_to(ROOT))
-            if not name.startswith(ROOMS):
-                continue
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(
                     node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -103,6 +57,25 @@ def _docstrings() -> Iterator[tuple[str, str, bool]]:
                     if text:
                         place = f"{name}:{getattr(node, 'name', '')}"
                         yield place, " ".join(text.split()), _is_property(node)
+
+
+def _commands(command: click.Command, words: str) -> Iterator[tuple[str, click.Command]]:
+    yield words, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None, name
+            yield from _commands(below, f"{words} {name}")
+
+
+def _help_texts() -> Iterator[tuple[str, str]]:
+    """Yield the help of each command and of each of its options."""
+    for words, command in _commands(main, "authz-server"):
+        yield words, command.help or ""
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                yield f"{words} {parameter.opts[0]}", parameter.help or ""
 
 
 def test_docstrings_hold_no_idioms():
@@ -121,6 +94,16 @@ def test_docstrings_begin_with_a_verb_or_a_noun():
         f"{place}: {text[:80]}"
         for place, text, is_property in _docstrings()
         if OPENING.match(text) and not (is_property and NOUNS_ALLOWED.match(text))
+    ]
+    assert found == []
+
+
+def test_help_texts_hold_no_idioms():
+    """No help text of a command or option holds an idiom of the list."""
+    texts = list(_help_texts())
+    assert len(texts) > 200
+    found = [
+        f"{place}: {match[0]!r}" for place, text in texts for match in EXPRESSION.finditer(text)
     ]
     assert found == []
 
