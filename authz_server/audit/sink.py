@@ -182,7 +182,8 @@ class AuditSink:
         self._descriptor = _STREAMS[destination] if not self._path else _open(destination)
         self._waits = not stat.S_ISREG(os.fstat(self._descriptor).st_mode)
         self._renew_lock()
-        on_fork(self._renew_lock)
+        if self._waits:
+            on_fork(self._renew_lock)
 
     def write(self, event: Event) -> None:
         """Record the event: ``{"time": ..., "event": ..., ...}``.

@@ -66,7 +66,8 @@ class ClientService(ResourceServerChanges, SecretChanges):
         values = validation.checked_values(offered, validation.CLIENT_RULES, self._limits)
         client = self._new_registration(session, id, "client", values)
         self._require_consistent(session, client)
-        if self._revoker.has_cut_off_client(session, client.id):
+        # A generated id was never used before.
+        if id and self._revoker.has_cut_off_client(session, client.id):
             # A process that had not read the deletion may have issued a token since.
             self._revoker.cut_off_client(
                 session,

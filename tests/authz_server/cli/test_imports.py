@@ -76,7 +76,8 @@ def test_listing_clients_imports_the_tables_and_no_server(stocked, tmp_path):
 def test_a_new_client_enters_few_files(stocked, tmp_path):
     create = ("client", "create", "--name", "Ministry", "--scope", "mapper/link")
     observed = observe("--config", stocked.config, *create, cwd=tmp_path)
-    assert len(observed["files"]) <= 38, observed["files"]
+    # Of these, eight read the settings, six are the command line's, six the database's.
+    assert len(observed["files"]) <= 40, observed["files"]
     assert not libraries(observed) & HEAVY
 
 
