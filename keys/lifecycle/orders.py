@@ -37,11 +37,7 @@ class RingOrder:
 
 @dataclass(frozen=True, slots=True)
 class KeyOrder:
-    """An order for a key by its id; ``reason`` is recorded.
-
-    Attributes:
-        needs_clock: whether it is refused if this machine's clock is off.
-    """
+    """An order for a key by its id; ``reason`` is recorded. ``needs_clock``: as of RingOrder."""
 
     needs_clock: ClassVar[bool] = True
     kid: str
