@@ -106,12 +106,12 @@ def test_a_change_that_cannot_be_recorded_is_not_made(registered, tmp_path):
 
 
 @pytest.mark.parametrize("arguments", READING, ids=" ".join)
-def test_a_command_that_asks_no_plugin_needs_none(registered, tmp_path, arguments):
+def test_a_command_that_calls_no_plugin_needs_none(registered, tmp_path, arguments):
     rewrite(registered, tmp_path, {"plugins": {"enabled": ["nobody_wrote_it"]}})
     registered.must(*arguments)
 
 
-def test_a_change_that_a_missing_plugin_would_not_hear_of_is_not_made(registered, tmp_path):
+def test_a_change_that_cannot_be_reported_to_a_plugin_is_not_made(registered, tmp_path):
     rewrite(registered, tmp_path, {"plugins": {"enabled": ["nobody_wrote_it"]}})
     before = registered.audit_records()
     assert "nobody_wrote_it" in registered.refused("client", "disable", "ministry")
