@@ -29,14 +29,14 @@ class KeyUse:
     """One successful call that used a private key, or took it.
 
     Attributes:
-        use: The kind of use.
-        request_id: The call's id, which its caller received too.
-        at: When.
-        path: Where, without the namespace.
-        place: Whose key it is.
-        signatures: How many it made.
-        identity: Who called, as the log names them.
-        remote_address: From where.
+        use: the kind of use.
+        request_id: the id of the call, which its caller received too.
+        at: the time of the call.
+        path: its path, without the namespace.
+        place: the place of the key.
+        signatures: the number of signatures that it made.
+        identity: the identity of the caller in the log.
+        remote_address: the address of the caller.
     """
 
     use: Use
@@ -54,14 +54,14 @@ class AuditLogReader:
     """Reader of an audit log, line by line, of any length.
 
     Args:
-        places: The keys to look for, all in one Vault.
-        namespace: Theirs; empty: none.
+        places: the keys to look for, all in one Vault.
+        namespace: the namespace of the keys; empty: none.
 
     Attributes:
-        unreadable: Lines that are not entries: of a log that broke off, or of another file.
-        entries: Lines that are entries.
-        first_at: When the first entry was written.
-        last_at: When the last one was.
+        unreadable: the number of lines that are not entries, as in a truncated log.
+        entries: the number of entries.
+        first_at: the time of the first entry.
+        last_at: the time of the last entry.
     """
 
     places: frozenset[VaultPlace]

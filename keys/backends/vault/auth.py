@@ -24,10 +24,10 @@ class VaultToken:
     """A token as a Vault gave it.
 
     Attributes:
-        value: The token itself.
-        lease_seconds: How long it lives; zero: for ever, as far as can be known.
-        renewable: Whether it can be renewed.
-        uses: How many requests it may make, renewals included; zero: any number.
+        value: the token.
+        lease_seconds: its remaining lifetime; zero: unlimited or unknown.
+        renewable: True if it can be renewed.
+        uses: the number of requests that it may make, including renewals; zero: unlimited.
     """
 
     value: str = field(repr=False)
@@ -47,12 +47,12 @@ class Login(Protocol):
         """Return a token.
 
         Args:
-            http: The Vault.
-            deadline: When all of the login must end (monotonic).
+            http: the Vault.
+            deadline: the monotonic time at which the login must end.
 
         Raises:
-            BackendDenied: The credentials are missing or refused.
-            BackendUnavailable: The Vault cannot be asked.
+            BackendDenied: the credentials are missing or refused.
+            BackendUnavailable: the Vault cannot be reached.
         """
 
 
@@ -60,7 +60,7 @@ def make_login(access: VaultAccess, observer: Observer) -> Login:
     """Return the login that ``access`` describes.
 
     Raises:
-        KeysError: There is no such method, or it lacks something.
+        KeysError: there is no such method, or a setting of it is missing.
     """
     login = access.login
     maker = LOGINS.get(login.method)
@@ -202,8 +202,8 @@ def renew(token: VaultToken, http: VaultHttp, deadline: float) -> VaultToken:
     """Return ``token`` with its new lease.
 
     Raises:
-        BackendDenied: The Vault answers that it does not renew it.
-        BackendUnavailable: The Vault cannot be asked.
+        BackendDenied: the Vault refuses the renewal.
+        BackendUnavailable: the Vault cannot be reached.
     """
     request = VaultRequest("POST", "auth/token/renew-self", {}, repeatable=False)
     reply = http.send(request, token.value, deadline)
@@ -217,8 +217,8 @@ def look_up(token: str, http: VaultHttp, deadline: float) -> Mapping[str, Any]:
     """Return the data that the Vault shows of ``token``.
 
     Raises:
-        BackendDenied: It is dead, or may not look itself up.
-        BackendUnavailable: The Vault cannot be asked.
+        BackendDenied: the token is invalid, or may not look itself up.
+        BackendUnavailable: the Vault cannot be reached.
     """
     reply = http.send(VaultRequest("GET", "auth/token/lookup-self"), token, deadline)
     return data_of(require_success(reply, "looking up the Vault token"))

@@ -22,8 +22,8 @@ class BatchLimits(NamedTuple):
     """Limits of the calls for one kind of key.
 
     Attributes:
-        calls_in_flight: How many are sent and not answered yet.
-        batch_size: How many inputs each carries at most.
+        calls_in_flight: the number of calls that wait for an answer.
+        batch_size: the largest number of inputs of a call.
     """
 
     calls_in_flight: int
@@ -61,9 +61,9 @@ class SignatureBatcher:
     wait, and one of them leads the next call, with as many others as the batch size permits.
 
     Args:
-        sign_batch: Makes one call; raises what concerns every caller of it.
-        seconds: How long a caller waits at most, its call included.
-        limits: How many calls may be in flight, and how many inputs each carries.
+        sign_batch: makes one call; an error is raised for all of its callers.
+        seconds: the longest wait of a caller, including its call.
+        limits: the numbers of calls in flight and of inputs in each.
     """
 
     def __init__(self, sign_batch: SignBatch, seconds: float, limits: BatchLimits = LIMITS) -> None:
@@ -88,7 +88,7 @@ class SignatureBatcher:
         """Return one signature for each input, in order.
 
         Raises:
-            BackendError: The call failed, or one of these inputs did.
+            BackendError: the call failed, or one of the inputs did.
         """
         size = self._limits.batch_size
         if len(inputs) > size:

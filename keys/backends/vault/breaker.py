@@ -23,10 +23,10 @@ class CircuitBreaker:
     caller may. When its time is over, one may; success closes it, failure opens it for longer.
 
     Args:
-        clock: Returns seconds that only grow.
+        clock: returns monotonic seconds.
 
     Attributes:
-        failures: How many in a row; zero: every caller may try.
+        failures: the present number of failures in a row.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:

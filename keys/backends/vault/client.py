@@ -32,18 +32,18 @@ class VaultClient:
     """A Vault as a logged-in caller; safe for threads and for fork.
 
     Args:
-        access: Where it is and as whom to log in.
-        name: Its name in the settings.
-        observer: Receives outages, tokens and alarms.
+        access: the addresses and the login.
+        name: its name in the settings.
+        observer: receives outages, tokens and alarms.
 
     Attributes:
-        name: As given.
-        changing: Held while a key is made, so that this process makes one at a time.
-        total_timeout_seconds: For one call, with its retry.
-        has_several_addresses: Whether another can be asked.
+        name: as given.
+        changing: a lock that is held while this process makes a key.
+        total_timeout_seconds: the time-out of one call with its retry.
+        has_several_addresses: True if there is more than one address.
 
     Raises:
-        KeysError: An address, a file or the login is unusable as it is written.
+        KeysError: an address, a file or the login cannot be used.
     """
 
     def __init__(
@@ -90,17 +90,17 @@ class VaultClient:
         """Send ``request`` with this process's token.
 
         Args:
-            request: The request.
-            deadline: When all of it must end, logins included (monotonic); None: after the total
+            request: the request.
+            deadline: the monotonic time of its end, including logins; None: after the total
                 time-out.
-            is_probe: The caller expects a denial, so it raises no alarm.
+            is_probe: a denial is expected, and raises no alarm.
 
         Returns:
             The reply; its status may still be an error of the request's own, or 500.
 
         Raises:
-            BackendUnavailable: No address serves at the moment.
-            BackendDenied: The login was refused, or the token is alive and may not do this.
+            BackendUnavailable: no address can be used at present.
+            BackendDenied: the login was refused, or the token lacks the right.
         """
         if deadline is None:
             deadline = monotonic() + self.total_timeout_seconds
@@ -164,7 +164,7 @@ def share_client(vaults: Mapping[str, VaultAccess], name: str, observer: Observe
     """Return this process's client of the Vault called ``name``: one for all its backends.
 
     Raises:
-        KeysError: There is no Vault of that name, or it is unusable as it is written.
+        KeysError: there is no Vault of that name, or it cannot be used.
     """
     access = vaults.get(name)
     if access is None:

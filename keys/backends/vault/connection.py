@@ -47,7 +47,7 @@ def seconds_left(deadline: float, limit: float) -> float:
     """Return the seconds until ``deadline`` (monotonic), at most ``limit``.
 
     Raises:
-        TimeoutError: The deadline is over.
+        TimeoutError: the deadline has passed.
     """
     left = deadline - monotonic()
     if left <= 0:
@@ -84,18 +84,18 @@ class Connection:
 
     Args:
         host: A name or an IP address.
-        port: The TCP port.
+        port: the TCP port.
         tls: None: without TLS.
-        limits: For connecting, and for every read of an exchange.
-        deadline: When connecting must end (monotonic).
+        limits: the time-outs for the connection and for every read.
+        deadline: the monotonic time at which the connection must be made.
 
     Attributes:
-        idle_since: When the last exchange ended, where the owner keeps it for another one.
-        watch: Polled while it is idle, it reports that something came: an end, or garbage.
+        idle_since: the end of the last exchange, for an idle connection.
+        watch: reports data or an end on an idle connection, which then cannot be used.
 
     Raises:
-        OSError: No connection within the time.
-        ValueError: The host or the certificate's names make no sense.
+        OSError: there is no connection in time.
+        ValueError: the host or the names of the certificate are malformed.
     """
 
     def __init__(
@@ -122,13 +122,13 @@ class Connection:
         """Send a whole request; return its answer and whether the connection can be used again.
 
         Args:
-            lines: The request line and the headers, without ``Content-Length``.
-            body: The request's body.
-            deadline: When the answer must be complete (monotonic).
+            lines: the request line and the headers, without ``Content-Length``.
+            body: the request's body.
+            deadline: the monotonic time at which the answer must be complete.
 
         Raises:
-            OSError: The other side closed, or did not answer within the time.
-            HTTPException: Its answer is not HTTP.
+            OSError: the peer closed the connection, or did not answer in time.
+            HTTPException: the answer is not HTTP.
             ValueError: A header has several lines, or the answer is too long or incomplete.
         """
         head = "\r\n".join((*lines, f"Content-Length: {len(body)}", "", ""))
@@ -157,9 +157,9 @@ class ConnectionPool:
     """The idle connections to one address, and how to make another; safe for threads.
 
     Args:
-        address: The address's parts, from ``split_address``.
-        tls: For ``https``; from ``make_tls_context``.
-        limits: For every connection.
+        address: the parts of the address, from ``split_address``.
+        tls: the context for ``https``, from ``make_tls_context``.
+        limits: the time-outs of every connection.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class ConnectionPool:
         self._tls = tls if address.scheme == "https" else None
         self._limits = limits
         self._idle: list[Connection] = []
-        # Where it is dropped rather than closed, as after a fork: closing ends nothing elsewhere.
+        # For a pool that is dropped without a close, as after a fork; others keep their sockets.
         finalize(self, _close_all, self._idle)
 
     def take_idle(self) -> Connection | None:
@@ -189,7 +189,7 @@ class ConnectionPool:
         """Return a new connection; see ``Connection`` for the errors."""
         return Connection(self._host, self._port, self._tls, self._limits, deadline)
 
-    def give_back(self, connection: Connection, *, keep: bool) -> None:
+    def release(self, connection: Connection, *, keep: bool) -> None:
         """Keep a connection for the next exchange, or close it."""
         if keep and len(self._idle) < MAXIMUM_IDLE_CONNECTIONS:
             connection.idle_since = monotonic()

@@ -50,10 +50,10 @@ class Finding:
     """One thing that was found.
 
     Attributes:
-        level: Its severity.
-        check: The property that was examined, for example ``privilege.too_wide``.
-        subject: The Vault, path, ring or key.
-        detail: The finding in words.
+        level: its severity.
+        check: the property that was examined, for example ``privilege.too_wide``.
+        subject: the Vault, path, ring or key.
+        detail: the finding as text.
     """
 
     level: Level
@@ -67,8 +67,8 @@ class Attempt:
     """The outcome of trying to sign without naming a version.
 
     Attributes:
-        finding: Whether it was refused.
-        request_id: The Vault's id of the call, if it did sign.
+        finding: the finding, which is OK if the Vault refused the signature.
+        request_id: the Vault's id of the call, if it signed.
     """
 
     finding: Finding
@@ -79,7 +79,7 @@ def examine_token(client: VaultClient) -> list[Finding]:
     """Return findings about the client's own token.
 
     Raises:
-        BackendError: The Vault does not answer, or refuses the login.
+        BackendError: the Vault does not answer, or refuses the login.
     """
     vault = client.name
     try:
@@ -132,12 +132,12 @@ def examine_rights(
     """Return where the token may do less than its identity needs, or more.
 
     Args:
-        client: Logged in as that identity.
-        role: The identity.
-        places: See ``policy.grants_for``.
+        client: a client logged in as that identity.
+        role: the identity.
+        places: see ``policy.grants_for``.
 
     Raises:
-        BackendError: The Vault does not answer, or refuses.
+        BackendError: the Vault does not answer, or refuses.
     """
     grants = grants_for(role, places)
     forbidden = [path for place in places for path in _probes(place)]
@@ -159,7 +159,7 @@ def held_rights(client: VaultClient, paths: Sequence[str]) -> dict[str, frozense
     """Return what the client's token may do at each of ``paths``.
 
     Raises:
-        BackendError: The Vault does not answer, or refuses.
+        BackendError: the Vault does not answer, or refuses.
     """
     reply = client.call("POST", _CAPABILITIES, {"paths": list(paths)}, repeatable=True)
     data = reply.body.get("data") or {}
@@ -270,12 +270,12 @@ def examine_key(client: VaultClient, place: VaultPlace, *, followed: bool) -> li
     """Return what is unsafe or missing in a transit key's own settings.
 
     Args:
-        client: May read the key.
-        place: The key.
-        followed: Only the Vault and its operators make versions.
+        client: a client that may read the key.
+        place: the key.
+        followed: only the Vault and its operators make versions.
 
     Raises:
-        BackendError: The Vault does not answer or refuses.
+        BackendError: the Vault does not answer or refuses.
     """
     subject = f"{place.mount}/{place.name}"
     reply = client.call("GET", f"{place.mount}/keys/{place.name}", repeatable=True)

@@ -21,12 +21,12 @@ def require_success(reply: VaultReply, what: str) -> Mapping[str, Any]:
     """Return the body of a reply.
 
     Args:
-        reply: The reply.
-        what: The act, which begins the message of an error, such as ``rotating the key``.
+        reply: the reply.
+        what: the action, for the message of an error, such as ``rotating the key``.
 
     Raises:
-        BackendDenied: The Vault refuses the request as it stands.
-        BackendUnavailable: The Vault failed at it.
+        BackendDenied: the Vault refuses the request.
+        BackendUnavailable: the Vault failed.
     """
     if reply.status < FIRST_ERROR_STATUS:
         return reply.body

@@ -73,12 +73,12 @@ class VaultRequest:
     """A request to a Vault.
 
     Attributes:
-        method: The HTTP method.
-        path: Behind ``/v1/``, not encoded, with its query.
-        body: Becomes JSON; None: no body.
-        repeatable: Doing it twice does no harm; else it is sent again only where the address
+        method: the HTTP method.
+        path: the path after ``/v1/``, not encoded, with its query.
+        body: the content of the JSON body; None: no body.
+        repeatable: it may be sent twice; otherwise it is sent again only if the address
             surely did nothing.
-        avoid: The address to ask last; empty: none.
+        avoid: the address to try last; empty: none.
     """
 
     method: str
@@ -114,8 +114,8 @@ class ExchangeError(Exception):
     """No whole answer came.
 
     Args:
-        message: Why not.
-        sent: Whether the other side may have got the request.
+        message: the reason.
+        sent: True if the peer may have received the request.
     """
 
     def __init__(self, message: str, *, sent: bool) -> None:
@@ -127,11 +127,11 @@ class VaultHttp:
     """The addresses of one Vault; safe for threads. After a fork, call ``reset_after_fork``.
 
     Args:
-        access: Where they are and how long to wait.
-        observer: Receives that an address fails or answers again.
+        access: the addresses and time-outs.
+        observer: is notified of addresses that fail or answer again.
 
     Raises:
-        KeysError: An address or a TLS file is unusable.
+        KeysError: an address or a TLS file cannot be used.
     """
 
     def __init__(self, access: VaultAccess, observer: Observer) -> None:
@@ -152,7 +152,7 @@ class VaultHttp:
         """Read the client certificate's files again; new connections show it.
 
         Raises:
-            BackendDenied: They cannot be read, or do not belong together.
+            BackendDenied: they cannot be read, or do not match.
         """
         login = self._access.login
         try:
@@ -183,15 +183,15 @@ class VaultHttp:
         """Send a request, if need be to several addresses.
 
         Args:
-            request: The request.
-            token: The Vault token to send along; empty: none.
-            deadline: When all attempts must end (monotonic); None: after the total time-out.
+            request: the request.
+            token: the Vault token to send; empty: none.
+            deadline: the monotonic time at which all attempts end; None: after the total time-out.
 
         Returns:
             The answer of a Vault that serves, of any status except 429.
 
         Raises:
-            BackendUnavailable: No address gave one.
+            BackendUnavailable: no address answered.
         """
         if deadline is None:
             deadline = monotonic() + self._access.total_timeout_seconds
@@ -322,7 +322,7 @@ class _Node:
                     raise ExchangeError(_describe(error), sent=True) from error
                 connection = None
             else:
-                self._connections.give_back(connection, keep=keep)
+                self._connections.release(connection, keep=keep)
                 return reply
 
     def close(self) -> None:

@@ -56,7 +56,7 @@ def open_backend(uri: str, context: BackendContext) -> KeyBackend:
     """Return the backend for ``uri``. Nothing is asked of the Vault yet.
 
     Raises:
-        KeysError: The URI cannot be read, or its Vault is not in the settings.
+        KeysError: the URI is malformed, or its Vault is not in the settings.
     """
     mount, path, vault = _parse(uri)
     client = share_client(context.vaults, vault, context.observer)
@@ -77,11 +77,11 @@ class VaultKvBackend(InProcessBackend):
     """One folder of secrets, serving one ring.
 
     Args:
-        client: The Vault.
-        mount: Where the engine is mounted.
-        path: The folder, without slashes around it.
-        ring: The only ring that it serves.
-        experimental: Whether experimental algorithms are switched on.
+        client: the Vault.
+        mount: the mount path of the engine.
+        path: the folder, without slashes around it.
+        ring: the only ring that it serves.
+        experimental: permit experimental algorithms.
     """
 
     scheme = "kv"
@@ -171,12 +171,12 @@ class KvEngine:
     """Calls of the KV engine, version 2, for one folder of numbered secrets.
 
     Args:
-        client: The Vault.
-        mount: Where the engine is mounted.
-        path: The folder, without slashes around it.
+        client: the Vault.
+        mount: the mount path of the engine.
+        path: the folder, without slashes around it.
 
     Attributes:
-        name: Mount and folder, for messages.
+        name: mount and folder, for messages.
     """
 
     def __init__(self, client: VaultClient, mount: str, path: str) -> None:

@@ -25,9 +25,9 @@ class VaultPlace(NamedTuple):
 
     Attributes:
         scheme: ``transit`` or ``kv``.
-        vault: The Vault's name in the settings.
-        mount: Where the secrets engine is mounted.
-        name: The transit key, or the folder of secrets.
+        vault: the Vault's name in the settings.
+        mount: the mount path of the secrets engine.
+        name: the transit key, or the folder of secrets.
     """
 
     scheme: str
@@ -63,10 +63,10 @@ class Grant:
     """One path of a policy.
 
     Attributes:
-        path: Without ``/v1/``.
-        capabilities: What may be done there.
-        required_parameters: Parameters that each request has to have.
-        allowed_parameters: All parameters that a request may have; empty: any.
+        path: the path without ``/v1/``.
+        capabilities: the capabilities on the path.
+        required_parameters: the parameters that each request must have.
+        allowed_parameters: the parameters that a request may have; empty: any.
     """
 
     path: str
@@ -93,8 +93,8 @@ def grants_for(
     """Return what an identity needs.
 
     Args:
-        role: The identity.
-        places: Its rings' keys; as a mapping, each with whether its server also rotates (drive
+        role: the identity.
+        places: its rings' keys; as a mapping, each with whether its server also rotates (drive
             "self"), which then needs in one identity what is otherwise two's.
     """
     selves = dict(places) if isinstance(places, Mapping) else dict.fromkeys(places, False)

@@ -9,17 +9,17 @@ class VaultLogin:
 
     Attributes:
         method: ``approle``, ``kubernetes``, ``jwt``, ``cert`` or ``token``.
-        mount: Where the method is mounted; empty: its usual place.
-        role: The role's name, for kubernetes, jwt and cert.
-        role_id: The role's id, for approle.
-        secret_id_file: The file with the secret id, or with the token that wraps it.
-        secret_id_wrapped: Whether that file holds a wrapping token.
-        jwt_file: The file with the JWT, for kubernetes and jwt.
-        token_file: The file that an agent keeps a token in, for token.
-        certificate_file: The TLS client certificate, for cert.
-        private_key_file: Its private key.
+        mount: the mount path of the method; empty: its default.
+        role: the name of the role, for kubernetes, jwt and cert.
+        role_id: the role's id, for approle.
+        secret_id_file: the file with the secret id, or with the token that wraps it.
+        secret_id_wrapped: True if that file has a wrapping token.
+        jwt_file: the file with the JWT, for kubernetes and jwt.
+        token_file: the file in which an agent writes a token, for token.
+        certificate_file: the TLS client certificate, for cert.
+        private_key_file: the private key of the certificate.
         token: A token itself, for token; an operator's own.
-        private_files: Whether a file that others can read is refused, each time it is read.
+        private_files: refuse a file that others can read, each time it is read.
     """
 
     method: str
@@ -41,13 +41,13 @@ class VaultAccess:
     """One Vault: its addresses, the login, how long to wait.
 
     Attributes:
-        addresses: Base URLs of its nodes, preferred first.
-        login: The identity to log in with.
-        namespace: The namespace of every path; empty: none.
-        ca_file: The CA that its certificates are checked with; empty: the system's.
-        connect_timeout_seconds: For one connection.
-        read_timeout_seconds: For one answer.
-        total_timeout_seconds: For one call, with its retry.
+        addresses: the base URLs of its nodes, preferred first.
+        login: the identity to log in with.
+        namespace: the namespace of every path; empty: none.
+        ca_file: the CA of its certificates; empty: those of the system.
+        connect_timeout_seconds: the time-out of one connection.
+        read_timeout_seconds: the time-out of one answer.
+        total_timeout_seconds: the time-out of one call with its retry.
     """
 
     addresses: tuple[str, ...]

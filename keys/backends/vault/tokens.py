@@ -50,11 +50,11 @@ class TokenKeeper:
     A daemon thread renews it at half of its lease. After a fork, call ``reset_after_fork``.
 
     Args:
-        login: How to get a token.
-        http: The Vault.
-        name: The Vault's name, for the log and the observer.
-        observer: Receives the token's remaining life.
-        total_seconds: How long a login or a renewal may take in the background.
+        login: the login method.
+        http: the Vault.
+        name: the Vault's name, for the log and the observer.
+        observer: is notified of the token's remaining lifetime.
+        total_seconds: the time-out of a login or a renewal in the background.
     """
 
     def __init__(
@@ -97,11 +97,11 @@ class TokenKeeper:
         """Return a token for one request, which has not ended, logging in if need be.
 
         Args:
-            deadline: When a login must end (monotonic).
+            deadline: the monotonic time at which a login must end.
 
         Raises:
-            BackendDenied: The login was refused, now or a moment ago.
-            BackendUnavailable: The Vault cannot be asked.
+            BackendDenied: the login was refused now, or shortly before.
+            BackendUnavailable: the Vault cannot be reached.
         """
         held = self._held
         if held is None or held.token.uses or monotonic() >= held.ends_at:
@@ -138,7 +138,7 @@ class TokenKeeper:
         However many callers were refused, one of them looks, and logs in if need be.
 
         Raises:
-            BackendDenied: It is dead, and so soon after a login there is no other.
+            BackendDenied: the token is invalid, and too soon after a login for another one.
         """
         with self._one_at_a_time(deadline):
             held, now = self._held, monotonic()

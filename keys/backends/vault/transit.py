@@ -56,7 +56,7 @@ def open_backend(uri: str, context: BackendContext) -> KeyBackend:
     The mount may have several segments. Nothing is asked of the Vault yet.
 
     Raises:
-        KeysError: The URI cannot be read, or its Vault is not in the settings.
+        KeysError: the URI is malformed, or its Vault is not in the settings.
     """
     mount, key, options = _parse(uri)
     client = share_client(context.vaults, options.get("vault", "main"), context.observer)
@@ -75,12 +75,12 @@ class TransitBackend:
     """One transit key, serving one ring.
 
     Args:
-        client: The Vault.
-        mount: Where the engine is mounted.
-        key: The key's name.
-        ring: The only ring that it serves.
-        allow_exportable: Use the key although its private half may leave the Vault.
-        observer: Receives how many inputs each call carried.
+        client: the Vault.
+        mount: the mount path of the engine.
+        key: the key's name.
+        ring: the only ring that it serves.
+        allow_exportable: use the key even if it is exportable.
+        observer: is notified of the number of inputs of each call.
     """
 
     scheme = "transit"

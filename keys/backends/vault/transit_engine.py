@@ -51,10 +51,10 @@ class TransitKey:
     """One transit key as read.
 
     Attributes:
-        kind: Its type, in transit's words.
-        latest: Its highest version.
-        minimum_encryption: The floor for signing as it is set; zero: not set.
-        view: The same in this package's words.
+        kind: its type in the transit engine.
+        latest: its highest version.
+        minimum_encryption: the configured floor for signing; zero: not set.
+        view: the same as a :class:`BackendView`.
     """
 
     kind: str
@@ -78,7 +78,7 @@ def read_transit_key(data: Mapping[str, Any], name: str, *, allow_exportable: bo
     Versions below the floor for decryption are not shown by transit, public keys included.
 
     Raises:
-        BackendBroken: It is of a type that does not sign here, may be exported, is another key, or
+        BackendBroken: it is of a type that does not sign here, may be exported, is another key, or
             makes no sense.
     """
     kind = str(data.get("type"))
@@ -168,7 +168,7 @@ def read_signatures(
     """Return for each of ``count`` inputs its signature in JOSE's form, or why there is none.
 
     Raises:
-        BackendBroken: The answer is not one to what was asked, or names another version.
+        BackendBroken: the answer does not match the request, or has another version.
     """
     try:
         results = reply["data"]["batch_results"]
@@ -199,12 +199,12 @@ class TransitEngine:
     """Calls of the transit engine for one key.
 
     Args:
-        client: The Vault.
-        mount: Where the engine is mounted.
-        key: The key's name.
+        client: the Vault.
+        mount: the mount path of the engine.
+        key: the key's name.
 
     Attributes:
-        name: Mount and key, for messages.
+        name: mount and key, for messages.
     """
 
     def __init__(self, client: VaultClient, mount: str, key: str) -> None:

@@ -52,15 +52,15 @@ def unwrap_secret_id(
     """Return the secret id that ``wrapping_token`` stands for.
 
     Args:
-        wrapping_token: The token in the secret id's file.
-        access: The Vault, with the file's path.
-        http: The same Vault.
-        deadline: When all of it must end (monotonic).
-        observer: Receives the alarm.
+        wrapping_token: the token in the secret id's file.
+        access: the Vault, with the file's path.
+        http: the same Vault.
+        deadline: the monotonic time at which all of it must end.
+        observer: receives the alarm.
 
     Raises:
-        BackendDenied: The token was used, has expired, or wraps something else: an alarm.
-        BackendUnavailable: The Vault cannot be asked.
+        BackendDenied: the token was used, has expired or wraps something else; an alarm is raised.
+        BackendUnavailable: the Vault cannot be reached.
     """
     with _locked(access.login.secret_id_file) as descriptor:
         held = _read(descriptor)

@@ -95,10 +95,10 @@ def find_ticks(
     """Return the ticks of the shortest step whose labels have room.
 
     Args:
-        begins_at: The left edge.
-        ends_at: The right edge, later.
-        place: Returns where a time is, in characters from the left edge.
-        width: The width of the axis in characters.
+        begins_at: the left edge.
+        ends_at: the right edge, later.
+        place: returns where a time is, in characters from the left edge.
+        width: the width of the axis in characters.
     """
     begins_at, ends_at = begins_at.astimezone(UTC), ends_at.astimezone(UTC)
     for step in _STEPS:

@@ -136,9 +136,9 @@ def draw_sample(mark: str, left: float, middle: float) -> str:
     """Return the sample of a mark for a legend, 28 wide and 14 high.
 
     Args:
-        mark: Its class in pictures.
-        left: The left edge.
-        middle: The middle of the height.
+        mark: its class in pictures.
+        left: the left edge.
+        middle: the middle of the height.
     """
     centre, top = left + _SAMPLE_WIDTH / 2, middle - _SAMPLE_HEIGHT / 2
     if mark == NOW:
