@@ -25,7 +25,7 @@ def test_the_demonstration_does_what_each_step_says_and_ends(tmp_path):
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert len(re.findall(r"^   As expected: ", run.stdout, re.MULTILINE)) == 11
-    assert "Every step did what it says." in run.stdout
+    assert "Every step had its expected result." in run.stdout
     assert "HTTP/1.1 200 OK\n" in run.stdout
     assert '"client_id": "demo-disbursement"' in run.stdout.partition("Its claims")[2]
 
