@@ -1,4 +1,4 @@
-"""Read the audit log of a Vault or OpenBao: who used a ring's transit key, and for what.
+"""Read the uses of transit keys from the audit log of a Vault or OpenBao.
 
 Only replies count: a request without one had no effect that a caller saw. Members that the log
 hashes are not needed: request ids, paths, times, counts and names stand in it as they are.
@@ -26,7 +26,7 @@ class Use(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyUse:
-    """One successful call that used a private key, or took it.
+    """A successful call that used or exported a private key.
 
     Attributes:
         use: the kind of use.
@@ -154,7 +154,7 @@ def _longer(
 
 
 def _count(response: object, use: Use) -> int:
-    """Return how many signatures a reply held; a reply that does not show them counts as one."""
+    """Return the number of signatures in a reply; one, if the reply does not show them."""
     data = response.get("data") if isinstance(response, Mapping) else None
     if not isinstance(data, Mapping):
         return 1

@@ -1,4 +1,4 @@
-"""The ways to log in to a Vault, each a way to get a token."""
+"""The login methods of a Vault."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ KUBERNETES_JWT_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
 @dataclass(frozen=True, slots=True)
 class VaultToken:
-    """A token as a Vault gave it.
+    """A token of a Vault.
 
     Attributes:
         value: the token.
@@ -37,7 +37,7 @@ class VaultToken:
 
 
 class Login(Protocol):
-    """A way to get a token."""
+    """A login method, which returns a token."""
 
     @property
     def gives_new_tokens(self) -> bool:
@@ -71,7 +71,7 @@ def make_login(access: VaultAccess, observer: Observer) -> Login:
 
 
 class AppRoleLogin:
-    """By role id and secret id; the secret id may come wrapped, for one unwrapping only."""
+    """Logs in by role id and secret id; the secret id may be wrapped."""
 
     gives_new_tokens = True
 
@@ -83,7 +83,7 @@ class AppRoleLogin:
         self._accepted = b""
 
     def log_in(self, http: VaultHttp, deadline: float) -> VaultToken:
-        """Log in with the file's secret id of this moment."""
+        """Log in with the present secret id in the file."""
         login = self._login
         secret_id = self._unwrap(http, deadline) if login.secret_id_wrapped else self._read()
         digest = sha256(secret_id.encode()).digest()
@@ -114,7 +114,7 @@ class AppRoleLogin:
 
 
 class KubernetesLogin:
-    """By the service account's JWT, which the cluster renews in its file."""
+    """Logs in by the JWT of the service account, which the cluster renews in its file."""
 
     gives_new_tokens = True
 
@@ -122,14 +122,14 @@ class KubernetesLogin:
         self._login = _require(access.login, "role")
 
     def log_in(self, http: VaultHttp, deadline: float) -> VaultToken:
-        """Log in with the file's JWT of this moment."""
+        """Log in with the present JWT in the file."""
         login = self._login
         body = {"role": login.role, "jwt": _read(login, login.jwt_file or KUBERNETES_JWT_FILE)}
         return _log_in(http, deadline, login.mount or "kubernetes", body, "by Kubernetes")
 
 
 class JwtLogin:
-    """By a JWT that another program puts into a file."""
+    """Logs in by a JWT that another program writes to a file."""
 
     gives_new_tokens = True
 
@@ -137,14 +137,14 @@ class JwtLogin:
         self._login = _require(access.login, "role", "jwt_file")
 
     def log_in(self, http: VaultHttp, deadline: float) -> VaultToken:
-        """Log in with the file's JWT of this moment."""
+        """Log in with the present JWT in the file."""
         login = self._login
         body = {"role": login.role, "jwt": _read(login, login.jwt_file)}
         return _log_in(http, deadline, login.mount or "jwt", body, "by JWT")
 
 
 class CertificateLogin:
-    """By the TLS client certificate that every connection shows."""
+    """Logs in by the TLS client certificate of every connection."""
 
     gives_new_tokens = True
 
@@ -154,7 +154,7 @@ class CertificateLogin:
             raise KeysError("a login by TLS certificate needs https addresses")
 
     def log_in(self, http: VaultHttp, deadline: float) -> VaultToken:
-        """Log in as the certificate's role, or as any that it fits."""
+        """Log in with the certificate's role, or with any role that matches it."""
         login = self._login
         _require_private(login, login.private_key_file)
         # Such certificates live for days or hours, and are replaced in their files.
@@ -164,7 +164,7 @@ class CertificateLogin:
 
 
 class TokenLogin:
-    """By an existing token: in a file that an agent keeps, or an operator's own."""
+    """Uses an existing token: from a file that an agent writes, or of an operator."""
 
     gives_new_tokens = False
 
@@ -174,7 +174,7 @@ class TokenLogin:
             raise KeysError("a login by token needs a token or token_file")
 
     def log_in(self, http: VaultHttp, deadline: float) -> VaultToken:
-        """Return the token of this moment with what the Vault shows of it."""
+        """Return the present token with its data in the Vault."""
         login = self._login
         value = login.token or _read(login, login.token_file)
         try:
@@ -214,7 +214,7 @@ def renew(token: VaultToken, http: VaultHttp, deadline: float) -> VaultToken:
 
 
 def look_up(token: str, http: VaultHttp, deadline: float) -> Mapping[str, Any]:
-    """Return the data that the Vault shows of ``token``.
+    """Return the data of ``token`` in the Vault.
 
     Raises:
         BackendDenied: the token is invalid, or may not look itself up.

@@ -1,4 +1,4 @@
-"""Signatures wanted at the same time go to the Vault in one call.
+"""Combines simultaneous signatures into one call to the Vault.
 
 There is no sender thread: of the callers that wait, one leads the next call and takes the others
 along, so a lone caller sends its own request and no thread is woken for it (docs/decisions/0016).
@@ -43,7 +43,7 @@ SignBatch = Callable[[Sequence[bytes], float], Sequence[bytes | BackendError]]
 
 @dataclass(slots=True, eq=False)
 class _Caller:
-    """One caller: woken when it is answered, or to lead ``batch``."""
+    """One caller, woken when it is answered or when it leads ``batch``."""
 
     inputs: Sequence[bytes]
     deadline: float
@@ -74,7 +74,7 @@ class SignatureBatcher:
         on_fork(self.reset_after_fork)
 
     def reset_after_fork(self) -> None:
-        """Forget the callers that wait: they are in the parent."""
+        """Forget the callers that wait, which are in the parent."""
         self._lock = Lock()
         self._waiting: deque[_Caller] = deque()
         self._in_flight = 0

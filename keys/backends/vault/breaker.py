@@ -1,4 +1,4 @@
-"""A circuit breaker: an address that keeps failing is left alone for a while."""
+"""A circuit breaker, which suspends an address after repeated failures."""
 
 from collections.abc import Callable
 from random import SystemRandom
@@ -36,7 +36,7 @@ class CircuitBreaker:
         self._open_until = 0.0
 
     def may_try(self) -> bool:
-        """Return whether the caller may try the address now; it then reports how that ended."""
+        """Return whether the caller may try the address; it then reports the outcome."""
         if self.failures < FAILURES_TO_OPEN:
             return True
         with self._lock:

@@ -1,6 +1,6 @@
-"""One Vault as a logged-in caller: calls with this process's token, within a bounded time.
+"""The client of one Vault, which calls it with this process's token and a time-out.
 
-Connections are of one process: two processes on one connection get each other's answers.
+Connections belong to one process; two processes must not share one.
 """
 
 import atexit
@@ -29,7 +29,7 @@ ALARM_INTERVAL_SECONDS = 60.0
 
 
 class VaultClient:
-    """A Vault as a logged-in caller; safe for threads and for fork.
+    """The client of one Vault; safe for threads and for fork.
 
     Args:
         access: the addresses and the login.
@@ -64,7 +64,7 @@ class VaultClient:
 
     @property
     def address(self) -> str:
-        """The address that is asked first at present."""
+        """The address that is tried first at present."""
         return self._http.address
 
     @property
@@ -121,7 +121,7 @@ class VaultClient:
         return reply
 
     def prefer_leader(self) -> None:
-        """Ask the leader first, if its address is one of ours: standbys lag behind."""
+        """Try the leader first, if its address is configured; standbys lag behind."""
         if not self.has_several_addresses:
             return
         shown = self._http.send(VaultRequest("GET", "sys/leader")).body
@@ -129,7 +129,7 @@ class VaultClient:
             self._http.prefer(shown["leader_address"])
 
     def close(self) -> None:
-        """End this process's own token, if the Vault can be reached, and all connections."""
+        """Revoke this process's own token, if the Vault can be reached; close all connections."""
         own = self._tokens.close()
         if own is not None and self._process_id == os.getpid():
             request = VaultRequest("POST", "auth/token/revoke-self", repeatable=False)
@@ -140,7 +140,7 @@ class VaultClient:
         self._http.close()
 
     def reset_after_fork(self) -> None:
-        """Leave the parent's connections to the parent."""
+        """Discard the connections, which belong to the parent."""
         self.changing = Lock()
         self._http.reset_after_fork()
         self._tokens.reset_after_fork()
@@ -161,7 +161,7 @@ _sharing = Lock()
 
 
 def share_client(vaults: Mapping[str, VaultAccess], name: str, observer: Observer) -> VaultClient:
-    """Return this process's client of the Vault called ``name``: one for all its backends.
+    """Return this process's client of the Vault ``name``, which all its backends share.
 
     Raises:
         KeysError: there is no Vault of that name, or it cannot be used.

@@ -29,7 +29,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class HttpReply(NamedTuple):
-    """A whole answer."""
+    """A complete answer."""
 
     status: int
     body: bytes
@@ -62,7 +62,7 @@ class _PlainSocket(socket.socket):
     read_seconds = 1.0
 
     def recv_into(self, *arguments: Any) -> int:  # noqa: ANN401 - as inherited
-        """Read within what is left."""
+        """Read within the time that is left."""
         self.settimeout(seconds_left(self.deadline, self.read_seconds))
         return super().recv_into(*arguments)
 
@@ -74,7 +74,7 @@ class _TlsSocket(ssl.SSLSocket):
     read_seconds = 1.0
 
     def recv_into(self, *arguments: Any) -> int:  # noqa: ANN401 - as inherited
-        """Read within what is left."""
+        """Read within the time that is left."""
         self.settimeout(seconds_left(self.deadline, self.read_seconds))
         return super().recv_into(*arguments)
 
@@ -119,7 +119,7 @@ class Connection:
     def exchange(
         self, lines: Sequence[str], body: bytes, deadline: float
     ) -> tuple[HttpReply, bool]:
-        """Send a whole request; return its answer and whether the connection can be used again.
+        """Send a request; return its answer, and True if the connection can be used again.
 
         Args:
             lines: the request line and the headers, without ``Content-Length``.
@@ -154,7 +154,7 @@ class Connection:
 
 
 class ConnectionPool:
-    """The idle connections to one address, and how to make another; safe for threads.
+    """The connections to one address; safe for threads.
 
     Args:
         address: the parts of the address, from ``split_address``.
@@ -220,7 +220,7 @@ def split_address(url: str) -> SplitResult:
 
 
 def make_tls_context(access: VaultAccess) -> Any:  # noqa: ANN401 - an SSLContext or None
-    """Return the context that TLS connections are made with; None where no address is https.
+    """Return the context of TLS connections; None if no address is https.
 
     Raises:
         KeysError: A file cannot be read, or an address is not one.

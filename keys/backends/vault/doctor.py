@@ -1,4 +1,4 @@
-"""Examine what a token may do at a live Vault: all that it needs, and nothing else.
+"""Check the rights of a token in a Vault: those that it needs, and no others.
 
 Rights are read from ``sys/capabilities-self``, which changes nothing. Which parameters a path
 takes, it does not cover. That is tried with requests that have no effect even where they are let
@@ -47,7 +47,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was found.
+    """A finding.
 
     Attributes:
         level: its severity.
@@ -99,7 +99,7 @@ def examine_token(client: VaultClient) -> list[Finding]:
 
 
 def _limits(client: VaultClient, data: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield what ends a token before its time: uses, and a longest life that is set."""
+    """Yield the limits of a token: its uses and its maximum lifetime."""
     vault, uses = client.name, client.token_uses
     if uses:
         detail = (
@@ -129,7 +129,7 @@ def _life(vault: str, data: Mapping[str, Any]) -> Finding:
 def examine_rights(
     client: VaultClient, role: VaultRole, places: Mapping[VaultPlace, bool]
 ) -> list[Finding]:
-    """Return where the token may do less than its identity needs, or more.
+    """Return findings about missing and excess rights of the token.
 
     Args:
         client: a client logged in as that identity.
@@ -156,7 +156,7 @@ def examine_rights(
 
 
 def held_rights(client: VaultClient, paths: Sequence[str]) -> dict[str, frozenset[str]]:
-    """Return what the client's token may do at each of ``paths``.
+    """Return the capabilities of the client's token on each of ``paths``.
 
     Raises:
         BackendError: the Vault does not answer, or refuses.
@@ -203,7 +203,7 @@ def _example(path: str) -> str:
 
 
 def _probes(place: VaultPlace) -> list[str]:
-    """Return the paths at which more than the policy's would do harm."""
+    """Return the paths on which excess rights would be harmful."""
     mount, name, stranger = place.mount, place.name, f"stranger-{secrets.token_hex(4)}"
     general = ["sys/mounts", "sys/policies/acl", f"sys/policies/acl/{stranger}"]
     general += ["auth/token/create", "sys/audit", f"sys/remount/{mount}"]
@@ -267,7 +267,7 @@ def try_configuring(client: VaultClient, place: VaultPlace) -> Finding:
 
 
 def examine_key(client: VaultClient, place: VaultPlace, *, followed: bool) -> list[Finding]:
-    """Return what is unsafe or missing in a transit key's own settings.
+    """Return findings about the settings of a transit key.
 
     Args:
         client: a client that may read the key.

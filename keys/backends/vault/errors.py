@@ -1,4 +1,4 @@
-"""The backend errors that the replies of a Vault stand for.
+"""Maps replies of a Vault to backend errors.
 
 The text of a reply is never parsed: Vault and OpenBao word theirs differently, and change them.
 """
@@ -34,7 +34,7 @@ def require_success(reply: VaultReply, what: str) -> Mapping[str, Any]:
 
 
 def is_not_held(reply: VaultReply) -> bool:
-    """Return whether an engine answers that it does not hold the thing asked for.
+    """Return whether an engine answers that it has no such object.
 
     It gives no reason then. A path without an engine is answered 404 too, with a reason.
     """
@@ -48,7 +48,7 @@ def data_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def describe_errors(body: Mapping[str, Any]) -> str:
-    """Return the beginning of the texts in an error reply, for the operator."""
+    """Return the beginning of the texts in an error reply, for the log."""
     errors = body.get("errors")
     texts = [str(text) for text in errors] if isinstance(errors, list) else []
     return " ".join("; ".join(texts).split())[:LONGEST_QUOTE] or "no reason given"

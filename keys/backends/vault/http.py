@@ -89,7 +89,7 @@ class VaultRequest:
 
 
 class VaultReply(NamedTuple):
-    """The answer of a Vault, and at which address it was given."""
+    """The answer of a Vault, and the address that gave it."""
 
     status: int
     body: Mapping[str, Any]
@@ -97,7 +97,7 @@ class VaultReply(NamedTuple):
 
 
 class _Failure(NamedTuple):
-    """Why an address gave no answer, and whether it may have done what was asked."""
+    """The reason why an address gave no answer, and whether it may have executed the request."""
 
     problem: str
     may_be_done: bool
@@ -111,7 +111,7 @@ class _Effort:
 
 
 class ExchangeError(Exception):
-    """No whole answer came.
+    """There was no complete answer.
 
     Args:
         message: the reason.
@@ -143,13 +143,13 @@ class VaultHttp:
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
-        """Start without connections: the parent still uses those that were inherited."""
+        """Discard the connections, which the parent still uses."""
         access = self._access
         self._nodes = [_Node(url, self._tls, access) for url in access.addresses]
         self._preferred = self._nodes[0]
 
     def load_client_certificate(self) -> None:
-        """Read the client certificate's files again; new connections show it.
+        """Read the files of the client certificate again, for new connections.
 
         Raises:
             BackendDenied: they cannot be read, or do not match.
@@ -168,11 +168,11 @@ class VaultHttp:
 
     @property
     def address(self) -> str:
-        """The address that is asked first at present."""
+        """The address that is tried first at present."""
         return self._preferred.url
 
     def prefer(self, address: str) -> None:
-        """Ask ``address`` first, if it is one of the configured ones."""
+        """Try ``address`` first, if it is configured."""
         for node in self._nodes:
             if node.url.rstrip("/") == address.rstrip("/"):
                 self._preferred = node
@@ -180,7 +180,7 @@ class VaultHttp:
     def send(
         self, request: VaultRequest, token: str = "", deadline: float | None = None
     ) -> VaultReply:
-        """Send a request, if need be to several addresses.
+        """Send a request, to further addresses after failures.
 
         Args:
             request: the request.
@@ -229,7 +229,7 @@ class VaultHttp:
     def _ask(
         self, node: "_Node", request: VaultRequest, token: str, deadline: float, effort: _Effort
     ) -> VaultReply | _Failure:
-        """Ask one address; after 429 once more a little later, after 412 until it has caught up."""
+        """Send a request to one address; repeat it once after 429, and for a time after 412."""
         effort.attempts += 1
         try:
             answer = node.exchange(request, token, deadline)
@@ -256,7 +256,7 @@ class VaultHttp:
         return answer
 
     def _read(self, node: "_Node", answer: HttpReply) -> VaultReply | _Failure:
-        """Return an answer, or why it is not that of a Vault that serves; note which it is."""
+        """Return an answer, or the failure of a Vault that does not serve; note the outcome."""
         status = answer.status
         if status == THROTTLED_STATUS:
             node.breaker.succeeded()
@@ -339,7 +339,7 @@ class _Node:
 def _back_off(
     node: _Node, request: VaultRequest, token: str, deadline: float, effort: _Effort
 ) -> HttpReply | None:
-    """Repeat a throttled request after a pause, once; None where that is over."""
+    """Repeat a throttled request once, after a pause; None if there is no time left."""
     pause = _random.uniform(SHORTEST_BACK_OFF_SECONDS, LONGEST_BACK_OFF_SECONDS)
     if effort.has_backed_off or monotonic() + pause >= deadline:
         return None

@@ -53,7 +53,7 @@ _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 def open_backend(uri: str, context: BackendContext) -> KeyBackend:
-    """Return the backend for ``uri``. Nothing is asked of the Vault yet.
+    """Return the backend for ``uri``, without a request to the Vault.
 
     Raises:
         KeysError: the URI is malformed, or its Vault is not in the settings.
@@ -66,7 +66,7 @@ def open_backend(uri: str, context: BackendContext) -> KeyBackend:
 
 @dataclass(frozen=True, slots=True)
 class _Secret:
-    """A version as the Vault holds it; the key is None once it is deleted."""
+    """A version in the Vault; the key is None if it is deleted."""
 
     alg: str
     created_at: datetime
@@ -124,7 +124,7 @@ class VaultKvBackend(InProcessBackend):
             return None
 
     def create(self, ring: str, alg: str) -> Version:
-        """Make a key and write it under the next number, unless another process just did."""
+        """Make a key and write it under the next number that is not taken."""
         algorithm = self._require_allowed(alg)
         if ring != self._ring:
             raise BackendDenied(f"the secrets {self._name} are not of the ring {ring!r}")
@@ -139,7 +139,7 @@ class VaultKvBackend(InProcessBackend):
         raise BackendUnavailable(f"others keep adding versions to {self._name}", retry_after=1)
 
     def destroy(self, ring: str, verify_floor: str) -> None:
-        """Delete the secrets below the floor with all that the Vault remembers of them."""
+        """Delete the secrets below the floor with their metadata."""
         numbers = self._engine.list_numbers() if ring == self._ring else []
         if not _NUMBER.fullmatch(verify_floor) or int(verify_floor) not in numbers:
             raise VersionUnusable(f"version {verify_floor!r} of {ring!r} is not held")
@@ -199,7 +199,7 @@ class KvEngine:
         return sorted(int(name) for name in names if _NUMBER.fullmatch(str(name)))
 
     def read(self, number: int) -> _Secret | None:
-        """Return the secret ``number`` as it was written first, or None if it is not held."""
+        """Return the first version of the secret ``number``, or None if there is none."""
         name = f"{self.name}/{number}"
         path = f"{self._data}/{number}?version={FIRST_WRITING}"
         reply = self._client.call("GET", path, repeatable=True)
@@ -212,7 +212,7 @@ class KvEngine:
             return _parse_secret(reply.body, name)
 
     def write(self, number: int, secret: Mapping[str, str]) -> datetime | None:
-        """Write a new secret; return when it was made, or None if the number is taken."""
+        """Write a new secret; return its creation time, or None if the number is taken."""
         name = f"{self.name}/{number}"
         body = {"options": {"cas": 0}, "data": secret}
         reply = self._client.call("POST", f"{self._data}/{number}", body)
@@ -225,7 +225,7 @@ class KvEngine:
             return _moment(_member(shown, "data", "created_time"))
 
     def delete(self, number: int) -> None:
-        """Delete a secret with its metadata and all that was written over it."""
+        """Delete a secret with its metadata and all its versions."""
         reply = self._client.call("DELETE", f"{self._metadata}/{number}")
         require_success(reply, f"deleting {self.name}/{number}")
 
@@ -242,7 +242,7 @@ class KvEngine:
 
 @contextmanager
 def _sound(name: str) -> Iterator[None]:
-    """Turn what an unsound secret does into an alarm, without repeating any of it."""
+    """Turn an error of a malformed secret into an alarm, without its content."""
     try:
         yield
     except BackendError:

@@ -1,4 +1,4 @@
-"""The least that each identity needs in a Vault or OpenBao, as policies in HCL.
+"""The least-privilege policies of each identity in a Vault or OpenBao, in HCL.
 
 Four identities, so that none can do what only another needs: the *server* signs and reads, the
 *rotator* makes versions and fences, *emergency* is for people who also take versions back, and
@@ -90,7 +90,7 @@ _VERIFY_FLOOR = "min_decryption_version"
 def grants_for(
     role: VaultRole, places: Mapping[VaultPlace, bool] | Iterable[VaultPlace]
 ) -> tuple[Grant, ...]:
-    """Return what an identity needs.
+    """Return the grants of an identity.
 
     Args:
         role: the identity.

@@ -38,7 +38,7 @@ class VaultLogin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VaultAccess:
-    """One Vault: its addresses, the login, how long to wait.
+    """One Vault: its addresses, its login, its time-outs.
 
     Attributes:
         addresses: the base URLs of its nodes, preferred first.

@@ -1,4 +1,4 @@
-"""The token of one process: obtained once, renewed in time, replaced when it is dead."""
+"""The token of one process, which is renewed, and replaced when it is invalid."""
 
 import logging
 from collections.abc import Iterator
@@ -94,7 +94,7 @@ class TokenKeeper:
         return held.token.uses if held is not None else 0
 
     def get(self, deadline: float) -> str:
-        """Return a token for one request, which has not ended, logging in if need be.
+        """Return a valid token for one request; log in if there is none.
 
         Args:
             deadline: the monotonic time at which a login must end.
@@ -121,7 +121,7 @@ class TokenKeeper:
             return held
 
     def _take_use(self, held: _Held) -> bool:
-        """Count one request with the token; False: it has ended, or is used up."""
+        """Count one request with the token; return False if it has ended or is used up."""
         if monotonic() >= held.ends_at:
             return False
         if not held.token.uses:
@@ -133,9 +133,9 @@ class TokenKeeper:
             return True
 
     def replace_dead(self, refused: str, deadline: float) -> str | None:
-        """Return another token in place of ``refused``, or None if that one is alive.
+        """Return another token instead of ``refused``, or None if that one is valid.
 
-        However many callers were refused, one of them looks, and logs in if need be.
+        Of several refused callers, one checks the token and logs in if necessary.
 
         Raises:
             BackendDenied: the token is invalid, and too soon after a login for another one.
@@ -167,7 +167,7 @@ class TokenKeeper:
             return value if value != refused else None
 
     def _is_alive(self, token: str, deadline: float) -> bool:
-        """Return whether the Vault knows ``token``; False too if it may not look itself up."""
+        """Return whether ``token`` is valid; False also if it may not look itself up."""
         try:
             look_up(token, self._http, deadline)
         except BackendDenied:
@@ -183,7 +183,7 @@ class TokenKeeper:
         return held
 
     def close(self) -> str | None:
-        """Stop renewing; return the token if it is this process's own, to be ended."""
+        """Stop renewing; return the token if this process must revoke it."""
         self._closed = True
         self._wake.set()
         held, self._held = self._held, None
@@ -252,7 +252,7 @@ class TokenKeeper:
                 self._renewer.start()
 
     def renew_if_due(self) -> float:
-        """Renew the token if it is time; return after how many seconds to ask again."""
+        """Renew the token if it is due; return the seconds until the next call."""
         held = self._held
         if held is None or held.renew_at == inf:
             return inf
@@ -293,7 +293,7 @@ class TokenKeeper:
 
 
 def _renew(keeper_of: "ref[TokenKeeper]", wake: Event) -> None:
-    """Keep the token alive until its keeper is closed or gone; the body of a thread."""
+    """Renew the token until its keeper is closed; runs in a thread."""
     while (keeper := keeper_of()) is not None and not keeper._closed:  # noqa: SLF001 - the same module
         wake.clear()
         wait = keeper.renew_if_due()

@@ -1,4 +1,4 @@
-"""The transit engine of a Vault or OpenBao: the private key never leaves it.
+"""Key backend in the transit engine of a Vault or OpenBao, which keeps the private key.
 
 Floors are only ever raised: ``fence`` sets ``min_encryption_version``, because without it every
 pinned version signs for ever, and ``destroy`` sets both floors before it trims.
@@ -53,7 +53,7 @@ _OPTIONS = frozenset({"vault", "allow_exportable"})
 def open_backend(uri: str, context: BackendContext) -> KeyBackend:
     """Return the backend for ``transit://MOUNT/KEY[?vault=NAME][&allow_exportable=true]``.
 
-    The mount may have several segments. Nothing is asked of the Vault yet.
+    The mount may have several segments. No request is sent to the Vault.
 
     Raises:
         KeysError: the URI is malformed, or its Vault is not in the settings.
@@ -109,7 +109,7 @@ class TransitBackend:
     # ------------------------------------------------------------------------------- reading
 
     def describe_versions(self, ring: str) -> BackendView:
-        """Read the key; a key or ring that is not there has no versions."""
+        """Read the versions of the key; there are none if it does not exist."""
         key = self._find() if ring == self._ring else None
         return key.view if key is not None else NO_VERSIONS
 
@@ -147,14 +147,14 @@ class TransitBackend:
     # ------------------------------------------------------------------------------- signing
 
     def sign(self, ring: str, ref: str, alg: str, inputs: Sequence[bytes]) -> list[bytes]:
-        """Sign, together with the other callers that want the same version at this moment."""
+        """Sign, combined with simultaneous calls for the same version."""
         batcher = self._batchers.get((ref, alg))
         if batcher is None or ring != self._ring or self._kind not in KEY_TYPES[alg]:
             batcher = self._find_batcher(ring, ref, alg)
         return batcher.sign(inputs)
 
     def _find_batcher(self, ring: str, ref: str, alg: str) -> SignatureBatcher:
-        """Return the batcher of a version; VersionUnusable where it cannot sign with ``alg``."""
+        """Return the batcher of a version; VersionUnusable if it cannot sign with ``alg``."""
         if ring != self._ring:
             raise VersionUnusable(f"the transit key {self._name} is not the ring {ring!r}")
         if not _REF.fullmatch(ref):
@@ -173,7 +173,7 @@ class TransitBackend:
     def _sign_batch(
         self, ref: str, alg: str, inputs: Sequence[bytes], deadline: float
     ) -> Sequence[bytes | BackendError]:
-        """Make one call; where nothing was signed, one more elsewhere, for a node may lag."""
+        """Make one call; if nothing was signed, repeat it elsewhere, because a node may lag."""
         self._observer.batch(len(inputs))
         body = signing_request(ref, alg, inputs)
         reply = self._engine.sign(body, avoid="", deadline=deadline)
@@ -201,7 +201,7 @@ class TransitBackend:
         return [ItemError(detail)] * count
 
     def _explain(self, ref: str, text: str, deadline: float) -> BackendError:
-        """Return what an error of ``sign`` means, from the key's state and not from its text."""
+        """Return the backend error for an error of ``sign``, by the state of the key."""
         key = self._find(deadline)
         if key is None or key.view.disabled:
             state = "not there" if key is None else "soft-deleted"
@@ -214,7 +214,7 @@ class TransitBackend:
         )
 
     def forget(self, ring: str, ref: str) -> bool:
-        """Return False: of a transit key only its type is kept, which is read again."""
+        """Return False; only the type of a transit key is kept, and it is read again."""
         del ring, ref
         self._kind = ""
         return False
@@ -222,7 +222,7 @@ class TransitBackend:
     # ------------------------------------------------------------------------------ changing
 
     def create(self, ring: str, alg: str) -> Version:
-        """Make the key, or rotate it; a key of a type that is not for ``alg`` is left alone."""
+        """Make the key, or rotate it; a key whose type is not for ``alg`` is not changed."""
         kinds = KEY_TYPES.get(alg)
         if kinds is None:
             raise KeysError(f"transit has no keys for {alg!r}: {', '.join(sorted(KEY_TYPES))}")
@@ -258,7 +258,7 @@ class TransitBackend:
         return version
 
     def fence(self, ring: str, sign_floor: str) -> None:
-        """Raise ``min_encryption_version``; a floor that is higher already stays."""
+        """Raise ``min_encryption_version``, unless it is higher already."""
         key = self._require_version(ring, sign_floor)
         if key.minimum_encryption < int(sign_floor):
             settings = {"min_encryption_version": int(sign_floor)}
@@ -267,7 +267,7 @@ class TransitBackend:
                 raise BackendBroken(f"the transit key {self._name} does not keep its fence")
 
     def destroy(self, ring: str, verify_floor: str) -> None:
-        """Raise both floors and trim what is below."""
+        """Raise both floors and trim the versions below."""
         key, floor = self._require_version(ring, verify_floor), int(verify_floor)
         # In one call: the floor for verifying must not pass one for signing that is set.
         minimum_encryption = max(floor, key.minimum_encryption)

@@ -1,4 +1,4 @@
-"""The transit engine: its calls for one key, and its replies read strictly."""
+"""Calls of the transit engine for one key, and its validated replies."""
 
 from base64 import b64decode, b64encode, urlsafe_b64decode
 from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +48,7 @@ _SENSELESS = (AttributeError, KeyError, TypeError, ValueError)
 
 @dataclass(frozen=True, slots=True)
 class TransitKey:
-    """One transit key as read.
+    """The state of one transit key.
 
     Attributes:
         kind: its type in the transit engine.
@@ -63,12 +63,12 @@ class TransitKey:
     view: BackendView
 
     def version(self, number: int) -> Version | None:
-        """Return one version if it is shown."""
+        """Return one version if it is listed."""
         return next((v for v in self.view.versions if v.ref == str(number)), None)
 
 
 def find_leaks(data: Mapping[str, Any]) -> list[str]:
-    """Return the switches by which the private half of a key may leave the Vault, if any is on."""
+    """Return the settings that permit an export of the private key."""
     return [leak for leak in LEAKS if data.get(leak)]
 
 
@@ -137,7 +137,7 @@ def _public_key(kind: str, text: str) -> PublicKey:
 
 
 class ItemError(NamedTuple):
-    """Why transit did not sign one input, in its own words."""
+    """The error of transit for one input."""
 
     text: str
 
@@ -165,7 +165,7 @@ def signing_request(ref: str, alg: str, inputs: Sequence[bytes]) -> dict[str, An
 def read_signatures(
     reply: Mapping[str, Any], ref: str, alg: str, count: int
 ) -> list[TracedSignature | ItemError]:
-    """Return for each of ``count`` inputs its signature in JOSE's form, or why there is none.
+    """Return for each of ``count`` inputs its signature in the form of JOSE, or its error.
 
     Raises:
         BackendBroken: the answer does not match the request, or has another version.
@@ -215,14 +215,14 @@ class TransitEngine:
         self._sign_path = f"{mount}/sign/{key}"
 
     def find(self, deadline: float | None = None) -> Mapping[str, Any] | None:
-        """Return the data of the key, or None if the engine does not hold it."""
+        """Return the data of the key, or None if there is no such key."""
         reply = self._client.send(VaultRequest("GET", self._key_path), deadline=deadline)
         if is_not_held(reply):
             return None
         return data_of(require_success(reply, f"reading the transit key {self.name}"))
 
     def sign(self, body: Mapping[str, Any], *, avoid: str, deadline: float | None) -> VaultReply:
-        """Return the reply to a body of ``signing_request``, of any status."""
+        """Return the reply to a body of ``signing_request``, with any status."""
         request = VaultRequest("POST", self._sign_path, body, repeatable=True, avoid=avoid)
         return self._client.send(request, deadline=deadline)
 
@@ -243,7 +243,7 @@ class TransitEngine:
         return self._change("configuring", "/config", settings)
 
     def trim(self, floor: int) -> None:
-        """Delete the versions below ``floor``, which both floors of the key have to permit."""
+        """Delete the versions below ``floor``, which must not exceed the floors of the key."""
         self._change("trimming", "/trim", {"min_available_version": floor})
 
     def _change(

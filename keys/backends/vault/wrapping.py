@@ -1,4 +1,4 @@
-"""A secret id that comes wrapped: unwrapped once, by one process, for all that share its file.
+"""Unwraps a secret id once, for all processes that share its file.
 
 A wrapping token works once. If the first unwrapping fails, another party was first, so that is an
 alarm; for the same reason the processes of one server must not race for it, and a restart must not
@@ -38,7 +38,7 @@ class UnwrappedSecret:
     secret_id: str = field(repr=False)
 
     def came_from(self, wrapping_token: str) -> bool:
-        """Return whether it came from that wrapping token."""
+        """Return whether it is from that wrapping token."""
         return compare_digest(self.digest, _digest(wrapping_token))
 
 
@@ -49,7 +49,7 @@ def unwrap_secret_id(
     deadline: float,
     observer: Observer,
 ) -> UnwrappedSecret:
-    """Return the secret id that ``wrapping_token`` stands for.
+    """Return the secret id that ``wrapping_token`` wraps.
 
     Args:
         wrapping_token: the token in the secret id's file.
@@ -123,7 +123,7 @@ def _locked(secret_id_file: str) -> Iterator[int | None]:
 
 
 def _set_owner(descriptor: int, secret_id_file: str) -> None:
-    """Leave the file to the account that the secret id is for: a command may be root's."""
+    """Set the owner of the file to that of the secret id's file; a command may run as root."""
     os.fchmod(descriptor, 0o600)
     if os.geteuid() == 0:
         owner = Path(secret_id_file).stat()
