@@ -114,10 +114,6 @@ class Services:
         """Record an event; the first call opens the audit log."""
         self.record(event)
 
-    def report_changes(self, session: Session) -> None:
-        """Report the changes of a transaction, which the database records in any case."""
-        report_changes(self.record, session)
-
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         """Yield a session that is committed when the block ends; its changes are then reported.
@@ -250,7 +246,7 @@ class Services:
         """Reads and writes the tables of the key rings."""
         from authz_server.key_rings.store import SqlKeyStore
 
-        return SqlKeyStore(self.database.transaction, self.database.reading, self.report_changes)
+        return SqlKeyStore(self.transaction, self.database.reading)
 
     @cached_property
     def backend_registry(self) -> BackendRegistry:

@@ -3,7 +3,7 @@
 Unlike a service, the store owns its transactions: a change of a ring is one compare-and-set.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,21 +29,13 @@ class SqlKeyStore:
     """Stores the rings in the database (``keys.store.KeyStore``).
 
     Args:
-        transaction: opens a session that commits at its end.
+        transaction: opens a session that commits at its end, and may report its audit records then.
         reading: opens a session for reading, if different.
-        after_commit: called with the session of each committed change, which holds the audit
-            records of the change.
     """
 
-    def __init__(
-        self,
-        transaction: Transaction,
-        reading: Transaction | None = None,
-        after_commit: Callable[[Session], None] | None = None,
-    ) -> None:
+    def __init__(self, transaction: Transaction, reading: Transaction | None = None) -> None:
         self._transaction = transaction
         self._reading = reading or transaction
-        self._after_commit = after_commit
 
     def load_rings(self, loaded_at: datetime) -> tuple[RingSnapshot, ...]:
         """Return every ring by name; StoreUnavailable if the database cannot be read."""
@@ -75,10 +67,7 @@ class SqlKeyStore:
         Each change gets one event in the ring's chain and one audit record in the same transaction.
         """
         with _store_errors():
-            committed = self._change_ring(ring, seen_epoch, changes, ring_change)
-        if committed is not None and self._after_commit is not None:
-            self._after_commit(committed)
-        return committed is not None
+            return self._change_ring(ring, seen_epoch, changes, ring_change)
 
     def _change_ring(
         self,
@@ -86,21 +75,21 @@ class SqlKeyStore:
         seen_epoch: int,
         changes: Sequence[KeyChange],
         ring_change: RingChange | None,
-    ) -> Session | None:
+    ) -> bool:
         try:
             with self._transaction() as session:
                 happenings = [*_ring_happenings(ring_change), *_key_happenings(changes)]
                 changed_at = max((each.at for each in happenings), default=None)
                 event_hash = _advance_epoch(session, ring, seen_epoch, changed_at)
                 if event_hash is None:
-                    return None
+                    return False
                 _write_keys(session, changes)
                 _write_ring(session, ring, ring_change)
                 _write_events(session, ring, seen_epoch + 1, event_hash, happenings)
                 record_change(session, "key", ring)
-                return session
         except IntegrityError:
-            return None
+            return False
+        return True
 
     def load_nodes(self) -> tuple[NodeReport, ...]:
         """Return the latest report of every process and ring, by node and ring."""

@@ -101,7 +101,9 @@ def test_a_change_that_cannot_be_recorded_is_not_made(registered, tmp_path):
         ("revoke", "--client", "ministry", "--yes"),
     ):
         assert "audit.jsonl cannot be opened" in registered.refused(*arguments)
+    assert "audit.jsonl cannot be opened" in registered.refused("keys", "init")
     assert registered.audit_records() == before
+    assert registered.json("keys", "list") == []
     assert [client["id"] for client in registered.json("client", "list")] == ["ministry"]
 
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from threading import Barrier
@@ -171,11 +172,14 @@ def test_a_ring_without_events_is_whole(database, store):
 
 def test_each_event_has_one_record_which_is_told_with_its_hash(database):
     told = []
-    store = SqlKeyStore(
-        database.transaction,
-        database.reading,
-        lambda session: report_changes(told.append, session),
-    )
+
+    @contextmanager
+    def transaction():
+        with database.transaction() as session:
+            yield session
+        report_changes(told.append, session)
+
+    store = SqlKeyStore(transaction, database.reading)
     store.add_ring(RING)
     change_ring(store, "es256", 1, with_ring_event=True)
     assert not store.change_ring("es256", 0, [change_of("es256", 2)])
@@ -200,11 +204,14 @@ def test_each_event_has_one_record_which_is_told_with_its_hash(database):
 
 
 def test_a_change_is_made_even_if_nobody_can_be_told(database):
-    def fail(_session) -> None:
+    @contextmanager
+    def transaction():
+        with database.transaction() as session:
+            yield session
         raise LookupError
 
-    store = SqlKeyStore(database.transaction, database.reading, fail)
-    store.add_ring(RING)
+    SqlKeyStore(database.transaction).add_ring(RING)
+    store = SqlKeyStore(transaction, database.reading)
     with pytest.raises(LookupError):
         change_ring(store, "es256", 1)
     assert store.load_rings(MOMENT)[0].epoch == 1
