@@ -1,4 +1,4 @@
-"""The first schema."""
+"""Create the first schema."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Change the schema."""
+    """Create the tables."""
     op.create_table(
         "audit_record",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -233,12 +233,12 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("alias", name=op.f("pk_scope_alias")),
     )
-    # The change feed counts this one row up.
+    # The change feed increments this row.
     op.execute("INSERT INTO revision (id, value) VALUES (1, 0)")
 
 
 def downgrade() -> None:
-    """Change it back."""
+    """Drop the tables."""
     op.drop_table("scope_alias")
     op.drop_table("key_event")
     op.drop_table("signing_key")
