@@ -11,17 +11,13 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
-
-from jinja2 import Environment
 
 ROOT = Path(__file__).parents[2]
 LINE, PADDING, GAP, HEADING = 22, 7, 5, 40
 
-TEMPLATE = """\
-<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 920 {{ height }}" role="img" aria-labelledby="title desc">
-  <title id="title">The rooms of the source</title>
-  <desc id="desc">Layers of three packages. An import points to a lower layer or stays in its room.</desc>
+STYLE = """\
   <style>
     .ground { fill: #ffffff } .band { fill: #eef3fb; stroke: #4a6fa5 } .arrow { stroke: #57606a; fill: none }
     .head { fill: #57606a }
@@ -34,21 +30,6 @@ TEMPLATE = """\
       .head { fill: #9aa4b0 } text { fill: #e6edf3 } .note { fill: #9aa4b0 }
     }
   </style>
-  <rect class="ground" width="920" height="{{ height }}"/>
-{%- for package in packages %}
-  <text class="package" x="40" y="{{ package.top + 26 }}">{{ package.name }}</text>
-{%- for band in package.bands %}
-  <rect class="band" x="40" y="{{ band.top }}" width="860" height="{{ band.height }}" rx="4"/>
-{%- for room, sentence in band.rooms %}
-  <text class="room" x="54" y="{{ band.top + padding + 15 + line * loop.index0 }}">{{ room }}</text>
-  <text x="230" y="{{ band.top + padding + 15 + line * loop.index0 }}">{{ sentence | e }}</text>
-{%- endfor %}
-{%- endfor %}
-{%- endfor %}
-  <path class="arrow" d="M20 40V{{ height - 30 }}"/>
-  <path class="head" d="M15 {{ height - 32 }}h10l-5 9z"/>
-  <text class="note" transform="translate(14 {{ height // 2 }}) rotate(-90)" text-anchor="middle">imports</text>
-</svg>
 """
 
 
@@ -103,8 +84,33 @@ def draw() -> str:
             bands.append(Band(tuple((room, sentence(package, room)) for room in rooms), y))
             y += bands[-1].height + GAP
         packages.append(Package(package, tuple(bands), top))
-    template = Environment(autoescape=False).from_string(TEMPLATE)  # noqa: S701 - escaped there
-    return template.render(packages=packages, height=y + 15, padding=PADDING, line=LINE) + "\n"
+    return _svg(packages, y + 15)
+
+
+def _svg(packages: list[Package], height: int) -> str:
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 920 {height}" role="img" aria-labelledby="title desc">',
+        '  <title id="title">The rooms of the source</title>',
+        '  <desc id="desc">Layers of three packages. An import points to a lower layer or stays in its room.</desc>',
+        f'{STYLE}  <rect class="ground" width="920" height="{height}"/>',
+    ]
+    for package in packages:
+        lines.append(f'  <text class="package" x="40" y="{package.top + 26}">{package.name}</text>')
+        for band in package.bands:
+            lines.append(
+                f'  <rect class="band" x="40" y="{band.top}" width="860" height="{band.height}" rx="4"/>'
+            )
+            for number, (room, sentence) in enumerate(band.rooms):
+                y = band.top + PADDING + 15 + LINE * number
+                lines.append(f'  <text class="room" x="54" y="{y}">{room}</text>')
+                lines.append(f'  <text x="230" y="{y}">{escape(sentence)}</text>')
+    lines += [
+        f'  <path class="arrow" d="M20 40V{height - 30}"/>',
+        f'  <path class="head" d="M15 {height - 32}h10l-5 9z"/>',
+        f'  <text class="note" transform="translate(14 {height // 2}) rotate(-90)" text-anchor="middle">imports</text>',
+        "</svg>",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

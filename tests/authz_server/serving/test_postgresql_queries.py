@@ -269,7 +269,7 @@ def test_a_question_that_is_given_up_gives_its_connection_back(on_loop, postgres
         async with queries(postgresql_url, connections=2, depth=depth) as made:
             for _ in range(5):
                 asked = [
-                    asyncio.ensure_future(made.fetch_one(SLEEP, value)) for value in ["0.03"] * 6
+                    asyncio.ensure_future(made.fetch_one(SLEEP, value)) for value in ["0.01"] * 6
                 ]
                 await asyncio.sleep(0.05)
                 for each in asked:
