@@ -163,10 +163,15 @@ class PostgresqlQueries:
 
     async def _open(self) -> _Kept:
         """Return a new connection, which the caller has counted as opening."""
+        opening = asyncio.ensure_future(self._call(self._connect))
         try:
-            connection = await self._call(self._connect)
+            connection = await asyncio.shield(opening)
         except psycopg.Error as error:
             raise OperationalError("prepared query", None, error) from error
+        except asyncio.CancelledError:
+            # The thread goes on; nothing else would close the connection.
+            opening.add_done_callback(_close_unneeded)
+            raise
         finally:
             self._opening -= 1
         kept = _Kept(connection)
@@ -231,28 +236,24 @@ class PostgresqlQueries:
             self._fail(kept, error)
             return
         if pgconn.status != ConnStatus.OK:
-            # An unsolicited message: most likely the server is shutting down.
-            self._fail(kept, psycopg.OperationalError("the connection is lost"))
+            # Most likely the server is shutting down.
+            failed = _find_failed(under_way[0].results) if under_way else None
+            self._fail(kept, _error_of(failed, "the connection is lost"))
 
     def _finish(self, kept: _Kept, query: _Query) -> None:
-        results = query.results
-        failed = next((each for each in results if each.status in _FAILED), None)
-        if failed is not None or not results:
+        failed = _find_failed(query.results)
+        if failed is not None or not query.results:
             # The queries behind it on the connection are still answered.
             kept.is_usable = False
             if not kept.under_way:
                 self._drop(kept)
             if not query.answer.done():
-                query.answer.set_exception(
-                    error_from_result(failed)
-                    if failed is not None
-                    else psycopg.OperationalError("the connection is out of sync")
-                )
+                query.answer.set_exception(_error_of(failed, "the connection is out of sync"))
             return
         kept.used = True
         self._release(kept)
         if not query.answer.done():
-            query.answer.set_result(read_row(kept.connection, results[-1]))
+            query.answer.set_result(read_row(kept.connection, query.results[-1]))
 
     def _release(self, kept: _Kept) -> None:
         """Give the connection to the next query that waits."""
@@ -295,3 +296,16 @@ class PostgresqlQueries:
 
 def _load(kept: _Kept) -> int:
     return len(kept.under_way) if kept.is_usable else sys.maxsize
+
+
+def _find_failed(results: list[PGresult]) -> PGresult | None:
+    return next((each for each in results if each.status in _FAILED), None)
+
+
+def _error_of(failed: PGresult | None, otherwise: str) -> psycopg.Error:
+    return psycopg.OperationalError(otherwise) if failed is None else error_from_result(failed)
+
+
+def _close_unneeded(opening: asyncio.Future[BoundedConnection]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()

@@ -281,6 +281,23 @@ def test_a_question_that_is_given_up_gives_its_connection_back(on_loop, postgres
     on_loop(act())
 
 
+def test_a_connection_that_opens_for_a_question_given_up_is_closed(
+    on_loop, postgresql, postgresql_url
+):
+    async def act():
+        async with queries(postgresql_url) as made:
+            asked = [asyncio.ensure_future(made.fetch_one(ECHO, "a")) for _ in range(3)]
+            await asyncio.sleep(0)
+            for each in asked:
+                each.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+            await asyncio.sleep(0.5)
+            assert backends(postgresql, postgresql_url) == 0
+            assert await ask_all(made, ECHO, "abcd") == [("a",), ("b",), ("c",), ("d",)]
+
+    on_loop(act())
+
+
 @pytest.mark.parametrize("depth", [1, 16])
 def test_what_is_asked_at_the_end_fails_and_later_questions_open_anew(
     on_loop, postgresql_url, depth
