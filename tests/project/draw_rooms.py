@@ -71,7 +71,8 @@ def sentence(package: str, room: str) -> str:
     path = ROOT / package / f"{room}.py"
     path = path if path.exists() else ROOT / package / room / "__init__.py"
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    return docstring.split("\n\n")[0].replace("\n", " ").replace("``", "")
+    first = docstring.split("\n\n")[0].replace("\n", " ").replace("``", "")
+    return re.sub(r":\w+:`([^`]+)`", r"\1", first)
 
 
 def draw() -> str:
