@@ -1,7 +1,8 @@
 """The context of a command on keys."""
 
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from authz_server.cli.invocation import Invocation
 from authz_server.cli.output import echo_status
@@ -10,6 +11,8 @@ from authz_server.operations.key_names import ChooseKey, find_kid
 from authz_server.operations.keys.context import KeyContext, find_logins, open_context
 
 _ID_CHARACTERS = 43
+#: They report what a command reports as its own error or finding, and the audit record has.
+_LOGGERS = ("keys.backends", "authz_server.key_rings.alarms")
 
 
 @contextmanager
@@ -27,7 +30,10 @@ def key_context(
     logins = find_logins(settings, role, looking=looking)
     if logins.problem:
         echo_status(f"{logins.problem} The Vault is asked as the server.")
-    with open_context(settings, logins, role, actor=invocation.actor, looking=looking) as context:
+    with (
+        nullcontext() if invocation.debug else _without_warnings(),
+        open_context(settings, logins, role, actor=invocation.actor, looking=looking) as context,
+    ):
         yield context
         for remark in context.notices.remarks:
             echo_status(remark)
@@ -40,3 +46,16 @@ def resolve_kid(invocation: Invocation, named: str, choose: ChooseKey) -> str:
     with invocation.services() as services:
         rings = services.key_store.load_rings(services.clock())
     return find_kid(rings, named, choose)
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -132,8 +132,11 @@ def _alarms(plan: Plan, notices: Notices) -> Iterator[Alarm]:
 
 
 def _outages(notices: Notices) -> Iterator[str]:
+    reasons = set(notices.outages.values())
     for uri, reason in notices.outages.items():
-        yield f"{uri} does not answer: {reason}"
+        # A ring's outage names the Vault's and its reason.
+        if f"{uri}: {reason}" not in reasons:
+            yield f"{uri} does not answer: {reason}"
 
 
 def _changes(plan: Plan) -> Iterator[RingChanged | KeyChanged]:
