@@ -5,6 +5,7 @@ import click
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import as_record, echo_status, json_option, print_json, print_rows
+from authz_server.operations.documents import find_documents
 from authz_server.operations.settings import check_settings
 from authz_server.settings import describe_settings
 
@@ -68,4 +69,14 @@ def show(invocation: Invocation, changed: bool, as_json: bool) -> None:
     print_rows(rows, _COLUMNS, as_json=as_json)
 
 
-config = add_all(Commands("config", help="Check and show the settings."), [check, show])
+@click.command("example", cls=Command, example="authz-server config example")
+def example() -> None:
+    """Print an example of the settings file.
+
+    It has every setting with its default and a sentence.
+    """
+    text = (find_documents() / "config.example.toml").read_text(encoding="utf-8")
+    click.echo(text, nl=False)
+
+
+config = add_all(Commands("config", help="Check and show the settings."), [check, show, example])

@@ -23,6 +23,10 @@ _COMMANDS = {
         "authz_server.cli.config:config",
         "Check and show the settings.",
     ),
+    "docs": (
+        "authz_server.cli.docs:docs",
+        "Print the folder with the documents.",
+    ),
     "db": (
         "authz_server.cli.database:db",
         "Upgrade, check, copy and purge the database.",

@@ -117,6 +117,10 @@ def test_the_installed_server_is_the_wheel_with_its_documents(machine):
         assert (documents / document).read_bytes() == (ROOT / document).read_bytes()
     # A message names a document where it is.
     assert f"copy {documents}/config.example.toml" in machine.run("client", "list").stderr
+    assert machine.run("docs").stdout.strip() == str(documents)
+    assert machine.run("config", "example").stdout == (documents / "config.example.toml").read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.mark.timeout(600)

@@ -1,5 +1,7 @@
 import json
 import socket
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -296,3 +298,14 @@ def test_granted_scopes_that_nobody_answers_for_are_named(stocked):
     new = ("resource-server", "create", "mapper", "--name", "Mapper", "--scope", "mapper/*")
     stocked.must(*new, "--identifier", "https://mapper.example")
     assert stocked.json("config", "check")["warnings"] == []
+
+
+def test_the_example_is_a_settings_file_with_every_setting(cli):
+    settings = tomllib.loads(cli.must("config", "example"))
+    assert settings["audit"]["keep_days"] == 0
+
+
+def test_the_documents_are_where_the_command_prints(cli):
+    folder = Path(cli.must("docs").strip())
+    for name in ("README.md", "config.example.toml", "docs/operations.md", "deploy/alerts.yaml"):
+        assert (folder / name).is_file()
