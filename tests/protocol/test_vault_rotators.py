@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import count
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -81,8 +82,15 @@ def open_rotator(site: VaultSite, stack: ExitStack, clock: FakeClock) -> Rotator
 
 
 def all_at_once(acts: list[Callable[[], Any]]) -> list[Any]:
+    """Run the acts together: one that begins after another has ended is a further order."""
+    start = Barrier(len(acts))
+
+    def run(act: Callable[[], Any]) -> Any:
+        start.wait(10)
+        return act()
+
     with ThreadPoolExecutor(len(acts)) as pool:
-        return [each.result() for each in [pool.submit(act) for act in acts]]
+        return [each.result() for each in [pool.submit(run, act) for act in acts]]
 
 
 @pytest.mark.timeout(180)
