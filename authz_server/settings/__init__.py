@@ -186,6 +186,7 @@ _PLACE = re.compile(r"(?P<problem>.*?)( - at `\$\.?(?P<key>[^`]*)`)?", re.DOTALL
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*)`", re.DOTALL)
 _TYPE = re.compile(r"Expected `([^`]*)`, got `([^`]*)`", re.DOTALL)
+_BOUND = re.compile(r"Expected `(int|float)` [<>]=? [0-9.-]+")
 _TYPES = {
     "array": "a list",
     "bool": "true or false",
@@ -215,6 +216,8 @@ def _explain(document: dict[str, Any], error: msgspec.ValidationError) -> RuleEr
         return RuleError(_join(table, named[1]), "must be set", remedy)
     if named := _TYPE.fullmatch(problem):
         problem = f"must be {_in_words(named[1])}, not {_in_words(named[2])}"
+    elif _BOUND.fullmatch(problem) and (bounds := _bounds(table)):
+        problem = f"{_value_at(document, table)} is outside {bounds}"
     return RuleError(table, problem[:1].lower() + problem[1:], _allowed(table))
 
 
@@ -269,6 +272,22 @@ def _kind_of(key: str) -> Any:  # noqa: ANN401 - a type, or what annotations hav
         if NoneType in get_args(kind):
             kind = get_args(kind)[0]
     return kind
+
+
+def _value_at(document: dict[str, Any], key: str) -> object:
+    """Return the value at a dotted path of the document."""
+    value: Any = document
+    for name in key.split("."):
+        value = value[name]
+    return value
+
+
+def _bounds(key: str) -> str:
+    """Return the bounds in the type of a key as text; empty if the key is not in a table."""
+    match get_args(_kind_of(key)):
+        case (_, msgspec.Meta(ge=lowest, le=highest)):
+            return f"{lowest} to {highest}"
+    return ""
 
 
 def _allowed(key: str) -> str:

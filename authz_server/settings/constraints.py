@@ -94,18 +94,6 @@ def refuse(key: str, problem: str, remedy: str = "") -> NoReturn:
     raise RuleError(key, problem, remedy)
 
 
-def require_range(key: str, value: int, lowest: int, highest: int) -> None:
-    """Refuse a number outside ``lowest`` to ``highest``, inclusive."""
-    if not lowest <= value <= highest:
-        refuse(key, f"{value} is outside {lowest} to {highest}")
-
-
-def require_ranges(table: object, **bounds: tuple[int, int]) -> None:
-    """Apply :func:`require_range` to several fields of a table."""
-    for key, (lowest, highest) in bounds.items():
-        require_range(key, getattr(table, key), lowest, highest)
-
-
 def is_loopback(host: str) -> bool:
     """Return whether a host is reachable only from this machine."""
     if host in LOOPBACK_HOSTS:

@@ -4,12 +4,13 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Annotated, NoReturn
 from urllib.parse import quote, unquote
 
 import msgspec
+from msgspec import Meta
 
-from authz_server.settings.constraints import Branch, Secret, refuse, require_ranges
+from authz_server.settings.constraints import Branch, Secret, refuse
 
 #: Session settings that the server controls; a URL must not set them.
 SESSION_SETTINGS = frozenset(
@@ -213,24 +214,15 @@ class DatabaseSettings(Branch, frozen=True):
 
     url: str = "sqlite:///authz-server.db"
     password: Secret | None = None
-    pool_size: int = 5
-    pool_timeout_milliseconds: int = 1_000
-    connect_timeout_seconds: int = 2
-    statement_timeout_milliseconds: int = 2_000
-    refresh_interval_milliseconds: int = 250
-    staleness_limit_milliseconds: int = 1_000
+    pool_size: Annotated[int, Meta(ge=1, le=1_000)] = 5
+    pool_timeout_milliseconds: Annotated[int, Meta(ge=1, le=60_000)] = 1_000
+    connect_timeout_seconds: Annotated[int, Meta(ge=1, le=60)] = 2
+    statement_timeout_milliseconds: Annotated[int, Meta(ge=1, le=60_000)] = 2_000
+    refresh_interval_milliseconds: Annotated[int, Meta(ge=10, le=60_000)] = 250
+    staleness_limit_milliseconds: Annotated[int, Meta(ge=20, le=60_000)] = 1_000
     several_nodes: bool = False
 
     def __post_init__(self) -> None:
-        require_ranges(
-            self,
-            pool_size=(1, 1_000),
-            pool_timeout_milliseconds=(1, 60_000),
-            connect_timeout_seconds=(1, 60),
-            statement_timeout_milliseconds=(1, 60_000),
-            refresh_interval_milliseconds=(10, 60_000),
-            staleness_limit_milliseconds=(20, 60_000),
-        )
         if self.refresh_interval_milliseconds >= self.staleness_limit_milliseconds:
             refuse(
                 "refresh_interval_milliseconds", "must be less than staleness_limit_milliseconds"

@@ -1,12 +1,13 @@
 """The tables ``[keys]`` and ``[keys.rings.NAME]``, with the constraints between them."""
 
 import re
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 from urllib.parse import parse_qsl
 
 import msgspec
+from msgspec import Meta
 
-from authz_server.settings.constraints import Branch, RuleError, Secret, refuse, require_ranges
+from authz_server.settings.constraints import Branch, RuleError, Secret, refuse
 from authz_server.settings.vaults import VaultSettings
 from keys.jose.algorithms import ALGORITHMS, allowed_algorithms
 from keys.lifecycle.timing import Timing
@@ -40,8 +41,8 @@ class RingSettings(Branch, frozen=True):
     algorithm: str = "ES256"
     backend: str = "sql://"
     drive: Literal["self", "rotator", "follow"] = "self"
-    prepublication_seconds: int = 0
-    rotation_interval_seconds: int = 30 * DAY_SECONDS
+    prepublication_seconds: Annotated[int, Meta(ge=0, le=YEAR_SECONDS)] = 0
+    rotation_interval_seconds: Annotated[int, Meta(ge=1, le=10 * YEAR_SECONDS)] = 30 * DAY_SECONDS
 
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
@@ -49,11 +50,6 @@ class RingSettings(Branch, frozen=True):
             problem = f"{self.algorithm!r} is not a signing algorithm"
             refuse("algorithm", problem, f"Use one of {allowed}.")
         _parse_backend(self.backend)
-        require_ranges(
-            self,
-            prepublication_seconds=(0, YEAR_SECONDS),
-            rotation_interval_seconds=(1, 10 * YEAR_SECONDS),
-        )
 
 
 class KeySettings(Branch, frozen=True):
@@ -68,27 +64,19 @@ class KeySettings(Branch, frozen=True):
         }
     )
     vaults: dict[str, VaultSettings] = msgspec.field(default_factory=dict)
-    jwks_maximum_age_seconds: int = 900
-    refresh_interval_seconds: int = 5
-    snapshot_lifetime_seconds: int = 120
-    clock_tolerance_seconds: int = 5
-    cautious_jwks_maximum_age_seconds: int = 60
-    cautious_period_seconds: int = DAY_SECONDS
+    jwks_maximum_age_seconds: Annotated[int, Meta(ge=1, le=DAY_SECONDS)] = 900
+    refresh_interval_seconds: Annotated[int, Meta(ge=1, le=3_600)] = 5
+    snapshot_lifetime_seconds: Annotated[int, Meta(ge=2, le=3_600)] = 120
+    clock_tolerance_seconds: Annotated[int, Meta(ge=1, le=300)] = 5
+    cautious_jwks_maximum_age_seconds: Annotated[int, Meta(ge=1, le=DAY_SECONDS)] = 60
+    cautious_period_seconds: Annotated[int, Meta(ge=1, le=YEAR_SECONDS)] = DAY_SECONDS
     activation_gate: Literal["advisory", "binding"] = "advisory"
-    reader_window_seconds: int = 7 * DAY_SECONDS
+    reader_window_seconds: Annotated[int, Meta(ge=1, le=YEAR_SECONDS)] = 7 * DAY_SECONDS
     experimental_algorithms: bool = False
 
     def __post_init__(self) -> None:
-        require_ranges(
-            self,
-            jwks_maximum_age_seconds=(1, DAY_SECONDS),
-            snapshot_lifetime_seconds=(2, 3_600),
-            refresh_interval_seconds=(1, self.snapshot_lifetime_seconds - 1),
-            clock_tolerance_seconds=(1, 300),
-            cautious_jwks_maximum_age_seconds=(1, DAY_SECONDS),
-            cautious_period_seconds=(1, YEAR_SECONDS),
-            reader_window_seconds=(1, YEAR_SECONDS),
-        )
+        if self.refresh_interval_seconds >= self.snapshot_lifetime_seconds:
+            refuse("refresh_interval_seconds", "must be less than snapshot_lifetime_seconds")
         for table in ("rings", "vaults"):
             for name in getattr(self, table):
                 if not _NAME.fullmatch(name):

@@ -1,13 +1,15 @@
 """Schema of the settings file: one frozen struct per table, with the rules between its fields.
 
-A struct built with contradicting values raises ``RuleError``, a ``ValueError`` that names the key.
+The bounds of a number are in its type; :func:`authz_server.settings.load_settings` checks them. A
+struct built with contradicting values raises ``RuleError``, a ``ValueError`` that names the key.
 Import the structs from :mod:`authz_server.settings`.
 """
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from authz_server.settings.constraints import (
     Branch,
@@ -22,7 +24,6 @@ from authz_server.settings.constraints import (
     require_mount_prefix,
     require_networks,
     require_plugins,
-    require_ranges,
 )
 from authz_server.settings.database import DatabaseSettings
 from authz_server.settings.keys import KeySettings
@@ -32,30 +33,30 @@ class ServerSettings(Branch, frozen=True):
     """``[server]``: listeners and HTTP limits."""
 
     host: str = "127.0.0.1"
-    port: int = 8080
-    workers: int = 1
-    threads: int = 4
+    port: Annotated[int, Meta(ge=1, le=65_535)] = 8080
+    workers: Annotated[int, Meta(ge=1, le=256)] = 1
+    threads: Annotated[int, Meta(ge=1, le=1_024)] = 4
     mount_prefix: str = ""
     health_host: str = "127.0.0.1"
-    health_port: int = 8081
+    health_port: Annotated[int, Meta(ge=1, le=65_535)] = 8081
     tls_certificate: str = ""
     tls_private_key: str = ""
     hosts: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     forwarded_header: Literal["x-forwarded-for", "forwarded", "x-real-ip"] = "x-forwarded-for"
-    maximum_body_bytes: int = 65_536
-    maximum_value_bytes: int = 8_192
-    maximum_parameters: int = 64
-    backlog: int = 1_024
-    maximum_connections: int = 4_096
-    maximum_connections_per_address: int = 1_024
-    maximum_bodies_per_address: int = 64
-    maximum_waiting_requests: int = 1_024
-    header_timeout_seconds: int = 10
-    body_timeout_seconds: int = 10
-    keep_alive_seconds: int = 620
-    shutdown_grace_seconds: int = 10
-    retry_after_seconds: int = 2
+    maximum_body_bytes: Annotated[int, Meta(ge=1_024, le=1_048_576)] = 65_536
+    maximum_value_bytes: Annotated[int, Meta(ge=256, le=1_048_576)] = 8_192
+    maximum_parameters: Annotated[int, Meta(ge=8, le=1_000)] = 64
+    backlog: Annotated[int, Meta(ge=1, le=65_535)] = 1_024
+    maximum_connections: Annotated[int, Meta(ge=1, le=1_000_000)] = 4_096
+    maximum_connections_per_address: Annotated[int, Meta(ge=1, le=1_000_000)] = 1_024
+    maximum_bodies_per_address: Annotated[int, Meta(ge=1, le=1_000_000)] = 64
+    maximum_waiting_requests: Annotated[int, Meta(ge=1, le=100_000)] = 1_024
+    header_timeout_seconds: Annotated[int, Meta(ge=1, le=300)] = 10
+    body_timeout_seconds: Annotated[int, Meta(ge=1, le=300)] = 10
+    keep_alive_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 620
+    shutdown_grace_seconds: Annotated[int, Meta(ge=1, le=300)] = 10
+    retry_after_seconds: Annotated[int, Meta(ge=1, le=3_600)] = 2
 
     def __post_init__(self) -> None:
         require_address("host", self.host)
@@ -63,26 +64,8 @@ class ServerSettings(Branch, frozen=True):
         require_mount_prefix(self.mount_prefix)
         require_hosts("hosts", self.hosts)
         require_networks("trusted_proxies", self.trusted_proxies)
-        require_ranges(
-            self,
-            port=(1, 65_535),
-            health_port=(1, 65_535),
-            workers=(1, 256),
-            threads=(1, 1_024),
-            maximum_body_bytes=(1_024, 1_048_576),
-            maximum_value_bytes=(256, self.maximum_body_bytes),
-            maximum_parameters=(8, 1_000),
-            backlog=(1, 65_535),
-            maximum_connections=(1, 1_000_000),
-            maximum_connections_per_address=(1, 1_000_000),
-            maximum_bodies_per_address=(1, 1_000_000),
-            maximum_waiting_requests=(1, 100_000),
-            header_timeout_seconds=(1, 300),
-            body_timeout_seconds=(1, 300),
-            keep_alive_seconds=(1, 86_400),
-            shutdown_grace_seconds=(1, 300),
-            retry_after_seconds=(1, 3_600),
-        )
+        if self.maximum_value_bytes > self.maximum_body_bytes:
+            refuse("maximum_value_bytes", "must not exceed maximum_body_bytes")
         if self.port == self.health_port:
             refuse("health_port", "the health listener needs a port of its own")
         if bool(self.tls_certificate) != bool(self.tls_private_key):
@@ -93,17 +76,9 @@ class ClientSettings(Branch, frozen=True):
     """``[clients]``: storage of client credentials and throttling of failures."""
 
     secret_pepper: Secret
-    failures_per_window: int = 100
-    failure_window_seconds: int = 60
-    argon2_concurrency: int = 2
-
-    def __post_init__(self) -> None:
-        require_ranges(
-            self,
-            failures_per_window=(1, 1_000_000),
-            failure_window_seconds=(1, 86_400),
-            argon2_concurrency=(1, 64),
-        )
+    failures_per_window: Annotated[int, Meta(ge=1, le=1_000_000)] = 100
+    failure_window_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 60
+    argon2_concurrency: Annotated[int, Meta(ge=1, le=64)] = 2
 
 
 #: Upper bound of every token lifetime, independent of present and former settings.
@@ -113,21 +88,14 @@ LONGEST_LIFETIME_SECONDS = 3_600
 class TokenSettings(Branch, frozen=True):
     """``[tokens]``: lifetimes and scopes of access tokens."""
 
-    default_lifetime_seconds: int = 900
-    maximum_lifetime_seconds: int = 3_600
-    clock_skew_seconds: int = 10
+    default_lifetime_seconds: Annotated[int, Meta(ge=1, le=LONGEST_LIFETIME_SECONDS)] = 900
+    maximum_lifetime_seconds: Annotated[int, Meta(ge=1, le=LONGEST_LIFETIME_SECONDS)] = 3_600
+    clock_skew_seconds: Annotated[int, Meta(ge=0, le=60)] = 10
     scope_spelling: Literal["canonical", "requested"] = "canonical"
     several_resource_servers: Literal["refuse", "both"] = "refuse"
-    maximum_scope_bytes: int = 4_096
+    maximum_scope_bytes: Annotated[int, Meta(ge=64, le=65_536)] = 4_096
 
     def __post_init__(self) -> None:
-        require_ranges(
-            self,
-            maximum_lifetime_seconds=(1, LONGEST_LIFETIME_SECONDS),
-            default_lifetime_seconds=(1, LONGEST_LIFETIME_SECONDS),
-            clock_skew_seconds=(0, 60),
-            maximum_scope_bytes=(64, 65_536),
-        )
         if self.default_lifetime_seconds > self.maximum_lifetime_seconds:
             refuse("default_lifetime_seconds", "must not exceed maximum_lifetime_seconds")
 
@@ -139,15 +107,12 @@ class G2PSettings(Branch, frozen=True):
     expires_in: Literal["string", "number"] = "string"
     token_type: str = "bearer"  # noqa: S105 - a token type, not a secret
     timestamp_required: bool = False
-    timestamp_window_seconds: int = 300
-    maximum_message_id_bytes: int = 128
+    timestamp_window_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 300
+    maximum_message_id_bytes: Annotated[int, Meta(ge=1, le=1_024)] = 128
     default_language: str = "en"
     catalogue_directory: str = ""
 
     def __post_init__(self) -> None:
-        require_ranges(
-            self, timestamp_window_seconds=(1, 86_400), maximum_message_id_bytes=(1, 1_024)
-        )
         require_language("default_language", self.default_language)
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,40}", self.token_type):
             refuse("token_type", "must be a word such as bearer")
@@ -165,21 +130,17 @@ class RevocationSettings(Branch, frozen=True):
     """``[revocation]``: the revocation endpoint and the purge of expired rows."""
 
     enabled: bool = True
-    sweep_interval_seconds: int = 300
-    sweep_batch_rows: int = 500
-
-    def __post_init__(self) -> None:
-        require_ranges(self, sweep_interval_seconds=(1, 86_400), sweep_batch_rows=(1, 10_000))
+    sweep_interval_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 300
+    sweep_batch_rows: Annotated[int, Meta(ge=1, le=10_000)] = 500
 
 
 class AuditSettings(Branch, frozen=True):
     """``[audit]``: the destination of audit records, and how long stored ones are kept."""
 
     destination: str = "stderr"
-    keep_days: int = 0
+    keep_days: Annotated[int, Meta(ge=0, le=36_500)] = 0
 
     def __post_init__(self) -> None:
-        require_ranges(self, keep_days=(0, 36_500))
         if not self.destination:
             refuse("destination", 'must be "stderr", "stdout" or the path of a file')
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from authz_server.settings.constraints import Branch, is_loopback, refuse, require_ranges
+from msgspec import Meta
+
+from authz_server.settings.constraints import Branch, is_loopback, refuse
 
 #: Upper bound of a Vault request's duration, so that none occupies a thread for long.
 LONGEST_CALL_MILLISECONDS = 5_000
@@ -64,21 +66,18 @@ class VaultSettings(Branch, frozen=True):
     rotator_login: VaultLoginSettings | None = None
     namespace: str = ""
     ca_file: str = ""
-    connect_timeout_milliseconds: int = 300
-    read_timeout_milliseconds: int = 1_000
-    total_timeout_milliseconds: int = 1_500
+    connect_timeout_milliseconds: Annotated[int, Meta(ge=1, le=LONGEST_CALL_MILLISECONDS)] = 300
+    read_timeout_milliseconds: Annotated[int, Meta(ge=1, le=LONGEST_CALL_MILLISECONDS)] = 1_000
+    total_timeout_milliseconds: Annotated[int, Meta(ge=1, le=LONGEST_CALL_MILLISECONDS)] = 1_500
 
     def __post_init__(self) -> None:
         if not self.addresses:
             refuse("addresses", "must name at least one node")
         for position, address in enumerate(self.addresses):
             _require_vault_address(f"addresses[{position}]", address)
-        require_ranges(
-            self,
-            total_timeout_milliseconds=(1, LONGEST_CALL_MILLISECONDS),
-            connect_timeout_milliseconds=(1, self.total_timeout_milliseconds),
-            read_timeout_milliseconds=(1, self.total_timeout_milliseconds),
-        )
+        for name in ("connect_timeout_milliseconds", "read_timeout_milliseconds"):
+            if getattr(self, name) > self.total_timeout_milliseconds:
+                refuse(name, "must not exceed total_timeout_milliseconds")
 
     def require_encrypted(self) -> None:
         """Refuse plain http to other machines."""

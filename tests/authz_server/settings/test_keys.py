@@ -199,5 +199,5 @@ def test_words_of_a_fixed_list_are_told(tmp_path):
 def test_settings_built_by_hand_keep_the_same_rules():
     with pytest.raises(ValueError, match="key_encryption_key"):
         KeySettings()
-    with pytest.raises(ValueError, match="prepublication_seconds"):
-        RingSettings(prepublication_seconds=-1)
+    with pytest.raises(ValueError, match="algorithm"):
+        RingSettings(algorithm="HS256")
