@@ -38,6 +38,7 @@ class TokenDecision:
         scopes: canonical names, in the order in which the token will carry them.
         audience: the identifiers of the resource servers.
         lifetime_seconds: ``exp`` minus ``iat``.
+        confirmation: the ``cnf`` of the token, for example its ``jkt``; None: a bearer token.
     """
 
     client_id: str
@@ -45,6 +46,7 @@ class TokenDecision:
     scopes: tuple[str, ...]
     audience: tuple[str, ...]
     lifetime_seconds: int
+    confirmation: Mapping[str, str] | None = None
 
 
 class RefusalError(Exception):

@@ -5,6 +5,7 @@ holds only ids and public facts: never a token, a secret, an assertion or a key.
 lists the events with their fields.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -37,6 +38,8 @@ class TokenIssued(Event, frozen=True, kw_only=True, tag="token.issued"):
         backend_request_id: the id of the signing request in the remote key backend's audit log;
             empty for a key in this process.
         expires_at: seconds since 1970-01-01 UTC, as in the token's ``exp``.
+        confirmation: the token's ``cnf``, the thumbprints of the keys that it is bound to; null for
+            a bearer token.
     """
 
     client_id: str
@@ -49,6 +52,7 @@ class TokenIssued(Event, frozen=True, kw_only=True, tag="token.issued"):
     backend_request_id: str = ""
     token_format: Literal["jwt", "reference"]
     expires_at: int
+    confirmation: Mapping[str, str] | None = None
     outcome: Literal["success"] = "success"
 
 

@@ -13,6 +13,7 @@ from functools import lru_cache
 from authz_server.endpoints.languages import MessageCatalogue
 from authz_server.errors import OAuthError
 from authz_server.settings import G2PSettings
+from authz_server.tokens.binding import BEARER
 
 _MESSAGE_ID = re.compile(r"[A-Za-z0-9._:@/+=~-]+")
 _MAXIMUM_DATE_CHARACTERS = 40
@@ -80,7 +81,9 @@ class G2PConnectProfile:
         """
         if form == "oauth":
             return
-        answer["token_type"] = self._settings.token_type
+        if answer["token_type"] == BEARER:
+            # The interface has no name for another type, and clients must recognise DPoP.
+            answer["token_type"] = self._settings.token_type
         if self._settings.expires_in == "string":
             answer["expires_in"] = str(answer["expires_in"])
 

@@ -6,6 +6,7 @@ from authz_server.endpoints.discovery import Features
 from authz_server.errors import REASONS
 from authz_server.settings import G2PSettings
 from authz_server.tokens.authorization import MAXIMUM_RESOURCES
+from authz_server.tokens.binding import BEARER, DPOP
 from keys.jose.algorithms import ALGORITHMS
 
 Schema = dict[str, Any]
@@ -26,7 +27,7 @@ def schemas(features: Features, g2p: G2PSettings) -> dict[str, Schema]:
     found = {
         "Error": _error(),
         "TokenRequest": _token_request(features),
-        "TokenAnswer": _token_answer("Bearer", {"type": "integer", "minimum": 1}),
+        "TokenAnswer": _token_answer(BEARER, {"type": "integer", "minimum": 1}),
         "Metadata": _metadata(features),
         "OpenIDMetadata": _openid_metadata(),
         "JWK": _jwk(),
@@ -127,7 +128,7 @@ def _token_answer(token_type: str, expires_in: Schema) -> Schema:
     return _object(
         {
             "access_token": {"type": "string", "pattern": r"^[A-Za-z0-9._-]+$"},
-            "token_type": {"const": token_type},
+            "token_type": {"enum": list(dict.fromkeys([token_type, BEARER, DPOP]))},
             "expires_in": expires_in | {"description": "Seconds."},
             "scope": {"type": "string", "minLength": 1},
         }
@@ -163,7 +164,7 @@ def _active_token() -> Schema:
         "exp": _SECONDS,
         "iat": _SECONDS,
         "jti": {"type": "string"},
-        "token_type": {"const": "Bearer"},
+        "token_type": {"enum": [BEARER, DPOP]},
     }
     confirmation = {"cnf": {"type": "object", "description": "RFC 7800."}}
     return _object(members, optional=confirmation, more=True) | {

@@ -6,6 +6,7 @@ from authz_server.endpoints.errors import Shape
 from authz_server.endpoints.g2p_connect import G2PConnectProfile
 from authz_server.endpoints.protocol import EndpointParts, Exchange, ProtocolEndpoint
 from authz_server.endpoints.responses import Answer, private_answer
+from authz_server.tokens.binding import token_type_of
 
 
 class TokenEndpoint(ProtocolEndpoint):
@@ -58,11 +59,12 @@ class TokenEndpoint(ProtocolEndpoint):
                 backend_request_id=issued.backend_request_id,
                 token_format="jwt" if issued.kid else "reference",
                 expires_at=issued.expires_at,
+                confirmation=authorization.confirmation,
             )
         )
         answer: dict[str, object] = {
             "access_token": issued.access_token,
-            "token_type": "Bearer",
+            "token_type": token_type_of(authorization.confirmation),
             "expires_in": issued.expires_at - issued.issued_at,
             "scope": authorization.scope,
         }

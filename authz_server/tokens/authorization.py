@@ -1,6 +1,6 @@
 """Authorization rules: the scopes, audience, lifetime and format of a token."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from authz_server.clients.cache import ClientCache, ClientEntry
@@ -29,6 +29,7 @@ class Authorization:
         token_type: the ``typ`` of a JWT.
         g2p_answer: the client's response form in the G2P Connect profile.
         lifetime_seconds: ``exp`` minus ``iat``.
+        confirmation: the ``cnf`` of the token, from the request's proofs; None: a bearer token.
     """
 
     client_id: str
@@ -41,6 +42,7 @@ class Authorization:
     lifetime_seconds: int
     token_type: str = "at+jwt"  # noqa: S105 - a media type, not a secret
     g2p_answer: str = "document"
+    confirmation: Mapping[str, str] | None = None
 
 
 class AuthorizationRules:

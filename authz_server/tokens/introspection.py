@@ -12,6 +12,7 @@ from authz_server.clients.cache import ClientCache, ClientEntry
 from authz_server.hookspecs import RESERVED_CLAIMS
 from authz_server.plugin_manager import PluginManager
 from authz_server.scopes.catalogue import ScopeCatalogue
+from authz_server.tokens.binding import token_type_of
 from authz_server.tokens.claims import AccessTokenClaims
 from authz_server.tokens.revocations import RevocationState
 from authz_server.tokens.tainted_keys import TaintedKeyWatch
@@ -131,7 +132,7 @@ class IntrospectionService:
             "exp": claims.exp,
             "iat": claims.iat,
             "jti": claims.jti,
-            "token_type": "Bearer",
+            "token_type": token_type_of(claims.cnf),
         }
         if claims.cnf is not None:
             answer["cnf"] = claims.cnf

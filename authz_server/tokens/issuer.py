@@ -85,6 +85,7 @@ class TokenIssuer:
             authorization.scopes,
             authorization.audience,
             authorization.lifetime_seconds,
+            authorization.confirmation,
         )
         plugins = self._plugins
         if plugins.decides:
@@ -103,6 +104,8 @@ class TokenIssuer:
             "jti": new_jti(microseconds),
             "scope": authorization.scope,
         }
+        if authorization.confirmation is not None:
+            claims["cnf"] = authorization.confirmation
         if authorization.token_format == "reference":  # noqa: S105 - a format's name
             return await Step(Lane.DATABASE, partial(self._store, claims, issued_at, expires_at))
         if plugins.adds_claims:
