@@ -12,6 +12,7 @@ from authz_server.cli.output import echo_status, json_option, print_json, print_
 from authz_server.cli.registration import (
     authentication_method_option,
     delete_command,
+    property_option,
     show_command,
     switch_commands,
 )
@@ -110,6 +111,7 @@ _COLUMNS = {
     show_default="no end",
     help="The time after which the client is refused.",
 )
+@property_option()
 @click.option("--no-secret", is_flag=True, help="Register the client without a secret.")
 @secret_input_options
 @secret_output_option
@@ -228,6 +230,7 @@ def list_(invocation: Invocation, as_json: bool) -> None:
     type=INSTANT_OR_NONE,
     help="The time after which the client is refused; none for no such time.",
 )
+@property_option()
 @pass_invocation
 def update(invocation: Invocation, /, id: str, **options: Any) -> None:  # noqa: A002, ANN401
     """Change the named fields of a client.

@@ -9,6 +9,7 @@ from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import json_option, print_record
 from authz_server.cli.secret import Noun
+from authz_server.cli.values import PROPERTY
 from authz_server.operations.clients import delete_client, set_enabled
 
 #: The effect on the client's tokens; True: it is enabled, False: it is disabled.
@@ -37,6 +38,19 @@ def authentication_method_option(default: str | None = None) -> Callable[[Any], 
         show_default=default is not None,
         help="How it authenticates: client_secret (Basic and the form), client_secret_basic or "
         "client_secret_post alone, or a method of a plugin.",
+    )
+
+
+def property_option() -> Callable[[Any], Any]:
+    """Return the option ``--set``, whose value is a dictionary by name."""
+    return click.option(
+        "--set",
+        "properties",
+        type=PROPERTY,
+        multiple=True,
+        metavar="NAME=VALUE",
+        callback=lambda _context, _option, pairs: dict(pairs),
+        help="An optional property, as JSON or text; @FILE reads it, none removes it. Repeatable.",
     )
 
 

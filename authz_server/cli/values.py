@@ -2,9 +2,11 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 _DURATION = re.compile(r"\+(\d{1,6})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -71,6 +73,38 @@ class InstantOr(Instant):
         return self._word if value == self._word else super().convert(value, param, ctx)
 
 
+class Property(click.ParamType[tuple[str, Any]]):
+    """A property and its value: ``NAME=VALUE``, ``NAME=@FILE``, or ``NAME=none`` to remove it.
+
+    A value is JSON where it can be read so, and text otherwise.
+    """
+
+    name = "name=value"
+
+    def convert(
+        self,
+        value: object,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[str, Any]:
+        """Return the name and the value; None stands for a property to remove."""
+        if isinstance(value, tuple):
+            return value
+        name, separator, text = str(value).partition("=")
+        if not separator:
+            self.fail(f"{value!r} is not NAME=VALUE", param, ctx)
+        if text.startswith("@"):
+            try:
+                text = Path(text[1:]).read_text()
+            except (OSError, UnicodeDecodeError) as error:
+                self.fail(f"{text[1:]}: {error}", param, ctx)
+        try:
+            return name, None if text == "none" else msgspec.json.decode(text)
+        except msgspec.DecodeError:
+            return name, text.strip()
+
+
+PROPERTY = Property()
 INSTANT_OR_NONE = InstantOr("none")
 INSTANT_OR_NOW = InstantOr("now")
 
@@ -80,5 +114,5 @@ def drop_unset(options: dict[str, Any]) -> dict[str, Any]:
     return {
         name: None if value == "none" else list(value) if isinstance(value, tuple) else value
         for name, value in options.items()
-        if value is not None and value != ()
+        if value not in (None, (), {})
     }

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from authz_server.clients.identifiers import normalised
 from authz_server.clients.models import Client
+from authz_server.clients.properties import NO_PROPERTIES, ClientProperties, read_properties
 from authz_server.clients.secrets import SecretScheme
 from authz_server.database.change_feed import ChangeSet
 
@@ -59,6 +60,7 @@ class ClientEntry(msgspec.Struct, frozen=True):
     g2p_answer: str
     secrets: tuple[SecretEntry, ...]
     resource_server: ResourceServerEntry | None
+    properties: ClientProperties = NO_PROPERTIES
 
     def is_usable(self, now: float) -> bool:
         """Return whether the client is enabled and ``now`` lies between its dates."""
@@ -175,6 +177,7 @@ class ClientCache:
                 g2p_answer=row.g2p_answer,
                 secrets=tuple(self._secrets_of(row)),
                 resource_server=_resource_server(row),
+                properties=read_properties(row.properties),
             )
 
     def _secrets_of(self, row: Client) -> Iterator[SecretEntry]:

@@ -1,7 +1,7 @@
 """Tables of clients, resource servers and their secrets."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column, relationship
@@ -32,6 +32,7 @@ class Client(Base):
     g2p_answer: Mapped[str] = mapped_column(
         String(10), default="document", server_default="document"
     )  # "document" | "oauth"
+    properties: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     starts_at: Mapped[datetime | None]

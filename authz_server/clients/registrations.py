@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, selectinload
 from authz_server.audit.sink import store_audit_record
 from authz_server.clients import validation
 from authz_server.clients.models import Client, ResourceServer
+from authz_server.clients.properties import merge_properties
 from authz_server.clients.secrets import SecretScheme
 from authz_server.clients.validation import ClientLimits
 from authz_server.database.change_feed import record_change
@@ -177,13 +178,14 @@ class Registrations:
             raise ConflictError(f"The id {client_id!r} is taken.")
         now = self._clock()
         lists: dict[str, Any] = {field: [] for field in _LIST_FIELDS}
+        properties = merge_properties({}, values.get("properties", {}))
         client = Client(
             id=client_id,
             kind=kind,
             enabled=True,
             created_at=now,
             updated_at=now,
-            **{**lists, **values},
+            **{**lists, **values, "properties": properties},
         )
         session.add(client)
         return client
@@ -217,9 +219,18 @@ class Registrations:
 
 
 def assign_fields(row: object, values: Mapping[str, Any]) -> None:
-    """Set the named fields of a row."""
+    """Set the named fields of a row; properties are merged with those of the row.
+
+    Raises:
+        InvalidChangeError: two properties contradict each other.
+    """
     for field, value in values.items():
-        setattr(row, field, value)
+        merged = (
+            merge_properties(row.properties, value)
+            if isinstance(row, Client) and field == "properties"
+            else value
+        )
+        setattr(row, field, merged)
 
 
 def require_ordered_dates(client: Client) -> None:

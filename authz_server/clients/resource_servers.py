@@ -1,6 +1,6 @@
 """Create and change resource servers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -9,6 +9,7 @@ from authz_server.clients import validation
 from authz_server.clients.authentication.shared_secret import CLIENT_SECRET
 from authz_server.clients.identifiers import normalised
 from authz_server.clients.models import Client, ResourceServer
+from authz_server.clients.properties import NO_CHANGES
 from authz_server.clients.registrations import Registrations, assign_fields, require_ordered_dates
 from authz_server.errors import ConflictError
 
@@ -31,6 +32,7 @@ class ResourceServerChanges(Registrations):
         token_type: str = "at+jwt",  # noqa: S107 - a media type, not a secret
         introspection_audience: str = "identifier",
         permissions: Iterable[str] = (),
+        properties: Mapping[str, object] = NO_CHANGES,
     ) -> Client:
         """Add a resource server without a secret and without scopes.
 
@@ -47,6 +49,7 @@ class ResourceServerChanges(Registrations):
             "organisation": organisation,
             "authentication_method": authentication_method,
             "permissions": permissions,
+            "properties": properties,
         }
         values = validation.checked_values(offered, validation.SHARED_RULES, self._limits)
         resource = validation.checked_values(

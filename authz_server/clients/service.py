@@ -1,6 +1,6 @@
 """Create and change clients, resource servers and their secrets."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from sqlalchemy.orm import Session
@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from authz_server.clients import validation
 from authz_server.clients.authentication.shared_secret import CLIENT_SECRET
 from authz_server.clients.models import Client
+from authz_server.clients.properties import NO_CHANGES
 from authz_server.clients.registrations import (
     assign_fields,
     is_resource_server,
@@ -39,6 +40,7 @@ class ClientService(ResourceServerChanges, SecretChanges):
         g2p_answer: str = "document",
         starts_at: datetime | None = None,
         expires_at: datetime | None = None,
+        properties: Mapping[str, object] = NO_CHANGES,
     ) -> Client:
         """Add a client without a secret; scopes may be given in any known spelling.
 
@@ -62,6 +64,7 @@ class ClientService(ResourceServerChanges, SecretChanges):
             "g2p_answer": g2p_answer,
             "starts_at": starts_at,
             "expires_at": expires_at,
+            "properties": properties,
         }
         values = validation.checked_values(offered, validation.CLIENT_RULES, self._limits)
         client = self._new_registration(session, id, "client", values)

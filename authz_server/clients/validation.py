@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+from authz_server.clients.properties import check_properties
 from authz_server.errors import InvalidChangeError
 
 DEFAULT_GRANT_TYPES = ("client_credentials",)
@@ -170,6 +171,7 @@ SHARED_RULES: Mapping[str, Rule] = {
     "permissions": lambda value, _: require_subset("permissions", value, PERMISSIONS),
     "starts_at": lambda value, _: require_instant("starts_at", value),
     "expires_at": lambda value, _: require_instant("expires_at", value),
+    "properties": lambda value, _: check_properties(value),
 }
 CLIENT_RULES: Mapping[str, Rule] = {
     **SHARED_RULES,

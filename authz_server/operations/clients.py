@@ -3,7 +3,7 @@
 The functions with a ``kind`` are for resource servers too.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -30,6 +30,7 @@ class ClientView:
 
     Attributes:
         state: ``enabled``, ``disabled``, ``expired`` or ``not yet``.
+        properties: the optional properties that it has, by name.
         secrets: all secrets without their values, including ended ones.
     """
 
@@ -49,6 +50,7 @@ class ClientView:
     expires_at: datetime | None
     created_at: datetime
     updated_at: datetime
+    properties: Mapping[str, Any]
     secrets: tuple[SecretView, ...]
 
 
@@ -270,6 +272,7 @@ def _describe(client: Client, now: datetime) -> ClientView:
         expires_at=client.expires_at,
         created_at=client.created_at,
         updated_at=client.updated_at,
+        properties=dict(client.properties),
         secrets=tuple(describe_secret(secret, now) for secret in client.secrets),
     )
 

@@ -3,7 +3,7 @@
 :mod:`authz_server.operations.clients` enables, disables and deletes them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -33,6 +33,7 @@ class ResourceServerView:
         state: ``enabled`` or ``disabled``.
         signing_ring: the key ring that signs its tokens; None: the default ring.
         scopes: the canonical names of the scopes that it owns.
+        properties: the optional properties that it has, by name.
         secrets: all secrets without their values, including ended ones.
     """
 
@@ -49,6 +50,7 @@ class ResourceServerView:
     scopes: tuple[str, ...]
     created_at: datetime
     updated_at: datetime
+    properties: Mapping[str, Any]
     secrets: tuple[SecretView, ...]
 
 
@@ -192,5 +194,6 @@ def _describe(client: Client, now: datetime, scopes: Sequence[str]) -> ResourceS
         scopes=tuple(scopes),
         created_at=client.created_at,
         updated_at=client.updated_at,
+        properties=dict(client.properties),
         secrets=tuple(describe_secret(secret, now) for secret in client.secrets),
     )

@@ -1,0 +1,84 @@
+"""Optional properties of clients and resource servers, stored together in one JSON column.
+
+A property that is a client's metadata has the name that RFC 7591 and its extensions register.
+A member of :class:`ClientProperties` and, beyond its type, a rule declare a property.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from authz_server.errors import InvalidChangeError
+
+
+class ClientProperties(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """The properties of a client; each has a default, which is not stored."""
+
+
+NO_PROPERTIES = ClientProperties()
+NO_CHANGES: Mapping[str, object] = MappingProxyType({})
+
+#: Rules beyond the type. A rule takes a value and returns the one to store.
+PROPERTY_RULES: Mapping[str, Callable[[Any], Any]] = {}
+
+PROPERTY_NAMES = tuple(field.name for field in msgspec.structs.fields(ClientProperties))
+
+
+def read_properties(stored: Mapping[str, Any]) -> ClientProperties:
+    """Return the properties of a row; a property of a newer release is ignored."""
+    if not stored:
+        return NO_PROPERTIES
+    known = {name: stored[name] for name in PROPERTY_NAMES if name in stored}
+    return msgspec.convert(known, ClientProperties)
+
+
+def check_properties(changes: object) -> dict[str, Any]:
+    """Return the values to store, by name; None stands for a property to remove.
+
+    Raises:
+        InvalidChangeError: there is no such property, or a value breaks its rule.
+    """
+    if not isinstance(changes, Mapping):
+        raise InvalidChangeError("properties: use an object of names and values")
+    checked: dict[str, Any] = {}
+    for name, value in changes.items():
+        if name not in PROPERTY_NAMES:
+            known = ", ".join(PROPERTY_NAMES)
+            raise InvalidChangeError(f"{name}: there is no such property; there are {known}")
+        rule = PROPERTY_RULES.get(name)
+        checked[name] = rule(value) if rule is not None and value is not None else value
+    _convert({name: value for name, value in checked.items() if value is not None})
+    return checked
+
+
+def merge_properties(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the stored properties with checked changes.
+
+    Raises:
+        InvalidChangeError: two properties contradict each other.
+    """
+    merged = {name: value for name, value in {**stored, **changes}.items() if value is not None}
+    newer = {name: value for name, value in merged.items() if name not in PROPERTY_NAMES}
+    known = {name: value for name, value in merged.items() if name in PROPERTY_NAMES}
+    properties = _convert(known)
+    require_consistent(properties)
+    plain: dict[str, Any] = msgspec.to_builtins(properties)
+    return newer | plain
+
+
+def require_consistent(properties: ClientProperties) -> None:
+    """Raise InvalidChangeError if two properties contradict each other."""
+    del properties
+
+
+def _convert(values: Mapping[str, Any]) -> ClientProperties:
+    try:
+        return msgspec.convert(values, ClientProperties)
+    except msgspec.ValidationError as error:
+        text = str(error)
+        path = text.partition("`$.")[2].partition("`")[0] or "properties"
+        raise InvalidChangeError(f"{path}: {text.partition(' - at ')[0]}") from error

@@ -1,0 +1,1 @@
+"""Settings of client authentication, bound tokens and registration: one frozen struct a table."""
