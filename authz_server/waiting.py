@@ -6,11 +6,14 @@ of ``serve`` performs it in a thread of its lane or on a connection of its own. 
 steps completes at its first ``send``.
 """
 
-from collections.abc import Callable, Coroutine, Generator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from enum import Enum
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 
 class Lane(Enum):
@@ -20,6 +23,7 @@ class Lane(Enum):
     SIGNING = "signing"
     SECRETS = "secrets"
     PLUGINS = "plugins"
+    OUTBOUND = "outbound"
 
 
 class Step(Generic[T]):
@@ -40,6 +44,34 @@ class Step(Generic[T]):
         """Pass this step to the driver of the coroutine; return the result that it sends back."""
         result: T = yield self
         return result
+
+
+class Batch(ABC, Generic[V, T]):
+    """A wait that serves many values for the price of one, such as a commit."""
+
+    @abstractmethod
+    async def perform(self, values: Sequence[V]) -> Sequence[T]:
+        """Return the result of each value, in order; an exception is that of every value."""
+
+
+class BatchedStep(Step[T]):
+    """A step that an event loop performs together with those that wait for the same batch.
+
+    Args:
+        batch: performs the steps.
+        value: the value of this one.
+    """
+
+    __slots__ = ("batch", "value")
+
+    def __init__(self, batch: Batch[V, T], value: V) -> None:
+        super().__init__(Lane.DATABASE, partial(_perform_one, batch, value))
+        self.batch = batch
+        self.value = value
+
+
+def _perform_one(batch: Batch[V, T], value: V) -> T:
+    return run(batch.perform((value,)))[0]
 
 
 def run(coroutine: Coroutine[Step[Any], Any, T]) -> T:

@@ -8,9 +8,10 @@ used directly.
 import threading
 import weakref
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
@@ -21,6 +22,8 @@ from authz_server.database.errors import NoAnswerError, is_disconnect
 from authz_server.database.sqlite import find_file
 from authz_server.waiting import Lane, Step
 from keys.forks import on_fork
+
+T = TypeVar("T")
 
 _inherited: list[deque[Any]] = []
 
@@ -61,7 +64,8 @@ class PreparedQueries:
         """Return the first row, or None if there is none.
 
         Args:
-            query: a SELECT with one ``?``, the same text each time.
+            query: a statement with one ``?``, the same text each time. One that writes is not
+                repeated on another connection: it may have been done.
             value: the value of the parameter.
 
         Raises:
@@ -75,6 +79,40 @@ class PreparedQueries:
             return self._fetch(query, value)
         finally:
             self._free.release()
+
+    def write(self, act: Callable[[Any], T]) -> T:
+        """Return the result of ``act``, committed and synced to disk; for SQLite only.
+
+        Args:
+            act: makes changes on a connection of the driver that holds the write lock.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: the file stays locked, or cannot be written.
+        """
+        if not self._free.acquire(timeout=self._wait_seconds):
+            raise PoolTimeoutError("no connection became free for a change")
+        try:
+            if self._file:
+                self._follow_file()
+            return self._write(act)
+        finally:
+            self._free.release()
+
+    def _write(self, act: Callable[[Any], T]) -> T:
+        try:
+            connection = self._idle.pop() if self._idle else self._open()
+        except IndexError:
+            connection = self._open()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            result = act(connection)
+            connection.execute("COMMIT")
+        except self._error as error:
+            # Closing it rolls back.
+            self._drop(connection)
+            raise OperationalError("prepared change", None, error) from error
+        self._idle.append(connection)
+        return result
 
     def without_waiting(self) -> "PreparedQueries | None":
         """Return a copy with one connection that never waits for a lock; None for PostgreSQL."""
@@ -126,7 +164,8 @@ class PreparedQueries:
                 return self._execute(connection, query, value)
             except self._error as error:
                 self._drop(connection)
-                if self._is_sqlite or not is_disconnect(error) or isinstance(error, NoAnswerError):
+                final = self._is_sqlite or not is_repeatable(query)
+                if final or not is_disconnect(error) or isinstance(error, NoAnswerError):
                     raise OperationalError("prepared query", None, error) from error
         return self._fetch_on_new(query, value)
 
@@ -185,6 +224,11 @@ class PreparedQuery(Step[tuple[Any, ...] | None]):
         super().__init__(Lane.DATABASE, partial(prepared_queries.fetch_one, query, value))
         self.query = query
         self.value = value
+
+
+def is_repeatable(query: str) -> bool:
+    """Return whether a query only reads, so that it may be sent twice."""
+    return query.startswith("SELECT")
 
 
 def _close_all(connections: deque[Any], error: type[Exception]) -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Coroutine, Mapping
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -11,10 +12,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from authz_server.database.prepared_queries import PreparedQueries, PreparedQuery
 from authz_server.endpoints.responses import Answer
 from authz_server.errors import OAuthError
-from authz_server.waiting import Lane, Step
+from authz_server.waiting import Batch, BatchedStep, Lane, Step
+
+#: How many steps are performed together at most.
+BATCH_SIZE = 128
 
 Respond = Callable[[Answer], None]
 Endpoint = Coroutine[Step[Any], Any, Answer]
+_Gathered = tuple[Any, asyncio.Future[Any]]
 
 
 class Queries(Protocol):
@@ -57,6 +62,8 @@ class Lanes:
         self._prepared_queries = prepared_queries
         self._queries: Queries | None = None
         self._waiting = dict.fromkeys(Lane, 0)
+        # The steps that wait for each batch, while one of it is under way.
+        self._gathered: dict[Batch[Any, Any], deque[_Gathered]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def use_queries(self, queries: Queries) -> None:
@@ -121,18 +128,58 @@ class Lanes:
             executor.shutdown(wait=False, cancel_futures=True)
 
     async def _finish(self, endpoint: Endpoint, step: Step[Any], respond: Respond) -> None:
+        respond(await self._drive(endpoint, step))
+
+    async def _drive(self, coroutine: Coroutine[Step[Any], Any, Any], step: Step[Any]) -> Any:  # noqa: ANN401 - what the coroutine returns
         try:
             while True:
                 try:
                     value = await self._perform(step)
                 except Exception as fault:  # noqa: BLE001 - the coroutine handles it
-                    step = endpoint.throw(fault)
+                    step = coroutine.throw(fault)
                 else:
-                    step = endpoint.send(value)
+                    step = coroutine.send(value)
         except StopIteration as end:
-            respond(end.value)
+            return end.value
 
     async def _perform(self, step: Step[Any]) -> Any:  # noqa: ANN401 - what the step returns
         if isinstance(step, PreparedQuery) and self._queries is not None:
             return await self._queries.fetch_one(step.query, step.value)
+        if isinstance(step, BatchedStep):
+            return await self._gather(step)
         return await self.call(step.lane, step.act)
+
+    def _gather(self, step: BatchedStep[Any]) -> asyncio.Future[Any]:
+        """Return the future result of a step, which the next batch performs."""
+        waiting = self._gathered.get(step.batch)
+        if waiting is None:
+            waiting = self._gathered[step.batch] = deque()
+            # Its task begins after the other requests of this turn of the loop.
+            self.keep(self._perform_batches(step.batch, waiting))
+        elif len(waiting) >= self._maximum_waiting:
+            raise OAuthError("temporarily_unavailable", "too many requests wait for a batch")
+        answer: asyncio.Future[Any] = self._loop.create_future()
+        waiting.append((step.value, answer))
+        return answer
+
+    async def _perform_batches(self, batch: Batch[Any, Any], waiting: deque[_Gathered]) -> None:
+        """Perform batches, one after the other, until no step waits."""
+        try:
+            while waiting:
+                taken = [waiting.popleft() for _ in range(min(len(waiting), BATCH_SIZE))]
+                await self._perform_batch(batch, taken)
+        finally:
+            del self._gathered[batch]
+
+    async def _perform_batch(self, batch: Batch[Any, Any], taken: Sequence[_Gathered]) -> None:
+        coroutine = batch.perform([value for value, _ in taken])
+        try:
+            results = await self._drive(coroutine, coroutine.send(None))
+        except Exception as fault:  # noqa: BLE001 - each request handles it
+            for _, answer in taken:
+                if not answer.done():
+                    answer.set_exception(fault)
+            return
+        for (_, answer), result in zip(taken, results, strict=True):
+            if not answer.done():
+                answer.set_result(result)

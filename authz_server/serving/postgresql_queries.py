@@ -19,6 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from authz_server.database.errors import is_disconnect
 from authz_server.database.postgresql import BoundedConnection, ServerSilentError, read_row
+from authz_server.database.prepared_queries import is_repeatable
 from authz_server.serving import turns
 
 _FAILED = (ExecStatus.FATAL_ERROR, ExecStatus.BAD_RESPONSE, ExecStatus.PIPELINE_ABORTED)
@@ -97,7 +98,7 @@ class PostgresqlQueries:
         self._waiting_since = 0.0
 
     async def fetch_one(self, query: str, value: str | bytes) -> Row:
-        """Return the first row, or None if there is none.
+        """Return the first row, or None if there is none; a query that writes is sent once.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
@@ -109,7 +110,11 @@ class PostgresqlQueries:
                 return await self._query(kept, query, value)
             except psycopg.Error as error:
                 # A kept connection may have been lost unnoticed, and the others with it.
-                final = not used or isinstance(error, (ServerSilentError, psycopg.DataError))
+                final = (
+                    not used
+                    or not is_repeatable(query)
+                    or isinstance(error, (ServerSilentError, psycopg.DataError))
+                )
                 if final or not is_disconnect(error):
                     raise OperationalError("prepared query", None, error) from error
 

@@ -226,6 +226,7 @@ def _threads(settings: Settings) -> Mapping[Lane, int]:
         # Threads for all that compute or wait for a slot; the slots decide the order.
         Lane.SECRETS: settings.clients.argon2_concurrency + MAXIMUM_WAITING + 1,
         Lane.PLUGINS: settings.server.threads,
+        Lane.OUTBOUND: settings.server.threads,
     }
 
 
