@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from authz_server.clients.secrets import SecretScheme
     from authz_server.clients.service import ClientService
     from authz_server.clients.validation import ClientLimits
+    from authz_server.database.single_use import SingleUse
     from authz_server.grants.base import TokenGrant
     from authz_server.key_rings.alarms import KeyObserver
     from authz_server.key_rings.store import SqlKeyStore
@@ -224,6 +225,13 @@ class Services:
         from authz_server.clients.cache import ClientCache
 
         return ClientCache(self.secrets)
+
+    @cached_property
+    def single_use(self) -> SingleUse:
+        """Accepts values once over all processes and nodes."""
+        from authz_server.database.single_use import SingleUse
+
+        return SingleUse(self.database)
 
     @cached_property
     def catalogue(self) -> ScopeCatalogue:

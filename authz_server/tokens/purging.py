@@ -15,6 +15,7 @@ from authz_server.audit.purging import purge_audit_records
 from authz_server.database.change_feed import purge_changes
 from authz_server.database.clock import ClockCheck, ClockGuard
 from authz_server.database.orm import Database
+from authz_server.database.single_use import purge_used_values
 from authz_server.tokens.revocations import RevocationService
 
 T = TypeVar("T")
@@ -144,6 +145,7 @@ class Purge:
         # Changes are dated by the machine that made them.
         now = min((reached - _EPOCH) // timedelta(microseconds=1), time.time_ns() // 1_000)
         yield purge_changes(session, now, rows)
+        yield purge_used_values(session, reached, rows)
         yield self._others.purge(session, reached)
         if self._audit_days:
             yield purge_audit_records(session, reached - timedelta(days=self._audit_days), rows)

@@ -1,0 +1,140 @@
+"""Values that are accepted once over all processes and nodes, such as the ``jti`` of an assertion.
+
+A value is stored, and durable, before its use is answered. Values that arrive while others are
+being committed share the next commit.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from hashlib import sha256
+from math import ceil
+from typing import Any, NamedTuple
+
+from sqlalchemy import BigInteger, Index, LargeBinary, delete, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from authz_server.database.orm import Base, Database
+from authz_server.waiting import Batch, BatchedStep, Lane, Step
+
+#: A value is kept this much longer than it can be accepted, for clocks that differ.
+_MARGIN = timedelta(seconds=60)
+#: The year 9999; a later expiry counts as this one.
+_LATEST_SECONDS = 253_402_300_799
+_DIGEST_BYTES = 32
+_EXPIRY_BYTES = 8
+
+_INSERT_SQLITE = "INSERT INTO single_use (digest, expires_at) VALUES (?, ?) ON CONFLICT DO NOTHING"
+# The parameter holds a digest and an expiry for each value. The order prevents deadlocks.
+_INSERT_POSTGRESQL = """
+WITH stored AS (
+    INSERT INTO single_use (digest, expires_at)
+    SELECT substring(sent FROM place FOR 32) AS digest,
+           ('x' || encode(substring(sent FROM place + 32 FOR 8), 'hex'))::bit(64)::bigint
+    FROM (SELECT ?::bytea AS sent) AS parameter,
+         generate_series(1, octet_length(sent), 40) AS place
+    ORDER BY 1
+    ON CONFLICT DO NOTHING
+    RETURNING digest
+)
+SELECT string_agg(digest, ''::bytea) FROM stored
+"""
+
+
+class UsedValue(Base):
+    """A used value, by the SHA-256 of its kind and itself."""
+
+    __tablename__ = "single_use"
+    # Without a row id, SQLite keeps the rows in the primary key itself.
+    __table_args__ = (Index(None, "expires_at"), {"sqlite_with_rowid": False})
+
+    digest: Mapped[bytes] = mapped_column(LargeBinary(_DIGEST_BYTES), primary_key=True)
+    expires_at: Mapped[int] = mapped_column(BigInteger)
+
+
+class _Use(NamedTuple):
+    digest: bytes
+    expires_at: int
+
+
+class SingleUse:
+    """Accepts each value once, on SQLite and on PostgreSQL.
+
+    Args:
+        database: stores the values until they expire.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._uses = _Uses(database)
+
+    async def use(self, kind: str, value: bytes, expires_at: float) -> bool:
+        """Return True for the first use of a value, and False for every further one.
+
+        Args:
+            kind: the kind of the value; each kind has values of its own.
+            value: the value, of any length, such as a client id and a ``jti``.
+            expires_at: the end of the time in which the value is accepted, in seconds since 1970.
+                Afterwards the value is forgotten.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: the database cannot store the value, or its answer is
+                lost.
+            OAuthError: ``temporarily_unavailable``: too many requests wait.
+        """
+        digest = sha256(b"%b\0%b" % (kind.encode(), value)).digest()
+        return await BatchedStep(self._uses, _Use(digest, ceil(min(expires_at, _LATEST_SECONDS))))
+
+
+class _Uses(Batch[_Use, bool]):
+    """Stores several values in one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._is_sqlite = database.connector is None
+
+    async def perform(self, values: Sequence[_Use]) -> Sequence[bool]:
+        """Return which of the values were not stored before."""
+        if self._is_sqlite:
+            store = partial(_store_in_sqlite, values)
+            return await Step(Lane.DATABASE, partial(self._database.prepared_queries.write, store))
+        sent = b"".join(
+            use.digest + use.expires_at.to_bytes(_EXPIRY_BYTES, "big") for use in values
+        )
+        row = await self._database.fetch_one(_INSERT_POSTGRESQL, sent)
+        stored = row[0] if row is not None and row[0] is not None else b""
+        starts = range(0, len(stored), _DIGEST_BYTES)
+        new = {stored[start : start + _DIGEST_BYTES] for start in starts}
+        return [_remove(new, use.digest) for use in values]
+
+
+def _store_in_sqlite(values: Sequence[_Use], connection: Any) -> list[bool]:  # noqa: ANN401 - the driver's
+    return [connection.execute(_INSERT_SQLITE, use).rowcount == 1 for use in values]
+
+
+def _remove(new: set[bytes], digest: bytes) -> bool:
+    """Return whether a digest is in the set; only the first of equal values finds it."""
+    if digest not in new:
+        return False
+    new.remove(digest)
+    return True
+
+
+def purge_used_values(session: Session, now: datetime, batch_rows: int) -> int:
+    """Delete up to ``batch_rows`` values that expired before ``now``; return how many.
+
+    Args:
+        session: the transaction.
+        now: a time that has certainly passed.
+        batch_rows: the largest number of rows.
+    """
+    # Several nodes may purge at once: each skips rows that another has locked.
+    due = (
+        select(UsedValue.digest)
+        .where(UsedValue.expires_at < (now - _MARGIN).timestamp())
+        .limit(batch_rows)
+        .with_for_update(skip_locked=True)
+    )
+    found = session.scalars(due).all()
+    if found:
+        session.execute(delete(UsedValue).where(UsedValue.digest.in_(found)))
+    return len(found)
