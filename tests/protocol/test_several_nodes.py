@@ -61,12 +61,18 @@ class Nodes:
             return Answer(answer.status, answer.read(), answer.headers)
 
     def await_all(self, caller: Credentials, status: int) -> None:
-        """Wait until 40 requests in a row are answered so; all processes have had one of them."""
+        """Wait until all requests of a second, 40 at least, are answered so.
+
+        The processes of a node share its listener. One of them may answer many requests in a row,
+        so that the second is what gives each the time in which a change comes into force.
+        """
         deadline = time.monotonic() + 20
-        in_a_row = 0
-        while in_a_row < 40:
-            answered = self.post(in_a_row, "token", caller).status
-            in_a_row = in_a_row + 1 if answered == status else 0
+        in_a_row, began = 0, time.monotonic()
+        while in_a_row < 40 or time.monotonic() < began + IN_FORCE_SECONDS:
+            if self.post(in_a_row, "token", caller).status == status:
+                in_a_row += 1
+            else:
+                in_a_row, began = 0, time.monotonic()
             assert time.monotonic() < deadline
 
 
