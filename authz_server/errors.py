@@ -78,6 +78,9 @@ REASONS: dict[str, Reason] = {
     "resource_invalid": Reason(
         "invalid_target", 400, "The requested resource is unknown or not allowed for this client."
     ),
+    "lifetime_over": Reason(
+        "invalid_request", 400, "The presented token or the permitted time has ended."
+    ),
     "refused_by_policy": Reason("access_denied", 403, "The request was refused by policy."),
     # The HTTP edge
     "forwarded_address_malformed": Reason(

@@ -23,7 +23,7 @@ RESERVED_CLAIMS = frozenset(
     {
         "iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope", "cnf",
         "active", "token_type", "username", "token_introspection",
-        "act", "may_act", "authorization_details",
+        "act", "may_act", "authorization_details", "exchanged_from",
     }
 )  # fmt: skip
 
@@ -39,6 +39,8 @@ class TokenDecision:
         audience: the identifiers of the resource servers.
         lifetime_seconds: ``exp`` minus ``iat``.
         confirmation: the ``cnf`` of the token, for example its ``jkt``; None: a bearer token.
+        subject: the ``sub`` of the token: the client, unless the grant has another subject.
+        claims: further claims that only the server writes, such as ``act``; None: there are none.
     """
 
     client_id: str
@@ -47,6 +49,8 @@ class TokenDecision:
     audience: tuple[str, ...]
     lifetime_seconds: int
     confirmation: Mapping[str, str] | None = None
+    subject: str = ""
+    claims: Mapping[str, Any] | None = None
 
 
 class RefusalError(Exception):

@@ -68,6 +68,8 @@ class TokenEndpoint(ProtocolEndpoint):
             "expires_in": issued.expires_at - issued.issued_at,
             "scope": authorization.scope,
         }
+        if authorization.answer is not None:
+            answer.update(authorization.answer)
         if self._profile is not None:
             self._profile.shape_answer(answer, authorization.g2p_answer)
         return private_answer(answer, exchange.request_id, headers=self._answer_headers(exchange))

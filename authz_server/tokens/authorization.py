@@ -15,11 +15,36 @@ _REMEMBERED_SCOPE_CHARACTERS = 1_024
 
 
 @dataclass(frozen=True, slots=True)
+class PresentedToken:
+    """A token that was presented as an authorization, for the audit record.
+
+    Attributes:
+        subject: its ``sub``.
+        issuer: its ``iss``.
+        client_id: the client that it was issued to; empty for a token of another issuer.
+        jti: its id; empty if it has none.
+    """
+
+    subject: str
+    issuer: str
+    client_id: str = ""
+    jti: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangedTokens:
+    """The tokens of a token exchange (RFC 8693, 2.1); ``actor`` is None without an actor token."""
+
+    subject: PresentedToken
+    actor: PresentedToken | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Authorization:
     """The outcome of the authorization rules for a request.
 
     Attributes:
-        client_id: the client, which is also the subject (RFC 9068, 2.2).
+        client_id: the client, which is also the subject unless there is another (RFC 9068, 2.2).
         grant_type: for example ``client_credentials``.
         scopes: canonical names in the requested order, each once.
         scope: the ``scope`` of token and response: the canonical names, or the requested spelling.
@@ -30,6 +55,11 @@ class Authorization:
         g2p_answer: the client's response form in the G2P Connect profile.
         lifetime_seconds: ``exp`` minus ``iat``.
         confirmation: the ``cnf`` of the token, from the request's proofs; None: a bearer token.
+        subject: the ``sub``; empty: the client.
+        expires_at: the latest ``exp``, in seconds since 1970; 0: the lifetime alone decides.
+        claims: further claims that only the server writes, such as ``authorization_details``.
+        answer: further members of the response, such as ``issued_token_type``.
+        exchanged: the tokens that were presented for this one (RFC 8693).
     """
 
     client_id: str
@@ -43,6 +73,11 @@ class Authorization:
     token_type: str = "at+jwt"  # noqa: S105 - a media type, not a secret
     g2p_answer: str = "document"
     confirmation: Mapping[str, str] | None = None
+    subject: str = ""
+    expires_at: int = 0
+    claims: Mapping[str, object] | None = None
+    answer: Mapping[str, object] | None = None
+    exchanged: ExchangedTokens | None = None
 
 
 class AuthorizationRules:

@@ -86,6 +86,8 @@ class TokenIssuer:
             authorization.audience,
             authorization.lifetime_seconds,
             authorization.confirmation,
+            authorization.subject or authorization.client_id,
+            authorization.claims,
         )
         plugins = self._plugins
         if plugins.decides:
@@ -93,10 +95,14 @@ class TokenIssuer:
         microseconds = (self._clock() - _EPOCH) // _MICROSECOND
         issued_at = microseconds // 1_000_000
         expires_at = issued_at + authorization.lifetime_seconds
+        if authorization.expires_at:
+            expires_at = min(expires_at, authorization.expires_at)
+            if expires_at <= issued_at:
+                raise OAuthError("lifetime_over", client_id=authorization.client_id)
         audience = authorization.audience
         claims: dict[str, object] = {
             "iss": self._issuer,
-            "sub": authorization.client_id,
+            "sub": authorization.subject or authorization.client_id,
             "client_id": authorization.client_id,
             "aud": audience[0] if len(audience) == 1 else audience,
             "iat": issued_at,
@@ -106,6 +112,8 @@ class TokenIssuer:
         }
         if authorization.confirmation is not None:
             claims["cnf"] = authorization.confirmation
+        if authorization.claims is not None:
+            claims.update(authorization.claims)
         if authorization.token_format == "reference":  # noqa: S105 - a format's name
             return await Step(Lane.DATABASE, partial(self._store, claims, issued_at, expires_at))
         if plugins.adds_claims:
