@@ -58,21 +58,29 @@ def parse_compact(token: str) -> CompactToken:
             or its header is not exactly as this server writes it. Nothing else is raised for any
             text.
     """
-    if len(token) > MAXIMUM_TOKEN_CHARACTERS:
+    header, payload, signature = split_segments(token, MAXIMUM_TOKEN_CHARACTERS)
+    return CompactToken(
+        header=_read_header(header),
+        payload=decode_segment(payload),
+        signature=decode_segment(signature),
+        signing_input=header + b"." + payload,
+    )
+
+
+def split_segments(token: str, maximum_characters: int) -> list[bytes]:
+    """Return the three encoded segments of ``token``.
+
+    Raises:
+        TokenRefusedError: it is too large, not ASCII, or not three segments.
+    """
+    if len(token) > maximum_characters:
         raise TokenRefusedError("too large")
     if token.count(".") != SEGMENTS - 1:
         raise TokenRefusedError("not three segments")
     try:
-        raw = token.encode("ascii")
+        return token.encode("ascii").split(b".")
     except UnicodeEncodeError:
         raise TokenRefusedError("not ASCII") from None
-    header, payload, signature = raw.split(b".")
-    return CompactToken(
-        header=_read_header(header),
-        payload=_decode_segment(payload),
-        signature=_decode_segment(signature),
-        signing_input=raw[: -len(signature) - 1],
-    )
 
 
 def parse_json_object(data: bytes) -> dict[str, Any]:
@@ -93,7 +101,12 @@ def parse_json_object(data: bytes) -> dict[str, Any]:
     return value
 
 
-def _decode_segment(segment: bytes) -> bytes:
+def decode_segment(segment: bytes) -> bytes:
+    """Return the bytes of a non-empty segment in canonical base64url without padding.
+
+    Raises:
+        TokenRefusedError: it is anything else.
+    """
     # The library skips unknown characters; encoding again reveals whether the segment was
     # canonical.
     try:
@@ -108,7 +121,7 @@ def _decode_segment(segment: bytes) -> bytes:
 @lru_cache(maxsize=64)
 def _read_header(segment: bytes) -> Mapping[str, str]:
     # Cached: all tokens of a key have the same header. Refused headers are not cached.
-    header = parse_json_object(_decode_segment(segment))
+    header = parse_json_object(decode_segment(segment))
     if header.keys() != HEADER_MEMBERS:
         raise TokenRefusedError("header members")
     if not all(isinstance(value, str) for value in header.values()):
