@@ -46,6 +46,7 @@ from authz_server.settings.sources import (
     resolve_key_file,
     resolve_path,
 )
+from authz_server.settings.trust import RegistrationSettings
 from authz_server.settings.vaults import VaultLoginSettings, VaultSettings
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "KeySettings",
     "LoggingSettings",
     "PluginSettings",
+    "RegistrationSettings",
     "RevocationSettings",
     "RingSettings",
     "RuleError",

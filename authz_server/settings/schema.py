@@ -27,6 +27,7 @@ from authz_server.settings.constraints import (
 )
 from authz_server.settings.database import DatabaseSettings
 from authz_server.settings.keys import KeySettings
+from authz_server.settings.trust import RegistrationSettings
 
 
 class ServerSettings(Branch, frozen=True):
@@ -176,6 +177,7 @@ class Settings(Branch, frozen=True, kw_only=True):
     g2p: G2PSettings = G2PSettings()
     introspection: IntrospectionSettings = IntrospectionSettings()
     revocation: RevocationSettings = RevocationSettings()
+    registration: RegistrationSettings = RegistrationSettings()
     audit: AuditSettings = AuditSettings()
     logging: LoggingSettings = LoggingSettings()
     plugins: PluginSettings = PluginSettings()
