@@ -1,252 +1,117 @@
-"""The OpenAPI 3.1 document, built from the enabled features."""
+"""The OpenAPI 3.1 document: ``openapi.json`` beside this module, for the enabled features.
 
+The file is the document with a few notations of its own:
+
+- ``"${NAME}"`` becomes a value of :func:`_values`; within a longer text, the value's text;
+- ``"x-if": "NAME ..."`` keeps an object only if each of these values is true;
+- ``"x-value"``, beside ``x-if``, is what stays in place of the object;
+- ``"x-use": "NAME ..."`` adds the members of these ``x-parts``;
+- ``"x-with": {...}`` gives values to the object alone.
+
+An endpoint is described by an entry in ``paths``, most often of the part ``form_operation``, and by
+the schemas of its form and its response. Its condition is a member of ``Features``.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from authz_server import __version__
 from authz_server.endpoints.discovery import Features
-from authz_server.endpoints.forms import FORM_TYPE
-from authz_server.endpoints.introspection import JWT_TYPE
-from authz_server.endpoints.openapi_answers import (
-    document_refusals,
-    form_refusals,
-    headers,
-    private_headers,
-    public_headers,
-    refusal_responses,
-)
-from authz_server.endpoints.openapi_schemas import reference, schemas
-from authz_server.endpoints.routes import METADATA, OPENID_METADATA
+from authz_server.errors import REASONS
 from authz_server.settings import G2PSettings
+from authz_server.tokens.authorization import MAXIMUM_RESOURCES
+from keys.jose.algorithms import ALGORITHMS
 
-Part = dict[str, Any]
+Values = Mapping[str, Any]
 
-_ABOUT = """\
-Scoped access tokens for machines: issue, introspect, revoke.
-
-Every answer has an `X-Request-Id`. Forms are read strictly: each parameter once (`resource` \
-excepted), an empty one counts as absent, and a query string is refused where a form belongs. Any \
-address that is not listed here answers 404 with the members of `Error`.\
-"""
-_HEALTH_SERVER = [{"url": "/", "description": "The health listener, which serves this document."}]
+_NAME = re.compile(r"\$\{(\w+)\}")
+_NOTATIONS = frozenset({"x-if", "x-use", "x-with"})
+_ABSENT = object()
+_SECONDS_AS_TEXT = {"type": "string", "pattern": "^[1-9][0-9]*$", "description": "Seconds."}
+_SECONDS = {"type": "integer", "minimum": 1, "description": "Seconds."}
 
 
-def describe_interface(features: Features, g2p: G2PSettings) -> Part:
+def describe_interface(features: Features, g2p: G2PSettings) -> dict[str, Any]:
     """Return the OpenAPI document, with the addresses that clients use.
 
     Args:
         features: the enabled features; the issuer is the server's address.
         g2p: the options of the G2P Connect profile.
     """
+    document = dict(_template())
+    parts = document.pop("x-parts")
+    filled: dict[str, Any] = _fill(document, _values(features, g2p), parts)
+    return filled
+
+
+@cache
+def _template() -> dict[str, Any]:
+    content = Path(__file__).with_name("openapi.json").read_bytes()
+    template: dict[str, Any] = msgspec.json.decode(content)
+    return template
+
+
+def _values(features: Features, g2p: G2PSettings) -> Values:
+    """Return the values of ``${NAME}`` and of the conditions, by name."""
+    issuer = urlsplit(features.issuer)
+    algorithms = ALGORITHMS.values()
     return {
-        "openapi": "3.1.0",
-        "info": {"title": "authz-server", "version": __version__, "description": _ABOUT},
-        "servers": [{"url": features.issuer}],
-        "tags": [{"name": name} for name in ("tokens", "discovery", "health")],
-        "paths": _form_paths(features, g2p) | _document_paths(features.issuer) | _health_paths(),
-        "components": {
-            "schemas": schemas(features, g2p),
-            "headers": headers(),
-            "responses": refusal_responses(g2p=features.g2p),
-            "securitySchemes": {
-                "client_secret_basic": {
-                    "type": "http",
-                    "scheme": "basic",
-                    "description": "RFC 6749, 2.3.1; plain and form-encoded pairs are understood. "
-                    "The other way is `client_secret_post`: `client_id` and `client_secret` in "
-                    "the form. A client uses the method that it is registered for.",
-                }
-            },
-        },
+        **{field.name: getattr(features, field.name) for field in fields(features)},
+        **{f"g2p_{name}": getattr(g2p, name) for name in g2p.__struct_fields__},
+        **{f"errors_{reason.status}": _errors(reason.status) for reason in REASONS.values()},
+        "errors": list(dict.fromkeys(reason.error for reason in REASONS.values())),
+        "g2p_expires_in": _SECONDS_AS_TEXT if g2p.expires_in == "string" else _SECONDS,
+        "version": __version__,
+        "issuer_origin": f"{issuer.scheme}://{issuer.netloc}",
+        "issuer_path": issuer.path,
+        "maximum_resources": MAXIMUM_RESOURCES,
+        "algorithms": list(ALGORITHMS),
+        "key_types": sorted({each.kty for each in algorithms}),
+        "curves": sorted({each.crv for each in algorithms if each.crv}),
     }
 
 
-def _form_paths(features: Features, g2p: G2PSettings) -> Part:
-    paths = {"/oauth2/token": _token()}
-    if features.g2p:
-        paths["/oauth2/client/token"] = _g2p_token(g2p)
-    if features.introspection:
-        paths["/oauth2/introspect"] = _introspection(signed=features.signed_introspection)
-    if features.revocation:
-        paths["/oauth2/revoke"] = _revocation()
-    return paths
+def _errors(status: int) -> list[str]:
+    return sorted({reason.error for reason in REASONS.values() if reason.status == status})
 
 
-def _post(summary: str, form: str, responses: Part, **further: object) -> Part:
-    body = {"required": True, "content": {FORM_TYPE: {"schema": reference(form)}}}
-    operation = {
-        "tags": ["tokens"],
-        "summary": summary,
-        # The empty alternative: the secret may be in the form.
-        "security": [{"client_secret_basic": []}, {}],
-        "requestBody": body,
-        "responses": responses,
-    }
-    return {"post": operation | further}
+def _fill(node: object, values: Values, parts: Values) -> Any:  # noqa: ANN401 - any JSON
+    """Return a part of the document without the notations; ``_ABSENT`` if it does not apply."""
+    match node:
+        case str():
+            return _fill_text(node, values)
+        case list():
+            filled = [_fill(each, values, parts) for each in node]
+            return [each for each in filled if each is not _ABSENT]
+        case dict():
+            return _fill_object(node, values, parts)
+    return node
 
 
-def _json_answer(description: str, schema: str, sent: Part) -> Part:
-    content = {"application/json": {"schema": reference(schema)}}
-    return {"description": description, "headers": sent, "content": content}
+def _fill_object(node: Values, values: Values, parts: Values) -> object:
+    values = {**values, **node.get("x-with", {})}
+    if not all(values[name] for name in node.get("x-if", "").split()):
+        return _ABSENT
+    if "x-value" in node:
+        return _fill(node["x-value"], values, parts)
+    members: dict[str, Any] = {}
+    for part in _fill_text(node.get("x-use", ""), values).split():
+        members.update(parts[part])
+    members.update((name, each) for name, each in node.items() if name not in _NOTATIONS)
+    filled = [(name, _fill(each, values, parts)) for name, each in members.items()]
+    return {_fill_text(name, values): each for name, each in filled if each is not _ABSENT}
 
 
-def _token() -> Part:
-    issued = _json_answer("The token.", "TokenAnswer", private_headers())
-    return _post(
-        "Get an access token (RFC 6749, 4.4)",
-        "TokenRequest",
-        {"200": issued} | form_refusals(token=True),
-        operationId="token",
-    )
-
-
-def _g2p_token(g2p: G2PSettings) -> Part:
-    issued = _json_answer("The token.", "G2PTokenAnswer", private_headers("message_id"))
-    return _post(
-        "Get an access token (G2P Connect)",
-        "TokenRequest",
-        {"200": issued} | form_refusals(g2p=True, token=True),
-        operationId="g2p_connect_token",
-        parameters=_g2p_parameters(g2p),
-    )
-
-
-def _g2p_parameters(g2p: G2PSettings) -> list[Part]:
-    return [
-        {
-            "name": "timestamp",
-            "in": "header",
-            "required": g2p.timestamp_required,
-            "description": f"An HTTP date within {g2p.timestamp_window_seconds} seconds of now.",
-            "schema": {"type": "string"},
-        },
-        {
-            "name": "message_id",
-            "in": "header",
-            "description": "Comes back in the answer and is kept in records.",
-            "schema": {
-                "type": "string",
-                "maxLength": g2p.maximum_message_id_bytes,
-                "pattern": "^[A-Za-z0-9._:@/+=~-]*$",
-            },
-        },
-        {
-            "name": "Accept-Language",
-            "in": "header",
-            "description": f"Of `errors[].message`; {g2p.default_language} without it.",
-            "schema": {"type": "string"},
-        },
-    ]
-
-
-def _introspection(*, signed: bool) -> Part:
-    answer = _json_answer(
-        "The members that the caller may see.", "IntrospectionAnswer", private_headers()
-    )
-    if signed:
-        answer["content"][JWT_TYPE] = {
-            "schema": {
-                "type": "string",
-                "description": "The same in a signed JWT (RFC 9701), for callers whose Accept "
-                "names this type.",
-            }
-        }
-    return _post(
-        "Introspect a token (RFC 7662)",
-        "TokenPresented",
-        {"200": answer} | form_refusals(),
-        operationId="introspect",
-    )
-
-
-def _revocation() -> Part:
-    revoked = {
-        "description": "The token is revoked, expired or unknown.",
-        "headers": private_headers(),
-        "content": {"application/json": {"schema": {"type": "object", "maxProperties": 0}}},
-    }
-    return _post(
-        "Revoke one of the client's own tokens (RFC 7009)",
-        "TokenPresented",
-        {"200": revoked} | form_refusals(),
-        operationId="revoke",
-    )
-
-
-def _document_paths(issuer: str) -> Part:
-    """Return the public documents, and the metadata also at the path of RFC 8414, 3.1."""
-    paths = {
-        "/.well-known/jwks.json": _document(
-            "The public keys (RFC 7517)", "JWKSet", "jwks", "application/jwk-set+json"
-        )
-    }
-    parts = urlsplit(issuer)
-    origin = [{"url": f"{parts.scheme}://{parts.netloc}"}]
-    for path, schema, name, summary in (
-        (METADATA, "Metadata", "metadata", "Server metadata (RFC 8414)"),
-        (
-            OPENID_METADATA,
-            "OpenIDMetadata",
-            "openid_metadata",
-            "Server metadata for OpenID clients",
-        ),
-    ):
-        paths[path] = _document(summary, schema, name)
-        if parts.path:
-            inserted = _document(summary, schema, f"{name}_inserted")
-            paths[f"{path}{parts.path}"] = inserted | {"servers": origin}
-    return paths
-
-
-def _document(summary: str, schema: str, name: str, content_type: str = "application/json") -> Part:
-    validators = [
-        {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}},
-        {"name": "If-Match", "in": "header", "schema": {"type": "string"}},
-    ]
-    answer = {
-        "description": "The document.",
-        "headers": public_headers(),
-        "content": {content_type: {"schema": reference(schema)}},
-    }
-    unchanged = {"description": "It has not changed.", "headers": public_headers()}
-    return {
-        "get": {
-            "tags": ["discovery"],
-            "summary": summary,
-            "operationId": name,
-            "parameters": validators,
-            "security": [],
-            "responses": {"200": answer, "304": unchanged} | document_refusals(400, 405, 412, 503),
-        }
-    }
-
-
-def _health_paths() -> Part:
-    description = {
-        "description": "OpenAPI 3.1.",
-        "headers": private_headers(),
-        "content": {"application/json": {"schema": {"type": "object"}}},
-    }
-    live = _json_answer("The process runs.", "Live", private_headers())
-    ready = _json_answer("The server can answer requests.", "Ready", private_headers())
-    not_ready = _json_answer(
-        "Not ready; `failed` lists the failed checks.", "NotReady", private_headers()
-    )
-    return {
-        "/health/live": _health("Liveness", "live", {"200": live}),
-        "/health/ready": _health("Readiness", "ready", {"200": ready, "503": not_ready}),
-        "/openapi.json": _health("This description", "describe", {"200": description}),
-    }
-
-
-def _health(summary: str, name: str, responses: Part) -> Part:
-    return {
-        "servers": _HEALTH_SERVER,
-        "get": {
-            "tags": ["health"],
-            "summary": summary,
-            "operationId": name,
-            "security": [],
-            "responses": responses | document_refusals(400, 405),
-        },
-    }
+def _fill_text(text: str, values: Values) -> Any:  # noqa: ANN401 - any JSON
+    """Return a text with its values; a text that is one name alone becomes the value itself."""
+    if whole := _NAME.fullmatch(text):
+        return values[whole[1]]
+    filled = _NAME.sub(lambda found: str(values[found[1]]), text)
+    return filled if filled == text else _fill_text(filled, values)
