@@ -82,6 +82,32 @@ REASONS: dict[str, Reason] = {
         "invalid_request", 400, "The presented token or the permitted time has ended."
     ),
     "refused_by_policy": Reason("access_denied", 403, "The request was refused by policy."),
+    # RFC 7591, 3.2.2
+    "client_metadata_invalid": Reason(
+        "invalid_client_metadata", 400, "The client metadata is malformed or not permitted."
+    ),
+    "redirect_uri_refused": Reason(
+        "invalid_redirect_uri", 400, "This server redirects to no client: leave redirect_uris out."
+    ),
+    "software_statement_invalid": Reason(
+        "invalid_software_statement", 400, "The software statement is invalid."
+    ),
+    "software_statement_unapproved": Reason(
+        "unapproved_software_statement",
+        400,
+        "The issuer of the software statement is not approved by this server.",
+    ),
+    "registration_token_invalid": Reason(
+        "invalid_token",
+        401,
+        "The access token for registration is missing, unknown, used up or expired.",
+    ),
+    "registration_denied": Reason(
+        "access_denied", 403, "The registration is not permitted at present."
+    ),
+    "registrations_throttled": Reason(
+        "slow_down", 429, "Too many requests for registration: wait before trying again."
+    ),
     # The HTTP edge
     "forwarded_address_malformed": Reason(
         "invalid_request", 400, "The proxy's header with the client's address is malformed."
@@ -90,6 +116,7 @@ REASONS: dict[str, Reason] = {
     "content_type_unsupported": Reason(
         "invalid_request", 415, "Send application/x-www-form-urlencoded in UTF-8."
     ),
+    "json_expected": Reason("invalid_request", 415, "Send a JSON object as application/json."),
     "body_too_large": Reason("invalid_request", 413, "The request body is too large."),
     "message_malformed": Reason("invalid_request", 400, "The HTTP message is malformed."),
     "host_malformed": Reason("invalid_request", 400, "The request must name exactly one host."),

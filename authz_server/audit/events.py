@@ -97,6 +97,17 @@ class RevocationRefused(Event, frozen=True, kw_only=True, tag="revocation.refuse
     outcome: Literal["refused"] = "refused"
 
 
+class RegistrationRefused(Event, frozen=True, kw_only=True, tag="registration.refused"):
+    """A request to register a client, or to manage its registration, was refused."""
+
+    client_id: str = ""
+    error: str
+    reason: str
+    detail: str = ""
+    count: int = 1
+    outcome: Literal["refused"] = "refused"
+
+
 class RequestRefused(Event, frozen=True, kw_only=True, tag="request.refused"):
     """A message was refused before it reached an endpoint: malformed, too large or too slow.
 
@@ -170,6 +181,20 @@ class ClientChanged(Event, frozen=True, kw_only=True, tag="client.changed"):
     actor: str
     action: str
     client_id: str
+    outcome: Literal["success"] = "success"
+
+
+class RegistrationChanged(Event, frozen=True, kw_only=True, tag="registration.changed"):
+    """An initial access token was created or ended.
+
+    Attributes:
+        action: ``registration.token_created`` or ``registration.token_ended``.
+        subject: the id of the initial access token.
+    """
+
+    actor: str
+    action: str
+    subject: str
     outcome: Literal["success"] = "success"
 
 
@@ -287,11 +312,13 @@ EVENTS: tuple[type[Event], ...] = (
     TokenRefused,
     IntrospectionRefused,
     RevocationRefused,
+    RegistrationRefused,
     RequestRefused,
     TokenRevoking,
     TokenRevoked,
     CutOffRecorded,
     ClientChanged,
+    RegistrationChanged,
     ScopeChanged,
     KeyChanged,
     SignatureMade,

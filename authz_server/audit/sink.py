@@ -21,6 +21,7 @@ from authz_server.audit.events import (
     CutOffRecorded,
     Event,
     KeyChanged,
+    RegistrationChanged,
     ScopeChanged,
     TokenRevoked,
 )
@@ -35,7 +36,14 @@ logger = logging.getLogger(__name__)
 #: The key in ``session.info`` of the records that the transaction stores.
 STORED = "audit_records"
 #: Durably committed changes; their records are written as durably.
-CHANGES = (ClientChanged, CutOffRecorded, KeyChanged, ScopeChanged, TokenRevoked)
+CHANGES = (
+    ClientChanged,
+    CutOffRecorded,
+    KeyChanged,
+    RegistrationChanged,
+    ScopeChanged,
+    TokenRevoked,
+)
 #: Destinations that are standard streams of the process.
 _STREAMS = {"stdout": 1, "stderr": 2}
 _ROTATION_CHECK_SECONDS = 1.0
@@ -99,6 +107,8 @@ def event_of(record: AuditRecord) -> Event:
         )
     if action.startswith("scope."):
         return ScopeChanged(actor=actor, action=action, scope=subject)
+    if action.startswith("registration."):
+        return RegistrationChanged(actor=actor, action=action, subject=subject)
     return ClientChanged(actor=actor, action=action, client_id=subject)
 
 

@@ -5,7 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 
-from authz_server.audit.events import Event, IntrospectionRefused, RevocationRefused, TokenRefused
+from authz_server.audit.events import (
+    Event,
+    IntrospectionRefused,
+    RegistrationRefused,
+    RevocationRefused,
+    TokenRefused,
+)
 from authz_server.clients.authentication.authenticator import ClientAuthenticator
 from authz_server.clients.authentication.method import AuthenticationRequest
 from authz_server.clients.authentication.throttle import MAXIMUM_ID_CHARACTERS
@@ -20,7 +26,7 @@ from authz_server.errors import OAuthError
 from authz_server.logs import bind_request_id, redact
 from authz_server.waiting import Lane, Step
 
-Refusal = type[TokenRefused | IntrospectionRefused | RevocationRefused]
+Refusal = type[TokenRefused | IntrospectionRefused | RevocationRefused | RegistrationRefused]
 MAXIMUM_DETAIL_CHARACTERS = 1_000
 
 

@@ -14,6 +14,7 @@ import msgspec
 from authz_server.audit.events import (
     Event,
     IntrospectionRefused,
+    RegistrationRefused,
     RequestRefused,
     RevocationRefused,
     TokenRefused,
@@ -23,7 +24,9 @@ from authz_server.errors import OAuthError
 
 logger = logging.getLogger(__name__)
 
-Refusal = TokenRefused | IntrospectionRefused | RevocationRefused | RequestRefused
+Refusal = (
+    TokenRefused | IntrospectionRefused | RevocationRefused | RegistrationRefused | RequestRefused
+)
 
 WINDOW_SECONDS = 60.0
 #: Refusals of one kind recorded one by one within a window.
@@ -37,6 +40,7 @@ UNPROVEN = frozenset(
     {
         "client_unknown",
         "credentials_missing",
+        "registration_token_invalid",
         "secret_wrong",
         "several_authentication_methods",
         "temporarily_unavailable",
