@@ -46,14 +46,20 @@ from authz_server.settings.sources import (
     resolve_key_file,
     resolve_path,
 )
-from authz_server.settings.trust import RegistrationSettings
+from authz_server.settings.trust import (
+    ClientCertificateSettings,
+    DPoPSettings,
+    RegistrationSettings,
+)
 from authz_server.settings.vaults import VaultLoginSettings, VaultSettings
 
 __all__ = [
     "LONGEST_LIFETIME_SECONDS",
     "LOOPBACK_HOSTS",
     "AuditSettings",
+    "ClientCertificateSettings",
     "ClientSettings",
+    "DPoPSettings",
     "DatabaseSettings",
     "G2PSettings",
     "IntrospectionSettings",
@@ -116,6 +122,8 @@ def _complete(settings: Settings, folder: Path, source: SecretSource) -> Setting
         tls_certificate=resolve_path(server.tls_certificate, folder),
         tls_private_key=resolve_path(server.tls_private_key, folder),
     )
+    certificates = settings.client_certificates
+    certificates = replace(certificates, ca_file=resolve_path(certificates.ca_file, folder))
     g2p = replace(g2p, catalogue_directory=resolve_path(g2p.catalogue_directory, folder))
     database = settings.database.parts.with_folder(folder)
     require_files(
@@ -123,6 +131,7 @@ def _complete(settings: Settings, folder: Path, source: SecretSource) -> Setting
             **{f"database.url: {name}": path for name, path in database.files().items()},
             "server.tls_certificate": server.tls_certificate,
             "server.tls_private_key": server.tls_private_key,
+            "client_certificates.ca_file": certificates.ca_file,
             "g2p.catalogue_directory": g2p.catalogue_directory,
         },
         private_key="server.tls_private_key",
@@ -133,6 +142,7 @@ def _complete(settings: Settings, folder: Path, source: SecretSource) -> Setting
         keys=_complete_keys(settings.keys, folder),
         database=replace(settings.database, url=database.render()),
         server=server,
+        client_certificates=certificates,
         audit=audit,
         g2p=g2p,
         plugins=replace(

@@ -150,6 +150,18 @@ def _split(issuer: str) -> SplitResult:
     return parts
 
 
+def require_url(key: str, url: str) -> None:
+    """Refuse a base URL that is not https, or has a query, a fragment or a final slash."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme == "https" and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        usable = False
+    plain = url.isascii() and url.isprintable() and not set(url) & set(" ?#@")
+    if not usable or not plain or url.endswith("/"):
+        refuse(key, "must be an https URL without query, fragment, user and final slash")
+
+
 def require_mount_prefix(prefix: str) -> None:
     """Refuse a prefix that does not begin with a slash or ends with one."""
     if prefix and not _SEGMENTS.fullmatch(prefix):
@@ -189,6 +201,17 @@ def require_networks(key: str, networks: Iterable[str]) -> None:
             raise RuleError(
                 f"{key}[{position}]", f"{network!r} is not an IP network: {error}"
             ) from error
+
+
+def require_within(key: str, networks: Iterable[str], outer: Iterable[str]) -> None:
+    """Refuse a network that lies in none of the outer ones."""
+    around = [ipaddress.ip_network(network) for network in outer]
+    for position, text in enumerate(networks):
+        network = ipaddress.ip_network(text)
+        # Networks of two families cannot be compared.
+        same = [each for each in around if each.version == network.version]
+        if not any(network.subnet_of(each) for each in same):  # type: ignore[arg-type]
+            refuse(f"{key}[{position}]", f"{text} is not in server.trusted_proxies")
 
 
 def refuse_every_address(key: str, networks: Iterable[str]) -> None:

@@ -24,10 +24,15 @@ from authz_server.settings.constraints import (
     require_mount_prefix,
     require_networks,
     require_plugins,
+    require_within,
 )
 from authz_server.settings.database import DatabaseSettings
 from authz_server.settings.keys import KeySettings
-from authz_server.settings.trust import RegistrationSettings
+from authz_server.settings.trust import (
+    ClientCertificateSettings,
+    DPoPSettings,
+    RegistrationSettings,
+)
 
 
 class ServerSettings(Branch, frozen=True):
@@ -174,10 +179,12 @@ class Settings(Branch, frozen=True, kw_only=True):
     server: ServerSettings = ServerSettings()
     database: DatabaseSettings = DatabaseSettings()
     tokens: TokenSettings = TokenSettings()
+    dpop: DPoPSettings = DPoPSettings()
     g2p: G2PSettings = G2PSettings()
     introspection: IntrospectionSettings = IntrospectionSettings()
     revocation: RevocationSettings = RevocationSettings()
     registration: RegistrationSettings = RegistrationSettings()
+    client_certificates: ClientCertificateSettings = ClientCertificateSettings()
     audit: AuditSettings = AuditSettings()
     logging: LoggingSettings = LoggingSettings()
     plugins: PluginSettings = PluginSettings()
@@ -195,8 +202,19 @@ class Settings(Branch, frozen=True, kw_only=True):
         ring = self.introspection.signing_ring
         if ring and ring not in self.keys.rings:
             refuse("introspection.signing_ring", f"there is no keys.rings.{ring}")
+        self._require_certificate_source()
         if not development:
             self._require_production()
+
+    def _require_certificate_source(self) -> None:
+        certificates, server = self.client_certificates, self.server
+        if certificates.source == "listener" and not server.tls_certificate:
+            refuse("client_certificates.source", "the listener has no server.tls_certificate")
+        if not certificates.are_from_proxy:
+            return
+        if not server.trusted_proxies:
+            refuse("client_certificates.source", "there is no proxy in server.trusted_proxies")
+        require_within("client_certificates.proxies", certificates.proxies, server.trusted_proxies)
 
     def _require_production(self) -> None:
         server = self.server
