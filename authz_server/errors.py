@@ -52,6 +52,22 @@ REASONS: dict[str, Reason] = {
         "invalid_request", 400, "The message_id header is too long or has characters not allowed."
     ),
     "client_authentication_failed": Reason("invalid_client", 401, "Client authentication failed."),
+    # RFC 9449, 5 and 8
+    "dpop_proof_missing": Reason(
+        "invalid_dpop_proof", 400, "This client must send a DPoP proof with each token request."
+    ),
+    "dpop_proof_invalid": Reason(
+        "invalid_dpop_proof", 400, "The DPoP proof is malformed, or not for this request."
+    ),
+    "dpop_proof_outside_window": Reason(
+        "invalid_dpop_proof", 400, "The DPoP proof is too old, or from the future: check the clock."
+    ),
+    "dpop_proof_used": Reason(
+        "invalid_dpop_proof", 400, "The DPoP proof was used before: make one for each request."
+    ),
+    "dpop_nonce_required": Reason(
+        "use_dpop_nonce", 400, "The DPoP proof must contain the nonce of the DPoP-Nonce header."
+    ),
     "grant_type_unsupported": Reason(
         "unsupported_grant_type", 400, "This grant type is not supported."
     ),

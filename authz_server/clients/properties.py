@@ -16,7 +16,13 @@ from authz_server.errors import InvalidChangeError
 class ClientProperties(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
 ):
-    """The properties of a client; each has a default, which is not stored."""
+    """The properties of a client; each has a default, which is not stored.
+
+    Attributes:
+        dpop_bound_access_tokens: whether every token is bound to a key by DPoP (RFC 9449, 5.2).
+    """
+
+    dpop_bound_access_tokens: bool = False
 
 
 NO_PROPERTIES = ClientProperties()

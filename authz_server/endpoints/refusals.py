@@ -40,6 +40,9 @@ UNPROVEN = frozenset(
     {
         "client_unknown",
         "credentials_missing",
+        "dpop_nonce_required",
+        "dpop_proof_invalid",
+        "dpop_proof_outside_window",
         "registration_token_invalid",
         "secret_wrong",
         "several_authentication_methods",
