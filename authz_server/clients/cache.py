@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, selectinload
 from authz_server.clients.identifiers import normalised
 from authz_server.clients.models import Client
 from authz_server.clients.properties import NO_PROPERTIES, ClientProperties, read_properties
+from authz_server.clients.restrictions import Restrictions, restrictions_of
 from authz_server.clients.secrets import SecretScheme
 from authz_server.database.change_feed import ChangeSet
 
@@ -61,6 +62,7 @@ class ClientEntry(msgspec.Struct, frozen=True):
     secrets: tuple[SecretEntry, ...]
     resource_server: ResourceServerEntry | None
     properties: ClientProperties = NO_PROPERTIES
+    restrictions: Restrictions | None = None
 
     def is_usable(self, now: float) -> bool:
         """Return whether the client is enabled and ``now`` lies between its dates."""
@@ -160,13 +162,15 @@ class ClientCache:
 
     def _entries(self, rows: Iterable[Client]) -> Iterable[ClientEntry]:
         for row in rows:
+            properties = read_properties(row.properties)
+            expires_at = _seconds(row.expires_at, float("inf"))
             yield ClientEntry(
                 id=row.id,
                 kind=row.kind,
                 enabled=row.enabled,
                 created_at=row.created_at.timestamp(),
                 starts_at=_seconds(row.starts_at, 0.0),
-                expires_at=_seconds(row.expires_at, float("inf")),
+                expires_at=expires_at,
                 authentication_method=row.authentication_method,
                 grant_types=self._intern(row.grant_types),
                 allowed_scopes=self._intern(row.allowed_scopes),
@@ -177,7 +181,8 @@ class ClientCache:
                 g2p_answer=row.g2p_answer,
                 secrets=tuple(self._secrets_of(row)),
                 resource_server=_resource_server(row),
-                properties=read_properties(row.properties),
+                properties=properties,
+                restrictions=restrictions_of(properties, expires_at),
             )
 
     def _secrets_of(self, row: Client) -> Iterator[SecretEntry]:

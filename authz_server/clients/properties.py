@@ -10,6 +10,10 @@ from typing import Any
 
 import msgspec
 
+from authz_server.clients.message_keys import MessageKey, check_message_key, check_sender_id
+from authz_server.clients.networks import check_networks
+from authz_server.clients.payment_windows import PaymentWindow, check_windows
+from authz_server.clients.token_budgets import TokenBudget, check_budgets
 from authz_server.errors import InvalidChangeError
 
 
@@ -19,9 +23,19 @@ class ClientProperties(
     """The properties of a client; each has a default, which is not stored.
 
     Attributes:
+        allowed_networks: the IP addresses and networks that its requests may come from.
+        payment_windows: the times of the week at which it may obtain tokens.
+        token_budget: the numbers of tokens that it may obtain within a period.
+        sender_id: the ``sender_id`` of its G2P Connect messages.
+        message_key_thumbprint: the key or certificate by which it signs them.
         dpop_bound_access_tokens: whether every token is bound to a key by DPoP (RFC 9449, 5.2).
     """
 
+    allowed_networks: tuple[str, ...] = ()
+    payment_windows: tuple[PaymentWindow, ...] = ()
+    token_budget: tuple[TokenBudget, ...] = ()
+    sender_id: str = ""
+    message_key_thumbprint: MessageKey | None = None
     dpop_bound_access_tokens: bool = False
 
 
@@ -29,7 +43,13 @@ NO_PROPERTIES = ClientProperties()
 NO_CHANGES: Mapping[str, object] = MappingProxyType({})
 
 #: Rules beyond the type. A rule takes a value and returns the one to store.
-PROPERTY_RULES: Mapping[str, Callable[[Any], Any]] = {}
+PROPERTY_RULES: Mapping[str, Callable[[Any], Any]] = {
+    "allowed_networks": check_networks,
+    "payment_windows": check_windows,
+    "token_budget": check_budgets,
+    "sender_id": check_sender_id,
+    "message_key_thumbprint": check_message_key,
+}
 
 PROPERTY_NAMES = tuple(field.name for field in msgspec.structs.fields(ClientProperties))
 
