@@ -23,6 +23,7 @@ from authz_server.settings import LONGEST_LIFETIME_SECONDS, Settings
 if TYPE_CHECKING:
     from authz_server.clients.authentication.registry import AuthenticationMethods
     from authz_server.clients.cache import ClientCache
+    from authz_server.clients.registration.initial_tokens import InitialAccessTokens
     from authz_server.clients.secrets import SecretScheme
     from authz_server.clients.service import ClientService
     from authz_server.clients.validation import ClientLimits
@@ -209,6 +210,16 @@ class Services:
             self.client_limits,
             find_canonical_names,
             lambda: self.revocations,
+        )
+
+    @cached_property
+    def initial_tokens(self) -> InitialAccessTokens:
+        """Permits dynamic registrations."""
+        from authz_server.clients.registration.initial_tokens import InitialAccessTokens
+        from authz_server.scopes.service import find_canonical_names
+
+        return InitialAccessTokens(
+            self.clock, self.secrets, lambda: tuple(self.grants), find_canonical_names
         )
 
     @cached_property

@@ -35,6 +35,10 @@ _COMMANDS = {
         "authz_server.cli.client:client",
         "Register and change clients, which ask for tokens.",
     ),
+    "registration-token": (
+        "authz_server.cli.registration_token:registration_token",
+        "Permit clients to register themselves.",
+    ),
     "resource-server": (
         "authz_server.cli.resource_server:resource_server",
         "Register and change the resource servers of tokens.",

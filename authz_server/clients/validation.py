@@ -34,7 +34,7 @@ _ID = re.compile(
     r"(?:/[A-Za-z0-9_-](?:[A-Za-z0-9._@:-]*[A-Za-z0-9_-])?)*"
 )
 #: Words with another meaning in commands and records, also before a colon.
-RESERVED_IDS = frozenset({"all", "none", "operator", "server"})
+RESERVED_IDS = frozenset({"all", "issuer", "none", "operator", "registration", "server"})
 # RFC 3986, appendix A: the characters of a URI; anything else has to be percent-encoded.
 _URI_CHARACTERS = re.compile(r"[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+")
 

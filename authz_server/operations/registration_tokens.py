@@ -1,0 +1,122 @@
+"""Create, list and end the initial access tokens of dynamic registration."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from authz_server.assembly import Services
+from authz_server.clients.registration.models import InitialAccessToken
+from authz_server.clients.validation import DEFAULT_GRANT_TYPES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistrationTokenView:
+    """An initial access token as operators see it, without its value and its digest.
+
+    Attributes:
+        works: True if it permits a registration now.
+        uses_left: the number of registrations that it still permits.
+        ends_at: the time at which it ends or ended.
+        last_used_at: the time of its last use; None: never.
+    """
+
+    id: str
+    description: str
+    works: bool
+    organisation: str
+    scopes: tuple[str, ...]
+    grant_types: tuple[str, ...]
+    uses_left: int
+    created_at: datetime
+    ends_at: datetime
+    last_used_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRegistrationToken:
+    """An initial access token that was created.
+
+    Attributes:
+        view: the stored token.
+        value: the token itself, which cannot be read again.
+    """
+
+    view: RegistrationTokenView
+    value: str = field(repr=False)
+
+
+def create_registration_token(  # noqa: PLR0913 - the fields themselves, by name
+    services: Services,
+    *,
+    actor: str,
+    expires_at: datetime,
+    uses: int = 1,
+    scopes: Iterable[str] = (),
+    grant_types: Iterable[str] = DEFAULT_GRANT_TYPES,
+    organisation: str = "",
+    description: str = "",
+) -> NewRegistrationToken:
+    """Create an initial access token.
+
+    Args:
+        services: the parts of the server.
+        actor: the recorded actor.
+        expires_at: the time after which it is refused.
+        uses: the number of registrations that it permits.
+        scopes: the scopes that it may give; a trailing ``/*`` stands for all scopes below.
+        grant_types: the grant types that it may give.
+        organisation: the organisation of the clients.
+        description: the purpose of the token.
+
+    Raises:
+        InvalidChangeError: a value breaks a rule.
+        NotFoundError: the catalogue has no scope below a ``/*``.
+    """
+    with services.transaction() as session:
+        row, value = services.initial_tokens.create(
+            session,
+            actor=actor,
+            expires_at=expires_at,
+            uses=uses,
+            scopes=services.scopes.expand(session, scopes),
+            grant_types=grant_types,
+            organisation=organisation,
+            description=description,
+        )
+        return NewRegistrationToken(view=_describe(row, services.clock()), value=value)
+
+
+def list_registration_tokens(services: Services) -> tuple[RegistrationTokenView, ...]:
+    """Return every initial access token, also those that have ended, the newest first."""
+    with services.transaction() as session:
+        now = services.clock()
+        return tuple(_describe(row, now) for row in services.initial_tokens.list_all(session))
+
+
+def end_registration_token(
+    services: Services, token_id: str, *, actor: str
+) -> RegistrationTokenView:
+    """End an initial access token permanently; registered clients stay.
+
+    Raises:
+        NotFoundError: there is no such token.
+    """
+    with services.transaction() as session:
+        row = services.initial_tokens.end(session, token_id, actor=actor)
+        return _describe(row, services.clock())
+
+
+def _describe(row: InitialAccessToken, now: datetime) -> RegistrationTokenView:
+    ends_at = row.expires_at if row.ended_at is None else min(row.ended_at, row.expires_at)
+    return RegistrationTokenView(
+        id=row.id,
+        description=row.description,
+        works=ends_at > now and row.uses_left > 0,
+        organisation=row.organisation,
+        scopes=tuple(row.scopes),
+        grant_types=tuple(row.grant_types),
+        uses_left=row.uses_left,
+        created_at=row.created_at,
+        ends_at=ends_at,
+        last_used_at=row.last_used_at,
+    )
