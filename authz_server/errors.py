@@ -124,6 +124,13 @@ REASONS: dict[str, Reason] = {
     "registrations_throttled": Reason(
         "slow_down", 429, "Too many requests for registration: wait before trying again."
     ),
+    # RFC 8705
+    "client_certificate_missing": Reason(
+        "invalid_request", 400, "The tokens of this client are bound to a certificate: use mTLS."
+    ),
+    "client_certificate_malformed": Reason(
+        "invalid_request", 400, "The client certificate cannot be read."
+    ),
     # The HTTP edge
     "forwarded_address_malformed": Reason(
         "invalid_request", 400, "The proxy's header with the client's address is malformed."
@@ -159,6 +166,21 @@ REASONS: dict[str, Reason] = {
 #: Causes that share a reason in the response. The audit record names them (``docs/events.md``).
 CAUSES: frozenset[str] = frozenset(
     {
+        "assertion_algorithm",
+        "assertion_audience",
+        "assertion_expired",
+        "assertion_issuer",
+        "assertion_key_unknown",
+        "assertion_keys_unavailable",
+        "assertion_lifetime",
+        "assertion_malformed",
+        "assertion_not_yet_valid",
+        "assertion_replayed",
+        "assertion_signature",
+        "assertion_type",
+        "certificate_expired",
+        "certificate_not_verified",
+        "certificate_wrong",
         "client_disabled",
         "client_expired",
         "client_not_yet_valid",

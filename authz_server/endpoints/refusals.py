@@ -38,6 +38,17 @@ MAXIMUM_KINDS = 500
 #: Reasons for which the client id is unproven.
 UNPROVEN = frozenset(
     {
+        "assertion_algorithm",
+        "assertion_audience",
+        "assertion_expired",
+        "assertion_issuer",
+        "assertion_key_unknown",
+        "assertion_keys_unavailable",
+        "assertion_lifetime",
+        "assertion_malformed",
+        "assertion_not_yet_valid",
+        "assertion_signature",
+        "assertion_type",
         "client_unknown",
         "credentials_missing",
         "dpop_nonce_required",
