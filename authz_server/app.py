@@ -21,6 +21,7 @@ from authz_server.database.session_check import SessionReadiness
 from authz_server.database.sqlite import require_writable
 from authz_server.endpoints.access_log import AccessLog
 from authz_server.endpoints.client_address import ClientAddressReader
+from authz_server.endpoints.client_certificates import certificate_reader
 from authz_server.endpoints.discovery import (
     DiscoveryEndpoints,
     Features,
@@ -43,7 +44,9 @@ from authz_server.key_rings.vaults import vault_accesses
 from authz_server.metrics.files import open_observer
 from authz_server.metrics.observer import KnownBackends, MetricsSource
 from authz_server.settings import Settings, SettingsError
+from authz_server.tokens.dpop import accepted_algorithms
 from authz_server.tokens.introspection_jwt import IntrospectionSigner
+from authz_server.tokens.target_uris import normalise_target
 from authz_server.waiting import run
 from keys.forks import at_exit
 
@@ -126,6 +129,9 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Application:
         errors=errors,
         record=services.record,
         answered=observer.answered,
+        certificates=certificate_reader(
+            settings.client_certificates, settings.server.trusted_proxies
+        ),
     )
     prefix = settings.server.mount_prefix
     endpoints = _protocol_endpoints(services, parts)
@@ -259,6 +265,7 @@ def features_of(services: Services) -> Features:
         introspection=settings.introspection.enabled,
         signed_introspection=settings.introspection.signed_responses,
         revocation=settings.revocation.enabled,
+        dpop_algorithms=accepted_algorithms(settings) if settings.dpop.enabled else (),
     )
 
 
@@ -275,12 +282,22 @@ def _protocol_endpoints(
 ) -> dict[str, ProtocolEndpoint]:
     settings = services.settings
     server = AuthorizationServer(
-        services.grants.values(), services.authenticator, services.rules, services.issuer
+        services.grants.values(),
+        services.authenticator,
+        services.rules,
+        services.issuer,
+        services.binder,
     )
-    endpoints: dict[str, ProtocolEndpoint] = {"/oauth2/token": TokenEndpoint(parts, server)}
+    endpoints: dict[str, ProtocolEndpoint] = {
+        "/oauth2/token": TokenEndpoint(
+            parts, server, services.binder, _targets(settings, "/oauth2/token")
+        )
+    }
     if settings.g2p.enabled:
         profile = _g2p_connect_profile(settings, services.clock)
-        endpoints["/oauth2/client/token"] = TokenEndpoint(parts, server, profile)
+        endpoints["/oauth2/client/token"] = TokenEndpoint(
+            parts, server, services.binder, _targets(settings, "/oauth2/client/token"), profile
+        )
     if settings.introspection.enabled:
         signer = IntrospectionSigner(
             settings.issuer,
@@ -298,6 +315,11 @@ def _protocol_endpoints(
             parts, services.verifier, services.revocations, services.database
         )
     return endpoints
+
+
+def _targets(settings: Settings, path: str) -> frozenset[str]:
+    """Return the public URIs of an endpoint, whatever the request says of its host."""
+    return frozenset({normalise_target(f"{settings.issuer}{path}")})
 
 
 def _g2p_connect_profile(settings: Settings, clock: Clock) -> G2PConnectProfile:

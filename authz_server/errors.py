@@ -188,6 +188,7 @@ CAUSES: frozenset[str] = frozenset(
         "credentials_missing",
         "credentials_wrong",
         "method_not_registered",
+        "network_not_allowed",
         "scope_without_resource_server",
         "secret_expired",
         "secret_wrong",

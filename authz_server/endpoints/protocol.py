@@ -16,8 +16,10 @@ from authz_server.clients.authentication.authenticator import ClientAuthenticato
 from authz_server.clients.authentication.method import AuthenticationRequest
 from authz_server.clients.authentication.throttle import MAXIMUM_ID_CHARACTERS
 from authz_server.clients.cache import ClientEntry
+from authz_server.clients.certificates import ClientCertificate
 from authz_server.database.change_feed import ChangeFeed
 from authz_server.endpoints.client_address import ClientAddressReader
+from authz_server.endpoints.client_certificates import CertificateReader
 from authz_server.endpoints.errors import ErrorAnswers, Shape, as_refusal
 from authz_server.endpoints.forms import Form, FormReader
 from authz_server.endpoints.request import Request
@@ -43,6 +45,7 @@ class EndpointParts:
         errors: renders refusals.
         record: records an event; raises if it cannot be recorded.
         answered: counts a response by endpoint, outcome and seconds.
+        certificates: finds the TLS certificates of clients; None: they are off.
     """
 
     begin: Callable[[], None]
@@ -53,6 +56,7 @@ class EndpointParts:
     errors: ErrorAnswers
     record: Callable[[Event], None]
     answered: Callable[[str, str, float], None]
+    certificates: CertificateReader | None = None
 
 
 @dataclass(slots=True)
@@ -62,12 +66,15 @@ class Exchange:
     request: Request
     request_id: str
     client_address: str = ""
+    certificate: ClientCertificate | None = None
     message_id: str = ""
     outcome: str = "ok"
 
     def sender(self, form: Form) -> AuthenticationRequest:
         """Return the parts of the request that authenticate its sender."""
-        return AuthenticationRequest(form.values, self.request.headers, self.client_address)
+        return AuthenticationRequest(
+            form.values, self.request.headers, self.client_address, self.certificate
+        )
 
 
 class ProtocolEndpoint(ABC):
@@ -95,6 +102,8 @@ class ProtocolEndpoint(ABC):
         try:
             parts.begin()
             exchange.client_address = parts.addresses.read(request)
+            if parts.certificates is not None:
+                exchange.certificate = parts.certificates.read(request)
             if request.fault is not None:
                 raise request.fault  # noqa: TRY301 - refused like all others
             answer = await self._answer(exchange)

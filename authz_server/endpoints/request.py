@@ -17,6 +17,7 @@ class Request:
         headers: by lower-case name. Repeated fields that form a list are joined by commas.
         body: the whole body, decoded from its transfer coding.
         peer: the IP address at the other end of the connection; empty if unknown.
+        peer_certificate: the certificate that the peer has shown to this server's own TLS, in DER.
         fault: the error met while reading the body; the endpoint refuses the request with it.
     """
 
@@ -26,5 +27,6 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     peer: str = ""
+    peer_certificate: bytes | None = None
     fault: OAuthError | None = None
     client_id: str = ""

@@ -13,6 +13,7 @@ from authz_server.settings.constraints import (
     require_url,
 )
 
+_ORIGIN = re.compile(r"https?://(\*\.)?[a-z0-9_]([a-z0-9_.-]*[a-z0-9])?(:[0-9]{1,5})?")
 #: A header's name; one with an underscore is confused with another by WSGI.
 _HEADER = re.compile(r"[a-z0-9-]+")
 
@@ -26,6 +27,42 @@ class DPoPSettings(Branch, frozen=True):
     nonce_lifetime_seconds: Annotated[int, Meta(ge=10, le=3_600)] = 120
 
 
+AssertionAlgorithm = Literal[
+    "ES256",
+    "ES384",
+    "ES512",
+    "PS256",
+    "PS384",
+    "PS512",
+    "EdDSA",
+    "Ed25519",
+    "RS256",
+    "HS256",
+    "HS384",
+    "HS512",
+]
+
+
+class AssertionSettings(Branch, frozen=True):
+    """``[assertions]``: clients that authenticate by a signed JWT (RFC 7523)."""
+
+    algorithms: tuple[AssertionAlgorithm, ...] = (
+        "ES256",
+        "ES384",
+        "ES512",
+        "PS256",
+        "PS384",
+        "PS512",
+        "EdDSA",
+        "Ed25519",
+        "HS256",
+        "HS384",
+        "HS512",
+    )
+    key_set_lifetime_seconds: Annotated[int, Meta(ge=10, le=86_400)] = 300
+    key_set_grace_seconds: Annotated[int, Meta(ge=0, le=604_800)] = 86_400
+
+
 class RegistrationSettings(Branch, frozen=True):
     """``[registration]``: dynamic registration of clients (RFC 7591, RFC 7592)."""
 
@@ -34,6 +71,33 @@ class RegistrationSettings(Branch, frozen=True):
     secret_lifetime_days: Annotated[int, Meta(ge=0, le=3_650)] = 0
     requests_per_window: Annotated[int, Meta(ge=1, le=1_000_000)] = 60
     window_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 60
+
+
+class OutboundSettings(Branch, frozen=True):
+    """``[outbound]``: documents that are fetched from URLs of clients and issuers."""
+
+    allowed_origins: tuple[str, ...] = ()
+    allowed_networks: tuple[str, ...] = ()
+    plain_http: bool = False
+    ca_file: str = ""
+    timeout_seconds: Annotated[int, Meta(ge=1, le=30)] = 5
+    maximum_bytes: Annotated[int, Meta(ge=1_024, le=1_048_576)] = 65_536
+    minimum_cache_seconds: Annotated[int, Meta(ge=1, le=3_600)] = 30
+    default_cache_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 300
+    maximum_cache_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 3_600
+    keep_seconds: Annotated[int, Meta(ge=0, le=604_800)] = 21_600
+
+    def __post_init__(self) -> None:
+        require_networks("allowed_networks", self.allowed_networks)
+        for position, origin in enumerate(self.allowed_origins):
+            if not _ORIGIN.fullmatch(origin):
+                refuse(
+                    f"allowed_origins[{position}]",
+                    f"{origin!r} is not an origin in lower case",
+                    "Write https://keys.example.org or https://*.example.org:8443.",
+                )
+        if self.minimum_cache_seconds > self.maximum_cache_seconds:
+            refuse("minimum_cache_seconds", "must not exceed maximum_cache_seconds")
 
 
 class ClientCertificateSettings(Branch, frozen=True):
@@ -51,6 +115,12 @@ class ClientCertificateSettings(Branch, frozen=True):
     def are_from_proxy(self) -> bool:
         """True if a header of a trusted proxy holds the certificate."""
         return self.source not in ("off", "listener")
+
+    @property
+    def can_be_verified(self) -> bool:
+        """True if the source reports, or the server checks, that a chain was verified."""
+        reported = self.source in ("listener", "nginx", "haproxy") or bool(self.verify_header)
+        return self.source != "off" and (reported or self.front_verifies or bool(self.ca_file))
 
     def __post_init__(self) -> None:
         require_networks("proxies", self.proxies)

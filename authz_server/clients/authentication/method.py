@@ -7,6 +7,7 @@ from typing import ClassVar, NamedTuple
 import msgspec
 
 from authz_server.clients.cache import ClientEntry
+from authz_server.clients.certificates import ClientCertificate
 
 
 class AuthenticationRequest(NamedTuple):
@@ -16,11 +17,13 @@ class AuthenticationRequest(NamedTuple):
         form: the body's parameters, each once, none of them empty.
         headers: the header fields by lower-case name.
         address: the client's IP address.
+        certificate: the client's TLS certificate, from a source that the settings trust.
     """
 
     form: Mapping[str, str]
     headers: Mapping[str, str]
     address: str
+    certificate: ClientCertificate | None = None
 
     @property
     def authorization(self) -> str | None:
