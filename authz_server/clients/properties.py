@@ -14,6 +14,7 @@ from authz_server.clients.message_keys import MessageKey, check_message_key, che
 from authz_server.clients.networks import check_networks
 from authz_server.clients.payment_windows import PaymentWindow, check_windows
 from authz_server.clients.token_budgets import TokenBudget, check_budgets
+from authz_server.clients.token_exchange import Party, TokenExchangePolicy
 from authz_server.errors import InvalidChangeError
 
 
@@ -29,6 +30,13 @@ class ClientProperties(
         sender_id: the ``sender_id`` of its G2P Connect messages.
         message_key_thumbprint: the key or certificate by which it signs them.
         dpop_bound_access_tokens: whether every token is bound to a key by DPoP (RFC 9449, 5.2).
+        authorization_details_types: the types of authorization details that it may use (RFC 9396,
+            10); None: every type that it has grants for.
+        authorization_details_grants: the limits of its authorization details, by type; a detail
+            has to be within one grant of its type.
+        authorization_details_required: whether the scopes of these types need such a detail.
+        token_exchange: the tokens that it may exchange (RFC 8693); None: it exchanges none.
+        may_act: the party that may act for it, as its tokens name it (RFC 8693, 4.4).
     """
 
     allowed_networks: tuple[str, ...] = ()
@@ -37,6 +45,11 @@ class ClientProperties(
     sender_id: str = ""
     message_key_thumbprint: MessageKey | None = None
     dpop_bound_access_tokens: bool = False
+    authorization_details_types: tuple[str, ...] | None = None
+    authorization_details_grants: dict[str, tuple[dict[str, Any], ...]] = {}
+    authorization_details_required: bool = True
+    token_exchange: TokenExchangePolicy | None = None
+    may_act: Party | None = None
 
 
 NO_PROPERTIES = ClientProperties()
