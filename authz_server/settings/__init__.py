@@ -47,8 +47,10 @@ from authz_server.settings.sources import (
     resolve_path,
 )
 from authz_server.settings.trust import (
+    AssertionSettings,
     ClientCertificateSettings,
     DPoPSettings,
+    OutboundSettings,
     RegistrationSettings,
 )
 from authz_server.settings.vaults import VaultLoginSettings, VaultSettings
@@ -56,6 +58,7 @@ from authz_server.settings.vaults import VaultLoginSettings, VaultSettings
 __all__ = [
     "LONGEST_LIFETIME_SECONDS",
     "LOOPBACK_HOSTS",
+    "AssertionSettings",
     "AuditSettings",
     "ClientCertificateSettings",
     "ClientSettings",
@@ -65,6 +68,7 @@ __all__ = [
     "IntrospectionSettings",
     "KeySettings",
     "LoggingSettings",
+    "OutboundSettings",
     "PluginSettings",
     "RegistrationSettings",
     "RevocationSettings",
@@ -122,6 +126,8 @@ def _complete(settings: Settings, folder: Path, source: SecretSource) -> Setting
         tls_certificate=resolve_path(server.tls_certificate, folder),
         tls_private_key=resolve_path(server.tls_private_key, folder),
     )
+    outbound = settings.outbound
+    outbound = replace(outbound, ca_file=resolve_path(outbound.ca_file, folder))
     certificates = settings.client_certificates
     certificates = replace(certificates, ca_file=resolve_path(certificates.ca_file, folder))
     g2p = replace(g2p, catalogue_directory=resolve_path(g2p.catalogue_directory, folder))
@@ -132,6 +138,7 @@ def _complete(settings: Settings, folder: Path, source: SecretSource) -> Setting
             "server.tls_certificate": server.tls_certificate,
             "server.tls_private_key": server.tls_private_key,
             "client_certificates.ca_file": certificates.ca_file,
+            "outbound.ca_file": outbound.ca_file,
             "g2p.catalogue_directory": g2p.catalogue_directory,
         },
         private_key="server.tls_private_key",
@@ -144,6 +151,7 @@ def _complete(settings: Settings, folder: Path, source: SecretSource) -> Setting
         server=server,
         client_certificates=certificates,
         audit=audit,
+        outbound=outbound,
         g2p=g2p,
         plugins=replace(
             plugins, settings=source.resolve_tables(plugins.settings, "plugins.settings")

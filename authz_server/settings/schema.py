@@ -29,8 +29,10 @@ from authz_server.settings.constraints import (
 from authz_server.settings.database import DatabaseSettings
 from authz_server.settings.keys import KeySettings
 from authz_server.settings.trust import (
+    AssertionSettings,
     ClientCertificateSettings,
     DPoPSettings,
+    OutboundSettings,
     RegistrationSettings,
 )
 
@@ -179,12 +181,14 @@ class Settings(Branch, frozen=True, kw_only=True):
     server: ServerSettings = ServerSettings()
     database: DatabaseSettings = DatabaseSettings()
     tokens: TokenSettings = TokenSettings()
+    assertions: AssertionSettings = AssertionSettings()
     dpop: DPoPSettings = DPoPSettings()
     g2p: G2PSettings = G2PSettings()
     introspection: IntrospectionSettings = IntrospectionSettings()
     revocation: RevocationSettings = RevocationSettings()
     registration: RegistrationSettings = RegistrationSettings()
     client_certificates: ClientCertificateSettings = ClientCertificateSettings()
+    outbound: OutboundSettings = OutboundSettings()
     audit: AuditSettings = AuditSettings()
     logging: LoggingSettings = LoggingSettings()
     plugins: PluginSettings = PluginSettings()
@@ -227,6 +231,8 @@ class Settings(Branch, frozen=True, kw_only=True):
         refuse_every_address("server.trusted_proxies", server.trusted_proxies)
         if self.logging.level == "debug":
             refuse("logging.level", "debug is for development only")
+        if self.outbound.plain_http:
+            refuse("outbound.plain_http", "plain http is for development only")
         database = self.database.parts
         if database.is_sqlite and not database.file:
             refuse("database.url", "a database in memory is for development only")
