@@ -319,7 +319,8 @@ def _protocol_endpoints(
 
 def _targets(settings: Settings, path: str) -> frozenset[str]:
     """Return the public URIs of an endpoint, whatever the request says of its host."""
-    return frozenset({normalise_target(f"{settings.issuer}{path}")})
+    bases = (settings.issuer, settings.client_certificates.mtls_base_url)
+    return frozenset(normalise_target(f"{base}{path}") for base in bases if base)
 
 
 def _g2p_connect_profile(settings: Settings, clock: Clock) -> G2PConnectProfile:

@@ -1,6 +1,7 @@
 """Adapter to Authlib: its authorization server and grants on strictly parsed requests."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 
 from authlib.oauth2.rfc6749 import AuthorizationServer as AuthlibServer
 from authlib.oauth2.rfc6749 import OAuth2Request
@@ -13,6 +14,7 @@ from authz_server.clients.cache import ClientEntry
 from authz_server.errors import OAuthError
 from authz_server.grants.base import TokenGrant
 from authz_server.tokens.authorization import Authorization, AuthorizationRules
+from authz_server.tokens.binding import TokenBinder
 from authz_server.tokens.issuer import IssuedToken, TokenIssuer
 
 
@@ -26,15 +28,23 @@ class ServerRequest(OAuth2Request):  # type: ignore[misc]
     Args:
         sender: the form, the headers and the client's address.
         resources: the ``resource`` parameters.
+        targets: the normalised URIs of the endpoint.
     """
 
-    def __init__(self, sender: AuthenticationRequest, resources: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        sender: AuthenticationRequest,
+        resources: tuple[str, ...],
+        targets: Collection[str] = (),
+    ) -> None:
         self.method = "POST"
         self.sender = sender
         self.payload = BasicOAuth2Payload(sender.form)
         self.resources = resources
+        self.targets = targets
         self.client: ClientEntry | None = None
         self.authentication_method = ""
+        self.confirmation: Mapping[str, str] | None = None
 
     @property
     def form(self) -> Mapping[str, str]:
@@ -52,6 +62,7 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc]
         authenticator: authenticates clients.
         rules: decides what a client is granted.
         issuer: issues tokens.
+        binder: finds the keys that a token is bound to.
     """
 
     def __init__(
@@ -60,12 +71,14 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc]
         authenticator: ClientAuthenticator,
         rules: AuthorizationRules,
         issuer: TokenIssuer,
+        binder: TokenBinder,
     ) -> None:
         super().__init__()
         for grant in grants:
             # A subclass for this server, so that two servers in one process stay apart.
             self.register_grant(grant.with_attributes(authenticator=authenticator, rules=rules))
         self._issuer = issuer
+        self._binder = binder
 
     async def issue_token(self, request: ServerRequest) -> tuple[Authorization, IssuedToken]:
         """Run the request's grant.
@@ -79,7 +92,15 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc]
             grant = self.get_token_grant(request)
         except UnsupportedGrantTypeError:
             raise OAuthError("grant_type_unsupported") from None
+        binder = self._binder
+        proof = binder.read_proof(request.sender, request.targets)
         await grant.authenticate_client()
         grant.validate_token_request()
+        client: ClientEntry = grant.request.client
+        request.confirmation = binder.confirm(client, proof)
         authorization: Authorization = await grant.authorize()
+        if request.confirmation is not None:
+            await binder.use(proof, client)
+            # The rules remember their decision for other requests of the client.
+            authorization = replace(authorization, confirmation=request.confirmation)
         return authorization, await self._issuer.issue(authorization)

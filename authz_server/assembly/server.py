@@ -21,6 +21,9 @@ from authz_server.key_rings.jobs import KeyDuties, record_proof, tick_interval_s
 from authz_server.key_rings.standby import StandbyReadiness
 from authz_server.metrics.observer import ServerObserver
 from authz_server.settings import Settings
+from authz_server.tokens.binding import TokenBinder
+from authz_server.tokens.dpop import DPoPProofs, accepted_algorithms
+from authz_server.tokens.dpop_nonces import DPoPNonces
 from authz_server.tokens.issuer import TokenIssuer
 from keys.lifecycle.rotator import Rotator
 from keys.ring import KeyRings
@@ -142,6 +145,28 @@ class ServerServices(Services):
             plugins=self.plugins,
             database=self.database,
             clock=self.clock,
+        )
+
+    @cached_property
+    def binder(self) -> TokenBinder:
+        """Finds the keys that tokens are bound to."""
+        settings = self.settings.dpop
+        if not settings.enabled:
+            return TokenBinder(None)
+        nonces = None
+        if settings.nonce == "required":
+            # Every node has the pepper.
+            pepper = self.settings.clients.secret_pepper.reveal()
+            nonces = DPoPNonces(pepper, settings.nonce_lifetime_seconds)
+        return TokenBinder(
+            DPoPProofs(
+                algorithms=accepted_algorithms(self.settings),
+                maximum_age_seconds=settings.maximum_proof_age_seconds,
+                clock_skew_seconds=self.settings.tokens.clock_skew_seconds,
+                nonces=nonces,
+                single_use=self.single_use,
+                clock=_corrected(self.clock, self.key_rings),
+            )
         )
 
     @cached_property

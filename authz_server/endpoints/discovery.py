@@ -38,6 +38,7 @@ class Features:
     introspection: bool
     signed_introspection: bool
     revocation: bool
+    dpop_algorithms: tuple[str, ...]
 
 
 class MetadataDocument:
@@ -79,6 +80,8 @@ class MetadataDocument:
         if scopes:
             # RFC 8414, 3.2: a member without elements is left out.
             members["scopes_supported"] = scopes
+        if features.dpop_algorithms:
+            members["dpop_signing_alg_values_supported"] = list(features.dpop_algorithms)
         if features.g2p:
             members["g2p_connect_token_endpoint"] = f"{issuer}/oauth2/client/token"
         if features.introspection:

@@ -27,6 +27,7 @@ from authz_server.endpoints.discovery import Features
 from authz_server.errors import REASONS
 from authz_server.settings import G2PSettings
 from authz_server.tokens.authorization import MAXIMUM_RESOURCES
+from authz_server.tokens.binding import BEARER, DPOP
 from keys.jose.algorithms import ALGORITHMS
 
 Values = Mapping[str, Any]
@@ -68,6 +69,7 @@ def _values(features: Features, g2p: G2PSettings) -> Values:
         **{f"errors_{reason.status}": _errors(reason.status) for reason in REASONS.values()},
         "errors": list(dict.fromkeys(reason.error for reason in REASONS.values())),
         "g2p_expires_in": _SECONDS_AS_TEXT if g2p.expires_in == "string" else _SECONDS,
+        "g2p_token_types": list(dict.fromkeys([g2p.token_type, BEARER, DPOP])),
         "version": __version__,
         "issuer_origin": f"{issuer.scheme}://{issuer.netloc}",
         "issuer_path": issuer.path,

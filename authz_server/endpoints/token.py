@@ -1,12 +1,14 @@
 """The token endpoint, plain (RFC 6749, 3.2) and in the G2P Connect profile."""
 
+from collections.abc import Collection
+
 from authz_server.audit.events import TokenIssued, TokenRefused
 from authz_server.authorization_server import AuthorizationServer, ServerRequest
 from authz_server.endpoints.errors import Shape
 from authz_server.endpoints.g2p_connect import G2PConnectProfile
 from authz_server.endpoints.protocol import EndpointParts, Exchange, ProtocolEndpoint
 from authz_server.endpoints.responses import Answer, private_answer
-from authz_server.tokens.binding import token_type_of
+from authz_server.tokens.binding import TokenBinder, token_type_of
 
 
 class TokenEndpoint(ProtocolEndpoint):
@@ -15,6 +17,8 @@ class TokenEndpoint(ProtocolEndpoint):
     Args:
         parts: the collaborators that every endpoint needs.
         server: runs the grants.
+        binder: makes nonces for DPoP proofs.
+        targets: the normalised URIs of the endpoint.
         profile: the G2P Connect profile, or None for the plain endpoint.
     """
 
@@ -24,10 +28,14 @@ class TokenEndpoint(ProtocolEndpoint):
         self,
         parts: EndpointParts,
         server: AuthorizationServer,
+        binder: TokenBinder,
+        targets: Collection[str],
         profile: G2PConnectProfile | None = None,
     ) -> None:
         super().__init__(parts)
         self._server = server
+        self._binder = binder
+        self._targets = targets
         self._profile = profile
         self.name = "token" if profile is None else "client/token"
 
@@ -38,7 +46,7 @@ class TokenEndpoint(ProtocolEndpoint):
             self._profile.require_timestamp(headers)
         form = self._parts.forms.read(exchange.request)
         await self._require_fresh()
-        request = ServerRequest(exchange.sender(form), form.resources)
+        request = ServerRequest(exchange.sender(form), form.resources, self._targets)
         try:
             authorization, issued = await self._server.issue_token(request)
         finally:
@@ -79,4 +87,9 @@ class TokenEndpoint(ProtocolEndpoint):
         return self._profile.shape_error if self._profile is not None else None
 
     def _answer_headers(self, exchange: Exchange) -> dict[str, str] | None:
-        return {"message_id": exchange.message_id} if exchange.message_id else None
+        nonce = self._binder.make_nonce(exchange.request.headers)
+        if not nonce and not exchange.message_id:
+            return None
+        headers = {"message_id": exchange.message_id} if exchange.message_id else {}
+        # RFC 9449, 8.2: a client uses the nonce that it received last.
+        return {**headers, "DPoP-Nonce": nonce} if nonce else headers

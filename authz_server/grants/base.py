@@ -22,6 +22,7 @@ class TokenRequest(Protocol):
         resources: the ``resource`` parameters (RFC 8707).
         client: the authenticated client.
         authentication_method: the method that it used, for example ``client_secret_post``.
+        confirmation: the ``cnf`` that the token will have; None: a bearer token.
     """
 
     sender: AuthenticationRequest
@@ -29,6 +30,7 @@ class TokenRequest(Protocol):
     resources: tuple[str, ...]
     client: ClientEntry
     authentication_method: str
+    confirmation: Mapping[str, str] | None
 
 
 class TokenGrant(BaseGrant, TokenEndpointMixin, ABC):  # type: ignore[misc]

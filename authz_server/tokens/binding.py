@@ -1,7 +1,13 @@
 """The binding of a token to a key that its holder must prove (RFC 7800)."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
+from authz_server.clients.authentication.method import AuthenticationRequest
+from authz_server.clients.cache import ClientEntry
+from authz_server.errors import OAuthError
+from authz_server.tokens.dpop import DPoPProof, DPoPProofs
+
+PROOF_HEADER = "dpop"
 #: A member of ``cnf``: the thumbprint of a DPoP key (RFC 9449, 6.1).
 JKT = "jkt"
 BEARER = "Bearer"
@@ -14,3 +20,70 @@ def token_type_of(confirmation: Mapping[str, object] | None) -> str:
     A token that is bound to a certificate alone is still used by the Bearer scheme.
     """
     return DPOP if confirmation is not None and JKT in confirmation else BEARER
+
+
+class TokenBinder:
+    """Finds the keys that the token of a request is bound to.
+
+    Args:
+        dpop: checks DPoP proofs; None: proofs are ignored, as by a server without DPoP.
+    """
+
+    def __init__(self, dpop: DPoPProofs | None) -> None:
+        self._dpop = dpop
+
+    def read_proof(
+        self, sender: AuthenticationRequest, targets: Collection[str]
+    ) -> DPoPProof | None:
+        """Return the request's DPoP proof, not yet used; None if there is none.
+
+        Called before the client is authenticated, so that a client that has to repeat the request
+        with a nonce can send the same assertion again.
+
+        Args:
+            sender: the form and the headers.
+            targets: the normalised URIs of the endpoint.
+
+        Raises:
+            OAuthError: ``dpop_proof_...`` or ``dpop_nonce_required``.
+        """
+        text = sender.headers.get(PROOF_HEADER)
+        if text is None or self._dpop is None:
+            return None
+        try:
+            proof = self._dpop.read(text, targets)
+            if sender.form.get("dpop_jkt", proof.jkt) != proof.jkt:
+                # RFC 9449, 10.1, for whichever request names the key that it is bound to.
+                raise OAuthError("dpop_proof_invalid", "dpop_jkt")  # noqa: TRY301
+        except OAuthError as refusal:
+            refusal.client_id = sender.form.get("client_id", "")
+            raise
+        return proof
+
+    def confirm(self, client: ClientEntry, proof: DPoPProof | None) -> Mapping[str, str] | None:
+        """Return the ``cnf`` of the client's token; None for a bearer token.
+
+        Raises:
+            OAuthError: ``dpop_proof_missing``: the client is registered for bound tokens alone.
+        """
+        if proof is not None:
+            return {JKT: proof.jkt}
+        if client.properties.dpop_bound_access_tokens:
+            raise OAuthError("dpop_proof_missing", client_id=client.id)
+        return None
+
+    async def use(self, proof: DPoPProof | None, client: ClientEntry) -> None:
+        """Accept a proof once. Called last, so that nothing is remembered of a refused request.
+
+        Raises:
+            OAuthError: ``dpop_proof_used``.
+            sqlalchemy.exc.SQLAlchemyError: the database cannot store the use.
+        """
+        if proof is not None and self._dpop is not None:
+            await self._dpop.use(proof, client.id)
+
+    def make_nonce(self, sender_headers: Mapping[str, str]) -> str:
+        """Return the nonce to send to the sender of a proof; empty if none is needed."""
+        if self._dpop is None or PROOF_HEADER not in sender_headers:
+            return ""
+        return self._dpop.make_nonce()
