@@ -153,10 +153,10 @@ class Maintenance:
         return self.purge.run(self._stopped.is_set).rows
 
     def flush_last_used(self) -> None:
-        """Write the last-used times of secrets.
+        """Write the time and the source address of the last use of secrets.
 
         Raises:
-            sqlalchemy.exc.SQLAlchemyError: the database cannot answer; the times are lost.
+            sqlalchemy.exc.SQLAlchemyError: the database cannot answer; the uses are lost.
         """
         used = self._authenticator.take_last_used()
         if not used:
@@ -164,12 +164,13 @@ class Maintenance:
         with self._database.transaction() as session:
             # The same order on every node prevents deadlocks.
             for secret_id in sorted(used):
-                at = datetime.fromtimestamp(used[secret_id], UTC)
+                seconds, address = used[secret_id]
+                at = datetime.fromtimestamp(seconds, UTC)
                 older = or_(ClientSecret.last_used_at.is_(None), ClientSecret.last_used_at < at)
                 session.execute(
                     update(ClientSecret)
                     .where(ClientSecret.id == secret_id, older)
-                    .values(last_used_at=at)
+                    .values(last_used_at=at, last_used_from=address[:64] or None)
                 )
 
     def _stop_threads(self) -> None:

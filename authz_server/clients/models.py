@@ -60,6 +60,11 @@ class ClientSecret(Base):
     expires_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
+    last_used_from: Mapped[str | None] = mapped_column(String(64))
+    # Ends when it has not been used for this time; None: it does not end so.
+    ends_when_unused_seconds: Mapped[int | None]
+    # When its end was last announced.
+    warned_at: Mapped[datetime | None]
 
     client: Mapped[Client] = relationship(back_populates="secrets")
 

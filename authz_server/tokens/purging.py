@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from authz_server.audit.purging import purge_audit_records
+from authz_server.clients.counters.database import purge_counts
 from authz_server.database.change_feed import purge_changes
 from authz_server.database.clock import ClockCheck, ClockGuard
 from authz_server.database.orm import Database
@@ -146,6 +147,7 @@ class Purge:
         now = min((reached - _EPOCH) // timedelta(microseconds=1), time.time_ns() // 1_000)
         yield purge_changes(session, now, rows)
         yield purge_used_values(session, reached, rows)
+        yield purge_counts(session, reached, rows)
         yield self._others.purge(session, reached)
         if self._audit_days:
             yield purge_audit_records(session, reached - timedelta(days=self._audit_days), rows)

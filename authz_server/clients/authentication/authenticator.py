@@ -11,7 +11,7 @@ from authz_server.clients.authentication.method import (
     Verdict,
 )
 from authz_server.clients.authentication.registry import AuthenticationMethods
-from authz_server.clients.authentication.throttle import FailureThrottle
+from authz_server.clients.authentication.throttle import FailureThrottle, SharedFailures
 from authz_server.clients.cache import ClientCache, ClientEntry
 from authz_server.errors import OAuthError
 
@@ -34,6 +34,10 @@ STAND_IN = ClientEntry(
     secrets=(),
     resource_server=None,
 )
+
+
+#: The last use of a credential: seconds since 1970 UTC, and the IP address of the sender.
+Use = tuple[float, str]
 
 
 class AuthenticatedClient(NamedTuple):
@@ -82,6 +86,7 @@ class ClientAuthenticator:
         methods: the methods in use.
         throttle: slows down failures.
         clock: returns the present time.
+        shared_failures: counts failures over all processes; None: each process for itself.
     """
 
     def __init__(
@@ -90,13 +95,15 @@ class ClientAuthenticator:
         methods: AuthenticationMethods,
         throttle: FailureThrottle,
         clock: Callable[[], datetime],
+        shared_failures: SharedFailures | None = None,
     ) -> None:
         self._methods = methods
         self._permitted = methods.permitted
         self._directory = directory
         self._throttle = throttle
         self._clock = clock
-        self._used: dict[str, float] = {}
+        self._shared_failures = shared_failures
+        self._used: dict[str, Use] = {}
 
     async def authenticate(self, request: AuthenticationRequest) -> AuthenticatedClient:
         """Return the client that the credentials of a request prove.
@@ -119,9 +126,9 @@ class ClientAuthenticator:
         for reading in readings:
             client = self._directory.find(reading.client_id) or STAND_IN
             verdict = method.verify(reading, client, request.address, now)
-            cause = self._find_cause(client, verdict, name, now)
+            cause = self._find_cause(client, verdict, name, request.address, now)
             if not cause:
-                return self._accept(client, verdict, name, now)
+                return self._accept(client, verdict, name, request.address, now)
             attempts.append(_Attempt(reading, client, verdict, cause))
         return await self._verify_further(method, name, attempts, request.address, now)
 
@@ -129,8 +136,8 @@ class ClientAuthenticator:
         """Return whether there is a client or resource server with this id."""
         return self._directory.find(client_id) is not None
 
-    def take_last_used(self) -> dict[str, float]:
-        """Return when each secret was last used (seconds since 1970), and forget these times."""
+    def take_last_used(self) -> dict[str, Use]:
+        """Return the last use of each credential, by its id, and forget these uses."""
         used, self._used = self._used, {}
         return used
 
@@ -155,21 +162,23 @@ class ClientAuthenticator:
                     raise _throttled(claimed, busy.reason, wait) from busy
                 raise
             client = self._directory.find(attempt.reading.client_id) or STAND_IN
-            cause = self._find_cause(client, verdict, name, now)
+            cause = self._find_cause(client, verdict, name, address, now)
             if not cause:
                 tried = [each.reading for each in attempts[: index + 1]]
                 method.note_accepted(tried, verdict.credential)
-                return self._accept(client, verdict, name, now)
+                return self._accept(client, verdict, name, address, now)
             attempts[index] = _Attempt(attempt.reading, client, verdict, cause)
-        raise self._count_refusal(claimed, attempts, address, now)
+        raise await self._count_refusal(claimed, attempts, address, now)
 
     def _accept(
-        self, client: ClientEntry, verdict: Verdict, name: str, now: float
+        self, client: ClientEntry, verdict: Verdict, name: str, address: str, now: float
     ) -> AuthenticatedClient:
-        self._used[verdict.credential] = now
+        self._used[verdict.credential] = now, address
         return AuthenticatedClient(client, name)
 
-    def _find_cause(self, client: ClientEntry, verdict: Verdict, name: str, now: float) -> str:
+    def _find_cause(
+        self, client: ClientEntry, verdict: Verdict, name: str, address: str, now: float
+    ) -> str:
         """Return the cause of a refusal; empty if the proof authenticates the client."""
         # The state is read before the verdict, so that a wrong proof costs as much as a right one.
         state = ""
@@ -179,6 +188,8 @@ class ClientAuthenticator:
             state = "client_not_yet_valid"
         elif now >= client.expires_at:
             state = "client_expired"
+        elif client.restrictions is not None and not client.restrictions.admits(address):
+            state = "network_not_allowed"
         if client is STAND_IN:
             return "client_unknown"
         if not verdict.credential:
@@ -189,13 +200,15 @@ class ClientAuthenticator:
             state = "method_not_registered"
         return state
 
-    def _count_refusal(
+    async def _count_refusal(
         self, claimed: str, attempts: Sequence[_Attempt], address: str, now: float
     ) -> OAuthError:
         cause = max(attempts, key=lambda attempt: attempt.exactness).cause
         # The right secret by a wrong method is not a guess.
         if cause != "method_not_registered":
             wait = self._throttle.count_failure(claimed, address, now)
+            if not wait and self._shared_failures is not None:
+                wait = await self._shared_failures.count_failure(claimed, address, now)
             if wait:
                 return _throttled(claimed, cause, wait)
         return _refusal(cause, claimed)

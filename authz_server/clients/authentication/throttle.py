@@ -4,6 +4,9 @@ import ipaddress
 import threading
 from collections import OrderedDict
 from functools import lru_cache
+from math import ceil
+
+from authz_server.clients.counters.shared import SharedCounters
 
 MAXIMUM_PAIRS = 20_000
 # One more than an id can have; longer ids share the entry of their beginning.
@@ -41,7 +44,8 @@ class FailureThrottle:
     The count decides how a failure is answered. It does not affect the right secret, so that
     failures behind a shared address, such as that of a proxy, cannot lock a client out.
 
-    Each process keeps its own counts in memory, for a limited number of pairs.
+    Each process keeps its own counts in memory, for a limited number of pairs;
+    :class:`SharedFailures` counts over all processes.
 
     Args:
         failures: the failures of a pair within the window that are answered without a wait.
@@ -87,6 +91,34 @@ class FailureThrottle:
 
     def _holds(self, found: tuple[int, float], now: float) -> bool:
         return 0 <= now - found[1] < self._window_seconds
+
+
+class SharedFailures:
+    """Counts the failures of a pair over all processes and nodes.
+
+    Args:
+        counters: the shared counts.
+        failures: the failures of a pair within the window that are answered without a wait.
+        window_seconds: the length of the window, from the first failure of the pair.
+    """
+
+    def __init__(self, counters: SharedCounters, failures: int, window_seconds: int) -> None:
+        self._counters = counters
+        self._failures = failures
+        self._window_seconds = window_seconds
+
+    async def count_failure(self, client_id: str, address: str, now: float) -> int:
+        """Count a failure; return the seconds that its sender has to wait, 0 below the limit.
+
+        The arguments are those of :meth:`FailureThrottle.seconds_to_wait`. Without the store, the
+        result is 0: the throttle of this process alone then decides.
+        """
+        client, network = _pair(client_id, address)
+        ends_at = ceil(now) + self._window_seconds
+        count = await self._counters.add("failure", client, network, now=now, ends_at=ends_at)
+        if count is None or count.number <= self._failures:
+            return 0
+        return max(1, ceil(count.ends_at - now))
 
 
 def _pair(client_id: str, address: str) -> tuple[str, str]:

@@ -1,0 +1,1 @@
+"""Counts that the processes of several nodes share, in the database or in Redis."""

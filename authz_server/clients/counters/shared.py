@@ -1,0 +1,102 @@
+"""Count together with other processes; without the store, callers count for themselves."""
+
+import logging
+import time
+from collections.abc import Callable
+from hashlib import sha256
+from typing import NamedTuple
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from authz_server.errors import OAuthError
+from authz_server.waiting import Batch, BatchedStep
+
+logger = logging.getLogger(__name__)
+
+#: How long a store that failed is not used.
+PAUSE_SECONDS = 5.0
+
+
+class StoreError(Exception):
+    """The store of the counts cannot be used; the message has the reason."""
+
+
+class Addition(NamedTuple):
+    """One that is to be added to a count.
+
+    Attributes:
+        key: 32 bytes that identify the count.
+        now: the present time, in seconds since 1970 UTC.
+        ends_at: the end of the count, in seconds since 1970 UTC, if this is its first.
+    """
+
+    key: bytes
+    now: float
+    ends_at: int
+
+
+class Count(NamedTuple):
+    """A count.
+
+    Attributes:
+        number: what was counted, including this one.
+        ends_at: the time at which it begins again at 0, in seconds since 1970 UTC.
+    """
+
+    number: int
+    ends_at: int
+
+
+Store = Batch[Addition, Count]
+
+
+class SharedCounters:
+    """Counts in a store, which several processes use.
+
+    A store that fails is not asked for some seconds. It fails and returns in one line of the log
+    each.
+
+    Args:
+        store: adds to counts.
+        scope: the issuer; servers with one store and different issuers count apart.
+        monotonic: returns monotonic seconds.
+    """
+
+    def __init__(
+        self, store: Store, scope: str, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store = store
+        self._scope = scope
+        self._monotonic = monotonic
+        self._unused_until = 0.0
+        self._is_down = False
+
+    async def add(self, *name: str, now: float, ends_at: int) -> Count | None:
+        """Add one to a count; return the count, or None if the store cannot be used.
+
+        Args:
+            name: the parts of the count's name.
+            now: the present time, in seconds since 1970 UTC.
+            ends_at: the end of the count, in seconds since 1970 UTC, if this is its first.
+        """
+        if self._is_down and self._monotonic() < self._unused_until:
+            return None
+        key = sha256("\0".join((self._scope, *name)).encode()).digest()
+        try:
+            count = await BatchedStep(self._store, Addition(key, now, ends_at))
+        except OAuthError:
+            # Too many requests wait: this is no failure of the store.
+            return None
+        except (StoreError, SQLAlchemyError) as error:
+            self._note_failure(error)
+            return None
+        if self._is_down:
+            self._is_down = False
+            logger.info("the shared counts work again")
+        return count
+
+    def _note_failure(self, error: Exception) -> None:
+        self._unused_until = self._monotonic() + PAUSE_SECONDS
+        if not self._is_down:
+            self._is_down = True
+            logger.warning("each process counts for itself, because the counts fail: %s", error)
