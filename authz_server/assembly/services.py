@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from authz_server.clients.authentication.registry import AuthenticationMethods
     from authz_server.clients.cache import ClientCache
     from authz_server.clients.registration.initial_tokens import InitialAccessTokens
+    from authz_server.clients.fetching import Fetcher
     from authz_server.clients.secrets import SecretScheme
     from authz_server.clients.service import ClientService
     from authz_server.clients.validation import ClientLimits
@@ -243,6 +244,13 @@ class Services:
         from authz_server.database.single_use import SingleUse
 
         return SingleUse(self.database)
+
+    @cached_property
+    def fetcher(self) -> Fetcher:
+        """Fetches documents that clients and issuers publish."""
+        from authz_server.clients.fetching import Fetcher
+
+        return Fetcher(self.settings.outbound)
 
     @cached_property
     def catalogue(self) -> ScopeCatalogue:

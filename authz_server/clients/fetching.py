@@ -1,0 +1,384 @@
+"""Documents that clients and issuers publish, such as JWK sets: fetched, cached and kept.
+
+A process fetches a document once for all requests that wait for it. Failures are remembered, and
+the last good document is used for a limited time. ``authz_server.clients.outbound`` decides which
+URLs and addresses are permitted.
+"""
+
+import logging
+import re
+import ssl
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+from time import monotonic
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from authz_server.clients.outbound import (
+    AddressRule,
+    FetchError,
+    FetchUrl,
+    Limits,
+    Reply,
+    UrlRefusedError,
+    exchange,
+    make_tls_context,
+    resolve_host,
+    split_url,
+)
+from authz_server.settings.trust import OutboundSettings
+from authz_server.waiting import Batch, BatchedStep, Lane, Step
+
+__all__ = ["ANYBODY", "Access", "FetchError", "Fetcher", "UrlRefusedError"]
+
+logger = logging.getLogger(__name__)
+
+#: The bounds of a process's cache; the documents used longest ago are dropped.
+MAXIMUM_DOCUMENTS = 10_000
+MAXIMUM_CACHED_BYTES = 64 * 1024 * 1024
+#: A URL that fails is left alone for a time that doubles with each failure.
+FIRST_BACK_OFF_SECONDS = 1.0
+LONGEST_BACK_OFF_SECONDS = 300.0
+_LONGEST_EXPONENT = 16
+#: How many documents of one origin a process fetches at once; a slow one so delays no other.
+MAXIMUM_FETCHES_OF_ORIGIN = 4
+_MAXIMUM_TOKEN_BYTES = 16_384
+
+_MAXIMUM_AGE = re.compile(r"max-age\s*=\s*\"?([0-9]{1,10})", re.IGNORECASE)
+_UNCACHED = re.compile(r"\bno-(store|cache)\b", re.IGNORECASE)
+
+Resolve = Callable[[str, float], Sequence[str]]
+
+
+class _BusyError(FetchError):
+    """This process fetches too much at present; the URL is not at fault."""
+
+
+class Access(NamedTuple):
+    """What a fetch may use; an operator's settings give more than a client's registration.
+
+    Attributes:
+        trusted: the operator wrote the URL, so that its addresses are not checked and the
+            allowed origins do not apply.
+        ca_file: the only authorities that are trusted; empty: those of ``[outbound]``.
+        token_file: a file with a bearer token to send, read for each fetch; empty: none.
+    """
+
+    trusted: bool = False
+    ca_file: str = ""
+    token_file: str = ""
+
+
+#: The access of URLs that clients supply.
+ANYBODY = Access()
+
+
+class Fetcher:
+    """Fetches documents for a process; safe for threads.
+
+    Args:
+        settings: the limits and the permitted origins.
+        resolve: returns the IP addresses of a host within some seconds.
+        now: returns monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        settings: OutboundSettings,
+        resolve: Resolve = resolve_host,
+        now: Callable[[], float] = monotonic,
+    ) -> None:
+        self._settings = settings
+        self._now = now
+        self._exchanges = _Exchanges(settings, resolve)
+        self._documents: OrderedDict[tuple[str, Access], _Document] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    async def fetch(self, url: str, *, newer: bool = False, access: Access = ANYBODY) -> bytes:
+        """Return the document at a URL: the same object while it is cached.
+
+        Args:
+            url: https, without user and fragment.
+            newer: whether a cached document does not do, for example because a key is not in it.
+                One fetched less than ``outbound.minimum_cache_seconds`` ago is returned all the
+                same.
+            access: what the fetch may use.
+
+        Raises:
+            FetchError: the URL may not be fetched, or gave no document and there is no last one.
+            OAuthError: ``temporarily_unavailable``: too many requests wait.
+        """
+        document = self._find(url, access)
+        body = document.find_body(newer=newer)
+        if body is None:
+            body = await BatchedStep(document, newer)
+            if isinstance(body, FetchError):
+                raise body
+        return body
+
+    def check(self, url: str) -> None:
+        """Raise UrlRefusedError unless the URL of a client may be fetched, as far as it shows."""
+        self._exchanges.check(url, ANYBODY)
+
+    def _find(self, url: str, access: Access) -> "_Document":
+        key = (url, access)
+        document = self._documents.get(key)
+        if document is None:
+            self._exchanges.check(url, access)
+            with self._lock:
+                document = self._documents.get(key)
+                if document is None:
+                    document = self._documents[key] = _Document(self, url, access)
+                    self._shrink(document)
+        return document
+
+    def load(self, document: "_Document", began: float, *, newer: bool) -> None:
+        """Fetch a document on this thread, unless another thread has just done so."""
+        settings = self._settings
+        with document.lock:
+            now = self._now()
+            if document.is_settled(now, newer=newer):
+                return
+            try:
+                reply = self._exchanges.get(document.url, document.access, began)
+            except _BusyError as error:
+                document.note_busy(error)
+            except FetchError as error:
+                document.note_failure(self._now(), error)
+            else:
+                document.note_reply(self._now(), reply, settings)
+        self._count(document)
+
+    def _count(self, document: "_Document") -> None:
+        """Count the bytes of a document that was fetched, and move it to the end of the cache."""
+        key = (document.url, document.access)
+        with self._lock:
+            if key not in self._documents:
+                return
+            size = len(document.body or b"")
+            self._bytes += size - document.counted_bytes
+            document.counted_bytes = size
+            self._documents.move_to_end(key)
+            self._shrink(document)
+
+    def _shrink(self, used: "_Document") -> None:
+        """Drop the documents fetched longest ago, except for one in use."""
+        while len(self._documents) > MAXIMUM_DOCUMENTS or self._bytes > MAXIMUM_CACHED_BYTES:
+            key, oldest = next(iter(self._documents.items()))
+            if oldest is used:
+                break
+            del self._documents[key]
+            self._bytes -= oldest.counted_bytes
+
+    @property
+    def settings(self) -> OutboundSettings:
+        """The limits."""
+        return self._settings
+
+    def now(self) -> float:
+        """Return monotonic seconds."""
+        return self._now()
+
+
+class _Document(Batch[bool, bytes | FetchError]):
+    """A document at a URL, and what its fetches gave."""
+
+    def __init__(self, fetcher: Fetcher, url: str, access: Access) -> None:
+        self.url = url
+        self.access = access
+        self.lock = threading.Lock()
+        self.body: bytes | None = None
+        self.counted_bytes = 0
+        self._fetcher = fetcher
+        self._fetched_at = 0.0
+        self._fresh_until = 0.0
+        self._kept_until = 0.0
+        self._failures = 0
+        self._retry_at = 0.0
+        self._error = FetchError("the document was not fetched")
+
+    def find_body(self, *, newer: bool) -> bytes | None:
+        """Return the document without waiting; None if it has to be fetched.
+
+        Raises:
+            FetchError: a fetch has just failed.
+        """
+        now = self._fetcher.now()
+        return self._result(now) if self.is_settled(now, newer=newer) else None
+
+    def is_settled(self, now: float, *, newer: bool) -> bool:
+        """Return whether nothing is to be fetched at present."""
+        if now < self._retry_at:
+            return True
+        if self.body is None or now >= self._fresh_until:
+            return False
+        shortest = self._fetcher.settings.minimum_cache_seconds
+        return not newer or now < self._fetched_at + shortest
+
+    async def perform(self, values: Sequence[bool]) -> Sequence[bytes | FetchError]:
+        """Fetch the document once for all that wait for it."""
+        began = monotonic()
+        newer = any(values)
+        load = partial(self._fetcher.load, self, began, newer=newer)
+        await Step(Lane.OUTBOUND, load)
+        try:
+            result: bytes | FetchError = self._result(self._fetcher.now())
+        except FetchError as error:
+            result = error
+        return [result] * len(values)
+
+    def note_reply(self, now: float, reply: Reply, settings: OutboundSettings) -> None:
+        """Keep a document for as long as its headers permit, within the settings' bounds."""
+        if self._failures:
+            logger.info("%s can be fetched again", self.url)
+        if self.body != reply.body:
+            self.body = reply.body
+        lifetime = read_lifetime(reply.cache_control)
+        if lifetime is None:
+            lifetime = settings.default_cache_seconds
+        lowest, highest = settings.minimum_cache_seconds, settings.maximum_cache_seconds
+        self._fetched_at = now
+        self._fresh_until = now + min(max(lifetime, lowest), highest)
+        self._kept_until = self._fresh_until + settings.keep_seconds
+        self._failures, self._retry_at = 0, 0.0
+
+    def note_busy(self, error: FetchError) -> None:
+        """Report that this process could not fetch the document; the next request may."""
+        self._error = error
+
+    def note_failure(self, now: float, error: FetchError) -> None:
+        """Leave the URL alone for a while."""
+        if not self._failures:
+            logger.warning("%s cannot be fetched: %s", self.url, error)
+        back_off = min(FIRST_BACK_OFF_SECONDS * 2**self._failures, LONGEST_BACK_OFF_SECONDS)
+        self._failures = min(self._failures + 1, _LONGEST_EXPONENT)
+        self._retry_at = now + back_off
+        self._error = error
+
+    def _result(self, now: float) -> bytes:
+        if self.body is not None and now < self._kept_until:
+            return self.body
+        # A new object: each request adds its own traceback.
+        raise type(self._error)(*self._error.args)
+
+
+class _Exchanges:
+    """Applies the rules of the settings to each fetch."""
+
+    def __init__(self, settings: OutboundSettings, resolve: Resolve) -> None:
+        self._settings = settings
+        self._resolve = resolve
+        self._rule = AddressRule(settings.allowed_networks)
+        self._tls: dict[str, ssl.SSLContext] = {}
+        self._lock = threading.Lock()
+        self._under_way: dict[str, int] = {}
+
+    def check(self, url: str, access: Access) -> FetchUrl:
+        """Return the parts of a URL; UrlRefusedError if it may not be fetched."""
+        parts = split_url(url, plain_http=self._settings.plain_http)
+        allowed = self._settings.allowed_origins
+        if allowed and not access.trusted and not _is_allowed(parts, allowed):
+            raise UrlRefusedError("the origin is not one of outbound.allowed_origins")
+        return parts
+
+    def get(self, url: str, access: Access, began: float) -> Reply:
+        """Get a document on this thread.
+
+        Args:
+            url: the document.
+            access: what the fetch may use.
+            began: the monotonic time at which the request began to wait for a thread.
+
+        Raises:
+            _BusyError: it waited too long, or too many fetches of the origin are under way.
+            FetchError: there is no answer in time, or not a usable one.
+        """
+        if monotonic() > began + self._settings.timeout_seconds / 2:
+            raise _BusyError("too many other documents are being fetched")
+        parts = self.check(url, access)
+        with self._place_of(parts.origin):
+            return self._get(parts, access)
+
+    @contextmanager
+    def _place_of(self, origin: str) -> Iterator[None]:
+        with self._lock:
+            count = self._under_way.get(origin, 0)
+            if count >= MAXIMUM_FETCHES_OF_ORIGIN:
+                raise _BusyError("too many documents of this origin are being fetched")
+            self._under_way[origin] = count + 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way[origin] -= 1
+                if not self._under_way[origin]:
+                    del self._under_way[origin]
+
+    def _get(self, parts: FetchUrl, access: Access) -> Reply:
+        settings = self._settings
+        limits = Limits(monotonic() + settings.timeout_seconds, settings.maximum_bytes)
+        try:
+            addresses = self._find_addresses(parts, limits)
+            tls = self._tls_context(access) if parts.scheme == "https" else None
+            headers = _authorization(access.token_file) if access.token_file else []
+        except TimeoutError as error:
+            raise FetchError(str(error)) from error
+        except OSError as error:
+            raise FetchError(f"a file cannot be used: {error.strerror}") from error
+        if not access.trusted:
+            self._rule.require(addresses)
+        if tls is None and not all(ip_address(each).is_loopback for each in addresses):
+            raise UrlRefusedError("http is for loopback addresses only")
+        return exchange(parts, addresses, tls, limits, headers)
+
+    def _find_addresses(self, parts: FetchUrl, limits: Limits) -> Sequence[str]:
+        try:
+            return [str(ip_address(parts.host))]
+        except ValueError:
+            return self._resolve(parts.host, limits.seconds_left())
+
+    def _tls_context(self, access: Access) -> ssl.SSLContext:
+        alone = bool(access.ca_file)
+        ca_file = access.ca_file or self._settings.ca_file
+        key = f"{alone}:{ca_file}"
+        context = self._tls.get(key)
+        if context is None:
+            context = self._tls[key] = make_tls_context(ca_file, alone=alone)
+        return context
+
+
+def _authorization(token_file: str) -> list[str]:
+    """Return the header with the token of a file; the file may have changed."""
+    with Path(token_file).open("rb") as file:
+        token = file.read(_MAXIMUM_TOKEN_BYTES + 1).strip()
+    if len(token) > _MAXIMUM_TOKEN_BYTES or not re.fullmatch(rb"[A-Za-z0-9._~+/=-]+", token):
+        raise FetchError("the token file holds no bearer token")
+    return [f"Authorization: Bearer {token.decode()}"]
+
+
+def _is_allowed(parts: FetchUrl, allowed: Sequence[str]) -> bool:
+    for origin in allowed:
+        scheme, _, host = origin.partition("://")
+        if host.startswith("*."):
+            pattern = urlsplit(f"{scheme}://{host[2:]}")
+            port = f":{pattern.port}" if pattern.port else ""
+            suffix = f".{pattern.hostname}{port}"
+            if parts.scheme == scheme and parts.origin.endswith(suffix):
+                return True
+        elif parts.origin == origin:
+            return True
+    return False
+
+
+def read_lifetime(cache_control: str) -> int | None:
+    """Return the seconds for which ``Cache-Control`` permits caching; None if it does not say."""
+    if _UNCACHED.search(cache_control):
+        return 0
+    found = _MAXIMUM_AGE.search(cache_control)
+    return int(found[1]) if found else None
