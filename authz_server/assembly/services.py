@@ -23,8 +23,8 @@ from authz_server.settings import LONGEST_LIFETIME_SECONDS, Settings
 if TYPE_CHECKING:
     from authz_server.clients.authentication.registry import AuthenticationMethods
     from authz_server.clients.cache import ClientCache
-    from authz_server.clients.registration.initial_tokens import InitialAccessTokens
     from authz_server.clients.fetching import Fetcher
+    from authz_server.clients.registration.initial_tokens import InitialAccessTokens
     from authz_server.clients.secrets import SecretScheme
     from authz_server.clients.service import ClientService
     from authz_server.clients.validation import ClientLimits
