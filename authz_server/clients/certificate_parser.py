@@ -1,7 +1,6 @@
 """Read X.509 certificates, and the names by which clients are registered (RFC 8705, 2.1.2)."""
 
 import hashlib
-import ipaddress
 import unicodedata
 from base64 import urlsafe_b64encode
 from functools import lru_cache
@@ -10,7 +9,11 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
-from authz_server.clients.certificates import ClientCertificate, DistinguishedName
+from authz_server.clients.certificates import (
+    ClientCertificate,
+    DistinguishedName,
+    normalise_email,
+)
 
 _CACHED_CERTIFICATES = 256
 _CACHED_NAMES = 1_024
@@ -120,17 +123,6 @@ def parse_name(text: str) -> DistinguishedName:
     if not name.rdns:
         raise ValueError("the name is empty")
     return _comparable(name)
-
-
-def normalise_email(address: str) -> str:
-    """Return an address with its domain in lower case (RFC 5280, 7.5)."""
-    local, at, domain = address.rpartition("@")
-    return f"{local}{at}{domain.lower()}"
-
-
-def normalise_ip(text: str) -> str:
-    """Return the canonical text of an IP address; ValueError for other text."""
-    return str(ipaddress.ip_address(text))
 
 
 def _alternative_names(certificate: x509.Certificate) -> x509.SubjectAlternativeName:

@@ -1,5 +1,7 @@
 """The TLS certificate of a client, as ``authz_server.clients.certificate_parser`` reads it."""
 
+import ipaddress
+
 import msgspec
 
 #: A distinguished name: for each RDN, in the order of the certificate, its types and values.
@@ -45,3 +47,14 @@ class ClientCertificate(msgspec.Struct, frozen=True):
             skew_seconds: how far the issuer's clock may be ahead.
         """
         return self.not_before - skew_seconds <= now < self.not_after + 1
+
+
+def normalise_email(address: str) -> str:
+    """Return an address with its domain in lower case (RFC 5280, 7.5)."""
+    local, at, domain = address.rpartition("@")
+    return f"{local}{at}{domain.lower()}"
+
+
+def normalise_ip(text: str) -> str:
+    """Return the canonical text of an IP address; ValueError for other text."""
+    return str(ipaddress.ip_address(text))

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from authz_server.clients.certificate_names import NAME_RULES, require_one_name
 from authz_server.clients.message_keys import MessageKey, check_message_key, check_sender_id
 from authz_server.clients.networks import check_networks
 from authz_server.clients.payment_windows import PaymentWindow, check_windows
@@ -30,6 +31,13 @@ class ClientProperties(
         sender_id: the ``sender_id`` of its G2P Connect messages.
         message_key_thumbprint: the key or certificate by which it signs them.
         dpop_bound_access_tokens: whether every token is bound to a key by DPoP (RFC 9449, 5.2).
+        tls_client_auth_subject_dn: the subject of its certificate (RFC 4514; RFC 8705, 2.1.2).
+        tls_client_auth_san_dns: or a DNS name in the subject alternative name.
+        tls_client_auth_san_uri: or a URI in it.
+        tls_client_auth_san_ip: or an IP address in it.
+        tls_client_auth_san_email: or an email address in it.
+        tls_client_certificate_bound_access_tokens: whether every token is bound to its certificate
+            (RFC 8705, 3.4).
         authorization_details_types: the types of authorization details that it may use (RFC 9396,
             10); None: every type that it has grants for.
         authorization_details_grants: the limits of its authorization details, by type; a detail
@@ -45,6 +53,12 @@ class ClientProperties(
     sender_id: str = ""
     message_key_thumbprint: MessageKey | None = None
     dpop_bound_access_tokens: bool = False
+    tls_client_auth_subject_dn: str = ""
+    tls_client_auth_san_dns: str = ""
+    tls_client_auth_san_uri: str = ""
+    tls_client_auth_san_ip: str = ""
+    tls_client_auth_san_email: str = ""
+    tls_client_certificate_bound_access_tokens: bool = False
     authorization_details_types: tuple[str, ...] | None = None
     authorization_details_grants: dict[str, tuple[dict[str, Any], ...]] = {}
     authorization_details_required: bool = True
@@ -62,6 +76,7 @@ PROPERTY_RULES: Mapping[str, Callable[[Any], Any]] = {
     "token_budget": check_budgets,
     "sender_id": check_sender_id,
     "message_key_thumbprint": check_message_key,
+    **NAME_RULES,
 }
 
 PROPERTY_NAMES = tuple(field.name for field in msgspec.structs.fields(ClientProperties))
@@ -111,7 +126,7 @@ def merge_properties(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> d
 
 def require_consistent(properties: ClientProperties) -> None:
     """Raise InvalidChangeError if two properties contradict each other."""
-    del properties
+    require_one_name(properties)
 
 
 def _convert(values: Mapping[str, Any]) -> ClientProperties:

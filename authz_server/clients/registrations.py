@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from authz_server.audit.sink import store_audit_record
 from authz_server.clients import validation
+from authz_server.clients.certificate_names import require_name
 from authz_server.clients.models import Client, ResourceServer
 from authz_server.clients.properties import merge_properties
 from authz_server.clients.secrets import SecretScheme
@@ -179,6 +180,7 @@ class Registrations:
         now = self._clock()
         lists: dict[str, Any] = {field: [] for field in _LIST_FIELDS}
         properties = merge_properties({}, values.get("properties", {}))
+        require_name(values["authentication_method"], properties)
         client = Client(
             id=client_id,
             kind=kind,
@@ -222,7 +224,8 @@ def assign_fields(row: object, values: Mapping[str, Any]) -> None:
     """Set the named fields of a row; properties are merged with those of the row.
 
     Raises:
-        InvalidChangeError: two properties contradict each other.
+        InvalidChangeError: two properties contradict each other, or the authentication method
+            needs one that is missing.
     """
     for field, value in values.items():
         merged = (
@@ -231,6 +234,8 @@ def assign_fields(row: object, values: Mapping[str, Any]) -> None:
             else value
         )
         setattr(row, field, merged)
+    if isinstance(row, Client):
+        require_name(row.authentication_method, row.properties)
 
 
 def require_ordered_dates(client: Client) -> None:
