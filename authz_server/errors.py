@@ -94,6 +94,31 @@ REASONS: dict[str, Reason] = {
     "resource_invalid": Reason(
         "invalid_target", 400, "The requested resource is unknown or not allowed for this client."
     ),
+    "authorization_details_invalid": Reason(
+        "invalid_authorization_details",
+        400,
+        "The authorization_details are malformed, or have an unknown type or member.",
+    ),
+    "authorization_details_not_granted": Reason(
+        "invalid_authorization_details",
+        400,
+        "The authorization_details exceed what this client is granted.",
+    ),
+    "authorization_details_missing": Reason(
+        "invalid_authorization_details",
+        400,
+        "This client may use a requested scope only with authorization_details.",
+    ),
+    "exchange_malformed": Reason(
+        "invalid_request",
+        400,
+        "A parameter of the token exchange is missing, superfluous or not supported.",
+    ),
+    "exchanged_token_refused": Reason(
+        "invalid_request",
+        400,
+        "The subject token or the actor token is invalid, or this client may not exchange it.",
+    ),
     "lifetime_over": Reason(
         "invalid_request", 400, "The presented token or the permitted time has ended."
     ),

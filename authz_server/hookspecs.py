@@ -69,6 +69,10 @@ class Hooks:
         """Register: return grants, subclasses of TokenGrant."""
 
     @hookspec
+    def register_authorization_details_types(self) -> Iterable[Any]:  # type: ignore[empty-body]
+        """Register: return types, instances of AuthorizationDetailsType."""
+
+    @hookspec
     def register_client_authentication_methods(self) -> Iterable[Any]:  # type: ignore[empty-body]
         """Register: return methods, instances of ClientAuthenticationMethod."""
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from authz_server.scopes.catalogue import ScopeCatalogue
     from authz_server.scopes.service import ScopeService
     from authz_server.tokens.authorization import AuthorizationRules
+    from authz_server.tokens.authorization_details import DetailRules
+    from authz_server.tokens.authorization_details_type import AuthorizationDetailsType
     from authz_server.tokens.introspection import IntrospectionService
     from authz_server.tokens.purging import Purge
     from authz_server.tokens.revocations import RevocationService, RevocationState
@@ -327,7 +329,25 @@ class Services:
         """Decides which scopes, audience and lifetime a client gets."""
         from authz_server.tokens.authorization import AuthorizationRules
 
-        return AuthorizationRules(self.directory, self.catalogue, self.settings.tokens)
+        return AuthorizationRules(
+            self.directory, self.catalogue, self.settings.tokens, self.detail_rules
+        )
+
+    @cached_property
+    def authorization_details_types(self) -> Mapping[str, AuthorizationDetailsType]:
+        """The types of authorization details, by name."""
+        from authz_server.tokens.authorization_details import collect_types
+
+        return collect_types(self.plugins)
+
+    @cached_property
+    def detail_rules(self) -> DetailRules:
+        """Limits authorization details to what clients are granted."""
+        from authz_server.tokens.authorization_details import DetailRules
+
+        return DetailRules(
+            self.authorization_details_types, self.directory, self.catalogue, self.clock
+        )
 
     @cached_property
     def verifier(self) -> TokenVerifier:

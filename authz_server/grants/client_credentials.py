@@ -12,8 +12,17 @@ class ClientCredentialsGrant(TokenGrant):
     GRANT_TYPE: ClassVar[str] = "client_credentials"
 
     async def authorize(self) -> Authorization:
-        """Return the authorization for the requested scopes and resources."""
+        """Return the authorization for the requested scopes, resources and details."""
         request = self.request
+        details = request.form.get("authorization_details")
+        if details is not None:
+            return self.rules.decide_details(
+                request.client,
+                self.GRANT_TYPE,
+                request.form.get("scope"),
+                request.resources,
+                details,
+            )
         return self.rules.decide(
             request.client, self.GRANT_TYPE, request.form.get("scope"), request.resources
         )

@@ -37,6 +37,7 @@ from authz_server.grants.base import TokenGrant, TokenRequest
 from authz_server.hookspecs import RESERVED_CLAIMS, RefusalError, TokenDecision, hookimpl
 from authz_server.settings import Secret
 from authz_server.tokens.authorization import Authorization
+from authz_server.tokens.authorization_details_type import AuthorizationDetailsType, Window
 from authz_server.waiting import Lane, Step
 from keys.backend import (
     BackendView,
@@ -63,6 +64,7 @@ __all__ = [
     "RESERVED_CLAIMS",
     "AuthenticationRequest",
     "Authorization",
+    "AuthorizationDetailsType",
     "BackendBroken",
     "BackendContext",
     "BackendDenied",
@@ -109,6 +111,7 @@ __all__ = [
     "Verdict",
     "Version",
     "VersionUnusable",
+    "Window",
     "hookimpl",
     "public_jwk",
 ]

@@ -1,12 +1,21 @@
 """Authorization rules: the scopes, audience, lifetime and format of a token."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import msgspec
 
 from authz_server.clients.cache import ClientCache, ClientEntry
 from authz_server.errors import OAuthError
 from authz_server.scopes.catalogue import ScopeCatalogue, ScopeEntry
 from authz_server.settings import TokenSettings
+from authz_server.tokens.authorization_details import CLAIM as DETAILS
+from authz_server.tokens.authorization_details import (
+    Detail,
+    DetailRules,
+    GrantedDetails,
+    parse_details,
+)
 
 MAXIMUM_RESOURCES = 16
 _REMEMBERED = 8_192
@@ -87,14 +96,20 @@ class AuthorizationRules:
         directory: clients and resource servers.
         catalogue: scopes.
         settings: lifetimes and configurable rules.
+        details: limits authorization details.
     """
 
     def __init__(
-        self, directory: ClientCache, catalogue: ScopeCatalogue, settings: TokenSettings
+        self,
+        directory: ClientCache,
+        catalogue: ScopeCatalogue,
+        settings: TokenSettings,
+        details: DetailRules,
     ) -> None:
         self._directory = directory
         self._catalogue = catalogue
         self._settings = settings
+        self._details = details
         self._decided: dict[tuple[str, str, str, tuple[str, ...]], Authorization] = {}
 
     def forget(self, *_: object) -> None:
@@ -131,11 +146,64 @@ class AuthorizationRules:
             memory[question] = decided
         return decided
 
+    def decide_details(
+        self,
+        client: ClientEntry,
+        grant_type: str,
+        scope: str | None,
+        resources: tuple[str, ...],
+        details: str,
+    ) -> Authorization:
+        """Return what the client is granted with authorization details (RFC 9396); never cached.
+
+        Without ``scope``, the token has the client's scopes that the types of the details limit.
+
+        Args:
+            client: the authenticated client.
+            grant_type: a grant type that the client may use.
+            scope: the ``scope`` parameter; None if absent.
+            resources: the ``resource`` parameters (RFC 8707).
+            details: the ``authorization_details`` parameter.
+
+        Raises:
+            OAuthError: ``authorization_details_...``, ``scope_...`` or ``resource_invalid``.
+        """
+        parsed = parse_details(details, client.id)
+        if scope is None or not scope.strip(" "):
+            named = self._named_resource_servers(client, resources)
+            scope = " ".join(self._details.find_scopes(client, parsed, named))
+            if not scope:
+                raise OAuthError("scope_not_granted", "none of the details", client_id=client.id)
+        decided = self.decide_with(client, grant_type, scope, resources, parsed)
+        granted = self._details.grant(client, parsed, decided.audience, decided.lifetime_seconds)
+        return add_details(decided, granted)
+
+    def decide_with(
+        self,
+        client: ClientEntry,
+        grant_type: str,
+        scope: str | None,
+        resources: tuple[str, ...],
+        details: Sequence[Detail],
+    ) -> Authorization:
+        """Return what the client is granted in a token that has such details; never cached.
+
+        Raises:
+            OAuthError: ``authorization_details_missing``, ``scope_...`` or ``resource_invalid``.
+        """
+        return self._decide(client, grant_type, scope, resources, details)
+
     def _decide(
-        self, client: ClientEntry, grant_type: str, scope: str | None, resources: tuple[str, ...]
+        self,
+        client: ClientEntry,
+        grant_type: str,
+        scope: str | None,
+        resources: tuple[str, ...],
+        details: Sequence[Detail] = (),
     ) -> Authorization:
         named = self._named_resource_servers(client, resources)
         asked, scopes = self._asked_scopes(client, scope, named)
+        self._details.require_details(client, [each.name for each in scopes], details)
         owners = self._owners(client, scopes, named)
         servers = [owner.resource_server for owner in owners if owner.resource_server]
         kinds = {(each.token_format, each.signing_ring or "", each.token_type) for each in servers}
@@ -156,6 +224,7 @@ class AuthorizationRules:
             token_type=token_type,
             g2p_answer=client.g2p_answer,
             lifetime_seconds=self._lifetime(client, scopes),
+            claims=_own_claims(client),
         )
 
     def _asked_scopes(
@@ -249,3 +318,22 @@ class AuthorizationRules:
 def _may_reach(client: ClientEntry, resource_server_id: str) -> bool:
     allowed = client.allowed_resource_servers
     return not allowed or resource_server_id in allowed
+
+
+def _own_claims(client: ClientEntry) -> Mapping[str, object] | None:
+    """Return the claims that every token of the client carries; None: there are none."""
+    may_act = client.properties.may_act
+    return None if may_act is None else {"may_act": msgspec.to_builtins(may_act)}
+
+
+def add_details(authorization: Authorization, granted: GrantedDetails) -> Authorization:
+    """Return the authorization with details in its token and in its response (RFC 9396, 7)."""
+    if not granted.details:
+        return authorization
+    members = {DETAILS: granted.details}
+    return replace(
+        authorization,
+        claims={**(authorization.claims or {}), **members},
+        answer={**(authorization.answer or {}), **members},
+        expires_at=min(filter(None, (authorization.expires_at, granted.expires_at)), default=0),
+    )

@@ -1,5 +1,6 @@
 """What a client gets: never more than it was granted, in worlds that are made up at random."""
 
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import msgspec
@@ -12,6 +13,7 @@ from authz_server.errors import OAuthError
 from authz_server.scopes.catalogue import ScopeEntry
 from authz_server.settings import TokenSettings
 from authz_server.tokens.authorization import MAXIMUM_RESOURCES, AuthorizationRules
+from authz_server.tokens.authorization_details import DetailRules
 
 GRANT = "client_credentials"
 SERVERS = ("mapper", "disburse", "registry")
@@ -67,7 +69,8 @@ class World:
         self.settings = TokenSettings(**settings)
         catalogue = SimpleNamespace(find=self.find_scope)
         directory = SimpleNamespace(find=self.clients.get, find_resource_server=self.find_server)
-        self.rules = AuthorizationRules(directory, catalogue, self.settings)
+        details = DetailRules({}, directory, catalogue, lambda: datetime.now(UTC))
+        self.rules = AuthorizationRules(directory, catalogue, self.settings, details)
 
     def find_scope(self, spelling):
         return self.scopes.get(ALIASES.get(spelling, spelling))
