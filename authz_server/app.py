@@ -44,7 +44,6 @@ from authz_server.key_rings.vaults import vault_accesses
 from authz_server.metrics.files import open_observer
 from authz_server.metrics.observer import KnownBackends, MetricsSource
 from authz_server.settings import Settings, SettingsError
-from authz_server.tokens.dpop import accepted_algorithms
 from authz_server.tokens.introspection_jwt import IntrospectionSigner
 from authz_server.tokens.target_uris import normalise_target
 from authz_server.waiting import run
@@ -265,7 +264,7 @@ def features_of(services: Services) -> Features:
         introspection=settings.introspection.enabled,
         signed_introspection=settings.introspection.signed_responses,
         revocation=settings.revocation.enabled,
-        dpop_algorithms=accepted_algorithms(settings) if settings.dpop.enabled else (),
+        dpop_algorithms=settings.dpop.algorithms if settings.dpop.enabled else (),
     )
 
 

@@ -22,7 +22,7 @@ from authz_server.key_rings.standby import StandbyReadiness
 from authz_server.metrics.observer import ServerObserver
 from authz_server.settings import Settings
 from authz_server.tokens.binding import TokenBinder
-from authz_server.tokens.dpop import DPoPProofs, accepted_algorithms
+from authz_server.tokens.dpop import DPoPProofs
 from authz_server.tokens.dpop_nonces import DPoPNonces
 from authz_server.tokens.issuer import TokenIssuer
 from keys.lifecycle.rotator import Rotator
@@ -160,7 +160,7 @@ class ServerServices(Services):
             nonces = DPoPNonces(pepper, settings.nonce_lifetime_seconds)
         return TokenBinder(
             DPoPProofs(
-                algorithms=accepted_algorithms(self.settings),
+                algorithms=settings.algorithms,
                 maximum_age_seconds=settings.maximum_proof_age_seconds,
                 clock_skew_seconds=self.settings.tokens.clock_skew_seconds,
                 nonces=nonces,

@@ -18,13 +18,32 @@ _ORIGIN = re.compile(r"https?://(\*\.)?[a-z0-9_]([a-z0-9_.-]*[a-z0-9])?(:[0-9]{1
 _HEADER = re.compile(r"[a-z0-9-]+")
 
 
+ProofAlgorithm = Literal[
+    "ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "EdDSA", "Ed25519", "RS256"
+]
+
+
 class DPoPSettings(Branch, frozen=True):
     """``[dpop]``: tokens that are bound to a key of the client (RFC 9449)."""
 
     enabled: bool = True
+    algorithms: tuple[ProofAlgorithm, ...] = (
+        "ES256",
+        "ES384",
+        "ES512",
+        "PS256",
+        "PS384",
+        "PS512",
+        "EdDSA",
+        "Ed25519",
+    )
     maximum_proof_age_seconds: Annotated[int, Meta(ge=5, le=600)] = 60
     nonce: Literal["off", "required"] = "off"
     nonce_lifetime_seconds: Annotated[int, Meta(ge=10, le=3_600)] = 120
+
+    def __post_init__(self) -> None:
+        if not self.algorithms:
+            refuse("algorithms", "there is none", "Name one, or set dpop.enabled to false.")
 
 
 AssertionAlgorithm = Literal[

@@ -6,12 +6,11 @@ from typing import Any, NamedTuple
 
 from authz_server.database.single_use import SingleUse
 from authz_server.errors import OAuthError
-from authz_server.settings import Settings
 from authz_server.tokens.dpop_nonces import DPoPNonces
 from authz_server.tokens.target_uris import normalise_target
 from keys.errors import KeysError, TokenRefusedError
 from keys.jose.compact import decode_segment, parse_json_object, split_segments
-from keys.jose.foreign import FOREIGN_ALGORITHMS, ForeignKey, parse_foreign
+from keys.jose.foreign import ForeignKey, parse_foreign
 from keys.jose.signatures import Verifier
 
 #: Enough for a key and a signature of RSA with 4096 bits.
@@ -36,12 +35,6 @@ class DPoPProof(NamedTuple):
     jkt: str
     jti: str
     expires_at: float
-
-
-def accepted_algorithms(settings: Settings) -> tuple[str, ...]:
-    """Return the algorithms by which proofs may be signed, in the order of the metadata."""
-    del settings
-    return tuple(name for name in FOREIGN_ALGORITHMS if name != "RS256")
 
 
 class _Key(NamedTuple):
@@ -72,7 +65,7 @@ class DPoPProofs:
         single_use: SingleUse,
         clock: Callable[[], datetime],
     ) -> None:
-        self.algorithms = tuple(algorithms)
+        self._algorithms = frozenset(algorithms)
         self._maximum_age_seconds = maximum_age_seconds
         self._clock_skew_seconds = clock_skew_seconds
         self._nonces = nonces
@@ -129,7 +122,7 @@ class DPoPProofs:
         if token.header.get("typ") != PROOF_TYPE:
             raise TokenRefusedError("typ")
         alg: str = token.header["alg"]
-        if alg not in self.algorithms:
+        if alg not in self._algorithms:
             raise TokenRefusedError("alg")
         key = ForeignKey(token.header.get("jwk"))
         return _Key(key.verifier(alg), key.thumbprint)
