@@ -18,11 +18,13 @@ from authz_server.audit.events import Event
 from authz_server.audit.sink import STORED, AuditSink, report_changes
 from authz_server.database.change_feed import ChangeFeed, ChangeSet
 from authz_server.database.orm import Database
-from authz_server.settings import LONGEST_LIFETIME_SECONDS, Settings
+from authz_server.settings import LONGEST_LIFETIME_SECONDS, Settings, SettingsError
 
 if TYPE_CHECKING:
+    from authz_server.clients.authentication.method import ClientAuthenticationMethod
     from authz_server.clients.authentication.registry import AuthenticationMethods
     from authz_server.clients.cache import ClientCache
+    from authz_server.clients.certificate_chains import ChainVerifier
     from authz_server.clients.fetching import Fetcher
     from authz_server.clients.registration.initial_tokens import InitialAccessTokens
     from authz_server.clients.secrets import SecretScheme
@@ -187,7 +189,42 @@ class Services:
         from authz_server.clients.authentication.registry import collect_methods
         from authz_server.clients.authentication.shared_secret import SharedSecret
 
-        return collect_methods([SharedSecret(self.directory, self.secrets)], self.plugins)
+        built_in = [SharedSecret(self.directory, self.secrets), *self._certificate_methods()]
+        return collect_methods(built_in, self.plugins)
+
+    def _certificate_methods(self) -> Iterator[ClientAuthenticationMethod]:
+        """Yield the methods that use a TLS certificate, as far as the settings give them one."""
+        settings = self.settings.client_certificates
+        if settings.can_be_verified:
+            from authz_server.clients.authentication.tls_client_auth import TlsClientAuth
+
+            # A listener has verified the chain in its handshake, against the same file.
+            chains = self.chain_verifier
+            yield TlsClientAuth(
+                self.directory,
+                chains if settings.are_from_proxy else None,
+                self.settings.tokens.clock_skew_seconds,
+            )
+
+    @cached_property
+    def chain_verifier(self) -> ChainVerifier | None:
+        """Verifies the chains of client certificates; None: the proxy alone verifies them.
+
+        Raises:
+            SettingsError: the file of the authorities cannot be used.
+        """
+        ca_file = self.settings.client_certificates.ca_file
+        if not ca_file:
+            return None
+        from authz_server.clients.certificate_chains import read_authorities
+
+        try:
+            return read_authorities(ca_file, self.clock)
+        except (OSError, ValueError) as error:
+            raise SettingsError(
+                f"{ca_file} has no certificate that can be read",
+                key="client_certificates.ca_file",
+            ) from error
 
     def client_limits(self) -> ClientLimits:
         """Return the values that a registration may have."""

@@ -152,7 +152,7 @@ def run_server(settings: Settings, config: Path, folder: Path) -> None:
     def reload() -> Settings:
         changed = load_settings(config)
         require_usable(changed)
-        tls_context(changed.server)
+        tls_context(changed.server, changed.client_certificates)
         require_prepared(changed)
         health.require_free(changed)
         return changed

@@ -25,6 +25,13 @@ from authz_server.scopes.catalogue import ScopeCatalogue, ScopeEntry
 from keys.ring import KeyRings
 
 _METADATA_MAXIMUM_AGE_SECONDS = 300
+#: The endpoints at which clients authenticate, and so may use a TLS certificate.
+_TAKES_CERTIFICATES = (
+    "token_endpoint",
+    "g2p_connect_token_endpoint",
+    "introspection_endpoint",
+    "revocation_endpoint",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,8 @@ class Features:
     signed_introspection: bool
     revocation: bool
     dpop_algorithms: tuple[str, ...]
+    client_certificates: bool = False
+    mtls_base_url: str = ""
 
 
 class MetadataDocument:
@@ -92,6 +101,16 @@ class MetadataDocument:
         if features.revocation:
             members["revocation_endpoint"] = f"{issuer}/oauth2/revoke"
             members["revocation_endpoint_auth_methods_supported"] = methods
+        if features.client_certificates:
+            # RFC 8705, 3.3
+            members["tls_client_certificate_bound_access_tokens"] = True
+        if features.mtls_base_url:
+            # RFC 8705, 5
+            members["mtls_endpoint_aliases"] = {
+                name: features.mtls_base_url + members[name].removeprefix(issuer)
+                for name in _TAKES_CERTIFICATES
+                if name in members
+            }
         return members
 
     def _is_issued(self, scope: ScopeEntry) -> bool:

@@ -100,7 +100,7 @@ def _check_addresses(settings: Settings) -> None:
 
 def _check_tls(settings: Settings) -> None:
     try:
-        tls_context(settings.server)
+        tls_context(settings.server, settings.client_certificates)
     except (OSError, ssl.SSLError) as error:
         problem = f"the certificate and its key cannot be used ({error.strerror or error})"
         raise SettingsError(problem, key="server.tls_certificate") from error

@@ -79,6 +79,9 @@ class Connection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         address = transport.get_extra_info("peername")
         self.peer = address[0] if address else ""
+        tls = transport.get_extra_info("ssl_object")
+        # None where the listener asks for no certificate.
+        self._certificate = tls.getpeercert(binary_form=True) if tls is not None else None
         self.deadline = self._front.now + self._front.header_seconds
         self._parser = HttpRequestParser(self)
         self.sender = self._front.opened(self)
@@ -259,7 +262,8 @@ class Connection(asyncio.Protocol):
         message.keep_alive = parser.should_keep_alive()
         version = parser.get_http_version()
         message.old = version == "1.0"
-        request = Request(parser.get_method().decode("latin-1"), "", peer=self.peer)
+        method = parser.get_method().decode("latin-1")
+        request = Request(method, "", peer=self.peer, peer_certificate=self._certificate)
         try:
             check_head(message, request.method, version, self._received + self._chunk)
             request.headers = headers = read_fields(message.fields)

@@ -33,7 +33,7 @@ from authz_server.serving.lanes import Lanes
 from authz_server.serving.postgresql_queries import PostgresqlQueries
 from authz_server.serving.self_check import SelfCheck
 from authz_server.serving.senders import Senders
-from authz_server.settings import ServerSettings, Settings
+from authz_server.settings import ClientCertificateSettings, ServerSettings, Settings
 from authz_server.waiting import Lane
 
 #: Exit status of a worker that cannot serve with its settings; a restart would not help.
@@ -79,7 +79,7 @@ def main() -> None:
     try:
         app = create_app(order.settings)
         record_start(app, order.settings_file)
-        tls = tls_context(order.settings.server)
+        tls = tls_context(order.settings.server, order.settings.client_certificates)
     except Exception as error:  # noqa: BLE001 - any exception prevents serving
         print(f"A worker cannot start: {error}", file=sys.stderr)  # noqa: T201 - the main process's stream
         os._exit(CANNOT_SERVE)
@@ -100,18 +100,26 @@ def new_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
+def tls_context(
+    server: ServerSettings, clients: ClientCertificateSettings | None = None
+) -> ssl.SSLContext | None:
     """Return the TLS context of the public listener; None for plain HTTP.
 
+    With the source ``listener``, clients are asked for a certificate, and a handshake with one
+    that leads to no known authority fails.
+
     Raises:
-        OSError: the certificate or its key cannot be read or used.
+        OSError: a certificate or the key cannot be read or used.
     """
-    if not settings.tls_certificate:
+    if not server.tls_certificate:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    context.load_cert_chain(settings.tls_certificate, settings.tls_private_key)
+    context.load_cert_chain(server.tls_certificate, server.tls_private_key)
+    if clients is not None and clients.source == "listener":
+        context.load_verify_locations(clients.ca_file)
+        context.verify_mode = ssl.CERT_OPTIONAL
     return context
 
 
