@@ -97,7 +97,7 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc]
         await grant.authenticate_client()
         grant.validate_token_request()
         client: ClientEntry = grant.request.client
-        request.confirmation = binder.confirm(client, proof)
+        request.confirmation = binder.confirm(client, proof, request.sender.certificate)
         authorization: Authorization = await grant.authorize()
         if request.confirmation is not None:
             await binder.use(proof, client)

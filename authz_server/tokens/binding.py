@@ -4,12 +4,15 @@ from collections.abc import Collection, Mapping
 
 from authz_server.clients.authentication.method import AuthenticationRequest
 from authz_server.clients.cache import ClientEntry
+from authz_server.clients.certificates import ClientCertificate
 from authz_server.errors import OAuthError
 from authz_server.tokens.dpop import DPoPProof, DPoPProofs
 
 PROOF_HEADER = "dpop"
 #: A member of ``cnf``: the thumbprint of a DPoP key (RFC 9449, 6.1).
 JKT = "jkt"
+#: A member of ``cnf``: the thumbprint of a TLS certificate (RFC 8705, 3.1).
+X5T = "x5t#S256"
 BEARER = "Bearer"
 DPOP = "DPoP"
 
@@ -60,17 +63,35 @@ class TokenBinder:
             raise
         return proof
 
-    def confirm(self, client: ClientEntry, proof: DPoPProof | None) -> Mapping[str, str] | None:
+    def confirm(
+        self,
+        client: ClientEntry,
+        proof: DPoPProof | None,
+        certificate: ClientCertificate | None = None,
+    ) -> Mapping[str, str] | None:
         """Return the ``cnf`` of the client's token; None for a bearer token.
 
+        A token is bound to the certificate of a client that is registered for it, by whichever
+        method the client authenticates. It may be bound to a DPoP key too.
+
+        Args:
+            client: the authenticated client.
+            proof: the request's proof.
+            certificate: the certificate of the request's TLS connection.
+
         Raises:
-            OAuthError: ``dpop_proof_missing``: the client is registered for bound tokens alone.
+            OAuthError: ``dpop_proof_missing`` or ``client_certificate_missing``: the client is
+                registered for bound tokens alone (RFC 9449, 5.2; RFC 8705, 3.4).
         """
-        if proof is not None:
-            return {JKT: proof.jkt}
-        if client.properties.dpop_bound_access_tokens:
+        properties = client.properties
+        if proof is None and properties.dpop_bound_access_tokens:
             raise OAuthError("dpop_proof_missing", client_id=client.id)
-        return None
+        if not properties.tls_client_certificate_bound_access_tokens:
+            return None if proof is None else {JKT: proof.jkt}
+        if certificate is None:
+            raise OAuthError("client_certificate_missing", client_id=client.id)
+        bound = {X5T: certificate.thumbprint}
+        return bound if proof is None else {JKT: proof.jkt, **bound}
 
     async def use(self, proof: DPoPProof | None, client: ClientEntry) -> None:
         """Accept a proof once. Called last, so that nothing is remembered of a refused request.
