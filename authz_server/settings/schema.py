@@ -28,6 +28,7 @@ from authz_server.settings.constraints import (
 )
 from authz_server.settings.database import DatabaseSettings
 from authz_server.settings.keys import KeySettings
+from authz_server.settings.profiles import Profile, find_breaches
 from authz_server.settings.trust import (
     AssertionSettings,
     ClientCertificateSettings,
@@ -176,6 +177,7 @@ class Settings(Branch, frozen=True, kw_only=True):
 
     issuer: str
     environment: Literal["production", "development"] = "production"
+    profiles: tuple[Profile, ...] = ()
     clients: ClientSettings
     keys: KeySettings
     server: ServerSettings = ServerSettings()
@@ -207,6 +209,9 @@ class Settings(Branch, frozen=True, kw_only=True):
         if ring and ring not in self.keys.rings:
             refuse("introspection.signing_ring", f"there is no keys.rings.{ring}")
         self._require_certificate_source()
+        for profile in self.profiles:
+            for breach in find_breaches(self, profile):
+                refuse(breach.key, f"{breach.problem} (profile {profile}: {breach.source})")
         if not development:
             self._require_production()
 
