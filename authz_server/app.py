@@ -36,8 +36,19 @@ from authz_server.endpoints.introspection import IntrospectionEndpoint
 from authz_server.endpoints.openapi import describe_interface
 from authz_server.endpoints.protocol import EndpointParts, ProtocolEndpoint
 from authz_server.endpoints.readiness import KeyReadiness
+from authz_server.endpoints.registration import (
+    REGISTER,
+    ClientConfigurationEndpoint,
+    RegistrationEndpoint,
+    RegistrationParts,
+)
 from authz_server.endpoints.revocation import RevocationEndpoint
-from authz_server.endpoints.routes import add_discovery_routes, add_protocol_routes
+from authz_server.endpoints.routes import (
+    Resources,
+    add_discovery_routes,
+    add_protocol_routes,
+    add_resource_routes,
+)
 from authz_server.endpoints.token import TokenEndpoint
 from authz_server.endpoints.wsgi import CLIENT_ID, NOWHERE, has_odd_path, read_request
 from authz_server.key_rings.vaults import vault_accesses
@@ -60,12 +71,14 @@ class Application(Flask):
     Attributes:
         direct: the endpoints by path, which answer a POST without Flask's contexts. Entering
             these would take as long as all checks of a token request.
-        maximum_body_bytes: the largest body of such a POST.
+        resources: answers the resources that have other methods, likewise.
+        maximum_body_bytes: the largest body of such a request.
         access_log: writes a line for each request of a WSGI server; None: no access log. A worker
             of ``serve`` calls ``wsgi_app`` and writes its own lines.
     """
 
     direct: Mapping[str, ProtocolEndpoint] = MappingProxyType({})
+    resources: Resources = Resources()
     maximum_body_bytes: int = 0
     access_log: AccessLog | None = None
 
@@ -79,8 +92,10 @@ class Application(Flask):
         """Answer a WSGI request."""
         if has_odd_path(environ):
             environ = environ | {"PATH_INFO": NOWHERE}
-        endpoint = self.direct.get(environ.get("PATH_INFO", ""))
-        if endpoint is None or environ["REQUEST_METHOD"] != "POST":
+        method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
+        by_path = method == "POST"
+        endpoint = self.direct.get(path) if by_path else self.resources.find(method, path)
+        if endpoint is None:
             return super().wsgi_app(environ, start_response)
         request = read_request(environ, self.maximum_body_bytes)
         answer = run(endpoint.respond(request))
@@ -136,6 +151,8 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Application:
     endpoints = _protocol_endpoints(services, parts)
     add_protocol_routes(app, prefix, endpoints)
     app.direct = {f"{prefix}{path}": endpoint for path, endpoint in endpoints.items()}
+    app.resources = _resources(services, parts)
+    add_resource_routes(app, app.resources)
     app.maximum_body_bytes = settings.server.maximum_body_bytes
     if settings.logging.access:
         app.access_log = AccessLog(parts.addresses)
@@ -315,7 +332,32 @@ def _protocol_endpoints(
         endpoints["/oauth2/revoke"] = RevocationEndpoint(
             parts, services.verifier, services.revocations, services.database
         )
+    if settings.registration.enabled:
+        endpoints[REGISTER] = RegistrationEndpoint(parts, _registration_parts(services))
     return endpoints
+
+
+def _resources(services: ServerServices, parts: EndpointParts) -> Resources:
+    settings = services.settings
+    if not settings.registration.enabled:
+        return Resources()
+    return Resources(
+        path=f"{settings.server.mount_prefix}{REGISTER}/",
+        methods=ClientConfigurationEndpoint.METHODS,
+        endpoint=ClientConfigurationEndpoint(parts, _registration_parts(services)),
+    )
+
+
+def _registration_parts(services: ServerServices) -> RegistrationParts:
+    return RegistrationParts(
+        issuer=services.settings.issuer,
+        database=services.database,
+        registrations=services.registrations,
+        initial_tokens=services.initial_tokens,
+        statements=None,
+        limit=services.registration_limit,
+        clock=services.clock,
+    )
 
 
 def _targets(settings: Settings, path: str) -> frozenset[str]:

@@ -102,6 +102,12 @@ class ServerServices(Services):
         )
 
     @cached_property
+    def registration_limit(self) -> FailureThrottle:
+        """Counts requests for registration by address."""
+        settings = self.settings.registration
+        return FailureThrottle(settings.requests_per_window, settings.window_seconds)
+
+    @cached_property
     def key_rings(self) -> KeyRings:
         """The key rings, for verifying and signing."""
         return self._make_key_rings(self.key_backends, partial(record_proof, self.record))

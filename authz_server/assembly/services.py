@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from authz_server.clients.certificate_chains import ChainVerifier
     from authz_server.clients.fetching import Fetcher
     from authz_server.clients.registration.initial_tokens import InitialAccessTokens
+    from authz_server.clients.registration.service import RegistrationService
     from authz_server.clients.secrets import SecretScheme
     from authz_server.clients.service import ClientService
     from authz_server.clients.validation import ClientLimits
@@ -260,6 +261,23 @@ class Services:
 
         return InitialAccessTokens(
             self.clock, self.secrets, lambda: tuple(self.grants), find_canonical_names
+        )
+
+    @cached_property
+    def registrations(self) -> RegistrationService:
+        """Registers clients dynamically."""
+        from authz_server.clients.registration.service import RegistrationService
+        from authz_server.scopes.service import find_canonical_names
+
+        methods = self.authentication_methods
+        return RegistrationService(
+            clients=self.clients,
+            secrets=self.secrets,
+            clock=self.clock,
+            find_canonical_names=find_canonical_names,
+            # The registered names alone: others are values of this server's command line.
+            methods=lambda: set(methods.names) & set(methods.registrations),
+            settings=self.settings.registration,
         )
 
     @cached_property

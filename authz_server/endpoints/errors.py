@@ -59,7 +59,11 @@ class ErrorAnswers:
         sent = dict(headers or {})
         if shape is not None:
             sent["Content-Language"] = shape(body, error, request.headers)
-        if status == _UNAUTHORIZED and request.headers.get("authorization"):
+        if error.error == "invalid_token":
+            # RFC 6750, 3: a request without a token gets no error code in the challenge.
+            code = ', error="invalid_token"' if request.headers.get("authorization") else ""
+            sent["WWW-Authenticate"] = f'Bearer realm="authz-server"{code}'
+        elif status == _UNAUTHORIZED and request.headers.get("authorization"):
             # RFC 6749, 5.2
             sent["WWW-Authenticate"] = 'Basic realm="authz-server", charset="UTF-8"'
         if error.retry_after_seconds is not None:

@@ -11,6 +11,7 @@ import msgspec
 
 _encode = msgspec.json.Encoder().encode
 _REQUEST_ID_BYTES = 12
+_WITHOUT_BODY = frozenset({int(HTTPStatus.NO_CONTENT), int(HTTPStatus.NOT_MODIFIED)})
 _STATUS_LINES = {int(status): f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
@@ -21,7 +22,7 @@ class Answer:
     Werkzeug's general response would take a quarter of the time of a token request.
 
     Attributes:
-        status: the HTTP status: 304, or one that permits a body.
+        status: the HTTP status.
         headers: all headers except ``Content-Length``.
         body: the body.
         length: the length of the body that a response to HEAD leaves out.
@@ -34,7 +35,9 @@ class Answer:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Send the response (PEP 3333)."""
-        sent = [*self.headers.items(), ("Content-Length", str(len(self.body)))]
+        sent = list(self.headers.items())
+        if self.status != HTTPStatus.NO_CONTENT:
+            sent.append(("Content-Length", str(len(self.body))))
         start_response(_STATUS_LINES[self.status], sent)
         return () if environ["REQUEST_METHOD"] == "HEAD" else (self.body,)
 
@@ -49,8 +52,8 @@ class Answer:
         fields = "".join([f"{name}: {value}\r\n" for name, value in self.headers.items()])
         if connection:
             fields += f"Connection: {connection}\r\n"
-        if self.status == HTTPStatus.NOT_MODIFIED:
-            # RFC 9110, 8.6: Content-Length would state the length of the document.
+        if self.status in _WITHOUT_BODY:
+            # RFC 9110, 8.6: Content-Length would state the length of a document that is not sent.
             line = _STATUS_LINES[self.status].encode()
             return b"HTTP/1.1 %b\r\n%b%b\r\n" % (line, fields.encode("latin-1"), date)
         return b"HTTP/1.1 %b\r\n%b%bContent-Length: %d\r\n\r\n%b" % (

@@ -1,16 +1,51 @@
 """Flask routes of the protocol and discovery endpoints."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from flask import Flask
 
 from authz_server.endpoints.discovery import DiscoveryEndpoints
+from authz_server.endpoints.protocol import ProtocolEndpoint
 from authz_server.endpoints.responses import Answer
 from authz_server.errors import OAuthError
 
 METADATA = "/.well-known/oauth-authorization-server"
 OPENID_METADATA = "/.well-known/openid-configuration"
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """The resources below a path, which have methods other than POST.
+
+    Attributes:
+        path: the path, with a slash at its end.
+        methods: the methods.
+        endpoint: answers them; None: there are no resources.
+    """
+
+    path: str = ""
+    methods: frozenset[str] = frozenset()
+    endpoint: ProtocolEndpoint | None = None
+
+    def find(self, method: str, path: str) -> ProtocolEndpoint | None:
+        """Return the endpoint if ``path`` is a resource and ``method`` one of the methods."""
+        if method not in self.methods or not path.startswith(self.path):
+            return None
+        name = path[len(self.path) :]
+        return self.endpoint if name and "/" not in name and "%" not in name else None
+
+
+def add_resource_routes(app: Flask, resources: Resources) -> None:
+    """Register the resources with Flask, so that it answers other methods with 405."""
+    if resources.endpoint is not None:
+        app.add_url_rule(
+            f"{resources.path}<name>",
+            endpoint=resources.path,
+            view_func=_answered_before,
+            methods=sorted(resources.methods),
+        )
 
 
 def add_protocol_routes(app: Flask, prefix: str, paths: Iterable[str]) -> None:
@@ -39,6 +74,7 @@ def add_discovery_routes(
             app.add_url_rule(rule, endpoint=f"{name}_{number}", view_func=view)
 
 
-def _answered_before() -> Answer:
+def _answered_before(name: str = "") -> Answer:
+    del name
     # The application answers these requests before Flask sees them.
     raise OAuthError("method_not_allowed")

@@ -16,6 +16,7 @@ from authz_server.endpoints.errors import ErrorAnswers, as_refusal
 from authz_server.endpoints.protocol import ProtocolEndpoint
 from authz_server.endpoints.request import Request
 from authz_server.endpoints.responses import Answer, new_request_id
+from authz_server.endpoints.routes import Resources
 from authz_server.errors import OAuthError
 from authz_server.serving import turns
 from authz_server.serving.flask_requests import FlaskRequests
@@ -43,6 +44,7 @@ class FrontParts:
 
     Attributes:
         endpoints: the protocol endpoints, by path; each answers POST.
+        resources: the resources that have other methods.
         other: answers every other request.
         lanes: run the steps of endpoints that wait.
         senders: limits connections.
@@ -54,6 +56,7 @@ class FrontParts:
     """
 
     endpoints: Mapping[str, ProtocolEndpoint]
+    resources: Resources
     other: FlaskRequests
     lanes: Lanes
     senders: Senders
@@ -110,6 +113,7 @@ class WorkerFront:
         self._loop = loop
         self._parts = parts
         self._endpoints = parts.endpoints
+        self._resources = parts.resources
         self._lanes = parts.lanes
         self._connections: dict[Connection, None] = {}
         self._listeners: tuple[socket.socket, ...] = ()
@@ -276,7 +280,9 @@ class WorkerFront:
         return b"%b%b%b" % (before, new_request_id().encode(), after)
 
     def _serve(self, connection: Connection, request: Request) -> None:
-        endpoint = self._endpoints.get(request.path) if request.method == "POST" else None
+        method, path = request.method, request.path
+        by_path = method == "POST"
+        endpoint = self._endpoints.get(path) if by_path else self._resources.find(method, path)
         if endpoint is not None:
             self._lanes.start(endpoint.respond(request), connection.answer)
         elif request.fault is not None:

@@ -185,6 +185,7 @@ def build_front(
 
     parts = FrontParts(
         endpoints=app.direct,
+        resources=app.resources,
         other=FlaskRequests(
             app.wsgi_app,
             maximum_waiting=server.maximum_waiting_requests,

@@ -36,6 +36,15 @@ class Grantor:
     scopes: tuple[str, ...]
     grant_types: tuple[str, ...]
 
+    def joined(self, other: "Grantor") -> "Grantor":
+        """Return this authority with what another one permits besides."""
+        return Grantor(
+            actor=self.actor,
+            organisation=self.organisation or other.organisation,
+            scopes=tuple(dict.fromkeys(self.scopes + other.scopes)),
+            grant_types=tuple(dict.fromkeys(self.grant_types + other.grant_types)),
+        )
+
 
 class InitialAccessTokens:
     """Creates, ends and spends initial access tokens in the caller's session.

@@ -1,0 +1,396 @@
+"""Register clients (RFC 7591); read, update and delete their registration (RFC 7592)."""
+
+import hmac
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from authz_server.audit.sink import store_audit_record
+from authz_server.clients.models import Client
+from authz_server.clients.registration.initial_tokens import CanonicalNames, Grantor
+from authz_server.clients.registration.metadata import (
+    DEFAULT_METHOD,
+    REGISTRABLE,
+    ClientMetadata,
+    invalid_metadata,
+    is_secret_method,
+)
+from authz_server.clients.registration.models import Registration
+from authz_server.clients.secret_changes import is_live
+from authz_server.clients.secrets import SecretScheme, generate_secret
+from authz_server.clients.service import ClientService
+from authz_server.errors import InvalidChangeError, OAuthError
+from authz_server.settings import RegistrationSettings
+
+#: The member of a registration for a field of a client.
+_MEMBERS = {
+    "name": "client_name",
+    "allowed_scopes": "scope",
+    "default_scopes": "scope",
+    "grant_types": "grant_types",
+    "authentication_method": "token_endpoint_auth_method",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SoftwareStatement:
+    """A verified software statement (RFC 7591, 2.3).
+
+    Attributes:
+        text: the JWT as presented.
+        claims: its claims, which take precedence over the members of the request.
+    """
+
+    text: str
+    claims: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredClient:
+    """The state of a registration, for the client information response (RFC 7591, 3.2.1).
+
+    Attributes:
+        client_id: the client's id.
+        registered_at: the time of the registration.
+        metadata: every registered member.
+        secret: a new secret, which cannot be read again; empty: none was made.
+        secret_expires_at: the time at which it expires; None: it does not expire.
+        token: a new registration access token, which cannot be read again; empty: the presented
+            one stays valid.
+    """
+
+    client_id: str
+    registered_at: datetime
+    metadata: Mapping[str, Any]
+    secret: str = field(default="", repr=False)
+    secret_expires_at: datetime | None = None
+    token: str = field(default="", repr=False)
+
+
+class RegistrationService:
+    """Registers clients and manages registrations in the caller's session, without committing.
+
+    Args:
+        clients: creates, changes and deletes clients by the rules for operators.
+        secrets: makes the digests of tokens.
+        clock: returns the present time, timezone-aware.
+        find_canonical_names: finds scopes in the catalogue.
+        methods: returns the values of ``token_endpoint_auth_method`` that a client may register.
+        settings: limits.
+    """
+
+    def __init__(  # noqa: PLR0913 - its parts, by name
+        self,
+        *,
+        clients: ClientService,
+        secrets: SecretScheme,
+        clock: Callable[[], datetime],
+        find_canonical_names: CanonicalNames,
+        methods: Callable[[], Iterable[str]],
+        settings: RegistrationSettings,
+    ) -> None:
+        self._clients = clients
+        self._secrets = secrets
+        self._clock = clock
+        self._find_canonical_names = find_canonical_names
+        self._methods = methods
+        self._settings = settings
+        # Compared if the client does not exist; no token has this digest.
+        self._no_digest = os.urandom(32).hex()
+
+    def register(
+        self,
+        session: Session,
+        grantor: Grantor,
+        metadata: ClientMetadata,
+        statement: SoftwareStatement | None = None,
+    ) -> RegisteredClient:
+        """Register a client.
+
+        Args:
+            session: the transaction.
+            grantor: what the client may be given.
+            metadata: the members, after those of a software statement took precedence.
+            statement: the software statement, if any.
+
+        Raises:
+            OAuthError: ``client_metadata_invalid``, or ``registration_denied`` if there are as
+                many registered clients as permitted.
+        """
+        registered = session.scalar(select(func.count()).select_from(Registration)) or 0
+        if registered >= self._settings.maximum_clients:
+            raise OAuthError("registration_denied", "registration.maximum_clients")
+        scopes = self._choose_scopes(session, metadata, grantor.scopes)
+        grants = _choose_grant_types(metadata, grantor.grant_types)
+        self._require_method(metadata)
+        try:
+            client = self._clients.create_client(
+                session,
+                actor=grantor.actor,
+                name=metadata.name,
+                organisation=grantor.organisation,
+                authentication_method=metadata.method,
+                grant_types=grants,
+                allowed_scopes=scopes,
+                default_scopes=scopes,
+                properties=_given(metadata.properties),
+            )
+        except InvalidChangeError as error:
+            raise _as_invalid_metadata(error) from error
+        token = generate_secret()
+        registration = Registration(
+            client_id=client.id,
+            token_digest=self._digest(token),
+            granted_by=grantor.actor,
+            permitted_scopes=list(grantor.scopes),
+            permitted_grant_types=list(grantor.grant_types),
+            registered_scopes=list(client.allowed_scopes),
+            registered_grant_types=list(client.grant_types),
+            metadata_members=dict(metadata.members),
+            software_statement={} if statement is None else _stored(statement),
+            registered_at=client.created_at,
+        )
+        session.add(registration)
+        self._audit(session, grantor.actor, "client.registered", client, metadata)
+        secret, expires_at = self._provide_secret(session, client, grantor.actor)
+        return _describe(client, registration, secret, expires_at, token)
+
+    def read(self, session: Session, client_id: str, token: str) -> RegisteredClient:
+        """Return a registration (RFC 7592, 2.1).
+
+        Raises:
+            OAuthError: ``registration_token_invalid`` or ``registration_denied``.
+        """
+        client, registration = self._authenticated(session, client_id, token)
+        return _describe(client, registration)
+
+    def find_statement(self, session: Session, client_id: str, token: str) -> SoftwareStatement:
+        """Return the software statement of a registration; one without claims if it has none.
+
+        Raises:
+            OAuthError: ``registration_token_invalid`` or ``registration_denied``.
+        """
+        _, registration = self._authenticated(session, client_id, token)
+        stored = registration.software_statement
+        return SoftwareStatement(stored.get("text", ""), stored.get("claims", {}))
+
+    def update(
+        self,
+        session: Session,
+        client_id: str,
+        token: str,
+        metadata: ClientMetadata,
+        *,
+        secret: object = None,
+    ) -> RegisteredClient:
+        """Replace the metadata of a client (RFC 7592, 2.2); its registration token is replaced too.
+
+        The client keeps its secret. It gets a new one if its method needs one and none works, and
+        its secrets end if the method needs none.
+
+        Args:
+            session: the transaction.
+            client_id: the client.
+            token: its registration access token, which this update ends.
+            metadata: all members; those that are absent are removed.
+            secret: the ``client_secret`` of the request, which must be a working one; None: absent.
+
+        Raises:
+            OAuthError: ``registration_token_invalid``, ``registration_denied`` or
+                ``client_metadata_invalid``.
+        """
+        client, registration = self._authenticated(session, client_id, token, for_change=True)
+        self._require_own_secret(client, secret)
+        self._respect_operator(client, registration)
+        scopes = self._choose_scopes(session, metadata, registration.permitted_scopes)
+        grants = _choose_grant_types(metadata, registration.permitted_grant_types)
+        self._require_method(metadata)
+        changes: dict[str, object] = {
+            "name": metadata.name,
+            "authentication_method": metadata.method,
+            "grant_types": grants,
+            "properties": metadata.properties,
+        }
+        if scopes != list(client.allowed_scopes):
+            changes |= {"allowed_scopes": scopes, "default_scopes": scopes}
+        try:
+            client = self._clients.update_client(session, client_id, actor=client_id, **changes)
+        except InvalidChangeError as error:
+            raise _as_invalid_metadata(error) from error
+        new_token = generate_secret()
+        registration.token_digest = self._digest(new_token)
+        registration.registered_scopes = list(client.allowed_scopes)
+        registration.registered_grant_types = list(client.grant_types)
+        registration.metadata_members = dict(metadata.members)
+        self._audit(session, client_id, "client.registration_updated", client, metadata)
+        new_secret, expires_at = self._provide_secret(session, client, client_id)
+        return _describe(client, registration, new_secret, expires_at, new_token)
+
+    def delete(self, session: Session, client_id: str, token: str) -> None:
+        """Delete a client with its registration (RFC 7592, 2.3); its tokens are revoked.
+
+        Raises:
+            OAuthError: ``registration_token_invalid`` or ``registration_denied``.
+        """
+        self._authenticated(session, client_id, token, for_change=True)
+        self._clients.delete_client(session, client_id, actor=client_id)
+
+    def _authenticated(
+        self, session: Session, client_id: str, token: str, *, for_change: bool = False
+    ) -> tuple[Client, Registration]:
+        self._require_token(session, client_id, token)
+        if for_change:
+            # Lock in the order of every change of a client; another update may have replaced the
+            # token meanwhile.
+            client = session.get(Client, client_id, with_for_update=True)
+            self._require_token(session, client_id, token)
+        else:
+            client = session.get(Client, client_id)
+        registration = session.get(Registration, client_id)
+        if client is None or registration is None:
+            raise OAuthError("registration_token_invalid", client_id=client_id)
+        expired = client.expires_at is not None and client.expires_at <= self._clock()
+        if not client.enabled or expired:
+            raise OAuthError("registration_denied", "the client is disabled", client_id=client_id)
+        return client, registration
+
+    def _require_token(self, session: Session, client_id: str, token: str) -> None:
+        column = Registration.token_digest
+        stored = session.scalar(select(column).where(Registration.client_id == client_id))
+        if not hmac.compare_digest(stored or self._no_digest, self._digest(token)):
+            raise OAuthError("registration_token_invalid", client_id=client_id)
+
+    def _respect_operator(self, client: Client, registration: Registration) -> None:
+        """Take scopes and grant types that an operator has set since as the new limit."""
+        if client.allowed_scopes != registration.registered_scopes:
+            registration.permitted_scopes = list(client.allowed_scopes)
+        if client.grant_types != registration.registered_grant_types:
+            registration.permitted_grant_types = list(client.grant_types)
+
+    def _choose_scopes(
+        self, session: Session, metadata: ClientMetadata, permitted: Iterable[str]
+    ) -> list[str]:
+        """Return the canonical names of the scopes; all permitted ones if none is named."""
+        permitted = list(permitted)
+        if metadata.scopes is None:
+            # A scope may have been removed from the catalogue since.
+            return [name for name in permitted if self._exists(session, name)]
+        names = self._find_canonical_names(session, metadata.scopes)
+        chosen = list(dict.fromkeys(names.get(scope, "") for scope in metadata.scopes))
+        if not set(chosen) <= set(permitted):
+            raise invalid_metadata("scope", "beyond what the registration permits")
+        return chosen
+
+    def _exists(self, session: Session, name: str) -> bool:
+        return name in self._find_canonical_names(session, [name])
+
+    def _require_method(self, metadata: ClientMetadata) -> None:
+        if metadata.method not in self._methods():
+            raise invalid_metadata("token_endpoint_auth_method", "not a method of this server")
+
+    def _require_own_secret(self, client: Client, offered: object) -> None:
+        if offered is None:
+            return
+        now = self._clock()
+        records = [secret.record for secret in client.secrets if is_live(secret, now)]
+        record = self._secrets.record(offered.encode()) if isinstance(offered, str) else ""
+        if not any(hmac.compare_digest(each, record) for each in records):
+            # RFC 7592, 2.2: a client cannot choose its secret.
+            raise invalid_metadata("client_secret", "not the client's secret")
+
+    def _provide_secret(
+        self, session: Session, client: Client, actor: str
+    ) -> tuple[str, datetime | None]:
+        now = self._clock()
+        live = [secret for secret in client.secrets if is_live(secret, now)]
+        if not is_secret_method(client.authentication_method):
+            for secret in live:
+                self._clients.end_secret(session, client.id, secret.id, actor=actor)
+            return "", None
+        if live:
+            return "", None
+        days = self._settings.secret_lifetime_days
+        expires_at = now + timedelta(days=days) if days else None
+        _, value = self._clients.add_secret(
+            session, client.id, actor=actor, description="registration", expires_at=expires_at
+        )
+        return value, expires_at
+
+    def _digest(self, token: str) -> str:
+        return self._secrets.digest(token.encode()).hex()
+
+    def _audit(
+        self, session: Session, actor: str, action: str, client: Client, metadata: ClientMetadata
+    ) -> None:
+        store_audit_record(
+            session,
+            at=self._clock(),
+            actor=actor,
+            action=action,
+            subject=client.id,
+            scopes=client.allowed_scopes,
+            authentication_method=client.authentication_method,
+            members=dict(metadata.members),
+        )
+
+
+def _choose_grant_types(metadata: ClientMetadata, permitted: Iterable[str]) -> list[str]:
+    """Return the grant types; ``client_credentials``, or all permitted ones, if none is named."""
+    permitted = list(permitted)
+    if metadata.grant_types is None:
+        usual = [name for name in permitted if name == "client_credentials"]
+        return usual or permitted
+    if not set(metadata.grant_types) <= set(permitted):
+        raise invalid_metadata("grant_types", "beyond what the registration permits")
+    return list(metadata.grant_types)
+
+
+def _as_invalid_metadata(error: InvalidChangeError) -> OAuthError:
+    """Return the refusal for a broken rule; its text may quote values and is left out."""
+    field = str(error).partition(":")[0]
+    if field in REGISTRABLE:
+        return invalid_metadata(field, "breaks its rule")
+    return invalid_metadata(_MEMBERS.get(field, "client metadata"), "breaks its rule")
+
+
+def _given(properties: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in properties.items() if value is not None}
+
+
+def _stored(statement: SoftwareStatement) -> dict[str, Any]:
+    return {"text": statement.text, "claims": dict(statement.claims)}
+
+
+def _describe(
+    client: Client,
+    registration: Registration,
+    secret: str = "",
+    secret_expires_at: datetime | None = None,
+    token: str = "",
+) -> RegisteredClient:
+    method = client.authentication_method
+    metadata: dict[str, Any] = {
+        **registration.metadata_members,
+        "grant_types": client.grant_types,
+        "response_types": [],
+        "token_endpoint_auth_method": DEFAULT_METHOD if method == "client_secret" else method,
+        "scope": " ".join(client.allowed_scopes),
+    }
+    metadata |= {name: client.properties[name] for name in REGISTRABLE if name in client.properties}
+    if "client_name" in metadata:
+        metadata["client_name"] = client.name
+    if registration.software_statement:
+        metadata["software_statement"] = registration.software_statement["text"]
+    return RegisteredClient(
+        client_id=client.id,
+        registered_at=registration.registered_at,
+        metadata=metadata,
+        secret=secret,
+        secret_expires_at=secret_expires_at,
+        token=token,
+    )

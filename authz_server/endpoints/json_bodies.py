@@ -1,0 +1,43 @@
+"""Read a JSON object from the body of a request, strictly (RFC 8259)."""
+
+from typing import Any
+
+from authz_server.endpoints.request import Request
+from authz_server.errors import OAuthError
+from keys.errors import TokenRefusedError
+from keys.jose.compact import parse_json_object
+
+JSON_TYPE = "application/json"
+#: A JWK Set in client metadata has a depth of 4.
+MAXIMUM_DEPTH = 8
+
+
+def read_json_object(request: Request) -> dict[str, Any]:
+    """Return the JSON object in a request.
+
+    Raises:
+        OAuthError: ``query_string_refused``, ``json_expected``, or ``client_metadata_invalid`` if
+            the body is not a JSON object, repeats a member or is nested too deeply.
+    """
+    if request.query:
+        raise OAuthError("query_string_refused")
+    media_type, _, parameters = request.headers.get("content-type", "").partition(";")
+    charset = parameters.strip().lower().replace('"', "")
+    if media_type.strip().lower() != JSON_TYPE or charset not in {"", "charset=utf-8"}:
+        raise OAuthError("json_expected")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise OAuthError("json_expected", "content encoding")
+    try:
+        document = parse_json_object(request.body)
+    except TokenRefusedError as error:
+        raise OAuthError("client_metadata_invalid", str(error)) from None
+    if _is_deeper(document, MAXIMUM_DEPTH):
+        raise OAuthError("client_metadata_invalid", "nested too deeply")
+    return document
+
+
+def _is_deeper(value: object, depth: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    below = value.values() if isinstance(value, dict) else value
+    return depth == 0 or any(_is_deeper(each, depth - 1) for each in below)

@@ -1,0 +1,247 @@
+"""Dynamic registration of clients (RFC 7591) and its management (RFC 7592)."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Protocol
+
+import msgspec
+from sqlalchemy.orm import Session
+
+from authz_server.audit.events import Event, RegistrationRefused
+from authz_server.audit.sink import report_changes
+from authz_server.clients.authentication.throttle import FailureThrottle
+from authz_server.clients.registration.initial_tokens import Grantor, InitialAccessTokens
+from authz_server.clients.registration.metadata import read_metadata
+from authz_server.clients.registration.service import (
+    RegisteredClient,
+    RegistrationService,
+    SoftwareStatement,
+)
+from authz_server.database.orm import Database
+from authz_server.endpoints.json_bodies import read_json_object
+from authz_server.endpoints.protocol import EndpointParts, Exchange, ProtocolEndpoint
+from authz_server.endpoints.request import Request
+from authz_server.endpoints.responses import Answer, private_answer
+from authz_server.errors import OAuthError
+from authz_server.waiting import Lane, Step
+
+REGISTER = "/oauth2/register"
+#: RFC 7592, 2.2: members of the response that an update must not have.
+_RESPONSE_ONLY = (
+    "registration_access_token",
+    "registration_client_uri",
+    "client_secret_expires_at",
+    "client_id_issued_at",
+)
+
+
+class StatementVerifier(Protocol):
+    """Verifies software statements."""
+
+    async def verify(self, text: object) -> tuple[Grantor, SoftwareStatement]:
+        """Return what a statement permits, and the statement.
+
+        Raises:
+            OAuthError: ``software_statement_invalid`` or ``software_statement_unapproved``.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationParts:
+    """The collaborators of both endpoints.
+
+    Attributes:
+        issuer: the server's issuer.
+        database: stores registrations.
+        registrations: registers clients and manages registrations.
+        initial_tokens: spends initial access tokens.
+        statements: verifies software statements; None: none is approved.
+        limit: counts the requests of each address.
+        clock: returns the present time, timezone-aware.
+    """
+
+    issuer: str
+    database: Database
+    registrations: RegistrationService
+    initial_tokens: InitialAccessTokens
+    statements: StatementVerifier | None
+    limit: FailureThrottle
+    clock: Callable[[], datetime]
+
+
+class _Endpoint(ProtocolEndpoint):
+    """Accepts a limited number of requests from an address; makes changes and reports them.
+
+    Args:
+        parts: the collaborators that every endpoint needs.
+        registration: those of registration.
+    """
+
+    refusal = RegistrationRefused
+
+    def __init__(self, parts: EndpointParts, registration: RegistrationParts) -> None:
+        super().__init__(parts)
+        self._registration = registration
+
+    async def _answer(self, exchange: Exchange) -> Answer:
+        registration = self._registration
+        now = registration.clock().timestamp()
+        wait = registration.limit.count_failure("", exchange.client_address, now)
+        if wait:
+            raise OAuthError("registrations_throttled", retry_after_seconds=wait)
+        return await self._answer_in_limit(exchange)
+
+    @abstractmethod
+    async def _answer_in_limit(self, exchange: Exchange) -> Answer:
+        """Return the response to a request within the limit."""
+
+    def _change(
+        self, exchange: Exchange, act: Callable[[Session], RegisteredClient | None]
+    ) -> RegisteredClient | None:
+        """Make a change in a transaction of its own, report it, and read it into the caches."""
+        with self._registration.database.transaction() as session:
+            changed = act(session)
+        report_changes(partial(self._report, exchange), session)
+        # Other processes read the change at their interval.
+        self._parts.feed.poll()
+        return changed
+
+    def _report(self, exchange: Exchange, event: Event) -> None:
+        self._parts.record(
+            msgspec.structs.replace(
+                event, request_id=exchange.request_id, source_address=exchange.client_address
+            )
+        )
+
+    def _information(
+        self, exchange: Exchange, client: RegisteredClient, token: str, *, status: int = 200
+    ) -> Answer:
+        """Return the client information response (RFC 7591, 3.2.1; RFC 7592, 3)."""
+        exchange.request.client_id = client.client_id
+        members: dict[str, Any] = {
+            **client.metadata,
+            "client_id": client.client_id,
+            "client_id_issued_at": int(client.registered_at.timestamp()),
+            "registration_access_token": client.token or token,
+            "registration_client_uri": (
+                f"{self._registration.issuer}{REGISTER}/{client.client_id}"
+            ),
+        }
+        if client.secret:
+            expires_at = client.secret_expires_at
+            members["client_secret"] = client.secret
+            members["client_secret_expires_at"] = int(expires_at.timestamp()) if expires_at else 0
+        return private_answer(members, exchange.request_id, status=status)
+
+
+class RegistrationEndpoint(_Endpoint):
+    """Registers a client for an initial access token or a software statement."""
+
+    name = "register"
+
+    async def _answer_in_limit(self, exchange: Exchange) -> Answer:
+        document = read_json_object(exchange.request)
+        token = read_bearer(exchange.request)
+        text = document.get("software_statement")
+        if not token and text is None:
+            raise OAuthError("registration_token_invalid", "missing")
+        approved = None if text is None else await self._verify(text)
+        act = partial(self._register, document, token, approved)
+        client = await Step(Lane.DATABASE, partial(self._change, exchange, act))
+        return self._information(exchange, client, "", status=HTTPStatus.CREATED)
+
+    async def _verify(self, text: object) -> tuple[Grantor, SoftwareStatement]:
+        if self._registration.statements is None:
+            raise OAuthError("software_statement_unapproved")
+        return await self._registration.statements.verify(text)
+
+    def _register(
+        self,
+        document: dict[str, Any],
+        token: str,
+        approved: tuple[Grantor, SoftwareStatement] | None,
+        session: Session,
+    ) -> RegisteredClient:
+        grantor = None
+        if token:
+            grantor = self._registration.initial_tokens.spend(session, token)
+            if grantor is None:
+                raise OAuthError("registration_token_invalid")
+        statement = None
+        if approved is not None:
+            by_statement, statement = approved
+            grantor = by_statement if grantor is None else grantor.joined(by_statement)
+            # RFC 7591, 3.1.1: the statement takes precedence.
+            document = {**document, **statement.claims}
+        if grantor is None:
+            raise OAuthError("registration_token_invalid")
+        registrations = self._registration.registrations
+        return registrations.register(session, grantor, read_metadata(document), statement)
+
+
+class ClientConfigurationEndpoint(_Endpoint):
+    """Reads, updates and deletes the registration of the client in the address (RFC 7592, 2)."""
+
+    name = "register/client"
+    #: The methods of the endpoint.
+    METHODS = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+
+    async def _answer_in_limit(self, exchange: Exchange) -> Answer:
+        request = exchange.request
+        client_id = request.path.rpartition("/")[2]
+        token = read_bearer(request)
+        if not token:
+            raise OAuthError("registration_token_invalid", "missing", client_id=client_id)
+        match request.method:
+            case "PUT":
+                document = read_json_object(request)
+                update = partial(self._update, client_id, token, document)
+                client = await Step(Lane.DATABASE, partial(self._change, exchange, update))
+            case "DELETE":
+                delete = partial(self._delete, client_id, token)
+                await Step(Lane.DATABASE, partial(self._change, exchange, delete))
+                request.client_id = client_id
+                return _no_content(exchange.request_id)
+            case _:
+                client = await Step(Lane.DATABASE, partial(self._read, client_id, token))
+        return self._information(exchange, client, token)
+
+    def _read(self, client_id: str, token: str) -> RegisteredClient:
+        registration = self._registration
+        with registration.database.reading() as session:
+            return registration.registrations.read(session, client_id, token)
+
+    def _update(
+        self, client_id: str, token: str, document: dict[str, Any], session: Session
+    ) -> RegisteredClient:
+        registrations = self._registration.registrations
+        statement = registrations.find_statement(session, client_id, token)
+        if document.get("client_id") != client_id or document.keys() & set(_RESPONSE_ONLY):
+            raise OAuthError(
+                "client_metadata_invalid",
+                "client_id or members of the response",
+                client_id=client_id,
+            )
+        if document.get("software_statement") not in {None, statement.text}:
+            raise OAuthError("software_statement_invalid", "not the registered one")
+        metadata = read_metadata({**document, **statement.claims})
+        secret = document.get("client_secret")
+        return registrations.update(session, client_id, token, metadata, secret=secret)
+
+    def _delete(self, client_id: str, token: str, session: Session) -> None:
+        self._registration.registrations.delete(session, client_id, token)
+
+
+def read_bearer(request: Request) -> str:
+    """Return the token in the ``Authorization`` header (RFC 6750, 2.1); empty: there is none."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _no_content(request_id: str) -> Answer:
+    headers = {"Cache-Control": "no-store", "Pragma": "no-cache", "X-Request-Id": request_id}
+    return Answer(HTTPStatus.NO_CONTENT, headers, b"")
