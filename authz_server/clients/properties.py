@@ -14,6 +14,12 @@ from authz_server.clients.certificate_names import NAME_RULES, require_one_name
 from authz_server.clients.message_keys import MessageKey, check_message_key, check_sender_id
 from authz_server.clients.networks import check_networks
 from authz_server.clients.payment_windows import PaymentWindow, check_windows
+from authz_server.clients.registered_keys import (
+    check_assertion_algorithm,
+    check_jwks,
+    check_jwks_uri,
+    require_one_key_source,
+)
 from authz_server.clients.token_budgets import TokenBudget, check_budgets
 from authz_server.clients.token_exchange import Party, TokenExchangePolicy
 from authz_server.errors import InvalidChangeError
@@ -25,6 +31,9 @@ class ClientProperties(
     """The properties of a client; each has a default, which is not stored.
 
     Attributes:
+        jwks: its public keys as a JWK set (RFC 7591, 2).
+        jwks_uri: or the address of the set.
+        token_endpoint_auth_signing_alg: the only algorithm of its assertions.
         allowed_networks: the IP addresses and networks that its requests may come from.
         payment_windows: the times of the week at which it may obtain tokens.
         token_budget: the numbers of tokens that it may obtain within a period.
@@ -47,6 +56,9 @@ class ClientProperties(
         may_act: the party that may act for it, as its tokens name it (RFC 8693, 4.4).
     """
 
+    jwks: dict[str, Any] | None = None
+    jwks_uri: str | None = None
+    token_endpoint_auth_signing_alg: str | None = None
     allowed_networks: tuple[str, ...] = ()
     payment_windows: tuple[PaymentWindow, ...] = ()
     token_budget: tuple[TokenBudget, ...] = ()
@@ -71,6 +83,9 @@ NO_CHANGES: Mapping[str, object] = MappingProxyType({})
 
 #: Rules beyond the type. A rule takes a value and returns the one to store.
 PROPERTY_RULES: Mapping[str, Callable[[Any], Any]] = {
+    "jwks": check_jwks,
+    "jwks_uri": check_jwks_uri,
+    "token_endpoint_auth_signing_alg": check_assertion_algorithm,
     "allowed_networks": check_networks,
     "payment_windows": check_windows,
     "token_budget": check_budgets,
@@ -127,6 +142,7 @@ def merge_properties(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> d
 def require_consistent(properties: ClientProperties) -> None:
     """Raise InvalidChangeError if two properties contradict each other."""
     require_one_name(properties)
+    require_one_key_source(properties.jwks, properties.jwks_uri)
 
 
 def _convert(values: Mapping[str, Any]) -> ClientProperties:

@@ -1,7 +1,7 @@
 """Settings of client authentication, bound tokens and registration: one frozen struct a table."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from msgspec import Meta
 
@@ -61,6 +61,8 @@ AssertionAlgorithm = Literal[
     "HS512",
 ]
 
+ASSERTION_ALGORITHMS: tuple[str, ...] = get_args(AssertionAlgorithm)
+
 
 class AssertionSettings(Branch, frozen=True):
     """``[assertions]``: clients that authenticate by a signed JWT (RFC 7523)."""
@@ -78,8 +80,6 @@ class AssertionSettings(Branch, frozen=True):
         "HS384",
         "HS512",
     )
-    key_set_lifetime_seconds: Annotated[int, Meta(ge=10, le=86_400)] = 300
-    key_set_grace_seconds: Annotated[int, Meta(ge=0, le=604_800)] = 86_400
 
 
 class RegistrationSettings(Branch, frozen=True):
