@@ -127,6 +127,9 @@ class ClientAuthenticator:
             client = self._directory.find(reading.client_id) or STAND_IN
             verdict = method.verify(reading, client, request.address, now)
             cause = self._find_cause(client, verdict, name, request.address, now)
+            if not cause and verdict.conclude is not None:
+                verdict = await verdict.conclude()
+                cause = verdict.cause
             if not cause:
                 return self._accept(client, verdict, name, request.address, now)
             attempts.append(_Attempt(reading, client, verdict, cause))
@@ -163,6 +166,9 @@ class ClientAuthenticator:
                 raise
             client = self._directory.find(attempt.reading.client_id) or STAND_IN
             cause = self._find_cause(client, verdict, name, address, now)
+            if not cause and verdict.conclude is not None:
+                verdict = await verdict.conclude()
+                cause = verdict.cause
             if not cause:
                 tried = [each.reading for each in attempts[: index + 1]]
                 method.note_accepted(tried, verdict.credential)

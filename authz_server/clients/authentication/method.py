@@ -64,11 +64,14 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
         cause: the cause of a refusal in audit records; empty if the proof is right.
         further: a check that waits or takes long. It is awaited only if no reading of the request
             is accepted without one, and its verdict replaces this one.
+        conclude: uses the proof up. It is awaited once the client is known to be enabled and
+            registered for the method, and its verdict replaces this one.
     """
 
     credential: str = ""
     cause: str = ""
     further: Callable[[], Awaitable["Verdict"]] | None = None
+    conclude: Callable[[], Awaitable["Verdict"]] | None = None
 
 
 class ClientAuthenticationMethod(ABC):

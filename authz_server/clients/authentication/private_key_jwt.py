@@ -1,0 +1,87 @@
+"""``private_key_jwt``: an assertion signed with the client's private key (RFC 7523, 2.2)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import ClassVar
+
+from authz_server.clients.authentication.assertions import (
+    Assertion,
+    AssertionRules,
+    ClientAssertion,
+)
+from authz_server.clients.authentication.method import Verdict
+from authz_server.clients.cache import ClientEntry
+from authz_server.clients.fetching import FetchError
+from authz_server.clients.key_sets import KeySets
+from authz_server.database.single_use import SingleUse
+from keys.errors import TokenRefusedError
+from keys.jose.foreign import spend_one_verification
+from keys.jose.signatures import Verifier
+
+PRIVATE_KEY_JWT = "private_key_jwt"
+#: The credential of an accepted assertion; keys have no rows of their own.
+_CREDENTIAL = "key"
+
+
+class PrivateKeyJwt(ClientAssertion):
+    """Verifies assertions by the keys that a client has registered, inline or by address.
+
+    Every assertion of a permitted algorithm costs one verification, also for an unknown client or
+    key. The fetch of a key set takes longer, once for any number of requests.
+
+    Args:
+        rules: the rules of claims.
+        single_use: accepts each assertion once over all processes and nodes.
+        key_sets: finds the clients' keys.
+        is_foreign: returns whether the issuer of an assertion is another party.
+    """
+
+    NAMES: ClassVar[tuple[str, ...]] = (PRIVATE_KEY_JWT,)
+    REGISTRATIONS: ClassVar[Mapping[str, Sequence[str]]] = {PRIVATE_KEY_JWT: NAMES}
+    IS_SYMMETRIC: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        rules: AssertionRules,
+        single_use: SingleUse,
+        key_sets: KeySets,
+        is_foreign: Callable[[str], bool] = lambda _issuer: False,
+    ) -> None:
+        super().__init__(rules, single_use, is_foreign)
+        self._key_sets = key_sets
+
+    def _verify_signature(self, assertion: Assertion, client: ClientEntry, now: float) -> Verdict:
+        del now
+        properties = client.properties
+        if properties.jwks_uri is not None:
+            further = partial(self._verify_published, assertion, client, properties.jwks_uri)
+            return Verdict(cause="assertion_key_unknown", further=further)
+        keys = self._key_sets.read_inline(client.id, properties.jwks)
+        verifier = keys.find(assertion.token.header.get("kid"), assertion.alg)
+        return self._judge(assertion, client, verifier)
+
+    async def _verify_published(
+        self, assertion: Assertion, client: ClientEntry, uri: str
+    ) -> Verdict:
+        kid = assertion.token.header.get("kid")
+        try:
+            verifier = await self._key_sets.find_published(uri, kid, assertion.alg)
+        except FetchError:
+            return Verdict(cause="assertion_keys_unavailable")
+        return self._judge(assertion, client, verifier)
+
+    def _judge(
+        self, assertion: Assertion, client: ClientEntry, verifier: Verifier | None
+    ) -> Verdict:
+        """Verify the signature; without a key, spend the same time."""
+        token = assertion.token
+        try:
+            if verifier is not None:
+                verifier(token.signature, token.signing_input)
+                return self._accept(assertion, client, _CREDENTIAL)
+        except TokenRefusedError as refusal:
+            if refusal.signature_checked:
+                return Verdict(cause="assertion_signature")
+        spend_one_verification(assertion.alg, token.signature, token.signing_input)
+        cause = "assertion_key_unknown" if verifier is None else "assertion_signature"
+        return Verdict(cause=cause)
