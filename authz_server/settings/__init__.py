@@ -50,6 +50,7 @@ from authz_server.settings.trust import (
     AssertionSettings,
     ClientCertificateSettings,
     DPoPSettings,
+    IssuerSettings,
     OutboundSettings,
     RegistrationSettings,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "DatabaseSettings",
     "G2PSettings",
     "IntrospectionSettings",
+    "IssuerSettings",
     "KeySettings",
     "LoggingSettings",
     "OutboundSettings",
@@ -126,6 +128,7 @@ def _complete(settings: Settings, folder: Path, source: SecretSource) -> Setting
         tls_certificate=resolve_path(server.tls_certificate, folder),
         tls_private_key=resolve_path(server.tls_private_key, folder),
     )
+    issuers = {name: _complete_issuer(each, folder) for name, each in settings.issuers.items()}
     outbound = settings.outbound
     outbound = replace(outbound, ca_file=resolve_path(outbound.ca_file, folder))
     certificates = settings.client_certificates
@@ -139,6 +142,8 @@ def _complete(settings: Settings, folder: Path, source: SecretSource) -> Setting
             "server.tls_private_key": server.tls_private_key,
             "client_certificates.ca_file": certificates.ca_file,
             "outbound.ca_file": outbound.ca_file,
+            **{f"issuers.{name}.ca_file": each.ca_file for name, each in issuers.items()},
+            **{f"issuers.{name}.jwks_file": each.jwks_file for name, each in issuers.items()},
             "g2p.catalogue_directory": g2p.catalogue_directory,
         },
         private_key="server.tls_private_key",
@@ -152,6 +157,7 @@ def _complete(settings: Settings, folder: Path, source: SecretSource) -> Setting
         client_certificates=certificates,
         audit=audit,
         outbound=outbound,
+        issuers=issuers,
         g2p=g2p,
         plugins=replace(
             plugins, settings=source.resolve_tables(plugins.settings, "plugins.settings")
@@ -173,6 +179,12 @@ def _complete_keys(keys: KeySettings, folder: Path) -> KeySettings:
         },
         vaults={name: _complete_vault(vault, folder) for name, vault in keys.vaults.items()},
     )
+
+
+def _complete_issuer(issuer: IssuerSettings, folder: Path) -> IssuerSettings:
+    files = [name for name in issuer.__struct_fields__ if name.endswith("_file")]
+    paths = {name: resolve_path(getattr(issuer, name), folder) for name in files}
+    return msgspec.structs.replace(issuer, **paths)
 
 
 def _complete_vault(vault: VaultSettings, folder: Path) -> VaultSettings:

@@ -33,8 +33,10 @@ from authz_server.settings.trust import (
     AssertionSettings,
     ClientCertificateSettings,
     DPoPSettings,
+    IssuerSettings,
     OutboundSettings,
     RegistrationSettings,
+    require_distinct_issuers,
 )
 
 
@@ -191,6 +193,7 @@ class Settings(Branch, frozen=True, kw_only=True):
     registration: RegistrationSettings = RegistrationSettings()
     client_certificates: ClientCertificateSettings = ClientCertificateSettings()
     outbound: OutboundSettings = OutboundSettings()
+    issuers: dict[str, IssuerSettings] = msgspec.field(default_factory=dict)
     audit: AuditSettings = AuditSettings()
     logging: LoggingSettings = LoggingSettings()
     plugins: PluginSettings = PluginSettings()
@@ -209,6 +212,7 @@ class Settings(Branch, frozen=True, kw_only=True):
         if ring and ring not in self.keys.rings:
             refuse("introspection.signing_ring", f"there is no keys.rings.{ring}")
         self._require_certificate_source()
+        require_distinct_issuers(self.issuers, self.issuer)
         for profile in self.profiles:
             for breach in find_breaches(self, profile):
                 refuse(breach.key, f"{breach.problem} (profile {profile}: {breach.source})")

@@ -1,6 +1,7 @@
 """Settings of client authentication, bound tokens and registration: one frozen struct a table."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Literal, get_args
 
 from msgspec import Meta
@@ -13,6 +14,12 @@ from authz_server.settings.constraints import (
     require_url,
 )
 
+_NAME = re.compile(r"[a-z0-9_-]{1,40}")
+_HOST = r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9])?(:[0-9]{1,5})?"
+#: Plain http is possible for a test only, because outbound.plain_http is.
+_ISSUER = re.compile(
+    rf"https?://({_HOST}|\[[0-9a-f:]+\](:[0-9]{{1,5}})?)(/[!-~]*)?|spiffe://[a-z0-9._-]{{1,255}}"
+)
 _ORIGIN = re.compile(r"https?://(\*\.)?[a-z0-9_]([a-z0-9_.-]*[a-z0-9])?(:[0-9]{1,5})?")
 #: A header's name; one with an underscore is confused with another by WSGI.
 _HEADER = re.compile(r"[a-z0-9-]+")
@@ -117,6 +124,56 @@ class OutboundSettings(Branch, frozen=True):
                 )
         if self.minimum_cache_seconds > self.maximum_cache_seconds:
             refuse("minimum_cache_seconds", "must not exceed maximum_cache_seconds")
+
+
+IssuerAlgorithm = Literal[
+    "RS256", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "EdDSA", "Ed25519"
+]
+
+
+class IssuerSettings(Branch, frozen=True):
+    """``[issuers.NAME]``: a party whose tokens identify workloads or users."""
+
+    issuer: str
+    jwks_uri: str = ""
+    jwks_file: str = ""
+    algorithms: tuple[IssuerAlgorithm, ...] = ("RS256", "ES256", "ES384", "PS256", "EdDSA")
+    audience: str = ""
+    maximum_lifetime_seconds: Annotated[int, Meta(ge=10, le=31_622_400)] = 7_200
+    maximum_age_seconds: Annotated[int, Meta(ge=0, le=31_622_400)] = 0
+    ca_file: str = ""
+    token_file: str = ""
+
+    @property
+    def is_spiffe(self) -> bool:
+        """True for a SPIFFE trust domain, whose tokens need no ``iss``."""
+        return self.issuer.startswith("spiffe://")
+
+    def __post_init__(self) -> None:
+        if not _ISSUER.fullmatch(self.issuer):
+            refuse(
+                "issuer",
+                "must be an https URL with its host in lower case, or spiffe://TRUST-DOMAIN",
+                "Write it exactly as the tokens have it as iss.",
+            )
+        if self.jwks_uri and self.jwks_file:
+            refuse("jwks_uri", "jwks_uri and jwks_file exclude each other")
+        if self.is_spiffe and not (self.jwks_uri or self.jwks_file):
+            refuse("jwks_uri", "a SPIFFE trust domain needs the URL or file of its bundle")
+        if not self.algorithms:
+            refuse("algorithms", "there must be at least one")
+
+
+def require_distinct_issuers(issuers: Mapping[str, IssuerSettings], own: str) -> None:
+    """Refuse two names of one issuer, and an issuer that is this server."""
+    names: dict[str, str] = {own: ""}
+    for name, settings in issuers.items():
+        if not _NAME.fullmatch(name):
+            refuse("issuers", f"{name!r} is not 1 to 40 of a-z, 0-9, - and _")
+        known = names.setdefault(settings.issuer, name)
+        if known != name:
+            whose = f"that of issuers.{known}" if known else "this server's own"
+            refuse(f"issuers.{name}.issuer", f"the issuer is {whose}")
 
 
 class ClientCertificateSettings(Branch, frozen=True):

@@ -6,6 +6,7 @@ import typing
 import msgspec
 
 from authz_server.settings import (
+    IssuerSettings,
     Secret,
     Settings,
     VaultSettings,
@@ -17,6 +18,7 @@ from support.settings_example import EXAMPLE, read_document, read_example
 REQUIRED = {
     "issuer",
     "clients.secret_pepper",
+    "issuers.cluster.issuer",
     "keys.vaults.main.addresses",
     "keys.vaults.main.login.method",
 }
@@ -37,6 +39,8 @@ def struct_fields(kind=Settings, prefix=""):
                     yield f"{key}.{name}.{setting}", getattr(ring, setting)
         elif key == "keys.vaults":
             yield from struct_fields(VaultSettings, f"{key}.main.")
+        elif key == "issuers":
+            yield from struct_fields(IssuerSettings, f"{key}.cluster.")
         elif key != "plugins.settings":
             yield key, default
 
@@ -49,7 +53,7 @@ def test_the_example_names_every_key_with_its_default_and_nothing_else():
     assert defaults.keys() - entries.keys() == set()
     for key, default in defaults.items():
         entry = entries[key]
-        of_vault = key.startswith("keys.vaults.")
+        of_vault = key.startswith(("keys.vaults.", "issuers."))
         if key in REQUIRED:
             assert default is msgspec.NODEFAULT, key
         elif default is None:
