@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from authz_server.tokens.introspection import IntrospectionService
     from authz_server.tokens.purging import Purge
     from authz_server.tokens.revocations import RevocationService, RevocationState
+    from authz_server.tokens.standing import TokenStanding
     from authz_server.tokens.verification import TokenVerifier
     from keys.backend import KeyBackend
     from keys.backends.registry import BackendRegistry
@@ -442,11 +443,23 @@ class Services:
         return IntrospectionService(
             verifier=self.verifier,
             revocations=self.revocation_state,
-            directory=self.directory,
-            catalogue=self.catalogue,
+            standing=self.standing,
+            details=self.detail_rules,
             plugins=self.plugins,
             tainted=TaintedKeyWatch(self.key_rings, self.report),
-            clock=self.clock,
+        )
+
+    @cached_property
+    def standing(self) -> TokenStanding:
+        """Checks the state of verified tokens."""
+        from authz_server.tokens.standing import TokenStanding
+
+        return TokenStanding(
+            revocations=self.revocation_state,
+            directory=self.directory,
+            catalogue=self.catalogue,
+            details=self.detail_rules,
+            now=lambda: self.clock().timestamp() + self.verifier.clock_correction_seconds,
             clock_skew_seconds=self.settings.tokens.clock_skew_seconds,
         )
 

@@ -14,6 +14,24 @@ _JTI = re.compile(r"[A-Za-z0-9_-]{1,64}")
 JTI_CHARACTERS = (_INSTANT_BYTES + _RANDOM_BYTES) * 4 // 3
 
 
+class Origin(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A token of this server that another token was exchanged from (RFC 8693).
+
+    Attributes:
+        jti: its id.
+        client_id: the client that it was issued to.
+        kid: the key that signed it; empty for a reference token.
+        iat: its time of issue.
+        acts: true for an actor token.
+    """
+
+    jti: str
+    client_id: str
+    kid: str = ""
+    iat: int
+    acts: bool = False
+
+
 class AccessTokenClaims(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The claims of an access token. Times are whole seconds since 1970 UTC."""
 
@@ -27,6 +45,10 @@ class AccessTokenClaims(msgspec.Struct, frozen=True, omit_defaults=True, kw_only
     scope: str
     nbf: int = 0
     cnf: dict[str, Any] | None = None
+    act: dict[str, Any] | None = None
+    may_act: dict[str, Any] | None = None
+    authorization_details: tuple[dict[str, Any], ...] = ()
+    exchanged_from: tuple[Origin, ...] = ()
 
     @property
     def audience(self) -> tuple[str, ...]:

@@ -1,20 +1,19 @@
 """Token introspection: which members of a token a caller may see (RFC 7662)."""
 
 import os
-from collections.abc import Callable
-from datetime import datetime
 from functools import partial
 from typing import Any
 
 import msgspec
 
-from authz_server.clients.cache import ClientCache, ClientEntry
+from authz_server.clients.cache import ClientEntry
 from authz_server.hookspecs import RESERVED_CLAIMS
 from authz_server.plugin_manager import PluginManager
-from authz_server.scopes.catalogue import ScopeCatalogue
+from authz_server.tokens.authorization_details import DetailRules
 from authz_server.tokens.binding import token_type_of
 from authz_server.tokens.claims import AccessTokenClaims
 from authz_server.tokens.revocations import RevocationState
+from authz_server.tokens.standing import TokenStanding
 from authz_server.tokens.tainted_keys import TaintedKeyWatch
 from authz_server.tokens.verification import TokenVerifier, VerifiedAccessToken
 from authz_server.waiting import Lane, Step
@@ -30,12 +29,10 @@ class IntrospectionService:
     Args:
         verifier: verifies the presented token.
         revocations: checks revocation.
-        directory: clients and resource servers.
-        catalogue: scopes and their owners.
+        standing: checks the state of a verified token.
+        details: finds the authorization details that a caller may see.
         plugins: may add members.
         tainted: reports tokens signed by a tainted key.
-        clock: returns the present time.
-        clock_skew_seconds: the largest difference between the clocks of nodes.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, by name
@@ -43,21 +40,17 @@ class IntrospectionService:
         *,
         verifier: TokenVerifier,
         revocations: RevocationState,
-        directory: ClientCache,
-        catalogue: ScopeCatalogue,
+        standing: TokenStanding,
+        details: DetailRules,
         plugins: PluginManager,
         tainted: TaintedKeyWatch,
-        clock: Callable[[], datetime],
-        clock_skew_seconds: int,
     ) -> None:
         self._verifier = verifier
         self._revocations = revocations
-        self._directory = directory
-        self._catalogue = catalogue
+        self._standing = standing
+        self._details = details
         self._plugins = plugins
         self._tainted = tainted
-        self._clock = clock
-        self._clock_skew_microseconds = clock_skew_seconds * 1_000_000
 
     async def find_active(self, caller: ClientEntry, token: str) -> dict[str, Any] | None:
         """Return the members of an active response, or None.
@@ -88,39 +81,30 @@ class IntrospectionService:
         claims = verified.claims
         if await self._revocations.is_revoked(claims.jti, verified.kid, claims):
             return None
+        if claims.exchanged_from and await self._standing.is_origin_revoked(claims):
+            return None
         scopes = self._visible_scopes(caller, claims)
         if not scopes:
             return None
         self._tainted.check(verified.kid, claims)
-        return await self._describe(verified, scopes)
+        return await self._describe(caller, verified, scopes)
 
     def _visible_scopes(self, caller: ClientEntry, claims: AccessTokenClaims) -> list[str]:
-        """Return the spellings of the scopes that the caller may see and the client still has.
-
-        A scope that was withdrawn from the client is removed from its tokens.
-        """
-        client = self._directory.find(claims.client_id)
-        now = self._clock().timestamp() + self._verifier.clock_correction_seconds
-        if client is None or not client.is_usable(now):
-            return []
-        # A new client may have the id of a deleted one; the old client's tokens stay invalid.
-        latest = claims.issued_at_microseconds + self._clock_skew_microseconds
-        if latest < client.created_at * 1_000_000:
-            return []
+        """Return the spellings of the scopes that the caller may see and the token still has."""
+        sees_all = _sees_all(caller, claims)
+        granted = self._standing.granted_scopes(claims)
         own = caller.resource_server
-        sees_all = caller.id == client.id or INTROSPECT_ANY in caller.permissions
         if not sees_all and (own is None or own.identifier not in claims.audience):
             return []
-        visible = []
-        for spelling in claims.scope.split(" "):
-            entry = self._catalogue.find(spelling)
-            if entry is None or entry.name not in client.allowed_scopes:
-                continue
-            if sees_all or entry.resource_server_id == caller.id:
-                visible.append(spelling)
-        return visible
+        return [
+            spelling
+            for spelling, entry in granted
+            if sees_all or entry.resource_server_id == caller.id
+        ]
 
-    async def _describe(self, verified: VerifiedAccessToken, scopes: list[str]) -> dict[str, Any]:
+    async def _describe(
+        self, caller: ClientEntry, verified: VerifiedAccessToken, scopes: list[str]
+    ) -> dict[str, Any]:
         claims = verified.claims
         answer: dict[str, Any] = {
             "active": True,
@@ -136,13 +120,34 @@ class IntrospectionService:
         }
         if claims.cnf is not None:
             answer["cnf"] = claims.cnf
+        if claims.act is not None:
+            answer["act"] = claims.act
+        if claims.may_act is not None:
+            answer["may_act"] = claims.may_act
+        if claims.authorization_details:
+            self._add_details(answer, caller, claims)
         plugins = self._plugins
         if plugins.describes:
             known = self._further(verified) | answer
             answer.update(await Step(Lane.PLUGINS, partial(plugins.introspection_claims, known)))
         return answer
 
+    def _add_details(
+        self, answer: dict[str, Any], caller: ClientEntry, claims: AccessTokenClaims
+    ) -> None:
+        """Add the authorization details that the caller may see (RFC 9396, 9.2)."""
+        details = claims.authorization_details
+        seen = (
+            details if _sees_all(caller, claims) else self._details.of_servers(details, [caller.id])
+        )
+        if seen:
+            answer["authorization_details"] = seen
+
     def _further(self, verified: VerifiedAccessToken) -> dict[str, Any]:
         """Return the claims that plugins added to the token."""
         payload = _decode_object(verified.payload)
         return {name: value for name, value in payload.items() if name not in RESERVED_CLAIMS}
+
+
+def _sees_all(caller: ClientEntry, claims: AccessTokenClaims) -> bool:
+    return caller.id == claims.client_id or INTROSPECT_ANY in caller.permissions
