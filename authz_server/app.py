@@ -281,6 +281,7 @@ def features_of(services: Services) -> Features:
         introspection=settings.introspection.enabled,
         signed_introspection=settings.introspection.signed_responses,
         revocation=settings.revocation.enabled,
+        registration=settings.registration.enabled,
         client_certificates=settings.client_certificates.source != "off",
         mtls_base_url=settings.client_certificates.mtls_base_url,
         dpop_algorithms=settings.dpop.algorithms if settings.dpop.enabled else (),

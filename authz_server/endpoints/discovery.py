@@ -48,6 +48,7 @@ class Features:
     dpop_algorithms: tuple[str, ...]
     client_certificates: bool = False
     mtls_base_url: str = ""
+    registration: bool = False
 
 
 class MetadataDocument:
@@ -91,6 +92,8 @@ class MetadataDocument:
             members["scopes_supported"] = scopes
         if features.dpop_algorithms:
             members["dpop_signing_alg_values_supported"] = list(features.dpop_algorithms)
+        if features.registration:
+            members["registration_endpoint"] = f"{issuer}/oauth2/register"
         if features.g2p:
             members["g2p_connect_token_endpoint"] = f"{issuer}/oauth2/client/token"
         if features.introspection:

@@ -44,7 +44,6 @@ class FrontParts:
 
     Attributes:
         endpoints: the protocol endpoints, by path; each answers POST.
-        resources: the resources that have other methods.
         other: answers every other request.
         lanes: run the steps of endpoints that wait.
         senders: limits connections.
@@ -53,6 +52,7 @@ class FrontParts:
         shed: counts requests that were refused unread.
         each_tick: called several times a second.
         access_log: gets a line for each response; None for no log.
+        resources: the resources that have other methods than POST.
     """
 
     endpoints: Mapping[str, ProtocolEndpoint]
@@ -65,6 +65,7 @@ class FrontParts:
     shed: Callable[[int], None]
     each_tick: Callable[[], None]
     access_log: AccessLog | None = None
+    resources: Resources = Resources()
 
 
 class Handshake:
