@@ -44,6 +44,7 @@ from authz_server.endpoints.registration import (
 )
 from authz_server.endpoints.revocation import RevocationEndpoint
 from authz_server.endpoints.routes import (
+    NO_RESOURCES,
     Resources,
     add_discovery_routes,
     add_protocol_routes,
@@ -78,7 +79,7 @@ class Application(Flask):
     """
 
     direct: Mapping[str, ProtocolEndpoint] = MappingProxyType({})
-    resources: Resources = Resources()
+    resources: Resources = NO_RESOURCES
     maximum_body_bytes: int = 0
     access_log: AccessLog | None = None
 
@@ -341,7 +342,7 @@ def _protocol_endpoints(
 def _resources(services: ServerServices, parts: EndpointParts) -> Resources:
     settings = services.settings
     if not settings.registration.enabled:
-        return Resources()
+        return NO_RESOURCES
     return Resources(
         path=f"{settings.server.mount_prefix}{REGISTER}/",
         methods=ClientConfigurationEndpoint.METHODS,

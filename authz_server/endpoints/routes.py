@@ -37,6 +37,9 @@ class Resources:
         return self.endpoint if name and "/" not in name and "%" not in name else None
 
 
+NO_RESOURCES = Resources()
+
+
 def add_resource_routes(app: Flask, resources: Resources) -> None:
     """Register the resources with Flask, so that it answers other methods with 405."""
     if resources.endpoint is not None:

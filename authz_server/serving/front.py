@@ -16,7 +16,7 @@ from authz_server.endpoints.errors import ErrorAnswers, as_refusal
 from authz_server.endpoints.protocol import ProtocolEndpoint
 from authz_server.endpoints.request import Request
 from authz_server.endpoints.responses import Answer, new_request_id
-from authz_server.endpoints.routes import Resources
+from authz_server.endpoints.routes import NO_RESOURCES, Resources
 from authz_server.errors import OAuthError
 from authz_server.serving import turns
 from authz_server.serving.flask_requests import FlaskRequests
@@ -65,7 +65,7 @@ class FrontParts:
     shed: Callable[[int], None]
     each_tick: Callable[[], None]
     access_log: AccessLog | None = None
-    resources: Resources = Resources()
+    resources: Resources = NO_RESOURCES
 
 
 class Handshake:
