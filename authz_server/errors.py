@@ -77,6 +77,9 @@ REASONS: dict[str, Reason] = {
     "grant_invalid": Reason(
         "invalid_grant", 400, "The grant is invalid or expired, or not for this client."
     ),
+    "outside_payment_window": Reason(
+        "unauthorized_client", 400, "This client may not obtain tokens at this time."
+    ),
     "scope_not_granted": Reason(
         "invalid_scope",
         400,
@@ -180,6 +183,9 @@ REASONS: dict[str, Reason] = {
     "throttled": Reason(
         "slow_down", 429, "Too many failed authentications: wait before trying again."
     ),
+    "token_budget_spent": Reason(
+        "slow_down", 429, "This client has obtained its number of tokens: wait for the next period."
+    ),
     # Faults of the server
     "temporarily_unavailable": Reason(
         "temporarily_unavailable", 503, "The server cannot answer right now: try again."
@@ -204,6 +210,7 @@ CAUSES: frozenset[str] = frozenset(
         "assertion_signature",
         "assertion_type",
         "certificate_expired",
+        "certificate_keys_unavailable",
         "certificate_not_verified",
         "certificate_wrong",
         "client_disabled",

@@ -14,6 +14,8 @@ from authz_server.clients.certificates import (
     DistinguishedName,
     normalise_email,
 )
+from keys.jose.jwk import public_jwk, thumbprint
+from keys.jose.signatures import PublicKey
 
 _CACHED_CERTIFICATES = 256
 _CACHED_NAMES = 1_024
@@ -96,6 +98,20 @@ def parse_certificate(der: bytes) -> ClientCertificate:
 def thumbprint_of(der: bytes) -> str:
     """Return the SHA-256 of a certificate in base64url without padding (RFC 8705, 3.1)."""
     return urlsafe_b64encode(hashlib.sha256(der).digest()).rstrip(b"=").decode()
+
+
+@lru_cache(_CACHED_CERTIFICATES)
+def key_thumbprint_of(der: bytes) -> str:
+    """Return the RFC 7638 thumbprint of a certificate's key; empty for a key without JWK.
+
+    Args:
+        der: a certificate that :func:`parse_certificate` reads.
+    """
+    try:
+        key = x509.load_der_x509_certificate(der).public_key()
+    except _UNREADABLE:
+        return ""
+    return thumbprint(public_jwk(key)) if isinstance(key, PublicKey) else ""
 
 
 @lru_cache(_CACHED_NAMES)

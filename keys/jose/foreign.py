@@ -4,6 +4,7 @@ Unlike the tokens of this server, they may have any header that does not change 
 verified. A header never provides the key, except where a proof of possession requires it.
 """
 
+from base64 import b64decode
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
