@@ -16,6 +16,7 @@ from authz_server.grants.base import TokenGrant
 from authz_server.tokens.authorization import Authorization, AuthorizationRules
 from authz_server.tokens.binding import TokenBinder
 from authz_server.tokens.issuer import IssuedToken, TokenIssuer
+from authz_server.tokens.limits import TokenLimits
 
 
 class ServerRequest(OAuth2Request):  # type: ignore[misc]
@@ -63,15 +64,18 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc]
         rules: decides what a client is granted.
         issuer: issues tokens.
         binder: finds the keys that a token is bound to.
+        limits: applies the restrictions of clients.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts
         self,
         grants: Iterable[type[TokenGrant]],
         authenticator: ClientAuthenticator,
         rules: AuthorizationRules,
         issuer: TokenIssuer,
         binder: TokenBinder,
+        *,
+        limits: TokenLimits | None = None,
     ) -> None:
         super().__init__()
         for grant in grants:
@@ -79,6 +83,7 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc]
             self.register_grant(grant.with_attributes(authenticator=authenticator, rules=rules))
         self._issuer = issuer
         self._binder = binder
+        self._limits = limits
 
     async def issue_token(self, request: ServerRequest) -> tuple[Authorization, IssuedToken]:
         """Run the request's grant.
@@ -103,4 +108,6 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc]
             await binder.use(proof, client)
             # The rules remember their decision for other requests of the client.
             authorization = replace(authorization, confirmation=request.confirmation)
+        if client.restrictions is not None and self._limits is not None:
+            authorization = await self._limits.apply(client, client.restrictions, authorization)
         return authorization, await self._issuer.issue(authorization)

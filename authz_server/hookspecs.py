@@ -24,6 +24,7 @@ RESERVED_CLAIMS = frozenset(
         "iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope", "cnf",
         "active", "token_type", "username", "token_introspection",
         "act", "may_act", "authorization_details", "exchanged_from",
+        "sender_id", "message_cnf",
     }
 )  # fmt: skip
 

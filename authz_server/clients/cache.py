@@ -65,8 +65,10 @@ class ClientEntry(msgspec.Struct, frozen=True):
     restrictions: Restrictions | None = None
 
     def is_usable(self, now: float) -> bool:
-        """Return whether the client is enabled and ``now`` lies between its dates."""
-        return self.enabled and self.starts_at <= now < self.expires_at
+        """Return whether the client is enabled, between its dates and in a payment window."""
+        if not (self.enabled and self.starts_at <= now < self.expires_at):
+            return False
+        return self.restrictions is None or self.restrictions.is_open(now)
 
     def check_grant_type(self, grant_type: str) -> bool:
         """Return whether the client may use ``grant_type`` (a method of Authlib's interface)."""

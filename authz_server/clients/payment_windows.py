@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 MAXIMUM_WINDOWS = 28
-#: How far :meth:`PaymentWindows.open_seconds` looks ahead: the longest lifetime of a token.
+#: How far :meth:`PaymentWindows.closes_at` looks ahead: the longest lifetime of a token.
 HORIZON_MINUTES = 60
 
 _FIELD = "payment_windows"
@@ -93,14 +93,15 @@ class PaymentWindows:
         # The last minute asked for, and the first one after it at which no window is open.
         self._remembered = (-1, -1)
 
-    def open_seconds(self, now: float) -> int:
-        """Return for how many whole seconds some window stays open; 0 if none is open.
+    def closes_at(self, now: float) -> int:
+        """Return the time at which no window is open any more, in seconds since 1970 UTC.
 
         Args:
-            now: seconds since 1970 UTC.
+            now: the present time, in seconds since 1970 UTC.
 
         Returns:
-            at most an hour and a minute.
+            a time not after ``now`` if none is open; else a time of the next hour, or one beyond it
+            if a window stays open so long.
         """
         minute = int(now // 60)
         asked, closed = self._remembered
@@ -109,7 +110,7 @@ class PaymentWindows:
             while closed <= minute + HORIZON_MINUTES and self._is_open(closed):
                 closed += 1
             self._remembered = (minute, closed)
-        return max(0, int(closed * 60 - now))
+        return closed * 60
 
     def _is_open(self, minute: int) -> bool:
         return any(window.is_open(minute) for window in self._windows)

@@ -41,7 +41,7 @@ class Restrictions(msgspec.Struct, frozen=True, kw_only=True):
 
     def is_open(self, now: float) -> bool:
         """Return whether ``now`` (seconds since 1970 UTC) is in a payment window."""
-        return self.windows is None or self.windows.open_seconds(now) > 0
+        return self.windows is None or self.windows.closes_at(now) > now
 
 
 def restrictions_of(properties: ClientProperties, expires_at: float) -> Restrictions | None:

@@ -22,6 +22,7 @@ _PORT = re.compile(r":[0-9]{1,5}\Z")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _PLUGIN_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_REDIS_URL = re.compile(rb"(rediss?://[!-~]+|unix://(?:[!-~]+@)?/[!-~]+)")
 
 
 def locate_document(name: str) -> str:
@@ -225,6 +226,15 @@ def require_language(key: str, language: str) -> None:
     """Refuse a value that is not a language tag (RFC 5646)."""
     if not _LANGUAGE.fullmatch(language):
         refuse(key, f"{language!r} is not a language tag such as en or pt-BR")
+
+
+def require_redis_url(key: str, url: Secret | None, *, needed: bool) -> None:
+    """Refuse a URL that is not of Redis, and a missing one if it is needed."""
+    if url is None:
+        if needed:
+            refuse(key, "must be set", 'Write { file = "..." } with redis://host:6379/0 in it.')
+    elif url.reveal() and not _REDIS_URL.fullmatch(url.reveal()):
+        refuse(key, "must be the URL of a Redis, such as rediss://user:password@host:6379/0")
 
 
 def require_plugins(enabled: tuple[str, ...], configured: Iterable[str]) -> None:

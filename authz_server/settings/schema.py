@@ -24,6 +24,7 @@ from authz_server.settings.constraints import (
     require_mount_prefix,
     require_networks,
     require_plugins,
+    require_redis_url,
     require_within,
 )
 from authz_server.settings.database import DatabaseSettings
@@ -90,6 +91,12 @@ class ClientSettings(Branch, frozen=True):
     failures_per_window: Annotated[int, Meta(ge=1, le=1_000_000)] = 100
     failure_window_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 60
     argon2_concurrency: Annotated[int, Meta(ge=1, le=64)] = 2
+    throttle: Literal["memory", "database", "redis"] = "memory"
+    redis_url: Secret | None = None
+    secret_warning_days: Annotated[int, Meta(ge=0, le=366)] = 30
+
+    def __post_init__(self) -> None:
+        require_redis_url("redis_url", self.redis_url, needed=self.throttle == "redis")
 
 
 #: Upper bound of every token lifetime, independent of present and former settings.

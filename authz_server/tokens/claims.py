@@ -45,6 +45,8 @@ class AccessTokenClaims(msgspec.Struct, frozen=True, omit_defaults=True, kw_only
     scope: str
     nbf: int = 0
     cnf: dict[str, Any] | None = None
+    sender_id: str = ""
+    message_cnf: dict[str, Any] | None = None
     act: dict[str, Any] | None = None
     may_act: dict[str, Any] | None = None
     authorization_details: tuple[dict[str, Any], ...] = ()

@@ -120,6 +120,10 @@ class IntrospectionService:
         }
         if claims.cnf is not None:
             answer["cnf"] = claims.cnf
+        if claims.sender_id:
+            answer["sender_id"] = claims.sender_id
+        if claims.message_cnf is not None:
+            answer["message_cnf"] = claims.message_cnf
         if claims.act is not None:
             answer["act"] = claims.act
         if claims.may_act is not None:

@@ -1,0 +1,139 @@
+"""Limits of a client's tokens: payment windows, its expiry, token budgets and the message key."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime
+from math import ceil
+from typing import NamedTuple
+
+from authz_server.clients.cache import ClientEntry
+from authz_server.clients.counters.shared import SharedCounters
+from authz_server.clients.restrictions import Restrictions
+from authz_server.clients.token_budgets import TokenBudget
+from authz_server.errors import OAuthError
+from authz_server.scopes.catalogue import ScopeCatalogue
+from authz_server.tokens.authorization import Authorization
+
+#: Beyond this number of counts, those of past periods are dropped.
+_MAXIMUM_COUNTS = 10_000
+
+
+class _Due(NamedTuple):
+    """A budget that a token is counted in."""
+
+    name: tuple[str, str, str]
+    tokens: int
+    ends_at: int
+
+
+class TokenLimits:
+    """Applies the restrictions of a client to the authorization for one token.
+
+    Each process counts the tokens that it issues. With shared counters, those of all processes
+    decide; while their store fails, each process grants the whole budget.
+
+    Args:
+        catalogue: finds the scopes that budgets name.
+        clock: returns the present time.
+        counters: count over all processes; None: each process for itself.
+    """
+
+    def __init__(
+        self,
+        catalogue: ScopeCatalogue,
+        clock: Callable[[], datetime],
+        counters: SharedCounters | None = None,
+    ) -> None:
+        self._catalogue = catalogue
+        self._clock = clock
+        self._counters = counters
+        self._lock = threading.Lock()
+        # By client, period and scope: the number of tokens, and the end of the period.
+        self._issued: dict[tuple[str, str, str], tuple[int, int]] = {}
+
+    async def apply(
+        self, client: ClientEntry, restrictions: Restrictions, authorization: Authorization
+    ) -> Authorization:
+        """Return the authorization within the client's limits, and count its token.
+
+        Args:
+            client: the authenticated client.
+            restrictions: the client's.
+            authorization: the outcome of the grant.
+
+        Raises:
+            OAuthError: ``outside_payment_window`` or ``token_budget_spent``.
+        """
+        now = self._clock().timestamp()
+        latest = restrictions.expires_at
+        if restrictions.windows is not None:
+            closes_at = restrictions.windows.closes_at(now)
+            if closes_at <= now:
+                raise OAuthError("outside_payment_window", client_id=client.id)
+            latest = min(latest, closes_at)
+        if restrictions.budgets:
+            due = self._find_due(client, restrictions.budgets, authorization, now)
+            await self._take(list(due), now)
+        if latest < float("inf"):
+            latest = min(latest, authorization.expires_at or latest)
+            authorization = replace(authorization, expires_at=int(latest))
+        if restrictions.claims:
+            claims = {**(authorization.claims or {}), **restrictions.claims}
+            authorization = replace(authorization, claims=claims)
+        return authorization
+
+    def _find_due(
+        self,
+        client: ClientEntry,
+        budgets: tuple[TokenBudget, ...],
+        authorization: Authorization,
+        now: float,
+    ) -> Iterator[_Due]:
+        for budget in budgets:
+            scope = budget.scope
+            if scope:
+                entry = self._catalogue.find(scope)
+                if entry is None or entry.name not in authorization.scopes:
+                    continue
+                scope = entry.name
+            yield _Due((client.id, budget.per, scope), budget.tokens, budget.ends_at(now))
+
+    async def _take(self, due: list[_Due], now: float) -> None:
+        self._take_locally(due, now)
+        if self._counters is None:
+            return
+        for name, tokens, ends_at in due:
+            count = await self._counters.add("token", *name, now=now, ends_at=ends_at)
+            if count is not None and count.number > tokens:
+                # Until the end of the period, this process need not ask again.
+                self._issued[name] = (max(tokens, self._issued[name][0]), ends_at)
+                raise _spent(name, ends_at, now)
+
+    def _take_locally(self, due: list[_Due], now: float) -> None:
+        """Count a token in all its budgets, or in none if one of them is spent."""
+        with self._lock:
+            issued = [self._count(each) for each in due]
+            for (name, tokens, ends_at), number in zip(due, issued, strict=True):
+                if number >= tokens:
+                    raise _spent(name, ends_at, now)
+            for (name, _, ends_at), number in zip(due, issued, strict=True):
+                self._issued[name] = (number + 1, ends_at)
+            if len(self._issued) > _MAXIMUM_COUNTS:
+                self._issued = {
+                    name: count for name, count in self._issued.items() if count[1] > now
+                }
+
+    def _count(self, due: _Due) -> int:
+        number, ends_at = self._issued.get(due.name, (0, 0))
+        return number if ends_at == due.ends_at else 0
+
+
+def _spent(name: tuple[str, str, str], ends_at: int, now: float) -> OAuthError:
+    client_id, period, scope = name
+    return OAuthError(
+        "token_budget_spent",
+        f"per {period}{': ' if scope else ''}{scope}",
+        retry_after_seconds=max(1, ceil(ends_at - now)),
+        client_id=client_id,
+    )
