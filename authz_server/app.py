@@ -188,6 +188,7 @@ def require_usable(settings: Settings) -> None:
     """
     services = Services(settings, open_database(settings.database))
     _ = services.grants, services.authentication_methods, services.backend_registry
+    _ = services.authorization_details_types
     services.database.close()
     vault_accesses(settings, "server")
     if settings.g2p.enabled:
@@ -277,6 +278,7 @@ def features_of(services: Services) -> Features:
     return Features(
         issuer=settings.issuer,
         grant_types=tuple(services.grants),
+        authorization_details_types=tuple(services.authorization_details_types),
         authentication_methods=services.authentication_methods.names,
         g2p=settings.g2p.enabled,
         introspection=settings.introspection.enabled,

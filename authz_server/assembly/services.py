@@ -238,6 +238,7 @@ class Services:
             grant_types=tuple(self.grants),
             authentication_methods=self.authentication_methods.registrations,
             issuer=self.settings.issuer,
+            check_details_grant=self.detail_rules.check_grant,
         )
 
     @cached_property

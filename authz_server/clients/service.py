@@ -105,7 +105,22 @@ class ClientService(ResourceServerChanges, SecretChanges):
                     raise InvalidChangeError(
                         f"allowed_resource_servers: there is no resource server {server_id!r}"
                     )
+            self._require_usable_properties(session, client)
         require_ordered_dates(client)
+
+    def _require_usable_properties(self, session: Session, client: Client) -> None:
+        """Require known types of authorization details and known resource servers."""
+        check = self._limits.check_details_grant
+        for kind, grants in client.properties.get("authorization_details_grants", {}).items():
+            for grant in grants:
+                if check is None:
+                    raise InvalidChangeError("authorization_details_grants: there are no types")
+                check(kind, grant)
+        for server_id in client.properties.get("token_exchange", {}).get("audiences", ()):
+            if not is_resource_server(session, server_id):
+                raise InvalidChangeError(
+                    f"token_exchange: there is no resource server {server_id!r}"
+                )
 
     def _resolve_scopes(self, session: Session, client: Client) -> None:
         names = self._find_canonical_names(session, client.allowed_scopes + client.default_scopes)

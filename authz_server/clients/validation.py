@@ -52,6 +52,8 @@ class ClientLimits:
         maximum_live_secrets: the number of working secrets that a client may have.
         maximum_live_imported_secrets: the number of these that may be imported; each costs an
             argon2id computation per failed attempt.
+        check_details_grant: raises InvalidChangeError for a grant of authorization details, by its
+            type, that the type does not accept; None: there are no types.
     """
 
     maximum_token_lifetime_seconds: int
@@ -61,6 +63,7 @@ class ClientLimits:
     issuer: str = ""
     maximum_live_secrets: int = 10
     maximum_live_imported_secrets: int = 2
+    check_details_grant: Callable[[str, Mapping[str, Any]], None] | None = None
 
 
 def require_id(value: str) -> str:

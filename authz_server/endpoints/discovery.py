@@ -46,6 +46,7 @@ class Features:
     signed_introspection: bool
     revocation: bool
     dpop_algorithms: tuple[str, ...]
+    authorization_details_types: tuple[str, ...]
     client_certificates: bool = False
     mtls_base_url: str = ""
     registration: bool = False
@@ -90,6 +91,11 @@ class MetadataDocument:
         if scopes:
             # RFC 8414, 3.2: a member without elements is left out.
             members["scopes_supported"] = scopes
+        if features.authorization_details_types:
+            # RFC 9396, 10
+            members["authorization_details_types_supported"] = list(
+                features.authorization_details_types
+            )
         if features.dpop_algorithms:
             members["dpop_signing_alg_values_supported"] = list(features.dpop_algorithms)
         if features.registration:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from authz_server.clients.cache import ClientCache, ClientEntry
-from authz_server.errors import OAuthError
+from authz_server.errors import InvalidChangeError, OAuthError
 from authz_server.plugin_manager import SERVER, Offer, PluginManager, require_distinct
 from authz_server.scopes.catalogue import ScopeCatalogue
 from authz_server.tokens.authorization_details_type import AuthorizationDetailsType
@@ -124,6 +124,27 @@ class DetailRules:
         self._directory = directory
         self._catalogue = catalogue
         self._clock = clock
+
+    def check_grant(self, name: str, grant: Detail) -> None:
+        """Check a grant that an operator gives to a client.
+
+        Args:
+            name: the type.
+            grant: a value of ``authorization_details_grants``.
+
+        Raises:
+            InvalidChangeError: there is no such type, or it does not accept the grant.
+        """
+        kind = self._types.get(name)
+        if kind is None:
+            known = ", ".join(self._types)
+            raise InvalidChangeError(
+                f"authorization_details_grants: there is no type {name!r}; there are {known}"
+            )
+        try:
+            kind.check_grant(grant)
+        except ValueError as error:
+            raise InvalidChangeError(f"authorization_details_grants: {name}: {error}") from error
 
     def find_scopes(
         self, client: ClientEntry, details: Iterable[Detail], named: Sequence[str]
