@@ -2,8 +2,8 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 from authz_server.clients.fetching import ANYBODY, Access, Fetcher, FetchError
 from keys.errors import KeysError
@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 #: The bound of each cache of a process; the sets read longest ago are dropped.
 MAXIMUM_KEY_SETS = 10_000
 _NO_KEYS = ForeignKeys([])
+_Found = TypeVar("_Found")
 
 
 class _Published(NamedTuple):
@@ -80,12 +81,37 @@ class KeySets:
             FetchError: there are no keys: the address gives no JWK set, and none was kept.
             OAuthError: ``temporarily_unavailable``: too many requests wait.
         """
+        return await self._search(uri, access, lambda keys: keys.find(kid, alg))
+
+    async def holds_published_certificate(
+        self, uri: str, der: bytes, key_thumbprint: str, *, access: Access = ANYBODY
+    ) -> bool:
+        """Return whether a certificate belongs to one of the keys of an address.
+
+        Args:
+            uri: the address of a JWK set.
+            der: the certificate.
+            key_thumbprint: the RFC 7638 thumbprint of its key.
+            access: what the fetch may use.
+
+        Raises:
+            FetchError, OAuthError: as :meth:`find_published`.
+        """
+        held = await self._search(
+            uri, access, lambda keys: keys.holds_certificate(der, key_thumbprint) or None
+        )
+        return held is not None
+
+    async def _search(
+        self, uri: str, access: Access, find: Callable[[ForeignKeys], _Found | None]
+    ) -> _Found | None:
+        """Return what is found in the keys of an address; look once more in a newer document."""
         body = await self._fetcher.fetch(uri, access=access)
-        found = self._read(uri, access, body).find(kid, alg)
+        found = find(self._read(uri, access, body))
         if found is None:
             newer = await self._fetcher.fetch(uri, newer=True, access=access)
             if newer is not body:
-                found = self._read(uri, access, newer).find(kid, alg)
+                found = find(self._read(uri, access, newer))
         return found
 
     def _read(self, uri: str, access: Access, body: bytes) -> ForeignKeys:

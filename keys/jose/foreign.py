@@ -124,6 +124,7 @@ class ForeignKey:
 
     Attributes:
         kid: its id; empty if it has none.
+        certificate: the first certificate of its ``x5c``, in DER; empty if it has none.
         thumbprint: its RFC 7638 thumbprint.
         algorithms: the algorithms of its signatures.
 
@@ -132,7 +133,7 @@ class ForeignKey:
             ``key_ops``, or is too weak or too large (RFC 8725, 3.1 and 3.4).
     """
 
-    __slots__ = ("_key", "_verifiers", "algorithms", "kid", "thumbprint")
+    __slots__ = ("_key", "_verifiers", "algorithms", "certificate", "kid", "thumbprint")
 
     def __init__(self, jwk: object) -> None:
         if not isinstance(jwk, Mapping):
@@ -140,6 +141,7 @@ class ForeignKey:
         members = _public_members(jwk)
         self.algorithms = _algorithms_of(jwk, members)
         self.kid = _kid_of(jwk)
+        self.certificate = _certificate_of(jwk)
         self._key = load_public_key(members, _READ_BY[members["kty"], members.get("crv")])
         _require_bounded(self._key)
         self.thumbprint = thumbprint(members)
@@ -193,6 +195,20 @@ class ForeignKeys:
             named = [key for key in fitting if kid == (key.kid or key.thumbprint)]
             fitting = named or [key for key in fitting if not key.kid]
         return fitting[0].verifier(alg) if len(fitting) == 1 else None
+
+    def holds_certificate(self, der: bytes, key_thumbprint: str) -> bool:
+        """Return whether a certificate belongs to one of the keys (RFC 8705, 2.2.2).
+
+        A key with an ``x5c`` has that certificate alone; any other one has each of its key.
+
+        Args:
+            der: the certificate.
+            key_thumbprint: the RFC 7638 thumbprint of its key.
+        """
+        return any(
+            key.certificate == der if key.certificate else key.thumbprint == key_thumbprint
+            for key in self._keys
+        )
 
 
 def load_foreign_key(jwk: object, alg: str) -> Verifier:
@@ -332,6 +348,18 @@ def _algorithms_of(jwk: Mapping[str, object], members: Mapping[str, str]) -> fro
     if not isinstance(alg, str) or alg not in of_type:
         raise KeysError("a key does not fit its own alg")
     return _EDWARDS_NAMES if alg in _EDWARDS_NAMES else frozenset({alg})
+
+
+def _certificate_of(jwk: Mapping[str, object]) -> bytes:
+    chain = jwk.get("x5c")
+    if chain is None:
+        return b""
+    first = chain[0] if isinstance(chain, list) and chain else None
+    if isinstance(first, str):
+        # RFC 7517, 4.7: base64, not base64url.
+        with suppress(ValueError):
+            return b64decode(first, validate=True)
+    raise KeysError("a key has an x5c that is not a list of certificates")
 
 
 def _kid_of(jwk: Mapping[str, object]) -> str:
