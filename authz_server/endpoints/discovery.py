@@ -84,6 +84,8 @@ class MetadataDocument:
             "token_endpoint_auth_methods_supported": methods,
             "jwks_uri": f"{issuer}/.well-known/jwks.json",
             "grant_types_supported": list(features.grant_types),
+            # RFC 9396, 10
+            "authorization_details_types_supported": list(features.authorization_details_types),
             # There is no authorization endpoint, so there is no response type.
             "response_types_supported": [],
         }
@@ -91,11 +93,6 @@ class MetadataDocument:
         if scopes:
             # RFC 8414, 3.2: a member without elements is left out.
             members["scopes_supported"] = scopes
-        if features.authorization_details_types:
-            # RFC 9396, 10
-            members["authorization_details_types_supported"] = list(
-                features.authorization_details_types
-            )
         if features.dpop_algorithms:
             members["dpop_signing_alg_values_supported"] = list(features.dpop_algorithms)
         if features.registration:
