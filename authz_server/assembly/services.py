@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from authz_server.clients.cache import ClientCache
     from authz_server.clients.certificate_chains import ChainVerifier
     from authz_server.clients.fetching import Fetcher
+    from authz_server.clients.key_sets import KeySets
     from authz_server.clients.registration.initial_tokens import InitialAccessTokens
     from authz_server.clients.registration.service import RegistrationService
     from authz_server.clients.secrets import SecretScheme
@@ -197,16 +198,19 @@ class Services:
     def _certificate_methods(self) -> Iterator[ClientAuthenticationMethod]:
         """Yield the methods that use a TLS certificate, as far as the settings give them one."""
         settings = self.settings.client_certificates
-        if settings.can_be_verified:
-            from authz_server.clients.authentication.tls_client_auth import TlsClientAuth
+        if settings.source == "off":
+            return
+        from authz_server.clients.authentication.self_signed_tls_client_auth import (
+            SelfSignedTlsClientAuth,
+        )
+        from authz_server.clients.authentication.tls_client_auth import TlsClientAuth
 
+        skew = self.settings.tokens.clock_skew_seconds
+        if settings.can_be_verified:
             # A listener has verified the chain in its handshake, against the same file.
-            chains = self.chain_verifier
-            yield TlsClientAuth(
-                self.directory,
-                chains if settings.are_from_proxy else None,
-                self.settings.tokens.clock_skew_seconds,
-            )
+            chains = self.chain_verifier if settings.are_from_proxy else None
+            yield TlsClientAuth(self.directory, chains, skew)
+        yield SelfSignedTlsClientAuth(self.directory, self.key_sets, skew)
 
     @cached_property
     def chain_verifier(self) -> ChainVerifier | None:
@@ -310,6 +314,13 @@ class Services:
         from authz_server.clients.fetching import Fetcher
 
         return Fetcher(self.settings.outbound)
+
+    @cached_property
+    def key_sets(self) -> KeySets:
+        """Reads the public keys of clients and issuers."""
+        from authz_server.clients.key_sets import KeySets
+
+        return KeySets(self.fetcher)
 
     @cached_property
     def catalogue(self) -> ScopeCatalogue:
