@@ -53,9 +53,10 @@ from authz_server.endpoints.routes import (
 from authz_server.endpoints.token import TokenEndpoint
 from authz_server.endpoints.wsgi import CLIENT_ID, NOWHERE, has_odd_path, read_request
 from authz_server.key_rings.vaults import vault_accesses
-from authz_server.metrics.files import open_observer
-from authz_server.metrics.observer import KnownBackends, MetricsSource
+from authz_server.metrics.files import open_recorder
+from authz_server.metrics.source import KnownBackends, MetricsSource
 from authz_server.settings import Settings, SettingsError
+from authz_server.settings.profiles import permitted_algorithms
 from authz_server.tokens.introspection_jwt import IntrospectionSigner
 from authz_server.tokens.target_uris import normalise_target
 from authz_server.waiting import run
@@ -128,8 +129,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Application:
         SettingsError: a message catalogue cannot be used.
     """
     app = _bare_application("authz_server")
-    observer = open_observer()
-    services = ServerServices(settings, open_database(settings.database), clock, observer)
+    services = ServerServices(settings, open_database(settings.database), clock, open_recorder())
     services.make_all()
     app.extensions[EXTENSION] = services
     errors = ErrorAnswers(settings.server.retry_after_seconds)
@@ -142,8 +142,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Application:
         feed=services.feed,
         authenticator=services.authenticator,
         errors=errors,
-        record=services.record,
-        answered=observer.answered,
+        notify=services.notify,
         certificates=certificate_reader(
             settings.client_certificates, settings.server.trusted_proxies
         ),
@@ -170,7 +169,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Application:
         addresses=parts.addresses,
         hosts=allowed_hosts(settings.issuer, settings.server.hosts),
         clock=services.clock,
-        observer=observer,
+        notify=services.notify,
     )
     add_discovery_routes(app, settings.issuer, prefix, discovery)
     app.before_request(services.maintenance.start)
@@ -203,7 +202,7 @@ def record_start(app: Flask, settings_file: str) -> None:
     """
     services: ServerServices = app.extensions[EXTENSION]
     settings = services.settings
-    services.record(
+    services.notify(
         SettingsLoaded(
             file=settings_file,
             environment=settings.environment,
@@ -211,10 +210,10 @@ def record_start(app: Flask, settings_file: str) -> None:
             plugins=services.plugins.names,
         )
     )
-    services.record(
+    services.notify(
         ServerStarted(version=__version__, issuer=settings.issuer, process_id=os.getpid())
     )
-    at_exit(partial(services.record, ServerStopped(process_id=os.getpid())))
+    at_exit(partial(services.notify, ServerStopped(process_id=os.getpid())))
     services.maintenance.start(keys_at_once=True)
 
 
@@ -287,7 +286,9 @@ def features_of(services: Services) -> Features:
         registration=settings.registration.enabled,
         client_certificates=settings.client_certificates.source != "off",
         mtls_base_url=settings.client_certificates.mtls_base_url,
-        dpop_algorithms=settings.dpop.algorithms if settings.dpop.enabled else (),
+        dpop_algorithms=permitted_algorithms(
+            settings.profiles, settings.dpop.algorithms if settings.dpop.enabled else ()
+        ),
     )
 
 

@@ -1,13 +1,14 @@
 """The parts of a server's processes. A worker makes all of them before its first request."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import cached_property, partial
+from typing import TYPE_CHECKING, get_args
 
 from sqlalchemy.orm import Session
 
 from authz_server.assembly.services import Clock, Services
-from authz_server.audit.events import Event
+from authz_server.audit.notifier import Notifier, Receiver
 from authz_server.audit.sink import AuditSink
 from authz_server.background_jobs import Maintenance
 from authz_server.clients.authentication.authenticator import ClientAuthenticator
@@ -19,14 +20,17 @@ from authz_server.key_rings.backends import ring_rules
 from authz_server.key_rings.consumers import JwksReaders
 from authz_server.key_rings.jobs import KeyDuties, record_proof, tick_interval_seconds
 from authz_server.key_rings.standby import StandbyReadiness
-from authz_server.metrics.observer import ServerObserver
 from authz_server.settings import Settings
+from authz_server.settings.profiles import permitted_algorithms, requires_bound_tokens
 from authz_server.tokens.binding import TokenBinder
 from authz_server.tokens.dpop import DPoPProofs
 from authz_server.tokens.dpop_nonces import DPoPNonces
 from authz_server.tokens.issuer import TokenIssuer
 from keys.lifecycle.rotator import Rotator
 from keys.ring import KeyRings
+
+if TYPE_CHECKING:
+    from authz_server.metrics.recorder import MetricsRecorder
 
 
 class ManagementServices(Services):
@@ -44,14 +48,18 @@ class ServerServices(Services):
         settings: the checked settings.
         database: the open database.
         clock: returns the present time, timezone-aware.
-        observer: counts what happens.
+        metrics: counts events; None: nothing is counted.
     """
 
     def __init__(
-        self, settings: Settings, database: Database, clock: Clock, observer: ServerObserver
+        self,
+        settings: Settings,
+        database: Database,
+        clock: Clock,
+        metrics: "MetricsRecorder | None" = None,
     ) -> None:
         super().__init__(settings, database, clock)
-        self.observer = observer
+        self.metrics = metrics
 
     def make_all(self) -> None:
         """Make every part now, so that no request waits for one.
@@ -75,20 +83,16 @@ class ServerServices(Services):
     @cached_property
     def refusals(self) -> RefusalRecorder:
         """Records refusals up to a limit and counts the rest."""
-        return RefusalRecorder(self._make_recorder())
+        return RefusalRecorder(Notifier(super().find_receivers).notify)
 
-    @cached_property
-    def record(self) -> Callable[[Event], None]:
-        """Records an event; a refusal above the limit is counted."""
-        record, refusals = self._make_recorder(), self.refusals
-
-        def record_or_count(event: Event) -> None:
-            if isinstance(event, Refusal):
-                refusals.record(event)
-            else:
-                record(event)
-
-        return record_or_count
+    def find_receivers(self, kind: type) -> Iterator[Receiver]:
+        """Yield the receivers of a kind of events; refusals above a limit are only counted."""
+        if kind in get_args(Refusal):
+            yield self.refusals.record
+        else:
+            yield from super().find_receivers(kind)
+        if self.metrics is not None and kind in self.metrics.receivers:
+            yield self.metrics.receivers[kind]
 
     @cached_property
     def authenticator(self) -> ClientAuthenticator:
@@ -110,7 +114,7 @@ class ServerServices(Services):
     @cached_property
     def key_rings(self) -> KeyRings:
         """The key rings, for verifying and signing."""
-        return self._make_key_rings(self.key_backends, partial(record_proof, self.record))
+        return self._make_key_rings(self.key_backends, partial(record_proof, self.notify))
 
     @cached_property
     def jwks_readers(self) -> JwksReaders:
@@ -127,7 +131,7 @@ class ServerServices(Services):
             rules=ring_rules(self.settings, "server"),
             clock=self.clock,
             timing=keys.timing(),
-            observer=self.key_observer,
+            notify=self.notify,
             readiness=StandbyReadiness(self.database, keys, self.clock),
         )
         return KeyDuties(
@@ -136,7 +140,7 @@ class ServerServices(Services):
             key_rings=self.key_rings,
             rotator=rotator,
             readers=self.jwks_readers,
-            observer=self.key_observer,
+            notify=self.notify,
             clock=self.clock,
             snapshot_lifetime_seconds=keys.snapshot_lifetime_seconds,
         )
@@ -157,8 +161,10 @@ class ServerServices(Services):
     def binder(self) -> TokenBinder:
         """Finds the keys that tokens are bound to."""
         settings = self.settings.dpop
+        profiles = self.settings.profiles
+        required = requires_bound_tokens(profiles)
         if not settings.enabled:
-            return TokenBinder(None)
+            return TokenBinder(None, required=required)
         nonces = None
         if settings.nonce == "required":
             # Every node has the pepper.
@@ -166,13 +172,14 @@ class ServerServices(Services):
             nonces = DPoPNonces(pepper, settings.nonce_lifetime_seconds)
         return TokenBinder(
             DPoPProofs(
-                algorithms=settings.algorithms,
+                algorithms=permitted_algorithms(profiles, settings.algorithms),
                 maximum_age_seconds=settings.maximum_proof_age_seconds,
                 clock_skew_seconds=self.settings.tokens.clock_skew_seconds,
                 nonces=nonces,
                 single_use=self.single_use,
                 clock=_corrected(self.clock, self.key_rings),
-            )
+            ),
+            required=required,
         )
 
     @cached_property

@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session
 
 from authz_server.audit.events import Event
+from authz_server.audit.notifier import Notifier, Notify, Receiver
 from authz_server.audit.sink import STORED, AuditSink, report_changes
 from authz_server.database.change_feed import ChangeFeed, ChangeSet
 from authz_server.database.orm import Database
 from authz_server.settings import LONGEST_LIFETIME_SECONDS, Settings, SettingsError
+from authz_server.settings.profiles import permits_method
 
 if TYPE_CHECKING:
     from authz_server.clients.authentication.method import ClientAuthenticationMethod
@@ -34,9 +36,8 @@ if TYPE_CHECKING:
     from authz_server.clients.validation import ClientLimits
     from authz_server.database.single_use import SingleUse
     from authz_server.grants.base import TokenGrant
-    from authz_server.key_rings.alarms import KeyObserver
+    from authz_server.key_rings.alarms import KeyAlarms
     from authz_server.key_rings.store import SqlKeyStore
-    from authz_server.metrics.observer import ServerObserver
     from authz_server.plugin_manager import PluginManager
     from authz_server.scopes.catalogue import ScopeCatalogue
     from authz_server.scopes.service import ScopeService
@@ -91,7 +92,7 @@ class Services:
         self.clock = clock
         self._vaults = vaults
 
-    # ----------------------------------------------------------------------------- recording
+    # -------------------------------------------------------------------------------- events
 
     @cached_property
     def sink(self) -> AuditSink | None:
@@ -106,23 +107,28 @@ class Services:
         return PluginManager(self.settings.plugins.enabled, self.settings.plugins.settings)
 
     @cached_property
-    def record(self) -> Callable[[Event], None]:
-        """Records an event and reports it to the plugins."""
-        return self._make_recorder()
+    def notify(self) -> Notify:
+        """Passes an event to its receivers; raises if it must be recorded and cannot be."""
+        return Notifier(self.find_receivers).notify
 
-    def _make_recorder(self) -> Callable[[Event], None]:
-        sink, plugins = self.sink, self.plugins
+    def find_receivers(self, kind: type) -> Iterator[Receiver]:
+        """Yield the receivers of a kind of events; the audit log comes first and may refuse."""
+        if issubclass(kind, Event):
+            if self.sink is not None:
+                yield self.sink.write
+            if self.plugins.receives_events:
+                yield self.plugins.emit
+        elif kind in self.key_alarms.kinds:
+            yield self.key_alarms.receive
 
-        def record(event: Event) -> None:
-            if sink is not None:
-                sink.write(event)
-            plugins.emit(event)
+    def open_recorders(self) -> None:
+        """Open the audit log and the plugins now rather than at the first event.
 
-        return record
-
-    def report(self, event: Event) -> None:
-        """Record an event; the first call opens the audit log."""
-        self.record(event)
+        Raises:
+            AuditUnavailable: nothing can be recorded.
+            PluginError: a plugin cannot be used.
+        """
+        _ = self.sink, self.plugins
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -134,16 +140,18 @@ class Services:
         """
         with self.database.transaction() as session:
             yield session
-            record = self.record if STORED in session.info else None
-        if record is not None:
-            report_changes(record, session)
+            changed = STORED in session.info
+            if changed:
+                self.open_recorders()
+        if changed:
+            report_changes(self.notify, session)
 
     @cached_property
-    def observer(self) -> ServerObserver:
-        """Counts what happens."""
-        from authz_server.metrics.observer import SilentServerObserver
+    def key_alarms(self) -> KeyAlarms:
+        """Records alarms of the key rings."""
+        from authz_server.key_rings.alarms import KeyAlarms
 
-        return SilentServerObserver()
+        return KeyAlarms(self.notify)
 
     # -------------------------------------------------------------------- clients and scopes
 
@@ -193,7 +201,8 @@ class Services:
         from authz_server.clients.authentication.shared_secret import SharedSecret
 
         built_in = [SharedSecret(self.directory, self.secrets), *self._certificate_methods()]
-        return collect_methods(built_in, self.plugins)
+        permits = partial(permits_method, self.settings.profiles)
+        return collect_methods(built_in, self.plugins, permits)
 
     def _certificate_methods(self) -> Iterator[ClientAuthenticationMethod]:
         """Yield the methods that use a TLS certificate, as far as the settings give them one."""
@@ -332,13 +341,6 @@ class Services:
     # --------------------------------------------------------------------------- signing keys
 
     @cached_property
-    def key_observer(self) -> KeyObserver:
-        """Records alarms of the key rings and counts signatures."""
-        from authz_server.key_rings.alarms import KeyObserver
-
-        return KeyObserver(self.report, self.observer)
-
-    @cached_property
     def key_store(self) -> SqlKeyStore:
         """Reads and writes the tables of the key rings."""
         from authz_server.key_rings.store import SqlKeyStore
@@ -365,7 +367,7 @@ class Services:
             self.database,
             self.clock,
             vaults,
-            self.key_observer,
+            self.notify,
         )
 
     @cached_property
@@ -386,7 +388,7 @@ class Services:
             self.clock,
             self.settings.keys.default_ring,
             timing=self.settings.keys.timing(),
-            observer=self.key_observer,
+            notify=self.notify,
             on_proof=on_proof,
         )
 
@@ -458,7 +460,7 @@ class Services:
             standing=self.standing,
             details=self.detail_rules,
             plugins=self.plugins,
-            tainted=TaintedKeyWatch(self.key_rings, self.report),
+            tainted=TaintedKeyWatch(self.key_rings, self.notify),
         )
 
     @cached_property
@@ -479,13 +481,14 @@ class Services:
     def purge(self) -> Purge:
         """Deletes expired rows."""
         from authz_server.database.clock import ClockGuard
-        from authz_server.key_rings.jobs import KeyRows
+        from authz_server.key_rings.jobs import purge_key_rows
         from authz_server.tokens.purging import Purge
 
         return Purge(
             database=self.database,
             revocations=self.revocations,
-            others=KeyRows(self.key_observer),
+            purge_others=purge_key_rows,
+            notify=self.notify,
             batch_rows=self.settings.revocation.sweep_batch_rows,
             clock=self.clock,
             # Only the system's clock can be compared with the system's uptime.

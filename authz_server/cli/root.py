@@ -23,6 +23,10 @@ _COMMANDS = {
         "authz_server.cli.config:config",
         "Check and show the settings.",
     ),
+    "doctor": (
+        "authz_server.cli.doctor:doctor",
+        "Check settings and clients against security profiles.",
+    ),
     "docs": (
         "authz_server.cli.docs:docs",
         "Print the folder with the documents.",

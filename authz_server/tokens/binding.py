@@ -30,10 +30,12 @@ class TokenBinder:
 
     Args:
         dpop: checks DPoP proofs; None: proofs are ignored, as by a server without DPoP.
+        required: whether the tokens of every client are bound.
     """
 
-    def __init__(self, dpop: DPoPProofs | None) -> None:
+    def __init__(self, dpop: DPoPProofs | None, *, required: bool = False) -> None:
         self._dpop = dpop
+        self._required = required
 
     def read_proof(
         self, sender: AuthenticationRequest, targets: Collection[str]
@@ -86,10 +88,15 @@ class TokenBinder:
         properties = client.properties
         if proof is None and properties.dpop_bound_access_tokens:
             raise OAuthError("dpop_proof_missing", client_id=client.id)
-        if not properties.tls_client_certificate_bound_access_tokens:
+        takes_certificate = properties.tls_client_certificate_bound_access_tokens or (
+            self._required and proof is None
+        )
+        if not takes_certificate:
             return None if proof is None else {JKT: proof.jkt}
         if certificate is None:
-            raise OAuthError("client_certificate_missing", client_id=client.id)
+            registered = properties.tls_client_certificate_bound_access_tokens
+            code = "client_certificate_missing" if registered else "dpop_proof_missing"
+            raise OAuthError(code, client_id=client.id)
         bound = {X5T: certificate.thumbprint}
         return bound if proof is None else {JKT: proof.jkt, **bound}
 

@@ -1,7 +1,7 @@
 """The client authentication methods in use, for the endpoints, the metadata and registration."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from authz_server.clients.authentication.method import (
     AuthenticationRequest,
@@ -70,16 +70,30 @@ def _several(request: AuthenticationRequest) -> OAuthError:
     return OAuthError("several_authentication_methods", client_id=client_id)
 
 
+def _permit_all(name: str) -> bool:
+    del name
+    return True
+
+
 def collect_methods(
-    built_in: Sequence[ClientAuthenticationMethod], plugins: PluginManager
+    built_in: Sequence[ClientAuthenticationMethod],
+    plugins: PluginManager,
+    permits: Callable[[str], bool] = _permit_all,
 ) -> AuthenticationMethods:
     """Return the built-in methods and those of the plugins.
+
+    Args:
+        built_in: the methods of the server.
+        plugins: may add methods.
+        permits: returns whether the enabled profiles permit a method of this name; one of which a
+            name is not permitted is left out.
 
     Raises:
         PluginError: a plugin fails, or two methods have a name in common.
     """
     added = plugins.registered("register_client_authentication_methods", _require_method)
-    return AuthenticationMethods([*((SERVER, method) for method in built_in), *added])
+    offered = [*((SERVER, method) for method in built_in), *added]
+    return AuthenticationMethods([each for each in offered if all(map(permits, each[1].NAMES))])
 
 
 def _require_method(part: object) -> ClientAuthenticationMethod:
