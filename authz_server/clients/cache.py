@@ -24,12 +24,14 @@ class SecretEntry(msgspec.Struct, frozen=True, gc=False):
     """A secret: the digest of a generated one, or the record of an imported one.
 
     ``expires_at`` is 0 for the secret that was ended last, which audit records still identify.
+    ``salt`` is that of a derived secret, which signs assertions.
     """
 
     id: str
     digest: bytes
     imported_record: str
     expires_at: float
+    salt: bytes = b""
 
 
 class ResourceServerEntry(msgspec.Struct, frozen=True, gc=False):
@@ -195,16 +197,17 @@ class ClientCache:
                 continue
             try:
                 digest, imported_record = self._secrets.entry_parts(secret.record)
+                salt = self._secrets.salt_of(secret.record)
             except ValueError:
                 # One damaged record must not stop the load of all clients.
                 logger.error("the record of secret %s cannot be read: it is ignored", secret.id)  # noqa: TRY400
                 continue
             if not secret.ended_at:
                 expires_at = _seconds(secret.expires_at, float("inf"))
-                yield SecretEntry(secret.id, digest, imported_record, expires_at)
+                yield SecretEntry(secret.id, digest, imported_record, expires_at, salt)
             elif not imported_record:
                 # Never accepted; the audit record then shows that a client still sends it.
-                yield SecretEntry(secret.id, digest, imported_record, 0.0)
+                yield SecretEntry(secret.id, digest, imported_record, 0.0, salt)
 
     def _intern(self, names: list[str]) -> frozenset[str]:
         """Return the shared copy of a set; many clients have the same one."""

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from authz_server.clients import validation
 from authz_server.clients.models import Client, ClientSecret
 from authz_server.clients.registrations import Registrations
-from authz_server.clients.secrets import ARGON2_PREFIX, generate_secret
+from authz_server.clients.secrets import ARGON2_PREFIX, CLIENT_SECRET_JWT, generate_secret
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
 
 
@@ -42,13 +42,11 @@ class SecretChanges(Registrations):
         if expires_at is not None and expires_at <= now:
             raise InvalidChangeError("expires_at: it lies in the past")
         self._require_room(client, now, imported=imported_secret is not None)
-        generated = "" if imported_secret is not None else generate_secret()
+        record, generated = self._new_record(client, imported_secret)
         secret = ClientSecret(
             id=system_random.token_hex(8),
             client_id=client_id,
-            record=self._secrets.record(generated.encode())
-            if imported_secret is None
-            else self._secrets.import_record(imported_secret),
+            record=record,
             description=validation.require_text("description", description, may_be_empty=True),
             created_at=now,
             expires_at=expires_at,
@@ -94,6 +92,19 @@ class SecretChanges(Registrations):
         detail = {"secret_id": secret_id, "ends_at": secret.ended_at or secret.expires_at}
         self._finish(session, client, actor, f"{client.kind}.secret_ended", detail)
         return secret
+
+    def _new_record(self, client: Client, imported: bytes | None) -> tuple[str, str]:
+        """Return the record of a secret for the client's method, and a generated secret."""
+        if client.authentication_method == CLIENT_SECRET_JWT:
+            if imported is not None:
+                raise InvalidChangeError(
+                    "secret: a secret that signs assertions cannot be imported; generate one"
+                )
+            return self._secrets.derived_record()
+        if imported is not None:
+            return self._secrets.import_record(imported), ""
+        generated = generate_secret()
+        return self._secrets.record(generated.encode()), generated
 
     def _require_room(self, client: Client, now: datetime, *, imported: bool) -> None:
         live = [secret for secret in client.secrets if is_live(secret, now)]

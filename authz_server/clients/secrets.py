@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import secrets
+from base64 import urlsafe_b64encode
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -12,9 +13,16 @@ from authz_server.errors import InvalidChangeError
 
 HMAC_PREFIX = "hmac-sha256$"
 ARGON2_PREFIX = "argon2id$"
+DERIVED_PREFIX = "derived-hmac-sha512$"
 SECRET_BYTES = 32
 MINIMUM_IMPORTED_BYTES = 8
 MAXIMUM_IMPORTED_BYTES = 1_024
+#: Its secrets sign assertions, so that the server has to know them.
+CLIENT_SECRET_JWT = "client_secret_jwt"  # noqa: S105 - a method, not a secret
+#: The built-in methods of clients that have no secret.
+METHODS_WITHOUT_SECRET = frozenset(
+    {"private_key_jwt", "self_signed_tls_client_auth", "tls_client_auth"}
+)
 
 # RFC 9106, 4, second recommended option: 64 MiB, three passes.
 _argon2 = PasswordHasher(time_cost=3, memory_cost=65_536, parallelism=1)
@@ -58,12 +66,34 @@ class SecretScheme:
         _require_importable(secret)
         return ARGON2_PREFIX + _argon2.hash(self.digest(secret))
 
+    def derived_record(self) -> tuple[str, str]:
+        """Return the record of a new secret that signs assertions, and the secret.
+
+        The record is ``derived-hmac-sha512$`` and a salt of 64 hex digits. The secret follows from
+        it and the pepper (``docs/decisions/0024-derived-secrets.md``).
+        """
+        salt = secrets.token_bytes(SECRET_BYTES)
+        return DERIVED_PREFIX + salt.hex(), self.derive(salt).decode()
+
+    def derive(self, salt: bytes) -> bytes:
+        """Return the secret of a salt: 86 characters of ``[A-Za-z0-9_-]``.
+
+        That is enough for HS512, whose keys have at least 64 bytes (RFC 7518, 3.2).
+        """
+        derived = hmac.digest(self._pepper, b"client_secret_jwt\0" + salt, hashlib.sha512)
+        return urlsafe_b64encode(derived).rstrip(b"=")
+
+    @staticmethod
+    def salt_of(record: str) -> bytes:
+        """Return the salt of a derived secret; no bytes for any other."""
+        return bytes.fromhex(record.removeprefix(DERIVED_PREFIX)) if _is_derived(record) else b""
+
     def entry_parts(self, record: str) -> tuple[bytes, str]:
         """Return the parts of a record for the cache.
 
         Returns:
-            the digest of a generated secret (32 bytes) and an empty string, or no bytes and the
-            encoded argon2id hash of an imported one.
+            the digest of a generated or derived secret (32 bytes) and an empty string, or no bytes
+            and the encoded argon2id hash of an imported one.
 
         Raises:
             ValueError: its scheme is unknown.
@@ -74,6 +104,8 @@ class SecretScheme:
                 return digest, ""
         elif record.startswith(ARGON2_PREFIX):
             return b"", record[len(ARGON2_PREFIX) :]
+        elif _is_derived(record):
+            return self.digest(self.derive(self.salt_of(record))), ""
         raise ValueError("a secret's record has an unknown scheme")
 
     def verify_imported(self, encoded: str, secret: bytes) -> bool:
@@ -85,6 +117,10 @@ class SecretScheme:
             return _argon2.verify(encoded, self.digest(secret))
         except (VerificationError, InvalidHashError):
             return False
+
+
+def _is_derived(record: str) -> bool:
+    return record.startswith(DERIVED_PREFIX)
 
 
 def _require_importable(secret: bytes) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from authz_server.assembly import Services
 from authz_server.clients.models import ClientSecret, Kind
 from authz_server.clients.secret_changes import is_live
-from authz_server.clients.secrets import ARGON2_PREFIX
+from authz_server.clients.secrets import ARGON2_PREFIX, METHODS_WITHOUT_SECRET
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +55,14 @@ def add_initial_secret(  # noqa: PLR0913 - which, for whom, by whom
     wanted: bool,
     imported: bytes | None,
 ) -> NewSecret | None:
-    """Add the first secret in the transaction of the registration; None if none is wanted."""
-    if not wanted:
+    """Add the first secret in the transaction of the registration.
+
+    Returns:
+        None if none is wanted, or none is imported and the client's method uses none.
+    """
+    client = services.clients.get_client(session, client_id)
+    has_no_use = client.authentication_method in METHODS_WITHOUT_SECRET and imported is None
+    if not wanted or has_no_use:
         return None
     secret, generated = services.clients.add_secret(
         session, client_id, actor=actor, imported_secret=imported
