@@ -243,6 +243,23 @@ class SignatureMade(Event, frozen=True, kw_only=True, tag="signature.made"):
     outcome: Literal["success"] = "success"
 
 
+class SecretDue(Event, frozen=True, kw_only=True, tag="secret.due"):
+    """A secret of a client or resource server ends soon; recorded once a day.
+
+    Attributes:
+        client_id: the client or resource server.
+        secret_id: the secret's id.
+        expires_at: its end, in seconds since 1970-01-01 UTC.
+        days_left: the whole days until then.
+    """
+
+    client_id: str
+    secret_id: str
+    expires_at: int
+    days_left: int
+    outcome: Literal["alarm"] = "alarm"
+
+
 class KeyAlarm(Event, frozen=True, kw_only=True, tag="key.alarm"):
     """A signing key, a ring or a key backend needs an operator's attention.
 
@@ -322,6 +339,7 @@ EVENTS: tuple[type[Event], ...] = (
     ScopeChanged,
     KeyChanged,
     SignatureMade,
+    SecretDue,
     KeyAlarm,
     TokenOfTaintedKey,
     SettingsLoaded,

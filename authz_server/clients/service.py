@@ -15,11 +15,11 @@ from authz_server.clients.registrations import (
     require_ordered_dates,
 )
 from authz_server.clients.resource_servers import ResourceServerChanges
-from authz_server.clients.secret_changes import SecretChanges
+from authz_server.clients.secret_rotation import SecretRotation
 from authz_server.errors import InvalidChangeError
 
 
-class ClientService(ResourceServerChanges, SecretChanges):
+class ClientService(ResourceServerChanges, SecretRotation):
     """Creates and changes clients, resource servers and secrets."""
 
     def create_client(  # noqa: PLR0913 - the fields themselves, by name
