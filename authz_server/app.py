@@ -279,6 +279,9 @@ def features_of(services: Services) -> Features:
         grant_types=tuple(services.grants),
         authorization_details_types=tuple(services.authorization_details_types),
         authentication_methods=services.authentication_methods.names,
+        assertion_algorithms=permitted_algorithms(
+            settings.profiles, settings.assertions.algorithms
+        ),
         g2p=settings.g2p.enabled,
         introspection=settings.introspection.enabled,
         signed_introspection=settings.introspection.signed_responses,

@@ -20,7 +20,7 @@ from authz_server.audit.sink import STORED, AuditSink, report_changes
 from authz_server.database.change_feed import ChangeFeed, ChangeSet
 from authz_server.database.orm import Database
 from authz_server.settings import LONGEST_LIFETIME_SECONDS, Settings, SettingsError
-from authz_server.settings.profiles import permits_method
+from authz_server.settings.profiles import permits_method, permitted_algorithms
 
 if TYPE_CHECKING:
     from authz_server.clients.authentication.method import ClientAuthenticationMethod
@@ -200,9 +200,27 @@ class Services:
         from authz_server.clients.authentication.registry import collect_methods
         from authz_server.clients.authentication.shared_secret import SharedSecret
 
-        built_in = [SharedSecret(self.directory, self.secrets), *self._certificate_methods()]
+        built_in = [
+            SharedSecret(self.directory, self.secrets),
+            *self._assertion_methods(),
+            *self._certificate_methods(),
+        ]
         permits = partial(permits_method, self.settings.profiles)
         return collect_methods(built_in, self.plugins, permits)
+
+    def _assertion_methods(self) -> Iterator[ClientAuthenticationMethod]:
+        """Yield the methods that use a signed JWT, as far as the settings permit an algorithm."""
+        from authz_server.clients.authentication.assertions import HMAC_ALGORITHMS, AssertionRules
+        from authz_server.clients.authentication.client_secret_jwt import ClientSecretJwt
+        from authz_server.clients.authentication.private_key_jwt import PrivateKeyJwt
+
+        settings = self.settings
+        algorithms = permitted_algorithms(settings.profiles, settings.assertions.algorithms)
+        rules = AssertionRules(settings.issuer, algorithms, settings.tokens.clock_skew_seconds)
+        if HMAC_ALGORITHMS.keys() & set(algorithms):
+            yield ClientSecretJwt(rules, self.single_use, self.secrets)
+        if set(algorithms) - HMAC_ALGORITHMS.keys():
+            yield PrivateKeyJwt(rules, self.single_use, self.key_sets)
 
     def _certificate_methods(self) -> Iterator[ClientAuthenticationMethod]:
         """Yield the methods that use a TLS certificate, as far as the settings give them one."""

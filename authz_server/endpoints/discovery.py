@@ -41,6 +41,7 @@ class Features:
     issuer: str
     grant_types: tuple[str, ...]
     authentication_methods: tuple[str, ...]
+    assertion_algorithms: tuple[str, ...]
     g2p: bool
     introspection: bool
     signed_introspection: bool
@@ -77,11 +78,11 @@ class MetadataDocument:
     def members(self) -> dict[str, Any]:
         """Return the members of RFC 8414, 2, for the enabled features only."""
         features = self._features
-        issuer, methods = features.issuer, list(features.authentication_methods)
+        issuer = features.issuer
         members: dict[str, Any] = {
             "issuer": issuer,
             "token_endpoint": f"{issuer}/oauth2/token",
-            "token_endpoint_auth_methods_supported": methods,
+            **self._authentication("token_endpoint"),
             "jwks_uri": f"{issuer}/.well-known/jwks.json",
             "grant_types_supported": list(features.grant_types),
             # RFC 9396, 10
@@ -101,12 +102,12 @@ class MetadataDocument:
             members["g2p_connect_token_endpoint"] = f"{issuer}/oauth2/client/token"
         if features.introspection:
             members["introspection_endpoint"] = f"{issuer}/oauth2/introspect"
-            members["introspection_endpoint_auth_methods_supported"] = methods
+            members |= self._authentication("introspection_endpoint")
             if features.signed_introspection and (algorithms := self._key_rings.algorithms()):
                 members["introspection_signing_alg_values_supported"] = list(algorithms)
         if features.revocation:
             members["revocation_endpoint"] = f"{issuer}/oauth2/revoke"
-            members["revocation_endpoint_auth_methods_supported"] = methods
+            members |= self._authentication("revocation_endpoint")
         if features.client_certificates:
             # RFC 8705, 3.3
             members["tls_client_certificate_bound_access_tokens"] = True
@@ -117,6 +118,15 @@ class MetadataDocument:
                 for name in _TAKES_CERTIFICATES
                 if name in members
             }
+        return members
+
+    def _authentication(self, endpoint: str) -> dict[str, list[str]]:
+        """Return the members about client authentication at an endpoint."""
+        features = self._features
+        members = {f"{endpoint}_auth_methods_supported": list(features.authentication_methods)}
+        if features.assertion_algorithms:
+            algorithms = list(features.assertion_algorithms)
+            members[f"{endpoint}_auth_signing_alg_values_supported"] = algorithms
         return members
 
     def _is_issued(self, scope: ScopeEntry) -> bool:
