@@ -208,6 +208,7 @@ CAUSES: frozenset[str] = frozenset(
         "assertion_not_yet_valid",
         "assertion_replayed",
         "assertion_signature",
+        "assertion_subject",
         "assertion_type",
         "certificate_expired",
         "certificate_keys_unavailable",

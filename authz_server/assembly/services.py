@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from authz_server.clients.cache import ClientCache
     from authz_server.clients.certificate_chains import ChainVerifier
     from authz_server.clients.fetching import Fetcher
+    from authz_server.clients.issuers import RegisteredIssuers
     from authz_server.clients.key_sets import KeySets
     from authz_server.clients.registration.initial_tokens import InitialAccessTokens
     from authz_server.clients.registration.service import RegistrationService
@@ -217,10 +218,17 @@ class Services:
         settings = self.settings
         algorithms = permitted_algorithms(settings.profiles, settings.assertions.algorithms)
         rules = AssertionRules(settings.issuer, algorithms, settings.tokens.clock_skew_seconds)
+        is_foreign = self.issuers.is_registered
         if HMAC_ALGORITHMS.keys() & set(algorithms):
-            yield ClientSecretJwt(rules, self.single_use, self.secrets)
+            yield ClientSecretJwt(rules, self.single_use, self.secrets, is_foreign)
         if set(algorithms) - HMAC_ALGORITHMS.keys():
-            yield PrivateKeyJwt(rules, self.single_use, self.key_sets)
+            yield PrivateKeyJwt(rules, self.single_use, self.key_sets, is_foreign)
+        if len(self.issuers):
+            from authz_server.clients.authentication.workload_identity import (
+                WorkloadIdentityMethod,
+            )
+
+            yield WorkloadIdentityMethod(self.directory, self.issuers)
 
     def _certificate_methods(self) -> Iterator[ClientAuthenticationMethod]:
         """Yield the methods that use a TLS certificate, as far as the settings give them one."""
@@ -348,6 +356,25 @@ class Services:
         from authz_server.clients.key_sets import KeySets
 
         return KeySets(self.fetcher)
+
+    @cached_property
+    def issuers(self) -> RegisteredIssuers:
+        """The registered issuers of workload and user tokens."""
+        from authz_server.clients.issuers import Issuer, RegisteredIssuers
+
+        settings = self.settings
+        return RegisteredIssuers(
+            [
+                Issuer(
+                    name,
+                    each,
+                    audience=settings.issuer,
+                    clock_skew_seconds=settings.tokens.clock_skew_seconds,
+                    fetcher=self.fetcher,
+                )
+                for name, each in settings.issuers.items()
+            ]
+        )
 
     @cached_property
     def catalogue(self) -> ScopeCatalogue:

@@ -13,6 +13,7 @@ from authz_server.clients.models import Client
 from authz_server.clients.properties import NO_PROPERTIES, ClientProperties, read_properties
 from authz_server.clients.restrictions import Restrictions, restrictions_of
 from authz_server.clients.secrets import SecretScheme
+from authz_server.clients.workload_identities import WorkloadIndex
 from authz_server.database.change_feed import ChangeSet
 
 logger = logging.getLogger(__name__)
@@ -90,6 +91,8 @@ class ClientCache:
         self._by_identifier: dict[str, str] = {}
         self._interned: dict[frozenset[str], frozenset[str]] = {}
         self._imported: set[str] = set()
+        #: Finds the clients of a workload.
+        self.workloads = WorkloadIndex()
 
     def __len__(self) -> int:
         return len(self._clients)
@@ -130,6 +133,9 @@ class ClientCache:
             after = rows[-1].id
             session.expunge_all()
         self._clients = clients
+        self.workloads = WorkloadIndex()
+        for entry in clients.values():
+            self.workloads.replace(entry.id, entry.properties.workload_identities)
         self._imported = {entry.id for entry in clients.values() if _has_imported(entry)}
         self._by_identifier = {
             normalised(entry.resource_server.identifier): entry.id
@@ -155,6 +161,8 @@ class ClientCache:
         if before and before.resource_server:
             self._by_identifier.pop(normalised(before.resource_server.identifier), None)
         self._imported.discard(client_id)
+        identities = entry.properties.workload_identities if entry is not None else ()
+        self.workloads.replace(client_id, identities)
         if entry is None:
             self._clients.pop(client_id, None)
             return

@@ -37,10 +37,14 @@ class KeySets:
 
     Args:
         fetcher: fetches and caches the documents.
+        parse: reads a fetched document.
     """
 
-    def __init__(self, fetcher: Fetcher) -> None:
+    def __init__(
+        self, fetcher: Fetcher, parse: Callable[[bytes], ForeignKeys] = parse_published_key_set
+    ) -> None:
         self._fetcher = fetcher
+        self._parse = parse
         self._inline: OrderedDict[str, tuple[Mapping[str, Any], ForeignKeys]] = OrderedDict()
         self._published: OrderedDict[tuple[str, Access], _Published] = OrderedDict()
 
@@ -126,7 +130,7 @@ class KeySets:
 
     def _read_new(self, uri: str, body: bytes, held: _Published | None) -> _Published:
         try:
-            return _Published(body, parse_published_key_set(body), float("inf"))
+            return _Published(body, self._parse(body), float("inf"))
         except KeysError as error:
             logger.warning("%s gives no keys: %s", uri, error)
         if held is None:

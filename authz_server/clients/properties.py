@@ -22,6 +22,7 @@ from authz_server.clients.registered_keys import (
 )
 from authz_server.clients.token_budgets import TokenBudget, check_budgets
 from authz_server.clients.token_exchange import Party, TokenExchangePolicy
+from authz_server.clients.workload_identities import WorkloadIdentity, check_identities
 from authz_server.errors import InvalidChangeError
 
 
@@ -34,6 +35,7 @@ class ClientProperties(
         jwks: its public keys as a JWK set (RFC 7591, 2).
         jwks_uri: or the address of the set.
         token_endpoint_auth_signing_alg: the only algorithm of its assertions.
+        workload_identities: the workloads that authenticate as this client.
         allowed_networks: the IP addresses and networks that its requests may come from.
         payment_windows: the times of the week at which it may obtain tokens.
         token_budget: the numbers of tokens that it may obtain within a period.
@@ -59,6 +61,7 @@ class ClientProperties(
     jwks: dict[str, Any] | None = None
     jwks_uri: str | None = None
     token_endpoint_auth_signing_alg: str | None = None
+    workload_identities: tuple[WorkloadIdentity, ...] = ()
     allowed_networks: tuple[str, ...] = ()
     payment_windows: tuple[PaymentWindow, ...] = ()
     token_budget: tuple[TokenBudget, ...] = ()
@@ -86,6 +89,7 @@ PROPERTY_RULES: Mapping[str, Callable[[Any], Any]] = {
     "jwks": check_jwks,
     "jwks_uri": check_jwks_uri,
     "token_endpoint_auth_signing_alg": check_assertion_algorithm,
+    "workload_identities": check_identities,
     "allowed_networks": check_networks,
     "payment_windows": check_windows,
     "token_budget": check_budgets,
