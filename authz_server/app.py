@@ -313,6 +313,7 @@ def _protocol_endpoints(
         services.rules,
         services.issuer,
         services.binder,
+        limits=services.token_limits,
     )
     endpoints: dict[str, ProtocolEndpoint] = {
         "/oauth2/token": TokenEndpoint(

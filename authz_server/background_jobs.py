@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from authz_server.clients.authentication.authenticator import ClientAuthenticator
 from authz_server.clients.models import ClientSecret
+from authz_server.clients.secret_duties import SecretDuties
 from authz_server.database.change_feed import ChangeFeed
 from authz_server.database.errors import describe_failure, find_sentence
 from authz_server.database.orm import Database
@@ -31,6 +32,7 @@ _random = SystemRandom()
 _LAST_USED_INTERVAL_SECONDS = 60.0
 _READERS_INTERVAL_SECONDS = 30.0
 _REFUSALS_INTERVAL_SECONDS = 10.0
+_SECRETS_INTERVAL_SECONDS = 600.0
 #: How long stopping waits for a blocked thread, for example by a key backend.
 _STOP_SECONDS = 1.0
 
@@ -70,6 +72,7 @@ class Maintenance:
         revocations: purges expired revocations.
         authenticator: knows the last use of secrets.
         refusals: counts repeated refusals.
+        secret_duties: ends and announces secrets; None: neither is done.
         settings: interval and batch size of the purge.
         clock: returns the present time.
         clock_guard: compares the clock with the uptime; None: trust the clock.
@@ -92,6 +95,7 @@ class Maintenance:
         refusals: RefusalRecorder,
         purge: Purge,
         purge_seconds: float,
+        secret_duties: SecretDuties | None = None,
     ) -> None:
         self._database = database
         self._feed = feed
@@ -103,6 +107,7 @@ class Maintenance:
         self._purge_seconds = purge_seconds
         self._authenticator = authenticator
         self._refusals = refusals
+        self._secret_duties = secret_duties
         self._process_id = 0
         self._failures = RepeatedFailures()
         self._stopped = threading.Event()
@@ -183,6 +188,7 @@ class Maintenance:
 
     def _run(self) -> None:
         jobs = (
+            *self._secret_jobs(),
             Job(self._key_rings.refresh, self._key_refresh_seconds),
             Job(self.flush_last_used, _LAST_USED_INTERVAL_SECONDS),
             Job(self._duties.write_readers, _READERS_INTERVAL_SECONDS),
@@ -190,6 +196,11 @@ class Maintenance:
             Job(self.sweep, self._purge_seconds, spread=0.5),
         )
         self._repeat(jobs, self._feed.refresh_interval_seconds, self._feed.poll)
+
+    def _secret_jobs(self) -> Sequence[Job]:
+        duties = self._secret_duties
+        acts = (duties.end_unused_secrets, duties.announce_due_secrets) if duties else ()
+        return [Job(act, _SECRETS_INTERVAL_SECONDS, spread=0.5) for act in acts]
 
     def _run_duties(self, first: Sequence[Callable[[], object]]) -> None:
         for act in first:

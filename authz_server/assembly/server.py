@@ -12,7 +12,10 @@ from authz_server.audit.notifier import Notifier, Receiver
 from authz_server.audit.sink import AuditSink
 from authz_server.background_jobs import Maintenance
 from authz_server.clients.authentication.authenticator import ClientAuthenticator
-from authz_server.clients.authentication.throttle import FailureThrottle
+from authz_server.clients.authentication.throttle import FailureThrottle, SharedFailures
+from authz_server.clients.counters.opening import open_counters
+from authz_server.clients.counters.shared import SharedCounters
+from authz_server.clients.secret_duties import SecretDuties
 from authz_server.database.change_feed import ChangeSet
 from authz_server.database.orm import Database
 from authz_server.endpoints.refusals import Refusal, RefusalRecorder
@@ -26,6 +29,7 @@ from authz_server.tokens.binding import TokenBinder
 from authz_server.tokens.dpop import DPoPProofs
 from authz_server.tokens.dpop_nonces import DPoPNonces
 from authz_server.tokens.issuer import TokenIssuer
+from authz_server.tokens.limits import TokenLimits
 from keys.lifecycle.rotator import Rotator
 from keys.ring import KeyRings
 
@@ -102,7 +106,45 @@ class ServerServices(Services):
             self.directory,
             self.authentication_methods,
             FailureThrottle(settings.failures_per_window, settings.failure_window_seconds),
-            _corrected(self.clock, self.key_rings),
+            self.corrected_clock,
+            self._shared_failures,
+        )
+
+    @cached_property
+    def corrected_clock(self) -> Clock:
+        """Returns the present time by the database's clock, for checking expiry."""
+        return _corrected(self.clock, self.key_rings)
+
+    @cached_property
+    def shared_counters(self) -> SharedCounters | None:
+        """Counts over all processes and nodes; None: each process counts for itself."""
+        return open_counters(self.settings.clients, self.database, self.settings.issuer)
+
+    @property
+    def _shared_failures(self) -> SharedFailures | None:
+        settings, counters = self.settings.clients, self.shared_counters
+        if counters is None:
+            return None
+        return SharedFailures(
+            counters, settings.failures_per_window, settings.failure_window_seconds
+        )
+
+    @cached_property
+    def token_limits(self) -> TokenLimits:
+        """Applies the restrictions of clients to their tokens."""
+        return TokenLimits(self.catalogue, self.corrected_clock, self.shared_counters)
+
+    @cached_property
+    def secret_duties(self) -> SecretDuties:
+        """Ends unused secrets, and announces those that end soon."""
+        return SecretDuties(
+            reading=self.database.reading,
+            transaction=self.transaction,
+            secrets=self.clients,
+            report=self.notify,
+            clock=self.clock,
+            warning_days=self.settings.clients.secret_warning_days,
+            clock_is_trusted=self.purge.clock_is_trusted,
         )
 
     @cached_property
@@ -196,6 +238,7 @@ class ServerServices(Services):
             refusals=self.refusals,
             purge=self.purge,
             purge_seconds=self.settings.revocation.sweep_interval_seconds,
+            secret_duties=self.secret_duties,
         )
 
 

@@ -130,7 +130,7 @@ class SecretDuties:
             return
         days = (secret.expires_at - now).days
         logger.warning(
-            "the secret %s of %s ends in %d days, at %s; `authz-server %s secret rotate` adds another",
+            "the secret %s of %s ends in %d days, at %s; run `authz-server %s secret rotate`",
             secret.id,
             client.id,
             days,

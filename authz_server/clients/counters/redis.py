@@ -1,0 +1,65 @@
+"""Shared counts in Redis."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from authz_server.clients.counters.shared import Addition, Count, StoreError
+from authz_server.waiting import Batch, Lane, Step
+
+#: A failure waits this long for Redis at most; so does a token of a client with a budget.
+TIMEOUT_SECONDS = 0.25
+
+_PREFIX = b"authz-server:count:"
+
+
+class RedisCounters(Batch[Addition, Count]):
+    """Counts over all processes and nodes, as exactly as Redis keeps what it acknowledged.
+
+    Each count is a key that Redis deletes at its end, by the clock of Redis.
+
+    Args:
+        url: ``redis://``, ``rediss://`` or ``unix://``, as redis-py reads it.
+        timeout_seconds: the longest wait for a connection, and for an answer.
+
+    Raises:
+        ValueError: the URL cannot be read.
+    """
+
+    def __init__(self, url: str, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        self._redis = Redis.from_url(
+            url,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+            retry=Retry(NoBackoff(), 0),
+        )
+
+    async def perform(self, values: Sequence[Addition]) -> Sequence[Count]:
+        """Return each count after its addition.
+
+        Raises:
+            StoreError: Redis cannot answer.
+        """
+        return await Step(Lane.OUTBOUND, partial(self._add, values))
+
+    def _add(self, values: Sequence[Addition]) -> list[Count]:
+        # One transaction, so that a count never loses its end.
+        with self._redis.pipeline(transaction=True) as pipeline:
+            for key, now, ends_at in values:
+                name = _PREFIX + key.hex().encode()
+                pipeline.set(name, 0, px=max(1, round((ends_at - now) * 1_000)), nx=True)
+                pipeline.incr(name)
+                pipeline.pttl(name)
+            try:
+                answers = pipeline.execute()
+            except (RedisError, OSError) as error:
+                raise StoreError(f"Redis: {error}") from error
+        # Of each three answers, the first only says whether the count is new.
+        return [
+            Count(number, int(value.now + left / 1_000) + 1)
+            for value, number, left in zip(values, answers[1::3], answers[2::3], strict=True)
+        ]
