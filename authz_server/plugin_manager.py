@@ -111,6 +111,11 @@ class PluginManager:
         """True if a plugin adds members to introspection responses."""
         return bool(self._introspection_claims)
 
+    @property
+    def receives_events(self) -> bool:
+        """True if a plugin is notified of events."""
+        return bool(self._event_happened)
+
     def registered(self, hook: str, require: Callable[[Any], T]) -> list[tuple[str, T]]:
         """Return the parts that plugins register with a hook, each with its provider.
 

@@ -7,7 +7,7 @@ from socket import gethostname
 from typing import NamedTuple
 
 from keys.errors import ClockOffError
-from keys.observer import Observer, SilentObserver
+from keys.events import Alarm, Notify, ignore
 from keys.store import KeyStore
 
 #: The name of the alarm.
@@ -34,7 +34,7 @@ class NodeClock:
         store: the reference clock.
         clock: returns the present time by this machine, timezone-aware.
         tolerance_seconds: the largest accepted offset.
-        observer: receives the alarm.
+        notify: receives the alarm.
         monotonic: returns monotonic seconds.
     """
 
@@ -43,14 +43,14 @@ class NodeClock:
         store: KeyStore,
         clock: Callable[[], datetime],
         tolerance_seconds: float,
-        observer: Observer | None = None,
+        notify: Notify = ignore,
         *,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._clock = clock
         self._tolerance = float(tolerance_seconds)
-        self._observer = observer or SilentObserver()
+        self._notify = notify
         self._monotonic = monotonic
         self._last: _Reading | None = None
         self._store_leap_seconds = 0.0
@@ -142,7 +142,7 @@ class NodeClock:
 
     def _report(self, kind: str, problem: str) -> None:
         if problem and kind not in self._reported:
-            self._observer.alarm(CLOCK_ALARM, gethostname(), problem)
+            self._notify(Alarm(CLOCK_ALARM, gethostname(), problem))
         (self._reported.add if problem else self._reported.discard)(kind)
 
 

@@ -16,6 +16,7 @@ from keys.errors import (
     TokenTooLargeError,
     VersionUnusable,
 )
+from keys.events import Notify, UnknownKidPresented, ignore
 from keys.forks import on_fork
 from keys.jose.compact import (
     MAXIMUM_TOKEN_CHARACTERS,
@@ -37,7 +38,6 @@ from keys.key_set import (
 from keys.lifecycle.judgement import Judgement, Standing, judge_ring
 from keys.lifecycle.timing import Timing
 from keys.node_clock import NodeClock
-from keys.observer import Observer, SilentObserver
 from keys.signer import CheckedSigner, OnProof
 from keys.signing_key import KeyState, RingSnapshot
 from keys.store import KeyStore
@@ -66,7 +66,7 @@ class KeyRings:
         clock: returns the present time, timezone-aware.
         default_ring: the preferred ring if several would do.
         timing: the installation's durations.
-        observer: receives remote signatures, unknown key ids and the alarm ``clock.off``.
+        notify: receives remote signatures, unknown key ids and the alarm ``clock.off``.
         on_proof: receives each backend request that signed no token, for the audit record.
     """
 
@@ -78,7 +78,7 @@ class KeyRings:
         default_ring: str,
         *,
         timing: Timing | None = None,
-        observer: Observer | None = None,
+        notify: Notify = ignore,
         on_proof: OnProof = lambda _kid, _request_id: None,
     ) -> None:
         self._store = store
@@ -88,10 +88,10 @@ class KeyRings:
         self._timing = timing or Timing()
         self._tolerance = timedelta(seconds=self._timing.clock_tolerance_seconds)
         self._snapshot_lifetime = timedelta(seconds=self._timing.snapshot_lifetime_seconds)
-        self._observer = observer or SilentObserver()
+        self._notify = notify
         tolerance = self._timing.clock_tolerance_seconds
-        self._node_clock = NodeClock(store, clock, tolerance, self._observer)
-        self._signer = CheckedSigner(self._backends, self._observer, on_proof=on_proof)
+        self._node_clock = NodeClock(store, clock, tolerance, notify)
+        self._signer = CheckedSigner(self._backends, notify, on_proof=on_proof)
         self._tainted: frozenset[str] = frozenset()
         self._ever_known: frozenset[str] = frozenset()
         self._key_set: KeySet = index_rings((), None)
@@ -259,7 +259,7 @@ class KeyRings:
         key = self._key_set.by_kid.get(parsed.header["kid"])
         if key is None:
             if parsed.header["kid"] not in self._ever_known:
-                self._observer.unknown_kid()
+                self._notify(UnknownKidPresented())
             raise TokenRefusedError("unknown key")
         if parsed.header["alg"] != key.alg:
             raise TokenRefusedError("another algorithm than the key's")

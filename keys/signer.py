@@ -18,9 +18,9 @@ from keys.errors import (
     TokenRefusedError,
     VersionUnusable,
 )
+from keys.events import Notify, SignatureDiscarded, Signed
 from keys.jose.jwk import thumbprint
 from keys.key_set import KeySet, PublishedKey, RingKeys
-from keys.observer import Observer
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class CheckedSigner:
 
     Args:
         backends: the open backends by URI; not copied.
-        observer: receives remote signatures and mismatches.
+        notify: receives remote signatures and mismatches.
         on_proof: receives each test signature that the backend logs.
         monotonic: returns monotonic seconds.
     """
@@ -68,13 +68,13 @@ class CheckedSigner:
     def __init__(
         self,
         backends: Mapping[str, KeyBackend],
-        observer: Observer,
+        notify: Notify,
         *,
         on_proof: OnProof = lambda _kid, _request_id: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._backends = backends
-        self._observer = observer
+        self._notify = notify
         self._on_proof = on_proof
         self._monotonic = monotonic
         self._proven: frozenset[PublishedKey] = frozenset()
@@ -129,7 +129,7 @@ class CheckedSigner:
             result = _RESULTS.get(type(error), "broken")
             raise
         finally:
-            self._observer.signed(backend.scheme, key.alg, result, time.perf_counter() - started)
+            self._notify(Signed(backend.scheme, key.alg, result, time.perf_counter() - started))
         return signature
 
     def _prove(self, backend: KeyBackend, key: PublishedKey) -> None:
@@ -150,7 +150,7 @@ class CheckedSigner:
         signature = backend.sign(key.ring, key.ref, key.alg, (data,))[0]
         if _belongs(key, signature, data):
             return signature
-        self._observer.mismatch(key.ring, key.kid)
+        self._notify(SignatureDiscarded(key.ring, key.kid))
         # For a remote backend the next request retries, not this one.
         if self._reload(backend, key) and backend.caps.in_process:
             signature = backend.sign(key.ring, key.ref, key.alg, (data,))[0]

@@ -25,6 +25,7 @@ from authz_server.audit.events import (
     ScopeChanged,
     TokenRevoked,
 )
+from authz_server.audit.notifier import Notify
 from authz_server.database.orm import Base, BigIntegerKey
 from authz_server.errors import OAuthError
 from authz_server.logs import encode_line
@@ -146,18 +147,18 @@ class AuditUnavailable(OAuthError):  # noqa: N818 - the state of the sink, by wh
         super().__init__("temporarily_unavailable", f"audit: {detail}")
 
 
-def report_changes(record: Callable[[Event], None], session: Session) -> None:
-    """Record the events of what a committed transaction changed.
+def report_changes(notify: Notify, session: Session) -> None:
+    """Notify of the events of what a committed transaction changed.
 
     The stored rows are the record in any case: one that cannot be recorded elsewhere is logged.
 
     Args:
-        record: records an event.
+        notify: passes an event on.
         session: the transaction's.
     """
     for stored in session.info.pop(STORED, ()):
         try:
-            record(event_of(stored))
+            notify(event_of(stored))
         except AuditUnavailable as error:
             logger.warning("a change is recorded in the database alone: %s", error.detail)
 

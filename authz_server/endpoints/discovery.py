@@ -12,6 +12,7 @@ from wsgiref.types import WSGIEnvironment
 import msgspec
 from flask import Response, request
 
+from authz_server.audit.notifier import Notify
 from authz_server.clients.cache import ClientCache
 from authz_server.database.change_feed import ChangeFeed
 from authz_server.endpoints.client_address import ClientAddressReader
@@ -20,7 +21,7 @@ from authz_server.endpoints.wsgi import read_head
 from authz_server.errors import OAuthError
 from authz_server.key_rings.consumers import JwksReaders
 from authz_server.key_rings.standby import find_next_key
-from authz_server.metrics.observer import ServerObserver
+from authz_server.metrics.events import JwksFetched
 from authz_server.scopes.catalogue import ScopeCatalogue, ScopeEntry
 from keys.ring import KeyRings
 
@@ -156,7 +157,7 @@ class DiscoveryEndpoints:
         addresses: finds the addresses of consumers.
         hosts: the host names under which the documents may be cached.
         clock: returns the present time.
-        observer: counts fetches of the JWKS.
+        notify: receives each fetch of the JWKS.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, by name
@@ -169,7 +170,7 @@ class DiscoveryEndpoints:
         addresses: ClientAddressReader,
         hosts: frozenset[str],
         clock: Callable[[], datetime],
-        observer: ServerObserver,
+        notify: Notify,
     ) -> None:
         self._document = document
         self._key_rings = key_rings
@@ -178,7 +179,7 @@ class DiscoveryEndpoints:
         self._addresses = addresses
         self._hosts = hosts
         self._clock = clock
-        self._observer = observer
+        self._notify = notify
 
     def metadata(self) -> Response:
         """Return the metadata of RFC 8414."""
@@ -212,7 +213,7 @@ class DiscoveryEndpoints:
         has_next = all(
             ring.is_succeeded(now) or find_next_key(ring, now) is not None for ring in rings
         )
-        self._observer.jwks_fetched(has_next=has_next)
+        self._notify(JwksFetched(has_next))
 
     def _metadata(self, members: Callable[[], dict[str, Any]]) -> Response:
         if self._feed.seen < 0:

@@ -9,7 +9,7 @@ from flask import Blueprint
 from authz_server.database.errors import describe_failure, find_sentence
 from authz_server.endpoints.responses import Answer, new_request_id, private_answer, private_bytes
 from authz_server.logs import redact
-from authz_server.metrics.observer import MetricsSource
+from authz_server.metrics.source import MetricsSource
 
 logger = logging.getLogger(__name__)
 

@@ -64,7 +64,7 @@ class IntrospectionEndpoint(ProtocolEndpoint):
         ring = server.signing_ring if server is not None else None
         signed = await signer.sign(answer, audience, ring)
         if signed.request_id:
-            self._parts.record(
+            self._parts.notify(
                 SignatureMade(
                     request_id=exchange.request_id,
                     source_address=exchange.client_address,

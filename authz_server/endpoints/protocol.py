@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from authz_server.audit.events import (
-    Event,
     IntrospectionRefused,
     RegistrationRefused,
     RevocationRefused,
     TokenRefused,
 )
+from authz_server.audit.notifier import Notify
 from authz_server.clients.authentication.authenticator import ClientAuthenticator
 from authz_server.clients.authentication.method import AuthenticationRequest
 from authz_server.clients.authentication.throttle import MAXIMUM_ID_CHARACTERS
@@ -26,6 +26,7 @@ from authz_server.endpoints.request import Request
 from authz_server.endpoints.responses import Answer, new_request_id
 from authz_server.errors import OAuthError
 from authz_server.logs import bind_request_id, redact
+from authz_server.metrics.events import RequestAnswered
 from authz_server.waiting import Lane, Step
 
 Refusal = type[TokenRefused | IntrospectionRefused | RevocationRefused | RegistrationRefused]
@@ -43,8 +44,7 @@ class EndpointParts:
         feed: keeps the caches fresh.
         authenticator: authenticates clients.
         errors: renders refusals.
-        record: records an event; raises if it cannot be recorded.
-        answered: counts a response by endpoint, outcome and seconds.
+        notify: passes an event on; raises if it cannot be recorded.
         certificates: finds the TLS certificates of clients; None: they are off.
     """
 
@@ -54,8 +54,7 @@ class EndpointParts:
     feed: ChangeFeed
     authenticator: ClientAuthenticator
     errors: ErrorAnswers
-    record: Callable[[Event], None]
-    answered: Callable[[str, str, float], None]
+    notify: Notify
     certificates: CertificateReader | None = None
 
 
@@ -109,7 +108,7 @@ class ProtocolEndpoint(ABC):
             answer = await self._answer(exchange)
         except Exception as fault:  # noqa: BLE001 - every fault is answered
             answer = self._refuse(exchange, as_refusal(fault))
-        parts.answered(self.name, exchange.outcome, perf_counter() - began)
+        parts.notify(RequestAnswered(self.name, exchange.outcome, perf_counter() - began))
         return answer
 
     @abstractmethod
@@ -126,7 +125,7 @@ class ProtocolEndpoint(ABC):
 
     def _refuse(self, exchange: Exchange, error: OAuthError) -> Answer:
         try:
-            self._parts.record(
+            self._parts.notify(
                 self.refusal(
                     request_id=exchange.request_id,
                     message_id=exchange.message_id,

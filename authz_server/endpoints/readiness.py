@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 
-from authz_server.metrics.observer import KnownBackends
+from authz_server.metrics.source import KnownBackends
 from keys.ring import KeyRings
 
 #: Within this time of its start a worker has observed every backend or given up.

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from authz_server.audit.events import (
-    Event,
     IntrospectionRefused,
     RegistrationRefused,
     RequestRefused,
     RevocationRefused,
     TokenRefused,
 )
+from authz_server.audit.notifier import Notify
 from authz_server.clients.authentication.throttle import network_of
 from authz_server.errors import OAuthError
 
@@ -106,14 +106,12 @@ class RefusalRecorder:
     A recorder is thread-safe. A forked process starts with empty counts.
 
     Args:
-        record: records one event; raises OAuthError if it cannot.
+        notify: records one event; raises OAuthError if it cannot.
         monotonic: returns monotonic seconds.
     """
 
-    def __init__(
-        self, record: Callable[[Event], None], *, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._record = record
+    def __init__(self, notify: Notify, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._notify = notify
         self._monotonic = monotonic
         self._reset_after_fork()
 
@@ -127,7 +125,7 @@ class RefusalRecorder:
         with self._lock:
             alone = self._is_recorded_alone(event)
         if alone:
-            self._record(event)
+            self._notify(event)
 
     def flush(self, *, at_once: bool = False) -> None:
         """Record the counts of a minute that has ended.
@@ -150,7 +148,7 @@ class RefusalRecorder:
         counted = [tally.combined for tally in tallies if tally.combined is not None]
         for position, event in enumerate(counted):
             try:
-                self._record(event)
+                self._notify(event)
             except OAuthError as error:
                 logger.warning("counted refusals cannot be recorded yet: %s", error.detail)
                 self._keep(counted[position:])

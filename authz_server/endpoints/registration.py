@@ -111,7 +111,7 @@ class _Endpoint(ProtocolEndpoint):
         return changed
 
     def _report(self, exchange: Exchange, event: Event) -> None:
-        self._parts.record(
+        self._parts.notify(
             msgspec.structs.replace(
                 event, request_id=exchange.request_id, source_address=exchange.client_address
             )

@@ -57,7 +57,7 @@ class RevocationEndpoint(ProtocolEndpoint):
         claims = verified.claims
 
         def record(event: type[TokenRevoking | TokenRevoked]) -> None:
-            self._parts.record(
+            self._parts.notify(
                 event(
                     request_id=exchange.request_id,
                     source_address=exchange.client_address,

@@ -52,7 +52,7 @@ class TokenEndpoint(ProtocolEndpoint):
         finally:
             if request.client is not None:
                 exchange.request.client_id = request.client.id
-        self._parts.record(
+        self._parts.notify(
             TokenIssued(
                 request_id=exchange.request_id,
                 message_id=exchange.message_id,

@@ -11,6 +11,7 @@ from authz_server.settings import LONGEST_LIFETIME_SECONDS, Settings
 from keys.backend import KeyBackend
 from keys.backends.registry import BackendContext, BackendRegistry, Opener
 from keys.backends.vault.settings import VaultAccess
+from keys.events import Notify, ignore
 from keys.lifecycle.state import (
     ALL_PERMISSIONS,
     NO_PERMISSIONS,
@@ -18,7 +19,6 @@ from keys.lifecycle.state import (
     RingRules,
     RotationMode,
 )
-from keys.observer import Observer, SilentObserver
 from keys.signing_key import RingDefinition
 
 #: The actor of a ring: the server's own thread, a scheduled ``keys tick``, or an operator.
@@ -88,7 +88,7 @@ def open_backends(  # noqa: PLR0913, PLR0917 - what backends are opened with
     database: Database,
     clock: Callable[[], datetime],
     vaults: Mapping[str, VaultAccess],
-    observer: Observer | None = None,
+    notify: Notify = ignore,
 ) -> dict[str, KeyBackend]:
     """Return the open backends of all configured rings, by URI.
 
@@ -98,7 +98,7 @@ def open_backends(  # noqa: PLR0913, PLR0917 - what backends are opened with
         database: stores the encrypted keys of ``sql://``.
         clock: returns the present time.
         vaults: connection and login of each Vault.
-        observer: receives signatures, outages and alarms.
+        notify: receives signatures, outages and alarms.
 
     Raises:
         KeysError: a backend cannot be used.
@@ -111,7 +111,7 @@ def open_backends(  # noqa: PLR0913, PLR0917 - what backends are opened with
                 clock=clock,
                 ring=name,
                 vaults=vaults,
-                observer=observer or SilentObserver(),
+                notify=notify,
                 experimental=settings.keys.experimental_algorithms,
                 encrypted_keys=SqlEncryptedKeyStorage(database.transaction, database.reading),
                 key_encryption_key=None if key is None else key.reveal(),

@@ -14,7 +14,8 @@ from datetime import datetime
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from authz_server.audit.events import Event, SignatureMade
+from authz_server.audit.events import SignatureMade
+from authz_server.audit.notifier import Notify
 from authz_server.audit.sink import AuditUnavailable
 from authz_server.database.clock import read_database_time
 from authz_server.database.orm import Database
@@ -23,8 +24,8 @@ from authz_server.key_rings.nodes import forget_node, purge_reports
 from authz_server.key_rings.store import SqlKeyStore
 from authz_server.settings import KeySettings
 from keys.errors import ClockOffError, KeysError, StoreUnavailable
+from keys.events import Alarm
 from keys.lifecycle.rotator import Rotator
-from keys.observer import Observer
 from keys.ring import KeyRings
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class KeyDuties:
         key_rings: the rings as this process holds them.
         rotator: rotates rings with a server's permissions.
         readers: the consumers seen by this process.
-        observer: receives failed rotations.
+        notify: receives failed rotations.
         clock: returns the present time.
         snapshot_lifetime_seconds: a node without a report for this time is gone.
         monotonic: returns monotonic seconds.
@@ -67,7 +68,7 @@ class KeyDuties:
         key_rings: KeyRings,
         rotator: Rotator,
         readers: JwksReaders,
-        observer: Observer,
+        notify: Notify,
         clock: Callable[[], datetime],
         snapshot_lifetime_seconds: int,
         monotonic: Callable[[], float] = time.monotonic,
@@ -77,7 +78,7 @@ class KeyDuties:
         self._key_rings = key_rings
         self._rotator = rotator
         self._readers = readers
-        self._observer = observer
+        self._notify = notify
         self._clock = clock
         self._report_seconds = min(LONGEST_REPORT_SECONDS, snapshot_lifetime_seconds / 4)
         self._monotonic = monotonic
@@ -128,7 +129,7 @@ class KeyDuties:
                 logger.warning("the tick of ring %s failed: %s", ring, error)
                 failure = error
             except KeysError as error:
-                self._observer.alarm("rotation.failed", ring, str(error))
+                self._notify(Alarm("rotation.failed", ring, str(error)))
                 failure = error
         if failure is not None:
             raise failure
@@ -162,33 +163,19 @@ class KeyDuties:
                 forget_node(session, self.node)
 
 
-def record_proof(record: Callable[[Event], None], kid: str, request_id: str) -> None:
+def record_proof(notify: Notify, kid: str, request_id: str) -> None:
     """Record a signature that checked readiness, to account for it in the Vault's audit log."""
     event = SignatureMade(
         client_id=SERVER, purpose="readiness", kid=kid, backend_request_id=request_id
     )
     try:
-        record(event)
+        notify(event)
     except AuditUnavailable as error:
         logger.warning("the signature %s is not recorded: %s", request_id, error.detail)
 
 
-class KeyRows:
-    """Rows of nodes and readers that expire: ``authz_server.tokens.purging.FurtherRows``.
-
-    Args:
-        observer: receives the alarms of a purge.
-    """
-
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
-
-    def purge(self, session: Session, now: datetime) -> int:
-        """Delete rows of nodes and readers that expired by ``now``; return how many."""
-        # Reports are dated by the database.
-        reported_until = min(now, read_database_time(session))
-        return purge_reports(session, reported_until) + purge_readers(session, now)
-
-    def alarm(self, event: str, subject: str, detail: str) -> None:
-        """Record and log an alarm."""
-        self._observer.alarm(event, subject, detail)
+def purge_key_rows(session: Session, now: datetime) -> int:
+    """Delete rows of nodes and readers that expired by ``now``; return how many."""
+    # Reports are dated by the database.
+    reported_until = min(now, read_database_time(session))
+    return purge_reports(session, reported_until) + purge_readers(session, now)

@@ -1,4 +1,4 @@
-"""Definitions of all metrics: name, kind, labels and help text.
+"""Declarations of all metrics: name, kind, labels and help text.
 
 ``docs/metrics.md`` repeats the help texts.
 """
@@ -7,6 +7,28 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["counter", "gauge", "histogram"]
+#: How ``prometheus_client`` combines the values of several processes.
+Mode = Literal["livemax", "livemin", "livemostrecent", "max"]
+
+#: All alarms of the server; a key backend from a plugin may raise others.
+ALARMS = (
+    "backend.disabled",
+    "clock.leapt",
+    "clock.off",
+    "floor.changed_externally",
+    "key.absent",
+    "key.not_adopted",
+    "node.behind",
+    "privilege.too_wide",
+    "ring.no_active_key",
+    "ring.no_standby",
+    "rotation.failed",
+    "vault.denied",
+    "vault.secret_id_intercepted",
+)
+
+
+RINGS: Literal["rings"] = "rings"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +41,10 @@ class Family:
         sentence: the help text.
         labels: the names of the labels.
         buckets: the upper bounds of a histogram.
+        zeros: the labels of values that are 0 until they are counted; ``RINGS``: each ring's. A
+            counter that starts at 1 shows no increase.
+        mode: how to combine a gauge that processes record.
+        exported: False for a metric that the exporter converts to another one.
     """
 
     name: str
@@ -26,6 +52,9 @@ class Family:
     sentence: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    zeros: tuple[tuple[str, ...], ...] | Literal["rings"] = ()
+    mode: Mode = "max"
+    exported: bool = True
 
 
 # ------------------------------------------------- of the rings, from the database at each scrape
@@ -97,6 +126,7 @@ SIGN_MISMATCH = Family(
     "counter",
     "Signatures that did not match the published key and were discarded.",
     ("ring",),
+    zeros=RINGS,
 )
 BATCH_SIZE = Family(
     "authz_server_key_batch_size",
@@ -109,18 +139,21 @@ KEY_ALARMS = Family(
     "counter",
     "Alarms raised, by name.",
     ("alarm",),
+    zeros=tuple((alarm,) for alarm in ALARMS),
 )
 BACKEND_UP = Family(
     "authz_server_key_backend_up",
     "gauge",
     "Whether a key backend, or one address of a Vault, answered the last request: 1 or 0.",
     ("backend",),
+    mode="livemostrecent",
 )
 VIEW_SUCCESS = Family(
     "authz_server_key_view_success_timestamp",
     "gauge",
     "Time at which the ring's backend was last observed, in seconds since 1970.",
     ("ring",),
+    mode="max",
 )
 VAULT_TOKEN_TTL = Family(
     "authz_server_vault_token_ttl_seconds",
@@ -128,26 +161,34 @@ VAULT_TOKEN_TTL = Family(
     "Remaining lifetime of the Vault token that expires first; +Inf if it does not expire.",
     ("vault",),
 )
-#: Internal: the exporter converts it to the remaining time.
+#: The exporter converts it to the remaining time.
 VAULT_TOKEN_EXPIRY = Family(
-    "authz_server_vault_token_expiry_timestamp", "gauge", "Expiry of the Vault token.", ("vault",)
+    "authz_server_vault_token_expiry_timestamp",
+    "gauge",
+    "Expiry of the Vault token.",
+    ("vault",),
+    mode="livemin",
+    exported=False,
 )
 VAULT_TOKEN_FULL_TTL = Family(
     "authz_server_vault_token_full_ttl_seconds",
     "gauge",
     "Lifetime of the Vault token when it was issued.",
     ("vault",),
+    mode="livemax",
 )
 JWKS_FETCH = Family(
     "authz_server_jwks_fetch_total",
     "counter",
     "Fetches of the JWKS, by whether it held the next key of every ring.",
     ("has_next",),
+    zeros=(("true",), ("false",)),
 )
 UNKNOWN_KID = Family(
     "authz_server_jwks_unknown_kid_total",
     "counter",
     "Presented tokens whose kid is unknown.",
+    zeros=((),),
 )
 REQUESTS = Family(
     "authz_server_requests_total",
@@ -164,21 +205,27 @@ REQUEST_SECONDS = Family(
     ("endpoint",),
     (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
 )
-#: Internal: the exporter converts them to a histogram. A process adds up its requests for a quarter
+#: The exporter converts them to a histogram. A process adds up its requests for a quarter
 #: of a second before it writes, which the library's histogram cannot.
 REQUEST_TIMES = Family(
     "authz_server_request_times_total",
     "counter",
     "Requests by duration, each in the first bucket that holds it.",
     ("endpoint", "le"),
+    exported=False,
 )
 REQUEST_TIMES_SUM = Family(
-    "authz_server_request_times_sum_total", "counter", "Total duration of requests.", ("endpoint",)
+    "authz_server_request_times_sum_total",
+    "counter",
+    "Total duration of requests.",
+    ("endpoint",),
+    exported=False,
 )
 REQUESTS_SHED = Family(
     "authz_server_requests_shed_total",
     "counter",
     "Requests refused unread because a worker was overloaded.",
+    zeros=((),),
 )
 
 # ------------------------------------------ of clients and tokens, from the database at each scrape
@@ -197,30 +244,7 @@ CUT_OFFS = Family(
     ("kind",),
 )
 
-#: In the order of ``docs/metrics.md``.
-FAMILIES: tuple[Family, ...] = (
-    BUILD_INFO,
-    STORE_UP,
-    SIGNING_KEY_AGE,
-    ROTATION_INTERVAL,
-    SIGNING_KEY_STATE,
-    NEXT_ACTIVATION,
-    LATEST_EPOCH,
-    NODE_EPOCH,
-    NODE_CLOCK_OFFSET,
-    SIGN_SECONDS,
-    SIGN_MISMATCH,
-    BATCH_SIZE,
-    KEY_ALARMS,
-    BACKEND_UP,
-    VIEW_SUCCESS,
-    VAULT_TOKEN_TTL,
-    VAULT_TOKEN_FULL_TTL,
-    JWKS_FETCH,
-    UNKNOWN_KID,
-    REQUESTS,
-    REQUEST_SECONDS,
-    REQUESTS_SHED,
-    SECRETS,
-    CUT_OFFS,
+#: Every exported metric, in the order above, which is that of ``docs/metrics.md``.
+FAMILIES: tuple[Family, ...] = tuple(
+    each for each in list(globals().values()) if isinstance(each, Family) and each.exported
 )

@@ -17,9 +17,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from authz_server import __version__
 from authz_server.metrics import definitions as families
-from authz_server.metrics.definitions import FAMILIES, VAULT_TOKEN_EXPIRY, Family
-from authz_server.metrics.observer import ALARMS, KnownBackends
+from authz_server.metrics.definitions import FAMILIES, RINGS, VAULT_TOKEN_EXPIRY
 from authz_server.metrics.rings import Sample, sample_nodes, sample_rings
+from authz_server.metrics.source import KnownBackends
 from keys.errors import StoreUnavailable
 from keys.store import KeyStore
 
@@ -160,20 +160,14 @@ def _add(metrics: dict[str, Metric], sample: Sample) -> None:
 
 
 def _zeros(metrics: dict[str, Metric]) -> Iterator[Sample]:
-    """Yield 0 for counters without a sample: a counter that starts at 1 shows no increase."""
+    """Yield the declared zeros of values that were not counted."""
     epochs = metrics.get(families.LATEST_EPOCH.name)
-    rings = [sample.labels["ring"] for sample in epochs.samples] if epochs else []
-    expected: tuple[tuple[Family, list[tuple[str, ...]]], ...] = (
-        (families.SIGN_MISMATCH, [(ring,) for ring in rings]),
-        (families.KEY_ALARMS, [(alarm,) for alarm in ALARMS]),
-        (families.JWKS_FETCH, [("true",), ("false",)]),
-        (families.UNKNOWN_KID, [()]),
-        (families.REQUESTS_SHED, [()]),
-    )
-    for family, labels in expected:
+    rings = tuple((sample.labels["ring"],) for sample in epochs.samples) if epochs else ()
+    for family in (each for each in FAMILIES if each.zeros):
+        zeros = rings if family.zeros == RINGS else family.zeros
         known = metrics[family.name].samples if family.name in metrics else []
         counted = {tuple(sample.labels[name] for name in family.labels) for sample in known}
-        yield from (Sample(family, values, 0) for values in labels if values not in counted)
+        yield from (Sample(family, values, 0) for values in zeros if values not in counted)
 
 
 def forget_ended_processes(folder: Path) -> None:

@@ -9,12 +9,13 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from authz_server.metrics.observer import (
-    METRICS_FOLDER_VARIABLE,
-    ServerObserver,
-    SilentServerObserver,
-)
+if TYPE_CHECKING:
+    from authz_server.metrics.recorder import MetricsRecorder
+
+#: The environment variable with the folder of the metrics files.
+METRICS_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 logger = logging.getLogger(__name__)
 
@@ -30,20 +31,20 @@ _FILE_BYTES: Mapping[str, int] = {
 }
 
 
-def open_observer(environ: Mapping[str, str] = os.environ) -> ServerObserver:
-    """Return the recorder of this process; a silent one if there is no metrics folder."""
+def open_recorder(environ: Mapping[str, str] = os.environ) -> "MetricsRecorder | None":
+    """Return the recorder of this process; None if there is no metrics folder or no space."""
     folder = environ.get(METRICS_FOLDER_VARIABLE)
     if not folder:
-        return SilentServerObserver()
+        return None
     try:
         reserve_files(Path(folder), os.getpid())
     except OSError as error:
         logger.warning("this process records no metrics: %s", error.strerror)
-        return SilentServerObserver()
+        return None
     # The library is slow to import; import it only to record metrics.
-    from authz_server.metrics.recorder import MetricsObserver  # noqa: PLC0415
+    from authz_server.metrics.recorder import MetricsRecorder  # noqa: PLC0415
 
-    return MetricsObserver()
+    return MetricsRecorder()
 
 
 def reserve_files(folder: Path, process_id: int) -> None:

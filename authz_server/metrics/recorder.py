@@ -1,26 +1,40 @@
-"""Metrics recorder of one serving process."""
+"""Metrics recorder of one serving process: a receiver of events."""
 
 import math
 import time
 from bisect import bisect_left
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.utils import floatToGoString
 
+from authz_server.audit.notifier import Receiver
 from authz_server.metrics import definitions as families
-from authz_server.metrics.definitions import VAULT_TOKEN_EXPIRY, Family
+from authz_server.metrics.definitions import Family
+from authz_server.metrics.events import JwksFetched, RequestAnswered, RequestsShed
+from keys.events import (
+    Alarm,
+    BackendAnswered,
+    BackendFailed,
+    BatchSent,
+    RingObserved,
+    SignatureDiscarded,
+    Signed,
+    UnknownKidPresented,
+    VaultTokenHeld,
+)
 
 _BOUNDS = (*families.REQUEST_SECONDS.buckets, math.inf)
-_Mode = Literal["livemax", "livemin", "livemostrecent", "max"]
 
 
-class MetricsObserver:
-    """Records every event in the metrics of ``authz_server.metrics.definitions``.
+class MetricsRecorder:
+    """Records events in the metrics of ``authz_server.metrics.definitions``.
 
     Args:
         present: returns seconds since 1970.
+
+    Attributes:
+        receivers: the receivers of events, by the kind of event.
     """
 
     def __init__(self, present: Callable[[], float] = time.time) -> None:
@@ -30,10 +44,10 @@ class MetricsObserver:
         self._mismatch = _counter(families.SIGN_MISMATCH, registry)
         self._batch_size = _histogram(families.BATCH_SIZE, registry)
         self._alarms = _counter(families.KEY_ALARMS, registry)
-        self._backend_up = _gauge(families.BACKEND_UP, registry, "livemostrecent")
-        self._viewed = _gauge(families.VIEW_SUCCESS, registry, "max")
-        self._token_expiry = _gauge(VAULT_TOKEN_EXPIRY, registry, "livemin")
-        self._token_full_ttl = _gauge(families.VAULT_TOKEN_FULL_TTL, registry, "livemax")
+        self._backend_up = _gauge(families.BACKEND_UP, registry)
+        self._viewed = _gauge(families.VIEW_SUCCESS, registry)
+        self._token_expiry = _gauge(families.VAULT_TOKEN_EXPIRY, registry)
+        self._token_full_ttl = _gauge(families.VAULT_TOKEN_FULL_TTL, registry)
         self._jwks_fetch = _counter(families.JWKS_FETCH, registry)
         self._unknown_kid = _counter(families.UNKNOWN_KID, registry)
         self._requests = _counter(families.REQUESTS, registry)
@@ -44,62 +58,20 @@ class MetricsObserver:
         self._answered: dict[tuple[str, str], int] = {}
         self._took: dict[tuple[str, float], int] = {}
         self._took_sum: dict[str, float] = {}
-
-    def signed(self, backend: str, alg: str, result: str, seconds: float) -> None:
-        """Count one signing request to a remote backend."""
-        self._sign_seconds.labels(backend, alg, result).observe(seconds)
-
-    def mismatch(self, ring: str, kid: str) -> None:
-        """Count a discarded signature."""
-        del kid
-        self._mismatch.labels(ring).inc()
-
-    def unknown_kid(self) -> None:
-        """Count a token with an unknown ``kid``."""
-        self._unknown_kid.inc()
-
-    def backend_up(self, uri: str) -> None:
-        """Record that a backend answers."""
-        self._backend_up.labels(uri).set(1)
-
-    def backend_down(self, uri: str, reason: str) -> None:
-        """Record that a backend does not answer."""
-        del reason
-        self._backend_up.labels(uri).set(0)
-
-    def vault_token(self, vault: str, ttl_seconds: float, full_ttl_seconds: float) -> None:
-        """Record a Vault token's remaining and full lifetime; a full lifetime of 0 is infinite."""
-        full = full_ttl_seconds if full_ttl_seconds > 0 else math.inf
-        left = ttl_seconds if full < math.inf else math.inf
-        self._token_expiry.labels(vault).set(self._present() + left)
-        self._token_full_ttl.labels(vault).set(full)
-
-    def batch(self, size: int) -> None:
-        """Count one request with ``size`` inputs."""
-        self._batch_size.observe(size)
-
-    def viewed(self, ring: str) -> None:
-        """Record that a ring's backend was observed."""
-        self._viewed.labels(ring).set(self._present())
-
-    def alarm(self, event: str, subject: str, detail: str) -> None:
-        """Count an alarm."""
-        del subject, detail
-        self._alarms.labels(event).inc()
-
-    def jwks_fetched(self, *, has_next: bool) -> None:
-        """Count one fetch of the JWKS."""
-        self._jwks_fetch.labels("true" if has_next else "false").inc()
-
-    def answered(self, endpoint: str, outcome: str, seconds: float) -> None:
-        """Count one request to a protocol endpoint."""
-        answered, took, sums = self._answered, self._took, self._took_sum
-        kind, bound = (endpoint, outcome), (endpoint, _BOUNDS[bisect_left(_BOUNDS, seconds)])
-        answered[kind] = answered.get(kind, 0) + 1
-        took[bound] = took.get(bound, 0) + 1
-        sums[endpoint] = sums.get(endpoint, 0.0) + seconds
-        if not self._adds_up:
-            self.flush()
+        self.receivers: Mapping[type, Receiver] = {
+            Signed: self._count_signature,
+            SignatureDiscarded: lambda event: self._mismatch.labels(event.ring).inc(),
+            UnknownKidPresented: lambda _: self._unknown_kid.inc(),
+            BackendAnswered: lambda event: self._backend_up.labels(event.uri).set(1),
+            BackendFailed: lambda event: self._backend_up.labels(event.uri).set(0),
+            VaultTokenHeld: self._keep_vault_token,
+            BatchSent: lambda event: self._batch_size.observe(event.size),
+            RingObserved: lambda event: self._viewed.labels(event.ring).set(self._present()),
+            Alarm: lambda event: self._alarms.labels(event.event).inc(),
+            JwksFetched: lambda event: self._jwks_fetch.labels(str(event.has_next).lower()).inc(),
+            RequestAnswered: self._count_request,
+            RequestsShed: lambda event: self._shed.inc(event.number),
+        }
 
     def add_up(self) -> None:
         """Add up requests in memory, and write them only at :meth:`flush`."""
@@ -119,12 +91,29 @@ class MetricsObserver:
         for endpoint, total in sums.items():
             self._times_sum.labels(endpoint).inc(total)
 
-    def shed(self, count: int) -> None:
-        """Count requests that were refused unread."""
-        self._shed.inc(count)
+    def _count_request(self, event: RequestAnswered) -> None:
+        endpoint, outcome, seconds = event
+        answered, took, sums = self._answered, self._took, self._took_sum
+        kind, bound = (endpoint, outcome), (endpoint, _BOUNDS[bisect_left(_BOUNDS, seconds)])
+        answered[kind] = answered.get(kind, 0) + 1
+        took[bound] = took.get(bound, 0) + 1
+        sums[endpoint] = sums.get(endpoint, 0.0) + seconds
+        if not self._adds_up:
+            self.flush()
+
+    def _count_signature(self, event: Signed) -> None:
+        backend, alg, result, seconds = event
+        self._sign_seconds.labels(backend, alg, result).observe(seconds)
+
+    def _keep_vault_token(self, event: VaultTokenHeld) -> None:
+        vault, left, full = event
+        if full <= 0:
+            left = full = math.inf
+        self._token_expiry.labels(vault).set(self._present() + left)
+        self._token_full_ttl.labels(vault).set(full)
 
 
-# The exporter adds the help text; the one in the files is not used.
+# The exporter adds the help text; the one in the files, which repeats for each value, is not used.
 _HELP = "see the exporter"
 
 
@@ -132,7 +121,8 @@ def _counter(family: Family, registry: CollectorRegistry) -> Counter:
     return Counter(family.name, _HELP, family.labels, registry=registry)
 
 
-def _gauge(family: Family, registry: CollectorRegistry, mode: _Mode) -> Gauge:
+def _gauge(family: Family, registry: CollectorRegistry) -> Gauge:
+    mode = family.mode
     return Gauge(family.name, _HELP, family.labels, registry=registry, multiprocess_mode=mode)
 
 

@@ -10,7 +10,8 @@ from email.utils import formatdate
 from functools import partial
 from ssl import SSLContext
 
-from authz_server.audit.events import Event, RequestRefused
+from authz_server.audit.events import RequestRefused
+from authz_server.audit.notifier import Notify
 from authz_server.endpoints.access_log import AccessLog
 from authz_server.endpoints.errors import ErrorAnswers, as_refusal
 from authz_server.endpoints.protocol import ProtocolEndpoint
@@ -18,6 +19,7 @@ from authz_server.endpoints.request import Request
 from authz_server.endpoints.responses import Answer, new_request_id
 from authz_server.endpoints.routes import NO_RESOURCES, Resources
 from authz_server.errors import OAuthError
+from authz_server.metrics.events import RequestsShed
 from authz_server.serving import turns
 from authz_server.serving.flask_requests import FlaskRequests
 from authz_server.serving.http import Connection
@@ -48,21 +50,18 @@ class FrontParts:
         lanes: run the steps of endpoints that wait.
         senders: limits connections.
         errors: renders the refusal of a message that reaches no endpoint.
-        record: records such a refusal; raises if it cannot.
-        shed: counts requests that were refused unread.
+        notify: passes an event on; raises if it cannot be recorded.
         each_tick: called several times a second.
         access_log: gets a line for each response; None for no log.
         resources: the resources that have other methods than POST.
     """
 
     endpoints: Mapping[str, ProtocolEndpoint]
-    resources: Resources
     other: FlaskRequests
     lanes: Lanes
     senders: Senders
     errors: ErrorAnswers
-    record: Callable[[Event], None]
-    shed: Callable[[int], None]
+    notify: Notify
     each_tick: Callable[[], None]
     access_log: AccessLog | None = None
     resources: Resources = NO_RESOURCES
@@ -252,7 +251,7 @@ class WorkerFront:
             connection.expire()
         if self._sheds:
             logger.warning("overloaded: %d requests were refused", self._sheds)
-            self._parts.shed(self._sheds)
+            self._parts.notify(RequestsShed(self._sheds))
             self._sheds = 0
         self._parts.each_tick()
         self._loop.call_later(TICK_SECONDS, self._tick)
@@ -300,7 +299,7 @@ class WorkerFront:
             return
         request_id = new_request_id()
         try:
-            self._parts.record(
+            self._parts.notify(
                 RequestRefused(
                     request_id=request_id,
                     source_address=connection.peer,

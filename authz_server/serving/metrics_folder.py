@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from authz_server.metrics.observer import METRICS_FOLDER_VARIABLE
+from authz_server.metrics.files import METRICS_FOLDER_VARIABLE
 
 
 @contextmanager

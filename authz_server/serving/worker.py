@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from authz_server.app import EXTENSION, Application, create_app, record_start
-from authz_server.assembly import Services
+from authz_server.assembly.server import ServerServices
 from authz_server.clients.authentication.slots import MAXIMUM_WAITING
 from authz_server.endpoints.client_address import ClientAddressReader
 from authz_server.endpoints.errors import ErrorAnswers
@@ -126,7 +126,7 @@ def tls_context(
 async def _serve(app: Application, order: Order, tls: ssl.SSLContext | None) -> None:
     loop = asyncio.get_running_loop()
     settings = order.settings.server
-    services: Services = app.extensions[EXTENSION]
+    services: ServerServices = app.extensions[EXTENSION]
     front, lanes = build_front(loop, app, services, order.settings)
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
@@ -144,12 +144,13 @@ async def _serve(app: Application, order: Order, tls: ssl.SSLContext | None) -> 
     loop.remove_reader(sys.stdin.fileno())
     reports.cancel()
     await front.drain(settings.shutdown_grace_seconds)
-    services.observer.flush()
+    if services.metrics is not None:
+        services.metrics.flush()
     await lanes.close()
 
 
 def build_front(
-    loop: asyncio.AbstractEventLoop, app: Application, services: Services, settings: Settings
+    loop: asyncio.AbstractEventLoop, app: Application, services: ServerServices, settings: Settings
 ) -> tuple[WorkerFront, Lanes]:
     """Return the front and the lanes of a worker."""
     server = settings.server
@@ -175,11 +176,13 @@ def build_front(
         )
         lanes.use_queries(queries[0])
     addresses = ClientAddressReader(server.trusted_proxies, server.forwarded_header)
-    observer = services.observer
-    observer.add_up()
+    metrics = services.metrics
+    if metrics is not None:
+        metrics.add_up()
 
     def each_tick() -> None:
-        observer.flush()
+        if metrics is not None:
+            metrics.flush()
         for each in queries:
             each.expire()
 
@@ -199,8 +202,7 @@ def build_front(
             is_exempt=addresses.is_trusted_proxy,
         ),
         errors=ErrorAnswers(server.retry_after_seconds),
-        record=services.record,
-        shed=observer.shed,
+        notify=services.notify,
         each_tick=each_tick,
         access_log=app.access_log,
     )

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from authz_server.audit.notifier import Notify
 from authz_server.audit.purging import purge_audit_records
 from authz_server.clients.counters.database import purge_counts
 from authz_server.database.change_feed import purge_changes
@@ -18,6 +19,7 @@ from authz_server.database.clock import ClockCheck, ClockGuard
 from authz_server.database.orm import Database
 from authz_server.database.single_use import purge_used_values
 from authz_server.tokens.revocations import RevocationService
+from keys.events import Alarm
 
 T = TypeVar("T")
 
@@ -30,16 +32,6 @@ _PAUSES_PER_BATCH = 2.0
 PATIENCE_SECONDS = 60.0
 _RETRY_SECONDS = 0.1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class FurtherRows(Protocol):
-    """Rows of other parts that expire, and the destination of alarms."""
-
-    def purge(self, session: Session, now: datetime) -> int:
-        """Delete rows that expired by ``now``; return the number of rows."""
-
-    def alarm(self, event: str, subject: str, detail: str) -> None:
-        """Record and log an alarm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +55,8 @@ class Purge:
     Args:
         database: holds the rows.
         revocations: deletes expired revocations and reference tokens.
-        others: deletes further rows.
+        purge_others: deletes the rows of other parts that expired by a time; returns how many.
+        notify: receives the alarm ``clock.leapt``.
         batch_rows: the largest number of rows deleted in one transaction.
         clock: returns the present time.
         guard: compares the clock with the uptime; None: trust the clock.
@@ -75,7 +68,8 @@ class Purge:
         *,
         database: Database,
         revocations: RevocationService,
-        others: FurtherRows,
+        purge_others: Callable[[Session, datetime], int],
+        notify: Notify,
         batch_rows: int,
         clock: Callable[[], datetime],
         guard: ClockGuard | None,
@@ -83,7 +77,8 @@ class Purge:
     ) -> None:
         self._database = database
         self._revocations = revocations
-        self._others = others
+        self._purge_others = purge_others
+        self._notify = notify
         self.batch_rows = batch_rows
         self._clock = clock
         self._guard = guard
@@ -100,7 +95,7 @@ class Purge:
             return ClockCheck(reached=self._clock(), leap=timedelta(0), trusted=True)
         check = _patiently(lambda: self._check_clock(guard))
         if not check.trusted:
-            self._others.alarm("clock.leapt", socket.gethostname(), _explain(check))
+            self._notify(Alarm("clock.leapt", socket.gethostname(), _explain(check)))
         return check
 
     def clock_is_trusted(self) -> bool:
@@ -148,7 +143,7 @@ class Purge:
         yield purge_changes(session, now, rows)
         yield purge_used_values(session, reached, rows)
         yield purge_counts(session, reached, rows)
-        yield self._others.purge(session, reached)
+        yield self._purge_others(session, reached)
         if self._audit_days:
             yield purge_audit_records(session, reached - timedelta(days=self._audit_days), rows)
 

@@ -5,7 +5,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from authz_server.audit.events import Event, TokenOfTaintedKey
+from authz_server.audit.events import TokenOfTaintedKey
+from authz_server.audit.notifier import Notify
 from authz_server.audit.sink import AuditUnavailable
 from authz_server.tokens.claims import AccessTokenClaims
 from keys.ring import KeyRings
@@ -20,19 +21,19 @@ class TaintedKeyWatch:
 
     Args:
         key_rings: know the tainted keys.
-        record: records an event.
+        notify: records an event.
         monotonic: returns monotonic seconds.
     """
 
     def __init__(
         self,
         key_rings: KeyRings,
-        record: Callable[[Event], None],
+        notify: Notify,
         *,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._key_rings = key_rings
-        self._record = record
+        self._notify = notify
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._silent_until: dict[str, float] = {}
@@ -43,7 +44,7 @@ class TaintedKeyWatch:
             return
         event = TokenOfTaintedKey(client_id=claims.client_id, jti=claims.jti, kid=kid)
         try:
-            self._record(event)
+            self._notify(event)
         except AuditUnavailable as error:
             logger.warning("a token of the tainted key %s is not recorded: %s", kid, error.detail)
 

@@ -9,7 +9,7 @@ from keys.backend import KeyBackend
 from keys.backends.local.storage import EncryptedKeyStorage
 from keys.backends.vault.settings import VaultAccess
 from keys.errors import KeysError
-from keys.observer import Observer, SilentObserver
+from keys.events import Notify, ignore
 
 ENTRY_POINT_GROUP = "authz_server.key_backends"
 
@@ -22,7 +22,7 @@ class BackendContext:
         clock: returns the present time, timezone-aware.
         ring: the ring that the backend is opened for; a URI that names a key serves only that ring.
         vaults: access to each Vault, by the name in URIs.
-        observer: receives signatures, outages and alarms.
+        notify: receives signatures, outages and alarms.
         experimental: whether experimental algorithms are enabled.
         encrypted_keys: storage of encrypted private keys, if any.
         key_encryption_key: 32 bytes, if any.
@@ -31,7 +31,7 @@ class BackendContext:
     clock: Callable[[], datetime]
     ring: str = ""
     vaults: Mapping[str, VaultAccess] = field(default_factory=dict)
-    observer: Observer = field(default_factory=SilentObserver)
+    notify: Notify = ignore
     experimental: bool = False
     encrypted_keys: EncryptedKeyStorage | None = None
     key_encryption_key: bytes | None = field(default=None, repr=False)

@@ -5,8 +5,9 @@ from datetime import timedelta
 
 from keys.backend import BackendView, Version
 from keys.errors import BackendBroken
+from keys.events import Alarm
 from keys.jose.jwk import thumbprint
-from keys.lifecycle.plan import Alarm, Draft
+from keys.lifecycle.plan import Draft
 from keys.lifecycle.rules import LIVE_STATES, PUBLIC_STATES
 from keys.signing_key import KeyState, SigningKey
 

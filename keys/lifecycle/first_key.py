@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 
 from keys.backend import Creates, KeyBackend, Version
 from keys.errors import KeysError
+from keys.events import Notify, ignore
 from keys.jose.jwk import thumbprint
 from keys.lifecycle.state import get_ring
 from keys.lifecycle.timing import Timing
 from keys.node_clock import NodeClock
-from keys.observer import Observer
 from keys.signing_key import KeyState, RingDefinition, RingSnapshot, SigningKey
 from keys.store import KeyChange, KeyStore
 
@@ -28,7 +28,7 @@ def create_first_key(  # noqa: PLR0913 - its parts, by name
     in_use: bool = False,
     may_create: bool = True,
     clock_tolerance_seconds: float = CLOCK_TOLERANCE_SECONDS,
-    observer: Observer | None = None,
+    notify: Notify = ignore,
     require_steady: Callable[[], None] = lambda: None,
 ) -> bool:
     """Create the first keys of a ring: the active key and the standby.
@@ -45,7 +45,7 @@ def create_first_key(  # noqa: PLR0913 - its parts, by name
         in_use: verifiers cache the JWKS, so that the first key is published before it signs.
         may_create: False if versions are made elsewhere: those at the backend are adopted.
         clock_tolerance_seconds: the largest offset of this machine's clock.
-        observer: receives the alarm ``clock.off``.
+        notify: receives the alarm ``clock.off``.
         require_steady: raises ClockOffError if the time is unreliable for another reason.
 
     Returns:
@@ -63,7 +63,7 @@ def create_first_key(  # noqa: PLR0913 - its parts, by name
     if ring.keys:
         return False
     _require_same(ring, definition)
-    node_clock = NodeClock(store, clock, clock_tolerance_seconds, observer)
+    node_clock = NodeClock(store, clock, clock_tolerance_seconds, notify)
     node_clock.require_now()
     require_steady()
     versions = _require_versions(backend, definition, may_create=may_create)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from keys.events import Alarm
 from keys.lifecycle.rules import find_active_key
 from keys.lifecycle.state import ObservedState
 from keys.signing_key import KeyState, RingSnapshot, SigningKey
@@ -22,15 +23,6 @@ class Wait:
     what: str
     until: datetime | None
     why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """An alarm for an operator; ``event`` is its name in records."""
-
-    event: str
-    subject: str
-    detail: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

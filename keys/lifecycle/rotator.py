@@ -21,13 +21,13 @@ from keys.errors import (
     OrderRefusedError,
     StoreUnavailable,
 )
+from keys.events import Alarm, Notify, ignore
 from keys.lifecycle.invariants import require_invariants
 from keys.lifecycle.orders import Destroy, KeyOrder, Order, Revoke, Rotate
-from keys.lifecycle.plan import Alarm, Draft, Plan
+from keys.lifecycle.plan import Draft, Plan
 from keys.lifecycle.state import ObservedState, Readiness, RingRules, StateReader
 from keys.lifecycle.tick import plan_publication, plan_tick, plan_withdrawal
 from keys.lifecycle.timing import Timing
-from keys.observer import Observer, SilentObserver
 from keys.signing_key import RingSnapshot
 from keys.store import KeyStore
 
@@ -72,7 +72,7 @@ class Rotator:
         rules: the rules of the settings, by ring; other rings follow their backends.
         clock: returns the present time, timezone-aware.
         timing: the installation's durations.
-        observer: receives observations, outages and alarms.
+        notify: receives observations, outages and alarms.
         readiness: returns the consumers that have not fetched a ring's standby.
         require_steady: raises ClockOffError if the time is unreliable for another reason than an
             offset from the store's.
@@ -86,20 +86,20 @@ class Rotator:
         rules: Mapping[str, RingRules],
         clock: Callable[[], datetime],
         timing: Timing,
-        observer: Observer | None = None,
+        notify: Notify = ignore,
         readiness: Callable[[RingSnapshot], Readiness] | None = None,
         require_steady: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._timing = timing
-        self._observer = observer or SilentObserver()
+        self._notify = notify
         self._reader = StateReader(
             store=store,
             backends=backends,
             rules=rules,
             clock=clock,
             timing=timing,
-            observer=self._observer,
+            notify=notify,
             readiness=readiness or (lambda _: Readiness()),
             require_steady=require_steady,
         )
@@ -164,7 +164,7 @@ class Rotator:
         """Follow withdrawals at the backend, which need no clock."""
         outcome = self._carry_out(ring, actor, plan_withdrawal, needs_clock=False)
         for alarm in outcome.plan.alarms if outcome.written else ():
-            self._observer.alarm(alarm.event, alarm.subject, alarm.detail)
+            self._notify(alarm)
 
     def _make_standby(self, outcome: Outcome, ring: str, actor: str) -> None:
         # Observe again after the write: another rotator may have made the version meanwhile.
@@ -238,7 +238,7 @@ class Rotator:
             return planner(state)
         except BackendBroken as error:
             # The backend contradicts what is published: plan without its state.
-            self._observer.alarm("key.not_adopted", state.ring.name, str(error))
+            self._notify(Alarm("key.not_adopted", state.ring.name, str(error)))
             return planner(replace(state, view=None))
 
     def _write(self, plan: Plan) -> bool:
@@ -262,7 +262,7 @@ class Rotator:
             made = _require_creates(self._reader.get_backend(ring)).create(ring.name, ring.alg)
         except BackendError as error:
             outcome.failures.append(f"no version was made: {error}")
-            self._observer.alarm("rotation.failed", ring.name, str(error))
+            self._notify(Alarm("rotation.failed", ring.name, str(error)))
             self._release(ring.name, actor)
             raise
         outcome.created = made
@@ -299,7 +299,7 @@ class Rotator:
             _require_fences(self._reader.get_backend(outcome.plan.ring)).fence(ring, floor)
         except BackendError as error:
             outcome.failures.append(f"not fenced at the backend: {error}")
-            self._observer.alarm("rotation.failed", ring, str(error))
+            self._notify(Alarm("rotation.failed", ring, str(error)))
             return
         outcome.seconds["fenced"] = time.monotonic() - started
         outcome.fenced = floor
@@ -314,7 +314,7 @@ class Rotator:
         before = self._alarmed.get(ring, frozenset())
         for name, alarm in alarms.items():
             if name not in before:
-                self._observer.alarm(alarm.event, alarm.subject, alarm.detail)
+                self._notify(alarm)
         self._alarmed[ring] = frozenset(alarms)
 
 

@@ -8,9 +8,9 @@ from enum import StrEnum
 
 from keys.backend import BackendView, Creates, Destroys, Fences, KeyBackend, Version
 from keys.errors import BackendDenied, BackendError, BackendUnavailable, OrderRefusedError
+from keys.events import Alarm, BackendAnswered, BackendFailed, Notify, RingObserved
 from keys.lifecycle.timing import Timing
 from keys.node_clock import NodeClock
-from keys.observer import Observer
 from keys.signing_key import RingDefinition, RingSnapshot
 from keys.store import KeyStore, NodeReport
 
@@ -138,7 +138,7 @@ class StateReader:
         rules: the rules of the settings, by ring; other rings follow their backends.
         clock: returns the present time, timezone-aware.
         timing: the installation's durations.
-        observer: receives observations, outages and the alarm ``clock.off``.
+        notify: receives observations, outages and the alarm ``clock.off``.
         readiness: returns the consumers that have not fetched a ring's standby.
         require_steady: raises ClockOffError if the time is unreliable for another reason.
     """
@@ -151,7 +151,7 @@ class StateReader:
         rules: Mapping[str, RingRules],
         clock: Callable[[], datetime],
         timing: Timing,
-        observer: Observer,
+        notify: Notify,
         readiness: Callable[[RingSnapshot], Readiness],
         require_steady: Callable[[], None],
     ) -> None:
@@ -160,10 +160,10 @@ class StateReader:
         self._rules = dict(rules)
         self._clock = clock
         self._timing = timing
-        self._observer = observer
+        self._notify = notify
         self._readiness = readiness
         self._require_steady = require_steady
-        self._node_clock = NodeClock(store, clock, timing.clock_tolerance_seconds, observer)
+        self._node_clock = NodeClock(store, clock, timing.clock_tolerance_seconds, notify)
 
     def observe(
         self, name: str, actor: str, made: Version | None = None, *, needs_clock: bool = True
@@ -216,16 +216,16 @@ class StateReader:
         try:
             view = backend.describe_versions(ring.name)
         except BackendUnavailable as error:
-            self._observer.backend_down(ring.backend_uri, str(error))
+            self._notify(BackendFailed(ring.backend_uri, str(error)))
             return None
         except BackendError as error:
             logger.error("cannot observe the backend of ring %s: %s", ring.name, error)  # noqa: TRY400 - the cause is logged
             # An identity that may not read may probably not sign either.
-            self._observer.backend_down(ring.backend_uri, str(error))
-            self._observer.alarm("rotation.failed", ring.name, str(error))
+            self._notify(BackendFailed(ring.backend_uri, str(error)))
+            self._notify(Alarm("rotation.failed", ring.name, str(error)))
             return None
-        self._observer.backend_up(ring.backend_uri)
-        self._observer.viewed(ring.name)
+        self._notify(BackendAnswered(ring.backend_uri))
+        self._notify(RingObserved(ring.name))
         return view
 
     def find_ring_of(self, kid: str) -> str:

@@ -9,6 +9,7 @@ has been published long enough. The newest is the standby.
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from keys.events import Alarm
 from keys.lifecycle.adoption import (
     activate_now,
     adopt,
@@ -16,7 +17,7 @@ from keys.lifecycle.adoption import (
     report_absence,
     require_known_keys,
 )
-from keys.lifecycle.plan import Alarm, Draft, Plan, Wait
+from keys.lifecycle.plan import Draft, Plan, Wait
 from keys.lifecycle.rules import LIVE_STATES
 from keys.lifecycle.state import ObservedState, RotationMode
 from keys.signing_key import KeyState, SigningKey

@@ -12,6 +12,7 @@ from authz_server.database.change_feed import ChangeFeed
 from authz_server.settings import RevocationSettings
 from authz_server.tokens.purging import Purge
 from keys.errors import StoreUnavailable
+from keys.events import ignore
 
 TIMEOUT_SECONDS = 10.0
 
@@ -98,7 +99,13 @@ def maintenance(parts):
         authenticator=Authenticator(parts),
         refusals=Refusals(parts),
         purge=Purge(
-            database=None, revocations=None, others=None, batch_rows=1, clock=None, guard=None
+            database=None,
+            revocations=None,
+            purge_others=None,
+            notify=ignore,
+            batch_rows=1,
+            clock=None,
+            guard=None,
         ),
         purge_seconds=RevocationSettings().sweep_interval_seconds,
     )

@@ -8,6 +8,7 @@ from keys.backends.local.file import FileBackend, FileEncryptedKeyStorage
 from keys.backends.local.sql import LocalBackend
 from keys.backends.registry import BackendContext, open_backend
 from keys.backends.vault.kv import VaultKvBackend
+from keys.events import Alarm
 from keys.memory import MemoryEncryptedKeyStorage
 from keys.signing_key import KeyState
 from support.fenced_backend import FencedBackend
@@ -86,7 +87,7 @@ def test_one_listing_without_the_active_version_revokes_nothing(listed):
     hidden.add(1)
     world.tick()
     assert world.states() == [S.ACTIVE, S.PUBLISHED]
-    assert [(said[1], said[2]) for said in world.observer.heard if said[0] == "alarm"] == [
+    assert [(alarm.event, alarm.subject) for alarm in world.received.of(Alarm)] == [
         ("key.absent", signer)
     ]
     hidden.clear()
@@ -102,7 +103,7 @@ def test_a_listing_without_a_retired_version_is_nothing(listed):
     hidden.add(1)
     world.tick(LAG)
     assert world.states() == [S.RETIRED, S.ACTIVE, S.PUBLISHED]
-    assert world.observer.alarms() == []
+    assert world.received.alarms() == []
 
 
 def test_a_token_whose_listing_lacks_the_active_version_revokes_nothing(softhsm):
@@ -113,7 +114,7 @@ def test_a_token_whose_listing_lacks_the_active_version_revokes_nothing(softhsm)
     delete_key_pair(token, "ring-1")
     world.tick(LAG)
     assert world.states() == [S.ACTIVE, S.PUBLISHED]
-    assert world.observer.alarms() == ["key.absent"]
+    assert world.received.alarms() == ["key.absent"]
 
 
 @pytest.fixture
@@ -129,16 +130,16 @@ def test_a_version_that_is_just_made_may_be_missing_from_a_reading_for_a_while(w
     assert world.states() == [S.RETIRED, S.ACTIVE, S.PUBLISHED]
     world.backend.late = 1
     world.tick(LAG - 1)
-    assert world.observer.alarms() == []
+    assert world.received.alarms() == []
     world.tick(1)
-    assert world.observer.alarms() == ["key.absent"]
+    assert world.received.alarms() == ["key.absent"]
 
 
 def test_an_explicit_floor_revokes_what_is_not_shown_any_more(world):
     world.backend.verify_floor["ring"] = 2
     world.tick(LAG)
     assert world.states()[:2] == [S.REVOKED, S.ACTIVE]
-    assert world.observer.alarms() == ["floor.changed_externally"]
+    assert world.received.alarms() == ["floor.changed_externally"]
 
 
 class Unfenced(FencedBackend):
@@ -154,11 +155,11 @@ def test_floors_of_a_backend_that_has_no_fences_are_not_followed():
     world.backend.verify_floor["ring"] = world.backend.sign_floor["ring"] = 2
     world.tick(LAG)
     assert world.states() == [S.ACTIVE, S.PUBLISHED]
-    assert world.observer.alarms() == ["key.absent"]
+    assert world.received.alarms() == ["key.absent"]
 
 
 def test_an_alarm_about_an_absent_version_is_raised_once(world):
     world.backend.hidden.add(1)
     for _ in range(3):
         world.tick(DAY)
-    assert world.observer.alarms().count("key.absent") == 1
+    assert world.received.alarms().count("key.absent") == 1

@@ -87,7 +87,7 @@ def test_no_ring_is_changed_and_it_is_an_alarm(world, plan, offset, dry_run):
     assert world.ring == before
     assert world.backend.created == created
     assert world.backend.sign_floor == {}
-    assert world.observer.alarms() == ["clock.off"]
+    assert world.received.alarms() == ["clock.off"]
 
 
 @pytest.mark.parametrize("plan", PLANS)
@@ -98,7 +98,7 @@ def test_within_the_tolerance_the_stores_time_is_what_counts(world, plan):
         unfreeze(world)
     stored = world.clock() - timedelta(seconds=4)
     assert {change.at for change in world.store.events[-1:]} == {stored}
-    assert world.observer.alarms() == []
+    assert world.received.alarms() == []
 
 
 def test_a_key_is_not_activated_before_its_time_by_a_clock_that_is_ahead(world):
@@ -161,7 +161,7 @@ def test_an_emergency_goes_on_by_the_stores_time_and_is_an_alarm(world, stop, of
     outcome = STOPS[stop](world)
     assert outcome.written
     assert {event.at for event in world.store.events[-1:]} == {now}
-    assert world.observer.alarms() == ["clock.off"]
+    assert world.received.alarms() == ["clock.off"]
     set_ahead(world, -offset)
     if stop != "freeze":
         assert world.states()[0] in {S.REVOKED, S.TAINTED}
@@ -178,7 +178,7 @@ def test_a_clock_that_went_back_behind_the_last_change_moves_nothing(world):
         with pytest.raises(ClockOffError, match="before the last change"):
             plan(world)
     assert world.ring == before
-    assert world.observer.alarms() == ["clock.off"]
+    assert world.received.alarms() == ["clock.off"]
     assert STOPS["revoke"](world).written
     world.clock.advance(HOUR)
     world.tick()
@@ -204,7 +204,7 @@ def test_what_people_withdraw_in_the_vault_is_followed(world, offset):
     assert world.states() == [S.REVOKED, S.PUBLISHED]
     assert (world.key(1).revoked_at, world.key(2).activate_at) == (now, now)
     assert world.backend.created == created, "no standby is made"
-    assert world.observer.alarms() == ["clock.off", "floor.changed_externally"]
+    assert world.received.alarms() == ["clock.off", "floor.changed_externally"]
     before = world.ring
     with pytest.raises(ClockOffError):
         tick(world)
@@ -221,10 +221,10 @@ def test_no_first_key_is_made(offset):
     store.offset_seconds = offset
     world = World()
     with pytest.raises(ClockOffError):
-        create_first_key(store, backend, RING, clock=clock, actor="anna", observer=world.observer)
+        create_first_key(store, backend, RING, clock=clock, actor="anna", notify=world.received)
     assert backend.created == 0
     assert store.events == []
-    assert world.observer.alarms() == ["clock.off"]
+    assert world.received.alarms() == ["clock.off"]
 
 
 def test_first_keys_are_dated_by_the_stores_time_and_the_tolerance_is_a_setting():

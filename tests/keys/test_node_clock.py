@@ -5,10 +5,11 @@ from datetime import timedelta
 import pytest
 
 from keys.errors import ClockOffError, StoreUnavailable
+from keys.events import Alarm
 from keys.memory import MemoryKeyStore
 from keys.node_clock import NodeClock
 from support.clock import FakeClock
-from support.rotation import Alarms
+from support.received_events import ReceivedEvents
 
 HOUR = 3_600.0
 SECOND = timedelta(seconds=1)
@@ -19,10 +20,10 @@ class Machine:
     """A machine whose clock a test sets, and a store whose clock it sets too."""
 
     def __init__(self) -> None:
-        self.clock, self.seconds, self.observer = FakeClock(), 0.0, Alarms()
+        self.clock, self.seconds, self.events = FakeClock(), 0.0, ReceivedEvents()
         self.store = MemoryKeyStore(self.clock)
         self.node = NodeClock(
-            self.store, self.clock, D, self.observer, monotonic=lambda: self.seconds
+            self.store, self.clock, D, self.events, monotonic=lambda: self.seconds
         )
 
     def pass_time(self, seconds: float) -> None:
@@ -131,9 +132,8 @@ def test_a_clock_that_is_off_is_one_alarm_until_it_is_right_again(machine):
         machine.measure()
         machine.store.offset_seconds = 0.0
         machine.measure()
-    heard = [said for said in machine.observer.heard if said[0] == "alarm"]
-    assert [said[1] for said in heard] == ["clock.off"] * 3
-    assert "3600.0 s behind the database's; 5 s are tolerated" in heard[0][3]
+    assert machine.events.alarms() == ["clock.off"] * 3
+    assert "3600.0 s behind the database's; 5 s are tolerated" in machine.events.of(Alarm)[0].detail
 
 
 def test_the_present_is_the_stores(machine):
@@ -154,7 +154,7 @@ def test_the_present_is_never_before_the_last_change(machine):
     for _ in range(2):
         with pytest.raises(ClockOffError, match=r"6\.0 s before the last change: the clock went"):
             machine.node.require_now(now + (D + 1) * SECOND)
-    assert machine.observer.alarms() == ["clock.off"]
+    assert machine.events.alarms() == ["clock.off"]
 
 
 def test_a_store_that_is_away_leaves_the_last_measurement(machine, monkeypatch):

@@ -12,6 +12,7 @@ from keys.backends.registry import BackendContext, open_backend
 from keys.backends.vault.kv import VaultKvBackend
 from keys.backends.vault.transit import TransitBackend
 from keys.errors import BackendBroken, VersionUnusable
+from keys.events import SignatureDiscarded
 from keys.memory import MemoryEncryptedKeyStorage
 from keys.ring import KeyRings
 from keys.signer import FORGET_INTERVAL_SECONDS
@@ -67,7 +68,7 @@ class Place:
         world = self.world
         backends = {world.definition.backend_uri: self.open_again()}
         return KeyRings(
-            world.store, backends, world.clock, "ring", timing=world.timing, observer=world.observer
+            world.store, backends, world.clock, "ring", timing=world.timing, notify=world.received
         )
 
 
@@ -132,7 +133,7 @@ def test_a_key_that_was_read_wrongly_once_fails_no_request(place):
     rings = place.make_rings()
     rings.refresh()
     world = place.world
-    assert ("mismatch", "ring", world.key(1).kid) in world.observer.heard
+    assert SignatureDiscarded("ring", world.key(1).kid) in world.received.all
     tokens = [sign(rings) for _ in range(99)]
     assert {token.kid for token in tokens} == {world.key(1).kid}
     assert all(rings.verify(token.token) for token in tokens)

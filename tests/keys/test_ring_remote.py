@@ -15,6 +15,7 @@ from keys.errors import (
     TokenRefusedError,
     VersionUnusable,
 )
+from keys.events import SignatureDiscarded, Signed, UnknownKidPresented
 from keys.lifecycle.orders import Revoke
 from keys.ring import KeyRings
 from support.rotation import RING, URI, L, T, World
@@ -31,7 +32,7 @@ def open_rings(world, backends=None):
     """Return the rings of a process that counts what happens."""
     backends = {URI: world.backend} if backends is None else backends
     rings = KeyRings(
-        world.store, backends, world.clock, "ring", timing=world.timing, observer=world.observer
+        world.store, backends, world.clock, "ring", timing=world.timing, notify=world.received
     )
     rings.refresh()
     return rings
@@ -112,8 +113,8 @@ def test_a_signature_by_another_version_is_dropped_and_told(world):
     rings = open_rings(world, {URI: Swapping(world.backend)})
     with pytest.raises(BackendBroken, match="does not match the published key"):
         sign(rings)
-    assert ("mismatch", "ring", world.key(1).kid) in world.observer.heard
-    assert [said[3] for said in world.observer.heard if said[0] == "signed"] == ["broken"]
+    assert SignatureDiscarded("ring", world.key(1).kid) in world.received.all
+    assert [event.result for event in world.received.of(Signed)] == ["broken"]
 
 
 def test_nothing_falls_back_to_another_backend(world):
@@ -145,7 +146,7 @@ def test_calls_are_counted_by_how_they_ended(world):
         with pytest.raises(BackendError):
             sign(rings)
         setattr(world.backend, name, False)
-    told = [said[1:4] for said in world.observer.heard if said[0] == "signed"]
+    told = [event[:3] for event in world.received.of(Signed)]
     assert told == [("fenced", "ES256", each) for each in ("ok", "unavailable", "unusable")]
 
 
@@ -154,10 +155,10 @@ def test_a_key_that_nobody_ever_knew_is_counted_and_one_that_was_withdrawn_is_no
     own, foreign = sign(rings).token, sign(stranger).token
     with pytest.raises(TokenRefusedError, match="unknown key"):
         rings.verify(foreign)
-    assert world.observer.heard.count(("unknown_kid",)) == 1
+    assert len(world.received.of(UnknownKidPresented)) == 1
     world.clock.advance(T)
     world.apply(Revoke(world.key(1).kid, "leaked"))
     rings.refresh()
     with pytest.raises(TokenRefusedError, match="unknown key"):
         rings.verify(own)
-    assert world.observer.heard.count(("unknown_kid",)) == 1
+    assert len(world.received.of(UnknownKidPresented)) == 1

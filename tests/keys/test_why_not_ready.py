@@ -36,7 +36,7 @@ def open_rings(world, backend=None, **options):
         world.clock,
         "ring",
         timing=world.timing,
-        observer=world.observer,
+        notify=world.received,
         **options,
     )
     rings.refresh()
@@ -68,7 +68,7 @@ def test_a_clock_that_is_off_is_a_reason(world, offset):
     rings = open_rings(world)
     assert rings.why_not_ready("ring").startswith("clock: this machine's clock is ")
     assert rings.is_clock_off
-    assert world.observer.alarms() == ["clock.off"]
+    assert world.received.alarms() == ["clock.off"]
     world.store.offset_seconds = 0.0
     rings.refresh()
     assert rings.why_not_ready("ring") == ""

@@ -8,8 +8,7 @@ import promql_parser
 import pytest
 import yaml
 
-from authz_server.metrics.definitions import FAMILIES
-from authz_server.metrics.observer import ALARMS
+from authz_server.metrics.definitions import ALARMS, FAMILIES
 from support.source_tree import PACKAGES, ROOT
 
 ROW = re.compile(r"\| `(\w+)` \| (\w+) \| (.*?) \| (.*) \|")
@@ -140,11 +139,11 @@ def test_every_alarm_of_the_code_is_listed():
 
 
 def _alarms(tree):
-    """Yield what `alarm(...)` and `Alarm(...)` are given first, and what names in ALARM hold."""
+    """Yield what `Alarm(...)` is given first, and what names in ALARM hold."""
     for node in ast.walk(tree):
         match node:
             case ast.Call(
-                func=ast.Attribute(attr="alarm") | ast.Name(id="Alarm"),
+                func=ast.Name(id="Alarm"),
                 args=[ast.Constant(value=str(name)), *_],
             ):
                 yield name

@@ -18,11 +18,11 @@ from authz_server.key_rings.vaults import vault_accesses
 from keys.errors import OrderRefusedError
 from keys.lifecycle.orders import Rotate
 from keys.lifecycle.rotator import Rotator
-from keys.observer import SilentObserver
 from keys.signing_key import KeyState
 from support.clock import FakeClock
 from support.databases import copied_database
 from support.openbao import DevServer
+from support.received_events import ReceivedEvents
 from support.source_tree import ROOT
 from support.vault_side import await_that
 from support.vault_site import VaultSite
@@ -66,10 +66,10 @@ def open_rotator(site: VaultSite, stack: ExitStack, clock: FakeClock) -> Rotator
     """Return a rotator with connections of its own, as each command has them."""
     services = stack.enter_context(operator_services(site.settings))
     vaults = vault_accesses(site.settings, "rotator")
-    # An observer of its own: whoever shares one shares the session with the Vault too.
-    observer = SilentObserver()
+    # A receiver of its own: those that share one share the session with the Vault too.
+    received = ReceivedEvents()
     backends = open_backends(
-        site.settings, services.backend_registry, services.database, clock, vaults, observer
+        site.settings, services.backend_registry, services.database, clock, vaults, received
     )
     stack.callback(backends[site.backend]._client.close)  # noqa: SLF001 - commands end with it open
     return Rotator(

@@ -1,29 +1,32 @@
 """Processes that count for the metrics, as those of a server do."""
 
-import json
+import pickle
 import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from authz_server.metrics.observer import METRICS_FOLDER_VARIABLE
+from authz_server.metrics.files import METRICS_FOLDER_VARIABLE
 
 # The library chooses how it counts when it is imported: so the counting is not done in the test's
 # own process.
 _SCRIPT = """
-import json, sys
-from authz_server.metrics.files import open_observer
+import pickle, sys
+from authz_server.metrics.files import open_recorder
 
-observer = open_observer()
-for line in sys.stdin:
-    method, arguments, named = json.loads(line)
-    getattr(observer, method)(*arguments, **named)
+recorder = open_recorder()
+while True:
+    order = pickle.load(sys.stdin.buffer)
+    if isinstance(order, str):
+        getattr(recorder, order)()
+    else:
+        recorder.receivers[type(order)](order)
     print(flush=True)
 """
 
 
 class CountingProcess:
-    """Calls an observer's methods in a process of its own, each done when the call returns."""
+    """Records events in a process of its own, each done when the call returns."""
 
     def __init__(self, folder: Path) -> None:
         environment = {METRICS_FOLDER_VARIABLE: str(folder), "PYTHONPATH": ":".join(sys.path)}
@@ -31,7 +34,7 @@ class CountingProcess:
             [sys.executable, "-c", _SCRIPT],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            stderr=subprocess.DEVNULL,
             env=environment,
         )
 
@@ -40,12 +43,12 @@ class CountingProcess:
         """Its process id."""
         return self._process.pid
 
-    def tell(self, method: str, *arguments: object, **named: object) -> None:
-        """Call one method."""
-        self._process.stdin.write(json.dumps([method, arguments, named]) + "\n")
+    def record(self, order: object) -> None:
+        """Record an event, or call the method of a name."""
+        pickle.dump(order, self._process.stdin)
         self._process.stdin.flush()
         if not self._process.stdout.readline():
-            raise RuntimeError(f"{method} failed")
+            raise RuntimeError(f"{order} failed")
 
     def end(self) -> None:
         """End it."""

@@ -20,6 +20,7 @@ from keys.ring import KeyRings
 from keys.signing_key import KeyState, RingDefinition, SigningKey
 from support.clock import FakeClock
 from support.fenced_backend import FencedBackend
+from support.received_events import ReceivedEvents
 
 URI = "fenced://"
 RING = RingDefinition(name="ring", alg="ES256", backend_uri=URI)
@@ -27,20 +28,6 @@ DAY = 86_400
 T = RING.rotation_interval_seconds
 P = RING.prepublication_seconds
 L = RING.maximum_lifetime_seconds
-
-
-class Alarms:
-    """An observer that remembers."""
-
-    def __init__(self) -> None:
-        self.heard: list[tuple[str, ...]] = []
-
-    def __getattr__(self, name):
-        return lambda *said: self.heard.append((name, *said))
-
-    def alarms(self) -> list[str]:
-        """Return the names of the alarms that were raised."""
-        return [said[1] for said in self.heard if said[0] == "alarm"]
 
 
 @dataclass
@@ -51,7 +38,7 @@ class World:
     mode: RotationMode = RotationMode.AUTOMATIC
     permissions: Permissions = ALL_PERMISSIONS
     clock: FakeClock = field(default_factory=FakeClock)
-    observer: Alarms = field(default_factory=Alarms)
+    received: ReceivedEvents = field(default_factory=ReceivedEvents)
     readiness: Readiness = field(default_factory=Readiness)
     make_backend: Callable[[FakeClock], Any] = FencedBackend
 
@@ -73,7 +60,7 @@ class World:
             rules={self.definition.name: rules},
             clock=self.clock,
             timing=self.timing,
-            observer=self.observer,
+            notify=self.received,
             readiness=lambda _: self.readiness,
         )
 

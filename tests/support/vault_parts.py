@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ from keys.backend import BackendView, Version
 from keys.backends.vault.client import VaultClient
 from keys.backends.vault.settings import VaultAccess, VaultLogin
 from keys.backends.vault.transit import TransitBackend
-from keys.observer import SilentObserver
 
 
 def token_access(*addresses: str, token: str, **settings: Any) -> VaultAccess:
@@ -45,32 +43,6 @@ def open_client(access: VaultAccess, **options: Any) -> Iterator[VaultClient]:
 def own_token(client: VaultClient) -> Mapping[str, Any]:
     """Return what the Vault shows of the client's own token."""
     return client.call("GET", "auth/token/lookup-self", repeatable=True).body["data"]
-
-
-@dataclass
-class Ear(SilentObserver):
-    """An observer that remembers."""
-
-    heard: list[tuple[Any, ...]] = field(default_factory=list)
-
-    def backend_up(self, uri: str) -> None:
-        self.heard.append(("up", uri))
-
-    def backend_down(self, uri: str, reason: str) -> None:
-        self.heard.append(("down", uri, reason))
-
-    def vault_token(self, vault: str, ttl_seconds: float, full_ttl_seconds: float) -> None:
-        self.heard.append(("token", vault, ttl_seconds, full_ttl_seconds))
-
-    def batch(self, size: int) -> None:
-        self.heard.append(("batch", size))
-
-    def alarm(self, event: str, subject: str, detail: str) -> None:
-        self.heard.append(("alarm", event, subject, detail))
-
-    def all(self, kind: str) -> list[tuple[Any, ...]]:
-        """Return what was heard of one kind, without the kind."""
-        return [entry[1:] for entry in self.heard if entry[0] == kind]
 
 
 class TransitKeys:

@@ -10,12 +10,14 @@ from concurrent.futures import Future
 from ssl import SSLContext
 from typing import Any, Self
 
+from authz_server.audit.notifier import Notifier, Receiver
 from authz_server.endpoints.access_log import AccessLog
 from authz_server.endpoints.client_address import ClientAddressReader
 from authz_server.endpoints.errors import ErrorAnswers
 from authz_server.endpoints.request import Request
 from authz_server.endpoints.responses import Answer, new_request_id
 from authz_server.errors import OAuthError
+from authz_server.metrics.events import RequestsShed
 from authz_server.serving.flask_requests import FlaskRequests
 from authz_server.serving.front import FrontParts, WorkerFront
 from authz_server.serving.lanes import Lanes
@@ -144,8 +146,7 @@ class WorkerSite:
             lanes=self.lanes,
             senders=self._senders,
             errors=self._errors,
-            record=self.records.append,
-            shed=self.shed.append,
+            notify=Notifier(self._find_receivers).notify,
             each_tick=lambda: None,
             access_log=self._access_log,
         )
@@ -153,6 +154,11 @@ class WorkerSite:
         if self._is_late:
             _make_late(self.front._turns)  # noqa: SLF001 - no timing makes every request late
         self.front.listen([self._listener], self._tls)
+
+    def _find_receivers(self, kind: type) -> tuple[Receiver, ...]:
+        if kind is RequestsShed:
+            return (lambda event: self.shed.append(event.number),)
+        return (self.records.append,)
 
     def answer(self, request: Request) -> Answer:
         """Note the request and return what it held, or the refusal of its fault."""

@@ -18,7 +18,7 @@ from typing import Self
 import httpx
 
 import authz_server
-from authz_server.metrics.observer import METRICS_FOLDER_VARIABLE
+from authz_server.metrics.files import METRICS_FOLDER_VARIABLE
 from support.not_run import skip_as_not_run
 from support.ports import release_port, reserve_port
 from support.source_tree import ROOT

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from authz_server.assembly import Services
-from authz_server.key_rings.alarms import KeyObserver
 from authz_server.operations.keys.policies import places_in
 from authz_server.operations.keys.reconciliation import Period, Reconciliation, reconcile
 from authz_server.settings import Settings
 from keys.backends.vault.audit_log import AuditLogReader, KeyUse
 from keys.errors import OrderRefusedError
+from keys.events import Alarm
 
 #: Calls of the last seconds may be in the log before they are in the records.
 IN_FLIGHT = timedelta(seconds=10)
@@ -172,11 +172,10 @@ def reconcile_log(  # noqa: PLR0913 - what is compared, by name
 
 def record_alarms(services: Services, result: AuditResult) -> None:
     """Record an alarm for each call that is not recorded or exported a private key."""
-    observer = KeyObserver(services.record)
     for call in result.taken:
-        observer.alarm("key.taken", call.path, str(call))
+        services.notify(Alarm("key.taken", call.path, str(call)))
     for call in result.unaccounted:
-        observer.alarm("signature.unaccounted", call.request_id, str(call))
+        services.notify(Alarm("signature.unaccounted", call.request_id, str(call)))
 
 
 def _describe(

@@ -9,7 +9,7 @@ from functools import partial
 
 from authz_server.assembly import Services
 from authz_server.assembly.operator import operator_services
-from authz_server.key_rings.alarms import KeyObserver
+from authz_server.audit.notifier import Notifier
 from authz_server.key_rings.backends import Role, open_backends, ring_rules
 from authz_server.key_rings.standby import StandbyReadiness
 from authz_server.key_rings.vaults import TOKEN_VARIABLE, Identity, vault_accesses
@@ -17,13 +17,13 @@ from authz_server.settings import Settings, SettingsError
 from keys.backend import KeyBackend
 from keys.backends.vault.settings import VaultAccess
 from keys.errors import ClockOffError
+from keys.events import Alarm, BackendAnswered, BackendFailed, KeyEvent, Notify
 from keys.lifecycle.rotator import Rotator
 from keys.lifecycle.state import get_ring
-from keys.observer import Observer, SilentObserver
 from keys.signing_key import RingSnapshot
 
 
-class Notices(SilentObserver):
+class Notices:
     """Collects the notices of an operation for the operator.
 
     Attributes:
@@ -42,17 +42,15 @@ class Notices(SilentObserver):
         self.outages.clear()
         self.alarms.clear()
 
-    def backend_down(self, uri: str, reason: str) -> None:
-        """Keep the outage."""
-        self.outages[uri] = reason
-
-    def backend_up(self, uri: str) -> None:
-        """Forget the outage."""
-        self.outages.pop(uri, None)
-
-    def alarm(self, event: str, subject: str, detail: str) -> None:
-        """Keep the alarm."""
-        self.alarms[event, subject] = detail
+    def receive(self, event: KeyEvent) -> None:
+        """Keep an alarm, and an outage while it lasts."""
+        match event:
+            case BackendFailed(uri, reason):
+                self.outages[uri] = reason
+            case BackendAnswered(uri):
+                self.outages.pop(uri, None)
+            case Alarm(name, subject, detail):
+                self.alarms[name, subject] = detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,7 @@ class KeyContext:
         backends: the backends by URI, opened as ``identity``.
         rotator: executes orders.
         notices: the notices for the operator.
-        recorder: keeps alarms in ``notices``, and records them if the operation makes changes.
+        notify: keeps key events in ``notices``, and records alarms if the operation makes changes.
         identity: the identity of the logins to the Vaults.
         actor: the recorded actor.
     """
@@ -88,7 +86,7 @@ class KeyContext:
     backends: Mapping[str, KeyBackend]
     rotator: Rotator
     notices: Notices = field(repr=False)
-    recorder: Observer = field(repr=False)
+    notify: Notify = field(repr=False)
     identity: Identity
     actor: str
 
@@ -165,14 +163,17 @@ def open_context(
     """
     with operator_services(settings, logins.accesses) as services:
         notices = Notices()
-        recorder = notices if looking else KeyObserver(services.record, notices)
+        notify: Notify = notices.receive
+        if not looking:
+            services.open_recorders()
+            notify = Notifier(lambda kind: (notices.receive, *services.find_receivers(kind))).notify
         backends = open_backends(
             settings,
             services.backend_registry,
             services.database,
             services.clock,
             logins.accesses,
-            recorder,
+            notify,
         )
         rotator = Rotator(
             store=services.key_store,
@@ -180,12 +181,12 @@ def open_context(
             rules=ring_rules(settings, role),
             clock=services.clock,
             timing=settings.keys.timing(),
-            observer=recorder,
+            notify=notify,
             readiness=StandbyReadiness(services.database, settings.keys, services.clock),
             # Without changes, the state of the clock is not recorded either.
             require_steady=(lambda: None) if looking else partial(require_steady_clock, services),
         )
-        yield KeyContext(services, backends, rotator, notices, recorder, logins.identity, actor)
+        yield KeyContext(services, backends, rotator, notices, notify, logins.identity, actor)
 
 
 def require_steady_clock(services: Services) -> None:

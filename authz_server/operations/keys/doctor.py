@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from authz_server.key_rings.alarms import KeyObserver
 from authz_server.operations.keys.context import KeyContext
 from authz_server.operations.keys.local_checks import examine_installation
 from authz_server.operations.keys.vault_checks import examine_vaults
 from keys.backends.vault.doctor import Finding, Level
+from keys.events import Alarm
 
 #: Failures of these checks are recorded as alarms.
 ALARMS = frozenset({"privilege.too_wide", "key.exportable", "events.chain"})
@@ -25,9 +25,8 @@ class Examination:
 def examine(context: KeyContext) -> Examination:
     """Examine rings, clock, events and Vaults, and record alarms; no ring is changed."""
     findings = (*examine_installation(context), *examine_vaults(context))
-    observer = KeyObserver(context.services.record)
     failures = [each for each in findings if each.level is Level.FAILURE]
     for failure in failures:
         if failure.check in ALARMS:
-            observer.alarm(failure.check, failure.subject, failure.detail)
+            context.services.notify(Alarm(failure.check, failure.subject, failure.detail))
     return Examination(context.now(), not failures, findings)

@@ -97,7 +97,7 @@ def _create(context: KeyContext, name: str, *, in_use: bool, dry_run: bool) -> F
             in_use=in_use,
             may_create=may_create,
             clock_tolerance_seconds=services.settings.keys.clock_tolerance_seconds,
-            observer=context.recorder,
+            notify=context.notify,
             require_steady=partial(require_steady_clock, services),
         )
         sentence = "has its first keys." if written else sentence

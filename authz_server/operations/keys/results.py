@@ -8,8 +8,9 @@ from typing import Any
 from authz_server.operations.keys.affected_tokens import AffectedTokens
 from authz_server.operations.keys.consumers import StandbyConsumers
 from authz_server.operations.keys.context import KeyContext, Notices
+from keys.events import Alarm
 from keys.jose.jwk import thumbprint
-from keys.lifecycle.plan import Alarm, Plan, Wait
+from keys.lifecycle.plan import Plan, Wait
 from keys.lifecycle.rotator import Outcome
 
 

@@ -57,7 +57,7 @@ def record_signature(context: KeyContext, *, purpose: str, kid: str, request_id:
         client_id=context.actor, purpose=purpose, kid=kid, backend_request_id=request_id
     )
     try:
-        context.services.record(event)
+        context.services.notify(event)
     except AuditUnavailable as error:
         context.notices.remarks.append(
             f"The signature {request_id} is not recorded: {error.detail}"

@@ -11,9 +11,10 @@ from authz_server.operations.keys.context import KeyContext
 from authz_server.operations.keys.history import Change, load_history
 from authz_server.operations.keys.list import KeyView, describe_keys
 from keys.errors import BackendError, ClockOffError, KeysError
+from keys.events import Alarm
 from keys.lifecycle.calendar import Calendar, Milestone, draw_calendar
 from keys.lifecycle.judgement import Standing, judge_ring
-from keys.lifecycle.plan import Alarm, Plan, Wait
+from keys.lifecycle.plan import Plan, Wait
 from keys.lifecycle.rules import PUBLIC_STATES, find_active_key
 from keys.node_clock import CLOCK_ALARM
 from keys.signing_key import KeyState, RingSnapshot, SigningKey

@@ -41,8 +41,8 @@ from keys.errors import (
     BackendUnavailable,
     VersionUnusable,
 )
+from keys.events import BackendAnswered, BackendFailed, Notify
 from keys.jose.algorithms import Algorithm, get_algorithm
-from keys.observer import Observer
 
 logger = logging.getLogger(__name__)
 
@@ -62,11 +62,11 @@ class Pkcs11Backend:
     """Signs on a token.
 
     Args:
-        uri: the URI, for the observer.
+        uri: the URI, for the events.
         location: the token.
         labels: the label of a ring's keys; empty: each ring's own name.
         clock: returns the present time, timezone-aware.
-        observer: receives the availability of the token.
+        notify: receives the availability of the token.
     """
 
     scheme = "pkcs11"
@@ -78,13 +78,13 @@ class Pkcs11Backend:
         labels: Mapping[str, str],
         *,
         clock: Callable[[], datetime],
-        observer: Observer,
+        notify: Notify,
     ) -> None:
         self._uri = uri
         self._location = location
         self._labels = dict(labels)
         self._clock = clock
-        self._observer = observer
+        self._notify = notify
         self._module = get_module(location.module)
         self._algorithms = ALGORITHM_NAMES
         self._answers: bool | None = None
@@ -191,11 +191,11 @@ class Pkcs11Backend:
         except BackendUnavailable as error:
             if self._answers is not False:
                 self._answers = False
-                self._observer.backend_down(self._uri, str(error))
+                self._notify(BackendFailed(self._uri, str(error)))
             raise
         if not self._answers:
             self._answers = True
-            self._observer.backend_up(self._uri)
+            self._notify(BackendAnswered(self._uri))
         return done
 
     def _find_label(self, ring: str) -> str | None:

@@ -31,4 +31,4 @@ def open_backend(uri: str, context: BackendContext) -> KeyBackend:
     except BackendDenied as error:
         raise KeysError(str(error)) from error
     labels = {} if label is None else {context.ring: label}
-    return Pkcs11Backend(uri, location, labels, clock=context.clock, observer=context.observer)
+    return Pkcs11Backend(uri, location, labels, clock=context.clock, notify=context.notify)

@@ -13,7 +13,7 @@ from keys.backends.vault.http import VaultHttp, VaultRequest
 from keys.backends.vault.settings import VaultAccess, VaultLogin
 from keys.backends.vault.wrapping import UnwrappedSecret, unwrap_secret_id
 from keys.errors import BackendDenied, KeysError
-from keys.observer import Observer
+from keys.events import Notify
 from keys.private_files import find_exposure
 
 KUBERNETES_JWT_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/token"
@@ -56,7 +56,7 @@ class Login(Protocol):
         """
 
 
-def make_login(access: VaultAccess, observer: Observer) -> Login:
+def make_login(access: VaultAccess, notify: Notify) -> Login:
     """Return the login that ``access`` describes.
 
     Raises:
@@ -67,7 +67,7 @@ def make_login(access: VaultAccess, observer: Observer) -> Login:
     if maker is None:
         known = ", ".join(LOGINS)
         raise KeysError(f"{login.method!r} is not a way to log in to a Vault known here: {known}")
-    return maker(access, observer)
+    return maker(access, notify)
 
 
 class AppRoleLogin:
@@ -75,10 +75,10 @@ class AppRoleLogin:
 
     gives_new_tokens = True
 
-    def __init__(self, access: VaultAccess, observer: Observer) -> None:
+    def __init__(self, access: VaultAccess, notify: Notify) -> None:
         self._login = _require(access.login, "role_id", "secret_id_file")
         self._access = access
-        self._observer = observer
+        self._notify = notify
         self._unwrapped: UnwrappedSecret | None = None
         self._accepted = b""
 
@@ -108,7 +108,7 @@ class AppRoleLogin:
         wrapping_token = self._read()
         held = self._unwrapped
         if held is None or not held.came_from(wrapping_token):
-            held = unwrap_secret_id(wrapping_token, self._access, http, deadline, self._observer)
+            held = unwrap_secret_id(wrapping_token, self._access, http, deadline, self._notify)
             self._unwrapped = held
         return held.secret_id
 
@@ -118,7 +118,7 @@ class KubernetesLogin:
 
     gives_new_tokens = True
 
-    def __init__(self, access: VaultAccess, _: Observer) -> None:
+    def __init__(self, access: VaultAccess, _: Notify) -> None:
         self._login = _require(access.login, "role")
 
     def log_in(self, http: VaultHttp, deadline: float) -> VaultToken:
@@ -133,7 +133,7 @@ class JwtLogin:
 
     gives_new_tokens = True
 
-    def __init__(self, access: VaultAccess, _: Observer) -> None:
+    def __init__(self, access: VaultAccess, _: Notify) -> None:
         self._login = _require(access.login, "role", "jwt_file")
 
     def log_in(self, http: VaultHttp, deadline: float) -> VaultToken:
@@ -148,7 +148,7 @@ class CertificateLogin:
 
     gives_new_tokens = True
 
-    def __init__(self, access: VaultAccess, _: Observer) -> None:
+    def __init__(self, access: VaultAccess, _: Notify) -> None:
         self._login = _require(access.login, "certificate_file")
         if not all(address.startswith("https://") for address in access.addresses):
             raise KeysError("a login by TLS certificate needs https addresses")
@@ -168,7 +168,7 @@ class TokenLogin:
 
     gives_new_tokens = False
 
-    def __init__(self, access: VaultAccess, _: Observer) -> None:
+    def __init__(self, access: VaultAccess, _: Notify) -> None:
         self._login = access.login
         if not (self._login.token or self._login.token_file):
             raise KeysError("a login by token needs a token or token_file")
@@ -187,7 +187,7 @@ class TokenLogin:
         return VaultToken(value, float(data.get("ttl") or 0), renewable)
 
 
-LOGINS: Mapping[str, Callable[[VaultAccess, Observer], Login]] = MappingProxyType(
+LOGINS: Mapping[str, Callable[[VaultAccess, Notify], Login]] = MappingProxyType(
     {
         "approle": AppRoleLogin,
         "kubernetes": KubernetesLogin,

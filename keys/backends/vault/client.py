@@ -18,8 +18,8 @@ from keys.backends.vault.http import VaultHttp, VaultReply, VaultRequest, encode
 from keys.backends.vault.settings import VaultAccess
 from keys.backends.vault.tokens import TokenKeeper
 from keys.errors import BackendDenied, BackendError, KeysError
+from keys.events import Alarm, Notify, ignore
 from keys.forks import on_fork
-from keys.observer import Observer, SilentObserver
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class VaultClient:
     Args:
         access: the addresses and the login.
         name: its name in the settings.
-        observer: receives outages, tokens and alarms.
+        notify: receives outages, tokens and alarms.
 
     Attributes:
         name: as given.
@@ -46,17 +46,15 @@ class VaultClient:
         KeysError: an address, a file or the login cannot be used.
     """
 
-    def __init__(
-        self, access: VaultAccess, *, name: str = "main", observer: Observer | None = None
-    ) -> None:
+    def __init__(self, access: VaultAccess, *, name: str = "main", notify: Notify = ignore) -> None:
         self.name = name
         self.total_timeout_seconds = access.total_timeout_seconds
         self.has_several_addresses = len(access.addresses) > 1
         self.changing = Lock()
-        self._observer = observer or SilentObserver()
-        self._http = VaultHttp(access, self._observer)
-        login, total = make_login(access, self._observer), access.total_timeout_seconds
-        self._tokens = TokenKeeper(login, self._http, name, self._observer, total)
+        self._notify = notify
+        self._http = VaultHttp(access, notify)
+        login, total = make_login(access, notify), access.total_timeout_seconds
+        self._tokens = TokenKeeper(login, self._http, name, notify, total)
         self._alarms: dict[str, float] = {}
         self._process_id = os.getpid()
         _all_clients.add(self)
@@ -152,15 +150,15 @@ class VaultClient:
         self._alarms[subject] = now
         detail = f"the policy of our token in the Vault {self.name!r} does not permit it"
         logger.error("the Vault %r denies %s", self.name, subject)
-        self._observer.alarm(DENIED_ALARM, subject, detail)
+        self._notify(Alarm(DENIED_ALARM, subject, detail))
 
 
 _all_clients: WeakSet[VaultClient] = WeakSet()
-_shared: WeakValueDictionary[tuple[str, VaultAccess, int], VaultClient] = WeakValueDictionary()
+_shared: WeakValueDictionary[tuple[str, VaultAccess, Notify], VaultClient] = WeakValueDictionary()
 _sharing = Lock()
 
 
-def share_client(vaults: Mapping[str, VaultAccess], name: str, observer: Observer) -> VaultClient:
+def share_client(vaults: Mapping[str, VaultAccess], name: str, notify: Notify) -> VaultClient:
     """Return this process's client of the Vault ``name``, which all its backends share.
 
     Raises:
@@ -170,11 +168,11 @@ def share_client(vaults: Mapping[str, VaultAccess], name: str, observer: Observe
     if access is None:
         known = ", ".join(sorted(vaults)) or "none"
         raise KeysError(f"no Vault is called {name!r} in the settings (there are: {known})")
-    key = (name, access, id(observer))
+    key = (name, access, notify)
     with _sharing:
         client = _shared.get(key)
         if client is None:
-            _shared[key] = client = VaultClient(access, name=name, observer=observer)
+            _shared[key] = client = VaultClient(access, name=name, notify=notify)
         return client
 
 

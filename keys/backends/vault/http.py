@@ -28,7 +28,7 @@ from keys.backends.vault.connection import (
 )
 from keys.backends.vault.settings import VaultAccess
 from keys.errors import BackendDenied, BackendUnavailable, KeysError
-from keys.observer import Observer
+from keys.events import BackendAnswered, BackendFailed, Notify
 
 logger = logging.getLogger(__name__)
 #: The system's: forked processes would share the state of any other.
@@ -128,17 +128,17 @@ class VaultHttp:
 
     Args:
         access: the addresses and time-outs.
-        observer: is notified of addresses that fail or answer again.
+        notify: receives addresses that fail or answer again.
 
     Raises:
         KeysError: an address or a TLS file cannot be used.
     """
 
-    def __init__(self, access: VaultAccess, observer: Observer) -> None:
+    def __init__(self, access: VaultAccess, notify: Notify) -> None:
         if not access.addresses:
             raise KeysError("a Vault needs an address")
         self._access = access
-        self._observer = observer
+        self._notify = notify
         self._tls = make_tls_context(access)
         self.reset_after_fork()
 
@@ -272,7 +272,7 @@ class VaultHttp:
         if node.breaker.succeeded() or not node.has_answered:
             node.has_answered = True
             logger.info("the Vault at %s answers", node.url)
-            self._observer.backend_up(node.url)
+            self._notify(BackendAnswered(node.url))
         if status != SERVER_ERROR_STATUS:
             self._preferred = node
         return VaultReply(status, body, node.url)
@@ -280,7 +280,7 @@ class VaultHttp:
     def _note_failure(self, node: "_Node", reason: str) -> None:
         if node.breaker.failed():
             logger.warning("the Vault at %s fails: %s", node.url, reason)
-            self._observer.backend_down(node.url, reason)
+            self._notify(BackendFailed(node.url, reason))
 
     def _retry_after(self) -> int:
         waits = [node.breaker.seconds_to_wait() for node in self._nodes]

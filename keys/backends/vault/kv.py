@@ -59,7 +59,7 @@ def open_backend(uri: str, context: BackendContext) -> KeyBackend:
         KeysError: the URI is malformed, or its Vault is not in the settings.
     """
     mount, path, vault = _parse(uri)
-    client = share_client(context.vaults, vault, context.observer)
+    client = share_client(context.vaults, vault, context.notify)
     ring = context.ring or path.rpartition("/")[2]
     return VaultKvBackend(client, mount, path, ring, experimental=context.experimental)
 

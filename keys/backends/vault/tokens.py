@@ -13,7 +13,7 @@ from weakref import ref
 from keys.backends.vault.auth import Login, VaultToken, look_up, renew
 from keys.backends.vault.http import VaultHttp
 from keys.errors import BackendDenied, BackendUnavailable
-from keys.observer import Observer
+from keys.events import Notify, VaultTokenHeld
 
 logger = logging.getLogger(__name__)
 #: The system's: forked processes would share the state of any other.
@@ -52,18 +52,18 @@ class TokenKeeper:
     Args:
         login: the login method.
         http: the Vault.
-        name: the Vault's name, for the log and the observer.
-        observer: is notified of the token's remaining lifetime.
+        name: the Vault's name, for the log and the events.
+        notify: receives the token's remaining lifetime.
         total_seconds: the time-out of a login or a renewal in the background.
     """
 
     def __init__(
-        self, login: Login, http: VaultHttp, name: str, observer: Observer, total_seconds: float
+        self, login: Login, http: VaultHttp, name: str, notify: Notify, total_seconds: float
     ) -> None:
         self._login = login
         self._http = http
         self._name = name
-        self._observer = observer
+        self._notify = notify
         self._total_seconds = total_seconds
         self._held: _Held | None = None
         self._pause_seconds = 0.0
@@ -237,7 +237,7 @@ class TokenKeeper:
             self._uses_left = token.uses
             self._held = held = _Held(token, full_lease_seconds, renew_at, ends_at, -inf)
         if lease > 0:
-            self._observer.vault_token(self._name, lease, full_lease_seconds)
+            self._notify(VaultTokenHeld(self._name, lease, full_lease_seconds))
         self._wake.set()
         return held
 
@@ -270,7 +270,7 @@ class TokenKeeper:
             logger.warning(
                 "the token for %r is not renewed (%.0f s left): %s", self._name, left, error
             )
-            self._observer.vault_token(self._name, max(0.0, left), held.full_lease_seconds)
+            self._notify(VaultTokenHeld(self._name, max(0.0, left), held.full_lease_seconds))
             return RENEWAL_RETRY_SECONDS
         return SHORTEST_SLEEP_SECONDS
 

@@ -36,8 +36,8 @@ from keys.errors import (
     KeysError,
     VersionUnusable,
 )
+from keys.events import Alarm, BatchSent, Notify, ignore
 from keys.jose.algorithms import get_algorithm
-from keys.observer import Observer, SilentObserver
 
 #: The private half of a key may leave the Vault.
 TOO_WIDE_ALARM = "privilege.too_wide"
@@ -59,7 +59,7 @@ def open_backend(uri: str, context: BackendContext) -> KeyBackend:
         KeysError: the URI is malformed, or its Vault is not in the settings.
     """
     mount, key, options = _parse(uri)
-    client = share_client(context.vaults, options.get("vault", "main"), context.observer)
+    client = share_client(context.vaults, options.get("vault", "main"), context.notify)
     allow_exportable = options.get("allow_exportable") == "true"
     return TransitBackend(
         client,
@@ -67,7 +67,7 @@ def open_backend(uri: str, context: BackendContext) -> KeyBackend:
         key,
         context.ring or key,
         allow_exportable=allow_exportable,
-        observer=context.observer,
+        notify=context.notify,
     )
 
 
@@ -80,7 +80,7 @@ class TransitBackend:
         key: the key's name.
         ring: the only ring that it serves.
         allow_exportable: use the key even if it is exportable.
-        observer: is notified of the number of inputs of each call.
+        notify: receives the number of inputs of each call.
     """
 
     scheme = "transit"
@@ -94,14 +94,14 @@ class TransitBackend:
         ring: str,
         *,
         allow_exportable: bool = False,
-        observer: Observer | None = None,
+        notify: Notify = ignore,
     ) -> None:
         self._client = client
         self._engine = TransitEngine(client, mount, key)
         self._name = self._engine.name
         self._ring = ring
         self._allow_exportable = allow_exportable
-        self._observer = observer or SilentObserver()
+        self._notify = notify
         self._kind = ""
         self._kind_read_at = 0.0
         self._batchers: dict[tuple[str, str], SignatureBatcher] = {}
@@ -139,7 +139,7 @@ class TransitBackend:
     def _read(self, data: Mapping[str, Any]) -> TransitKey:
         leaks = find_leaks(data)
         if leaks and not self._allow_exportable:
-            self._observer.alarm(TOO_WIDE_ALARM, self._name, f"it is {' and '.join(leaks)}")
+            self._notify(Alarm(TOO_WIDE_ALARM, self._name, f"it is {' and '.join(leaks)}"))
         key = read_transit_key(data, self._name, allow_exportable=self._allow_exportable)
         self._kind, self._kind_read_at = key.kind, time.monotonic()
         return key
@@ -174,7 +174,7 @@ class TransitBackend:
         self, ref: str, alg: str, inputs: Sequence[bytes], deadline: float
     ) -> Sequence[bytes | BackendError]:
         """Make one call; if nothing was signed, repeat it elsewhere, because a node may lag."""
-        self._observer.batch(len(inputs))
+        self._notify(BatchSent(len(inputs)))
         body = signing_request(ref, alg, inputs)
         reply = self._engine.sign(body, avoid="", deadline=deadline)
         results = self._read_results(reply, ref, alg, len(inputs), deadline)

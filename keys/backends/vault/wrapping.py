@@ -22,7 +22,7 @@ from keys.backends.vault.errors import data_of, require_success
 from keys.backends.vault.http import VaultHttp, VaultRequest
 from keys.backends.vault.settings import VaultAccess
 from keys.errors import BackendDenied
-from keys.observer import Observer
+from keys.events import Alarm, Notify
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def unwrap_secret_id(
     access: VaultAccess,
     http: VaultHttp,
     deadline: float,
-    observer: Observer,
+    notify: Notify,
 ) -> UnwrappedSecret:
     """Return the secret id that ``wrapping_token`` wraps.
 
@@ -56,7 +56,7 @@ def unwrap_secret_id(
         access: the Vault, with the file's path.
         http: the same Vault.
         deadline: the monotonic time at which all of it must end.
-        observer: receives the alarm.
+        notify: receives the alarm.
 
     Raises:
         BackendDenied: the token was used, has expired or wraps something else; an alarm is raised.
@@ -71,7 +71,7 @@ def unwrap_secret_id(
             secret_id = _unwrap(wrapping_token, http, deadline)
         except BackendDenied as error:
             logger.critical("a wrapped secret id may have been intercepted: %s", error)
-            observer.alarm(ALARM, access.login.secret_id_file, str(error))
+            notify(Alarm(ALARM, access.login.secret_id_file, str(error)))
             raise
         unwrapped = UnwrappedSecret(_digest(wrapping_token), secret_id)
         _write(descriptor, unwrapped)

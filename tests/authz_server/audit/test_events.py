@@ -7,7 +7,7 @@ import pytest
 
 from authz_server.audit.events import EVENTS, Event, SettingsLoaded, TokenIssued
 from authz_server.errors import CAUSES, REASONS
-from authz_server.metrics.observer import ALARMS
+from authz_server.metrics.definitions import ALARMS
 from authz_server.operations.keys.doctor import ALARMS as DOCTORS_ALARMS
 from support.source_tree import ROOT
 
@@ -82,11 +82,11 @@ def test_the_document_lists_every_alarm():
         for line in re.findall(r"^\| (`[a-z_]+\.[a-z_`., ]+) \|", text, re.MULTILINE)
         for name in re.findall(r"`([a-z_.]+)`", line)
     }
-    by_the_observer = {"backend.down", "backend.up", "sign.mismatch"}
+    by_outcome = {"backend.down", "backend.up", "sign.mismatch"}
     commands = (ROOT / "authz_server/operations/keys/audit.py").read_text()
-    by_commands = DOCTORS_ALARMS | set(re.findall(r'observer\.alarm\("([a-z_.]+)"', commands))
+    by_commands = DOCTORS_ALARMS | set(re.findall(r'Alarm\("([a-z_.]+)"', commands))
     assert len(by_commands) > len(DOCTORS_ALARMS)
-    assert listed == {*ALARMS, *by_the_observer, *by_commands}
+    assert listed == {*ALARMS, *by_outcome, *by_commands}
 
 
 def test_the_document_lists_every_change_of_keys():

@@ -12,6 +12,8 @@ from authz_server.audit.sink import AuditRecord, store_audit_record
 from authz_server.database.clock import ClockGuard, ClockMark, Uptime
 from authz_server.tokens.purging import Purge
 from authz_server.tokens.revocations import RevocationService
+from keys.events import ignore
+from support.received_events import ReceivedEvents
 from support.roles import attached
 
 KEEP_DAYS = 30
@@ -19,24 +21,12 @@ DAY = timedelta(days=1)
 NOW = datetime.now(UTC).replace(microsecond=0)
 
 
-class Alarms:
-    """Other parts of the database: without rows."""
-
-    def __init__(self) -> None:
-        self.names = []
-
-    def purge(self, _session, _now) -> int:
-        return 0
-
-    def alarm(self, event: str, *_facts: str) -> None:
-        self.names.append(event)
-
-
-def purge_of(database, now=NOW, *, days=KEEP_DAYS, guard=None, others=None) -> Purge:
+def purge_of(database, now=NOW, *, days=KEEP_DAYS, guard=None, notify=ignore) -> Purge:
     return Purge(
         database=database,
         revocations=RevocationService(lambda: now, 3_600),
-        others=others or Alarms(),
+        purge_others=lambda _session, _now: 0,
+        notify=notify,
         batch_rows=3,
         clock=lambda: now,
         guard=guard,
@@ -105,7 +95,7 @@ def test_several_purges_at_once_delete_everything_once(database):
 @pytest.mark.parametrize("leap", [400 * DAY, -400 * DAY], ids=["ahead", "behind"])
 def test_a_clock_that_leaps_deletes_no_record_that_is_younger(database, leap):
     """Case Q223."""
-    uptime, others = Uptime("boot", 5_000_000_000), Alarms()
+    uptime, received = Uptime("boot", 5_000_000_000), ReceivedEvents()
     with database.transaction() as session:
         session.get(ClockMark, 1).microseconds = int(NOW.timestamp() * 1_000_000)
         ClockGuard(lambda: NOW, lambda: uptime).check(session)
@@ -113,9 +103,9 @@ def test_a_clock_that_leaps_deletes_no_record_that_is_younger(database, leap):
     record(database, *kept, 31 * DAY)
     leapt = NOW + leap
     guard = ClockGuard(lambda: leapt, lambda: uptime)
-    purged = purge_of(database, leapt, guard=guard, others=others).run()
+    purged = purge_of(database, leapt, guard=guard, notify=received).run()
     assert not purged.trusted
-    assert others.names == ["clock.leapt"]
+    assert received.alarms() == ["clock.leapt"]
     assert ages(database)[-2:] == kept
     # The clock is put right.
     guard = ClockGuard(lambda: NOW, lambda: uptime)

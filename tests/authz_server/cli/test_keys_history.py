@@ -8,7 +8,7 @@ from sqlalchemy import create_engine, text
 
 from authz_server.cli.keys.event_names import event_in_words
 from authz_server.cli.root import main
-from authz_server.metrics.observer import ALARMS
+from authz_server.metrics.definitions import ALARMS
 from support.source_tree import ROOT
 
 

@@ -3,7 +3,6 @@ import pytest
 from authz_server.assembly import utc_now
 from authz_server.assembly.server import ServerServices
 from authz_server.database.orm import open_database
-from authz_server.metrics.observer import SilentServerObserver
 from authz_server.settings import load_settings
 from authz_server.waiting import run
 
@@ -19,7 +18,7 @@ def issued(stocked, tmp_path):
     stocked.must("client", "create", "ministry", "--name", "Ministry", "--scope", "mapper/link")
     settings = load_settings(stocked.config)
     database = open_database(settings.database)
-    services = ServerServices(settings, database, utc_now, SilentServerObserver())
+    services = ServerServices(settings, database, utc_now)
     services.feed.poll()
     client = services.directory.find("ministry")
     granted = services.rules.decide(client, "client_credentials", "mapper/link", ())

@@ -49,7 +49,8 @@ class World:
         return Purge(
             database=self.database,
             revocations=self.revocations,
-            others=Others(self),
+            purge_others=lambda _session, _now: 0,
+            notify=self.alarms.append,
             batch_rows=500,
             clock=lambda: self.now,
             guard=self.guard(),
@@ -68,19 +69,6 @@ class World:
                     select(func.count()).select_from(RevokedToken).where(RevokedToken.jti == jti)
                 )
             )
-
-
-class Others:
-    """The other parts: they have no rows, and keep alarms."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-
-    def purge(self, _session, _now) -> int:
-        return 0
-
-    def alarm(self, *alarm: str) -> None:
-        self.world.alarms.append(alarm)
 
 
 @pytest.fixture
@@ -112,8 +100,8 @@ def test_two_hours_ahead_for_nine_seconds_delete_no_revocation(world):
         assert world.purge() == 0
         world.pass_time(timedelta(seconds=3))
     assert world.is_revoked("mine")
-    assert {event for event, _, _ in world.alarms} == {"clock.leapt"}
-    assert "+7200 s" in world.alarms[0][2]
+    assert {alarm.event for alarm in world.alarms} == {"clock.leapt"}
+    assert "+7200 s" in world.alarms[0].detail
     world.now -= 2 * HOUR
     assert world.purge() == 0
     assert world.is_revoked("mine")

@@ -7,7 +7,7 @@ from sqlalchemy.exc import OperationalError
 
 from authz_server.endpoints.health import health_blueprint
 from authz_server.endpoints.readiness import KeyReadiness
-from authz_server.metrics.observer import KnownBackends
+from authz_server.metrics.source import KnownBackends
 from keys.lifecycle.judgement import Judgement, Standing
 
 TRANSIT, SQL = "transit://transit/a", "sql://"

@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from authz_server.database.orm import open_database
 from authz_server.key_rings.consumers import JwksReaders, load_jwks_readers
-from authz_server.key_rings.jobs import KeyDuties, KeyRows, tick_interval_seconds
+from authz_server.key_rings.jobs import KeyDuties, purge_key_rows, tick_interval_seconds
 from authz_server.key_rings.models import KeyNode
 from authz_server.key_rings.private_keys import SqlEncryptedKeyStorage
 from authz_server.key_rings.store import SqlKeyStore
@@ -17,30 +17,20 @@ from authz_server.settings import DatabaseSettings, RingSettings, Secret
 from authz_server.settings.keys import DAY_SECONDS, KeySettings
 from keys.backends.local.sql import LocalBackend
 from keys.errors import ClockOffError, InvariantError, StoreUnavailable
+from keys.events import Alarm
 from keys.lifecycle.first_key import create_first_key
 from keys.lifecycle.rotator import Rotator
 from keys.lifecycle.state import ALL_PERMISSIONS, RingRules
 from keys.lifecycle.timing import Timing
-from keys.observer import SilentObserver
 from keys.ring import KeyRings
 from keys.signing_key import KeyState, RingDefinition
 from support.clock import FakeClock
+from support.received_events import ReceivedEvents
 
 KEY_ENCRYPTION_KEY = bytes(range(32))
 RINGS = {
     name: RingDefinition(name=name, alg="ES256", backend_uri="sql://") for name in ("one", "two")
 }
-
-
-class Alarms(SilentObserver):
-    """Keeps the alarms."""
-
-    def __init__(self) -> None:
-        self.raised: list[tuple[str, str, str]] = []
-
-    def alarm(self, event: str, subject: str, detail: str) -> None:
-        """Keep it."""
-        self.raised.append((event, subject, detail))
 
 
 class Process:
@@ -58,7 +48,7 @@ class Process:
             )
         self.rings = KeyRings(self.store, backends, self.clock, "one")
         self.readers = JwksReaders(self.clock)
-        self.observer = Alarms()
+        self.received = ReceivedEvents()
         self.duties = KeyDuties(
             database=database,
             store=self.store,
@@ -74,7 +64,7 @@ class Process:
                 timing=Timing(),
             ),
             readers=self.readers,
-            observer=self.observer,
+            notify=self.received,
             clock=self.clock,
             snapshot_lifetime_seconds=120,
             monotonic=lambda: self.seconds,
@@ -149,7 +139,7 @@ def test_no_ring_is_moved_on_while_the_clock_is_off(process):
     with pytest.raises(ClockOffError):
         process.duties.tick()
     assert {ring.epoch for ring in process.store.load_rings(process.clock())} == {1}
-    assert process.observer.raised == [], "the rotator raises the alarm, and once"
+    assert process.received.all == [], "the rotator raises the alarm, and once"
 
 
 def test_each_process_has_a_name_of_its_own(process):
@@ -218,7 +208,7 @@ def test_a_ring_that_cannot_be_moved_on_holds_up_no_other(process, error, alarms
         process.duties.tick()
     epochs = {ring.name: ring.epoch for ring in process.store.load_rings(process.clock())}
     assert epochs == {"one": 1, "two": 2}
-    assert process.observer.raised == alarms
+    assert process.received.all == [Alarm(*alarm) for alarm in alarms]
 
 
 def test_readers_that_cannot_be_written_down_are_kept(process, database):
@@ -249,7 +239,7 @@ def test_nodes_and_readers_of_the_past_are_swept(process, database):
     process.duties.write_readers()
     process.clock.advance(31 * DAY_SECONDS)
     with database.transaction() as session:
-        assert KeyRows(process.observer).purge(session, process.clock()) == 2
+        assert purge_key_rows(session, process.clock()) == 2
     assert {each.node for each in process.store.load_nodes()} == {process.duties.node}
 
 

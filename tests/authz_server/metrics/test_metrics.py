@@ -8,12 +8,22 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from authz_server import __version__
 from authz_server.metrics.definitions import FAMILIES, UNKNOWN_KID
+from authz_server.metrics.events import JwksFetched, RequestAnswered, RequestsShed
 from authz_server.metrics.exporter import MetricsPage
-from authz_server.metrics.files import open_observer, reserve_files
-from authz_server.metrics.observer import METRICS_FOLDER_VARIABLE, SilentServerObserver
+from authz_server.metrics.files import METRICS_FOLDER_VARIABLE, open_recorder, reserve_files
 from keys.errors import StoreUnavailable
+from keys.events import (
+    Alarm,
+    BackendAnswered,
+    BackendFailed,
+    BatchSent,
+    RingObserved,
+    SignatureDiscarded,
+    Signed,
+    UnknownKidPresented,
+    VaultTokenHeld,
+)
 from keys.memory import MemoryKeyStore
-from keys.observer import Observer
 from keys.signing_key import RingDefinition
 from support.clock import FakeClock
 from support.counting import counting
@@ -48,15 +58,15 @@ def shown(page):
 def test_what_several_processes_count_is_added_up(tmp_path, page):
     with counting(tmp_path) as one, counting(tmp_path) as two:
         for process in (one, two):
-            process.tell("signed", "transit", "ES256", "ok", 0.002)
-            process.tell("mismatch", "es256", "kid")
-            process.tell("unknown_kid")
-            process.tell("batch", 3)
-            process.tell("jwks_fetched", has_next=True)
-            process.tell("answered", "token", "ok", 0.002)
-            process.tell("alarm", "rotation.failed", "es256", "detail")
-        two.tell("answered", "token", "invalid_scope", 0.0001)
-        two.tell("shed", 7)
+            process.record(Signed("transit", "ES256", "ok", 0.002))
+            process.record(SignatureDiscarded("es256", "kid"))
+            process.record(UnknownKidPresented())
+            process.record(BatchSent(3))
+            process.record(JwksFetched(has_next=True))
+            process.record(RequestAnswered("token", "ok", 0.002))
+            process.record(Alarm("rotation.failed", "es256", "detail"))
+        two.record(RequestAnswered("token", "invalid_scope", 0.0001))
+        two.record(RequestsShed(7))
         samples = shown(page)
 
     assert (
@@ -89,10 +99,10 @@ def test_what_was_never_counted_begins_at_zero(page):
 
 def test_an_ended_process_leaves_its_counts_and_takes_the_present_with_it(tmp_path, page):
     with counting(tmp_path) as process:
-        process.tell("unknown_kid")
-        process.tell("viewed", "es256")
-        process.tell("vault_token", "main", 60, 120)
-        process.tell("backend_down", "transit://t/k", "sealed")
+        process.record(UnknownKidPresented())
+        process.record(RingObserved("es256"))
+        process.record(VaultTokenHeld("main", 60, 120))
+        process.record(BackendFailed("transit://t/k", "sealed"))
         assert shown(page)["authz_server_vault_token_full_ttl_seconds", "main"] == 120
         reserved = sum(file.stat().st_size for file in tmp_path.iterdir())
 
@@ -108,13 +118,13 @@ def test_an_ended_process_leaves_its_counts_and_takes_the_present_with_it(tmp_pa
 
 def test_the_process_that_asked_last_knows_whether_a_backend_answers(tmp_path, page):
     with counting(tmp_path) as one, counting(tmp_path) as two:
-        one.tell("backend_up", "transit://t/k")
-        two.tell("backend_down", "transit://t/k", "refused")
-        two.tell("viewed", "es256")
+        one.record(BackendAnswered("transit://t/k"))
+        two.record(BackendFailed("transit://t/k", "refused"))
+        two.record(RingObserved("es256"))
         assert shown(page)["authz_server_key_backend_up", "transit://t/k"] == 0
         known = page.known_backends()
         assert (known.down, known.viewed_rings) == ({"transit://t/k"}, {"es256"})
-        one.tell("backend_up", "transit://t/k")
+        one.record(BackendAnswered("transit://t/k"))
         assert shown(page)["authz_server_key_backend_up", "transit://t/k"] == 1
         assert not page.known_backends().down
 
@@ -122,10 +132,10 @@ def test_the_process_that_asked_last_knows_whether_a_backend_answers(tmp_path, p
 def test_the_vault_token_with_the_least_time_left_counts_and_runs_out(tmp_path, store):
     now = FakeClock()
     with counting(tmp_path) as one, counting(tmp_path) as two:
-        one.tell("vault_token", "main", 3_000, 3_600)
-        two.tell("vault_token", "main", 1_000, 3_600)
-        two.tell("vault_token", "root", 0, 0)
-        two.tell("vault_token", "dead", 0, 3_600)
+        one.record(VaultTokenHeld("main", 3_000, 3_600))
+        two.record(VaultTokenHeld("main", 1_000, 3_600))
+        two.record(VaultTokenHeld("root", 0, 0))
+        two.record(VaultTokenHeld("dead", 0, 3_600))
         # The processes count by the real time.
         page = MetricsPage(tmp_path, store, now)
         now.advance(tmp_path.stat().st_mtime - now().timestamp())
@@ -148,7 +158,7 @@ def test_a_database_that_is_away_leaves_what_was_counted(tmp_path, clock):
             raise StoreUnavailable(loaded_at)
 
     with counting(tmp_path) as process:
-        process.tell("unknown_kid")
+        process.record(UnknownKidPresented())
         samples = shown(MetricsPage(tmp_path, NoStore(), clock))
     assert samples["authz_server_key_store_up",] == 0
     assert samples["authz_server_jwks_unknown_kid_total",] == 1
@@ -164,44 +174,34 @@ def test_a_full_disk_cannot_end_a_process_that_counts(tmp_path):
 
 def test_the_space_reserved_is_enough_for_every_label_that_occurs(tmp_path):
     with counting(tmp_path) as process:
-        process.tell("unknown_kid")
+        process.record(UnknownKidPresented())
         before = {file.name: file.stat().st_size for file in tmp_path.iterdir()}
         for backend in ("transit", "pkcs11"):
             for alg in ("ES256", "ES384", "RS256", "EdDSA"):
                 for result in ("ok", "unavailable", "denied", "unusable", "broken"):
-                    process.tell("signed", backend, alg, result, 0.1)
+                    process.record(Signed(backend, alg, result, 0.1))
         for number in range(20):
-            process.tell("alarm", f"some.alarm_{number}", "", "")
-            process.tell("mismatch", f"ring-{number}", "")
-            process.tell("backend_up", f"transit://transit/some-key-{number}?vault=main")
+            process.record(Alarm(f"some.alarm_{number}", "", ""))
+            process.record(SignatureDiscarded(f"ring-{number}", ""))
+            process.record(BackendAnswered(f"transit://transit/some-key-{number}?vault=main"))
         assert {file.name: file.stat().st_size for file in tmp_path.iterdir()} == before
 
 
 def test_without_a_place_nobody_counts(tmp_path, caplog):
-    assert type(open_observer({})) is SilentServerObserver
+    assert open_recorder({}) is None
     with caplog.at_level(logging.WARNING):
-        observer = open_observer({METRICS_FOLDER_VARIABLE: str(tmp_path / "gone")})
-    assert type(observer) is SilentServerObserver
+        assert open_recorder({METRICS_FOLDER_VARIABLE: str(tmp_path / "gone")}) is None
     assert "records no metrics" in caplog.text
-
-
-def test_the_silent_observer_hears_everything():
-    observer = SilentServerObserver()
-    observer.jwks_fetched(has_next=True)
-    observer.answered("token", "ok", 0.001)
-    observer.shed(1)
-    methods = {name for name in vars(Observer) if not name.startswith("_")}
-    assert methods <= set(dir(observer))
 
 
 def test_requests_are_added_up_where_somebody_says_when_to_write(tmp_path, page):
     with counting(tmp_path) as process:
-        process.tell("add_up")
-        process.tell("answered", "token", "ok", 0.002)
-        process.tell("answered", "token", "ok", 30.0)
+        process.record("add_up")
+        process.record(RequestAnswered("token", "ok", 0.002))
+        process.record(RequestAnswered("token", "ok", 30.0))
         assert "authz_server_requests_total" not in {name for name, *_ in shown(page)}
         for _ in range(2):
-            process.tell("flush")
+            process.record("flush")
         samples = shown(page)
     assert samples["authz_server_requests_total", "ok", "token"] == 2
     assert samples["authz_server_request_seconds_sum", "token"] == pytest.approx(30.002)

@@ -4,7 +4,7 @@ import tempfile
 import click
 import pytest
 
-from authz_server.metrics.observer import METRICS_FOLDER_VARIABLE
+from authz_server.metrics.files import METRICS_FOLDER_VARIABLE
 from authz_server.serving.metrics_folder import metrics_folder
 
 

@@ -15,16 +15,12 @@ from authz_server.tokens import purging
 from authz_server.tokens.models import RevokedToken
 from authz_server.tokens.purging import Purge
 from authz_server.tokens.revocations import RevocationService
+from keys.events import ignore
 from support.roles import attached
 from support.settings_file import write_settings
 
 ROWS = 20_000
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
-
-
-class NoOthers:
-    def purge(self, _session, _now) -> int:
-        return 0
 
 
 def fill(database, rows: int = ROWS) -> None:
@@ -47,7 +43,8 @@ def purge_of(database) -> Purge:
     return Purge(
         database=database,
         revocations=RevocationService(lambda: datetime.now(UTC), 3_600),
-        others=NoOthers(),
+        purge_others=lambda _session, _now: 0,
+        notify=ignore,
         batch_rows=500,
         clock=lambda: datetime.now(UTC),
         guard=None,

@@ -14,9 +14,9 @@ def test_servers_give_the_rotator_time_to_make_the_next_standby():
     assert world.key(2).state == "active"
     world.clock.advance(T * 0.09)
     server.tick(RING.name, actor="server")
-    assert world.observer.alarms() == []
+    assert world.received.alarms() == []
     world.clock.advance(T * 0.02)
     server.tick(RING.name, actor="server")
-    assert world.observer.alarms() == ["ring.no_standby"]
+    assert world.received.alarms() == ["ring.no_standby"]
     world.tick()
     assert len(world.states()) == 3

@@ -152,7 +152,7 @@ def test_a_failed_rotation_changes_nothing_that_signing_depends_on(world):
     assert list(world.ring.keys) == before
     assert world.ring.claimed_until is None
     world.tick(60)
-    assert "rotation.failed" in world.observer.alarms()
+    assert "rotation.failed" in world.received.alarms()
     world.backend.away = False
     world.apply(Rotate("ring", "order"))
     assert len(world.ring.keys) == len(before) + 1
@@ -171,7 +171,7 @@ def test_a_late_reading_removes_nothing_and_makes_no_second_version(world):
 def test_a_key_that_the_backend_shows_differently_is_not_believed(world):
     world.backend.exchange_keys(World().backend)
     world.tick()
-    assert "key.not_adopted" in world.observer.alarms()
+    assert "key.not_adopted" in world.received.alarms()
     assert len(world.ring.keys) == 2
 
 
@@ -181,7 +181,7 @@ def test_a_raised_signing_floor_is_an_emergency_activation(world):
     assert world.states()[:2] == [S.RETIRED, S.ACTIVE]
     assert world.key(2).reason == "the backend signs nothing below version 2"
     assert "emergency.exception" in world.events()
-    assert "floor.changed_externally" in world.observer.alarms()
+    assert "floor.changed_externally" in world.received.alarms()
 
 
 def test_activation_waits_for_verifiers_where_the_gate_is_binding():
@@ -245,7 +245,7 @@ def test_a_ring_is_succeeded_once_verifiers_know_the_successors_key(world):
     assert world.states() == [S.RETIRED, S.RETIRED]
     world.tick(L + 65 + 120)
     assert world.states() == [S.REMOVED, S.REMOVED]
-    assert not any("no_standby" in alarm for alarm in world.observer.alarms())
+    assert not any("no_standby" in alarm for alarm in world.received.alarms())
 
 
 def test_every_change_of_state_has_exactly_one_event(world):

@@ -17,28 +17,15 @@ from keys.backends.pkcs11.module import get_module
 from keys.backends.pkcs11.uri import parse_uri
 from keys.backends.registry import BackendContext, open_backend
 from keys.errors import BackendDenied, BackendUnavailable, KeysError, VersionUnusable
+from keys.events import BackendAnswered, BackendFailed
 from keys.jose.algorithms import get_algorithm
 from keys.jose.jwk import load_public_key
 from keys.jose.signatures import make_verifier
-from keys.observer import SilentObserver
 from support.clock import FakeClock
+from support.received_events import ReceivedEvents
 
 RING = "ring"
 _labels = count()
-
-
-class Listener(SilentObserver):
-    """An observer that remembers whether the token was there."""
-
-    def __init__(self):
-        self.heard = []
-
-    def backend_up(self, uri):
-        self.heard.append(("up", uri))
-
-    def backend_down(self, uri, reason):
-        assert reason
-        self.heard.append(("down", uri))
 
 
 @pytest.fixture
@@ -162,8 +149,8 @@ def until_usable(backend):
 
 
 def test_a_token_that_was_away_is_used_again(token, clock):
-    listener = Listener()
-    backend = open_backend(token.uri(), BackendContext(clock=clock, observer=listener))
+    received = ReceivedEvents()
+    backend = open_backend(token.uri(), BackendContext(clock=clock, notify=received))
     backend.create(RING, "ES256")
     elsewhere = token.hsm.store.with_name("unplugged")
     token.hsm.store.rename(elsewhere)
@@ -178,7 +165,10 @@ def test_a_token_that_was_away_is_used_again(token, clock):
     token.hsm.store.rmdir()
     elsewhere.rename(token.hsm.store)
     assert len(until_usable(backend)[0]) == 64
-    assert listener.heard == [(what, token.uri()) for what in ("up", "down", "up")]
+    kinds = [type(event) for event in received.all]
+    assert kinds == [BackendAnswered, BackendFailed, BackendAnswered]
+    assert {event.uri for event in received.all} == {token.uri()}
+    assert received.of(BackendFailed)[0].reason
 
 
 def test_a_key_that_somebody_destroyed_is_unusable(backend, token):

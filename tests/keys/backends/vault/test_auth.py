@@ -18,9 +18,11 @@ from cryptography.hazmat.primitives.serialization import (
 from keys.backends.vault.client import VaultClient
 from keys.backends.vault.settings import VaultAccess, VaultLogin
 from keys.errors import BackendDenied
+from keys.events import Alarm, Notify, ignore
 from support.openbao import CertificateAuthority, RaftServer
+from support.received_events import ReceivedEvents
 from support.token_review import TokenReviewApi
-from support.vault_parts import Ear, approle_access, open_client, own_token, token_access
+from support.vault_parts import approle_access, open_client, own_token, token_access
 
 POLICY = 'path "auth/token/lookup-self" { capabilities = ["read"] }'
 
@@ -37,10 +39,10 @@ def policies_of(client: VaultClient) -> list[str]:
     return own_token(client)["policies"]
 
 
-def assert_denied(access: VaultAccess, observer: Ear | None = None, match: str = "") -> None:
+def assert_denied(access: VaultAccess, notify: Notify = ignore, match: str = "") -> None:
     """Show that no client gets a token by that access."""
     refused = pytest.raises(BackendDenied, match=match)
-    with open_client(access, observer=observer) as client, refused:
+    with open_client(access, notify=notify) as client, refused:
         policies_of(client)
 
 
@@ -110,11 +112,11 @@ def wrapped_access(openbao, admin, tmp_path, role: str) -> tuple[VaultAccess, Pa
 
 def test_a_wrapped_secret_id_is_unwrapped_once_for_all_processes(openbao, admin, tmp_path):
     access, _ = wrapped_access(openbao, admin, tmp_path, "wrapped")
-    ear = Ear()
+    received = ReceivedEvents()
     for _ in range(2):
-        with open_client(access, observer=ear) as client:
+        with open_client(access, notify=received) as client:
             assert policies_of(client) == ["login-test"]
-    assert ear.all("alarm") == []
+    assert received.of(Alarm) == []
     kept = tmp_path / "secret-id.unwrapped"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
 
@@ -146,14 +148,14 @@ def test_a_secret_id_that_somebody_else_unwrapped_raises_the_alarm(openbao, admi
     thief = openbao.admin().client
     thief.token = path.read_text().strip()
     assert thief.sys.unwrap()["data"]["secret_id"]
-    ear = Ear()
+    received = ReceivedEvents()
     with (
-        open_client(access, observer=ear) as client,
+        open_client(access, notify=received) as client,
         pytest.raises(BackendDenied, match="used before, or expired"),
     ):
         policies_of(client)
-    ((event, subject, _),) = ear.all("alarm")
-    assert (event, subject) == ("vault.secret_id_intercepted", str(path))
+    (alarm,) = received.of(Alarm)
+    assert (alarm.event, alarm.subject) == ("vault.secret_id_intercepted", str(path))
 
 
 def test_a_wrapping_token_made_elsewhere_is_not_unwrapped(openbao, admin, tmp_path):
@@ -163,13 +165,13 @@ def test_a_wrapping_token_made_elsewhere_is_not_unwrapped(openbao, admin, tmp_pa
     admin.create_approle("forged", ["login-test"], mount="theirs")
     forged = admin.wrap_secret_id("forged", mount="theirs")
     path.write_text(forged)
-    ear = Ear()
+    received = ReceivedEvents()
     with (
-        open_client(access, observer=ear) as client,
+        open_client(access, notify=received) as client,
         pytest.raises(BackendDenied, match="auth/theirs/role/forged/secret-id"),
     ):
         policies_of(client)
-    assert len(ear.all("alarm")) == 1
+    assert len(received.of(Alarm)) == 1
     client = openbao.admin().client
     client.token = forged
     assert client.sys.unwrap()["data"]["secret_id"], "it was not used up"

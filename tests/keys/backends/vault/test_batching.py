@@ -13,10 +13,12 @@ import pytest
 from keys.backends.vault.batching import LIMITS, RSA_LIMITS, BatchLimits, SignatureBatcher
 from keys.backends.vault.transit import TransitBackend
 from keys.errors import BackendBroken, BackendDenied, BackendError, BackendUnavailable
+from keys.events import BatchSent
 from keys.jose.algorithms import get_algorithm
 from keys.jose.jwk import load_public_key
 from keys.jose.signatures import make_verifier
-from support.vault_parts import Ear, open_client, token_access
+from support.received_events import ReceivedEvents
+from support.vault_parts import open_client, token_access
 
 
 class GatedCalls:
@@ -231,9 +233,9 @@ def test_a_fork_during_a_call_leaves_the_child_able_to_sign():
 @pytest.mark.parametrize(("alg", "limits"), [("ES256", LIMITS), ("PS256", RSA_LIMITS)])
 def test_a_crowd_shares_calls_to_a_real_server(bao_mount, alg, limits):
     access = token_access(bao_mount.server.address, token=bao_mount.server.token)
-    ear = Ear()
-    with open_client(access, observer=ear) as client:
-        backend = TransitBackend(client, bao_mount.mount, "ring", "ring", observer=ear)
+    received = ReceivedEvents()
+    with open_client(access, notify=received) as client:
+        backend = TransitBackend(client, bao_mount.mount, "ring", "ring", notify=received)
         version = backend.create("ring", alg)
         verify = make_verifier(load_public_key(version.jwk, alg), get_algorithm(alg))
 
@@ -244,10 +246,10 @@ def test_a_crowd_shares_calls_to_a_real_server(bao_mount, alg, limits):
 
         with ThreadPoolExecutor(24) as pool:
             list(pool.map(sign, range(240)))
-        sizes = [size for (size,) in ear.all("batch")]
+        sizes = [size for (size,) in received.of(BatchSent)]
         assert sum(sizes) == 480
         assert max(sizes) <= limits.batch_size
         assert len(sizes) < 200
-        ear.heard.clear()
+        received.all.clear()
         assert len(backend.sign("ring", "1", alg, [b"x"] * 250)) == 250
-        assert len(ear.all("batch")) == -(-250 // limits.batch_size)
+        assert len(received.of(BatchSent)) == -(-250 // limits.batch_size)

@@ -18,10 +18,12 @@ from keys.backends.vault.http import VaultRequest
 from keys.backends.vault.settings import VaultLogin
 from keys.backends.vault.transit import TransitBackend
 from keys.errors import BackendDenied, BackendUnavailable
+from keys.events import Alarm, VaultTokenHeld
 from support.openbao import CertificateAuthority, RaftServer
 from support.ports import release_port, reserve_port
+from support.received_events import ReceivedEvents
 from support.source_tree import ROOT
-from support.vault_parts import Ear, approle_access, open_client, own_token, token_access
+from support.vault_parts import approle_access, open_client, own_token, token_access
 
 LOOK_UP = 'path "auth/token/lookup-self" { capabilities = ["read"] }\n'
 RENEW = 'path "auth/token/renew-self" { capabilities = ["update"] }\n'
@@ -34,7 +36,7 @@ def log_in(bao_mount, tmp_path):
     """Return a function of a policy's text that opens a client by AppRole with it."""
 
     @contextmanager
-    def open_by_approle(policy: str, ear: Ear | None = None, **role: object):
+    def open_by_approle(policy: str, received: ReceivedEvents | None = None, **role: object):
         name = f"session-{bao_mount.mount}"
         bao_mount.admin.write_policy(name, policy + SIGN.format(mount=bao_mount.mount))
         role_id, secret_id = bao_mount.admin.create_approle(name, [name], **role)
@@ -42,7 +44,7 @@ def log_in(bao_mount, tmp_path):
         path.write_text(secret_id)
         address = bao_mount.server.address
         access = approle_access(address, role_id=role_id, secret_id_file=path)
-        with open_client(access, observer=ear or Ear()) as client:
+        with open_client(access, notify=received or ReceivedEvents()) as client:
             yield client
 
     return open_by_approle
@@ -64,22 +66,22 @@ def await_that(condition, seconds: float = 10) -> None:
 
 def test_a_token_is_renewed_in_the_background_at_half_its_lease(log_in):
     """Nobody needs it in the meantime, and it lives on."""
-    ear = Ear()
-    with log_in(LOOK_UP + RENEW, ear, token_period="2s") as client:
+    received = ReceivedEvents()
+    with log_in(LOOK_UP + RENEW, received, token_period="2s") as client:
         accessor = accessor_of(client)
         begun = monotonic()
-        await_that(lambda: len(ear.all("token")) >= 4)
+        await_that(lambda: len(received.of(VaultTokenHeld)) >= 4)
         assert monotonic() - begun > 2, "longer than the token would live by itself"
         assert accessor_of(client) == accessor
-    assert ear.all("token")[0] == ("main", 2.0, 2.0)
+    assert received.of(VaultTokenHeld)[0] == ("main", 2.0, 2.0)
 
 
 def test_a_token_whose_longest_life_is_near_is_replaced(log_in):
-    ear = Ear()
-    with log_in(LOOK_UP + RENEW, ear, token_ttl="2s", token_max_ttl="2s") as client:
+    received = ReceivedEvents()
+    with log_in(LOOK_UP + RENEW, received, token_ttl="2s", token_max_ttl="2s") as client:
         accessor = accessor_of(client)
         await_that(lambda: accessor_of(client) != accessor)
-        assert ear.all("alarm") == []
+        assert received.of(Alarm) == []
 
 
 def test_a_token_that_may_not_be_renewed_is_replaced(log_in):
@@ -90,19 +92,21 @@ def test_a_token_that_may_not_be_renewed_is_replaced(log_in):
 
 
 def test_a_batch_token_which_cannot_be_renewed_is_replaced(log_in, bao_mount):
-    ear = Ear()
-    with log_in("", ear, token_type="batch", token_ttl="3s") as client:
+    received = ReceivedEvents()
+    with log_in("", received, token_type="batch", token_ttl="3s") as client:
         path = f"{bao_mount.mount}/keys/ring"
-        await_that(lambda: client.call("GET", path).status == 404 and len(ear.all("token")) == 2)
-        assert ear.all("alarm") == []
+        await_that(
+            lambda: client.call("GET", path).status == 404 and len(received.of(VaultTokenHeld)) == 2
+        )
+        assert received.of(Alarm) == []
 
 
 def test_a_token_that_never_ends_is_left_alone(bao_mount):
-    ear = Ear()
+    received = ReceivedEvents()
     access = token_access(bao_mount.server.address, token=bao_mount.server.token)
-    with open_client(access, observer=ear) as client:
+    with open_client(access, notify=received) as client:
         accessor_of(client)
-        assert ear.all("token") == []
+        assert received.of(VaultTokenHeld) == []
 
 
 def test_a_closed_session_ends_its_token_and_its_renewals(log_in, bao_mount):
@@ -167,8 +171,8 @@ def test_no_credential_is_logged_or_shown(log_in, bao_mount, tmp_path, caplog):
 
 def test_a_dead_token_is_replaced_once_for_all_callers(log_in, bao_mount):
     """Case G79"""
-    ear = Ear()
-    with log_in(LOOK_UP + RENEW, ear, token_period="1h") as client:
+    received = ReceivedEvents()
+    with log_in(LOOK_UP + RENEW, received, token_period="1h") as client:
         backend = TransitBackend(client, bao_mount.mount, "ring", "ring")
         backend.create("ring", "ES256")
         bao_mount.admin.client.auth.token.revoke_accessor(accessor_of(client))
@@ -177,39 +181,39 @@ def test_a_dead_token_is_replaced_once_for_all_callers(log_in, bao_mount):
             views = list(pool.map(lambda _: backend.describe_versions("ring"), range(16)))
         assert all(len(view.versions) == 1 for view in views)
         assert monotonic() - begun < 2
-        assert len(ear.all("token")) == 2, "the first login and one more"
-        assert ear.all("alarm") == []
+        assert len(received.of(VaultTokenHeld)) == 2, "the first login and one more"
+        assert received.of(Alarm) == []
 
 
 def test_a_policy_that_is_too_narrow_is_an_alarm_and_no_loop(log_in, bao_mount):
     """Case G79"""
     bao_mount.admin.enable_transit(f"{bao_mount.mount}-other")
     try:
-        ear = Ear()
-        with log_in(LOOK_UP + RENEW, ear, token_period="1h") as client:
+        received = ReceivedEvents()
+        with log_in(LOOK_UP + RENEW, received, token_period="1h") as client:
             backend = TransitBackend(client, f"{bao_mount.mount}-other", "ring", "ring")
             accessor = accessor_of(client)
             for _ in range(10):
                 with pytest.raises(BackendDenied, match="policy does not permit"):
                     backend.describe_versions("ring")
             assert accessor_of(client) == accessor
-            assert len(ear.all("token")) == 1
-            ((event, subject, _),) = ear.all("alarm")
-            assert event == "vault.denied"
-            assert subject == f"GET /v1/{bao_mount.mount}-other/keys/ring"
+            assert len(received.of(VaultTokenHeld)) == 1
+            (alarm,) = received.of(Alarm)
+            assert alarm.event == "vault.denied"
+            assert alarm.subject == f"GET /v1/{bao_mount.mount}-other/keys/ring"
     finally:
         bao_mount.admin.disable_engine(f"{bao_mount.mount}-other")
 
 
 def test_a_token_that_may_not_look_itself_up_makes_no_login_for_each_request(log_in):
     """Without the default policy, looking oneself up has to be granted too."""
-    ear = Ear()
-    with log_in("", ear, token_period="1h") as client:
+    received = ReceivedEvents()
+    with log_in("", received, token_period="1h") as client:
         for _ in range(10):
             with pytest.raises(BackendDenied):
                 client.call("GET", "sys/policies/acl")
-        assert len(ear.all("token")) <= 2
-        assert len(ear.all("alarm")) == 1
+        assert len(received.of(VaultTokenHeld)) <= 2
+        assert len(received.of(Alarm)) == 1
 
 
 # -------------------------------------------------------------------------------------- elsewhere

@@ -17,10 +17,11 @@ from keys.backends.vault.connection import MAXIMUM_REPLY_BYTES
 from keys.backends.vault.http import VaultHttp, VaultRequest
 from keys.backends.vault.settings import VaultAccess, VaultLogin
 from keys.errors import BackendUnavailable
+from keys.events import BackendAnswered, BackendFailed
 from support.openbao import CertificateAuthority
 from support.ports import release_port, reserve_port
+from support.received_events import ReceivedEvents
 from support.scripted_server import ScriptedServer, answer_with
-from support.vault_parts import Ear
 
 READ = VaultRequest("GET", "some/path")
 WRITE = VaultRequest("POST", "some/path", {}, repeatable=False)
@@ -28,9 +29,13 @@ LONGEST_CALL_SECONDS = 2.0
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
 
 
-def http_to(*addresses: str, ear: Ear | None = None, **settings: object) -> VaultHttp:
+def http_to(
+    *addresses: str, received: ReceivedEvents | None = None, **settings: object
+) -> VaultHttp:
     login = VaultLogin(method="token", token="t")
-    return VaultHttp(VaultAccess(addresses=addresses, login=login, **settings), ear or Ear())
+    return VaultHttp(
+        VaultAccess(addresses=addresses, login=login, **settings), received or ReceivedEvents()
+    )
 
 
 def failure_of(http: VaultHttp, request: VaultRequest = READ) -> BackendUnavailable:
@@ -191,14 +196,14 @@ def test_an_address_may_have_a_path():
 
 
 def test_another_address_takes_over_and_is_asked_first_from_then_on(nobody):
-    ear = Ear()
+    received = ReceivedEvents()
     with ScriptedServer(answer_with(b"{}")) as server:
-        http = http_to(nobody, server.address, ear=ear)
+        http = http_to(nobody, server.address, received=received)
         for request in (WRITE, READ, READ):
             assert http.send(request).address == server.address
         assert http.address == server.address
-    assert ear.all("up") == [(server.address,)]
-    ((failed, reason),) = ear.all("down")
+    assert received.of(BackendAnswered) == [(server.address,)]
+    ((failed, reason),) = received.of(BackendFailed)
     assert failed == nobody
     assert "refused" in reason
 
@@ -297,9 +302,9 @@ def test_an_address_that_keeps_failing_is_left_alone_and_tried_again():
         answer_with(b"{}")(connection, request)
         return True
 
-    ear = Ear()
+    received = ReceivedEvents()
     with ScriptedServer(answer) as server:
-        http = http_to(server.address, ear=ear)
+        http = http_to(server.address, received=received)
         for _ in range(FAILURES_TO_OPEN):
             failure_of(http, WRITE)
         asked = len(server.requests)
@@ -316,8 +321,8 @@ def test_an_address_that_keeps_failing_is_left_alone_and_tried_again():
             except BackendUnavailable:
                 assert monotonic() < deadline
                 time.sleep(0.02)
-    assert len(ear.all("down")) == 1
-    assert len(ear.all("up")) == 1
+    assert len(received.of(BackendFailed)) == 1
+    assert len(received.of(BackendAnswered)) == 1
 
 
 class Clock:

@@ -15,7 +15,9 @@ from keys.backends.vault.auth import look_up, make_login
 from keys.backends.vault.client import VaultClient
 from keys.backends.vault.settings import VaultAccess, VaultLogin
 from keys.errors import BackendDenied, BackendUnavailable
-from support.vault_parts import Ear, approle_access, open_client
+from keys.events import Alarm, BackendFailed
+from support.received_events import ReceivedEvents
+from support.vault_parts import approle_access, open_client
 from support.vault_proxy import ProxyAnswer, VaultProxy
 
 LOOK_UP = 'path "auth/token/lookup-self" { capabilities = ["read"] }\n'
@@ -28,8 +30,14 @@ LAG_SECONDS = 0.15
 class Opened:
     """A client by AppRole with the proxy that it goes through, and its secret id's file."""
 
-    def __init__(self, client: VaultClient, proxy: VaultProxy, path, role, ear) -> None:
-        self.client, self.proxy, self.path, self.role, self.ear = client, proxy, path, role, ear
+    def __init__(self, client: VaultClient, proxy: VaultProxy, path, role, received) -> None:
+        self.client, self.proxy, self.path, self.role, self.received = (
+            client,
+            proxy,
+            path,
+            role,
+            received,
+        )
         self.logins = lambda: proxy.count(LOGIN)
 
 
@@ -46,12 +54,12 @@ def log_in(bao_mount, tmp_path):
         path = tmp_path / "secret-id"
         path.touch(0o600)
         path.write_text(made.secret_id)
-        ear = Ear()
+        received = ReceivedEvents()
         with VaultProxy(bao_mount.server.address) as proxy:
             access = approle_access(proxy.address, role_id=made.role_id, secret_id_file=path)
             access = replace(access, login=replace(access.login, private_files=private))
-            with open_client(access, observer=ear) as client:
-                yield Opened(client, proxy, path, name, ear)
+            with open_client(access, notify=received) as client:
+                yield Opened(client, proxy, path, name, received)
 
     return open_by_approle
 
@@ -69,7 +77,7 @@ def test_a_token_of_a_few_uses_is_replaced_before_it_is_used_up(log_in, bao_moun
     with log_in(policy, token_num_uses=uses) as opened:
         assert [read(opened, bao_mount) for _ in range(30)] == [200] * 30
         assert opened.logins() <= 30 / uses + 1
-        assert opened.ear.all("alarm") == []
+        assert opened.received.of(Alarm) == []
 
 
 def test_many_threads_use_a_token_no_more_often_than_it_may_be(log_in, bao_mount):
@@ -77,7 +85,7 @@ def test_many_threads_use_a_token_no_more_often_than_it_may_be(log_in, bao_mount
         statuses = list(pool.map(lambda _: read(opened, bao_mount), range(200)))
         assert statuses == [200] * 200
         assert opened.logins() <= 30
-        assert opened.ear.all("alarm") == []
+        assert opened.received.of(Alarm) == []
 
 
 def test_uses_that_went_elsewhere_are_no_fault_of_the_policy(log_in, bao_mount):
@@ -88,7 +96,7 @@ def test_uses_that_went_elsewhere_are_no_fault_of_the_policy(log_in, bao_mount):
         for _ in range(8):
             look_up(token, opened.client._http, inf)  # noqa: SLF001
         assert [read(opened, bao_mount) for _ in range(5)] == [200] * 5
-        assert opened.ear.all("alarm") == []
+        assert opened.received.of(Alarm) == []
 
 
 def test_a_narrow_policy_is_still_told_and_makes_no_login_for_each_request(log_in):
@@ -97,7 +105,7 @@ def test_a_narrow_policy_is_still_told_and_makes_no_login_for_each_request(log_i
             with pytest.raises(BackendDenied, match="its policy does not permit this"):
                 opened.client.call("GET", "sys/policies/acl/any")
         assert opened.logins() <= 2
-        assert [event for event, *_ in opened.ear.all("alarm")] == ["vault.denied"]
+        assert opened.received.alarms() == ["vault.denied"]
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
@@ -133,7 +141,7 @@ def test_a_dead_token_that_was_just_replaced_is_not_blamed_on_the_policy(log_in,
         with pytest.raises(BackendDenied, match="was replaced a moment ago") as caught:
             read(opened, bao_mount)
         assert "policy" not in str(caught.value)
-        assert opened.ear.all("alarm") == []
+        assert opened.received.of(Alarm) == []
 
 
 # ------------------------------------------------------------------------------ explicit_max_ttl
@@ -146,7 +154,7 @@ def test_a_token_with_an_end_is_replaced_before_it(log_in, bao_mount):
         while monotonic() < end:
             assert read(opened, bao_mount) == 200
             time.sleep(0.02)
-        assert opened.ear.all("alarm") == []
+        assert opened.received.of(Alarm) == []
 
 
 # ----------------------------------------------------------------------------- one-use secret ids
@@ -217,7 +225,7 @@ def test_a_vault_that_has_not_caught_up_with_a_login_is_waited_for(log_in, bao_m
         assert opened.client.call(method, path).status == 200
         assert LAG_SECONDS < monotonic() - began < 1.5
         assert 1 <= lagging.refusals < 10
-        assert opened.ear.all("down") == []
+        assert opened.received.of(BackendFailed) == []
 
 
 def test_a_vault_that_never_catches_up_is_unavailable_in_time(log_in, bao_mount):
@@ -261,13 +269,13 @@ def test_a_file_that_others_can_read_is_refused_when_it_is_read(tmp_path, method
     path.write_text("secret")
     login = VaultLogin(method=method, private_files=True, **{name: str(path)}, **more)
     access = VaultAccess(addresses=(NOWHERE,), login=login)
-    made = make_login(access, Ear())
+    made = make_login(access, ReceivedEvents())
     path.chmod(0o640)
     with pytest.raises(BackendDenied, match=f"{path} is open to others than its owner: chmod 600"):
         made.log_in(None, inf)
     development = VaultAccess(addresses=(NOWHERE,), login=replace(login, private_files=False))
     with pytest.raises(AttributeError):
-        make_login(development, Ear()).log_in(None, inf)
+        make_login(development, ReceivedEvents()).log_in(None, inf)
 
 
 def test_a_file_that_becomes_open_to_others_is_noticed_at_the_next_login(log_in, bao_mount):
@@ -287,4 +295,6 @@ def test_the_token_of_a_service_account_has_the_platforms_mode(tmp_path):
     path.chmod(0o644)
     login = VaultLogin(method="kubernetes", role="r", jwt_file=str(path))
     with pytest.raises(AttributeError):
-        make_login(VaultAccess(addresses=(NOWHERE,), login=login), Ear()).log_in(None, inf)
+        make_login(VaultAccess(addresses=(NOWHERE,), login=login), ReceivedEvents()).log_in(
+            None, inf
+        )

@@ -12,8 +12,10 @@ from keys.backends.vault.client import VaultClient
 from keys.backends.vault.settings import VaultAccess
 from keys.backends.vault.transit import TransitBackend
 from keys.errors import BackendDenied, BackendError, BackendUnavailable
+from keys.events import BackendAnswered, BackendFailed, VaultTokenHeld
 from support.openbao import RaftServer
-from support.vault_parts import Ear, approle_access, own_token, token_access
+from support.received_events import ReceivedEvents
+from support.vault_parts import approle_access, own_token, token_access
 
 LONGEST_CALL_SECONDS = 2.0
 LONGEST_RECOVERY_SECONDS = 20.0
@@ -29,8 +31,8 @@ class Caller:
 
     def __init__(self, access: VaultAccess) -> None:
         self.access = access
-        self.ear = Ear()
-        self.client = VaultClient(access, observer=self.ear)
+        self.received = ReceivedEvents()
+        self.client = VaultClient(access, notify=self.received)
         self.backend = TransitBackend(self.client, "transit", "ring", "ring")
 
     def sign(self) -> bytes:
@@ -95,8 +97,8 @@ def test_sealed(prepared, caller):
     finally:
         prepared.unseal()
     caller.await_recovery()
-    assert [uri for uri, _ in caller.ear.all("down")] == [prepared.address]
-    assert caller.ear.all("up") == [(prepared.address,)] * 2
+    assert [uri for uri, _ in caller.received.of(BackendFailed)] == [prepared.address]
+    assert caller.received.of(BackendAnswered) == [(prepared.address,)] * 2
 
 
 def test_killed_and_started_again(prepared, caller):
@@ -107,7 +109,7 @@ def test_killed_and_started_again(prepared, caller):
     finally:
         prepared.start()
     caller.await_recovery()
-    assert len(caller.ear.all("token")) == 1, "the token lived on"
+    assert len(caller.received.of(VaultTokenHeld)) == 1, "the token lived on"
 
 
 def test_hanging(prepared, caller):
@@ -194,11 +196,11 @@ def test_a_revoked_token_beside_a_policy_that_went_away(prepared, caller):
     accessor = own_token(caller.client)["accessor"]
     admin.client.auth.token.revoke_accessor(accessor)
     caller.sign()
-    assert len(caller.ear.all("token")) == 2
+    assert len(caller.received.of(VaultTokenHeld)) == 2
     admin.write_policy("outages", POLICY.replace("transit/*", "elsewhere/*"))
     try:
         assert isinstance(caller.failure(), BackendDenied)
     finally:
         admin.write_policy("outages", POLICY)
-    assert len(caller.ear.all("token")) == 2
+    assert len(caller.received.of(VaultTokenHeld)) == 2
     caller.sign()

@@ -17,8 +17,9 @@ from keys.errors import BackendBroken, BackendDenied, TokenRefusedError, Version
 from keys.jose.algorithms import get_algorithm
 from keys.jose.jwk import load_public_key
 from keys.jose.signatures import make_verifier
+from support.received_events import ReceivedEvents
 from support.source_tree import ROOT
-from support.vault_parts import Ear, TransitKeys, open_client, token_access
+from support.vault_parts import TransitKeys, open_client, token_access
 
 POLICY = """
 path "{mount}/sign/ring" {{
@@ -244,11 +245,11 @@ def test_a_key_that_may_leave_the_vault_is_refused(backend, client, bao_mount, l
     """Either can be switched on by anyone who may configure the key, and never off again."""
     backend.create("ring", "ES256")
     bao_mount.admin.configure_key("ring", mount=bao_mount.mount, **{leak: True})
-    ear = Ear()
-    listened = TransitBackend(client, bao_mount.mount, "ring", "ring", observer=ear)
+    received = ReceivedEvents()
+    listened = TransitBackend(client, bao_mount.mount, "ring", "ring", notify=received)
     with pytest.raises(BackendBroken, match=leak):
         listened.describe_versions("ring")
-    assert [event for event, *_ in ear.all("alarm")] == ["privilege.too_wide"]
+    assert received.alarms() == ["privilege.too_wide"]
     assert not backend.health().usable
     bao_mount.admin.configure_key("ring", mount=bao_mount.mount, **{leak: False})
     with pytest.raises(BackendBroken, match=leak):

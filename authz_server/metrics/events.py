@@ -1,0 +1,33 @@
+"""Events of a serving process that are counted and not recorded."""
+
+from typing import NamedTuple
+
+
+class RequestAnswered(NamedTuple):
+    """A request to a protocol endpoint was answered.
+
+    Attributes:
+        endpoint: the endpoint's name.
+        outcome: ``ok``, another outcome of the endpoint, or the error code.
+        seconds: from the last byte of the request to the response.
+    """
+
+    endpoint: str
+    outcome: str
+    seconds: float
+
+
+class RequestsShed(NamedTuple):
+    """A number of requests were refused unread."""
+
+    number: int
+
+
+class JwksFetched(NamedTuple):
+    """The JWKS was fetched.
+
+    Attributes:
+        has_next: whether it held the next key of every ring.
+    """
+
+    has_next: bool
