@@ -28,8 +28,9 @@ class Notifier:
             AuditUnavailable: the event could not be recorded.
         """
         kind = type(event)
-        receivers = self._receivers.get(kind)
-        if receivers is None:
+        try:
+            receivers = self._receivers[kind]
+        except KeyError:
             receivers = self._receivers[kind] = tuple(self._find_receivers(kind))
         for receive in receivers:
             receive(event)
