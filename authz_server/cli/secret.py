@@ -1,9 +1,9 @@
-"""``client secret`` and ``resource-server secret``: add, list and end secrets."""
+"""``client secret`` and ``resource-server secret``: add, rotate, list and end secrets."""
 
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from authz_server.assembly import Services
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import (
+    as_record,
     echo_status,
     json_option,
     print_json,
@@ -25,16 +26,18 @@ from authz_server.cli.secret_files import (
     secret_input_options,
     secret_output_option,
 )
-from authz_server.cli.values import INSTANT
+from authz_server.cli.values import INSTANT, SPAN
 from authz_server.clients.models import Kind
 from authz_server.operations.client_secrets import (
     NewSecret,
+    SecretView,
     add_secret,
     end_secret,
     is_last_secret,
     list_secrets,
 )
 from authz_server.operations.private_files import write_private_file
+from authz_server.operations.secret_rotation import list_due_secrets, rotate_secret
 
 _COLUMNS = {
     "id": "Id",
@@ -44,6 +47,17 @@ _COLUMNS = {
     "created_at": "Created",
     "ends_at": "Ends",
     "last_used_at": "Last used",
+    "last_used_from": "From",
+}
+_DUE_COLUMNS = {
+    "id": "Id",
+    "secret_id": "Secret",
+    "description": "Description",
+    "days_left": "Days left",
+    "ends_at": "Ends",
+    "last_used_at": "Last used",
+    "last_used_from": "From",
+    "replaced": "Replaced",
 }
 
 
@@ -95,8 +109,8 @@ def print_secret(
 def secret_group(noun: Noun) -> click.Group:
     """Return the group ``secret`` of a noun."""
     return add_all(
-        Commands("secret", help=f"Add, list and end the secrets of a {noun.name}."),
-        [_add(noun), _list(noun), _end(noun)],
+        Commands("secret", help=f"Add, rotate and end the secrets of a {noun.name}."),
+        [_add(noun), _rotate(noun), _list(noun), _due(noun), _end(noun)],
     )
 
 
@@ -149,6 +163,120 @@ def _add(noun: Noun) -> click.Command:
         print_secret(record, secret, secret_output, as_json=as_json)
 
     return add
+
+
+def _rotate(noun: Noun) -> click.Command:
+    @click.command(
+        "rotate",
+        cls=Command,
+        help=f"""Add a secret to a {noun.name} and plan the end of the others.
+
+        The new secret is generated and shown once, unless an option imports one. The others keep
+        working until --end-old-at, or until they have not been used for the time of
+        --end-old-when-unused, whichever is first. That time begins at the last use, at the earliest
+        with this command: choose more than the interval at which the {noun.name} sends requests.
+        """,
+        example=f"authz-server {noun.command} secret rotate {noun.example} "
+        "--end-old-when-unused 7d",
+    )
+    @click.argument("id")
+    @click.option(
+        "--end-old-when-unused",
+        type=SPAN,
+        help="End each other secret when it has not been used for this time, such as 7d.",
+    )
+    @click.option(
+        "--end-old-at",
+        type=INSTANT,
+        help="When the other secrets stop working: a time, or a span such as +24h.",
+    )
+    @click.option("--description", default="", help="What the new secret is for.")
+    @click.option(
+        "--expires",
+        type=INSTANT,
+        show_default="no end",
+        help="When the new secret stops working: a time, or a span such as +90d.",
+    )
+    @secret_input_options
+    @secret_output_option
+    @json_option
+    @pass_invocation
+    def rotate(  # noqa: PLR0913, PLR0917 - one for each option
+        invocation: Invocation,
+        /,
+        id: str,  # noqa: A002
+        end_old_when_unused: timedelta | None,
+        end_old_at: datetime | None,
+        description: str,
+        expires: datetime | None,
+        secret_output: Path | None,
+        as_json: bool,
+        **sources: Any,  # noqa: ANN401
+    ) -> None:
+        if end_old_when_unused is None and end_old_at is None:
+            raise click.UsageError("Give --end-old-when-unused or --end-old-at.")
+        imported = read_secret(**sources)
+        require_new_file(secret_output)
+        with invocation.services() as services:
+            rotated = rotate_secret(
+                services,
+                id,
+                kind=noun.kind,
+                actor=invocation.actor,
+                end_old_at=end_old_at,
+                end_old_when_unused=end_old_when_unused,
+                description=description,
+                expires_at=expires,
+                imported=imported,
+            )
+        new = rotated.new
+        record = {
+            "id": id,
+            "secret_id": new.id,
+            "expires_at": timestamp(new.expires_at),
+            "old": list(map(as_record, rotated.old)),
+        }
+        print_secret(record, new, secret_output, as_json=as_json)
+        if not as_json:
+            for old in rotated.old:
+                click.echo(f"The secret {old.id} ends {_describe_end(old)}.")
+
+    return rotate
+
+
+def _describe_end(secret: SecretView) -> str:
+    ends = [f"at {timestamp(secret.ends_at)}"] if secret.ends_at else []
+    if seconds := secret.ends_when_unused_seconds:
+        ends.append(f"when it has not been used for {timedelta(seconds=seconds)}")
+    return " or ".join(ends)
+
+
+def _due(noun: Noun) -> click.Command:
+    @click.command(
+        "due",
+        cls=Command,
+        help=f"""List the secrets of all {noun.name}s that end soon.
+
+        A secret is replaced if another one works longer, and it was not used since that one was
+        added. The secrets of disabled and expired {noun.name}s are left out.
+        """,
+        example=f"authz-server {noun.command} secret due --within 30d",
+    )
+    @click.option(
+        "--within",
+        type=SPAN,
+        default="30d",
+        show_default=True,
+        help="How soon they end, such as 30d.",
+    )
+    @json_option
+    @pass_invocation
+    def due(invocation: Invocation, within: timedelta, as_json: bool) -> None:
+        with invocation.services() as services:
+            secrets = list_due_secrets(services, kind=noun.kind, within=within)
+        print_rows(secrets, _DUE_COLUMNS, as_json=as_json)
+
+    return due
 
 
 def _list(noun: Noun) -> click.Command:

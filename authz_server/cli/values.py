@@ -53,6 +53,29 @@ def _parse(text: str) -> datetime:
 INSTANT = Instant()
 
 
+class Span(click.ParamType[timedelta]):
+    """A length of time: a number of seconds, minutes, hours or days, such as ``7d``."""
+
+    name = "span"
+
+    def convert(
+        self,
+        value: object,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> timedelta:
+        """Return the length; the error shows the accepted forms."""
+        if isinstance(value, timedelta):
+            return value
+        found = _DURATION.fullmatch(f"+{str(value).strip().removeprefix('+')}")
+        if found is None:
+            self.fail(f"{value!r} is not a span; write 90s, 30m, 12h or 7d", param, ctx)
+        return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+SPAN = Span()
+
+
 class InstantOr(Instant):
     """A point in time, or one word.
 

@@ -20,6 +20,9 @@ class SecretView:
         works: True if it authenticates now.
         ends_at: the time at which it ends or ended; None: it does not end.
         last_used_at: the time of its last authentication, to about a minute; None: never.
+        last_used_from: the IP address of the sender of that request.
+        ends_when_unused_seconds: it ends when it has not been used for this time; None: it does
+            not end so.
     """
 
     id: str
@@ -29,6 +32,8 @@ class SecretView:
     created_at: datetime
     ends_at: datetime | None
     last_used_at: datetime | None
+    last_used_from: str | None
+    ends_when_unused_seconds: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,4 +188,6 @@ def describe_secret(secret: ClientSecret, now: datetime) -> SecretView:
         created_at=secret.created_at,
         ends_at=min(ends, default=None),
         last_used_at=secret.last_used_at,
+        last_used_from=secret.last_used_from,
+        ends_when_unused_seconds=secret.ends_when_unused_seconds,
     )

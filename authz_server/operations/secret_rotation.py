@@ -1,0 +1,135 @@
+"""Rotate secrets, and report the secrets that end soon."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from authz_server.assembly import Services
+from authz_server.clients.models import Client, ClientSecret, Kind
+from authz_server.clients.secret_changes import is_live
+from authz_server.clients.secret_rotation import is_replaced
+from authz_server.operations.client_secrets import NewSecret, SecretView, describe_secret
+from authz_server.operations.clients import all_of_kind, state_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotatedSecret:
+    """The result of a rotation.
+
+    Attributes:
+        new: the added secret.
+        old: the secrets that worked before, with their ends.
+    """
+
+    new: NewSecret
+    old: tuple[SecretView, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueSecret:
+    """A secret that ends soon.
+
+    Attributes:
+        id: the client or resource server.
+        name: its name.
+        secret_id: the secret's id.
+        ends_at: the time at which it ends.
+        days_left: the whole days until then.
+        last_used_at: the time of its last use; None: never.
+        last_used_from: the IP address of the sender of that request.
+        replaced: whether another secret works longer, and this one was not used since.
+    """
+
+    id: str
+    name: str
+    secret_id: str
+    description: str
+    ends_at: datetime
+    days_left: int
+    last_used_at: datetime | None
+    last_used_from: str | None
+    replaced: bool
+
+
+def rotate_secret(  # noqa: PLR0913 - the fields themselves, by name
+    services: Services,
+    client_id: str,
+    *,
+    kind: Kind,
+    actor: str,
+    end_old_at: datetime | None = None,
+    end_old_when_unused: timedelta | None = None,
+    description: str = "",
+    expires_at: datetime | None = None,
+    imported: bytes | None = None,
+) -> RotatedSecret:
+    """Add a secret, and plan the end of those that work; one of the two ends is required.
+
+    Args:
+        services: the parts of the server.
+        client_id: the id of the client or resource server.
+        kind: the kind that it must have.
+        actor: the recorded actor.
+        end_old_at: the time at which the old secrets end.
+        end_old_when_unused: the time without a use after which each old secret ends.
+        description: the purpose of the new secret.
+        expires_at: the time at which the new secret ends; None: it does not end.
+        imported: an existing secret to store; None: one is generated.
+
+    Raises:
+        NotFoundError: there is none of that id.
+        InvalidChangeError: a value breaks a rule.
+        ConflictError: it has the maximum number of working secrets.
+    """
+    with services.transaction() as session:
+        services.clients.get_client(session, client_id, kind=kind)
+        secret, generated, old = services.clients.rotate_secret(
+            session,
+            client_id,
+            actor=actor,
+            end_old_at=end_old_at,
+            end_old_when_unused=end_old_when_unused,
+            description=description,
+            expires_at=expires_at,
+            imported_secret=imported,
+        )
+        now = services.clock()
+        return RotatedSecret(
+            new=NewSecret(id=secret.id, expires_at=secret.expires_at, value=generated),
+            old=tuple(describe_secret(each, now) for each in old),
+        )
+
+
+def list_due_secrets(services: Services, *, kind: Kind, within: timedelta) -> tuple[DueSecret, ...]:
+    """Return the secrets of enabled clients or resource servers that end soon, the first one first.
+
+    Args:
+        services: the parts of the server.
+        kind: clients or resource servers.
+        within: the time from now within which they end.
+    """
+    with services.transaction() as session:
+        now = services.clock()
+        due = [
+            _describe(client, secret, secret.expires_at, now)
+            for client in all_of_kind(services, session, kind)
+            if state_of(client, now) in ("enabled", "not yet")
+            for secret in client.secrets
+            if secret.expires_at is not None
+            and is_live(secret, now)
+            and secret.expires_at <= now + within
+        ]
+    return tuple(sorted(due, key=lambda each: (each.ends_at, each.id)))
+
+
+def _describe(client: Client, secret: ClientSecret, ends_at: datetime, now: datetime) -> DueSecret:
+    return DueSecret(
+        id=client.id,
+        name=client.name,
+        secret_id=secret.id,
+        description=secret.description,
+        ends_at=ends_at,
+        days_left=(ends_at - now).days,
+        last_used_at=secret.last_used_at,
+        last_used_from=secret.last_used_from,
+        replaced=is_replaced(secret, client.secrets, now),
+    )
