@@ -191,9 +191,24 @@ class Services:
     @cached_property
     def grants(self) -> Mapping[str, type[TokenGrant]]:
         """The grants, by grant type."""
-        from authz_server.grants.registry import collect_grants
+        from authz_server.grants.registry import BUILT_IN, collect_grants
 
-        return collect_grants(self.plugins)
+        return collect_grants(self.plugins, [*BUILT_IN, *self._assertion_grants()])
+
+    def _assertion_grants(self) -> Iterator[type[TokenGrant]]:
+        """Yield the grants that need a registered issuer, if there is one."""
+        if len(self.issuers):
+            from authz_server.grants.jwt_bearer import AssertionGrants, JwtBearerGrant
+
+            assertions = AssertionGrants(
+                self.issuers, self.single_use, self.directory, self.corrected_clock
+            )
+            yield JwtBearerGrant.with_attributes(assertions=assertions)
+
+    @cached_property
+    def corrected_clock(self) -> Clock:
+        """Returns the present time; of a server, by the database's clock."""
+        return self.clock
 
     @cached_property
     def authentication_methods(self) -> AuthenticationMethods:

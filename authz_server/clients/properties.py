@@ -5,6 +5,7 @@ A member of :class:`ClientProperties` and, beyond its type, a rule declare a pro
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -36,6 +37,8 @@ class ClientProperties(
         jwks_uri: or the address of the set.
         token_endpoint_auth_signing_alg: the only algorithm of its assertions.
         workload_identities: the workloads that authenticate as this client.
+        jwt_bearer_subjects: the subjects of registered issuers whose assertions it may present as
+            authorization (RFC 7523, 2.1).
         allowed_networks: the IP addresses and networks that its requests may come from.
         payment_windows: the times of the week at which it may obtain tokens.
         token_budget: the numbers of tokens that it may obtain within a period.
@@ -62,6 +65,7 @@ class ClientProperties(
     jwks_uri: str | None = None
     token_endpoint_auth_signing_alg: str | None = None
     workload_identities: tuple[WorkloadIdentity, ...] = ()
+    jwt_bearer_subjects: tuple[WorkloadIdentity, ...] = ()
     allowed_networks: tuple[str, ...] = ()
     payment_windows: tuple[PaymentWindow, ...] = ()
     token_budget: tuple[TokenBudget, ...] = ()
@@ -89,7 +93,8 @@ PROPERTY_RULES: Mapping[str, Callable[[Any], Any]] = {
     "jwks": check_jwks,
     "jwks_uri": check_jwks_uri,
     "token_endpoint_auth_signing_alg": check_assertion_algorithm,
-    "workload_identities": check_identities,
+    "workload_identities": partial(check_identities, "workload_identities"),
+    "jwt_bearer_subjects": partial(check_identities, "jwt_bearer_subjects"),
     "allowed_networks": check_networks,
     "payment_windows": check_windows,
     "token_budget": check_budgets,

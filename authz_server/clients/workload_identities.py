@@ -1,4 +1,4 @@
-"""The workloads that may authenticate as a client by the tokens of their platform."""
+"""The tokens of registered issuers that a client is registered for: of workloads, and of users."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ _Text = Annotated[str, Meta(min_length=1, max_length=MAXIMUM_SUBJECT_CHARACTERS)
 class WorkloadIdentity(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
 ):
-    """Tokens of a registered issuer that identify a workload.
+    """Tokens of a registered issuer that identify a workload or another subject.
 
     Attributes:
         issuer: the issuer's name in the settings, or its ``iss``.
@@ -42,7 +42,7 @@ class WorkloadIdentity(
     claims: dict[str, Any] = {}
 
     def fits(self, claims: Mapping[str, Any], audience: str) -> bool:
-        """Return whether claims of the issuer identify the workload.
+        """Return whether claims of the issuer identify the subject.
 
         Args:
             claims: the claims of a token of that issuer, with a text as ``sub``.
@@ -71,7 +71,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
     )
 
 
-def require_pattern(pattern: str) -> str:
+def require_pattern(field: str, pattern: str) -> str:
     """Require a subject, or a pattern of one.
 
     A subject consists of segments that end at ``/`` or ``:``. In a pattern, ``*`` stands for one
@@ -89,16 +89,20 @@ def require_pattern(pattern: str) -> str:
     ends = ANY_SEGMENT not in last or last in (ANY_SEGMENT, ANY_SEGMENTS)
     if not pattern.isprintable() or not whole or not ends or ANY_SEGMENT in segments[0]:
         raise InvalidChangeError(
-            f"workload_identities: {pattern!r} is neither a subject nor a pattern: * stands for a "
+            f"{field}: {pattern!r} is neither a subject nor a pattern: * stands for a "
             "whole segment after the first, and ** for the last ones"
         )
     if is_pattern and pattern.startswith("spiffe:") and not _SPIFFE.fullmatch(pattern):
-        raise InvalidChangeError(f"workload_identities: {pattern!r} does not name its trust domain")
+        raise InvalidChangeError(f"{field}: {pattern!r} does not name its trust domain")
     return pattern
 
 
-def check_identities(value: object) -> object:
+def check_identities(field: str, value: object) -> object:
     """Require a list of identities with usable subjects.
+
+    Args:
+        field: the name of the property.
+        value: its value.
 
     Raises:
         InvalidChangeError: it is none.
@@ -106,11 +110,11 @@ def check_identities(value: object) -> object:
     try:
         identities = msgspec.convert(value, tuple[WorkloadIdentity, ...])
     except msgspec.ValidationError as error:
-        raise InvalidChangeError(f"workload_identities: {error}") from error
+        raise InvalidChangeError(f"{field}: {error}") from error
     if len(identities) > MAXIMUM_IDENTITIES:
-        raise InvalidChangeError(f"workload_identities: use at most {MAXIMUM_IDENTITIES}")
+        raise InvalidChangeError(f"{field}: use at most {MAXIMUM_IDENTITIES}")
     for identity in identities:
-        require_pattern(identity.subject)
+        require_pattern(field, identity.subject)
     return msgspec.to_builtins(identities)
 
 

@@ -1,22 +1,29 @@
 """The grants in use, for the token endpoint, the metadata and registration."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from authz_server.grants.base import TokenGrant
 from authz_server.grants.client_credentials import ClientCredentialsGrant
 from authz_server.plugin_manager import SERVER, Offer, PluginManager, require_distinct
 
+#: The grants that need nothing of the settings.
 BUILT_IN = (ClientCredentialsGrant,)
 
 
-def collect_grants(plugins: PluginManager) -> Mapping[str, type[TokenGrant]]:
+def collect_grants(
+    plugins: PluginManager, built_in: Sequence[type[TokenGrant]] = BUILT_IN
+) -> Mapping[str, type[TokenGrant]]:
     """Return the built-in grants and those of the plugins, by grant type.
+
+    Args:
+        plugins: register further grants.
+        built_in: the grants of the server.
 
     Raises:
         PluginError: a plugin fails, or two grants have one grant type.
     """
-    offered = [(SERVER, grant) for grant in BUILT_IN]
+    offered = [(SERVER, grant) for grant in built_in]
     offered += plugins.registered("register_grants", _require_grant)
     return require_distinct(
         "grant type", [Offer(by, grant.GRANT_TYPE, grant) for by, grant in offered]
