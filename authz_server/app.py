@@ -363,7 +363,7 @@ def _registration_parts(services: ServerServices) -> RegistrationParts:
         database=services.database,
         registrations=services.registrations,
         initial_tokens=services.initial_tokens,
-        statements=None,
+        statements=services.software_statements,
         limit=services.registration_limit,
         clock=services.clock,
     )

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from authz_server.clients.key_sets import KeySets
     from authz_server.clients.registration.initial_tokens import InitialAccessTokens
     from authz_server.clients.registration.service import RegistrationService
+    from authz_server.clients.registration.software_statements import SoftwareStatements
     from authz_server.clients.secrets import SecretScheme
     from authz_server.clients.service import ClientService
     from authz_server.clients.validation import ClientLimits
@@ -322,6 +323,7 @@ class Services:
     @cached_property
     def registrations(self) -> RegistrationService:
         """Registers clients dynamically."""
+        from authz_server.clients.registration.metadata import OPERATORS_METHODS
         from authz_server.clients.registration.service import RegistrationService
         from authz_server.scopes.service import find_canonical_names
 
@@ -332,8 +334,22 @@ class Services:
             clock=self.clock,
             find_canonical_names=find_canonical_names,
             # The registered names alone: others are values of this server's command line.
-            methods=lambda: set(methods.names) & set(methods.registrations),
+            methods=lambda: (set(methods.names) & set(methods.registrations)) - OPERATORS_METHODS,
             settings=self.settings.registration,
+        )
+
+    @cached_property
+    def software_statements(self) -> SoftwareStatements:
+        """Verifies software statements."""
+        from authz_server.clients.registration.software_statements import SoftwareStatements
+        from authz_server.scopes.service import find_canonical_names
+
+        return SoftwareStatements(
+            self.issuers,
+            self.settings.registration.software_statement_issuers,
+            audience=self.settings.issuer,
+            clock=self.clock,
+            find_canonical_names=find_canonical_names,
         )
 
     @cached_property

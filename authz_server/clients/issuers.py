@@ -61,7 +61,7 @@ class Issuer:
         self.settings = settings
         self.audience = settings.audience or audience
         self.names = (name, settings.issuer)
-        self._skew = clock_skew_seconds
+        self._skew = self.clock_skew_seconds = clock_skew_seconds
         self._fetcher = fetcher
         self._parse = parse_bundle if settings.is_spiffe else parse_published_key_set
         self._key_sets = KeySets(fetcher, self._parse)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from sqlalchemy.orm import Session
@@ -14,12 +14,12 @@ from sqlalchemy.orm import Session
 from authz_server.audit.events import Event, RegistrationRefused
 from authz_server.audit.sink import report_changes
 from authz_server.clients.authentication.throttle import FailureThrottle
-from authz_server.clients.registration.initial_tokens import Grantor, InitialAccessTokens
+from authz_server.clients.registration.initial_tokens import InitialAccessTokens
 from authz_server.clients.registration.metadata import read_metadata
-from authz_server.clients.registration.service import (
-    RegisteredClient,
-    RegistrationService,
+from authz_server.clients.registration.service import RegisteredClient, RegistrationService
+from authz_server.clients.registration.software_statements import (
     SoftwareStatement,
+    SoftwareStatements,
 )
 from authz_server.database.orm import Database
 from authz_server.endpoints.json_bodies import read_json_object
@@ -39,17 +39,6 @@ _RESPONSE_ONLY = (
 )
 
 
-class StatementVerifier(Protocol):
-    """Verifies software statements."""
-
-    async def verify(self, text: object) -> tuple[Grantor, SoftwareStatement]:
-        """Return what a statement permits, and the statement.
-
-        Raises:
-            OAuthError: ``software_statement_invalid`` or ``software_statement_unapproved``.
-        """
-
-
 @dataclass(frozen=True, slots=True)
 class RegistrationParts:
     """The collaborators of both endpoints.
@@ -59,7 +48,7 @@ class RegistrationParts:
         database: stores registrations.
         registrations: registers clients and manages registrations.
         initial_tokens: spends initial access tokens.
-        statements: verifies software statements; None: none is approved.
+        statements: verifies software statements.
         limit: counts the requests of each address.
         clock: returns the present time, timezone-aware.
     """
@@ -68,7 +57,7 @@ class RegistrationParts:
     database: Database
     registrations: RegistrationService
     initial_tokens: InitialAccessTokens
-    statements: StatementVerifier | None
+    statements: SoftwareStatements
     limit: FailureThrottle
     clock: Callable[[], datetime]
 
@@ -149,38 +138,32 @@ class RegistrationEndpoint(_Endpoint):
         text = document.get("software_statement")
         if not token and text is None:
             raise OAuthError("registration_token_invalid", "missing")
-        approved = None if text is None else await self._verify(text)
-        act = partial(self._register, document, token, approved)
+        statement = None if text is None else await self._registration.statements.verify(text)
+        act = partial(self._register, document, token, statement)
         client = await Step(Lane.DATABASE, partial(self._change, exchange, act))
         return self._information(exchange, client, "", status=HTTPStatus.CREATED)
-
-    async def _verify(self, text: object) -> tuple[Grantor, SoftwareStatement]:
-        if self._registration.statements is None:
-            raise OAuthError("software_statement_unapproved")
-        return await self._registration.statements.verify(text)
 
     def _register(
         self,
         document: dict[str, Any],
         token: str,
-        approved: tuple[Grantor, SoftwareStatement] | None,
+        statement: SoftwareStatement | None,
         session: Session,
     ) -> RegisteredClient:
-        grantor = None
+        registration, grantor = self._registration, None
         if token:
-            grantor = self._registration.initial_tokens.spend(session, token)
+            grantor = registration.initial_tokens.spend(session, token)
             if grantor is None:
                 raise OAuthError("registration_token_invalid")
-        statement = None
-        if approved is not None:
-            by_statement, statement = approved
+        if statement is not None:
+            by_statement = registration.statements.find_grantor(session, statement)
             grantor = by_statement if grantor is None else grantor.joined(by_statement)
             # RFC 7591, 3.1.1: the statement takes precedence.
-            document = {**document, **statement.claims}
+            document = {**document, **statement.members}
         if grantor is None:
             raise OAuthError("registration_token_invalid")
-        registrations = self._registration.registrations
-        return registrations.register(session, grantor, read_metadata(document), statement)
+        metadata = read_metadata(document)
+        return registration.registrations.register(session, grantor, metadata, statement)
 
 
 class ClientConfigurationEndpoint(_Endpoint):
@@ -228,7 +211,7 @@ class ClientConfigurationEndpoint(_Endpoint):
             )
         if document.get("software_statement") not in {None, statement.text}:
             raise OAuthError("software_statement_invalid", "not the registered one")
-        metadata = read_metadata({**document, **statement.claims})
+        metadata = read_metadata({**document, **statement.members})
         secret = document.get("client_secret")
         return registrations.update(session, client_id, token, metadata, secret=secret)
 

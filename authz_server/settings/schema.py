@@ -220,6 +220,8 @@ class Settings(Branch, frozen=True, kw_only=True):
             refuse("introspection.signing_ring", f"there is no keys.rings.{ring}")
         self._require_certificate_source()
         require_distinct_issuers(self.issuers, self.issuer)
+        for name in self.registration.software_statement_issuers.keys() - self.issuers.keys():
+            refuse(f"registration.software_statement_issuers.{name}", f"there is no issuers.{name}")
         for profile in self.profiles:
             for breach in find_breaches(self, profile):
                 refuse(breach.key, f"{breach.problem} (profile {profile}: {breach.source})")

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, get_args
 
+import msgspec
 from msgspec import Meta
 
 from authz_server.settings.constraints import (
@@ -93,6 +94,7 @@ class RegistrationSettings(Branch, frozen=True):
     """``[registration]``: dynamic registration of clients (RFC 7591, RFC 7592)."""
 
     enabled: bool = False
+    software_statement_issuers: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     maximum_clients: Annotated[int, Meta(ge=1, le=1_000_000)] = 1_000
     secret_lifetime_days: Annotated[int, Meta(ge=0, le=3_650)] = 0
     requests_per_window: Annotated[int, Meta(ge=1, le=1_000_000)] = 60

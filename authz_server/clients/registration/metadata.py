@@ -18,6 +18,8 @@ from authz_server.errors import InvalidChangeError, OAuthError
 DEFAULT_METHOD = "client_secret_basic"
 #: Methods whose proof is a key of the client.
 KEY_METHODS = frozenset({"private_key_jwt", "self_signed_tls_client_auth"})
+#: Methods that need an operator's decision about each client.
+OPERATORS_METHODS = frozenset({"workload_identity", "spiffe_jwt"})
 #: The properties that a client may register for itself. Others are an operator's decision.
 REGISTRABLE = tuple(
     name
@@ -38,6 +40,10 @@ REGISTRABLE = tuple(
 # RFC 6749, 3.3
 _SCOPES = re.compile(r"[\x21\x23-\x5b\x5d-\x7e ]*")
 MAXIMUM_SCOPE_CHARACTERS = 4_096
+_CERTIFICATE_NAMES = frozenset(
+    f"tls_client_auth_{kind}"
+    for kind in ("subject_dn", "san_dns", "san_uri", "san_ip", "san_email")
+)
 MAXIMUM_CONTACTS = 10
 MAXIMUM_TRANSLATIONS = 40
 # RFC 7591, 2.2: a member in a language has its tag (BCP 47) after a number sign.
@@ -125,6 +131,10 @@ def _require_keys(method: str, given: Mapping[str, Any]) -> None:
         raise invalid_metadata("jwks_uri", "jwks and jwks_uri exclude one another")
     if method in KEY_METHODS and not given.keys() & {"jwks", "jwks_uri"}:
         raise invalid_metadata("jwks", f"{method} needs jwks or jwks_uri")
+    subjects = [name for name in REGISTRABLE if name in given and name in _CERTIFICATE_NAMES]
+    if len(subjects) != (method == "tls_client_auth"):
+        # RFC 8705, 2.1.2: a client of this method has exactly one of these names.
+        raise invalid_metadata("tls_client_auth_subject_dn", "one name for tls_client_auth")
 
 
 def _read_scope(scope: object) -> tuple[str, ...] | None:
@@ -204,3 +214,14 @@ _MEMBERS: Mapping[str, Callable[[str, object], Any]] = {
     "software_id": _text,
     "software_version": _text,
 }
+
+#: Every member with a meaning here.
+MEMBER_NAMES = (
+    *_MEMBERS,
+    *REGISTRABLE,
+    "grant_types",
+    "redirect_uris",
+    "response_types",
+    "scope",
+    "token_endpoint_auth_method",
+)

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from authz_server.audit.sink import store_audit_record
-from authz_server.clients.models import Client
+from authz_server.clients.models import Client, ClientSecret
 from authz_server.clients.registration.initial_tokens import CanonicalNames, Grantor
 from authz_server.clients.registration.metadata import (
     DEFAULT_METHOD,
@@ -21,8 +21,9 @@ from authz_server.clients.registration.metadata import (
     is_secret_method,
 )
 from authz_server.clients.registration.models import Registration
+from authz_server.clients.registration.software_statements import SoftwareStatement
 from authz_server.clients.secret_changes import is_live
-from authz_server.clients.secrets import SecretScheme, generate_secret
+from authz_server.clients.secrets import CLIENT_SECRET_JWT, SecretScheme, generate_secret
 from authz_server.clients.service import ClientService
 from authz_server.errors import InvalidChangeError, OAuthError
 from authz_server.settings import RegistrationSettings
@@ -35,19 +36,6 @@ _MEMBERS = {
     "grant_types": "grant_types",
     "authentication_method": "token_endpoint_auth_method",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class SoftwareStatement:
-    """A verified software statement (RFC 7591, 2.3).
-
-    Attributes:
-        text: the JWT as presented.
-        claims: its claims, which take precedence over the members of the request.
-    """
-
-    text: str
-    claims: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,14 +158,16 @@ class RegistrationService:
         return _describe(client, registration)
 
     def find_statement(self, session: Session, client_id: str, token: str) -> SoftwareStatement:
-        """Return the software statement of a registration; one without claims if it has none.
+        """Return the software statement of a registration; one without members if it has none.
 
         Raises:
             OAuthError: ``registration_token_invalid`` or ``registration_denied``.
         """
         _, registration = self._authenticated(session, client_id, token)
         stored = registration.software_statement
-        return SoftwareStatement(stored.get("text", ""), stored.get("claims", {}))
+        return SoftwareStatement(
+            registration.granted_by, stored.get("text", ""), stored.get("members", {})
+        )
 
     def update(
         self,
@@ -298,8 +288,10 @@ class RegistrationService:
             return
         now = self._clock()
         records = [secret.record for secret in client.secrets if is_live(secret, now)]
-        record = self._secrets.record(offered.encode()) if isinstance(offered, str) else ""
-        if not any(hmac.compare_digest(each, record) for each in records):
+        digest = self._secrets.digest(offered.encode()) if isinstance(offered, str) else b"?"
+        # An imported secret has no digest; it cannot be confirmed here.
+        known = [self._secrets.entry_parts(record)[0] for record in records]
+        if not any(hmac.compare_digest(each, digest) for each in known):
             # RFC 7592, 2.2: a client cannot choose its secret.
             raise invalid_metadata("client_secret", "not the client's secret")
 
@@ -308,11 +300,13 @@ class RegistrationService:
     ) -> tuple[str, datetime | None]:
         now = self._clock()
         live = [secret for secret in client.secrets if is_live(secret, now)]
-        if not is_secret_method(client.authentication_method):
-            for secret in live:
-                self._clients.end_secret(session, client.id, secret.id, actor=actor)
+        method = client.authentication_method
+        fitting = [secret for secret in live if self._fits(secret, method)]
+        if fitting:
             return "", None
-        if live:
+        for secret in live:
+            self._clients.end_secret(session, client.id, secret.id, actor=actor)
+        if not is_secret_method(method):
             return "", None
         days = self._settings.secret_lifetime_days
         expires_at = now + timedelta(days=days) if days else None
@@ -320,6 +314,11 @@ class RegistrationService:
             session, client.id, actor=actor, description="registration", expires_at=expires_at
         )
         return value, expires_at
+
+    def _fits(self, secret: ClientSecret, method: str) -> bool:
+        if method == CLIENT_SECRET_JWT:
+            return bool(self._secrets.salt_of(secret.record))
+        return is_secret_method(method)
 
     def _digest(self, token: str) -> str:
         return self._secrets.digest(token.encode()).hex()
@@ -363,7 +362,7 @@ def _given(properties: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _stored(statement: SoftwareStatement) -> dict[str, Any]:
-    return {"text": statement.text, "claims": dict(statement.claims)}
+    return {"text": statement.text, "members": dict(statement.members)}
 
 
 def _describe(
