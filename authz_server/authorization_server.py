@@ -30,6 +30,7 @@ class ServerRequest(OAuth2Request):  # type: ignore[misc]
         sender: the form, the headers and the client's address.
         resources: the ``resource`` parameters.
         targets: the normalised URIs of the endpoint.
+        further_audiences: the repetitions of ``audience``.
     """
 
     def __init__(
@@ -37,12 +38,14 @@ class ServerRequest(OAuth2Request):  # type: ignore[misc]
         sender: AuthenticationRequest,
         resources: tuple[str, ...],
         targets: Collection[str] = (),
+        further_audiences: tuple[str, ...] = (),
     ) -> None:
         self.method = "POST"
         self.sender = sender
         self.payload = BasicOAuth2Payload(sender.form)
         self.resources = resources
         self.targets = targets
+        self.further_audiences = further_audiences
         self.client: ClientEntry | None = None
         self.authentication_method = ""
         self.confirmation: Mapping[str, str] | None = None
@@ -97,6 +100,8 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc]
             grant = self.get_token_grant(request)
         except UnsupportedGrantTypeError:
             raise OAuthError("grant_type_unsupported") from None
+        if request.further_audiences and not grant.ACCEPTS_AUDIENCES:
+            raise OAuthError("parameter_repeated")
         binder = self._binder
         proof = binder.read_proof(request.sender, request.targets)
         await grant.authenticate_client()

@@ -1,6 +1,6 @@
 """The parts of a server's processes. A worker makes all of them before its first request."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, get_args
@@ -18,6 +18,9 @@ from authz_server.clients.counters.shared import SharedCounters
 from authz_server.clients.secret_duties import SecretDuties
 from authz_server.database.change_feed import ChangeSet
 from authz_server.database.orm import Database
+from authz_server.grants.base import TokenGrant
+from authz_server.grants.registry import collect_grants
+from authz_server.grants.token_exchange import TokenExchangeGrant
 from authz_server.endpoints.refusals import Refusal, RefusalRecorder
 from authz_server.key_rings.backends import ring_rules
 from authz_server.key_rings.consumers import JwksReaders
@@ -29,6 +32,7 @@ from authz_server.tokens.binding import TokenBinder
 from authz_server.tokens.dpop import DPoPProofs
 from authz_server.tokens.dpop_nonces import DPoPNonces
 from authz_server.tokens.issuer import TokenIssuer
+from authz_server.tokens.presented import PresentedTokens
 from authz_server.tokens.limits import TokenLimits
 from keys.lifecycle.rotator import Rotator
 from keys.ring import KeyRings
@@ -185,6 +189,31 @@ class ServerServices(Services):
             notify=self.notify,
             clock=self.clock,
             snapshot_lifetime_seconds=keys.snapshot_lifetime_seconds,
+        )
+
+    @cached_property
+    def grants(self) -> Mapping[str, type[TokenGrant]]:
+        """The grants, by grant type, with what they need to answer requests."""
+        exchange = TokenExchangeGrant.with_attributes(
+            tokens=self.presented_tokens,
+            directory=self.directory,
+            catalogue=self.catalogue,
+            details=self.detail_rules,
+            issuer=self.settings.issuer,
+        )
+        return {**collect_grants(self.plugins), exchange.GRANT_TYPE: exchange}
+
+    @cached_property
+    def presented_tokens(self) -> PresentedTokens:
+        """Verifies the tokens that clients present as an authorization."""
+        return PresentedTokens(
+            verifier=self.verifier,
+            revocations=self.revocation_state,
+            standing=self.standing,
+            issuers=self.issuers,
+            directory=self.directory,
+            catalogue=self.catalogue,
+            now=lambda: self.corrected_clock().timestamp(),
         )
 
     @cached_property

@@ -6,7 +6,7 @@ lists the events with their fields.
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -40,6 +40,7 @@ class TokenIssued(Event, frozen=True, kw_only=True, tag="token.issued"):
         expires_at: seconds since 1970-01-01 UTC, as in the token's ``exp``.
         confirmation: the token's ``cnf``, the thumbprints of the keys that it is bound to; null for
             a bearer token.
+        authorization_details: the token's ``authorization_details``; absent without any.
     """
 
     client_id: str
@@ -53,6 +54,36 @@ class TokenIssued(Event, frozen=True, kw_only=True, tag="token.issued"):
     token_format: Literal["jwt", "reference"]
     expires_at: int
     confirmation: Mapping[str, str] | None = None
+    authorization_details: tuple[Mapping[str, Any], ...] | msgspec.UnsetType = msgspec.UNSET
+    outcome: Literal["success"] = "success"
+
+
+class TokenExchanged(Event, frozen=True, kw_only=True, tag="token.exchanged"):
+    """A token was exchanged for another (RFC 8693), whose ``token.issued`` follows.
+
+    Attributes:
+        client_id: the client that asked.
+        jti: the new token's id.
+        subject: the ``sub`` of the subject token, and of the new token.
+        subject_issuer: the subject token's ``iss``.
+        subject_client_id: the client of the subject token; empty for one of another issuer.
+        subject_jti: the subject token's id; empty if it has none.
+        actor: the ``sub`` of the actor token; empty without one.
+        actor_client_id: the client of the actor token.
+        actor_jti: the actor token's id.
+        act: the ``act`` of the new token; null for an impersonation.
+    """
+
+    client_id: str
+    jti: str
+    subject: str
+    subject_issuer: str
+    subject_client_id: str = ""
+    subject_jti: str = ""
+    actor: str = ""
+    actor_client_id: str = ""
+    actor_jti: str = ""
+    act: Mapping[str, Any] | None = None
     outcome: Literal["success"] = "success"
 
 
@@ -326,6 +357,7 @@ class ServerStopped(Event, frozen=True, kw_only=True, tag="server.stopped"):
 #: Every event, in the order of ``docs/events.md``.
 EVENTS: tuple[type[Event], ...] = (
     TokenIssued,
+    TokenExchanged,
     TokenRefused,
     IntrospectionRefused,
     RevocationRefused,

@@ -14,6 +14,7 @@ _CHARACTER_SETS = frozenset({"utf-8", "utf8", "iso-8859-1", "us-ascii", "ascii"}
 #: A presented token may hold any characters, up to the size of the body (RFC 7662, 2.1).
 _PRESENTED = "token"
 _REPEATABLE = "resource"  # RFC 8707, 2
+_AUDIENCE = "audience"  # RFC 8693, 2.1
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # RFC 6749, 5.2 has a code of its own for a scope with characters that no scope can have.
 _OUTSIDE = {"scope": "scope_not_granted"}
@@ -24,10 +25,12 @@ class Form(NamedTuple):
     """The parameters of a form.
 
     ``values`` holds each parameter once and never empty; ``resources`` holds the repeatable one.
+    ``further_audiences`` holds the repetitions of ``audience``, which one grant alone accepts.
     """
 
     values: dict[str, str]
     resources: tuple[str, ...]
+    further_audiences: tuple[str, ...] = ()
 
 
 class FormReader:
@@ -69,6 +72,7 @@ class FormReader:
             raise OAuthError("parameters_too_many")
         values: dict[str, str] = {}
         resources: list[str] = []
+        audiences: list[str] = []
         seen: set[str] = set()
         for pair in text.split("&"):
             name, value = self._decoded_pair(pair)
@@ -77,12 +81,15 @@ class FormReader:
                     resources.append(value)
             elif pair:
                 if name in seen:
-                    raise OAuthError("parameter_repeated")
+                    if name != _AUDIENCE:
+                        raise OAuthError("parameter_repeated")
+                    audiences.append(value)
+                    continue
                 seen.add(name)
                 # RFC 6749, 3.2: a parameter without a value is treated as if it were omitted.
                 if value:
                     values[name] = value
-        return Form(values, tuple(resources))
+        return Form(values, tuple(resources), tuple(audiences))
 
     def _decoded_pair(self, pair: str) -> tuple[str, str]:
         raw_name, _, raw_value = pair.partition("=")

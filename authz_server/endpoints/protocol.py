@@ -165,8 +165,8 @@ class ProtocolEndpoint(ABC):
         """Return the caller and the form; raise OAuthError if either is refused."""
         parts = self._parts
         form = parts.forms.read(exchange.request)
-        if len(form.resources) > 1:
-            # RFC 8707 lets the parameter repeat at the token endpoint alone.
+        if len(form.resources) > 1 or form.further_audiences:
+            # RFC 8707 and RFC 8693 let the parameters repeat at the token endpoint alone.
             raise OAuthError("parameter_repeated")
         await self._require_fresh()
         caller, _ = await parts.authenticator.authenticate(exchange.sender(form))

@@ -2,12 +2,15 @@
 
 from collections.abc import Collection
 
-from authz_server.audit.events import TokenIssued, TokenRefused
+from msgspec import structs
+
+from authz_server.audit.events import TokenExchanged, TokenIssued, TokenRefused
 from authz_server.authorization_server import AuthorizationServer, ServerRequest
 from authz_server.endpoints.errors import Shape
 from authz_server.endpoints.g2p_connect import G2PConnectProfile
 from authz_server.endpoints.protocol import EndpointParts, Exchange, ProtocolEndpoint
 from authz_server.endpoints.responses import Answer, private_answer
+from authz_server.tokens.authorization import Authorization
 from authz_server.tokens.binding import TokenBinder, token_type_of
 
 
@@ -46,30 +49,33 @@ class TokenEndpoint(ProtocolEndpoint):
             self._profile.require_timestamp(headers)
         form = self._parts.forms.read(exchange.request)
         await self._require_fresh()
-        request = ServerRequest(exchange.sender(form), form.resources, self._targets)
+        request = ServerRequest(
+            exchange.sender(form), form.resources, self._targets, form.further_audiences
+        )
         try:
             authorization, issued = await self._server.issue_token(request)
         finally:
             if request.client is not None:
                 exchange.request.client_id = request.client.id
-        self._parts.notify(
-            TokenIssued(
-                request_id=exchange.request_id,
-                message_id=exchange.message_id,
-                source_address=exchange.client_address,
-                client_id=authorization.client_id,
-                grant_type=authorization.grant_type,
-                authentication_method=request.authentication_method,
-                scope=authorization.scope,
-                audience=authorization.audience,
-                jti=issued.jti,
-                kid=issued.kid,
-                backend_request_id=issued.backend_request_id,
-                token_format="jwt" if issued.kid else "reference",
-                expires_at=issued.expires_at,
-                confirmation=authorization.confirmation,
-            )
+        event = TokenIssued(
+            request_id=exchange.request_id,
+            message_id=exchange.message_id,
+            source_address=exchange.client_address,
+            client_id=authorization.client_id,
+            grant_type=authorization.grant_type,
+            authentication_method=request.authentication_method,
+            scope=authorization.scope,
+            audience=authorization.audience,
+            jti=issued.jti,
+            kid=issued.kid,
+            backend_request_id=issued.backend_request_id,
+            token_format="jwt" if issued.kid else "reference",
+            expires_at=issued.expires_at,
+            confirmation=authorization.confirmation,
         )
+        if authorization.claims is not None:
+            event = self._add_claims(event, authorization)
+        self._parts.notify(event)
         answer: dict[str, object] = {
             "access_token": issued.access_token,
             "token_type": token_type_of(authorization.confirmation),
@@ -81,6 +87,33 @@ class TokenEndpoint(ProtocolEndpoint):
         if self._profile is not None:
             self._profile.shape_answer(answer, authorization.g2p_answer)
         return private_answer(answer, exchange.request_id, headers=self._answer_headers(exchange))
+
+    def _add_claims(self, event: TokenIssued, authorization: Authorization) -> TokenIssued:
+        """Return the event with the token's details; record the tokens that were exchanged."""
+        exchanged, claims = authorization.exchanged, authorization.claims or {}
+        if exchanged is not None:
+            actor = exchanged.actor
+            self._parts.notify(
+                TokenExchanged(
+                    request_id=event.request_id,
+                    message_id=event.message_id,
+                    source_address=event.source_address,
+                    client_id=event.client_id,
+                    jti=event.jti,
+                    subject=exchanged.subject.subject,
+                    subject_issuer=exchanged.subject.issuer,
+                    subject_client_id=exchanged.subject.client_id,
+                    subject_jti=exchanged.subject.jti,
+                    actor=actor.subject if actor is not None else "",
+                    actor_client_id=actor.client_id if actor is not None else "",
+                    actor_jti=actor.jti if actor is not None else "",
+                    act=claims.get("act"),
+                )
+            )
+        details = claims.get("authorization_details")
+        if details is None:
+            return event
+        return structs.replace(event, authorization_details=details)
 
     def shape(self) -> Shape | None:
         """Return the callable that adds the profile's members to a refusal, if any."""

@@ -23,6 +23,7 @@ class TokenRequest(Protocol):
         client: the authenticated client.
         authentication_method: the method that it used, for example ``client_secret_post``.
         confirmation: the ``cnf`` that the token will have; None: a bearer token.
+        further_audiences: the repetitions of ``audience`` (RFC 8693, 2.1).
     """
 
     sender: AuthenticationRequest
@@ -31,6 +32,7 @@ class TokenRequest(Protocol):
     client: ClientEntry
     authentication_method: str
     confirmation: Mapping[str, str] | None
+    further_audiences: tuple[str, ...]
 
 
 class TokenGrant(BaseGrant, TokenEndpointMixin, ABC):  # type: ignore[misc]
@@ -41,11 +43,13 @@ class TokenGrant(BaseGrant, TokenEndpointMixin, ABC):  # type: ignore[misc]
     Attributes:
         GRANT_TYPE: the value of ``grant_type``; a registered name, or an absolute URI
             (RFC 6749, 4.5).
+        ACCEPTS_AUDIENCES: whether a request may repeat ``audience``.
         rules: decides which scopes, audience and lifetime a client gets.
         request: the request.
     """
 
     GRANT_TYPE: ClassVar[str]
+    ACCEPTS_AUDIENCES: ClassVar[bool] = False
     TOKEN_ENDPOINT_HTTP_METHODS: ClassVar[list[str]] = ["POST"]
 
     #: Set for each server by its authorization server.

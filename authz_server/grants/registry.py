@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 
 from authz_server.grants.base import TokenGrant
 from authz_server.grants.client_credentials import ClientCredentialsGrant
+from authz_server.grants.token_exchange import TokenExchangeGrant
 from authz_server.plugin_manager import SERVER, Offer, PluginManager, require_distinct
 
 #: The grants that need nothing of the settings.
-BUILT_IN = (ClientCredentialsGrant,)
+BUILT_IN: tuple[type[TokenGrant], ...] = (ClientCredentialsGrant, TokenExchangeGrant)
 
 
 def collect_grants(

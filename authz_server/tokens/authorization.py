@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import msgspec
 
@@ -84,7 +85,7 @@ class Authorization:
     confirmation: Mapping[str, str] | None = None
     subject: str = ""
     expires_at: int = 0
-    claims: Mapping[str, object] | None = None
+    claims: Mapping[str, Any] | None = None
     answer: Mapping[str, object] | None = None
     exchanged: ExchangedTokens | None = None
 
@@ -320,7 +321,7 @@ def _may_reach(client: ClientEntry, resource_server_id: str) -> bool:
     return not allowed or resource_server_id in allowed
 
 
-def _own_claims(client: ClientEntry) -> Mapping[str, object] | None:
+def _own_claims(client: ClientEntry) -> Mapping[str, Any] | None:
     """Return the claims that every token of the client carries; None: there are none."""
     may_act = client.properties.may_act
     return None if may_act is None else {"may_act": msgspec.to_builtins(may_act)}

@@ -135,7 +135,6 @@ OTHER_GRANTS = {
     "authorization_code": {"code": "x", "redirect_uri": "https://a.example/"},
     "implicit": {"response_type": "token"},
     "urn:ietf:params:oauth:grant-type:jwt-bearer": {"assertion": "x"},
-    "urn:ietf:params:oauth:grant-type:token-exchange": {"subject_token": "x"},
     "urn:ietf:params:oauth:grant-type:device_code": {"device_code": "x"},
 }
 

@@ -1,0 +1,284 @@
+"""The token exchange grant (RFC 8693): a token for another party, or on its behalf.
+
+The new token never permits more than the subject token: its scopes, its authorization details and
+its lifetime are those of the subject token or less. Who may exchange which tokens is the property
+``token_exchange`` of the client.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from authz_server.clients.cache import ClientCache, ClientEntry
+from authz_server.clients.token_exchange import TokenExchangePolicy
+from authz_server.errors import OAuthError
+from authz_server.grants.base import TokenGrant
+from authz_server.scopes.catalogue import ScopeCatalogue
+from authz_server.tokens.authorization import (
+    Authorization,
+    ExchangedTokens,
+    PresentedToken,
+    add_details,
+)
+from authz_server.tokens.authorization_details import DetailRules, GrantedDetails, parse_details
+from authz_server.tokens.claims import Origin
+from authz_server.tokens.presented import (
+    ACCESS_TOKEN,
+    JWT,
+    MAXIMUM_ACTORS,
+    TOKEN_TYPES,
+    PresentedTokens,
+    VerifiedToken,
+    refusal,
+)
+
+#: The tokens that a token may have been exchanged from, one after another.
+MAXIMUM_ORIGINS = 8
+_NOTHING = TokenExchangePolicy()
+_PARTY_MEMBERS = frozenset({"sub", "iss"})
+
+
+class TokenExchangeGrant(TokenGrant):
+    """Exchanges a subject token, with or without an actor token, for an access token.
+
+    Attributes:
+        tokens: verifies the presented tokens.
+        directory: resource servers.
+        catalogue: scopes.
+        details: finds the authorization details of the new audience.
+        issuer: the ``iss`` of this server.
+    """
+
+    GRANT_TYPE: ClassVar[str] = "urn:ietf:params:oauth:grant-type:token-exchange"
+    ACCEPTS_AUDIENCES: ClassVar[bool] = True
+
+    tokens: ClassVar[PresentedTokens]
+    directory: ClassVar[ClientCache]
+    catalogue: ClassVar[ScopeCatalogue]
+    details: ClassVar[DetailRules]
+    issuer: ClassVar[str]
+
+    async def authorize(self) -> Authorization:
+        """Return the authorization that remains of the subject token for this client."""
+        try:
+            return await self._authorize(self.request.client)
+        except OAuthError as error:
+            error.client_id = self.request.client.id
+            raise
+
+    async def _authorize(self, client: ClientEntry) -> Authorization:
+        form = self.request.form
+        requested = form.get("requested_token_type", ACCESS_TOKEN)
+        if requested not in TOKEN_TYPES:
+            raise OAuthError("exchange_malformed", "requested_token_type")
+        policy = client.properties.token_exchange or _NOTHING
+        resources = self._find_resources(policy)
+        subject = await self._read("subject_token", form)
+        actor = await self._read_actor(form)
+        self._require_permitted(client, policy, subject, actor)
+        self._require_proven(subject, actor)
+        decided = self._decide(client, policy, subject, resources)
+        if requested == JWT and decided.token_format != "jwt":  # noqa: S105 - a format's name
+            raise OAuthError("exchange_malformed", "requested_token_type")
+        return self._complete(decided, client, policy, subject, actor, requested)
+
+    async def _read(self, name: str, form: Mapping[str, str]) -> VerifiedToken:
+        token, token_type = form.get(name), form.get(f"{name}_type")
+        if token is None or token_type not in TOKEN_TYPES:
+            raise OAuthError("exchange_malformed", f"{name} or {name}_type")
+        try:
+            return await self.tokens.read(
+                token, token_type, accepts_issuers=name == "subject_token"
+            )
+        except OAuthError as error:
+            error.detail = f"{name}: {error.detail}"
+            raise
+
+    async def _read_actor(self, form: Mapping[str, str]) -> VerifiedToken | None:
+        if "actor_token" in form:
+            return await self._read("actor_token", form)
+        if "actor_token_type" in form:
+            # RFC 8693, 2.1
+            raise OAuthError("exchange_malformed", "actor_token_type without actor_token")
+        return None
+
+    def _require_permitted(
+        self,
+        client: ClientEntry,
+        policy: TokenExchangePolicy,
+        subject: VerifiedToken,
+        actor: VerifiedToken | None,
+    ) -> None:
+        if not policy.permits_subject(subject.subject, subject.issuer_name):
+            raise refusal(f"subject_token: {subject.subject} is not permitted")
+        if actor is not None:
+            if actor.subject != client.id and actor.subject not in policy.actors:
+                raise refusal(f"actor_token: {actor.subject} is not permitted")
+            if actor.actor is not None:
+                raise refusal("actor_token: it has an actor of its own")
+        if subject.may_act is not None:
+            acting = client.id if actor is None else actor.subject
+            if not _is_party(subject.may_act, acting, self.issuer):
+                raise refusal(f"subject_token: may_act does not name {acting}")
+
+    def _require_proven(self, *tokens: VerifiedToken | None) -> None:
+        """Require that the request proves the keys of bound tokens; the new token has them too."""
+        proven = self.request.confirmation or {}
+        for token in tokens:
+            bound = token.confirmation if token is not None else None
+            if bound is not None and any(proven.get(name) != bound[name] for name in bound):
+                raise refusal("the request does not prove the key of a bound token")
+            if bound is not None and not bound:
+                raise refusal("a token is bound to no key")
+
+    def _find_resources(self, policy: TokenExchangePolicy) -> tuple[str, ...]:
+        """Return the identifiers of the resource servers that the request names.
+
+        An ``audience`` is the id or the identifier of a resource server.
+
+        Raises:
+            OAuthError: ``resource_invalid``.
+        """
+        form, request = self.request.form, self.request
+        first = (form["audience"],) if "audience" in form else ()
+        named = dict.fromkeys(request.resources)
+        for audience in (*first, *filter(None, request.further_audiences)):
+            owner = self.directory.find(audience) or self.directory.find_resource_server(audience)
+            if owner is None or owner.resource_server is None:
+                raise OAuthError("resource_invalid", audience)
+            named[owner.resource_server.identifier] = None
+        self._require_audience(policy, named)
+        return tuple(named)
+
+    def _require_audience(self, policy: TokenExchangePolicy, identifiers: Iterable[str]) -> None:
+        for identifier in identifiers:
+            owner = self.directory.find_resource_server(identifier)
+            if owner is None or owner.id not in policy.audiences:
+                raise OAuthError("resource_invalid", identifier)
+
+    def _decide(
+        self,
+        client: ClientEntry,
+        policy: TokenExchangePolicy,
+        subject: VerifiedToken,
+        resources: tuple[str, ...],
+    ) -> Authorization:
+        form = self.request.form
+        scope = form.get("scope", "").strip(" ") or None
+        if subject.scopes is not None:
+            scope = self._limit_scopes(client, policy, subject.scopes, scope, resources)
+        asked = form.get("authorization_details")
+        if subject.issuer_name and asked is not None:
+            # Of another issuer's details nothing is known: the client's own grants limit these.
+            return self.rules.decide_details(client, self.GRANT_TYPE, scope, resources, asked)
+        parsed = () if asked is None else parse_details(asked, client.id)
+        decided = self.rules.decide_with(client, self.GRANT_TYPE, scope, resources, subject.details)
+        kept = self.details.of_audience(subject.details, decided.audience)
+        if any(each not in kept for each in parsed):
+            raise OAuthError("authorization_details_not_granted", "not of the subject token")
+        return add_details(decided, GrantedDetails(parsed or kept))
+
+    def _limit_scopes(
+        self,
+        client: ClientEntry,
+        policy: TokenExchangePolicy,
+        limit: tuple[str, ...],
+        scope: str | None,
+        resources: tuple[str, ...],
+    ) -> str:
+        """Return the scopes to ask for: those requested, or all that remain."""
+        if scope is not None:
+            entries = [self.catalogue.find(each) for each in scope.split(" ") if each]
+            refused = [each for each in entries if each is None or each.name not in limit]
+            if refused:
+                raise OAuthError("scope_not_granted", "a scope that the subject token lacks")
+            return scope
+        owners = [self.directory.find_resource_server(each) for each in resources]
+        servers = {each.id for each in owners if each is not None} or set(policy.audiences)
+        entries = [self.catalogue.find(each) for each in limit if each in client.allowed_scopes]
+        remaining = [each.name for each in entries if each and each.resource_server_id in servers]
+        if not remaining:
+            raise OAuthError("scope_not_granted", "no scope of the subject token remains")
+        return " ".join(remaining)
+
+    def _complete(  # noqa: PLR0913, PLR0917 - what the new token follows from
+        self,
+        decided: Authorization,
+        client: ClientEntry,
+        policy: TokenExchangePolicy,
+        subject: VerifiedToken,
+        actor: VerifiedToken | None,
+        requested: str,
+    ) -> Authorization:
+        """Return the decision with the subject, the actor and the end of the presented tokens."""
+        self._require_audience(policy, decided.audience)
+        ends = [subject.expires_at, *([actor.expires_at] if actor else []), decided.expires_at]
+        claims: dict[str, Any] = dict(decided.claims or {})
+        # The client's own claim is about tokens whose subject it is.
+        claims.pop("may_act", None)
+        if subject.may_act is not None:
+            claims["may_act"] = subject.may_act
+        if (act := _make_act(client, policy, subject, actor)) is not None:
+            claims["act"] = act
+        if origins := _join_origins(subject, actor):
+            claims["exchanged_from"] = origins
+        return replace(
+            decided,
+            subject=subject.subject,
+            expires_at=min(filter(None, ends)),
+            claims=claims,
+            answer={**(decided.answer or {}), "issued_token_type": requested},
+            exchanged=ExchangedTokens(_recorded(subject), _recorded(actor) if actor else None),
+        )
+
+
+def _is_party(may_act: Mapping[str, Any], subject: str, issuer: str) -> bool:
+    """Return whether ``may_act`` names this party of this server, and nothing that is unknown."""
+    return (
+        _PARTY_MEMBERS.issuperset(may_act)
+        and may_act.get("sub") == subject
+        and may_act.get("iss", issuer) == issuer
+    )
+
+
+def _make_act(
+    client: ClientEntry,
+    policy: TokenExchangePolicy,
+    subject: VerifiedToken,
+    actor: VerifiedToken | None,
+) -> Mapping[str, Any] | None:
+    """Return the ``act`` of the new token, with earlier actors inside (RFC 8693, 4.1)."""
+    if actor is None and policy.impersonation:
+        return subject.actor
+    act: dict[str, Any] = {"sub": client.id if actor is None else actor.subject}
+    if subject.actor is not None:
+        act["act"] = subject.actor
+    if _depth_of(act) > MAXIMUM_ACTORS:
+        raise refusal(f"subject_token: it has {MAXIMUM_ACTORS} actors already")
+    return act
+
+
+def _depth_of(act: Mapping[str, Any]) -> int:
+    depth = 1
+    while "act" in act:
+        act = act["act"]
+        depth += 1
+    return depth
+
+
+def _join_origins(subject: VerifiedToken, actor: VerifiedToken | None) -> tuple[Origin, ...]:
+    acting = actor.origins if actor is not None else ()
+    origins = (
+        *subject.origins,
+        *(
+            Origin(jti=each.jti, client_id=each.client_id, kid=each.kid, iat=each.iat, acts=True)
+            for each in acting
+        ),
+    )
+    if len(origins) > MAXIMUM_ORIGINS:
+        raise refusal(f"subject_token: it was exchanged {MAXIMUM_ORIGINS} times already")
+    return origins
+
+
+def _recorded(token: VerifiedToken) -> PresentedToken:
+    return PresentedToken(token.subject, token.issuer, token.client_id, token.jti)
