@@ -22,6 +22,9 @@ from authz_server.grants.base import TokenGrant
 from authz_server.grants.registry import collect_grants
 from authz_server.grants.token_exchange import TokenExchangeGrant
 from authz_server.endpoints.refusals import Refusal, RefusalRecorder
+from authz_server.grants.base import TokenGrant
+from authz_server.grants.registry import collect_grants
+from authz_server.grants.token_exchange import TokenExchangeGrant
 from authz_server.key_rings.backends import ring_rules
 from authz_server.key_rings.consumers import JwksReaders
 from authz_server.key_rings.jobs import KeyDuties, record_proof, tick_interval_seconds
@@ -34,6 +37,7 @@ from authz_server.tokens.dpop_nonces import DPoPNonces
 from authz_server.tokens.issuer import TokenIssuer
 from authz_server.tokens.presented import PresentedTokens
 from authz_server.tokens.limits import TokenLimits
+from authz_server.tokens.presented import PresentedTokens
 from keys.lifecycle.rotator import Rotator
 from keys.ring import KeyRings
 
