@@ -22,7 +22,7 @@ from keys.jose.compact import (
     parse_json_object,
     split_segments,
 )
-from keys.jose.jwk import PUBLIC_MEMBERS, load_public_key, thumbprint
+from keys.jose.jwk import PUBLIC_MEMBERS, load_public_key, public_jwk, thumbprint
 from keys.jose.signatures import (
     PublicKey,
     Verifier,
@@ -144,7 +144,11 @@ class ForeignKey:
         self.certificate = _certificate_of(jwk)
         self._key = load_public_key(members, _READ_BY[members["kty"], members.get("crv")])
         _require_bounded(self._key)
-        self.thumbprint = thumbprint(members)
+        canonical = public_jwk(self._key)
+        if members["kty"] == "EC" and canonical != members:
+            # RFC 7518, 6.2.1.2. Another length would be another thumbprint of the same key.
+            raise KeysError("a key has a coordinate of the wrong length")
+        self.thumbprint = thumbprint(canonical)
         self._verifiers: dict[str, Verifier] = {}
 
     def verifier(self, alg: str) -> Verifier:
@@ -308,8 +312,8 @@ def _public_members(jwk: Mapping[str, object]) -> dict[str, str]:
     if not _PRIVATE_MEMBERS.isdisjoint(jwk):
         raise KeysError("a private or symmetric key is not a public key")
     names = PUBLIC_MEMBERS.get(kty) if isinstance(kty, str) else None
-    if names is None or (kty, jwk.get("crv") if "crv" in names else None) not in _READ_BY:
-        raise KeysError("a key has an unsupported type or curve")
+    if names is None:
+        raise KeysError("a key has an unsupported type")
     members: dict[str, str] = {}
     for name in names:
         value = jwk.get(name)
@@ -318,6 +322,8 @@ def _public_members(jwk: Mapping[str, object]) -> dict[str, str]:
         if name not in {"kty", "crv"}:
             _require_segment(value)
         members[name] = value
+    if (members["kty"], members.get("crv")) not in _READ_BY:
+        raise KeysError("a key has an unsupported type or curve")
     return members
 
 

@@ -129,12 +129,8 @@ def read_assertion(form: Mapping[str, str]) -> Assertion | None:
     try:
         return parse_assertion(assertion)
     except TokenRefusedError as refusal:
-        raise OAuthError(
-            "client_authentication_failed",
-            refusal.reason,
-            cause="assertion_malformed",
-            client_id=form.get("client_id", ""),
-        ) from None
+        claimed = form.get("client_id")
+        raise _refusal("assertion_malformed", claimed, refusal.reason) from None
 
 
 @lru_cache(maxsize=32)
@@ -146,6 +142,11 @@ def parse_assertion(assertion: str) -> Assertion:
     """
     token = parse_foreign(assertion, MAXIMUM_ASSERTION_BYTES)
     return Assertion(token, parse_json_object(token.payload))
+
+
+def _refusal(cause: str, client_id: str | None, detail: str = "") -> OAuthError:
+    reason = "client_authentication_failed"
+    return OAuthError(reason, detail, cause=cause, client_id=client_id or "")
 
 
 class ClientAssertion(ClientAuthenticationMethod):
@@ -188,9 +189,10 @@ class ClientAssertion(ClientAuthenticationMethod):
             return None
         subject = assertion.claims.get("sub")
         claimed = request.form.get("client_id")
-        if not isinstance(subject, str) or not subject or claimed not in (None, subject):
-            cause = "assertion_issuer" if isinstance(subject, str) else "assertion_malformed"
-            raise OAuthError("client_authentication_failed", cause=cause, client_id=claimed or "")
+        if not isinstance(subject, str) or not subject:
+            raise _refusal("assertion_malformed", claimed)
+        if claimed not in (None, subject):
+            raise _refusal("assertion_issuer", claimed)
         proof = request.form["client_assertion"].encode()
         return Credentials(self.NAMES[0], (Reading(subject, proof),))
 
