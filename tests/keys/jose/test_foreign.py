@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jwcrypto.jwk import JWK
 
 from keys.errors import KeysError, TokenRefusedError
-from keys.jose.compact import encode_segment
+from keys.jose.compact import decode_segment, encode_segment
 from keys.jose.foreign import (
     FOREIGN_ALGORITHMS,
     ForeignKey,
@@ -301,6 +301,11 @@ def _number(value: int) -> str:
     return segment(value.to_bytes((value.bit_length() + 7) // 8))
 
 
+def longer(member: str) -> str:
+    """Return a member with a byte of zero before it: the same number in another spelling."""
+    return segment(b"\0" + decode_segment(member.encode()))
+
+
 MODULUS = PRIVATE["RSA"].public_key().public_numbers().n
 HIDDEN = JWK.from_pyca(PRIVATE["P-256"]).export_private(as_dict=True)
 REFUSED_KEYS = {
@@ -314,6 +319,7 @@ REFUSED_KEYS = {
     "modulus-even": rsa_jwk(MODULUS - 1, 65537),
     "off-curve": {**JWKS["P-256"], "y": JWKS["P-256"]["x"]},
     "short-coordinate": {**JWKS["P-256"], "x": "AA"},
+    "long-coordinate": {**JWKS["P-256"], "x": longer(JWKS["P-256"]["x"])},
     "empty-coordinate": {**JWKS["P-256"], "x": ""},
     "padded-coordinate": {**JWKS["P-256"], "x": JWKS["P-256"]["x"] + "="},
     "coordinate-number": {**JWKS["P-256"], "x": 7},
