@@ -23,10 +23,12 @@ from authz_server.endpoints.access_log import AccessLog
 from authz_server.endpoints.client_address import ClientAddressReader
 from authz_server.endpoints.client_certificates import certificate_reader
 from authz_server.endpoints.discovery import (
+    AUTHORIZATION,
     DiscoveryEndpoints,
     Features,
     MetadataDocument,
     allowed_hosts,
+    no_log_in,
 )
 from authz_server.endpoints.errors import ErrorAnswers, handle_everything_else
 from authz_server.endpoints.forms import FormReader
@@ -172,6 +174,8 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Application:
         notify=services.notify,
     )
     add_discovery_routes(app, settings.issuer, prefix, discovery)
+    if settings.server.authorization_endpoint:
+        app.add_url_rule(f"{prefix}{AUTHORIZATION}", view_func=no_log_in, methods=["GET", "POST"])
     app.before_request(services.maintenance.start)
     at_exit(services.maintenance.stop)
     return app
@@ -289,6 +293,7 @@ def features_of(services: Services) -> Features:
         registration=settings.registration.enabled,
         client_certificates=settings.client_certificates.source != "off",
         mtls_base_url=settings.client_certificates.mtls_base_url,
+        authorization_endpoint=settings.server.authorization_endpoint,
         dpop_algorithms=permitted_algorithms(
             settings.profiles, settings.dpop.algorithms if settings.dpop.enabled else ()
         ),
@@ -370,7 +375,7 @@ def _registration_parts(services: ServerServices) -> RegistrationParts:
 
 
 def _targets(settings: Settings, path: str) -> frozenset[str]:
-    """Return the public URIs of an endpoint, whatever the request says of its host."""
+    """Return the public URIs of an endpoint, which do not depend on the request's host."""
     bases = (settings.issuer, settings.client_certificates.mtls_base_url)
     return frozenset(normalise_target(f"{base}{path}") for base in bases if base)
 

@@ -9,6 +9,7 @@ pytest_plugins = [
     "support.databases",
     "support.database_clock",
     "support.not_run",
+    "support.node",
     "support.case_table",
     "support.watching",
     "support.application",

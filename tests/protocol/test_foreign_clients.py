@@ -1,9 +1,6 @@
 """OAuth clients that others wrote: metadata, token, introspection and revocation with each."""
 
 import json
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,7 +17,7 @@ from requests_oauthlib import OAuth2Session as OAuthlibSession
 
 from authz_server.settings import load_settings
 from support.live_server import LiveServer
-from support.not_run import skip_as_not_run
+from support.node import OAUTH4WEBAPI, run_script
 from support.parties import RESOURCE_SERVERS, Credentials, Parties, make_demo
 from support.secrets_watch import SecretsWatch
 from support.settings_file import write_settings
@@ -28,7 +25,6 @@ from support.settings_file import write_settings
 SCOPE = "mapper/link"
 AUDIENCE = RESOURCE_SERVERS["mapper"]
 METHODS = ("client_secret_post", "client_secret_basic")
-_OAUTH4WEBAPI = Path(__file__).parents[1] / "foreign" / "oauth4webapi"
 
 
 @dataclass(frozen=True)
@@ -171,46 +167,22 @@ def discovered(scene, party, document):
     )
 
 
-@pytest.fixture(scope="module")
-def oauth4webapi(tmp_path_factory) -> Path:
-    """A folder with the script and what it needs, installed as its lock file says."""
-    for program in ("node", "npm"):
-        if shutil.which(program) is None:
-            skip_as_not_run("oauth4webapi as a client", program)
-    folder = tmp_path_factory.mktemp("node") / "oauth4webapi"
-    shutil.copytree(_OAUTH4WEBAPI, folder, ignore=shutil.ignore_patterns("node_modules"))
-    options = ("--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
-    installed = subprocess.run(
-        ["npm", "ci", *options], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert installed.returncode == 0, installed.stderr
-    return folder
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_oauth4webapi(scene, method, oauth4webapi):
     """Case F67. Case C30."""
     client = scene.clients[method]
-    run = subprocess.run(
-        ["node", "exchange.mjs"],
-        cwd=oauth4webapi,
-        input=json.dumps(
-            {
-                "issuer": scene.issuer,
-                "client": {"id": client.id, "secret": client.secret},
-                "resourceServer": {"id": scene.mapper.id, "secret": scene.mapper.secret},
-                "method": method,
-                "scope": SCOPE,
-                "audience": AUDIENCE,
-            }
-        ),
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "NODE_OPTIONS": ""},
+    seen = run_script(
+        oauth4webapi,
+        "exchange.mjs",
+        {
+            "issuer": scene.issuer,
+            "client": {"id": client.id, "secret": client.secret},
+            "resourceServer": {"id": scene.mapper.id, "secret": scene.mapper.secret},
+            "method": method,
+            "scope": SCOPE,
+            "audience": AUDIENCE,
+        },
     )
-    assert run.returncode == 0, run.stderr
-    seen = json.loads(run.stdout)
     metadata = seen["documents"]["oauth2"]
     assert seen["documents"]["oidc"].items() >= metadata.items()
     verify_seen(
@@ -223,7 +195,7 @@ def test_oauth4webapi(scene, method, oauth4webapi):
 
 
 def test_the_lock_file_names_contents_and_no_place():
-    lock = json.loads((_OAUTH4WEBAPI / "package-lock.json").read_text())
+    lock = json.loads((OAUTH4WEBAPI / "package-lock.json").read_text())
     packages = {name: each for name, each in lock["packages"].items() if name}
     assert packages
     assert all(each["integrity"].startswith("sha512-") for each in packages.values())

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from authz_server.assembly.operator import operator_services
 from authz_server.settings import load_settings
 from keys.lifecycle.orders import Revoke
 from support.claims import claims_of, header_of
+from support.dpop import ProofKey
 from support.live_server import LiveServer
 from support.orders import rotator_of
 from support.parties import ACTOR, Credentials, Parties
@@ -47,9 +49,9 @@ class Nodes:
     def make_client(self, method: str) -> Credentials:
         return self.parties.make_client(f"client-{next(self._numbers)}", method)
 
-    def post(self, number: int, endpoint: str, caller: Credentials) -> Answer:
+    def post(self, number: int, endpoint: str, caller: Credentials, **further: str) -> Answer:
         form = {"grant_type": "client_credentials", "token": "invented"} | caller.form()
-        headers = {"Content-Type": FORM_TYPE} | caller.headers()
+        headers = {"Content-Type": FORM_TYPE} | caller.headers() | further
         return self.send(number, "POST", ENDPOINTS[endpoint], urlencode(form), headers)
 
     def send(self, number: int, method: str, path: str, body=None, headers=None) -> Answer:
@@ -131,6 +133,25 @@ def test_headers_of_the_profile_pass_through_the_real_server(nodes: Nodes):
     assert (answer.status, answer.headers["message_id"]) == (400, "m-2021.1216:1")
     assert answer.headers["Content-Language"] == "fr"
     assert "trop éloigné" in answer.body.decode()
+
+
+@pytest.mark.parametrize("endpoint", TOKEN_ENDPOINTS)
+def test_a_proof_is_accepted_once_by_all(nodes: Nodes, endpoint: str):
+    """Cases A16, D51: 64 submissions at once, over the processes of both nodes."""
+    client = nodes.make_client("client_secret_basic")
+    nodes.await_all(client, 200)
+    proof = ProofKey().prove(time.time(), ENDPOINTS[endpoint])
+    together = threading.Barrier(64)
+
+    def submit(number: int) -> Answer:
+        together.wait()
+        return nodes.post(number, endpoint, client, DPoP=proof)
+
+    with ThreadPoolExecutor(64) as pool:
+        answers = list(pool.map(submit, range(64)))
+    assert sorted(answer.status for answer in answers) == [200] + [400] * 63
+    refusals = [json.loads(answer.body) for answer in answers if answer.status == 400]
+    assert {refusal["error"] for refusal in refusals} == {"invalid_dpop_proof"}
 
 
 def end_secret(services, session, client: Credentials) -> None:
