@@ -312,8 +312,8 @@ def _public_members(jwk: Mapping[str, object]) -> dict[str, str]:
     if not _PRIVATE_MEMBERS.isdisjoint(jwk):
         raise KeysError("a private or symmetric key is not a public key")
     names = PUBLIC_MEMBERS.get(kty) if isinstance(kty, str) else None
-    if names is None or (kty, jwk.get("crv") if "crv" in names else None) not in _READ_BY:
-        raise KeysError("a key has an unsupported type or curve")
+    if names is None:
+        raise KeysError("a key has an unsupported type")
     members: dict[str, str] = {}
     for name in names:
         value = jwk.get(name)
@@ -322,6 +322,8 @@ def _public_members(jwk: Mapping[str, object]) -> dict[str, str]:
         if name not in {"kty", "crv"}:
             _require_segment(value)
         members[name] = value
+    if (members["kty"], members.get("crv")) not in _READ_BY:
+        raise KeysError("a key has an unsupported type or curve")
     return members
 
 
