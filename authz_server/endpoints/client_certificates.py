@@ -108,6 +108,8 @@ class ForwardedCertificates:
         self._source = settings.source
         header, verify_header = _HEADERS[settings.source]
         self._header = settings.certificate_header or header
+        if settings.front_verifies:
+            verify_header = ""
         self._verify_header = settings.verify_header or verify_header
         self._verified = _VERIFIED.get(settings.source, _VERIFIED_BY_ANY)
         # With a file of authorities, the chain is verified when the client authenticates.
@@ -116,7 +118,7 @@ class ForwardedCertificates:
         self._parse = lru_cache(_CACHED_HEADERS)(_PARSERS[settings.source])
 
     def read(self, request: Request) -> ClientCertificate | None:
-        """Return the certificate; None if the client has shown none, or the peer is no proxy.
+        """Return the certificate; None if the client has shown none, or another peer sent it.
 
         Raises:
             OAuthError: ``client_certificate_malformed``; the value cannot be read, or there are
