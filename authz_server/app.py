@@ -16,6 +16,7 @@ from authz_server.assembly.server import ManagementServices, ServerServices
 from authz_server.audit.events import ServerStarted, ServerStopped, SettingsLoaded
 from authz_server.audit.restored_database import RestoreReadiness
 from authz_server.authorization_server import AuthorizationServer
+from authz_server.clients.counters.opening import open_counters
 from authz_server.database.orm import open_database
 from authz_server.database.session_check import SessionReadiness
 from authz_server.database.sqlite import require_writable
@@ -187,11 +188,12 @@ def require_usable(settings: Settings) -> None:
     Raises:
         PluginError: a plugin cannot be used, or two register one name.
         KeysError: two register a key backend for one scheme.
-        SettingsError: a message catalogue or a file of the server's login cannot be used.
+        SettingsError: a message catalogue, a file of the server's login, or Redis cannot be used.
     """
     services = Services(settings, open_database(settings.database))
     _ = services.grants, services.authentication_methods, services.backend_registry
     _ = services.authorization_details_types
+    open_counters(settings.clients, services.database, settings.issuer)
     services.database.close()
     vault_accesses(settings, "server")
     if settings.g2p.enabled:

@@ -1,7 +1,7 @@
 """Public documents: metadata (RFC 8414, OpenID Connect Discovery) and the JWKS."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
@@ -26,6 +26,7 @@ from authz_server.scopes.catalogue import ScopeCatalogue, ScopeEntry
 from keys.ring import KeyRings
 
 _METADATA_MAXIMUM_AGE_SECONDS = 300
+AUTHORIZATION = "/oauth2/authorize"
 #: The endpoints at which clients authenticate, and so may use a TLS certificate.
 _TAKES_CERTIFICATES = (
     "token_endpoint",
@@ -51,6 +52,7 @@ class Features:
     authorization_details_types: tuple[str, ...]
     client_certificates: bool = False
     mtls_base_url: str = ""
+    authorization_endpoint: bool = False
     registration: bool = False
 
 
@@ -88,19 +90,20 @@ class MetadataDocument:
             "grant_types_supported": list(features.grant_types),
             # RFC 9396, 10
             "authorization_details_types_supported": list(features.authorization_details_types),
-            # There is no authorization endpoint, so there is no response type.
+            # No grant uses an authorization endpoint, so there is no response type.
             "response_types_supported": [],
         }
         scopes = [scope.name for scope in self._catalogue.entries() if self._is_issued(scope)]
         if scopes:
             # RFC 8414, 3.2: a member without elements is left out.
             members["scopes_supported"] = scopes
-        if features.dpop_algorithms:
-            members["dpop_signing_alg_values_supported"] = list(features.dpop_algorithms)
-        if features.registration:
-            members["registration_endpoint"] = f"{issuer}/oauth2/register"
-        if features.g2p:
-            members["g2p_connect_token_endpoint"] = f"{issuer}/oauth2/client/token"
+        for name, path, is_enabled in (
+            ("registration_endpoint", "/oauth2/register", features.registration),
+            ("authorization_endpoint", AUTHORIZATION, features.authorization_endpoint),
+            ("g2p_connect_token_endpoint", "/oauth2/client/token", features.g2p),
+        ):
+            if is_enabled:
+                members[name] = f"{issuer}{path}"
         if features.introspection:
             members["introspection_endpoint"] = f"{issuer}/oauth2/introspect"
             members |= self._authentication("introspection_endpoint")
@@ -109,17 +112,25 @@ class MetadataDocument:
         if features.revocation:
             members["revocation_endpoint"] = f"{issuer}/oauth2/revoke"
             members |= self._authentication("revocation_endpoint")
+        return members | self._bindings(members)
+
+    def _bindings(self, members: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the members about tokens that are bound to a key, and about certificates."""
+        features = self._features
+        added: dict[str, Any] = {}
+        if features.dpop_algorithms:
+            added["dpop_signing_alg_values_supported"] = list(features.dpop_algorithms)
         if features.client_certificates:
             # RFC 8705, 3.3
-            members["tls_client_certificate_bound_access_tokens"] = True
+            added["tls_client_certificate_bound_access_tokens"] = True
         if features.mtls_base_url:
             # RFC 8705, 5
-            members["mtls_endpoint_aliases"] = {
-                name: features.mtls_base_url + members[name].removeprefix(issuer)
+            added["mtls_endpoint_aliases"] = {
+                name: features.mtls_base_url + members[name].removeprefix(features.issuer)
                 for name in _TAKES_CERTIFICATES
                 if name in members
             }
-        return members
+        return added
 
     def _authentication(self, endpoint: str) -> dict[str, list[str]]:
         """Return the members about client authentication at an endpoint."""
@@ -144,6 +155,19 @@ class MetadataDocument:
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": list(self._key_rings.algorithms()),
         }
+
+
+def no_log_in() -> Response:
+    """Return the page of the authorization endpoint, which no grant uses.
+
+    RFC 8414, 2 makes the endpoint optional. Some clients refuse metadata without it.
+    """
+    body = b"This server issues tokens to machines. It has no log-in.\n"
+    answer = Response(body, HTTPStatus.BAD_REQUEST, content_type="text/plain; charset=utf-8")
+    answer.headers["Cache-Control"] = "no-store"
+    answer.headers["X-Content-Type-Options"] = "nosniff"
+    answer.headers["X-Request-Id"] = new_request_id()
+    return answer
 
 
 class DiscoveryEndpoints:

@@ -68,6 +68,7 @@ class ServerSettings(Branch, frozen=True):
     body_timeout_seconds: Annotated[int, Meta(ge=1, le=300)] = 10
     keep_alive_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 620
     shutdown_grace_seconds: Annotated[int, Meta(ge=1, le=300)] = 10
+    authorization_endpoint: bool = False
     retry_after_seconds: Annotated[int, Meta(ge=1, le=3_600)] = 2
 
     def __post_init__(self) -> None:

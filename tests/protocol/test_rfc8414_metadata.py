@@ -4,7 +4,7 @@ import pytest
 
 from support.claims import header_of
 from support.parties import ACTOR
-from support.protocol import METHODS, Protocol, require_refusal
+from support.protocol import METHODS, Protocol, require_refusal, running_protocol
 from support.settings_file import ISSUER
 
 METADATA = "/.well-known/oauth-authorization-server"
@@ -29,7 +29,8 @@ def test_members_and_issuer(protocol: Protocol):
     metadata = protocol.get(METADATA).json
     assert metadata["issuer"] == ISSUER
     assert metadata["response_types_supported"] == []
-    assert metadata["grant_types_supported"] == ["client_credentials"]
+    assert metadata["grant_types_supported"] == list(protocol.services.grants)
+    assert "client_credentials" in metadata["grant_types_supported"]
     assert metadata["introspection_signing_alg_values_supported"] == ["ES256"]
     for name, value in metadata.items():
         assert value is not None
@@ -49,7 +50,8 @@ def test_every_endpoint_takes_every_method_named(protocol: Protocol, endpoint: s
     """Case L135."""
     metadata = protocol.get(METADATA).json
     named = metadata.get(f"{ENDPOINT_MEMBERS[endpoint]}_auth_methods_supported")
-    assert named == list(METHODS) or endpoint == "g2p"
+    assert named == list(protocol.services.authentication_methods.names) or endpoint == "g2p"
+    assert method in protocol.services.authentication_methods.names
     caller = protocol.demo.clients[method]
     headers = caller.headers() | protocol.profile_headers(endpoint)
     path = path_of(metadata[ENDPOINT_MEMBERS[endpoint]])
@@ -220,3 +222,22 @@ def test_addresses_have_one_spelling(protocol: Protocol, path: str):
     form = protocol.form("token") | protocol.demo.post.form()
     answer = protocol.send("POST", path, data=form)
     require_refusal(answer, 404, "invalid_request")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_authorization_endpoint_is_published_on_request_and_refuses_everything(
+    tmp_path, sqlite_url: str, method: str
+):
+    with running_protocol(
+        tmp_path, sqlite_url, server={"authorization_endpoint": True}
+    ) as protocol:
+        metadata = protocol.get(METADATA).json
+        assert metadata["response_types_supported"] == []
+        answer = protocol.send(method, path_of(metadata["authorization_endpoint"]))
+        assert (answer.status_code, answer.mimetype) == (400, "text/plain")
+        assert "has no log-in" in answer.text
+        assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_by_default_there_is_no_authorization_endpoint(protocol: Protocol):
+    assert protocol.get("/oauth2/authorize").status_code == 404

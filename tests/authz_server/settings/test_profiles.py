@@ -16,7 +16,12 @@ PROXY = {"trusted_proxies": ["127.0.0.1"]}
 CONTRADICTIONS = [
     ("fapi2", {"issuer": "http://127.0.0.1:8080"}, "issuer", "must be an https URL"),
     ("fapi2", RS256, "keys.rings.es256.algorithm", "must be PS256, ES256 or EdDSA"),
-    ("fapi2", {"assertions": {"algorithms": ["RS256"]}}, "assertions.algorithms", "RS256"),
+    (
+        "fapi2",
+        {"assertions": {"algorithms": ["RS256"]}},
+        "assertions.algorithms",
+        "must not contain RS256",
+    ),
     ("fapi2", {"dpop": {"enabled": False}}, "dpop.enabled", "must be true, or"),
     ("g2p-connect", {"g2p": {"enabled": False}}, "g2p.enabled", "must be true"),
     ("g2p-connect", {}, "g2p.timestamp_required", "must be true"),
