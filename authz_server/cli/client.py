@@ -8,15 +8,16 @@ import click
 
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
-from authz_server.cli.output import echo_status, json_option, print_json, print_rows
+from authz_server.cli.output import echo_status, json_option, print_rows
 from authz_server.cli.registration import (
     authentication_method_option,
     delete_command,
+    print_created,
     property_option,
     show_command,
     switch_commands,
 )
-from authz_server.cli.secret import Noun, print_secret, secret_group
+from authz_server.cli.secret import Noun, secret_group
 from authz_server.cli.secret_files import (
     read_secret,
     require_new_file,
@@ -148,15 +149,9 @@ def create(  # noqa: PLR0913, PLR0917 - one for each option
             imported_secret=imported,
             **values,
         )
-    record = {"id": created.client.id}
     _warn_of_unowned_scopes(created.unowned_scopes)
-    if not as_json:
-        click.echo(f"The client {created.client.id} is registered.")
-    if created.secret is not None:
-        record["secret_id"] = created.secret.id
-        print_secret(record, created.secret, secret_output, as_json=as_json)
-    elif as_json:
-        print_json(record)
+    record = {"id": created.client.id}
+    print_created(_CLIENT, record, created.secret, secret_output, as_json=as_json)
 
 
 @click.command("list", cls=Command, example="authz-server client list --json")

@@ -1,15 +1,17 @@
 """Commands of clients and resource servers: show, enable, disable and delete."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
-from authz_server.cli.output import json_option, print_record
-from authz_server.cli.secret import Noun
+from authz_server.cli.output import json_option, print_json, print_record
+from authz_server.cli.secret import Noun, print_secret
 from authz_server.cli.values import PROPERTY
+from authz_server.operations.client_secrets import NewSecret
 from authz_server.operations.clients import delete_client, set_enabled
 
 #: The effect on the client's tokens; True: it is enabled, False: it is disabled.
@@ -52,6 +54,31 @@ def property_option() -> Callable[[Any], Any]:
         callback=lambda _context, _option, pairs: dict(pairs),
         help="An optional property, as JSON or text; @FILE reads it, none removes it. Repeatable.",
     )
+
+
+def print_created(
+    noun: Noun,
+    record: dict[str, Any],
+    secret: NewSecret | None,
+    output: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Print that something is registered, and its secret if it has one.
+
+    Args:
+        noun: its kind.
+        record: its id and the other fields of the JSON.
+        secret: its secret.
+        output: the file for the secret; None: print it.
+        as_json: print JSON.
+    """
+    if not as_json:
+        click.echo(f"The {noun.name} {record['id']} is registered.")
+    if secret is not None:
+        print_secret(record | {"secret_id": secret.id}, secret, output, as_json=as_json)
+    elif as_json:
+        print_json(record)
 
 
 def show_command(noun: Noun) -> click.Command:

@@ -7,14 +7,15 @@ import click
 
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
-from authz_server.cli.output import json_option, print_json, print_record, print_rows
+from authz_server.cli.output import json_option, print_record, print_rows
 from authz_server.cli.registration import (
     authentication_method_option,
     delete_command,
+    print_created,
     property_option,
     switch_commands,
 )
-from authz_server.cli.secret import Noun, print_secret, secret_group
+from authz_server.cli.secret import Noun, secret_group
 from authz_server.cli.secret_files import (
     read_secret,
     require_new_file,
@@ -141,17 +142,8 @@ def create(  # noqa: PLR0913, PLR0917 - one for each option
             imported_secret=imported,
             **values,
         )
-    record: dict[str, Any] = {
-        "id": created.resource_server.id,
-        "scopes": created.assigned_scopes,
-    }
-    if not as_json:
-        click.echo(f"The resource server {record['id']} is registered.")
-    if created.secret is not None:
-        record["secret_id"] = created.secret.id
-        print_secret(record, created.secret, secret_output, as_json=as_json)
-    elif as_json:
-        print_json(record)
+    record = {"id": created.resource_server.id, "scopes": created.assigned_scopes}
+    print_created(_RESOURCE_SERVER, record, created.secret, secret_output, as_json=as_json)
 
 
 @click.command("list", cls=Command, example="authz-server resource-server list --json")
