@@ -31,7 +31,7 @@ from authz_server.endpoints.discovery import (
     allowed_hosts,
     no_log_in,
 )
-from authz_server.endpoints.errors import ErrorAnswers, handle_everything_else
+from authz_server.endpoints.errors import ErrorResponses, handle_everything_else
 from authz_server.endpoints.forms import FormReader
 from authz_server.endpoints.g2p_connect import G2PConnectProfile
 from authz_server.endpoints.health import Check, health_blueprint
@@ -135,7 +135,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Application:
     services = ServerServices(settings, open_database(settings.database), clock, open_recorder())
     services.make_all()
     app.extensions[EXTENSION] = services
-    errors = ErrorAnswers(settings.server.retry_after_seconds)
+    errors = ErrorResponses(settings.server.retry_after_seconds)
     parts = EndpointParts(
         begin=services.maintenance.start,
         forms=FormReader(settings.server),
@@ -159,8 +159,10 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Application:
     app.maximum_body_bytes = settings.server.maximum_body_bytes
     if settings.logging.access:
         app.access_log = AccessLog(parts.addresses)
-    shapes = {f"{prefix}{path}": endpoint.shape() for path, endpoint in endpoints.items()}
-    handle_everything_else(app, errors, shapes)
+    renderers = {
+        f"{prefix}{path}": endpoint.error_renderer() for path, endpoint in endpoints.items()
+    }
+    handle_everything_else(app, errors, renderers)
     document = MetadataDocument(
         features_of(services), services.directory, services.catalogue, services.key_rings
     )
@@ -273,7 +275,7 @@ def create_health_application(
             metrics=metrics,
         )
     )
-    handle_everything_else(app, ErrorAnswers(settings.server.retry_after_seconds))
+    handle_everything_else(app, ErrorResponses(settings.server.retry_after_seconds))
     return app
 
 

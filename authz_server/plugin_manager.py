@@ -26,7 +26,7 @@ class PluginError(OperatorError):
     """A plugin cannot be used; the message has its name and the reason."""
 
 
-class Offer(NamedTuple, Generic[T]):
+class ProvidedPart(NamedTuple, Generic[T]):
     """A part that is used by its name: a grant, a method, a key backend or a command.
 
     Attributes:
@@ -40,22 +40,22 @@ class Offer(NamedTuple, Generic[T]):
     part: T
 
 
-def require_distinct(kind: str, offers: Iterable[Offer[T]]) -> dict[str, T]:
-    """Return the offered parts by name, in order.
+def require_distinct(kind: str, parts: Iterable[ProvidedPart[T]]) -> dict[str, T]:
+    """Return the provided parts by name, in order.
 
     Args:
         kind: the noun for the parts in the error's message.
-        offers: the parts; a name may occur once.
+        parts: the parts; a name may occur once.
 
     Raises:
         PluginError: two parts have one name.
     """
-    first: dict[str, Offer[T]] = {}
-    for offer in offers:
-        other = first.setdefault(offer.name, offer)
-        if other is not offer:
-            raise PluginError(f"{kind} {offer.name!r}: provided by both {other.by} and {offer.by}")
-    return {name: offer.part for name, offer in first.items()}
+    first: dict[str, ProvidedPart[T]] = {}
+    for part in parts:
+        other = first.setdefault(part.name, part)
+        if other is not part:
+            raise PluginError(f"{kind} {part.name!r}: provided by both {other.by} and {part.by}")
+    return {name: part.part for name, part in first.items()}
 
 
 class PluginManager:

@@ -26,22 +26,22 @@ def find_plugin_commands(config: Path, built_in: Iterable[str]) -> Mapping[str, 
         return {}
     from authz_server.plugin_manager import (  # noqa: PLC0415
         SERVER,
-        Offer,
         PluginManager,
+        ProvidedPart,
         require_distinct,
     )
     from authz_server.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings(config).plugins
     plugins = PluginManager(settings.enabled, settings.settings)
-    offers = [
-        *(Offer(SERVER, name, click.Command(name)) for name in built_in),
+    parts = [
+        *(ProvidedPart(SERVER, name, click.Command(name)) for name in built_in),
         *(
-            Offer(by, str(command.name), command)
+            ProvidedPart(by, str(command.name), command)
             for by, command in plugins.registered("register_commands", _require_command)
         ),
     ]
-    commands = require_distinct("command", offers)
+    commands = require_distinct("command", parts)
     return {name: _with_shared_options(commands[name]) for name in commands.keys() - set(built_in)}
 
 

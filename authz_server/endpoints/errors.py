@@ -22,10 +22,10 @@ _UNAUTHORIZED = 401
 _SERVER_FAULT = 500
 _TOO_MANY_REQUESTS = 429
 
-Shape = Callable[[dict[str, object], OAuthError, Mapping[str, str]], str]
+ErrorRenderer = Callable[[dict[str, object], OAuthError, Mapping[str, str]], str]
 
 
-class ErrorAnswers:
+class ErrorResponses:
     """Renders refusals as RFC 6749 errors.
 
     A response never repeats the request or the text of a library.
@@ -42,7 +42,7 @@ class ErrorAnswers:
         error: OAuthError,
         request: Request,
         request_id: str,
-        shape: Shape | None = None,
+        renderer: ErrorRenderer | None = None,
         headers: dict[str, str] | None = None,
     ) -> Answer:
         """Return the response for a refusal.
@@ -51,14 +51,14 @@ class ErrorAnswers:
             error: the refusal.
             request: the refused request.
             request_id: the id of the request.
-            shape: adds a profile's members and returns the language of its message.
+            renderer: adds a profile's members and returns the language of its message.
             headers: further headers.
         """
         status = int(error.status_code)
         body: dict[str, object] = {"error": error.error, "error_description": error.description}
         sent = dict(headers or {})
-        if shape is not None:
-            sent["Content-Language"] = shape(body, error, request.headers)
+        if renderer is not None:
+            sent["Content-Language"] = renderer(body, error, request.headers)
         if error.error == "invalid_token":
             # RFC 6750, 3: a request without a token gets no error code in the challenge.
             code = ', error="invalid_token"' if request.headers.get("authorization") else ""
@@ -114,18 +114,20 @@ def as_refusal(fault: Exception) -> OAuthError:
 
 
 def handle_everything_else(
-    app: Flask, answers: ErrorAnswers, shapes: Mapping[str, Shape | None] | None = None
+    app: Flask,
+    responses: ErrorResponses,
+    renderers: Mapping[str, ErrorRenderer | None] | None = None,
 ) -> None:
     """Make ``app`` answer unknown paths and wrong methods in JSON.
 
     Args:
         app: the application.
-        answers: renders refusals.
-        shapes: by path, what adds a profile's members.
+        responses: renders refusals.
+        renderers: by path, what adds a profile's members.
     """
 
-    def shape() -> Shape | None:
-        return (shapes or {}).get(flask_request.environ.get("PATH_INFO", ""))
+    def renderer() -> ErrorRenderer | None:
+        return (renderers or {}).get(flask_request.environ.get("PATH_INFO", ""))
 
     def received() -> Request:
         return read_head(flask_request.environ)
@@ -138,11 +140,11 @@ def handle_everything_else(
         )
         allowed = getattr(error, "valid_methods", None)
         headers = {"Allow": ", ".join(sorted(allowed))} if allowed else None
-        return answers.render(OAuthError(reason), received(), request_id, shape(), headers)
+        return responses.render(OAuthError(reason), received(), request_id, renderer(), headers)
 
     @app.errorhandler(Exception)
     def failed(error: Exception) -> Answer:
-        return answers.render(as_refusal(error), received(), _bound_request_id(), shape())
+        return responses.render(as_refusal(error), received(), _bound_request_id(), renderer())
 
 
 def _bound_request_id() -> str:

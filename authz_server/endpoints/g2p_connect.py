@@ -72,7 +72,7 @@ class G2PConnectProfile:
         if abs(self._clock().timestamp() - at) > self._settings.timestamp_window_seconds:
             raise OAuthError("timestamp_outside_window")
 
-    def shape_answer(self, answer: dict[str, object], form: str) -> None:
+    def render_answer(self, answer: dict[str, object], form: str) -> None:
         """Change the members of a plain response to those of the profile.
 
         Args:
@@ -87,7 +87,7 @@ class G2PConnectProfile:
         if self._settings.expires_in == "string":
             answer["expires_in"] = str(answer["expires_in"])
 
-    def shape_error(
+    def render_error(
         self, body: dict[str, object], error: OAuthError, headers: Mapping[str, str]
     ) -> str:
         """Add the profile's ``errors`` to the members of RFC 6749, and return the language used."""

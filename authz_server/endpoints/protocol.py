@@ -20,7 +20,7 @@ from authz_server.clients.certificates import ClientCertificate
 from authz_server.database.change_feed import ChangeFeed
 from authz_server.endpoints.client_address import ClientAddressReader
 from authz_server.endpoints.client_certificates import CertificateReader
-from authz_server.endpoints.errors import ErrorAnswers, Shape, as_refusal
+from authz_server.endpoints.errors import ErrorRenderer, ErrorResponses, as_refusal
 from authz_server.endpoints.forms import Form, FormReader
 from authz_server.endpoints.request import Request
 from authz_server.endpoints.responses import Answer, new_request_id
@@ -53,7 +53,7 @@ class EndpointParts:
     addresses: ClientAddressReader
     feed: ChangeFeed
     authenticator: ClientAuthenticator
-    errors: ErrorAnswers
+    errors: ErrorResponses
     notify: Notify
     certificates: CertificateReader | None = None
 
@@ -115,7 +115,7 @@ class ProtocolEndpoint(ABC):
     async def _answer(self, exchange: Exchange) -> Answer:
         """Return the response to a valid request; raise OAuthError for any other."""
 
-    def shape(self) -> Shape | None:
+    def error_renderer(self) -> ErrorRenderer | None:
         """Return the callable that adds a profile's members to a refusal, if any."""
         return None
 
@@ -143,7 +143,7 @@ class ProtocolEndpoint(ABC):
             error,
             exchange.request,
             exchange.request_id,
-            self.shape(),
+            self.error_renderer(),
             self._answer_headers(exchange),
         )
 

@@ -6,7 +6,7 @@ from msgspec import structs
 
 from authz_server.audit.events import TokenExchanged, TokenIssued, TokenRefused
 from authz_server.authorization_server import AuthorizationServer, ServerRequest
-from authz_server.endpoints.errors import Shape
+from authz_server.endpoints.errors import ErrorRenderer
 from authz_server.endpoints.g2p_connect import G2PConnectProfile
 from authz_server.endpoints.protocol import EndpointParts, Exchange, ProtocolEndpoint
 from authz_server.endpoints.responses import Answer, private_answer
@@ -85,7 +85,7 @@ class TokenEndpoint(ProtocolEndpoint):
         if authorization.answer is not None:
             answer.update(authorization.answer)
         if self._profile is not None:
-            self._profile.shape_answer(answer, authorization.g2p_answer)
+            self._profile.render_answer(answer, authorization.g2p_answer)
         return private_answer(answer, exchange.request_id, headers=self._answer_headers(exchange))
 
     def _add_claims(self, event: TokenIssued, authorization: Authorization) -> TokenIssued:
@@ -115,9 +115,9 @@ class TokenEndpoint(ProtocolEndpoint):
             return event
         return structs.replace(event, authorization_details=details)
 
-    def shape(self) -> Shape | None:
+    def error_renderer(self) -> ErrorRenderer | None:
         """Return the callable that adds the profile's members to a refusal, if any."""
-        return self._profile.shape_error if self._profile is not None else None
+        return self._profile.render_error if self._profile is not None else None
 
     def _answer_headers(self, exchange: Exchange) -> dict[str, str] | None:
         nonce = self._binder.make_nonce(exchange.request.headers)

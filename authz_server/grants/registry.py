@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from authz_server.grants.base import TokenGrant
 from authz_server.grants.client_credentials import ClientCredentialsGrant
 from authz_server.grants.token_exchange import TokenExchangeGrant
-from authz_server.plugin_manager import SERVER, Offer, PluginManager, require_distinct
+from authz_server.plugin_manager import SERVER, PluginManager, ProvidedPart, require_distinct
 
 #: The grants that need nothing of the settings.
 BUILT_IN: tuple[type[TokenGrant], ...] = (ClientCredentialsGrant, TokenExchangeGrant)
@@ -24,10 +24,10 @@ def collect_grants(
     Raises:
         PluginError: a plugin fails, or two grants have one grant type.
     """
-    offered = [(SERVER, grant) for grant in built_in]
-    offered += plugins.registered("register_grants", _require_grant)
+    provided = [(SERVER, grant) for grant in built_in]
+    provided += plugins.registered("register_grants", _require_grant)
     return require_distinct(
-        "grant type", [Offer(by, grant.GRANT_TYPE, grant) for by, grant in offered]
+        "grant type", [ProvidedPart(by, grant.GRANT_TYPE, grant) for by, grant in provided]
     )
 
 

@@ -71,8 +71,8 @@ def collect_backends(plugins: PluginManager) -> BackendRegistry:
         PluginError: a plugin fails.
         KeysError: two backends register the same scheme.
     """
-    offered = plugins.registered("register_key_backends", _require_opener)
-    return BackendRegistry((by, scheme, opener) for by, (scheme, opener) in offered)
+    provided = plugins.registered("register_key_backends", _require_opener)
+    return BackendRegistry((by, scheme, opener) for by, (scheme, opener) in provided)
 
 
 def _require_opener(part: tuple[object, object]) -> tuple[str, Opener]:

@@ -13,7 +13,7 @@ from ssl import SSLContext
 from authz_server.audit.events import RequestRefused
 from authz_server.audit.notifier import Notify
 from authz_server.endpoints.access_log import AccessLog
-from authz_server.endpoints.errors import ErrorAnswers, as_refusal
+from authz_server.endpoints.errors import ErrorResponses, as_refusal
 from authz_server.endpoints.protocol import ProtocolEndpoint
 from authz_server.endpoints.request import Request
 from authz_server.endpoints.responses import Answer, new_request_id
@@ -60,7 +60,7 @@ class FrontParts:
     other: FlaskRequests
     lanes: Lanes
     senders: Senders
-    errors: ErrorAnswers
+    errors: ErrorResponses
     notify: Notify
     each_tick: Callable[[], None]
     access_log: AccessLog | None = None

@@ -25,7 +25,7 @@ from authz_server.app import EXTENSION, Application, create_app, record_start
 from authz_server.assembly.server import ServerServices
 from authz_server.clients.authentication.slots import MAXIMUM_WAITING
 from authz_server.endpoints.client_address import ClientAddressReader
-from authz_server.endpoints.errors import ErrorAnswers
+from authz_server.endpoints.errors import ErrorResponses
 from authz_server.logs import configure_logging
 from authz_server.serving.flask_requests import FlaskRequests
 from authz_server.serving.front import FrontParts, WorkerFront
@@ -201,7 +201,7 @@ def build_front(
             maximum_bodies=server.maximum_bodies_per_address,
             is_exempt=addresses.is_trusted_proxy,
         ),
-        errors=ErrorAnswers(server.retry_after_seconds),
+        errors=ErrorResponses(server.retry_after_seconds),
         notify=services.notify,
         each_tick=each_tick,
         access_log=app.access_log,

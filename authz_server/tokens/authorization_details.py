@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from authz_server.clients.cache import ClientCache, ClientEntry
 from authz_server.errors import InvalidChangeError, OAuthError
-from authz_server.plugin_manager import SERVER, Offer, PluginManager, require_distinct
+from authz_server.plugin_manager import SERVER, PluginManager, ProvidedPart, require_distinct
 from authz_server.scopes.catalogue import ScopeCatalogue
 from authz_server.tokens.authorization_details_type import AuthorizationDetailsType
 from authz_server.tokens.g2p_disbursement import G2PDisbursement
@@ -45,10 +45,10 @@ def collect_types(plugins: PluginManager) -> Mapping[str, AuthorizationDetailsTy
     Raises:
         PluginError: a plugin fails, or two types have one name.
     """
-    offered: list[tuple[str, AuthorizationDetailsType]] = [(SERVER, each) for each in BUILT_IN]
-    offered += plugins.registered("register_authorization_details_types", _require_type)
+    provided: list[tuple[str, AuthorizationDetailsType]] = [(SERVER, each) for each in BUILT_IN]
+    provided += plugins.registered("register_authorization_details_types", _require_type)
     return require_distinct(
-        "authorization details type", [Offer(by, each.TYPE, each) for by, each in offered]
+        "authorization details type", [ProvidedPart(by, each.TYPE, each) for by, each in provided]
     )
 
 

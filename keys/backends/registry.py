@@ -48,20 +48,20 @@ class BackendRegistry:
     of a URI and a context.
 
     Args:
-        offered: further backends: the provider's name, the scheme, and the function.
+        provided: further backends: the provider's name, the scheme, and the function.
 
     Raises:
         KeysError: two backends register the same scheme.
     """
 
-    def __init__(self, offered: Iterable[tuple[str, str, Opener]] = ()) -> None:
-        self._offered: dict[str, tuple[str, Opener]] = {}
-        for by, scheme, opener in offered:
+    def __init__(self, provided: Iterable[tuple[str, str, Opener]] = ()) -> None:
+        self._provided: dict[str, tuple[str, Opener]] = {}
+        for by, scheme, opener in provided:
             installed = _installed(scheme)
-            if scheme in self._offered or installed is not None:
-                other = self._offered[scheme][0] if installed is None else _package(installed)
-                raise _offered_twice(scheme, other, by)
-            self._offered[scheme] = by, opener
+            if scheme in self._provided or installed is not None:
+                other = self._provided[scheme][0] if installed is None else _package(installed)
+                raise _provided_twice(scheme, other, by)
+            self._provided[scheme] = by, opener
 
     def open(self, uri: str, context: BackendContext) -> KeyBackend:
         """Return the open backend for ``uri``.
@@ -71,11 +71,11 @@ class BackendRegistry:
                 context lacks something.
         """
         scheme = uri.partition(":")[0]
-        if scheme in self._offered:
-            return self._offered[scheme][1](uri, context)
+        if scheme in self._provided:
+            return self._provided[scheme][1](uri, context)
         entry_point = _installed(scheme)
         if entry_point is None:
-            names = {*entry_points(group=ENTRY_POINT_GROUP).names, *self._offered}
+            names = {*entry_points(group=ENTRY_POINT_GROUP).names, *self._provided}
             known = ", ".join(sorted(names)) or "none"
             raise KeysError(f"no key backend for {scheme!r} is installed (installed: {known})")
         try:
@@ -99,7 +99,7 @@ def _installed(scheme: str) -> EntryPoint | None:
     for entry_point in entry_points(group=ENTRY_POINT_GROUP, name=scheme):
         # A package may be found twice, for example in an editable installation.
         if found is not None and found.value != entry_point.value:
-            raise _offered_twice(scheme, _package(found), _package(entry_point))
+            raise _provided_twice(scheme, _package(found), _package(entry_point))
         found = found or entry_point
     return found
 
@@ -108,5 +108,5 @@ def _package(entry_point: EntryPoint) -> str:
     return f"the package {entry_point.dist.name}" if entry_point.dist else entry_point.value
 
 
-def _offered_twice(scheme: str, first: str, second: str) -> KeysError:
+def _provided_twice(scheme: str, first: str, second: str) -> KeysError:
     return KeysError(f"key backend {scheme!r}: provided by both {first} and {second}")

@@ -13,7 +13,7 @@ from typing import Any, Self
 from authz_server.audit.notifier import Notifier, Receiver
 from authz_server.endpoints.access_log import AccessLog
 from authz_server.endpoints.client_address import ClientAddressReader
-from authz_server.endpoints.errors import ErrorAnswers
+from authz_server.endpoints.errors import ErrorResponses
 from authz_server.endpoints.request import Request
 from authz_server.endpoints.responses import Answer, new_request_id
 from authz_server.errors import OAuthError
@@ -72,7 +72,7 @@ class WorkerSite:
         self.shed = []
         self.records: list[Any] = []
         self.gate = threading.Event()
-        self._errors = ErrorAnswers(self._settings.retry_after_seconds)
+        self._errors = ErrorResponses(self._settings.retry_after_seconds)
         self._thread = threading.Thread(target=self.loop.run_forever, name="site", daemon=True)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1_024)
         # So a peer that does not read is noticed soon.

@@ -9,7 +9,7 @@ from authz_server.clients.authentication.method import (
     Credentials,
 )
 from authz_server.errors import OAuthError
-from authz_server.plugin_manager import SERVER, Offer, PluginManager, require_distinct
+from authz_server.plugin_manager import SERVER, PluginManager, ProvidedPart, require_distinct
 
 #: A value that fits the column of the table ``client``.
 _REGISTRATION = re.compile(r"[a-z0-9_]{1,40}")
@@ -19,7 +19,7 @@ class AuthenticationMethods:
     """The methods, in the order in which they look for credentials.
 
     Args:
-        offered: each method, with its provider.
+        provided: each method, with its provider.
 
     Attributes:
         names: the names that the metadata lists.
@@ -30,17 +30,17 @@ class AuthenticationMethods:
         PluginError: two methods have a name or a value in common.
     """
 
-    def __init__(self, offered: Sequence[tuple[str, ClientAuthenticationMethod]]) -> None:
-        names = [Offer(by, name, method) for by, method in offered for name in method.NAMES]
+    def __init__(self, provided: Sequence[tuple[str, ClientAuthenticationMethod]]) -> None:
+        names = [ProvidedPart(by, name, method) for by, method in provided for name in method.NAMES]
         self.permitted: Mapping[str, frozenset[str]] = require_distinct(
             "authentication_method",
             [
-                Offer(by, value, frozenset(permitted))
-                for by, method in offered
+                ProvidedPart(by, value, frozenset(permitted))
+                for by, method in provided
                 for value, permitted in method.REGISTRATIONS.items()
             ],
         )
-        self._methods = tuple(method for _, method in offered)
+        self._methods = tuple(method for _, method in provided)
         self.names = tuple(require_distinct("client authentication method", names))
         self.registrations = tuple(self.permitted)
 
@@ -92,8 +92,8 @@ def collect_methods(
         PluginError: a plugin fails, or two methods have a name in common.
     """
     added = plugins.registered("register_client_authentication_methods", _require_method)
-    offered = [*((SERVER, method) for method in built_in), *added]
-    return AuthenticationMethods([each for each in offered if all(map(permits, each[1].NAMES))])
+    provided = [*((SERVER, method) for method in built_in), *added]
+    return AuthenticationMethods([each for each in provided if all(map(permits, each[1].NAMES))])
 
 
 def _require_method(part: object) -> ClientAuthenticationMethod:
