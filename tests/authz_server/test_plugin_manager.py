@@ -10,9 +10,9 @@ from authz_server.errors import OAuthError
 from authz_server.hookspecs import RESERVED_CLAIMS, RefusalError, TokenDecision, hookimpl
 from authz_server.plugin_manager import (
     ENTRY_POINT_GROUP,
-    Offer,
     PluginError,
     PluginManager,
+    ProvidedPart,
     require_distinct,
 )
 from support.loaded_plugins import Available, plugin_with, plugins
@@ -274,7 +274,7 @@ def test_what_is_not_a_part_stops_the_start_and_names_the_plugin(hook, returned)
 
 
 def test_parts_of_one_name_are_refused_by_it_and_by_who_offers_them():
-    offers = [Offer("authz-server", "a", 1), Offer("plugin one", "b", 2)]
-    assert require_distinct("grant type", offers) == {"a": 1, "b": 2}
+    parts = [ProvidedPart("authz-server", "a", 1), ProvidedPart("plugin one", "b", 2)]
+    assert require_distinct("grant type", parts) == {"a": 1, "b": 2}
     with pytest.raises(PluginError, match="grant type 'b': provided by both plugin one and"):
-        require_distinct("grant type", [*offers, Offer("plugin two", "b", 3)])
+        require_distinct("grant type", [*parts, ProvidedPart("plugin two", "b", 3)])
