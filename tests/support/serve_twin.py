@@ -117,11 +117,11 @@ class ServeTwin:
         peer, head = environ.get("REMOTE_ADDR", ""), environ["REQUEST_METHOD"] == "HEAD"
         expected = facts(answer)
         with self._lock:
-            found = facts(self._ask(message, peer, head=head))
+            found = facts(self.ask(message, peer, head=head))
             if found != expected:
                 # It may not have read yet what was changed meanwhile.
                 self._refresh()
-                found = facts(self._ask(message, peer, head=head))
+                found = facts(self.ask(message, peer, head=head))
             self.compared += 1
         assert found == expected, f"serve answers {found}\nWSGI was answered {expected}"
 
@@ -129,7 +129,8 @@ class ServeTwin:
         self._services.feed.poll()
         self._services.key_rings.refresh()
 
-    def _ask(self, message: bytes, peer: str, *, head: bool) -> RawAnswer:
+    def ask(self, message: bytes, peer: str = "127.0.0.1", *, head: bool = False) -> RawAnswer:
+        """Send the bytes of one message; return the answer."""
         written = self._loop.run_until_complete(self._exchange(message, peer))
         lines, _, body = written.partition(b"\r\n\r\n")
         status_line, *fields = lines.decode("latin-1").split("\r\n")

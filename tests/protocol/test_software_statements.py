@@ -1,0 +1,153 @@
+"""Software statements (RFC 7591, 2.3): metadata that a registered issuer has signed."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from support.protocol import require_refusal, running_protocol
+from support.registration import UNLIMITED, Registrar
+
+ISSUER = "https://registry.example"
+OTHER = "https://cluster.example"
+
+
+class Publisher:
+    """Signs software statements."""
+
+    def __init__(self) -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+
+    def jwks(self) -> str:
+        """Return the public key as a JWK set."""
+        key = jwt.algorithms.ECAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
+        return json.dumps({"keys": [key | {"kid": "one", "alg": "ES256"}]})
+
+    def sign(self, *, alg: str = "ES256", key: Any = None, **claims: Any) -> str:
+        """Return a statement; claims that are None are left out."""
+        members = {"iss": ISSUER, "software_id": "erp", "scope": "mapper/link"} | claims
+        members = {name: value for name, value in members.items() if value is not None}
+        payload = json.dumps(members).encode()
+        return jwt.PyJWS().encode(payload, key or self.key, alg, headers={"kid": "one"})
+
+
+@pytest.fixture(scope="module")
+def publisher() -> Publisher:
+    """The issuer of statements."""
+    return Publisher()
+
+
+@pytest.fixture(scope="module")
+def registrar(
+    module_database_url: str, tmp_path_factory, publisher: Publisher
+) -> Iterator[Registrar]:
+    """An application that approves one of two registered issuers."""
+    directory = tmp_path_factory.mktemp("statements")
+    (directory / "jwks.json").write_text(publisher.jwks())
+    issuer = {"jwks_file": "jwks.json"}
+    approved = {"registry": ["mapper.link", "mapper/resolve", "no/such"]}
+    with running_protocol(
+        directory,
+        module_database_url,
+        registration=UNLIMITED | {"software_statement_issuers": approved},
+        issuers={
+            "registry": issuer | {"issuer": ISSUER},
+            "cluster": issuer | {"issuer": OTHER},
+        },
+    ) as protocol:
+        yield Registrar(protocol)
+
+
+def test_a_statement_alone_registers_with_its_own_members(registrar, publisher):
+    """Case H89."""
+    statement = publisher.sign(client_name="ERP", scope="mapper.link disburse/disburse")
+    sent = {"software_statement": statement, "client_name": "Other", "software_version": "2"}
+    # The statement may give a scope, and its issuer may not.
+    refused = registrar.register(sent)
+    require_refusal(refused, 400, "invalid_client_metadata")
+    statement = publisher.sign(client_name="ERP", scope="mapper.link")
+    client = registrar.register(sent | {"software_statement": statement}).json
+    assert (client["client_name"], client["software_version"]) == ("ERP", "2")
+    assert (client["scope"], client["software_statement"]) == ("mapper/link", statement)
+    assert registrar.protocol.ask("token", registrar.credentials(client)).status_code == 200
+    records = map(json.loads, registrar.protocol.audit_trail().splitlines())
+    (record,) = [
+        each
+        for each in records
+        if (each.get("client_id"), each.get("action")) == (client["client_id"], "client.registered")
+    ]
+    assert record["actor"] == "issuer:registry"
+
+
+def test_a_statement_joins_an_initial_token(registrar, publisher):
+    token = registrar.initial_token("disburse/disburse")
+    statement = publisher.sign(scope=None)
+    client = registrar.register(
+        {"software_statement": statement, "scope": "disburse/disburse"}, token
+    ).json
+    assert client["scope"] == "disburse/disburse"
+    # A statement does not make up for a token that is used up.
+    again = registrar.register({"software_statement": statement}, token)
+    require_refusal(again, 401, "invalid_token")
+
+
+def test_a_statement_without_scopes_gives_none(registrar, publisher):
+    """Case H89."""
+    client = registrar.register({"software_statement": publisher.sign(scope=None)}).json
+    assert client["scope"] == ""
+    asked = {"software_statement": publisher.sign(scope=None), "scope": "mapper/link"}
+    require_refusal(registrar.register(asked), 400, "invalid_client_metadata")
+
+
+def test_an_update_keeps_the_statement(registrar, publisher):
+    statement = publisher.sign(client_name="ERP")
+    client = registrar.register({"software_statement": statement}).json
+    document = {"client_id": client["client_id"], "client_name": "Other"}
+    updated = registrar.manage("PUT", client, document).json
+    assert (updated["client_name"], updated["software_statement"]) == ("ERP", statement)
+    document |= {"software_statement": publisher.sign(client_name="Mine")}
+    refused = registrar.manage("PUT", updated, document)
+    require_refusal(refused, 400, "invalid_software_statement")
+
+
+def test_an_issuer_that_is_not_approved_is_refused(registrar, publisher):
+    for issuer in (OTHER, "https://unknown.example", None, ["x"], ISSUER + "/"):
+        answer = registrar.register({"software_statement": publisher.sign(iss=issuer)})
+        require_refusal(answer, 400, "unapproved_software_statement")
+
+
+def test_a_statement_that_is_not_sound_is_refused(registrar, publisher):
+    """Case D36. Case D37. Case D46. Case D56."""
+    now = int(registrar.protocol.clock().timestamp())
+    sound = publisher.sign()
+    header, claims, signature = sound.split(".")
+    unsound = [
+        "a.b.c",
+        "",
+        7,
+        ["x"],
+        {"payload": claims},
+        f"{header}.{claims}.",
+        f"{header}.{claims}.{'A' * len(signature)}",
+        jwt.encode({"iss": ISSUER, "scope": "mapper/link"}, None, "none"),
+        publisher.sign(alg="HS256", key=publisher.jwks().replace("one", "two") * 2),
+        publisher.sign(key=ec.generate_private_key(ec.SECP256R1())),
+        publisher.sign(alg="ES384", key=ec.generate_private_key(ec.SECP384R1())),
+        publisher.sign(exp=now - 60),
+        publisher.sign(exp=float(now + 60)),
+        publisher.sign(exp=True),
+        publisher.sign(nbf=now + 600),
+        publisher.sign(iat=now + 600),
+        publisher.sign(aud="https://other.example"),
+        publisher.sign(client_name="x" * 20_000),
+        # A token of the same issuer that is no statement.
+        publisher.sign(software_id=None, scope=None, sub="workload"),
+    ]
+    for statement in unsound:
+        answer = registrar.register({"software_statement": statement})
+        require_refusal(answer, 400, "invalid_software_statement")
+    for statement in (sound, publisher.sign(aud=["x", "https://authz.example"], exp=now + 60)):
+        assert registrar.register({"software_statement": statement}).status_code == 201
