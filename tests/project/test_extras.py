@@ -14,7 +14,10 @@ from authz_server.__main__ import main
 sys.argv = ["authz-server", *sys.argv[1:]]
 main()
 """
-OPTIONAL = ("hvac", "pkcs11", "requests", "urllib3", "pytest", "hypothesis", "httpx", "yaml")
+OPTIONAL = (
+    *("hvac", "pkcs11", "redis"),
+    *("requests", "urllib3", "pytest", "hypothesis", "httpx", "yaml"),
+)
 
 
 def run(*arguments, cwd):
@@ -40,6 +43,17 @@ def test_a_plain_installation_needs_no_library_of_an_extra(tmp_path):
         done = run(*arguments, cwd=tmp_path)
         assert done.returncode in (0, 1), done.stderr
         assert "Traceback" not in done.stderr, done.stderr
+
+
+def test_missing_redis_is_an_error_at_the_start_that_names_the_lock_file(tmp_path):
+    (tmp_path / "redis-url").write_text("redis://127.0.0.1:1/0")
+    (tmp_path / "redis-url").chmod(0o600)
+    clients = {"throttle": "redis", "redis_url": {"file": "redis-url"}}
+    config = write_settings(tmp_path, f"sqlite:///{tmp_path}/a.db", {"clients": clients})
+    done = run("config", "check", "--config", config, cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "clients.throttle" in done.stderr
+    assert "requirements/backends" in done.stderr
 
 
 def test_a_missing_library_is_an_error_at_the_start_that_names_the_lock_file(tmp_path):

@@ -129,7 +129,11 @@ def test_the_vault_of_the_example_loads_once_its_comments_are_taken_off(tmp_path
 
 
 def test_every_secret_in_the_tree_is_typed_as_one():
-    named = {key for key, _ in struct_fields() if key.endswith(("password", "pepper", "_key"))}
+    named = {
+        key
+        for key, _ in struct_fields()
+        if key.endswith(("password", "pepper", "_key", "redis_url"))
+    }
     typed = {
         f"{table.name}.{field.name}"
         for table in msgspec.structs.fields(Settings)
