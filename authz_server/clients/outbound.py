@@ -127,26 +127,26 @@ def split_url(url: str, *, plain_http: bool = False) -> FetchUrl:
         raise UrlRefusedError("the URL does not begin with https://")
     if "@" in parts.netloc:
         raise UrlRefusedError("the URL has a user")
-    if parts.netloc.endswith(":") or not _is_host(host, bracketed="[" in parts.netloc):
+    shown = f"[{host}]" if ":" in host else host
+    written = shown if port is None else f"{shown}:{port}"
+    if parts.netloc.lower() != written or not _is_host(host):
         raise UrlRefusedError("the URL has no valid host")
     if port is None:
         port = DEFAULT_PORTS[scheme]
     if port != DEFAULT_PORTS[scheme] and port < LOWEST_FREE_PORT:
         raise UrlRefusedError(f"port {port} is not one of web servers")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    shown = f"[{host}]" if ":" in host else host
     if port != DEFAULT_PORTS[scheme]:
         shown = f"{shown}:{port}"
     return FetchUrl(scheme, f"{scheme}://{shown}", host, port, target)
 
 
-def _is_host(host: str, *, bracketed: bool) -> bool:
+def _is_host(host: str) -> bool:
     try:
-        address = ip_address(host)
+        ip_address(host)
     except ValueError:
-        is_name = _NAME.fullmatch(host) is not None and _NUMBER.fullmatch(host) is None
-        return is_name and not bracketed
-    return bracketed == (address.version == 6) and "%" not in host  # noqa: PLR2004 - IPv6
+        return _NAME.fullmatch(host) is not None and _NUMBER.fullmatch(host) is None
+    return "%" not in host
 
 
 def is_public(address: Address) -> bool:
