@@ -295,6 +295,7 @@ def features_of(services: Services) -> Features:
         signed_introspection=settings.introspection.signed_responses,
         revocation=settings.revocation.enabled,
         registration=settings.registration.enabled,
+        client_documents=bool(settings.client_id_documents.allowed_origins),
         client_certificates=settings.client_certificates.source != "off",
         mtls_base_url=settings.client_certificates.mtls_base_url,
         authorization_endpoint=settings.server.authorization_endpoint,

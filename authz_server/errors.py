@@ -215,6 +215,7 @@ CAUSES: frozenset[str] = frozenset(
         "certificate_not_verified",
         "certificate_wrong",
         "client_disabled",
+        "client_document_unusable",
         "client_expired",
         "client_not_yet_valid",
         "client_unknown",

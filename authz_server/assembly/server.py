@@ -116,6 +116,7 @@ class ServerServices(Services):
             FailureThrottle(settings.failures_per_window, settings.failure_window_seconds),
             self.corrected_clock,
             self._shared_failures,
+            self.client_documents,
         )
 
     @cached_property

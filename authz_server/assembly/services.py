@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from authz_server.clients.authentication.registry import AuthenticationMethods
     from authz_server.clients.cache import ClientCache
     from authz_server.clients.certificate_chains import ChainVerifier
+    from authz_server.clients.client_documents import ClientDocuments
     from authz_server.clients.fetching import Fetcher
     from authz_server.clients.issuers import RegisteredIssuers
     from authz_server.clients.key_sets import KeySets
@@ -174,6 +175,8 @@ class Services:
         self.directory.apply(session, changes)
         self.catalogue.apply(session, changes)
         self.revocation_state.apply(session, changes)
+        if self.client_documents is not None:
+            self.client_documents.forget()
         self.rules.forget(session, changes)
         self._refresh_keys(changes)
 
@@ -365,7 +368,28 @@ class Services:
         """The clients and resource servers in memory."""
         from authz_server.clients.cache import ClientCache
 
-        return ClientCache(self.secrets)
+        directory = ClientCache(self.secrets)
+        if self.client_documents is not None:
+            directory.find_further = self.client_documents.find
+        return directory
+
+    @cached_property
+    def client_documents(self) -> ClientDocuments | None:
+        """The clients that publish their metadata; None: no origin is permitted."""
+        settings = self.settings.client_id_documents
+        if not settings.allowed_origins:
+            return None
+        from authz_server.clients.client_documents import ClientDocuments, document_limits
+        from authz_server.clients.fetching import Fetcher
+
+        outbound = self.settings.outbound
+        return ClientDocuments(
+            settings,
+            # A cache of its own, so that no document displaces the keys of another client.
+            Fetcher(document_limits(settings, outbound)),
+            self.catalogue.expand,
+            plain_http=outbound.plain_http,
+        )
 
     @cached_property
     def single_use(self) -> SingleUse:
@@ -475,9 +499,12 @@ class Services:
         """Decides which scopes, audience and lifetime a client gets."""
         from authz_server.tokens.authorization import AuthorizationRules
 
-        return AuthorizationRules(
+        rules = AuthorizationRules(
             self.directory, self.catalogue, self.settings.tokens, self.detail_rules
         )
+        if self.client_documents is not None:
+            self.client_documents.on_change(rules.forget)
+        return rules
 
     @cached_property
     def authorization_details_types(self) -> Mapping[str, AuthorizationDetailsType]:

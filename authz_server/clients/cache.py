@@ -1,7 +1,7 @@
 """Cache of all clients and resource servers, which requests read instead of the database."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 
 import msgspec
@@ -91,6 +91,8 @@ class ClientCache:
         self._by_identifier: dict[str, str] = {}
         self._interned: dict[frozenset[str], frozenset[str]] = {}
         self._imported: set[str] = set()
+        #: Finds clients that have no row; None: there are none.
+        self.find_further: Callable[[str], ClientEntry | None] | None = None
         #: Finds the clients of a workload.
         self.workloads = WorkloadIndex()
 
@@ -104,7 +106,10 @@ class ClientCache:
 
     def find(self, client_id: str) -> ClientEntry | None:
         """Return the client or resource server with this id, or None."""
-        return self._clients.get(client_id)
+        found = self._clients.get(client_id)
+        if found is None and self.find_further is not None:
+            return self.find_further(client_id)
+        return found
 
     def find_resource_server(self, identifier: str) -> ClientEntry | None:
         """Return the resource server with this identifier URI, or None."""

@@ -54,6 +54,7 @@ class Features:
     mtls_base_url: str = ""
     authorization_endpoint: bool = False
     registration: bool = False
+    client_documents: bool = False
 
 
 class MetadataDocument:
@@ -104,6 +105,8 @@ class MetadataDocument:
         ):
             if is_enabled:
                 members[name] = f"{issuer}{path}"
+        if features.client_documents:
+            members["client_id_metadata_document_supported"] = True
         if features.introspection:
             members["introspection_endpoint"] = f"{issuer}/oauth2/introspect"
             members |= self._authentication("introspection_endpoint")

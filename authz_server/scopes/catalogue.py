@@ -1,5 +1,6 @@
 """In-memory scope catalogue for token requests."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -32,6 +33,20 @@ class ScopeCatalogue:
     def entries(self) -> tuple[ScopeEntry, ...]:
         """Return all scopes, by name."""
         return self._entries
+
+    def expand(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return the canonical names of scopes, without unknown ones, each once.
+
+        A trailing ``/*`` stands for all scopes below.
+        """
+        found: dict[str, None] = {}
+        for name in names:
+            if name.endswith("/*"):
+                below = (each.name for each in self._entries if each.name.startswith(name[:-1]))
+                found |= dict.fromkeys(below)
+            elif (entry := self._by_spelling.get(name)) is not None:
+                found[entry.name] = None
+        return tuple(found)
 
     def apply(self, session: Session, changes: ChangeSet) -> None:
         """Reload the catalogue if it changed.

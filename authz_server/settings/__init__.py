@@ -49,6 +49,7 @@ from authz_server.settings.sources import (
 from authz_server.settings.trust import (
     AssertionSettings,
     ClientCertificateSettings,
+    ClientDocumentSettings,
     DPoPSettings,
     IssuerSettings,
     OutboundSettings,
@@ -62,6 +63,7 @@ __all__ = [
     "AssertionSettings",
     "AuditSettings",
     "ClientCertificateSettings",
+    "ClientDocumentSettings",
     "ClientSettings",
     "DPoPSettings",
     "DatabaseSettings",

@@ -33,6 +33,7 @@ from authz_server.settings.profiles import Profile, find_breaches
 from authz_server.settings.trust import (
     AssertionSettings,
     ClientCertificateSettings,
+    ClientDocumentSettings,
     DPoPSettings,
     IssuerSettings,
     OutboundSettings,
@@ -199,6 +200,7 @@ class Settings(Branch, frozen=True, kw_only=True):
     introspection: IntrospectionSettings = IntrospectionSettings()
     revocation: RevocationSettings = RevocationSettings()
     registration: RegistrationSettings = RegistrationSettings()
+    client_id_documents: ClientDocumentSettings = ClientDocumentSettings()
     client_certificates: ClientCertificateSettings = ClientCertificateSettings()
     outbound: OutboundSettings = OutboundSettings()
     issuers: dict[str, IssuerSettings] = msgspec.field(default_factory=dict)

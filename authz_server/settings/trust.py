@@ -101,6 +101,23 @@ class RegistrationSettings(Branch, frozen=True):
     window_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 60
 
 
+class ClientDocumentSettings(Branch, frozen=True):
+    """``[client_id_documents]``: clients whose id is the address of their metadata."""
+
+    allowed_origins: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    refused_client_ids: tuple[str, ...] = ()
+    maximum_documents: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
+
+    def __post_init__(self) -> None:
+        for origin in self.allowed_origins:
+            if not _ORIGIN.fullmatch(origin) or "*" in origin:
+                refuse(
+                    "allowed_origins",
+                    f"{origin!r} is not an origin in lower case",
+                    "Write https://clients.example.org or https://clients.example.org:8443.",
+                )
+
+
 class OutboundSettings(Branch, frozen=True):
     """``[outbound]``: documents that are fetched from URLs of clients and issuers."""
 

@@ -13,6 +13,8 @@ from authz_server.clients.authentication.method import (
 from authz_server.clients.authentication.registry import AuthenticationMethods
 from authz_server.clients.authentication.throttle import FailureThrottle, SharedFailures
 from authz_server.clients.cache import ClientCache, ClientEntry
+from authz_server.clients.client_documents import METHOD as DOCUMENT_METHOD
+from authz_server.clients.client_documents import ClientDocuments
 from authz_server.errors import OAuthError
 
 #: Verified if no client has the claimed id. No credentials match it.
@@ -87,6 +89,7 @@ class ClientAuthenticator:
         throttle: slows down failures.
         clock: returns the present time.
         shared_failures: counts failures over all processes; None: each process for itself.
+        documents: fetches the metadata of clients that publish it; None: there are none.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class ClientAuthenticator:
         throttle: FailureThrottle,
         clock: Callable[[], datetime],
         shared_failures: SharedFailures | None = None,
+        documents: ClientDocuments | None = None,
     ) -> None:
         self._methods = methods
         self._permitted = methods.permitted
@@ -103,6 +107,7 @@ class ClientAuthenticator:
         self._throttle = throttle
         self._clock = clock
         self._shared_failures = shared_failures
+        self._documents = documents
         self._used: dict[str, Use] = {}
 
     async def authenticate(self, request: AuthenticationRequest) -> AuthenticatedClient:
@@ -122,6 +127,8 @@ class ClientAuthenticator:
             raise _refusal("credentials_missing", claimed)
         method, (name, readings) = recognised
         now = self._clock().timestamp()
+        if self._documents is not None and name == DOCUMENT_METHOD:
+            await self._documents.resolve(readings[0].client_id, request.address, now)
         attempts: list[_Attempt] = []
         for reading in readings:
             client = self._directory.find(reading.client_id) or STAND_IN
