@@ -22,7 +22,6 @@ _FORMS = (
 #: SHA-256 in base64url; the last character holds 4 bits.
 _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")
 _SENDER_ID = re.compile(r"[\x21-\x7e]{1,200}")
-_PRIVATE_MEMBERS = frozenset({"d", "k", "p", "q", "dp", "dq", "qi", "oth", "priv"})
 
 
 class MessageKey(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -76,7 +75,7 @@ def _require_thumbprint(value: object) -> str:
     return value
 
 
-# A command that sets no key loads neither library.
+# A command that sets no key does not load the libraries of keys and certificates.
 def _thumbprint_of_pem(text: str) -> dict[str, str]:
     from cryptography import x509  # noqa: PLC0415 - as said above
     from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 - likewise
@@ -84,28 +83,25 @@ def _thumbprint_of_pem(text: str) -> dict[str, str]:
         load_pem_public_key,
     )
 
-    from keys.jose.jwk import public_jwk, thumbprint  # noqa: PLC0415 - likewise
+    from keys.jose.jwk import public_jwk  # noqa: PLC0415 - likewise
 
+    if "PRIVATE KEY-----" in text:
+        raise InvalidChangeError(f"{_FIELD}: this is a private key; name the public one")
     try:
         if "-----BEGIN CERTIFICATE-----" in text:
             certificate = x509.load_pem_x509_certificate(text.encode())
             return {X5T: _encode(certificate.public_bytes(Encoding.DER))}
-        if "PRIVATE KEY-----" not in text:
-            key = load_pem_public_key(text.encode())
-            return {JKT: thumbprint(public_jwk(key))}  # type: ignore[arg-type] - another kind of key has no such JWK
-    except (ValueError, TypeError, KeyError, KeysError) as error:
+        jwk = public_jwk(load_pem_public_key(text.encode()))  # type: ignore[arg-type] - refuses others
+    except (ValueError, TypeError, KeyError) as error:
         raise InvalidChangeError(f"{_FIELD}: the PEM cannot be read ({error})") from None
-    raise InvalidChangeError(f"{_FIELD}: this is a private key; name the public one")
+    return {JKT: _thumbprint_of_jwk(jwk)}
 
 
 def _thumbprint_of_jwk(jwk: Mapping[str, object]) -> str:
-    from keys.jose.jwk import PUBLIC_MEMBERS, thumbprint  # noqa: PLC0415 - likewise
+    from keys.jose.foreign import ForeignKey  # noqa: PLC0415 - likewise
 
-    if _PRIVATE_MEMBERS & set(jwk):
-        raise InvalidChangeError(f"{_FIELD}: this is a private or a shared key; name a public one")
-    members = {name: jwk[name] for name in PUBLIC_MEMBERS.get(str(jwk["kty"]), ()) if name in jwk}
     try:
-        return thumbprint(members)  # type: ignore[arg-type] - refuses members that are not text
+        return ForeignKey(jwk).thumbprint
     except KeysError as error:
         raise InvalidChangeError(f"{_FIELD}: {error}") from None
 

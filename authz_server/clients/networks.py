@@ -58,12 +58,13 @@ def check_networks(value: object) -> list[str]:
         raise InvalidChangeError(f"{field}: use a list of 1 to {MAXIMUM_NETWORKS} networks")
     found: dict[str, None] = {}
     for network in listed:
+        if not isinstance(network, str):
+            # The library reads a number as an address.
+            raise InvalidChangeError(f"{field}: {network!r} is not a text")
         try:
             found[str(parse_network(network))] = None
         except ValueError as error:
             raise InvalidChangeError(f"{field}: {error}") from None
-        except TypeError:
-            raise InvalidChangeError(f"{field}: {network!r} is not a text") from None
     return list(found)
 
 
