@@ -53,12 +53,20 @@ class ReverseProxy:
         self.port = reserve_port()
         self.base_url = f"http://127.0.0.1:{self.port}"
         self._log_path = directory / f"{kind}.log"
-        block = documented_block(kind)
-        for line, instead in (*_places(kind, self.port, backend_port), *changes):
+        block = self._find_block(kind)
+        for line, instead in (*self._find_places(kind, backend_port), *changes):
             assert block.count(line) == 1, line
             block = block.replace(line, instead)
         self._command = _command(kind, block, directory)
         self._process: subprocess.Popen[bytes] | None = None
+
+    def _find_block(self, kind: str) -> str:
+        """Return the configuration as it is documented."""
+        return documented_block(kind)
+
+    def _find_places(self, kind: str, backend_port: int) -> Sequence[tuple[str, str]]:
+        """Return the lines that differ here, each with what stands there instead."""
+        return _places(kind, self.port, backend_port)
 
     def __enter__(self) -> Self:
         with self._log_path.open("wb") as log:

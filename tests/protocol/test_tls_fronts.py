@@ -1,0 +1,203 @@
+"""Client certificates over HTTPS: nginx and HAProxy as deploy/ configures them, and `serve`.
+
+On PostgreSQL, three worker processes answer; on SQLite, one.
+"""
+
+import ssl
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from functools import partial
+from itertools import product
+
+import httpx
+import pytest
+
+from authz_server.clients.certificate_parser import thumbprint_of
+from authz_server.settings import load_settings
+from support.claims import claims_of
+from support.client_certificates import ClientAuthority, header_value, self_signed
+from support.databases import DIALECTS, copied_database
+from support.live_server import LiveServer
+from support.openbao_authority import CertificateAuthority
+from support.parties import Parties, make_demo
+from support.secrets_watch import SecretsWatch
+from support.settings_file import write_settings
+from support.tls_front import FRONTS, TlsFront, client_context
+
+ROOT = ClientAuthority()
+AUTHORITY = ClientAuthority(ROOT)
+SUBJECT = "CN=payer,O=Ministry of Social Affairs,C=KE"
+PAYER, SELF = AUTHORITY.issue(SUBJECT), self_signed(SUBJECT)
+BOUND = {"tls_client_certificate_bound_access_tokens": True}
+CLIENTS = {"payer": PAYER, "self-signed": SELF}
+ENDPOINTS = {
+    "token": "/oauth2/token",
+    "g2p": "/oauth2/client/token",
+    "introspect": "/oauth2/introspect",
+    "revoke": "/oauth2/revoke",
+}
+
+
+@contextmanager
+def running(directory, database_url, **overrides):
+    """A server with a client for each method, whose tokens are bound to their certificates."""
+    write = partial(write_overrides, directory, database_url)
+    parties = Parties(load_settings(write(**overrides)), SecretsWatch())
+    parties.create_first_keys()
+    demo = make_demo(parties)
+    parties.make_client(
+        "payer", "tls_client_auth", properties={"tls_client_auth_subject_dn": SUBJECT, **BOUND}
+    )
+    keys = {"jwks": {"keys": [SELF.jwk()]}}
+    parties.make_client("self-signed", "self_signed_tls_client_auth", properties=keys | BOUND)
+    workers = 1 if database_url.startswith("sqlite") else 3
+    bound = parties.make_client("by-secret", properties=BOUND)
+    with LiveServer(write, directory, workers=workers, **overrides) as server:
+        yield server, (demo, bound)
+
+
+def write_overrides(directory, database_url, **overrides):
+    return write_settings(directory, database_url, overrides)
+
+
+class Site:
+    """A server behind a front, and requests to it."""
+
+    def __init__(self, front, parties, contexts):
+        self._front = front
+        self.demo, self.bound = parties
+        self._contexts = contexts
+
+    def ask(self, endpoint, client_id, client, headers=None, **form):
+        """Send a form over TLS with a client's certificate, or with none."""
+        fields = {"token": "invented"}
+        if endpoint in ("token", "g2p"):
+            fields = {"grant_type": "client_credentials", "scope": "mapper/link"}
+        with httpx.Client(verify=self._contexts(client)) as sender:
+            return sender.post(
+                self._front + ENDPOINTS[endpoint],
+                data=fields | ({"client_id": client_id} if client_id else {}) | form,
+                headers=headers,
+            )
+
+
+@pytest.fixture(scope="module", params=product(FRONTS, DIALECTS), ids="-".join)
+def site(request, tmp_path_factory):
+    """A server on each database behind each front."""
+    kind, dialect = request.param
+    directory = tmp_path_factory.mktemp("front")
+    overrides = {
+        "server": {"trusted_proxies": ["127.0.0.1"]},
+        "client_certificates": {"source": kind},
+    }
+    with ExitStack() as opened:
+        url = opened.enter_context(copied_database(request, dialect, directory))
+        server, parties = opened.enter_context(running(directory, url, **overrides))
+        front = opened.enter_context(TlsFront(kind, server.port, directory, ROOT.pem))
+        yield Site(front.base_url, parties, lambda client: front.context(client, directory))
+
+
+@pytest.mark.parametrize("client_id", CLIENTS)
+def test_both_methods_and_bound_tokens_over_https(site, client_id):
+    """Case A16."""
+    key = CLIENTS[client_id]
+    for endpoint in ENDPOINTS:
+        answer = site.ask(endpoint, client_id, key)
+        assert answer.status_code == 200, (endpoint, answer.text)
+    token = site.ask("token", client_id, key).json()["access_token"]
+    expected = {"x5t#S256": thumbprint_of(key.der)}
+    assert claims_of(token)["cnf"] == expected
+    mapper = site.demo.mapper.headers()
+    described = site.ask("introspect", None, None, mapper, token=token).json()
+    assert (described["active"], described["cnf"]) == (True, expected)
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_another_certificate_and_none_are_refused(site, endpoint):
+    """Case A16."""
+    others = {
+        "payer": (
+            None,
+            self_signed(SUBJECT),
+            ClientAuthority().issue(SUBJECT),
+            AUTHORITY.issue("CN=payer,O=Ministry of Social Affairs,C=UG"),
+            SELF,
+        ),
+        "self-signed": (None, self_signed(SUBJECT), PAYER),
+    }
+    for client_id, keys in others.items():
+        for key in keys:
+            answer = site.ask(endpoint, client_id, key)
+            assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
+
+
+def test_an_expired_certificate_is_refused(site):
+    """Case A16."""
+    expired = AUTHORITY.issue(SUBJECT, ends=timedelta(minutes=-1))
+    # nginx refuses it itself, HAProxy passes its verdict.
+    assert site.ask("token", "payer", expired).status_code in (400, 401)
+
+
+def test_no_header_of_a_client_is_taken_for_the_fronts(site):
+    """Case A16."""
+    for kind in ("client-cert", "nginx", "haproxy", "envoy"):
+        for key in (None, self_signed()):
+            headers = header_value(kind, PAYER.der)
+            spelled = {name.replace("-", "_"): value for name, value in headers.items()}
+            for sent in (headers, spelled, {"X-SSL-Client-Verify": "SUCCESS"}):
+                assert site.ask("token", "payer", key, sent).status_code == 401, (kind, key)
+        # Beside the client's own certificate they change nothing either.
+        assert site.ask("token", "payer", PAYER, header_value(kind, SELF.der)).status_code == 200
+
+
+def test_a_client_of_bound_tokens_needs_its_certificate(site):
+    """RFC 8705, 3.4."""
+    secret = {"client_secret": site.bound.secret}
+    for key in (PAYER, SELF):
+        token = site.ask("token", site.bound.id, key, **secret).json()["access_token"]
+        assert claims_of(token)["cnf"] == {"x5t#S256": thumbprint_of(key.der)}
+    answer = site.ask("token", site.bound.id, None, **secret)
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+
+
+@pytest.fixture(scope="module")
+def listener(request, tmp_path_factory):
+    """`serve` with TLS of its own."""
+    directory = tmp_path_factory.mktemp("listener")
+    authority = CertificateAuthority(directory)
+    certificate, key = authority.certify("localhost")
+    ca_file = directory / "clients.pem"
+    ca_file.write_bytes(ROOT.pem)
+    overrides = {
+        "server": {"tls_certificate": str(certificate), "tls_private_key": str(key)},
+        "client_certificates": {"source": "listener", "ca_file": str(ca_file)},
+    }
+    with (
+        copied_database(request, "sqlite", directory) as url,
+        running(directory, url, **overrides) as (server, parties),
+    ):
+        yield Site(
+            server.base_url,
+            parties,
+            lambda client: client_context(authority.certificate_path, client, directory),
+        )
+
+
+def test_serve_knows_the_certificate_of_its_own_connections(listener):
+    """Case A16."""
+    for endpoint in ENDPOINTS:
+        answer = listener.ask(endpoint, "payer", PAYER)
+        assert answer.status_code == 200, (endpoint, answer.text)
+    claims = claims_of(listener.ask("token", "payer", PAYER).json()["access_token"])
+    assert claims["cnf"] == {"x5t#S256": thumbprint_of(PAYER.der)}
+    for key in (None, AUTHORITY.issue("CN=other")):
+        for headers in (
+            {},
+            header_value("client-cert", PAYER.der),
+            header_value("nginx", PAYER.der),
+        ):
+            assert listener.ask("token", "payer", key, headers).status_code == 401
+    # The handshake fails for a certificate of no known authority.
+    for stranger in (SELF, ClientAuthority().issue(SUBJECT)):
+        with pytest.raises((httpx.TransportError, ssl.SSLError)):
+            listener.ask("token", "payer", stranger)
