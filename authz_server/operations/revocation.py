@@ -104,6 +104,9 @@ def _plan(
 def _canonical_subject(services: Services, session: Session, kind: CutOffKind, subject: str) -> str:
     match kind:
         case "client":
+            documents = services.client_documents
+            if documents is not None and documents.find(subject) is not None:
+                return subject
             return services.clients.get_client(session, subject).id
         case "scope":
             return services.scopes.get_scope(session, subject).name
