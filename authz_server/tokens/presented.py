@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from authz_server.clients.cache import ClientCache
-from authz_server.clients.issuers import RegisteredIssuers
+from authz_server.clients.issuers import RegisteredIssuers, trust_domain
 from authz_server.errors import OAuthError
 from authz_server.scopes.catalogue import ScopeCatalogue
 from authz_server.tokens.authorization_details import Detail
@@ -148,7 +148,8 @@ class PresentedTokens:
         """Return a token of a registered issuer; raise TokenRefusedError for any other."""
         token = parse_foreign(text, MAXIMUM_TOKEN_CHARACTERS)
         claims = parse_json_object(token.payload)
-        issuer = self._issuers.find(claims.get("iss"))
+        # The token of a SPIFFE trust domain needs no issuer.
+        issuer = self._issuers.find(claims.get("iss", trust_domain(claims.get("sub"))))
         if issuer is None:
             raise TokenRefusedError("no registered issuer")
         if token.typ == _ASSERTION_TYPE or not _is_for(claims.get("aud"), issuer.audience):
@@ -163,13 +164,13 @@ class PresentedTokens:
             raise TokenRefusedError("its jti is not a text")
         return VerifiedToken(
             subject=subject,
-            issuer=claims["iss"],
+            issuer=issuer.settings.issuer,
             issuer_name=issuer.name,
             jti=jti,
             expires_at=claims["exp"],
             scopes=self._scopes_of(claims),
             confirmation=_find_object(claims, "cnf"),
-            actor=_find_actor(claims, claims["iss"]),
+            actor=_find_actor(claims, issuer.settings.issuer),
             may_act=_find_object(claims, "may_act"),
         )
 
