@@ -131,7 +131,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Application:
         KeysError: a key backend cannot be used.
         SettingsError: a message catalogue cannot be used.
     """
-    app = _bare_application("authz_server")
+    app = bare_application("authz_server")
     services = ServerServices(settings, open_database(settings.database), clock, open_recorder())
     services.make_all()
     app.extensions[EXTENSION] = services
@@ -246,7 +246,7 @@ def create_health_application(
         degradations: returns the degradations of the workers.
         open_metrics: opens the source of the metrics; None: no metrics are served.
     """
-    app = _bare_application("authz_server.health")
+    app = bare_application("authz_server.health")
     database = open_database(settings.database)
     services = ManagementServices(settings, database)
     app.extensions[EXTENSION] = services
@@ -305,7 +305,8 @@ def features_of(services: Services) -> Features:
     )
 
 
-def _bare_application(name: str) -> Application:
+def bare_application(name: str) -> Application:
+    """Return an application without routes, whose paths match exactly."""
     app = Application(name, static_folder=None, template_folder=None)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False

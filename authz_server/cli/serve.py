@@ -18,8 +18,9 @@ from authz_server.database.errors import describe_failure, find_sentence, find_u
 from authz_server.logs import configure_logging
 from authz_server.operations import preflight
 from authz_server.serving.health_listener import HealthListener
+from authz_server.serving.listeners import ServingError
 from authz_server.serving.metrics_folder import metrics_folder
-from authz_server.serving.supervisor import ServingError, Supervisor
+from authz_server.serving.supervisor import Supervisor
 from authz_server.serving.worker import tls_context
 from authz_server.settings import Settings, load_settings
 from keys.errors import StoreUnavailable

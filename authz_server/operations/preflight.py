@@ -79,10 +79,11 @@ def _try(checks: Iterable[Check], settings: Settings) -> Iterator[str]:
 
 
 def _check_addresses(settings: Settings) -> None:
-    server = settings.server
+    server, admin = settings.server, settings.admin
     for key, host, port in (
         ("server.host", server.host, server.port),
         ("server.health_host", server.health_host, server.health_port),
+        *([("admin.host", admin.host, admin.port)] if admin.enabled else []),
     ):
         try:
             family, kind, protocol, _, address = socket.getaddrinfo(

@@ -5,7 +5,6 @@ import os
 import pickle
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,9 +14,10 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from authz_server.serving.last_connections import HANDSHAKE_SECONDS, turn_new_ones_away
+from authz_server.serving.listeners import Listeners, ServingError, open_all
 from authz_server.serving.self_check import Report, read_report
 from authz_server.serving.worker import CANNOT_SERVE, Order
-from authz_server.settings import ServerSettings, Settings
+from authz_server.settings import Role, ServerSettings, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +34,6 @@ SILENCE_SECONDS = 5.0
 #: Time for a worker to stop after its requests in progress.
 _ENDING_SECONDS = 3.0
 _TICK_SECONDS = 0.5
-
-
-class ServingError(Exception):
-    """The server cannot serve or cannot apply new settings; the message gives the reason."""
 
 
 @dataclass(eq=False)
@@ -64,8 +60,13 @@ class Worker:
 
 @dataclass(eq=False)
 class Slot:
-    """The place of a worker, with the number of early exits in a row."""
+    """The place of a worker, with the number of early exits in a row.
 
+    Attributes:
+        role: the listener that the worker serves.
+    """
+
+    role: Role = "public"
     worker: Worker | None = None
     deaths: int = 0
     start_at: float = 0.0
@@ -73,10 +74,10 @@ class Slot:
 
 @dataclass(eq=False)
 class Generation:
-    """Settings with their sockets and workers."""
+    """Settings with their sockets, by role, and workers."""
 
     settings: Settings
-    listeners: tuple[socket.socket, ...]
+    listeners: Listeners
     slots: list[Slot] = field(default_factory=list)
     begun_at: float = 0.0
 
@@ -102,7 +103,7 @@ class Supervisor:
     ) -> None:
         self._settings_file = settings_file
         self._reload = reload
-        self._current = Generation(settings, open_listeners(settings.server))
+        self._current = Generation(settings, open_all(settings))
         self._next: Generation | None = None
         self._leaving: list[Worker] = []
         self._ever_served = False
@@ -122,7 +123,7 @@ class Supervisor:
             ServingError: no worker can serve with the settings.
         """
         with self._signals():
-            self._current.slots = [Slot() for _ in range(self._current.settings.server.workers)]
+            self._current.slots = _slots(self._current.settings)
             try:
                 while not self._stopping:
                     self._step(changed)
@@ -133,7 +134,8 @@ class Supervisor:
         """Raise LookupError with the reasons unless every worker serves."""
         now = time.monotonic()
         found: dict[str, None] = {}
-        for slot in self._current.slots:
+        public = [slot for slot in self._current.slots if slot.role == "public"]
+        for slot in public:
             worker = slot.worker
             if worker is None or not worker.reported_at:
                 found["a worker is not running yet"] = None
@@ -141,13 +143,16 @@ class Supervisor:
                 found["a worker does not answer"] = None
             else:
                 found |= dict.fromkeys(worker.latest.failed)
-        if found or not self._current.slots:
+        if found or not public:
             raise LookupError(", ".join(found) or "no worker runs")
 
     def degradations(self) -> list[str]:
         """Return the failures that leave the workers able to serve."""
         workers = [slot.worker for slot in self._current.slots if slot.worker is not None]
-        return list(dict.fromkeys(each for worker in workers for each in worker.latest.degraded))
+        found = [each for worker in workers for each in worker.latest.degraded]
+        if any(slot.role == "admin" and not _serves(slot) for slot in self._current.slots):
+            found.append("admin: its worker does not serve")
+        return list(dict.fromkeys(found))
 
     def _step(self, changed: Callable[[Settings], None]) -> None:
         self._start_workers()
@@ -185,13 +190,13 @@ class Supervisor:
         for generation in (self._current, self._next):
             for slot in generation.slots if generation else ():
                 if slot.worker is None and now >= slot.start_at:
-                    slot.worker = self._start(generation or self._current)
+                    slot.worker = self._start(generation or self._current, slot.role)
 
-    def _start(self, generation: Generation) -> Worker:
+    def _start(self, generation: Generation, role: Role) -> Worker:
         report_read, report_write = os.pipe()
         os.set_blocking(report_read, False)
-        descriptors = tuple(listener.fileno() for listener in generation.listeners)
-        order = Order(generation.settings, self._settings_file, descriptors, report_write)
+        descriptors = tuple(listener.fileno() for listener in generation.listeners[role])
+        order = Order(generation.settings, self._settings_file, descriptors, report_write, role)
         try:
             process = subprocess.Popen(  # noqa: S603 - this very program
                 _COMMAND, stdin=subprocess.PIPE, pass_fds=(*descriptors, report_write)
@@ -242,14 +247,11 @@ class Supervisor:
             self._abandon_reload("another SIGHUP came")
         try:
             settings = self._reload()
-            listeners = self._current.listeners
-            if _address(settings.server) != _address(self._current.settings.server):
-                listeners = open_listeners(settings.server)
+            listeners = open_all(settings, self._current.settings, self._current.listeners)
         except Exception as error:  # noqa: BLE001 - after any error the old settings stay
             logger.error("the new settings cannot be used: %s; the old ones stay", error)  # noqa: TRY400 - the message has it
             return
-        slots = [Slot() for _ in range(settings.server.workers)]
-        self._next = Generation(settings, listeners, slots, time.monotonic())
+        self._next = Generation(settings, listeners, _slots(settings), time.monotonic())
 
     def _finish_reload(self, changed: Callable[[Settings], None]) -> None:
         following = self._next
@@ -272,9 +274,14 @@ class Supervisor:
             self._retire(failed)
 
     def _retire(self, generation: Generation) -> None:
-        closes = self._stopping or generation.listeners is not self._current.listeners
-        if closes:
-            for listener in generation.listeners:
+        closing = [
+            listener
+            for role, listeners in generation.listeners.items()
+            if self._stopping or self._current.listeners.get(role) is not listeners
+            for listener in listeners
+        ]
+        if closing:
+            for listener in closing:
                 turn_new_ones_away(listener)
             time.sleep(HANDSHAKE_SECONDS)
         for slot in generation.slots:
@@ -282,7 +289,7 @@ class Supervisor:
                 self._terminate(slot.worker, generation.settings.server)
                 self._leaving.append(slot.worker)
         generation.slots = []
-        for listener in generation.listeners if closes else ():
+        for listener in closing:
             listener.close()
 
     # --------------------------------------------------------------------------------- ends
@@ -349,36 +356,15 @@ def pause_after(deaths: int) -> float:
     return min(FIRST_PAUSE_SECONDS * 2.0 ** min(deaths, 1_000), LONGEST_PAUSE_SECONDS)
 
 
-def open_listeners(settings: ServerSettings) -> tuple[socket.socket, ...]:
-    """Return listening sockets on the public address, for all workers.
-
-    The main process owns them: a connection that is not yet accepted outlives a worker.
-
-    Raises:
-        ServingError: the address cannot be used.
-    """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((settings.host, settings.port))
-        listener.listen(settings.backlog)
-    except OSError as error:
-        listener.close()
-        raise ServingError(
-            f"{settings.host} port {settings.port} cannot be used ({error.strerror}): "
-            "stop the program that listens there, or change the port in the settings."
-        ) from error
-    return (listener,)
+def _slots(settings: Settings) -> list[Slot]:
+    return [
+        Slot(role) for role, server in settings.listeners().items() for _ in range(server.workers)
+    ]
 
 
 def _serves(slot: Slot) -> bool:
     worker = slot.worker
     return worker is not None and worker.reported_at > 0 and not worker.latest.failed
-
-
-def _address(settings: ServerSettings) -> tuple[str, int, int]:
-    return settings.host, settings.port, settings.backlog
 
 
 def _read_reports(worker: Worker) -> None:

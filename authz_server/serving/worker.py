@@ -20,8 +20,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pkgutil import resolve_name
 
-from authz_server.app import EXTENSION, Application, create_app, record_start
+from authz_server.app import EXTENSION, Application, record_start
 from authz_server.assembly.server import ServerServices
 from authz_server.clients.authentication.slots import MAXIMUM_WAITING
 from authz_server.endpoints.client_address import ClientAddressReader
@@ -33,7 +34,7 @@ from authz_server.serving.lanes import Lanes
 from authz_server.serving.postgresql_queries import PostgresqlQueries
 from authz_server.serving.self_check import SelfCheck
 from authz_server.serving.senders import Senders
-from authz_server.settings import ClientCertificateSettings, ServerSettings, Settings
+from authz_server.settings import ClientCertificateSettings, Role, ServerSettings, Settings
 from authz_server.waiting import Lane
 
 #: Exit status of a worker that cannot serve with its settings; a restart would not help.
@@ -49,6 +50,12 @@ _COLLECTOR_THRESHOLD = 20_000
 #: Open files of a worker besides connections: database, logs, modules being imported.
 _OTHER_FILES = 256
 
+#: The functions that make the applications. A role's module is imported by its workers alone.
+_APPLICATIONS: Mapping[Role, str] = {
+    "public": "authz_server.app:create_app",
+    "admin": "authz_server.admin.app:create_admin_app",
+}
+
 logger = logging.getLogger(__name__)
 
 
@@ -61,12 +68,19 @@ class Order:
         settings_file: their path, for the audit record.
         listeners: the descriptors of listening sockets.
         report: the descriptor of the pipe for its reports.
+        role: the listener that it serves.
     """
 
     settings: Settings
     settings_file: str
     listeners: tuple[int, ...]
     report: int
+    role: Role = "public"
+
+    @property
+    def server(self) -> ServerSettings:
+        """The settings of the listener."""
+        return self.settings.listeners()[self.role]
 
 
 def main() -> None:
@@ -77,9 +91,9 @@ def main() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     configure_logging(order.settings.logging)
     try:
-        app = create_app(order.settings)
-        record_start(app, order.settings_file)
-        tls = tls_context(order.settings.server, order.settings.client_certificates)
+        app = resolve_name(_APPLICATIONS[order.role])(order.settings)
+        start(app, order)
+        tls = tls_context(order.server, order.settings.client_certificates)
     except Exception as error:  # noqa: BLE001 - any exception prevents serving
         print(f"A worker cannot start: {error}", file=sys.stderr)  # noqa: T201 - the main process's stream
         os._exit(CANNOT_SERVE)
@@ -88,6 +102,19 @@ def main() -> None:
     # A thread that waits for a backend must not delay the exit; run the exit functions directly.
     atexit._run_exitfuncs()  # noqa: SLF001 - as multiprocessing does for its children
     os._exit(0)
+
+
+def start(app: Application, order: Order) -> None:
+    """Start the background work of a worker; a worker of the public listener records it.
+
+    Raises:
+        AuditUnavailable: the start cannot be recorded, so that nothing may be served.
+    """
+    if order.role == "public":
+        record_start(app, order.settings_file)
+    else:
+        services: ServerServices = app.extensions[EXTENSION]
+        services.maintenance.start(keys_at_once=True)
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -125,9 +152,9 @@ def tls_context(
 
 async def _serve(app: Application, order: Order, tls: ssl.SSLContext | None) -> None:
     loop = asyncio.get_running_loop()
-    settings = order.settings.server
+    settings = order.server
     services: ServerServices = app.extensions[EXTENSION]
-    front, lanes = build_front(loop, app, services, order.settings)
+    front, lanes = build_front(loop, app, services, settings)
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_reader(sys.stdin.fileno(), stop.set)
@@ -150,10 +177,13 @@ async def _serve(app: Application, order: Order, tls: ssl.SSLContext | None) -> 
 
 
 def build_front(
-    loop: asyncio.AbstractEventLoop, app: Application, services: ServerServices, settings: Settings
+    loop: asyncio.AbstractEventLoop,
+    app: Application,
+    services: ServerServices,
+    server: ServerSettings,
 ) -> tuple[WorkerFront, Lanes]:
-    """Return the front and the lanes of a worker."""
-    server = settings.server
+    """Return the front and the lanes of a worker for a listener with the settings ``server``."""
+    settings = services.settings
     prepared_queries = services.database.prepared_queries
     queries: list[PostgresqlQueries] = []
     lanes = Lanes(

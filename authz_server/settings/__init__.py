@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import msgspec
 
+from authz_server.settings.admin import AdminSettings
 from authz_server.settings.constraints import (
     LOOPBACK_HOSTS,
     RuleError,
@@ -33,6 +34,7 @@ from authz_server.settings.schema import (
     LoggingSettings,
     PluginSettings,
     RevocationSettings,
+    Role,
     ServerSettings,
     Settings,
     TokenSettings,
@@ -60,6 +62,7 @@ from authz_server.settings.vaults import VaultLoginSettings, VaultSettings
 __all__ = [
     "LONGEST_LIFETIME_SECONDS",
     "LOOPBACK_HOSTS",
+    "AdminSettings",
     "AssertionSettings",
     "AuditSettings",
     "ClientCertificateSettings",
@@ -77,6 +80,7 @@ __all__ = [
     "RegistrationSettings",
     "RevocationSettings",
     "RingSettings",
+    "Role",
     "RuleError",
     "Secret",
     "ServerSettings",

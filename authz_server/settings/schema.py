@@ -6,11 +6,13 @@ Import the structs from :mod:`authz_server.settings`.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
+from authz_server.settings.admin import AdminSettings
 from authz_server.settings.constraints import (
     Branch,
     Secret,
@@ -183,6 +185,10 @@ class PluginSettings(Branch, frozen=True):
         require_plugins(self.enabled, self.settings)
 
 
+#: The role of a listener and its workers.
+Role = Literal["public", "admin"]
+
+
 class Settings(Branch, frozen=True, kw_only=True):
     """The whole settings file."""
 
@@ -204,6 +210,7 @@ class Settings(Branch, frozen=True, kw_only=True):
     client_certificates: ClientCertificateSettings = ClientCertificateSettings()
     outbound: OutboundSettings = OutboundSettings()
     issuers: dict[str, IssuerSettings] = msgspec.field(default_factory=dict)
+    admin: AdminSettings = AdminSettings()
     audit: AuditSettings = AuditSettings()
     logging: LoggingSettings = LoggingSettings()
     plugins: PluginSettings = PluginSettings()
@@ -228,8 +235,26 @@ class Settings(Branch, frozen=True, kw_only=True):
         for profile in self.profiles:
             for breach in find_breaches(self, profile):
                 refuse(breach.key, f"{breach.problem} (profile {profile}: {breach.source})")
+        if self.admin.enabled and self.admin.port in {self.server.port, self.server.health_port}:
+            refuse("admin.port", "the management listener needs a port of its own")
         if not development:
             self._require_production()
+
+    def listeners(self) -> Mapping[Role, ServerSettings]:
+        """Return the settings of each listener whose workers answer requests."""
+        admin = self.admin
+        found: dict[Role, ServerSettings] = {"public": self.server}
+        if admin.enabled:
+            found["admin"] = msgspec.structs.replace(
+                self.server,
+                host=admin.host,
+                port=admin.port,
+                workers=1,
+                mount_prefix="",
+                tls_certificate=admin.tls_certificate,
+                tls_private_key=admin.tls_private_key,
+            )
+        return found
 
     def _require_certificate_source(self) -> None:
         certificates, server = self.client_certificates, self.server
@@ -249,6 +274,11 @@ class Settings(Branch, frozen=True, kw_only=True):
                 "a listener that other machines can reach needs TLS or a trusted proxy in front",
                 "Set server.tls_certificate, or name the proxy in server.trusted_proxies.",
             )
+        admin = self.admin
+        if admin.enabled and not (
+            is_loopback(admin.host) or admin.tls_certificate or server.trusted_proxies
+        ):
+            refuse("admin.host", "a listener that other machines can reach needs TLS or a proxy")
         refuse_every_address("server.trusted_proxies", server.trusted_proxies)
         if self.logging.level == "debug":
             refuse("logging.level", "debug is for development only")

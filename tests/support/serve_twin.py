@@ -96,7 +96,7 @@ class ServeTwin:
         self._app: Application = create_app(self._settings, clock=self._clock)
         self._services: Services = self._app.extensions[EXTENSION]
         self._front, self._lanes = build_front(
-            self._loop, self._app, self._services, self._settings
+            self._loop, self._app, self._services, self._settings.server
         )
         self._refresh()
         return self

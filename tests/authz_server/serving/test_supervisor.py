@@ -5,12 +5,8 @@ from contextlib import closing
 
 import pytest
 
-from authz_server.serving.supervisor import (
-    LONGEST_PAUSE_SECONDS,
-    ServingError,
-    open_listeners,
-    pause_after,
-)
+from authz_server.serving.listeners import ServingError, open_listener
+from authz_server.serving.supervisor import LONGEST_PAUSE_SECONDS, pause_after
 from authz_server.settings import ServerSettings
 
 
@@ -28,9 +24,9 @@ def test_an_address_is_listened_on_or_named_in_the_refusal(host):
     with closing(socket.create_server((host, 0), family=family)) as other:
         port = other.getsockname()[1]
         with pytest.raises(ServingError) as caught:
-            open_listeners(ServerSettings(host=host, port=port))
+            open_listener(ServerSettings(host=host, port=port))
         assert f"{host} port {port} cannot be used" in str(caught.value)
-    (listener,) = open_listeners(ServerSettings(host=host, port=port))
+    listener = open_listener(ServerSettings(host=host, port=port))
     with closing(listener), socket.create_connection((host, port), 5) as connection:
         accepted, _ = listener.accept()
         assert accepted.getpeername() == connection.getsockname()

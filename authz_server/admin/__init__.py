@@ -1,0 +1,1 @@
+"""The admin API: operations over HTTP, on a listener of its own."""
