@@ -85,8 +85,17 @@ class SecretScheme:
 
     @staticmethod
     def salt_of(record: str) -> bytes:
-        """Return the salt of a derived secret; no bytes for any other."""
-        return bytes.fromhex(record.removeprefix(DERIVED_PREFIX)) if _is_derived(record) else b""
+        """Return the salt of a derived secret; no bytes for any other.
+
+        Raises:
+            ValueError: the record is damaged.
+        """
+        if not record.startswith(DERIVED_PREFIX):
+            return b""
+        salt = bytes.fromhex(record[len(DERIVED_PREFIX) :])
+        if len(salt) != SECRET_BYTES:
+            raise ValueError("a secret's record is damaged")
+        return salt
 
     def entry_parts(self, record: str) -> tuple[bytes, str]:
         """Return the parts of a record for the cache.
@@ -96,7 +105,7 @@ class SecretScheme:
             and the encoded argon2id hash of an imported one.
 
         Raises:
-            ValueError: its scheme is unknown.
+            ValueError: its scheme is unknown, or it is damaged.
         """
         if record.startswith(HMAC_PREFIX):
             digest = bytes.fromhex(record[len(HMAC_PREFIX) :])
@@ -104,8 +113,8 @@ class SecretScheme:
                 return digest, ""
         elif record.startswith(ARGON2_PREFIX):
             return b"", record[len(ARGON2_PREFIX) :]
-        elif _is_derived(record):
-            return self.digest(self.derive(self.salt_of(record))), ""
+        elif salt := self.salt_of(record):
+            return self.digest(self.derive(salt)), ""
         raise ValueError("a secret's record has an unknown scheme")
 
     def verify_imported(self, encoded: str, secret: bytes) -> bool:
@@ -117,10 +126,6 @@ class SecretScheme:
             return _argon2.verify(encoded, self.digest(secret))
         except (VerificationError, InvalidHashError):
             return False
-
-
-def _is_derived(record: str) -> bool:
-    return record.startswith(DERIVED_PREFIX)
 
 
 def _require_importable(secret: bytes) -> None:

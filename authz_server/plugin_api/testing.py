@@ -265,7 +265,7 @@ class ClientAuthenticationMethodContract:
         request: AuthenticationRequest,
         client: ClientEntry,
     ) -> list[Verdict]:
-        """Return the verdict on each reading, with what a further check adds."""
+        """Return the verdict on each reading, with what further steps add."""
         credentials = method.recognise(request)
         assert credentials is not None
         return [
@@ -279,4 +279,8 @@ class ClientAuthenticationMethodContract:
 
 
 async def _conclude(verdict: Verdict) -> Verdict:
-    return verdict if verdict.further is None else await verdict.further()
+    if verdict.further is not None:
+        verdict = await verdict.further()
+    if verdict.conclude is not None and not verdict.cause:
+        verdict = await verdict.conclude()
+    return verdict

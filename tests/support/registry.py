@@ -20,7 +20,10 @@ LIMITS = ClientLimits(
     maximum_token_lifetime_seconds=3_600,
     ring_names=frozenset({"es256", "rs256"}),
     grant_types=("client_credentials",),
-    authentication_methods=("client_secret", "client_secret_basic", "client_secret_post"),
+    authentication_methods=(
+        *("client_secret", "client_secret_basic", "client_secret_post"),
+        "client_secret_jwt",
+    ),
 )
 
 

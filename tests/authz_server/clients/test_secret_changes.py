@@ -47,6 +47,19 @@ def test_an_imported_secret_is_kept_as_argon2id_and_not_returned(registry):
     assert secret.record.startswith("argon2id$")
 
 
+def test_a_client_that_signs_with_its_secret_gets_a_derived_one(registry):
+    """Case H88."""
+    with registry.session() as session:
+        registry.clients.update_client(
+            session, "ministry", actor=ACTOR, authentication_method="client_secret_jwt"
+        )
+    secret, plain = _add(registry)
+    assert registry.secrets.derive(registry.secrets.salt_of(secret.record)) == plain.encode()
+    assert plain not in secret.record
+    with pytest.raises(InvalidChangeError, match="cannot be imported"):
+        _add(registry, imported_secret=b"from the old system")
+
+
 def test_rotation_overlaps_until_the_old_secret_ends(registry):
     """Case A12."""
     old, _ = _add(registry)

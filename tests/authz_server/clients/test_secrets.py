@@ -45,11 +45,26 @@ def test_empty_short_or_unprintable_secrets_cannot_be_imported(secret):
 
 
 @pytest.mark.parametrize(
-    "record", ["", "hmac-sha256$", "hmac-sha256$00", "hmac-sha256$zz", "plain$secret", "secret"]
+    "record",
+    [
+        *("", "hmac-sha256$", "hmac-sha256$00", "hmac-sha256$zz", "plain$secret", "secret"),
+        *("derived-hmac-sha512$", "derived-hmac-sha512$00", "derived-hmac-sha512$zz"),
+    ],
 )
 def test_a_record_of_no_known_scheme_is_refused(record):
     with pytest.raises(ValueError, match=r".+"):
         SCHEME.entry_parts(record)
+
+
+def test_a_derived_secret_follows_from_its_record_and_the_pepper():
+    record, secret = SCHEME.derived_record()
+    assert re.fullmatch(r"derived-hmac-sha512\$[0-9a-f]{64}", record)
+    assert re.fullmatch(r"[A-Za-z0-9_-]{86}", secret)
+    assert SCHEME.derive(SCHEME.salt_of(record)) == secret.encode()
+    assert SCHEME.entry_parts(record) == (SCHEME.digest(secret.encode()), "")
+    assert SecretScheme(b"q" * 32, 1).derive(SCHEME.salt_of(record)) != secret.encode()
+    assert SCHEME.derived_record()[1] != secret
+    assert SCHEME.salt_of(SCHEME.record(b"a secret")) == b""
 
 
 def test_a_damaged_argon2id_record_matches_nothing():
