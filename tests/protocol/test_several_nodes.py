@@ -4,6 +4,7 @@ import http.client
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -19,6 +20,7 @@ import pytest
 from authz_server.assembly.operator import operator_services
 from authz_server.settings import load_settings
 from keys.lifecycle.orders import Revoke
+from support.assertions import make_signer
 from support.claims import claims_of, header_of
 from support.dpop import ProofKey
 from support.live_server import LiveServer
@@ -219,6 +221,25 @@ def test_secret_rotated_with_overlap(nodes: Nodes, method: str):
         endpoint = tuple(ENDPOINTS)[number // 4]
         assert nodes.post(number, endpoint, old).status == 401
         assert nodes.post(number, endpoint, new).status == 200
+
+
+@pytest.mark.parametrize("alg", ["ES256", "HS256"])
+def test_one_assertion_submitted_64_times_at_once(nodes: Nodes, alg: str):
+    """Case D51: one success over all processes, nodes and endpoints."""
+    signer = make_signer(nodes.parties, f"signer-{alg.lower()}", time.time, alg)
+    nodes.await_all(signer, 200)
+    for _ in range(3):
+        form = {"token": "x", "grant_type": "client_credentials", **signer.form()}
+        body = urlencode(form)
+
+        def submit(number: int, body: str = body) -> int:
+            endpoint = ENDPOINTS[tuple(ENDPOINTS)[number // 2 % len(ENDPOINTS)]]
+            headers = {"Content-Type": FORM_TYPE}
+            return nodes.send(number, "POST", endpoint, body, headers).status
+
+        with ThreadPoolExecutor(32) as pool:
+            statuses = Counter(pool.map(submit, range(64)))
+        assert statuses == {200: 1, 401: 63}
 
 
 def ask(nodes: Nodes, number: int, caller: Credentials, token: str) -> dict:
