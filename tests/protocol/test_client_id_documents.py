@@ -1,0 +1,379 @@
+"""Clients whose id is the address of their metadata (draft-ietf-oauth-client-id-metadata-document).
+
+The documents come from this machine by http, which the settings of a test permit.
+"""
+
+import json
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Address
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from authz_server.app import create_app
+from authz_server.operations.revocation import revoke_tokens
+from support.assertions import Signer, jwks_of, new_key
+from support.client_certificates import ClientAuthority
+from support.protocol import (
+    ENDPOINTS,
+    FORM_TYPE,
+    TOKEN_ENDPOINTS,
+    Protocol,
+    require_refusal,
+    running_protocol,
+)
+from support.scripted_server import ScriptedServer, answer_with
+
+SCOPES = ["mapper.link", "mapper/resolve", "no/such"]
+KEY = new_key()
+
+
+class Publisher:
+    """A web server with the documents of clients."""
+
+    def __init__(self) -> None:
+        self.documents: dict[str, object] = {}
+        self.is_down = False
+        self.server = ScriptedServer(self._answer)
+
+    @property
+    def origin(self) -> str:
+        """Its origin."""
+        return self.server.address
+
+    def publish(self, path: str, *, without: str = "", **members: Any) -> str:
+        """Publish a document that describes a client, with changes; return its address."""
+        url = f"{self.origin}{path}"
+        document = {
+            "client_id": url,
+            "client_name": "ERP",
+            "token_endpoint_auth_method": "private_key_jwt",
+            "grant_types": ["client_credentials"],
+            "jwks": jwks_of(KEY),
+        } | members
+        document.pop(without, None)
+        self.documents[path] = document
+        return url
+
+    def _answer(self, connection, request: bytes) -> bool:
+        path = request.split(b" ")[1].decode()
+        document = self.documents.get(path)
+        if self.is_down or document is None:
+            connection.sendall(b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n")
+            return False
+        body = document if isinstance(document, bytes) else json.dumps(document).encode()
+        head = f"HTTP/1.1 200 X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        connection.sendall(head.encode() + b"\r\n\r\n" + body)
+        return False
+
+
+class Site:
+    """An application, and the web server whose clients it accepts."""
+
+    def __init__(self, protocol: Protocol, publisher: Publisher) -> None:
+        self.protocol, self.publisher = protocol, publisher
+
+    def signer(self, client_id: str) -> Signer:
+        """Return a client that signs with the published key."""
+        return Signer(client_id, KEY, lambda: self.protocol.clock().timestamp())
+
+    def ask(self, endpoint: str, client_id: str, **fields: str):
+        """Send a form that succeeds, authenticated by a new assertion of the client."""
+        form = self.protocol.form(endpoint) | self.signer(client_id).form() | fields
+        return self.protocol.post(endpoint, form)
+
+    def token(self, client_id: str) -> str:
+        """Return a new token of the client."""
+        answer = self.ask("token", client_id)
+        assert answer.status_code == 200, answer.text
+        return answer.json["access_token"]
+
+    def last_refusal(self) -> dict[str, Any]:
+        """Return the last audit record."""
+        return json.loads(self.protocol.audit_trail().splitlines()[-1])
+
+
+@contextmanager
+def running_site(directory, database_url: str, *, outbound=None, has_twin=False, **documents):
+    """Make a site; further settings of its documents and of what is fetched."""
+    publisher = Publisher()
+    allowed = {publisher.origin: SCOPES}
+    with (
+        publisher.server,
+        running_protocol(
+            directory,
+            database_url,
+            has_twin=has_twin,
+            client_id_documents={"allowed_origins": allowed} | documents,
+            outbound={"plain_http": True, "allowed_networks": ["127.0.0.0/8"]} | (outbound or {}),
+        ) as protocol,
+    ):
+        yield Site(protocol, publisher)
+
+
+@pytest.fixture(scope="module")
+def site(module_database_url: str, tmp_path_factory) -> Iterator[Site]:
+    """A site that the tests of this file share, once for each database."""
+    with running_site(tmp_path_factory.mktemp("site"), module_database_url) as site:
+        yield site
+
+
+def test_such_a_client_uses_every_endpoint(site: Site):
+    """Case A7."""
+    client_id = site.publisher.publish("/clients/erp")
+    for endpoint in TOKEN_ENDPOINTS:
+        answer = site.ask(endpoint, client_id)
+        assert (answer.status_code, answer.json["scope"]) == (200, "mapper/link"), answer.text
+        record = site.last_refusal()
+        assert (record["event"], record["client_id"]) == ("token.issued", client_id)
+        assert record["authentication_method"] == "private_key_jwt"
+        token = answer.json["access_token"]
+        assert site.protocol.is_active(token)
+        described = site.ask("introspect", client_id, token=token).json
+        assert (described["active"], described["client_id"]) == (True, client_id)
+        assert site.ask("revoke", client_id, token=token).status_code == 200
+        assert not site.protocol.is_active(token)
+    assert len(site.publisher.server.requests) == 1
+
+
+def test_scopes_are_those_of_the_origin_and_the_document(site: Site):
+    """Case H89."""
+    client_id = site.publisher.publish("/wide", scope="mapper/resolve disburse/disburse")
+    answer = site.ask("token", client_id, scope="mapper.resolve")
+    assert answer.json["scope"] == "mapper/resolve"
+    for scope in ("mapper/link", "disburse/disburse", "mapper/unlink", "no/such"):
+        require_refusal(site.ask("token", client_id, scope=scope), 400, "invalid_scope")
+    all_of_origin = site.publisher.publish("/all")
+    answer = site.ask("token", all_of_origin, scope="mapper/link mapper/resolve")
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_a_document_that_breaks_a_rule_authenticates_nobody(site: Site, endpoint: str):
+    """Case D55."""
+    publish = site.publisher.publish
+    private = KEY.as_dict(private=True)
+    broken = {
+        "client_id": [
+            publish(f"/{endpoint}/id-{number}", client_id=value)
+            for number, value in enumerate(
+                [f"{site.publisher.origin}/{endpoint}/id-0/", site.publisher.origin, 7, None]
+            )
+        ],
+        "client_secret": [publish(f"/{endpoint}/secret", client_secret="x")],
+        "token_endpoint_auth_method": [
+            publish(f"/{endpoint}/post", token_endpoint_auth_method="client_secret_post"),
+            publish(f"/{endpoint}/none", token_endpoint_auth_method="none"),
+            publish(f"/{endpoint}/default", without="token_endpoint_auth_method"),
+        ],
+        "grant_types": [publish(f"/{endpoint}/grants", grant_types=["authorization_code"])],
+        "scope": [publish(f"/{endpoint}/scope", scope=["mapper/link"])],
+        "jwks": [
+            publish(f"/{endpoint}/keyless", without="jwks"),
+            publish(f"/{endpoint}/both", jwks_uri="https://keys.example/"),
+            publish(f"/{endpoint}/private", jwks={"keys": [private]}),
+            publish(f"/{endpoint}/symmetric", jwks={"keys": [{"kty": "oct", "k": "YQ"}]}),
+            publish(f"/{endpoint}/empty", jwks={"keys": []}),
+        ],
+        "jwks_uri": [publish(f"/{endpoint}/uri", without="jwks", jwks_uri="file:///etc/passwd")],
+        "not a JSON object": [],
+    }
+    for number, body in enumerate((b"[]", b"", b"<html>", b'{"a":1,"a":2}', b"[" * 9_000)):
+        broken["not a JSON object"].append(publish(f"/{endpoint}/body-{number}"))
+        site.publisher.documents[f"/{endpoint}/body-{number}"] = body
+    for member, client_ids in broken.items():
+        for client_id in client_ids:
+            # The sender's address changes: a sender may not cause many fetches.
+            site.protocol.clock.advance(20)
+            require_refusal(site.ask(endpoint, client_id), 401, "invalid_client", endpoint)
+            record = site.last_refusal()
+            assert record["reason"] == "client_document_unusable", client_id
+            assert (record["detail"], record["client_id"]) == (member, client_id)
+
+
+def test_a_document_that_cannot_be_fetched_authenticates_nobody(site: Site):
+    for path in ("/missing", "/large"):
+        client_id = site.publisher.publish(path, client_name="x" * 20_000)
+        if path == "/missing":
+            del site.publisher.documents[path]
+        require_refusal(site.ask("token", client_id), 401, "invalid_client")
+        assert site.last_refusal()["reason"] == "client_document_unusable"
+
+
+def test_nothing_else_is_fetched(site: Site):
+    """Case H92."""
+    origin = site.publisher.origin
+    port = origin.rpartition(":")[2]
+    before = len(site.publisher.server.requests)
+    for client_id in (
+        origin,
+        f"{origin}/",
+        f"{origin}/clients/../secret",
+        f"{origin}/clients/%2e%2e/secret",
+        f"{origin}/./clients",
+        f"{origin}/erp?x=1",
+        f"{origin}/erp#x",
+        f"{origin}/{'x' * 128}",
+        f"http://user@127.0.0.1:{port}/erp",
+        f"http://localhost:{port}/erp",
+        f"https://127.0.0.1:{port}/erp",
+        f"http://127.0.0.1:{int(port) - 1}/erp",
+        f"http://2130706433:{port}/erp",
+        "http://169.254.169.254/latest",
+        "https://other.example/erp",
+        "file:///etc/passwd",
+        "ftp://127.0.0.1/x",
+    ):
+        require_refusal(site.ask("token", client_id), 401, "invalid_client")
+        assert site.last_refusal()["reason"] == "client_unknown", client_id
+    assert len(site.publisher.server.requests) == before
+
+
+def test_only_an_assertion_makes_the_server_fetch(site: Site):
+    """Case A7."""
+    client_id = site.publisher.publish("/by-secret")
+    before = len(site.publisher.server.requests)
+    for endpoint in ENDPOINTS:
+        for method in ("client_secret_post", "client_secret_basic"):
+            refused = site.protocol.offer(endpoint, method, client_id, "invented-secret")
+            require_refusal(refused, 401, "invalid_client", endpoint)
+    assert len(site.publisher.server.requests) == before
+
+
+def test_another_node_judges_tokens_without_the_document(site: Site):
+    """Case E64."""
+    token = site.token(site.publisher.publish("/elsewhere"))
+    before = len(site.publisher.server.requests)
+    protocol = site.protocol
+    node = create_app(protocol.services.settings, clock=protocol.clock)
+    answer = node.test_client().post(
+        ENDPOINTS["introspect"],
+        data=urlencode(protocol.demo.mapper.form() | {"token": token}),
+        headers={"Content-Type": FORM_TYPE, **protocol.demo.mapper.headers()},
+    )
+    node.extensions["authz_server"].maintenance.stop()
+    node.extensions["authz_server"].database.close()
+    assert answer.json["active"] is True
+    assert len(site.publisher.server.requests) == before
+
+
+def test_an_operator_revokes_the_tokens_of_such_a_client(site: Site):
+    client_id = site.publisher.publish("/revoked")
+    token = site.token(client_id)
+    assert site.protocol.is_active(token)
+    revoke_tokens(site.protocol.services, kind="client", subject=client_id, actor="operator:x")
+    site.protocol.services.feed.poll()
+    assert not site.protocol.is_active(token)
+
+
+def test_keys_may_be_at_an_address(sqlite_url: str, tmp_path):
+    """The address is an https one, also where a test permits http."""
+    authority = ClientAuthority()
+    issued = authority.issue(
+        "CN=keys",
+        names=[x509.IPAddress(IPv4Address("127.0.0.1"))],
+        usage=ExtendedKeyUsageOID.SERVER_AUTH,
+    )
+    (tmp_path / "authority.pem").write_bytes(authority.pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(issued.write(tmp_path, "server"))
+    keys = json.dumps(jwks_of(KEY, kid="one")).encode()
+    trusted = {"ca_file": "authority.pem"}
+    with (
+        ScriptedServer(answer_with(keys), tls=context) as server,
+        running_site(tmp_path, sqlite_url, outbound=trusted) as site,
+    ):
+        uri = f"{server.address}/keys"
+        client_id = site.publisher.publish("/by-address", without="jwks", jwks_uri=uri)
+        assert site.token(client_id)
+        other = Signer(client_id, new_key(), lambda: site.protocol.clock().timestamp())
+        form = site.protocol.form("token") | other.form()
+        require_refusal(site.protocol.post("token", form), 401, "invalid_client")
+        assert site.last_refusal()["reason"].startswith("assertion_")
+
+
+def test_the_metadata_says_so(site: Site, start_protocol):
+    path, member = (
+        "/.well-known/oauth-authorization-server",
+        "client_id_metadata_document_supported",
+    )
+    assert site.protocol.get(path).json[member] is True
+    assert member not in start_protocol().get(path).json
+
+
+def test_a_change_is_read_when_the_cache_ends_and_the_last_good_document_is_kept(
+    sqlite_url: str, tmp_path
+):
+    short = {"minimum_cache_seconds": 1, "default_cache_seconds": 1, "keep_seconds": 2}
+    with running_site(tmp_path, sqlite_url, outbound=short) as site:
+        client_id = site.publisher.publish("/erp")
+        token = site.token(client_id)
+        site.publisher.publish("/erp", scope="mapper/resolve")
+        time.sleep(1.1)
+        # Decisions about the former document are forgotten.
+        require_refusal(site.ask("token", client_id), 400, "invalid_scope")
+        assert site.ask("token", client_id, scope="mapper/resolve").status_code == 200
+        site.publisher.is_down = True
+        time.sleep(1.1)
+        assert site.ask("token", client_id, scope="mapper/resolve").status_code == 200
+        time.sleep(2.2)
+        require_refusal(site.ask("token", client_id, scope="mapper/resolve"), 401, "invalid_client")
+        # A token is judged by the scopes of the origin meanwhile.
+        assert site.protocol.is_active(token)
+
+
+def test_memory_and_fetches_are_bounded(sqlite_url: str, tmp_path):
+    with running_site(tmp_path, sqlite_url, maximum_documents=2) as site:
+        ids = [site.publisher.publish(f"/{number}") for number in range(3)]
+        for _ in range(2):
+            for client_id in ids:
+                assert site.token(client_id)
+        for number in range(26):
+            url = f"{site.publisher.origin}/missing/{number}"
+            refused = site.ask("token", url)
+            if refused.status_code == 429:
+                break
+            require_refusal(refused, 401, "invalid_client")
+        require_refusal(site.ask("token", f"{site.publisher.origin}/new"), 429, "slow_down")
+        assert len(site.publisher.server.requests) <= 30
+        # A client that is held is not concerned.
+        assert site.token(ids[2])
+
+
+def test_an_operator_refuses_a_client(sqlite_url: str, tmp_path):
+    publisher = Publisher()
+    client_id = publisher.publish("/refused")
+    with (
+        publisher.server,
+        running_protocol(
+            tmp_path,
+            sqlite_url,
+            client_id_documents={
+                "allowed_origins": {publisher.origin: SCOPES},
+                "refused_client_ids": [client_id],
+            },
+            outbound={"plain_http": True, "allowed_networks": ["127.0.0.0/8"]},
+        ) as protocol,
+    ):
+        site = Site(protocol, publisher)
+        require_refusal(site.ask("token", client_id), 401, "invalid_client")
+        assert publisher.server.requests == []
+
+
+def test_serve_accepts_such_a_client(sqlite_url: str, tmp_path):
+    with running_site(tmp_path, sqlite_url, has_twin=True) as site:
+        client_id = site.publisher.publish("/erp")
+        form = site.protocol.form("token") | site.signer(client_id).form()
+        body = urlencode(form)
+        message = (
+            f"POST /oauth2/token HTTP/1.1\r\nHost: authz.example\r\nContent-Type: {FORM_TYPE}\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n{body}"
+        )
+        answer = site.protocol.client.twin.ask(message.encode())
+        assert (answer.status, json.loads(answer.body)["scope"]) == (200, "mapper/link")
