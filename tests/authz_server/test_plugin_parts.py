@@ -9,8 +9,11 @@ from authz_server.clients.authentication.registry import collect_methods
 from authz_server.grants.base import TokenGrant
 from authz_server.grants.client_credentials import ClientCredentialsGrant
 from authz_server.grants.registry import collect_grants
+from authz_server.grants.token_exchange import TokenExchangeGrant
 from authz_server.key_rings.backends import collect_backends
 from authz_server.plugin_manager import PluginError
+from authz_server.tokens.authorization_details import collect_types
+from authz_server.tokens.authorization_details_type import AuthorizationDetailsType
 from keys.backends.registry import BackendContext
 from keys.errors import KeysError
 from support.clock import FakeClock
@@ -35,7 +38,11 @@ class Idle(TokenGrant):
 
 def test_hook_register_grants_adds_to_the_built_in_ones():
     found = collect_grants(plugins(one=plugin_with("register_grants", lambda: [Grant])))
-    assert found == {"client_credentials": ClientCredentialsGrant, "urn:example:grant": Grant}
+    assert found == {
+        "client_credentials": ClientCredentialsGrant,
+        "urn:ietf:params:oauth:grant-type:token-exchange": TokenExchangeGrant,
+        "urn:example:grant": Grant,
+    }
 
 
 @pytest.mark.parametrize("returned", [ClientCredentialsGrant, Unnamed, Idle, object, Grant(1, 2)])
@@ -43,6 +50,43 @@ def test_hook_register_grants_that_returns_no_new_grant_stops_the_start(returned
     loaded = plugins(one=plugin_with("register_grants", lambda: [returned]))
     with pytest.raises(PluginError, match="plugin one"):
         collect_grants(loaded)
+
+
+class Region(AuthorizationDetailsType):
+    TYPE = "search_region"
+    SCOPES = ("registry/search",)
+
+    def check_grant(self, grant):
+        """Accept every grant."""
+
+    def find_granted(self, detail, grant):
+        """Grant nothing."""
+
+
+class SameType(Region):
+    TYPE = "g2p_disbursement"
+
+
+class Placeless(Region):
+    SCOPES = ()
+
+
+def test_hook_register_authorization_details_types_adds_to_the_built_in_ones():
+    region = Region()
+    hook = "register_authorization_details_types"
+    found = collect_types(plugins(one=plugin_with(hook, lambda: [region])))
+    assert list(found) == ["g2p_disbursement", "search_region"]
+    assert found["search_region"] is region
+
+
+@pytest.mark.parametrize("returned", [SameType(), Placeless(), Region, object()])
+def test_hook_register_authorization_details_types_that_returns_no_new_type_stops_the_start(
+    returned,
+):
+    hook = "register_authorization_details_types"
+    loaded = plugins(one=plugin_with(hook, lambda: [returned]))
+    with pytest.raises(PluginError, match="plugin one"):
+        collect_types(loaded)
 
 
 class Method(ClientAuthenticationMethod):
