@@ -1,7 +1,7 @@
 """Rings and encrypted keys in memory, for tests and experiments."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from threading import Lock
 
@@ -85,7 +85,7 @@ class MemoryKeyStore:
             if sum(key.state is KeyState.ACTIVE for key in ordered) > 1:
                 return False
             if ring_change is not None:
-                held = _changed(held, ring_change.ring)
+                held = replace(held, **ring_change.values())
                 self.events.append(ring_change)
             times = [change.at for change in (*changes, ring_change) if change is not None]
             changed_at = max(times, default=held.changed_at)
@@ -117,30 +117,8 @@ class MemoryKeyStore:
 
 def empty_ring(definition: RingDefinition) -> RingSnapshot:
     """Return a ring before its first key, at epoch 0."""
-    return RingSnapshot(
-        name=definition.name,
-        alg=definition.alg,
-        backend_uri=definition.backend_uri,
-        maximum_lifetime_seconds=definition.maximum_lifetime_seconds,
-        prepublication_seconds=definition.prepublication_seconds,
-        rotation_interval_seconds=definition.rotation_interval_seconds,
-        epoch=0,
-        keys=(),
-        loaded_at=datetime.min.replace(tzinfo=UTC),
-    )
-
-
-def _changed(held: RingSnapshot, wanted: RingSnapshot) -> RingSnapshot:
-    return replace(
-        held,
-        frozen=wanted.frozen,
-        successor=wanted.successor,
-        succeeded_at=wanted.succeeded_at,
-        cautious_until=wanted.cautious_until,
-        claimed_until=wanted.claimed_until,
-        prepublication_seconds=wanted.prepublication_seconds,
-        rotation_interval_seconds=wanted.rotation_interval_seconds,
-    )
+    never = datetime.min.replace(tzinfo=UTC)
+    return RingSnapshot(**asdict(definition), epoch=0, keys=(), loaded_at=never)
 
 
 def _utc_now() -> datetime:

@@ -3,9 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from keys.signing_key import RingDefinition, RingSnapshot, SigningKey
+
+_CHANGEABLE = (
+    "frozen",
+    "successor",
+    "succeeded_at",
+    "cautious_until",
+    "claimed_until",
+    "prepublication_seconds",
+    "rotation_interval_seconds",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +42,8 @@ class RingChange:
     """The new state of a ring, with the event that records the change.
 
     Attributes:
-        ring: its new ``frozen``, ``successor``, ``succeeded_at``, ``cautious_until``,
-            ``claimed_until``, ``prepublication_seconds`` and ``rotation_interval_seconds``;
-            other fields are ignored.
+        ring: the ring with the new values of the fields in :meth:`values`; other fields are
+            ignored.
         event: the event, for example ``ring.frozen``.
         actor: the actor of the change.
         reason: the reason, readable for an auditor.
@@ -46,6 +55,10 @@ class RingChange:
     actor: str
     reason: str
     at: datetime
+
+    def values(self) -> dict[str, Any]:
+        """Return the fields of the ring that a change may set, by name."""
+        return {name: getattr(self.ring, name) for name in _CHANGEABLE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,9 @@ Unlike a service, the store owns its transactions: a change of a ring is one com
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, fields
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
@@ -23,6 +24,25 @@ from authz_server.key_rings.nodes import load_reports, write_reports
 from keys.errors import StoreUnavailable
 from keys.signing_key import KeyState, RingDefinition, RingSnapshot, SigningKey
 from keys.store import KeyChange, NodeReport, RingChange
+
+#: The fields that have columns of the same names.
+_KEY_FIELDS = tuple(field.name for field in fields(SigningKey))
+_RING_FIELDS = tuple(
+    field.name for field in fields(RingSnapshot) if field.name not in {"keys", "loaded_at"}
+)
+
+
+@contextmanager
+def _store_errors() -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        reason = find_sentence(error) or describe_failure(error)
+        raise StoreUnavailable(f"the database cannot answer for the key rings: {reason}") from error
+    except ValueError as error:
+        raise StoreUnavailable(
+            f"the key rings hold data that this version cannot read: {error}"
+        ) from error
 
 
 class SqlKeyStore:
@@ -51,10 +71,11 @@ class SqlKeyStore:
             try:
                 with self._transaction() as session:
                     if session.get(KeyRing, definition.name) is None:
-                        session.add(_to_ring_row(definition))
+                        session.add(KeyRing(**asdict(definition), epoch=0))
             except IntegrityError:
                 return  # another process added it in between
 
+    @_store_errors()
     def change_ring(
         self,
         ring: str,
@@ -66,26 +87,20 @@ class SqlKeyStore:
 
         Each change gets one event in the ring's chain and one audit record in the same transaction.
         """
-        with _store_errors():
-            return self._change_ring(ring, seen_epoch, changes, ring_change)
-
-    def _change_ring(
-        self,
-        ring: str,
-        seen_epoch: int,
-        changes: Sequence[KeyChange],
-        ring_change: RingChange | None,
-    ) -> bool:
+        events = [
+            *_events_of(ring, seen_epoch + 1, [] if ring_change is None else [ring_change]),
+            *_events_of(ring, seen_epoch + 1, changes),
+        ]
+        changed_at = max((event.at for event in events), default=None)
         try:
             with self._transaction() as session:
-                happenings = [*_ring_happenings(ring_change), *_key_happenings(changes)]
-                changed_at = max((each.at for each in happenings), default=None)
                 event_hash = _advance_epoch(session, ring, seen_epoch, changed_at)
                 if event_hash is None:
                     return False
                 _write_keys(session, changes)
-                _write_ring(session, ring, ring_change)
-                _write_events(session, ring, seen_epoch + 1, event_hash, happenings)
+                if ring_change is not None:
+                    _update_ring(session, ring, ring_change.values())
+                _write_events(session, ring, event_hash, events)
                 record_change(session, "key", ring)
         except IntegrityError:
             return False
@@ -105,30 +120,6 @@ class SqlKeyStore:
         """Return the database's clock minus this machine's system clock; 0 for SQLite."""
         with _store_errors(), self._reading() as session:
             return measure_clock_offset_seconds(session)
-
-
-@dataclass(frozen=True, slots=True)
-class _Happening:
-    """One event of a change; ``kid`` is None for an event of the ring itself."""
-
-    kid: str | None
-    event: str
-    actor: str
-    reason: str
-    at: datetime
-
-
-@contextmanager
-def _store_errors() -> Iterator[None]:
-    try:
-        yield
-    except SQLAlchemyError as error:
-        reason = find_sentence(error) or describe_failure(error)
-        raise StoreUnavailable(f"the database cannot answer for the key rings: {reason}") from error
-    except ValueError as error:
-        raise StoreUnavailable(
-            f"the key rings hold data that this version cannot read: {error}"
-        ) from error
 
 
 def _advance_epoch(
@@ -154,131 +145,55 @@ def _write_keys(session: Session, changes: Sequence[KeyChange]) -> None:
         session.flush()
 
 
-def _write_ring(session: Session, ring: str, ring_change: RingChange | None) -> None:
-    if ring_change is None:
-        return
-    wanted = ring_change.ring
-    session.execute(
-        update(KeyRing)
-        .where(KeyRing.name == ring)
-        .values(
-            frozen=wanted.frozen,
-            successor=wanted.successor,
-            succeeded_at=wanted.succeeded_at,
-            cautious_until=wanted.cautious_until,
-            claimed_until=wanted.claimed_until,
-            prepublication_seconds=wanted.prepublication_seconds,
-            rotation_interval_seconds=wanted.rotation_interval_seconds,
-        )
-    )
+def _update_ring(session: Session, ring: str, values: Mapping[str, Any]) -> None:
+    session.execute(update(KeyRing).where(KeyRing.name == ring).values(**values))
 
 
-def _ring_happenings(change: RingChange | None) -> Iterator[_Happening]:
-    if change is not None:
-        yield _Happening(None, change.event, change.actor, change.reason, change.at)
-
-
-def _key_happenings(changes: Sequence[KeyChange]) -> Iterator[_Happening]:
+def _events_of(
+    ring: str, epoch: int, changes: Sequence[KeyChange | RingChange]
+) -> Iterator[EventFacts]:
     for change in changes:
-        yield _Happening(change.key.kid, change.event, change.actor, change.reason, change.at)
+        yield EventFacts(
+            ring=ring,
+            epoch=epoch,
+            kid=change.key.kid if isinstance(change, KeyChange) else None,
+            event=change.event,
+            actor=change.actor,
+            reason=change.reason,
+            at=change.at,
+        )
 
 
 def _write_events(
-    session: Session, ring: str, epoch: int, event_hash: str, happenings: Sequence[_Happening]
+    session: Session, ring: str, event_hash: str, events: Sequence[EventFacts]
 ) -> None:
-    for each in happenings:
-        event_hash = append_event(
-            session,
-            event_hash,
-            EventFacts(
-                ring=ring,
-                epoch=epoch,
-                kid=each.kid,
-                event=each.event,
-                actor=each.actor,
-                reason=each.reason,
-                at=each.at,
-            ),
-        )
+    for event in events:
+        event_hash = append_event(session, event_hash, event)
         store_audit_record(
             session,
-            at=each.at,
-            actor=each.actor,
-            action=each.event,
-            subject=each.kid or ring,
+            at=event.at,
+            actor=event.actor,
+            action=event.event,
+            subject=event.kid or ring,
             ring=ring,
-            kid=each.kid or "",
-            reason=each.reason,
+            kid=event.kid or "",
+            reason=event.reason,
             event_hash=event_hash,
         )
-    session.execute(update(KeyRing).where(KeyRing.name == ring).values(event_hash=event_hash))
+    _update_ring(session, ring, {"event_hash": event_hash})
 
 
 def _to_snapshot(ring: KeyRing, rows: Iterable[SigningKeyRow], loaded_at: datetime) -> RingSnapshot:
-    return RingSnapshot(
-        name=ring.name,
-        alg=ring.alg,
-        backend_uri=ring.backend_uri,
-        maximum_lifetime_seconds=ring.maximum_lifetime_seconds,
-        prepublication_seconds=ring.prepublication_seconds,
-        rotation_interval_seconds=ring.rotation_interval_seconds,
-        epoch=ring.epoch,
-        keys=tuple(_to_signing_key(row) for row in rows if row.ring == ring.name),
-        loaded_at=loaded_at,
-        frozen=ring.frozen,
-        successor=ring.successor,
-        succeeded_at=ring.succeeded_at,
-        cautious_until=ring.cautious_until,
-        claimed_until=ring.claimed_until,
-        changed_at=ring.changed_at,
-    )
-
-
-def _to_ring_row(definition: RingDefinition) -> KeyRing:
-    return KeyRing(
-        name=definition.name,
-        alg=definition.alg,
-        backend_uri=definition.backend_uri,
-        epoch=0,
-        maximum_lifetime_seconds=definition.maximum_lifetime_seconds,
-        prepublication_seconds=definition.prepublication_seconds,
-        rotation_interval_seconds=definition.rotation_interval_seconds,
-    )
+    keys = tuple(_to_signing_key(row) for row in rows if row.ring == ring.name)
+    values = {name: getattr(ring, name) for name in _RING_FIELDS}
+    return RingSnapshot(**values, keys=keys, loaded_at=loaded_at)
 
 
 def _to_signing_key(row: SigningKeyRow) -> SigningKey:
-    return SigningKey(
-        ring=row.ring,
-        version=row.version,
-        kid=row.kid,
-        alg=row.alg,
-        public_jwk=row.public_jwk,
-        state=KeyState(row.state),
-        created_at=row.created_at,
-        published_at=row.published_at,
-        activate_at=row.activate_at,
-        stopped_at=row.stopped_at,
-        fenced_at=row.fenced_at,
-        remove_after=row.remove_after,
-        revoked_at=row.revoked_at,
-        reason=row.reason,
-    )
+    values = {name: getattr(row, name) for name in _KEY_FIELDS}
+    return SigningKey(**values | {"state": KeyState(row.state)})
 
 
 def _to_key_row(key: SigningKey) -> SigningKeyRow:
-    return SigningKeyRow(
-        kid=key.kid,
-        ring=key.ring,
-        version=key.version,
-        alg=key.alg,
-        public_jwk=dict(key.public_jwk),
-        state=key.state.value,
-        created_at=key.created_at,
-        published_at=key.published_at,
-        activate_at=key.activate_at,
-        stopped_at=key.stopped_at,
-        fenced_at=key.fenced_at,
-        remove_after=key.remove_after,
-        revoked_at=key.revoked_at,
-        reason=key.reason,
-    )
+    values = {name: getattr(key, name) for name in _KEY_FIELDS}
+    return SigningKeyRow(**values | {"state": key.state.value, "public_jwk": dict(key.public_jwk)})

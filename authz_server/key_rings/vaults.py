@@ -8,6 +8,8 @@ import os
 from collections.abc import Mapping
 from typing import Literal
 
+import msgspec
+
 from authz_server.settings import RuleError, Settings, SettingsError
 from authz_server.settings.sources import require_present, require_private
 from authz_server.settings.vaults import VaultLoginSettings
@@ -91,16 +93,7 @@ def _login(settings: Settings, login: VaultLoginSettings, key: str) -> VaultLogi
             require_present(f"{key}.{name}", path)
         if private and name != "certificate_file":
             require_private(f"{key}.{name}", path)
-    return VaultLogin(
-        method=login.method,
-        mount=login.mount,
-        role=login.role,
-        role_id=login.role_id,
-        secret_id_file=login.secret_id_file,
-        secret_id_wrapped=login.secret_id_wrapped,
-        jwt_file=login.jwt_file or (_KUBERNETES_JWT if login.method == "kubernetes" else ""),
-        token_file=login.token_file,
-        certificate_file=login.certificate_file,
-        private_key_file=login.private_key_file,
-        private_files=private,
-    )
+    values = msgspec.structs.asdict(login)
+    if login.method == "kubernetes" and not login.jwt_file:
+        values["jwt_file"] = _KUBERNETES_JWT
+    return VaultLogin(**values, private_files=private)
