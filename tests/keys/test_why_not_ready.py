@@ -16,7 +16,8 @@ from keys.signer import (
 )
 from keys.signing_key import KeyState
 from support.fenced_backend import FencedBackend
-from support.rotation import Alarms, World
+from support.received_events import ReceivedEvents
+from support.rotation import World
 
 HOUR = 3_600
 
@@ -176,7 +177,7 @@ class Asked:
         self.proofs: list[tuple[str, str]] = []
         self.signer = CheckedSigner(
             {self.world.definition.backend_uri: self.backend},
-            Alarms(),
+            ReceivedEvents(),
             on_proof=lambda kid, request_id: self.proofs.append((kid, request_id)),
             monotonic=lambda: self.seconds,
         )
