@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy.orm import Session
@@ -28,6 +28,8 @@ from authz_server.endpoints.request import Request
 from authz_server.endpoints.responses import Answer, private_answer
 from authz_server.errors import OAuthError
 from authz_server.waiting import Lane, Step
+
+Changed = TypeVar("Changed")
 
 REGISTER = "/oauth2/register"
 #: RFC 7592, 2.2: members of the response that an update must not have.
@@ -88,9 +90,7 @@ class _Endpoint(ProtocolEndpoint):
     async def _answer_in_limit(self, exchange: Exchange) -> Answer:
         """Return the response to a request within the limit."""
 
-    def _change(
-        self, exchange: Exchange, act: Callable[[Session], RegisteredClient | None]
-    ) -> RegisteredClient | None:
+    def _change(self, exchange: Exchange, act: Callable[[Session], Changed]) -> Changed:
         """Make a change in a transaction of its own, report it, and read it into the caches."""
         with self._registration.database.transaction() as session:
             changed = act(session)

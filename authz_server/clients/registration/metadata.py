@@ -114,7 +114,7 @@ def read_metadata(document: Mapping[str, Any]) -> ClientMetadata:
     method = given.get("token_endpoint_auth_method", DEFAULT_METHOD)
     if not isinstance(method, str):
         raise invalid_metadata("token_endpoint_auth_method", "not a text")
-    properties = {name: given.get(name) for name in REGISTRABLE}
+    properties: dict[str, Any] = {name: given.get(name) for name in REGISTRABLE}
     _require_keys(method, given)
     return ClientMetadata(
         scopes=_read_scope(given.get("scope")),
