@@ -22,6 +22,8 @@ DATABASES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "postgres": "Postgr
 METHODS = {
     "client_secret_basic": "basic",
     "client_secret_post": "post",
+    "client_secret_jwt": "client_secret_jwt",
+    "private_key_jwt": "private_key_jwt",
     "basic": "basic",
     "post": "post",
 }
