@@ -21,7 +21,7 @@ from authz_server.tokens.authorization_details import (
 MAXIMUM_RESOURCES = 16
 _REMEMBERED = 8_192
 # Longer requests are not cached, so that no client can fill the cache with its spellings.
-_REMEMBERED_SCOPE_CHARACTERS = 1_024
+_REMEMBERED_CHARACTERS = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,9 @@ class AuthorizationRules:
         if decided is not None:
             return decided
         decided = self._decide(client, grant_type, scope, resources)
-        if len(question[2]) > _REMEMBERED_SCOPE_CHARACTERS or len(resources) > 1:
+        # An identifier has spellings of any length, too (RFC 3986, 6.2).
+        characters = len(question[2]) + sum(map(len, resources))
+        if characters > _REMEMBERED_CHARACTERS or len(resources) > 1:
             return decided
         # Cache only for the current entry: the client may have changed before this cache began.
         if client is self._directory.find(client.id):

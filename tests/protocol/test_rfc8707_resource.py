@@ -41,6 +41,27 @@ def test_what_names_no_resource_server(protocol: Protocol, endpoint: str, method
             require_refusal(answer, 400, "invalid_target", endpoint)
 
 
+@pytest.mark.parametrize("endpoint", TOKEN_ENDPOINTS)
+def test_spellings_of_one_identifier(protocol: Protocol, endpoint: str):
+    """Case B26."""
+    caller = protocol.demo.post
+    dots = f"{MAPPER}{'/.' * 4_000}"
+    spellings = (f"{MAPPER}/", MAPPER.upper(), f"{MAPPER}:443", f"{MAPPER}/.", dots)
+    for resource in spellings:
+        for resources in (resource, [MAPPER, resource]):
+            answer = protocol.ask(endpoint, caller, resource=resources)
+            assert claims_of(answer.json["access_token"])["aud"] == MAPPER
+    decided = protocol.services.rules._decided  # noqa: SLF001 - nothing else shows what it keeps
+    assert not any(dots in question[3] for question in decided)
+    name, scope = f"slash-{endpoint}", "registry/notify"
+    protocol.parties.make_resource_server(name, identifier=f"https://{name}.example/")
+    with protocol.parties.change() as (services, session):
+        services.scopes.assign(session, [scope], name, actor=ACTOR)
+    client = protocol.new_client(allowed_scopes=[scope], default_scopes=[])
+    answer = protocol.ask(endpoint, client, scope=scope, resource=f"https://{name}.example")
+    assert claims_of(answer.json["access_token"])["aud"] == f"https://{name}.example/"
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("endpoint", TOKEN_ENDPOINTS)
 def test_resource_server_that_this_client_may_not_reach(
