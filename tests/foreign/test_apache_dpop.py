@@ -17,7 +17,7 @@ from support.apache import Apache
 from support.databases import copied_database
 from support.dpop import ProofKey
 from support.live_server import LiveServer
-from support.parties import Parties
+from support.parties import Credentials, Parties
 from support.secrets_watch import SecretsWatch
 from support.settings_file import write_settings
 from support.source_tree import ROOT
@@ -26,25 +26,29 @@ KEY = ProofKey()
 PATHS = ("/list.txt", "/introspected/list.txt")
 
 
-def documented(issuer: str) -> str:
-    """Return the configuration of the document, for this issuer."""
+def documented(language: str, **places: str) -> str:
+    """Return the document's block in a language, with these hosts in the place of its own."""
     text = (ROOT / "docs" / "sender-constrained-tokens.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"^```apache\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    assert "https://auth.example.org" in block
-    return block.replace("https://auth.example.org", issuer)
+    (block,) = re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    for place, instead in places.items():
+        host = f"https://{place}.example" if place == "mapper" else f"https://{place}.example.org"
+        assert host in block
+        block = block.replace(host, instead)
+    return block
 
 
 class Site:
     """A resource server with its Apache, and a client of it."""
 
-    def __init__(self, server: LiveServer, apache: Apache, form: dict[str, str]) -> None:
-        self.server, self.apache, self._form = server, apache, form
+    def __init__(self, server: LiveServer, apache: Apache, client: Credentials) -> None:
+        self.server, self.apache, self.client = server, apache, client
 
     def fetch_token(self, *, bound: bool = True) -> str:
         """Return a token of the client."""
         url = f"{self.server.base_url}/oauth2/token"
+        form = {"grant_type": "client_credentials", "scope": "mapper/link"}
         headers = {"DPoP": KEY.prove(time.time(), htu=url)} if bound else {}
-        answer = httpx.post(url, data=self._form, headers=headers)
+        answer = httpx.post(url, data=form, headers=self.client.headers() | headers)
         assert answer.status_code == 200, answer.text
         return answer.json()["access_token"]
 
@@ -70,15 +74,17 @@ def site(request, tmp_path_factory) -> Iterator[Site]:
         server = LiveServer(write, directory)
         parties = Parties(load_settings(server.settings_path), SecretsWatch())
         parties.create_first_keys()
-        mapper, client = parties.make_resource_server(), parties.make_client()
-        form = {"grant_type": "client_credentials", "scope": "mapper/link"} | client.form()
+        mapper = parties.make_resource_server()
+        client = parties.make_client(method="client_secret_basic")
         secret = {"AUTHZ_SECRET": mapper.secret}
         # Another user than the test's runs Apache, and has to reach its folder.
         with tempfile.TemporaryDirectory() as place:
             add_documents(Path(place) / "documents")
-            apache = Apache(Path(place), ["oauth2"], documented(server.base_url), secret)
+            apache = Apache(
+                Path(place), ["oauth2"], documented("apache", auth=server.base_url), secret
+            )
             with apache, server:
-                yield Site(server, apache, form)
+                yield Site(server, apache, client)
 
 
 def add_documents(folder: Path) -> None:
@@ -110,3 +116,18 @@ def test_no_proof_and_a_bearer_token_are_refused(site: Site, path):
         url = f"{site.apache.base_url}{path}"
         assert httpx.get(url, headers={"Authorization": f"{scheme} {token}"}).status_code == 401
     assert site.call(path, site.fetch_token(bound=False)) == 401
+
+
+def test_the_client_of_the_document(site: Site):
+    """Case A16."""
+    places = {"auth": site.server.base_url, "mapper": site.apache.base_url}
+    program = documented("python", **places).replace('/link",', '/list.txt",')
+    # Plain http is the only thing that this lets pass.
+    program = program.replace(
+        "bound_access_tokens=True,", "bound_access_tokens=True, testing=True,"
+    )
+    names: dict[str, Any] = {"secret": site.client.secret}
+    exec(compile(program, "document", "exec"), names)  # noqa: S102 - the project's own document
+    assert names["answer"].status_code == 200
+    assert names["token"].token_type == "DPoP"
+    names["client"].session.close()
