@@ -52,6 +52,7 @@ FILE_ENDPOINTS = {
     "rfc8414": "metadata",
     "rfc8707": "token",
     "rfc9068": "token",
+    "rfc9449": "token",
     "rfc9701": "introspection",
     "discovery": "metadata",
     "health": "health",
