@@ -19,6 +19,7 @@ import pytest
 from argon2 import PasswordHasher
 from werkzeug.test import EnvironBuilder
 
+from support.assertions import Signer, make_signer
 from support.parties import ACTOR
 from support.protocol import ENDPOINTS, FORM_TYPE, PRESENTATIONS, Protocol, method_of, present
 
@@ -116,6 +117,37 @@ def test_unknown_wrong_and_disabled_cost_alike(start_protocol, endpoint: str, pr
         kind: Request(protocol, endpoint, present(presentation, *offer))
         for kind, offer in offers.items()
     }
+    for _ in range(ROUNDS):
+        found = complaints(one_round(requests))
+        if not found:
+            break
+    assert not found
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "alg"),
+    [("token", "ES256"), ("introspect", "EdDSA"), ("revoke", "PS256"), ("g2p", "HS256")],
+)
+def test_refused_assertions_cost_alike(start_protocol, endpoint: str, alg: str):
+    """Case A2."""
+    protocol = start_protocol(logging={"level": "info"})
+    clock = protocol.clock
+    right, disabled, other = (
+        make_signer(protocol.parties, name, lambda: clock().timestamp(), alg)
+        for name in ("signer-1", "signer-2", "signer-3")
+    )
+    with protocol.parties.change() as (services, session):
+        services.clients.set_enabled(session, disabled.id, actor=ACTOR, enabled=False)
+    # The header and the claims have the same size for each.
+    offers = {
+        name: (Signer(client_id, other.key, other.now, alg, other.kid).form(), {})
+        for name, client_id in (
+            ("unknown", "signer-0"),
+            ("wrong", right.id),
+            ("disabled", disabled.id),
+        )
+    }
+    requests = {kind: Request(protocol, endpoint, offer) for kind, offer in offers.items()}
     for _ in range(ROUNDS):
         found = complaints(one_round(requests))
         if not found:

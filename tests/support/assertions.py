@@ -60,12 +60,12 @@ class Signer:
         self.id = client_id
         self.key = OctKey.import_key(key) if isinstance(key, str) else key
         self.alg = alg
-        self._clock = clock
-        self._kid = kid
+        self.now = clock
+        self.kid = kid
 
     def claims(self, **changes: Any) -> dict[str, Any]:
         """Return sound claims with changes; None takes a claim away."""
-        now = int(self._clock())
+        now = int(self.now())
         usual = {
             "iss": self.id,
             "sub": self.id,
@@ -82,7 +82,7 @@ class Signer:
 
     def sign(self, payload: str | bytes, header: dict[str, Any] | None = None) -> str:
         """Return any payload signed with the key, under the usual header with changes."""
-        usual = {"alg": self.alg, "kid": self._kid} | (header or {})
+        usual = {"alg": self.alg, "kid": self.kid} | (header or {})
         kept = {name: value for name, value in usual.items() if value is not None}
         with warnings.catch_warnings():
             # The name EdDSA is deprecated; clients use it all the same.
