@@ -151,9 +151,9 @@ def test_headers_of_two_sources_are_refused(source):
 )
 def test_garbage_is_refused_soon(source, value):
     """Case A16."""
-    began = time.perf_counter()
+    began = time.process_time()
     refuse(source, {HEADERS[source]: value})
-    assert time.perf_counter() - began < 0.2
+    assert time.process_time() - began < 0.2
 
 
 @given(
