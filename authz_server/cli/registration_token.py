@@ -34,7 +34,8 @@ _COLUMNS = {
 @click.command(
     "create",
     cls=Command,
-    example="authz-server registration-token create --scope 'mapper/*' --uses 5 --expires +7d",
+    example="authz-server registration-token create --scope 'mapper/*' \\\n"
+    "    --uses 5 --expires +7d",
 )
 @click.option(
     "--scope",
