@@ -18,12 +18,8 @@ from authz_server.clients.counters.shared import SharedCounters
 from authz_server.clients.secret_duties import SecretDuties
 from authz_server.database.change_feed import ChangeSet
 from authz_server.database.orm import Database
-from authz_server.grants.base import TokenGrant
-from authz_server.grants.registry import collect_grants
-from authz_server.grants.token_exchange import TokenExchangeGrant
 from authz_server.endpoints.refusals import Refusal, RefusalRecorder
 from authz_server.grants.base import TokenGrant
-from authz_server.grants.registry import collect_grants
 from authz_server.grants.token_exchange import TokenExchangeGrant
 from authz_server.key_rings.backends import ring_rules
 from authz_server.key_rings.consumers import JwksReaders
@@ -35,7 +31,6 @@ from authz_server.tokens.binding import TokenBinder
 from authz_server.tokens.dpop import DPoPProofs
 from authz_server.tokens.dpop_nonces import DPoPNonces
 from authz_server.tokens.issuer import TokenIssuer
-from authz_server.tokens.presented import PresentedTokens
 from authz_server.tokens.limits import TokenLimits
 from authz_server.tokens.presented import PresentedTokens
 from keys.lifecycle.rotator import Rotator
@@ -206,7 +201,7 @@ class ServerServices(Services):
             details=self.detail_rules,
             issuer=self.settings.issuer,
         )
-        return {**collect_grants(self.plugins), exchange.GRANT_TYPE: exchange}
+        return {**super().grants, exchange.GRANT_TYPE: exchange}
 
     @cached_property
     def presented_tokens(self) -> PresentedTokens:

@@ -73,7 +73,7 @@ class TokenEndpoint(ProtocolEndpoint):
             expires_at=issued.expires_at,
             confirmation=authorization.confirmation,
         )
-        if authorization.claims is not None:
+        if authorization.claims is not None or authorization.exchanged is not None:
             event = self._add_claims(event, authorization)
         self._parts.notify(event)
         answer: dict[str, object] = {

@@ -135,7 +135,9 @@ class JwtBearerGrant(TokenGrant):
         return replace(
             decided,
             subject=claims["sub"],
-            expires_at=self.assertions.latest_expiry(assertion),
+            expires_at=min(
+                filter(None, (decided.expires_at, self.assertions.latest_expiry(assertion)))
+            ),
             exchanged=ExchangedTokens(
                 PresentedToken(claims["sub"], issuer.settings.issuer, jti=claims["jti"])
             ),
