@@ -20,6 +20,7 @@ from authz_server.database.change_feed import ChangeSet
 from authz_server.database.orm import Database
 from authz_server.endpoints.refusals import Refusal, RefusalRecorder
 from authz_server.grants.base import TokenGrant
+from authz_server.grants.registry import BUILT_IN, collect_grants
 from authz_server.grants.token_exchange import TokenExchangeGrant
 from authz_server.key_rings.backends import ring_rules
 from authz_server.key_rings.consumers import JwksReaders
@@ -110,8 +111,8 @@ class ServerServices(Services):
             self.authentication_methods,
             FailureThrottle(settings.failures_per_window, settings.failure_window_seconds),
             self.corrected_clock,
-            self._shared_failures,
-            self.client_documents,
+            shared_failures=self._shared_failures,
+            documents=self.client_documents,
         )
 
     @cached_property
@@ -201,7 +202,8 @@ class ServerServices(Services):
             details=self.detail_rules,
             issuer=self.settings.issuer,
         )
-        return {**super().grants, exchange.GRANT_TYPE: exchange}
+        built_in = [*BUILT_IN, *self._assertion_grants()]
+        return {**collect_grants(self.plugins, built_in), exchange.GRANT_TYPE: exchange}
 
     @cached_property
     def presented_tokens(self) -> PresentedTokens:

@@ -116,11 +116,12 @@ class Fetcher:
         """
         document = self._find(url, access)
         body = document.find_body(newer=newer)
-        if body is None:
-            body = await BatchedStep(document, newer)
-            if isinstance(body, FetchError):
-                raise body
-        return body
+        if body is not None:
+            return body
+        result = await BatchedStep(document, newer)
+        if isinstance(result, FetchError):
+            raise result
+        return result
 
     def check(self, url: str) -> None:
         """Raise UrlRefusedError unless the URL of a client may be fetched, as far as it shows."""
