@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 
-from authz_server.assembly.services import Services, utc_now
+from authz_server.assembly.base import utc_now
+from authz_server.assembly.services import Services
 from authz_server.audit.sink import AuditSink, is_stream
 from authz_server.database.orm import open_database
 from authz_server.settings import Settings

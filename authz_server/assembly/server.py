@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, get_args
 
 from sqlalchemy.orm import Session
 
-from authz_server.assembly.services import Clock, Services
+from authz_server.assembly.base import Clock
+from authz_server.assembly.services import Services
 from authz_server.audit.notifier import Notifier, Receiver
 from authz_server.audit.sink import AuditSink
 from authz_server.background_jobs import Maintenance

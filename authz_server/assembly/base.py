@@ -1,0 +1,127 @@
+"""The parts of every process: settings, database, clock, and the receivers of events.
+
+A part's module is imported when the part is made. A command so loads and opens only the parts that
+it uses: ``client list`` opens no key backend, no Vault login, no plugin and no audit file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from sqlalchemy.orm import Session
+
+from authz_server.audit.events import Event
+from authz_server.audit.notifier import Notifier, Notify, Receiver
+from authz_server.audit.sink import STORED, AuditSink, report_changes
+from authz_server.database.orm import Database
+from authz_server.settings import Settings
+
+if TYPE_CHECKING:
+    from authz_server.key_rings.alarms import KeyAlarms
+    from authz_server.plugin_manager import PluginManager
+    from keys.backends.vault.settings import VaultAccess
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """Return the present time."""
+    return datetime.now(UTC)
+
+
+class BaseServices:
+    """The parts of every process: settings, database, clock, and the receivers of events.
+
+    Args:
+        settings: the checked settings.
+        database: the open database.
+        clock: returns the present time, timezone-aware.
+        vaults: the access to each Vault, by name; None: the access of the server.
+
+    Raises:
+        PluginError: a part that uses the plugins was made, and a plugin cannot be used.
+        KeysError: a part that uses the key backends was made, and a backend cannot be used.
+        SettingsError: the key backends were opened, and a file of a Vault's login is missing or
+            readable by others.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        clock: Clock = utc_now,
+        *,
+        vaults: Mapping[str, VaultAccess] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.database = database
+        self.clock = clock
+        self._vaults = vaults
+
+    @cached_property
+    def sink(self) -> AuditSink | None:
+        """Writes the audit log; None: events go to the plugins only."""
+        return None
+
+    @cached_property
+    def plugins(self) -> PluginManager:
+        """The enabled plugins."""
+        from authz_server.plugin_manager import PluginManager
+
+        return PluginManager(self.settings.plugins.enabled, self.settings.plugins.settings)
+
+    @cached_property
+    def notify(self) -> Notify:
+        """Passes an event to its receivers; raises if it must be recorded and cannot be."""
+        return Notifier(self.find_receivers).notify
+
+    def find_receivers(self, kind: type) -> Iterator[Receiver]:
+        """Yield the receivers of a kind of events; the audit log comes first and may refuse."""
+        if issubclass(kind, Event):
+            if self.sink is not None:
+                yield self.sink.write
+            if self.plugins.receives_events:
+                yield self.plugins.emit
+        elif kind in self.key_alarms.kinds:
+            yield self.key_alarms.receive
+
+    def open_recorders(self) -> None:
+        """Open the audit log and the plugins now rather than at the first event.
+
+        Raises:
+            AuditUnavailable: nothing can be recorded.
+            PluginError: a plugin cannot be used.
+        """
+        _ = self.sink, self.plugins
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Yield a session that is committed when the block ends; its changes are then reported.
+
+        Raises:
+            AuditUnavailable: a change could not be recorded; it is not made.
+            PluginError: a change could not be reported to a plugin; it is not made.
+        """
+        with self.database.transaction() as session:
+            yield session
+            changed = STORED in session.info
+            if changed:
+                self.open_recorders()
+        if changed:
+            report_changes(self.notify, session)
+
+    @cached_property
+    def key_alarms(self) -> KeyAlarms:
+        """Records alarms of the key rings."""
+        from authz_server.key_rings.alarms import KeyAlarms
+
+        return KeyAlarms(self.notify)
+
+    @cached_property
+    def corrected_clock(self) -> Clock:
+        """Returns the present time; of a server, by the database's clock."""
+        return self.clock
