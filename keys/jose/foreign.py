@@ -7,15 +7,13 @@ verified. A header never provides the key, except where a proof of possession re
 from base64 import b64decode
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import lru_cache
-from hashlib import shake_256
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from keys.errors import KeysError, TokenRefusedError
-from keys.jose.algorithms import ALGORITHMS, KEY_USE, MINIMUM_RSA_EXPONENT, Algorithm
+from keys.jose.algorithms import ALGORITHMS, KEY_USE, Algorithm
 from keys.jose.compact import (
     MAXIMUM_KID_CHARACTERS,
     decode_segment,
@@ -26,9 +24,7 @@ from keys.jose.jwk import PUBLIC_MEMBERS, load_public_key, public_jwk, thumbprin
 from keys.jose.signatures import (
     PublicKey,
     Verifier,
-    generate_private_key,
     make_verifier,
-    meaningless_signature,
     signature_size,
 )
 
@@ -48,8 +44,6 @@ FOREIGN_ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
 MAXIMUM_RSA_BITS = 4_096
 _MAXIMUM_EXPONENT_BITS = 32
 _MAXIMUM_MEMBER_CHARACTERS = MAXIMUM_RSA_BITS // 6 + 1
-#: The sizes in bytes of the RSA signatures with a dummy verification of their own.
-_RSA_SIGNATURES = (256, 384, 512)
 MAXIMUM_KEYS = 20
 #: Header members that change how a token is verified, or that provide a key or its address.
 REFUSED_MEMBERS = frozenset({"b64", "crit", "enc", "jku", "jwk", "x5c", "x5u", "zip"})
@@ -163,7 +157,7 @@ class ForeignKey:
             raise KeysError(f"the key does not fit {alg}")
         found = self._verifiers.get(alg)
         if found is None:
-            found = self._verifiers[alg] = _make_verifier(self._key, FOREIGN_ALGORITHMS[alg])
+            found = self._verifiers[alg] = make_bounded_verifier(self._key, FOREIGN_ALGORITHMS[alg])
         return found
 
 
@@ -265,39 +259,6 @@ def parse_published_key_set(document: bytes, *, maximum_keys: int = MAXIMUM_KEYS
     return ForeignKeys([key for kid, key in keys.items() if kid not in repeated])
 
 
-def spend_one_verification(alg: str, signature: bytes, data: bytes) -> None:
-    """Spend the time of verifying a signature of ``alg``, for equal timing.
-
-    An unknown algorithm costs nothing, as it does for a known key.
-
-    Args:
-        alg: the ``alg`` of the token.
-        signature: its signature; the size determines the size of an RSA key.
-        data: its signing input.
-    """
-    if alg in FOREIGN_ALGORITHMS:
-        size = len(signature) if len(signature) in _RSA_SIGNATURES else _RSA_SIGNATURES[0]
-        verify, meaningless = _stand_in(alg, size)
-        with suppress(TokenRefusedError):
-            verify(meaningless, data)
-
-
-@lru_cache(maxsize=len(FOREIGN_ALGORITHMS) * len(_RSA_SIGNATURES))
-def _stand_in(alg: str, rsa_bytes: int) -> tuple[Verifier, bytes]:
-    algorithm = FOREIGN_ALGORITHMS[alg]
-    key: PublicKey
-    if algorithm.kty == "RSA":
-        # No private key belongs to it: verification does not need one.
-        digest = bytearray(shake_256(b"modulus").digest(rsa_bytes))
-        digest[0] |= 0x80
-        digest[-1] |= 1
-        key = RSAPublicNumbers(MINIMUM_RSA_EXPONENT, int.from_bytes(digest)).public_key()
-    else:
-        key = generate_private_key(algorithm).public_key()
-    size = signature_size(key, algorithm)
-    return make_verifier(key, algorithm), meaningless_signature(size)
-
-
 def _listed(document: object, maximum_keys: int) -> list[object]:
     keys = document.get("keys") if isinstance(document, Mapping) else None
     if not isinstance(keys, list):
@@ -385,10 +346,14 @@ def _require_bounded(key: PublicKey) -> None:
         raise KeysError("an RSA key has an exponent that is too large, or an even modulus")
 
 
-def _make_verifier(key: PublicKey, algorithm: Algorithm) -> Verifier:
+def make_bounded_verifier(key: PublicKey, algorithm: Algorithm) -> Verifier:
     """Return a verifier that refuses impossible signatures as not checked.
 
     The library refuses them early, so that the time of the refusal would reveal the key.
+
+    Args:
+        key: a public key.
+        algorithm: one that it fits.
     """
     size = signature_size(key, algorithm)
     verify = make_verifier(key, algorithm)

@@ -21,10 +21,10 @@ from keys.jose.foreign import (
     parse_foreign,
     parse_key_set,
     parse_published_key_set,
-    spend_one_verification,
 )
 from keys.jose.jwk import public_jwk, thumbprint
 from keys.jose.signatures import make_signer
+from keys.jose.stand_ins import spend_one_verification, stand_in_verifier
 from support.forged_tokens import segment, token_of
 
 MAXIMUM = 8_192
@@ -402,3 +402,11 @@ def test_published_keys_that_cannot_be_used_are_ignored():
 def test_spending_a_verification_raises_nothing(alg):
     for size in (1, 64, 256, 512):
         spend_one_verification(alg, bytes(size), b"data")
+
+
+@pytest.mark.parametrize("alg", FOREIGN_ALGORITHMS)
+def test_a_stand_in_refuses_every_signature(alg):
+    """Case A2."""
+    right = parse_foreign(signed(alg), MAXIMUM)
+    with pytest.raises(TokenRefusedError):
+        stand_in_verifier(alg, len(right.signature))(right.signature, right.signing_input)
