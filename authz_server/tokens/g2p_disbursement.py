@@ -112,7 +112,7 @@ def _read(members: Mapping[str, Any], kind: type[_Limited]) -> _Limited:
     if decimals is None:
         raise ValueError("currency_code: it is not a currency of ISO 4217")
     caps = [limits.payment_cap, limits.batch_cap]
-    amounts = [Decimal(cap) for cap in caps if cap is not UNSET and isinstance(cap, str)]
+    amounts = [Decimal(cap) for cap in caps if not isinstance(cap, UnsetType)]
     if any(amount <= 0 or _decimals_of(amount) > decimals for amount in amounts):
         raise ValueError(f"a cap: it is not above 0, or has more than {decimals} decimals")
     if len(amounts) == len(caps) and amounts[0] > amounts[1]:
