@@ -15,7 +15,13 @@ import pytest
 from authz_server.clients.certificate_parser import thumbprint_of
 from authz_server.settings import load_settings
 from support.claims import claims_of
-from support.client_certificates import ClientAuthority, header_value, self_signed
+from support.client_certificates import (
+    ClientAuthority,
+    byte_sequence,
+    escaped_pem,
+    header_value,
+    self_signed,
+)
 from support.databases import DIALECTS, copied_database
 from support.live_server import LiveServer
 from support.openbao_authority import CertificateAuthority
@@ -68,12 +74,12 @@ class Site:
         self.demo, self.bound = parties
         self._contexts = contexts
 
-    def ask(self, endpoint, client_id, client, headers=None, **form):
+    def ask(self, endpoint, client_id, client, headers=None, transport=None, **form):
         """Send a form over TLS with a client's certificate, or with none."""
         fields = {"token": "invented"}
         if endpoint in ("token", "g2p"):
             fields = {"grant_type": "client_credentials", "scope": "mapper/link"}
-        with httpx.Client(verify=self._contexts(client)) as sender:
+        with httpx.Client(verify=self._contexts(client), transport=transport) as sender:
             return sender.post(
                 self._front + ENDPOINTS[endpoint],
                 data=fields | ({"client_id": client_id} if client_id else {}) | form,
@@ -158,6 +164,59 @@ def test_a_client_of_bound_tokens_needs_its_certificate(site):
         assert claims_of(token)["cnf"] == {"x5t#S256": thumbprint_of(key.der)}
     answer = site.ask("token", site.bound.id, None, **secret)
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+
+
+@pytest.fixture(scope="module")
+def plain(request, tmp_path_factory):
+    """`serve` behind a proxy that the tests play, by RFC 9440."""
+    directory = tmp_path_factory.mktemp("plain")
+    overrides = {
+        "server": {"trusted_proxies": ["127.0.0.1"]},
+        "client_certificates": {"source": "client-cert", "front_verifies": True},
+    }
+    with (
+        copied_database(request, "sqlite", directory) as url,
+        running(directory, url, **overrides) as (server, parties),
+    ):
+        yield Site(server.base_url, parties, lambda _client: True)
+
+
+def test_hostile_headers_of_a_trusted_proxy(plain):
+    """Case A16."""
+    mine, other = byte_sequence(PAYER.der), byte_sequence(SELF.der)
+    expected = [
+        ([("Client-Cert", mine)], 200),
+        # Another header to `serve`, and none that counts.
+        ([("Client-Cert", mine), ("Client_Cert", other)], 200),
+        ([("Client_Cert", mine)], 401),
+        ([("Client-Cert", mine), ("Client-Cert", mine)], 400),
+        ([("Client-Cert", other), ("client-cert", mine)], 400),
+        ([("Client-Cert", mine), ("X-SSL-Client-Cert", escaped_pem(PAYER.der))], 400),
+        ([("Client-Cert", mine), ("Client-Cert-Chain", "garbage")], 400),
+        ([("Client-Cert-Chain", mine)], 400),
+        ([("Client-Cert", "garbage")], 400),
+        ([("Client-Cert", f":{'A' * 7_000}:")], 400),
+        ([("Client-Cert", f":{'A' * 65_536}:")], 431),
+        ([("Client-Cert", "")], 401),
+    ]
+    for headers, status in expected:
+        answer = plain.ask("token", "payer", None, headers)
+        assert answer.status_code == status, (headers[0][0], status, answer.text)
+    # The server goes on.
+    assert plain.ask("token", "payer", None, expected[0][0]).status_code == 200
+
+
+def test_a_peer_that_is_not_the_proxy(plain):
+    """Case A16."""
+    transport = httpx.HTTPTransport(local_address="127.0.0.2")
+    for value in (byte_sequence(PAYER.der), "garbage"):
+        headers = [("Client-Cert", value), ("X-Forwarded-For", "127.0.0.1")]
+        answer = plain.ask("token", "payer", None, headers, transport=transport)
+        assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
+    secret = {"client_secret": plain.demo.post.secret}
+    headers = [("Client-Cert", "garbage")]
+    answer = plain.ask("token", plain.demo.post.id, None, headers, transport=transport, **secret)
+    assert answer.status_code == 200
 
 
 @pytest.fixture(scope="module")
