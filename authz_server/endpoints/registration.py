@@ -226,5 +226,6 @@ def read_bearer(request: Request) -> str:
 
 
 def _no_content(request_id: str) -> Answer:
-    headers = {"Cache-Control": "no-store", "Pragma": "no-cache", "X-Request-Id": request_id}
-    return Answer(HTTPStatus.NO_CONTENT, headers, b"")
+    answer = private_answer(None, request_id, status=HTTPStatus.NO_CONTENT)
+    del answer.headers["Content-Type"]
+    return Answer(answer.status, answer.headers, b"")

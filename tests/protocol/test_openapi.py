@@ -185,6 +185,7 @@ def test_description_is_valid_whatever_is_switched_on(tmp_path, g2p, introspecti
             "g2p": {"enabled": g2p, "expires_in": "number"},
             "introspection": {"enabled": introspection},
             "revocation": {"enabled": introspection},
+            "registration": {"enabled": g2p},
         },
     )
     application = create_health_application(load_settings(path))
@@ -193,6 +194,8 @@ def test_description_is_valid_whatever_is_switched_on(tmp_path, g2p, introspecti
     assert ("/oauth2/client/token" in document["paths"]) == g2p
     assert ("/oauth2/introspect" in document["paths"]) == introspection
     assert ("G2PError" in json.dumps(document)) == g2p
+    assert ("/oauth2/register/{client_id}" in document["paths"]) == g2p
+    assert ("ClientMetadata" in json.dumps(document)) == g2p
 
 
 def test_addresses_under_a_prefix_are_described_and_served(tmp_path, sqlite_url):
