@@ -5,11 +5,13 @@ by `serve`'s own way.
 """
 
 import json
+import ssl
 from datetime import timedelta
 
 import pytest
 
 from authz_server.clients.certificate_parser import thumbprint_of
+from support.assertions import make_signer
 from support.claims import claims_of
 from support.client_certificates import (
     ClientAuthority,
@@ -18,7 +20,10 @@ from support.client_certificates import (
     header_value,
     self_signed,
 )
+from support.dpop import ProofKey
+from support.openbao_authority import CertificateAuthority
 from support.protocol import ENDPOINTS, TOKEN_ENDPOINTS, facts, require_refusal, running_protocol
+from support.scripted_server import ScriptedServer, answer_with
 from support.settings_file import ISSUER
 
 AUTHORITY = ClientAuthority()
@@ -91,6 +96,14 @@ def ask(  # noqa: PLR0913 - the parts of a request
     fields = protocol.form(endpoint) | {"client_id": client_id} | form
     fields = {name: value for name, value in fields.items() if value is not None}
     return protocol.post(endpoint, fields, sent | (headers or {}), **options)
+
+
+@pytest.fixture
+def one_server(mtls):
+    """Leaves the twin out, which would refuse what the first server has accepted once."""
+    twin, mtls.client.twin = mtls.client.twin, None
+    yield
+    mtls.client.twin = twin
 
 
 def cause_of(protocol) -> str:
@@ -271,6 +284,39 @@ def test_a_client_of_bound_tokens_gets_none_by_leaving_its_certificate_out(mtls,
         require_refusal(ask(mtls, at, client_id, None), 401, "invalid_client", at)
 
 
+@pytest.mark.usefixtures("one_server")
+def test_a_client_that_signs_assertions_has_bound_tokens(mtls):
+    """RFC 8705, 3: the method does not matter."""
+    signer = make_signer(mtls.parties, "signer", lambda: mtls.clock().timestamp())
+    with mtls.parties.change() as (services, session):
+        services.clients.update_client(session, "signer", actor="operator:t", properties=BOUND)
+    certificate = {"X-SSL-Client-Verify": "FAILED:self-signed certificate"}
+    for headers, status in ((header_value("nginx", SELF.der) | certificate, 200), ({}, 400)):
+        answer = mtls.post("token", mtls.form("token") | signer.form(), headers)
+        assert answer.status_code == status, answer.text
+        if status == 200:
+            cnf = claims_of(answer.json["access_token"])["cnf"]
+            assert cnf == {"x5t#S256": thumbprint_of(SELF.der)}
+
+
+@pytest.mark.usefixtures("one_server")
+def test_a_token_is_bound_to_a_certificate_and_a_dpop_key(mtls):
+    """RFC 8705, 3; RFC 9449, 5."""
+    key = ProofKey()
+
+    def proof():
+        return {"DPoP": key.prove(mtls.clock().timestamp())}
+
+    answer = ask(mtls, "token", "bound-pki", PAYER, headers=proof())
+    assert answer.json["token_type"] == "DPoP"
+    cnf = claims_of(answer.json["access_token"])["cnf"]
+    assert cnf == {"jkt": key.thumbprint, "x5t#S256": thumbprint_of(PAYER.der)}
+    # The proof does not stand in for the certificate.
+    secret = {"client_secret": mtls.bound_post.secret}
+    answer = ask(mtls, "token", "bound-post", None, headers=proof(), **secret)
+    require_refusal(answer, 400, "invalid_request")
+
+
 def test_other_tokens_are_bound_to_nothing(mtls, method):
     client_id, key = BY_METHOD[method]
     token = ask(mtls, "token", client_id, key).json["access_token"]
@@ -352,3 +398,34 @@ def test_a_file_of_authorities_verifies_again(start_protocol, tmp_path):
         form = protocol.form("token") | {"client_id": "payer"}
         answer = protocol.post("token", form, header_value("client-cert", key.der))
         assert answer.status_code == status
+
+
+def test_a_certificate_is_found_in_published_keys(start_protocol, tmp_path):
+    """RFC 8705, 2.2; Case A16."""
+    authority = CertificateAuthority(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(*authority.certify("localhost"))
+    published = {"/jwks": {"keys": [SELF.jwk()]}, "/other": "nothing"}
+
+    def answer(connection, request):
+        document = published[request.split(b" ")[1].decode()]
+        return answer_with(json.dumps(document).encode())(connection, request)
+
+    with ScriptedServer(answer, tls) as server:
+        protocol = start_protocol(
+            server={"trusted_proxies": ["127.0.0.1"]},
+            client_certificates={"source": "nginx"},
+            outbound={
+                "allowed_networks": ["127.0.0.0/8"],
+                "ca_file": str(authority.certificate_path),
+            },
+        )
+        for client_id, path in (("remote", "/jwks"), ("silent", "/other")):
+            keys = {"jwks_uri": server.address + path}
+            protocol.parties.make_client(client_id, METHODS[1], properties=keys)
+        for at in ENDPOINTS:
+            assert ask(protocol, at, "remote", SELF).status_code == 200
+            require_refusal(ask(protocol, at, "remote", PAYER), 401, "invalid_client", at)
+            assert cause_of(protocol) == "certificate_wrong"
+            require_refusal(ask(protocol, at, "silent", SELF), 401, "invalid_client", at)
+            assert cause_of(protocol) == "certificate_keys_unavailable"
