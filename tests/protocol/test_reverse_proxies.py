@@ -87,6 +87,7 @@ def test_message_id_and_what_the_server_reads_pass_the_proxy(proxy_kind, tmp_pat
         "authorization": "Basic bWluaXN0cnk6c2VjcmV0",
         "content-encoding": "gzip",
         "content-type": "application/x-www-form-urlencoded",
+        "dpop": "proof",
         "if-match": '"b"',
         "if-modified-since": formatdate(0, usegmt=True),
         "if-none-match": '"a"',
