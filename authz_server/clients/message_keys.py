@@ -84,6 +84,7 @@ def _thumbprint_of_pem(text: str) -> dict[str, str]:
     )
 
     from keys.jose.jwk import public_jwk  # noqa: PLC0415 - likewise
+    from keys.jose.signatures import PublicKey  # noqa: PLC0415 - likewise
 
     if "PRIVATE KEY-----" in text:
         raise InvalidChangeError(f"{_FIELD}: this is a private key; name the public one")
@@ -91,10 +92,12 @@ def _thumbprint_of_pem(text: str) -> dict[str, str]:
         if "-----BEGIN CERTIFICATE-----" in text:
             certificate = x509.load_pem_x509_certificate(text.encode())
             return {X5T: _encode(certificate.public_bytes(Encoding.DER))}
-        jwk = public_jwk(load_pem_public_key(text.encode()))  # type: ignore[arg-type] - refuses others
-    except (ValueError, TypeError, KeyError) as error:
+        key = load_pem_public_key(text.encode())
+    except ValueError as error:
         raise InvalidChangeError(f"{_FIELD}: the PEM cannot be read ({error})") from None
-    return {JKT: _thumbprint_of_jwk(jwk)}
+    if not isinstance(key, PublicKey):
+        raise InvalidChangeError(f"{_FIELD}: the key is not one for signatures")
+    return {JKT: _thumbprint_of_jwk(public_jwk(key))}
 
 
 def _thumbprint_of_jwk(jwk: Mapping[str, object]) -> str:

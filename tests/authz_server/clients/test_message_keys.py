@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, x25519
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -76,6 +76,12 @@ def test_a_certificate_is_named_by_its_own_thumbprint():
     assert check_message_key({"x5t#S256": x5t}) == {"x5t#S256": x5t}
 
 
+EXCHANGE_PEM = (
+    x25519.X25519PrivateKey.generate()
+    .public_key()
+    .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    .decode()
+)
 PRIVATE_PEM = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
@@ -101,6 +107,7 @@ PRIVATE_PEM = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption(
         {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"},
         {"kty": "OKP", "crv": "Ed25519"},
         PRIVATE_PEM,
+        EXCHANGE_PEM,
         "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
         "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
     ],
