@@ -78,6 +78,7 @@ class PluginManager:
         settings: Mapping[str, Mapping[str, Any]],
         available: Iterable[EntryPoint] | None = None,
     ) -> None:
+        self._registered: dict[str, list[tuple[str, Any]]] = {}
         self._pluggy = pluggy.PluginManager(PROJECT)
         self._pluggy.add_hookspecs(Hooks)
         chosen = _choose(enabled, available)
@@ -119,6 +120,8 @@ class PluginManager:
     def registered(self, hook: str, require: Callable[[Any], T]) -> list[tuple[str, T]]:
         """Return the parts that plugins register with a hook, each with its provider.
 
+        The hook is called once; the parts are kept.
+
         Args:
             hook: the name of the hook; an implementation returns a list or a mapping of parts.
             require: returns the part, or raises if it is not of the hook's kind.
@@ -126,6 +129,8 @@ class PluginManager:
         Raises:
             PluginError: a plugin fails, or returns another type.
         """
+        if hook in self._registered:
+            return self._registered[hook]
         found: list[tuple[str, T]] = []
         for name, call in self._callers(hook):
             try:
@@ -134,6 +139,7 @@ class PluginManager:
                     found.extend((f"plugin {name}", require(part)) for part in each)
             except Exception as error:
                 raise PluginError(f"plugin {name}: {hook} failed: {error}") from error
+        self._registered[hook] = found
         return found
 
     def decide_token(self, request: TokenDecision) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
 
 from authz_server.assembly.keys import KeyServices
 from authz_server.settings import SettingsError
 from authz_server.settings.profiles import permits_method, permitted_algorithms
 
 if TYPE_CHECKING:
+    from authz_server.clients.authentication.assertions import AssertionRules
     from authz_server.clients.authentication.method import ClientAuthenticationMethod
-    from authz_server.clients.authentication.registry import AuthenticationMethods
+    from authz_server.clients.authentication.registry import AuthenticationMethods, MethodNames
     from authz_server.clients.cache import ClientCache
     from authz_server.clients.certificate_chains import ChainVerifier
     from authz_server.clients.client_documents import ClientDocuments
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from authz_server.scopes.catalogue import ScopeCatalogue
     from authz_server.tokens.authorization_details import DetailRules
     from authz_server.tokens.authorization_details_type import AuthorizationDetailsType
+
+    Makers: TypeAlias = dict[
+        type[ClientAuthenticationMethod], Callable[[], ClientAuthenticationMethod]
+    ]
 
 
 class ClientServices(KeyServices):
@@ -158,7 +163,7 @@ class ClientServices(KeyServices):
 
     def _assertion_grants(self) -> Iterator[type[TokenGrant]]:
         """Yield the grants that need a registered issuer, if there is one."""
-        if len(self.issuers):
+        if self.settings.issuers:
             from authz_server.grants.jwt_bearer import AssertionGrants, JwtBearerGrant
 
             assertions = AssertionGrants(
@@ -170,50 +175,87 @@ class ClientServices(KeyServices):
     def authentication_methods(self) -> AuthenticationMethods:
         """The client authentication methods."""
         from authz_server.clients.authentication.registry import collect_methods
+
+        built_in = [make() for make in self._built_in_methods.values()]
+        return collect_methods(built_in, self.plugins, self._permits_method)
+
+    @cached_property
+    def method_names(self) -> MethodNames:
+        """The names of the client authentication methods; none is made."""
+        from authz_server.clients.authentication.registry import collect_names
+
+        return collect_names([*self._built_in_methods], self.plugins, self._permits_method)
+
+    def _permits_method(self, name: str) -> bool:
+        return permits_method(self.settings.profiles, name)
+
+    @cached_property
+    def _built_in_methods(self) -> Makers:
+        """The methods that the settings enable, each with a function that makes it."""
         from authz_server.clients.authentication.shared_secret import SharedSecret
 
-        built_in = [
-            SharedSecret(self.directory, self.secrets),
-            *self._assertion_methods(),
-            *self._certificate_methods(),
-        ]
-        permits = partial(permits_method, self.settings.profiles)
-        return collect_methods(built_in, self.plugins, permits)
+        return {
+            SharedSecret: lambda: SharedSecret(self.directory, self.secrets),
+            **self._assertion_methods(),
+            **self._certificate_methods(),
+        }
 
-    def _assertion_methods(self) -> Iterator[ClientAuthenticationMethod]:
-        """Yield the methods that use a signed JWT, as far as the settings permit an algorithm."""
-        from authz_server.clients.authentication.assertions import HMAC_ALGORITHMS, AssertionRules
-        from authz_server.clients.authentication.client_secret_jwt import ClientSecretJwt
-        from authz_server.clients.authentication.private_key_jwt import PrivateKeyJwt
+    @cached_property
+    def assertion_rules(self) -> AssertionRules:
+        """The rules of client assertions."""
+        from authz_server.clients.authentication.assertions import AssertionRules
 
         settings = self.settings
-        algorithms = permitted_algorithms(settings.profiles, settings.assertions.algorithms)
-        rules = AssertionRules(settings.issuer, algorithms, settings.tokens.clock_skew_seconds)
-        is_foreign = self.issuers.is_registered
-        if HMAC_ALGORITHMS.keys() & set(algorithms):
-            yield ClientSecretJwt(rules, self.single_use, self.secrets, is_foreign)
-        if set(algorithms) - HMAC_ALGORITHMS.keys():
-            yield PrivateKeyJwt(rules, self.single_use, self.key_sets, is_foreign)
-        if len(self.issuers):
-            from authz_server.clients.authentication.workload_identity import (
-                WorkloadIdentityMethod,
+        skew = settings.tokens.clock_skew_seconds
+        return AssertionRules(settings.issuer, self._assertion_algorithms(), skew)
+
+    def _assertion_algorithms(self) -> tuple[str, ...]:
+        settings = self.settings
+        return permitted_algorithms(settings.profiles, settings.assertions.algorithms)
+
+    def _assertion_methods(self) -> Makers:
+        """Return the methods that use a signed JWT, as far as the settings permit an algorithm."""
+        from authz_server.clients.authentication.assertions import HMAC_ALGORITHMS
+        from authz_server.clients.authentication.client_secret_jwt import ClientSecretJwt
+        from authz_server.clients.authentication.private_key_jwt import PrivateKeyJwt
+        from authz_server.clients.authentication.workload_identity import WorkloadIdentityMethod
+
+        algorithms = set(self._assertion_algorithms())
+        methods: Makers = {}
+        if HMAC_ALGORITHMS.keys() & algorithms:
+            methods[ClientSecretJwt] = lambda: ClientSecretJwt(
+                self.assertion_rules, self.single_use, self.secrets, self.issuers.is_registered
             )
+        if algorithms - HMAC_ALGORITHMS.keys():
+            methods[PrivateKeyJwt] = lambda: PrivateKeyJwt(
+                self.assertion_rules, self.single_use, self.key_sets, self.issuers.is_registered
+            )
+        if self.settings.issuers:
+            methods[WorkloadIdentityMethod] = lambda: WorkloadIdentityMethod(
+                self.directory, self.issuers
+            )
+        return methods
 
-            yield WorkloadIdentityMethod(self.directory, self.issuers)
-
-    def _certificate_methods(self) -> Iterator[ClientAuthenticationMethod]:
-        """Yield the methods that use a TLS certificate, as far as the settings give them one."""
+    def _certificate_methods(self) -> Makers:
+        """Return the methods that use a TLS certificate, as far as the settings give them one."""
         settings = self.settings.client_certificates
         if settings.source == "off":
-            return
+            return {}
         from authz_server.clients.authentication.self_signed_tls_client_auth import (
             SelfSignedTlsClientAuth,
         )
         from authz_server.clients.authentication.tls_client_auth import TlsClientAuth
 
         skew = self.settings.tokens.clock_skew_seconds
+        methods: Makers = {}
         if settings.can_be_verified:
-            # A listener has verified the chain in its handshake, against the same file.
-            chains = self.chain_verifier if settings.are_from_proxy else None
-            yield TlsClientAuth(self.directory, chains, skew)
-        yield SelfSignedTlsClientAuth(self.directory, self.key_sets, skew)
+            methods[TlsClientAuth] = lambda: TlsClientAuth(
+                self.directory,
+                # A listener has verified the chain in its handshake, against the same file.
+                self.chain_verifier if settings.are_from_proxy else None,
+                skew,
+            )
+        methods[SelfSignedTlsClientAuth] = lambda: SelfSignedTlsClientAuth(
+            self.directory, self.key_sets, skew
+        )
+        return methods

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from authz_server.assembly.clients import ClientServices
 from authz_server.settings import LONGEST_LIFETIME_SECONDS
@@ -36,10 +37,13 @@ class RegistrationServices(ClientServices):
             maximum_token_lifetime_seconds=self.settings.tokens.maximum_lifetime_seconds,
             ring_names=frozenset(self.settings.keys.rings),
             grant_types=tuple(self.grants),
-            authentication_methods=self.authentication_methods.registrations,
+            authentication_methods=self.method_names.registrations,
             issuer=self.settings.issuer,
-            check_details_grant=self.detail_rules.check_grant,
+            check_details_grant=self._check_details_grant,
         )
+
+    def _check_details_grant(self, kind: str, grant: Mapping[str, Any]) -> None:
+        self.detail_rules.check_grant(kind, grant)
 
     @cached_property
     def clients(self) -> ClientService:
@@ -72,7 +76,7 @@ class RegistrationServices(ClientServices):
         from authz_server.clients.registration.service import RegistrationService
         from authz_server.scopes.service import find_canonical_names
 
-        methods = self.authentication_methods
+        methods = self.method_names
         return RegistrationService(
             clients=self.clients,
             secrets=self.secrets,

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias, TypeVar
 
 from authz_server.clients.authentication.method import (
     AuthenticationRequest,
@@ -11,15 +12,18 @@ from authz_server.clients.authentication.method import (
 from authz_server.errors import OAuthError
 from authz_server.plugin_manager import SERVER, PluginManager, ProvidedPart, require_distinct
 
+Method: TypeAlias = ClientAuthenticationMethod | type[ClientAuthenticationMethod]
+T = TypeVar("T", bound=Method)
+
 #: A value that fits the column of the table ``client``.
 _REGISTRATION = re.compile(r"[a-z0-9_]{1,40}")
 
 
-class AuthenticationMethods:
-    """The methods, in the order in which they look for credentials.
+class MethodNames:
+    """The names and registrations of the methods, as their classes declare them.
 
     Args:
-        provided: each method, with its provider.
+        provided: each method or its class, with its provider.
 
     Attributes:
         names: the names that the metadata lists.
@@ -30,7 +34,7 @@ class AuthenticationMethods:
         PluginError: two methods have a name or a value in common.
     """
 
-    def __init__(self, provided: Sequence[tuple[str, ClientAuthenticationMethod]]) -> None:
+    def __init__(self, provided: Sequence[tuple[str, Method]]) -> None:
         names = [ProvidedPart(by, name, method) for by, method in provided for name in method.NAMES]
         self.permitted: Mapping[str, frozenset[str]] = require_distinct(
             "authentication_method",
@@ -40,9 +44,23 @@ class AuthenticationMethods:
                 for value, permitted in method.REGISTRATIONS.items()
             ],
         )
-        self._methods = tuple(method for _, method in provided)
         self.names = tuple(require_distinct("client authentication method", names))
         self.registrations = tuple(self.permitted)
+
+
+class AuthenticationMethods(MethodNames):
+    """The methods, in the order in which they look for credentials.
+
+    Args:
+        provided: each method, with its provider.
+
+    Raises:
+        PluginError: two methods have a name or a value in common.
+    """
+
+    def __init__(self, provided: Sequence[tuple[str, ClientAuthenticationMethod]]) -> None:
+        super().__init__(provided)
+        self._methods = tuple(method for _, method in provided)
 
     def recognise(
         self, request: AuthenticationRequest
@@ -91,9 +109,29 @@ def collect_methods(
     Raises:
         PluginError: a plugin fails, or two methods have a name in common.
     """
+    return AuthenticationMethods(_collect(built_in, plugins, permits))
+
+
+def collect_names(
+    built_in: Sequence[type[ClientAuthenticationMethod]],
+    plugins: PluginManager,
+    permits: Callable[[str], bool] = _permit_all,
+) -> MethodNames:
+    """Return the names of the methods that :func:`collect_methods` returns; none is made.
+
+    Raises:
+        PluginError: as :func:`collect_methods`.
+    """
+    return MethodNames(_collect(built_in, plugins, permits))
+
+
+def _collect(
+    built_in: Sequence[T], plugins: PluginManager, permits: Callable[[str], bool]
+) -> list[tuple[str, T | ClientAuthenticationMethod]]:
     added = plugins.registered("register_client_authentication_methods", _require_method)
-    provided = [*((SERVER, method) for method in built_in), *added]
-    return AuthenticationMethods([each for each in provided if all(map(permits, each[1].NAMES))])
+    own = [(SERVER, method) for method in built_in]
+    provided: list[tuple[str, T | ClientAuthenticationMethod]] = [*own, *added]
+    return [each for each in provided if all(map(permits, each[1].NAMES))]
 
 
 def _require_method(part: object) -> ClientAuthenticationMethod:
