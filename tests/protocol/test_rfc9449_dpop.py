@@ -4,12 +4,14 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from urllib.parse import urlencode
 
 import pytest
 from joserfc import jwk as joserfc_jwk
 from sqlalchemy import func, select
 
 from authz_server.database.single_use import UsedValue
+from support.assertions import make_signer
 from support.claims import claims_of
 from support.dpop import ProofKey
 from support.parties import Credentials
@@ -233,6 +235,25 @@ def test_a_proof_is_accepted_once(protocol: Protocol, endpoint, caller):
     assert "used" in answer.json["error_description"]
 
 
+def test_two_headers_are_no_proof(protocol: Protocol, endpoint):
+    """Case A16. RFC 9449, 4.3, rule 1: by the HTTP parser of `serve`, in one form or the other."""
+    form = urlencode(protocol.form(endpoint) | protocol.demo.post.form())
+    lines = [
+        f"POST {ENDPOINTS[endpoint]} HTTP/1.1",
+        "Host: authz.example",
+        "Content-Type: application/x-www-form-urlencoded",
+        f"Content-Length: {len(form)}",
+    ]
+    one = prove(protocol, endpoint)
+    for name, second in (("DPoP", one), ("dpop", prove(protocol, endpoint)), ("DPOP", "")):
+        proofs = [f"DPoP: {one}", f"{name}: {second}"]
+        message = "\r\n".join([*lines, *proofs, "", form])
+        answer = protocol.client.twin.ask(message.encode(), "127.0.0.1", head=False)
+        assert (answer.status, json.loads(answer.body)["error"]) == (400, "invalid_dpop_proof")
+    message = "\r\n".join([*lines, f"DPoP: {one}", "", form])
+    assert protocol.client.twin.ask(message.encode(), "127.0.0.1", head=False).status == 200
+
+
 def test_one_id_of_two_keys_are_two_proofs(protocol: Protocol):
     """Case A16: no client can use up the ids of another."""
     now, other = protocol.clock().timestamp(), ProofKey()
@@ -372,6 +393,16 @@ def test_a_nonce_ends_and_the_next_is_sent_before(nonces: Protocol):
         nonces.demo.post,
         prove(nonces, nonce=answer.headers["DPoP-Nonce"]),
     )
+
+
+def test_an_assertion_is_not_used_up_by_the_request_for_a_nonce(nonces: Protocol, endpoint):
+    """Case D51. The client repeats its request as it was, with a proof that has the nonce."""
+    client = make_signer(nonces.parties, "signer", lambda: nonces.clock().timestamp())
+    form = nonces.form(endpoint) | client.form()
+    answer = nonces.post(endpoint, form, {"DPoP": prove(nonces, endpoint)})
+    require_refusal(answer, 400, "use_dpop_nonce", endpoint)
+    proof = prove(nonces, endpoint, nonce=answer.headers["DPoP-Nonce"])
+    assert nonces.post(endpoint, form, {"DPoP": proof}).status_code == 200
 
 
 def test_a_request_without_a_proof_gets_no_nonce(nonces: Protocol, endpoint):
