@@ -6,6 +6,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from authz_server.plugin_manager import PluginManager
 from support.claims import claims_of
 from support.parties import ACTOR, RESOURCE_SERVERS
 from support.protocol import METHODS, TOKEN_ENDPOINTS, Protocol, require_refusal
@@ -513,6 +514,18 @@ def test_reference_tokens_are_exchanged_and_issued(start_protocol):
     fresh = protocol.new_token(subject)
     for fields in ({"requested_token_type": JWT}, {"subject_token_type": JWT}):
         require_refusal(exchange(protocol, gateway, fresh, **fields), 400, "invalid_request")
+
+
+def test_a_policy_of_a_plugin_sees_subject_and_actor(start_protocol, monkeypatch):
+    protocol = start_protocol()
+    gateway, subject = new_gateway(protocol), protocol.new_client(allowed_scopes=SCOPES)
+    token, seen = protocol.new_token(subject), []
+    monkeypatch.setattr(PluginManager, "decides", property(lambda _: True))
+    monkeypatch.setattr(PluginManager, "decide_token", lambda _, request: seen.append(request))
+    assert exchange(protocol, gateway, token).status_code == 200
+    (request,) = seen
+    assert (request.client_id, request.subject) == (gateway.id, subject.id)
+    assert request.claims["act"] == {"sub": gateway.id}
 
 
 def test_the_metadata_lists_the_grant(protocol: Protocol):

@@ -311,6 +311,17 @@ def test_details_of_a_reference_token(start_protocol):
     assert seen.json["authorization_details"] == [GRANTED]
 
 
+def test_a_type_without_its_plugin_permits_nothing(start_protocol, monkeypatch):
+    protocol = start_protocol()
+    client = new_payer(protocol)
+    token = ask(protocol, "token", client, [DETAIL]).json["access_token"]
+    monkeypatch.setattr(protocol.services.detail_rules, "_types", {})
+    protocol.services.rules.forget()
+    require_refusal(ask(protocol, "token", client, [DETAIL]), 400, ERROR)
+    require_refusal(protocol.ask("token", client, scope="disburse/search"), 400, ERROR)
+    assert not protocol.ask("introspect", protocol.demo.disburse, token=token).json["active"]
+
+
 def test_the_metadata_lists_the_types(protocol: Protocol):
     metadata = protocol.get("/.well-known/oauth-authorization-server").json
     assert metadata["authorization_details_types_supported"] == [TYPE]
