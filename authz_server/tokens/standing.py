@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from authz_server.clients.cache import ClientCache
+from authz_server.clients.cache import ClientCache, ClientEntry
 from authz_server.scopes.catalogue import ScopeCatalogue, ScopeEntry
 from authz_server.tokens.authorization_details import DetailRules
 from authz_server.tokens.claims import AccessTokenClaims, Origin
@@ -66,7 +66,9 @@ class TokenStanding:
         for origin in claims.exchanged_from:
             earlier = _at(claims, origin)
             if origin.acts:
-                found = found if self._is_client_usable(earlier) else []
+                actor = self._directory.find(origin.client_id)
+                usable = actor is not None and self._is_usable(actor, earlier)
+                found = found if usable else []
             else:
                 kept = self._scopes_of_client(earlier)
                 found = [each for each in found if each in kept]
@@ -77,22 +79,19 @@ class TokenStanding:
 
     def _scopes_of_client(self, claims: AccessTokenClaims) -> list[GrantedScope]:
         client = self._directory.find(claims.client_id)
-        if client is None or not self._is_client_usable(claims):
+        if client is None or not self._is_usable(client, claims):
             return []
-        entries = [(each, self._catalogue.find(each)) for each in claims.scope.split(" ")]
-        return [
-            (spelling, entry)
-            for spelling, entry in entries
-            if entry is not None and entry.name in client.allowed_scopes
-        ]
+        found = []
+        for spelling in claims.scope.split(" "):
+            entry = self._catalogue.find(spelling)
+            if entry is not None and entry.name in client.allowed_scopes:
+                found.append((spelling, entry))
+        return found
 
-    def _is_client_usable(self, claims: AccessTokenClaims) -> bool:
-        client = self._directory.find(claims.client_id)
-        if client is None or not client.is_usable(self._now()):
-            return False
+    def _is_usable(self, client: ClientEntry, claims: AccessTokenClaims) -> bool:
         # A new client may have the id of a deleted one; the old client's tokens stay invalid.
         latest = claims.issued_at_microseconds + self._clock_skew_microseconds
-        return latest >= client.created_at * 1_000_000
+        return client.is_usable(self._now()) and latest >= client.created_at * 1_000_000
 
     def _are_details_granted(self, claims: AccessTokenClaims) -> bool:
         """Return whether the grants of the client that the details were granted to cover them."""
