@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 #: The bounds of a process's cache; the documents used longest ago are dropped.
 MAXIMUM_DOCUMENTS = 10_000
 MAXIMUM_CACHED_BYTES = 64 * 1024 * 1024
+#: How many URLs that have not given a document yet are remembered; they displace no document.
+MAXIMUM_EMPTY = 1_000
 #: A URL that fails is left alone for a time that doubles with each failure.
 FIRST_BACK_OFF_SECONDS = 1.0
 LONGEST_BACK_OFF_SECONDS = 300.0
@@ -97,6 +99,7 @@ class Fetcher:
         self._now = now
         self._exchanges = _Exchanges(settings, resolve)
         self._documents: OrderedDict[tuple[str, Access], _Document] = OrderedDict()
+        self._empty: OrderedDict[tuple[str, Access], _Document] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
@@ -129,14 +132,15 @@ class Fetcher:
 
     def _find(self, url: str, access: Access) -> "_Document":
         key = (url, access)
-        document = self._documents.get(key)
+        document = self._documents.get(key) or self._empty.get(key)
         if document is None:
             self._exchanges.check(url, access)
             with self._lock:
-                document = self._documents.get(key)
+                document = self._documents.get(key) or self._empty.get(key)
                 if document is None:
-                    document = self._documents[key] = _Document(self, url, access)
-                    self._shrink(document)
+                    document = self._empty[key] = _Document(self, url, access)
+                    if len(self._empty) > MAXIMUM_EMPTY:
+                        self._empty.popitem(last=False)
         return document
 
     def load(self, document: "_Document", began: float, *, newer: bool) -> None:
@@ -158,14 +162,17 @@ class Fetcher:
 
     def _count(self, document: "_Document") -> None:
         """Count the bytes of a document that was fetched, and move it to the end of the cache."""
-        key = (document.url, document.access)
+        key, body = (document.url, document.access), document.body
         with self._lock:
-            if key not in self._documents:
+            if body is None or self._documents.get(key, document) is not document:
                 return
-            size = len(document.body or b"")
-            self._bytes += size - document.counted_bytes
-            document.counted_bytes = size
+            if key not in self._documents:
+                document.counted_bytes = 0
+            self._empty.pop(key, None)
+            self._documents[key] = document
             self._documents.move_to_end(key)
+            self._bytes += len(body) - document.counted_bytes
+            document.counted_bytes = len(body)
             self._shrink(document)
 
     def _shrink(self, used: "_Document") -> None:

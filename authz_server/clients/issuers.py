@@ -69,6 +69,7 @@ class Issuer:
             trusted=True, ca_file=settings.ca_file, token_file=settings.token_file
         )
         self._metadata: tuple[bytes, str] = (b"", "")
+        self._problem = ""
         self._file: tuple[tuple[int, int], ForeignKeys] | None = None
 
     def check(self, token: ForeignToken, claims: Mapping[str, Any], now: float) -> None:
@@ -111,8 +112,9 @@ class Issuer:
         try:
             verifier = await self._find_verifier(kid, alg)
         except FetchError as error:
-            logger.warning("there are no keys of the issuer %s: %s", self.name, error)
+            self._note_problem(str(error))
             raise TokenRefusedError("assertion_keys_unavailable") from error
+        self._problem = ""
         if verifier is None:
             spend_one_verification(alg, token.signature, token.signing_input)
             raise TokenRefusedError("assertion_key_unknown")
@@ -122,6 +124,12 @@ class Issuer:
             if not refusal.signature_checked:
                 spend_one_verification(alg, token.signature, token.signing_input)
             raise TokenRefusedError("assertion_signature") from refusal
+
+    def _note_problem(self, problem: str) -> None:
+        """Log why there are no keys, unless the last line says so."""
+        if problem != self._problem:
+            self._problem = problem
+            logger.warning("there are no keys of the issuer %s: %s", self.name, problem)
 
     def _check_times(self, claims: Mapping[str, Any], now: float) -> None:
         times = [claims.get("exp"), *(claims[name] for name in ("iat", "nbf") if name in claims)]

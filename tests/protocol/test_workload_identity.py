@@ -181,7 +181,7 @@ def test_a_token_that_the_issuer_did_not_sign_is_refused(protocol, endpoint, wor
     """The keys of an issuer, and the type of its tokens."""
     client_id, signer = workload
     forged = {
-        "another key": (Signer("", new_key(signer.alg), signer._clock, signer.alg, "c"), None),  # noqa: SLF001
+        "another key": (Signer("", new_key(signer.alg), signer.now, signer.alg, "c"), None),
         "another kid": (signer, {"kid": "other"}),
         "an access token": (signer, {"typ": "at+jwt"}),
         "a proof": (signer, {"typ": "dpop+jwt"}),
@@ -236,6 +236,23 @@ def test_a_svid_is_of_a_registered_trust_domain_and_its_subject_is_one(protocol,
         token = issuers.spiffe_signer(subject).assertion()
         fields = {"client_assertion_type": JWT_SPIFFE, "client_id": "svid"}
         require_refusal(ask(protocol, endpoint, token, **fields), 401, "invalid_client", endpoint)
+
+
+def test_the_type_of_an_assertion_decides_whose_it_is(protocol, issuers):
+    """A provider that signs a SPIFFE ID does not become its trust domain, nor the reverse."""
+    subject = f"{TRUST_DOMAIN}/of-two"
+    identity = {"issuer": "provider", "subject": subject}
+    add_client(protocol, "of-two", [identity], authentication_method="spiffe_jwt")
+    add_client(protocol, "of-one", [identity])
+    token = issuers.provider_signer(subject).assertion()
+    for client_id in ("of-two", "of-one"):
+        fields = {"client_assertion_type": JWT_SPIFFE, "client_id": client_id}
+        require_refusal(ask(protocol, "token", token, **fields), 401, "invalid_client")
+    assert ask(protocol, "token", token, client_id="of-one").status_code == 200
+    svid = issuers.spiffe_signer(SVID).assertion(iss=issuers.provider)
+    require_refusal(ask(protocol, "token", svid, client_id="svid"), 401, "invalid_client")
+    fields = {"client_assertion_type": JWT_SPIFFE}
+    assert ask(protocol, "token", svid, **fields).status_code == 200
 
 
 def test_a_key_of_the_bundle_that_is_not_for_svids_is_not_used(protocol, issuers):

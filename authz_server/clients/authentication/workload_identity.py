@@ -77,14 +77,15 @@ class WorkloadIdentityMethod(ClientAuthenticationMethod):
             raise _refusal("assertion_issuer", form)
         client_id = form.get("client_id") or self._find_client(issuer, assertion.claims)
         name = SPIFFE_JWT if kind == JWT_SPIFFE else WORKLOAD_IDENTITY
-        return Credentials(name, (Reading(client_id, token.encode()),))
+        return Credentials(name, (Reading(client_id, f"{kind} {token}".encode()),))
 
     def verify(self, reading: Reading, client: ClientEntry, address: str, now: float) -> Verdict:
         """Check the claims; the signature takes a further check, which may fetch keys."""
         del address
-        assertion = parse_assertion(reading.proof.decode())
+        kind, _, token = reading.proof.decode().partition(" ")
+        assertion = parse_assertion(token)
         claims = assertion.claims
-        issuer = self._issuers.find(claims.get("iss")) or self._find_issuer(claims, JWT_SPIFFE)
+        issuer = self._find_issuer(claims, kind)
         if issuer is None:
             return Verdict(cause="assertion_issuer")
         try:

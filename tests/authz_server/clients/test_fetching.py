@@ -409,6 +409,23 @@ def test_the_cache_is_bounded_in_bytes_and_documents(make, monkeypatch):
         assert len(server.requests) == 4
 
 
+def test_urls_that_give_nothing_displace_no_document(make, monkeypatch):
+    monkeypatch.setattr("authz_server.clients.fetching.MAXIMUM_EMPTY", 2)
+
+    def answer(peer: socket.socket, request: bytes) -> None:
+        answer_with(DOCUMENT, 200 if b"/good" in request else 404)(peer, request)
+
+    with ScriptedServer(answer) as server:
+        fetcher = make()
+        get(fetcher, f"{server.address}/good")
+        for number in (*range(5), 4, 3):
+            with pytest.raises(FetchError):
+                get(fetcher, f"{server.address}/{number}")
+        assert len(server.requests) == 6
+        get(fetcher, f"{server.address}/good")
+        assert len(server.requests) == 6
+
+
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [
