@@ -13,7 +13,7 @@ from authz_server.cli.registration import (
     authentication_method_option,
     delete_command,
     print_created,
-    property_option,
+    property_options,
     show_command,
     switch_commands,
 )
@@ -112,7 +112,7 @@ _COLUMNS = {
     show_default="no end",
     help="The time after which the client is refused.",
 )
-@property_option()
+@property_options
 @click.option("--no-secret", is_flag=True, help="Register the client without a secret.")
 @secret_input_options
 @secret_output_option
@@ -133,8 +133,8 @@ def create(  # noqa: PLR0913, PLR0917 - one for each option
     """Register a client and make its first secret.
 
     The secret is shown once. ID is generated where none is given; it has 3 to 128 characters of
-    A-Z, a-z, 0-9, _, -, and between them . @ : and /. In a Basic header, an id with a colon is
-    sent form-encoded.
+    A-Z, a-z, 0-9, _, -, and between them . @ : / and ~. In a Basic header, an id with a colon
+    is sent form-encoded.
     """
     imported = read_secret(
         secret_prompt=secret_prompt, secret_stdin=secret_stdin, secret_file=secret_file
@@ -225,7 +225,7 @@ def list_(invocation: Invocation, as_json: bool) -> None:
     type=INSTANT_OR_NONE,
     help="The time after which the client is refused; none for no such time.",
 )
-@property_option()
+@property_options
 @pass_invocation
 def update(invocation: Invocation, /, id: str, **options: Any) -> None:  # noqa: A002, ANN401
     """Change the named fields of a client.

@@ -1,8 +1,9 @@
 """Commands of clients and resource servers: show, enable, disable and delete."""
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -13,6 +14,8 @@ from authz_server.cli.secret import Noun, print_secret
 from authz_server.cli.values import PROPERTY
 from authz_server.operations.client_secrets import NewSecret
 from authz_server.operations.clients import delete_client, set_enabled
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 #: The effect on the client's tokens; True: it is enabled, False: it is disabled.
 _TOKENS = {
@@ -39,21 +42,62 @@ def authentication_method_option(default: str | None = None) -> Callable[[Any], 
         default=default,
         show_default=default is not None,
         help="How it authenticates: client_secret (Basic and the form), client_secret_basic or "
-        "client_secret_post alone, or a method of a plugin.",
+        "client_secret_post alone, client_secret_jwt, private_key_jwt, tls_client_auth, "
+        "self_signed_tls_client_auth, or a method of a plugin.",
     )
 
 
-def property_option() -> Callable[[Any], Any]:
-    """Return the option ``--set``, whose value is a dictionary by name."""
-    return click.option(
+def _read_file(context: click.Context, option: click.Parameter, path: str | None) -> object:
+    return None if path is None else PROPERTY.convert(f"jwks=@{path}", option, context)[1]
+
+
+def property_options(command: F) -> F:
+    """Add ``--set``, ``--jwks`` and ``--jwks-uri``, whose values are one dictionary by name."""
+
+    @wraps(command)
+    def with_properties(
+        *args: Any,  # noqa: ANN401 - those of the command
+        properties: tuple[tuple[str, Any], ...],
+        jwks: Any,  # noqa: ANN401 - JSON
+        jwks_uri: str | None,
+        **options: Any,  # noqa: ANN401 - likewise
+    ) -> Any:  # noqa: ANN401 - likewise
+        if jwks is not None and jwks_uri is not None:
+            raise click.UsageError("Use --jwks or --jwks-uri.")
+        given = dict(properties)
+        if jwks is not None:
+            given |= {"jwks_uri": None, "jwks": jwks}
+        if jwks_uri is not None:
+            given |= {"jwks": None, "jwks_uri": jwks_uri}
+        return command(*args, properties=given, **options)
+
+    for option in _PROPERTY_OPTIONS:
+        with_properties = option(with_properties)
+    return cast("F", with_properties)
+
+
+#: The last one comes first in the help.
+_PROPERTY_OPTIONS = (
+    click.option(
         "--set",
         "properties",
         type=PROPERTY,
         multiple=True,
         metavar="NAME=VALUE",
-        callback=lambda _context, _option, pairs: dict(pairs),
         help="An optional property, as JSON or text; @FILE reads it, none removes it. Repeatable.",
-    )
+    ),
+    click.option(
+        "--jwks-uri",
+        metavar="URL",
+        help="Where it publishes its public keys; replaces registered keys.",
+    ),
+    click.option(
+        "--jwks",
+        metavar="FILE",
+        callback=_read_file,
+        help="The JWK set with its public keys; replaces the present keys and their address.",
+    ),
+)
 
 
 def print_created(

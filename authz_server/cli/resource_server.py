@@ -12,7 +12,7 @@ from authz_server.cli.registration import (
     authentication_method_option,
     delete_command,
     print_created,
-    property_option,
+    property_options,
     switch_commands,
 )
 from authz_server.cli.secret import Noun, secret_group
@@ -102,7 +102,7 @@ _COLUMNS = {
     type=click.Choice(PERMISSIONS),
     help="A permission beyond its own tokens. Repeatable.",
 )
-@property_option()
+@property_options
 @click.option("--no-secret", is_flag=True, help="Register the resource server without a secret.")
 @secret_input_options
 @secret_output_option
@@ -219,7 +219,7 @@ def show(invocation: Invocation, id: str, snippet: str | None, as_json: bool) ->
     type=click.Choice([*PERMISSIONS, "none"]),
     help="A permission beyond its own tokens; replaces all. Repeatable.",
 )
-@property_option()
+@property_options
 @pass_invocation
 def update(invocation: Invocation, /, id: str, **options: Any) -> None:  # noqa: A002, ANN401
     """Change the named fields of a resource server.

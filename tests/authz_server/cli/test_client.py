@@ -1,6 +1,9 @@
+import json
 import re
 
 import pytest
+
+from support.assertions import jwks_of, new_key
 
 
 def _create(cli, *options, **keywords):
@@ -246,3 +249,31 @@ def test_client_has_the_grant_types_and_the_method_that_are_registered(stocked):
     assert stocked.json("client", "show", "ministry")["grant_types"] == []
     stocked.must(*update, "client_credentials")
     assert stocked.json("client", "show", "ministry")["grant_types"] == ["client_credentials"]
+
+
+def test_public_keys_are_registered_from_a_file_or_by_address(stocked, tmp_path):
+    """Case D55."""
+    key = new_key()
+    public, private = tmp_path / "public.json", tmp_path / "private.json"
+    public.write_text(json.dumps(jwks_of(key)))
+    private.write_text(json.dumps({"keys": [key.as_dict(private=True)]}))
+    create = ("client", "create", "signer", "--name", "Signer", "--scope", "mapper/link")
+    method = ("--authentication-method", "private_key_jwt")
+    assert "jwks: a private" in stocked.refused(*create, *method, "--jwks", str(private))
+    created = json.loads(stocked.must(*create, *method, "--jwks", str(public), "--json"))
+    # No secret is made that the method would not use.
+    assert created == {"id": "signer"}
+
+    def properties() -> dict:
+        return stocked.json("client", "show", "signer")["properties"]
+
+    assert properties() == {"jwks": jwks_of(key)}
+    address = ("--jwks-uri", "https://keys.example/jwks")
+    stocked.must("client", "update", "signer", *address)
+    assert properties() == {"jwks_uri": "https://keys.example/jwks"}
+    stocked.must("client", "update", "signer", "--jwks", str(public))
+    assert properties() == {"jwks": jwks_of(key)}
+    both = stocked.run("client", "update", "signer", "--jwks", str(public), *address)
+    assert (both.exit_code, "--jwks or --jwks-uri" in both.stderr) == (2, True)
+    missing = stocked.run("client", "update", "signer", "--jwks", "not-there.json")
+    assert (missing.exit_code, "not-there.json" in missing.stderr) == (2, True)
