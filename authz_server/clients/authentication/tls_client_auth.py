@@ -16,6 +16,9 @@ from authz_server.clients.certificate_parser import parse_certificate
 from authz_server.clients.certificates import ClientCertificate
 from authz_server.errors import OAuthError
 
+#: The credential of an accepted certificate; certificates have no rows of their own.
+_CREDENTIAL = "certificate"
+
 
 class Chains(Protocol):
     """Verifies chains of certificates."""
@@ -92,4 +95,4 @@ def claimed_by_certificate(request: AuthenticationRequest) -> str | None:
 def verdict_in_force(certificate: ClientCertificate, now: float, skew_seconds: int) -> Verdict:
     """Return the verdict for the right certificate: refused before its time and after it."""
     in_force = certificate.is_in_force(now, skew_seconds)
-    return Verdict(certificate.thumbprint, "" if in_force else "certificate_expired")
+    return Verdict(_CREDENTIAL, "" if in_force else "certificate_expired")
