@@ -30,8 +30,8 @@ MAXIMUM_IDENTIFIER_CHARACTERS = 500
 # Accepts the ids of other systems if they are unambiguous in a URL, a log and a Basic header: path
 # segments, none of which is empty, "." or "..".
 _ID = re.compile(
-    r"(?=.{3,128}\Z)[A-Za-z0-9_-](?:[A-Za-z0-9._@:-]*[A-Za-z0-9_-])?"
-    r"(?:/[A-Za-z0-9_-](?:[A-Za-z0-9._@:-]*[A-Za-z0-9_-])?)*"
+    r"(?=.{3,128}\Z)[A-Za-z0-9_-](?:[A-Za-z0-9._~@:-]*[A-Za-z0-9_-])?"
+    r"(?:/[A-Za-z0-9_-](?:[A-Za-z0-9._~@:-]*[A-Za-z0-9_-])?)*"
 )
 #: Words with another meaning in commands and records, also before a colon.
 RESERVED_IDS = frozenset({"all", "issuer", "none", "operator", "registration", "server"})
@@ -67,13 +67,13 @@ class ClientLimits:
 
 
 def require_id(value: str) -> str:
-    """Require 3 to 128 characters of ``[A-Za-z0-9_.@:/-]``; no segment begins or ends in ``.@:``.
+    """Require 3 to 128 of ``[A-Za-z0-9_.~@:/-]``; no segment begins or ends in one of ``.~@:``.
 
     In a Basic header an id with a colon has to be form-encoded (RFC 6749, 2.3.1).
     """
     if not _ID.fullmatch(value):
         raise InvalidChangeError(
-            "id: use 3 to 128 characters of A-Z, a-z, 0-9, _, -, and between them . @ : /"
+            "id: use 3 to 128 characters of A-Z, a-z, 0-9, _, -, and between them . @ : / ~"
         )
     if value.partition(":")[0].lower() in RESERVED_IDS:
         raise InvalidChangeError(f"id: {value!r} has a meaning of its own in commands or records")

@@ -9,7 +9,7 @@ from support.parties import ACTOR
 from support.protocol import ENDPOINTS, Protocol, basic
 from support.settings_file import ISSUER
 
-BROUGHT = ["payments@bank.example", "urn:dpg:spar:1", "gov.example/ministry/payer", "a_b-C.9"]
+BROUGHT = ["payments@bank.example", "urn:dpg:spar:1", "gov.example/ministry/payer", "a~b-C.9"]
 REFUSED = [
     *(
         "ab",
@@ -26,6 +26,7 @@ REFUSED = [
     ),
     *("/abc", "abc/", "a b", "a%41", "a+b", "a\u00e9b", "abc\n", "a?b", "a#b", "a&b", "a;b", 'a"b'),
     *("none", "None", "server", "operator", "all", "operator:eve", "server:x"),
+    *("registration:x", "issuer:x", "~abc", "https://client.example/erp"),
 ]
 
 
