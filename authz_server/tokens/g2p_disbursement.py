@@ -111,7 +111,7 @@ def _read(members: Mapping[str, Any], kind: type[_Limited]) -> _Limited:
     decimals = DECIMALS.get(limits.currency_code)
     if decimals is None:
         raise ValueError("currency_code: it is not a currency of ISO 4217")
-    caps = [limits.payment_cap, limits.batch_cap]
+    caps: list[str | UnsetType] = [limits.payment_cap, limits.batch_cap]
     amounts = [Decimal(cap) for cap in caps if not isinstance(cap, UnsetType)]
     if any(amount <= 0 or _decimals_of(amount) > decimals for amount in amounts):
         raise ValueError(f"a cap: it is not above 0, or has more than {decimals} decimals")
