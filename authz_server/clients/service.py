@@ -109,7 +109,7 @@ class ClientService(ResourceServerChanges, SecretRotation):
         require_ordered_dates(client)
 
     def _require_usable_properties(self, session: Session, client: Client) -> None:
-        """Require known types of authorization details and known resource servers."""
+        """Require known types of authorization details, resource servers and scopes."""
         check = self._limits.check_details_grant
         for kind, grants in client.properties.get("authorization_details_grants", {}).items():
             for grant in grants:
@@ -121,6 +121,12 @@ class ClientService(ResourceServerChanges, SecretRotation):
                 raise InvalidChangeError(
                     f"token_exchange: there is no resource server {server_id!r}"
                 )
+        budgets = client.properties.get("token_budget", ())
+        scopes = [budget["scope"] for budget in budgets if "scope" in budget]
+        names = self._find_canonical_names(session, scopes) if scopes else {}
+        for scope in scopes:
+            if names.get(scope) not in client.allowed_scopes:
+                raise InvalidChangeError(f"token_budget: {scope!r} is not an allowed scope")
 
     def _resolve_scopes(self, session: Session, client: Client) -> None:
         names = self._find_canonical_names(session, client.allowed_scopes + client.default_scopes)

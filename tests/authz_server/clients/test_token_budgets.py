@@ -44,3 +44,13 @@ def test_other_values_are_refused_with_the_name_of_the_property(value):
 def test_a_period_begins_with_a_minute_an_hour_or_a_day_of_utc(per, now, ends_at):
     """Every node has the same periods."""
     assert TokenBudget(per=per, tokens=1).ends_at(now) == ends_at
+
+
+def test_a_budget_names_a_scope_of_the_client(registry):
+    """In any spelling; a budget of another scope would never be spent."""
+    registry.create_client(properties={"token_budget": HOURLY | {"scope": "mapper.link"}})
+    for scope in ("mapper/resolve", "unknown"):
+        with pytest.raises(InvalidChangeError, match="token_budget"):
+            registry.create_client(
+                id="other", properties={"token_budget": HOURLY | {"scope": scope}}
+            )

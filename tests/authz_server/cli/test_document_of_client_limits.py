@@ -1,0 +1,31 @@
+"""The commands of docs/client-limits.md, as printed."""
+
+import re
+import shlex
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from support.documents import shell_blocks
+
+DOCUMENT = "docs/client-limits.md"
+
+
+def test_the_commands_of_the_document(stocked, tmp_path, monkeypatch):
+    """Cases T281 to T284, T286."""
+    stocked.must("client", "create", "ministry", "--name", "Ministry", "--scope", "disburse/*")
+    public = Ed25519PrivateKey.generate().public_key()
+    pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "partner-key.pem").write_bytes(pem)
+    monkeypatch.chdir(tmp_path)
+    printed = "".join(shell_blocks(DOCUMENT, dialect="sqlite"))
+    commands = re.findall(r"^authz-server (.*(?:\n  .*)*)", printed, re.MULTILINE)
+    assert len(commands) == 8
+    for command in commands:
+        stocked.must(*shlex.split(command))
+    properties = stocked.json("client", "show", "ministry")["properties"]
+    assert properties.keys() == {
+        *("allowed_networks", "payment_windows", "token_budget"),
+        *("sender_id", "message_key_thumbprint"),
+    }
+    assert len(stocked.json("client", "secret", "list", "ministry")) == 2
