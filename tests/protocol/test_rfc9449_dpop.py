@@ -281,6 +281,10 @@ def test_nothing_is_remembered_of_a_refused_request(protocol: Protocol, endpoint
     assert remembered() == before
     accept(protocol, endpoint, client, proof)
     assert remembered() == before + 1
+    with protocol.services.database.reading() as session:
+        latest = session.scalar(select(func.max(UsedValue.expires_at)))
+    # As long as its age permits, from the latest time that it may name.
+    assert latest >= int(protocol.clock().timestamp()) + 60
 
 
 def test_a_named_key_is_the_key_of_the_proof(protocol: Protocol, endpoint, caller):
@@ -376,6 +380,16 @@ def test_the_time_of_the_nonce_takes_the_place_of_the_clients_clock(nonces: Prot
         accept(nonces, "token", nonces.demo.post, prove(nonces, nonce=nonce, iat=iat))
     malformed = prove(nonces, nonce=fetch_nonce(nonces), iat="now")
     require_refusal(ask(nonces, "token", nonces.demo.post, malformed), 400, "invalid_dpop_proof")
+
+
+def test_an_accepted_proof_is_remembered_until_its_nonce_ends(nonces: Protocol):
+    """Case D51."""
+    now = nonces.clock().timestamp()
+    proof = prove(nonces, nonce=fetch_nonce(nonces), iat=int(now) - 3_600)
+    accept(nonces, "token", nonces.demo.post, proof)
+    with nonces.services.database.reading() as session:
+        (expires_at,) = session.scalars(select(UsedValue.expires_at))
+    assert now + 60 <= expires_at <= now + 120
 
 
 def test_a_nonce_ends_and_the_next_is_sent_before(nonces: Protocol):
