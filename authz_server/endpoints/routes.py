@@ -1,5 +1,6 @@
 """Flask routes of the protocol and discovery endpoints."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -11,6 +12,8 @@ from authz_server.endpoints.protocol import ProtocolEndpoint
 from authz_server.endpoints.responses import Answer
 from authz_server.errors import OAuthError
 
+#: The name of a resource; generated ids need no other characters.
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
 METADATA = "/.well-known/oauth-authorization-server"
 OPENID_METADATA = "/.well-known/openid-configuration"
 
@@ -33,8 +36,7 @@ class Resources:
         """Return the endpoint if ``path`` is a resource and ``method`` one of the methods."""
         if method not in self.methods or not path.startswith(self.path):
             return None
-        name = path[len(self.path) :]
-        return self.endpoint if name and "/" not in name and "%" not in name else None
+        return self.endpoint if _NAME.fullmatch(path, len(self.path)) else None
 
 
 NO_RESOURCES = Resources()
@@ -44,7 +46,7 @@ def add_resource_routes(app: Flask, resources: Resources) -> None:
     """Register the resources with Flask, so that it answers other methods with 405."""
     if resources.endpoint is not None:
         app.add_url_rule(
-            f"{resources.path}<name>",
+            f"{resources.path}<client_id>",
             endpoint=resources.path,
             view_func=_answered_before,
             methods=sorted(resources.methods),
@@ -77,7 +79,7 @@ def add_discovery_routes(
             app.add_url_rule(rule, endpoint=f"{name}_{number}", view_func=view)
 
 
-def _answered_before(name: str = "") -> Answer:
-    del name
-    # The application answers these requests before Flask sees them.
-    raise OAuthError("method_not_allowed")
+def _answered_before(client_id: str = "") -> Answer:
+    # The application answers these requests before Flask sees them, except for a name that no
+    # resource has.
+    raise OAuthError("not_found" if client_id else "method_not_allowed")

@@ -220,8 +220,9 @@ def test_other_methods_are_refused(registrar: Registrar):
         require_refusal(answer, 405, "invalid_request")
         assert set(answer.headers["Allow"].split(", ")) == {"DELETE", "GET", "HEAD", "PUT"}
     require_refusal(registrar.send("GET", REGISTER), 405, "invalid_request")
-    for path in (f"{REGISTER}/", f"{REGISTER}/a/b", f"{REGISTER}/%61"):
-        require_refusal(registrar.send("GET", path, token="x"), 404, "invalid_request")
+    for name in ("", "a/b", "%61", "%00", "\u00e9", "a.b", "x" * 129):
+        answer = registrar.send("GET", f"{REGISTER}/{name}", token="x")
+        require_refusal(answer, 404, "invalid_request")
 
 
 def test_serve_answers_alike(sqlite_url: str, tmp_path):
