@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from authz_server.assembly.keys import KeyServices
 from authz_server.settings import SettingsError
-from authz_server.settings.profiles import permits_method, permitted_algorithms
+from authz_server.settings.profiles import (
+    permits_method,
+    permitted_algorithms,
+    requires_text_audience,
+)
 
 if TYPE_CHECKING:
     from authz_server.clients.authentication.assertions import AssertionRules
@@ -207,7 +211,12 @@ class ClientServices(KeyServices):
 
         settings = self.settings
         skew = settings.tokens.clock_skew_seconds
-        return AssertionRules(settings.issuer, self._assertion_algorithms(), skew)
+        return AssertionRules(
+            settings.issuer,
+            self._assertion_algorithms(),
+            skew,
+            audience_is_text=requires_text_audience(settings.profiles),
+        )
 
     def _assertion_algorithms(self) -> tuple[str, ...]:
         settings = self.settings
@@ -255,7 +264,9 @@ class ClientServices(KeyServices):
                 self.chain_verifier if settings.are_from_proxy else None,
                 skew,
             )
-        methods[SelfSignedTlsClientAuth] = lambda: SelfSignedTlsClientAuth(
-            self.directory, self.key_sets, skew
-        )
+        if settings.are_from_proxy:
+            # A listener ends the handshake of a certificate that leads to no authority.
+            methods[SelfSignedTlsClientAuth] = lambda: SelfSignedTlsClientAuth(
+                self.directory, self.key_sets, skew
+            )
         return methods

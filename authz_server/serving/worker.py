@@ -34,7 +34,13 @@ from authz_server.serving.lanes import Lanes
 from authz_server.serving.postgresql_queries import PostgresqlQueries
 from authz_server.serving.self_check import SelfCheck
 from authz_server.serving.senders import Senders
-from authz_server.settings import ClientCertificateSettings, Role, ServerSettings, Settings
+from authz_server.settings import (
+    ClientCertificateSettings,
+    Role,
+    ServerSettings,
+    Settings,
+    SettingsError,
+)
 from authz_server.waiting import Lane
 
 #: Exit status of a worker that cannot serve with its settings; a restart would not help.
@@ -136,7 +142,8 @@ def tls_context(
     that leads to no known authority fails.
 
     Raises:
-        OSError: a certificate or the key cannot be read or used.
+        OSError: the certificate or its key cannot be read or used.
+        SettingsError: the file of the authorities has no certificate.
     """
     if not server.tls_certificate:
         return None
@@ -145,7 +152,11 @@ def tls_context(
     context.set_alpn_protocols(["http/1.1"])
     context.load_cert_chain(server.tls_certificate, server.tls_private_key)
     if clients is not None and clients.source == "listener":
-        context.load_verify_locations(clients.ca_file)
+        try:
+            context.load_verify_locations(clients.ca_file)
+        except OSError as error:
+            problem = f"{clients.ca_file} has no certificate that can be read"
+            raise SettingsError(problem, key="client_certificates.ca_file") from error
         context.verify_mode = ssl.CERT_OPTIONAL
     return context
 

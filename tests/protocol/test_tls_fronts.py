@@ -54,8 +54,9 @@ def running(directory, database_url, **overrides):
     parties.make_client(
         "payer", "tls_client_auth", properties={"tls_client_auth_subject_dn": SUBJECT, **BOUND}
     )
-    keys = {"jwks": {"keys": [SELF.jwk()]}}
-    parties.make_client("self-signed", "self_signed_tls_client_auth", properties=keys | BOUND)
+    if overrides["client_certificates"]["source"] != "listener":
+        keys = {"jwks": {"keys": [SELF.jwk()]}}
+        parties.make_client("self-signed", "self_signed_tls_client_auth", properties=keys | BOUND)
     workers = 1 if database_url.startswith("sqlite") else 3
     bound = parties.make_client("by-secret", properties=BOUND)
     with LiveServer(write, directory, workers=workers, **overrides) as server:
@@ -73,6 +74,11 @@ class Site:
         self._front = front
         self.demo, self.bound = parties
         self._contexts = contexts
+
+    def metadata(self):
+        """Fetch the metadata."""
+        with httpx.Client(verify=self._contexts(None)) as sender:
+            return sender.get(f"{self._front}/.well-known/oauth-authorization-server").json()
 
     def ask(self, endpoint, client_id, client, headers=None, transport=None, **form):
         """Send a form over TLS with a client's certificate, or with none."""
@@ -256,6 +262,9 @@ def test_serve_knows_the_certificate_of_its_own_connections(listener):
             header_value("nginx", PAYER.der),
         ):
             assert listener.ask("token", "payer", key, headers).status_code == 401
+    named = listener.metadata()["token_endpoint_auth_methods_supported"]
+    assert "tls_client_auth" in named
+    assert "self_signed_tls_client_auth" not in named
     # The handshake fails for a certificate of no known authority.
     for stranger in (SELF, ClientAuthority().issue(SUBJECT)):
         with pytest.raises((httpx.TransportError, ssl.SSLError)):

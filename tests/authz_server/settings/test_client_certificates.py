@@ -3,8 +3,10 @@
 import pytest
 
 from authz_server.app import require_usable
-from authz_server.settings import SettingsError
+from authz_server.serving.worker import tls_context
+from authz_server.settings import ClientCertificateSettings, ServerSettings, SettingsError
 from support.minimal_settings import load, refusal
+from support.openbao_authority import CertificateAuthority
 
 PROXIED = "[server]\ntrusted_proxies = ['10.0.0.0/8', 'fd00::1']\n"
 TABLE = "[client_certificates]\n"
@@ -57,4 +59,15 @@ def test_a_file_without_authorities_is_refused(tmp_path):
     assert settings.client_certificates.ca_file == str(tmp_path / "pepper")
     with pytest.raises(SettingsError) as caught:
         require_usable(settings)
+    assert caught.value.key == "client_certificates.ca_file"
+
+
+def test_a_listener_reads_its_authorities_too(tmp_path):
+    """Case L129."""
+    authority = CertificateAuthority(tmp_path)
+    certificate, key = authority.certify("localhost")
+    server = ServerSettings(tls_certificate=str(certificate), tls_private_key=str(key))
+    listener = ClientCertificateSettings(source="listener", ca_file=str(key))
+    with pytest.raises(SettingsError) as caught:
+        tls_context(server, listener)
     assert caught.value.key == "client_certificates.ca_file"
