@@ -110,9 +110,11 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc]
         request.confirmation = binder.confirm(client, proof, request.sender.certificate)
         authorization: Authorization = await grant.authorize()
         if request.confirmation is not None:
-            await binder.use(proof, client)
             # The rules remember their decision for other requests of the client.
             authorization = replace(authorization, confirmation=request.confirmation)
         if client.restrictions is not None and self._limits is not None:
             authorization = await self._limits.apply(client, client.restrictions, authorization)
+        if proof is not None:
+            # Last, so that nothing is remembered of a refused request.
+            await binder.use(proof, client)
         return authorization, await self._issuer.issue(authorization)

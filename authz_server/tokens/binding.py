@@ -100,14 +100,14 @@ class TokenBinder:
         bound = {X5T: certificate.thumbprint}
         return bound if proof is None else {JKT: proof.jkt, **bound}
 
-    async def use(self, proof: DPoPProof | None, client: ClientEntry) -> None:
-        """Accept a proof once. Called last, so that nothing is remembered of a refused request.
+    async def use(self, proof: DPoPProof, client: ClientEntry) -> None:
+        """Accept a proof once.
 
         Raises:
             OAuthError: ``dpop_proof_used``.
             sqlalchemy.exc.SQLAlchemyError: the database cannot store the use.
         """
-        if proof is not None and self._dpop is not None:
+        if self._dpop is not None:
             await self._dpop.use(proof, client.id)
 
     def make_nonce(self, sender_headers: Mapping[str, str]) -> str:
