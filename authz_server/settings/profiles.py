@@ -45,6 +45,11 @@ def permits_method(profiles: Collection[str], name: str) -> bool:
     return "fapi2" not in profiles or name in FAPI2_METHODS
 
 
+def requires_text_audience(profiles: Collection[str]) -> bool:
+    """Return whether the audience of an assertion has to be a string (FAPI 2.0, 5.3.2.1)."""
+    return "fapi2" in profiles
+
+
 def requires_bound_tokens(profiles: Collection[str]) -> bool:
     """Return whether every token has to be bound to a key of its client."""
     return "fapi2" in profiles

@@ -2,7 +2,7 @@
 
 import base64
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus, urlencode
 
+import msgspec
 import pytest
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
@@ -183,12 +184,18 @@ def require_refusal(answer: TestResponse, status: int, error: str, endpoint: str
 
 @contextmanager
 def running_protocol(
-    directory: Path, database_url: str, *, has_twin: bool = False, **overrides: Any
+    directory: Path,
+    database_url: str,
+    *,
+    has_twin: bool = False,
+    profiles: Sequence[str] = (),
+    **overrides: Any,
 ) -> Iterator[Protocol]:
     """Make an application with the usual parties; in the end search what it wrote for secrets.
 
     Failures are not throttled unless the overrides say so. With a twin, every request is answered
-    by `serve` too, and has to be answered alike.
+    by `serve` too, and has to be answered alike. The profiles are those of the application; the
+    parties are made without them.
     """
     unthrottled = {"failures_per_window": 1_000_000, **overrides.pop("clients", {})}
     settings = load_settings(
@@ -196,12 +203,17 @@ def running_protocol(
     )
     clock = FakeClock(datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=10))
     watch, logged = SecretsWatch(), EverythingLogged()
-    parties = NearParties(settings, watch)
+    parties = (Parties if profiles else NearParties)(settings, watch)
     Parties(settings, watch).create_first_keys()
+    if profiles:
+        settings = msgspec.structs.replace(settings, profiles=tuple(profiles))
     app = create_app(settings, clock=clock)
     app.test_client_class = WatchingClient
     services = app.extensions[EXTENSION]
-    parties.services = services
+    if isinstance(parties, NearParties):
+        parties.services = services
+    else:
+        parties.tell.append(services.feed.poll)
     services.feed.poll()
     root = logging.getLogger()
     level = root.level

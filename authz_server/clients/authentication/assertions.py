@@ -58,10 +58,18 @@ class AssertionRules:
         algorithms: the permitted algorithms.
         clock_skew_seconds: how far ahead of the clock ``iat`` and ``nbf`` may be, and how far
             behind ``exp``.
+        audience_is_text: whether a list with the issuer alone is refused as audience.
     """
 
-    def __init__(self, issuer: str, algorithms: Collection[str], clock_skew_seconds: int) -> None:
-        self._audiences: tuple[object, ...] = (issuer, [issuer])
+    def __init__(
+        self,
+        issuer: str,
+        algorithms: Collection[str],
+        clock_skew_seconds: int,
+        *,
+        audience_is_text: bool = False,
+    ) -> None:
+        self._audiences: tuple[object, ...] = (issuer,) if audience_is_text else (issuer, [issuer])
         self._algorithms = frozenset(algorithms)
         self._clock_skew_seconds = clock_skew_seconds
 
