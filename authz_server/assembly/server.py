@@ -124,7 +124,8 @@ class ServerServices(Services):
     @cached_property
     def shared_counters(self) -> SharedCounters | None:
         """Counts over all processes and nodes; None: each process counts for itself."""
-        return open_counters(self.settings.clients, self.database, self.settings.issuer)
+        settings = self.settings
+        return open_counters(settings.clients, self.database, settings.issuer, self.notify)
 
     @property
     def _shared_failures(self) -> SharedFailures | None:

@@ -169,7 +169,7 @@ def _rotate(noun: Noun) -> click.Command:
     @click.command(
         "rotate",
         cls=Command,
-        help=f"""Add a secret to a {noun.name} and plan the end of the others.
+        help=f"""Add a secret and plan the end of the others.
 
         The new secret is generated and shown once, unless an option imports one. The others keep
         working until --end-old-at, or until they have not been used for the time of

@@ -101,7 +101,7 @@ class PaymentWindows:
 
         Returns:
             a time not after ``now`` if none is open; else a time of the next hour, or one beyond it
-            if a window stays open so long.
+            if a window stays open for longer.
         """
         minute = int(now // 60)
         asked, closed = self._remembered

@@ -227,6 +227,13 @@ REQUESTS_SHED = Family(
     "Requests refused unread because a worker was overloaded.",
     zeros=((),),
 )
+COUNTED_ALONE = Family(
+    "authz_server_counted_alone_total",
+    "counter",
+    "Failed authentications and tokens that a process counted for itself, because the store of "
+    "clients.throttle failed.",
+    zeros=((),),
+)
 
 # ------------------------------------------ of clients and tokens, from the database at each scrape
 

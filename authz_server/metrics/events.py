@@ -23,6 +23,10 @@ class RequestsShed(NamedTuple):
     number: int
 
 
+class CountedAlone(NamedTuple):
+    """A failure or a token was counted by one process alone, because the shared counts failed."""
+
+
 class JwksFetched(NamedTuple):
     """The JWKS was fetched.
 

@@ -1,5 +1,6 @@
 """Open the store of shared counts that the settings name."""
 
+from authz_server.audit.notifier import Notify
 from authz_server.clients.counters.database import DatabaseCounters
 from authz_server.clients.counters.shared import SharedCounters, Store
 from authz_server.database.orm import Database
@@ -7,7 +8,7 @@ from authz_server.settings import ClientSettings, Secret, SettingsError
 
 
 def open_counters(
-    settings: ClientSettings, database: Database, issuer: str
+    settings: ClientSettings, database: Database, issuer: str, notify: Notify = lambda _: None
 ) -> SharedCounters | None:
     """Return the shared counters; None if each process counts for itself.
 
@@ -15,6 +16,7 @@ def open_counters(
         settings: the table ``[clients]``.
         database: the database of the server.
         issuer: the issuer, which keeps the counts of several servers in one store apart.
+        notify: receives events.
 
     Raises:
         SettingsError: the library of Redis is not installed, or cannot read the URL.
@@ -22,8 +24,8 @@ def open_counters(
     if settings.throttle == "memory":
         return None
     if settings.throttle == "database":
-        return SharedCounters(DatabaseCounters(database), issuer)
-    return SharedCounters(_open_redis(settings.redis_url), issuer)
+        return SharedCounters(DatabaseCounters(database), issuer, notify=notify)
+    return SharedCounters(_open_redis(settings.redis_url), issuer, notify=notify)
 
 
 def _open_redis(url: Secret | None) -> Store:

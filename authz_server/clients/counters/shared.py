@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from authz_server.audit.notifier import Notify
 from authz_server.errors import OAuthError
+from authz_server.metrics.events import CountedAlone
 from authz_server.waiting import Batch, BatchedStep
 
 logger = logging.getLogger(__name__)
@@ -59,14 +61,21 @@ class SharedCounters:
     Args:
         store: adds to counts.
         scope: the issuer; servers with one store and different issuers count apart.
+        notify: receives an event for each count that could not be shared.
         monotonic: returns monotonic seconds.
     """
 
     def __init__(
-        self, store: Store, scope: str, *, monotonic: Callable[[], float] = time.monotonic
+        self,
+        store: Store,
+        scope: str,
+        *,
+        notify: Notify = lambda _: None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._scope = scope
+        self._notify = notify
         self._monotonic = monotonic
         self._unused_until = 0.0
         self._is_down = False
@@ -79,6 +88,12 @@ class SharedCounters:
             now: the present time, in seconds since 1970 UTC.
             ends_at: the end of the count, in seconds since 1970 UTC, if this is its first.
         """
+        count = await self._add(name, now, ends_at)
+        if count is None:
+            self._notify(CountedAlone())
+        return count
+
+    async def _add(self, name: tuple[str, ...], now: float, ends_at: int) -> Count | None:
         if self._is_down and self._monotonic() < self._unused_until:
             return None
         key = sha256("\0".join((self._scope, *name)).encode()).digest()

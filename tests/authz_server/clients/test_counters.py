@@ -21,6 +21,7 @@ from authz_server.clients.restrictions import Restrictions
 from authz_server.clients.token_budgets import TokenBudget
 from authz_server.database.orm import Database, open_database
 from authz_server.errors import OAuthError
+from authz_server.metrics.events import CountedAlone
 from authz_server.scopes.catalogue import ScopeCatalogue
 from authz_server.settings import ClientSettings, Secret
 from authz_server.settings.database import DatabaseSettings
@@ -229,7 +230,8 @@ class Failing(Batch[Addition, Count]):
 def test_a_failing_store_is_logged_once_and_left_alone_for_a_while(caplog):
     """Each process then counts for itself. Case T285."""
     store, now = Failing(), [0.0]
-    counters = SharedCounters(store, ISSUER, monotonic=lambda: now[0])
+    alone: list[object] = []
+    counters = SharedCounters(store, ISSUER, notify=alone.append, monotonic=lambda: now[0])
     caplog.set_level("INFO")
 
     def count() -> Count | None:
@@ -244,6 +246,7 @@ def test_a_failing_store_is_logged_once_and_left_alone_for_a_while(caplog):
     store.error = None
     now[0] += shared.PAUSE_SECONDS
     assert [count(), count()] == [Count(1, 1_060)] * 2
+    assert alone == [CountedAlone()] * 6
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
