@@ -124,7 +124,8 @@ def _read(members: Mapping[str, Any], kind: type[_Limited]) -> _Limited:
 
 
 def _decimals_of(amount: Decimal) -> int:
-    exponent = amount.as_tuple().exponent
+    # Trailing zeros do not count: G2P Connect writes every amount with decimals.
+    exponent = amount.normalize().as_tuple().exponent
     return -exponent if isinstance(exponent, int) else 0
 
 
