@@ -1,5 +1,6 @@
 """Parts that plugins register: joined with the built-in ones, each name offered once."""
 
+import re
 from typing import ClassVar
 
 import pytest
@@ -18,6 +19,7 @@ from keys.backends.registry import BackendContext
 from keys.errors import KeysError
 from support.clock import FakeClock
 from support.loaded_plugins import plugin_with, plugins
+from support.source_tree import ROOT
 
 
 class Grant(TokenGrant):
@@ -87,6 +89,24 @@ def test_hook_register_authorization_details_types_that_returns_no_new_type_stop
     loaded = plugins(one=plugin_with(hook, lambda: [returned]))
     with pytest.raises(PluginError, match="plugin one"):
         collect_types(loaded)
+
+
+def test_the_type_in_the_document_grants_what_its_grant_covers():
+    text = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    section = text.partition("\n## A type of authorization details\n")[2].partition("\n## ")[0]
+    (code,) = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    names = {}
+    exec(compile(code, "plugins.md", "exec"), names)  # noqa: S102 - the project's own document
+    region = collect_types(plugins(one=names["Regions"]))["search_region"]
+    grant = {"regions": ["north"]}
+    region.check_grant(grant)
+    assert region.find_granted({"region": "north"}, grant) == {"region": "north"}
+    assert region.find_granted({"region": "south"}, grant) is None
+    for detail in ({}, {"region": "north", "town": "a"}):
+        with pytest.raises(ValueError, match="region"):
+            region.find_granted(detail, grant)
+    with pytest.raises(ValueError, match="regions"):
+        region.check_grant({"region": "north"})
 
 
 class Method(ClientAuthenticationMethod):
