@@ -6,10 +6,12 @@ from datetime import timedelta
 
 import pytest
 
+from support.assertions import Signer, jwks_of, new_key
 from support.clock import FakeClock
 from support.parties import ACTOR
-from support.protocol import METHODS, Protocol, require_refusal
+from support.protocol import ENDPOINTS, METHODS, Protocol, require_refusal
 from support.registration import REGISTER, UNLIMITED, Registrar, registrar
+from support.scripted_server import ScriptedServer, answer_with
 
 __all__ = ["registrar"]
 
@@ -157,6 +159,46 @@ def test_keys_belong_to_the_method(registrar: Registrar):
     client = registrar.register(keys | method, token)
     assert client.status_code == 201
     assert not client.json.keys() & {"client_secret", "client_secret_expires_at"}
+
+
+@pytest.mark.parametrize("method", ["client_secret_jwt", "private_key_jwt"])
+def test_a_client_that_signs_assertions_registers_and_uses_every_endpoint(
+    registrar: Registrar, method: str
+):
+    protocol, key = registrar.protocol, new_key()
+    keys = {"jwks": jwks_of(key)} if method == "private_key_jwt" else {}
+    client = registrar.new(token_endpoint_auth_method=method, **keys)
+    assert ("client_secret" in client) == (method == "client_secret_jwt")
+    signer = Signer(
+        client["client_id"],
+        client.get("client_secret", key),
+        lambda: protocol.clock().timestamp(),
+        "HS256" if method == "client_secret_jwt" else "ES256",
+    )
+    for endpoint in ENDPOINTS:
+        answer = protocol.post(endpoint, protocol.form(endpoint) | signer.form())
+        assert answer.status_code == 200, answer.text
+        if "client_secret" in client:
+            answer = protocol.offer(
+                endpoint, "client_secret_post", client["client_id"], client["client_secret"]
+            )
+            require_refusal(answer, 401, "invalid_client", endpoint)
+
+
+def test_the_keys_of_a_client_are_not_fetched_from_inside(registrar: Registrar):
+    """Case H92."""
+    protocol, key = registrar.protocol, new_key()
+    with ScriptedServer(answer_with(json.dumps(jwks_of(key)).encode())) as server:
+        for host in ("127.0.0.1", "localhost", "[::ffff:127.0.0.1]"):
+            client = registrar.new(
+                token_endpoint_auth_method="private_key_jwt",
+                jwks_uri=f"https://{host}:{server.port}/jwks.json",
+            )
+            signer = Signer(client["client_id"], key, lambda: protocol.clock().timestamp())
+            for endpoint in ENDPOINTS:
+                answer = protocol.post(endpoint, protocol.form(endpoint) | signer.form())
+                require_refusal(answer, 401, "invalid_client", endpoint)
+        assert server.connections == 0
 
 
 def test_redirect_uris_have_no_use(registrar: Registrar):

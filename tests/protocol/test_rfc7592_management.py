@@ -147,6 +147,16 @@ def test_a_change_of_method_ends_or_makes_the_secret(registrar: Registrar):
     assert "jwks" not in secret
     assert secret["client_secret"] != client["client_secret"]
     assert registrar.protocol.ask("token", registrar.credentials(secret)).status_code == 200
+    # A secret that signs assertions is made for nothing else.
+    document = {
+        "client_id": client["client_id"],
+        "client_secret": secret["client_secret"],
+        "token_endpoint_auth_method": "client_secret_jwt",
+    }
+    signing = registrar.manage("PUT", secret, document).json
+    assert len(signing["client_secret"]) == 86
+    document["client_secret"] = signing["client_secret"]
+    assert "client_secret" not in registrar.manage("PUT", signing, document).json
 
 
 def test_a_deleted_client_is_gone_with_its_tokens(registrar: Registrar):
