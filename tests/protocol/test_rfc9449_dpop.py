@@ -287,6 +287,16 @@ def test_nothing_is_remembered_of_a_refused_request(protocol: Protocol, endpoint
     assert latest >= int(protocol.clock().timestamp()) + 60
 
 
+def test_a_request_beyond_the_limits_of_its_client_uses_no_proof_up(protocol: Protocol):
+    """Case A16."""
+    client = protocol.new_client(properties={"token_budget": [{"per": "day", "tokens": 1}]})
+    accept(protocol, "token", client, prove(protocol))
+    proof = prove(protocol)
+    with one_server(protocol):
+        assert ask(protocol, "token", client, proof).status_code == 429
+    accept(protocol, "token", protocol.demo.post, proof)
+
+
 def test_a_named_key_is_the_key_of_the_proof(protocol: Protocol, endpoint, caller):
     """RFC 9449, 10.1."""
     proof = prove(protocol, endpoint)
