@@ -62,7 +62,7 @@ class _BusyError(FetchError):
 
 
 class Access(NamedTuple):
-    """What a fetch may use; an operator's settings give more than a client's registration.
+    """The means of a fetch; an operator's settings give more than a client's registration.
 
     Attributes:
         trusted: the operator wrote the URL, so that its addresses are not checked and the
@@ -385,7 +385,7 @@ def _is_allowed(parts: FetchUrl, allowed: Sequence[str]) -> bool:
 
 
 def read_lifetime(cache_control: str) -> int | None:
-    """Return the seconds for which ``Cache-Control`` permits caching; None if it does not say."""
+    """Return the seconds for which ``Cache-Control`` permits caching; None if it sets no limit."""
     if _UNCACHED.search(cache_control):
         return 0
     found = _MAXIMUM_AGE.search(cache_control)

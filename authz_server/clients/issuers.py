@@ -126,7 +126,7 @@ class Issuer:
             raise TokenRefusedError("assertion_signature") from refusal
 
     def _note_problem(self, problem: str) -> None:
-        """Log why there are no keys, unless the last line says so."""
+        """Log why there are no keys, once for the same cause."""
         if problem != self._problem:
             self._problem = problem
             logger.warning("there are no keys of the issuer %s: %s", self.name, problem)

@@ -89,7 +89,7 @@ class Limits(NamedTuple):
     """The limits of one exchange.
 
     Attributes:
-        deadline: the monotonic time at which it ends, whatever arrives until then.
+        deadline: the monotonic time at which it ends, complete or not.
         maximum_bytes: the largest body.
     """
 
