@@ -72,6 +72,7 @@ class RegistrationServices(ClientServices):
     @cached_property
     def registrations(self) -> RegistrationService:
         """Registers clients dynamically."""
+        from authz_server.clients.registration.limits import RegistrationLimits
         from authz_server.clients.registration.metadata import OPERATORS_METHODS
         from authz_server.clients.registration.service import RegistrationService
         from authz_server.scopes.service import find_canonical_names
@@ -81,9 +82,11 @@ class RegistrationServices(ClientServices):
             clients=self.clients,
             secrets=self.secrets,
             clock=self.clock,
-            find_canonical_names=find_canonical_names,
-            # The registered names alone: others are values of this server's command line.
-            methods=lambda: (set(methods.names) & set(methods.registrations)) - OPERATORS_METHODS,
+            limits=RegistrationLimits(
+                find_canonical_names,
+                # The registered names alone: others are values of this server's command line.
+                lambda: (set(methods.names) & set(methods.registrations)) - OPERATORS_METHODS,
+            ),
             settings=self.settings.registration,
         )
 

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -9,6 +10,7 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 import msgspec
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from authz_server.audit.events import Event, RegistrationRefused
@@ -95,8 +97,9 @@ class _Endpoint(ProtocolEndpoint):
         with self._registration.database.transaction() as session:
             changed = act(session)
         report_changes(partial(self._report, exchange), session)
-        # Other processes read the change at their interval.
-        self._parts.feed.poll()
+        # Other processes read the change at their interval, as this one does if it cannot now.
+        with suppress(SQLAlchemyError):
+            self._parts.feed.poll()
         return changed
 
     def _report(self, exchange: Exchange, event: Event) -> None:

@@ -128,6 +128,35 @@ def test_an_update_does_not_undo_what_an_operator_decided(registrar: Registrar):
         assert (stored.organisation, stored.token_lifetime_seconds) == ("Treasury", 60)
 
 
+def test_an_update_does_not_undo_a_binding_or_a_method_of_an_operator(registrar: Registrar):
+    client = registrar.new(dpop_bound_access_tokens=True)
+    client_id = client["client_id"]
+    # The client's own decision is the client's to change.
+    client = registrar.manage("PUT", client, {"client_id": client_id}).json
+    assert not client.get("dpop_bound_access_tokens")
+    with registrar.protocol.parties.change() as (services, session):
+        services.clients.update_client(
+            session, client_id, actor=ACTOR, properties={"dpop_bound_access_tokens": True}
+        )
+    for document in (
+        {"dpop_bound_access_tokens": False},
+        {},
+        {"dpop_bound_access_tokens": True},
+        {"dpop_bound_access_tokens": False},
+    ):
+        answer = registrar.manage("PUT", client, document | {"client_id": client_id})
+        client = answer.json
+        assert client["dpop_bound_access_tokens"] is True, document
+    with registrar.protocol.parties.change() as (services, session):
+        services.clients.update_client(
+            session, client_id, actor=ACTOR, authentication_method="client_secret_post"
+        )
+    document = {"client_id": client_id, "token_endpoint_auth_method": "client_secret_basic"}
+    require_refusal(registrar.manage("PUT", client, document), 400, "invalid_client_metadata")
+    document["token_endpoint_auth_method"] = "client_secret_post"
+    assert registrar.manage("PUT", client, document).status_code == 200
+
+
 def test_a_change_of_method_ends_or_makes_the_secret(registrar: Registrar):
     client = registrar.new()
     public = {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}

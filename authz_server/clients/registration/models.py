@@ -32,7 +32,8 @@ class Registration(Base):
 
     ``permitted_scopes`` and ``permitted_grant_types`` limit its updates. ``registered_scopes`` and
     ``registered_grant_types`` are what the client registered last; an operator has changed the
-    client if its own values differ. ``metadata_members`` are members without an effect.
+    client if its own values differ. ``registered`` has the other members, likewise: ``members``
+    without an effect, the ``method`` and ``properties``.
     """
 
     __tablename__ = "client_registration"
@@ -46,6 +47,6 @@ class Registration(Base):
     permitted_grant_types: Mapped[list[str]]
     registered_scopes: Mapped[list[str]]
     registered_grant_types: Mapped[list[str]]
-    metadata_members: Mapped[dict[str, Any]]
+    registered: Mapped[dict[str, Any]]
     software_statement: Mapped[dict[str, Any]]
     registered_at: Mapped[datetime]

@@ -2,7 +2,7 @@
 
 import hmac
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,7 +12,12 @@ from sqlalchemy.orm import Session
 
 from authz_server.audit.sink import store_audit_record
 from authz_server.clients.models import Client, ClientSecret
-from authz_server.clients.registration.initial_tokens import CanonicalNames, Grantor
+from authz_server.clients.registration.initial_tokens import Grantor
+from authz_server.clients.registration.limits import (
+    RegistrationLimits,
+    describe_registered,
+    respect_operator,
+)
 from authz_server.clients.registration.metadata import (
     DEFAULT_METHOD,
     REGISTRABLE,
@@ -67,26 +72,23 @@ class RegistrationService:
         clients: creates, changes and deletes clients by the rules for operators.
         secrets: makes the digests of tokens.
         clock: returns the present time, timezone-aware.
-        find_canonical_names: finds scopes in the catalogue.
-        methods: returns the values of ``token_endpoint_auth_method`` that a client may register.
-        settings: limits.
+        limits: chooses scopes, grant types and method.
+        settings: the number of clients, and the lifetime of their secrets.
     """
 
-    def __init__(  # noqa: PLR0913 - its parts, by name
+    def __init__(
         self,
         *,
         clients: ClientService,
         secrets: SecretScheme,
         clock: Callable[[], datetime],
-        find_canonical_names: CanonicalNames,
-        methods: Callable[[], Iterable[str]],
+        limits: RegistrationLimits,
         settings: RegistrationSettings,
     ) -> None:
         self._clients = clients
         self._secrets = secrets
         self._clock = clock
-        self._find_canonical_names = find_canonical_names
-        self._methods = methods
+        self._limits = limits
         self._settings = settings
         # Compared if the client does not exist; no token has this digest.
         self._no_digest = os.urandom(32).hex()
@@ -113,9 +115,9 @@ class RegistrationService:
         registered = session.scalar(select(func.count()).select_from(Registration)) or 0
         if registered >= self._settings.maximum_clients:
             raise OAuthError("registration_denied", "registration.maximum_clients")
-        scopes = self._choose_scopes(session, metadata, grantor.scopes)
-        grants = _choose_grant_types(metadata, grantor.grant_types)
-        self._require_method(metadata)
+        scopes = self._limits.choose_scopes(session, metadata, grantor.scopes)
+        grants = self._limits.choose_grant_types(metadata, grantor.grant_types)
+        self._limits.require_method(metadata)
         try:
             client = self._clients.create_client(
                 session,
@@ -139,7 +141,7 @@ class RegistrationService:
             permitted_grant_types=list(grantor.grant_types),
             registered_scopes=list(client.allowed_scopes),
             registered_grant_types=list(client.grant_types),
-            metadata_members=dict(metadata.members),
+            registered=describe_registered(client, metadata),
             software_statement={} if statement is None else _stored(statement),
             registered_at=client.created_at,
         )
@@ -196,10 +198,10 @@ class RegistrationService:
         """
         client, registration = self._authenticated(session, client_id, token, for_change=True)
         self._require_own_secret(client, secret)
-        self._respect_operator(client, registration)
-        scopes = self._choose_scopes(session, metadata, registration.permitted_scopes)
-        grants = _choose_grant_types(metadata, registration.permitted_grant_types)
-        self._require_method(metadata)
+        metadata, earlier = respect_operator(client, registration, metadata)
+        scopes = self._limits.choose_scopes(session, metadata, registration.permitted_scopes)
+        grants = self._limits.choose_grant_types(metadata, registration.permitted_grant_types)
+        self._limits.require_method(metadata)
         changes: dict[str, object] = {
             "name": metadata.name,
             "authentication_method": metadata.method,
@@ -216,7 +218,7 @@ class RegistrationService:
         registration.token_digest = self._digest(new_token)
         registration.registered_scopes = list(client.allowed_scopes)
         registration.registered_grant_types = list(client.grant_types)
-        registration.metadata_members = dict(metadata.members)
+        registration.registered = describe_registered(client, metadata, earlier)
         self._audit(session, client_id, "client.registration_updated", client, metadata)
         new_secret, expires_at = self._provide_secret(session, client, client_id)
         return _describe(client, registration, new_secret, expires_at, new_token)
@@ -237,7 +239,7 @@ class RegistrationService:
         if for_change:
             # Lock in the order of every change of a client; another update may have replaced the
             # token meanwhile.
-            client = session.get(Client, client_id, with_for_update=True)
+            client = session.get(Client, client_id, with_for_update=True, populate_existing=True)
             self._require_token(session, client_id, token)
         else:
             client = session.get(Client, client_id)
@@ -254,34 +256,6 @@ class RegistrationService:
         stored = session.scalar(select(column).where(Registration.client_id == client_id))
         if not hmac.compare_digest(stored or self._no_digest, self._digest(token)):
             raise OAuthError("registration_token_invalid", client_id=client_id)
-
-    def _respect_operator(self, client: Client, registration: Registration) -> None:
-        """Take scopes and grant types that an operator has set since as the new limit."""
-        if client.allowed_scopes != registration.registered_scopes:
-            registration.permitted_scopes = list(client.allowed_scopes)
-        if client.grant_types != registration.registered_grant_types:
-            registration.permitted_grant_types = list(client.grant_types)
-
-    def _choose_scopes(
-        self, session: Session, metadata: ClientMetadata, permitted: Iterable[str]
-    ) -> list[str]:
-        """Return the canonical names of the scopes; all permitted ones if none is named."""
-        permitted = list(permitted)
-        if metadata.scopes is None:
-            # A scope may have been removed from the catalogue since.
-            return [name for name in permitted if self._exists(session, name)]
-        names = self._find_canonical_names(session, metadata.scopes)
-        chosen = list(dict.fromkeys(names.get(scope, "") for scope in metadata.scopes))
-        if not set(chosen) <= set(permitted):
-            raise invalid_metadata("scope", "beyond what the registration permits")
-        return chosen
-
-    def _exists(self, session: Session, name: str) -> bool:
-        return name in self._find_canonical_names(session, [name])
-
-    def _require_method(self, metadata: ClientMetadata) -> None:
-        if metadata.method not in self._methods():
-            raise invalid_metadata("token_endpoint_auth_method", "not a method of this server")
 
     def _require_own_secret(self, client: Client, offered: object) -> None:
         if offered is None:
@@ -338,17 +312,6 @@ class RegistrationService:
         )
 
 
-def _choose_grant_types(metadata: ClientMetadata, permitted: Iterable[str]) -> list[str]:
-    """Return the grant types; ``client_credentials``, or all permitted ones, if none is named."""
-    permitted = list(permitted)
-    if metadata.grant_types is None:
-        usual = [name for name in permitted if name == "client_credentials"]
-        return usual or permitted
-    if not set(metadata.grant_types) <= set(permitted):
-        raise invalid_metadata("grant_types", "beyond what the registration permits")
-    return list(metadata.grant_types)
-
-
 def _as_invalid_metadata(error: InvalidChangeError) -> OAuthError:
     """Return the refusal for a broken rule; its text may quote values and is left out."""
     field = str(error).partition(":")[0]
@@ -374,7 +337,7 @@ def _describe(
 ) -> RegisteredClient:
     method = client.authentication_method
     metadata: dict[str, Any] = {
-        **registration.metadata_members,
+        **registration.registered["members"],
         "grant_types": client.grant_types,
         "response_types": [],
         "token_endpoint_auth_method": DEFAULT_METHOD if method == "client_secret" else method,

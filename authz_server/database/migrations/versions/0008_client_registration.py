@@ -36,7 +36,7 @@ def upgrade() -> None:
         sa.Column("permitted_grant_types", sa.JSON(), nullable=False),
         sa.Column("registered_scopes", sa.JSON(), nullable=False),
         sa.Column("registered_grant_types", sa.JSON(), nullable=False),
-        sa.Column("metadata_members", sa.JSON(), nullable=False),
+        sa.Column("registered", sa.JSON(), nullable=False),
         sa.Column("software_statement", sa.JSON(), nullable=False),
         sa.Column("registered_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(

@@ -1,0 +1,121 @@
+"""The limits of a registration: what its authority permits, and what an operator has changed."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from authz_server.clients.models import Client
+from authz_server.clients.registration.initial_tokens import CanonicalNames
+from authz_server.clients.registration.metadata import (
+    REGISTRABLE,
+    ClientMetadata,
+    invalid_metadata,
+)
+from authz_server.clients.registration.models import Registration
+
+#: The properties that stay as an operator has set them; the keys of a client are its own matter.
+_OPERATORS_PROPERTIES = tuple(name for name in REGISTRABLE if name not in {"jwks", "jwks_uri"})
+
+
+class RegistrationLimits:
+    """Chooses the scopes, grant types and method of a client within its limits.
+
+    Args:
+        find_canonical_names: finds scopes in the catalogue.
+        methods: returns the values of ``token_endpoint_auth_method`` that a client may register.
+    """
+
+    def __init__(
+        self, find_canonical_names: CanonicalNames, methods: Callable[[], Iterable[str]]
+    ) -> None:
+        self._find_canonical_names = find_canonical_names
+        self._methods = methods
+
+    def choose_scopes(
+        self, session: Session, metadata: ClientMetadata, permitted: Iterable[str]
+    ) -> list[str]:
+        """Return the canonical names of the scopes; all permitted ones if none is named.
+
+        Raises:
+            OAuthError: ``client_metadata_invalid``; a scope is unknown or not permitted.
+        """
+        permitted = list(permitted)
+        if metadata.scopes is None:
+            # A scope may have been removed from the catalogue since.
+            known = self._find_canonical_names(session, permitted)
+            return [name for name in permitted if name in known]
+        names = self._find_canonical_names(session, metadata.scopes)
+        chosen = list(dict.fromkeys(names.get(scope, "") for scope in metadata.scopes))
+        if not set(chosen) <= set(permitted):
+            raise invalid_metadata("scope", "beyond what the registration permits")
+        return chosen
+
+    def choose_grant_types(self, metadata: ClientMetadata, permitted: Iterable[str]) -> list[str]:
+        """Return the grant types; if none is named, ``client_credentials`` or all permitted ones.
+
+        Raises:
+            OAuthError: ``client_metadata_invalid``; a grant type is not permitted.
+        """
+        permitted = list(permitted)
+        if metadata.grant_types is None:
+            usual = [name for name in permitted if name == "client_credentials"]
+            return usual or permitted
+        if not set(metadata.grant_types) <= set(permitted):
+            raise invalid_metadata("grant_types", "beyond what the registration permits")
+        return list(metadata.grant_types)
+
+    def require_method(self, metadata: ClientMetadata) -> None:
+        """Raise ``client_metadata_invalid`` unless the method is one that a client may register."""
+        if metadata.method not in self._methods():
+            raise invalid_metadata("token_endpoint_auth_method", "not a method of this server")
+
+
+def respect_operator(
+    client: Client, registration: Registration, metadata: ClientMetadata
+) -> tuple[ClientMetadata, Mapping[str, Any]]:
+    """Return the metadata of an update with the properties that an operator has set since.
+
+    Scopes and grant types that an operator has set become the limit of updates.
+
+    Returns:
+        the metadata, and what the client had registered for each of these properties.
+
+    Raises:
+        OAuthError: ``client_metadata_invalid``; an operator has set another method.
+    """
+    if client.allowed_scopes != registration.registered_scopes:
+        registration.permitted_scopes = list(client.allowed_scopes)
+    if client.grant_types != registration.registered_grant_types:
+        registration.permitted_grant_types = list(client.grant_types)
+    last = registration.registered
+    if metadata.method != client.authentication_method != last["method"]:
+        raise invalid_metadata("token_endpoint_auth_method", "an operator has set another")
+    registered = {
+        name: last["properties"].get(name)
+        for name in _OPERATORS_PROPERTIES
+        if client.properties.get(name) != last["properties"].get(name)
+    }
+    kept = {name: client.properties.get(name) for name in registered}
+    return replace(metadata, properties={**metadata.properties, **kept}), registered
+
+
+def describe_registered(
+    client: Client, metadata: ClientMetadata, earlier: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Return what a client has registered, for :attr:`Registration.registered`.
+
+    Args:
+        client: the client as stored.
+        metadata: its metadata.
+        earlier: what it had registered for the properties that an operator has set since. It stays
+            on record, so that the next update does not undo them either.
+    """
+    stored = {name: client.properties.get(name) for name in _OPERATORS_PROPERTIES}
+    return {
+        "members": dict(metadata.members),
+        "method": metadata.method,
+        "properties": {**stored, **earlier},
+    }
