@@ -154,7 +154,7 @@ class VaultClient:
 
 
 _all_clients: WeakSet[VaultClient] = WeakSet()
-_shared: WeakValueDictionary[tuple[str, VaultAccess, Notify], VaultClient] = WeakValueDictionary()
+_shared: WeakValueDictionary[tuple[str, VaultAccess, int], VaultClient] = WeakValueDictionary()
 _sharing = Lock()
 
 
@@ -168,7 +168,8 @@ def share_client(vaults: Mapping[str, VaultAccess], name: str, notify: Notify) -
     if access is None:
         known = ", ".join(sorted(vaults)) or "none"
         raise KeysError(f"no Vault is called {name!r} in the settings (there are: {known})")
-    key = (name, access, notify)
+    # The receiver may hold the client: an entry must not keep it.
+    key = (name, access, id(notify))
     with _sharing:
         client = _shared.get(key)
         if client is None:
