@@ -21,7 +21,7 @@ KEY_METHODS = frozenset({"private_key_jwt", "self_signed_tls_client_auth"})
 #: Methods that need an operator's decision about each client.
 OPERATORS_METHODS = frozenset({"workload_identity", "spiffe_jwt"})
 #: The properties that a client may register for itself. Others are an operator's decision.
-REGISTRABLE = tuple(
+REGISTRABLE: tuple[str, ...] = tuple(
     name
     for name in (
         "jwks",
@@ -34,6 +34,7 @@ REGISTRABLE = tuple(
         "tls_client_auth_san_email",
         "tls_client_certificate_bound_access_tokens",
         "dpop_bound_access_tokens",
+        "authorization_details_types",
     )
     if name in PROPERTY_NAMES
 )
@@ -216,7 +217,7 @@ _MEMBERS: Mapping[str, Callable[[str, object], Any]] = {
 }
 
 #: Every member with a meaning here.
-MEMBER_NAMES = (
+MEMBER_NAMES: tuple[str, ...] = (
     *_MEMBERS,
     *REGISTRABLE,
     "grant_types",
