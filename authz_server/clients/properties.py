@@ -7,9 +7,10 @@ A member of :class:`ClientProperties` and, beyond its type, a rule declare a pro
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from authz_server.clients.certificate_names import NAME_RULES, require_one_name
 from authz_server.clients.message_keys import MessageKey, check_message_key, check_sender_id
@@ -25,6 +26,10 @@ from authz_server.clients.token_budgets import TokenBudget, check_budgets
 from authz_server.clients.token_exchange import Party, TokenExchangePolicy
 from authz_server.clients.workload_identities import WorkloadIdentity, check_identities
 from authz_server.errors import InvalidChangeError
+
+DetailsTypes = Annotated[
+    tuple[Annotated[str, Meta(min_length=1, max_length=200)], ...], Meta(max_length=50)
+]
 
 
 class ClientProperties(
@@ -78,7 +83,7 @@ class ClientProperties(
     tls_client_auth_san_ip: str = ""
     tls_client_auth_san_email: str = ""
     tls_client_certificate_bound_access_tokens: bool = False
-    authorization_details_types: tuple[str, ...] | None = None
+    authorization_details_types: DetailsTypes | None = None
     authorization_details_grants: dict[str, tuple[dict[str, Any], ...]] = {}
     authorization_details_required: bool = True
     token_exchange: TokenExchangePolicy | None = None

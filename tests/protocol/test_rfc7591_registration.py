@@ -52,6 +52,25 @@ def test_a_client_registers_and_uses_every_endpoint(registrar: Registrar, method
         require_refusal(answer, 401, "invalid_client")
 
 
+def test_types_of_authorization_details_are_registered_and_grants_are_not(registrar: Registrar):
+    """RFC 9396, 10."""
+    types = ["g2p_disbursement", "of_another_server"]
+    grants = {"g2p_disbursement": [{}]}
+    client = registrar.new(authorization_details_types=types, authorization_details_grants=grants)
+    assert client["authorization_details_types"] == types
+    assert "authorization_details_grants" not in client
+    detail = {"type": "g2p_disbursement", "programme": "a", "currency_code": "KES"}
+    answer = registrar.protocol.ask(
+        "token", registrar.credentials(client), authorization_details=json.dumps([detail])
+    )
+    require_refusal(answer, 400, "invalid_authorization_details")
+    for wrong in ("g2p_disbursement", [1], [""], ["a"] * 51, {}):
+        answer = registrar.register(
+            {"authorization_details_types": wrong}, registrar.initial_token("mapper/link")
+        )
+        require_refusal(answer, 400, "invalid_client_metadata")
+
+
 def test_a_registration_is_recorded(registrar: Registrar):
     """Case L129."""
     client = registrar.new(client_name="Ministry", software_id="erp")
