@@ -11,18 +11,15 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
+from authz_server.clients.networks import IPAddress, parse_network
 from authz_server.endpoints.request import Request
 from authz_server.errors import OAuthError
-
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _CACHED_ADDRESSES = 1_024
 _CACHED_HEADERS = 1_024
 #: Longer values are read each time: a cache of them would cost megabytes.
 _LONGEST_CACHED_HEADER = 256
 _LONGEST_ELEMENT_IN_DETAIL = 80
-_PREFIX_OF_MAPPED = 96
 
 # RFC 7239, 6: an address, "unknown" or an obfuscated identifier; each may have a port. Gateways
 # leave out the brackets of an IPv6 address or add a zone (RFC 6874), which means nothing here.
@@ -57,7 +54,7 @@ class ClientAddressReader:
     """
 
     def __init__(self, trusted_proxies: Iterable[str], header: str = "x-forwarded-for") -> None:
-        self._networks = tuple(_network(network) for network in trusted_proxies)
+        self._networks = tuple(parse_network(network) for network in trusted_proxies)
         self._header = header
         self._elements = _forwarded_elements if header == "forwarded" else _listed_elements
         self._look_up = lru_cache(_CACHED_ADDRESSES)(self._parse_and_test)
@@ -119,15 +116,6 @@ def _parse(text: str) -> IPAddress | None:
         return None
     # A listener for both families reports IPv4 peers as mapped addresses.
     return getattr(address, "ipv4_mapped", None) or address
-
-
-def _network(text: str) -> IPNetwork:
-    """Return the network; an IPv4 network for one of IPv4-mapped addresses."""
-    network = ipaddress.ip_network(text)
-    mapped = getattr(network.network_address, "ipv4_mapped", None)
-    if mapped is None or network.prefixlen < _PREFIX_OF_MAPPED:
-        return network
-    return ipaddress.IPv4Network((mapped, network.prefixlen - _PREFIX_OF_MAPPED))
 
 
 def _read_node(node: str | None) -> str | None:
