@@ -5,7 +5,7 @@ import contextvars
 import sqlite3
 import threading
 import time
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from threading import get_ident
 
 import pytest
@@ -13,10 +13,9 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 
 from authz_server.database.prepared_queries import PreparedQueries, PreparedQuery
-from authz_server.endpoints.responses import Answer
 from authz_server.errors import OAuthError
-from authz_server.serving.lanes import Lanes
 from authz_server.waiting import Lane, Step
+from support.asked import Asked, lanes
 from support.worker_site import LOOPS
 
 QUESTION = "SELECT value FROM noted WHERE name = ?"
@@ -31,41 +30,6 @@ def on_loop(request):
             return runner.run(asyncio.wait_for(act(), 20))
 
     return run
-
-
-@asynccontextmanager
-async def lanes(*, threads=2, maximum_waiting=100, prepared_queries=None):
-    made = Lanes(
-        asyncio.get_running_loop(),
-        threads=dict.fromkeys(Lane, threads),
-        maximum_waiting=maximum_waiting,
-        prepared_queries=prepared_queries,
-    )
-    try:
-        yield made
-    finally:
-        await made.close()
-
-
-class Asked:
-    """An endpoint's coroutine under way: `values` are the results of its steps, in order."""
-
-    def __init__(self, lanes: Lanes, *steps: Step) -> None:
-        self.answered = asyncio.get_running_loop().create_future()
-        self.values: list[object] = []
-        lanes.start(self._respond(steps), self.answered.set_result)
-
-    async def _respond(self, steps) -> Answer:
-        for step in steps:
-            try:
-                self.values.append(await step)
-            except Exception as fault:  # noqa: BLE001 - as an endpoint does
-                self.values.append(fault)
-        return Answer(200, {}, b"")
-
-    async def result(self) -> list[object]:
-        await self.answered
-        return self.values
 
 
 def step(act, lane: Lane = Lane.DATABASE) -> Step:

@@ -11,10 +11,12 @@ import pytest
 from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import OperationalError
 
+from authz_server.database.single_use import SingleUse
 from authz_server.tokens import purging
 from authz_server.tokens.models import RevokedToken
 from authz_server.tokens.purging import Purge
 from authz_server.tokens.revocations import RevocationService
+from authz_server.waiting import run
 from keys.events import ignore
 from support.roles import attached
 from support.settings_file import write_settings
@@ -149,3 +151,12 @@ def test_what_ends_later_stays(database_url):
             )
         assert purge_of(database).run().rows == 3
         assert count(database) == 1
+
+
+def test_used_values_are_purged_as_well(database_url):
+    with attached(database_url) as database:
+        single_use = SingleUse(database)
+        for value, expires_at in ((b"old", LONG_AGO), (b"valid", datetime.now(UTC))):
+            assert run(single_use.use("test", value, expires_at.timestamp()))
+        assert purge_of(database).run().rows == 1
+        assert not run(single_use.use("test", b"valid", 0))

@@ -1,0 +1,81 @@
+"""Steps that an event loop performs together."""
+
+import asyncio
+import time
+
+import pytest
+
+from authz_server.serving.lanes import BATCH_SIZE
+from authz_server.waiting import Batch, BatchedStep, Lane, Step, run
+from support.asked import Asked, lanes
+
+
+class Doubling(Batch[int, int]):
+    """Doubles numbers on a thread; fails for a batch with a negative one."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    async def perform(self, values):
+        self.batches.append(list(values))
+        await Step(Lane.DATABASE, lambda: time.sleep(0.05))
+        if min(values) < 0:
+            raise ValueError("negative")
+        return [2 * value for value in values]
+
+
+def test_steps_that_wait_for_a_batch_share_the_next_one(on_any_loop):
+    async def act():
+        batch = Doubling()
+        async with lanes(maximum_waiting=1_000) as made:
+            first = Asked(made, BatchedStep(batch, 0))
+            await asyncio.sleep(0.02)
+            later = [Asked(made, BatchedStep(batch, number)) for number in range(BATCH_SIZE + 1)]
+            again = Asked(made, BatchedStep(batch, 7), BatchedStep(batch, 8))
+            assert await first.result() == [0]
+            assert [await each.result() for each in later] == [
+                [2 * n] for n in range(BATCH_SIZE + 1)
+            ]
+            assert await again.result() == [14, 16]
+        assert [len(each) for each in batch.batches] == [1, BATCH_SIZE, 2, 1]
+
+    on_any_loop(act())
+
+
+def test_a_batch_that_fails_fails_each_of_its_steps_and_no_other(on_any_loop):
+    async def act():
+        batch, other = Doubling(), Doubling()
+        async with lanes() as made:
+            asked = [Asked(made, BatchedStep(batch, number)) for number in (1, -1)]
+            well = Asked(made, BatchedStep(other, 1))
+            for each in asked:
+                (fault,) = await each.result()
+                assert isinstance(fault, ValueError)
+            assert await well.result() == [2]
+            assert await Asked(made, BatchedStep(batch, 1)).result() == [2]
+
+    on_any_loop(act())
+
+
+def test_a_batch_has_a_limit_of_steps_that_wait(on_any_loop):
+    async def act():
+        batch = Doubling()
+        async with lanes(maximum_waiting=2) as made:
+            first = Asked(made, BatchedStep(batch, 0))
+            await asyncio.sleep(0.02)
+            asked = [Asked(made, BatchedStep(batch, number)) for number in range(3)]
+            results = [(await each.result())[0] for each in asked]
+            assert results[:2] == [0, 2]
+            assert results[2].error == "temporarily_unavailable"
+            await first.result()
+
+    on_any_loop(act())
+
+
+def test_without_a_loop_a_step_is_a_batch_of_its_own():
+    async def double(number: int) -> int:
+        return await BatchedStep(Doubling(), number)
+
+    assert run(double(21)) == 42
+    with pytest.raises(ValueError, match="negative"):
+        run(double(-1))
