@@ -233,29 +233,30 @@ class ServerServices(Services):
         )
 
     @cached_property
-    def binder(self) -> TokenBinder:
-        """Finds the keys that tokens are bound to."""
+    def dpop_proofs(self) -> DPoPProofs | None:
+        """Checks DPoP proofs; None: DPoP is off."""
         settings = self.settings.dpop
-        profiles = self.settings.profiles
-        required = requires_bound_tokens(profiles)
         if not settings.enabled:
-            return TokenBinder(None, required=required)
+            return None
         nonces = None
         if settings.nonce == "required":
             # Every node has the pepper.
             pepper = self.settings.clients.secret_pepper.reveal()
             nonces = DPoPNonces(pepper, settings.nonce_lifetime_seconds)
-        return TokenBinder(
-            DPoPProofs(
-                algorithms=permitted_algorithms(profiles, settings.algorithms),
-                maximum_age_seconds=settings.maximum_proof_age_seconds,
-                clock_skew_seconds=self.settings.tokens.clock_skew_seconds,
-                nonces=nonces,
-                single_use=self.single_use,
-                clock=_corrected(self.clock, self.key_rings),
-            ),
-            required=required,
+        return DPoPProofs(
+            algorithms=permitted_algorithms(self.settings.profiles, settings.algorithms),
+            maximum_age_seconds=settings.maximum_proof_age_seconds,
+            clock_skew_seconds=self.settings.tokens.clock_skew_seconds,
+            nonces=nonces,
+            single_use=self.single_use,
+            clock=_corrected(self.clock, self.key_rings),
         )
+
+    @cached_property
+    def binder(self) -> TokenBinder:
+        """Finds the keys that tokens are bound to."""
+        required = requires_bound_tokens(self.settings.profiles)
+        return TokenBinder(self.dpop_proofs, required=required)
 
     @cached_property
     def maintenance(self) -> Maintenance:

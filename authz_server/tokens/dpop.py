@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 from authz_server.database.single_use import SingleUse
@@ -9,7 +10,7 @@ from authz_server.errors import OAuthError
 from authz_server.tokens.dpop_nonces import DPoPNonces
 from authz_server.tokens.target_uris import normalise_target
 from keys.errors import KeysError, TokenRefusedError
-from keys.jose.compact import decode_segment, parse_json_object, split_segments
+from keys.jose.compact import decode_segment, encode_segment, parse_json_object, split_segments
 from keys.jose.foreign import ForeignKey, parse_foreign
 from keys.jose.signatures import Verifier
 
@@ -17,8 +18,8 @@ from keys.jose.signatures import Verifier
 MAXIMUM_PROOF_CHARACTERS = 4_096
 MAXIMUM_JTI_CHARACTERS = 256
 PROOF_TYPE = "dpop+jwt"
-#: The method of every request that a proof is read from.
-_METHOD = "POST"
+#: The method of a token request.
+_TOKEN_METHOD = "POST"  # noqa: S105 - a method
 _REMEMBERED_KEYS = 1_024
 _SINGLE_USE = "dpop"
 
@@ -43,7 +44,7 @@ class _Key(NamedTuple):
 
 
 class DPoPProofs:
-    """Checks proofs as RFC 9449, 4.3 requires of a token endpoint.
+    """Checks proofs as RFC 9449, 4.3 and 7 require of token endpoints and protected resources.
 
     Args:
         algorithms: the accepted values of ``alg``.
@@ -74,12 +75,22 @@ class DPoPProofs:
         # By the header of a proof, which is the same for all proofs of a key.
         self._keys: dict[bytes, _Key] = {}
 
-    def read(self, text: str, targets: Collection[str]) -> DPoPProof:
+    def read(
+        self,
+        text: str,
+        targets: Collection[str],
+        *,
+        method: str = _TOKEN_METHOD,
+        access_token: str | None = None,
+    ) -> DPoPProof:
         """Return the proof in a ``DPoP`` header.
 
         Args:
             text: the value of the header. Several headers are joined by commas and thus malformed.
             targets: the normalised URIs of the endpoint.
+            method: the method of the request.
+            access_token: the token that is presented with the proof, whose hash it must hold
+                (RFC 9449, 7); None: none is.
 
         Raises:
             OAuthError: ``dpop_proof_invalid``, ``dpop_proof_outside_window`` or
@@ -92,7 +103,9 @@ class DPoPProofs:
             is_new = key is None
             if key is None:
                 key = self._load_key(text)
-            jti = _require_request(claims, targets)
+            jti = _require_request(claims, targets, method)
+            if access_token is not None and claims.get("ath") != _hash(access_token):
+                raise TokenRefusedError("ath")
             expires_at = self._require_time(claims)
             key.verify(decode_segment(signature), header + b"." + payload)
         except KeysError as error:
@@ -153,12 +166,16 @@ class DPoPProofs:
         return expires_at
 
 
-def _require_request(claims: Mapping[str, Any], targets: Collection[str]) -> str:
-    """Return the ``jti``; raise TokenRefusedError if the proof is not for the endpoint."""
+def _hash(access_token: str) -> str:
+    return encode_segment(sha256(access_token.encode()).digest()).decode()
+
+
+def _require_request(claims: Mapping[str, Any], targets: Collection[str], method: str) -> str:
+    """Return the ``jti``; raise TokenRefusedError if the proof is not for the request."""
     jti, target = claims.get("jti"), claims.get("htu")
     if not isinstance(jti, str) or not 0 < len(jti) <= MAXIMUM_JTI_CHARACTERS:
         raise TokenRefusedError("jti")
-    if claims.get("htm") != _METHOD:
+    if claims.get("htm") != method:
         raise TokenRefusedError("htm")
     if not isinstance(target, str) or (
         target not in targets and normalise_target(target) not in targets
