@@ -80,12 +80,14 @@ class Application(Flask):
         maximum_body_bytes: the largest body of such a request.
         access_log: writes a line for each request of a WSGI server; None: no access log. A worker
             of ``serve`` calls ``wsgi_app`` and writes its own lines.
+        errors: renders the refusals of messages that reach no endpoint; None: as OAuth errors.
     """
 
     direct: Mapping[str, ProtocolEndpoint] = MappingProxyType({})
     resources: Resources = NO_RESOURCES
     maximum_body_bytes: int = 0
     access_log: AccessLog | None = None
+    errors: ErrorResponses | None = None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request of a WSGI server, with a line in the access log if there is one."""

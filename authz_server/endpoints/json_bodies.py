@@ -31,13 +31,14 @@ def read_json_object(request: Request) -> dict[str, Any]:
         document = parse_json_object(request.body)
     except TokenRefusedError as error:
         raise OAuthError("client_metadata_invalid", str(error)) from None
-    if _is_deeper(document, MAXIMUM_DEPTH):
+    if is_deeper(document, MAXIMUM_DEPTH):
         raise OAuthError("client_metadata_invalid", "nested too deeply")
     return document
 
 
-def _is_deeper(value: object, depth: int) -> bool:
+def is_deeper(value: object, depth: int) -> bool:
+    """Return whether a JSON value is nested more deeply than ``depth``."""
     if not isinstance(value, dict | list):
         return False
     below = value.values() if isinstance(value, dict) else value
-    return depth == 0 or any(_is_deeper(each, depth - 1) for each in below)
+    return depth == 0 or any(is_deeper(each, depth - 1) for each in below)

@@ -11,6 +11,8 @@ MESSAGE_ID = "message_id"
 NOWHERE = "/%"
 #: Where the authenticated client's id stands in the environment, for the access log.
 CLIENT_ID = "authz_server.client_id"
+#: Where the certificate that the peer has shown to this server's own TLS stands, in DER.
+PEER_CERTIFICATE = "authz_server.peer_certificate"
 
 
 def read_headers(environ: WSGIEnvironment) -> dict[str, str]:
@@ -37,6 +39,7 @@ def read_head(environ: WSGIEnvironment) -> Request:
         query=environ.get("QUERY_STRING", ""),
         headers=read_headers(environ),
         peer=str(environ.get("REMOTE_ADDR", "")),
+        peer_certificate=environ.get(PEER_CERTIFICATE),
     )
 
 

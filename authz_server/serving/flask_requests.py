@@ -10,6 +10,7 @@ from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from authz_server.endpoints.request import Request
 from authz_server.endpoints.responses import Answer
+from authz_server.endpoints.wsgi import PEER_CERTIFICATE
 from authz_server.errors import OAuthError
 
 _THREADS = 2
@@ -95,6 +96,7 @@ class FlaskRequests:
             "wsgi.multiprocess": True,
             "wsgi.run_once": False,
             "wsgi.input_terminated": True,
+            PEER_CERTIFICATE: request.peer_certificate,
         }
         for name, value in request.headers.items():
             if name in {"content-type", "content-length"}:

@@ -242,7 +242,7 @@ def build_front(
             maximum_bodies=server.maximum_bodies_per_address,
             is_exempt=addresses.is_trusted_proxy,
         ),
-        errors=ErrorResponses(server.retry_after_seconds),
+        errors=app.errors or ErrorResponses(server.retry_after_seconds),
         notify=services.notify,
         each_tick=each_tick,
         access_log=app.access_log,
