@@ -59,6 +59,10 @@ _COMMANDS = {
         "authz_server.cli.revoke:revoke",
         "Revoke many tokens at once.",
     ),
+    "admin": (
+        "authz_server.cli.admin:admin",
+        "Prepare the admin API.",
+    ),
     "keys": (
         "authz_server.cli.keys:keys",
         "Rotate, revoke and examine the signing keys.",
