@@ -279,13 +279,13 @@ class SecretDue(Event, frozen=True, kw_only=True, tag="secret.due"):
 
     Attributes:
         client_id: the client or resource server.
-        secret_id: the secret's id.
+        credential_id: the secret's id.
         expires_at: its end, in seconds since 1970-01-01 UTC.
         days_left: the whole days until then.
     """
 
     client_id: str
-    secret_id: str
+    credential_id: str
     expires_at: int
     days_left: int
     outcome: Literal["alarm"] = "alarm"

@@ -140,7 +140,7 @@ class SecretDuties:
         self._report(
             SecretDue(
                 client_id=client.id,
-                secret_id=secret.id,
+                credential_id=secret.id,
                 expires_at=int(secret.expires_at.timestamp()),
                 days_left=days,
             )
