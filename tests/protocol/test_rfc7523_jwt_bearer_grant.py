@@ -1,10 +1,14 @@
 """Assertions of registered issuers as authorization (RFC 7523, 2.1)."""
 
 import json
+import sqlite3
+import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
+from support.assertions import Signer, new_key
 from support.claims import claims_of
 from support.issuers import CLUSTER, Issuers
 from support.parties import Credentials
@@ -15,6 +19,7 @@ from support.protocol import (
     require_refusal,
     running_protocol,
 )
+from support.scripted_server import ScriptedServer
 from support.settings_file import ISSUER
 
 JWT_BEARER_GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -215,3 +220,48 @@ def test_the_metadata_lists_the_grant_if_there_is_an_issuer(protocol, start_prot
     assert JWT_BEARER_GRANT not in without.get(path).json["grant_types_supported"]
     answer = ask(without, "token", without.demo.post, "x")
     require_refusal(answer, 400, "unsupported_grant_type")
+
+
+def test_an_assertion_whose_use_cannot_be_stored_is_not_accepted(start_protocol, tmp_path):
+    """It is accepted afterwards: nothing is remembered of what was not stored."""
+    with Issuers(tmp_path) as issuers:
+        limits = {"database": {"statement_timeout_milliseconds": 200}}
+        protocol = start_protocol(**issuers.settings(), **limits)
+        issuers.clock = protocol.clock
+        caller = make_client(protocol)
+        assertion = issuers.provider_signer(OFFICER).assertion()
+        path = protocol.services.settings.database.parts.file
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            began = time.monotonic()
+            answer = ask(protocol, "token", caller, assertion)
+            require_refusal(answer, 503, "temporarily_unavailable")
+            assert "Retry-After" in answer.headers
+            assert time.monotonic() - began < 3
+            other.execute("ROLLBACK")
+        assert ask(protocol, "token", caller, assertion).status_code == 200
+
+
+def test_an_issuer_whose_keys_cannot_be_fetched_is_refused_in_bounded_time(
+    start_protocol, tmp_path
+):
+    def hang(*_: object) -> bool:
+        time.sleep(4)
+        return False
+
+    with ScriptedServer(hang) as silent:
+        issuer = {"issuer": silent.address, "jwks_uri": f"{silent.address}/jwks"}
+        protocol = start_protocol(
+            outbound={"plain_http": True, "timeout_seconds": 1}, issuers={"provider": issuer}
+        )
+        caller = make_client(protocol)
+        signer = Signer("", new_key(), lambda: protocol.clock().timestamp())
+        for _ in range(2):
+            began = time.monotonic()
+            assertion = signer.assertion(iss=silent.address, sub=OFFICER)
+            require_refusal(ask(protocol, "token", caller, assertion), 400, "invalid_grant")
+            assert cause_of(protocol) == "assertion_keys_unavailable"
+            assert time.monotonic() - began < 2.5
+        # The second one was refused without a fetch.
+        assert len(silent.requests) == 1
+        assert protocol.ask("token", protocol.demo.post).status_code == 200
