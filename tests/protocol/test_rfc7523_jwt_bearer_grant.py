@@ -242,9 +242,7 @@ def test_an_assertion_whose_use_cannot_be_stored_is_not_accepted(start_protocol,
         assert ask(protocol, "token", caller, assertion).status_code == 200
 
 
-def test_an_issuer_whose_keys_cannot_be_fetched_is_refused_in_bounded_time(
-    start_protocol, tmp_path
-):
+def test_an_issuer_whose_keys_cannot_be_fetched_is_refused_in_bounded_time(start_protocol):
     def hang(*_: object) -> bool:
         time.sleep(4)
         return False
