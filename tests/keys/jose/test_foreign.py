@@ -1,26 +1,23 @@
 """Tokens and keys of other parties: what is read, what is refused, which key verifies."""
 
-import json
 import zlib
 from time import perf_counter
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa, x25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
-from jwcrypto.jwk import JWK
 
 from keys.errors import KeysError, TokenRefusedError
-from keys.jose.compact import decode_segment, encode_segment
+from keys.jose.compact import encode_segment
 from keys.jose.foreign import (
     FOREIGN_ALGORITHMS,
     ForeignKey,
     load_foreign_key,
     parse_foreign,
     parse_key_set,
-    parse_published_key_set,
 )
 from keys.jose.jwk import public_jwk, thumbprint
 from keys.jose.signatures import make_signer
@@ -291,111 +288,6 @@ def test_arbitrary_text(token):
 def test_the_type_of_a_token(typ, read):
     members = {} if typ is None else {"typ": typ}
     assert parse_foreign(signed("ES256", **members), MAXIMUM).typ == read
-
-
-def rsa_jwk(n: int, e: int) -> dict[str, str]:
-    return {"kty": "RSA", "n": _number(n), "e": _number(e)}
-
-
-def _number(value: int) -> str:
-    return segment(value.to_bytes((value.bit_length() + 7) // 8))
-
-
-def longer(member: str) -> str:
-    """Return a member with a byte of zero before it: the same number in another spelling."""
-    return segment(b"\0" + decode_segment(member.encode()))
-
-
-MODULUS = PRIVATE["RSA"].public_key().public_numbers().n
-HIDDEN = JWK.from_pyca(PRIVATE["P-256"]).export_private(as_dict=True)
-REFUSED_KEYS = {
-    "RSA-1024": rsa_jwk(2**1_023 + 1, 65537),
-    "RSA-8192": rsa_jwk(MODULUS**4, 65537),
-    "RSA-million-bits": rsa_jwk(2**1_000_000 + 1, 65537),
-    "exponent-1": rsa_jwk(MODULUS, 1),
-    "exponent-3": rsa_jwk(MODULUS, 3),
-    "exponent-even": rsa_jwk(MODULUS, 65_538),
-    "exponent-huge": rsa_jwk(MODULUS, 2**1_024 + 1),
-    "modulus-even": rsa_jwk(MODULUS - 1, 65537),
-    "off-curve": {**JWKS["P-256"], "y": JWKS["P-256"]["x"]},
-    "short-coordinate": {**JWKS["P-256"], "x": "AA"},
-    "long-coordinate": {**JWKS["P-256"], "x": longer(JWKS["P-256"]["x"])},
-    "empty-coordinate": {**JWKS["P-256"], "x": ""},
-    "padded-coordinate": {**JWKS["P-256"], "x": JWKS["P-256"]["x"] + "="},
-    "coordinate-number": {**JWKS["P-256"], "x": 7},
-    "no-coordinate": {"kty": "EC", "crv": "P-256", "x": JWKS["P-256"]["x"]},
-    "secp256k1": public_jwk(ec.generate_private_key(ec.SECP256K1())),
-    "X25519": JWK.from_pyca(x25519.X25519PrivateKey.generate()).export_public(as_dict=True),
-    "Ed448": JWK.from_pyca(ed448.Ed448PrivateKey.generate()).export_public(as_dict=True),
-    "oct": {"kty": "oct", "k": "A" * 43},
-    "private": HIDDEN,
-    "half-private": {**JWKS["RSA"], "p": "AQAB"},
-    "list": [],
-    "text": "key",
-    "null": None,
-}
-
-
-@pytest.mark.parametrize("name", REFUSED_KEYS)
-def test_keys_that_cannot_be_registered(name):
-    """Case D55."""
-    jwk = REFUSED_KEYS[name]
-    with pytest.raises(KeysError):
-        ForeignKey(jwk)
-    with pytest.raises(KeysError):
-        parse_key_set({"keys": [JWKS["Ed25519"], jwk]})
-    published = json.dumps({"keys": [jwk, JWKS["Ed25519"]]}).encode()
-    assert len(parse_published_key_set(published)) == 1
-
-
-def many(count: int) -> list[dict[str, str]]:
-    return [{**JWKS["P-256"], "kid": str(number)} for number in range(count)]
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        None,
-        [],
-        {},
-        {"keys": None},
-        {"keys": {}},
-        {"keys": []},
-        {"keys": many(1_000)},
-        {"keys": [{**JWKS["P-256"], "kid": "a"}, {**JWKS["Ed25519"], "kid": "a"}]},
-        {"keys": [{**JWKS["P-256"], "kid": "a"}, {**JWKS["P-256"], "kid": "b"}]},
-        {"keys": [JWKS["P-256"], JWKS["P-256"]]},
-        JWKS["P-256"],
-    ],
-)
-def test_sets_that_cannot_be_registered(document):
-    """Case D55."""
-    with pytest.raises(KeysError):
-        parse_key_set(document)
-
-
-@pytest.mark.parametrize(
-    "document", [b"", b"[]", b"{}", b'{"keys":{}}', b'{"keys":[', b'{"keys":[],"keys":[]}', b"\xff"]
-)
-def test_published_documents_that_are_no_key_set(document):
-    with pytest.raises(KeysError):
-        parse_published_key_set(document)
-
-
-def test_published_keys_that_cannot_be_used_are_ignored():
-    """Case D55."""
-    keys = [
-        *REFUSED_KEYS.values(),
-        {**JWKS["RSA"], "use": "enc"},
-        {**JWKS["P-256"], "kid": "twice"},
-        {**JWKS["P-384"], "kid": "twice"},
-        {**JWKS["Ed25519"], "kid": "good"},
-    ]
-    published = parse_published_key_set(json.dumps({"keys": keys}).encode(), maximum_keys=100)
-    assert len(published) == 1
-    assert published.find("good", "EdDSA") is not None
-    with pytest.raises(KeysError):
-        parse_published_key_set(json.dumps({"keys": keys}).encode())
 
 
 @pytest.mark.parametrize("alg", [*FOREIGN_ALGORITHMS, "none", "HS256"])

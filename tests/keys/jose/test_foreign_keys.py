@@ -1,0 +1,127 @@
+"""Public keys of other parties: which are refused, and which are ignored in published sets."""
+
+import json
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa, x25519
+from jwcrypto.jwk import JWK
+
+from keys.errors import KeysError
+from keys.jose.compact import decode_segment
+from keys.jose.foreign import ForeignKey, parse_key_set, parse_published_key_set
+from keys.jose.jwk import public_jwk
+from support.forged_tokens import segment
+
+EC = ec.generate_private_key(ec.SECP256R1())
+RSA = rsa.generate_private_key(65537, 2048)
+JWKS = {
+    "P-256": public_jwk(EC),
+    "P-384": public_jwk(ec.generate_private_key(ec.SECP384R1())),
+    "RSA": public_jwk(RSA),
+    "Ed25519": public_jwk(ed25519.Ed25519PrivateKey.generate()),
+}
+
+
+def rsa_jwk(n: int, e: int) -> dict[str, str]:
+    return {"kty": "RSA", "n": _number(n), "e": _number(e)}
+
+
+def _number(value: int) -> str:
+    return segment(value.to_bytes((value.bit_length() + 7) // 8))
+
+
+def longer(member: str) -> str:
+    """Return a member with a byte of zero before it: the same number in another spelling."""
+    return segment(b"\0" + decode_segment(member.encode()))
+
+
+MODULUS = RSA.public_key().public_numbers().n
+HIDDEN = JWK.from_pyca(EC).export_private(as_dict=True)
+REFUSED_KEYS = {
+    "RSA-1024": rsa_jwk(2**1_023 + 1, 65537),
+    "RSA-8192": rsa_jwk(MODULUS**4, 65537),
+    "RSA-million-bits": rsa_jwk(2**1_000_000 + 1, 65537),
+    "exponent-1": rsa_jwk(MODULUS, 1),
+    "exponent-3": rsa_jwk(MODULUS, 3),
+    "exponent-even": rsa_jwk(MODULUS, 65_538),
+    "exponent-huge": rsa_jwk(MODULUS, 2**1_024 + 1),
+    "modulus-even": rsa_jwk(MODULUS - 1, 65537),
+    "off-curve": {**JWKS["P-256"], "y": JWKS["P-256"]["x"]},
+    "short-coordinate": {**JWKS["P-256"], "x": "AA"},
+    "long-coordinate": {**JWKS["P-256"], "x": longer(JWKS["P-256"]["x"])},
+    "empty-coordinate": {**JWKS["P-256"], "x": ""},
+    "padded-coordinate": {**JWKS["P-256"], "x": JWKS["P-256"]["x"] + "="},
+    "coordinate-number": {**JWKS["P-256"], "x": 7},
+    "no-coordinate": {"kty": "EC", "crv": "P-256", "x": JWKS["P-256"]["x"]},
+    "secp256k1": public_jwk(ec.generate_private_key(ec.SECP256K1())),
+    "X25519": JWK.from_pyca(x25519.X25519PrivateKey.generate()).export_public(as_dict=True),
+    "Ed448": JWK.from_pyca(ed448.Ed448PrivateKey.generate()).export_public(as_dict=True),
+    "oct": {"kty": "oct", "k": "A" * 43},
+    "private": HIDDEN,
+    "half-private": {**JWKS["RSA"], "p": "AQAB"},
+    "list": [],
+    "text": "key",
+    "null": None,
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_KEYS)
+def test_keys_that_cannot_be_registered(name):
+    """Case D55."""
+    jwk = REFUSED_KEYS[name]
+    with pytest.raises(KeysError):
+        ForeignKey(jwk)
+    with pytest.raises(KeysError):
+        parse_key_set({"keys": [JWKS["Ed25519"], jwk]})
+    published = json.dumps({"keys": [jwk, JWKS["Ed25519"]]}).encode()
+    assert len(parse_published_key_set(published)) == 1
+
+
+def many(count: int) -> list[dict[str, str]]:
+    return [{**JWKS["P-256"], "kid": str(number)} for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        None,
+        [],
+        {},
+        {"keys": None},
+        {"keys": {}},
+        {"keys": []},
+        {"keys": many(1_000)},
+        {"keys": [{**JWKS["P-256"], "kid": "a"}, {**JWKS["Ed25519"], "kid": "a"}]},
+        {"keys": [{**JWKS["P-256"], "kid": "a"}, {**JWKS["P-256"], "kid": "b"}]},
+        {"keys": [JWKS["P-256"], JWKS["P-256"]]},
+        JWKS["P-256"],
+    ],
+)
+def test_sets_that_cannot_be_registered(document):
+    """Case D55."""
+    with pytest.raises(KeysError):
+        parse_key_set(document)
+
+
+@pytest.mark.parametrize(
+    "document", [b"", b"[]", b"{}", b'{"keys":{}}', b'{"keys":[', b'{"keys":[],"keys":[]}', b"\xff"]
+)
+def test_published_documents_that_are_no_key_set(document):
+    with pytest.raises(KeysError):
+        parse_published_key_set(document)
+
+
+def test_published_keys_that_cannot_be_used_are_ignored():
+    """Case D55."""
+    keys = [
+        *REFUSED_KEYS.values(),
+        {**JWKS["RSA"], "use": "enc"},
+        {**JWKS["P-256"], "kid": "twice"},
+        {**JWKS["P-384"], "kid": "twice"},
+        {**JWKS["Ed25519"], "kid": "good"},
+    ]
+    published = parse_published_key_set(json.dumps({"keys": keys}).encode(), maximum_keys=100)
+    assert len(published) == 1
+    assert published.find("good", "EdDSA") is not None
+    with pytest.raises(KeysError):
+        parse_published_key_set(json.dumps({"keys": keys}).encode())
