@@ -5,8 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from authz_server.clients.certificate_parser import thumbprint_of
 from support.assertions import new_key
 from support.claims import claims_of
+from support.client_certificates import header_value, self_signed
 from support.dpop import ProofKey
 from support.forged_tokens import segment
 from support.issuers import Issuers
@@ -232,3 +234,38 @@ def test_a_token_of_an_issuer_is_bound_alike(protocol: Protocol, issuers, gatewa
         token = issuers.provider_signer(USER, cnf=confirmation).assertion()
         proof = KEY.prove(protocol.clock().timestamp())
         require_refusal(exchange(protocol, gateway, token, proof=proof), 400, "invalid_request")
+
+
+def test_a_certificate_bound_token_needs_its_certificate(start_protocol):
+    protocol = start_protocol(
+        server={"trusted_proxies": ["127.0.0.1"]}, client_certificates={"source": "nginx"}
+    )
+    bound = {"tls_client_certificate_bound_access_tokens": True}
+    subject = protocol.new_client(properties=bound)
+    own, other = (self_signed("CN=payer") for _ in range(2))
+    form = protocol.form("token") | subject.form()
+    answer = protocol.post("token", form, header_value("nginx", own.der))
+    token, thumbprint = answer.json["access_token"], {"x5t#S256": thumbprint_of(own.der)}
+    assert claims_of(token)["cnf"] == thumbprint
+    policy = {"subjects": [subject.id], "audiences": ["mapper"]}
+    for properties, certificate, status in (
+        (bound, own, 200),
+        (bound, other, 400),
+        # A client whose tokens are not bound to its certificate would get a bearer token.
+        ({}, own, 400),
+        ({}, None, 400),
+    ):
+        gateway = protocol.new_client(
+            grant_types=[GRANT_TYPE], properties={"token_exchange": policy, **properties}
+        )
+        fields = {
+            "grant_type": GRANT_TYPE,
+            "subject_token": token,
+            "subject_token_type": ACCESS_TOKEN,
+        }
+        headers = {} if certificate is None else header_value("nginx", certificate.der)
+        answer = protocol.post("token", fields | gateway.form(), headers)
+        if status == 200:
+            assert claims_of(answer.json["access_token"])["cnf"] == thumbprint
+        else:
+            require_refusal(answer, status, "invalid_request")
