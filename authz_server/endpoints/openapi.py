@@ -25,6 +25,7 @@ import msgspec
 from authz_server import __version__
 from authz_server.endpoints.discovery import Features
 from authz_server.errors import REASONS
+from authz_server.grants.jwt_bearer import JWT_BEARER_GRANT
 from authz_server.settings import G2PSettings
 from authz_server.tokens.authorization import MAXIMUM_RESOURCES
 from authz_server.tokens.binding import BEARER, DPOP
@@ -70,6 +71,7 @@ def _values(features: Features, g2p: G2PSettings) -> Values:
         "errors": list(dict.fromkeys(reason.error for reason in REASONS.values())),
         "g2p_expires_in": _SECONDS_AS_TEXT if g2p.expires_in == "string" else _SECONDS,
         "g2p_token_types": list(dict.fromkeys([g2p.token_type, BEARER, DPOP])),
+        "jwt_bearer": JWT_BEARER_GRANT in features.grant_types,
         "version": __version__,
         "issuer_origin": f"{issuer.scheme}://{issuer.netloc}",
         "issuer_path": issuer.path,
