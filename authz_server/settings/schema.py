@@ -230,8 +230,7 @@ class Settings(Branch, frozen=True, kw_only=True):
             refuse("introspection.signing_ring", f"there is no keys.rings.{ring}")
         self._require_certificate_source()
         require_distinct_issuers(self.issuers, self.issuer)
-        for name in self.registration.software_statement_issuers.keys() - self.issuers.keys():
-            refuse(f"registration.software_statement_issuers.{name}", f"there is no issuers.{name}")
+        self._require_known_registrants()
         for profile in self.profiles:
             for breach in find_breaches(self, profile):
                 refuse(breach.key, f"{breach.problem} (profile {profile}: {breach.source})")
@@ -255,6 +254,13 @@ class Settings(Branch, frozen=True, kw_only=True):
                 tls_private_key=admin.tls_private_key,
             )
         return found
+
+    def _require_known_registrants(self) -> None:
+        for name in self.registration.software_statement_issuers.keys() - self.issuers.keys():
+            refuse(f"registration.software_statement_issuers.{name}", f"there is no issuers.{name}")
+        for origin in self.client_id_documents.allowed_origins:
+            if origin.startswith("http:") and not self.outbound.plain_http:
+                refuse("client_id_documents.allowed_origins", f"{origin} is not an https origin")
 
     def _require_certificate_source(self) -> None:
         certificates, server = self.client_certificates, self.server
