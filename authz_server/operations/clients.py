@@ -133,7 +133,7 @@ def create_client(
             services, session, client.id, actor=actor, wanted=with_secret, imported=imported_secret
         )
         return RegisteredClient(
-            client=_describe(client, services.clock()),
+            client=describe_client(client, services.clock()),
             secret=secret,
             unowned_scopes=tuple(find_unowned_scopes(session, client)),
         )
@@ -143,14 +143,16 @@ def list_clients(services: Services) -> tuple[ClientView, ...]:
     """Return every client, by id."""
     with services.transaction() as session:
         now = services.clock()
-        return tuple(_describe(each, now) for each in all_of_kind(services, session, "client"))
+        return tuple(
+            describe_client(each, now) for each in all_of_kind(services, session, "client")
+        )
 
 
 def get_client(services: Services, client_id: str) -> ClientView:
     """Return a client; NotFoundError if there is none of that id."""
     with services.transaction() as session:
         client = services.clients.get_client(session, client_id, kind="client")
-        return _describe(client, services.clock())
+        return describe_client(client, services.clock())
 
 
 def update_client(
@@ -175,9 +177,11 @@ def update_client(
     with services.transaction() as session:
         changes = _expand_scopes(services, session, changes)
         now = services.clock()
-        before = _describe(services.clients.get_client(session, client_id, kind="client"), now)
+        before = describe_client(
+            services.clients.get_client(session, client_id, kind="client"), now
+        )
         client = services.clients.update_client(session, client_id, actor=actor, **changes)
-        after = _describe(client, now)
+        after = describe_client(client, now)
         return ChangedClient(
             client=after,
             changed=changed_fields(before, after),
@@ -254,7 +258,8 @@ def state_of(client: Client, now: datetime) -> str:
     return "enabled"
 
 
-def _describe(client: Client, now: datetime) -> ClientView:
+def describe_client(client: Client, now: datetime) -> ClientView:
+    """Return the view of a stored client."""
     return ClientView(
         id=client.id,
         name=client.name,

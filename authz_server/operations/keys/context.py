@@ -162,11 +162,38 @@ def open_context(
         KeysError: a key backend cannot be used.
     """
     with operator_services(settings, logins.accesses) as services:
-        notices = Notices()
-        notify: Notify = notices.receive
-        if not looking:
-            services.open_recorders()
-            notify = Notifier(lambda kind: (notices.receive, *services.find_receivers(kind))).notify
+        yield make_context(services, logins, role, actor=actor, looking=looking)
+
+
+def make_context(  # noqa: PLR0913 - its parts, by name
+    services: Services,
+    logins: VaultLogins,
+    role: Role,
+    *,
+    actor: str,
+    backends: Mapping[str, KeyBackend] | None = None,
+    looking: bool = False,
+) -> KeyContext:
+    """Return the context of an operation with the parts of a process that runs already.
+
+    Args:
+        services: the parts of the process.
+        logins: the logins to the Vaults.
+        role: decides which steps at the backends are permitted.
+        actor: the recorded actor.
+        backends: the open backends by URI; None: they are opened with the logins.
+        looking: True if nothing is changed or recorded.
+
+    Raises:
+        KeysError: a key backend cannot be used.
+    """
+    settings = services.settings
+    notices = Notices()
+    notify: Notify = notices.receive
+    if not looking:
+        services.open_recorders()
+        notify = Notifier(lambda kind: (notices.receive, *services.find_receivers(kind))).notify
+    if backends is None:
         backends = open_backends(
             settings,
             services.backend_registry,
@@ -175,18 +202,18 @@ def open_context(
             logins.accesses,
             notify,
         )
-        rotator = Rotator(
-            store=services.key_store,
-            backends=backends,
-            rules=ring_rules(settings, role),
-            clock=services.clock,
-            timing=settings.keys.timing(),
-            notify=notify,
-            readiness=StandbyReadiness(services.database, settings.keys, services.clock),
-            # Without changes, the state of the clock is not recorded either.
-            require_steady=(lambda: None) if looking else partial(require_steady_clock, services),
-        )
-        yield KeyContext(services, backends, rotator, notices, notify, logins.identity, actor)
+    rotator = Rotator(
+        store=services.key_store,
+        backends=backends,
+        rules=ring_rules(settings, role),
+        clock=services.clock,
+        timing=settings.keys.timing(),
+        notify=notify,
+        readiness=StandbyReadiness(services.database, settings.keys, services.clock),
+        # Without changes, the state of the clock is not recorded either.
+        require_steady=(lambda: None) if looking else partial(require_steady_clock, services),
+    )
+    return KeyContext(services, backends, rotator, notices, notify, logins.identity, actor)
 
 
 def require_steady_clock(services: Services) -> None:
