@@ -4,6 +4,7 @@ import json
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from support.assertion_cast import Cast
 from support.assertions import (
@@ -242,3 +243,23 @@ def test_the_record_of_a_token_names_the_method(cast: Cast):
         assert cast.accepts(signer)
         record = json.loads(cast.protocol.audit_trail().splitlines()[-1])
         assert (record["event"], record["authentication_method"]) == ("token.issued", method)
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_an_assertion_whose_use_cannot_be_stored(cast: Cast, endpoint: str):
+    """Cases D51, E66: 503 without effect; the assertion is accepted later, once."""
+    signer = cast.signers["private_key_jwt"]
+    form = signer.form()
+    rename(cast, "single_use", "away")
+    try:
+        answer = cast.offer(endpoint, form)
+        assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+    finally:
+        rename(cast, "away", "single_use")
+    assert cast.offer(endpoint, form).status_code == 200
+    require_refusal(cast.offer(endpoint, form), 401, "invalid_client", endpoint)
+
+
+def rename(cast: Cast, old: str, new: str) -> None:
+    with cast.protocol.services.database.engine.begin() as connection:
+        connection.execute(text(f"ALTER TABLE {old} RENAME TO {new}"))

@@ -2,6 +2,7 @@
 
 import hmac
 import json
+from time import perf_counter
 
 import pytest
 
@@ -14,10 +15,8 @@ from support.assertions import (
     new_key,
 )
 from support.forged_tokens import segment
+from support.protocol import ENDPOINTS
 from support.settings_file import ISSUER
-
-WRONG = "wrong-wrong-wrong-wrong-wrong-wrong-wrong-w"
-
 
 AUDIENCES = {
     "token endpoint": f"{ISSUER}/oauth2/token",
@@ -216,3 +215,42 @@ def test_a_public_key_as_the_secret(cast: Cast):
             signature = hmac.digest(text, head.encode(), alg.replace("HS", "sha"))
             token = f"{head}.{segment(signature)}"
             assert cast.refusal(signer, token) == "assertion_signature"
+
+
+def five_parts(**header: object) -> str:
+    return ".".join([segment({"enc": "A256GCM", **header}), *["AAAA"] * 4])
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        five_parts(alg="PBES2-HS512+A256KW", p2c=2**31, p2s="AA"),
+        five_parts(alg="RSA1_5"),
+        five_parts(alg="dir", zip="DEF"),
+        "e30.e30.e30",
+        "e30.e30.",
+        "..",
+        "a.b",
+        f"{segment(b'[' * 2_000)}.e30.AA",
+        f"{segment({'alg': 'ES256'})}.{segment(b'[' * 2_000)}.AA",
+        "\u00e9.\u00e9.\u00e9",
+    ],
+)
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_what_is_no_signed_token(cast: Cast, endpoint: str, token: str):
+    """Cases D41, D43."""
+    signer = cast.signers["private_key_jwt"]
+    assert cast.refusal(signer, token, endpoint) == "assertion_malformed"
+
+
+@pytest.mark.parametrize("size", [9_000, 64_000, 5_000_000])
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_large_assertions(cast: Cast, endpoint: str, size: int):
+    """Case D56."""
+    part = "A" * (size // 3)
+    form = cast.signers["private_key_jwt"].form(f"{part}.{part}.{part}")
+    began = perf_counter()
+    answer = cast.offer(endpoint, form)
+    assert answer.status_code in {400, 413}
+    # Most of it is the time of the test's own client.
+    assert perf_counter() - began < 1
