@@ -2,45 +2,23 @@
 
 import json
 
-import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from authz_server.plugin_manager import PluginManager
 from support.claims import claims_of
-from support.parties import ACTOR, RESOURCE_SERVERS
 from support.protocol import METHODS, TOKEN_ENDPOINTS, Protocol, require_refusal
-
-GRANT_TYPE = "urn:ietf:params:oauth:grant-type:token-exchange"
-TYPES = "urn:ietf:params:oauth:token-type:"
-ACCESS_TOKEN, JWT = f"{TYPES}access_token", f"{TYPES}jwt"
-MAPPER, DISBURSE = RESOURCE_SERVERS["mapper"], RESOURCE_SERVERS["disburse"]
-SCOPES = ["mapper/link", "mapper/resolve", "disburse/search"]
-
-
-def new_gateway(protocol: Protocol, method: str = "client_secret_post", **policy):
-    """Make a client that exchanges the tokens of any client for tokens of the mapper."""
-    usual = {"subjects": ["*"], "audiences": ["mapper"]}
-    return protocol.new_client(
-        method,
-        allowed_scopes=SCOPES,
-        grant_types=["client_credentials", GRANT_TYPE],
-        properties={"token_exchange": usual | policy},
-    )
-
-
-def exchange(protocol: Protocol, client, presented: str, endpoint="token", **fields):
-    usual = {
-        "grant_type": GRANT_TYPE,
-        "scope": "",
-        "subject_token": presented,
-        "subject_token_type": ACCESS_TOKEN,
-    }
-    return protocol.ask(endpoint, client, **usual | fields)
-
-
-def seen_by(protocol: Protocol, caller, token: str):
-    return protocol.ask("introspect", caller, token=token).json
+from support.token_exchange import (
+    ACCESS_TOKEN,
+    DISBURSE,
+    GRANT_TYPE,
+    JWT,
+    MAPPER,
+    SCOPES,
+    TYPES,
+    exchange,
+    new_gateway,
+    seen_by,
+)
 
 
 @pytest.fixture(scope="module")
@@ -305,215 +283,6 @@ def test_requested_token_types(protocol: Protocol, endpoint: str, gateway, subje
     for missing in ("subject_token", "subject_token_type"):
         answer = exchange(protocol, gateway, token, endpoint, **{missing: ""})
         require_refusal(answer, 400, "invalid_request", endpoint)
-
-
-def end_by_revocation(protocol, subject, token):
-    assert protocol.ask("revoke", subject, token=token).status_code == 200
-
-
-def end_by_cut_off(protocol, subject, token):
-    del token
-    with protocol.parties.change() as (services, session):
-        services.revocations.cut_off_client(session, subject.id, actor=ACTOR, reason="a test")
-
-
-def end_by_disabling(protocol, subject, token):
-    del token
-    with protocol.parties.change() as (services, session):
-        services.clients.set_enabled(session, subject.id, actor=ACTOR, enabled=False)
-
-
-def end_by_deleting(protocol, subject, token):
-    del token
-    with protocol.parties.change() as (services, session):
-        services.clients.delete_client(session, subject.id, actor=ACTOR)
-
-
-def end_by_withdrawing(protocol, subject, token):
-    del token
-    with protocol.parties.change() as (services, session):
-        services.clients.update_client(
-            session, subject.id, actor=ACTOR, allowed_scopes=["disburse/search"], default_scopes=[]
-        )
-
-
-ENDS = {
-    "revocation": end_by_revocation,
-    "cut-off": end_by_cut_off,
-    "disabling": end_by_disabling,
-    "deleting": end_by_deleting,
-    "withdrawing": end_by_withdrawing,
-}
-
-
-@pytest.mark.parametrize("end", ENDS)
-@pytest.mark.parametrize("role", ["subject", "earlier subject"])
-def test_a_token_ends_with_the_token_that_it_was_exchanged_from(
-    protocol: Protocol, end: str, role: str, subject
-):
-    gateway, second = new_gateway(protocol), new_gateway(protocol)
-    token = protocol.new_token(subject)
-    new = exchange(protocol, gateway, token).json["access_token"]
-    if role == "earlier subject":
-        new = exchange(protocol, second, new).json["access_token"]
-    assert seen_by(protocol, protocol.demo.mapper, new)["active"]
-    ENDS[end](protocol, subject, token)
-    assert seen_by(protocol, protocol.demo.mapper, new) == {"active": False}
-    for presented in (token, new):
-        require_refusal(exchange(protocol, gateway, presented), 400, "invalid_request")
-
-
-def test_a_token_ends_with_the_actor_s(protocol: Protocol, subject):
-    for end in ("revocation", "cut-off", "disabling"):
-        friend = protocol.new_client(allowed_scopes=SCOPES)
-        gateway = new_gateway(protocol, actors=[friend.id])
-        actor = protocol.new_token(friend)
-        answer = exchange(
-            protocol,
-            gateway,
-            protocol.new_token(subject),
-            actor_token=actor,
-            actor_token_type=ACCESS_TOKEN,
-        )
-        new = answer.json["access_token"]
-        assert seen_by(protocol, protocol.demo.mapper, new)["active"]
-        ENDS[end](protocol, friend, actor)
-        assert seen_by(protocol, protocol.demo.mapper, new) == {"active": False}
-
-
-def test_a_token_ends_with_the_key_of_the_subject_token(start_protocol):
-    protocol = start_protocol()
-    gateway, subject = new_gateway(protocol), protocol.new_client(allowed_scopes=SCOPES)
-    token = protocol.new_token(subject)
-    protocol.clock.advance(2)
-    new = exchange(protocol, gateway, token).json["access_token"]
-    # Only the origin is as old as the cut-off.
-    instant = int((protocol.clock().timestamp() - 1) * 1_000_000)
-    with protocol.parties.change() as (services, session):
-        services.revocations.cut_off(
-            session,
-            kind="key",
-            subject=jwt.get_unverified_header(token)["kid"],
-            instant_microseconds=instant,
-            actor=ACTOR,
-        )
-    assert seen_by(protocol, protocol.demo.mapper, new) == {"active": False}
-
-
-def test_the_client_revokes_its_exchanged_token_and_the_subject_cannot(
-    protocol: Protocol, gateway, subject
-):
-    new = exchange(protocol, gateway, protocol.new_token(subject)).json["access_token"]
-    assert protocol.ask("revoke", subject, token=new).status_code == 200
-    assert seen_by(protocol, protocol.demo.mapper, new)["active"]
-    assert protocol.ask("revoke", gateway, token=new).status_code == 200
-    assert seen_by(protocol, protocol.demo.mapper, new) == {"active": False}
-
-
-def hostile_tokens(protocol: Protocol, token: str) -> dict[str, str]:
-    """Return tokens that look like an access token of this server and are none."""
-    head, payload, signature = token.split(".")
-    claims = claims_of(token)
-    key = ec.generate_private_key(ec.SECP256R1())
-    kid = jwt.get_unverified_header(token)["kid"]
-    jwks = protocol.get("/.well-known/jwks.json").text
-    typ = {"typ": "at+jwt", "kid": kid}
-    deep = "[" * 4_000 + "]" * 4_000
-    return {
-        "no algorithm": jwt.encode(claims, None, "none", headers=typ),
-        "symmetric": jwt.encode(claims, jwks[:64], "HS256", headers=typ),
-        "another key": jwt.encode(claims, key, "ES256", headers=typ),
-        "embedded key": jwt.encode(claims, key, "ES256", headers=typ | {"jwk": {"kty": "EC"}}),
-        "key by address": jwt.encode(
-            claims, key, "ES256", headers=typ | {"jku": "https://a.example"}
-        ),
-        "altered": f"{head}.{payload[:-2]}AA.{signature}",
-        "without signature": f"{head}.{payload}.",
-        "five parts": f"{token}.x.y",
-        "deep payload": jwt.api_jws.encode(deep.encode(), key, "ES256", headers=typ)[:8_000],
-        "random": "a" * 43,
-        "not ASCII": "\u00e9.\u00e9.\u00e9",
-        "json": json.dumps({"payload": payload, "signature": signature, "protected": head}),
-    }
-
-
-@pytest.mark.parametrize("name", ["subject_token", "actor_token"])
-@pytest.mark.parametrize("endpoint", TOKEN_ENDPOINTS)
-def test_hostile_tokens(protocol: Protocol, endpoint: str, name: str, gateway, subject):
-    token = protocol.new_token(subject)
-    for kind in (ACCESS_TOKEN, JWT):
-        for label, hostile in hostile_tokens(protocol, token).items():
-            fields = {name: hostile, f"{name}_type": kind}
-            answer = exchange(protocol, gateway, token, endpoint, **fields)
-            assert (answer.status_code, answer.json["error"]) == (400, "invalid_request"), label
-    for size in (9_000, 64_000):
-        fields = {name: "a" * size, f"{name}_type": ACCESS_TOKEN}
-        answer = exchange(protocol, gateway, token, endpoint, **fields)
-        assert answer.json["error"] == "invalid_request"
-
-
-def test_details_of_the_subject_token_are_kept_or_fewer(protocol: Protocol):
-    kind, scope = "g2p_disbursement", "disburse/disburse"
-    grant = {
-        "programmes": ["a", "b"],
-        "currency_code": "KES",
-        "payer_fas": ["account:1@bank"],
-        "payment_cap": "10.00",
-        "batch_cap": "100.00",
-        "count": 10,
-    }
-    subject = protocol.new_client(
-        allowed_scopes=[scope],
-        default_scopes=[],
-        properties={"authorization_details_grants": {kind: [grant]}},
-    )
-    asked = [{"type": kind, "programme": name, "currency_code": "KES"} for name in ("a", "b")]
-    answer = protocol.ask(
-        "token", subject, without="scope", authorization_details=json.dumps(asked)
-    )
-    token, details = answer.json["access_token"], answer.json["authorization_details"]
-    gateway = protocol.new_client(
-        allowed_scopes=[scope, "disburse/search"],
-        default_scopes=[],
-        grant_types=[GRANT_TYPE],
-        properties={"token_exchange": {"subjects": [subject.id], "audiences": ["disburse"]}},
-    )
-    answer = exchange(protocol, gateway, token)
-    assert answer.json["authorization_details"] == details
-    fewer = exchange(protocol, gateway, token, authorization_details=json.dumps(details[:1]))
-    new = fewer.json["access_token"]
-    assert claims_of(new)["authorization_details"] == details[:1]
-    assert seen_by(protocol, protocol.demo.disburse, new)["authorization_details"] == details[:1]
-    for other in ([details[0] | {"payment_cap": "11.00"}], [details[0] | {"count": 1}], asked):
-        answer = exchange(protocol, gateway, token, authorization_details=json.dumps(other))
-        require_refusal(answer, 400, "invalid_authorization_details")
-    # The limits are those of the client to which the details were granted.
-    with protocol.parties.change() as (services, session):
-        services.clients.update_client(
-            session,
-            subject.id,
-            actor=ACTOR,
-            properties={"authorization_details_grants": {kind: [grant | {"count": 9}]}},
-        )
-    assert seen_by(protocol, protocol.demo.disburse, new) == {"active": False}
-
-
-def test_reference_tokens_are_exchanged_and_issued(start_protocol):
-    protocol = start_protocol()
-    with protocol.parties.change() as (services, session):
-        services.clients.update_resource_server(
-            session, "mapper", actor=ACTOR, token_format="reference"
-        )
-    gateway, subject = new_gateway(protocol), protocol.new_client(allowed_scopes=SCOPES)
-    token = protocol.new_token(subject)
-    new = exchange(protocol, gateway, token).json["access_token"]
-    seen = seen_by(protocol, protocol.demo.mapper, new)
-    assert (seen["sub"], seen["act"]) == (subject.id, {"sub": gateway.id})
-    protocol.ask("revoke", subject, token=token)
-    assert seen_by(protocol, protocol.demo.mapper, new) == {"active": False}
-    fresh = protocol.new_token(subject)
-    for fields in ({"requested_token_type": JWT}, {"subject_token_type": JWT}):
-        require_refusal(exchange(protocol, gateway, fresh, **fields), 400, "invalid_request")
 
 
 def test_a_policy_of_a_plugin_sees_subject_and_actor(start_protocol, monkeypatch):
