@@ -327,11 +327,12 @@ def exchange(
 
 def _connect(url: FetchUrl, addresses: Sequence[str], limits: Limits) -> _PlainSocket:
     problem: OSError = OSError("no address")
-    for address in addresses:
+    for tried, address in enumerate(addresses):
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         made = _PlainSocket(family, socket.SOCK_STREAM)
         try:
-            made.settimeout(limits.seconds_left())
+            # An address that does not answer leaves a part of the time to the others.
+            made.settimeout(limits.seconds_left() / (len(addresses) - tried))
             made.connect((address, url.port))
         except OSError as error:
             made.close()

@@ -19,10 +19,11 @@ class ScriptedServer:
         self,
         answer: Callable[[socket.socket, bytes], bool | None],
         tls: ssl.SSLContext | None = None,
+        port: int = 0,
     ) -> None:
         self._answer = answer
         self._tls = tls
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self._connections: list[socket.socket] = []
         self.requests: list[bytes] = []
         self.ended = 0

@@ -4,6 +4,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 
 import pytest
 from cryptography import x509
@@ -162,6 +163,22 @@ def test_a_host_is_looked_up_once_and_the_connection_goes_to_what_was_checked(ma
         assert get(fetcher, f"http://keys.example:{server.port}/") == DOCUMENT
         assert b"Host: keys.example:" in server.requests[0]
     assert asked == ["keys.example"]
+
+
+def test_an_address_that_does_not_answer_leaves_time_to_the_others(make_fetcher):
+    with socket.create_server(("127.0.0.2", 0), backlog=0) as full, ExitStack() as stack:
+        port = full.getsockname()[1]
+        for _ in range(3):
+            # The kernel drops further attempts while the backlog is full.
+            waiting = stack.enter_context(socket.socket())
+            waiting.settimeout(0)
+            with suppress(BlockingIOError):
+                waiting.connect(("127.0.0.2", port))
+        time.sleep(0.1)
+        server = stack.enter_context(ScriptedServer(answer_with(DOCUMENT), port=port))
+        fetcher = make_fetcher(lambda _host, _seconds: ["127.0.0.2", "127.0.0.1"])
+        assert get(fetcher, f"http://keys.example:{port}/") == DOCUMENT
+        assert server.connections == 1
 
 
 def test_plain_http_is_for_loopback_alone(make_fetcher):
