@@ -1,7 +1,6 @@
-"""Client certificates behind a proxy: both methods of RFC 8705, and tokens bound to a certificate.
+"""Client certificates behind a proxy: both methods of RFC 8705.
 
-The requests come from a proxy that passes certificates as nginx does; each is answered by WSGI and
-by `serve`'s own way.
+Each request is answered by WSGI and by `serve`'s own way.
 """
 
 import json
@@ -10,71 +9,27 @@ from datetime import timedelta
 
 import pytest
 
-from authz_server.clients.certificate_parser import thumbprint_of
-from support.assertions import make_signer
-from support.claims import claims_of
-from support.client_certificates import (
-    ClientAuthority,
-    ClientKey,
-    all_names,
-    header_value,
-    self_signed,
+from support.client_certificates import ClientAuthority, header_value, self_signed
+from support.mtls import (
+    AUTHORITY,
+    BOUND,
+    BY_METHOD,
+    METHODS,
+    MTLS,
+    NAMES,
+    PAYER,
+    SELF,
+    STRANGER,
+    SUBJECT,
+    ask,
+    cause_of,
+    client_of,
+    subject,
 )
-from support.dpop import ProofKey
 from support.openbao_authority import CertificateAuthority
-from support.protocol import ENDPOINTS, TOKEN_ENDPOINTS, facts, require_refusal, running_protocol
+from support.protocol import ENDPOINTS, facts, require_refusal
 from support.scripted_server import ScriptedServer, answer_with
 from support.settings_file import ISSUER
-
-AUTHORITY = ClientAuthority()
-SUBJECT = "CN=payer,O=Ministry of Social Affairs,C=KE"
-PAYER, SELF = AUTHORITY.issue(SUBJECT, names=all_names()), self_signed(SUBJECT)
-MTLS = "https://mtls.authz.example"
-STRANGER = "203.0.113.9"
-METHODS = ("tls_client_auth", "self_signed_tls_client_auth")
-NAMES = {
-    "tls_client_auth_subject_dn": SUBJECT,
-    "tls_client_auth_san_dns": "payer.ministry.example",
-    "tls_client_auth_san_uri": "spiffe://ministry.example/payer",
-    "tls_client_auth_san_ip": "2001:db8::17",
-    "tls_client_auth_san_email": "Payer@ministry.example",
-}
-BOUND = {"tls_client_certificate_bound_access_tokens": True}
-
-
-@pytest.fixture(scope="module")
-def mtls(module_database_url, tmp_path_factory):
-    """An application behind a proxy, with a client for each method and name."""
-    with running_protocol(
-        tmp_path_factory.mktemp("mtls"),
-        module_database_url,
-        has_twin=True,
-        server={"trusted_proxies": ["127.0.0.1"]},
-        client_certificates={"source": "nginx", "mtls_base_url": MTLS},
-    ) as protocol:
-        make = protocol.parties.make_client
-        for name, value in NAMES.items():
-            make(client_of(name), METHODS[0], properties={name: value})
-        make("bound-pki", METHODS[0], properties={**subject(), **BOUND})
-        for suffix, properties in (("", {}), ("-bound", BOUND)):
-            keys = {"jwks": {"keys": [SELF.jwk()]}}
-            make(f"self-signed{suffix}", METHODS[1], properties=keys | properties)
-        protocol.bound_post = make("bound-post", "client_secret_post", properties=BOUND)
-        yield protocol
-
-
-def subject() -> dict[str, str]:
-    return {"tls_client_auth_subject_dn": SUBJECT}
-
-
-def client_of(name: str) -> str:
-    return "by-" + name.removeprefix("tls_client_auth_").replace("_", "-")
-
-
-BY_METHOD = {
-    METHODS[0]: (client_of("tls_client_auth_subject_dn"), PAYER),
-    METHODS[1]: ("self-signed", SELF),
-}
 
 
 @pytest.fixture(params=METHODS)
@@ -85,29 +40,6 @@ def method(request):
 @pytest.fixture(params=ENDPOINTS)
 def endpoint(request):
     return request.param
-
-
-def ask(  # noqa: PLR0913 - the parts of a request
-    protocol, endpoint, client_id, client: ClientKey | None, *, headers=None, peer=None, **form
-):
-    """Send a form with a client id, through the proxy if there is no other peer."""
-    sent = {} if client is None else header_value("nginx", client.der)
-    options = {"environ_overrides": {"REMOTE_ADDR": peer}} if peer else {}
-    fields = protocol.form(endpoint) | {"client_id": client_id} | form
-    fields = {name: value for name, value in fields.items() if value is not None}
-    return protocol.post(endpoint, fields, sent | (headers or {}), **options)
-
-
-@pytest.fixture
-def one_server(mtls):
-    """Leaves the twin out, which would refuse what the first server has accepted once."""
-    twin, mtls.client.twin = mtls.client.twin, None
-    yield
-    mtls.client.twin = twin
-
-
-def cause_of(protocol) -> str:
-    return json.loads(protocol.audit_trail().splitlines()[-1])["reason"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -252,89 +184,6 @@ def test_a_secret_beside_a_certificate_authenticates_alone(mtls, endpoint):
     caller = mtls.demo.post
     form = {"client_secret": caller.secret}
     assert ask(mtls, endpoint, caller.id, PAYER, **form).status_code == 200
-
-
-@pytest.mark.parametrize("client_id", ["bound-pki", "self-signed-bound", "bound-post"])
-@pytest.mark.parametrize("at", TOKEN_ENDPOINTS)
-def test_a_bound_token_names_the_certificate(mtls, at, client_id):
-    """RFC 8705, 3; Case A16."""
-    key = SELF if client_id.startswith("self") else PAYER
-    form = {"client_secret": mtls.bound_post.secret} if client_id == "bound-post" else {}
-    answer = ask(mtls, at, client_id, key, **form)
-    assert answer.status_code == 200, answer.text
-    assert answer.json["token_type"].lower() == "bearer"
-    token = answer.json["access_token"]
-    expected = {"x5t#S256": thumbprint_of(key.der)}
-    assert claims_of(token)["cnf"] == expected
-    described = mtls.ask("introspect", mtls.demo.mapper, token=token).json
-    assert (described["active"], described["cnf"]) == (True, expected)
-
-
-@pytest.mark.parametrize("at", TOKEN_ENDPOINTS)
-def test_a_client_of_bound_tokens_gets_none_by_leaving_its_certificate_out(mtls, at):
-    """RFC 8705, 3.4; Case A16."""
-    form = {"client_secret": mtls.bound_post.secret}
-    for options in ({}, {"peer": STRANGER}):
-        answer = ask(mtls, at, "bound-post", None, **options, **form)
-        require_refusal(answer, 400, "invalid_request", at)
-        assert cause_of(mtls) == "client_certificate_missing"
-    answer = ask(mtls, at, "bound-post", PAYER, peer=STRANGER, **form)
-    require_refusal(answer, 400, "invalid_request", at)
-    for client_id in ("bound-pki", "self-signed-bound"):
-        require_refusal(ask(mtls, at, client_id, None), 401, "invalid_client", at)
-
-
-@pytest.mark.usefixtures("one_server")
-def test_a_client_that_signs_assertions_has_bound_tokens(mtls):
-    """RFC 8705, 3: the method does not matter."""
-    signer = make_signer(mtls.parties, "signer", lambda: mtls.clock().timestamp())
-    with mtls.parties.change() as (services, session):
-        services.clients.update_client(session, "signer", actor="operator:t", properties=BOUND)
-    certificate = {"X-SSL-Client-Verify": "FAILED:self-signed certificate"}
-    for headers, status in ((header_value("nginx", SELF.der) | certificate, 200), ({}, 400)):
-        answer = mtls.post("token", mtls.form("token") | signer.form(), headers)
-        assert answer.status_code == status, answer.text
-        if status == 200:
-            cnf = claims_of(answer.json["access_token"])["cnf"]
-            assert cnf == {"x5t#S256": thumbprint_of(SELF.der)}
-
-
-@pytest.mark.usefixtures("one_server")
-def test_a_token_is_bound_to_a_certificate_and_a_dpop_key(mtls):
-    """RFC 8705, 3; RFC 9449, 5."""
-    key = ProofKey()
-
-    def proof():
-        return {"DPoP": key.prove(mtls.clock().timestamp())}
-
-    answer = ask(mtls, "token", "bound-pki", PAYER, headers=proof())
-    assert answer.json["token_type"] == "DPoP"
-    cnf = claims_of(answer.json["access_token"])["cnf"]
-    assert cnf == {"jkt": key.thumbprint, "x5t#S256": thumbprint_of(PAYER.der)}
-    # The proof does not stand in for the certificate.
-    secret = {"client_secret": mtls.bound_post.secret}
-    answer = ask(mtls, "token", "bound-post", None, headers=proof(), **secret)
-    require_refusal(answer, 400, "invalid_request")
-
-
-def test_other_tokens_are_bound_to_nothing(mtls, method):
-    client_id, key = BY_METHOD[method]
-    token = ask(mtls, "token", client_id, key).json["access_token"]
-    assert "cnf" not in claims_of(token)
-
-
-def test_a_reference_token_is_bound_too(mtls):
-    mtls.parties.make_resource_server("vault", token_format="reference")
-    with mtls.parties.change() as (services, session):
-        services.scopes.assign(session, ["mapper/unlink"], "vault", actor="operator:t")
-        scopes = ["mapper/link", "mapper/unlink"]
-        services.clients.update_client(
-            session, "bound-pki", actor="operator:t", allowed_scopes=scopes
-        )
-    token = ask(mtls, "token", "bound-pki", PAYER, scope="mapper/unlink").json["access_token"]
-    assert "." not in token
-    described = ask(mtls, "introspect", "bound-pki", PAYER, token=token).json
-    assert described["cnf"] == {"x5t#S256": thumbprint_of(PAYER.der)}
 
 
 def test_a_resource_server_introspects_with_its_certificate(mtls):
