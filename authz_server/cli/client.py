@@ -16,6 +16,8 @@ from authz_server.cli.registration import (
     property_options,
     show_command,
     switch_commands,
+    warn_of_earlier_secrets,
+    warn_of_missing_keys,
 )
 from authz_server.cli.secret import Noun, secret_group
 from authz_server.cli.secret_files import (
@@ -150,6 +152,7 @@ def create(  # noqa: PLR0913, PLR0917 - one for each option
             **values,
         )
     _warn_of_unowned_scopes(created.unowned_scopes)
+    warn_of_missing_keys(created.client)
     record = {"id": created.client.id}
     print_created(_CLIENT, record, created.secret, secret_output, as_json=as_json)
 
@@ -244,6 +247,8 @@ def update(invocation: Invocation, /, id: str, **options: Any) -> None:  # noqa:
     with invocation.services() as services:
         changed = update_client(services, id, actor=invocation.actor, **changes)
     _warn_of_unowned_scopes(changed.unowned_scopes)
+    warn_of_missing_keys(changed.client)
+    warn_of_earlier_secrets(_CLIENT, id, changes)
     click.echo(f"The client {id} is changed.")
 
 

@@ -1,6 +1,6 @@
 """Commands of clients and resource servers: show, enable, disable and delete."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -9,11 +9,13 @@ import click
 
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
-from authz_server.cli.output import json_option, print_json, print_record
+from authz_server.cli.output import echo_status, json_option, print_json, print_record
 from authz_server.cli.secret import Noun, print_secret
 from authz_server.cli.values import PROPERTY
+from authz_server.clients.secrets import CLIENT_SECRET_JWT
 from authz_server.operations.client_secrets import NewSecret
-from authz_server.operations.clients import delete_client, set_enabled
+from authz_server.operations.clients import ClientView, delete_client, set_enabled
+from authz_server.operations.resource_servers import ResourceServerView
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -98,6 +100,23 @@ _PROPERTY_OPTIONS = (
         help="The JWK set with its public keys; replaces the present keys and their address.",
     ),
 )
+
+
+def warn_of_missing_keys(view: ClientView | ResourceServerView) -> None:
+    """Print a warning if the party cannot authenticate before its keys are registered."""
+    method = view.authentication_method
+    uses_keys = method in {"private_key_jwt", "self_signed_tls_client_auth"}
+    if uses_keys and view.properties.keys().isdisjoint({"jwks", "jwks_uri"}):
+        echo_status(f"Warning: {view.id} has no keys yet: register them by --jwks or --jwks-uri.")
+
+
+def warn_of_earlier_secrets(noun: Noun, party_id: str, changes: Mapping[str, Any]) -> None:
+    """Print a warning if the method of a change needs a new secret."""
+    if changes.get("authentication_method") == CLIENT_SECRET_JWT:
+        echo_status(
+            "Warning: secrets made for another method sign no assertions: "
+            f"`authz-server {noun.command} secret add {party_id}` makes one that does."
+        )
 
 
 def print_created(

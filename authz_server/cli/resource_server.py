@@ -14,6 +14,8 @@ from authz_server.cli.registration import (
     print_created,
     property_options,
     switch_commands,
+    warn_of_earlier_secrets,
+    warn_of_missing_keys,
 )
 from authz_server.cli.secret import Noun, secret_group
 from authz_server.cli.secret_files import (
@@ -142,6 +144,7 @@ def create(  # noqa: PLR0913, PLR0917 - one for each option
             imported_secret=imported,
             **values,
         )
+    warn_of_missing_keys(created.resource_server)
     record = {"id": created.resource_server.id, "scopes": created.assigned_scopes}
     print_created(_RESOURCE_SERVER, record, created.secret, secret_output, as_json=as_json)
 
@@ -232,7 +235,9 @@ def update(invocation: Invocation, /, id: str, **options: Any) -> None:  # noqa:
     if changes.get("permissions") == ["none"]:
         changes["permissions"] = []
     with invocation.services() as services:
-        update_resource_server(services, id, actor=invocation.actor, **changes)
+        changed = update_resource_server(services, id, actor=invocation.actor, **changes)
+    warn_of_missing_keys(changed.resource_server)
+    warn_of_earlier_secrets(_RESOURCE_SERVER, id, changes)
     click.echo(f"The resource server {id} is changed.")
 
 

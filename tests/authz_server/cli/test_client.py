@@ -268,6 +268,11 @@ def test_public_keys_are_registered_from_a_file_or_by_address(stocked, tmp_path)
         return stocked.json("client", "show", "signer")["properties"]
 
     assert properties() == {"jwks": jwks_of(key)}
+    removed = stocked.run("client", "update", "signer", "--set", "jwks=none")
+    assert "signer has no keys yet" in removed.stderr
+    to_secret = ("client", "update", "signer", "--authentication-method", "client_secret_jwt")
+    assert "client secret add signer" in stocked.run(*to_secret).stderr
+    stocked.must("client", "update", "signer", *method)
     address = ("--jwks-uri", "https://keys.example/jwks")
     stocked.must("client", "update", "signer", *address)
     assert properties() == {"jwks_uri": "https://keys.example/jwks"}
