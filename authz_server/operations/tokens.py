@@ -149,7 +149,7 @@ def _state(services: Services, presented: str, verified: VerifiedAccessToken) ->
         return "revoked"
     client = services.directory.find(claims.client_id)
     if client is None or not client.is_usable(services.clock().timestamp()):
-        return "inactive: its client is disabled, expired or deleted"
+        return "inactive: its client is disabled, expired, deleted or outside its payment windows"
     if run(services.introspection.find_active(client, presented)) is None:
         return "inactive: its client no longer has any of its scopes"
     return "active"

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from support.assertions import make_signer
 from support.claims import claims_of
 from support.parties import ACTOR, Credentials
 from support.protocol import (
@@ -73,6 +74,31 @@ def test_right_secret_from_another_network_is_refused_like_a_wrong_one(
     assert '"reason":"network_not_allowed"' in protocol.audit_trail()
     change(protocol, client.id, allowed_networks=None)
     assert send(protocol, endpoint, client, ELSEWHERE).status_code == 200
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("alg", ["ES256", "HS256"])
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_limits_hold_for_assertions_too(protocol: Protocol, endpoint: str, alg: str):
+    """`private_key_jwt` and `client_secret_jwt`. Cases T281, T282, T283."""
+    name = f"signer-{alg}-{endpoint}"
+    signer = make_signer(protocol.parties, name, lambda: protocol.clock().timestamp(), alg)
+    change(protocol, name, allowed_networks=[HERE])
+
+    def ask(address: str, **claims: str):
+        form = protocol.form(endpoint) | signer.form(signer.assertion(**claims))
+        return protocol.post(endpoint, form, environ_base={"REMOTE_ADDR": address})
+
+    refused = ask(ELSEWHERE)
+    require_refusal(refused, 401, "invalid_client", endpoint)
+    assert facts(refused) == facts(ask(ELSEWHERE, aud="https://other.example"))
+    assert ask(HERE).status_code == 200
+    if endpoint in TOKEN_ENDPOINTS:
+        change(protocol, name, payment_windows=[window(protocol, -60, -1)])
+        require_refusal(ask(HERE), 400, "unauthorized_client", endpoint)
+        budget = {"per": "day", "tokens": 1}
+        change(protocol, name, payment_windows=None, token_budget=budget)
+        assert [ask(HERE).status_code for _ in range(2)] == [200, 429]
 
 
 @pytest.mark.parametrize("method", METHODS)
