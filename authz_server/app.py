@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from flask import Flask, Response
@@ -116,6 +116,9 @@ class Application(Flask):
     def process_response(self, response: Response) -> Response:
         """Return the response unchanged; there is no session to save and no hook to run."""
         return response
+
+
+AnyApplication = TypeVar("AnyApplication", bound=Application)
 
 
 def create_app(settings: Settings, *, clock: Clock = utc_now) -> Application:
@@ -309,7 +312,11 @@ def features_of(services: Services) -> Features:
 
 def bare_application(name: str) -> Application:
     """Return an application without routes, whose paths match exactly."""
-    app = Application(name, static_folder=None, template_folder=None)
+    return match_exactly(Application(name, static_folder=None, template_folder=None))
+
+
+def match_exactly(app: AnyApplication) -> AnyApplication:
+    """Return an application after making its paths match exactly."""
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = True

@@ -32,7 +32,7 @@ class _JoinedServices:
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        """Yield the session; whoever began its transaction commits it."""
+        """Yield the session; its transaction is committed by the caller that began it."""
         yield self._session
 
 

@@ -30,15 +30,48 @@ class KeyView:
     reason: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingView:
+    """A ring as operators see it.
+
+    Attributes:
+        epoch: counts its changes.
+        frozen: True if it does not change by itself.
+        signing_key: the id of the key that signs now; None: no key does.
+        successor: the ring that replaces it at ``succeeded_at``.
+        cautious_until: the time until which verifiers are asked to fetch the JWKS more often.
+        changed_at: the time of its latest change.
+    """
+
+    name: str
+    algorithm: str
+    backend: str
+    epoch: int
+    frozen: bool
+    signing_key: str | None
+    successor: str | None
+    succeeded_at: datetime | None
+    cautious_until: datetime | None
+    changed_at: datetime | None
+
+
 def list_keys(services: Services) -> tuple[KeyView, ...]:
     """Return the keys of every ring, by ring and version.
 
     Raises:
         StoreUnavailable: the database cannot answer.
     """
+    return tuple(key for ring in load_rings(services) for key in describe_keys(ring))
+
+
+def load_rings(services: Services) -> tuple[RingSnapshot, ...]:
+    """Return every ring by name, dated by the database's clock.
+
+    Raises:
+        StoreUnavailable: the database cannot answer.
+    """
     offset = timedelta(seconds=services.key_store.clock_offset_seconds())
-    rings = services.key_store.load_rings(services.clock() + offset)
-    return tuple(key for ring in rings for key in describe_keys(ring))
+    return services.key_store.load_rings(services.clock() + offset)
 
 
 def describe_keys(ring: RingSnapshot) -> Iterator[KeyView]:
@@ -62,3 +95,20 @@ def describe_keys(ring: RingSnapshot) -> Iterator[KeyView]:
             revoked_at=key.revoked_at,
             reason=key.reason,
         )
+
+
+def describe_ring(ring: RingSnapshot) -> RingView:
+    """Return the view of a ring."""
+    active = find_active_key(ring.keys, ring.loaded_at)
+    return RingView(
+        name=ring.name,
+        algorithm=ring.alg,
+        backend=ring.backend_uri,
+        epoch=ring.epoch,
+        frozen=ring.frozen,
+        signing_key=None if active is None else active.kid,
+        successor=ring.successor,
+        succeeded_at=ring.succeeded_at,
+        cautious_until=ring.cautious_until,
+        changed_at=ring.changed_at,
+    )

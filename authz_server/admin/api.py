@@ -1,0 +1,261 @@
+"""Answer requests to the admin API: find the route, authenticate, check, act, render."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any
+from wsgiref.types import WSGIEnvironment
+
+import msgspec
+from sqlalchemy.orm import Session
+
+from authz_server.admin.authentication import Caller, Callers
+from authz_server.admin.bodies import read_body, read_query
+from authz_server.admin.calls import AdminParts, Call, NoBody, Reply
+from authz_server.admin.openapi import describe_api
+from authz_server.admin.problems import Problem, as_problem, render_problem
+from authz_server.admin.rates import CallerRates
+from authz_server.admin.router import Router
+from authz_server.admin.routes import PREFIX, ROUTES, Route
+from authz_server.admin.tags import require_match, tag_of
+from authz_server.assembly import Services
+from authz_server.audit.events import RequestRefused
+from authz_server.database.idempotency import begin_creation, finish_creation
+from authz_server.endpoints.request import Request
+from authz_server.endpoints.responses import Answer, new_request_id, private_answer
+from authz_server.endpoints.wsgi import read_request
+from authz_server.errors import OAuthError
+from authz_server.logs import bind_request_id
+from authz_server.operations.one_transaction import run_together
+
+logger = logging.getLogger(__name__)
+
+_MAXIMUM_KEY_CHARACTERS = 255
+#: The refusals that are recorded.
+_RECORDED = frozenset({401, 403, 429})
+_OK = 200
+#: Members that differ with every change, or without one.
+_NOT_COMPARED = frozenset({"updated_at", "last_used_at", "last_used_from"})
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+class AdminApi:
+    """Answers requests to the admin API.
+
+    Args:
+        parts: the parts that calls use.
+        callers: authenticates callers.
+        rates: counts their requests.
+        begin: starts the background work of the process.
+    """
+
+    def __init__(
+        self,
+        parts: AdminParts,
+        callers: Callers,
+        rates: CallerRates,
+        begin: Callable[[], None],
+    ) -> None:
+        self._parts = parts
+        self._callers = callers
+        self._rates = rates
+        self._begin = begin
+        self._router = Router(ROUTES)
+        self._document = describe_api(ROUTES, parts.services.settings)
+        settings = parts.services.settings
+        self._retry_after_seconds = settings.server.retry_after_seconds
+        self._maximum_body_bytes = settings.server.maximum_body_bytes
+
+    def respond(self, environ: WSGIEnvironment, path: str) -> Answer:
+        """Return the response to a request; every exception becomes a response.
+
+        Args:
+            environ: the request (PEP 3333).
+            path: its path as sent, not decoded.
+        """
+        request_id = new_request_id()
+        bind_request_id(request_id)
+        request = read_request(environ, self._maximum_body_bytes)
+        request.path = path
+        address = request.peer
+        try:
+            self._begin()
+            address = self._callers.address_of(request)
+            return self._answer(request, address, request_id)
+        except Exception as fault:  # noqa: BLE001 - every fault is answered
+            problem = as_problem(fault, self._retry_after_seconds)
+        return render_problem(self._recorded(problem, request, address, request_id), request_id)
+
+    def _recorded(
+        self, problem: Problem, request: Request, address: str, request_id: str
+    ) -> Problem:
+        """Record the refusal of a caller; return what to send instead if that fails."""
+        if problem.status not in _RECORDED:
+            return problem
+        name = problem.name.replace("-", "_")
+        try:
+            self._parts.services.notify(
+                RequestRefused(
+                    request_id=request_id,
+                    source_address=address,
+                    error=name,
+                    reason=name,
+                    detail=f"{request.client_id} {problem.detail}".strip(),
+                )
+            )
+        except OAuthError as unrecorded:
+            return as_problem(unrecorded, self._retry_after_seconds)
+        return problem
+
+    def _answer(self, request: Request, address: str, request_id: str) -> Answer:
+        route, parameters = self._router.find(request.method, request.path)
+        caller = self._callers.authenticate(request, address)
+        request.client_id = caller.client_id
+        self._rates.count(caller.client_id)
+        self._callers.require(caller, route.permission)
+        if request.fault is not None:
+            raise request.fault
+        call = self._read(route, parameters, request, caller)
+        if route.act is None:
+            return private_answer(self._document, request_id)
+        if route.kind == "read":
+            return self._show(route, route.act, call, request_id)
+        if route.kind == "order":
+            return self._order(route, route.act, call, request, request_id)
+        return self._change(route, route.act, call, request, request_id)
+
+    def _read(
+        self, route: Route, parameters: Mapping[str, str], request: Request, caller: Caller
+    ) -> Call:
+        query = read_query(request, route.query)
+        if route.body is None and request.body:
+            raise Problem("invalid-request", "The request must not have a body.")
+        return Call(
+            parts=self._parts,
+            services=self._parts.services,
+            caller=caller,
+            path=request.path,
+            parameters=parameters,
+            query=query,
+            body=NoBody() if route.body is None else read_body(request, route.body),
+            dry_run=getattr(query, "dry_run", False),
+        )
+
+    def _show(
+        self, route: Route, act: Callable[[Call], Reply], call: Call, request_id: str
+    ) -> Answer:
+        reply = act(call)
+        headers = {} if route.item is None else {"ETag": tag_of(reply.body)}
+        return private_answer(reply.body, request_id, headers=headers)
+
+    def _order(
+        self,
+        route: Route,
+        act: Callable[[Call], Reply],
+        call: Call,
+        request: Request,
+        request_id: str,
+    ) -> Answer:
+        item = _loader(route)
+        require_match(request.headers.get("if-match"), item(call))
+        reply = act(call)
+        body = _body(reply, reply.diff, dry_run=call.dry_run)
+        return private_answer(body, request_id, headers={"ETag": tag_of(item(call))})
+
+    def _change(
+        self,
+        route: Route,
+        act: Callable[[Call], Reply],
+        call: Call,
+        request: Request,
+        request_id: str,
+    ) -> Answer:
+        def within(services: Services, session: Session) -> Answer:
+            inside = replace(call, services=services, session=session)
+            if route.kind == "create":
+                return self._create(route, act, inside, request, request_id)
+            item = _loader(route)
+            before = item(inside)
+            require_match(request.headers.get("if-match"), before)
+            reply = act(inside)
+            after = None if reply.body is None else item(replace(inside, session=None))
+            body = _body(reply, _diff(before, after), dry_run=call.dry_run)
+            headers = {} if after is None else {"ETag": tag_of(after)}
+            return private_answer(body, request_id, headers=headers)
+
+        return run_together(self._parts.services, within, dry_run=call.dry_run)
+
+    def _create(
+        self,
+        route: Route,
+        act: Callable[[Call], Reply],
+        call: Call,
+        request: Request,
+        request_id: str,
+    ) -> Answer:
+        key = _idempotency_key(request)
+        if key and route.repeat is not None and not call.dry_run and call.session is not None:
+            digest = sha256(_encode([call.caller.client_id, call.path, key])).digest()
+            content = sha256(_encode(call.body)).digest()
+            now = call.services.clock()
+            earlier = begin_creation(call.session, digest, content, now)
+            if earlier is not None:
+                if earlier.request != content:
+                    raise Problem("idempotency-key-reused", "Use a new key for each request.")
+                reply = route.repeat(call, earlier.subject)
+                return self._created(reply, {}, call, request_id, _OK)
+            reply = act(call)
+            finish_creation(call.session, digest, reply.subject)
+        else:
+            reply = act(call)
+        diff = _diff(None, reply.body) if reply.diff is None else reply.diff
+        return self._created(reply, diff, call, request_id, route.status)
+
+    def _created(
+        self, reply: Reply, diff: object, call: Call, request_id: str, status: int
+    ) -> Answer:
+        headers = {}
+        if reply.location:
+            listed = call.path.removesuffix("/rotate")
+            headers = {"Location": f"{listed}/{reply.location}", "ETag": tag_of(reply.body)}
+        body = _body(reply, diff, dry_run=call.dry_run)
+        return private_answer(
+            body, request_id, status=_OK if call.dry_run else status, headers=headers
+        )
+
+
+def _loader(route: Route) -> Callable[[Call], object]:
+    if route.item is None:
+        raise RuntimeError(f"{route.path} has no item")
+    return route.item
+
+
+def _body(reply: Reply, diff: object, *, dry_run: bool) -> dict[str, Any]:
+    item = {} if reply.body is None else msgspec.to_builtins(reply.body)
+    return {**item, **reply.members, "diff": diff, "dry_run": dry_run}
+
+
+def _diff(before: object, after: object) -> dict[str, Any]:
+    """Return the members that differ, each with both values; null stands for no item."""
+    old, new = (
+        {} if each is None else msgspec.to_builtins(each, order="deterministic")
+        for each in (before, after)
+    )
+    return {
+        name: {"before": old.get(name), "after": new.get(name)}
+        for name in {**old, **new}
+        if name not in _NOT_COMPARED and old.get(name) != new.get(name)
+    }
+
+
+def _idempotency_key(request: Request) -> str:
+    key = request.headers.get("idempotency-key", "")
+    if not key.isprintable() or len(key) > _MAXIMUM_KEY_CHARACTERS:
+        detail = f"Idempotency-Key: use at most {_MAXIMUM_KEY_CHARACTERS} printable characters."
+        raise Problem("invalid-request", detail)
+    return key
+
+
+__all__ = ["PREFIX", "AdminApi"]

@@ -1,0 +1,201 @@
+"""Callers of the admin API: access tokens of this server for it (RFC 6750, RFC 9449, RFC 8705)."""
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from authz_server.admin.problems import Problem
+from authz_server.assembly.server import ServerServices
+from authz_server.clients.cache import ClientEntry
+from authz_server.clients.certificates import ClientCertificate
+from authz_server.endpoints.client_address import ClientAddressReader
+from authz_server.endpoints.client_certificates import certificate_reader
+from authz_server.endpoints.request import Request
+from authz_server.errors import OAuthError
+from authz_server.operations.admin_api import ADMIN_IDENTIFIER
+from authz_server.settings.profiles import permitted_algorithms
+from authz_server.tokens.binding import BEARER, DPOP, JKT, PROOF_HEADER, X5T
+from authz_server.tokens.target_uris import normalise_target
+from authz_server.waiting import run
+
+REALM = "authz-server admin"
+_BINDINGS = frozenset({JKT, X5T})
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A client that calls the admin API.
+
+    Attributes:
+        client_id: the client.
+        permissions: the scopes of its token for the admin API.
+        scheme: ``Bearer`` or ``DPoP``.
+    """
+
+    client_id: str
+    permissions: frozenset[str]
+    scheme: str
+
+    @property
+    def actor(self) -> str:
+        """The recorded actor of its changes."""
+        return f"client:{self.client_id} via api"
+
+
+class Callers:
+    """Authenticates the callers of the admin API.
+
+    Args:
+        services: the parts of the server.
+    """
+
+    def __init__(self, services: ServerServices) -> None:
+        settings = services.settings
+        self._services = services
+        self._url = settings.admin.url
+        self._addresses = ClientAddressReader(
+            settings.server.trusted_proxies, settings.server.forwarded_header
+        )
+        self._certificates = certificate_reader(
+            settings.client_certificates, settings.server.trusted_proxies
+        )
+        self._algorithms = " ".join(
+            permitted_algorithms(settings.profiles, settings.dpop.algorithms)
+        )
+
+    def address_of(self, request: Request) -> str:
+        """Return the IP address of the caller.
+
+        Raises:
+            OAuthError: ``forwarded_address_malformed``.
+        """
+        return self._addresses.read(request)
+
+    def authenticate(self, request: Request, address: str) -> Caller:
+        """Return the caller.
+
+        Args:
+            request: the request.
+            address: the IP address of the caller.
+
+        Raises:
+            Problem: ``invalid-token``, ``invalid-dpop-proof`` or ``invalid-request``.
+            OAuthError: the caches are too old and the database does not answer, or the header of
+                a proxy is malformed.
+        """
+        scheme, token = self._presented(request)
+        self._services.feed.require_fresh()
+        server = self._services.directory.find_resource_server(ADMIN_IDENTIFIER)
+        if server is None or not server.enabled:
+            raise self._invalid(scheme)
+        found = run(self._services.introspection.find_active(server, token))
+        if found is None or ADMIN_IDENTIFIER not in _listed(found["aud"]):
+            raise self._invalid(scheme)
+        self._require_binding(request, scheme, token, found.get("cnf"))
+        self._require_address(found["client_id"], address, scheme)
+        return Caller(found["client_id"], self._permissions(server, found["scope"]), scheme)
+
+    def require(self, caller: Caller, permission: str) -> None:
+        """Require a permission of the caller; every caller has the empty one.
+
+        Raises:
+            Problem: ``insufficient-scope``.
+        """
+        if permission and permission not in caller.permissions:
+            challenge = f'{caller.scheme} realm="{REALM}", error="insufficient_scope"'
+            raise Problem(
+                "insufficient-scope",
+                f"The scope {permission} is required.",
+                headers={"WWW-Authenticate": f'{challenge}, scope="{permission}"'},
+                members={"scope": permission},
+            )
+
+    def _presented(self, request: Request) -> tuple[str, str]:
+        header = request.headers.get("authorization", "")
+        if not header:
+            # RFC 6750, 3.1: no error code without a token.
+            challenges = [f'{BEARER} realm="{REALM}"']
+            if self._services.dpop_proofs is not None:
+                challenges.append(f'{DPOP} realm="{REALM}", algs="{self._algorithms}"')
+            raise Problem("invalid-token", headers={"WWW-Authenticate": ", ".join(challenges)})
+        name, _, token = header.partition(" ")
+        schemes = {BEARER.lower(): BEARER}
+        if self._services.dpop_proofs is not None:
+            schemes[DPOP.lower()] = DPOP
+        scheme = schemes.get(name.lower(), "")
+        token = token.strip(" ")
+        if not scheme or not token or not token.isascii() or set(token) & set(" ,"):
+            raise self._invalid(scheme or BEARER)
+        return scheme, token
+
+    def _require_binding(
+        self, request: Request, scheme: str, token: str, confirmation: Mapping[str, Any] | None
+    ) -> None:
+        """Require proof of every key that the token is bound to."""
+        bound = confirmation or {}
+        # RFC 9449, 7.2: a token that is bound by DPoP is no bearer token.
+        if not _BINDINGS.issuperset(bound) or (JKT in bound) != (scheme == DPOP):
+            raise self._invalid(scheme)
+        if X5T in bound:
+            certificate = self._certificate(request)
+            shown = "" if certificate is None else certificate.thumbprint
+            if not hmac.compare_digest(shown.encode(), str(bound[X5T]).encode()):
+                raise self._invalid(scheme)
+        if JKT in bound:
+            self._require_proof(request, token, str(bound[JKT]))
+
+    def _certificate(self, request: Request) -> ClientCertificate | None:
+        return None if self._certificates is None else self._certificates.read(request)
+
+    def _require_proof(self, request: Request, token: str, thumbprint: str) -> None:
+        proofs = self._services.dpop_proofs
+        text = request.headers.get(PROOF_HEADER)
+        if proofs is None or text is None:
+            raise self._unproven("invalid_dpop_proof", "The DPoP header is missing.")
+        target = normalise_target(f"{self._url}{request.path}")
+        try:
+            proof = proofs.read(text, (target,), method=request.method, access_token=token)
+            if not hmac.compare_digest(proof.jkt.encode(), thumbprint.encode()):
+                raise self._unproven("invalid_dpop_proof", "The proof is by another key.")
+            run(proofs.use(proof, ""))
+        except OAuthError as refusal:
+            if not refusal.reason.startswith("dpop_"):
+                raise
+            raise self._unproven(refusal.error, refusal.description) from None
+
+    def _require_address(self, client_id: str, address: str, scheme: str) -> None:
+        client = self._services.directory.find(client_id)
+        limits = None if client is None else client.restrictions
+        if limits is not None and not limits.admits(address):
+            raise self._invalid(scheme)
+
+    def _permissions(self, server: ClientEntry, scope: str) -> frozenset[str]:
+        """Return the canonical names of the scopes that the admin API owns."""
+        found = (self._services.catalogue.find(spelling) for spelling in scope.split(" "))
+        return frozenset(
+            entry.name
+            for entry in found
+            if entry is not None and entry.resource_server_id == server.id
+        )
+
+    def _invalid(self, scheme: str) -> Problem:
+        """Return the one refusal of every token that does not count."""
+        return Problem("invalid-token", headers=self._challenge(scheme, "invalid_token"))
+
+    def _unproven(self, error: str, detail: str) -> Problem:
+        headers = self._challenge(DPOP, error)
+        proofs = self._services.dpop_proofs
+        nonce = "" if proofs is None else proofs.make_nonce()
+        if nonce:
+            headers["DPoP-Nonce"] = nonce
+        return Problem("invalid-dpop-proof", detail, headers=headers)
+
+    def _challenge(self, scheme: str, error: str) -> dict[str, str]:
+        algorithms = f', algs="{self._algorithms}"' if scheme == DPOP else ""
+        value = f'{scheme} realm="{REALM}", error="{error}"{algorithms}'
+        return {"WWW-Authenticate": value}
+
+
+def _listed(audience: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (audience,) if isinstance(audience, str) else tuple(audience)

@@ -1,0 +1,133 @@
+"""A call of the admin API, and its reply."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
+from sqlalchemy.orm import Session
+
+from authz_server.admin.authentication import Caller
+from authz_server.admin.key_contexts import KeyContexts
+from authz_server.admin.pages import Cursors, PageQuery
+from authz_server.assembly import Services
+from authz_server.assembly.server import ServerServices
+
+T = TypeVar("T")
+
+
+class NoQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The parameters of a request that has none."""
+
+
+class ChangeQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The parameters of a change.
+
+    Attributes:
+        dry_run: answer as the change would, and change nothing.
+    """
+
+    dry_run: bool = False
+
+
+class NoBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a change that has no members."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdminParts:
+    """The parts that calls use.
+
+    Attributes:
+        services: the parts of the server.
+        cursors: makes and reads cursors.
+        keys: opens the contexts of orders.
+    """
+
+    services: ServerServices
+    cursors: Cursors
+    keys: KeyContexts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call.
+
+    Attributes:
+        parts: the parts of the admin API.
+        services: the parts to call operations with; in a change, those of its transaction.
+        session: the session of the transaction of a change.
+        caller: the caller.
+        path: the path of the request.
+        parameters: the parameters in the path, by name.
+        query: the parameters in the query string.
+        body: the body.
+        dry_run: whether nothing is to be changed.
+    """
+
+    parts: AdminParts
+    services: Services
+    session: Session | None = None
+    caller: Caller
+    path: str
+    parameters: Mapping[str, str]
+    query: Any
+    body: Any
+    dry_run: bool = False
+
+    def given(self, *, without: Iterable[str] = ()) -> dict[str, Any]:
+        """Return the members that the body has, by name."""
+        values = {name: getattr(self.body, name) for name in self.body.__struct_fields__}
+        left_out = frozenset(without)
+        return {
+            name: value
+            for name, value in values.items()
+            if value is not msgspec.UNSET and name not in left_out
+        }
+
+    def page(
+        self, found: Iterable[T], after: Callable[[T], str | int], *, whole: bool = False
+    ) -> "Reply":
+        """Return a page.
+
+        Args:
+            found: the items from the cursor on, one more than the limit if there are more; with
+                ``whole`` all items of the list, in order.
+            after: returns the sorting value of an item.
+            whole: whether ``found`` is the whole list.
+        """
+        query: PageQuery = self.query
+        items = list(found)
+        if whole and (begin := self.after()) is not None:
+            items = [each for each in items if after(each) > begin]
+        page = items[: query.limit]
+        more = len(items) > query.limit
+        cursor = self.parts.cursors.make(self.path, query, after(page[-1])) if more else None
+        return Reply({"items": page, "next": cursor})
+
+    def after(self) -> Any:  # noqa: ANN401 - as the cursor was made
+        """Return the sorting value of the last item of the page before; None for the first page.
+
+        Raises:
+            Problem: ``invalid-cursor``.
+        """
+        return self.parts.cursors.read(self.path, self.query)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The reply to a call.
+
+    Attributes:
+        body: the body.
+        members: further members of the body, such as a secret that is shown once.
+        subject: the name of a created item, by which a repeated creation finds it.
+        location: the path of a created item below the path of its list; empty: it has none.
+        diff: the changes; None: they are found by comparing the item before and after.
+    """
+
+    body: Any
+    members: Mapping[str, Any] = field(default_factory=dict)
+    subject: str = ""
+    location: str = ""
+    diff: Any = None

@@ -1,0 +1,61 @@
+"""Contexts for orders on key rings in the process of the admin API."""
+
+import threading
+from collections.abc import Mapping
+
+from authz_server.assembly.server import ServerServices
+from authz_server.key_rings.backends import open_backends
+from authz_server.operations.keys.context import (
+    KeyContext,
+    VaultLogins,
+    find_logins,
+    make_context,
+)
+from keys.backend import KeyBackend
+
+
+class KeyContexts:
+    """Opens the contexts of orders; the backends are opened once, with the logins of orders.
+
+    Args:
+        services: the parts of the server.
+    """
+
+    def __init__(self, services: ServerServices) -> None:
+        self._services = services
+        self._lock = threading.Lock()
+        self._opened: tuple[VaultLogins, Mapping[str, KeyBackend]] | None = None
+
+    def open(self, actor: str, *, looking: bool) -> KeyContext:
+        """Return the context of an order.
+
+        Args:
+            actor: the recorded actor.
+            looking: True if nothing is changed or recorded.
+
+        Raises:
+            KeysError: a key backend cannot be used.
+            SettingsError: a file of a Vault's login is missing or readable by others.
+        """
+        with self._lock:
+            if self._opened is None:
+                self._opened = self._open()
+            logins, backends = self._opened
+        return make_context(
+            self._services, logins, "order", actor=actor, backends=backends, looking=looking
+        )
+
+    def _open(self) -> tuple[VaultLogins, Mapping[str, KeyBackend]]:
+        services = self._services
+        logins = find_logins(services.settings, "order", environ={})
+        if logins.problem:
+            # The server's own logins, whose backends are open.
+            return logins, services.key_backends
+        return logins, open_backends(
+            services.settings,
+            services.backend_registry,
+            services.database,
+            services.clock,
+            logins.accesses,
+            services.notify,
+        )

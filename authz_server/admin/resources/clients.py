@@ -1,0 +1,223 @@
+"""Clients: list, show, register, change, enable, disable and delete them."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from authz_server.admin.calls import Call, Reply
+from authz_server.admin.pages import PageQuery
+from authz_server.clients.models import Client, Kind
+from authz_server.operations.client_search import ClientFilters, search_clients
+from authz_server.operations.client_secrets import NewSecret
+from authz_server.operations.clients import (
+    ClientView,
+    create_client,
+    delete_client,
+    get_client,
+    set_enabled,
+    update_client,
+)
+from authz_server.operations.scopes import get_scope
+
+_MAXIMUM_ITEMS = 1_000
+
+Instant = Annotated[datetime, Meta(tz=True)]
+Names = Annotated[tuple[str, ...], Meta(max_length=_MAXIMUM_ITEMS)]
+State = Literal["enabled", "disabled", "expired", "not yet"]
+
+
+class ClientQuery(PageQuery, frozen=True, kw_only=True):
+    """The parameters of the list of clients.
+
+    Attributes:
+        q: a part of the id, the name or the organisation.
+        organisation: the whole organisation.
+        authentication_method: the registered method.
+        scope: an allowed scope, in any spelling.
+        state: the state.
+    """
+
+    q: Annotated[str, Meta(max_length=200)] = ""
+    organisation: str | None = None
+    authentication_method: str | None = None
+    scope: str | None = None
+    state: State | None = None
+
+
+class ClientChanges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The fields of a client to change; a list replaces the whole list.
+
+    Properties are merged with those of the client; null removes one.
+    """
+
+    name: str | UnsetType = UNSET
+    organisation: str | UnsetType = UNSET
+    authentication_method: str | UnsetType = UNSET
+    grant_types: Names | UnsetType = UNSET
+    allowed_scopes: Names | UnsetType = UNSET
+    default_scopes: Names | UnsetType = UNSET
+    allowed_resource_servers: Names | UnsetType = UNSET
+    permissions: Names | UnsetType = UNSET
+    token_lifetime_seconds: int | UnsetType | None = UNSET
+    g2p_answer: str | UnsetType = UNSET
+    starts_at: Instant | UnsetType | None = UNSET
+    expires_at: Instant | UnsetType | None = UNSET
+    properties: dict[str, Any] | UnsetType = UNSET
+
+
+class NewClient(ClientChanges, frozen=True, kw_only=True):
+    """A client to register; scopes may be given in any spelling.
+
+    Attributes:
+        id: its id; without one, one is generated.
+        with_secret: add a first secret, if its method uses one.
+        imported_secret: an existing secret to store as the first.
+    """
+
+    id: str | UnsetType = UNSET
+    name: str
+    allowed_scopes: Names
+    with_secret: bool = True
+    imported_secret: Annotated[str, Meta(max_length=1_000)] | UnsetType = UNSET
+
+
+class Switch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Enables or disables.
+
+    Attributes:
+        revoke_tokens: revoke the tokens that were issued until now.
+    """
+
+    revoke_tokens: bool = False
+
+
+class NewSecretView(msgspec.Struct, frozen=True, kw_only=True):
+    """A new secret; ``value`` cannot be read again, and is absent if it was imported."""
+
+    id: str
+    expires_at: datetime | None
+    value: str | UnsetType = UNSET
+
+
+class Registered(msgspec.Struct, frozen=True, kw_only=True):
+    """The members that the answer to a registration has beside those of the item.
+
+    Attributes:
+        secret: the first secret; null if there is none.
+        unowned_scopes: its scopes without a resource server; requests for them are refused.
+        secret_hint: how to add a secret; in the answer to a repeated request alone.
+    """
+
+    secret: NewSecretView | None = None
+    unowned_scopes: tuple[str, ...] = ()
+    secret_hint: str | UnsetType = UNSET
+
+
+def list_clients(call: Call) -> Reply:
+    """Answer a page of clients, by id."""
+    query: ClientQuery = call.query
+    scope = query.scope
+    filters = ClientFilters(
+        text=query.q,
+        organisation=query.organisation,
+        authentication_method=query.authentication_method,
+        scope=None if scope is None else get_scope(call.services, scope).name,
+        state=query.state,
+    )
+    found = search_clients(call.services, filters, after=call.after(), limit=query.limit + 1)
+    return call.page(found, lambda client: client.id)
+
+
+def load_client(call: Call) -> ClientView:
+    """Return the client of the path; in a change, locked."""
+    lock_client(call)
+    return get_client(call.services, call.parameters["client_id"])
+
+
+def show_client(call: Call) -> Reply:
+    """Answer a client."""
+    return Reply(load_client(call))
+
+
+def register_client(call: Call) -> Reply:
+    """Register a client, with its first secret."""
+    fields = call.given(without=("imported_secret",))
+    done = create_client(
+        call.services, actor=call.caller.actor, imported_secret=imported_secret(call), **fields
+    )
+    members: dict[str, Any] = {
+        "secret": shown_once(done.secret),
+        "unowned_scopes": done.unowned_scopes,
+    }
+    client = done.client
+    return Reply(client, members, subject=client.id, location=quote(client.id, safe=""))
+
+
+def repeat_registration(call: Call, client_id: str) -> Reply:
+    """Answer the client that an earlier request with the same key registered."""
+    hint = f"POST /admin/v1/clients/{quote(client_id, safe='')}/secrets adds a secret."
+    location = quote(client_id, safe="")
+    members = {"secret": None, "secret_hint": hint}
+    return Reply(get_client(call.services, client_id), members, location=location)
+
+
+def change_client(call: Call) -> Reply:
+    """Change the fields of a client."""
+    changed = update_client(
+        call.services, call.parameters["client_id"], actor=call.caller.actor, **call.given()
+    )
+    return Reply(changed.client, {"unowned_scopes": changed.unowned_scopes})
+
+
+def enable_client(call: Call) -> Reply:
+    """Enable a client."""
+    return _switch(call, enabled=True)
+
+
+def disable_client(call: Call) -> Reply:
+    """Disable a client: it gets no tokens, and its tokens are inactive."""
+    return _switch(call, enabled=False)
+
+
+def remove_client(call: Call) -> Reply:
+    """Delete a client with its secrets, and revoke its tokens."""
+    delete_client(
+        call.services, call.parameters["client_id"], kind="client", actor=call.caller.actor
+    )
+    return Reply(None)
+
+
+def lock_client(call: Call) -> None:
+    """Lock the row of the path, so that it does not change between the check and the change."""
+    if call.session is not None:
+        key = call.parameters["client_id"]
+        call.session.get(Client, key, with_for_update=True, populate_existing=True)
+
+
+def imported_secret(call: Call) -> bytes | None:
+    """Return the secret in the body to store."""
+    given = call.body.imported_secret
+    return None if given is UNSET else given.encode()
+
+
+def shown_once(secret: NewSecret | None) -> NewSecretView | None:
+    """Return a new secret as the answer shows it."""
+    if secret is None:
+        return None
+    return NewSecretView(id=secret.id, expires_at=secret.expires_at, value=secret.value or UNSET)
+
+
+def _switch(call: Call, *, enabled: bool) -> Reply:
+    kind: Kind = "client"
+    set_enabled(
+        call.services,
+        call.parameters["client_id"],
+        kind=kind,
+        actor=call.caller.actor,
+        enabled=enabled,
+        revoke_tokens=call.body.revoke_tokens,
+    )
+    return Reply(get_client(call.services, call.parameters["client_id"]))

@@ -1,0 +1,98 @@
+"""Revocations of tokens: of one token, or of all of a client, a scope or a key, or up to a time."""
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from authz_server.admin.calls import Call, Reply
+from authz_server.admin.problems import Problem
+from authz_server.admin.resources.clients import Instant
+from authz_server.operations.revocation import revoke_tokens
+from authz_server.operations.tokens import RevokedToken, revoke_token, revoke_token_by_id
+from authz_server.tokens.revocations import CutOffKind
+
+_MAXIMUM_REASON_CHARACTERS = 300
+_SUBJECTS = ("token", "jti", "client", "scope", "key")
+#: Members that select the tokens of a subject up to a time.
+_KINDS: tuple[CutOffKind, ...] = ("client", "scope", "key")
+
+
+class RevocationBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The tokens to revoke: one member names them, or ``before`` alone revokes all.
+
+    Attributes:
+        token: the token itself.
+        jti: the ``jti`` of a token.
+        client: the tokens of this client.
+        scope: the tokens with this scope.
+        key: the tokens that this key signed, by its id or the beginning of it.
+        before: revoke what was issued up to this time; without it, up to now.
+        reason: the recorded reason.
+    """
+
+    token: Annotated[str, Meta(min_length=1, max_length=16_384)] | None = None
+    jti: Annotated[str, Meta(min_length=1)] | None = None
+    client: Annotated[str, Meta(min_length=1)] | None = None
+    scope: Annotated[str, Meta(min_length=1)] | None = None
+    key: Annotated[str, Meta(min_length=1)] | None = None
+    before: Instant | None = None
+    reason: Annotated[str, Meta(max_length=_MAXIMUM_REASON_CHARACTERS)] = ""
+
+    def __post_init__(self) -> None:
+        named = [name for name in _SUBJECTS if getattr(self, name) is not None]
+        if len(named) > 1 or not (named or self.before):
+            raise ValueError("name one of token, jti, client, scope, key, or before alone")
+        if {"token", "jti"}.intersection(named) and self.before:
+            raise ValueError("before does not go with one token")
+        if not self.reason.isprintable():
+            raise ValueError("reason: use printable characters")
+
+
+class Revoked(msgspec.Struct, frozen=True, kw_only=True):
+    """The tokens that are revoked.
+
+    Attributes:
+        kind: ``token``, ``client``, ``scope``, ``key`` or ``all``.
+        subject: a ``jti``, a client id, a scope, a ``kid``; empty for ``all``.
+        issued_up_to: the time up to which they were issued; null for one token.
+        changed: whether it was not revoked before; always true for several tokens.
+    """
+
+    kind: str
+    subject: str
+    issued_up_to: datetime | None = None
+    changed: bool = True
+
+
+def revoke(call: Call) -> Reply:
+    """Revoke tokens, effective at introspection on every node when this is answered."""
+    body: RevocationBody = call.body
+    actor = call.caller.actor
+    if body.token is not None:
+        return _of_token(revoke_token(call.services, body.token, actor=actor))
+    if body.jti is not None:
+        return _of_token(revoke_token_by_id(call.services, body.jti, actor=actor))
+    before = body.before
+    if before is not None and before > call.services.clock():
+        raise Problem("invalid-value", "It lies in the future.", members={"field": "before"})
+    kind: CutOffKind = "all"
+    subject = ""
+    for member in _KINDS:
+        if named := getattr(body, member):
+            kind, subject = member, named
+    done = revoke_tokens(
+        call.services, kind, subject, actor=actor, before=before, reason=body.reason
+    )
+    revoked = Revoked(kind=done.kind, subject=done.subject, issued_up_to=done.issued_up_to)
+    return Reply(revoked, diff=_diff(revoked))
+
+
+def _of_token(done: RevokedToken) -> Reply:
+    revoked = Revoked(kind="token", subject=done.jti, changed=done.changed)
+    return Reply(revoked, diff=_diff(revoked))
+
+
+def _diff(revoked: Revoked) -> dict[str, object]:
+    return {"revoked": {"before": None, "after": revoked.subject or revoked.kind}}

@@ -1,0 +1,153 @@
+"""Key rings and their keys: show them, and carry out orders."""
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from authz_server.admin.calls import Call, Reply
+from authz_server.admin.resources.clients import Instant
+from authz_server.errors import NotFoundError
+from authz_server.operations.keys.list import (
+    KeyView,
+    RingView,
+    describe_keys,
+    describe_ring,
+    load_rings,
+)
+from authz_server.operations.keys.orders import apply_order
+from authz_server.operations.keys.results import OrderResult
+from keys.lifecycle.orders import Activate, Freeze, Order, Revoke, Rotate, Taint, Unfreeze
+from keys.signing_key import RingSnapshot
+
+Reason = Annotated[str, Meta(min_length=1, max_length=300)]
+
+
+class OrderBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of an order.
+
+    Attributes:
+        reason: the recorded reason.
+    """
+
+    reason: Reason
+
+    def __post_init__(self) -> None:
+        if not self.reason.isprintable():
+            raise ValueError("reason: use printable characters")
+
+
+class Activation(OrderBody, frozen=True, kw_only=True):
+    """The activation of a key.
+
+    Attributes:
+        at: the time of the activation; null: now.
+        emergency: activate it before verifiers certainly know it.
+    """
+
+    at: Instant | None = None
+    emergency: bool = False
+
+
+class Revocation(OrderBody, frozen=True, kw_only=True):
+    """The revocation of a key.
+
+    Attributes:
+        all_versions: revoke every key of its ring.
+    """
+
+    all_versions: bool = False
+
+
+class OrderAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of an order, as ``keys rotate --json`` prints it, and the ring after it."""
+
+    command: str
+    at: datetime
+    written: bool
+    failures: tuple[str, ...]
+
+
+def list_rings(call: Call) -> Reply:
+    """Answer a page of key rings, by name."""
+    rings = [describe_ring(ring) for ring in load_rings(call.services)]
+    return call.page(rings, lambda ring: ring.name, whole=True)
+
+
+def load_ring(call: Call) -> RingView:
+    """Return the ring of the path."""
+    return describe_ring(_ring(call))
+
+
+def show_ring(call: Call) -> Reply:
+    """Answer a key ring."""
+    return Reply(load_ring(call))
+
+
+def list_ring_keys(call: Call) -> Reply:
+    """Answer a page of the keys of a ring, by version."""
+    return call.page(describe_keys(_ring(call)), lambda key: key.version, whole=True)
+
+
+def load_key(call: Call) -> KeyView:
+    """Return the key of the path."""
+    kid = call.parameters["kid"]
+    for key in describe_keys(_ring(call)):
+        if key.kid == kid:
+            return key
+    raise NotFoundError(f"The ring {call.parameters['ring']!r} has no key {kid!r}.")
+
+
+def show_key(call: Call) -> Reply:
+    """Answer a key."""
+    return Reply(load_key(call))
+
+
+def rotate(call: Call) -> Reply:
+    """Create the next version; the present standby takes over as soon as it may."""
+    return _carry_out(call, Rotate(call.parameters["ring"], call.body.reason))
+
+
+def freeze(call: Call) -> Reply:
+    """Stop all automatic changes of a ring; its active key keeps signing."""
+    return _carry_out(call, Freeze(call.parameters["ring"], call.body.reason))
+
+
+def unfreeze(call: Call) -> Reply:
+    """Let a frozen ring change again."""
+    return _carry_out(call, Unfreeze(call.parameters["ring"], call.body.reason))
+
+
+def activate(call: Call) -> Reply:
+    """Activate a published key."""
+    body: Activation = call.body
+    kid = call.parameters["kid"]
+    return _carry_out(call, Activate(kid, body.reason, at=body.at, emergency=body.emergency))
+
+
+def taint(call: Call) -> Reply:
+    """Stop a key from signing; its tokens are accepted until they expire."""
+    return _carry_out(call, Taint(call.parameters["kid"], call.body.reason))
+
+
+def revoke(call: Call) -> Reply:
+    """Remove a key from the JWKS and refuse its tokens."""
+    body: Revocation = call.body
+    order = Revoke(call.parameters["kid"], body.reason, all_versions=body.all_versions)
+    return _carry_out(call, order)
+
+
+def _carry_out(call: Call, order: Order) -> Reply:
+    context = call.parts.keys.open(call.caller.actor, looking=call.dry_run)
+    result: OrderResult = apply_order(context, order, dry_run=call.dry_run)
+    call.services.key_rings.refresh()
+    return Reply(result, diff=result.changes)
+
+
+def _ring(call: Call) -> RingSnapshot:
+    name = call.parameters["ring"]
+    for ring in load_rings(call.services):
+        if ring.name == name:
+            return ring
+    raise NotFoundError(f"There is no key ring {name!r}.")

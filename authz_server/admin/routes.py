@@ -1,0 +1,260 @@
+"""The routes of the admin API: for each, its permission and what answers it.
+
+Routing, the check of the permission, the OpenAPI document and the tests are generated from the
+table, so that a route has a rule or does not exist.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from authz_server.admin.calls import Call, ChangeQuery, NoBody, NoQuery, Reply
+from authz_server.admin.pages import PageQuery
+from authz_server.admin.resources import (
+    clients,
+    records,
+    resource_servers,
+    revocations,
+    rings,
+    scopes,
+)
+from authz_server.admin.resources.secrets import (
+    EndQuery,
+    NewSecretBody,
+    Rotation,
+    SecretAnswer,
+    SecretResources,
+)
+from authz_server.operations.client_secrets import SecretView
+from authz_server.operations.clients import ClientView
+from authz_server.operations.keys.list import KeyView, RingView
+from authz_server.operations.resource_servers import ResourceServerView
+from authz_server.operations.scopes import ScopeView
+from authz_server.operations.stored_records import RecordView
+
+PREFIX = "/admin/v1"
+
+Kind = Literal["read", "create", "change", "order"]
+
+
+class _Described(msgspec.Struct, frozen=True):
+    """A JSON document."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One method of one path.
+
+    Attributes:
+        method: the method.
+        path: the path below :data:`PREFIX`, with its parameters in braces.
+        permission: the scope that its callers need; empty: every caller has it.
+        act: answers a call; None: the OpenAPI document.
+        kind: ``read``; ``create`` runs in a transaction; ``change`` likewise, and requires
+            ``If-Match`` with the tag of the item; ``order`` is a change that has transactions of
+            its own.
+        item: loads the item of the path, whose tag is sent as ``ETag``; None: there is none.
+        repeat: answers a creation that is repeated with the same key, from the created subject.
+        query: the parameters of the query string.
+        body: the members of the body; None: there is none.
+        answer: the answer, or the items of a list.
+        members: further members of the answer.
+        status: the status of a success.
+    """
+
+    method: str
+    path: str
+    permission: str
+    act: Callable[[Call], Reply] | None
+    kind: Kind = "read"
+    item: Callable[[Call], object] | None = None
+    repeat: Callable[[Call, str], Reply] | None = None
+    query: type[msgspec.Struct] = NoQuery
+    body: type[msgspec.Struct] | None = None
+    answer: type = _Described
+    members: type[msgspec.Struct] | None = None
+    status: int = 200
+
+    @property
+    def changes(self) -> bool:
+        """Whether it changes something."""
+        return self.kind != "read"
+
+    @property
+    def lists(self) -> bool:
+        """Whether it answers a page."""
+        return issubclass(self.query, PageQuery)
+
+    @property
+    def summary(self) -> str:
+        """The first line of what it does, without its full stop."""
+        text = "Answer this document." if self.act is None else self.act.__doc__ or ""
+        return text.partition("\n")[0].removesuffix(".")
+
+
+def _read(path: str, permission: str, act: Callable[[Call], Reply], answer: type) -> Route:
+    return Route(
+        method="GET", path=path, permission=permission, act=act, item=_item(act), answer=answer
+    )
+
+
+def _list(
+    path: str,
+    permission: str,
+    act: Callable[[Call], Reply],
+    answer: type,
+    query: type[PageQuery] = PageQuery,
+) -> Route:
+    return Route(
+        method="GET", path=path, permission=permission, act=act, query=query, answer=answer
+    )
+
+
+def _item(act: Callable[[Call], Reply]) -> Callable[[Call], object]:
+    return lambda call: act(call).body
+
+
+def _change(  # noqa: PLR0913, PLR0917 - the facts of a route, in the order of the table
+    path: str,
+    permission: str,
+    act: Callable[[Call], Reply],
+    item: Callable[[Call], object],
+    answer: type,
+    body: type[msgspec.Struct] | None = NoBody,
+    *,
+    method: str = "POST",
+    kind: Kind = "change",
+    query: type[msgspec.Struct] = ChangeQuery,
+) -> Route:
+    return Route(
+        method=method,
+        path=path,
+        permission=permission,
+        act=act,
+        kind=kind,
+        item=item,
+        query=query,
+        body=body,
+        answer=answer,
+    )
+
+
+def _create(  # noqa: PLR0913, PLR0917 - the facts of a route, in the order of the table
+    path: str,
+    permission: str,
+    act: Callable[[Call], Reply],
+    answer: type,
+    body: type[msgspec.Struct],
+    repeat: Callable[[Call, str], Reply] | None = None,
+    *,
+    members: type[msgspec.Struct] | None = None,
+    status: int = 201,
+) -> Route:
+    return Route(
+        method="POST",
+        path=path,
+        permission=permission,
+        act=act,
+        kind="create",
+        repeat=repeat,
+        query=ChangeQuery,
+        body=body,
+        answer=answer,
+        members=members,
+        status=status,
+    )
+
+
+def _secrets(path: str, of: SecretResources, permission: str) -> tuple[Route, ...]:
+    one = f"{path}/{{secret_id}}"
+    write = "secrets:write"
+    return (
+        _list(path, permission, of.list, SecretView),
+        _create(path, write, of.add, SecretView, NewSecretBody, of.repeat, members=SecretAnswer),
+        _create(
+            f"{path}/rotate",
+            write,
+            of.rotate,
+            SecretView,
+            Rotation,
+            of.repeat,
+            members=SecretAnswer,
+        ),
+        _read(one, permission, of.show, SecretView),
+        _change(one, write, of.end, of.load, SecretView, None, method="DELETE", query=EndQuery),
+    )
+
+
+_CLIENT = "/clients/{client_id}"
+_SERVER = "/resource-servers/{client_id}"
+_RING = "/rings/{ring}"
+_KEY = "/rings/{ring}/keys/{kid}"
+_C, _RS, _S, _K = clients, resource_servers, scopes, rings
+_C_READ, _C_WRITE = "clients:read", "clients:write"
+_RS_READ, _RS_WRITE = "resource-servers:read", "resource-servers:write"
+_S_READ, _S_WRITE = "scopes:read", "scopes:write"
+_K_READ, _K_ROTATE, _K_REVOKE = "keys:read", "keys:rotate", "keys:revoke"
+
+# fmt: off
+ROUTES: tuple[Route, ...] = (
+    Route(method="GET", path="/openapi.json", permission="", act=None),
+    _list("/clients", _C_READ, _C.list_clients, ClientView, _C.ClientQuery),
+    _create("/clients", _C_WRITE, _C.register_client, ClientView, _C.NewClient,
+            _C.repeat_registration, members=_C.Registered),
+    _read(_CLIENT, _C_READ, _C.show_client, ClientView),
+    _change(_CLIENT, _C_WRITE, _C.change_client, _C.load_client, ClientView, _C.ClientChanges,
+            method="PATCH"),
+    _change(_CLIENT, _C_WRITE, _C.remove_client, _C.load_client, ClientView, None,
+            method="DELETE"),
+    _change(f"{_CLIENT}/enable", _C_WRITE, _C.enable_client, _C.load_client, ClientView,
+            _C.Switch),
+    _change(f"{_CLIENT}/disable", _C_WRITE, _C.disable_client, _C.load_client, ClientView,
+            _C.Switch),
+    *_secrets(f"{_CLIENT}/secrets", SecretResources("client"), _C_READ),
+    _list("/resource-servers", _RS_READ, _RS.list_servers, ResourceServerView,
+          _RS.ResourceServerQuery),
+    _create("/resource-servers", _RS_WRITE, _RS.register_server, ResourceServerView,
+            _RS.NewResourceServer, _RS.repeat_server, members=_C.Registered),
+    _read(_SERVER, _RS_READ, _RS.show_server, ResourceServerView),
+    _change(_SERVER, _RS_WRITE, _RS.change_server, _RS.load_server, ResourceServerView,
+            _RS.ResourceServerChanges, method="PATCH"),
+    _change(_SERVER, _RS_WRITE, _RS.remove_server, _RS.load_server, ResourceServerView, None,
+            method="DELETE"),
+    _change(f"{_SERVER}/enable", _RS_WRITE, _RS.enable_server, _RS.load_server,
+            ResourceServerView, _C.Switch),
+    _change(f"{_SERVER}/disable", _RS_WRITE, _RS.disable_server, _RS.load_server,
+            ResourceServerView, _C.Switch),
+    *_secrets(f"{_SERVER}/secrets", SecretResources("resource_server"), _RS_READ),
+    _list("/scopes", _S_READ, _S.list_all, ScopeView, _S.ScopeQuery),
+    _create("/scopes", _S_WRITE, _S.add, ScopeView, _S.NewScope, _S.repeat),
+    _create("/scopes/assignments", _S_WRITE, _S.assign_several, _S.Assigned, _S.Assignment,
+            status=200),
+    _create("/scopes/imports", _S_WRITE, _S.import_catalogue, _S.Imported, _S.CatalogueName,
+            status=200),
+    _read("/scopes/{scope}", _S_READ, _S.show, ScopeView),
+    _change("/scopes/{scope}/assign", _S_WRITE, _S.assign, _S.load, ScopeView, _S.Owner),
+    _list("/rings", _K_READ, _K.list_rings, RingView),
+    _read(_RING, _K_READ, _K.show_ring, RingView),
+    _change(f"{_RING}/rotate", _K_ROTATE, _K.rotate, _K.load_ring, _K.OrderAnswer, _K.OrderBody,
+            kind="order"),
+    _change(f"{_RING}/freeze", _K_ROTATE, _K.freeze, _K.load_ring, _K.OrderAnswer, _K.OrderBody,
+            kind="order"),
+    _change(f"{_RING}/unfreeze", _K_ROTATE, _K.unfreeze, _K.load_ring, _K.OrderAnswer,
+            _K.OrderBody, kind="order"),
+    _list(f"{_RING}/keys", _K_READ, _K.list_ring_keys, KeyView),
+    _read(_KEY, _K_READ, _K.show_key, KeyView),
+    _change(f"{_KEY}/activate", _K_ROTATE, _K.activate, _K.load_key, _K.OrderAnswer,
+            _K.Activation, kind="order"),
+    _change(f"{_KEY}/taint", _K_ROTATE, _K.taint, _K.load_key, _K.OrderAnswer, _K.OrderBody,
+            kind="order"),
+    _change(f"{_KEY}/revoke", _K_REVOKE, _K.revoke, _K.load_key, _K.OrderAnswer, _K.Revocation,
+            kind="order"),
+    _create("/revocations", "tokens:revoke", revocations.revoke, revocations.Revoked,
+            revocations.RevocationBody),
+    _list("/audit", "audit:read", records.list_audit, RecordView, records.AuditQuery),
+    _list("/settings", "settings:read", records.list_settings, records.Setting,
+          records.SettingsQuery),
+)
+# fmt: on

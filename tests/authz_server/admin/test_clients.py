@@ -1,0 +1,31 @@
+"""Clients by the admin API."""
+
+from support.admin_site import require_problem
+
+
+def test_a_client_is_registered_shown_changed_and_deleted(site):
+    """The secret is shown once; each answer has the tag of the item."""
+    made = site.send(
+        "POST",
+        "/clients",
+        json={"id": "district/7", "name": "District 7", "allowed_scopes": ["mapper.link"]},
+    )
+    assert made.status_code == 201, made.text
+    assert made.headers["Location"] == "/admin/v1/clients/district%2F7"
+    assert made.json["secret"]["value"]
+    assert made.json["allowed_scopes"] == ["mapper/link"]
+    assert made.json["diff"]["name"] == {"before": None, "after": "District 7"}
+    shown = site.get("/clients/district%2F7")
+    assert shown.status_code == 200
+    assert made.json["secret"]["value"] not in shown.text
+    assert shown.headers["ETag"] == made.headers["ETag"]
+    changed = site.change("PATCH", "/clients/district%2F7", {"name": "District Seven"})
+    assert changed.status_code == 200, changed.text
+    assert changed.json["name"] == "District Seven"
+    assert changed.json["diff"] == {"name": {"before": "District 7", "after": "District Seven"}}
+    assert changed.headers["ETag"] == site.get("/clients/district%2F7").headers["ETag"]
+    gone = site.change("DELETE", "/clients/district%2F7")
+    assert gone.status_code == 200
+    require_problem(site.get("/clients/district%2F7"), 404, "not-found")
+    actors = {each["actor"] for each in site.get("/audit?subject=district/7").json["items"]}
+    assert actors == {"client:caller via api"}
