@@ -16,6 +16,7 @@ from support.protocol import (
     present,
     require_refusal,
 )
+from support.token_exchange import exchange, new_gateway
 
 HERE, ELSEWHERE = "198.51.100.7", "203.0.113.66"
 WRONG = "wrong-wrong-wrong-wrong-wrong-wrong-wrong-w"
@@ -289,3 +290,29 @@ def test_a_client_without_these_properties_has_none_of_the_claims(protocol: Prot
     for claims in (claims_of(token), protocol.ask("introspect", protocol.demo.mapper, token=token)):
         found = claims if isinstance(claims, dict) else claims.json
         assert not {"sender_id", "message_cnf"} & found.keys()
+
+
+@pytest.mark.parametrize("endpoint", TOKEN_ENDPOINTS)
+def test_limits_hold_for_a_token_exchange(protocol: Protocol, endpoint: str):
+    """They are those of the client that exchanges: no grant leads around. Cases T282 to T284."""
+    gateway = new_gateway(protocol)
+    subject = limited(protocol, sender_id="other.example.org")
+    change(
+        protocol,
+        gateway.id,
+        payment_windows=[window(protocol, -60, 5)],
+        token_budget={"per": "day", "tokens": 1},
+        sender_id="gateway.example.org",
+        message_key_thumbprint=THUMBPRINT,
+    )
+    token = protocol.new_token(subject)
+    answer = exchange(protocol, gateway, token, endpoint)
+    claims = claims_of(answer.json["access_token"])
+    assert claims["exp"] - claims["iat"] == 300 - protocol.clock().second
+    assert claims["sender_id"] == "gateway.example.org"
+    assert claims["message_cnf"] == {"jkt": THUMBPRINT}
+    require_refusal(exchange(protocol, gateway, token, endpoint), 429, "slow_down", endpoint)
+    closed = [window(protocol, -60, -1)]
+    change(protocol, gateway.id, payment_windows=closed)
+    refused = exchange(protocol, gateway, token, endpoint)
+    require_refusal(refused, 400, "unauthorized_client", endpoint)
