@@ -16,7 +16,7 @@ _COMMANDS = {
         "Run the server.",
     ),
     "demo": (
-        "authz_server.cli.demo:demo",
+        "authz_server.cli.demo.command:demo",
         "Show a token's life on a server of its own, from nothing.",
     ),
     "config": (

@@ -1,7 +1,7 @@
 """A minimal resource server: ``POST /mapper/link``, protected by introspection.
 
-``python -m authz_server.demo.mapper_api FILE`` serves it with the configuration in a JSON file. It
-uses no code of the authorization server, only its HTTP interface.
+``python -m authz_server.cli.demo.mapper_api FILE`` serves it with the configuration in a JSON file.
+It uses no code of the authorization server, only its HTTP interface.
 """
 
 import base64

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from authz_server.demo.exchange import NOW, Answer, Request
+from authz_server.cli.demo.exchange import NOW, Answer, Request
 
 CLIENT_ID = "demo-disbursement"
 RESOURCE_SERVER_ID = "demo-mapper"

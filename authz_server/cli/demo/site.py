@@ -15,9 +15,9 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from authz_server.demo.exchange import Request
-from authz_server.demo.mapper_api import Configuration
-from authz_server.demo.tour import CLIENT_ID, RESOURCE_SERVER_ID, Places
+from authz_server.cli.demo.exchange import Request
+from authz_server.cli.demo.mapper_api import Configuration
+from authz_server.cli.demo.tour import CLIENT_ID, RESOURCE_SERVER_ID, Places
 
 READY_SECONDS = 60
 END_SECONDS = 15
@@ -156,7 +156,7 @@ def _mapper_api(directory: Path, places: Places, port: int) -> Iterator[None]:
     path = directory / "secrets" / "mapper-api.json"
     path.touch(mode=0o600)
     path.write_text(json.dumps(vars(configuration)), encoding="utf-8")
-    command = ["authz_server.demo.mapper_api", str(path)]
+    command = ["authz_server.cli.demo.mapper_api", str(path)]
     log = directory / "mapper-api.log"
     with _process(command, log) as process:
         url = f"{places.mapper_url}/mapper/link"

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from authz_server.demo import site
+from authz_server.cli.demo import site
 from support.not_run import skip_as_not_run
 
 _DEMO = (sys.executable, "-m", "authz_server", "demo")

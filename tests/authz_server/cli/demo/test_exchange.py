@@ -5,7 +5,7 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
 
-from authz_server.demo.exchange import NOW, Request
+from authz_server.cli.demo.exchange import NOW, Request
 from support.not_run import skip_as_not_run
 
 

@@ -8,8 +8,8 @@ from types import FrameType
 import click
 
 from authz_server.cli.commands import Command
-from authz_server.demo.site import DemoError, demo_site
-from authz_server.demo.tour import StepFailedError, Tour
+from authz_server.cli.demo.site import DemoError, demo_site
+from authz_server.cli.demo.tour import StepFailedError, Tour
 
 
 @click.command("demo", cls=Command, example="authz-server demo --once")

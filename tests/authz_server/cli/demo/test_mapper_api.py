@@ -3,7 +3,7 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
 
-from authz_server.demo.mapper_api import Configuration, create_mapper_api
+from authz_server.cli.demo.mapper_api import Configuration, create_mapper_api
 
 IDENTIFIER = "http://127.0.0.1:8082"
 GOOD = '{"active": true, "aud": "http://127.0.0.1:8082", "scope": "mapper/resolve mapper/link"}'
