@@ -91,6 +91,10 @@ class AdminSite:
             self._tokens[scopes] = self.new_token(*scopes)
         return self._tokens[scopes]
 
+    def forget_tokens(self) -> None:
+        """Obtain new tokens from now on."""
+        self._tokens.clear()
+
     def send(
         self,
         method: str,
