@@ -148,7 +148,8 @@ def test_a_token_by_the_grant_is_signed_by_the_key_backend(site):
 def test_the_grant_and_the_method_are_in_the_metadata_and_the_description(site):
     metadata = site.client.get("/.well-known/oauth-authorization-server").json()
     assert {"client_credentials", GRANT_TYPE} <= set(metadata["grant_types_supported"])
-    methods = ["client_secret_basic", "client_secret_post", "x_api_key"]
+    methods = metadata["token_endpoint_auth_methods_supported"]
+    assert {"client_secret_basic", "private_key_jwt", "x_api_key"} <= set(methods)
     for endpoint in ("token", "introspection", "revocation"):
         assert metadata[f"{endpoint}_endpoint_auth_methods_supported"] == methods
     schemas = httpx.get(f"{site.server.health_url}/openapi.json").json()["components"]["schemas"]

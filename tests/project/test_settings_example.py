@@ -141,4 +141,4 @@ def test_every_secret_in_the_tree_is_typed_as_one():
         for field in msgspec.structs.fields(table.type)
         if field.type is Secret or Secret in typing.get_args(field.type)
     }
-    assert named - {"server.tls_private_key"} == typed
+    assert named - {"server.tls_private_key", "admin.tls_private_key"} == typed
