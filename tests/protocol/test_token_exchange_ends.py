@@ -106,6 +106,17 @@ def test_a_token_ends_with_the_actor_s(protocol: Protocol, subject):
         assert seen_by(protocol, protocol.demo.mapper, new) == {"active": False}
 
 
+def test_a_token_ends_with_the_client_that_exchanged_it(protocol: Protocol, subject):
+    for end in ("cut-off", "disabling", "deleting"):
+        gateway = new_gateway(protocol)
+        token = protocol.new_token(subject)
+        new = exchange(protocol, gateway, token).json["access_token"]
+        ENDS[end](protocol, gateway, new)
+        assert seen_by(protocol, protocol.demo.mapper, new) == {"active": False}
+        # The subject token is not the gateway's.
+        assert seen_by(protocol, protocol.demo.mapper, token)["active"]
+
+
 def test_a_token_ends_with_the_key_of_the_subject_token(start_protocol):
     protocol = start_protocol()
     gateway, subject = new_gateway(protocol), protocol.new_client(allowed_scopes=SCOPES)
