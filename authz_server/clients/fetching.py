@@ -126,10 +126,6 @@ class Fetcher:
             raise result
         return result
 
-    def check(self, url: str) -> None:
-        """Raise UrlRefusedError unless the URL of a client may be fetched, as far as it shows."""
-        self._exchanges.check(url, ANYBODY)
-
     def _find(self, url: str, access: Access) -> "_Document":
         key = (url, access)
         document = self._documents.get(key) or self._empty.get(key)

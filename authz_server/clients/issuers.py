@@ -197,7 +197,6 @@ class RegisteredIssuers:
 
     def __init__(self, issuers: list[Issuer]) -> None:
         self._by_issuer = {each.settings.issuer: each for each in issuers}
-        self._by_name = {each.name: each for each in issuers}
 
     def __len__(self) -> int:
         return len(self._by_issuer)
@@ -205,10 +204,6 @@ class RegisteredIssuers:
     def find(self, issuer: object) -> Issuer | None:
         """Return the issuer with this ``iss``; None if it is not registered."""
         return self._by_issuer.get(issuer) if isinstance(issuer, str) else None
-
-    def find_by_name(self, name: str) -> Issuer | None:
-        """Return the issuer with this name in the settings, or None."""
-        return self._by_name.get(name)
 
     def is_registered(self, issuer: str) -> bool:
         """Return whether ``iss`` is that of a registered issuer."""

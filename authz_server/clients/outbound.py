@@ -7,7 +7,7 @@ look-up. Redirects are not followed, and the environment's proxies are not used.
 import re
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from http.client import HTTPException, HTTPResponse
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from queue import Empty, SimpleQueue
@@ -31,7 +31,6 @@ _NUMBER = re.compile(r"(.*\.)?(0x[0-9a-f]*|[0-9]+)")
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
-Resolve = Callable[[str, int], Sequence[str]]
 
 #: The IANA registries of special-purpose addresses, and multicast.
 _SPECIAL_IPV4 = tuple(

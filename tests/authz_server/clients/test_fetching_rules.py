@@ -216,12 +216,15 @@ def test_a_name_without_address_and_a_resolver_that_hangs_are_failures(make_fetc
 )
 def test_only_allowed_origins_are_fetched_from(make_fetcher, allowed, url, is_allowed):
     """Case H92."""
-    fetcher = make_fetcher(allowed_origins=(allowed,))
-    if is_allowed:
-        fetcher.check(url)
-        return
-    with pytest.raises(UrlRefusedError):
-        get(fetcher, url)
+    asked = []
+
+    def resolve(host: str, _seconds: float) -> list[str]:
+        asked.append(host)
+        raise FetchError("the host has no address")
+
+    with pytest.raises(FetchError):
+        get(make_fetcher(resolve, allowed_origins=(allowed,)), url)
+    assert bool(asked) is is_allowed
 
 
 # ------------------------------------------------------------------------------------ TLS
