@@ -2,6 +2,7 @@
 
 import hmac
 import json
+from random import Random
 from time import perf_counter
 
 import pytest
@@ -15,6 +16,7 @@ from support.assertions import (
     new_key,
 )
 from support.forged_tokens import segment
+from support.hostile_tokens import hostile_token
 from support.protocol import ENDPOINTS
 from support.settings_file import ISSUER
 
@@ -254,3 +256,19 @@ def test_large_assertions(cast: Cast, endpoint: str, size: int):
     assert answer.status_code in {400, 413}
     # Most of it is the time of the test's own client.
     assert perf_counter() - began < 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_mutations_of_a_sound_assertion(cast: Cast, method: str):
+    """Cases D36, D47: none is accepted, and none uses the sound one up."""
+    random, signer = Random(9), cast.new(method)
+    sound = signer.assertion()
+    for number in range(400):
+        token = hostile_token(random, sound)
+        if token in {sound, ""}:
+            continue
+        endpoint = tuple(ENDPOINTS)[number % len(ENDPOINTS)]
+        answer = cast.offer(endpoint, signer.form(token))
+        assert answer.status_code in {400, 401, 413}, token
+        assert answer.json["error"] in {"invalid_client", "invalid_request"}
+    assert cast.accepts(signer, sound)
