@@ -142,6 +142,13 @@ class Lanes:
         except StopIteration as end:
             return end.value
 
+    async def _complete(self, coroutine: Coroutine[Step[Any], Any, Any]) -> Any:  # noqa: ANN401 - what the coroutine returns
+        try:
+            step = coroutine.send(None)
+        except StopIteration as end:
+            return end.value
+        return await self._drive(coroutine, step)
+
     async def _perform(self, step: Step[Any]) -> Any:  # noqa: ANN401 - what the step returns
         if isinstance(step, PreparedQuery) and self._queries is not None:
             return await self._queries.fetch_one(step.query, step.value)
@@ -172,9 +179,8 @@ class Lanes:
             del self._gathered[batch]
 
     async def _perform_batch(self, batch: Batch[Any, Any], taken: Sequence[_Gathered]) -> None:
-        coroutine = batch.perform([value for value, _ in taken])
         try:
-            results = await self._drive(coroutine, coroutine.send(None))
+            results = await self._complete(batch.perform([value for value, _ in taken]))
         except Exception as fault:  # noqa: BLE001 - each request handles it
             for _, answer in taken:
                 if not answer.done():

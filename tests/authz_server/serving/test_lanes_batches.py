@@ -57,6 +57,21 @@ def test_a_batch_that_fails_fails_each_of_its_steps_and_no_other(on_any_loop):
     on_any_loop(act())
 
 
+class Negating(Batch[int, int]):
+    """Negates numbers without waiting."""
+
+    async def perform(self, values):
+        return [-value for value in values]
+
+
+def test_a_batch_need_not_wait(on_any_loop):
+    async def act():
+        async with lanes() as made:
+            assert await Asked(made, BatchedStep(Negating(), 1)).result() == [-1]
+
+    on_any_loop(act())
+
+
 def test_a_batch_has_a_limit_of_steps_that_wait(on_any_loop):
     async def act():
         batch = Doubling()
