@@ -19,6 +19,8 @@ _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # RFC 6749, 5.2 has a code of its own for a scope with characters that no scope can have.
 _OUTSIDE = {"scope": "scope_not_granted"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# RFC 8259, 2: the blanks of JSON text include tabs and line breaks.
+_CONTROL_IN = {"authorization_details": re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")}
 
 
 class Form(NamedTuple):
@@ -105,13 +107,19 @@ class FormReader:
         if not pair.isascii():
             raise OAuthError("parameter_malformed", "not ASCII")
         name = _decoded(raw_name)
-        value = _decoded(raw_value, _OUTSIDE.get(name, "parameter_malformed"))
+        value = _decoded(
+            raw_value,
+            _OUTSIDE.get(name, "parameter_malformed"),
+            _CONTROL_IN.get(name, _CONTROL),
+        )
         if _bytes_in(value) > limit or _bytes_in(name) > limit:
             raise OAuthError("parameter_too_long")
         return name, value
 
 
-def _decoded(raw: str, reason: str = "parameter_malformed") -> str:
+def _decoded(
+    raw: str, reason: str = "parameter_malformed", control: re.Pattern[str] = _CONTROL
+) -> str:
     if "+" in raw:
         raw = raw.replace("+", " ")
     if "%" in raw:
@@ -121,7 +129,7 @@ def _decoded(raw: str, reason: str = "parameter_malformed") -> str:
             raw = unquote_to_bytes(raw).decode()
         except UnicodeDecodeError:
             raise OAuthError("parameter_malformed", "not UTF-8") from None
-    if not raw.isprintable() and _CONTROL.search(raw):
+    if not raw.isprintable() and control.search(raw):
         raise OAuthError(reason, "control character")
     return raw
 

@@ -103,6 +103,14 @@ def test_several_details_and_their_locations(protocol: Protocol, endpoint: str, 
         require_refusal(answer, 400, ERROR, endpoint)
 
 
+@pytest.mark.parametrize("endpoint", TOKEN_ENDPOINTS)
+def test_blanks_of_json(protocol: Protocol, endpoint: str, payer):
+    for text in (json.dumps([DETAIL], indent="\t"), json.dumps([DETAIL], indent=1) + "\r\n"):
+        assert ask(protocol, endpoint, payer, text).json["authorization_details"] == [GRANTED]
+    for text in (json.dumps([DETAIL]).replace("cash", "\n"), f"\x0b{json.dumps([DETAIL])}"):
+        assert ask(protocol, endpoint, payer, text).status_code == 400
+
+
 BEYOND = {
     "another programme": {"programme": "pensions"},
     "a programme in other letters": {"programme": "CASH-2026"},
