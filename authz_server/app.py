@@ -287,14 +287,13 @@ def create_health_application(
 def features_of(services: Services) -> Features:
     """Return the features that the settings enable."""
     settings = services.settings
+    permitted = partial(permitted_algorithms, settings.profiles)
     return Features(
         issuer=settings.issuer,
         grant_types=tuple(services.grants),
         authorization_details_types=tuple(services.authorization_details_types),
         authentication_methods=services.authentication_methods.names,
-        assertion_algorithms=permitted_algorithms(
-            settings.profiles, settings.assertions.algorithms
-        ),
+        assertion_algorithms=permitted(settings.assertions.algorithms),
         g2p=settings.g2p.enabled,
         introspection=settings.introspection.enabled,
         signed_introspection=settings.introspection.signed_responses,
@@ -304,9 +303,7 @@ def features_of(services: Services) -> Features:
         client_certificates=settings.client_certificates.source != "off",
         mtls_base_url=settings.client_certificates.mtls_base_url,
         authorization_endpoint=settings.server.authorization_endpoint,
-        dpop_algorithms=permitted_algorithms(
-            settings.profiles, settings.dpop.algorithms if settings.dpop.enabled else ()
-        ),
+        dpop_algorithms=permitted(settings.dpop.algorithms if settings.dpop.enabled else ()),
     )
 
 
