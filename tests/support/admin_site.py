@@ -26,6 +26,7 @@ from support.settings_file import write_settings
 
 PREFIX = "/admin/v1"
 URL = "https://admin.example"
+FROM = {"REMOTE_ADDR": "127.0.0.1"}
 ALL_SCOPES = tuple(name for name, _, _ in ADMIN_SCOPES)
 
 
@@ -81,6 +82,7 @@ class AdminSite:
                 "resource": resource,
             },
             headers=dict(headers or {}),
+            environ_base=FROM,
         )
         assert answer.status_code == 200, answer.text
         return answer.json["access_token"]
@@ -111,7 +113,11 @@ class AdminSite:
         token = self.token() if token is None else token
         sent = {"Authorization": f"Bearer {token}"} if token else {}
         return Client(self.app).open(
-            f"{PREFIX}{path}", method=method, headers={**sent, **(headers or {})}, **options
+            f"{PREFIX}{path}",
+            method=method,
+            headers={**sent, **(headers or {})},
+            environ_base=FROM,
+            **options,
         )
 
     def get(self, path: str, **options: Any) -> TestResponse:

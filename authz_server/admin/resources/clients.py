@@ -149,7 +149,7 @@ def register_client(call: Call) -> Reply:
         call.services, actor=call.caller.actor, imported_secret=imported_secret(call), **fields
     )
     members: dict[str, Any] = {
-        "secret": shown_once(done.secret),
+        "secret": shown_once(call, done.secret),
         "unowned_scopes": done.unowned_scopes,
     }
     client = done.client
@@ -203,11 +203,12 @@ def imported_secret(call: Call) -> bytes | None:
     return None if given is UNSET else given.encode()
 
 
-def shown_once(secret: NewSecret | None) -> NewSecretView | None:
-    """Return a new secret as the answer shows it."""
+def shown_once(call: Call, secret: NewSecret | None) -> NewSecretView | None:
+    """Return a new secret as the answer shows it; a dry run makes none."""
     if secret is None:
         return None
-    return NewSecretView(id=secret.id, expires_at=secret.expires_at, value=secret.value or UNSET)
+    value = UNSET if call.dry_run or not secret.value else secret.value
+    return NewSecretView(id=secret.id, expires_at=secret.expires_at, value=value)
 
 
 def _switch(call: Call, *, enabled: bool) -> Reply:

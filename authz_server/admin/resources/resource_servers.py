@@ -96,7 +96,7 @@ def register_server(call: Call) -> Reply:
         call.services, actor=call.caller.actor, imported_secret=imported_secret(call), **fields
     )
     server = done.resource_server
-    members = {"secret": shown_once(done.secret)}
+    members = {"secret": shown_once(call, done.secret)}
     return Reply(server, members, subject=server.id, location=quote(server.id, safe=""))
 
 

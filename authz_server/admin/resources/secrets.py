@@ -115,7 +115,7 @@ class SecretResources:
             expires_at=body.expires_at,
             imported=imported_secret(call),
         )
-        return self._created(call, shown_once(added), {})
+        return self._created(call, shown_once(call, added), {})
 
     def rotate(self, call: Call) -> Reply:
         """Add a secret, and plan the end of those that work."""
@@ -132,7 +132,7 @@ class SecretResources:
             expires_at=body.expires_at,
             imported=imported_secret(call),
         )
-        return self._created(call, shown_once(done.new), {"old": done.old})
+        return self._created(call, shown_once(call, done.new), {"old": done.old})
 
     def repeat(self, call: Call, secret_id: str) -> Reply:
         """Answer the secret that an earlier request with the same key added."""
