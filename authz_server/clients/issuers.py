@@ -32,8 +32,8 @@ MAXIMUM_CHARACTERS = 512
 #: SPIFFE, JWT-SVID, 4.1.1.
 SPIFFE_KEY_USE = "jwt-svid"
 _DISCOVERY_PATH = "/.well-known/openid-configuration"
-#: JWT-SVID, 2.2, permits JOSE; draft rfc7523bis names the last two.
-_TYPES = frozenset({"", "jwt", "jose", "client-authentication+jwt", "authorization-grant+jwt"})
+#: The types that name no purpose; JWT-SVID, 2.2, permits JOSE.
+_GENERAL_TYPES = frozenset({"", "jwt", "jose"})
 _SPIFFE_ID = re.compile(r"(spiffe://[a-z0-9._-]{1,255})((?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._-]+)+)")
 
 
@@ -72,18 +72,21 @@ class Issuer:
         self._problem = ""
         self._file: tuple[tuple[int, int], ForeignKeys] | None = None
 
-    def check(self, token: ForeignToken, claims: Mapping[str, Any], now: float) -> None:
+    def check(
+        self, token: ForeignToken, claims: Mapping[str, Any], now: float, *, typ: str = ""
+    ) -> None:
         """Check the header and the claims of a token, except for its audience.
 
         Args:
             token: the token.
             claims: its claims.
             now: seconds since 1970 UTC.
+            typ: the ``typ`` of tokens for the purpose, besides those that name none.
 
         Raises:
             TokenRefusedError: a rule is broken; the reason is a cause of audit records.
         """
-        if token.typ not in _TYPES:
+        if token.typ not in _GENERAL_TYPES and token.typ != typ:
             raise TokenRefusedError("assertion_type")
         if token.header["alg"] not in self.settings.algorithms:
             raise TokenRefusedError("assertion_algorithm")

@@ -23,6 +23,8 @@ from authz_server.tokens.authorization import Authorization, ExchangedTokens, Pr
 from keys.errors import TokenRefusedError
 
 JWT_BEARER_GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+#: Draft rfc7523bis.
+ASSERTION_TYPE = "authorization-grant+jwt"
 #: A token lives no longer than its assertion (RFC 7521, 4.1), but at least this.
 SHORTEST_LIFETIME_SECONDS = 60
 
@@ -59,7 +61,7 @@ class AssertionGrants:
         issuer = self._issuers.find(claims.get("iss"))
         if issuer is None:
             raise TokenRefusedError("assertion_issuer")
-        issuer.check(assertion.token, claims, self._clock().timestamp())
+        issuer.check(assertion.token, claims, self._clock().timestamp(), typ=ASSERTION_TYPE)
         jti = claims.get("jti")
         if not isinstance(jti, str) or not 0 < len(jti) <= MAXIMUM_JTI_CHARACTERS:
             raise TokenRefusedError("assertion_malformed")

@@ -99,6 +99,12 @@ def test_the_record_names_the_subject_and_the_assertion(protocol, issuers, calle
     assert exchanged["subject_jti"] == "the-assertion"
 
 
+@pytest.mark.parametrize("typ", [None, "JWT", "jwt", "authorization-grant+jwt"])
+def test_the_type_of_an_assertion_may_name_its_purpose(protocol, issuers, caller, typ):
+    assertion = issuers.provider_signer(OFFICER).assertion({"typ": typ})
+    assert ask(protocol, "token", caller, assertion).status_code == 200
+
+
 def test_a_token_does_not_outlive_its_assertion(protocol, issuers, caller):
     """RFC 7521, 4.1."""
     now = int(protocol.clock().timestamp())
@@ -165,6 +171,7 @@ def test_what_is_not_an_assertion_is_refused(protocol, issuers, endpoint, caller
         whole.replace(".", "..", 1),
         "x" * 8_000,
         signer.assertion({"typ": "at+jwt"}),
+        signer.assertion({"typ": "client-authentication+jwt"}),
         signer.assertion({"kid": "unknown"}),
         signer.sign("[]"),
         signer.sign("not JSON"),

@@ -102,8 +102,9 @@ def test_a_workload_authenticates_at_every_endpoint_with_and_without_its_id(
     """The same token is accepted again: a platform hands one out for minutes or hours."""
     client_id, signer = workload
     token = signer.assertion()
-    for fields in ({}, {"client_id": client_id}, {}):
-        answer = ask(protocol, endpoint, token, **fields)
+    typed = signer.assertion({"typ": "client-authentication+jwt"})
+    for sent, fields in ((token, {}), (token, {"client_id": client_id}), (token, {}), (typed, {})):
+        answer = ask(protocol, endpoint, sent, **fields)
         assert answer.status_code == 200, answer.text
         if "access_token" in answer.json:
             claims = claims_of(answer.json["access_token"])
@@ -185,6 +186,7 @@ def test_a_token_that_the_issuer_did_not_sign_is_refused(protocol, endpoint, wor
         "another kid": (signer, {"kid": "other"}),
         "an access token": (signer, {"typ": "at+jwt"}),
         "a proof": (signer, {"typ": "dpop+jwt"}),
+        "an authorization": (signer, {"typ": "authorization-grant+jwt"}),
         "a key of its own": (signer, {"jwk": new_key().as_dict(private=False)}),
     }
     for name, (forger, header) in forged.items():

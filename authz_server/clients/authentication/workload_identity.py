@@ -28,6 +28,8 @@ from keys.errors import TokenRefusedError
 
 #: draft-ietf-oauth-spiffe-client-auth.
 JWT_SPIFFE = "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe"
+#: Draft rfc7523bis.
+ASSERTION_TYPE = "client-authentication+jwt"
 WORKLOAD_IDENTITY = "workload_identity"
 SPIFFE_JWT = "spiffe_jwt"
 
@@ -89,7 +91,7 @@ class WorkloadIdentityMethod(ClientAuthenticationMethod):
         if issuer is None:
             return Verdict(cause="assertion_issuer")
         try:
-            issuer.check(assertion.token, claims, now)
+            issuer.check(assertion.token, claims, now, typ=ASSERTION_TYPE)
         except TokenRefusedError as refusal:
             return Verdict(cause=refusal.reason)
         further = partial(self._verify, issuer, assertion, client)
