@@ -149,6 +149,7 @@ def test_a_record_says_who_what_when_where_and_how_it_ended(sink, path):
             "backend_request_id": "",
             "token_format": "jwt",
             "expires_at": 1_900_000_000,
+            "confirmation": None,
             "outcome": "success",
         }
     ]
