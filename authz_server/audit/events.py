@@ -238,6 +238,26 @@ class ScopeChanged(Event, frozen=True, kw_only=True, tag="scope.changed"):
     outcome: Literal["success"] = "success"
 
 
+class DeclarationApplied(Event, frozen=True, kw_only=True, tag="declaration.applied"):
+    """Declarative files were applied; the records of their changes name the digest.
+
+    Attributes:
+        digest: the SHA-256 digest of the files, in hex.
+        files: the paths of the files.
+        added: the number of scopes, resource servers and clients that were added.
+        changed: the number of those that were changed.
+        removed: the number of those that were removed.
+    """
+
+    actor: str
+    digest: str
+    files: tuple[str, ...]
+    added: int
+    changed: int
+    removed: int
+    outcome: Literal["success"] = "success"
+
+
 class KeyChanged(Event, frozen=True, kw_only=True, tag="key.changed"):
     """A signing key or its ring was changed.
 
@@ -369,6 +389,7 @@ EVENTS: tuple[type[Event], ...] = (
     ClientChanged,
     RegistrationChanged,
     ScopeChanged,
+    DeclarationApplied,
     KeyChanged,
     SignatureMade,
     SecretDue,

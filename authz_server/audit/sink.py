@@ -19,6 +19,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from authz_server.audit.events import (
     ClientChanged,
     CutOffRecorded,
+    DeclarationApplied,
     Event,
     KeyChanged,
     RegistrationChanged,
@@ -36,10 +37,13 @@ logger = logging.getLogger(__name__)
 
 #: The key in ``session.info`` of the records that the transaction stores.
 STORED = "audit_records"
+#: The key in ``session.info`` of facts that every record of the transaction has.
+CONTEXT = "audit_context"
 #: Durably committed changes; their records are written as durably.
 CHANGES = (
     ClientChanged,
     CutOffRecorded,
+    DeclarationApplied,
     KeyChanged,
     RegistrationChanged,
     ScopeChanged,
@@ -78,7 +82,8 @@ def store_audit_record(
         subject: the id of the changed object.
         detail: further facts; never a secret, token or key.
     """
-    record = AuditRecord(at=at, actor=actor, action=action, subject=subject, detail=detail)
+    facts = {**session.info.get(CONTEXT, {}), **detail}
+    record = AuditRecord(at=at, actor=actor, action=action, subject=subject, detail=facts)
     session.add(record)
     session.info.setdefault(STORED, []).append(record)
 
@@ -97,6 +102,9 @@ def event_of(record: AuditRecord) -> Event:
             instant_microseconds=record.detail["instant_microseconds"],
             reason=record.detail["reason"],
         )
+    if action == "declaration.applied":
+        facts = {name: record.detail[name] for name in ("files", "added", "changed", "removed")}
+        return DeclarationApplied(actor=actor, digest=subject, **facts)
     if "event_hash" in record.detail:
         return KeyChanged(
             actor=actor,

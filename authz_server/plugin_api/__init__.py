@@ -7,6 +7,7 @@ import :mod:`authz_server.plugin_api.testing`.
 from authz_server.audit.events import (
     ClientChanged,
     CutOffRecorded,
+    DeclarationApplied,
     Event,
     IntrospectionRefused,
     KeyAlarm,
@@ -81,6 +82,7 @@ __all__ = [
     "Creates",
     "Credentials",
     "CutOffRecorded",
+    "DeclarationApplied",
     "Destroys",
     "Event",
     "Fences",
