@@ -7,6 +7,7 @@ spelling from meaning two scopes, even under concurrent changes.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -136,8 +137,8 @@ class ScopeService:
         self._require_resource_server(session, resource_server_id)
         spellings = _spellings(name, aliases)
         _require_free(session, spellings)
-        if callback_partner is not None and not find_canonical_names(session, [callback_partner]):
-            raise InvalidChangeError(f"callback_partner: there is no scope {callback_partner!r}")
+        if callback_partner is not None:
+            _require_partner(session, callback_partner)
         scope = Scope(
             name=name,
             description=description,
@@ -150,6 +151,55 @@ class ScopeService:
         session.add(scope)
         self._finish(session, [name], actor, "scope.added", risk=risk)
         return scope
+
+    def update_scope(self, session: Session, name: str, *, actor: str, **changes: object) -> Scope:
+        """Change the named fields of a scope; ``aliases`` replaces all.
+
+        Args:
+            session: the transaction.
+            name: its canonical name.
+            actor: the actor for the audit record.
+            changes: as the fields of :meth:`add_scope`, without the name and the owner.
+
+        Raises:
+            NotFoundError: there is no such scope.
+            InvalidChangeError: a value breaks a rule.
+            ConflictError: a spelling is taken.
+        """
+        scope = self.get_scope(session, name)
+        for field, value in changes.items():
+            if field not in _FIELD_RULES:
+                raise InvalidChangeError(f"{field}: there is no such field to change")
+            _FIELD_RULES[field](value)
+            if field == "aliases":
+                self._replace_aliases(session, scope, value)
+            else:
+                setattr(scope, field, value)
+        if scope.callback_partner is not None:
+            _require_partner(session, scope.callback_partner)
+        self._finish(session, [scope.name], actor, "scope.updated", **changes)
+        return scope
+
+    def _replace_aliases(self, session: Session, scope: Scope, aliases: Any) -> None:  # noqa: ANN401 - checked
+        spellings = _spellings(scope.name, aliases)
+        _require_free(session, spellings, owner=scope.name)
+        kept = {alias.alias: alias for alias in scope.aliases}
+        scope.aliases = [kept.get(each) or ScopeAlias(alias=each) for each in spellings]
+
+    def delete_scope(self, session: Session, name: str, *, actor: str) -> None:
+        """Delete a scope with its spellings; its tokens lose it.
+
+        Args:
+            session: the transaction.
+            name: its canonical name.
+            actor: the actor for the audit record.
+
+        Raises:
+            NotFoundError: there is no such scope.
+        """
+        scope = self.get_scope(session, name)
+        session.delete(scope)
+        self._finish(session, [scope.name], actor, "scope.deleted")
 
     def assign(
         self,
@@ -279,6 +329,11 @@ def _bring_up_to_date(scope: Scope, definition: ScopeDefinition, spellings: Sequ
     return changed
 
 
+def _require_partner(session: Session, spelling: str) -> None:
+    if not find_canonical_names(session, [spelling]):
+        raise InvalidChangeError(f"callback_partner: there is no scope {spelling!r}")
+
+
 def _require_risk(risk: str) -> None:
     if risk not in RISKS:
         raise InvalidChangeError(f"risk: use {' or '.join(RISKS)}")
@@ -294,3 +349,16 @@ def _require_description(description: str) -> None:
 def _require_cap(seconds: int | None) -> None:
     if seconds is not None and (isinstance(seconds, bool) or seconds < 1):
         raise InvalidChangeError("lifetime_cap_seconds: use whole seconds from 1")
+
+
+def _accept(_value: object) -> None:
+    """Accept a value that is checked where it is used."""
+
+
+_FIELD_RULES: Mapping[str, Callable[[Any], None]] = {
+    "description": _require_description,
+    "risk": _require_risk,
+    "lifetime_cap_seconds": _require_cap,
+    "aliases": _accept,
+    "callback_partner": _accept,
+}
