@@ -8,8 +8,8 @@ without gaps. A process that has seen revision *n* reads only later changes.
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 Kind = Literal["client", "scope", "cut_off", "key"]
 
+# The key in ``session.info`` of the changes that are recorded later.
+_DEFERRED = "deferred_changes"
 #: Longer than the interval between two polls of a process; after a longer pause it reloads all.
 CHANGES_KEPT_MICROSECONDS = 3_600 * 1_000_000
 
@@ -53,7 +55,12 @@ def record_change(session: Session, kind: Kind, subject: str) -> int:
     """Record in this transaction that ``subject`` changed; return the new revision.
 
     The counter row stays locked until the transaction ends: call this last and commit soon.
+    Within :func:`defer_changes`, the change is recorded at the end of the block, and 0 returned.
     """
+    deferred = session.info.get(_DEFERRED)
+    if deferred is not None and kind != "cut_off":
+        deferred[kind, subject] = None
+        return 0
     revision = session.execute(
         update(Revision)
         .where(Revision.id == 1)
@@ -66,6 +73,23 @@ def record_change(session: Session, kind: Kind, subject: str) -> int:
         )
     )
     return revision
+
+
+@contextmanager
+def defer_changes(session: Session) -> Iterator[None]:
+    """Record the changes of clients and scopes at the end of the block, each object once.
+
+    A long transaction holds the counter row, for which other changes wait, only at its end. If the
+    block raises, nothing is recorded.
+    """
+    deferred: dict[tuple[Kind, str], None] = {}
+    session.info[_DEFERRED] = deferred
+    try:
+        yield
+    finally:
+        del session.info[_DEFERRED]
+    for kind, subject in deferred:
+        record_change(session, kind, subject)
 
 
 def purge_changes(session: Session, now_microseconds: int, batch_rows: int) -> int:
