@@ -28,6 +28,16 @@ def test_it_has_a_worker_of_its_own_that_is_replaced(start_live_server, admin_po
     assert httpx.get(f"{url}/oauth2/token").status_code == 404
     assert httpx.get(f"{url}/.well-known/jwks.json").status_code == 404
     assert httpx.get(f"{server.base_url}/.well-known/jwks.json").status_code == 200
+    # An encoded path leads to its route, and the front refuses in the form of the API.
+    for answer, status in (
+        (httpx.get(f"{url}/admin/v1/clients/district%2F7"), 401),
+        (httpx.get(f"{url}/admin/v1/clients/district/7"), 404),
+        (httpx.post(f"{url}/admin/v1/clients", content=b"x" * 100_000), 413),
+        (httpx.get(f"{url}/nothing"), 404),
+    ):
+        assert answer.status_code == status, answer.text
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert answer.json()["status"] == status
     workers = server.worker_process_ids()
     assert len(workers) == 2
     for worker in workers:
