@@ -77,7 +77,7 @@ class ClientServices(KeyServices):
         return ClientDocuments(
             settings,
             # A cache of its own, so that no document displaces the keys of another client.
-            Fetcher(document_limits(settings, outbound)),
+            Fetcher(document_limits(settings, outbound), self.notify),
             self.catalogue.expand,
             plain_http=outbound.plain_http,
         )
@@ -94,7 +94,7 @@ class ClientServices(KeyServices):
         """Fetches documents that clients and issuers publish."""
         from authz_server.clients.fetching import Fetcher
 
-        return Fetcher(self.settings.outbound)
+        return Fetcher(self.settings.outbound, self.notify)
 
     @cached_property
     def key_sets(self) -> KeySets:

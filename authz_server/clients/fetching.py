@@ -19,6 +19,7 @@ from time import monotonic
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from authz_server.audit.notifier import Notify
 from authz_server.clients.outbound import (
     AddressRule,
     FetchError,
@@ -31,8 +32,10 @@ from authz_server.clients.outbound import (
     resolve_host,
     split_url,
 )
+from authz_server.metrics.events import DocumentFetched
 from authz_server.settings.trust import OutboundSettings
 from authz_server.waiting import Batch, BatchedStep, Lane, Step
+from keys.events import ignore
 
 __all__ = ["ANYBODY", "Access", "FetchError", "Fetcher", "UrlRefusedError"]
 
@@ -85,6 +88,7 @@ class Fetcher:
 
     Args:
         settings: the limits and the permitted origins.
+        notify: receives the outcome of each fetch.
         resolve: returns the IP addresses of a host within some seconds.
         now: returns monotonic seconds.
     """
@@ -92,10 +96,13 @@ class Fetcher:
     def __init__(
         self,
         settings: OutboundSettings,
+        notify: Notify = ignore,
+        *,
         resolve: Resolve = resolve_host,
         now: Callable[[], float] = monotonic,
     ) -> None:
         self._settings = settings
+        self._notify = notify
         self._now = now
         self._exchanges = _Exchanges(settings, resolve)
         self._documents: OrderedDict[tuple[str, Access], _Document] = OrderedDict()
@@ -150,10 +157,14 @@ class Fetcher:
                 reply = self._exchanges.get(document.url, document.access, began)
             except _BusyError as error:
                 document.note_busy(error)
+                return
             except FetchError as error:
+                outcome = "refused" if isinstance(error, UrlRefusedError) else "failed"
                 document.note_failure(self._now(), error)
             else:
+                outcome = "ok"
                 document.note_reply(self._now(), reply, settings)
+        self._notify(DocumentFetched(outcome))
         self._count(document)
 
     def _count(self, document: "_Document") -> None:

@@ -235,6 +235,14 @@ COUNTED_ALONE = Family(
     zeros=((),),
 )
 
+DOCUMENTS_FETCHED = Family(
+    "authz_server_documents_fetched_total",
+    "counter",
+    "Fetches of documents of clients and issuers.",
+    labels=("outcome",),
+    zeros=(("ok",), ("failed",), ("refused",)),
+)
+
 # ------------------------------------------ of clients and tokens, from the database at each scrape
 
 SECRETS = Family(

@@ -27,6 +27,16 @@ class CountedAlone(NamedTuple):
     """A failure or a token was counted by one process alone, because the shared counts failed."""
 
 
+class DocumentFetched(NamedTuple):
+    """A document of a client or an issuer was fetched, or could not be.
+
+    Attributes:
+        outcome: ``ok``, ``failed``, or ``refused`` for a URL or an address that is not permitted.
+    """
+
+    outcome: str
+
+
 class JwksFetched(NamedTuple):
     """The JWKS was fetched.
 

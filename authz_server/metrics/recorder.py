@@ -11,7 +11,13 @@ from prometheus_client.utils import floatToGoString
 from authz_server.audit.notifier import Receiver
 from authz_server.metrics import definitions as families
 from authz_server.metrics.definitions import Family
-from authz_server.metrics.events import CountedAlone, JwksFetched, RequestAnswered, RequestsShed
+from authz_server.metrics.events import (
+    CountedAlone,
+    DocumentFetched,
+    JwksFetched,
+    RequestAnswered,
+    RequestsShed,
+)
 from keys.events import (
     Alarm,
     BackendAnswered,
@@ -55,6 +61,7 @@ class MetricsRecorder:
         self._times_sum = _counter(families.REQUEST_TIMES_SUM, registry)
         self._shed = _counter(families.REQUESTS_SHED, registry)
         self._counted_alone = _counter(families.COUNTED_ALONE, registry)
+        self._documents = _counter(families.DOCUMENTS_FETCHED, registry)
         self._adds_up = False
         self._answered: dict[tuple[str, str], int] = {}
         self._took: dict[tuple[str, float], int] = {}
@@ -72,6 +79,7 @@ class MetricsRecorder:
             JwksFetched: lambda event: self._jwks_fetch.labels(str(event.has_next).lower()).inc(),
             RequestAnswered: self._count_request,
             RequestsShed: lambda event: self._shed.inc(event.number),
+            DocumentFetched: lambda event: self._documents.labels(event.outcome).inc(),
             CountedAlone: lambda _: self._counted_alone.inc(),
         }
 

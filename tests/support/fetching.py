@@ -29,13 +29,24 @@ def monotonic() -> Clock:
 
 
 @pytest.fixture
-def make_fetcher(monotonic: Clock):
+def fetched() -> list[str]:
+    """The outcomes that fetchers notify of."""
+    return []
+
+
+@pytest.fixture
+def make_fetcher(monotonic: Clock, fetched: list[str]):
     """A function of settings that returns a fetcher that may reach this machine by http."""
 
     def start(resolve: Callable | None = None, **settings) -> Fetcher:
         usual = {"allowed_networks": LOOPBACK, "plain_http": True, "timeout_seconds": 1}
         resolving = {} if resolve is None else {"resolve": resolve}
-        return Fetcher(OutboundSettings(**usual | settings), now=monotonic, **resolving)
+        return Fetcher(
+            OutboundSettings(**usual | settings),
+            lambda event: fetched.append(event.outcome),
+            now=monotonic,
+            **resolving,
+        )
 
     return start
 

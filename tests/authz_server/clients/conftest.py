@@ -1,10 +1,10 @@
 import pytest
 
 from support.clock import FakeClock
-from support.fetching import make_fetcher, monotonic
+from support.fetching import fetched, make_fetcher, monotonic
 from support.registry import Registry
 
-__all__ = ["make_fetcher", "monotonic", "registry"]
+__all__ = ["fetched", "make_fetcher", "monotonic", "registry"]
 
 
 @pytest.fixture

@@ -99,6 +99,22 @@ def test_a_url_that_fails_is_left_alone_for_a_time_that_grows(make_fetcher, mono
         assert len(server.requests) == 24
 
 
+def test_the_outcome_of_each_fetch_is_notified(make_fetcher, fetched):
+    with (
+        ScriptedServer(answer_with(DOCUMENT)) as well,
+        ScriptedServer(answer_with(b"", 500)) as ill,
+    ):
+        fetcher = make_fetcher()
+        for _ in range(2):
+            get(fetcher, well.address)
+            with pytest.raises(FetchError):
+                get(fetcher, ill.address)
+            with pytest.raises(FetchError):
+                get(fetcher, "https://10.0.0.1/")
+    # The second of each came from the cache.
+    assert fetched == ["ok", "failed", "refused"]
+
+
 def test_the_cache_is_bounded_in_bytes_and_documents(make_fetcher, monkeypatch):
     monkeypatch.setattr("authz_server.clients.fetching.MAXIMUM_DOCUMENTS", 3)
     with ScriptedServer(answer_with(DOCUMENT)) as server:
