@@ -116,9 +116,11 @@ def event_of(record: AuditRecord) -> Event:
         )
     if action.startswith("scope."):
         return ScopeChanged(actor=actor, action=action, scope=subject)
-    if action.startswith("registration."):
-        return RegistrationChanged(actor=actor, action=action, subject=subject)
-    return ClientChanged(actor=actor, action=action, client_id=subject)
+    return (
+        RegistrationChanged(actor=actor, action=action, subject=subject)
+        if action.startswith("registration.")
+        else ClientChanged(actor=actor, action=action, client_id=subject)
+    )
 
 
 def is_stream(destination: str) -> bool:
