@@ -35,7 +35,6 @@ from authz_server.clients.outbound import (
 from authz_server.metrics.events import DocumentFetched
 from authz_server.settings.trust import OutboundSettings
 from authz_server.waiting import Batch, BatchedStep, Lane, Step
-from keys.events import ignore
 
 __all__ = ["ANYBODY", "Access", "FetchError", "Fetcher", "UrlRefusedError"]
 
@@ -96,7 +95,7 @@ class Fetcher:
     def __init__(
         self,
         settings: OutboundSettings,
-        notify: Notify = ignore,
+        notify: Notify = lambda _event: None,
         *,
         resolve: Resolve = resolve_host,
         now: Callable[[], float] = monotonic,
