@@ -16,7 +16,7 @@ from typing import Self
 import httpx
 import pytest
 
-from support.edge import Edge, running_edge
+from support.edge import ServerFixture, running_edge
 from support.load import Flood, Overload, Requester, SteadyLoad, steady_load, whole_request
 
 SECONDS = float(os.environ.get("FAULT_SECONDS", "60"))
@@ -35,7 +35,7 @@ def edge(database_url, tmp_path):
         yield edge
 
 
-def await_workers(edge: Edge, count: int) -> None:
+def await_workers(edge: ServerFixture, count: int) -> None:
     """Return when that many workers run and the server is ready."""
     deadline = time.monotonic() + 120
     while len(edge.server.worker_process_ids()) != count or not edge.server.is_ready():
@@ -46,7 +46,7 @@ def await_workers(edge: Edge, count: int) -> None:
 class Revoker:
     """Issues tokens and revokes them, in a thread; what was acknowledged must hold."""
 
-    def __init__(self, edge: Edge) -> None:
+    def __init__(self, edge: ServerFixture) -> None:
         self._edge = edge
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -80,7 +80,7 @@ class Revoker:
                     self.revoked.append(token)
 
 
-def test_a_worker_that_is_killed_twenty_times_in_a_row_is_replaced_each_time(edge: Edge):
+def test_a_worker_that_is_killed_twenty_times_in_a_row_is_replaced_each_time(edge: ServerFixture):
     """Case J108."""
     first, second = edge.server.worker_process_ids()
     request = whole_request(edge, "token")
@@ -104,7 +104,7 @@ def test_a_worker_that_is_killed_twenty_times_in_a_row_is_replaced_each_time(edg
     assert pauses == [min(0.1 * 2**number, 30.0) for number in range(KILLS)]
 
 
-def test_what_was_acknowledged_holds_while_workers_and_servers_are_killed(edge: Edge):
+def test_what_was_acknowledged_holds_while_workers_and_servers_are_killed(edge: ServerFixture):
     """Case J108."""
     choose = random.Random("workers").choice
     with Revoker(edge) as revoker:
@@ -122,7 +122,7 @@ def test_what_was_acknowledged_holds_while_workers_and_servers_are_killed(edge: 
 
 
 @pytest.mark.parametrize("kind", ["idle", "headers", "bodies"])
-def test_a_long_flood_slows_nobody(edge: Edge, kind: str):
+def test_a_long_flood_slows_nobody(edge: ServerFixture, kind: str):
     """Case I101."""
     head, _ = edge.request("token", harmless=True)
     opening = {
@@ -144,7 +144,7 @@ def test_a_long_flood_slows_nobody(edge: Edge, kind: str):
 
 
 @pytest.mark.parametrize("endpoint", ["token", "introspect"])
-def test_long_overload_ends_without_a_trace(edge: Edge, endpoint: str):
+def test_long_overload_ends_without_a_trace(edge: ServerFixture, endpoint: str):
     """Case J119."""
     request = whole_request(edge, endpoint)
     peak = Overload(edge.port, request).run(16, 5.0)
@@ -164,7 +164,7 @@ def test_long_overload_ends_without_a_trace(edge: Edge, endpoint: str):
     load.require_all_served()
 
 
-def test_twenty_reloads_under_load_lose_nothing(edge: Edge):
+def test_twenty_reloads_under_load_lose_nothing(edge: ServerFixture):
     """Case J117."""
     with steady_load(edge) as load, steady_load(edge, "introspect") as other:
         for number in range(TIMES):
@@ -183,7 +183,7 @@ def test_twenty_reloads_under_load_lose_nothing(edge: Edge):
     assert edge.server.is_ready()
 
 
-def test_twenty_ends_under_load_lose_nothing(edge: Edge):
+def test_twenty_ends_under_load_lose_nothing(edge: ServerFixture):
     """Case J116."""
     lost: list[str] = []
     for _ in range(TIMES):

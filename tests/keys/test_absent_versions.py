@@ -13,7 +13,7 @@ from keys.memory import MemoryEncryptedKeyStorage
 from keys.signing_key import KeyState
 from support.fenced_backend import FencedBackend
 from support.kv_engines import add_kv_engine
-from support.rotation import DAY, L, T, World
+from support.rotation import DAY, L, RingFixture, T
 from support.softhsm import delete_key_pair
 from support.vault_parts import open_client, token_access
 from support.vault_proxy import ProxyAnswer, VaultProxy
@@ -39,7 +39,7 @@ class Forgetful:
 @contextmanager
 def local_world(storage, kind=LocalBackend):
     forgetful = Forgetful(storage)
-    world = World(make_backend=lambda clock: kind(forgetful, bytes(32), clock))
+    world = RingFixture(make_backend=lambda clock: kind(forgetful, bytes(32), clock))
     yield world, forgetful.hidden
 
 
@@ -61,7 +61,9 @@ def kv_world(server):
 
         proxy.answer = answer
         with client as opened:
-            world = World(make_backend=lambda _: VaultKvBackend(opened, mount, "a/ring", "ring"))
+            world = RingFixture(
+                make_backend=lambda _: VaultKvBackend(opened, mount, "a/ring", "ring")
+            )
             yield world, hidden
         server.admin().disable_engine(mount)
 
@@ -109,7 +111,9 @@ def test_a_listing_without_a_retired_version_is_nothing(listed):
 def test_a_token_whose_listing_lacks_the_active_version_revokes_nothing(softhsm):
     """A key that is deleted from the token: its tokens live until they expire."""
     token = softhsm.add_token("absent")
-    world = World(make_backend=lambda clock: open_backend(token.uri(), BackendContext(clock=clock)))
+    world = RingFixture(
+        make_backend=lambda clock: open_backend(token.uri(), BackendContext(clock=clock))
+    )
     world.tick()
     delete_key_pair(token, "ring-1")
     world.tick(LAG)
@@ -119,7 +123,7 @@ def test_a_token_whose_listing_lacks_the_active_version_revokes_nothing(softhsm)
 
 @pytest.fixture
 def world():
-    world = World()
+    world = RingFixture()
     world.tick()
     return world
 
@@ -150,7 +154,7 @@ class Unfenced(FencedBackend):
 
 def test_floors_of_a_backend_that_has_no_fences_are_not_followed():
     """The floors of a listing are not orders."""
-    world = World(make_backend=Unfenced)
+    world = RingFixture(make_backend=Unfenced)
     world.tick()
     world.backend.verify_floor["ring"] = world.backend.sign_floor["ring"] = 2
     world.tick(LAG)

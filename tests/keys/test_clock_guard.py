@@ -21,7 +21,7 @@ from keys.memory import MemoryKeyStore
 from keys.signing_key import KeyState, RingDefinition
 from support.clock import FakeClock
 from support.fenced_backend import FencedBackend
-from support.rotation import DAY, RING, L, P, T, World
+from support.rotation import DAY, RING, L, P, RingFixture, T
 
 HOUR = 3_600
 S = KeyState
@@ -30,7 +30,7 @@ S = KeyState
 @pytest.fixture
 def world():
     """A ring a day before its standby takes over."""
-    world = World()
+    world = RingFixture()
     world.tick()
     world.tick(T - DAY)
     return world
@@ -219,7 +219,7 @@ def test_no_first_key_is_made(offset):
     clock = FakeClock()
     store, backend = MemoryKeyStore(clock), FencedBackend(clock)
     store.offset_seconds = offset
-    world = World()
+    world = RingFixture()
     with pytest.raises(ClockOffError):
         create_first_key(store, backend, RING, clock=clock, actor="anna", notify=world.received)
     assert backend.created == 0

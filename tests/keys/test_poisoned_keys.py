@@ -17,7 +17,7 @@ from keys.memory import MemoryEncryptedKeyStorage
 from keys.ring import KeyRings
 from keys.signer import FORGET_INTERVAL_SECONDS
 from support.kv_engines import add_kv_engine
-from support.rotation import L, World
+from support.rotation import L, RingFixture
 from support.softhsm import make_foreign_key, rename_key_pair
 from support.vault_parts import open_client, token_access
 from support.vault_proxy import VaultProxy
@@ -76,7 +76,7 @@ class Place:
 def local_place(storage, kind):
     own = Resealing(storage, bytes(32), None)
     misreading = Misreading(storage, own)
-    world = World(make_backend=lambda clock: kind(misreading, bytes(32), clock))
+    world = RingFixture(make_backend=lambda clock: kind(misreading, bytes(32), clock))
     own._clock = world.clock  # noqa: SLF001 - one for both
 
     def lie(times: int) -> None:
@@ -105,7 +105,9 @@ def kv_place(server):
             )
 
         with open_client(token_access(proxy.address, token=server.token)) as client:
-            world = World(make_backend=lambda _: VaultKvBackend(client, mount, "a/ring", "ring"))
+            world = RingFixture(
+                make_backend=lambda _: VaultKvBackend(client, mount, "a/ring", "ring")
+            )
             yield Place(
                 world,
                 lambda: VaultKvBackend(client, mount, "a/ring", "ring"),
@@ -160,7 +162,9 @@ def test_a_key_that_goes_on_being_read_wrongly_is_read_once_a_second(place):
 def test_a_handle_of_a_token_that_means_another_key_is_looked_for_again(softhsm):
     """As after an operator has restored a token's keys under new handles."""
     token = softhsm.add_token("poisoned")
-    world = World(make_backend=lambda clock: open_backend(token.uri(), BackendContext(clock=clock)))
+    world = RingFixture(
+        make_backend=lambda clock: open_backend(token.uri(), BackendContext(clock=clock))
+    )
     world.tick()
     rings = world.make_node()
     rename_key_pair(token, "ring-1", "aside")

@@ -18,7 +18,7 @@ from keys.errors import (
 from keys.events import SignatureDiscarded, Signed, UnknownKidPresented
 from keys.lifecycle.orders import Revoke
 from keys.ring import KeyRings
-from support.rotation import RING, URI, L, T, World
+from support.rotation import RING, URI, L, RingFixture, T
 
 PAYLOAD = b'{"iss":"x"}'
 D = 5
@@ -40,7 +40,7 @@ def open_rings(world, backends=None):
 
 @pytest.fixture
 def world():
-    world = World()
+    world = RingFixture()
     world.tick()
     return world
 
@@ -48,7 +48,7 @@ def world():
 @given(st.floats(-60, 60))
 def test_a_process_signs_while_its_clock_is_near_the_stores(offset_seconds):
     """Invariant 5."""
-    world = World()
+    world = RingFixture()
     world.store.offset_seconds = offset_seconds
     rings = open_rings(world)
     if abs(offset_seconds) <= D:
@@ -74,7 +74,7 @@ def test_a_clock_that_was_set_right_signs_again_from_the_next_reading(world):
 @given(st.integers(-10, 4000))
 def test_no_token_outlives_its_ring(lifetime_seconds):
     """Invariant 3."""
-    rings = open_rings(World())
+    rings = open_rings(RingFixture())
     if 0 < lifetime_seconds <= L:
         sign(rings, lifetime_seconds=lifetime_seconds)
     else:
@@ -119,7 +119,7 @@ def test_a_signature_by_another_version_is_dropped_and_told(world):
 
 def test_nothing_falls_back_to_another_backend(world):
     """Invariant 12."""
-    elsewhere = World(definition=replace(RING, backend_uri="other://"))
+    elsewhere = RingFixture(definition=replace(RING, backend_uri="other://"))
     rings = open_rings(world, {"other://": elsewhere.backend})
     with pytest.raises(BackendBroken, match="is not open"):
         sign(rings)
@@ -151,7 +151,7 @@ def test_calls_are_counted_by_how_they_ended(world):
 
 
 def test_a_key_that_nobody_ever_knew_is_counted_and_one_that_was_withdrawn_is_not(world):
-    rings, stranger = open_rings(world), open_rings(World())
+    rings, stranger = open_rings(world), open_rings(RingFixture())
     own, foreign = sign(rings).token, sign(stranger).token
     with pytest.raises(TokenRefusedError, match="unknown key"):
         rings.verify(foreign)

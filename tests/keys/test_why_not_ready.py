@@ -17,14 +17,14 @@ from keys.signer import (
 from keys.signing_key import KeyState
 from support.fenced_backend import FencedBackend
 from support.received_events import ReceivedEvents
-from support.rotation import World
+from support.rotation import RingFixture
 
 HOUR = 3_600
 
 
 @pytest.fixture
 def world():
-    world = World()
+    world = RingFixture()
     world.tick()
     return world
 
@@ -104,7 +104,7 @@ def test_a_clock_that_went_back_makes_no_old_reading_young(world, monkeypatch):
 
 def test_another_key_encryption_key_is_a_reason():
     storage = MemoryEncryptedKeyStorage()
-    world = World(make_backend=lambda clock: LocalBackend(storage, bytes(32), clock))
+    world = RingFixture(make_backend=lambda clock: LocalBackend(storage, bytes(32), clock))
     world.tick()
     rings = open_rings(world, LocalBackend(storage, bytes(range(32)), world.clock))
     problem = rings.why_not_ready("ring")
@@ -171,7 +171,7 @@ class Asked:
     """A key that is asked about, and the time that passes."""
 
     def __init__(self) -> None:
-        self.world = World(make_backend=Counting)
+        self.world = RingFixture(make_backend=Counting)
         self.backend = self.world.backend
         self.seconds = 0.0
         self.proofs: list[tuple[str, str]] = []
@@ -245,7 +245,7 @@ def test_what_is_wrong_is_seen_by_looking(asked, fault):
         "disabled": lambda: setattr(backend, "disabled", True),
         "hidden": lambda: backend.hidden.add(1),
         "floor": lambda: backend.sign_floor.update(ring=2),
-        "exchanged": lambda: backend.exchange_keys(World().backend),
+        "exchanged": lambda: backend.exchange_keys(RingFixture().backend),
     }
     change[fault]()
     assert asked.ask(1.0) != ""

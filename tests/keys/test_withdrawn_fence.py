@@ -1,11 +1,11 @@
 """A key that is not trusted any more is fenced as soon as its backend can be reached."""
 
 from keys.lifecycle.orders import Revoke
-from support.rotation import World
+from support.rotation import RingFixture
 
 
 def test_a_withdrawn_key_is_fenced_without_waiting_for_nodes():
-    world = World()
+    world = RingFixture()
     world.tick()
     world.store.report_node("behind", {"ring": 0}, 0.0)
     assert [report.epoch_seen for report in world.store.load_nodes()] == [0]
@@ -19,7 +19,7 @@ def test_a_withdrawn_key_is_fenced_without_waiting_for_nodes():
 
 
 def test_an_ordinary_change_over_waits_for_nodes_that_are_behind():
-    world = World()
+    world = RingFixture()
     world.tick()
     world.tick(world.definition.rotation_interval_seconds)
     world.store.report_node("behind", {"ring": 0}, 0.0)

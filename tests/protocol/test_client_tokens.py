@@ -7,10 +7,10 @@ from sqlalchemy import select
 
 from authz_server.tokens.models import RevocationCutOff
 from support.parties import ACTOR
-from support.stage import FORMATS, INACTIVE, METHODS, Stage
+from support.stage import FORMATS, INACTIVE, METHODS, ApplicationFixture
 
 
-def create_again(stage: Stage, client, name: str):
+def create_again(stage: ApplicationFixture, client, name: str):
     """Create a client of the same id, with a secret of its own."""
     with stage.change() as (services, session):
         services.clients.create_client(
@@ -24,12 +24,14 @@ def create_again(stage: Stage, client, name: str):
         return stage.add_secret(session, client.id, client.method.removeprefix("client_secret_"))
 
 
-def delete(stage: Stage, client) -> None:
+def delete(stage: ApplicationFixture, client) -> None:
     with stage.change() as (services, session):
         services.clients.delete_client(session, client.id, actor=ACTOR)
 
 
-def switch(stage: Stage, client, *, enabled: bool, revoke_tokens: bool = False) -> None:
+def switch(
+    stage: ApplicationFixture, client, *, enabled: bool, revoke_tokens: bool = False
+) -> None:
     with stage.change() as (services, session):
         services.clients.set_enabled(
             session, client.id, actor=ACTOR, enabled=enabled, revoke_tokens=revoke_tokens
@@ -40,7 +42,7 @@ def switch(stage: Stage, client, *, enabled: bool, revoke_tokens: bool = False) 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_deleted_clients_tokens_are_not_those_of_its_successor(
-    stage: Stage, method, form, pause_seconds
+    stage: ApplicationFixture, method, form, pause_seconds
 ):
     """Case Q225: however soon it is created again."""
     name, client = f"{method}-{form}", stage.new_client(method)
@@ -60,7 +62,9 @@ def test_a_deleted_clients_tokens_are_not_those_of_its_successor(
 
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_token_issued_by_a_process_that_had_not_read_of_the_deletion_ends_too(stage: Stage, form):
+def test_a_token_issued_by_a_process_that_had_not_read_of_the_deletion_ends_too(
+    stage: ApplicationFixture, form
+):
     """Case Q225."""
     name, client = f"basic-{form}", stage.new_client()
     with stage.services.database.transaction() as session:
@@ -72,7 +76,7 @@ def test_a_token_issued_by_a_process_that_had_not_read_of_the_deletion_ends_too(
     assert stage.introspect(late, name) == INACTIVE
 
 
-def test_a_client_whose_id_was_never_used_has_no_cut_off(stage: Stage):
+def test_a_client_whose_id_was_never_used_has_no_cut_off(stage: ApplicationFixture):
     client = stage.new_client()
     with stage.services.database.reading() as session:
         cut_off = select(RevocationCutOff.id).where(RevocationCutOff.subject == client.id)
@@ -82,7 +86,9 @@ def test_a_client_whose_id_was_never_used_has_no_cut_off(stage: Stage):
 @pytest.mark.parametrize("step", ["neither", "disable", "enable"])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("form", FORMATS)
-def test_earlier_tokens_are_active_again_unless_they_are_revoked(stage: Stage, method, form, step):
+def test_earlier_tokens_are_active_again_unless_they_are_revoked(
+    stage: ApplicationFixture, method, form, step
+):
     """Case Q226."""
     name, client = f"{method}-{form}", stage.new_client(method)
     token = stage.token(f"{name}/read", client)
@@ -95,7 +101,7 @@ def test_earlier_tokens_are_active_again_unless_they_are_revoked(stage: Stage, m
     assert stage.introspect(stage.token(f"{name}/read", client), name)["active"] is True
 
 
-def test_a_cut_off_counts_from_the_later_clock(stage: Stage, monkeypatch):
+def test_a_cut_off_counts_from_the_later_clock(stage: ApplicationFixture, monkeypatch):
     """Case Q225: the database's, where it is ahead of the machine's."""
     measured = "authz_server.tokens.revocations.measure_clock_offset_seconds"
     for offset, later in ((3.0, 3.0), (-3.0, 0.0)):

@@ -17,7 +17,7 @@ from authz_server.tokens.claims import read_instant
 from authz_server.tokens.models import ReferenceToken, RevocationCutOff, RevokedToken
 from support.clock import FakeClock
 from support.parties import ACTOR
-from support.stage import FORMATS, INACTIVE, METHODS, Stage
+from support.stage import FORMATS, INACTIVE, METHODS, ApplicationFixture
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -36,19 +36,19 @@ class TickingClock(FakeClock):
 
 
 @pytest.fixture(scope="module")
-def stage(module_database_url: str, tmp_path_factory) -> Iterator[Stage]:
+def stage(module_database_url: str, tmp_path_factory) -> Iterator[ApplicationFixture]:
     """The application with a clock that ticks."""
     directory = tmp_path_factory.mktemp("stage")
-    stage = Stage(directory, module_database_url, clock=TickingClock())
+    stage = ApplicationFixture(directory, module_database_url, clock=TickingClock())
     yield stage
     stage.close()
 
 
-def now_microseconds(stage: Stage) -> int:
+def now_microseconds(stage: ApplicationFixture) -> int:
     return (stage.clock() - EPOCH) // MICROSECOND
 
 
-def cut_off(stage: Stage, kind: str, subject: str, instant: int | None = None) -> int:
+def cut_off(stage: ApplicationFixture, kind: str, subject: str, instant: int | None = None) -> int:
     """Cut off as the command does, this process not told; return the instant."""
     with stage.services.database.transaction() as session:
         at = now_microseconds(stage) if instant is None else instant
@@ -58,7 +58,7 @@ def cut_off(stage: Stage, kind: str, subject: str, instant: int | None = None) -
     return at
 
 
-def subject_of(kind: str, stage: Stage, client: str, scope: str) -> str:
+def subject_of(kind: str, stage: ApplicationFixture, client: str, scope: str) -> str:
     return {"client": client, "scope": scope, "key": stage.kid, "all": ""}[kind]
 
 

@@ -18,7 +18,7 @@ from support.faults import (
     faulty_postgresql,
     faulty_sqlite,
 )
-from support.stage import FORMATS, INACTIVE, METHODS, Stage
+from support.stage import FORMATS, INACTIVE, METHODS, ApplicationFixture
 
 LIMIT_SECONDS = 4.0  # of one answer: a statement, a connection, a place in the pool
 RECOVERY_SECONDS = 2.0
@@ -35,7 +35,7 @@ ENDPOINTS = ("token", "g2p", "introspect", "revoke")
 class Scene:
     """The application with a database that can be taken away."""
 
-    def __init__(self, stage: Stage, database: FaultyDatabase) -> None:
+    def __init__(self, stage: ApplicationFixture, database: FaultyDatabase) -> None:
         self.stage, self.database = stage, database
 
     def request(self, endpoint: str, method: str, form: str, token: str):
@@ -79,7 +79,7 @@ def scene(fault: str, request, tmp_path_factory) -> Iterator[Scene]:
     """The application on a database of the kind that the fault is of."""
     directory = tmp_path_factory.mktemp("scene")
     with request.getfixturevalue("make_faulty")(fault) as database:
-        stage = Stage(directory, database.url, database=DATABASE)
+        stage = ApplicationFixture(directory, database.url, database=DATABASE)
         yield Scene(stage, database)
         stage.close()
 
@@ -168,7 +168,7 @@ def test_many_at_once_wait_no_longer_than_one(scene: Scene, fault):
 
 def test_a_locked_file_stops_changes_and_nothing_else(sqlite_url, tmp_path_factory):
     """Case E66, Case J114."""
-    stage = Stage(tmp_path_factory.mktemp("stage"), sqlite_url, database=DATABASE)
+    stage = ApplicationFixture(tmp_path_factory.mktemp("stage"), sqlite_url, database=DATABASE)
     token, reference = stage.token(), stage.token("basic-reference/read")
     ended = stage.token()
     stage.revoke(ended)

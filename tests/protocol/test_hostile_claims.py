@@ -10,7 +10,7 @@ import os
 import pytest
 
 from support.refusing import revoked
-from support.stage import Stage
+from support.stage import ApplicationFixture
 
 DATES = (
     '"1900000000"',
@@ -36,7 +36,7 @@ DATES = (
 
 
 @pytest.mark.parametrize("claim", ["exp", "iat", "nbf"])
-def test_impossible_dates(stage: Stage, claims, refuse, claim):
+def test_impossible_dates(stage: ApplicationFixture, claims, refuse, claim):
     """Case D46."""
     marked = json.dumps(claims | {claim: "MARK"})
     tokens = {
@@ -49,7 +49,7 @@ def test_impossible_dates(stage: Stage, claims, refuse, claim):
     refuse(tokens)
 
 
-def test_wrong_types_and_hostile_strings(stage: Stage, claims, refuse):
+def test_wrong_types_and_hostile_strings(stage: ApplicationFixture, claims, refuse):
     """Case D47."""
     tokens = {
         f"{claim} {value!r:.30}": stage.sign(claims | {claim: value})
@@ -83,7 +83,7 @@ def test_wrong_types_and_hostile_strings(stage: Stage, claims, refuse):
     refuse(tokens)
 
 
-def test_skew_that_is_accepted(stage: Stage, endpoint, caller, claims):
+def test_skew_that_is_accepted(stage: ApplicationFixture, endpoint, caller, claims):
     """Case D50."""
     now = claims["iat"]
     for changes in ({"iat": now + 8, "exp": now + 908}, {"nbf": now + 8}, {"nbf": now}):
@@ -96,7 +96,7 @@ def test_skew_that_is_accepted(stage: Stage, endpoint, caller, claims):
             assert revoked(stage) == before + 1, changes
 
 
-def test_skew_that_is_refused(stage: Stage, claims, refuse):
+def test_skew_that_is_refused(stage: ApplicationFixture, claims, refuse):
     """Case D50."""
     now = claims["iat"]
     changes = {

@@ -27,7 +27,7 @@ from joserfc.jwk import ECKey
 from keys.jose.jwk import public_jwk
 from support.forged_tokens import segment, token_of
 from support.refusing import revoked
-from support.stage import Stage
+from support.stage import ApplicationFixture
 
 OURS = ("authz_server", "keys")
 MAXIMUM_BODY_BYTES = 65_536
@@ -35,7 +35,7 @@ MAXIMUM_BODY_BYTES = 65_536
 NOTHING = {"introspect": {"active": False}, "revoke": {}}
 
 
-def public_key(stage: Stage) -> ec.EllipticCurvePublicKey:
+def public_key(stage: ApplicationFixture) -> ec.EllipticCurvePublicKey:
     """Return the server's public key, as anybody can fetch it."""
     keys = json.loads(stage.services.key_rings.jwks())["keys"]
     (published,) = [key for key in keys if key["kid"] == stage.kid]
@@ -52,7 +52,9 @@ def sign_with(key: ec.EllipticCurvePrivateKey, header: dict, claims: dict) -> st
     )
 
 
-def test_what_the_forgeries_start_from_is_sound(stage: Stage, endpoint, caller, claims):
+def test_what_the_forgeries_start_from_is_sound(
+    stage: ApplicationFixture, endpoint, caller, claims
+):
     """Case D36."""
     before = revoked(stage)
     answer = stage.post(endpoint, {"token": stage.sign(claims)}, caller)
@@ -62,7 +64,7 @@ def test_what_the_forgeries_start_from_is_sound(stage: Stage, endpoint, caller, 
         assert revoked(stage) == before + 1
 
 
-def test_no_algorithm_and_misshapen_signatures(stage: Stage, claims, refuse):
+def test_no_algorithm_and_misshapen_signatures(stage: ApplicationFixture, claims, refuse):
     """Case D36."""
     good = stage.sign(claims)
     head, _, signature = good.rpartition(".")
@@ -98,7 +100,7 @@ def segment_free(header: dict) -> bytes:
     return json.dumps(header).encode()
 
 
-def test_a_mac_keyed_with_the_public_key(stage: Stage, claims, refuse):
+def test_a_mac_keyed_with_the_public_key(stage: ApplicationFixture, claims, refuse):
     """Case D37."""
     key = public_key(stage)
     jwk = {**public_jwk(key), "use": "sig", "alg": "ES256", "kid": stage.kid}
@@ -136,19 +138,19 @@ def certificate_of(key: ec.EllipticCurvePublicKey) -> x509.Certificate:
     return builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
 
 
-def test_an_algorithm_that_does_not_fit_the_key(stage: Stage, claims, refuse):
+def test_an_algorithm_that_does_not_fit_the_key(stage: ApplicationFixture, claims, refuse):
     """Case D38."""
     algorithms = ("ES384", "ES512", "ES256K", "RS256", "PS256", "EdDSA", "Ed25519", "es256")
     refuse({alg: stage.sign(claims, {"alg": alg}) for alg in algorithms})
     refuse({"alg twice": stage.sign(claims, repeated(stage, '"alg":"none","alg":"ES256"'))})
 
 
-def repeated(stage: Stage, members: str) -> bytes:
+def repeated(stage: ApplicationFixture, members: str) -> bytes:
     """Return a header with these members and the usual kid and typ."""
     return f'{{{members},"kid":"{stage.kid}","typ":"at+jwt"}}'.encode()
 
 
-def test_a_key_brought_along(stage: Stage, claims, refuse):
+def test_a_key_brought_along(stage: ApplicationFixture, claims, refuse):
     """Case D39."""
     own = ec.generate_private_key(ec.SECP256R1())
     chain = [b64encode(certificate_of(own.public_key()).public_bytes(Encoding.DER)).decode()]
@@ -204,7 +206,7 @@ HOSTILE_KIDS = (
 )
 
 
-def test_hostile_key_ids(stage: Stage, claims, refuse):
+def test_hostile_key_ids(stage: ApplicationFixture, claims, refuse):
     """Case D40."""
     tokens = {f"{kid!r:.40}": stage.sign(claims, {"kid": kid}) for kid in HOSTILE_KIDS}
     tokens |= {
@@ -217,7 +219,9 @@ def test_hostile_key_ids(stage: Stage, claims, refuse):
     refuse(tokens)
 
 
-def test_thousands_of_key_ids_leave_nothing_behind(stage: Stage, endpoint, caller, claims):
+def test_thousands_of_key_ids_leave_nothing_behind(
+    stage: ApplicationFixture, endpoint, caller, claims
+):
     """Case D40."""
     sound = stage.sign(claims).split(".")[1:]
     headers = caller.headers() | {"Content-Type": "application/x-www-form-urlencoded"}
@@ -254,7 +258,7 @@ def kept_bytes() -> int:
     return sum(each.size for each in snapshot.statistics("filename"))
 
 
-def test_critical_and_detached(stage: Stage, claims, refuse):
+def test_critical_and_detached(stage: ApplicationFixture, claims, refuse):
     """Case D41."""
     values = (["exp"], ["b64"], ["x"], [], ["alg"], ["x", "x"], "exp", {}, None, ["kid", "typ"])
     tokens = {f"crit {value!r}": stage.sign(claims, {"crit": value}) for value in values}
@@ -288,7 +292,7 @@ ENCRYPTED = {
 }
 
 
-def test_encrypted_tokens_cost_nothing(stage: Stage, endpoint, caller, refuse):
+def test_encrypted_tokens_cost_nothing(stage: ApplicationFixture, endpoint, caller, refuse):
     """Case D43."""
     tokens = {
         name: f"{segment(header | {'kid': stage.kid})}.{segment(b'k' * 40)}.aXY.{'A' * 4_000}.dGFn"
@@ -307,13 +311,13 @@ def test_encrypted_tokens_cost_nothing(stage: Stage, endpoint, caller, refuse):
 @pytest.mark.parametrize(
     "typ", ["jwt", "at+JWT", "application/at+jwt", "", "token-introspection+jwt"]
 )
-def test_tokens_of_another_type(stage: Stage, claims, refuse, typ):
+def test_tokens_of_another_type(stage: ApplicationFixture, claims, refuse, typ):
     """Case D38."""
     refuse({typ: stage.sign(claims, typ=typ)})
 
 
 @pytest.mark.parametrize("size", [8_193, 65_536, 5_000_000])
-def test_oversized_tokens(stage: Stage, endpoint, caller, claims, size):
+def test_oversized_tokens(stage: ApplicationFixture, endpoint, caller, claims, size):
     """Case D56."""
     good = stage.sign(claims)
     for token in ("x" * size, "." * size, good + "A" * size, "a.b." + "c" * size):
@@ -332,7 +336,7 @@ def test_oversized_tokens(stage: Stage, endpoint, caller, claims, size):
         assert min(taken) < (0.02 if size < 100_000 else 1)
 
 
-def test_large_tokens_that_still_fit(stage: Stage, claims, refuse):
+def test_large_tokens_that_still_fit(stage: ApplicationFixture, claims, refuse):
     """Case D56."""
     good = stage.sign(claims)
     refuse(

@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from support.edge import ENDPOINTS, Edge
+from support.edge import ENDPOINTS, ServerFixture
 from support.framing import AMBIGUOUS, SOUND, length
 from support.raw_http import RawResponse, exchange
 
@@ -26,7 +26,7 @@ def require_refused(responses: list[RawResponse]) -> None:
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("name", AMBIGUOUS)
-def test_ambiguous_framing_is_refused(edge: Edge, endpoint: str, name: str):
+def test_ambiguous_framing_is_refused(edge: ServerFixture, endpoint: str, name: str):
     """Case I100."""
     head, form = edge.request(endpoint)
     framing, body = AMBIGUOUS[name](form)
@@ -36,7 +36,7 @@ def test_ambiguous_framing_is_refused(edge: Edge, endpoint: str, name: str):
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("name", SOUND)
-def test_sound_framing_is_one_request(edge: Edge, endpoint: str, name: str):
+def test_sound_framing_is_one_request(edge: ServerFixture, endpoint: str, name: str):
     """Case I100."""
     head, form = edge.request(endpoint, harmless=True)
     framing, body = SOUND[name](form)
@@ -45,7 +45,7 @@ def test_sound_framing_is_one_request(edge: Edge, endpoint: str, name: str):
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_bare_line_feeds_make_no_second_request(edge: Edge, endpoint: str):
+def test_bare_line_feeds_make_no_second_request(edge: ServerFixture, endpoint: str):
     """Case I100."""
     head, form = edge.request(endpoint, harmless=True)
     request = (head + length(form) + b"\r\n").replace(b"\r\n", b"\n") + form
@@ -55,7 +55,7 @@ def test_bare_line_feeds_make_no_second_request(edge: Edge, endpoint: str):
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_body_cut_short_has_no_effect(edge: Edge, endpoint: str):
+def test_body_cut_short_has_no_effect(edge: ServerFixture, endpoint: str):
     """Case I100."""
     head, form = edge.request(endpoint)
     with edge.connect() as connection:
@@ -67,7 +67,7 @@ def test_body_cut_short_has_no_effect(edge: Edge, endpoint: str):
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_pipelined_requests_are_answered_once_each_and_in_order(edge: Edge, endpoint: str):
+def test_pipelined_requests_are_answered_once_each_and_in_order(edge: ServerFixture, endpoint: str):
     """Case I100."""
     head, form = edge.request(endpoint, harmless=True)
     request = head + length(form) + b"\r\n" + form
@@ -77,7 +77,7 @@ def test_pipelined_requests_are_answered_once_each_and_in_order(edge: Edge, endp
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_forwarded_headers_of_a_stranger_change_nothing(edge: Edge, endpoint: str):
+def test_forwarded_headers_of_a_stranger_change_nothing(edge: ServerFixture, endpoint: str):
     """Case I100."""
     head, form = edge.request(endpoint, harmless=True)
     forwarded = (
@@ -94,7 +94,7 @@ def test_forwarded_headers_of_a_stranger_change_nothing(edge: Edge, endpoint: st
     assert "203.0.113.66" not in edge.audit_trail()
 
 
-def test_metadata_names_the_issuer_whatever_the_host_says(edge: Edge):
+def test_metadata_names_the_issuer_whatever_the_host_says(edge: ServerFixture):
     """Case I100."""
     head = b"GET /.well-known/oauth-authorization-server HTTP/1.1\r\nHost: evil.example\r\n"
     tricks = b"X-Forwarded-Host: evil.example\r\nX-Forwarded-Proto: http\r\n\r\n"
@@ -104,7 +104,9 @@ def test_metadata_names_the_issuer_whatever_the_host_says(edge: Edge):
 
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
-def test_documents_that_have_not_changed_are_answered_without_length(edge: Edge, method: bytes):
+def test_documents_that_have_not_changed_are_answered_without_length(
+    edge: ServerFixture, method: bytes
+):
     """RFC 9110, 8.6 and 15.4.5."""
     host = b" /.well-known/jwks.json HTTP/1.1\r\nHost: authz.example\r\n"
     with edge.connect() as connection:
@@ -146,7 +148,7 @@ REQUEST_LINES = {
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("name", REQUEST_LINES)
-def test_odd_request_heads_are_refused(edge: Edge, endpoint: str, name: str):
+def test_odd_request_heads_are_refused(edge: ServerFixture, endpoint: str, name: str):
     """Case I103."""
     head, form = edge.request(endpoint)
     require_refused(exchange(edge.port, REQUEST_LINES[name](head) + length(form) + b"\r\n" + form))
@@ -154,7 +156,7 @@ def test_odd_request_heads_are_refused(edge: Edge, endpoint: str, name: str):
 
 
 @pytest.mark.parametrize("name", ["long-query", "long-header", "many-headers", "no-host"])
-def test_an_odd_head_is_refused_in_the_form_of_its_endpoint(edge: Edge, name: str):
+def test_an_odd_head_is_refused_in_the_form_of_its_endpoint(edge: ServerFixture, name: str):
     """Case I103."""
     head, form = edge.request("token")
     head = head.replace(b"/oauth2/token", b"/oauth2/client/token")
@@ -165,13 +167,13 @@ def test_an_odd_head_is_refused_in_the_form_of_its_endpoint(edge: Edge, name: st
     assert json.loads(answer.body)["errors"][0]["message"]
 
 
-def test_tunnel_to_another_server_is_refused(edge: Edge):
+def test_tunnel_to_another_server_is_refused(edge: ServerFixture):
     """Case I103."""
     request = b"CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example:443\r\n\r\n"
     require_refused(exchange(edge.port, request))
 
 
-def test_other_protocols_get_nothing(edge: Edge):
+def test_other_protocols_get_nothing(edge: ServerFixture):
     """Case I103."""
     for hello in (
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",

@@ -5,7 +5,7 @@ import time
 import httpx
 import pytest
 
-from support.edge import ENDPOINTS, Edge
+from support.edge import ENDPOINTS, ServerFixture
 from support.raw_http import RawConnection
 
 SECONDS = 8
@@ -19,7 +19,7 @@ REPETITIONS = 10
 class SlowSender:
     """A connection that never finishes its request; `drop` is what it sends now and then."""
 
-    def __init__(self, edge: Edge, endpoint: str, manner: str) -> None:
+    def __init__(self, edge: ServerFixture, endpoint: str, manner: str) -> None:
         head, _ = edge.request(endpoint, harmless=True)
         opening, self._drop = {
             "idle": (b"", b""),
@@ -40,7 +40,9 @@ class SlowSender:
             pass
 
 
-def latencies(edge: Edge, endpoint: str, seconds: float, senders: list[SlowSender]) -> list[float]:
+def latencies(
+    edge: ServerFixture, endpoint: str, seconds: float, senders: list[SlowSender]
+) -> list[float]:
     """Make honest requests, half of them on new connections; return how long each took."""
     measured, end = [], time.monotonic() + seconds
     next_drip = time.monotonic()
@@ -64,7 +66,7 @@ def latencies(edge: Edge, endpoint: str, seconds: float, senders: list[SlowSende
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_slow_senders_do_not_slow_honest_clients(edge: Edge, endpoint: str):
+def test_slow_senders_do_not_slow_honest_clients(edge: ServerFixture, endpoint: str):
     """Case I101."""
     manners = ("idle", "between-requests", "dripping-headers", "dripping-body", "silent-body")
     senders = [
@@ -79,7 +81,7 @@ def test_slow_senders_do_not_slow_honest_clients(edge: Edge, endpoint: str):
     assert measured[int(len(measured) * 0.99)] < SLOWEST_PERCENTILE_SECONDS
 
 
-def test_slow_bodies_alone_do_not_stop_the_server(edge: Edge):
+def test_slow_bodies_alone_do_not_stop_the_server(edge: ServerFixture):
     """Case I101."""
     senders = [SlowSender(edge, "token", "dripping-body") for _ in range(CONNECTIONS)]
     try:
@@ -102,7 +104,7 @@ BODIES = {
 }
 
 
-def require_refusal(edge: Edge, request: bytes) -> None:
+def require_refusal(edge: ServerFixture, request: bytes) -> None:
     with edge.connect() as connection:
         connection.send(request)
         answer = connection.receive()
@@ -112,7 +114,7 @@ def require_refusal(edge: Edge, request: bytes) -> None:
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("name", BODIES)
-def test_oversized_forms_are_refused_at_once(edge: Edge, endpoint: str, name: str):
+def test_oversized_forms_are_refused_at_once(edge: ServerFixture, endpoint: str, name: str):
     """Case I102."""
     head, form = edge.request(endpoint)
     body = BODIES[name](form)
@@ -128,7 +130,7 @@ def test_oversized_forms_are_refused_at_once(edge: Edge, endpoint: str, name: st
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_body_announced_as_endless_is_refused_before_it_comes(edge: Edge, endpoint: str):
+def test_body_announced_as_endless_is_refused_before_it_comes(edge: ServerFixture, endpoint: str):
     """Case I102."""
     head, form = edge.request(endpoint)
     with edge.connect() as connection:

@@ -11,7 +11,7 @@ from keys.backends.local.backend import LocalBackend
 from keys.lifecycle.orders import Revoke, Taint
 from support.claims import header_of
 from support.orders import rotator_of
-from support.stage import INACTIVE, METHODS, Stage
+from support.stage import INACTIVE, METHODS, ApplicationFixture
 from support.watching import WatchingClient
 
 JWKS = "/.well-known/jwks.json"
@@ -19,9 +19,9 @@ DAY_SECONDS = 86_400
 
 
 @pytest.fixture
-def stage(database_url, tmp_path) -> Iterator[Stage]:
+def stage(database_url, tmp_path) -> Iterator[ApplicationFixture]:
     """An application of this test alone: its keys do not come back."""
-    stage = Stage(tmp_path, database_url)
+    stage = ApplicationFixture(tmp_path, database_url)
     # The standby has been known for long enough to sign at once.
     stage.clock.advance(DAY_SECONDS)
     stage.services.feed.poll()
@@ -29,15 +29,15 @@ def stage(database_url, tmp_path) -> Iterator[Stage]:
     stage.close()
 
 
-def withdraw(stage: Stage, order: type[Revoke | Taint], kid: str) -> None:
+def withdraw(stage: ApplicationFixture, order: type[Revoke | Taint], kid: str) -> None:
     rotator_of(stage.services).apply(order(kid, "a drill"), actor="operator:ada")
     stage.services.feed.poll()
 
 
 @contextmanager
-def further_node(stage: Stage) -> Iterator[Stage]:
+def further_node(stage: ApplicationFixture) -> Iterator[ApplicationFixture]:
     """Another node on the same database, as the same callers talk to it."""
-    node = object.__new__(Stage)
+    node = object.__new__(ApplicationFixture)
     node.__dict__ |= stage.__dict__
     node.app = create_app(stage.settings, clock=stage.clock)
     node.services = node.app.extensions[EXTENSION]
@@ -49,15 +49,15 @@ def further_node(stage: Stage) -> Iterator[Stage]:
     node.services.database.close()
 
 
-def kids(stage: Stage) -> set[str]:
+def kids(stage: ApplicationFixture) -> set[str]:
     return {key["kid"] for key in stage.client.get(JWKS).get_json()["keys"]}
 
 
-def events(stage: Stage, name: str) -> list[dict]:
+def events(stage: ApplicationFixture, name: str) -> list[dict]:
     return [record for record in stage.records() if record["event"] == name]
 
 
-def test_tokens_of_a_tainted_key_work_and_are_told_of_once(stage: Stage):
+def test_tokens_of_a_tainted_key_work_and_are_told_of_once(stage: ApplicationFixture):
     """Case G83."""
     tokens, reference = [stage.token() for _ in range(3)], stage.token("basic-reference/read")
     tainted = stage.kid
@@ -73,7 +73,7 @@ def test_tokens_of_a_tainted_key_work_and_are_told_of_once(stage: Stage):
     assert header_of(stage.token())["kid"] != tainted
 
 
-def test_a_tainted_token_that_nobody_may_see_is_not_told_of(stage: Stage):
+def test_a_tainted_token_that_nobody_may_see_is_not_told_of(stage: ApplicationFixture):
     token = stage.token()
     ended = stage.token()
     stage.revoke(ended)
@@ -84,7 +84,7 @@ def test_a_tainted_token_that_nobody_may_see_is_not_told_of(stage: Stage):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_tokens_of_a_revoked_key_are_inactive_on_every_node(stage: Stage, method):
+def test_tokens_of_a_revoked_key_are_inactive_on_every_node(stage: ApplicationFixture, method):
     """Case G83."""
     owner, caller = f"{method}-jwt", f"client-{method}"
     token, kid = stage.token(f"{owner}/read", stage.callers[caller]), stage.kid
@@ -111,7 +111,9 @@ def test_tokens_of_a_revoked_key_are_inactive_on_every_node(stage: Stage, method
     ]
 
 
-def test_verifiers_are_told_to_ask_more_often_for_a_day_after_a_revocation(stage: Stage):
+def test_verifiers_are_told_to_ask_more_often_for_a_day_after_a_revocation(
+    stage: ApplicationFixture,
+):
     """Case G83."""
     with further_node(stage) as node:
         for each in (stage, node):
@@ -145,7 +147,7 @@ class RemoteBackend(LocalBackend):
 
 
 @pytest.fixture
-def remote(stage: Stage) -> RemoteBackend:
+def remote(stage: ApplicationFixture) -> RemoteBackend:
     """The stage's keys, from now on kept by a remote backend."""
     services = stage.services
     local = services.key_backends["sql://"]
@@ -158,7 +160,7 @@ def remote(stage: Stage) -> RemoteBackend:
     return remote
 
 
-def test_every_remote_signature_is_accounted_for(stage: Stage, remote: RemoteBackend):
+def test_every_remote_signature_is_accounted_for(stage: ApplicationFixture, remote: RemoteBackend):
     token, _ = stage.token(), stage.token("basic-reference/read")
     caller = stage.callers["basic-jwt"]
     accepted = {"Accept": "application/token-introspection+jwt"}
@@ -174,7 +176,7 @@ def test_every_remote_signature_is_accounted_for(stage: Stage, remote: RemoteBac
     assert made["source_address"] == "127.0.0.1"
 
 
-def test_local_signatures_need_no_accounting(stage: Stage):
+def test_local_signatures_need_no_accounting(stage: ApplicationFixture):
     answer = stage.post(
         "introspect",
         {"token": stage.token()},

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from support.databases import copied_database
-from support.edge import Edge, running_edge
+from support.edge import ServerFixture, running_edge
 from support.framing import AMBIGUOUS, CHUNKED, SOUND, length
 from support.raw_http import RawResponse, exchange
 from support.reverse_proxy import ReverseProxy
@@ -26,7 +26,7 @@ HIDDEN = (
 
 
 @pytest.fixture(scope="module")
-def edge(request, tmp_path_factory) -> Iterator[Edge]:
+def edge(request, tmp_path_factory) -> Iterator[ServerFixture]:
     """A server that trusts the proxies; where requests end does not depend on the database."""
     directory = tmp_path_factory.mktemp("server")
     trusted = {"trusted_proxies": ["127.0.0.1"]}
@@ -50,7 +50,7 @@ def others() -> Iterator[httpx.Client]:
         yield client
 
 
-def require_others_unharmed(edge: Edge, proxy: ReverseProxy, others: httpx.Client) -> None:
+def require_others_unharmed(edge: ServerFixture, proxy: ReverseProxy, others: httpx.Client) -> None:
     """Send what other clients send over the same connections between proxy and server."""
     for _ in range(3):
         nowhere = others.get(f"{proxy.base_url}/nowhere")

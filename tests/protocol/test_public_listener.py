@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from authz_server.settings import SettingsError
-from support.edge import Edge
+from support.edge import ServerFixture
 
 NOT_PUBLIC = (
     "/",
@@ -42,7 +42,7 @@ NOT_PUBLIC = (
 
 @pytest.mark.parametrize("path", NOT_PUBLIC)
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "OPTIONS"])
-def test_nothing_for_operators_is_on_the_public_port(edge: Edge, path: str, method: str):
+def test_nothing_for_operators_is_on_the_public_port(edge: ServerFixture, path: str, method: str):
     """Case I107."""
     answer = httpx.request(method, edge.server.base_url + path)
     assert answer.status_code in (404, 405)
@@ -50,7 +50,7 @@ def test_nothing_for_operators_is_on_the_public_port(edge: Edge, path: str, meth
 
 
 @pytest.mark.parametrize("path", ["/oauth2/token", "/.well-known/jwks.json", "/nowhere"])
-def test_answers_name_no_software_and_no_version(edge: Edge, path: str):
+def test_answers_name_no_software_and_no_version(edge: ServerFixture, path: str):
     """Case I107."""
     assert_tells_nothing(httpx.get(edge.server.base_url + path))
     assert_tells_nothing(httpx.post(edge.server.base_url + path, data={"a": "b"}))

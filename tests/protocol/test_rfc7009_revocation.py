@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from authz_server.audit.sink import AuditRecord
 from authz_server.tokens.models import RevokedToken
 from support.parties import ACTOR, Credentials
-from support.stage import FORMATS, INACTIVE, METHODS, Stage
+from support.stage import FORMATS, INACTIVE, METHODS, ApplicationFixture
 
 HEADERS_OF_ITS_OWN = ("X-Request-Id",)
 
@@ -31,7 +31,7 @@ def seen(response) -> tuple:
     return response.status_code, headers, response.data
 
 
-def revoked(stage: Stage) -> int:
+def revoked(stage: ApplicationFixture) -> int:
     """Return how many tokens were revoked so far."""
     with stage.services.database.reading() as session:
         return session.scalar(select(func.count()).select_from(RevokedToken)) or 0
@@ -41,7 +41,7 @@ def revoked(stage: Stage) -> int:
 
 
 @pytest.mark.parametrize("sent", [{}, {"client_id": "client-basic"}], ids=["nobody", "no-proof"])
-def test_anonymous_callers_are_refused(stage: Stage, form, sent):
+def test_anonymous_callers_are_refused(stage: ApplicationFixture, form, sent):
     """Case E57, Case A3."""
     token = stage.token(f"basic-{form}/read")
     answer = stage.post("revoke", {"token": token} | sent)
@@ -50,7 +50,7 @@ def test_anonymous_callers_are_refused(stage: Stage, form, sent):
 
 
 @pytest.mark.parametrize("verb", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"])
-def test_other_methods_than_post_are_refused(stage: Stage, verb):
+def test_other_methods_than_post_are_refused(stage: ApplicationFixture, verb):
     """Case B17."""
     headers = stage.callers["client-basic"].headers()
     answer = stage.client.open("/oauth2/revoke", method=verb, headers=headers)
@@ -59,13 +59,13 @@ def test_other_methods_than_post_are_refused(stage: Stage, verb):
 
 
 @pytest.mark.parametrize("sent", [{}, {"token": ""}, {"token_type_hint": "access_token"}])
-def test_a_request_without_a_token_is_refused(stage: Stage, method, sent):
+def test_a_request_without_a_token_is_refused(stage: ApplicationFixture, method, sent):
     """Case E57."""
     answer = stage.post("revoke", sent, stage.callers[f"client-{method}"])
     assert (answer.status_code, answer.get_json()["error"]) == (400, "invalid_request")
 
 
-def test_the_other_authentication_method_is_refused(stage: Stage, method, form):
+def test_the_other_authentication_method_is_refused(stage: ApplicationFixture, method, form):
     """Case A7."""
     registered = stage.callers[f"client-{method}"]
     other = {"basic": "client_secret_post", "post": "client_secret_basic"}[method]
@@ -79,7 +79,7 @@ def test_the_other_authentication_method_is_refused(stage: Stage, method, form):
 # ------------------------------------------------------------------------------------- own tokens
 
 
-def test_an_own_token_is_inactive_from_the_answer_on(stage: Stage, method, form):
+def test_an_own_token_is_inactive_from_the_answer_on(stage: ApplicationFixture, method, form):
     """Case F67."""
     caller, name = stage.callers[f"client-{method}"], f"{method}-{form}"
     token, other = (stage.token(f"{name}/read", caller) for _ in range(2))
@@ -89,7 +89,9 @@ def test_an_own_token_is_inactive_from_the_answer_on(stage: Stage, method, form)
     assert stage.introspect(other, name)["active"] is True
 
 
-def test_repeated_unknown_and_garbage_tokens_get_the_same_answer(stage: Stage, method, form):
+def test_repeated_unknown_and_garbage_tokens_get_the_same_answer(
+    stage: ApplicationFixture, method, form
+):
     """Case F67."""
     caller, name = stage.callers[f"client-{method}"], f"{method}-{form}"
     token = stage.token(f"{name}/read", caller)
@@ -103,7 +105,7 @@ def test_repeated_unknown_and_garbage_tokens_get_the_same_answer(stage: Stage, m
     assert revoked(stage) == before
 
 
-def test_an_expired_token_leaves_nothing_behind(stage: Stage, method, form):
+def test_an_expired_token_leaves_nothing_behind(stage: ApplicationFixture, method, form):
     """Case F67."""
     caller, name = stage.callers[f"client-{method}"], f"{method}-{form}"
     token = stage.token(f"{name}/read", caller)
@@ -113,7 +115,7 @@ def test_an_expired_token_leaves_nothing_behind(stage: Stage, method, form):
     assert revoked(stage) == before
 
 
-def test_a_token_is_revoked_once_however_many_ask_at_once(stage: Stage, method, form):
+def test_a_token_is_revoked_once_however_many_ask_at_once(stage: ApplicationFixture, method, form):
     """Case F67, Case K124."""
     caller, name = stage.callers[f"client-{method}"], f"{method}-{form}"
     token = stage.token(f"{name}/read", caller)
@@ -131,7 +133,7 @@ def test_a_token_is_revoked_once_however_many_ask_at_once(stage: Stage, method, 
 
 
 @pytest.mark.parametrize("hint", ["access_token", "refresh_token", "invented", "\N{SNOWMAN}"])
-def test_a_hint_is_ignored(stage: Stage, method, form, hint):
+def test_a_hint_is_ignored(stage: ApplicationFixture, method, form, hint):
     """Case F69."""
     caller, name = stage.callers[f"client-{method}"], f"{method}-{form}"
     token = stage.token(f"{name}/read", caller)
@@ -143,7 +145,7 @@ def test_a_hint_is_ignored(stage: Stage, method, form, hint):
 # --------------------------------------------------------------------------------- others' tokens
 
 
-def test_nobody_revokes_or_recognises_the_token_of_another(stage: Stage, method, form):
+def test_nobody_revokes_or_recognises_the_token_of_another(stage: ApplicationFixture, method, form):
     """Case F68."""
     name = f"{method}-{form}"
     owner = stage.callers["client-basic" if method == "post" else "client-post"]
@@ -159,7 +161,7 @@ def test_nobody_revokes_or_recognises_the_token_of_another(stage: Stage, method,
         assert stage.introspect(token, name)["active"] is True, caller.id
 
 
-def test_a_client_without_its_scopes_still_revokes(stage: Stage, form):
+def test_a_client_without_its_scopes_still_revokes(stage: ApplicationFixture, form):
     """Case F67."""
     client, name = stage.new_client(), f"basic-{form}"
     token = stage.token(f"{name}/read", client)

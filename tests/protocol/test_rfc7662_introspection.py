@@ -8,7 +8,7 @@ import pytest
 
 from support.forged_tokens import token_of
 from support.parties import ACTOR, Credentials
-from support.stage import FORMATS, INACTIVE, METHODS, Stage
+from support.stage import FORMATS, INACTIVE, METHODS, ApplicationFixture
 
 HEADERS_OF_ITS_OWN = ("X-Request-Id",)
 
@@ -37,7 +37,7 @@ def seen(response) -> tuple:
 @pytest.mark.parametrize(
     "form_sent", [{}, {"client_id": "client-post"}], ids=["nobody", "no-proof"]
 )
-def test_anonymous_callers_are_refused(stage: Stage, form_sent):
+def test_anonymous_callers_are_refused(stage: ApplicationFixture, form_sent):
     """Case E57, Case A3."""
     answer = stage.post("introspect", {"token": stage.token()} | form_sent)
     assert (answer.status_code, answer.get_json()["error"]) == (401, "invalid_client")
@@ -45,7 +45,7 @@ def test_anonymous_callers_are_refused(stage: Stage, form_sent):
 
 
 @pytest.mark.parametrize("verb", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"])
-def test_other_methods_than_post_are_refused(stage: Stage, verb):
+def test_other_methods_than_post_are_refused(stage: ApplicationFixture, verb):
     """Case E57, Case B17."""
     headers = stage.callers["basic-jwt"].headers()
     answer = stage.client.open("/oauth2/introspect", method=verb, headers=headers)
@@ -54,13 +54,13 @@ def test_other_methods_than_post_are_refused(stage: Stage, verb):
 
 
 @pytest.mark.parametrize("sent", [{}, {"token": ""}, {"token_type_hint": "access_token"}])
-def test_a_request_without_a_token_is_refused(stage: Stage, method, sent):
+def test_a_request_without_a_token_is_refused(stage: ApplicationFixture, method, sent):
     """Case E57."""
     answer = stage.post("introspect", sent, stage.callers[f"{method}-jwt"])
     assert (answer.status_code, answer.get_json()["error"]) == (400, "invalid_request")
 
 
-def test_the_other_authentication_method_is_refused(stage: Stage, method):
+def test_the_other_authentication_method_is_refused(stage: ApplicationFixture, method):
     """Case A7."""
     registered = stage.callers[f"{method}-jwt"]
     other = {"basic": "client_secret_post", "post": "client_secret_basic"}[method]
@@ -72,7 +72,7 @@ def test_the_other_authentication_method_is_refused(stage: Stage, method):
 # ------------------------------------------------------------------------------------- who hears
 
 
-def test_a_resource_server_hears_of_tokens_for_it(stage: Stage, method, form):
+def test_a_resource_server_hears_of_tokens_for_it(stage: ApplicationFixture, method, form):
     """Case E59."""
     name = f"{method}-{form}"
     answer = stage.introspect(stage.token(f"{name}/read {name}/write"), name)
@@ -92,7 +92,7 @@ def test_a_resource_server_hears_of_tokens_for_it(stage: Stage, method, form):
     }
 
 
-def test_nobody_may_keep_an_answer(stage: Stage, method, form):
+def test_nobody_may_keep_an_answer(stage: ApplicationFixture, method, form):
     name = f"{method}-{form}"
     for token in (stage.token(f"{name}/read"), "invented"):
         answer = stage.post("introspect", {"token": token}, stage.callers[name])
@@ -100,7 +100,9 @@ def test_nobody_may_keep_an_answer(stage: Stage, method, form):
         assert answer.headers["Content-Type"] == "application/json"
 
 
-def test_a_resource_server_outside_the_audience_hears_nothing(stage: Stage, method, form):
+def test_a_resource_server_outside_the_audience_hears_nothing(
+    stage: ApplicationFixture, method, form
+):
     """Case E59."""
     name = f"{method}-{form}"
     token = stage.token(f"{name}/read")
@@ -109,7 +111,9 @@ def test_a_resource_server_outside_the_audience_hears_nothing(stage: Stage, meth
             assert stage.introspect(token, caller) == INACTIVE, other
 
 
-def test_the_client_itself_hears_of_its_tokens_and_of_no_others(stage: Stage, method, form):
+def test_the_client_itself_hears_of_its_tokens_and_of_no_others(
+    stage: ApplicationFixture, method, form
+):
     """Case E59."""
     own = stage.callers[f"client-{method}"]
     other = stage.callers["client-basic" if method == "post" else "client-post"]
@@ -118,7 +122,7 @@ def test_the_client_itself_hears_of_its_tokens_and_of_no_others(stage: Stage, me
     assert stage.introspect(token, other) == INACTIVE
 
 
-def test_a_caller_with_the_permission_hears_of_every_token(stage: Stage, method, form):
+def test_a_caller_with_the_permission_hears_of_every_token(stage: ApplicationFixture, method, form):
     """Case E59."""
     watcher = stage.new_client(method, permissions=["introspect:any"])
     name = f"{method}-{form}"
@@ -129,7 +133,7 @@ def test_a_caller_with_the_permission_hears_of_every_token(stage: Stage, method,
     assert stage.introspect(token, watcher) == INACTIVE
 
 
-def test_a_resource_server_hears_only_the_scopes_it_owns(stage: Stage, form):
+def test_a_resource_server_hears_only_the_scopes_it_owns(stage: ApplicationFixture, form):
     """Case E59."""
     name = f"basic-{form}"
     token = stage.token(f"{name}/read {name}/write")
@@ -148,7 +152,7 @@ def test_a_resource_server_hears_only_the_scopes_it_owns(stage: Stage, form):
 # ---------------------------------------------------------------------------------- every no alike
 
 
-def noes(stage: Stage, name: str) -> dict[str, str]:
+def noes(stage: ApplicationFixture, name: str) -> dict[str, str]:
     """Return tokens that the resource server `name` must hear nothing of, by what is wrong."""
     revoked = stage.token(f"{name}/read")
     stage.revoke(revoked)
@@ -176,7 +180,7 @@ def noes(stage: Stage, name: str) -> dict[str, str]:
     }
 
 
-def test_every_reason_for_no_gives_the_same_answer(stage: Stage, method, form):
+def test_every_reason_for_no_gives_the_same_answer(stage: ApplicationFixture, method, form):
     """Case E58."""
     name = f"{method}-{form}"
     answers = {
@@ -189,7 +193,7 @@ def test_every_reason_for_no_gives_the_same_answer(stage: Stage, method, form):
     assert {why for why, answer in answers.items() if answer != answers["unknown"]} == set()
 
 
-def test_every_no_takes_about_as_long(stage: Stage, method):
+def test_every_no_takes_about_as_long(stage: ApplicationFixture, method):
     """Case E58."""
     name = f"{method}-jwt"
     tokens = noes(stage, name)
@@ -213,7 +217,7 @@ def test_every_no_takes_about_as_long(stage: Stage, method):
 @pytest.mark.parametrize(
     "hint", ["access_token", "refresh_token", "invented", "ACCESS TOKEN", "\N{SNOWMAN}"]
 )
-def test_a_hint_changes_nothing(stage: Stage, method, form, hint):
+def test_a_hint_changes_nothing(stage: ApplicationFixture, method, form, hint):
     """Case E61."""
     name = f"{method}-{form}"
     for token in (stage.token(f"{name}/read"), "invented"):
@@ -225,7 +229,7 @@ def test_a_hint_changes_nothing(stage: Stage, method, form, hint):
 # ------------------------------------------------------------------------- what happens afterwards
 
 
-def test_a_token_ends_at_its_second(stage: Stage, method, form):
+def test_a_token_ends_at_its_second(stage: ApplicationFixture, method, form):
     """Case E58, Case D50."""
     name = f"{method}-{form}"
     token = stage.token(f"{name}/read")
@@ -247,7 +251,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_tokens_end_with_their_client(stage: Stage, method, form, end):
+def test_tokens_end_with_their_client(stage: ApplicationFixture, method, form, end):
     """Case E64."""
     name = f"{method}-{form}"
     client = stage.new_client(method)
@@ -263,7 +267,9 @@ def test_tokens_end_with_their_client(stage: Stage, method, form, end):
     assert (refused.status_code, refused.get_json()["error"]) == (401, "invalid_client")
 
 
-def test_tokens_of_a_deleted_client_do_not_become_those_of_its_successor(stage: Stage, form):
+def test_tokens_of_a_deleted_client_do_not_become_those_of_its_successor(
+    stage: ApplicationFixture, form
+):
     """Case E64."""
     name = f"basic-{form}"
     client = stage.new_client()
@@ -286,7 +292,7 @@ def test_tokens_of_a_deleted_client_do_not_become_those_of_its_successor(stage: 
     assert stage.introspect(stage.token(f"{name}/read", successor), name)["active"] is True
 
 
-def test_a_withdrawn_scope_leaves_the_token(stage: Stage, method, form):
+def test_a_withdrawn_scope_leaves_the_token(stage: ApplicationFixture, method, form):
     """Case E64."""
     name = f"{method}-{form}"
     client = stage.new_client(method)

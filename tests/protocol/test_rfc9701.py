@@ -6,7 +6,7 @@ import jwt
 import pytest
 
 from support.parties import ACTOR
-from support.stage import FORMATS, INACTIVE, METHODS, Stage
+from support.stage import FORMATS, INACTIVE, METHODS, ApplicationFixture
 
 TYPE = "application/token-introspection+jwt"
 HEADERS_OF_ITS_OWN = ("X-Request-Id",)
@@ -24,11 +24,11 @@ def form(request) -> str:
     return request.param
 
 
-def ask(stage: Stage, token: str, caller, accept: str = TYPE):
+def ask(stage: ApplicationFixture, token: str, caller, accept: str = TYPE):
     return stage.post("introspect", {"token": token}, caller, {"Accept": accept})
 
 
-def read(stage: Stage, answer, audience: str) -> tuple[dict, dict]:
+def read(stage: ApplicationFixture, answer, audience: str) -> tuple[dict, dict]:
     """Return header and claims of a signed answer, verified with the published keys."""
     assert answer.status_code == 200, answer.text
     assert answer.content_type == TYPE
@@ -48,7 +48,7 @@ def read(stage: Stage, answer, audience: str) -> tuple[dict, dict]:
     return header, claims
 
 
-def test_the_signed_answer_says_what_the_plain_one_says(stage: Stage, method, form):
+def test_the_signed_answer_says_what_the_plain_one_says(stage: ApplicationFixture, method, form):
     """Case E59."""
     name = f"{method}-{form}"
     token = stage.token(f"{name}/read")
@@ -62,14 +62,16 @@ def test_the_signed_answer_says_what_the_plain_one_says(stage: Stage, method, fo
     }
 
 
-def test_a_client_that_is_no_resource_server_is_named_by_its_id(stage: Stage, method, form):
+def test_a_client_that_is_no_resource_server_is_named_by_its_id(
+    stage: ApplicationFixture, method, form
+):
     caller = stage.callers[f"client-{method}"]
     token = stage.token(f"basic-{form}/read", caller)
     _, claims = read(stage, ask(stage, token, caller), caller.id)
     assert claims["token_introspection"] == stage.introspect(token, caller)
 
 
-def test_every_reason_for_no_gives_the_same_signed_answer(stage: Stage, method, form):
+def test_every_reason_for_no_gives_the_same_signed_answer(stage: ApplicationFixture, method, form):
     """Case E58, Case E59."""
     name, other = f"{method}-{form}", "basic-jwt" if method == "post" else "post-jwt"
     revoked, disabled = stage.token(f"{name}/read"), stage.new_client(method)
@@ -110,14 +112,14 @@ def test_every_reason_for_no_gives_the_same_signed_answer(stage: Stage, method, 
         ("a" * 4_000, False),
     ],
 )
-def test_the_form_that_the_caller_prefers(stage: Stage, accept, signed):
+def test_the_form_that_the_caller_prefers(stage: ApplicationFixture, accept, signed):
     answer = ask(stage, stage.token(), stage.callers["basic-jwt"], accept)
     assert answer.status_code == 200
     assert answer.content_type == (TYPE if signed else "application/json")
     assert answer.headers["Cache-Control"] == "no-store"
 
 
-def test_refusals_stay_plain(stage: Stage, method):
+def test_refusals_stay_plain(stage: ApplicationFixture, method):
     """Case E57."""
     caller = stage.callers[f"{method}-jwt"]
     for sent, by, status in (({"token": "x"}, None, 401), ({}, caller, 400)):
@@ -125,7 +127,7 @@ def test_refusals_stay_plain(stage: Stage, method):
         assert (answer.status_code, answer.content_type) == (status, "application/json")
 
 
-def test_a_signed_answer_is_no_access_token(stage: Stage, method, form):
+def test_a_signed_answer_is_no_access_token(stage: ApplicationFixture, method, form):
     """Case D38."""
     caller, name = stage.callers[f"client-{method}"], f"{method}-{form}"
     token = stage.token(f"{name}/read", caller)
@@ -136,7 +138,7 @@ def test_a_signed_answer_is_no_access_token(stage: Stage, method, form):
     assert stage.introspect(token, name)["active"] is True
 
 
-def test_a_signed_answer_is_meant_for_its_caller_alone(stage: Stage):
+def test_a_signed_answer_is_meant_for_its_caller_alone(stage: ApplicationFixture):
     """Case E59."""
     answer = ask(stage, stage.token("basic-jwt/read"), stage.callers["basic-jwt"])
     with pytest.raises(jwt.InvalidAudienceError):
@@ -146,7 +148,9 @@ def test_a_signed_answer_is_meant_for_its_caller_alone(stage: Stage):
 def test_a_ring_of_its_own_signs_the_answers(sqlite_url, tmp_path):
     rings = {"es256": {"algorithm": "ES256"}, "rs256": {"algorithm": "RS256"}}
     keys = {"rings": rings, "default_ring": "es256"}
-    stage = Stage(tmp_path, sqlite_url, keys=keys, introspection={"signing_ring": "rs256"})
+    stage = ApplicationFixture(
+        tmp_path, sqlite_url, keys=keys, introspection={"signing_ring": "rs256"}
+    )
     try:
         caller = stage.callers["basic-jwt"]
         answer = ask(stage, stage.token(), caller)

@@ -6,7 +6,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from support.edge import ENDPOINTS, Edge
+from support.edge import ENDPOINTS, ServerFixture
 from support.raw_http import exchange
 from support.secrets_watch import SecretsWatch
 
@@ -19,7 +19,7 @@ def invented(watch: SecretsWatch) -> str:
     return secret
 
 
-def require_silence(edge: Edge, watch: SecretsWatch) -> None:
+def require_silence(edge: ServerFixture, watch: SecretsWatch) -> None:
     log = edge.server.log()
     assert log, "the server says nothing at all"
     watch.verify_absent([("server log", log), ("audit trail", edge.audit_trail())])
@@ -27,7 +27,9 @@ def require_silence(edge: Edge, watch: SecretsWatch) -> None:
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("method", ["client_secret_post", "client_secret_basic"])
-def test_what_is_sent_rightly_or_wrongly_is_not_written(edge: Edge, endpoint: str, method: str):
+def test_what_is_sent_rightly_or_wrongly_is_not_written(
+    edge: ServerFixture, endpoint: str, method: str
+):
     """Case K122."""
     watch = SecretsWatch()
     party = edge.demo.clients[method]
@@ -46,7 +48,7 @@ def test_what_is_sent_rightly_or_wrongly_is_not_written(edge: Edge, endpoint: st
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_what_is_sent_in_the_wrong_place_is_not_written(edge: Edge, endpoint: str):
+def test_what_is_sent_in_the_wrong_place_is_not_written(edge: ServerFixture, endpoint: str):
     """Case K122."""
     watch = SecretsWatch()
     secret = invented(watch)

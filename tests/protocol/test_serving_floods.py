@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from support.databases import DIALECTS, copied_database
-from support.edge import ENDPOINTS, Edge, running_edge
+from support.edge import ENDPOINTS, ServerFixture, running_edge
 from support.load import Flood, Requester, SteadyLoad, steady_load, whole_request
 from support.raw_http import RawConnection
 
@@ -17,13 +17,13 @@ SECONDS = 3.0
 SLOWEST_PERCENTILE_SECONDS = 0.5
 
 
-def dripping(edge: Edge) -> list[bytes]:
+def dripping(edge: ServerFixture) -> list[bytes]:
     """Return the beginnings of a header and of a body that never end."""
     head, _ = edge.request("token", harmless=True)
     return [head + b"X-A: ", head + b"Content-Length: 60000\r\n\r\ngrant_type="]
 
 
-def slowest_percentile(edge: Edge, seconds: float) -> float:
+def slowest_percentile(edge: ServerFixture, seconds: float) -> float:
     """Ask from the address of the flood and from another, on kept and on new connections."""
     request = whole_request(edge, "token")
     load = SteadyLoad(
@@ -40,7 +40,7 @@ def slowest_percentile(edge: Edge, seconds: float) -> float:
     return latencies[int(len(latencies) * 0.99)]
 
 
-def test_a_thousand_idle_and_a_thousand_dripping_connections_slow_nobody(edge: Edge):
+def test_a_thousand_idle_and_a_thousand_dripping_connections_slow_nobody(edge: ServerFixture):
     """Case I101."""
     openings = [b""] * CONNECTIONS + dripping(edge) * (CONNECTIONS // 2)
     # Where the machine has other work, that slows everybody without a flood too.
@@ -75,7 +75,7 @@ def hasty(request, tmp_path_factory):
         yield edge
 
 
-def records_of(edge: Edge, reason: str, text: str) -> Counter[str]:
+def records_of(edge: ServerFixture, reason: str, text: str) -> Counter[str]:
     """Return how many refusals for that reason are recorded after `text`, by kind of record."""
     counts: Counter[str] = Counter()
     for line in edge.audit_trail()[len(text) :].splitlines():
@@ -85,7 +85,7 @@ def records_of(edge: Edge, reason: str, text: str) -> Counter[str]:
     return counts
 
 
-def test_slow_senders_are_cut_in_time_and_recorded_once(hasty: Edge):
+def test_slow_senders_are_cut_in_time_and_recorded_once(hasty: ServerFixture):
     """Case I101."""
     before, began = hasty.audit_trail(), time.monotonic()
     connections = []
@@ -118,7 +118,7 @@ def test_slow_senders_are_cut_in_time_and_recorded_once(hasty: Edge):
     }
 
 
-def test_silent_connections_are_closed_in_time_without_a_record(hasty: Edge):
+def test_silent_connections_are_closed_in_time_without_a_record(hasty: ServerFixture):
     """Case I101."""
     before = hasty.audit_trail()
     silent = [RawConnection(hasty.port, 20.0) for _ in range(10)]

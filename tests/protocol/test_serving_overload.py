@@ -5,14 +5,14 @@ from statistics import median
 
 import pytest
 
-from support.edge import Edge, running_edge
+from support.edge import ServerFixture, running_edge
 from support.load import Overload, Requester, whole_request
 
 CONNECTIONS = 4_000
 
 
 @pytest.fixture(scope="module")
-def edge(module_database_url, tmp_path_factory) -> Iterator[Edge]:
+def edge(module_database_url, tmp_path_factory) -> Iterator[ServerFixture]:
     """A server that takes connections enough to be overloaded from one address."""
     limits = {"maximum_connections": 8_000, "maximum_connections_per_address": 8_000}
     directory = tmp_path_factory.mktemp("server")
@@ -20,7 +20,7 @@ def edge(module_database_url, tmp_path_factory) -> Iterator[Edge]:
         yield edge
 
 
-def usual_seconds(edge: Edge) -> float:
+def usual_seconds(edge: ServerFixture) -> float:
     """Return the median time of an answer, all of which must be 200."""
     requester = Requester(edge.port, whole_request(edge, "token"), keeps=True)
     for _ in range(50):
@@ -31,7 +31,7 @@ def usual_seconds(edge: Edge) -> float:
 
 
 @pytest.mark.parametrize("endpoint", ["token", "introspect"])
-def test_overload_is_refused_and_some_are_served_as_ever(edge: Edge, endpoint: str):
+def test_overload_is_refused_and_some_are_served_as_ever(edge: ServerFixture, endpoint: str):
     """Case J119."""
     usual, request = usual_seconds(edge), whole_request(edge, endpoint)
     # The sender of all this needs one core, and the server another.

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from support.databases import copied_database
-from support.edge import Edge, running_edge
+from support.edge import ServerFixture, running_edge
 from support.load import steady_load
 from support.openbao_authority import CertificateAuthority
 from support.ports import reserve_port
@@ -23,7 +23,7 @@ REFUSED = "the new settings cannot be used"
 
 
 @pytest.fixture(scope="module")
-def edge(request, tmp_path_factory) -> Iterator[Edge]:
+def edge(request, tmp_path_factory) -> Iterator[ServerFixture]:
     """A server whose settings each test changes; which database it has does not matter."""
     directory = tmp_path_factory.mktemp("server")
     with (
@@ -33,12 +33,12 @@ def edge(request, tmp_path_factory) -> Iterator[Edge]:
         yield edge
 
 
-def lifetime(edge: Edge) -> int:
+def lifetime(edge: ServerFixture) -> int:
     """Return how long a new token lives, in seconds."""
     return edge.post("token", edge.form("token")).json()["expires_in"]
 
 
-def await_again(edge: Edge, text: str, before: str) -> str:
+def await_again(edge: ServerFixture, text: str, before: str) -> str:
     """Return what the log says beyond `before`, once it holds this text."""
     deadline = time.monotonic() + 60
     while text not in (more := edge.server.log()[len(before) :]):
@@ -47,7 +47,7 @@ def await_again(edge: Edge, text: str, before: str) -> str:
     return more
 
 
-def change(edge: Edge, **tables: dict) -> str:
+def change(edge: ServerFixture, **tables: dict) -> str:
     """Change the settings and return, once they are in force, what the log says of it."""
     before = edge.server.log()
     edge.server.change_settings(**tables)
@@ -74,7 +74,7 @@ def test_changed_settings_come_into_force_without_a_lost_request(database_url, t
         assert lifetime(edge) == 456
 
 
-def test_an_address_is_changed_without_a_lost_request(edge: Edge):
+def test_an_address_is_changed_without_a_lost_request(edge: ServerFixture):
     """Case J117."""
     old, new = edge.port, reserve_port()
     health = reserve_port()
@@ -114,7 +114,9 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_settings_leave_the_earlier_ones_in_force_and_are_named(edge: Edge, name: str):
+def test_broken_settings_leave_the_earlier_ones_in_force_and_are_named(
+    edge: ServerFixture, name: str
+):
     """Case J117."""
     tables, named = BROKEN[name]
     overrides = edge.server.overrides
@@ -135,7 +137,9 @@ def test_broken_settings_leave_the_earlier_ones_in_force_and_are_named(edge: Edg
 
 
 @pytest.mark.parametrize("key", ["port", "health_port"])
-def test_an_address_that_is_taken_leaves_the_earlier_settings_in_force(edge: Edge, key: str):
+def test_an_address_that_is_taken_leaves_the_earlier_settings_in_force(
+    edge: ServerFixture, key: str
+):
     """Case J117."""
     overrides, before = edge.server.overrides, edge.server.log()
     with closing(socket.create_server(("127.0.0.1", 0))) as other:
@@ -149,7 +153,7 @@ def test_an_address_that_is_taken_leaves_the_earlier_settings_in_force(edge: Edg
     edge.server.overrides = overrides
 
 
-def test_a_file_that_is_no_settings_file_leaves_the_earlier_settings_in_force(edge: Edge):
+def test_a_file_that_is_no_settings_file_leaves_the_earlier_settings_in_force(edge: ServerFixture):
     """Case J117."""
     before, text = edge.server.log(), edge.server.settings_path.read_text()
     edge.server.settings_path.write_text("[server\nport = 1\n")
@@ -159,7 +163,7 @@ def test_a_file_that_is_no_settings_file_leaves_the_earlier_settings_in_force(ed
     edge.server.settings_path.write_text(text)
 
 
-def test_settings_that_change_again_and_again_end_with_the_last(edge: Edge):
+def test_settings_that_change_again_and_again_end_with_the_last(edge: ServerFixture):
     """Case J117."""
     with steady_load(edge) as load:
         for seconds in (101, 102, 103, 104):
@@ -173,7 +177,7 @@ def test_settings_that_change_again_and_again_end_with_the_last(edge: Edge):
     assert edge.server.is_ready()
 
 
-def test_a_server_that_is_told_to_end_while_it_reloads_ends(edge: Edge):
+def test_a_server_that_is_told_to_end_while_it_reloads_ends(edge: ServerFixture):
     """Case J116, Case J117."""
     edge.server.change_settings(tokens={"default_lifetime_seconds": 105})
     assert edge.server.stop() == 0
@@ -214,7 +218,7 @@ def test_a_new_certificate_is_shown_without_a_lost_request(sqlite_url, tmp_path)
         assert first != shown(edge.port)
 
 
-def test_a_reload_is_recorded(edge: Edge):
+def test_a_reload_is_recorded(edge: ServerFixture):
     """Case K124."""
     before = edge.audit_trail()
     change(edge, tokens={"default_lifetime_seconds": 106})

@@ -12,7 +12,7 @@ from itertools import pairwise
 import pytest
 
 from support.databases import copied_database
-from support.edge import Edge, running_edge
+from support.edge import ServerFixture, running_edge
 from support.load import Requester, SteadyLoad, steady_load, whole_request
 from support.raw_http import RawConnection
 
@@ -20,7 +20,7 @@ KILLS = 3
 
 
 @pytest.fixture(scope="module")
-def edge(request, tmp_path_factory) -> Iterator[Edge]:
+def edge(request, tmp_path_factory) -> Iterator[ServerFixture]:
     """A server of two workers; what becomes of these does not depend on the database."""
     directory = tmp_path_factory.mktemp("server")
     with (
@@ -30,13 +30,13 @@ def edge(request, tmp_path_factory) -> Iterator[Edge]:
         yield edge
 
 
-def kill_worker(edge: Edge, process_id: int) -> None:
+def kill_worker(edge: ServerFixture, process_id: int) -> None:
     """Kill a worker and return when the main process knows it."""
     os.kill(process_id, signal.SIGKILL)
     edge.server.await_log(f"worker {process_id} exited with status -9")
 
 
-def await_workers(edge: Edge, count: int, seconds: float = 60.0) -> None:
+def await_workers(edge: ServerFixture, count: int, seconds: float = 60.0) -> None:
     """Return when that many workers run and the server is ready."""
     deadline = time.monotonic() + seconds
     while len(edge.server.worker_process_ids()) != count or not edge.server.is_ready():
@@ -44,12 +44,14 @@ def await_workers(edge: Edge, count: int, seconds: float = 60.0) -> None:
         time.sleep(0.05)
 
 
-def pauses(edge: Edge) -> list[float]:
+def pauses(edge: ServerFixture) -> list[float]:
     """Return the pauses before replacing workers so far, as the log says."""
     return [float(each) for each in re.findall(r"another starts in ([\d.]+) s", edge.server.log())]
 
 
-def test_a_worker_that_is_killed_again_and_again_takes_nothing_of_the_other_along(edge: Edge):
+def test_a_worker_that_is_killed_again_and_again_takes_nothing_of_the_other_along(
+    edge: ServerFixture,
+):
     """Case J108."""
     first, second = edge.server.worker_process_ids()
     request, killed_before = whole_request(edge, "token"), len(pauses(edge))
@@ -80,7 +82,7 @@ def test_a_worker_that_is_killed_again_and_again_takes_nothing_of_the_other_alon
     assert all(later == pytest.approx(2 * pause) for pause, later in pairwise(grown))
 
 
-def test_new_connections_are_served_while_workers_die(edge: Edge):
+def test_new_connections_are_served_while_workers_die(edge: ServerFixture):
     """Case J108."""
     request = whole_request(edge, "introspect")
     with SteadyLoad(*(Requester(edge.port, request, keeps=False) for _ in range(4))) as load:
@@ -95,7 +97,7 @@ def test_new_connections_are_served_while_workers_die(edge: Edge):
         assert each.statuses[200] > 10
 
 
-def test_all_workers_killed_at_once_are_back_without_help(edge: Edge):
+def test_all_workers_killed_at_once_are_back_without_help(edge: ServerFixture):
     """Case J108."""
     killed = edge.server.worker_process_ids()
     for each in killed:
@@ -112,7 +114,7 @@ def test_all_workers_killed_at_once_are_back_without_help(edge: Edge):
     assert edge.token_is_active()
 
 
-def test_the_server_is_not_ready_while_a_worker_does_not_serve(edge: Edge):
+def test_the_server_is_not_ready_while_a_worker_does_not_serve(edge: ServerFixture):
     """Case J108, Case J114."""
     first, second = edge.server.worker_process_ids()
     os.kill(second, signal.SIGSTOP)
@@ -167,7 +169,7 @@ def test_no_request_is_lost_at_the_end(database_url, tmp_path):
             assert [each.status for each in pipelined.receive_all()] == [200] * 50
 
 
-def test_a_hundred_connections_that_pipeline_get_their_answers_in_order(edge: Edge):
+def test_a_hundred_connections_that_pipeline_get_their_answers_in_order(edge: ServerFixture):
     """Case I100."""
     token = whole_request(edge, "token")
     unknown = b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n"

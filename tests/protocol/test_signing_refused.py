@@ -10,7 +10,7 @@ from keys.errors import (
     BackendUnavailable,
     VersionUnusable,
 )
-from support.stage import INACTIVE, METHODS, Stage
+from support.stage import INACTIVE, METHODS, ApplicationFixture
 
 pytestmark = pytest.mark.usefixtures("alone")
 
@@ -38,7 +38,7 @@ class Refusing:
 
 
 @pytest.fixture(params=FAULTS)
-def fault(request, stage: Stage):
+def fault(request, stage: ApplicationFixture):
     """What is wrong while a test runs, and afterwards is not."""
     error, retry_after = FAULTS[request.param]
     backends = stage.services.key_rings._backends  # noqa: SLF001 - no other way to break them
@@ -51,7 +51,7 @@ def fault(request, stage: Stage):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("endpoint", ["token", "g2p"])
-def test_no_token_without_a_signature(stage: Stage, fault, endpoint, method):
+def test_no_token_without_a_signature(stage: ApplicationFixture, fault, endpoint, method):
     """Case G79."""
     form = {"grant_type": "client_credentials", "scope": f"{method}-jwt/read"}
     answer = stage.post(endpoint, form, stage.callers[f"client-{method}"])
@@ -66,7 +66,7 @@ def test_no_token_without_a_signature(stage: Stage, fault, endpoint, method):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("endpoint", ["token", "g2p"])
-def test_a_reference_token_needs_no_signature(stage: Stage, fault, endpoint, method):
+def test_a_reference_token_needs_no_signature(stage: ApplicationFixture, fault, endpoint, method):
     """Case G79."""
     del fault
     form = {"grant_type": "client_credentials", "scope": f"{method}-reference/read"}
@@ -75,7 +75,7 @@ def test_a_reference_token_needs_no_signature(stage: Stage, fault, endpoint, met
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_needs_no_signature_goes_on(stage: Stage, method):
+def test_what_needs_no_signature_goes_on(stage: ApplicationFixture, method):
     """Case G79."""
     caller = stage.callers[f"client-{method}"]
     token = stage.token(f"{method}-jwt/read", caller)

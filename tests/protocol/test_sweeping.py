@@ -10,7 +10,7 @@ from authz_server.clients.models import ClientSecret
 from authz_server.database.change_feed import CHANGES_KEPT_MICROSECONDS, Change, Revision
 from authz_server.tokens.models import ReferenceToken, RevocationCutOff, RevokedToken
 from support.parties import ACTOR
-from support.stage import INACTIVE, Stage
+from support.stage import INACTIVE, ApplicationFixture
 
 pytestmark = pytest.mark.usefixtures("alone")
 
@@ -19,7 +19,7 @@ SWEEPERS = 4
 
 
 @pytest.fixture(autouse=True)
-def small_batches(stage: Stage):
+def small_batches(stage: ApplicationFixture):
     """Have every sweep take several rounds."""
     purge = stage.services.maintenance.purge
     kept, purge.batch_rows = purge.batch_rows, 3
@@ -27,12 +27,12 @@ def small_batches(stage: Stage):
     purge.batch_rows = kept
 
 
-def sweep_at_once(stage: Stage) -> int:
+def sweep_at_once(stage: ApplicationFixture) -> int:
     with ThreadPoolExecutor(SWEEPERS) as pool:
         return sum(pool.map(lambda _: stage.services.maintenance.sweep(), range(SWEEPERS)))
 
 
-def rows(stage: Stage) -> dict[str, int]:
+def rows(stage: ApplicationFixture) -> dict[str, int]:
     with stage.services.database.reading() as session:
         return {
             model.__tablename__: session.scalar(select(func.count()).select_from(model)) or 0
@@ -40,7 +40,7 @@ def rows(stage: Stage) -> dict[str, int]:
         }
 
 
-def cut_off(stage: Stage, client_id: str) -> None:
+def cut_off(stage: ApplicationFixture, client_id: str) -> None:
     with stage.change() as (services, session):
         at = int(stage.clock().timestamp() * 1_000_000)
         services.revocations.cut_off(
@@ -48,7 +48,7 @@ def cut_off(stage: Stage, client_id: str) -> None:
         )
 
 
-def test_nothing_goes_before_its_time_and_everything_after(stage: Stage):
+def test_nothing_goes_before_its_time_and_everything_after(stage: ApplicationFixture):
     stage.clock.advance(10_000)
     sweep_at_once(stage)
     assert set(rows(stage).values()) == {0}
@@ -86,7 +86,7 @@ def test_nothing_goes_before_its_time_and_everything_after(stage: Stage):
 FORMS = ("jwt", "reference")
 
 
-def test_sweeping_beside_issuing_and_revoking(stage: Stage):
+def test_sweeping_beside_issuing_and_revoking(stage: ApplicationFixture):
     for _ in range(20):
         stage.revoke(stage.token("basic-reference/read"))
     stage.clock.advance(2_000)
@@ -106,7 +106,7 @@ def test_sweeping_beside_issuing_and_revoking(stage: Stage):
     assert all(stage.introspect(gone, "basic-reference") == INACTIVE for _, gone in pairs)
 
 
-def test_old_changes_go_and_the_feed_goes_on(stage: Stage):
+def test_old_changes_go_and_the_feed_goes_on(stage: ApplicationFixture):
     sweep_at_once(stage)
     client = stage.new_client()
     aged = -CHANGES_KEPT_MICROSECONDS - 1_000_000
@@ -130,7 +130,7 @@ def test_old_changes_go_and_the_feed_goes_on(stage: Stage):
     assert stage.introspect(stage.token(caller=kept))["active"] is True
 
 
-def test_last_used_times_are_written_down_and_never_go_back(stage: Stage):
+def test_last_used_times_are_written_down_and_never_go_back(stage: ApplicationFixture):
     # Far enough from when the keys were made that going back does not lead before it.
     stage.clock.advance(60)
     client, service = stage.new_client(), stage.services.maintenance
@@ -157,7 +157,7 @@ def test_last_used_times_are_written_down_and_never_go_back(stage: Stage):
     assert last_used() == stage.clock()
 
 
-def test_failed_attempts_are_no_use_of_a_secret(stage: Stage):
+def test_failed_attempts_are_no_use_of_a_secret(stage: ApplicationFixture):
     client, service = stage.new_client(), stage.services.maintenance
     service.flush_last_used()
     form = {"client_id": client.id, "client_secret": "wrong", "grant_type": "client_credentials"}

@@ -9,7 +9,7 @@ from hvac.exceptions import InvalidPath
 
 from support.openbao import RaftServer
 from support.vault_side import await_that
-from support.vault_site import VaultSite
+from support.vault_site import VaultFixture
 
 RINGS = {"remote": {"prepublication_seconds": 10, "drive": "self"}}
 KEYS = {"jwks_maximum_age_seconds": 5}
@@ -19,13 +19,13 @@ KEYS = {"jwks_maximum_age_seconds": 5}
 def make_site(raft_server: RaftServer, tmp_path, sqlite_url):
     """A function of rings that gives a prepared site whose server is not started."""
 
-    def make(**rings) -> VaultSite:
-        return VaultSite(tmp_path, sqlite_url, raft_server, rings=RINGS | rings, keys=KEYS)
+    def make(**rings) -> VaultFixture:
+        return VaultFixture(tmp_path, sqlite_url, raft_server, rings=RINGS | rings, keys=KEYS)
 
     return make
 
 
-def restart_without_vault(site: VaultSite, fault: str, look: Callable[[], None]) -> None:
+def restart_without_vault(site: VaultFixture, fault: str, look: Callable[[], None]) -> None:
     """Start the server while its Vault is away; `look`, bring it back, await readiness."""
     site.server.stop()
     {"unreachable": site.proxy.refuse, "silent": site.proxy.silence}[fault]()
@@ -43,14 +43,14 @@ def restart_without_vault(site: VaultSite, fault: str, look: Callable[[], None])
         looking.result()
 
 
-def health(site: VaultSite) -> dict:
+def health(site: VaultFixture) -> dict:
     try:
         return site.readiness()
     except httpx.TransportError:
         return {}
 
 
-def hear(site: VaultSite, said: list[dict]) -> dict:
+def hear(site: VaultFixture, said: list[dict]) -> dict:
     """Return what the health listener says, and remember it."""
     said.append(health(site))
     return said[-1]

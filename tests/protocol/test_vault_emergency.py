@@ -15,7 +15,7 @@ from support.claims import header_of
 from support.databases import copied_database
 from support.openbao import DevServer
 from support.vault_side import await_that
-from support.vault_site import VaultSite
+from support.vault_site import VaultFixture
 
 NODES = 2
 REFRESH_SECONDS = 1
@@ -24,15 +24,15 @@ PRIVATE_KEY = re.compile(r'PRIVATE KEY|"d": ?"')
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def site(openbao: DevServer, request, tmp_path) -> Iterator[VaultSite]:
+def site(openbao: DevServer, request, tmp_path) -> Iterator[VaultFixture]:
     with (
         copied_database(request, request.param, tmp_path) as url,
-        VaultSite(tmp_path, url, openbao, nodes=NODES) as site,
+        VaultFixture(tmp_path, url, openbao, nodes=NODES) as site,
     ):
         yield site
 
 
-def may_sign(site: VaultSite, version: int) -> bool:
+def may_sign(site: VaultFixture, version: int) -> bool:
     """Tell whether root itself could still sign with a version."""
     body = {"input": b64encode(b"forged").decode(), "key_version": version}
     with suppress(VaultError):
@@ -41,7 +41,7 @@ def may_sign(site: VaultSite, version: int) -> bool:
 
 
 @pytest.mark.timeout(120)
-def test_a_compromised_key_is_withdrawn_by_one_command(site: VaultSite, record_property):
+def test_a_compromised_key_is_withdrawn_by_one_command(site: VaultFixture, record_property):
     """Case G83, Case G85."""
     tokens = [site.ask(node=node).token for node in range(NODES)]
     kid = header_of(tokens[0])["kid"]
@@ -79,7 +79,7 @@ def test_a_compromised_key_is_withdrawn_by_one_command(site: VaultSite, record_p
     verify_no_secret_is_in_clear(site)
 
 
-def verify_no_secret_is_in_clear(site: VaultSite) -> None:
+def verify_no_secret_is_in_clear(site: VaultFixture) -> None:
     """Search the database, logs, and what the system shows of each process."""
     texts = {path.name: path.read_text(errors="replace") for path in site.output_paths()}
     for path in Path(site.directory).glob("*.sqlite*"):
@@ -97,7 +97,7 @@ def verify_no_secret_is_in_clear(site: VaultSite) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_a_key_is_withdrawn_while_the_vault_is_away(site: VaultSite):
+def test_a_key_is_withdrawn_while_the_vault_is_away(site: VaultFixture):
     """Case G79, Case G83."""
     token = site.ask().token
     kid = header_of(token)["kid"]

@@ -6,21 +6,21 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from support.openbao import DevServer
-from support.vault_site import VaultSite
+from support.vault_site import VaultFixture
 
 USES = 10
 
 
 @pytest.fixture
-def site(openbao: DevServer, sqlite_url, tmp_path) -> Iterator[VaultSite]:
-    with VaultSite(tmp_path, sqlite_url, openbao) as site:
+def site(openbao: DevServer, sqlite_url, tmp_path) -> Iterator[VaultFixture]:
+    with VaultFixture(tmp_path, sqlite_url, openbao) as site:
         role = f"auth/approle/role/{site.mount}-server"
         site.admin.call("POST", role, {"token_num_uses": USES})
         site.side.end_tokens()
         yield site
 
 
-def test_every_token_is_issued_and_no_policy_is_blamed(site: VaultSite):
+def test_every_token_is_issued_and_no_policy_is_blamed(site: VaultFixture):
     site.ask()  # the token that was ended is replaced
     with site.new_records() as records, ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda _: site.ask().status, range(60)))

@@ -11,7 +11,7 @@ from support.claims import header_of
 from support.databases import copied_database
 from support.openbao import DevServer
 from support.vault_side import await_that
-from support.vault_site import VaultSite
+from support.vault_site import VaultFixture
 
 MAXIMUM_AGE_SECONDS = 2
 # C + 2R + 2D, the least that the settings allow.
@@ -28,7 +28,7 @@ RINGS = {
 class CachingVerifier:
     """A verifier with PyJWT: it keeps the JWKS for as long as it may, and never asks before."""
 
-    def __init__(self, site: VaultSite, begins_at: float) -> None:
+    def __init__(self, site: VaultFixture, begins_at: float) -> None:
         self._site = site
         self._keys: dict[str, jwt.PyJWK] = {}
         self._fetch_at = begins_at
@@ -51,10 +51,10 @@ class CachingVerifier:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def site(openbao: DevServer, request, tmp_path_factory) -> Iterator[VaultSite]:
+def site(openbao: DevServer, request, tmp_path_factory) -> Iterator[VaultFixture]:
     directory = tmp_path_factory.mktemp("site")
     with DevServer() as other, copied_database(request, request.param, directory) as url:
-        site = VaultSite(
+        site = VaultFixture(
             *(directory, url, openbao),
             rings={"remote": None, "local": USUAL},
             keys={"jwks_maximum_age_seconds": MAXIMUM_AGE_SECONDS, "default_ring": "local"},
@@ -70,7 +70,7 @@ def site(openbao: DevServer, request, tmp_path_factory) -> Iterator[VaultSite]:
 
 
 @pytest.mark.timeout(240)
-def test_nobody_refuses_a_token_of_a_ring_that_moves(site: VaultSite):
+def test_nobody_refuses_a_token_of_a_ring_that_moves(site: VaultFixture):
     """Case G75, Case G76."""
     began = time.monotonic()
     verifiers = [CachingVerifier(site, began + part / 2) for part in range(5)]

@@ -11,7 +11,7 @@ import pytest
 from support.databases import copied_database
 from support.openbao import DevServer
 from support.vault_side import await_that
-from support.vault_site import VaultSite
+from support.vault_site import VaultFixture
 
 # The shortest that the settings allow: verifiers keep the JWKS for a second.
 PREPUBLICATION_SECONDS = 5
@@ -19,7 +19,7 @@ ACTS = ("rotated", "sign-floor", "verify-floor", "deleted", "by-timer")
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def site(openbao: DevServer, request, tmp_path_factory) -> Iterator[VaultSite]:
+def site(openbao: DevServer, request, tmp_path_factory) -> Iterator[VaultFixture]:
     directory = tmp_path_factory.mktemp("site")
     rings = {
         name: {
@@ -31,7 +31,7 @@ def site(openbao: DevServer, request, tmp_path_factory) -> Iterator[VaultSite]:
     }
     keys = {"jwks_maximum_age_seconds": 1}
     with copied_database(request, request.param, directory) as url:
-        site = VaultSite(
+        site = VaultFixture(
             *(directory, url, openbao),
             rings=rings,
             resource_servers={"switched": "deleted"},
@@ -42,18 +42,18 @@ def site(openbao: DevServer, request, tmp_path_factory) -> Iterator[VaultSite]:
             yield site
 
 
-def make_keys(site: VaultSite) -> None:
+def make_keys(site: VaultFixture) -> None:
     """As the security team does: the keys are there, two versions each, before anybody asks."""
     for name in ACTS:
         site.admin.create_key(name, mount=site.mount)
         site.admin.rotate_key(name, mount=site.mount)
 
 
-def states(site: VaultSite, ring: str) -> list[str]:
+def states(site: VaultFixture, ring: str) -> list[str]:
     return [key.state.value for key in site.ring(ring).keys]
 
 
-def alarms(site: VaultSite) -> list[tuple[str, str]]:
+def alarms(site: VaultFixture) -> list[tuple[str, str]]:
     return [
         (record["alarm"], record["subject"])
         for record in site.records()
@@ -61,7 +61,7 @@ def alarms(site: VaultSite) -> list[tuple[str, str]]:
     ]
 
 
-def test_a_version_made_by_people_is_a_rotation(site: VaultSite):
+def test_a_version_made_by_people_is_a_rotation(site: VaultFixture):
     """Case G75."""
     # The standby has been known long enough by now, so that it may take over at once.
     published_at = time.monotonic()
@@ -76,7 +76,7 @@ def test_a_version_made_by_people_is_a_rotation(site: VaultSite):
     assert site.admin.read_key("rotated", mount=site.mount)["min_encryption_version"] == 0
 
 
-def test_a_raised_sign_floor_is_an_order_to_change_over(site: VaultSite):
+def test_a_raised_sign_floor_is_an_order_to_change_over(site: VaultFixture):
     """Case G83."""
     site.admin.configure_key("sign-floor", mount=site.mount, min_encryption_version=2)
     await_that(
@@ -89,7 +89,7 @@ def test_a_raised_sign_floor_is_an_order_to_change_over(site: VaultSite):
     assert second.activate_at is not None
 
 
-def test_a_raised_verify_floor_revokes(site: VaultSite):
+def test_a_raised_verify_floor_revokes(site: VaultFixture):
     """Case G83."""
     # In one call: the floor for verifying must not pass a floor for signing that is set.
     floors = {"min_encryption_version": 2, "min_decryption_version": 2}
@@ -104,7 +104,7 @@ def test_a_raised_verify_floor_revokes(site: VaultSite):
     assert states(site, "verify-floor") == ["revoked", "active"]
 
 
-def test_a_soft_deleted_key_signs_nothing_and_alarms(site: VaultSite):
+def test_a_soft_deleted_key_signs_nothing_and_alarms(site: VaultFixture):
     """Case G79."""
     site.admin.soft_delete_key("deleted", mount=site.mount)
     await_that(lambda: ("backend.disabled", "deleted") in alarms(site), "an alarm is raised")
@@ -115,7 +115,7 @@ def test_a_soft_deleted_key_signs_nothing_and_alarms(site: VaultSite):
     await_that(lambda: site.ask("switched/read").status == 200, "it signs again")
 
 
-def test_a_timer_in_the_vault_is_left_alone(site: VaultSite):
+def test_a_timer_in_the_vault_is_left_alone(site: VaultFixture):
     site.admin.configure_key("by-timer", mount=site.mount, auto_rotate_period="1h")
     run = site.command("keys", "tick", "by-timer", "--json")
     assert run.returncode == 0, run.stderr

@@ -13,7 +13,7 @@ from support.claims import header_of
 from support.databases import copied_database
 from support.openbao import CertificateAuthority, RaftServer
 from support.vault_side import audit_device_away, await_that
-from support.vault_site import Answer, VaultSite, verifies
+from support.vault_site import Answer, VaultFixture, verifies
 
 # A call to the Vault takes 1.5 s at most; the rest is what a busy test machine adds.
 LIMIT_SECONDS = 3.0
@@ -34,7 +34,7 @@ FAULTS = (
 
 
 @pytest.fixture(scope="module")
-def site(raft_server: RaftServer, request, tmp_path_factory) -> Iterator[VaultSite]:
+def site(raft_server: RaftServer, request, tmp_path_factory) -> Iterator[VaultFixture]:
     directory = tmp_path_factory.mktemp("site")
     # So short that the server asks the Vault every second what it holds.
     rings = {
@@ -44,7 +44,7 @@ def site(raft_server: RaftServer, request, tmp_path_factory) -> Iterator[VaultSi
     keys = {"jwks_maximum_age_seconds": 5}
     with (
         copied_database(request, "sqlite", directory) as url,
-        VaultSite(
+        VaultFixture(
             *(directory, url, raft_server),
             rings=rings,
             resource_servers={"custody": "kept"},
@@ -55,7 +55,7 @@ def site(raft_server: RaftServer, request, tmp_path_factory) -> Iterator[VaultSi
 
 
 @contextmanager
-def away(site: VaultSite, fault: str) -> Iterator[None]:
+def away(site: VaultFixture, fault: str) -> Iterator[None]:
     vault = site.vault
     blocks = {
         "stopped": vault.paused,
@@ -92,7 +92,7 @@ def require_unavailable(answer: Answer) -> None:
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("fault", FAULTS)
-def test_an_outage_stops_new_tokens_of_its_ring_and_nothing_else(site: VaultSite, fault: str):
+def test_an_outage_stops_new_tokens_of_its_ring_and_nothing_else(site: VaultFixture, fault: str):
     """Case G79, Case G80."""
     await_that(lambda: site.ask().status == 200, "the outage before is over", 40)
     before, ended = site.ask().token, site.ask().token
@@ -147,7 +147,7 @@ def test_an_outage_stops_new_tokens_of_its_ring_and_nothing_else(site: VaultSite
     assert (site.latest_version("remote"), site.fetch_jwks().body) == (versions, jwks.body)
 
 
-def verify_told(site: VaultSite, alarm: str, records) -> None:
+def verify_told(site: VaultFixture, alarm: str, records) -> None:
     """The health listener, the metrics, the audit trail and the log tell of the outage."""
     degraded = "keys:remote its backend does not answer"
     await_that(lambda: degraded in site.readiness().get("degraded", ()), "readiness tells of it")
@@ -166,18 +166,18 @@ def verify_told(site: VaultSite, alarm: str, records) -> None:
 
 
 @pytest.fixture
-def tls_site(request, tmp_path) -> Iterator[VaultSite]:
+def tls_site(request, tmp_path) -> Iterator[VaultFixture]:
     """A site whose Vault is reached by TLS."""
     with (
         RaftServer(authority=CertificateAuthority(tmp_path)) as vault,
         copied_database(request, "sqlite", tmp_path) as url,
-        VaultSite(tmp_path, url, vault) as site,
+        VaultFixture(tmp_path, url, vault) as site,
     ):
         yield site
 
 
 @pytest.mark.timeout(120)
-def test_a_vault_with_the_certificate_of_another_authority_gets_nothing(tls_site: VaultSite):
+def test_a_vault_with_the_certificate_of_another_authority_gets_nothing(tls_site: VaultFixture):
     """Case G79."""
     site, vault = tls_site, tls_site.vault
     assert site.ask().status == 200

@@ -25,7 +25,7 @@ from support.openbao import DevServer
 from support.received_events import ReceivedEvents
 from support.source_tree import ROOT
 from support.vault_side import await_that
-from support.vault_site import VaultSite
+from support.vault_site import VaultFixture
 
 ROUNDS = 100  # on each database, half of them by time and half by order
 ROTATORS = 3
@@ -52,17 +52,17 @@ def make_site(openbao: DevServer, request, tmp_path):
     """A function of the number of servers that gives a site."""
 
     @contextmanager
-    def make(nodes: int) -> Iterator[VaultSite]:
+    def make(nodes: int) -> Iterator[VaultFixture]:
         with (
             copied_database(request, request.param, tmp_path) as url,
-            VaultSite(tmp_path, url, openbao, nodes=nodes, **SETTINGS) as site,
+            VaultFixture(tmp_path, url, openbao, nodes=nodes, **SETTINGS) as site,
         ):
             yield site
 
     return make
 
 
-def open_rotator(site: VaultSite, stack: ExitStack, clock: FakeClock) -> Rotator:
+def open_rotator(site: VaultFixture, stack: ExitStack, clock: FakeClock) -> Rotator:
     """Return a rotator with connections of its own, as each command has them."""
     services = stack.enter_context(operator_services(site.settings))
     vaults = vault_accesses(site.settings, "rotator")

@@ -27,7 +27,7 @@ ENDPOINTS = {
 _FORM = "application/x-www-form-urlencoded"
 
 
-class Edge:
+class ServerFixture:
     """A live server with the usual parties, and one live token by which effects are noticed."""
 
     def __init__(
@@ -108,7 +108,7 @@ class Edge:
 
 
 @pytest.fixture(scope="module")
-def edge(module_database_url: str, tmp_path_factory) -> Iterator[Edge]:
+def edge(module_database_url: str, tmp_path_factory) -> Iterator[ServerFixture]:
     """A running server that the tests of one file share."""
     with running_edge(tmp_path_factory.mktemp("server"), module_database_url) as edge:
         yield edge
@@ -117,7 +117,7 @@ def edge(module_database_url: str, tmp_path_factory) -> Iterator[Edge]:
 @contextmanager
 def running_edge(
     directory: Path, database_url: str, *, trust: SSLContext | None = None, **overrides: Any
-) -> Iterator[Edge]:
+) -> Iterator[ServerFixture]:
     """Run a server on a migrated database; in the end search what it wrote for secrets.
 
     `trust` is what its certificate is checked by, where it has one.
@@ -128,7 +128,7 @@ def running_edge(
     parties.create_first_keys()
     demo = make_demo(parties)
     with LiveServer(write, directory, **overrides) as server:
-        edge = Edge(server, demo, directory, trust)
+        edge = ServerFixture(server, demo, directory, trust)
         watch.note(edge.token, "access token")
         yield edge
         log = server.log()

@@ -11,14 +11,14 @@ from contextlib import suppress
 from errno import ECONNREFUSED
 from typing import Self
 
-from support.edge import Edge
+from support.edge import ServerFixture
 from support.raw_http import MalformedAnswerError, RawConnection, RawResponse
 
 _DEADLINE_SECONDS = 20.0
 _COMING_AGAIN = 100
 
 
-def whole_request(edge: Edge, endpoint: str, *, version: str = "1.1") -> bytes:
+def whole_request(edge: ServerFixture, endpoint: str, *, version: str = "1.1") -> bytes:
     """Return the bytes of a request that succeeds and changes nothing."""
     head, form = edge.request(endpoint, harmless=True)
     framed = head + b"Content-Length: %d\r\n\r\n" % len(form) + form
@@ -131,7 +131,7 @@ class SteadyLoad:
             self._stop.wait(self._pause_seconds)
 
 
-def steady_load(edge: Edge, endpoint: str = "token", *, clients: int = 2) -> SteadyLoad:
+def steady_load(edge: ServerFixture, endpoint: str = "token", *, clients: int = 2) -> SteadyLoad:
     """Return a load of clients that keep their connection, and as many that open new ones."""
     request = whole_request(edge, endpoint)
     kept = [Requester(edge.port, request, keeps=True) for _ in range(clients)]

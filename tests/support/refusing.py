@@ -5,13 +5,13 @@ from sqlalchemy import func, select
 
 from authz_server.tokens.models import RevokedToken
 from support.parties import Credentials
-from support.stage import INACTIVE, METHODS, Stage
+from support.stage import INACTIVE, METHODS, ApplicationFixture
 
 ENDPOINTS = ("introspect", "revoke")
 
 
 @pytest.fixture(params=METHODS)
-def caller(request, stage: Stage) -> Credentials:
+def caller(request, stage: ApplicationFixture) -> Credentials:
     """A client, of either authentication method: whose token each forgery claims to be."""
     return stage.callers[f"client-{request.param}"]
 
@@ -23,13 +23,13 @@ def endpoint(request) -> str:
 
 
 @pytest.fixture
-def claims(stage: Stage, caller: Credentials) -> dict:
+def claims(stage: ApplicationFixture, caller: Credentials) -> dict:
     """Sound claims of a token of the caller."""
     return stage.claims(sub=caller.id, client_id=caller.id)
 
 
 @pytest.fixture
-def refuse(stage: Stage, endpoint: str, caller: Credentials):
+def refuse(stage: ApplicationFixture, endpoint: str, caller: Credentials):
     """A function of named tokens; each must be refused, without effect."""
 
     def check(tokens: dict[str, str]) -> None:
@@ -46,7 +46,7 @@ def refuse(stage: Stage, endpoint: str, caller: Credentials):
     return check
 
 
-def revoked(stage: Stage) -> int:
+def revoked(stage: ApplicationFixture) -> int:
     """Return how many tokens were revoked so far."""
     with stage.services.database.reading() as session:
         return session.scalar(select(func.count()).select_from(RevokedToken)) or 0

@@ -31,7 +31,7 @@ L = RING.maximum_lifetime_seconds
 
 
 @dataclass
-class World:
+class RingFixture:
     """Everything that a ring's life needs."""
 
     definition: RingDefinition = RING

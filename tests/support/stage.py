@@ -42,7 +42,7 @@ ENDPOINTS = {
 INACTIVE = {"active": False}
 
 
-class Stage:
+class ApplicationFixture:
     """The application with its parties, and what tests do with both."""
 
     def __init__(
@@ -213,9 +213,9 @@ class Stage:
 
 
 @pytest.fixture(scope="module")
-def stage(module_database_url: str, tmp_path_factory) -> Iterator[Stage]:
+def stage(module_database_url: str, tmp_path_factory) -> Iterator[ApplicationFixture]:
     """The application and its parties, shared by the tests of one file."""
-    stage = Stage(tmp_path_factory.mktemp("stage"), module_database_url)
+    stage = ApplicationFixture(tmp_path_factory.mktemp("stage"), module_database_url)
     with ServeTwin(stage.settings, stage.clock, stage.directory) as stage.client.twin:
         yield stage
     stage.close()

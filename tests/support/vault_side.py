@@ -1,4 +1,4 @@
-"""The Vault's side of a `VaultSite`: engines, policies, roles, and what can go wrong with them."""
+"""The Vault of a `VaultFixture`: engines, policies, roles, and what can go wrong with them."""
 
 import os
 import secrets
@@ -42,7 +42,7 @@ path "auth/token/revoke-self" { capabilities = ["update"] }
 _PAUSE_SECONDS = 0.05
 
 
-class VaultSide:
+class VaultEngines:
     """Engines and roles of one site in an OpenBao; every name is the site's own.
 
     Args:

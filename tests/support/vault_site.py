@@ -1,6 +1,6 @@
 """A whole installation whose keys are in a real OpenBao: servers, command line, callers, faults.
 
-A `VaultSite` has a ring `remote` in transit, which signs for whoever names no ring, and a ring
+A `VaultFixture` has a ring `remote` in transit, which signs for whoever names no ring, and a ring
 `local` in the database, which signs for the resource server `beside`. Its server logs in by AppRole
 with the least that it needs; the rotator has a login of its own.
 """
@@ -29,7 +29,7 @@ from support.protocol import ENDPOINTS
 from support.secrets_watch import SecretsWatch
 from support.settings_file import ISSUER, write_settings
 from support.tcp_proxy import TcpProxy
-from support.vault_side import VaultSide
+from support.vault_side import VaultEngines
 
 JWKS = "/.well-known/jwks.json"
 
@@ -50,7 +50,7 @@ class Answer:
         return self.body["access_token"]
 
 
-class VaultSite:
+class VaultFixture:
     """An installation over a database and an OpenBao, reached through `proxy`. A context manager.
 
     Args:
@@ -81,7 +81,7 @@ class VaultSite:
         self._rings = {"es256": None} | dict(rings or {})
         tables = [table for table in self._rings.values() if table is not None]
         drives_itself = any(table.get("drive") == "self" for table in tables)
-        self.side = VaultSide(vault, directory, self.watch, drives_itself=drives_itself)
+        self.side = VaultEngines(vault, directory, self.watch, drives_itself=drives_itself)
         self.mount = self.side.mount
         self._resource_servers = {"beside": "local"} | dict(resource_servers or {})
         self._nodes = nodes

@@ -16,7 +16,7 @@ HOUR = timedelta(hours=1)
 CLOSE = timedelta(seconds=2)
 
 
-class World:
+class ClockFixture:
     """A machine: its clock can be set, its uptime cannot."""
 
     def __init__(self, database) -> None:
@@ -74,7 +74,7 @@ class World:
 @pytest.fixture
 def world(database_url):
     with attached(database_url) as database:
-        world = World(database)
+        world = ClockFixture(database)
         with database.transaction() as session:
             session.get(ClockMark, 1).microseconds = int(world.now.timestamp() * 1_000_000)
         world.look()

@@ -56,7 +56,7 @@ def server(name, **members):
     return entry(name, enabled=enabled, resource_server=ResourceServerEntry(**about | members))
 
 
-class World:
+class AuthorizationFixture:
     """Clients, resource servers and scopes in dictionaries, with the rules over them."""
 
     def __init__(self, client, servers, caps, **settings):
@@ -108,7 +108,7 @@ def worlds(draw):
         )
         for name in SERVERS
     ]
-    return World(
+    return AuthorizationFixture(
         client,
         servers,
         draw(st.dictionaries(st.sampled_from(NAMES), st.integers(1, 3_600))),
@@ -200,7 +200,7 @@ def world():
     client = entry(
         "ministry", allowed_scopes=frozenset(NAMES), default_scopes=("mapper/link", "mapper/unlink")
     )
-    return World(client, [server(name) for name in SERVERS], {})
+    return AuthorizationFixture(client, [server(name) for name in SERVERS], {})
 
 
 @pytest.mark.parametrize("scope", [None, "", " ", "   "])
@@ -215,7 +215,7 @@ def test_without_scope_the_defaults_are_stated(world, scope):
 )
 def test_a_scope_is_called_by_the_spelling_of_the_settings(spelling, scope):
     client = entry("ministry", allowed_scopes=frozenset(NAMES))
-    world = World(client, [server("mapper")], {}, scope_spelling=spelling)
+    world = AuthorizationFixture(client, [server("mapper")], {}, scope_spelling=spelling)
     found = world.decide("mapper.link mapper/unlink mapper/link")
     assert found.scope == scope
     assert found.scopes == ("mapper/link", "mapper/unlink")
@@ -232,7 +232,7 @@ def test_scopes_of_two_resource_servers_follow_the_written_rule(several):
     """Case C31"""
     client = entry("ministry", allowed_scopes=frozenset(NAMES))
     servers = [server(name) for name in SERVERS]
-    world = World(client, servers, {}, several_resource_servers=several)
+    world = AuthorizationFixture(client, servers, {}, several_resource_servers=several)
     if several == "refuse":
         assert world.refusal("mapper/link disburse/link") == "scope_several_resource_servers"
         return
@@ -245,7 +245,7 @@ def test_one_token_cannot_be_of_two_kinds(difference):
     """Case C31"""
     client = entry("ministry", allowed_scopes=frozenset(NAMES))
     servers = [server("mapper"), server("disburse", **difference)]
-    world = World(client, servers, {}, several_resource_servers="both")
+    world = AuthorizationFixture(client, servers, {}, several_resource_servers="both")
     assert world.refusal("mapper/link disburse/link") == "scope_several_resource_servers"
 
 

@@ -9,14 +9,14 @@ from keys.lifecycle.first_key import create_first_key
 from keys.lifecycle.judgement import Standing, judge_ring
 from keys.lifecycle.orders import Move, Revoke
 from keys.memory import empty_ring
-from support.rotation import RING, P, T, World
+from support.rotation import RING, P, RingFixture, T
 
 NEW = replace(RING, name="new", backend_uri="fenced://")
 
 
 @pytest.fixture
 def world():
-    world = World()
+    world = RingFixture()
     world.tick()
     return world
 

@@ -18,7 +18,7 @@ from keys.lifecycle.orders import Activate, Destroy, Freeze, Prune, Revoke, Rota
 from keys.lifecycle.rules import PUBLIC_STATES
 from keys.lifecycle.state import ALL_PERMISSIONS, NO_PERMISSIONS, RotationMode
 from keys.signing_key import KeyState
-from support.rotation import DAY, L, P, T, World
+from support.rotation import DAY, L, P, RingFixture, T
 
 STEPS = st.sampled_from([1, 5, 59, 121, 900, L, L + 200, DAY, P, T // 2, T])
 
@@ -33,7 +33,9 @@ class Lifecycle(RuleBasedStateMachine):
     @initialize(mode=st.sampled_from(RotationMode), fences=st.booleans())
     def begin(self, mode, fences):
         follow = mode is RotationMode.EXTERNAL or not fences
-        self.world = World(mode=mode, permissions=NO_PERMISSIONS if follow else ALL_PERMISSIONS)
+        self.world = RingFixture(
+            mode=mode, permissions=NO_PERMISSIONS if follow else ALL_PERMISSIONS
+        )
         self.rotators = [self.world.rotator, self.world.make_rotator()]
         self.nodes = [self.world.make_node(), self.world.make_node()]
         self.first_seen: dict[str, datetime] = {}

@@ -1,11 +1,11 @@
 """A ring without a standby is an alarm once whoever makes versions had time to come by."""
 
 from keys.lifecycle.state import NO_PERMISSIONS, RotationMode
-from support.rotation import RING, T, World
+from support.rotation import RING, RingFixture, T
 
 
 def test_servers_give_the_rotator_time_to_make_the_next_standby():
-    world = World(mode=RotationMode.COMMAND)
+    world = RingFixture(mode=RotationMode.COMMAND)
     server = world.make_rotator(permissions=NO_PERMISSIONS)
     world.tick()
     world.clock.advance(T)

@@ -5,7 +5,7 @@ import pytest
 from keys.errors import OrderRefusedError
 from keys.lifecycle.orders import Activate, Destroy, Freeze, Revoke, Rotate, Taint, Unfreeze
 from keys.signing_key import KeyState
-from support.rotation import L, P, T, World
+from support.rotation import L, P, RingFixture, T
 
 S = KeyState
 PAYLOAD = b'{"iss":"x"}'
@@ -17,7 +17,7 @@ def sign(node):
 
 @pytest.fixture
 def world():
-    world = World()
+    world = RingFixture()
     world.tick()
     return world
 

@@ -12,7 +12,7 @@ from keys.lifecycle.invariants import require_invariants
 from keys.lifecycle.orders import Move, Rotate
 from keys.lifecycle.state import NO_PERMISSIONS, Readiness, RotationMode
 from keys.signing_key import KeyState
-from support.rotation import DAY, RING, L, P, T, World
+from support.rotation import DAY, RING, L, P, RingFixture, T
 
 S = KeyState
 PAYLOAD = b'{"iss":"x"}'
@@ -24,7 +24,7 @@ def sign(node):
 
 @pytest.fixture
 def world():
-    world = World()
+    world = RingFixture()
     world.tick()
     return world
 
@@ -64,7 +64,7 @@ def test_a_retired_key_stays_until_its_last_token_has_expired(world):
 
 
 def test_without_a_fence_the_oldest_reading_is_waited_for():
-    world = World(permissions=NO_PERMISSIONS)
+    world = RingFixture(permissions=NO_PERMISSIONS)
     world.rotator = world.make_rotator(permissions=NO_PERMISSIONS)
     world.tick()
     world.tick(T)
@@ -94,7 +94,7 @@ def test_a_dry_run_changes_nothing_and_says_what_would_happen(world):
 
 def test_a_version_made_in_the_backend_by_others_is_adopted():
     """Case G77."""
-    world = World(mode=RotationMode.EXTERNAL)
+    world = RingFixture(mode=RotationMode.EXTERNAL)
     world.rotator = world.make_rotator(permissions=NO_PERMISSIONS)
     world.tick(DAY)
     assert world.states() == [S.ACTIVE, S.PUBLISHED]
@@ -169,7 +169,7 @@ def test_a_late_reading_removes_nothing_and_makes_no_second_version(world):
 
 
 def test_a_key_that_the_backend_shows_differently_is_not_believed(world):
-    world.backend.exchange_keys(World().backend)
+    world.backend.exchange_keys(RingFixture().backend)
     world.tick()
     assert "key.not_adopted" in world.received.alarms()
     assert len(world.ring.keys) == 2
@@ -185,7 +185,7 @@ def test_a_raised_signing_floor_is_an_emergency_activation(world):
 
 
 def test_activation_waits_for_verifiers_where_the_gate_is_binding():
-    world = World(readiness=Readiness(missing=("bank 10.0.0.0/24",), binding=True))
+    world = RingFixture(readiness=Readiness(missing=("bank 10.0.0.0/24",), binding=True))
     world.tick(T)
     assert world.states() == [S.ACTIVE, S.PUBLISHED]
     assert world.key(2).activate_at is None

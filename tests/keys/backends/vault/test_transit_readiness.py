@@ -8,7 +8,7 @@ import pytest
 from keys.backends.vault.transit import TransitBackend
 from keys.ring import KeyRings
 from keys.signer import PROOF_INTERVAL_SECONDS
-from support.rotation import World
+from support.rotation import RingFixture
 from support.vault_parts import open_client, token_access
 
 POLICY = """
@@ -35,7 +35,9 @@ class Server:
     @contextmanager
     def opened(self):
         with open_client(self.access) as client:
-            world = World(make_backend=lambda _: TransitBackend(client, self.mount, "ring", "ring"))
+            world = RingFixture(
+                make_backend=lambda _: TransitBackend(client, self.mount, "ring", "ring")
+            )
             rings = KeyRings(
                 world.store,
                 {world.definition.backend_uri: world.backend},
