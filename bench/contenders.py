@@ -13,7 +13,7 @@ import httpx
 from bench import servers
 from bench.applications.credentials import CLIENT_ID, CLIENT_SECRET
 from bench.load import Request
-from bench.parties import SCOPE, Parties
+from bench.registered import SCOPE, Registered
 from bench.servers import NotAtHandError, Server
 
 BARE_WSGI = "bare WSGI application"
@@ -133,14 +133,14 @@ def bare_flask_under_gunicorn(running: ExitStack, folder: Path) -> Iterator[Cont
 
 def _ours(
     running: ExitStack, folder: Path, database: str, workers: int
-) -> tuple[Server, Parties, str]:
+) -> tuple[Server, Registered, str]:
     if database == "SQLite":
         url = f"sqlite:///{folder / 'database.sqlite'}"
         serving = servers.ours(url, folder, workers=workers)
     else:
         serving = servers.ours_on_postgresql(folder, workers=workers)
-    server, parties = running.enter_context(serving)
-    return server, parties, f"{OURS} on {database}{_with_workers(workers)}"
+    server, registered = running.enter_context(serving)
+    return server, registered, f"{OURS} on {database}{_with_workers(workers)}"
 
 
 def our_tokens(database: str, *, workers: int = 1, profile: bool = False) -> Setting:
@@ -153,24 +153,26 @@ def our_tokens(database: str, *, workers: int = 1, profile: bool = False) -> Set
     """
 
     def setting(running: ExitStack, folder: Path) -> Iterator[Contender]:
-        server, parties, name = _ours(running, folder, database, workers)
-        plain = token_request(parties)
+        server, registered, name = _ours(running, folder, database, workers)
+        plain = token_request(registered)
         yield Contender(name, "JWT ES256", server, lambda: plain)
         if profile:
-            yield Contender(f"{name}, G2P Connect", "JWT ES256", server, lambda: _profiled(parties))
+            yield Contender(
+                f"{name}, G2P Connect", "JWT ES256", server, lambda: _profiled(registered)
+            )
 
     return setting
 
 
-def token_request(parties: Parties) -> Request:
+def token_request(registered: Registered) -> Request:
     """Return the request for one of our tokens."""
-    form = token_form(parties.client_id, parties.client_secret)
+    form = token_form(registered.client_id, registered.client_secret)
     return Request("/oauth2/token", form, ISSUED, distinct=True)
 
 
-def _profiled(parties: Parties) -> Request:
+def _profiled(registered: Registered) -> Request:
     headers = {"timestamp": formatdate(time.time(), usegmt=True), "message_id": "m-1"}
-    form = token_form(parties.client_id, parties.client_secret)
+    form = token_form(registered.client_id, registered.client_secret)
     return Request("/oauth2/client/token", form, ISSUED, headers, distinct=True)
 
 
@@ -178,12 +180,12 @@ def our_introspection(database: str, *, workers: int = 1) -> Setting:
     """Return ours introspecting one token again and again; arguments as for ``our_tokens``."""
 
     def setting(running: ExitStack, folder: Path) -> Iterator[Contender]:
-        server, parties, name = _ours(running, folder, database, workers)
+        server, registered, name = _ours(running, folder, database, workers)
 
         def introspection() -> Request:
-            form = token_form(parties.client_id, parties.client_secret)
+            form = token_form(registered.client_id, registered.client_secret)
             token = obtain_token(server, "/oauth2/token", form)
-            caller = basic(parties.resource_server_id, parties.resource_server_secret)
+            caller = basic(registered.resource_server_id, registered.resource_server_secret)
             return Request("/oauth2/introspect", {"token": token}, ACTIVE, caller)
 
         yield Contender(name, "JWT ES256, revocation looked up", server, introspection)

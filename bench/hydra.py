@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from bench.parties import SCOPE
+from bench.registered import SCOPE
 from bench.servers import (
     CACHE,
     Server,

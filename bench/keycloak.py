@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.parties import SCOPE
+from bench.registered import SCOPE
 from bench.servers import (
     CACHE,
     NotAtHandError,

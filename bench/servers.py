@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from socket import create_connection
 
-from bench.parties import Parties, prepare, write_settings
+from bench.registered import Registered, prepare, write_settings
 from support.ports import release_port, reserve_port
 from support.postgresql import PostgresServer
 from support.tied_process import end_process, start_tied
@@ -113,24 +113,24 @@ def under_gunicorn(
 @contextmanager
 def ours(
     database_url: str, directory: Path, *, workers: int = 1
-) -> Iterator[tuple[Server, Parties]]:
+) -> Iterator[tuple[Server, Registered]]:
     """Serve authz-server as an operator does, with a client and a resource server in it."""
     with reserved_ports(2) as [port, health_port]:
         path = write_settings(directory, database_url, port, health_port, workers=workers)
-        parties = prepare(path)
+        registered = prepare(path)
         command = [sys.executable, "-m", "authz_server", "serve", "--config", str(path)]
         with running_server(command, port, directory) as server:
-            yield server, parties
+            yield server, registered
 
 
 @contextmanager
-def ours_on_postgresql(directory: Path, *, workers: int = 1) -> Iterator[tuple[Server, Parties]]:
+def ours_on_postgresql(directory: Path, *, workers: int = 1) -> Iterator[tuple[Server, Registered]]:
     """Serve authz-server with a PostgreSQL server of its own, commits durable."""
     with PostgresServer(durable=True) as database:
         url = database.create_database()
-        with ours(url, directory, workers=workers) as (server, parties):
+        with ours(url, directory, workers=workers) as (server, registered):
             process_id, started = database.process_id, server.start_seconds
-            yield Server(server.port, server.process_id, process_id, started), parties
+            yield Server(server.port, server.process_id, process_id, started), registered
 
 
 @contextmanager

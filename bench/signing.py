@@ -18,7 +18,7 @@ from bench.contenders import token_request
 from bench.free_cores import FreeCores
 from bench.load import Load, Request, send
 from bench.measurement import Table, medians
-from bench.parties import Parties
+from bench.registered import Registered
 from bench.servers import Server
 from bench.signing_servers import UNBATCHED, Vault, ours_in_vault, running_vault
 from bench.turns import Plan, Taken, Turn, take_rounds
@@ -120,7 +120,7 @@ def _ours(running: ExitStack, vault: Vault, directory: Path) -> Iterator[Signer]
         made.mkdir()
         return made
 
-    def start(scheme: str, name: str, *first_on_path: Path) -> tuple[Server, Parties]:
+    def start(scheme: str, name: str, *first_on_path: Path) -> tuple[Server, Registered]:
         serving = ours_in_vault(vault, scheme, folder(name), *first_on_path)
         return running.enter_context(serving)
 
@@ -129,7 +129,7 @@ def _ours(running: ExitStack, vault: Vault, directory: Path) -> Iterator[Signer]
     local = running.enter_context(servers.ours(url, local_folder))
     kv, transit = start("kv", "kv"), start("transit", "transit")
     unbatched = start("transit", "unbatched", UNBATCHED)
-    for name, does, (server, parties), connections, is_remote in (
+    for name, does, (server, registered), connections, is_remote in (
         ("authz-server, transit", "one call for what waits", transit, 1, True),
         ("authz-server, transit", "one call for what waits", transit, 8, True),
         ("authz-server, transit", "one call for what waits", transit, _MANY, True),
@@ -138,7 +138,7 @@ def _ours(running: ExitStack, vault: Vault, directory: Path) -> Iterator[Signer]
         ("authz-server, KV", "signs in its process", kv, _MANY, False),
         ("authz-server, local", "signs in its process", local, _MANY, False),
     ):
-        request = token_request(parties)
+        request = token_request(registered)
         yield Signer(
             name,
             f"a token, JWT ES256; {does}",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from authz_server.database.schema import upgrade_database
 from authz_server.settings import load_settings
-from bench.parties import Parties, prepare
+from bench.registered import Registered, prepare
 from bench.servers import ROOT, Server, reserved_ports, running_server
 from support.openbao import OpenBaoAdmin, RaftServer
 from support.vault_installation import VaultInstallation
@@ -72,7 +72,7 @@ def running_vault(directory: Path) -> Iterator[Vault]:
 @contextmanager
 def ours_in_vault(
     vault: Vault, scheme: str, directory: Path, *first_on_path: Path
-) -> Iterator[tuple[Server, Parties]]:
+) -> Iterator[tuple[Server, Registered]]:
     """Serve authz-server with its ring in ``scheme`` of that OpenBao, with least privilege.
 
     Args:
@@ -90,12 +90,12 @@ def ours_in_vault(
         upgrade_database(load_settings(path, {}).database)
         command = [sys.executable, "-m", "authz_server"]
         subprocess.run([*command, "keys", "init", "--config", str(path)], cwd=ROOT, check=True)
-        parties = prepare(path, make_keys=False)
+        registered = prepare(path, make_keys=False)
         serving = [*command, "serve", "--config", str(path)]
         folders = [*map(str, first_on_path), os.environ.get("PYTHONPATH", "")]
         environment = {"PYTHONPATH": os.pathsep.join(filter(None, folders))}
         with running_server(serving, port, directory, environment) as server:
-            yield server, parties
+            yield server, registered
 
 
 def _settings(

@@ -17,7 +17,7 @@ SCOPE = "mapper/link"
 
 
 @dataclass(frozen=True)
-class Parties:
+class Registered:
     """Who sends requests: a client by the form, and resource servers by Basic."""
 
     client_id: str
@@ -57,14 +57,16 @@ destination = {audit}
     return path
 
 
-def prepare(settings_path: Path, *, make_keys: bool = True) -> Parties:
+def prepare(settings_path: Path, *, make_keys: bool = True) -> Registered:
     """Create the schema, the first keys if wanted, a client and a resource server."""
     settings = load_settings(settings_path, {})
     upgrade_database(settings.database)
     with operator_services(settings) as services:
         if make_keys:
             create_missing_keys(services, actor=ACTOR)
-        return Parties("ministry", _add_client(services), "mapper", _add_resource_server(services))
+        return Registered(
+            "ministry", _add_client(services), "mapper", _add_resource_server(services)
+        )
 
 
 def _add_resource_server(services: Services) -> str:
