@@ -22,8 +22,6 @@ JWT = "urn:ietf:params:oauth:token-type:jwt"
 TOKEN_TYPES = (ACCESS_TOKEN, JWT)
 MAXIMUM_ACTORS = 4
 _ACTOR_MEMBERS = frozenset({"sub", "iss", "act"})
-#: A JWT by which a client authenticates is not an authorization.
-_ASSERTION_TYPE = "client-authentication+jwt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,8 +150,8 @@ class PresentedTokens:
         issuer = self._issuers.find(claims.get("iss", trust_domain(claims.get("sub"))))
         if issuer is None:
             raise TokenRefusedError("no registered issuer")
-        if token.typ == _ASSERTION_TYPE or not _is_for(claims.get("aud"), issuer.audience):
-            raise TokenRefusedError("another type or audience")
+        if not _is_for(claims.get("aud"), issuer.audience):
+            raise TokenRefusedError("another audience")
         issuer.check(token, claims, self._now())
         await issuer.verify(token)
         subject, jti = claims["sub"], claims.get("jti", "")

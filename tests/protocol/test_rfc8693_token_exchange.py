@@ -117,6 +117,15 @@ def test_actors_nest_up_to_a_depth(protocol: Protocol, subject):
     assert claims_of(answer.json["access_token"])["act"] == {"sub": actors[0].id}
 
 
+def test_a_token_is_exchanged_a_bounded_number_of_times(protocol: Protocol, subject):
+    impersonator = new_gateway(protocol, impersonation=True)
+    token = protocol.new_token(subject)
+    for _ in range(8):
+        token = exchange(protocol, impersonator, token).json["access_token"]
+    assert len(claims_of(token)["exchanged_from"]) == 8
+    require_refusal(exchange(protocol, impersonator, token), 400, "invalid_request")
+
+
 @pytest.mark.parametrize("endpoint", TOKEN_ENDPOINTS)
 def test_actor_tokens_that_are_refused(protocol: Protocol, endpoint: str, subject):
     friend = protocol.new_client(allowed_scopes=SCOPES)
@@ -185,6 +194,17 @@ def test_may_act_names_the_only_actor(protocol: Protocol, gateway):
             assert claims_of(answer.json["access_token"])["may_act"] == may_act
         else:
             require_refusal(answer, 400, "invalid_request")
+    # The claim is about its own subject: that of the client does not go into the new token.
+    claiming = protocol.new_client(
+        allowed_scopes=SCOPES,
+        grant_types=[GRANT_TYPE],
+        properties={
+            "token_exchange": {"subjects": ["*"], "audiences": ["mapper"]},
+            "may_act": {"sub": other.id},
+        },
+    )
+    answer = exchange(protocol, claiming, protocol.new_token(other))
+    assert "may_act" not in claims_of(answer.json["access_token"])
     # The actor of an actor token is the party that counts.
     answer = exchange(
         protocol,

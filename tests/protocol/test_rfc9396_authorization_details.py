@@ -301,6 +301,9 @@ def test_a_resource_server_sees_its_own_details(start_protocol):
     answer = ask(protocol, "token", client, [DETAIL], scope=f"{SCOPE} mapper/link")
     token = answer.json["access_token"]
     assert "authorization_details" in claims_of(token)
+    misplaced = [DETAIL | {"locations": [RESOURCE_SERVERS["mapper"]]}]
+    answer = ask(protocol, "token", client, misplaced, scope=f"{SCOPE} mapper/link")
+    require_refusal(answer, 400, ERROR)
     seen = protocol.ask("introspect", protocol.demo.disburse, token=token).json
     assert seen["authorization_details"] == [GRANTED]
     seen = protocol.ask("introspect", protocol.demo.mapper, token=token).json

@@ -18,6 +18,7 @@ GRANT_TYPE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 JWT = "urn:ietf:params:oauth:token-type:jwt"
 TYPE, SCOPE = "g2p_disbursement", "disburse/disburse"
+TAKEN = "client-of-the-same-name"
 USER = "https://people.example/42"
 SVID = "spiffe://example.org/payments"
 KEY = ProofKey()
@@ -48,9 +49,10 @@ def protocol(module_database_url: str, issuers: Issuers) -> Iterator[Protocol]:
 @pytest.fixture(scope="module")
 def gateway(protocol: Protocol):
     """A client that exchanges tokens of the provider and of SPIFFE for one user and one service."""
+    protocol.parties.make_client(TAKEN)
     policy = {
         "subjects": ["*"],
-        "issuers": {"provider": [USER], "spiffe": ["*"]},
+        "issuers": {"provider": [USER, TAKEN], "spiffe": ["*"]},
         "audiences": ["mapper", "disburse"],
     }
     return protocol.new_client(
@@ -159,7 +161,7 @@ def test_tokens_of_issuers_that_are_refused(protocol: Protocol, issuers, endpoin
         "this server as issuer": signer.assertion(iss="https://authz.example"),
         "another audience": signer.assertion(aud="https://other.example"),
         "no audience": signer.assertion(aud=None),
-        "the id of a client": issuers.provider_signer(gateway.id).assertion(),
+        "the id of a client": issuers.provider_signer(TAKEN).assertion(),
         "expired": signer.assertion(iat=now - 500, exp=now - 400),
         "endless": signer.assertion(exp=None),
         "not yet": signer.assertion(nbf=now + 400),
