@@ -1,0 +1,226 @@
+"""The decision about a request, without I/O: it yields what it needs and is sent the results."""
+
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from authz_verifier.algorithms import ALGORITHMS
+from authz_verifier.certificates import require_certificate
+from authz_verifier.documents import require_secure
+from authz_verifier.dpop import ReplayCache, verify_proof
+from authz_verifier.errors import ConfigurationError, invalid_token
+from authz_verifier.key_cache import KeyCache, Snapshot
+from authz_verifier.requests import Request, read_credentials
+from authz_verifier.responses import Envelope, Responses
+from authz_verifier.tokens import Token, TokenRules, UnknownKeyError, require_scopes
+
+Mode = Literal["jwt", "introspection", "hybrid"]
+TokenType = Literal["at+jwt", "JWT"]
+MAXIMUM_CACHE_SECONDS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class LoadKeys:
+    """Answered with a snapshot of the keys, the present one if no newer one can be had.
+
+    Attributes:
+        newer_than: the snapshot that lacks a key; None if there is none yet.
+    """
+
+    newer_than: Snapshot | None
+
+
+@dataclass(frozen=True, slots=True)
+class Introspect:
+    """Answered with the members of an introspection response.
+
+    Attributes:
+        token: as presented.
+        endpoint: the address.
+    """
+
+    token: str = field(repr=False)
+    endpoint: str
+
+
+Steps = Generator[LoadKeys | Introspect, Any, Token]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings of a verifier; a wrong one raises ConfigurationError.
+
+    Attributes:
+        issuer: the identifier of the authorization server; its metadata is found from it.
+        audience: the identifier of the API, which `aud` must contain.
+        mode: `jwt` verifies offline; `introspection` queries the server for every token; `hybrid`
+            verifies offline, and queries the server for the scopes in `money_scopes`.
+        client_id: the API's credentials at the introspection endpoint.
+        client_secret: likewise.
+        money_scopes: in mode `hybrid`, the scopes whose use the server must confirm.
+        introspection_cache_seconds: how long a response is used again, 0 to 300.
+        token_types: accepted `typ` of JWTs. Add `JWT` for servers without RFC 9068.
+        algorithms: accepted `alg`, within those of the server's metadata.
+        require_binding: refuse tokens that are not bound to a key or certificate.
+        public_url: scheme and host under which callers reach the API, if a proxy changes them.
+        certificate_header: the header in which a proxy forwards the caller's certificate. Set it
+            only if the proxy removes the header from the requests of callers.
+        envelope: the form of refusals: `oauth` or `g2p`.
+        timeout_seconds: for each request to the authorization server.
+        keys_kept_seconds: how long keys are used while the server cannot be reached.
+        clock: returns seconds since 1970.
+    """
+
+    issuer: str
+    audience: str
+    mode: Mode = "jwt"
+    client_id: str = ""
+    client_secret: str = field(default="", repr=False)
+    money_scopes: Sequence[str] = ()
+    introspection_cache_seconds: float = 0
+    token_types: Sequence[TokenType] = ("at+jwt",)
+    algorithms: Sequence[str] = tuple(sorted(ALGORITHMS))
+    require_binding: bool = False
+    public_url: str = ""
+    certificate_header: str = ""
+    envelope: Envelope = "oauth"
+    timeout_seconds: float = 5.0
+    keys_kept_seconds: float = 3_600.0
+    clock: Callable[[], float] = time.time
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        try:
+            require_secure(self.issuer, "issuer")
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+        self._check_choices()
+        self._check_mode()
+
+    def _check_choices(self) -> None:
+        if not self.audience:
+            raise ConfigurationError("audience: name the identifier of the API")
+        if self.mode not in ("jwt", "introspection", "hybrid"):
+            raise ConfigurationError("mode: use jwt, introspection or hybrid")
+        if isinstance(self.token_types, str) or not set(self.token_types) <= {"at+jwt", "JWT"}:
+            raise ConfigurationError("token_types: use a list of at+jwt and JWT")
+        if isinstance(self.algorithms, str) or not ALGORITHMS.issuperset(self.algorithms):
+            raise ConfigurationError(f"algorithms: use a list of {', '.join(sorted(ALGORITHMS))}")
+        if self.envelope not in ("oauth", "g2p"):
+            raise ConfigurationError("envelope: use oauth or g2p")
+        if not 0 <= self.introspection_cache_seconds <= MAXIMUM_CACHE_SECONDS:
+            raise ConfigurationError("introspection_cache_seconds: use 0 to 300")
+        if self.timeout_seconds <= 0 or self.keys_kept_seconds <= 0:
+            raise ConfigurationError("timeout_seconds, keys_kept_seconds: use more than 0")
+
+    def _check_mode(self) -> None:
+        if isinstance(self.money_scopes, str):
+            raise ConfigurationError("money_scopes: use a list of scopes")
+        if self.mode == "jwt":
+            return
+        if not (self.client_id and self.client_secret):
+            raise ConfigurationError(f"mode {self.mode} needs client_id and client_secret")
+        if self.mode == "hybrid" and not self.money_scopes:
+            raise ConfigurationError("mode hybrid needs money_scopes")
+
+
+class Core:
+    """Decides about requests. Use `Verifier` or `AsyncVerifier`, which run its steps.
+
+    Args:
+        settings: the rules.
+        keys: the issuer's documents.
+    """
+
+    def __init__(self, settings: Settings, keys: KeyCache) -> None:
+        self.settings = settings
+        self.responses = Responses(
+            settings.issuer,
+            settings.audience,
+            envelope=settings.envelope,
+            bearer_allowed=not settings.require_binding,
+            certificates=bool(settings.certificate_header),
+        )
+        self._keys = keys
+        self._rules = TokenRules(
+            settings.issuer,
+            settings.audience,
+            frozenset(each.lower() for each in settings.token_types),
+            frozenset(settings.algorithms),
+        )
+        self._replays = ReplayCache()
+        self._money_scopes = frozenset(settings.money_scopes)
+
+    def decide(self, request: Request, scopes: tuple[str, ...]) -> Steps:
+        """Return the token of a request that may be served.
+
+        Yields:
+            what the decision needs: keys, or an introspection response.
+
+        Raises:
+            Refusal: the request must not be served.
+        """
+        scheme, token = read_credentials(request)
+        now = self.settings.clock()
+        if self.settings.mode == "introspection":
+            accepted = yield from self._introspect(token, now)
+        else:
+            accepted = yield from self._verify(token, now)
+        self._require_binding(accepted.confirmation, scheme, token, request, now)
+        require_scopes(accepted, scopes)
+        if self.settings.mode == "hybrid" and not self._money_scopes.isdisjoint(scopes):
+            accepted = yield from self._confirm(accepted, token, now)
+            require_scopes(accepted, scopes)
+        return accepted
+
+    def _verify(self, token: str, now: float) -> Steps:
+        snapshot = self._keys.snapshot()
+        if snapshot is None:
+            snapshot = yield LoadKeys(None)
+        try:
+            return self._rules.verify(token, snapshot.keys, now, snapshot.metadata.algorithms)
+        except UnknownKeyError:
+            newer = yield LoadKeys(snapshot)
+        try:
+            return self._rules.verify(token, newer.keys, now, newer.metadata.algorithms)
+        except UnknownKeyError:
+            raise invalid_token("unknown key") from None
+
+    def _introspect(self, token: str, now: float) -> Steps:
+        snapshot = self._keys.snapshot()
+        if snapshot is None:
+            snapshot = yield LoadKeys(None)
+        members = yield Introspect(token, snapshot.metadata.introspection_endpoint)
+        return self._rules.check_introspected(members, now)
+
+    def _confirm(self, accepted: Token, token: str, now: float) -> Steps:
+        """Confirm a verified token; its binding must be the one that was checked."""
+        confirmed = yield from self._introspect(token, now)
+        if confirmed.confirmation != accepted.confirmation:
+            raise invalid_token("the introspected cnf differs")
+        return confirmed
+
+    def _require_binding(
+        self, cnf: Mapping[str, Any], scheme: str, token: str, request: Request, now: float
+    ) -> None:
+        if not cnf.keys() <= {"jkt", "x5t#S256"}:
+            raise invalid_token("unknown confirmation method")
+        if not cnf and self.settings.require_binding:
+            raise invalid_token("not bound")
+        if ("jkt" in cnf) != (scheme == "DPoP"):
+            # RFC 9449, 7.1 and 7.2: a bound token is not a bearer token, and vice versa.
+            raise invalid_token(f"presented as {scheme}")
+        if "x5t#S256" in cnf:
+            require_certificate(cnf, request.certificate)
+        if "jkt" in cnf:
+            reached = self._as_reached(request)
+            verify_proof(reached, token, cnf["jkt"], now, self._replays)
+
+    def _as_reached(self, request: Request) -> Request:
+        """Return the request under the URL that the caller used."""
+        if not self.settings.public_url:
+            return request
+        url = self.settings.public_url.rstrip("/") + urlsplit(request.url).path
+        return Request(request.method, url, request.authorization, request.proofs)

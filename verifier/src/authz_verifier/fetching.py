@@ -1,0 +1,142 @@
+"""Fetching documents over HTTP: bounded in time and size, without redirects."""
+
+import re
+import ssl
+import time
+from dataclasses import dataclass
+
+import httpx
+
+from authz_verifier.documents import (
+    KeySet,
+    Metadata,
+    metadata_urls,
+    parse_key_set,
+    parse_metadata,
+)
+
+MAXIMUM_DOCUMENT_BYTES = 1_048_576
+#: Bounds of the time that a document is fresh, whatever its max-age.
+MINIMUM_FRESH_SECONDS = 5
+MAXIMUM_FRESH_SECONDS = 3_600
+DEFAULT_FRESH_SECONDS = 300
+_MAXIMUM_AGE = re.compile(r"(?:^|[,\s])max-age\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
+
+
+class FetchError(Exception):
+    """A document cannot be had, or is not what it must be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """An issuer's documents.
+
+    Attributes:
+        metadata: its metadata.
+        keys: its keys; empty if they were not wanted.
+        fresh_seconds: when to fetch them again.
+    """
+
+    metadata: Metadata
+    keys: KeySet
+    fresh_seconds: float
+
+
+class DocumentFetcher:
+    """Fetches the metadata and keys of an issuer.
+
+    Args:
+        issuer: its identifier.
+        timeout_seconds: for each document.
+        ssl_context: for https; None: the certificate authorities of httpx.
+        wants_keys: whether the keys are fetched.
+    """
+
+    def __init__(
+        self,
+        issuer: str,
+        timeout_seconds: float,
+        ssl_context: ssl.SSLContext | None = None,
+        *,
+        wants_keys: bool = True,
+    ) -> None:
+        self._issuer = issuer
+        self._timeout_seconds = timeout_seconds
+        self._ssl_context = ssl_context
+        self._wants_keys = wants_keys
+
+    def fetch(self, known: Metadata | None) -> Fetched:
+        """Fetch the documents.
+
+        Args:
+            known: the last metadata, used if it cannot be fetched.
+
+        Raises:
+            FetchError: they cannot be had.
+        """
+        with httpx.Client(
+            timeout=self._timeout_seconds,
+            verify=self._ssl_context or True,
+            follow_redirects=False,
+        ) as client:
+            try:
+                metadata, fresh = self._metadata(client)
+            except FetchError:
+                if known is None:
+                    raise
+                metadata, fresh = known, DEFAULT_FRESH_SECONDS
+            if not self._wants_keys:
+                return Fetched(metadata, KeySet({}), fresh)
+            data, fresh = self._get(client, metadata.jwks_uri)
+            try:
+                return Fetched(metadata, parse_key_set(data), fresh)
+            except ValueError as error:
+                raise FetchError(f"jwks_uri: {error}") from error
+
+    def _metadata(self, client: httpx.Client) -> tuple[Metadata, float]:
+        first, second = metadata_urls(self._issuer)
+        try:
+            data, fresh = self._get(client, first)
+        except FetchError:
+            data, fresh = self._get(client, second)
+        try:
+            return parse_metadata(data, self._issuer), fresh
+        except ValueError as error:
+            raise FetchError(f"metadata: {error}") from error
+
+    def _get(self, client: httpx.Client, url: str) -> tuple[bytes, float]:
+        try:
+            with client.stream("GET", url, headers={"Accept": "application/json"}) as response:
+                if response.status_code != httpx.codes.OK:
+                    raise FetchError(f"{url}: status {response.status_code}")
+                return read_bounded(response, self._timeout_seconds), _fresh_seconds(response)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            raise FetchError(f"{url}: {type(error).__name__}") from error
+
+
+def read_bounded(response: httpx.Response, seconds: float) -> bytes:
+    """Return the body of a response.
+
+    Raises:
+        FetchError: it is too large, or takes too long.
+        httpx.HTTPError: the connection failed.
+    """
+    deadline, body = time.monotonic() + seconds, bytearray()
+    for chunk in response.iter_bytes(65_536):
+        body += chunk
+        check_bounds(body, deadline)
+    return bytes(body)
+
+
+def check_bounds(body: bytearray, deadline: float) -> None:
+    """Raise FetchError if a body is too large or, by the monotonic clock, too late."""
+    if len(body) > MAXIMUM_DOCUMENT_BYTES:
+        raise FetchError("the response is too large")
+    if time.monotonic() > deadline:
+        raise FetchError("the response takes too long")
+
+
+def _fresh_seconds(response: httpx.Response) -> float:
+    found = _MAXIMUM_AGE.search(response.headers.get("cache-control", ""))
+    seconds = int(found[1]) if found else DEFAULT_FRESH_SECONDS
+    return min(max(seconds, MINIMUM_FRESH_SECONDS), MAXIMUM_FRESH_SECONDS)

@@ -1,0 +1,167 @@
+"""The issuer's keys in memory: fetched once, refreshed in the background, kept through outages."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from authz_verifier.documents import KeySet, Metadata
+from authz_verifier.fetching import Fetched, FetchError
+
+logger = logging.getLogger(__name__)
+
+#: Time between two fetches after a failure or for an unknown key; it doubles up to the maximum.
+MINIMUM_PAUSE_SECONDS = 5.0
+MAXIMUM_PAUSE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """The documents of an issuer at one time.
+
+    Attributes:
+        metadata: its metadata.
+        keys: its keys.
+        fresh_until: when they are fetched again, by the monotonic clock.
+        usable_until: when they are refused unless they were fetched again.
+    """
+
+    metadata: Metadata
+    keys: KeySet
+    fresh_until: float
+    usable_until: float
+
+
+class Flight:
+    """A fetch that is under way.
+
+    Args:
+        deadline: when to stop waiting for it, by the monotonic clock.
+        for_unknown_key: whether a token with an unknown key caused it.
+    """
+
+    def __init__(self, deadline: float, *, for_unknown_key: bool) -> None:
+        self.deadline = deadline
+        self.for_unknown_key = for_unknown_key
+        self._landed = threading.Event()
+
+    def wait(self) -> None:
+        """Return when the fetch has ended, or at the deadline."""
+        self._landed.wait(max(0.0, self.deadline - time.monotonic()))
+
+    def land(self) -> None:
+        """End the waiting."""
+        self._landed.set()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the fetch has ended or is too late."""
+        return self._landed.is_set() or time.monotonic() >= self.deadline
+
+
+class KeyCache:
+    """Keeps a snapshot of an issuer's documents. Safe for threads.
+
+    At most one fetch is under way. A failed one leaves the snapshot as it is.
+
+    Args:
+        fetch: fetches the documents; it is given the last metadata.
+        flight_seconds: how long a caller waits for a fetch.
+        kept_seconds: how long a snapshot is used while fetching fails.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[Metadata | None], Fetched],
+        flight_seconds: float,
+        kept_seconds: float,
+    ) -> None:
+        self._fetch = fetch
+        self._flight_seconds = flight_seconds
+        self._kept_seconds = kept_seconds
+        self._lock = threading.Lock()
+        self._snapshot: Snapshot | None = None
+        self._flight: Flight | None = None
+        self._pauses = {False: MINIMUM_PAUSE_SECONDS, True: MINIMUM_PAUSE_SECONDS}
+        self._next_fetch_at = {False: 0.0, True: 0.0}
+
+    def snapshot(self) -> Snapshot | None:
+        """Return the snapshot, or None; start fetching a new one when it is no longer fresh."""
+        snapshot = self._snapshot
+        if snapshot is None:
+            return None
+        now = time.monotonic()
+        if now < snapshot.fresh_until:
+            return snapshot
+        self.start_fetch()
+        return snapshot if now < snapshot.usable_until else None
+
+    def start_fetch(self, newer_than: Snapshot | None = None) -> Flight | None:
+        """Start a fetch, or join the one under way.
+
+        Args:
+            newer_than: the snapshot that lacks a key, if that is why.
+
+        Returns:
+            the fetch; None if there was one a moment ago, or `newer_than` has been replaced.
+        """
+        with self._lock:
+            now = time.monotonic()
+            if self._flight is not None and not self._flight.is_over:
+                return self._flight
+            replaced = newer_than is not None and newer_than is not self._snapshot
+            unknown = newer_than is not None
+            if replaced or now < self._next_fetch_at[unknown]:
+                return None
+            self._next_fetch_at[unknown] = now + self._pauses[unknown]
+            self._flight = flight = Flight(now + self._flight_seconds, for_unknown_key=unknown)
+        threading.Thread(
+            target=self._run, args=(flight,), name="authz-verifier keys", daemon=True
+        ).start()
+        return flight
+
+    def expire(self) -> None:
+        """Fetch the keys again at the next request, whatever their age."""
+        with self._lock:
+            self._next_fetch_at = {False: 0.0, True: 0.0}
+            if (last := self._snapshot) is not None:
+                self._snapshot = Snapshot(last.metadata, last.keys, 0.0, last.usable_until)
+
+    def _run(self, flight: Flight) -> None:
+        known = self._snapshot
+        try:
+            fetched = self._fetch(known.metadata if known else None)
+        except FetchError as error:
+            logger.warning("The authorization server's keys cannot be fetched: %s", error)
+            self._slow_down(flight)
+        except Exception:
+            logger.exception("The authorization server's keys cannot be fetched.")
+            self._slow_down(flight)
+        else:
+            self._keep(fetched, flight)
+        finally:
+            flight.land()
+
+    def _keep(self, fetched: Fetched, flight: Flight) -> None:
+        now = time.monotonic()
+        with self._lock:
+            known = self._snapshot
+            is_changed = known is None or known.keys.kids != fetched.keys.kids
+            self._snapshot = Snapshot(
+                fetched.metadata,
+                fetched.keys,
+                now + fetched.fresh_seconds,
+                now + fetched.fresh_seconds + self._kept_seconds,
+            )
+            self._pauses[False] = MINIMUM_PAUSE_SECONDS
+            if is_changed:
+                self._pauses[True] = MINIMUM_PAUSE_SECONDS
+        if flight.for_unknown_key and not is_changed:
+            self._slow_down(flight)
+
+    def _slow_down(self, flight: Flight) -> None:
+        """Lengthen the pause after a fetch that failed, or did not bring the unknown key."""
+        with self._lock:
+            longer = 2 * self._pauses[flight.for_unknown_key]
+            self._pauses[flight.for_unknown_key] = min(longer, MAXIMUM_PAUSE_SECONDS)

@@ -1,0 +1,199 @@
+"""An authorization server for tests: on loopback, in a thread, with tokens on demand."""
+
+import hashlib
+import json
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+from urllib.parse import parse_qs
+
+from authz_verifier.compact import encode_segment
+from authz_verifier.signing import SigningKey
+
+DEFAULT_AUDIENCE = "https://api.example"
+
+
+class LocalIssuer:
+    """An issuer whose keys, tokens and failures a test decides. A context manager.
+
+    Args:
+        algorithm: of its first key.
+        audience: the `aud` of its tokens.
+
+    Attributes:
+        url: its identifier, an address on loopback.
+        keys: the published keys; the last one signs.
+        is_down: whether it answers 503 to everything.
+        fetches: how many times its keys were fetched.
+        introspections: how many tokens were introspected.
+        maximum_age_seconds: `max-age` of its documents.
+    """
+
+    def __init__(self, algorithm: str = "ES256", audience: str = DEFAULT_AUDIENCE) -> None:
+        self.audience = audience
+        self.keys = [SigningKey(algorithm)]
+        self.is_down = False
+        self.fetches = 0
+        self.introspections = 0
+        self.maximum_age_seconds = 300
+        self._revoked: set[str] = set()
+        self._issued: dict[str, Mapping[str, Any]] = {}
+        self._lock = threading.Lock()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.01,), daemon=True
+        )
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def claims(self, scope: str = "", **changes: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Return the claims of a token; a change to None takes a claim away."""
+        now = int(time.time())
+        usual = {
+            "iss": self.url,
+            "sub": "test-client",
+            "client_id": "test-client",
+            "aud": self.audience,
+            "iat": now,
+            "exp": now + 900,
+            "jti": secrets.token_urlsafe(16),
+            "scope": scope,
+        }
+        return {name: value for name, value in (usual | changes).items() if value is not None}
+
+    def token(
+        self,
+        scope: str = "",
+        *,
+        key: SigningKey | None = None,
+        header: Mapping[str, Any] | None = None,
+        proof_key: SigningKey | None = None,
+        **changes: Any,  # noqa: ANN401
+    ) -> str:
+        """Return an access token.
+
+        Args:
+            scope: its scopes, separated by spaces.
+            key: the key that signs; None: the last published one.
+            header: changed members of the header; None takes one away.
+            proof_key: the DPoP key that it is bound to.
+            changes: changed claims; None takes one away.
+        """
+        if proof_key is not None:
+            changes.setdefault("cnf", {"jkt": proof_key.thumbprint})
+        claims = self.claims(scope, **changes)
+        token = (key or self.keys[-1]).sign(claims, {"typ": "at+jwt"} | dict(header or {}))
+        self._issued[token] = claims
+        return token
+
+    def authorization(self, scope: str = "", **changes: Any) -> dict[str, str]:  # noqa: ANN401
+        """Return the headers of a request with a bearer token."""
+        return {"Authorization": f"Bearer {self.token(scope, **changes)}"}
+
+    def rotate(self, algorithm: str = "ES256", *, keep: bool = True) -> SigningKey:
+        """Publish a new key that signs; without `keep`, withdraw the earlier ones."""
+        self.keys = [*(self.keys if keep else []), SigningKey(algorithm)]
+        return self.keys[-1]
+
+    def revoke(self, token: str) -> None:
+        """Make introspection answer that a token is inactive."""
+        self._revoked.add(token)
+
+    def document(self, path: str) -> dict[str, Any] | None:
+        """Return the document at a path, or None."""
+        if path == "/.well-known/oauth-authorization-server":
+            return {
+                "issuer": self.url,
+                "token_endpoint": f"{self.url}/token",
+                "jwks_uri": f"{self.url}/jwks",
+                "introspection_endpoint": f"{self.url}/introspect",
+            }
+        if path == "/jwks":
+            with self._lock:
+                self.fetches += 1
+            return {"keys": [key.public_jwk for key in self.keys]}
+        return None
+
+    def introspect(self, token: str) -> dict[str, Any]:
+        """Return the introspection response for a token (RFC 7662, 2.2)."""
+        with self._lock:
+            self.introspections += 1
+        claims = self._issued.get(token)
+        if claims is None or token in self._revoked or claims.get("exp", 0) < time.time():
+            return {"active": False}
+        return {"active": True, **claims}
+
+
+def proof(
+    key: SigningKey,
+    method: str,
+    url: str,
+    token: str,
+    *,
+    header: Mapping[str, Any] | None = None,
+    **changes: Any,  # noqa: ANN401
+) -> str:
+    """Return a DPoP proof for a request to an API (RFC 9449, 4.2).
+
+    Args:
+        key: the client's key.
+        method: of the request.
+        url: of the request, without query.
+        token: the access token.
+        header: changed members of the header; None takes one away.
+        changes: changed claims; None takes one away.
+    """
+    usual = {
+        "jti": secrets.token_urlsafe(16),
+        "htm": method,
+        "htu": url,
+        "iat": int(time.time()),
+        "ath": encode_segment(hashlib.sha256(token.encode()).digest()).decode(),
+    }
+    claims = {name: value for name, value in (usual | changes).items() if value is not None}
+    members = {"typ": "dpop+jwt", "jwk": key.bare_jwk, "kid": None} | dict(header or {})
+    return key.sign(claims, members)
+
+
+def _handler(issuer: LocalIssuer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        # Head and body in one packet.
+        wbufsize = -1
+        timeout = 10
+
+        def do_GET(self) -> None:
+            self._send(None if issuer.is_down else issuer.document(self.path))
+
+        def do_POST(self) -> None:
+            form = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            token = parse_qs(form.decode()).get("token", [""])[0]
+            known = self.path == "/introspect" and not issuer.is_down
+            self._send(issuer.introspect(token) if known else None)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Print nothing: the signature is the library's."""
+
+        def _send(self, document: dict[str, Any] | None) -> None:
+            body = json.dumps(document).encode()
+            missing = 503 if issuer.is_down else 404
+            self.send_response(200 if document is not None else missing)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Cache-Control", f"max-age={issuer.maximum_age_seconds}")
+            self.end_headers()
+            self.wfile.write(body)
+
+    return Handler
