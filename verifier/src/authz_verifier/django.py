@@ -1,0 +1,106 @@
+"""The skin for Django. The setting `AUTHZ_VERIFIER` holds the verifier.
+
+Add `*metadata_urls()` to `urlpatterns` to serve the resource metadata (RFC 9728).
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, path
+from django.views.decorators.csrf import csrf_exempt
+
+from authz_verifier.context import current_token, serving
+from authz_verifier.errors import Refusal
+from authz_verifier.requests import Request
+from authz_verifier.responses import Response
+from authz_verifier.tokens import Token
+from authz_verifier.verifier import Verifier
+
+__all__ = ["current_token", "metadata_urls", "requires"]
+
+_SHARED = "WWW-Authenticate"
+
+View = Callable[..., Any]
+
+
+def requires(*scopes: str) -> Callable[[View], View]:
+    """Return a decorator of a view that serves only requests with these scopes.
+
+    The view is exempt from CSRF checks, which concern cookies.
+    """
+
+    def guard(view: View) -> View:
+        if inspect.iscoroutinefunction(view):
+
+            @wraps(view)
+            async def guarded_async(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+                found = await sync_to_async(_authenticate, thread_sensitive=False)(request, scopes)
+                if isinstance(found, HttpResponse):
+                    return found
+                with serving(found):
+                    return await view(request, *args, **kwargs)
+
+            return csrf_exempt(guarded_async)
+
+        @wraps(view)
+        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            found = _authenticate(request, scopes)
+            if isinstance(found, HttpResponse):
+                return found
+            with serving(found):
+                return view(request, *args, **kwargs)
+
+        return csrf_exempt(guarded)
+
+    return guard
+
+
+def metadata_urls() -> list[URLPattern]:
+    """Return the URL patterns of the resource metadata (RFC 9728)."""
+    well_known: str = settings.AUTHZ_VERIFIER.responses.resource_metadata_path
+    return [path(well_known.removeprefix("/"), _metadata)] if well_known else []
+
+
+def _authenticate(request: HttpRequest, scopes: tuple[str, ...]) -> Token | HttpResponse:
+    """Return the token, or the response of a refused request."""
+    verifier: Verifier = settings.AUTHZ_VERIFIER
+    verifier.scopes.update(scopes)
+    try:
+        return verifier.authenticate(_read_request(request, verifier), *scopes)
+    except Refusal as refusal:
+        return _answer(verifier.respond(refusal))
+
+
+def _read_request(request: HttpRequest, verifier: Verifier) -> Request:
+    headers = request.headers
+    header = verifier.settings.certificate_header
+    return Request(
+        method=request.method or "",
+        # Django's own rules for the host and the scheme behind a proxy.
+        url=request.build_absolute_uri(request.path),
+        authorization=_values(headers.get("Authorization")),
+        proofs=_values(headers.get("DPoP")),
+        certificate=headers.get(header, "") if header else "",
+    )
+
+
+def _values(header: str | None) -> tuple[str, ...]:
+    return () if header is None else (header,)
+
+
+def _metadata(_: HttpRequest) -> HttpResponse:
+    verifier: Verifier = settings.AUTHZ_VERIFIER
+    return _answer(verifier.responses.metadata_response(sorted(verifier.scopes)))
+
+
+def _answer(response: Response) -> HttpResponse:
+    answer = HttpResponse(response.body, status=response.status)
+    for name, value in response.headers:
+        # Django keeps one header of a name; RFC 9110, 11.6.1 lets challenges share one.
+        answer[name] = f"{answer[name]}, {value}" if name in answer and name == _SHARED else value
+    return answer

@@ -1,0 +1,55 @@
+"""The skin for Flask."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import flask
+
+from authz_verifier.context import current_token, serving
+from authz_verifier.errors import Refusal
+from authz_verifier.responses import Response
+from authz_verifier.verifier import Verifier
+from authz_verifier.wsgi import read_request
+
+__all__ = ["current_token", "protect", "requires"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_EXTENSION = "authz_verifier"
+
+
+def protect(app: flask.Flask, verifier: Verifier) -> None:
+    """Give an application its verifier, and serve the resource metadata (RFC 9728)."""
+    app.extensions[_EXTENSION] = verifier
+
+    def refuse(refusal: Refusal) -> flask.Response:
+        return _answer(verifier.respond(refusal))
+
+    def metadata() -> flask.Response:
+        return _answer(verifier.responses.metadata_response(sorted(verifier.scopes)))
+
+    app.register_error_handler(Refusal, refuse)
+    if path := verifier.responses.resource_metadata_path:
+        app.add_url_rule(path, "authz_verifier_metadata", metadata)
+
+
+def requires(*scopes: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Return a decorator of a view that serves only requests with these scopes."""
+
+    def guard(view: Callable[_P, _R]) -> Callable[_P, _R]:
+        @wraps(view)
+        def guarded(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            verifier: Verifier = flask.current_app.extensions[_EXTENSION]
+            verifier.scopes.update(scopes)
+            request = read_request(flask.request.environ, verifier)
+            with serving(verifier.authenticate(request, *scopes)):
+                return flask.current_app.ensure_sync(view)(*args, **kwargs)
+
+        return guarded
+
+    return guard
+
+
+def _answer(response: Response) -> flask.Response:
+    return flask.Response(response.body, response.status, list(response.headers))

@@ -1,0 +1,90 @@
+"""The skin for Starlette and FastAPI."""
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response as StarletteResponse
+
+from authz_verifier.asgi import read_request
+from authz_verifier.context import current_token, serving
+from authz_verifier.errors import Refusal
+from authz_verifier.responses import Response
+from authz_verifier.tokens import Token
+from authz_verifier.verifier import AsyncVerifier
+
+__all__ = ["current_token", "protect", "requires"]
+
+_ADDED = "authz_verifier_request"
+Endpoint = Callable[..., Any]
+
+
+def protect(app: Starlette, verifier: AsyncVerifier) -> None:
+    """Give an application its verifier, and serve the resource metadata (RFC 9728)."""
+    app.state.authz_verifier = verifier
+
+    async def refuse(_: Request, refusal: Exception) -> StarletteResponse:
+        assert isinstance(refusal, Refusal)  # noqa: S101 - registered for it alone
+        return _answer(verifier.respond(refusal))
+
+    async def metadata(_: Request) -> StarletteResponse:
+        return _answer(verifier.responses.metadata_response(sorted(verifier.scopes)))
+
+    app.add_exception_handler(Refusal, refuse)
+    if path := verifier.responses.resource_metadata_path:
+        app.add_route(path, metadata, include_in_schema=False)
+
+
+def requires(*scopes: str) -> Callable[[Endpoint], Endpoint]:
+    """Return a decorator of an endpoint that serves only requests with these scopes.
+
+    In FastAPI it stands below the route's decorator, like any decorator of Starlette.
+    """
+
+    def guard(endpoint: Endpoint) -> Endpoint:
+        signature = inspect.signature(endpoint)
+        name = _request_parameter(signature)
+
+        @wraps(endpoint)
+        async def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the endpoint's own
+            connection = kwargs[name] if name in kwargs else args[0]
+            kwargs.pop(_ADDED, None)
+            with serving(await _authenticate(connection, scopes)):
+                if inspect.iscoroutinefunction(endpoint):
+                    return await endpoint(*args, **kwargs)
+                return await run_in_threadpool(endpoint, *args, **kwargs)
+
+        if name == _ADDED:
+            added = inspect.Parameter(_ADDED, inspect.Parameter.KEYWORD_ONLY, annotation=Request)
+            parameters = [*signature.parameters.values(), added]
+            signature = signature.replace(parameters=parameters)
+        guarded.__signature__ = signature  # type: ignore[attr-defined] # read by FastAPI
+        return guarded
+
+    return guard
+
+
+async def _authenticate(connection: HTTPConnection, scopes: tuple[str, ...]) -> Token:
+    verifier: AsyncVerifier = connection.app.state.authz_verifier
+    verifier.scopes.update(scopes)
+    request = read_request(connection.scope, verifier)
+    return await verifier.authenticate(request, *scopes)
+
+
+def _request_parameter(signature: inspect.Signature) -> str:
+    """Return the name of the endpoint's request, or of the one to add for FastAPI."""
+    for parameter in signature.parameters.values():
+        if parameter.name == "request" or parameter.annotation in (Request, "Request"):
+            return parameter.name
+    return _ADDED
+
+
+def _answer(response: Response) -> StarletteResponse:
+    answer = StarletteResponse(response.body, response.status)
+    for name, value in response.headers:
+        answer.headers.append(name, value)
+    return answer
