@@ -87,8 +87,8 @@ class TokenExchanged(Event, frozen=True, kw_only=True, tag="token.exchanged"):
     outcome: Literal["success"] = "success"
 
 
-class TokenRefused(Event, frozen=True, kw_only=True, tag="token.refused"):
-    """A token request was refused.
+class ClientRefused(Event, frozen=True, kw_only=True):
+    """Base class of refusals of a client.
 
     Attributes:
         client_id: the client id in the request; unproven if authentication failed.
@@ -106,37 +106,20 @@ class TokenRefused(Event, frozen=True, kw_only=True, tag="token.refused"):
     outcome: Literal["refused"] = "refused"
 
 
-class IntrospectionRefused(Event, frozen=True, kw_only=True, tag="introspection.refused"):
+class TokenRefused(ClientRefused, frozen=True, kw_only=True, tag="token.refused"):
+    """A token request was refused."""
+
+
+class IntrospectionRefused(ClientRefused, frozen=True, kw_only=True, tag="introspection.refused"):
     """An introspection request was refused; an inactive token is not a refusal."""
 
-    client_id: str = ""
-    error: str
-    reason: str
-    detail: str = ""
-    count: int = 1
-    outcome: Literal["refused"] = "refused"
 
-
-class RevocationRefused(Event, frozen=True, kw_only=True, tag="revocation.refused"):
+class RevocationRefused(ClientRefused, frozen=True, kw_only=True, tag="revocation.refused"):
     """A revocation request was refused."""
 
-    client_id: str = ""
-    error: str
-    reason: str
-    detail: str = ""
-    count: int = 1
-    outcome: Literal["refused"] = "refused"
 
-
-class RegistrationRefused(Event, frozen=True, kw_only=True, tag="registration.refused"):
+class RegistrationRefused(ClientRefused, frozen=True, kw_only=True, tag="registration.refused"):
     """A request to register a client, or to manage its registration, was refused."""
-
-    client_id: str = ""
-    error: str
-    reason: str
-    detail: str = ""
-    count: int = 1
-    outcome: Literal["refused"] = "refused"
 
 
 class RequestRefused(Event, frozen=True, kw_only=True, tag="request.refused"):
