@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, String, and_, cast, or_, select
+from sqlalchemy import ColumnElement, String, and_, cast, select
 from sqlalchemy.orm import selectinload
 
 from authz_server.assembly import Services
 from authz_server.clients.models import Client
 from authz_server.operations.clients import ClientView, describe_client
+
+_BREAK = "\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +44,15 @@ def search_clients(
         limit: the largest number of clients.
     """
     now = services.clock()
-    conditions = [Client.kind == "client", *_conditions(filters, now)]
+    conditions = _conditions(filters, now)
+    # A filter reads every row: in the order of the table, which takes a tenth of the time that the
+    # order of the index takes, as an expression is not in the index.
+    key: ColumnElement[str] = Client.id.concat("") if conditions else Client.id.expression
     if after is not None:
-        conditions.append(Client.id > after)
-    # The ids first: they are found without reading the wide rows.
-    ids = select(Client.id).where(*conditions).order_by(Client.id).limit(limit)
+        conditions.append(key > after)
+    # The ids first, without reading the wide rows of other pages.
+    is_client = Client.kind == "client"
+    ids = select(Client.id).where(is_client, *conditions).order_by(key).limit(limit)
     with services.database.reading() as session:
         found = session.scalars(ids).all()
         query = select(Client).options(selectinload(Client.secrets)).where(Client.id.in_(found))
@@ -57,8 +63,9 @@ def search_clients(
 def _conditions(filters: ClientFilters, now: datetime) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if filters.text:
-        columns = (Client.id, Client.name, Client.organisation)
-        conditions.append(or_(*(each.icontains(filters.text, autoescape=True) for each in columns)))
+        # One text: the functions that compare take most of the time. No field has a line break.
+        text = Client.id + _BREAK + Client.name + _BREAK + Client.organisation
+        conditions.append(text.icontains(filters.text, autoescape=True))
     if filters.organisation is not None:
         conditions.append(Client.organisation == filters.organisation)
     if filters.authentication_method is not None:
