@@ -51,6 +51,14 @@ _COMMANDS = {
         "authz_server.cli.scope:scope",
         "Import, add and assign scopes, which tokens carry.",
     ),
+    "export": (
+        "authz_server.cli.export:export",
+        "Write clients, resource servers and scopes to a file.",
+    ),
+    "apply": (
+        "authz_server.cli.apply:apply",
+        "Make the stored clients and scopes agree with files.",
+    ),
     "token": (
         "authz_server.cli.token:token",
         "Inspect one token, or revoke it.",

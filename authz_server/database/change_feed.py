@@ -22,7 +22,7 @@ from authz_server.errors import OAuthError
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["client", "scope", "cut_off", "key"]
+Kind = Literal["client", "scope", "cut_off", "key", "stop"]
 
 # The key in ``session.info`` of the changes that are recorded later.
 _DEFERRED = "deferred_changes"
@@ -76,11 +76,15 @@ def record_change(session: Session, kind: Kind, subject: str) -> int:
 
 
 @contextmanager
-def defer_changes(session: Session) -> Iterator[None]:
+def defer_changes(session: Session, *, discard: bool = False) -> Iterator[None]:
     """Record the changes of clients and scopes at the end of the block, each object once.
 
     A long transaction holds the counter row, for which other changes wait, only at its end. If the
     block raises, nothing is recorded.
+
+    Args:
+        session: the transaction.
+        discard: record nothing, because the transaction is undone.
     """
     deferred: dict[tuple[Kind, str], None] = {}
     session.info[_DEFERRED] = deferred
@@ -88,8 +92,27 @@ def defer_changes(session: Session) -> Iterator[None]:
         yield
     finally:
         del session.info[_DEFERRED]
-    for kind, subject in deferred:
-        record_change(session, kind, subject)
+    if deferred and not discard:
+        _record_all(session, list(deferred))
+
+
+def _record_all(session: Session, changed: Sequence[tuple[Kind, str]]) -> None:
+    """Record several changes by two statements, with consecutive revisions."""
+    session.flush()
+    latest = session.execute(
+        update(Revision)
+        .where(Revision.id == 1)
+        .values(value=Revision.value + len(changed))
+        .returning(Revision.value)
+    ).scalar_one()
+    first, at = latest - len(changed) + 1, time.time_ns() // 1_000
+    session.execute(
+        insert(Change),
+        [
+            {"revision": revision, "kind": kind, "subject": subject, "at_microseconds": at}
+            for revision, (kind, subject) in enumerate(changed, first)
+        ],
+    )
 
 
 def purge_changes(session: Session, now_microseconds: int, batch_rows: int) -> int:

@@ -1,0 +1,314 @@
+"""The clients and resource servers of declarative files: add, change and remove them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy.orm import Session
+
+from authz_server.assembly import Services
+from authz_server.clients.models import Client, Kind
+from authz_server.clients.properties import check_properties, merge_properties
+from authz_server.clients.registration.metadata import is_secret_method
+from authz_server.errors import ConflictError, InvalidChangeError
+from authz_server.operations.client_secrets import add_initial_secret
+from authz_server.operations.declarative.applied_scopes import ScopeNames
+from authz_server.operations.declarative.document import (
+    Declaration,
+    DeclaredClient,
+    DeclaredResourceServer,
+)
+from authz_server.operations.declarative.plan import FieldChange, PlannedChange, compare, values_of
+from authz_server.operations.declarative.secret_directory import SecretDirectory, read_imported
+from authz_server.operations.declarative.stored import (
+    CLIENT_FIELDS,
+    SERVER_FIELDS,
+    client_values,
+    normal,
+    read_rows,
+    server_values,
+    without_defaults,
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class InitialSecrets:
+    """The first secrets of new clients and resource servers.
+
+    Args:
+        directory: the folder to write them to; None: they are only planned.
+        imported: a folder with existing secrets; None: there is none.
+        wanted: generate a secret where none is imported.
+    """
+
+    directory: SecretDirectory | None
+    imported: Path | None
+    wanted: bool
+    _writes: bool = True
+
+    def only_plan(self) -> None:
+        """Make and write no secret."""
+        self._writes = False
+
+    def add(self, services: Services, session: Session, row: Client, *, actor: str) -> str:
+        """Add the first secret of a new registration; return how it comes about, or nothing."""
+        if not is_secret_method(row.authentication_method):
+            return ""
+        imported = read_imported(self.imported, row.id)
+        kind = "imported" if imported is not None else "generated" if self.wanted else ""
+        if not kind or not self._writes:
+            return kind
+        secret = add_initial_secret(
+            services, session, row.id, actor=actor, wanted=True, imported=imported
+        )
+        if secret is not None and secret.value and self.directory is not None:
+            self.directory.write(row.id, secret.value)
+        return kind
+
+
+class _Step:
+    """Brings the registrations of one kind up to date.
+
+    Args:
+        services: the parts of the server, joined to the transaction.
+        session: the transaction.
+        declaration: the entries of the files.
+        actor: the recorded actor.
+        secrets: the first secrets of new registrations.
+    """
+
+    kind: Kind
+
+    def __init__(
+        self,
+        services: Services,
+        session: Session,
+        declaration: Declaration,
+        actor: str,
+        secrets: InitialSecrets,
+    ) -> None:
+        self._services = services
+        self._session = session
+        self._declaration = declaration
+        self._actor = actor
+        self._secrets = secrets
+        self._rows = read_rows(services, session, self.kind)
+
+    def _locked(self, client_id: str) -> Client:
+        """Return the row as it is now, locked until the transaction ends."""
+        row = self._session.get(Client, client_id, with_for_update=True, populate_existing=True)
+        if row is None or row.kind != self.kind:
+            raise ConflictError(f"{client_id!r} was deleted at the same time: apply again.")
+        return row
+
+    def _switch(self, row: Client, enabled: bool | None) -> tuple[FieldChange, ...]:  # noqa: FBT001 - the field
+        """Enable or disable the registration, if the file has a state."""
+        if enabled is None or row.enabled == enabled:
+            return ()
+        before = row.enabled
+        self._services.clients.set_enabled(
+            self._session, row.id, actor=self._actor, enabled=enabled
+        )
+        return (FieldChange(path="enabled", before=before, after=enabled),)
+
+    def _remove(self, client_id: str) -> None:
+        self._services.clients.delete_client(self._session, client_id, actor=self._actor)
+
+
+class ResourceServerStep(_Step):
+    """Brings the resource servers and the owners of scopes up to date."""
+
+    kind: Kind = "resource_server"
+
+    def bring_up_to_date(self, names: ScopeNames) -> list[PlannedChange]:
+        """Add and change resource servers, and assign their scopes; return the changes."""
+        wanted = self._wanted_scopes(names)
+        owned = names.by_owner()
+        changes = []
+        for server_id, entry in sorted(self._declaration.resource_servers.items()):
+            with self._declaration.at("resource_servers", server_id):
+                change = self._bring(server_id, entry, owned.get(server_id, []), wanted[server_id])
+            if change is not None:
+                changes.append(change)
+        for server_id, scopes in wanted.items():
+            with self._declaration.at("resource_servers", server_id):
+                self._assign(server_id, scopes, names)
+        claimed = {scope for scopes in wanted.values() for scope in scopes}
+        freed = [name for each in wanted for name in owned.get(each, []) if name not in claimed]
+        if freed:
+            self._services.scopes.assign(self._session, freed, None, actor=self._actor)
+        return changes
+
+    def _wanted_scopes(self, names: ScopeNames) -> dict[str, list[str]]:
+        taken: dict[str, str] = {}
+        wanted = {}
+        for server_id, entry in sorted(self._declaration.resource_servers.items()):
+            with self._declaration.at("resource_servers", server_id):
+                wanted[server_id] = names.resolve("scopes", entry.scopes)
+                for scope in wanted[server_id]:
+                    if other := taken.get(scope):
+                        raise InvalidChangeError(f"scopes: {scope} stands at {other!r} too")
+                    taken[scope] = server_id
+        return wanted
+
+    def _bring(
+        self, server_id: str, entry: DeclaredResourceServer, owned: list[str], wanted: list[str]
+    ) -> PlannedChange | None:
+        values = {name: normal(getattr(entry, name)) for name in SERVER_FIELDS}
+        values["properties"] = _properties(entry.properties)
+        owners = compare({"scopes": owned}, {"scopes": wanted})
+        if server_id not in self._rows:
+            row = self._services.clients.create_resource_server(
+                self._session, actor=self._actor, id=server_id, **values
+            )
+            state = self._switch(row, entry.enabled)
+            secret = self._secrets.add(self._services, self._session, row, actor=self._actor)
+            fields = _new_fields(DeclaredResourceServer, values, {"scopes": wanted}, state)
+            return PlannedChange(
+                act="add", noun="resource server", id=server_id, fields=fields, secret=secret
+            )
+        row = self._rows[server_id]
+        fields = compare(server_values(row), values)
+        if fields:
+            fields = compare(server_values(self._locked(server_id)), values)
+            self._services.clients.update_resource_server(
+                self._session, server_id, actor=self._actor, **values_of(fields)
+            )
+        fields += owners + self._switch(row, entry.enabled)
+        if not fields:
+            return None
+        return PlannedChange(act="change", noun="resource server", id=server_id, fields=fields)
+
+    def _assign(self, server_id: str, wanted: list[str], names: ScopeNames) -> None:
+        for scope in wanted:
+            owner = names.owners[scope]
+            if owner not in {None, server_id} and owner not in self._declaration.resource_servers:
+                raise ConflictError(
+                    f"scopes: {scope} belongs to {owner!r}, which is in none of the files"
+                )
+        given = [name for name in wanted if names.owners[name] != server_id]
+        if given:
+            self._services.scopes.assign(self._session, given, server_id, actor=self._actor)
+
+    def remove_others(self) -> list[PlannedChange]:
+        """Delete the resource servers that the files do not have; return the changes.
+
+        Raises:
+            ConflictError: clients are limited to one of them.
+        """
+        if "resource_servers" not in self._declaration.sections:
+            return []
+        others = [each for each in self._rows if each not in self._declaration.resource_servers]
+        for server_id in others:
+            self._remove(server_id)
+        return [PlannedChange(act="remove", noun="resource server", id=each) for each in others]
+
+
+class ClientStep(_Step):
+    """Brings the clients up to date."""
+
+    kind: Kind = "client"
+    _touched: frozenset[str] = frozenset()
+    _names: ScopeNames | None = None
+
+    def bring_up_to_date(self, names: ScopeNames) -> list[PlannedChange]:
+        """Add and change clients; return the changes."""
+        self._names = names
+        changes = []
+        for client_id, entry in sorted(self._declaration.clients.items()):
+            with self._declaration.at("clients", client_id):
+                values = _client_fields(entry, names)
+                change = self._bring(client_id, entry, values, names)
+            if change is not None:
+                changes.append(change)
+                self._touched |= set(values["allowed_scopes"])
+        return changes
+
+    def _bring(
+        self, client_id: str, entry: DeclaredClient, values: Mapping[str, Any], names: ScopeNames
+    ) -> PlannedChange | None:
+        if client_id not in self._rows:
+            return self._add(client_id, entry, values, names)
+        row = self._rows[client_id]
+        before = client_values(row)
+        fields = compare(before, values)
+        if fields:
+            before = client_values(self._locked(client_id))
+            fields = compare(before, values)
+            self._services.clients.update_client(
+                self._session, client_id, actor=self._actor, **values_of(fields)
+            )
+        fields += self._switch(row, entry.enabled)
+        if not fields:
+            return None
+        granted = set(values["allowed_scopes"]) - set(before["allowed_scopes"])
+        return PlannedChange(
+            act="change",
+            noun="client",
+            id=client_id,
+            fields=fields,
+            money_scopes=names.money(granted),
+        )
+
+    def _add(
+        self, client_id: str, entry: DeclaredClient, values: Mapping[str, Any], names: ScopeNames
+    ) -> PlannedChange:
+        row = self._services.clients.create_client(
+            self._session, actor=self._actor, id=client_id, **values
+        )
+        state = self._switch(row, entry.enabled)
+        return PlannedChange(
+            act="add",
+            noun="client",
+            id=client_id,
+            fields=_new_fields(DeclaredClient, values, {}, state),
+            money_scopes=names.money(values["allowed_scopes"]),
+            secret=self._secrets.add(self._services, self._session, row, actor=self._actor),
+        )
+
+    def remove_others(self) -> list[PlannedChange]:
+        """Delete the clients that the files do not have; return the changes."""
+        if "clients" not in self._declaration.sections:
+            return []
+        others = [each for each in self._rows if each not in self._declaration.clients]
+        for client_id in others:
+            self._remove(client_id)
+        return [PlannedChange(act="remove", noun="client", id=each) for each in others]
+
+    def unowned_scopes(self) -> tuple[str, ...]:
+        """Return the scopes without a resource server of the clients that changed, sorted."""
+        if self._names is None or not self._touched:
+            return ()
+        rows = self._services.scopes.list_scopes(self._session)
+        owned = {row.name for row in rows if row.resource_server_id is not None}
+        return tuple(sorted(self._touched - owned))
+
+
+def _client_fields(entry: DeclaredClient, names: ScopeNames) -> dict[str, Any]:
+    values = {name: normal(getattr(entry, name)) for name in CLIENT_FIELDS}
+    for field in ("allowed_scopes", "default_scopes"):
+        values[field] = names.resolve(field, values[field])
+    values["properties"] = _properties(entry.properties)
+    return values
+
+
+def _properties(declared: Mapping[str, Any]) -> dict[str, Any]:
+    """Return properties in the form in which they are stored."""
+    merged = merge_properties({}, check_properties(declared))
+    # Lists instead of tuples, as the database returns them.
+    stored: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(merged))
+    return stored
+
+
+def _new_fields(
+    struct: type[msgspec.Struct],
+    values: Mapping[str, Any],
+    further: Mapping[str, Any],
+    state: tuple[FieldChange, ...],
+) -> tuple[FieldChange, ...]:
+    told = without_defaults(struct, {**values, **further})
+    return compare({}, told) + tuple(
+        FieldChange(path=each.path, before=None, after=each.after) for each in state
+    )

@@ -1,0 +1,178 @@
+"""The scopes of declarative files: add, change and remove them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from authz_server.assembly import Services
+from authz_server.clients.models import Client
+from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
+from authz_server.operations.declarative.document import Declaration, DeclaredScope
+from authz_server.operations.declarative.plan import PlannedChange, compare, values_of
+from authz_server.operations.declarative.stored import (
+    SCOPE_FIELDS,
+    catalogue_values,
+    normal,
+    read_scopes,
+    scope_values,
+    without_defaults,
+)
+from authz_server.scopes.models import Scope
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeNames:
+    """The catalogue in one transaction.
+
+    Args:
+        canonical: the canonical name of each spelling.
+        risks: the risk of each scope, by canonical name.
+        owners: the id of its resource server, likewise.
+    """
+
+    canonical: Mapping[str, str]
+    risks: Mapping[str, str]
+    owners: Mapping[str, str | None]
+
+    def resolve(self, field: str, spellings: Iterable[str]) -> list[str]:
+        """Return canonical names, sorted; a trailing ``/*`` stands for all scopes below.
+
+        Raises:
+            InvalidChangeError: the catalogue has no such scope.
+            NotFoundError: it has none below a ``/*``.
+        """
+        found: set[str] = set()
+        for spelling in spellings:
+            if spelling.endswith("/*"):
+                below = {name for name in self.risks if name.startswith(spelling[:-1])}
+                if not below:
+                    raise NotFoundError(f"{field}: the catalogue has no scope under {spelling!r}")
+                found |= below
+            elif (name := self.canonical.get(spelling)) is not None:
+                found.add(name)
+            else:
+                raise InvalidChangeError(f"{field}: the catalogue has no scope {spelling!r}")
+        return sorted(found)
+
+    def by_owner(self) -> dict[str | None, list[str]]:
+        """Return the scopes of each resource server, sorted."""
+        owned: dict[str | None, list[str]] = {}
+        for name, owner in sorted(self.owners.items()):
+            owned.setdefault(owner, []).append(name)
+        return owned
+
+    def money(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return those of risk ``money``, sorted."""
+        return tuple(sorted(name for name in names if self.risks.get(name) == "money"))
+
+
+class ScopeStep:
+    """Brings the scopes up to date.
+
+    Args:
+        services: the parts of the server, joined to the transaction.
+        session: the transaction.
+        declaration: the entries of the files.
+        actor: the recorded actor.
+    """
+
+    def __init__(
+        self, services: Services, session: Session, declaration: Declaration, actor: str
+    ) -> None:
+        self._services = services
+        self._session = session
+        self._declaration = declaration
+        self._actor = actor
+        self._wanted = catalogue_values(declaration.catalogues) | {
+            name: {field: normal(getattr(entry, field)) for field in SCOPE_FIELDS}
+            for name, entry in declaration.scopes.items()
+        }
+
+    def bring_up_to_date(self) -> list[PlannedChange]:
+        """Add and change scopes; return the changes."""
+        stored = read_scopes(self._services, self._session)
+        changes: list[PlannedChange] = []
+        later: dict[str, str] = {}
+        for name, values in sorted(self._wanted.items()):
+            with self._declaration.at("scopes", name):
+                if name not in stored:
+                    changes.append(self._add(name, values, later))
+                elif (change := self._change(stored[name], values, later)) is not None:
+                    changes.append(change)
+        for name, partner in later.items():
+            with self._declaration.at("scopes", name):
+                self._update(name, callback_partner=partner)
+        return changes
+
+    def _add(self, name: str, values: Mapping[str, Any], later: dict[str, str]) -> PlannedChange:
+        partner = values["callback_partner"]
+        if partner in self._wanted:
+            # Partners name each other: both have to be there.
+            later[name] = partner
+            values = {**values, "callback_partner": None}
+        self._services.scopes.add_scope(self._session, actor=self._actor, name=name, **values)
+        if name not in self._declaration.scopes:
+            return PlannedChange(act="add", noun="scope", id=name)
+        told = without_defaults(DeclaredScope, {**values, "callback_partner": partner})
+        return PlannedChange(act="add", noun="scope", id=name, fields=compare({}, told))
+
+    def _change(
+        self, row: Scope, values: Mapping[str, Any], later: dict[str, str]
+    ) -> PlannedChange | None:
+        fields = compare(scope_values(row), values)
+        if not fields:
+            return None
+        new = values_of(fields)
+        if new.get("callback_partner") in self._wanted:
+            later[row.name] = new.pop("callback_partner")
+        if new:
+            self._update(row.name, **new)
+        return PlannedChange(act="change", noun="scope", id=row.name, fields=fields)
+
+    def _update(self, name: str, **changes: Any) -> None:  # noqa: ANN401 - the service's
+        self._services.scopes.update_scope(self._session, name, actor=self._actor, **changes)
+
+    def names(self) -> ScopeNames:
+        """Return the catalogue as it is now."""
+        rows = self._services.scopes.list_scopes(self._session)
+        return ScopeNames(
+            canonical={alias.alias: row.name for row in rows for alias in row.aliases},
+            risks={row.name: row.risk for row in rows},
+            owners={row.name: row.resource_server_id for row in rows},
+        )
+
+    def remove_others(self) -> list[PlannedChange]:
+        """Delete the scopes of one's own that the files do not have; return the changes.
+
+        Raises:
+            ConflictError: a client may ask for one of them, or another scope names it.
+        """
+        if "scopes" not in self._declaration.sections:
+            return []
+        kept = self._wanted.keys() | catalogue_values(["g2p-connect"]).keys()
+        rows = read_scopes(self._services, self._session)
+        others = [name for name in rows if name not in kept]
+        if others:
+            self._require_unused(others, rows)
+        for name in others:
+            self._services.scopes.delete_scope(self._session, name, actor=self._actor)
+        return [PlannedChange(act="remove", noun="scope", id=name) for name in others]
+
+    def _require_unused(self, others: list[str], rows: Mapping[str, Scope]) -> None:
+        unused = set(others)
+        query = select(Client.id, Client.allowed_scopes).order_by(Client.id)
+        for client_id, granted in self._session.execute(query):
+            if used := unused.intersection(granted):
+                raise ConflictError(
+                    f"The scope {min(used)} is not in the files, and the client {client_id!r} may "
+                    "ask for it: change the client first."
+                )
+        for row in rows.values():
+            if row.name not in unused and row.callback_partner in unused:
+                raise ConflictError(
+                    f"The scope {row.callback_partner} is not in the files, and {row.name} names "
+                    "it as its callback partner."
+                )

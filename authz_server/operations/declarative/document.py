@@ -1,0 +1,262 @@
+"""Read declarative files: TOML or JSON, checked in form, with the place of every entry.
+
+``docs/declarative.md`` describes the format. A refusal begins with the file, the line where there
+is one, and the entry.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+import msgspec
+from msgspec import Meta
+
+from authz_server.clients.authentication.shared_secret import CLIENT_SECRET
+from authz_server.clients.validation import DEFAULT_GRANT_TYPES
+from authz_server.errors import InvalidChangeError, OperatorError
+from authz_server.operations.declarative.parsing import parse_json, parse_toml, read_bounded
+
+Section = Literal["scopes", "resource_servers", "clients"]
+SECTIONS: tuple[Section, ...] = get_args(Section)
+Catalogue = Literal["g2p-connect"]
+
+Texts = tuple[str, ...]
+_Seconds = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+_NOUNS: Mapping[Section, str] = {
+    "scopes": "scope",
+    "resource_servers": "resource server",
+    "clients": "client",
+}
+
+
+class DeclaredScope(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """A scope of one's own, or one of a catalogue that differs from it.
+
+    Attributes:
+        risk: ``read``, ``write`` or ``money``.
+        lifetime_cap_seconds: the longest lifetime of a token with it; None: no limit.
+        aliases: its other spellings.
+        callback_partner: the scope of the operation that answers this one.
+    """
+
+    description: str = ""
+    risk: str = "write"
+    lifetime_cap_seconds: _Seconds | None = None
+    aliases: Texts = ()
+    callback_partner: str | None = None
+
+
+class DeclaredResourceServer(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """A resource server; the fields are those of the command ``resource-server create``.
+
+    Attributes:
+        enabled: None leaves the state as it is; a new one is enabled.
+        scopes: all scopes that it owns; a trailing ``/*`` stands for all below.
+    """
+
+    name: str
+    identifier: str
+    organisation: str = ""
+    enabled: bool | None = None
+    authentication_method: str = CLIENT_SECRET
+    token_format: str = "jwt"  # noqa: S105 - a format, not a secret
+    signing_ring: str | None = None
+    token_type: str = "at+jwt"  # noqa: S105 - a media type, not a secret
+    introspection_audience: str = "identifier"
+    permissions: Texts = ()
+    scopes: Texts = ()
+    properties: dict[str, Any] = {}
+
+
+class DeclaredClient(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """A client; the fields are those of the command ``client create``.
+
+    Attributes:
+        enabled: None leaves the state as it is; a new one is enabled.
+    """
+
+    name: str
+    organisation: str = ""
+    enabled: bool | None = None
+    authentication_method: str = CLIENT_SECRET
+    grant_types: Texts = DEFAULT_GRANT_TYPES
+    allowed_scopes: Texts
+    default_scopes: Texts = ()
+    allowed_resource_servers: Texts = ()
+    permissions: Texts = ()
+    token_lifetime_seconds: int | None = None
+    g2p_answer: str = "document"
+    starts_at: datetime | None = None
+    expires_at: datetime | None = None
+    properties: dict[str, Any] = {}
+
+
+class _Top(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The members of a file."""
+
+    format: Literal[1] = 1
+    catalogues: tuple[Catalogue, ...] = ()
+    scopes: dict[str, Any] = {}
+    resource_servers: dict[str, Any] = {}
+    clients: dict[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """A file that was read.
+
+    Attributes:
+        name: its path, as it was given.
+        text: its content.
+    """
+
+    name: str
+    text: str = field(repr=False)
+
+    def place(self, section: str, entry: str) -> str:
+        """Return the file, the line if it is found, and the entry, for an error."""
+        quoted = re.escape(entry)
+        header = rf"^[ \t]*\[[ \t]*{section}[ \t]*\.[ \t]*[\"']?{quoted}[\"']?[ \t]*[\].]"
+        member = rf"^[ \t]*[\"']?{quoted}[\"']?[ \t]*[:=]"
+        found = re.search(header, self.text, re.MULTILINE)
+        found = found or re.search(member, self.text, re.MULTILINE)
+        line = f":{self.text.count(chr(10), 0, found.start()) + 1}" if found else ""
+        return f'{self.name}{line}: {section}."{entry}"'
+
+
+@dataclass(slots=True, kw_only=True)
+class Declaration:
+    """The entries of one or more files.
+
+    Attributes:
+        catalogues: the shipped catalogues whose scopes have to be there.
+        sections: the sections that a file has, empty ones too; pruning is limited to them.
+        sources: the file of each entry, by section and name.
+        files: the files, in the given order.
+    """
+
+    catalogues: tuple[Catalogue, ...] = ()
+    scopes: dict[str, DeclaredScope] = field(default_factory=dict)
+    resource_servers: dict[str, DeclaredResourceServer] = field(default_factory=dict)
+    clients: dict[str, DeclaredClient] = field(default_factory=dict)
+    sections: set[str] = field(default_factory=set)
+    sources: dict[tuple[Section, str], SourceFile] = field(default_factory=dict)
+    files: list[SourceFile] = field(default_factory=list)
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 digest of the files, one after the other, in hex."""
+        return hashlib.sha256("\0".join(file.text for file in self.files).encode()).hexdigest()
+
+    @contextmanager
+    def at(self, section: Section, entry: str) -> Iterator[None]:
+        """Add the place of an entry to an error of the block."""
+        source = self.sources.get((section, entry))
+        try:
+            yield
+        except OperatorError as error:
+            place = source.place(section, entry) if source else f'{section}."{entry}"'
+            raise type(error)(f"{place}: {error}") from error
+
+
+def read_declaration(paths: Sequence[Path]) -> Declaration:
+    """Return the entries of files; ``.json`` is JSON, every other name is TOML.
+
+    Raises:
+        InvalidChangeError: a file is too large, malformed, or has a member that is unknown or of
+            another type; or an entry stands in two files.
+        OSError: a file cannot be read.
+    """
+    declaration = Declaration()
+    for path in paths:
+        _add_file(declaration, path)
+    return declaration
+
+
+def _add_file(declaration: Declaration, path: Path) -> None:
+    text = read_bounded(path)
+    source = SourceFile(name=str(path), text=text)
+    declaration.files.append(source)
+    parse = parse_json if path.suffix.lower() == ".json" else parse_toml
+    members = parse(text, str(path))
+    top = _converted(members, _Top, lambda where: f"{path}: {where or 'the file'}")
+    declaration.sections |= members.keys() & frozenset(SECTIONS)
+    known = dict.fromkeys([*declaration.catalogues, *top.catalogues])
+    declaration.catalogues = tuple(known)
+    _add_entries(declaration, source, "scopes", top.scopes, DeclaredScope, declaration.scopes)
+    _add_entries(
+        declaration,
+        source,
+        "resource_servers",
+        top.resource_servers,
+        DeclaredResourceServer,
+        declaration.resource_servers,
+    )
+    _add_entries(declaration, source, "clients", top.clients, DeclaredClient, declaration.clients)
+
+
+Entry = TypeVar("Entry", DeclaredScope, DeclaredResourceServer, DeclaredClient)
+T = TypeVar("T")
+
+
+def _add_entries(  # noqa: PLR0913, PLR0917 - from where, to where
+    declaration: Declaration,
+    source: SourceFile,
+    section: Section,
+    entries: Mapping[str, Any],
+    struct: type[Entry],
+    into: dict[str, Entry],
+) -> None:
+    for name, value in entries.items():
+        if (other := declaration.sources.get((section, name))) is not None:
+            raise InvalidChangeError(
+                f"{source.place(section, name)}: the {_NOUNS[section]} stands in {other.name} too"
+            )
+        entry = _converted(value, struct, _within(source, section, name))
+        _require_instants(entry, source, section, name)
+        into[name] = entry
+        declaration.sources[section, name] = source
+
+
+def _within(source: SourceFile, section: str, name: str) -> Callable[[str], str]:
+    def place(where: str) -> str:
+        return f"{source.place(section, name)}{f'.{where}' if where else ''}"
+
+    return place
+
+
+def _converted(value: object, struct: type[T], place: Callable[[str], str]) -> T:
+    """Return a struct; ``place`` adds the path within it to the beginning of an error."""
+    try:
+        return msgspec.convert(value, struct)
+    except msgspec.ValidationError as error:
+        problem, _, rest = str(error).partition(" - at `$")
+        where = rest.removesuffix("`").lstrip(".")
+        raise InvalidChangeError(f"{place(where)}: {problem}") from error
+
+
+def _require_instants(entry: object, source: SourceFile, section: str, name: str) -> None:
+    for member in ("starts_at", "expires_at"):
+        value = getattr(entry, member, None)
+        if value is None:
+            continue
+        try:
+            usable = value.tzinfo is not None and value.astimezone(UTC) is not None
+        except OverflowError:
+            usable = False
+        if not usable:
+            raise InvalidChangeError(
+                f"{source.place(section, name)}.{member}: use a time with its zone, such as "
+                "2030-01-31T12:00:00Z"
+            )

@@ -1,0 +1,162 @@
+"""Write the stored clients, resource servers and scopes as a declarative file, without secrets."""
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+from sqlalchemy.orm import Session
+
+from authz_server.assembly import Services
+from authz_server.operations.declarative.document import (
+    Catalogue,
+    DeclaredClient,
+    DeclaredResourceServer,
+    DeclaredScope,
+    Section,
+)
+from authz_server.operations.declarative.stored import (
+    catalogue_values,
+    client_values,
+    normal,
+    read_rows,
+    read_scopes,
+    scope_values,
+    server_values,
+    without_defaults,
+)
+from authz_server.operations.declarative.toml_writer import toml_key, toml_member
+
+Format = Literal["toml", "json"]
+Entries = Mapping[str, Mapping[str, Any]]
+
+_CATALOGUES: tuple[Catalogue, ...] = ("g2p-connect",)
+_HEADING = """\
+# Clients, resource servers and scopes of an authorization server, for `authz-server apply`.
+# A member that is missing has its default. Secrets are not part of this file.
+"""
+_SECTIONS: Mapping[Section, str] = {
+    "scopes": "Scopes of one's own, and scopes of a catalogue that differ from it.",
+    "resource_servers": "Resource servers, with the scopes that they own.",
+    "clients": "Clients, with the scopes that they may ask for.",
+}
+
+
+def export_declaration(services: Services, *, form: Format = "toml") -> str:
+    """Return the stored registrations as text, ordered by id.
+
+    Dynamically registered clients, the admin API and its scopes are left out.
+
+    Args:
+        services: the parts of the server.
+        form: ``toml``, with comments, or ``json``.
+
+    Raises:
+        InvalidChangeError: TOML has no form for a value of a property.
+    """
+    with services.transaction() as session:
+        catalogues, sections, risks = _read(services, session)
+    return write_document(catalogues, sections, form=form, risks=risks)
+
+
+def write_document(
+    catalogues: tuple[Catalogue, ...],
+    sections: Mapping[Section, Entries],
+    *,
+    form: Format = "toml",
+    risks: Mapping[str, str] | None = None,
+) -> str:
+    """Return entries as text.
+
+    Args:
+        catalogues: the shipped catalogues whose scopes have to be there.
+        sections: the entries by section and name.
+        form: ``toml`` or ``json``.
+        risks: the risks of scopes, for comments.
+
+    Raises:
+        InvalidChangeError: TOML has no form for a value.
+    """
+    if form == "json":
+        listed = {"catalogues": list(catalogues)} if catalogues else {}
+        whole = {"format": 1, **listed, **sections}
+        return json.dumps(whole, indent=2, ensure_ascii=False, default=_plain) + "\n"
+    money = {name: "money" for name, risk in (risks or {}).items() if risk == "money"}
+    lines = [_HEADING, "format = 1", *toml_member("catalogues", list(catalogues))]
+    for section, comment in _SECTIONS.items():
+        lines += ["", f"# {comment}"]
+        for name, members in sections.get(section, {}).items():
+            lines += ["", *_table(section, name, members, money)]
+    return "\n".join(lines) + "\n"
+
+
+def _read(
+    services: Services, session: Session
+) -> tuple[tuple[Catalogue, ...], dict[Section, Entries], dict[str, str]]:
+    rows = read_scopes(services, session)
+    shipped = catalogue_values(_CATALOGUES)
+    complete = shipped.keys() <= rows.keys()
+    if not complete:
+        shipped = {}
+    scopes = {
+        name: without_defaults(DeclaredScope, scope_values(row))
+        for name, row in rows.items()
+        if scope_values(row) != shipped.get(name)
+    }
+    owned: dict[str, list[str]] = {}
+    for name, row in rows.items():
+        if row.resource_server_id is not None:
+            owned.setdefault(row.resource_server_id, []).append(name)
+    servers = {
+        server_id: _entry(
+            DeclaredResourceServer, server_values(row), row.enabled, owned.get(server_id, [])
+        )
+        for server_id, row in read_rows(services, session, "resource_server").items()
+    }
+    clients = {
+        client_id: _entry(DeclaredClient, client_values(row), row.enabled, [])
+        for client_id, row in read_rows(services, session, "client").items()
+    }
+    sections: dict[Section, Entries] = {
+        "scopes": scopes,
+        "resource_servers": servers,
+        "clients": clients,
+    }
+    risks = {name: row.risk for name, row in rows.items()}
+    return (_CATALOGUES if complete else ()), sections, risks
+
+
+def _entry(
+    struct: type[msgspec.Struct],
+    values: dict[str, Any],
+    enabled: bool,  # noqa: FBT001 - the field
+    scopes: list[str],
+) -> dict[str, Any]:
+    """Return the members of an entry; one that is enabled does not have its state."""
+    further = {"scopes": scopes} if "scopes" in struct.__struct_fields__ else {}
+    members = without_defaults(struct, {**values, **further})
+    if not enabled:
+        members["enabled"] = False
+    return {name: members[name] for name in struct.__struct_fields__ if name in members}
+
+
+def _table(
+    section: Section, name: str, members: Mapping[str, Any], money: Mapping[str, str]
+) -> Iterator[str]:
+    path = f"{section}.{toml_key(name)}"
+    yield f"[{path}]"
+    for member, value in members.items():
+        if member != "properties":
+            yield from toml_member(member, normal(value), money if "scopes" in member else None)
+    if properties := members.get("properties"):
+        yield ""
+        yield f"[{path}.properties]"
+        for member, value in properties.items():
+            yield from toml_member(member, value)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
