@@ -10,7 +10,7 @@ from authz_server.operations.admin_api import ADMIN_SCOPES, register_admin_api
 _NEXT_STEPS = """\
 A caller is a client with some of its scopes. The first one, for example:
 
-  authz-server client create --id console --name "Admin client" {scopes}
+  authz-server client create console --name "Admin client" {scopes}
 
 It asks for a token with the resource {identifier} and sends it to {url}/admin/v1.\
 """
