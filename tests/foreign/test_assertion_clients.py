@@ -128,21 +128,38 @@ def test_authlib(scene: Scene, alg: str):
         )
 
 
+def values_of(scene: Scene, signer: Signer) -> dict[str, Any]:
+    """Return what a script for Node needs to know of a client and its server."""
+    symmetric = signer.alg == "HS256"
+    return {
+        "issuer": scene.issuer,
+        "scope": SCOPE,
+        "algorithm": WEB_CRYPTO.get(signer.alg),
+        "secret": signer.key.raw_value.decode() if symmetric else None,
+        "jwk": None if symmetric else signer.key.as_dict(private=True) | {"kid": signer.kid},
+    }
+
+
 @pytest.mark.parametrize("alg", ALGORITHMS)
 def test_oauth4webapi(scene: Scene, alg: str, oauth4webapi):
     """Cases D38, D48."""
     signer = scene.signers[alg]
-    symmetric = alg == "HS256"
-    seen = run_script(
-        oauth4webapi,
-        "assertions.mjs",
-        {
-            "issuer": scene.issuer,
-            "client": signer.id,
-            "scope": SCOPE,
-            "algorithm": WEB_CRYPTO.get(alg),
-            "secret": signer.key.raw_value.decode() if symmetric else None,
-            "jwk": None if symmetric else signer.key.as_dict(private=True) | {"kid": signer.kid},
-        },
-    )
+    values = values_of(scene, signer) | {"client": signer.id}
+    seen = run_script(oauth4webapi, "assertions.mjs", values)
     verify_seen(signer, seen["token"]["scope"], seen["before"], seen["after"])
+
+
+@pytest.mark.parametrize(
+    ("alg", "kind"), [*((alg, "bearer") for alg in ALGORITHMS), ("ES256", "dpop")]
+)
+def test_openid_client(scene: Scene, alg: str, kind: str, oauth4webapi):
+    """Cases D38, D48. With and without a key that the token is bound to."""
+    signer, bound = scene.signers[alg], kind == "dpop"
+    own = {"id": signer.id, "asserted": True, "bound": bound}
+    seen = run_script(oauth4webapi, "openid_client.mjs", values_of(scene, signer) | own)
+    first, second = seen["tokens"]
+    assert first["access_token"] != second["access_token"]
+    assert first["token_type"].lower() == kind
+    assert seen["before"].get("cnf") == ({"jkt": seen["thumbprint"]} if bound else None)
+    assert seen["errors"] == []
+    verify_seen(signer, first["scope"], seen["before"], seen["after"])

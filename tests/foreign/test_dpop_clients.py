@@ -95,3 +95,14 @@ def test_oauth4webapi(scene, oauth4webapi):
     # The resource server's part of the library refuses the token with another key.
     assert seen["right"] == seen["described"]["jti"]
     assert "confirmation mismatch" in seen["wrong"]
+
+
+def test_openid_client(scene, oauth4webapi):
+    """Case A16. The library repeats a request by itself when it learns the nonce."""
+    values = {"issuer": scene.issuer, "id": scene.client.id, "secret": scene.client.secret}
+    seen = run_script(oauth4webapi, "openid_client.mjs", values | {"scope": SCOPE, "bound": True})
+    # Later requests, which include the second token's, hold the nonce.
+    assert seen["errors"] == (["use_dpop_nonce"] if scene.nonce == "required" else [])
+    assert [token["token_type"].lower() for token in seen["tokens"]] == ["dpop", "dpop"]
+    assert seen["before"]["cnf"] == {"jkt": seen["thumbprint"]}
+    assert seen["after"] == {"active": False}

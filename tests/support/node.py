@@ -1,4 +1,4 @@
-"""A client library for Node, installed as its lock file says."""
+"""Client libraries for Node, installed as their lock files say."""
 
 import json
 import os
@@ -11,17 +11,29 @@ import pytest
 
 from support.not_run import skip_as_not_run
 
-OAUTH4WEBAPI = Path(__file__).parents[1] / "foreign" / "oauth4webapi"
+_FOREIGN = Path(__file__).parents[1] / "foreign"
+OAUTH4WEBAPI = _FOREIGN / "oauth4webapi"
+_MCP = _FOREIGN / "mcp_typescript"
 
 
 @pytest.fixture(scope="session")
 def oauth4webapi(tmp_path_factory) -> Path:
-    """A folder with the scripts and what they need."""
+    """A folder with the scripts for oauth4webapi and openid-client, and what they need."""
+    return _install(OAUTH4WEBAPI, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def mcp_typescript(tmp_path_factory) -> Path:
+    """A folder with the scripts for the TypeScript MCP SDK, and what they need."""
+    return _install(_MCP, tmp_path_factory)
+
+
+def _install(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for program in ("node", "npm"):
         if shutil.which(program) is None:
-            skip_as_not_run("oauth4webapi as a client", program)
-    folder = tmp_path_factory.mktemp("node") / "oauth4webapi"
-    shutil.copytree(OAUTH4WEBAPI, folder, ignore=shutil.ignore_patterns("node_modules"))
+            skip_as_not_run(f"{source.name} as a client", program)
+    folder = tmp_path_factory.mktemp("node") / source.name
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("node_modules"))
     options = ("--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
     installed = subprocess.run(
         ["npm", "ci", *options], cwd=folder, capture_output=True, text=True, check=False
