@@ -1,5 +1,6 @@
 """The MCP SDKs' client-credentials providers find the server through an API, and call the API."""
 
+import asyncio
 import json
 import socket
 import time
@@ -8,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import anyio
 import httpx
 import httpx2
 import pytest
@@ -144,7 +144,7 @@ def call(scene: Scene, provider: OAuthClientProvider) -> int:
         async with httpx2.AsyncClient(auth=provider) as client:
             return (await client.get(scene.api.server.address)).status_code
 
-    return anyio.run(run)
+    return asyncio.run(run())
 
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
