@@ -7,7 +7,8 @@ import pytest
 from authz_verifier import Request, Verifier
 from authz_verifier.testing import DEFAULT_AUDIENCE, LocalIssuer
 
-SCOPE = "mapper/link"
+pytest_plugins = ["authz_verifier.pytest_plugin"]
+
 URL = f"{DEFAULT_AUDIENCE}/mapper/link"
 
 

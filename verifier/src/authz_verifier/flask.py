@@ -44,7 +44,8 @@ def requires(*scopes: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
             verifier.scopes.update(scopes)
             request = read_request(flask.request.environ, verifier)
             with serving(verifier.authenticate(request, *scopes)):
-                return flask.current_app.ensure_sync(view)(*args, **kwargs)
+                answer: _R = flask.current_app.ensure_sync(view)(*args, **kwargs)
+                return answer
 
         return guarded
 

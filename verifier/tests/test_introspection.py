@@ -1,0 +1,125 @@
+"""Introspection: modes, cache, breaker, for threads and for asyncio."""
+
+import asyncio
+import time
+
+import pytest
+
+from authz_verifier import AsyncVerifier, Refusal, Verifier
+from authz_verifier.testing import DEFAULT_AUDIENCE
+
+SCOPE, MONEY = "mapper/link", "disburse"
+CREDENTIALS = {"client_id": "mapper", "client_secret": "s%c:t"}
+
+
+@pytest.fixture(params=["sync", "async"])
+def make(request, issuer):
+    """A function of settings: a function of a request and scopes that authenticates."""
+    closing = []
+
+    def of_threads(settings):
+        verifier = Verifier(issuer.url, DEFAULT_AUDIENCE, **CREDENTIALS, **settings)
+        closing.append(verifier.close)
+        return verifier, verifier.authenticate
+
+    def of_asyncio(settings):
+        runner = asyncio.Runner()
+        verifier = AsyncVerifier(issuer.url, DEFAULT_AUDIENCE, **CREDENTIALS, **settings)
+        closing.extend([lambda: runner.run(verifier.aclose()), runner.close])
+        return verifier, lambda *call: runner.run(verifier.authenticate(*call))
+
+    yield lambda **settings: (of_threads if request.param == "sync" else of_asyncio)(settings)
+    for close in closing:
+        close()
+
+
+def refuse(authenticate, *call) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        authenticate(*call)
+    return caught.value
+
+
+def test_a_revoked_token_is_refused_at_once(make, issuer, present):
+    _, authenticate = make(mode="introspection")
+    token = issuer.token(SCOPE)
+    assert authenticate(present(token), SCOPE).introspected
+    issuer.revoke(token)
+    assert refuse(authenticate, present(token), SCOPE).reason == "inactive"
+    assert issuer.fetches == 0
+
+
+def test_a_response_is_cached_within_its_bound(make, issuer, present):
+    verifier, authenticate = make(mode="introspection", introspection_cache_seconds=60)
+    token = issuer.token(SCOPE)
+    for _ in range(5):
+        authenticate(present(token))
+    assert issuer.introspections == 1
+    issuer.revoke(token)
+    assert authenticate(present(token))
+    verifier.drop_caches(token)
+    assert refuse(authenticate, present(token)).reason == "inactive"
+
+
+def test_a_response_is_not_cached_beyond_the_expiry(make, issuer, present):
+    _, authenticate = make(mode="introspection", introspection_cache_seconds=60)
+    token = issuer.token(exp=int(time.time()) + 1)
+    authenticate(present(token))
+    time.sleep(1.2)
+    assert refuse(authenticate, present(token)).reason == "inactive"
+    assert issuer.introspections == 2
+
+
+def test_tokens_with_a_common_beginning_are_not_mixed_up(make, issuer, present):
+    _, authenticate = make(mode="introspection", introspection_cache_seconds=60)
+    token = issuer.token()
+    authenticate(present(token))
+    assert refuse(authenticate, present(token[:-1])).reason == "inactive"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"aud": "https://other.example"}, {"iss": "https://x.example"}]
+)
+def test_a_foreign_token_is_refused_although_it_is_active(make, issuer, present, changes):
+    _, authenticate = make(mode="introspection")
+    assert refuse(authenticate, present(issuer.token(**changes))).error == "invalid_token"
+
+
+def test_hybrid_queries_the_server_for_money_alone(make, issuer, present):
+    _, authenticate = make(mode="hybrid", money_scopes=[MONEY])
+    token = issuer.token(f"{SCOPE} {MONEY}")
+    assert not authenticate(present(token), SCOPE).introspected
+    assert issuer.introspections == 0
+    assert authenticate(present(token), MONEY).introspected
+    issuer.revoke(token)
+    assert refuse(authenticate, present(token), MONEY).reason == "inactive"
+    assert authenticate(present(token), SCOPE)
+
+
+def test_hybrid_spends_no_call_on_a_token_that_is_not_sound(make, issuer, present):
+    _, authenticate = make(mode="hybrid", money_scopes=[MONEY])
+    assert refuse(authenticate, present("reference"), MONEY).error == "invalid_token"
+    assert refuse(authenticate, present(issuer.token(SCOPE)), MONEY).status == 403
+    assert issuer.introspections == 0
+
+
+def test_an_outage_is_a_503_and_opens_the_breaker(make, issuer, present):
+    _, authenticate = make(mode="introspection")
+    token = issuer.token()
+    authenticate(present(token))
+    issuer.is_down = True
+    refusals = [refuse(authenticate, present(token)) for _ in range(10)]
+    assert {each.status for each in refusals} == {503}
+    assert refusals[-1].reason == "introspection is failing"
+    issuer.is_down = False
+    time.sleep(1.1)
+    assert authenticate(present(token))
+
+
+def test_asyncio_accepts_tokens_with_one_fetch(issuer, present):
+    async def run():
+        verifier = AsyncVerifier(issuer.url, DEFAULT_AUDIENCE)
+        request = present(issuer.token(SCOPE))
+        await asyncio.gather(*(verifier.authenticate(request, SCOPE) for _ in range(50)))
+
+    asyncio.run(run())
+    assert issuer.fetches == 1

@@ -1,0 +1,158 @@
+"""Keys: fetched once, rotated, kept through outages, and no fetch for each unknown key."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from authz_verifier import Refusal, Verifier
+from authz_verifier.signing import SigningKey
+from authz_verifier.testing import DEFAULT_AUDIENCE
+
+
+def refuse(verifier, request) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        verifier.authenticate(request)
+    return caught.value
+
+
+def authenticate_often(verifier, request):
+    for _ in range(1_000):
+        verifier.authenticate(request)
+        time.sleep(0.01)
+
+
+def test_keys_are_fetched_once_for_many_threads(verifier, issuer, present):
+    request = present(issuer.token())
+    with ThreadPoolExecutor(20) as pool:
+        assert all(pool.map(lambda _: verifier.authenticate(request), range(100)))
+    assert issuer.fetches == 1
+
+
+def test_a_new_key_is_accepted_at_once_and_a_withdrawn_one_refused(verifier, issuer, present):
+    old = present(issuer.token())
+    verifier.authenticate(old)
+    issuer.rotate(keep=False)
+    assert verifier.authenticate(present(issuer.token()))
+    assert refuse(verifier, old).error == "invalid_token"
+    assert issuer.fetches == 2
+
+
+def test_a_thousand_unknown_keys_make_one_fetch(verifier, issuer, present):
+    verifier.authenticate(present(issuer.token()))
+    forger = SigningKey()
+    requests = [present(issuer.token(key=forger, header={"kid": f"k{n}"})) for n in range(1_000)]
+    with ThreadPoolExecutor(20) as pool:
+        refusals = list(pool.map(lambda request: refuse(verifier, request), requests))
+    assert {each.reason for each in refusals} == {"unknown key"}
+    assert issuer.fetches == 2
+    assert verifier.authenticate(present(issuer.token()))
+
+
+def test_keys_are_refreshed_in_the_background(issuer, present, monkeypatch):
+    monkeypatch.setattr("authz_verifier.fetching.MINIMUM_FRESH_SECONDS", 0)
+    monkeypatch.setattr("authz_verifier.key_cache.MINIMUM_PAUSE_SECONDS", 0)
+    issuer.maximum_age_seconds = 0
+    with Verifier(issuer.url, DEFAULT_AUDIENCE) as verifier:
+        old = present(issuer.token())
+        verifier.authenticate(old)
+        issuer.rotate(keep=False)
+        with pytest.raises(Refusal, match="unknown key"):
+            authenticate_often(verifier, old)
+
+
+@pytest.mark.parametrize("failure", ["down", "wiped", "other issuer"])
+def test_a_failure_leaves_the_keys_as_they_are(verifier, issuer, present, failure):
+    request = present(issuer.token())
+    verifier.authenticate(request)
+    if failure == "down":
+        issuer.is_down = True
+    elif failure == "wiped":
+        issuer.keys = []
+    else:
+        issuer.url += "/other"
+    verifier.drop_caches()
+    for _ in range(20):
+        assert verifier.authenticate(request)
+        time.sleep(0.01)
+
+
+def test_keys_are_not_kept_for_ever(issuer, present, monkeypatch):
+    monkeypatch.setattr("authz_verifier.fetching.MINIMUM_FRESH_SECONDS", 0)
+    issuer.maximum_age_seconds = 0
+    with Verifier(issuer.url, DEFAULT_AUDIENCE, keys_kept_seconds=0.3) as verifier:
+        request = present(issuer.token())
+        assert verifier.authenticate(request)
+        issuer.is_down = True
+        time.sleep(0.5)
+        refusal = refuse(verifier, request)
+    assert (refusal.status, refusal.retry_after_seconds) == (503, 5)
+
+
+def test_without_keys_the_answer_is_a_503_at_once_and_the_api_recovers(verifier, issuer, present):
+    issuer.is_down = True
+    request = present(issuer.token())
+    assert refuse(verifier, request).status == 503
+    started = time.monotonic()
+    assert refuse(verifier, request).status == 503
+    assert time.monotonic() - started < 1
+    issuer.is_down = False
+    verifier.drop_caches()
+    assert verifier.authenticate(request)
+
+
+class Hostile(BaseHTTPRequestHandler):
+    """An issuer that redirects, answers 10 MB, or takes its time."""
+
+    def do_GET(self):
+        try:
+            getattr(self, self.server.behaviour)()
+        except OSError:
+            self.close_connection = True
+
+    def redirects(self):
+        self.send_response(302)
+        self.send_header("Location", "http://127.0.0.1:1/")
+        self.end_headers()
+
+    def floods(self):
+        self.send_response(200)
+        self.end_headers()
+        for _ in range(160):
+            self.wfile.write(b" " * 65_536)
+
+    def drips(self):
+        self.send_response(200)
+        self.end_headers()
+        for _ in range(60):
+            self.wfile.write(b" ")
+            time.sleep(0.05)
+
+    def lies(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"issuer": "https://other.example", "issuer": 7')
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("behaviour", ["redirects", "floods", "drips", "lies"])
+def test_a_hostile_issuer_costs_a_503_in_bounded_time(issuer, present, behaviour):
+    server = HTTPServer(("127.0.0.1", 0), Hostile)
+    server.behaviour = behaviour
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}"
+        with Verifier(url, DEFAULT_AUDIENCE, timeout_seconds=0.3) as verifier:
+            started = time.monotonic()
+            refusal = refuse(verifier, present(issuer.token()))
+            assert refusal.status == 503
+            assert time.monotonic() - started < 5
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
