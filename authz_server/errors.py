@@ -80,6 +80,12 @@ REASONS: dict[str, Reason] = {
     "outside_payment_window": Reason(
         "unauthorized_client", 400, "This client may not obtain tokens at this time."
     ),
+    "client_stopped": Reason(
+        "unauthorized_client", 400, "No tokens are issued to this client at present."
+    ),
+    "scope_stopped": Reason(
+        "invalid_scope", 400, "No tokens with a requested scope are issued at present."
+    ),
     "scope_not_granted": Reason(
         "invalid_scope",
         400,
@@ -223,6 +229,8 @@ CAUSES: frozenset[str] = frozenset(
         "credentials_wrong",
         "method_not_registered",
         "network_not_allowed",
+        "programme_stopped",
+        "resource_server_stopped",
         "scope_without_resource_server",
         "secret_expired",
         "secret_wrong",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from authz_server.tokens.purging import Purge
     from authz_server.tokens.revocations import RevocationState
     from authz_server.tokens.standing import TokenStanding
+    from authz_server.tokens.stops import StopState
     from authz_server.tokens.verification import TokenVerifier
 
 
@@ -41,6 +42,7 @@ class Services(RegistrationServices):
         self.directory.apply(session, changes)
         self.catalogue.apply(session, changes)
         self.revocation_state.apply(session, changes)
+        self.stops.apply(session, changes)
         if self.client_documents is not None:
             self.client_documents.forget()
         self.rules.forget(session, changes)
@@ -52,7 +54,7 @@ class Services(RegistrationServices):
         from authz_server.tokens.authorization import AuthorizationRules
 
         rules = AuthorizationRules(
-            self.directory, self.catalogue, self.settings.tokens, self.detail_rules
+            self.directory, self.catalogue, self.settings.tokens, self.detail_rules, self.stops
         )
         if self.client_documents is not None:
             self.client_documents.on_change(rules.forget)
@@ -81,6 +83,13 @@ class Services(RegistrationServices):
         return RevocationState(self.database, self.feed, self.catalogue)
 
     @cached_property
+    def stops(self) -> StopState:
+        """The stops in force."""
+        from authz_server.tokens.stops import StopState
+
+        return StopState()
+
+    @cached_property
     def introspection(self) -> IntrospectionService:
         """Describes active tokens."""
         from authz_server.tokens.introspection import IntrospectionService
@@ -105,6 +114,7 @@ class Services(RegistrationServices):
             directory=self.directory,
             catalogue=self.catalogue,
             details=self.detail_rules,
+            stops=self.stops,
             now=lambda: self.clock().timestamp() + self.verifier.clock_correction_seconds,
             clock_skew_seconds=self.settings.tokens.clock_skew_seconds,
         )

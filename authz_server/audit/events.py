@@ -241,6 +241,36 @@ class DeclarationApplied(Event, frozen=True, kw_only=True, tag="declaration.appl
     outcome: Literal["success"] = "success"
 
 
+class StopSet(Event, frozen=True, kw_only=True, tag="stop.set"):
+    """A scope, a client, a resource server or a programme was stopped.
+
+    Attributes:
+        kind: ``scope``, ``client``, ``resource-server`` or ``programme``.
+        subject: the id or name of what was stopped.
+        reason: the operator's reason.
+        clients: the number of clients that could obtain its tokens.
+        in_force: the known number of its tokens in force; null: no record of them is at hand.
+    """
+
+    actor: str
+    kind: str
+    subject: str
+    reason: str
+    clients: int
+    in_force: int | None
+    outcome: Literal["success"] = "success"
+
+
+class StopLifted(Event, frozen=True, kw_only=True, tag="stop.lifted"):
+    """A stop was lifted; the fields are those of :class:`StopSet`."""
+
+    actor: str
+    kind: str
+    subject: str
+    reason: str
+    outcome: Literal["success"] = "success"
+
+
 class KeyChanged(Event, frozen=True, kw_only=True, tag="key.changed"):
     """A signing key or its ring was changed.
 
@@ -358,27 +388,8 @@ class ServerStopped(Event, frozen=True, kw_only=True, tag="server.stopped"):
 
 
 #: Every event, in the order of ``docs/events.md``.
-EVENTS: tuple[type[Event], ...] = (
-    TokenIssued,
-    TokenExchanged,
-    TokenRefused,
-    IntrospectionRefused,
-    RevocationRefused,
-    RegistrationRefused,
-    RequestRefused,
-    TokenRevoking,
-    TokenRevoked,
-    CutOffRecorded,
-    ClientChanged,
-    RegistrationChanged,
-    ScopeChanged,
-    DeclarationApplied,
-    KeyChanged,
-    SignatureMade,
-    SecretDue,
-    KeyAlarm,
-    TokenOfTaintedKey,
-    SettingsLoaded,
-    ServerStarted,
-    ServerStopped,
+EVENTS: tuple[type[Event], ...] = tuple(
+    kind
+    for kind in tuple(globals().values())
+    if isinstance(kind, type) and issubclass(kind, Event) and "." in str(kind.__struct_config__.tag)
 )

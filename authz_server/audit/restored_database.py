@@ -186,8 +186,8 @@ def _row_of(record: dict[str, Any]) -> tuple[str, str] | None:
     match record["event"]:
         case "token.revoked":
             return "token.revoked", record["jti"]
-        case "cut_off.recorded":
-            return "cut_off.recorded", f"{record['kind']}:{record['subject']}"
+        case "cut_off.recorded" | "stop.set" | "stop.lifted" as action:
+            return action, f"{record['kind']}:{record['subject']}"
         case "client.changed":
             return record["action"], record["client_id"]
         case "scope.changed":

@@ -24,6 +24,8 @@ from authz_server.audit.events import (
     KeyChanged,
     RegistrationChanged,
     ScopeChanged,
+    StopLifted,
+    StopSet,
     TokenRevoked,
 )
 from authz_server.audit.notifier import Notify
@@ -47,8 +49,12 @@ CHANGES = (
     KeyChanged,
     RegistrationChanged,
     ScopeChanged,
+    StopLifted,
+    StopSet,
     TokenRevoked,
 )
+#: Changes whose subject is a kind and a name.
+_OF_SUBJECTS = {"cut_off.recorded": CutOffRecorded, "stop.set": StopSet, "stop.lifted": StopLifted}
 #: Destinations that are standard streams of the process.
 _STREAMS = {"stdout": 1, "stderr": 2}
 _ROTATION_CHECK_SECONDS = 1.0
@@ -93,15 +99,8 @@ def event_of(record: AuditRecord) -> Event:
     actor, action, subject = record.actor, record.action, record.subject
     if action == "token.revoked":
         return TokenRevoked(actor=actor, client_id=record.detail["client_id"], jti=subject)
-    if action == "cut_off.recorded":
-        kind, _, name = subject.partition(":")
-        return CutOffRecorded(
-            actor=actor,
-            kind=kind,
-            subject=name,
-            instant_microseconds=record.detail["instant_microseconds"],
-            reason=record.detail["reason"],
-        )
+    if action in _OF_SUBJECTS:
+        return _event_of_subject(record)
     if action == "declaration.applied":
         facts = {name: record.detail[name] for name in ("files", "added", "changed", "removed")}
         return DeclarationApplied(actor=actor, digest=subject, **facts)
@@ -116,11 +115,18 @@ def event_of(record: AuditRecord) -> Event:
         )
     if action.startswith("scope."):
         return ScopeChanged(actor=actor, action=action, scope=subject)
-    return (
-        RegistrationChanged(actor=actor, action=action, subject=subject)
-        if action.startswith("registration.")
-        else ClientChanged(actor=actor, action=action, client_id=subject)
-    )
+    if action.startswith("registration."):
+        changed: Event = RegistrationChanged(actor=actor, action=action, subject=subject)
+    else:
+        changed = ClientChanged(actor=actor, action=action, client_id=subject)
+    return changed
+
+
+def _event_of_subject(record: AuditRecord) -> Event:
+    kind, _, name = record.subject.partition(":")
+    event = _OF_SUBJECTS[record.action]
+    facts = {each: record.detail[each] for each in event.__struct_fields__ if each in record.detail}
+    return event(actor=record.actor, kind=kind, subject=name, **facts)
 
 
 def is_stream(destination: str) -> bool:

@@ -104,13 +104,30 @@ def _plan(
 def _canonical_subject(services: Services, session: Session, kind: CutOffKind, subject: str) -> str:
     match kind:
         case "client":
-            documents = services.client_documents
-            if documents is not None and documents.find(subject) is not None:
-                return subject
-            return services.clients.get_client(session, subject).id
+            return find_client_id(services, session, subject)
         case "scope":
             return services.scopes.get_scope(session, subject).name
         case "key":
             return find_kid(services.key_store.load_rings(services.clock()), subject)
         case "all":
             return ""
+
+
+def find_client_id(
+    services: Services, session: Session, client_id: str, *, kind: str | None = None
+) -> str:
+    """Return the id of a client, or of one that publishes its metadata at this address.
+
+    Args:
+        services: the parts of the server.
+        session: the transaction.
+        client_id: the id.
+        kind: the kind of row that it must have; None: any.
+
+    Raises:
+        NotFoundError: there is no such client.
+    """
+    documents = services.client_documents
+    if documents is not None and documents.find(client_id) is not None:
+        return client_id
+    return services.clients.get_client(session, client_id, kind=kind).id

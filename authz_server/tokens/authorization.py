@@ -17,6 +17,7 @@ from authz_server.tokens.authorization_details import (
     GrantedDetails,
     parse_details,
 )
+from authz_server.tokens.stops import StopState
 
 MAXIMUM_RESOURCES = 16
 _REMEMBERED = 8_192
@@ -98,6 +99,7 @@ class AuthorizationRules:
         catalogue: scopes.
         settings: lifetimes and configurable rules.
         details: limits authorization details.
+        stops: the clients and scopes that get no token; None: there are none.
     """
 
     def __init__(
@@ -106,15 +108,17 @@ class AuthorizationRules:
         catalogue: ScopeCatalogue,
         settings: TokenSettings,
         details: DetailRules,
+        stops: StopState | None = None,
     ) -> None:
         self._directory = directory
         self._catalogue = catalogue
         self._settings = settings
         self._details = details
+        self._stops = stops or StopState()
         self._decided: dict[tuple[str, str, str, tuple[str, ...]], Authorization] = {}
 
     def forget(self, *_: object) -> None:
-        """Drop all cached decisions, because a client or scope has changed."""
+        """Drop all cached decisions, because a client, a scope or a stop has changed."""
         self._decided = {}
 
     def decide(
@@ -129,7 +133,7 @@ class AuthorizationRules:
             resources: the ``resource`` parameters (RFC 8707).
 
         Raises:
-            OAuthError: ``scope_...`` or ``resource_invalid``.
+            OAuthError: ``scope_...``, ``client_stopped`` or ``resource_invalid``.
         """
         question = (client.id, grant_type, scope or "", resources)
         # Use the same cache throughout: a change during the decision replaces it.
@@ -206,6 +210,8 @@ class AuthorizationRules:
     ) -> Authorization:
         named = self._named_resource_servers(client, resources)
         asked, scopes = self._asked_scopes(client, scope, named)
+        if self._stops.any:
+            self._stops.require_none(client.id, scopes)
         self._details.require_details(client, [each.name for each in scopes], details)
         owners = self._owners(client, scopes, named)
         servers = [owner.resource_server for owner in owners if owner.resource_server]

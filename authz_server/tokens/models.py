@@ -46,3 +46,27 @@ class ReferenceToken(Base):
     client_id: Mapped[str] = mapped_column(String(128))
     claims: Mapped[bytes] = mapped_column(LargeBinary)
     expires_at: Mapped[datetime]
+
+
+class Stop(Base):
+    """A stop in force: no token is issued for its subject, and its tokens are inactive."""
+
+    __tablename__ = "stop"
+
+    kind: Mapped[str] = mapped_column(String(20), primary_key=True)  # a kind of tokens.stops
+    subject: Mapped[str] = mapped_column(String(200), primary_key=True)
+    scopes: Mapped[list[str]]  # canonical names
+    clients: Mapped[list[str]]
+    reason: Mapped[str] = mapped_column(String(500))
+    actor: Mapped[str] = mapped_column(String(200))
+    created_at: Mapped[datetime]
+
+
+class Programme(Base):
+    """A named set of scopes and clients that are stopped together."""
+
+    __tablename__ = "programme"
+
+    name: Mapped[str] = mapped_column(String(200), primary_key=True)
+    scopes: Mapped[list[str]]  # canonical names
+    clients: Mapped[list[str]]

@@ -124,7 +124,7 @@ class PresentedTokens:
             raise refusal("a token that it was exchanged from is revoked")
         scopes = [entry.name for _, entry in self._standing.granted_scopes(claims)]
         if not scopes:
-            raise refusal("its client, its scopes or its details are withdrawn")
+            raise refusal("its client, its scopes or its details are withdrawn or stopped")
         itself = Origin(
             jti=claims.jti, client_id=claims.client_id, kid=verified.kid, iat=claims.iat
         )

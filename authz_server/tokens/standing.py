@@ -9,6 +9,7 @@ from authz_server.scopes.catalogue import ScopeCatalogue, ScopeEntry
 from authz_server.tokens.authorization_details import DetailRules
 from authz_server.tokens.claims import AccessTokenClaims, Origin
 from authz_server.tokens.revocations import RevocationState
+from authz_server.tokens.stops import StopState
 
 GrantedScope = tuple[str, ScopeEntry]
 
@@ -24,6 +25,7 @@ class TokenStanding:
         directory: clients.
         catalogue: scopes.
         details: checks authorization details.
+        stops: the stopped clients and scopes.
         now: returns the present time by the database's clock, in seconds since 1970.
         clock_skew_seconds: the largest difference between the clocks of nodes.
     """
@@ -35,6 +37,7 @@ class TokenStanding:
         directory: ClientCache,
         catalogue: ScopeCatalogue,
         details: DetailRules,
+        stops: StopState,
         now: Callable[[], float],
         clock_skew_seconds: int,
     ) -> None:
@@ -42,6 +45,7 @@ class TokenStanding:
         self._directory = directory
         self._catalogue = catalogue
         self._details = details
+        self._stops = stops
         self._now = now
         self._clock_skew_microseconds = clock_skew_seconds * 1_000_000
 
@@ -59,8 +63,8 @@ class TokenStanding:
     def granted_scopes(self, claims: AccessTokenClaims) -> list[GrantedScope]:
         """Return the scopes that the token still has, each with its spelling in the token.
 
-        A scope that was withdrawn from the client is removed from its tokens. A token without
-        scopes is inactive.
+        A scope that was withdrawn from the client, or is stopped, is removed from its tokens. A
+        token without scopes is inactive.
         """
         found = self._scopes_of_client(claims)
         for origin in claims.exchanged_from:
@@ -86,9 +90,12 @@ class TokenStanding:
             entry = self._catalogue.find(spelling)
             if entry is not None and entry.name in client.allowed_scopes:
                 found.append((spelling, entry))
-        return found
+        stops = self._stops
+        return [each for each in found if not stops.find_of_scope(each[1])] if stops.any else found
 
     def _is_usable(self, client: ClientEntry, claims: AccessTokenClaims) -> bool:
+        if self._stops.any and self._stops.find_of_client(client.id):
+            return False
         # A new client may have the id of a deleted one; the old client's tokens stay invalid.
         latest = claims.issued_at_microseconds + self._clock_skew_microseconds
         return client.is_usable(self._now()) and latest >= client.created_at * 1_000_000

@@ -1,13 +1,11 @@
 """Find the tokens that the withdrawal of a key affects."""
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import datetime, timedelta
 from typing import Any
 
-from authz_server.audit.sink import is_stream
+from authz_server.operations.issued_tokens import find_issued_tokens
 from authz_server.settings import Settings
 from keys.signing_key import RingSnapshot, SigningKey
 
@@ -40,16 +38,6 @@ class AffectedTokens:
     no_token_lives_after: datetime | None
     introspection_refuses_within_seconds: int
     jwks_maximum_age_seconds: int
-
-
-@dataclass(frozen=True, slots=True)
-class _IssuedTokens:
-    """The tokens in force by a file of audit records, and the time of its first record."""
-
-    count: int
-    clients: tuple[str, ...]
-    last_expires_at: datetime | None
-    known_since: datetime | None
 
 
 def find_affected_tokens(
@@ -87,51 +75,14 @@ def _last_signed_at(key: SigningKey, now: datetime, snapshot: timedelta) -> date
 def _find_known(
     settings: Settings, kids: list[str], now: datetime, lifetime: timedelta
 ) -> dict[str, Any]:
-    destination = settings.audit.destination
-    if is_stream(destination) or not Path(destination).is_file():
+    issued = find_issued_tokens(settings, lambda record: record.get("kid") in kids, now)
+    if issued is None:
         return {}
-    issued = _count_tokens(Path(destination), kids, now)
     return {
         "tokens": issued.count,
         "clients": issued.clients,
         "last_expires_at": issued.last_expires_at,
-        "records": destination,
+        "records": settings.audit.destination,
         "records_since": issued.known_since,
         "complete": issued.known_since is not None and issued.known_since <= now - lifetime,
     }
-
-
-def _count_tokens(path: Path, kids: Iterable[str], now: datetime) -> _IssuedTokens:
-    """Count the unexpired tokens signed by ``kids`` in a file of audit records.
-
-    The file is read line by line, and malformed lines are skipped.
-    """
-    wanted, expiries, clients = frozenset(kids), [], set()
-    first: str | None = None
-    for record in _records(path):
-        first = first or record.get("time")
-        if record.get("event") == "token.issued" and record.get("kid") in wanted:
-            expires_at = int(record["expires_at"])
-            if expires_at > now.timestamp():
-                expiries.append(expires_at)
-                clients.add(str(record["client_id"]))
-    return _IssuedTokens(
-        count=len(expiries),
-        clients=tuple(sorted(clients)),
-        last_expires_at=datetime.fromtimestamp(max(expiries), UTC) if expiries else None,
-        known_since=datetime.fromisoformat(first) if first else None,
-    )
-
-
-def _records(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file):
-            # Parsing is slower than searching, so that only the first line is always parsed.
-            if number and b'"token.issued"' not in line:
-                continue
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(record, dict):
-                yield record

@@ -1,0 +1,362 @@
+"""The kill switch: stop a scope, a client, a resource server or a programme, and lift the stop."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from authz_server.assembly import Services
+from authz_server.audit.sink import store_audit_record
+from authz_server.clients.models import Client
+from authz_server.database.change_feed import record_change
+from authz_server.database.inserts import insert_into
+from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
+from authz_server.operations.issued_tokens import IssuedTokens, find_issued_tokens
+from authz_server.operations.revocation import find_client_id
+from authz_server.scopes.models import Scope, ScopeAlias
+from authz_server.settings import LONGEST_LIFETIME_SECONDS
+from authz_server.tokens.models import Programme, Stop
+from authz_server.tokens.stops import StopKind
+
+MAXIMUM_REASON_CHARACTERS = 500
+MAXIMUM_NAME_CHARACTERS = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgrammeView:
+    """A named set of scopes and clients that are stopped together.
+
+    Attributes:
+        scopes: canonical names.
+        clients: the ids of clients.
+    """
+
+    name: str
+    scopes: tuple[str, ...]
+    clients: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopView:
+    """A stop in force.
+
+    Attributes:
+        kind: ``scope``, ``client``, ``resource-server`` or ``programme``.
+        subject: the id or name of what is stopped.
+        scopes: the scopes of a stopped programme, or the stopped scope.
+        clients: the clients of a stopped programme, or the stopped client.
+        reason: the operator's reason.
+        actor: the operator.
+        created_at: the time at which it was set.
+    """
+
+    kind: str
+    subject: str
+    scopes: tuple[str, ...]
+    clients: tuple[str, ...]
+    reason: str
+    actor: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlastRadius:
+    """The extent of a stop.
+
+    Attributes:
+        kind: ``scope``, ``client``, ``resource-server`` or ``programme``.
+        subject: the canonical id or name.
+        scopes: the scopes without tokens; of a stopped client, those that it holds.
+        clients: the clients that hold one of the scopes, or are stopped themselves.
+        resource_servers: the resource servers that own the scopes.
+        in_force: the number of tokens that become inactive, by the audit file; None: there is no
+            file of the audit records here that can be read.
+        in_force_since: the time of the first record in that file.
+        complete: True if the file covers the longest lifetime of a token.
+    """
+
+    kind: StopKind
+    subject: str
+    scopes: tuple[str, ...]
+    clients: tuple[str, ...]
+    resource_servers: tuple[str, ...]
+    in_force: int | None
+    in_force_since: datetime | None
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Subject:
+    """What a stop names, by its canonical name; the members are those of the stored row."""
+
+    name: str
+    scopes: tuple[str, ...] = ()
+    clients: tuple[str, ...] = ()
+    resource_server: str = ""
+
+
+def define_programme(
+    services: Services, name: str, *, scopes: Iterable[str], clients: Iterable[str], actor: str
+) -> ProgrammeView:
+    """Define a programme, or replace its scopes and clients.
+
+    Args:
+        services: the parts of the server.
+        name: 1 to 100 printable characters.
+        scopes: scopes in any spelling; a trailing ``/*`` stands for all scopes below.
+        clients: ids of clients.
+        actor: the recorded actor.
+
+    Raises:
+        InvalidChangeError: the name is malformed, or the programme has neither scopes nor clients.
+        NotFoundError: there is no such scope or client.
+        ConflictError: the programme is stopped.
+    """
+    if not name.isprintable() or not 1 <= len(name.strip()) <= MAXIMUM_NAME_CHARACTERS:
+        raise InvalidChangeError(
+            f"NAME: use 1 to {MAXIMUM_NAME_CHARACTERS} printable characters for a programme."
+        )
+    with services.transaction() as session:
+        if session.get(Stop, ("programme", name)) is not None:
+            raise ConflictError(f"The programme {name!r} is stopped: lift the stop first.")
+        expanded = services.scopes.expand(session, scopes)
+        names = dict.fromkeys(services.scopes.get_scope(session, each).name for each in expanded)
+        ids = dict.fromkeys(
+            find_client_id(services, session, each, kind="client") for each in clients
+        )
+        if not names and not ids:
+            raise InvalidChangeError("Name at least one scope or client of the programme.")
+        session.merge(Programme(name=name, scopes=list(names), clients=list(ids)))
+        store_audit_record(
+            session,
+            at=services.clock(),
+            actor=actor,
+            action="scope.programme_defined",
+            subject=name,
+            scopes=list(names),
+            clients=list(ids),
+        )
+    return ProgrammeView(name=name, scopes=tuple(names), clients=tuple(ids))
+
+
+def list_programmes(services: Services) -> tuple[ProgrammeView, ...]:
+    """Return the programmes by name."""
+    with services.database.reading() as session:
+        return tuple(
+            ProgrammeView(name=each.name, scopes=tuple(each.scopes), clients=tuple(each.clients))
+            for each in session.scalars(select(Programme).order_by(Programme.name))
+        )
+
+
+def list_stops(services: Services) -> tuple[StopView, ...]:
+    """Return the stops in force, the oldest first."""
+    with services.database.reading() as session:
+        return tuple(map(_describe, session.scalars(select(Stop).order_by(Stop.created_at))))
+
+
+def plan_stop(services: Services, kind: StopKind, subject: str) -> BlastRadius:
+    """Return the extent of a stop, without a change.
+
+    Args:
+        services: the parts of the server.
+        kind: ``scope``, ``client``, ``resource-server`` or ``programme``.
+        subject: a scope in any spelling, an id, or the name of a programme.
+
+    Raises:
+        NotFoundError: the subject does not exist.
+    """
+    with services.database.reading() as session:
+        return _measure(services, session, kind, _find_subject(services, session, kind, subject))
+
+
+def set_stop(services: Services, planned: BlastRadius, *, reason: str, actor: str) -> None:
+    """Stop issuing tokens and make the issued ones inactive, on every node within a second.
+
+    Revocation works as before. The tokens are active again when the stop is lifted, unless they
+    are revoked or expired.
+
+    Args:
+        services: the parts of the server.
+        planned: what to stop, as :func:`plan_stop` returned it; its figures are recorded.
+        reason: the recorded reason, 1 to 500 printable characters.
+        actor: the recorded actor.
+
+    Raises:
+        InvalidChangeError: the reason is missing or malformed.
+        NotFoundError: the subject no longer exists.
+        ConflictError: it is stopped already.
+    """
+    _require_reason(reason)
+    kind, now = planned.kind, services.clock()
+    with services.transaction() as session:
+        found = _find_subject(services, session, kind, planned.subject)
+        added = session.execute(
+            insert_into(session, Stop)
+            .values(
+                kind=kind,
+                subject=found.name,
+                scopes=list(found.scopes),
+                clients=list(found.clients),
+                reason=reason,
+                actor=actor,
+                created_at=now,
+            )
+            .on_conflict_do_nothing()
+            .returning(Stop.subject)
+        ).first()
+        if added is None:
+            raise ConflictError(f"The {noun_of(kind)} {found.name!r} is stopped already.")
+        store_audit_record(
+            session,
+            at=now,
+            actor=actor,
+            action="stop.set",
+            subject=f"{kind}:{found.name}",
+            reason=reason,
+            clients=len(planned.clients),
+            in_force=planned.in_force,
+        )
+        record_change(session, "stop", f"{kind}:{found.name}"[:200])
+
+
+def lift_stop(
+    services: Services, kind: StopKind, subject: str, *, reason: str, actor: str
+) -> StopView:
+    """Lift a stop; return it as it was.
+
+    Args:
+        services: the parts of the server.
+        kind: ``scope``, ``client``, ``resource-server`` or ``programme``.
+        subject: the subject as :func:`list_stops` returns it, or a scope in any spelling.
+        reason: the recorded reason, 1 to 500 printable characters.
+        actor: the recorded actor.
+
+    Raises:
+        InvalidChangeError: the reason is missing or malformed.
+        NotFoundError: there is no such stop.
+    """
+    _require_reason(reason)
+    with services.transaction() as session:
+        stop = session.get(Stop, (kind, subject), with_for_update=True)
+        if stop is None and kind == "scope":
+            name = services.scopes.get_scope(session, subject).name
+            stop = session.get(Stop, (kind, name), with_for_update=True)
+        if stop is None:
+            raise NotFoundError(
+                f"The {noun_of(kind)} {subject!r} is not stopped."
+                " `authz-server stop list` shows the stops."
+            )
+        lifted = _describe(stop)
+        session.delete(stop)
+        store_audit_record(
+            session,
+            at=services.clock(),
+            actor=actor,
+            action="stop.lifted",
+            subject=f"{kind}:{lifted.subject}",
+            reason=reason,
+        )
+        session.flush()
+        record_change(session, "stop", f"{kind}:{lifted.subject}"[:200])
+    return lifted
+
+
+def _find_subject(services: Services, session: Session, kind: StopKind, subject: str) -> _Subject:
+    match kind:
+        case "scope":
+            name = services.scopes.get_scope(session, subject).name
+            return _Subject(name=name, scopes=(name,))
+        case "client":
+            client_id = find_client_id(services, session, subject, kind="client")
+            return _Subject(name=client_id, clients=(client_id,))
+        case "resource-server":
+            server = services.clients.get_client(session, subject, kind="resource_server")
+            return _Subject(name=server.id, resource_server=server.id)
+        case "programme":
+            found = session.get(Programme, subject)
+            if found is None:
+                raise NotFoundError(
+                    f"There is no programme {subject!r}. `authz-server stop define` defines one."
+                )
+            return _Subject(
+                name=found.name, scopes=tuple(found.scopes), clients=tuple(found.clients)
+            )
+
+
+def _measure(services: Services, session: Session, kind: StopKind, found: _Subject) -> BlastRadius:
+    owned = session.execute(select(Scope.name, Scope.resource_server_id))
+    owners = {name: owner for name, owner in owned}  # noqa: C416 - typed rows
+    scopes = set(found.scopes)
+    if found.resource_server:
+        scopes |= {name for name, owner in owners.items() if owner == found.resource_server}
+    holders = {
+        client_id
+        for client_id, allowed in session.execute(
+            select(Client.id, Client.allowed_scopes).where(Client.kind == "client")
+        )
+        if not scopes.isdisjoint(allowed)
+    }
+    concerned = set(scopes)
+    for client_id in found.clients:
+        client = session.get(Client, client_id)
+        concerned.update(client.allowed_scopes if client is not None else ())
+    now = services.clock()
+    issued = _find_issued(services, session, scopes, found.clients)
+    since = issued.known_since if issued is not None else None
+    longest = timedelta(seconds=LONGEST_LIFETIME_SECONDS)
+    return BlastRadius(
+        kind=kind,
+        subject=found.name,
+        scopes=tuple(sorted(concerned)),
+        clients=tuple(sorted(holders.union(found.clients))),
+        resource_servers=tuple(
+            sorted({owner for name in concerned if (owner := owners.get(name)) is not None})
+        ),
+        in_force=issued.count if issued is not None else None,
+        in_force_since=since,
+        complete=since is not None and since <= now - longest,
+    )
+
+
+def _find_issued(
+    services: Services, session: Session, scopes: set[str], clients: tuple[str, ...]
+) -> IssuedTokens | None:
+    aliases = session.execute(select(ScopeAlias.alias, ScopeAlias.scope_name))
+    spellings = scopes | {alias for alias, name in aliases if name in scopes}
+
+    def is_concerned(record: Mapping[str, Any]) -> bool:
+        names = str(record.get("scope")).split(" ")
+        return record.get("client_id") in clients or not spellings.isdisjoint(names)
+
+    try:
+        return find_issued_tokens(services.settings, is_concerned, services.clock())
+    except OSError:
+        # A file that cannot be read must not prevent a stop.
+        return None
+
+
+def _describe(stop: Stop) -> StopView:
+    return StopView(
+        kind=stop.kind,
+        subject=stop.subject,
+        scopes=tuple(stop.scopes),
+        clients=tuple(stop.clients),
+        reason=stop.reason,
+        actor=stop.actor,
+        created_at=stop.created_at,
+    )
+
+
+def noun_of(kind: StopKind) -> str:
+    """Return the words for a kind of stop, such as ``resource server``."""
+    return kind.replace("-", " ")
+
+
+def _require_reason(reason: str) -> None:
+    if not reason.isprintable() or not 1 <= len(reason.strip()) <= MAXIMUM_REASON_CHARACTERS:
+        raise InvalidChangeError(
+            f"--reason: use 1 to {MAXIMUM_REASON_CHARACTERS} printable characters."
+        )
