@@ -12,6 +12,7 @@ import click
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import as_record, echo_status, json_option, plain_value, print_json
+from authz_server.cli.values import shown
 from authz_server.operations.declarative.apply import apply_declaration
 from authz_server.operations.declarative.document import read_declaration
 from authz_server.operations.declarative.plan import FieldChange, Plan, PlannedChange
@@ -112,7 +113,7 @@ def _show(plan: Plan, *, as_json: bool) -> None:
 def render_plan(plan: Plan) -> Iterator[str]:
     """Yield the lines of a plan: a heading for each entry, and a line for each field."""
     for change in plan.changes:
-        yield f"{_SIGNS[change.act]} {change.noun} {_shown(change.id)}"
+        yield f"{_SIGNS[change.act]} {change.noun} {shown(change.id)}"
         for field in change.fields:
             yield f"    {field.path}: {_difference(change, field)}"
         if change.money_scopes:
@@ -134,8 +135,8 @@ def _difference(change: PlannedChange, field: FieldChange) -> str:
     before, after = field.before, field.after
     texts = [*(before or []), *(after or [])] if _are_lists(before, after) else []
     if texts and all(isinstance(each, str) for each in texts):
-        added = [f"+{_shown(each)}" for each in after if each not in before]
-        removed = [f"-{_shown(each)}" for each in before if each not in after]
+        added = [f"+{shown(each)}" for each in after if each not in before]
+        removed = [f"-{shown(each)}" for each in before if each not in after]
         return " ".join([*added, *removed])
     return f"{_value(before)} -> {_value(after)}"
 
@@ -149,9 +150,4 @@ def _value(value: object) -> str:
         return "none"
     if isinstance(value, datetime):
         return str(plain_value(value))
-    return _shown(json.dumps(value, ensure_ascii=False, default=plain_value))
-
-
-def _shown(text: str) -> str:
-    """Return a text without characters that a terminal acts on."""
-    return "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in text)
+    return shown(json.dumps(value, ensure_ascii=False, default=plain_value))

@@ -51,6 +51,10 @@ _COMMANDS = {
         "authz_server.cli.scope:scope",
         "Import, add and assign scopes, which tokens carry.",
     ),
+    "import": (
+        "authz_server.cli.import_:import_",
+        "Make a declarative file of another system's clients.",
+    ),
     "export": (
         "authz_server.cli.export:export",
         "Write clients, resource servers and scopes to a file.",

@@ -79,14 +79,22 @@ def write_document(
         InvalidChangeError: TOML has no form for a value.
     """
     if form == "json":
-        listed = {"catalogues": list(catalogues)} if catalogues else {}
-        whole = {"format": 1, **listed, **sections}
+        whole: dict[str, Any] = {
+            "format": 1,
+            "catalogues": list(catalogues),
+            **{str(name): sections[name] for name in sections},
+        }
         return json.dumps(whole, indent=2, ensure_ascii=False, default=_plain) + "\n"
     money = {name: "money" for name, risk in (risks or {}).items() if risk == "money"}
     lines = [_HEADING, "format = 1", *toml_member("catalogues", list(catalogues))]
     for section, comment in _SECTIONS.items():
+        if section not in sections:
+            continue
         lines += ["", f"# {comment}"]
-        for name, members in sections.get(section, {}).items():
+        if not sections[section]:
+            # An empty section is one that `apply --prune` makes empty.
+            lines += ["", f"[{section}]"]
+        for name, members in sections[section].items():
             lines += ["", *_table(section, name, members, money)]
     return "\n".join(lines) + "\n"
 
