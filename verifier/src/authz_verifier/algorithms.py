@@ -14,16 +14,18 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
     SECP384R1,
     SECP521R1,
     EllipticCurve,
+    EllipticCurvePublicKey,
     EllipticCurvePublicNumbers,
 )
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from authz_verifier.compact import decode_segment, encode_segment
 
 #: Returns whether a signature over the input is valid.
 Verify = Callable[[bytes, bytes], bool]
+PublicKey = EllipticCurvePublicKey | RSAPublicKey | Ed25519PublicKey
 
 #: RFC 7518, 3.3
 MINIMUM_RSA_BITS = 2048
@@ -73,11 +75,11 @@ def make_verifier(jwk: Mapping[str, Any], algorithm: str) -> Verify:
     Raises:
         ValueError: the key is malformed, too weak or too large.
     """
-    if algorithm in _CURVES:
-        return _ecdsa(jwk, algorithm)
-    if algorithm in _RSA:
-        return _rsa(jwk, algorithm)
-    key = Ed25519PublicKey.from_public_bytes(_octets(jwk, "x"))
+    key = load_public_key(jwk)
+    if isinstance(key, EllipticCurvePublicKey):
+        return _ecdsa(key, algorithm)
+    if isinstance(key, RSAPublicKey):
+        return _rsa(key, algorithm)
 
     def verify(signature: bytes, data: bytes) -> bool:
         try:
@@ -87,6 +89,27 @@ def make_verifier(jwk: Mapping[str, Any], algorithm: str) -> Verify:
         return True
 
     return verify
+
+
+def load_public_key(jwk: Mapping[str, Any]) -> PublicKey:
+    """Return the public key of a JWK of a supported type.
+
+    Raises:
+        ValueError: the key is malformed, too weak or too large.
+    """
+    kty, crv = jwk.get("kty"), jwk.get("crv")
+    if kty == "OKP" and crv == "Ed25519":
+        return Ed25519PublicKey.from_public_bytes(_octets(jwk, "x"))
+    if kty == "RSA":
+        return _load_rsa(jwk)
+    for name, curve, _, half in _CURVES.values():
+        if kty == "EC" and crv == name:
+            x, y = _octets(jwk, "x"), _octets(jwk, "y")
+            if len(x) != half or len(y) != half:
+                raise ValueError("a coordinate has the wrong size")
+            numbers = EllipticCurvePublicNumbers(int.from_bytes(x), int.from_bytes(y), curve)
+            return numbers.public_key()
+    raise ValueError("not a key of a supported type")
 
 
 def thumbprint(jwk: Mapping[str, Any]) -> str:
@@ -114,12 +137,8 @@ def _fitting(jwk: Mapping[str, Any]) -> frozenset[str]:
     return frozenset()
 
 
-def _ecdsa(jwk: Mapping[str, Any], algorithm: str) -> Verify:
+def _ecdsa(key: EllipticCurvePublicKey, algorithm: str) -> Verify:
     _, curve, digest, half = _CURVES[algorithm]
-    x, y = _octets(jwk, "x"), _octets(jwk, "y")
-    if len(x) != half or len(y) != half:
-        raise ValueError("a coordinate has the wrong size")
-    key = EllipticCurvePublicNumbers(int.from_bytes(x), int.from_bytes(y), curve).public_key()
     scheme, order = ECDSA(digest), curve.group_order
 
     def verify(signature: bytes, data: bytes) -> bool:
@@ -137,13 +156,16 @@ def _ecdsa(jwk: Mapping[str, Any], algorithm: str) -> Verify:
     return verify
 
 
-def _rsa(jwk: Mapping[str, Any], algorithm: str) -> Verify:
+def _load_rsa(jwk: Mapping[str, Any]) -> RSAPublicKey:
     modulus, exponent = int.from_bytes(_octets(jwk, "n")), int.from_bytes(_octets(jwk, "e"))
     if not MINIMUM_RSA_BITS <= modulus.bit_length() <= MAXIMUM_RSA_BITS:
         raise ValueError("an RSA key has the wrong size")
     if not MINIMUM_RSA_EXPONENT <= exponent <= MAXIMUM_RSA_EXPONENT or exponent % 2 == 0:
         raise ValueError("an RSA key has a wrong exponent")
-    key = RSAPublicNumbers(exponent, modulus).public_key()
+    return RSAPublicNumbers(exponent, modulus).public_key()
+
+
+def _rsa(key: RSAPublicKey, algorithm: str) -> Verify:
     scheme, digest = _RSA[algorithm], hashes.SHA256()
 
     def verify(signature: bytes, data: bytes) -> bool:

@@ -60,18 +60,7 @@ class LocalIssuer:
 
     def claims(self, scope: str = "", **changes: Any) -> dict[str, Any]:  # noqa: ANN401
         """Return the claims of a token; a change to None takes a claim away."""
-        now = int(time.time())
-        usual = {
-            "iss": self.url,
-            "sub": "test-client",
-            "client_id": "test-client",
-            "aud": self.audience,
-            "iat": now,
-            "exp": now + 900,
-            "jti": secrets.token_urlsafe(16),
-            "scope": scope,
-        }
-        return {name: value for name, value in (usual | changes).items() if value is not None}
+        return make_claims(self.url, self.audience, scope, **changes)
 
     def token(
         self,
@@ -134,6 +123,22 @@ class LocalIssuer:
         if claims is None or token in self._revoked or claims.get("exp", 0) < time.time():
             return {"active": False}
         return {"active": True, **claims}
+
+
+def make_claims(issuer: str, audience: str, scope: str, **changes: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return the claims of a token for 15 minutes; a change to None takes a claim away."""
+    now = int(time.time())
+    usual = {
+        "iss": issuer,
+        "sub": "test-client",
+        "client_id": "test-client",
+        "aud": audience,
+        "iat": now,
+        "exp": now + 900,
+        "jti": secrets.token_urlsafe(16),
+        "scope": scope,
+    }
+    return {name: value for name, value in (usual | changes).items() if value is not None}
 
 
 def proof(

@@ -1,0 +1,1 @@
+"""The probe: hostile tokens and proofs against any API."""
