@@ -185,7 +185,12 @@ class AdminApi:
             headers = {} if after is None else {"ETag": tag_of(after)}
             return private_answer(body, request_id, headers=headers)
 
-        return run_together(self._parts.services, within, dry_run=call.dry_run)
+        services = self._parts.services
+        answer = run_together(services, within, dry_run=call.dry_run)
+        if not call.dry_run:
+            # The next request may come from a caller whose client was changed.
+            services.feed.poll()
+        return answer
 
     def _create(
         self,

@@ -74,7 +74,7 @@ def _describe(
     }
     if route.body is not None:
         described["requestBody"] = {
-            "required": True,
+            "required": any(each.required for each in msgspec.structs.fields(route.body)),
             "content": {JSON_TYPE: {"schema": schemas[route.body]}},
         }
     return described

@@ -45,7 +45,7 @@ def test_the_dates_of_a_client_decide_its_state(site):
 
 @pytest.mark.parametrize("kind", ["clients", "resource-servers"])
 def test_secrets_are_added_rotated_and_ended(site, kind):
-    """A value is in one answer alone."""
+    """A value is in one answer alone. Case H88."""
     item = f"/{kind}/with-secrets"
     body = {"id": "with-secrets", "name": "With secrets"}
     body |= {"allowed_scopes": []} if kind == "clients" else {"identifier": "urn:test:with-secrets"}

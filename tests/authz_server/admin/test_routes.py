@@ -91,7 +91,7 @@ def test_every_route_has_a_rule():
 
 @pytest.mark.parametrize("route", ROUTES, ids=_names(ROUTES))
 def test_a_route_refuses_everybody_without_its_permission(site, refused, route):
-    """Without a token, with one that does not count, and with each scope but its own."""
+    """Without a token, with one that does not count, and with each scope but its own. Case H86."""
     path = _path(route)
     answer = site.send(route.method, path, token="")
     require_problem(answer, 401, "invalid-token")
@@ -159,7 +159,7 @@ def test_nothing_is_elsewhere(site, path):
 
 
 def test_nothing_of_it_is_on_the_public_listener(site):
-    """Case: the management listener is another application."""
+    """The management listener is another application."""
     answer = Client(site.public).get(f"{PREFIX}/clients")
     assert answer.status_code == 404
 

@@ -168,7 +168,7 @@ def test_pages_are_whole_and_in_order(site, path):
 
 
 def test_a_cursor_is_signed_and_of_one_list(site):
-    """Altered, cut, invented, or sent to another list or with other filters: 400."""
+    """Altered, cut, invented, or sent to another list or with other filters: 400. Case H94."""
     site.new_client()
     cursor = site.get("/clients?limit=1").json["next"]
     altered = ("A" if cursor[0] != "A" else "B") + cursor[1:]
@@ -233,7 +233,7 @@ def test_a_malformed_query_is_refused(site, query):
     ids=lambda value: repr(value)[:60],
 )
 def test_a_hostile_body_is_refused(site, body, status, name):
-    """Malformed JSON is 400, a value that breaks a rule 422; nothing is a fault of the server."""
+    """Malformed JSON is 400, a value that breaks a rule 422; none is a fault. Case H89."""
     answer = site.send("POST", "/clients", data=body, content_type="application/json")
     require_problem(answer, status, name)
 
