@@ -54,7 +54,11 @@ CHANGES = (
     TokenRevoked,
 )
 #: Changes whose subject is a kind and a name.
-_OF_SUBJECTS = {"cut_off.recorded": CutOffRecorded, "stop.set": StopSet, "stop.lifted": StopLifted}
+_OF_SUBJECTS: dict[str, type[CutOffRecorded | StopSet | StopLifted]] = {
+    "cut_off.recorded": CutOffRecorded,
+    "stop.set": StopSet,
+    "stop.lifted": StopLifted,
+}
 #: Destinations that are standard streams of the process.
 _STREAMS = {"stdout": 1, "stderr": 2}
 _ROTATION_CHECK_SECONDS = 1.0

@@ -71,6 +71,10 @@ _COMMANDS = {
         "authz_server.cli.revoke:revoke",
         "Revoke many tokens at once.",
     ),
+    "stop": (
+        "authz_server.cli.stop:stop",
+        "Stop a scope, client, resource server or programme.",
+    ),
     "admin": (
         "authz_server.cli.admin:admin",
         "Prepare the admin API.",

@@ -90,7 +90,7 @@ class BlastRadius:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Subject:
-    """What a stop names, by its canonical name; the members are those of the stored row."""
+    """The subject of a stop by its canonical name, with the members of the stored row."""
 
     name: str
     scopes: tuple[str, ...] = ()

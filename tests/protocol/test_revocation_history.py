@@ -12,6 +12,7 @@ from functools import partial
 import httpx
 import pytest
 
+from authz_server.operations.stops import lift_stop, plan_stop, set_stop
 from authz_server.settings import load_settings
 from support.databases import copied_database
 from support.history import Entry, History
@@ -160,6 +161,26 @@ def test_a_disabled_client_has_no_active_token_from_the_change_on(cluster: Clust
         for token in each * 3:
             with httpx.Client() as client:
                 assert cluster.introspect(token, callers[form], client) == "inactive"
+
+
+def test_a_stop_counts_everywhere_when_its_command_returns(cluster: Cluster):
+    """At introspection on every process; new tokens are refused within a second."""
+    with httpx.Client() as client:
+        token = cluster.issue(SCOPE["jwt"], client)
+        with cluster.parties.change() as (services, _):
+            planned = plan_stop(services, "client", cluster.demo.basic.id)
+            set_stop(services, planned, reason="a test", actor=ACTOR)
+        for _ in range(8):
+            assert cluster.introspect(token, cluster.demo.mapper, client) == "inactive"
+        time.sleep(1)
+        form = {"grant_type": "client_credentials", "scope": SCOPE["jwt"]}
+        for _ in range(8):
+            answer = cluster.post("/oauth2/token", form, cluster.demo.basic, client)
+            assert answer.json()["error"] == "unauthorized_client"
+        with cluster.parties.change() as (services, _):
+            lift_stop(services, "client", planned.subject, reason="a test", actor=ACTOR)
+        for _ in range(8):
+            assert cluster.introspect(token, cluster.demo.mapper, client) == "active"
 
 
 def test_a_cut_off_counts_everywhere_when_its_command_returns(cluster: Cluster):

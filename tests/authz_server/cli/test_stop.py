@@ -1,0 +1,84 @@
+"""The kill switch at the command line: the extent first, the record after."""
+
+import json
+
+import pytest
+
+
+@pytest.fixture
+def parties(stocked):
+    """The command line with a resource server and two clients."""
+    stocked.must(
+        *("resource-server", "create", "mapper", "--name", "Mapper", "--scope", "mapper/*"),
+        *("--identifier", "https://mapper.example"),
+    )
+    for name, scope in (("ministry", "mapper/link"), ("bank", "mapper/resolve")):
+        stocked.must("client", "create", name, "--name", name.title(), "--scope", scope)
+    return stocked
+
+
+@pytest.mark.parametrize(
+    ("kind", "subject", "clients"),
+    [
+        ("scope", "mapper/link", ["ministry"]),
+        ("client", "ministry", ["ministry"]),
+        ("resource-server", "mapper", ["bank", "ministry"]),
+        ("programme", "cash-2026", ["bank", "ministry"]),
+    ],
+)
+def test_a_stop_shows_its_extent_asks_and_is_lifted(parties, kind, subject, clients):
+    """Nothing is stopped before the answer; the records have reason and extent."""
+    if kind == "programme":
+        defined = parties.json(
+            "stop", "define", subject, "--scope", "mapper.link", "--client", "bank"
+        )
+        assert (defined["scopes"], defined["clients"]) == (["mapper/link"], ["bank"])
+        assert [each["name"] for each in parties.json("stop", "programmes")] == [subject]
+    order = ("stop", kind, subject, "--reason", "INC-17")
+    asked = parties.run(*order, input="n\n")
+    assert asked.exit_code != 0
+    assert f"Clients that hold them: {len(clients)}: {', '.join(clients)}." in asked.stderr
+    assert "Resource servers: mapper." in asked.stderr
+    assert parties.json("stop", "list") == []
+    done = json.loads(parties.must(*order, "--json", "--yes"))
+    assert (done["clients"], done["resource_servers"]) == (clients, ["mapper"])
+    assert "stopped already" in parties.refused(*order, "--yes").splitlines()[-1]
+    ((stop),) = parties.json("stop", "list")
+    assert (stop["kind"], stop["subject"], stop["reason"]) == (kind, subject, "INC-17")
+    assert subject in parties.must("stop", "list")
+    if kind == "programme":
+        assert "is stopped" in parties.refused("stop", "define", subject, "--client", "ministry")
+    lift = ("stop", "lift", kind, subject, "--reason", "INC-17 is closed")
+    assert f"{subject} is no longer stopped." in parties.must(*lift)
+    assert "is not stopped" in parties.refused(*lift)
+    assert [each[1:] for each in parties.audit_records()][-2:] == [
+        ("stop.set", f"{kind}:{subject}"),
+        ("stop.lifted", f"{kind}:{subject}"),
+    ]
+
+
+def test_the_audit_file_has_both_acts(parties):
+    """With the reason and the figures."""
+    parties.must("stop", "client", "ministry", "--reason", "INC-17", "--yes")
+    parties.must("stop", "lift", "client", "ministry", "--reason", "closed")
+    lines = (parties.config.parent / "audit.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines][-2:]
+    assert [each["event"] for each in records] == ["stop.set", "stop.lifted"]
+    assert [each["reason"] for each in records] == ["INC-17", "closed"]
+    assert (records[0]["clients"], records[0]["in_force"]) == (1, 0)
+
+
+def test_a_stop_needs_a_subject_that_exists_and_a_reason(parties):
+    """Each refusal is a sentence, and nothing is stopped."""
+    for kind, subject, word in (
+        ("scope", "land/read", "scope list"),
+        ("client", "mapper", "client list"),
+        ("client", "unknown", "client list"),
+        ("resource-server", "ministry", "resource-server list"),
+        ("programme", "unknown", "stop define"),
+    ):
+        assert word in parties.refused("stop", kind, subject, "--reason", "INC-17", "--yes")
+    assert "--reason" in parties.refused("stop", "client", "ministry", "--yes")
+    assert "--reason" in parties.refused("stop", "client", "ministry", "--reason", " ", "--yes")
+    assert "at least one" in parties.refused("stop", "define", "empty")
+    assert parties.json("stop", "list") == []
