@@ -1,0 +1,278 @@
+import json
+import tomllib
+
+import pytest
+from click.testing import CliRunner
+
+from authz_server.cli.root import main
+
+#: A client as Keycloak 26 exports it, with the members that every client has.
+KEYCLOAK_CLIENT = {
+    "id": "8b1f7a1e-6a4b-4c58-9f5a-0a8d6e6f3c11",
+    "clientId": "ministry",
+    "name": "وزارة",
+    "description": "",
+    "rootUrl": "",
+    "surrogateAuthRequired": False,
+    "enabled": True,
+    "alwaysDisplayInConsole": False,
+    "clientAuthenticatorType": "client-secret",
+    "secret": "the secret of the realm",
+    "redirectUris": ["/*"],
+    "webOrigins": ["/*"],
+    "notBefore": 0,
+    "bearerOnly": False,
+    "consentRequired": False,
+    "standardFlowEnabled": True,
+    "implicitFlowEnabled": False,
+    "directAccessGrantsEnabled": False,
+    "serviceAccountsEnabled": True,
+    "publicClient": False,
+    "frontchannelLogout": True,
+    "protocol": "openid-connect",
+    "attributes": {
+        "access.token.lifespan": "300",
+        "client.secret.creation.time": "1700000000",
+        "oauth2.device.authorization.grant.enabled": "false",
+        "backchannel.logout.session.required": "true",
+    },
+    "authenticationFlowBindingOverrides": {},
+    "fullScopeAllowed": True,
+    "nodeReRegistrationTimeout": -1,
+    "protocolMappers": [
+        {
+            "name": "tenant",
+            "protocol": "openid-connect",
+            "protocolMapper": "oidc-hardcoded-claim-mapper",
+            "config": {"claim.name": "tenant", "claim.value": "1"},
+        }
+    ],
+    "defaultClientScopes": ["web-origins", "acr", "roles", "land/read", "disburse.search"],
+    "optionalClientScopes": ["mapper/link", "offline_access", "two words"],
+}
+KEYED = {
+    "clientId": "keyed",
+    "enabled": False,
+    "serviceAccountsEnabled": True,
+    "clientAuthenticatorType": "client-jwt",
+    "attributes": {
+        "use.jwks.url": "true",
+        "jwks.url": "https://keyed.example/jwks",
+        "token.endpoint.auth.signing.alg": "ES256",
+        "dpop.bound.access.tokens": "true",
+    },
+}
+CERTIFIED = {
+    "clientId": "certified",
+    "serviceAccountsEnabled": True,
+    "clientAuthenticatorType": "client-x509",
+    "attributes": {"x509.subjectdn": "CN=certified"},
+}
+REALM = {
+    "realm": "g2p",
+    "enabled": True,
+    "clientScopes": [
+        {
+            "name": "land/read",
+            "description": "Read parcels.",
+            "protocol": "openid-connect",
+            "attributes": {"include.in.token.scope": "true"},
+            "protocolMappers": [{"name": "aud", "protocolMapper": "oidc-audience-mapper"}],
+        },
+        {"name": "role_list", "protocol": "saml"},
+    ],
+    "clients": [
+        {"clientId": "account", "publicClient": True},
+        {"clientId": "realm-management", "bearerOnly": True},
+        KEYCLOAK_CLIENT,
+        KEYED,
+        CERTIFIED,
+        {"clientId": "spa", "publicClient": True},
+        {"clientId": "api", "bearerOnly": True},
+        {"clientId": "people", "serviceAccountsEnabled": False},
+        {"clientId": "portal", "protocol": "saml"},
+        {"clientId": "a b", "serviceAccountsEnabled": True},
+        {"clientId": "odd", "serviceAccountsEnabled": True, "clientAuthenticatorType": "x"},
+        {"clientId": "ministry", "serviceAccountsEnabled": True},
+    ],
+}
+
+
+def run(*arguments):
+    """Run an import; its result."""
+    return CliRunner().invoke(main, ["import", *map(str, arguments)])
+
+
+@pytest.fixture
+def realm(tmp_path):
+    """The export of a realm."""
+    path = tmp_path / "realm.json"
+    path.write_text(json.dumps(REALM))
+    return path
+
+
+def test_the_clients_of_a_realm_become_a_file(realm):
+    """Confidential clients with a service account and the scopes that they have carry over."""
+    made = tomllib.loads(run("keycloak", realm).stdout)
+    assert made["catalogues"] == ["g2p-connect"]
+    assert made["scopes"] == {"land/read": {"description": "Read parcels."}}
+    assert made["clients"] == {
+        "ministry": {
+            "name": "وزارة",
+            "authentication_method": "client_secret",
+            "allowed_scopes": ["disburse/search", "land/read", "mapper/link"],
+            "default_scopes": ["disburse/search", "land/read"],
+            "token_lifetime_seconds": 300,
+        },
+        "keyed": {
+            "name": "keyed",
+            "enabled": False,
+            "authentication_method": "private_key_jwt",
+            "allowed_scopes": [],
+            "properties": {
+                "jwks_uri": "https://keyed.example/jwks",
+                "token_endpoint_auth_signing_alg": "ES256",
+                "dpop_bound_access_tokens": True,
+            },
+        },
+        "certified": {
+            "name": "certified",
+            "authentication_method": "tls_client_auth",
+            "allowed_scopes": [],
+            "properties": {"tls_client_auth_subject_dn": "CN=certified"},
+        },
+    }
+
+
+def test_the_report_names_what_does_not_carry_over(realm):
+    """Each client that is left out, and each member without a counterpart."""
+    report = run("keycloak", realm).stderr
+    for line in (
+        "ministry: the authorization code flow does not carry over",
+        "ministry: 1 redirect URIs do not carry over",
+        "ministry: 1 web origins do not carry over",
+        "ministry: the mapper 'tenant' does not carry over",
+        "ministry: attributes do not carry over: backchannel.logout.session.required",
+        "ministry: a scope is left out: scope: 'two words'",
+        "land/read: the audience mapper 'aud' does not carry over",
+        "land/read: Keycloak has no risk of a scope",
+        "certified: the subject of its certificate may be a regular expression",
+        "spa: left out: it is public",
+        "api: left out: it only verifies tokens",
+        "people: left out: it has no service account",
+        "portal: left out: it is a client of saml",
+        "a b: left out: id: use 3 to 128 characters",
+        "odd: left out: it authenticates by 'x'",
+        "ministry: left out: the id 'ministry' stands twice",
+        "1 secrets are left out",
+    ):
+        assert line in report, line
+    assert "the secret of the realm" not in report
+    assert "account" not in report.replace("service account", "")
+
+
+def test_secrets_of_a_realm_are_written_to_files_and_imported(stocked, realm, tmp_path):
+    """The result is applied; the client keeps the secret that it has in Keycloak."""
+    made, folder = tmp_path / "made.toml", tmp_path / "secrets"
+    # The settings of the tests have no client certificates.
+    realm.write_text(json.dumps(REALM | {"clients": [KEYCLOAK_CLIENT, KEYED]}))
+    written = run("keycloak", realm, "--output", made, "--secret-directory", folder)
+    assert written.stdout == ""
+    assert (folder / "ministry").read_text() == "the secret of the realm\n"
+    assert (folder / "ministry").stat().st_mode & 0o777 == 0o600
+    stocked.must("apply", made, "--yes", "--imported-secrets", folder)
+    (secret,) = stocked.json("client", "secret", "list", "ministry")
+    assert secret["imported"]
+    assert stocked.json("apply", made, "--yes")["changes"] == []
+    assert run("keycloak", realm, "--secret-directory", folder).exit_code == 1
+
+
+def test_masked_secrets_and_key_sets_as_text(tmp_path):
+    """An export of the console has asterisks; a key set that is no JSON is reported."""
+    attributes = {"use.jwks.string": "true", "jwks.string": "{"}
+    clients = [
+        KEYCLOAK_CLIENT | {"secret": "**********"},
+        KEYED | {"attributes": attributes},
+        KEYED | {"clientId": "other", "attributes": {"use.jwks.string": "true"}},
+        KEYED | {"clientId": "text", "attributes": attributes | {"jwks.string": '{"keys": []}'}},
+        KEYED | {"clientId": "shared", "clientAuthenticatorType": "client-secret-jwt"},
+    ]
+    (tmp_path / "realm.json").write_text(json.dumps({"clients": clients}))
+    result = run("keycloak", tmp_path / "realm.json")
+    assert "ministry: its secret is not in the export: it gets a new one" in result.stderr
+    assert "keyed: its jwks.string is not JSON" in result.stderr
+    assert "other: its key is not in the export" in result.stderr
+    assert "shared: a secret that signs assertions cannot be imported" in result.stderr
+    made = tomllib.loads(result.stdout)
+    assert made["clients"]["text"]["properties"]["jwks"] == {"keys": []}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "it is not a realm of Keycloak"),
+        ('{"clients": 5}', "it is not a realm of Keycloak"),
+        ('{"clients": [{"clientId": 5}]}', "`$.clients[0].clientId`"),
+        ('{"realm": "g2p"}', "missing required field `clients`"),
+        ("[" * 1_000_000, "nested too deeply"),
+        ("{", "realm.json:1: it is not JSON"),
+    ],
+)
+def test_a_file_that_is_no_realm_is_refused(tmp_path, text, message):
+    """One sentence, and nothing on standard output."""
+    (tmp_path / "realm.json").write_text(text)
+    result = run("keycloak", tmp_path / "realm.json")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert message in result.stderr
+    assert "Something unexpected" not in result.stderr
+
+
+def test_clients_of_a_csv_file_become_a_file(stocked, tmp_path):
+    """Names of RFC 7591 are known; scopes that are not shipped are declared."""
+    source, made = tmp_path / "clients.csv", tmp_path / "made.json"
+    source.write_text(
+        "﻿client_id;client_name;scope;expires_at;enabled;token_lifetime_seconds;client_secret;Colour\n"
+        'alpha;"A; B";mapper.link own/thing;2030-01-01;no;60;a secret of old;red\n'
+        "\n"
+        "!;x;;;;;;\n"
+        "beta;;;;;;;\n"
+    )
+    result = run("csv", source, "--format", "json", "--output", made)
+    assert f"{source}:4: left out: id: use 3 to 128" in result.stderr
+    assert "the header: the column 'colour' does not carry over" in result.stderr
+    assert json.loads(made.read_text())["clients"] == {
+        "alpha": {
+            "name": "A; B",
+            "allowed_scopes": ["mapper/link", "own/thing"],
+            "token_lifetime_seconds": 60,
+            "expires_at": "2030-01-01T00:00:00Z",
+            "enabled": False,
+        },
+        "beta": {"name": "beta", "allowed_scopes": []},
+    }
+    stocked.must("apply", made, "--yes")
+    assert stocked.json("apply", made, "--yes")["changes"] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name\nx\n", "clients.csv:1: the header has no column id"),
+        ("id,client_id\n", "clients.csv:1: two columns are id"),
+        ("id,name\nabc,d,e\n", "clients.csv:2: it has more fields than the header"),
+        ("id,enabled\nabc,perhaps\n", "clients.csv:2: enabled: use true or false"),
+        ("id,expires_at\nabc,soon\n", "clients.csv:2: expires_at: use a time"),
+        ("id,expires_at\nabc,0001-01-01T00:00:00+23:00\n", "clients.csv:2: expires_at: use a time"),
+        ("id,token_lifetime_seconds\nabc,\u0661\n", "clients.csv:2: token_lifetime_seconds"),
+        ('id,name\nabc,"d', "it is not CSV"),
+        ("id,name\nabc," + "d" * 200_000, "it is not CSV"),
+        ("", "the header has no column id"),
+    ],
+)
+def test_a_csv_file_is_refused_with_its_line(tmp_path, text, message):
+    """One sentence, and nothing on standard output."""
+    (tmp_path / "clients.csv").write_text(text)
+    result = run("csv", tmp_path / "clients.csv")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert message in result.stderr
+    assert "Something unexpected" not in result.stderr
