@@ -148,8 +148,6 @@ def _answer_schema(route: Route, schemas: dict[type, dict[str, Any]]) -> dict[st
         "required": ["diff", "dry_run"],
         "properties": {"diff": {}, "dry_run": {"type": "boolean"}},
     }
-    if route.method == "DELETE" and not route.path.endswith("{secret_id}"):
-        return change
     further = [] if route.members is None else [schemas[route.members]]
     return {"allOf": [item, *further, change]}
 

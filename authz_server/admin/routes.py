@@ -19,6 +19,7 @@ from authz_server.admin.resources import (
     revocations,
     rings,
     scopes,
+    stops,
 )
 from authz_server.admin.resources.secrets import (
     EndQuery,
@@ -32,11 +33,16 @@ from authz_server.operations.clients import ClientView
 from authz_server.operations.keys.list import KeyView, RingView
 from authz_server.operations.resource_servers import ResourceServerView
 from authz_server.operations.scopes import ScopeView
+from authz_server.operations.stops import BlastRadius, ProgrammeView, StopView
 from authz_server.operations.stored_records import RecordView
 
 PREFIX = "/admin/v1"
 
 Kind = Literal["read", "create", "change", "order"]
+
+
+class _Done(msgspec.Struct, frozen=True):
+    """An answer without an item."""
 
 
 class _Described(msgspec.Struct, frozen=True):
@@ -190,6 +196,7 @@ def _secrets(path: str, of: SecretResources, permission: str) -> tuple[Route, ..
 _CLIENT = "/clients/{client_id}"
 _SERVER = "/resource-servers/{client_id}"
 _RING = "/rings/{ring}"
+_STOP = "/stops/{kind}/{subject}"
 _KEY = "/rings/{ring}/keys/{kid}"
 _C, _RS, _S, _K = clients, resource_servers, scopes, rings
 _C_READ, _C_WRITE = "clients:read", "clients:write"
@@ -206,7 +213,7 @@ ROUTES: tuple[Route, ...] = (
     _read(_CLIENT, _C_READ, _C.show_client, ClientView),
     _change(_CLIENT, _C_WRITE, _C.change_client, _C.load_client, ClientView, _C.ClientChanges,
             method="PATCH"),
-    _change(_CLIENT, _C_WRITE, _C.remove_client, _C.load_client, ClientView, None,
+    _change(_CLIENT, _C_WRITE, _C.remove_client, _C.load_client, _Done, None,
             method="DELETE"),
     _change(f"{_CLIENT}/enable", _C_WRITE, _C.enable_client, _C.load_client, ClientView,
             _C.Switch),
@@ -220,7 +227,7 @@ ROUTES: tuple[Route, ...] = (
     _read(_SERVER, _RS_READ, _RS.show_server, ResourceServerView),
     _change(_SERVER, _RS_WRITE, _RS.change_server, _RS.load_server, ResourceServerView,
             _RS.ResourceServerChanges, method="PATCH"),
-    _change(_SERVER, _RS_WRITE, _RS.remove_server, _RS.load_server, ResourceServerView, None,
+    _change(_SERVER, _RS_WRITE, _RS.remove_server, _RS.load_server, _Done, None,
             method="DELETE"),
     _change(f"{_SERVER}/enable", _RS_WRITE, _RS.enable_server, _RS.load_server,
             ResourceServerView, _C.Switch),
@@ -253,6 +260,12 @@ ROUTES: tuple[Route, ...] = (
             kind="order"),
     _create("/revocations", "tokens:revoke", revocations.revoke, revocations.Revoked,
             revocations.RevocationBody),
+    _list("/stops", _S_READ, stops.list_all, StopView),
+    _create("/stops", "tokens:revoke", stops.stop, BlastRadius, stops.NewStop),
+    _read(_STOP, _S_READ, stops.show, StopView),
+    _change(f"{_STOP}/lift", "tokens:revoke", stops.lift, stops.load, _Done, stops.Lift),
+    _list("/programmes", _S_READ, stops.list_all_programmes, ProgrammeView),
+    _create("/programmes", _S_WRITE, stops.define, ProgrammeView, stops.NewProgramme, status=200),
     _list("/audit", "audit:read", records.list_audit, RecordView, records.AuditQuery),
     _list("/settings", "settings:read", records.list_settings, records.Setting,
           records.SettingsQuery),

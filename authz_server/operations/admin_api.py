@@ -25,7 +25,7 @@ ADMIN_SCOPES: tuple[tuple[str, Risk, str], ...] = (
     ("scopes:write", "write", "Add scopes and assign them to resource servers."),
     ("resource-servers:read", "read", "List and show resource servers."),
     ("resource-servers:write", "write", "Register and change resource servers."),
-    ("tokens:revoke", "write", "Revoke tokens."),
+    ("tokens:revoke", "write", "Revoke tokens; set and lift stops."),
     ("keys:read", "read", "List and show key rings and their keys."),
     ("keys:rotate", "write", "Rotate, activate and taint keys; freeze and unfreeze rings."),
     ("keys:revoke", "write", "Revoke keys."),

@@ -211,6 +211,29 @@ def test_tokens_are_revoked_in_every_way(site):
         require_problem(site.send("POST", "/revocations", json=body), 404, "not-found")
 
 
+def test_a_stop_is_planned_set_and_lifted(site):
+    """The dry run answers the extent; the path of the stop names its kind and subject."""
+    site.new_client(id="stoppable", allowed_scopes=["mapper/resolve"])
+    body = {"kind": "scope", "subject": "mapper.resolve", "reason": "leaked"}
+    planned = site.send("POST", "/stops?dry_run=true", json=body)
+    assert planned.status_code == 200, planned.text
+    assert "stoppable" in planned.json["clients"]
+    assert site.get("/stops").json["items"] == []
+    assert site.send("POST", "/stops", json=body).status_code == 201
+    require_problem(site.send("POST", "/stops", json=body), 409, "conflict")
+    path = "/stops/scope/mapper%2Fresolve"
+    assert site.get(path).json["actor"] == "client:caller via api"
+    lifted = site.change("POST", f"{path}/lift", {"reason": "rotated"}, item=path)
+    assert lifted.status_code == 200, lifted.text
+    require_problem(site.get(path), 404, "not-found")
+    programme = {"name": "cash", "scopes": ["mapper.resolve"], "clients": ["stoppable"]}
+    defined = site.send("POST", "/programmes", json=programme)
+    assert defined.status_code == 200, defined.text
+    assert site.get("/programmes").json["items"][0]["scopes"] == ["mapper/resolve"]
+    unknown = {"kind": "programme", "subject": "other", "reason": "x"}
+    require_problem(site.send("POST", "/stops", json=unknown), 404, "not-found")
+
+
 def test_records_are_filtered(site):
     """By actor, action, subject and time, newest first."""
     site.new_client(id="recorded")

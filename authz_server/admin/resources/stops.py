@@ -1,0 +1,118 @@
+"""Stops of scopes, clients, resource servers and programmes: list, set and lift them."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from authz_server.admin.calls import Call, Reply
+from authz_server.admin.resources.clients import Names
+from authz_server.errors import NotFoundError
+from authz_server.operations.stops import (
+    StopView,
+    define_programme,
+    lift_stop,
+    list_programmes,
+    list_stops,
+    plan_stop,
+    set_stop,
+)
+from authz_server.tokens.stops import StopKind
+
+_Reason = Annotated[str, Meta(min_length=1, max_length=500)]
+_Name = Annotated[str, Meta(min_length=1, max_length=300)]
+
+
+class NewStop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A stop to set.
+
+    Attributes:
+        kind: what is stopped.
+        subject: a scope in any spelling, an id, or the name of a programme.
+        reason: the recorded reason.
+    """
+
+    kind: StopKind
+    subject: _Name
+    reason: _Reason
+
+
+class Lift(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The end of a stop.
+
+    Attributes:
+        reason: the recorded reason.
+    """
+
+    reason: _Reason
+
+
+class NewProgramme(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A programme to define or to replace.
+
+    Attributes:
+        name: its name.
+        scopes: its scopes, in any spelling.
+        clients: the ids of its clients.
+    """
+
+    name: _Name
+    scopes: Names = ()
+    clients: Names = ()
+
+
+def list_all(call: Call) -> Reply:
+    """Answer a page of the stops in force, by kind and subject."""
+    return call.page(sorted(list_stops(call.services), key=_place), _place, whole=True)
+
+
+def load(call: Call) -> StopView:
+    """Return the stop of the path."""
+    wanted = (call.parameters["kind"], call.parameters["subject"])
+    for stop in list_stops(call.services):
+        if (stop.kind, stop.subject) == wanted:
+            return stop
+    raise NotFoundError(f"There is no stop of {wanted[0]} {wanted[1]!r}.")
+
+
+def show(call: Call) -> Reply:
+    """Answer a stop in force."""
+    return Reply(load(call))
+
+
+def stop(call: Call) -> Reply:
+    """Stop issuing tokens and make the issued ones inactive; answer the extent of the stop."""
+    body: NewStop = call.body
+    planned = plan_stop(call.services, body.kind, body.subject)
+    set_stop(call.services, planned, reason=body.reason, actor=call.caller.actor)
+    return Reply(planned, diff={"stopped": {"before": None, "after": planned.subject}})
+
+
+def lift(call: Call) -> Reply:
+    """Lift a stop."""
+    found = load(call)
+    kind: StopKind = msgspec.convert(found.kind, StopKind)
+    lift_stop(call.services, kind, found.subject, reason=call.body.reason, actor=call.caller.actor)
+    return Reply(None)
+
+
+def list_all_programmes(call: Call) -> Reply:
+    """Answer a page of programmes, by name."""
+    return call.page(list_programmes(call.services), lambda each: each.name, whole=True)
+
+
+def define(call: Call) -> Reply:
+    """Define a programme, a named set of scopes and clients, or replace it."""
+    body: NewProgramme = call.body
+    defined = define_programme(
+        call.services,
+        body.name,
+        scopes=body.scopes,
+        clients=body.clients,
+        actor=call.caller.actor,
+    )
+    return Reply(defined)
+
+
+def _place(stop: StopView) -> str:
+    return f"{stop.kind} {stop.subject}"
