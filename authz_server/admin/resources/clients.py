@@ -1,5 +1,6 @@
 """Clients: list, show, register, change, enable, disable and delete them."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -9,7 +10,9 @@ from msgspec import UNSET, Meta, UnsetType
 
 from authz_server.admin.calls import Call, Reply
 from authz_server.admin.pages import PageQuery
+from authz_server.admin.problems import Problem
 from authz_server.clients.models import Client, Kind
+from authz_server.operations.admin_api import ADMIN_SCOPES
 from authz_server.operations.client_search import ClientFilters, search_clients
 from authz_server.operations.client_secrets import NewSecret
 from authz_server.operations.clients import (
@@ -23,6 +26,7 @@ from authz_server.operations.clients import (
 from authz_server.operations.scopes import get_scope
 
 _MAXIMUM_ITEMS = 1_000
+_ADMINISTRATIVE = frozenset(name for name, _, _ in ADMIN_SCOPES)
 
 Instant = Annotated[datetime, Meta(tz=True)]
 Names = Annotated[tuple[str, ...], Meta(max_length=_MAXIMUM_ITEMS)]
@@ -148,6 +152,7 @@ def register_client(call: Call) -> Reply:
     done = create_client(
         call.services, actor=call.caller.actor, imported_secret=imported_secret(call), **fields
     )
+    require_no_more(call, done.client.allowed_scopes)
     members: dict[str, Any] = {
         "secret": shown_once(call, done.secret),
         "unowned_scopes": done.unowned_scopes,
@@ -169,6 +174,7 @@ def change_client(call: Call) -> Reply:
     changed = update_client(
         call.services, call.parameters["client_id"], actor=call.caller.actor, **call.given()
     )
+    require_no_more(call, changed.client.allowed_scopes)
     return Reply(changed.client, {"unowned_scopes": changed.unowned_scopes})
 
 
@@ -191,10 +197,34 @@ def remove_client(call: Call) -> Reply:
 
 
 def lock_client(call: Call) -> None:
-    """Lock the row of the path, so that it does not change between the check and the change."""
-    if call.session is not None:
-        key = call.parameters["client_id"]
-        call.session.get(Client, key, with_for_update=True, populate_existing=True)
+    """Lock the row of the path in a change, so that it stays as it was checked.
+
+    Raises:
+        Problem: ``refused``: it has an administrative scope that the caller does not have.
+    """
+    if call.session is None:
+        return
+    key = call.parameters["client_id"]
+    row = call.session.get(Client, key, with_for_update=True, populate_existing=True)
+    if row is not None:
+        require_no_more(call, row.allowed_scopes)
+
+
+def require_no_more(call: Call, scopes: Iterable[str]) -> None:
+    """Refuse administrative scopes that the caller does not have.
+
+    Otherwise a caller that may change clients could give itself every permission, by another
+    client or its secret.
+
+    Raises:
+        Problem: ``refused``.
+    """
+    further = _ADMINISTRATIVE.intersection(scopes) - call.caller.permissions
+    if further:
+        raise Problem(
+            "refused",
+            f"The client has scopes that the caller does not have: {', '.join(sorted(further))}.",
+        )
 
 
 def imported_secret(call: Call) -> bytes | None:

@@ -105,6 +105,7 @@ class SecretResources:
 
     def add(self, call: Call) -> Reply:
         """Add a secret, which the answer shows once."""
+        lock_client(call)
         body: NewSecretBody = call.body
         added = add_secret(
             call.services,
@@ -119,6 +120,7 @@ class SecretResources:
 
     def rotate(self, call: Call) -> Reply:
         """Add a secret, and plan the end of those that work."""
+        lock_client(call)
         body: Rotation = call.body
         seconds = body.end_old_when_unused_seconds
         done = rotate_secret(
