@@ -64,15 +64,15 @@ class AdminSite:
         self.services = self.app.extensions[EXTENSION]
         self._tokens: dict[tuple[str, ...], str] = {}
 
-    def new_token(
+    def ask_token(
         self,
         *scopes: str,
         client: str = "caller",
         resource: str = ADMIN_IDENTIFIER,
         headers: Mapping[str, str] | None = None,
-    ) -> str:
-        """Return a new token with the scopes, all of them unless some are named."""
-        answer = Client(self.public).post(
+    ) -> TestResponse:
+        """Ask for a token with the scopes, all of them unless some are named."""
+        return Client(self.public).post(
             "/oauth2/token",
             data={
                 "grant_type": "client_credentials",
@@ -84,6 +84,10 @@ class AdminSite:
             headers=dict(headers or {}),
             environ_base=FROM,
         )
+
+    def new_token(self, *scopes: str, **options: Any) -> str:
+        """Return a new token; the arguments are those of `ask_token`."""
+        answer = self.ask_token(*scopes, **options)
         assert answer.status_code == 200, answer.text
         return answer.json["access_token"]
 

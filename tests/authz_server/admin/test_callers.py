@@ -19,12 +19,12 @@ def _hash(token: str) -> str:
 
 
 class Holder:
-    """A caller that holds a key, and its token."""
+    """A caller that holds a key, and its token, which is obtained with a nonce if there is one."""
 
-    def __init__(self, site) -> None:
+    def __init__(self, site, nonce: str | None = None) -> None:
         self.site = site
         self.key = ProofKey()
-        proof = self.key.prove(site.clock().timestamp())
+        proof = self.key.prove(site.clock().timestamp(), nonce=nonce)
         self.token = site.new_token(client="dpop-caller", headers={"DPoP": proof})
 
     def prove(self, key: ProofKey | None = None, **claims) -> str:
@@ -165,6 +165,18 @@ def test_a_token_bound_to_a_certificate_needs_it(sqlite_url, tmp_path):
         require_problem(site.get(PATH, token=token), 401, "invalid-token")
         elsewhere = header_value("nginx", other.der)
         require_problem(site.get(PATH, token=token, headers=elsewhere), 401, "invalid-token")
+
+
+def test_a_proof_needs_a_nonce_if_the_settings_require_one(sqlite_url, tmp_path):
+    """The refusal brings the nonce (RFC 9449, 9)."""
+    with running_admin_site(tmp_path, sqlite_url, {"dpop": {"nonce": "required"}}) as site:
+        proof = ProofKey().prove(site.clock().timestamp())
+        refused = site.ask_token(client="dpop-caller", headers={"DPoP": proof})
+        holder = Holder(site, refused.headers["DPoP-Nonce"])
+        answer = holder.get(holder.prove())
+        require_problem(answer, 401, "invalid-dpop-proof")
+        assert 'error="use_dpop_nonce"' in answer.headers["WWW-Authenticate"]
+        assert holder.get(holder.prove(nonce=answer.headers["DPoP-Nonce"])).status_code == 200
 
 
 def test_a_caller_may_send_so_many_requests_a_minute(sqlite_url, tmp_path):
