@@ -5,7 +5,8 @@
 #   make test        the whole suite on SQLite and PostgreSQL (ARGS="tests/keys -k ring" picks some)
 #   make acceptance  the commands of README and documents, typed as printed; the demonstration of key rotation
 #   make lint types contracts    the rules that need no test run
-#   make dist        what is installed elsewhere, in dist/: wheel, sdist, locked requirements, SHA256SUMS; reproducible
+#   make dist        what is installed elsewhere, in dist/: wheel, sdist, locked requirements, SHA256SUMS; reproducible;
+#                    in dist/verifier/: wheel and sdist of authz-verifier
 #   make wheel       the same, then the protocol tests against the wheel from a clean environment
 #   make image       the container image, its base named by digest (needs a container engine and its registry)
 #   make faults      long runs of floods, overload, crashes and reloads (FAULT_SECONDS=300: each for as long)
@@ -131,7 +132,7 @@ types: $(STAMPS)/dev
 
 .PHONY: contracts
 contracts: $(STAMPS)/test
-	@$(BIN)/lint-imports
+	@PYTHONPATH=verifier/src $(BIN)/lint-imports
 
 .PHONY: dist
 dist: $(STAMPS)/run

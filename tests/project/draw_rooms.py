@@ -62,7 +62,7 @@ def layers() -> Iterator[tuple[str, list[list[str]]]]:
     for contract in pyproject["tool"]["importlinter"]["contracts"]:
         if contract["type"] == "layers" and "containers" in contract:
             [package] = contract["containers"]
-            if "." not in package:
+            if "." not in package and (ROOT / package).is_dir():
                 yield package, [re.findall(r"\w+", layer) for layer in contract["layers"]]
 
 

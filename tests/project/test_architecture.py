@@ -1,6 +1,7 @@
 """The shape of the source: contracts, sizes, names, and what no file may hold."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -53,6 +54,7 @@ def test_import_contracts_are_kept():
     run = subprocess.run(
         [Path(sys.executable).parent / "lint-imports", "--no-cache"],
         cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "verifier" / "src")},
         capture_output=True,
         text=True,
         check=False,

@@ -46,7 +46,7 @@ def _is_property(node: ast.AST) -> bool:
 
 def _docstrings() -> Iterator[tuple[str, str, bool]]:
     """Yield place and text of each docstring, and whether it is a property's."""
-    for package in PACKAGES:
+    for package in (*PACKAGES, "verifier/src"):
         for path in sorted((ROOT / package).rglob("*.py")):
             name = str(path.relative_to(ROOT))
             for node in ast.walk(ast.parse(path.read_text())):

@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 from support.lock_files import HASH, LOCKS, direct, lock_text, locked
 from support.source_tree import PACKAGES, ROOT, imports_of, python_files
 
-OURS = {*PACKAGES, "support", "bench", "rotation_demo"}
+OURS = {*PACKAGES, "authz_verifier", "support", "bench", "rotation_demo"}
 # The contract suite for key backends is there for tests alone, those of strangers among them.
 FOR_TESTS = ROOT / "keys" / "testing.py"
 SOURCES = [path for path in python_files(*PACKAGES) if path != FOR_TESTS]

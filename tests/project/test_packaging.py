@@ -75,7 +75,7 @@ def sha256(path: Path) -> str:
 
 
 def contents_below(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 def test_dist_is_what_an_installation_needs_with_the_sum_of_each_file(dist):
@@ -100,6 +100,7 @@ def test_two_builds_are_the_same_byte_for_byte(dist, tmp_path):
     run = build_dist(tmp_path / "dist", TZ="Pacific/Auckland", LANG="tr_TR.UTF-8")
     assert run.returncode == 0, run.stderr
     assert contents_below(tmp_path / "dist") == contents_below(dist)
+    assert contents_below(tmp_path / "dist/verifier") == contents_below(dist / "verifier")
 
 
 def test_files_are_dated_by_the_last_commit(dist, wheel):

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from authz_verifier import Request, Verifier
+from authz_verifier.pytest_plugin import authz_proof_key
 from authz_verifier.testing import DEFAULT_AUDIENCE, LocalIssuer
 
-pytest_plugins = ["authz_verifier.pytest_plugin"]
+__all__ = ["authz_proof_key"]
 
 URL = f"{DEFAULT_AUDIENCE}/mapper/link"
 

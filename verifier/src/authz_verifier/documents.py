@@ -1,4 +1,4 @@
-"""What an authorization server publishes: metadata (RFC 8414) and keys (RFC 7517, 5)."""
+"""Documents of an authorization server: metadata (RFC 8414) and keys (RFC 7517, 5)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

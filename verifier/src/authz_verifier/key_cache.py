@@ -122,7 +122,7 @@ class KeyCache:
         return flight
 
     def expire(self) -> None:
-        """Fetch the keys again at the next request, whatever their age."""
+        """Fetch the keys again at the next request, even if they are fresh."""
         with self._lock:
             self._next_fetch_at = {False: 0.0, True: 0.0}
             if (last := self._snapshot) is not None:

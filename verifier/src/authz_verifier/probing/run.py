@@ -33,7 +33,7 @@ _SERVER_ERROR = 500
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How an API answered one attack.
+    """The response of an API to one attack.
 
     Attributes:
         group: the kind of attack.

@@ -1,4 +1,4 @@
-"""Where the probe gets its sound tokens."""
+"""Sources of the probe's sound tokens."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ TIMEOUT_SECONDS = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class SourceOptions:
-    """How to get tokens.
+    """Options of the sources.
 
     Attributes:
         issuer: the authorization server.
