@@ -35,6 +35,14 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
         *_QUANTILES,
         *_RATIOS,
     ),
+    "clients": (
+        _CPU,
+        Column("database's CPU µs", "database_processor_microseconds"),
+        Column("requests/s", "requests_per_second"),
+        *_QUANTILES,
+        Column("times client_secret_post", "form_secret", ".2f"),
+        Column("times node-oidc-provider doing the same", "node_oidc_provider", ".2f"),
+    ),
     "latency": (
         Column("requests/s", "rate"),
         _CPU,

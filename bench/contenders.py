@@ -4,12 +4,13 @@ import base64
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
 
 import httpx
 
+from authz_server.assembly import Services
 from bench import servers
 from bench.applications.credentials import CLIENT_ID, CLIENT_SECRET
 from bench.load import Request
@@ -33,6 +34,8 @@ class Contender:
         server: where it answers.
         request: makes the request for each round: some carry the time, or a token that ends.
         compiles_just_in_time: whether it needs the long warm-up.
+        bases: the contenders that it is compared with besides the usual ones, by their name in the
+            result.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Contender:
     server: Server
     request: Callable[[], Request]
     compiles_just_in_time: bool = False
+    bases: Mapping[str, str] = field(default_factory=dict)
 
 
 Setting = Callable[[ExitStack, Path], Iterator[Contender]]
@@ -131,14 +135,27 @@ def bare_flask_under_gunicorn(running: ExitStack, folder: Path) -> Iterator[Cont
     )
 
 
-def _ours(
-    running: ExitStack, folder: Path, database: str, workers: int
+def start_ours(
+    running: ExitStack,
+    folder: Path,
+    database: str,
+    workers: int = 1,
+    register: Callable[[Services], object] | None = None,
 ) -> tuple[Server, Registered, str]:
+    """Start ours until the stack closes; return it, who uses it, and its name.
+
+    Args:
+        running: ends it.
+        folder: for its files.
+        database: ``SQLite`` or ``PostgreSQL``.
+        workers: its processes.
+        register: registers further clients; certificates then come from nginx on loopback.
+    """
     if database == "SQLite":
         url = f"sqlite:///{folder / 'database.sqlite'}"
-        serving = servers.ours(url, folder, workers=workers)
+        serving = servers.ours(url, folder, workers=workers, register=register)
     else:
-        serving = servers.ours_on_postgresql(folder, workers=workers)
+        serving = servers.ours_on_postgresql(folder, workers=workers, register=register)
     server, registered = running.enter_context(serving)
     return server, registered, f"{OURS} on {database}{_with_workers(workers)}"
 
@@ -153,7 +170,7 @@ def our_tokens(database: str, *, workers: int = 1, profile: bool = False) -> Set
     """
 
     def setting(running: ExitStack, folder: Path) -> Iterator[Contender]:
-        server, registered, name = _ours(running, folder, database, workers)
+        server, registered, name = start_ours(running, folder, database, workers)
         plain = token_request(registered)
         yield Contender(name, "JWT ES256", server, lambda: plain)
         if profile:
@@ -180,7 +197,7 @@ def our_introspection(database: str, *, workers: int = 1) -> Setting:
     """Return ours introspecting one token again and again; arguments as for ``our_tokens``."""
 
     def setting(running: ExitStack, folder: Path) -> Iterator[Contender]:
-        server, registered, name = _ours(running, folder, database, workers)
+        server, registered, name = start_ours(running, folder, database, workers)
 
         def introspection() -> Request:
             form = token_form(registered.client_id, registered.client_secret)

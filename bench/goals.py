@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from bench.client_methods import DPOP, DPOP_ES256, ES256, HS256, PS256
 from bench.contenders import OURS
 
 _SQLITE, _POSTGRESQL = f"{OURS} on SQLite", f"{OURS} on PostgreSQL"
@@ -56,6 +57,30 @@ GOALS = (
     ),
     Goal("introspection", "closed", _SQLITE, _CPU, 115, "on SQLite at most {} µs"),
     Goal("introspection", "closed", _POSTGRESQL, _CPU, 160, "on PostgreSQL at most {} µs"),
+    *(
+        Goal(
+            "clients",
+            "clients",
+            f"{name}, {method}",
+            _CPU,
+            bound,
+            f"{name}, {method}: at most {{}} µs",
+        )
+        for name in (_SQLITE, _POSTGRESQL)
+        for method, bound in ((ES256, 190), (DPOP, 230))
+    ),
+    *(
+        Goal(
+            "clients",
+            "clients",
+            f"{name}, {method}",
+            _NODE,
+            1,
+            f"{name}, {method}: at most {{}} times node-oidc-provider's",
+        )
+        for name in (_SQLITE, _POSTGRESQL)
+        for method in (ES256, PS256, HS256, DPOP, DPOP_ES256)
+    ),
     *(
         Goal("latency", "latency", name, "p99_to_p50", 10, f"{name}: p99 at most {{}} times p50")
         for name in (_SQLITE, _POSTGRESQL)

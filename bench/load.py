@@ -4,7 +4,7 @@ import os
 import resource
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,13 @@ class UnexpectedAnswerError(Exception):
     """A server gave another answer than the expected one, so its numbers mean nothing."""
 
 
+class Fresh(NamedTuple):
+    """The parts of one request that no other may have."""
+
+    fields: Mapping[str, str]
+    proof: str = ""
+
+
 @dataclass(frozen=True)
 class Request:
     """A form to post.
@@ -29,6 +36,9 @@ class Request:
         marker: what the body of every answer must hold.
         distinct: whether no answer may equal the one before it.
         text: what is sent instead of the form.
+        fresh: makes the fields and the DPoP proof that each request needs anew; None: all requests
+            are the same.
+        prepared: a file with requests that were made before the measurement.
     """
 
     path: str
@@ -37,10 +47,22 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     distinct: bool = False
     text: str = ""
+    fresh: Callable[[], Fresh] | None = None
+    prepared: Path | None = None
 
     def body(self) -> str:
         """Return the form, or the text, as it is sent."""
         return self.text or urlencode(self.fields)
+
+    def prepare(self, count: int, path: Path) -> "Request":
+        """Return the request with a number of fresh ones in a file; itself if it needs none."""
+        if self.fresh is None:
+            return self
+        with path.open("w", encoding="ascii") as file:
+            for _ in range(count):
+                one = self.fresh()
+                file.write(f"{one.proof}\n{urlencode({**self.fields, **one.fields})}\n")
+        return replace(self, prepared=path)
 
     def closing(self) -> "Request":
         """Return the same request for a connection that carries one request only."""
@@ -110,4 +132,5 @@ def _environment(request: Request) -> dict[str, str]:
         "BENCH_HEADERS": "".join(f"{name}: {value}\n" for name, value in request.headers.items()),
         "BENCH_MARKER": request.marker,
         "BENCH_DISTINCT": "1" if request.distinct else "0",
+        "BENCH_REQUESTS": str(request.prepared or ""),
     }

@@ -1,24 +1,32 @@
 """Closed loop: a number of connections, each of which sends as soon as it has its answer."""
 
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 from bench.contenders import BARE_FLASK, BARE_WSGI, Contender
 from bench.free_cores import FreeCores
-from bench.load import Load, UnexpectedAnswerError, send
+from bench.load import Load, Request, UnexpectedAnswerError, send
 from bench.peers import NODE
 from bench.turns import Plan, Taken, Turn, take_rounds
 
 #: What a ratio compares with, by its name in the result.
-BASES = {"bare_wsgi": BARE_WSGI, "bare_flask": BARE_FLASK, "node_oidc_provider": NODE}
+BASES: Mapping[str, str] = {
+    "bare_wsgi": BARE_WSGI,
+    "bare_flask": BARE_FLASK,
+    "node_oidc_provider": NODE,
+}
 #: Above this share of one core the load generator limits the number of requests.
 _GENERATOR_LIMIT = 0.95
 #: Above this share of the answers, requests under way at the end of a turn make its cost doubtful.
 _UNFINISHED_LIMIT = 0.05
+#: A turn in which every request is another one ends early when it has sent this many a second.
+_FRESH_REQUESTS_PER_SECOND = 6_000
 
 Table = dict[str, Any]
 Measure = Callable[[Sequence[Contender], Plan, FreeCores], list[Table]]
@@ -39,17 +47,20 @@ class Round:
     others_cores: float
 
 
-def closed_loop(connections: Sequence[int], *, new_connections: bool = False) -> Measure:
+def closed_loop(
+    connections: Sequence[int], *, new_connections: bool = False, kind: str = "closed"
+) -> Measure:
     """Return what makes one table for each number of connections.
 
     Args:
         connections: how many are open at once.
         new_connections: open one for each request.
+        kind: of the tables, which decides their columns.
     """
 
     def measure(contenders: Sequence[Contender], plan: Plan, cores: FreeCores) -> list[Table]:
         return [
-            _measure(contenders, count, plan, cores, new_connections=new_connections)
+            {"kind": kind, **_measure(contenders, count, plan, cores, new_connections)}
             for count in connections
         ]
 
@@ -61,26 +72,37 @@ def _measure(
     connections: int,
     plan: Plan,
     cores: FreeCores,
-    *,
-    new_connections: bool,
+    new_connections: bool,  # noqa: FBT001 - one private caller
 ) -> Table:
     print(f" {connections} connections{', a new one per request' if new_connections else ''}:")
 
-    def turn(contender: Contender) -> Turn[Load]:
-        def run(seconds: int) -> Load:
-            request = contender.request()
-            request = request.closing() if new_connections else request
-            port = contender.server.port
-            return send(port, request, seconds=seconds, connections=connections)
+    with tempfile.TemporaryDirectory(prefix="authz-server-bench-") as folder:
+        file = Path(folder, "requests")
 
-        return Turn(
-            contender.name,
-            contender.server.process_ids,
-            lambda: run(plan.warm_up_seconds),
-            lambda: run(plan.seconds),
-        )
+        def turn(contender: Contender) -> Turn[Load]:
+            ready: list[Request] = []
 
-    result = take_rounds([turn(each) for each in contenders], plan.rounds, cores)
+            def prepare(seconds: int) -> None:
+                request = contender.request().prepare(seconds * _FRESH_REQUESTS_PER_SECOND, file)
+                ready[:] = [request.closing() if new_connections else request]
+
+            def run(seconds: int) -> Load:
+                port = contender.server.port
+                return send(port, ready[0], seconds=seconds, connections=connections)
+
+            def warm_up() -> None:
+                prepare(plan.warm_up_seconds)
+                run(plan.warm_up_seconds)
+
+            return Turn(
+                contender.name,
+                contender.server.process_ids,
+                warm_up,
+                lambda: run(plan.seconds),
+                lambda: prepare(plan.seconds),
+            )
+
+        result = take_rounds([turn(each) for each in contenders], plan.rounds, cores)
     rounds = {
         each.name: [_round(each, taken) for taken in result.taken[each.name]]
         for each in contenders
@@ -88,7 +110,6 @@ def _measure(
     }
     manner = ", a new connection for each request" if new_connections else ""
     return {
-        "kind": "closed",
         "title": f"{connections} connections{manner}",
         "connections": connections,
         "rows": make_rows(contenders, rounds),
@@ -148,7 +169,7 @@ def make_rows(
             "does": each.does,
             "start_seconds": each.server.start_seconds,
             "medians": medians(rounds[each.name]),
-            "ratios": _ratios(rounds[each.name], rounds),
+            "ratios": _ratios(rounds[each.name], rounds, {**BASES, **each.bases}),
             "rounds": [asdict(one) for one in rounds[each.name]],
         }
         for each in contenders
@@ -163,9 +184,11 @@ def medians(rounds: Sequence[Any]) -> dict[str, float]:
     return {name: round(median(one[name] for one in values), 3) for name in names}
 
 
-def _ratios(own: Sequence[Any], rounds: Mapping[str, Sequence[Any]]) -> dict[str, float]:
+def _ratios(
+    own: Sequence[Any], rounds: Mapping[str, Sequence[Any]], bases: Mapping[str, str]
+) -> dict[str, float]:
     ratios = {}
-    for key, base in BASES.items():
+    for key, base in bases.items():
         if base in rounds:
             pairs = zip(own, rounds[base], strict=True)
             each = [

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import contenders, peers
+from bench import client_methods, contenders, peers
 from bench.contenders import BARE_FLASK, BARE_WSGI, OURS, Setting, floor, open_contenders
 from bench.free_cores import FreeCores
 from bench.measurement import Measure, closed_loop, warm_up_compilers
@@ -129,6 +129,17 @@ PARTS: Mapping[str, Sequence[Group]] = {
                 closed_loop([64]),
             )
             for database in ("SQLite", "PostgreSQL")
+        ),
+    ],
+    "clients": [
+        Group(
+            "A token by each way to authenticate and to bind it",
+            {
+                _SQLITE: client_methods.our_clients("SQLite"),
+                _POSTGRESQL: client_methods.our_clients("PostgreSQL"),
+                NODE: client_methods.node_clients,
+            },
+            closed_loop([8, 64], kind="clients"),
         ),
     ],
     "latency": [

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from authz_server.scopes.g2p_connect import CATALOGUE
 from authz_server.settings import load_settings
 
 ACTOR = "operator:bench"
+ISSUER = "https://authz.example"
 SCOPE = "mapper/link"
 
 
@@ -26,23 +28,42 @@ class Registered:
     resource_server_secret: str
 
 
-def write_settings(
-    directory: Path, database_url: str, port: int, health_port: int, *, workers: int
+def write_settings(  # noqa: PLR0913 - the settings that differ
+    directory: Path,
+    database_url: str,
+    port: int,
+    health_port: int,
+    *,
+    workers: int,
+    is_behind_proxy: bool = False,
 ) -> Path:
-    """Write a settings file for production with the defaults for all else; return its path."""
+    """Write a settings file for production with the defaults for all else; return its path.
+
+    Args:
+        directory: for the file and its secrets.
+        database_url: the database.
+        port: of loopback.
+        health_port: likewise.
+        workers: the number of worker processes.
+        is_behind_proxy: whether client certificates come from nginx on loopback.
+    """
     for name in ("pepper", "key-encryption-key"):
         path = directory / name
         path.touch(0o600)
         path.write_text(secrets.token_hex(32), encoding="ascii")
     path = directory / "authz-server.toml"
     path.touch(0o600)  # the URL of a database holds its password
+    proxies, source = (["127.0.0.1"], "nginx") if is_behind_proxy else ([], "off")
     audit = json.dumps(str(directory / "audit.jsonl"))
     path.write_text(
-        f"""issuer = "https://authz.example"
+        f"""issuer = "{ISSUER}"
 [server]
 port = {port}
 health_port = {health_port}
 workers = {workers}
+trusted_proxies = {json.dumps(proxies)}
+[client_certificates]
+source = "{source}"
 [database]
 url = {json.dumps(database_url)}
 [clients]
@@ -57,16 +78,30 @@ destination = {audit}
     return path
 
 
-def prepare(settings_path: Path, *, make_keys: bool = True) -> Registered:
-    """Create the schema, the first keys if wanted, a client and a resource server."""
+def prepare(
+    settings_path: Path,
+    *,
+    make_keys: bool = True,
+    register: Callable[[Services], object] | None = None,
+) -> Registered:
+    """Create the schema, the first keys if wanted, a client and a resource server.
+
+    Args:
+        settings_path: the settings file.
+        make_keys: whether to create the first keys.
+        register: registers further clients.
+    """
     settings = load_settings(settings_path, {})
     upgrade_database(settings.database)
     with operator_services(settings) as services:
         if make_keys:
             create_missing_keys(services, actor=ACTOR)
-        return Registered(
+        registered = Registered(
             "ministry", _add_client(services), "mapper", _add_resource_server(services)
         )
+        if register is not None:
+            register(services)
+        return registered
 
 
 def _add_resource_server(services: Services) -> str:

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from socket import create_connection
 
+from authz_server.assembly import Services
 from bench.registered import Registered, prepare, write_settings
 from support.ports import release_port, reserve_port
 from support.postgresql import PostgresServer
@@ -112,30 +113,59 @@ def under_gunicorn(
 
 @contextmanager
 def ours(
-    database_url: str, directory: Path, *, workers: int = 1
+    database_url: str,
+    directory: Path,
+    *,
+    workers: int = 1,
+    register: Callable[[Services], object] | None = None,
 ) -> Iterator[tuple[Server, Registered]]:
-    """Serve authz-server as an operator does, with a client and a resource server in it."""
+    """Serve authz-server as an operator does, with a client and a resource server in it.
+
+    Args:
+        database_url: the database.
+        directory: for its files and its log.
+        workers: how many processes serve.
+        register: registers further clients; certificates then come from nginx on loopback.
+    """
+    is_behind_proxy = register is not None
     with reserved_ports(2) as [port, health_port]:
-        path = write_settings(directory, database_url, port, health_port, workers=workers)
-        registered = prepare(path)
+        path = write_settings(
+            directory,
+            database_url,
+            port,
+            health_port,
+            workers=workers,
+            is_behind_proxy=is_behind_proxy,
+        )
+        registered = prepare(path, register=register)
         command = [sys.executable, "-m", "authz_server", "serve", "--config", str(path)]
         with running_server(command, port, directory) as server:
             yield server, registered
 
 
 @contextmanager
-def ours_on_postgresql(directory: Path, *, workers: int = 1) -> Iterator[tuple[Server, Registered]]:
-    """Serve authz-server with a PostgreSQL server of its own, commits durable."""
+def ours_on_postgresql(
+    directory: Path,
+    *,
+    workers: int = 1,
+    register: Callable[[Services], object] | None = None,
+) -> Iterator[tuple[Server, Registered]]:
+    """Serve authz-server with a PostgreSQL server of its own, commits durable; else as ``ours``."""
     with PostgresServer(durable=True) as database:
         url = database.create_database()
-        with ours(url, directory, workers=workers) as (server, registered):
+        serving = ours(url, directory, workers=workers, register=register)
+        with serving as (server, registered):
             process_id, started = database.process_id, server.start_seconds
             yield Server(server.port, server.process_id, process_id, started), registered
 
 
 @contextmanager
-def node_oidc_provider(directory: Path) -> Iterator[tuple[Server, str]]:
+def node_oidc_provider(directory: Path, clients: str = "[]") -> Iterator[tuple[Server, str]]:
     """Serve node-oidc-provider, one process; yield it with its clients' secret.
+
+    Args:
+        directory: for its log.
+        clients: the metadata of further clients, a JSON array.
 
     Raises:
         NotAtHandError: there is no Node, or its packages cannot be had.
@@ -143,7 +173,7 @@ def node_oidc_provider(directory: Path) -> Iterator[tuple[Server, str]]:
     _install_node_packages()
     secret = secrets.token_urlsafe(32)
     with reserved_ports(1) as [port]:
-        command = ["node", str(_NODE / "server.mjs"), str(port), secret]
+        command = ["node", str(_NODE / "server.mjs"), str(port), secret, clients]
         with running_server(command, port, directory, {"NODE_ENV": "production"}) as server:
             yield server, secret
 

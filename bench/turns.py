@@ -39,12 +39,14 @@ class Turn(Generic[Value]):
         process_ids: the roots of the process trees that take part.
         warm_up: called once before the first round.
         run: the measurement.
+        prepare: called before each measurement; its time is not measured.
     """
 
     name: str
     process_ids: Sequence[int]
     warm_up: Callable[[], object]
     run: Callable[[], Value]
+    prepare: Callable[[], object] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def _take(turn: Turn[Value], cores: FreeCores) -> Taken[Value]:
     repeats = 0
     while True:
         cores.await_free()
+        turn.prepare()
         taken = _take_once(turn)
         if not cores.may_repeat(taken.others_cores, repeats=repeats):
             cores.record(taken.others_cores)

@@ -1,10 +1,11 @@
 // node-oidc-provider as a peer: one process, everything in memory, plain http on loopback behind a
-// proxy that would speak TLS. Usage: node server.mjs PORT SECRET
+// proxy that would speak TLS. Usage: node server.mjs PORT SECRET CLIENTS
+// (CLIENTS: the metadata of further clients, a JSON array)
 import { generateKeyPairSync } from 'node:crypto';
 
 import { Provider } from 'oidc-provider';
 
-const [port, secret] = process.argv.slice(2);
+const [port, secret, further] = process.argv.slice(2);
 const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 const resourceServer = {
   scope: 'mapper/link mapper/resolve',
@@ -14,21 +15,24 @@ const resourceServer = {
   jwt: { sign: { alg: 'ES256' } },
 };
 
-function client(id, method) {
+function client(metadata) {
   return {
-    client_id: id,
-    client_secret: secret,
-    token_endpoint_auth_method: method,
+    ...(metadata.jwks ? {} : { client_secret: secret }),
     grant_types: ['client_credentials'],
     response_types: [],
     redirect_uris: [],
     scope: resourceServer.scope,
     id_token_signed_response_alg: 'ES256',
+    ...metadata,
   };
 }
 
 const provider = new Provider('https://authz.example', {
-  clients: [client('ministry', 'client_secret_post'), client('mapper', 'client_secret_basic')],
+  clients: [
+    { client_id: 'ministry', token_endpoint_auth_method: 'client_secret_post' },
+    { client_id: 'mapper', token_endpoint_auth_method: 'client_secret_basic' },
+    ...JSON.parse(further),
+  ].map(client),
   jwks: { keys: [{ ...privateKey.export({ format: 'jwk' }), use: 'sig', alg: 'ES256' }] },
   scopes: resourceServer.scope.split(' '),
   ttl: { ClientCredentials: 900 },

@@ -2,13 +2,14 @@
 
 import os
 import time
+from itertools import count
 
 import pytest
 
 from bench.arrivals import Arrival
 from bench.cpu_time import Process, Snapshot, cores_of_others, take_snapshot
 from bench.free_cores import LIMIT_CORES, REPEATS, FreeCores
-from bench.load import UnexpectedAnswerError
+from bench.load import Fresh, Request, UnexpectedAnswerError
 from bench.rates import find_recovery_seconds
 from bench.report import make_page, make_result, write_result
 from bench.turns import Plan, Turn, take_rounds
@@ -66,6 +67,30 @@ def test_a_busy_turn_is_repeated_a_bounded_number_of_times_and_then_marked():
     cores.record(0.5)
     assert "1 of 2 turns" in cores.objection()
     assert "50% of a core" in cores.objection()
+
+
+def test_fresh_requests_are_made_before_a_turn_and_are_all_different(tmp_path):
+    numbers = count()
+    one = Request(
+        "/token",
+        {"a": "b"},
+        "",
+        fresh=lambda: Fresh({"jti": f"{next(numbers)}"}, f"p{next(numbers)}"),
+    )
+    prepared = one.prepare(2, tmp_path / "requests")
+    assert prepared.prepared is not None
+    assert prepared.prepared.read_text() == "p1\na=b&jti=0\np3\na=b&jti=2\n"
+    same = Request("/token", {"a": "b"}, "")
+    assert same.prepare(2, tmp_path / "none") is same
+
+
+def test_a_turn_is_prepared_each_time_it_is_measured():
+    calls = []
+    one = Turn(
+        "one", [], lambda: None, lambda: calls.append("run"), lambda: calls.append("prepare")
+    )
+    take_rounds([one], 2, FreeCores(0, allow_busy=True))
+    assert calls == ["prepare", "run"] * 2
 
 
 def test_cores_of_others_leave_out_the_measured_tree_and_the_benchmark():
