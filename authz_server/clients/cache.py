@@ -73,6 +73,24 @@ class ClientEntry(msgspec.Struct, frozen=True):
             return False
         return self.restrictions is None or self.restrictions.is_open(now)
 
+    def find_refusal(self, now: float, address: str | None = None) -> str:
+        """Return the cause for which the client is not authenticated; empty if there is none.
+
+        Args:
+            now: seconds since 1970 UTC.
+            address: the IP address of the sender; None: it is not judged.
+        """
+        if not self.enabled:
+            return "client_disabled"
+        if now < self.starts_at:
+            return "client_not_yet_valid"
+        if now >= self.expires_at:
+            return "client_expired"
+        restrictions = self.restrictions
+        if restrictions is not None and address is not None and not restrictions.admits(address):
+            return "network_not_allowed"
+        return ""
+
     def check_grant_type(self, grant_type: str) -> bool:
         """Return whether the client may use ``grant_type`` (a method of Authlib's interface)."""
         return grant_type in self.grant_types

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from authz_server.assembly import Services
 from authz_server.errors import InvalidChangeError, NotFoundError
 from authz_server.settings import LONGEST_LIFETIME_SECONDS
+from authz_server.tokens.claims import AccessTokenClaims
 from authz_server.tokens.verification import VerifiedAccessToken
 from authz_server.waiting import run
 
@@ -77,16 +78,21 @@ def inspect_token(services: Services, presented: str) -> TokenView:
     claims = verified.claims
     return TokenView(
         state=_state(services, presented, verified),
-        claims=TokenClaims(
-            client_id=claims.client_id,
-            scope=claims.scope,
-            audience=tuple(claims.audience),
-            issued_at=datetime.fromtimestamp(claims.iat, UTC),
-            expires_at=datetime.fromtimestamp(claims.exp, UTC),
-            jti=claims.jti,
-            kid=verified.kid,
-            format="jwt" if verified.kid else "reference",
-        ),
+        claims=describe_claims(claims, verified.kid),
+    )
+
+
+def describe_claims(claims: AccessTokenClaims, kid: str) -> TokenClaims:
+    """Return the claims of a token; ``kid`` is empty for a reference token."""
+    return TokenClaims(
+        client_id=claims.client_id,
+        scope=claims.scope,
+        audience=tuple(claims.audience),
+        issued_at=datetime.fromtimestamp(claims.iat, UTC),
+        expires_at=datetime.fromtimestamp(claims.exp, UTC),
+        jti=claims.jti,
+        kid=kid,
+        format="jwt" if kid else "reference",
     )
 
 

@@ -83,13 +83,13 @@ class IntrospectionService:
             return None
         if claims.exchanged_from and await self._standing.is_origin_revoked(claims):
             return None
-        scopes = self._visible_scopes(caller, claims)
+        scopes = self.visible_scopes(caller, claims)
         if not scopes:
             return None
         self._tainted.check(verified.kid, claims)
         return await self._describe(caller, verified, scopes)
 
-    def _visible_scopes(self, caller: ClientEntry, claims: AccessTokenClaims) -> list[str]:
+    def visible_scopes(self, caller: ClientEntry, claims: AccessTokenClaims) -> list[str]:
         """Return the spellings of the scopes that the caller may see and the token still has."""
         sees_all = _sees_all(caller, claims)
         granted = self._standing.granted_scopes(claims)

@@ -27,6 +27,25 @@ class _Due(NamedTuple):
     ends_at: int
 
 
+def find_latest_expiry(client: ClientEntry, restrictions: Restrictions, now: float) -> float:
+    """Return the latest expiry of a token, in seconds since 1970 UTC; infinity for no limit.
+
+    Args:
+        client: the authenticated client.
+        restrictions: the client's.
+        now: the present time, in seconds since 1970 UTC.
+
+    Raises:
+        OAuthError: ``outside_payment_window``.
+    """
+    if restrictions.windows is None:
+        return restrictions.expires_at
+    closes_at = restrictions.windows.closes_at(now)
+    if closes_at <= now:
+        raise OAuthError("outside_payment_window", client_id=client.id)
+    return min(restrictions.expires_at, closes_at)
+
+
 class TokenLimits:
     """Applies the restrictions of a client to the authorization for one token.
 
@@ -66,12 +85,7 @@ class TokenLimits:
             OAuthError: ``outside_payment_window`` or ``token_budget_spent``.
         """
         now = self._clock().timestamp()
-        latest = restrictions.expires_at
-        if restrictions.windows is not None:
-            closes_at = restrictions.windows.closes_at(now)
-            if closes_at <= now:
-                raise OAuthError("outside_payment_window", client_id=client.id)
-            latest = min(latest, closes_at)
+        latest = find_latest_expiry(client, restrictions, now)
         if restrictions.budgets:
             due = self._find_due(client, restrictions.budgets, authorization, now)
             await self._take(list(due), now)

@@ -227,12 +227,16 @@ class RevocationState:
             await Step(Lane.DATABASE, partial(self._feed.require_seen, revision))
         if claims is None or revoked:
             return True
-        return bool(self._cut_offs) and self._is_cut_off(claims, kid)
+        return bool(self._cut_offs) and self.find_cut_off(claims, kid) is not None
 
-    def _is_cut_off(self, claims: AccessTokenClaims, kid: str) -> bool:
+    def find_cut_off(self, claims: AccessTokenClaims, kid: str) -> tuple[str, str] | None:
+        """Return kind and subject of a cut-off that revokes the token; None if there is none."""
         instant = claims.issued_at_microseconds
         subjects = [("all", ""), ("client", claims.client_id), ("key", kid)]
         for spelling in claims.scope.split(" "):
             entry = self._catalogue.find(spelling)
             subjects.append(("scope", entry.name if entry else spelling))
-        return any(instant <= self._cut_offs.get(subject, -1) for subject in subjects)
+        for subject in subjects:
+            if instant <= self._cut_offs.get(subject, -1):
+                return subject
+        return None

@@ -29,6 +29,21 @@ class VerifiedAccessToken(NamedTuple):
     remembered: bool = False
 
 
+class TokenNotInForceError(TokenRefusedError):
+    """A token of this server with a right signature is not in force.
+
+    Args:
+        reason: as in the base class.
+        claims: its claims.
+        kid: the key that signed it; empty for a reference token.
+    """
+
+    def __init__(self, reason: str, claims: AccessTokenClaims, kid: str) -> None:
+        super().__init__(reason, signature_checked=True)
+        self.claims = claims
+        self.kid = kid
+
+
 class TokenVerifier:
     """Verifies access tokens that this server issued.
 
@@ -75,43 +90,71 @@ class TokenVerifier:
         Raises:
             sqlalchemy.exc.SQLAlchemyError: a reference token cannot be looked up.
         """
-        if len(token) == _REFERENCE_CHARACTERS and "." not in token:
-            return await self._find_reference(token)
         try:
-            verified = self._key_rings.verify(token)
+            if len(token) == _REFERENCE_CHARACTERS and "." not in token:
+                return await self._verify_reference(token)
+            return self._verify_jwt(token)
         except TokenRefusedError as refusal:
             if not refusal.signature_checked:
                 self._key_rings.spend_one_verification()
             return None
-        if verified.header["typ"] not in ACCESS_TOKEN_TYPES:
-            return None
-        return self._in_force(verified.payload, verified.kid, remembered=verified.remembered)
 
-    async def _find_reference(self, token: str) -> VerifiedAccessToken | None:
+    async def verify(self, token: str) -> VerifiedAccessToken:
+        """Return the verified token, as :meth:`find_verified`, or raise the reason of its refusal.
+
+        Raises:
+            TokenRefusedError: it is not a current access token of this server.
+            TokenNotInForceError: likewise; its signature is right.
+            sqlalchemy.exc.SQLAlchemyError: a reference token cannot be looked up.
+        """
+        if len(token) == _REFERENCE_CHARACTERS and "." not in token:
+            return await self._verify_reference(token)
+        return self._verify_jwt(token)
+
+    def _verify_jwt(self, token: str) -> VerifiedAccessToken:
+        verified = self._key_rings.verify(token)
+        if verified.header["typ"] not in ACCESS_TOKEN_TYPES:
+            raise TokenRefusedError("not an access token", signature_checked=True)
+        return self._require_in_force(
+            verified.payload, verified.kid, remembered=verified.remembered
+        )
+
+    async def _verify_reference(self, token: str) -> VerifiedAccessToken:
         # Equal timing: spend the time of a signature verification before the query.
         self._key_rings.spend_one_verification()
-        if not token.isascii():
-            return None
-        found = await self._database.fetch_one(_QUERY, hash_reference(token))
-        return None if found is None else self._in_force(bytes(found[0]), "")
+        found = None
+        if token.isascii():
+            found = await self._database.fetch_one(_QUERY, hash_reference(token))
+        if found is None:
+            raise TokenRefusedError("unknown reference token", signature_checked=True)
+        return self._require_in_force(bytes(found[0]), "")
 
-    def _in_force(
+    def _require_in_force(
         self, payload: bytes, kid: str, *, remembered: bool = False
-    ) -> VerifiedAccessToken | None:
+    ) -> VerifiedAccessToken:
         try:
             # Decode first: msgspec skips invalid UTF-8 in members that it ignores.
             claims = _decode(payload.decode())
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return None
+            raise TokenRefusedError("malformed claims", signature_checked=True) from None
+        problem = self._find_problem(claims)
+        if problem:
+            raise TokenNotInForceError(problem, claims, kid)
+        return VerifiedAccessToken(claims, kid, payload, remembered)
+
+    def _find_problem(self, claims: AccessTokenClaims) -> str:
+        """Return the claim that makes the token invalid, as a phrase; empty: it is in force."""
         now = self._clock().timestamp() + self.clock_correction_seconds
         latest_start = now + self._clock_skew_seconds
-        if (
-            claims.iss != self._issuer
-            or not claims.is_sound()
-            or not claims.iat <= latest_start
-            or not now < claims.exp
-            or not 0 < claims.exp - claims.iat <= self._maximum_lifetime_seconds
-            or not 0 <= claims.nbf <= latest_start
-        ):
-            return None
-        return VerifiedAccessToken(claims, kid, payload, remembered)
+        problem = ""
+        if claims.iss != self._issuer:
+            problem = "another issuer"
+        elif not claims.is_sound():
+            problem = "malformed claims"
+        elif not now < claims.exp:
+            problem = "expired"
+        elif not claims.iat <= latest_start or not 0 <= claims.nbf <= latest_start:
+            problem = "not yet valid"
+        elif not 0 < claims.exp - claims.iat <= self._maximum_lifetime_seconds:
+            problem = "too long a lifetime"
+        return problem

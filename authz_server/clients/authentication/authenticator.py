@@ -92,12 +92,13 @@ class ClientAuthenticator:
         documents: fetches the metadata of clients that publish it; None: there are none.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts
         self,
         directory: ClientCache,
         methods: AuthenticationMethods,
         throttle: FailureThrottle,
         clock: Callable[[], datetime],
+        *,
         shared_failures: SharedFailures | None = None,
         documents: ClientDocuments | None = None,
     ) -> None:
@@ -194,15 +195,7 @@ class ClientAuthenticator:
     ) -> str:
         """Return the cause of a refusal; empty if the proof authenticates the client."""
         # The state is read before the verdict, so that a wrong proof costs as much as a right one.
-        state = ""
-        if not client.enabled:
-            state = "client_disabled"
-        elif now < client.starts_at:
-            state = "client_not_yet_valid"
-        elif now >= client.expires_at:
-            state = "client_expired"
-        elif client.restrictions is not None and not client.restrictions.admits(address):
-            state = "network_not_allowed"
+        state = client.find_refusal(now, address)
         if client is STAND_IN:
             return "client_unknown"
         if not verdict.credential:
