@@ -20,6 +20,8 @@ from authz_server.tokens.target_uris import normalise_target
 from authz_server.waiting import run
 
 REALM = "authz-server admin"
+#: As long as an audit record has room for.
+_MAXIMUM_ACTOR_CHARACTERS = 180
 _BINDINGS = frozenset({JKT, X5T})
 
 
@@ -40,7 +42,8 @@ class Caller:
     @property
     def actor(self) -> str:
         """The recorded actor of its changes."""
-        return f"client:{self.client_id} via api"
+        # An id may be the address of the client's metadata.
+        return f"client:{self.client_id[:_MAXIMUM_ACTOR_CHARACTERS]} via api"
 
 
 class Callers:

@@ -1,6 +1,7 @@
 """Bodies and parameters of requests to the admin API, read strictly."""
 
 import re
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -100,10 +101,23 @@ def _require_json(request: Request) -> None:
 
 def _convert(values: dict[str, Any], kind: type[Struct], problem: str, *, strict: bool) -> Struct:
     try:
-        return msgspec.convert(values, kind, strict=strict)
+        converted = msgspec.convert(values, kind, strict=strict)
     except msgspec.ValidationError as error:
         text = str(error)
         place = _PLACE.search(text)
         members = {"field": place[1]} if place and place[1] else {}
         detail = _PLACE.sub("", text).replace("`", "")
         raise Problem(problem, f"{detail}.", members=members) from error
+    for name in kind.__struct_fields__:
+        _require_usable_time(problem, name, getattr(converted, name))
+    return converted
+
+
+def _require_usable_time(problem: str, name: str, value: object) -> None:
+    """Refuse a time that lies outside of the calendar in UTC."""
+    if not isinstance(value, datetime):
+        return
+    try:
+        value.astimezone(UTC)
+    except OverflowError as error:
+        raise Problem(problem, "The time is out of range.", members={"field": name}) from error

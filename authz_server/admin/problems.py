@@ -95,6 +95,8 @@ def as_problem(  # noqa: PLR0911 - one for each kind of fault
             return Problem("conflict", str(fault))
         case InvalidChangeError():
             return Problem("invalid-value", str(fault), members=_field(str(fault)))
+        case OverflowError():
+            return Problem("invalid-value", "A time or a number is out of range.")
         case OperatorError():
             return Problem("refused", str(fault))
         case OrderRefusedError() | ClockOffError() | InvariantError():

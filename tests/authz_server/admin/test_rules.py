@@ -239,6 +239,41 @@ def test_a_hostile_body_is_refused(site, body, status, name):
 
 
 @pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/clients", {**NEW, "expires_at": "0001-01-01T00:00:00+23:59"}),
+        ("/clients", {**NEW, "starts_at": "9999-12-31T23:59:59-23:59"}),
+        ("/clients/known/secrets", {"expires_at": "9999-12-31T23:59:59-23:59"}),
+        ("/clients/known/secrets/rotate", {"end_old_when_unused_seconds": 10**18}),
+        ("/clients/known/secrets/rotate", {"end_old_when_unused_seconds": -1}),
+        ("/revocations", {"before": "9999-12-31T23:59:59-23:59"}),
+        ("/scopes", {"name": "a/b", "lifetime_cap_seconds": 2**31}),
+        ("/scopes", {"name": "a" * 1_000}),
+        ("/resource-servers", {"name": "x", "identifier": "https://x.example/" + "a" * 1_000}),
+    ],
+    ids=lambda value: repr(value)[:60],
+)
+def test_values_out_of_range_are_refused(site, path, body):
+    """No time, number or text reaches what cannot hold it."""
+    if site.get("/clients/known").status_code == 404:
+        site.new_client(id="known")
+    require_problem(site.send("POST", path, json=body), 422, "invalid-value")
+
+
+def test_a_far_activation_is_no_fault(site):
+    """A plan from the last day that there is."""
+    key = next(each for each in site.get("/rings/es256/keys").json["items"] if not each["signs"])
+    path = f"/rings/es256/keys/{key['kid']}"
+    answer = site.change(
+        "POST",
+        f"{path}/activate",
+        {"reason": "late", "at": "9999-12-31T23:59:59Z"},
+        item=path,
+    )
+    assert answer.status_code in {200, 409, 422}, answer.text
+
+
+@pytest.mark.parametrize(
     "headers",
     [
         {"Content-Type": "application/x-www-form-urlencoded"},
