@@ -67,6 +67,10 @@ _COMMANDS = {
         "authz_server.cli.token:token",
         "Inspect one token, or revoke it.",
     ),
+    "explain": (
+        "authz_server.cli.explain:explain",
+        "Explain a request or a token; nothing is issued.",
+    ),
     "revoke": (
         "authz_server.cli.revoke:revoke",
         "Revoke many tokens at once.",
