@@ -112,7 +112,8 @@ def _header(name: str, description: str, *, required: bool = False) -> dict[str,
 
 
 def _responses(route: Route, schemas: dict[type, dict[str, Any]]) -> dict[str, Any]:
-    statuses = sorted({*_ALWAYS, *_BY_KIND[route.kind]})
+    of_body = () if route.body is None else (413, 415, 422)
+    statuses = sorted({*_ALWAYS, *_BY_KIND[route.kind], *of_body})
     success: dict[str, Any] = {
         "description": route.summary,
         "content": {JSON_TYPE: {"schema": _answer_schema(route, schemas)}},

@@ -14,6 +14,7 @@ from authz_server.admin.calls import Call, ChangeQuery, NoBody, NoQuery, Reply
 from authz_server.admin.pages import PageQuery
 from authz_server.admin.resources import (
     clients,
+    explanations,
     records,
     resource_servers,
     revocations,
@@ -30,6 +31,8 @@ from authz_server.admin.resources.secrets import (
 )
 from authz_server.operations.client_secrets import SecretView
 from authz_server.operations.clients import ClientView
+from authz_server.operations.explain import RequestExplanation
+from authz_server.operations.explain_token import TokenExplanation
 from authz_server.operations.keys.list import KeyView, RingView
 from authz_server.operations.resource_servers import ResourceServerView
 from authz_server.operations.scopes import ScopeView
@@ -115,6 +118,14 @@ def _list(
 ) -> Route:
     return Route(
         method="GET", path=path, permission=permission, act=act, query=query, answer=answer
+    )
+
+
+def _explain(
+    path: str, act: Callable[[Call], Reply], answer: type, body: type[msgspec.Struct]
+) -> Route:
+    return Route(
+        method="POST", path=path, permission="clients:read", act=act, body=body, answer=answer
     )
 
 
@@ -266,6 +277,10 @@ ROUTES: tuple[Route, ...] = (
     _change(f"{_STOP}/lift", "tokens:revoke", stops.lift, stops.load, _Done, stops.Lift),
     _list("/programmes", _S_READ, stops.list_all_programmes, ProgrammeView),
     _create("/programmes", _S_WRITE, stops.define, ProgrammeView, stops.NewProgramme, status=200),
+    _explain("/explanations/requests", explanations.of_request, RequestExplanation,
+             explanations.RequestQuestion),
+    _explain("/explanations/tokens", explanations.of_token, TokenExplanation,
+             explanations.TokenQuestion),
     _list("/audit", "audit:read", records.list_audit, RecordView, records.AuditQuery),
     _list("/settings", "settings:read", records.list_settings, records.Setting,
           records.SettingsQuery),

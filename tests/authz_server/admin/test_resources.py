@@ -234,6 +234,29 @@ def test_a_stop_is_planned_set_and_lifted(site):
     require_problem(site.send("POST", "/stops", json=unknown), 404, "not-found")
 
 
+def test_requests_and_tokens_are_explained(site):
+    """With the cause that a record would have; an explained token is neither stored nor revoked."""
+    site.new_client(id="explained")
+    body = {"client_id": "explained", "scope": "mapper/unlink"}
+    refused = site.send("POST", "/explanations/requests", json=body)
+    assert refused.status_code == 200, refused.text
+    assert refused.json["granted"] is False
+    assert refused.json["cause"] == "scope_not_granted"
+    own = {"client_id": "caller", "scope": "clients:read", "address": "192.0.2.1"}
+    assert site.send("POST", "/explanations/requests", json=own).json["granted"] is True
+    question = {"token": site.token(), "caller": "authz-server-admin"}
+    found = site.send("POST", "/explanations/tokens", json=question)
+    assert found.json["active"] is True
+    assert found.json["claims"]["client_id"] == "caller"
+    unknown = site.send("POST", "/explanations/tokens", json={**question, "token": "x"})
+    assert unknown.json["active"] is False
+    for wrong in ({**own, "address": "here"}, {**own, "method": "none"}, {"client_id": ""}):
+        answer = site.send("POST", "/explanations/requests", json=wrong)
+        require_problem(answer, 422, "invalid-value")
+    nobody = site.send("POST", "/explanations/tokens", json={**question, "caller": "unknown"})
+    require_problem(nobody, 404, "not-found")
+
+
 def test_records_are_filtered(site):
     """By actor, action, subject and time, newest first."""
     site.new_client(id="recorded")
