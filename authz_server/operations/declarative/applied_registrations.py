@@ -33,24 +33,21 @@ from authz_server.operations.declarative.stored import (
 )
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InitialSecrets:
     """The first secrets of new clients and resource servers.
 
     Args:
-        directory: the folder to write them to; None: they are only planned.
+        directory: the folder to write them to; None: there is none.
         imported: a folder with existing secrets; None: there is none.
         wanted: generate a secret where none is imported.
+        writes: whether secrets are made; otherwise they are only planned.
     """
 
     directory: SecretDirectory | None
     imported: Path | None
     wanted: bool
-    _writes: bool = True
-
-    def only_plan(self) -> None:
-        """Make and write no secret."""
-        self._writes = False
+    writes: bool
 
     def add(self, services: Services, session: Session, row: Client, *, actor: str) -> str:
         """Add the first secret of a new registration; return how it comes about, or nothing."""
@@ -58,7 +55,7 @@ class InitialSecrets:
             return ""
         imported = read_imported(self.imported, row.id)
         kind = "imported" if imported is not None else "generated" if self.wanted else ""
-        if not kind or not self._writes:
+        if not kind or not self.writes:
             return kind
         secret = add_initial_secret(
             services, session, row.id, actor=actor, wanted=True, imported=imported

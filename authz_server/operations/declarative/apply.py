@@ -62,10 +62,11 @@ def apply_declaration(  # noqa: PLR0913 - what, how and by whom
     """
     directory = SecretDirectory(secret_directory) if secret_directory is not None else None
     secrets = InitialSecrets(
-        directory=directory, imported=imported_secrets, wanted=secret_directory is not None
+        directory=directory,
+        imported=imported_secrets,
+        wanted=directory is not None,
+        writes=not dry_run,
     )
-    if dry_run:
-        secrets.only_plan()
 
     def apply(joined: Services, session: Session) -> Plan:
         with (

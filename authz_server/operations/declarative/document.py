@@ -135,7 +135,7 @@ class SourceFile:
         return f'{self.name}{line}: {section}."{entry}"'
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
     """The entries of one or more files.
 
@@ -146,7 +146,7 @@ class Declaration:
         files: the files, in the given order.
     """
 
-    catalogues: tuple[Catalogue, ...] = ()
+    catalogues: list[Catalogue] = field(default_factory=list)
     scopes: dict[str, DeclaredScope] = field(default_factory=dict)
     resource_servers: dict[str, DeclaredResourceServer] = field(default_factory=dict)
     clients: dict[str, DeclaredClient] = field(default_factory=dict)
@@ -191,9 +191,8 @@ def _add_file(declaration: Declaration, path: Path) -> None:
     parse = parse_json if path.suffix.lower() == ".json" else parse_toml
     members = parse(text, str(path))
     top = _converted(members, _Top, lambda where: f"{path}: {where or 'the file'}")
-    declaration.sections |= members.keys() & frozenset(SECTIONS)
-    known = dict.fromkeys([*declaration.catalogues, *top.catalogues])
-    declaration.catalogues = tuple(known)
+    declaration.sections.update(members.keys() & frozenset(SECTIONS))
+    declaration.catalogues.extend(top.catalogues)
     _add_entries(declaration, source, "scopes", top.scopes, DeclaredScope, declaration.scopes)
     _add_entries(
         declaration,
