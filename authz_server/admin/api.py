@@ -1,6 +1,5 @@
 """Answer requests to the admin API: find the route, authenticate, check, act, render."""
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from hashlib import sha256
@@ -17,7 +16,7 @@ from authz_server.admin.openapi import describe_api
 from authz_server.admin.problems import Problem, as_problem, render_problem
 from authz_server.admin.rates import CallerRates
 from authz_server.admin.router import Router
-from authz_server.admin.routes import PREFIX, ROUTES, Route
+from authz_server.admin.routes import ROUTES, Route
 from authz_server.admin.tags import require_match, tag_of
 from authz_server.assembly import Services
 from authz_server.audit.events import RequestRefused
@@ -28,8 +27,6 @@ from authz_server.endpoints.wsgi import read_request
 from authz_server.errors import OAuthError
 from authz_server.logs import bind_request_id
 from authz_server.operations.one_transaction import run_together
-
-logger = logging.getLogger(__name__)
 
 _MAXIMUM_KEY_CHARACTERS = 255
 #: The refusals that are recorded.
@@ -261,6 +258,3 @@ def _idempotency_key(request: Request) -> str:
         detail = f"Idempotency-Key: use at most {_MAXIMUM_KEY_CHARACTERS} printable characters."
         raise Problem("invalid-request", detail)
     return key
-
-
-__all__ = ["PREFIX", "AdminApi"]

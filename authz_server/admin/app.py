@@ -4,13 +4,14 @@ import time
 from collections.abc import Iterable
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from authz_server.admin.api import PREFIX, AdminApi
+from authz_server.admin.api import AdminApi
 from authz_server.admin.authentication import Callers
 from authz_server.admin.calls import AdminParts
 from authz_server.admin.key_contexts import KeyContexts
 from authz_server.admin.pages import Cursors
 from authz_server.admin.problems import ProblemResponses
 from authz_server.admin.rates import CallerRates
+from authz_server.admin.routes import PREFIX
 from authz_server.app import EXTENSION, Application, match_exactly
 from authz_server.assembly import Clock, utc_now
 from authz_server.assembly.server import ServerServices

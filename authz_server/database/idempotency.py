@@ -76,6 +76,5 @@ def purge_creations(session: Session, now: datetime, batch_rows: int) -> int:
         .where(IdempotentCreation.expires_at <= int(now.timestamp()))
         .limit(batch_rows)
     )
-    return session.execute(
-        delete(IdempotentCreation).where(IdempotentCreation.digest.in_(due))
-    ).rowcount  # type: ignore[attr-defined,no-any-return]
+    spent = delete(IdempotentCreation).where(IdempotentCreation.digest.in_(due))
+    return session.execute(spent).rowcount  # type: ignore[attr-defined,no-any-return]

@@ -4,8 +4,10 @@ import json
 import threading
 
 import pytest
+from sqlalchemy import func, select
 
 from authz_server.admin.tags import tag_of
+from authz_server.database.idempotency import IdempotentCreation
 from support.admin_site import require_problem
 
 NEW = {"name": "A client", "allowed_scopes": ["mapper/link"]}
@@ -140,6 +142,21 @@ def test_a_repeated_creation_answers_the_same_item(site):
     site.forget_tokens()
     late = site.send("POST", "/clients", json=NEW, headers=headers)
     assert late.json["id"] != first.json["id"]
+
+
+def test_expired_keys_of_creations_are_deleted(site):
+    """With the other expired rows, by the server."""
+
+    def remembered() -> int:
+        with site.services.database.reading() as session:
+            return session.scalar(select(func.count()).select_from(IdempotentCreation))
+
+    site.send("POST", "/clients", json=NEW, headers={"Idempotency-Key": "to expire"})
+    assert remembered() > 0
+    site.clock.advance(86_401)
+    site.forget_tokens()
+    site.services.purge.run()
+    assert remembered() == 0
 
 
 def test_a_failed_creation_leaves_its_key_unused(site):
