@@ -13,7 +13,7 @@ from functools import partial
 from hashlib import sha256
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from authz_server.database.orm import Database, open_database
@@ -61,13 +61,15 @@ async def event_loop_of(url: str):
         await lanes.close()
 
 
-async def use_all(database: Database, url: str, values: list[bytes]) -> list[bool | Exception]:
+async def use_all(
+    database: Database, url: str, values: list[bytes], expires_at=lambda _: LATER
+) -> list[bool | Exception]:
     """Use values at once on an event loop."""
     single_use, loop = SingleUse(database), asyncio.get_running_loop()
 
     async def respond_to(value: bytes):
         try:
-            return await single_use.use("test", value, LATER)
+            return await single_use.use("test", value, expires_at(value))
         except SQLAlchemyError as error:
             return error
 
@@ -99,6 +101,35 @@ def test_of_many_uses_on_an_event_loop_one_of_each_value_is_accepted(database, d
     values = [b"%d" % (number % 50) for number in range(300)]
     results = run_on("uvloop", use_all(database, database_url, values))
     assert (results.count(True), results.count(False)) == (50, 250)
+
+
+def test_values_of_one_commit_have_expiries_of_their_own(database, database_url):
+    values, now = [b"%d" % number for number in range(100)], int(LATER)
+    used = use_all(database, database_url, values, lambda value: now + int(value))
+    assert run_on("uvloop", used) == [True] * 100
+    with database.reading() as session:
+        found = {row.digest: row.expires_at for row in session.scalars(select(UsedValue))}
+    digests = [sha256(b"test\0" + value).digest() for value in values]
+    assert found == {digest: now + number for number, digest in enumerate(digests)}
+
+
+def test_a_used_value_costs_no_other_of_its_commit(database, database_url):
+    assert use(database, b"7")
+    values = [b"%d" % number for number in range(100)]
+    results = run_on("uvloop", use_all(database, database_url, [*values, b"9"]))
+    assert [values[place] for place, result in enumerate(results[:100]) if not result] == [b"7"]
+    assert results[100] is False
+
+
+def test_sqlite_stores_the_new_values_of_a_commit_by_one_statement(sqlite_url):
+    database, statements = open_node(sqlite_url), []
+    # The connection is kept, and is the next to be used.
+    database.prepared_queries.write(lambda kept: kept.set_trace_callback(statements.append))
+    values = [b"%d" % number for number in range(100)]
+    assert run_on("uvloop", use_all(database, sqlite_url, values)) == [True] * 100
+    stored = [each for each in statements if each.strip().startswith("INSERT")]
+    assert 0 < len(stored) == statements.count("COMMIT") - 1 < 10
+    database.close()
 
 
 def test_uses_that_arrive_during_a_commit_share_the_next(database, database_url, monkeypatch):
