@@ -123,3 +123,13 @@ def test_asyncio_accepts_tokens_with_one_fetch(issuer, present):
 
     asyncio.run(run())
     assert issuer.fetches == 1
+
+
+def test_a_forked_process_does_not_share_the_connections(issuer, present, monkeypatch):
+    with Verifier(issuer.url, DEFAULT_AUDIENCE, mode="introspection", **CREDENTIALS) as verifier:
+        verifier.authenticate(present(issuer.token()))
+        _, parents = verifier._client  # noqa: SLF001 - whether it is shared cannot be seen outside
+        monkeypatch.setattr("os.getpid", lambda: 1)
+        verifier.authenticate(present(issuer.token()))
+        assert verifier._client[1] is not parents  # noqa: SLF001
+        parents.close()

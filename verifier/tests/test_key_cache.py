@@ -126,7 +126,7 @@ class Hostile(BaseHTTPRequestHandler):
     def drips(self):
         self.send_response(200)
         self.end_headers()
-        for _ in range(60):
+        for _ in range(200):
             self.wfile.write(b" ")
             time.sleep(0.05)
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 from urllib.parse import urlsplit
 
 from authz_verifier.algorithms import ALGORITHMS
@@ -124,6 +124,25 @@ class Settings:
             raise ConfigurationError(f"mode {self.mode} needs client_id and client_secret")
         if self.mode == "hybrid" and not self.money_scopes:
             raise ConfigurationError("mode hybrid needs money_scopes")
+
+
+class Options(TypedDict, total=False):
+    """The attributes of Settings that have a default, as keyword arguments."""
+
+    mode: Mode
+    client_id: str
+    client_secret: str
+    money_scopes: Sequence[str]
+    introspection_cache_seconds: float
+    token_types: Sequence[TokenType]
+    algorithms: Sequence[str]
+    require_binding: bool
+    public_url: str
+    certificate_header: str
+    envelope: Envelope
+    timeout_seconds: float
+    keys_kept_seconds: float
+    clock: Callable[[], float]
 
 
 class Core:

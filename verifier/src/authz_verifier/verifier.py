@@ -6,12 +6,12 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Self, Unpack
 from weakref import WeakKeyDictionary
 
 import httpx
 
-from authz_verifier.core import Core, Introspect, LoadKeys, Settings
+from authz_verifier.core import Core, Introspect, LoadKeys, Options, Settings
 from authz_verifier.errors import Refusal, unavailable
 from authz_verifier.fetching import (
     DocumentFetcher,
@@ -39,7 +39,7 @@ class _Base:
         audience: str,
         *,
         ssl_context: ssl.SSLContext | None = None,
-        **settings: Any,  # noqa: ANN401 - the attributes of Settings, checked there
+        **settings: Unpack[Options],
     ) -> None:
         self.settings = Settings(issuer=issuer, audience=audience, **settings)
         seconds = self.settings.timeout_seconds
@@ -99,8 +99,15 @@ class Verifier(_Base):
         settings: the further attributes of `Settings`.
     """
 
-    def __init__(self, issuer: str, audience: str, **settings: Any) -> None:  # noqa: ANN401
-        super().__init__(issuer, audience, **settings)
+    def __init__(
+        self,
+        issuer: str,
+        audience: str,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        **settings: Unpack[Options],
+    ) -> None:
+        super().__init__(issuer, audience, ssl_context=ssl_context, **settings)
         self._client: tuple[int, httpx.Client] | None = None
         self._client_lock = threading.Lock()
 
@@ -179,8 +186,15 @@ class AsyncVerifier(_Base):
         settings: the further attributes of `Settings`.
     """
 
-    def __init__(self, issuer: str, audience: str, **settings: Any) -> None:  # noqa: ANN401
-        super().__init__(issuer, audience, **settings)
+    def __init__(
+        self,
+        issuer: str,
+        audience: str,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        **settings: Unpack[Options],
+    ) -> None:
+        super().__init__(issuer, audience, ssl_context=ssl_context, **settings)
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = (
             WeakKeyDictionary()
         )
