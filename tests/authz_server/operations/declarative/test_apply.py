@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import select
 
 from authz_server.audit.sink import AuditRecord
+from authz_server.clients.registration.models import Registration
 from authz_server.database.change_feed import Change, Revision
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
 from authz_server.operations import client_secrets, clients, resource_servers, scopes
@@ -239,6 +240,63 @@ def test_the_admin_api_is_neither_exported_nor_pruned(files, operator):
     assert "authz-server-admin" not in files.export()
     empty = "[clients]\n[resource_servers]\n[scopes]\n"
     assert files.apply(empty, prune=True).changes == ()
+
+
+def test_dynamically_registered_clients_are_neither_exported_nor_pruned(files, operator):
+    """They manage their registration themselves; a file cannot take their id either."""
+    files.apply(CLIENT)
+    registration = Registration(
+        client_id="ministry",
+        token_digest="",
+        granted_by="",
+        permitted_scopes=[],
+        permitted_grant_types=[],
+        registered_scopes=[],
+        registered_grant_types=[],
+        registered={},
+        software_statement={},
+        registered_at=operator.services.clock(),
+    )
+    with operator.services.transaction() as session:
+        session.add(registration)
+    assert "ministry" not in files.export()
+    assert files.apply("[clients]\n", prune=True).changes == ()
+    with pytest.raises(ConflictError, match=r'clients."ministry": The id .* is taken'):
+        files.apply(CLIENT)
+
+
+def test_every_field_of_a_scope_is_changed(files, operator):
+    """Also of a scope of a catalogue, which the export then has; aliases replace each other."""
+    own = '[scopes.own]\nrisk = "read"\naliases = ["mine"]\n'
+    files.apply(own)
+    text = """
+catalogues = ["g2p-connect"]
+[scopes.own]
+description = "Changed."
+risk = "money"
+lifetime_cap_seconds = 60
+aliases = ["ours"]
+callback_partner = "mapper/link"
+[scopes."mapper/link"]
+description = "Link with care."
+lifetime_cap_seconds = 120
+aliases = ["mapper.link"]
+callback_partner = "mapper/on-link"
+"""
+    plan = files.apply(text)
+    assert [(change.act, change.id) for change in plan.changes] == [
+        ("change", "mapper/link"),
+        ("change", "own"),
+    ]
+    scope = scopes.get_scope(operator.services, "ours")
+    assert (scope.name, scope.risk, scope.lifetime_cap_seconds) == ("own", "money", 60)
+    with pytest.raises(NotFoundError):
+        scopes.get_scope(operator.services, "mine")
+    exported = files.export()
+    assert 'description = "Link with care."' in exported
+    assert files.apply(exported, prune=True).changes == ()
+    restored = files.apply('catalogues = ["g2p-connect"]\n')
+    assert [change.id for change in restored.changes] == ["mapper/link"]
 
 
 def test_a_scope_goes_from_one_declared_resource_server_to_another(files, operator):
