@@ -1,15 +1,26 @@
 """Keys: fetched once, rotated, kept through outages, and no fetch for each unknown key."""
 
+import datetime as dt
+import ssl
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from ipaddress import ip_address
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
 from authz_verifier import Refusal, Verifier
 from authz_verifier.signing import SigningKey
-from authz_verifier.testing import DEFAULT_AUDIENCE
+from authz_verifier.testing import DEFAULT_AUDIENCE, LocalIssuer
 
 
 def refuse(verifier, request) -> Refusal:
@@ -101,6 +112,36 @@ def test_without_keys_the_answer_is_a_503_at_once_and_the_api_recovers(verifier,
     issuer.is_down = False
     verifier.drop_caches()
     assert verifier.authenticate(request)
+
+
+def test_a_server_with_an_unknown_certificate_is_not_asked(present, tmp_path):
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = dt.datetime.now(dt.UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    builder = x509.CertificateBuilder(
+        name,
+        name,
+        key.public_key(),
+        1,
+        now,
+        now + dt.timedelta(days=1),
+        [x509.Extension(address.oid, critical=False, value=address)],
+    )
+    certificate = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path = tmp_path / "server.pem"
+    path.write_bytes(private + certificate)
+    with LocalIssuer() as issuer:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(path)
+        issuer.serve_tls(context)
+        request = present(issuer.token())
+        with Verifier(issuer.url, DEFAULT_AUDIENCE) as verifier:
+            assert refuse(verifier, request).status == 503
+        trusting = ssl.create_default_context(cadata=certificate.decode())
+        with Verifier(issuer.url, DEFAULT_AUDIENCE, ssl_context=trusting) as verifier:
+            assert verifier.authenticate(request)
 
 
 class Hostile(BaseHTTPRequestHandler):

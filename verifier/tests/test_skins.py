@@ -215,8 +215,10 @@ def test_two_authorization_headers_are_refused(call, issuer):
     assert call("POST", PATH, headers=headers).status_code in {400, 401}
 
 
-def test_the_resource_metadata_is_served(call, issuer):
-    call("POST", PATH)
+def test_the_resource_metadata_is_served(request, call, issuer):
+    if "django" in request.node.name:
+        # Django collects the scopes of views as they are called.
+        call("POST", PATH)
     answer = call("GET", METADATA)
     assert answer.status_code == 200
     assert answer.json()["authorization_servers"] == [issuer.url]

@@ -17,6 +17,8 @@ __all__ = ["current_token", "protect", "requires"]
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _EXTENSION = "authz_verifier"
+#: The attribute of a guarded view.
+_SCOPES = "authz_verifier_scopes"
 
 
 def protect(app: flask.Flask, verifier: Verifier) -> None:
@@ -27,7 +29,9 @@ def protect(app: flask.Flask, verifier: Verifier) -> None:
         return _answer(verifier.respond(refusal))
 
     def metadata() -> flask.Response:
-        return _answer(verifier.responses.metadata_response(sorted(verifier.scopes)))
+        views = app.view_functions.values()
+        scopes = {scope for view in views for scope in getattr(view, _SCOPES, ())}
+        return _answer(verifier.responses.metadata_response(sorted(scopes)))
 
     app.register_error_handler(Refusal, refuse)
     if path := verifier.responses.resource_metadata_path:
@@ -41,12 +45,12 @@ def requires(*scopes: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
         @wraps(view)
         def guarded(*args: _P.args, **kwargs: _P.kwargs) -> _R:
             verifier: Verifier = flask.current_app.extensions[_EXTENSION]
-            verifier.scopes.update(scopes)
             request = read_request(flask.request.environ, verifier)
             with serving(verifier.authenticate(request, *scopes)):
                 answer: _R = flask.current_app.ensure_sync(view)(*args, **kwargs)
                 return answer
 
+        setattr(guarded, _SCOPES, scopes)
         return guarded
 
     return guard

@@ -20,6 +20,8 @@ from authz_verifier.verifier import AsyncVerifier
 __all__ = ["current_token", "protect", "requires"]
 
 _ADDED = "authz_verifier_request"
+#: The attribute of a guarded endpoint.
+_SCOPES = "authz_verifier_scopes"
 Endpoint = Callable[..., Any]
 
 
@@ -32,7 +34,9 @@ def protect(app: Starlette, verifier: AsyncVerifier) -> None:
         return _answer(verifier.respond(refusal))
 
     async def metadata(_: Request) -> StarletteResponse:
-        return _answer(verifier.responses.metadata_response(sorted(verifier.scopes)))
+        endpoints = [getattr(route, "endpoint", None) for route in app.routes]
+        scopes = {scope for each in endpoints for scope in getattr(each, _SCOPES, ())}
+        return _answer(verifier.responses.metadata_response(sorted(scopes)))
 
     app.add_exception_handler(Refusal, refuse)
     if path := verifier.responses.resource_metadata_path:
@@ -63,6 +67,7 @@ def requires(*scopes: str) -> Callable[[Endpoint], Endpoint]:
             parameters = [*signature.parameters.values(), added]
             signature = signature.replace(parameters=parameters)
         guarded.__signature__ = signature  # type: ignore[attr-defined] # read by FastAPI
+        setattr(guarded, _SCOPES, scopes)
         return guarded
 
     return guard
@@ -70,7 +75,6 @@ def requires(*scopes: str) -> Callable[[Endpoint], Endpoint]:
 
 async def _authenticate(connection: HTTPConnection, scopes: tuple[str, ...]) -> Token:
     verifier: AsyncVerifier = connection.app.state.authz_verifier
-    verifier.scopes.update(scopes)
     request = read_request(connection.scope, verifier)
     return await verifier.authenticate(request, *scopes)
 

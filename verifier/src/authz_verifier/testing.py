@@ -3,6 +3,7 @@
 import hashlib
 import json
 import secrets
+import ssl
 import threading
 import time
 from collections.abc import Mapping
@@ -57,6 +58,11 @@ class LocalIssuer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+    def serve_tls(self, context: ssl.SSLContext) -> None:
+        """Serve https with a certificate in place of http."""
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = self.url.replace("http:", "https:")
 
     def claims(self, scope: str = "", **changes: Any) -> dict[str, Any]:  # noqa: ANN401
         """Return the claims of a token; a change to None takes a claim away."""
