@@ -60,9 +60,9 @@ def algorithms_of(jwk: Mapping[str, Any]) -> frozenset[str]:
     named = jwk.get("alg")
     if named is None:
         return fitting
-    if named in _ED25519:
-        return fitting & _ED25519
-    return fitting & {named} if isinstance(named, str) else frozenset()
+    if not isinstance(named, str):
+        return frozenset()
+    return fitting & (_ED25519 if named in _ED25519 else {named})
 
 
 def make_verifier(jwk: Mapping[str, Any], algorithm: str) -> Verify:
