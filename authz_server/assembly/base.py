@@ -7,7 +7,7 @@ it uses: ``client list`` opens no key backend, no Vault login, no plugin and no 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -112,7 +112,8 @@ class BaseServices:
             if changed:
                 self.open_recorders()
         if changed:
-            report_changes(self.notify, session)
+            with nullcontext() if self.sink is None else self.sink.one_sync():
+                report_changes(self.notify, session)
 
     @cached_property
     def key_alarms(self) -> KeyAlarms:

@@ -7,8 +7,8 @@ import select
 import stat
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -209,6 +209,7 @@ class AuditSink:
         self._monotonic = monotonic
         self._next_check = 0.0
         self._torn = False
+        self._together = threading.local()
         self._path = "" if destination in _STREAMS else destination
         self._descriptor = _STREAMS[destination] if not self._path else _open(destination)
         self._waits = not stat.S_ISREG(os.fstat(self._descriptor).st_mode)
@@ -231,10 +232,24 @@ class AuditSink:
                 self._write_stream(line)
             else:
                 self._write_file(line)
-                if isinstance(event, CHANGES):
+                if isinstance(event, CHANGES) and not getattr(self._together, "open", False):
                     os.fdatasync(self._descriptor)
         except OSError as error:
             raise AuditUnavailable(f"the sink cannot be written ({error.strerror})") from error
+
+    @contextmanager
+    def one_sync(self) -> Iterator[None]:
+        """Bring the changes that this thread records in the block to disk together, at its end."""
+        self._together.open = True
+        try:
+            yield
+        finally:
+            self._together.open = False
+            try:
+                if not self._waits:
+                    os.fdatasync(self._descriptor)
+            except OSError as error:
+                logger.warning("changes are recorded in the database alone: %s", error.strerror)
 
     def close(self) -> None:
         """Close the file; a standard stream stays open."""
@@ -273,6 +288,8 @@ class AuditSink:
 
     def _reopen(self) -> None:
         opened = _open(self._path)
+        # Changes that are to be brought to disk later are in the old file.
+        os.fdatasync(self._descriptor)
         # One step: a thread that writes meanwhile uses the old file or the new one, never none.
         os.dup2(opened, self._descriptor, inheritable=False)
         os.close(opened)

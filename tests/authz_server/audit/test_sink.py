@@ -92,6 +92,31 @@ def test_the_record_of_a_change_is_on_the_disk_before_it_is_acknowledged(sink, p
     assert len(synced) == len(changes)
 
 
+def test_the_changes_of_one_transaction_are_brought_to_the_disk_together(
+    sink, path, seconds, monkeypatch
+):
+    """Also those in a file that is rotated meanwhile; a later change is synchronised again."""
+    change = TokenRevoked(actor="a", client_id="a", jti="j")
+    synced, sync = [], os.fdatasync
+
+    def fdatasync(descriptor):
+        synced.append((os.fstat(descriptor).st_ino, os.fstat(descriptor).st_size))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    with sink.one_sync():
+        sink.write(change)
+        sink.write(change)
+        assert synced == []
+        old = path.rename(path.with_suffix(".old")).stat()
+        seconds.now += 2
+        sink.write(change)
+    new = path.stat()
+    assert synced == [(old.st_ino, old.st_size), (new.st_ino, new.st_size)]
+    sink.write(change)
+    assert len(synced) == 3
+
+
 def test_a_change_that_cannot_be_brought_to_the_disk_is_not_recorded(sink, monkeypatch):
     """Case Q228."""
 
