@@ -4,14 +4,11 @@ A value is stored, and durable, before its use is answered. Values that arrive w
 being committed share the next commit.
 """
 
-import json
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
 from math import ceil
-from sqlite3 import IntegrityError
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Index, LargeBinary, delete, select
@@ -28,12 +25,6 @@ _DIGEST_BYTES = 32
 _EXPIRY_BYTES = 8
 
 _INSERT_SQLITE = "INSERT INTO single_use (digest, expires_at) VALUES (?, ?) ON CONFLICT DO NOTHING"
-# The parameters hold every digest, and every expiry as a JSON array. After each statement, its
-# thread may have to wait for the interpreter's lock: one statement for all, not one for each.
-_INSERT_ALL_SQLITE = """
-INSERT INTO single_use (digest, expires_at)
-SELECT substr(?, key * 32 + 1, 32), value FROM json_each(?)
-"""
 # The parameter holds a digest and an expiry for each value. The order prevents deadlocks.
 _INSERT_POSTGRESQL = """
 WITH stored AS (
@@ -117,14 +108,6 @@ class _Uses(Batch[_Use, bool]):
 
 
 def _store_in_sqlite(values: Sequence[_Use], connection: Any) -> list[bool]:  # noqa: ANN401 - the driver's
-    if len(values) > 1:
-        digests = b"".join(use.digest for use in values)
-        # A value that was used before, in the table or the batch, undoes the statement alone.
-        with suppress(IntegrityError):
-            connection.execute(
-                _INSERT_ALL_SQLITE, (digests, json.dumps([use.expires_at for use in values]))
-            )
-            return [True] * len(values)
     return [connection.execute(_INSERT_SQLITE, use).rowcount == 1 for use in values]
 
 

@@ -121,17 +121,6 @@ def test_a_used_value_costs_no_other_of_its_commit(database, database_url):
     assert results[100] is False
 
 
-def test_sqlite_stores_the_new_values_of_a_commit_by_one_statement(sqlite_url):
-    database, statements = open_node(sqlite_url), []
-    # The connection is kept, and is the next to be used.
-    database.prepared_queries.write(lambda kept: kept.set_trace_callback(statements.append))
-    values = [b"%d" % number for number in range(100)]
-    assert run_on("uvloop", use_all(database, sqlite_url, values)) == [True] * 100
-    stored = [each for each in statements if each.strip().startswith("INSERT")]
-    assert 0 < len(stored) == statements.count("COMMIT") - 1 < 10
-    database.close()
-
-
 def test_uses_that_arrive_during_a_commit_share_the_next(database, database_url, monkeypatch):
     commits = []
     write, fetch_one = database.prepared_queries.write, database.fetch_one
