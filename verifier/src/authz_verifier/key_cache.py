@@ -11,9 +11,10 @@ from authz_verifier.fetching import Fetched, FetchError
 
 logger = logging.getLogger(__name__)
 
-#: Time between two fetches after a failure or for an unknown key; it doubles up to the maximum.
+#: Time between two fetches after a failure or for an unknown key; it doubles up to a maximum.
 MINIMUM_PAUSE_SECONDS = 5.0
-MAXIMUM_PAUSE_SECONDS = 60.0
+MAXIMUM_FAILURE_PAUSE_SECONDS = 15.0
+MAXIMUM_UNKNOWN_PAUSE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,6 +163,7 @@ class KeyCache:
 
     def _slow_down(self, flight: Flight) -> None:
         """Lengthen the pause after a fetch that failed, or did not bring the unknown key."""
+        unknown = flight.for_unknown_key
+        longest = MAXIMUM_UNKNOWN_PAUSE_SECONDS if unknown else MAXIMUM_FAILURE_PAUSE_SECONDS
         with self._lock:
-            longer = 2 * self._pauses[flight.for_unknown_key]
-            self._pauses[flight.for_unknown_key] = min(longer, MAXIMUM_PAUSE_SECONDS)
+            self._pauses[unknown] = min(2 * self._pauses[unknown], longest)
