@@ -129,7 +129,7 @@ def test_the_output_that_the_readme_shows_is_that_of_the_demo():
     shown = readme.partition("```text\n")[2].partition("```")[0]
     steps = re.findall(r"^\d+\. (.+)$", shown, re.MULTILINE)
     assert len(steps) >= 5
-    told = (ROOT / "authz_server" / "demo" / "tour.py").read_text(encoding="utf-8")
+    told = (ROOT / "authz_server" / "cli" / "demo" / "tour.py").read_text(encoding="utf-8")
     assert [step for step in steps if step not in told] == []
 
 
