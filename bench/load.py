@@ -36,7 +36,7 @@ class Request:
         marker: what the body of every answer must hold.
         distinct: whether no answer may equal the one before it.
         text: what is sent instead of the form.
-        fresh: makes the fields and the DPoP proof that each request needs anew; None: all requests
+        fresh: makes the fields and the DPoP proof that are new for each request; None: all requests
             are the same.
         prepared: a file with requests that were made before the measurement.
     """
