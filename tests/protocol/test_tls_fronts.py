@@ -45,7 +45,7 @@ ENDPOINTS = {
 
 
 @contextmanager
-def running(directory, database_url, **overrides):
+def running(directory, database_url, *, workers=1, **overrides):
     """A server with a client for each method, whose tokens are bound to their certificates."""
     write = partial(write_overrides, directory, database_url)
     parties = Parties(load_settings(write(**overrides)), SecretsWatch())
@@ -57,7 +57,6 @@ def running(directory, database_url, **overrides):
     if overrides["client_certificates"]["source"] != "listener":
         keys = {"jwks": {"keys": [SELF.jwk()]}}
         parties.make_client("self-signed", "self_signed_tls_client_auth", properties=keys | BOUND)
-    workers = 1 if database_url.startswith("sqlite") else 3
     bound = parties.make_client("by-secret", properties=BOUND)
     with LiveServer(write, directory, workers=workers, **overrides) as server:
         yield server, (demo, bound)
@@ -93,10 +92,14 @@ class Site:
             )
 
 
-@pytest.fixture(scope="module", params=product(FRONTS, DIALECTS), ids="-".join)
+@pytest.fixture(
+    scope="module",
+    params=product(FRONTS, DIALECTS, (1, 3)),
+    ids=lambda param: "-".join(map(str, param)),
+)
 def site(request, tmp_path_factory):
-    """A server on each database behind each front."""
-    kind, dialect = request.param
+    """A server of one and of three processes on each database behind each front."""
+    kind, dialect, workers = request.param
     directory = tmp_path_factory.mktemp("front")
     overrides = {
         "server": {"trusted_proxies": ["127.0.0.1"]},
@@ -104,7 +107,9 @@ def site(request, tmp_path_factory):
     }
     with ExitStack() as opened:
         url = opened.enter_context(copied_database(request, dialect, directory))
-        server, parties = opened.enter_context(running(directory, url, **overrides))
+        server, parties = opened.enter_context(
+            running(directory, url, workers=workers, **overrides)
+        )
         front = opened.enter_context(TlsFront(kind, server.port, directory, ROOT.pem))
         yield Site(front.base_url, parties, lambda client: front.context(client, directory))
 
