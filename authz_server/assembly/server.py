@@ -13,7 +13,11 @@ from authz_server.audit.notifier import Notifier, Receiver
 from authz_server.audit.sink import AuditSink
 from authz_server.background_jobs import Maintenance
 from authz_server.clients.authentication.authenticator import ClientAuthenticator
-from authz_server.clients.authentication.throttle import FailureThrottle, SharedFailures
+from authz_server.clients.authentication.throttle import (
+    FailureThrottle,
+    RequestLimit,
+    SharedFailures,
+)
 from authz_server.clients.counters.opening import open_counters
 from authz_server.clients.counters.shared import SharedCounters
 from authz_server.clients.secret_duties import SecretDuties
@@ -155,10 +159,15 @@ class ServerServices(Services):
         )
 
     @cached_property
-    def registration_limit(self) -> FailureThrottle:
-        """Counts requests for registration by address."""
+    def registration_limit(self) -> RequestLimit:
+        """Limits the requests for registration of each network."""
         settings = self.settings.registration
-        return FailureThrottle(settings.requests_per_window, settings.window_seconds)
+        return RequestLimit(
+            settings.requests_per_window,
+            settings.window_seconds,
+            self.shared_counters,
+            "registration",
+        )
 
     @cached_property
     def key_rings(self) -> KeyRings:

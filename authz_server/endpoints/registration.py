@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from authz_server.audit.events import Event, RegistrationRefused
 from authz_server.audit.sink import report_changes
-from authz_server.clients.authentication.throttle import FailureThrottle
+from authz_server.clients.authentication.throttle import RequestLimit
 from authz_server.clients.registration.initial_tokens import InitialAccessTokens
 from authz_server.clients.registration.metadata import read_metadata
 from authz_server.clients.registration.service import RegisteredClient, RegistrationService
@@ -62,7 +62,7 @@ class RegistrationParts:
     registrations: RegistrationService
     initial_tokens: InitialAccessTokens
     statements: SoftwareStatements
-    limit: FailureThrottle
+    limit: RequestLimit
     clock: Callable[[], datetime]
 
 
@@ -83,7 +83,7 @@ class _Endpoint(ProtocolEndpoint):
     async def _answer(self, exchange: Exchange) -> Answer:
         registration = self._registration
         now = registration.clock().timestamp()
-        wait = registration.limit.count_failure("", exchange.client_address, now)
+        wait = await registration.limit.count(exchange.client_address, now)
         if wait:
             raise OAuthError("registrations_throttled", retry_after_seconds=wait)
         return await self._answer_in_limit(exchange)

@@ -1,4 +1,4 @@
-"""Two nodes that count failures and tokens together, in the database or in Redis."""
+"""Two nodes that count failures, tokens and registrations together, in the database or in Redis."""
 
 import http.client
 import threading
@@ -18,12 +18,14 @@ from support.live_server import LiveServer
 from support.parties import Credentials, Parties
 from support.protocol import ENDPOINTS, FORM_TYPE, METHODS, TOKEN_ENDPOINTS, present
 from support.redis_server import RedisServer
+from support.registration import REGISTER
 from support.secrets_watch import SecretsWatch
 from support.settings_file import write_settings
 
 LIMIT = 12
 BUDGET = 5
 WRONG = "w" * 43
+JSON = {"Content-Type": "application/json"}
 
 
 class Nodes:
@@ -47,6 +49,15 @@ class Nodes:
             connection.request("POST", ENDPOINTS[endpoint], urlencode(form), sent)
             return connection.getresponse().status
 
+    def registration_status(self, number: int) -> int:
+        """Send a registration without a token, or ask for one; return the status."""
+        port = self.servers[number % len(self.servers)].port
+        registers = number % 4 < 2
+        method, path = ("POST", REGISTER) if registers else ("GET", f"{REGISTER}/unknown")
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+            connection.request(method, path, "{}" if registers else None, JSON if registers else {})
+            return connection.getresponse().status
+
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql", "redis"])
 def nodes(request, tmp_path_factory) -> Iterator[Nodes]:
@@ -58,7 +69,10 @@ def nodes(request, tmp_path_factory) -> Iterator[Nodes]:
         url = running.enter_context(copied_database(request, dialect, directory))
         (directory / "redis-url").write_text(redis.url)
         shared = {"throttle": store, "redis_url": {"file": "redis-url"}}
-        settings = {"clients": shared | {"failures_per_window": LIMIT}}
+        settings = {
+            "clients": shared | {"failures_per_window": LIMIT},
+            "registration": {"enabled": True, "requests_per_window": LIMIT},
+        }
 
         def write(**overrides):
             return write_settings(directory, url, overrides)
@@ -124,6 +138,19 @@ def test_a_budget_holds_over_both_nodes(nodes: Nodes, endpoint: str, method: str
     with ThreadPoolExecutor(16) as clients:
         assert Counter(clients.map(fetch, range(16))) == {200: BUDGET, 429: 11}
     assert [nodes.status(number, endpoint, client) for number in range(2)] == [429, 429]
+
+
+def test_registration_requests_to_both_nodes_count_together(nodes: Nodes):
+    """At both addresses of registration. Case T285."""
+    together = threading.Barrier(LIMIT)
+
+    def register(number: int) -> int:
+        together.wait()
+        return nodes.registration_status(number)
+
+    with ThreadPoolExecutor(LIMIT) as senders:
+        assert set(senders.map(register, range(LIMIT))) == {401}
+    assert [nodes.registration_status(number) for number in range(4)] == [429] * 4
 
 
 @pytest.mark.parametrize("nodes", ["redis"], indirect=True)

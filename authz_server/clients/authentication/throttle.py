@@ -100,12 +100,16 @@ class SharedFailures:
         counters: the shared counts.
         failures: the failures of a pair within the window that are answered without a wait.
         window_seconds: the length of the window, from the first failure of the pair.
+        kind: keeps counts of another kind apart.
     """
 
-    def __init__(self, counters: SharedCounters, failures: int, window_seconds: int) -> None:
+    def __init__(
+        self, counters: SharedCounters, failures: int, window_seconds: int, kind: str = "failure"
+    ) -> None:
         self._counters = counters
         self._failures = failures
         self._window_seconds = window_seconds
+        self._kind = kind
 
     async def count_failure(self, client_id: str, address: str, now: float) -> int:
         """Count a failure; return the seconds that its sender has to wait, 0 below the limit.
@@ -115,10 +119,41 @@ class SharedFailures:
         """
         client, network = _pair(client_id, address)
         ends_at = ceil(now) + self._window_seconds
-        count = await self._counters.add("failure", client, network, now=now, ends_at=ends_at)
+        count = await self._counters.add(self._kind, client, network, now=now, ends_at=ends_at)
         if count is None or count.number <= self._failures:
             return 0
         return max(1, ceil(count.ends_at - now))
+
+
+class RequestLimit:
+    """Limits the requests of each network within a window.
+
+    Args:
+        requests: the requests of a network that are accepted within the window.
+        window_seconds: the length of the window, from the first request of the network.
+        counters: the shared counts; None: each process counts for itself.
+        kind: the name of the limit in the shared counts.
+    """
+
+    def __init__(
+        self, requests: int, window_seconds: int, counters: SharedCounters | None, kind: str
+    ) -> None:
+        self._own = FailureThrottle(requests, window_seconds)
+        self._shared = (
+            None if counters is None else SharedFailures(counters, requests, window_seconds, kind)
+        )
+
+    async def count(self, address: str, now: float) -> int:
+        """Count a request; return the seconds that its sender has to wait, 0 within the limit.
+
+        Args:
+            address: the sender's IP address.
+            now: seconds since 1970 UTC.
+        """
+        wait = self._own.count_failure("", address, now)
+        if not wait and self._shared is not None:
+            wait = await self._shared.count_failure("", address, now)
+        return wait
 
 
 def _pair(client_id: str, address: str) -> tuple[str, str]:
