@@ -230,8 +230,8 @@ REQUESTS_SHED = Family(
 COUNTED_ALONE = Family(
     "authz_server_counted_alone_total",
     "counter",
-    "Failed authentications, tokens and registration requests that a process counted for itself, because the store of "
-    "clients.throttle failed.",
+    "Failed authentications, tokens and registration requests that a process counted for itself, "
+    "because the store of clients.throttle failed.",
     zeros=((),),
 )
 
