@@ -1,9 +1,10 @@
 """Answer requests to the admin API: find the route, authenticate, check, act, render."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
+from urllib.parse import urlencode
 from wsgiref.types import WSGIEnvironment
 
 import msgspec
@@ -16,11 +17,12 @@ from authz_server.admin.openapi import describe_api
 from authz_server.admin.problems import Problem, as_problem, render_problem
 from authz_server.admin.rates import CallerRates
 from authz_server.admin.router import Router
-from authz_server.admin.routes import ROUTES, Route
+from authz_server.admin.routes import PREFIX, ROUTES, Route
 from authz_server.admin.tags import require_match, tag_of
 from authz_server.assembly import Services
 from authz_server.audit.events import RequestRefused
 from authz_server.database.idempotency import begin_creation, finish_creation
+from authz_server.endpoints.json_bodies import JSON_TYPE
 from authz_server.endpoints.request import Request
 from authz_server.endpoints.responses import Answer, new_request_id, private_answer
 from authz_server.endpoints.wsgi import read_request
@@ -36,6 +38,21 @@ _OK = 200
 _NOT_COMPARED = frozenset({"updated_at", "last_used_at", "last_used_from"})
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+@dataclass(frozen=True, slots=True)
+class Performed:
+    """The answer to a request in this process.
+
+    Attributes:
+        status: the HTTP status.
+        body: the decoded JSON body; of a refusal, the problem details.
+        headers: the headers.
+    """
+
+    status: int
+    body: Any
+    headers: Mapping[str, str]
 
 
 class AdminApi:
@@ -85,6 +102,57 @@ class AdminApi:
             problem = as_problem(fault, self._retry_after_seconds)
         return render_problem(self._recorded(problem, request, address, request_id), request_id)
 
+    def perform(  # noqa: PLR0913 - the parts of a request, by name
+        self,
+        caller: Caller,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, object] | None = None,
+        body: object = None,
+        if_match: str | None = None,
+        idempotency_key: str = "",
+        address: str = "",
+    ) -> Performed:
+        """Return the answer to a request of an authenticated caller in this process.
+
+        The checks, the transaction, the records and the refusals are those of a request by HTTP.
+
+        Args:
+            caller: the caller.
+            method: the method.
+            path: the path below :data:`PREFIX`, percent-encoded.
+            query: the parameters of the query string.
+            body: encoded as JSON; None: there is none.
+            if_match: the condition of a change.
+            idempotency_key: the key of a creation; empty for none.
+            address: the IP address of the caller, for the records of refusals.
+        """
+        request_id = new_request_id()
+        bind_request_id(request_id)
+        headers = {} if body is None else {"content-type": JSON_TYPE}
+        if if_match is not None:
+            headers["if-match"] = if_match
+        if idempotency_key:
+            headers["idempotency-key"] = idempotency_key
+        request = Request(
+            method,
+            f"{PREFIX}{path}",
+            urlencode(query or {}),
+            headers,
+            b"" if body is None else _encode(body),
+            address,
+        )
+        try:
+            self._begin()
+            answer = self._answer(request, address, request_id, caller)
+        except Exception as fault:  # noqa: BLE001 - every fault is answered
+            problem = as_problem(fault, self._retry_after_seconds)
+            answer = render_problem(
+                self._recorded(problem, request, address, request_id), request_id
+            )
+        return Performed(answer.status, msgspec.json.decode(answer.body), answer.headers)
+
     def _recorded(
         self, problem: Problem, request: Request, address: str, request_id: str
     ) -> Problem:
@@ -106,9 +174,11 @@ class AdminApi:
             return as_problem(unrecorded, self._retry_after_seconds)
         return problem
 
-    def _answer(self, request: Request, address: str, request_id: str) -> Answer:
+    def _answer(
+        self, request: Request, address: str, request_id: str, known: Caller | None = None
+    ) -> Answer:
         route, parameters = self._router.find(request.method, request.path)
-        caller = self._callers.authenticate(request, address)
+        caller = self._callers.authenticate(request, address) if known is None else known
         request.client_id = caller.client_id
         self._rates.count(caller.client_id)
         self._callers.require(caller, route.permission)
