@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from authz_server.cli.keys.calendar.legend import MARKS
-from authz_server.cli.keys.calendar.svg import render_svg
 from authz_server.cli.keys.status_text import facts_of, warnings
 from authz_server.cli.keys.templates import render
+from authz_server.operations.keys.calendar.legend import MARKS
+from authz_server.operations.keys.calendar.svg import render_svg
 from authz_server.operations.keys.status import RingReport
 
 _KEY_COLUMNS = {

@@ -8,7 +8,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from authz_server.cli.keys.calendar.text import WIDTH, calendar_lines
+from authz_server.cli.keys.calendar_text import WIDTH, calendar_lines
 from authz_server.cli.keys.consumers_text import consumer_lines
 from authz_server.cli.keys.event_names import event_in_words
 from authz_server.cli.output import timestamp

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz_server.cli.keys.calendar.axis import find_ticks
-from authz_server.cli.keys.calendar.legend import MARKS
-from authz_server.cli.keys.calendar.svg import render_svg
-from authz_server.cli.keys.calendar.text import calendar_lines
+from authz_server.cli.keys.calendar_text import calendar_lines
+from authz_server.operations.keys.calendar.axis import find_ticks
+from authz_server.operations.keys.calendar.legend import MARKS
+from authz_server.operations.keys.calendar.svg import render_svg
 from keys.lifecycle.calendar import draw_calendar
 from keys.lifecycle.timing import Timing
 from keys.signing_key import KeyState, RingSnapshot, SigningKey

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import pytest
 from sqlalchemy import create_engine, text
 
-from authz_server.cli.keys.calendar.legend import MARKS
+from authz_server.operations.keys.calendar.legend import MARKS
 from support.settings_file import write_settings
 
 KINDS = {mark.name for mark in MARKS}

@@ -1,4 +1,4 @@
-"""Templates of the calendar and of the status page; the modules beside prepare their values."""
+"""The template of the status page; ``status_html.py`` prepares its values."""
 
 from datetime import datetime
 from functools import cache
@@ -8,19 +8,20 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from authz_server.cli.keys.event_names import event_in_words
 from authz_server.cli.output import timestamp
+from authz_server.operations.keys.calendar.svg import TEMPLATES, coordinate
 
 
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader([Path(__file__).parent, TEMPLATES]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["coordinate"] = "{:.1f}".format
+    environment.filters["coordinate"] = coordinate
     environment.filters["timestamp"] = timestamp
     environment.filters["event_in_words"] = event_in_words
     environment.tests["moment"] = lambda value: isinstance(value, datetime)

@@ -5,11 +5,10 @@ from datetime import datetime
 
 from rich.text import Text
 
-from authz_server.cli.keys.calendar.axis import find_ticks
-from authz_server.cli.keys.calendar.legend import CROSS, MARKS, MILESTONE, NOW
 from authz_server.cli.output import timestamp
+from authz_server.operations.keys.calendar.axis import find_ticks
+from authz_server.operations.keys.calendar.legend import CROSS, MARKS, MILESTONE, NOW, state_word
 from keys.lifecycle.calendar import Calendar, CalendarRow, SpanKind
-from keys.signing_key import KeyState
 
 WIDTH = 80
 _LABEL = 13
@@ -102,15 +101,6 @@ def _line(
     for character, style in cells:
         text.append(character, style)
     return text.append("  " + state_word(row))
-
-
-def state_word(row: CalendarRow) -> str:
-    """Return the state of a key in one or two words."""
-    if row.signs:
-        return "signs"
-    if row.key.state is KeyState.PUBLISHED:
-        return "stands by"
-    return row.key.state.value
 
 
 def _legend(*, plain: bool) -> Text:

@@ -1,15 +1,21 @@
-"""The calendar of rings as an SVG picture: positions for ``templates/calendar.svg``."""
+"""The calendar of rings as an SVG picture: positions for ``calendar.svg``."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-from authz_server.cli.keys.calendar.axis import find_ticks
-from authz_server.cli.keys.calendar.legend import MARKS
-from authz_server.cli.keys.calendar.text import state_word
-from authz_server.cli.keys.templates import render
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from authz_server.operations.keys.calendar.axis import find_ticks
+from authz_server.operations.keys.calendar.legend import MARKS, state_word
 from keys.lifecycle.calendar import Calendar, CalendarRow, Milestone, Span
 
+#: The folder of the templates.
+TEMPLATES = Path(__file__).parent
+#: The colours of the picture on a dark screen.
+DARK_STYLE = TEMPLATES / "dark.css"
 WIDTH = 1080
 _LEFT, _RIGHT, _EDGE = 312, 24, 20
 _PLOT = WIDTH - _LEFT - _RIGHT
@@ -23,34 +29,60 @@ _WORDS = {mark.name: mark.word for mark in MARKS}
 Place = Callable[[datetime], float]
 
 
-def render_svg(calendars: Sequence[Calendar], prefix: str = "", *, legend: bool = True) -> str:
+def render_svg(
+    calendars: Sequence[Calendar], prefix: str = "", *, legend: bool = True, style: bool = True
+) -> str:
     """Return one picture of all ``calendars``, one below the other.
 
     Args:
         calendars: the calendars of the rings to draw.
         prefix: the prefix of ids, which must be unique if a page has several pictures.
         legend: draw the legend below the rings.
+        style: include the dark colours, which the page has otherwise.
     """
     rings: list[dict[str, Any]] = []
     top = 0
     for calendar in calendars:
         rings.append(_ring(calendar, top))
         top += _height(calendar)
-    return render(
-        "calendar.svg",
-        prefix=prefix,
-        title="Signing keys of " + ", ".join(calendar.ring.name for calendar in calendars),
-        description=" ".join(map(describe, calendars)),
-        rings=rings,
-        marks=MARKS if legend else (),
-        legend_top=top + _LINE,
-        height=top + (_LINE * (len(MARKS) + 2) if legend else 0),
-        width=WIDTH,
-        left=_LEFT,
-        right=_RIGHT,
-        edge=_EDGE,
-        line=_LINE,
+    return (
+        _environment()
+        .get_template("calendar.svg")
+        .render(
+            prefix=prefix,
+            style=style,
+            title="Signing keys of " + ", ".join(calendar.ring.name for calendar in calendars),
+            description=" ".join(map(describe, calendars)),
+            rings=rings,
+            marks=MARKS if legend else (),
+            legend_top=top + _LINE,
+            height=top + (_LINE * (len(MARKS) + 2) if legend else 0),
+            width=WIDTH,
+            left=_LEFT,
+            right=_RIGHT,
+            edge=_EDGE,
+            line=_LINE,
+        )
     )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["coordinate"] = coordinate
+    return environment
+
+
+def coordinate(value: float) -> str:
+    """Return a position in a picture."""
+    return f"{value:.1f}"
 
 
 def describe(calendar: Calendar) -> str:

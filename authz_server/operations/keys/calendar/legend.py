@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from keys.lifecycle.calendar import SpanKind
+from keys.lifecycle.calendar import CalendarRow, SpanKind
+from keys.signing_key import KeyState
 
 
 class Mark(NamedTuple):
@@ -45,3 +46,12 @@ MARKS = (
     Mark(CROSS, "revoked", "red cross", "the key left the JWKS, its tokens are refused"),
     Mark(MILESTONE, "planned", "diamond", "a planned change, listed below the bars"),
 )
+
+
+def state_word(row: CalendarRow) -> str:
+    """Return the state of a key in one or two words."""
+    if row.signs:
+        return "signs"
+    if row.key.state is KeyState.PUBLISHED:
+        return "stands by"
+    return row.key.state.value

@@ -1,1 +1,0 @@
-"""The calendar of a ring as a picture: SVG, and text for a terminal."""

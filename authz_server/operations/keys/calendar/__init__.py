@@ -1,0 +1,1 @@
+"""The calendar of a ring as a picture in SVG."""
