@@ -34,6 +34,7 @@ from authz_server.operations.clients import ClientView
 from authz_server.operations.explain import RequestExplanation
 from authz_server.operations.explain_token import TokenExplanation
 from authz_server.operations.keys.list import KeyView, RingView
+from authz_server.operations.keys.status import RingStatus
 from authz_server.operations.resource_servers import ResourceServerView
 from authz_server.operations.scopes import ScopeView
 from authz_server.operations.stops import BlastRadius, ProgrammeView, StopView
@@ -107,6 +108,11 @@ def _read(path: str, permission: str, act: Callable[[Call], Reply], answer: type
     return Route(
         method="GET", path=path, permission=permission, act=act, item=_item(act), answer=answer
     )
+
+
+def _show(path: str, permission: str, act: Callable[[Call], Reply], answer: type) -> Route:
+    """Return a route to read that no change refers to, so that it has no tag."""
+    return Route(method="GET", path=path, permission=permission, act=act, answer=answer)
 
 
 def _list(
@@ -255,6 +261,8 @@ ROUTES: tuple[Route, ...] = (
     _change("/scopes/{scope}/assign", _S_WRITE, _S.assign, _S.load, ScopeView, _S.Owner),
     _list("/rings", _K_READ, _K.list_rings, RingView),
     _read(_RING, _K_READ, _K.show_ring, RingView),
+    _show(f"{_RING}/status", _K_READ, _K.show_status, RingStatus),
+    _show(f"{_RING}/calendar", _K_READ, _K.show_calendar, _K.RingCalendar),
     _change(f"{_RING}/rotate", _K_ROTATE, _K.rotate, _K.load_ring, _K.OrderAnswer, _K.OrderBody,
             kind="order"),
     _change(f"{_RING}/freeze", _K_ROTATE, _K.freeze, _K.load_ring, _K.OrderAnswer, _K.OrderBody,

@@ -9,6 +9,7 @@ from msgspec import Meta
 from authz_server.admin.calls import Call, Reply
 from authz_server.admin.resources.clients import Instant
 from authz_server.errors import NotFoundError
+from authz_server.operations.keys.calendar.svg import describe, render_svg
 from authz_server.operations.keys.list import (
     KeyView,
     RingView,
@@ -18,6 +19,8 @@ from authz_server.operations.keys.list import (
 )
 from authz_server.operations.keys.orders import apply_order
 from authz_server.operations.keys.results import OrderResult
+from authz_server.operations.keys.status import RingStatus, report_ring
+from keys.lifecycle.calendar import Milestone, draw_calendar
 from keys.lifecycle.orders import Activate, Freeze, Order, Revoke, Rotate, Taint, Unfreeze
 from keys.signing_key import RingSnapshot
 
@@ -69,6 +72,24 @@ class OrderAnswer(msgspec.Struct, frozen=True, kw_only=True):
     failures: tuple[str, ...]
 
 
+class RingCalendar(msgspec.Struct, frozen=True, kw_only=True):
+    """The calendar of a ring.
+
+    Attributes:
+        ring: the name of the ring.
+        at: the present time, by the database's clock.
+        description: the calendar as text.
+        planned: the planned changes, soonest first.
+        svg: the calendar as a picture, for a page that has its dark colours.
+    """
+
+    ring: str
+    at: datetime
+    description: str
+    planned: tuple[Milestone, ...]
+    svg: str
+
+
 def list_rings(call: Call) -> Reply:
     """Answer a page of key rings, by name."""
     rings = [describe_ring(ring) for ring in load_rings(call.services)]
@@ -83,6 +104,28 @@ def load_ring(call: Call) -> RingView:
 def show_ring(call: Call) -> Reply:
     """Answer a key ring."""
     return Reply(load_ring(call))
+
+
+def show_status(call: Call) -> Reply:
+    """Answer the status of a key ring: its keys, backend, nodes, readers and plans."""
+    ring = _ring(call)
+    context = call.parts.keys.open(call.caller.actor, looking=True)
+    status: RingStatus = report_ring(context, ring).status
+    return Reply(status)
+
+
+def show_calendar(call: Call) -> Reply:
+    """Answer the calendar of a key ring, also as a picture."""
+    ring = _ring(call)
+    calendar = draw_calendar(ring, call.services.settings.keys.timing(), ring.loaded_at)
+    drawn = RingCalendar(
+        ring=ring.name,
+        at=calendar.now,
+        description=describe(calendar),
+        planned=calendar.milestones,
+        svg=render_svg([calendar], f"{ring.name}-", legend=False, style=False),
+    )
+    return Reply(drawn)
 
 
 def list_ring_keys(call: Call) -> Reply:
