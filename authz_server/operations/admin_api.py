@@ -31,6 +31,10 @@ ADMIN_SCOPES: tuple[tuple[str, Risk, str], ...] = (
     ("keys:revoke", "write", "Revoke keys."),
     ("audit:read", "read", "List audit records."),
     ("settings:read", "read", "Show the settings, without secrets."),
+    ("changes:read", "read", "List and show changes that wait for a second person."),
+    ("changes:approve", "write", "Approve and reject changes."),
+    ("operators:read", "read", "List and show operators."),
+    ("operators:write", "write", "Create, change, disable, enable and delete operators."),
 )
 
 

@@ -1,10 +1,46 @@
 """Settings of the management listener."""
 
-from typing import Annotated
+import re
+from typing import Annotated, Literal, get_args
 
+import msgspec
 from msgspec import Meta
 
 from authz_server.settings.constraints import Branch, refuse, require_address, require_url
+from authz_server.settings.operators import OpenIDSettings, SessionSettings
+
+#: The permissions of administrators, by noun and verb.
+Permission = Literal[
+    "clients:read",
+    "clients:write",
+    "secrets:write",
+    "scopes:read",
+    "scopes:write",
+    "resource-servers:read",
+    "resource-servers:write",
+    "tokens:revoke",
+    "keys:read",
+    "keys:rotate",
+    "keys:revoke",
+    "audit:read",
+    "settings:read",
+    "changes:read",
+    "changes:approve",
+    "operators:read",
+    "operators:write",
+]
+PERMISSIONS: tuple[str, ...] = get_args(Permission)
+#: The roles that this release ships, whose names the settings cannot take.
+SHIPPED_ROLES = frozenset(
+    {"auditor", "client-manager", "api-owner", "security-officer", "approver"}
+)
+_ROLE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+
+
+class RoleSettings(Branch, frozen=True):
+    """``[admin.roles.NAME]``: a role beside the shipped ones."""
+
+    permissions: tuple[Permission, ...]
 
 
 class AdminSettings(Branch, frozen=True):
@@ -17,6 +53,9 @@ class AdminSettings(Branch, frozen=True):
     tls_certificate: str = ""
     tls_private_key: str = ""
     requests_per_minute: Annotated[int, Meta(ge=1, le=1_000_000)] = 600
+    openid: OpenIDSettings = OpenIDSettings()
+    sessions: SessionSettings = SessionSettings()
+    roles: dict[str, RoleSettings] = msgspec.field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -30,3 +69,8 @@ class AdminSettings(Branch, frozen=True):
             require_url("public_url", self.public_url)
         if bool(self.tls_certificate) != bool(self.tls_private_key):
             refuse("tls_certificate", "tls_certificate and tls_private_key belong together")
+        for name in self.roles:
+            if not _ROLE_NAME.fullmatch(name):
+                refuse(f"roles.{name}", "a name here is up to 40 of a-z, 0-9 and -")
+            if name in SHIPPED_ROLES:
+                refuse(f"roles.{name}", "this role is shipped and has its own permissions")

@@ -290,6 +290,8 @@ class Settings(Branch, frozen=True, kw_only=True):
             refuse("logging.level", "debug is for development only")
         if self.outbound.plain_http:
             refuse("outbound.plain_http", "plain http is for development only")
+        if admin.openid.uses_plain_http:
+            refuse("admin.openid.issuer", "plain http is for development only")
         database = self.database.parts
         if database.is_sqlite and not database.file:
             refuse("database.url", "a database in memory is for development only")

@@ -13,11 +13,13 @@ from authz_server.settings import (
     describe_settings,
     load_settings,
 )
+from authz_server.settings.admin import RoleSettings
 from support.settings_example import EXAMPLE, read_document, read_example
 
 REQUIRED = {
     "issuer",
     "clients.secret_pepper",
+    "admin.roles.helpdesk.permissions",
     "issuers.cluster.issuer",
     "keys.vaults.main.addresses",
     "keys.vaults.main.login.method",
@@ -41,6 +43,8 @@ def struct_fields(kind=Settings, prefix=""):
             yield from struct_fields(VaultSettings, f"{key}.main.")
         elif key == "issuers":
             yield from struct_fields(IssuerSettings, f"{key}.cluster.")
+        elif key == "admin.roles":
+            yield from struct_fields(RoleSettings, f"{key}.helpdesk.")
         elif key != "plugins.settings":
             yield key, default
 
@@ -128,17 +132,19 @@ def test_the_vault_of_the_example_loads_once_its_comments_are_taken_off(tmp_path
     assert vault.total_timeout_milliseconds == 1500
 
 
+def fields_of(kind=Settings, prefix=""):
+    for field in msgspec.structs.fields(kind):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            yield from fields_of(field.type, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}", field.type
+
+
 def test_every_secret_in_the_tree_is_typed_as_one():
-    named = {
-        key
-        for key, _ in struct_fields()
-        if key.endswith(("password", "pepper", "_key", "redis_url"))
-    }
+    types = dict(fields_of())
+    endings = ("password", "pepper", "_key", "redis_url", "_secret")
+    named = {key for key in types if key.endswith(endings)}
     typed = {
-        f"{table.name}.{field.name}"
-        for table in msgspec.structs.fields(Settings)
-        if isinstance(table.type, type) and issubclass(table.type, msgspec.Struct)
-        for field in msgspec.structs.fields(table.type)
-        if field.type is Secret or Secret in typing.get_args(field.type)
+        key for key, kind in types.items() if kind is Secret or Secret in typing.get_args(kind)
     }
     assert named - {"server.tls_private_key", "admin.tls_private_key"} == typed
