@@ -14,6 +14,14 @@ _ISSUER = re.compile(r"https?://[a-z0-9._:\[\]-]+(/[!-~]*)?")
 _LONGEST_FRESH_SECONDS = 300
 
 
+class GroupRole(Branch, frozen=True):
+    """A role of a group, for a part of the server alone."""
+
+    role: str
+    resource_servers: tuple[str, ...] = ()
+    organisations: tuple[str, ...] = ()
+
+
 class OpenIDSettings(Branch, frozen=True):
     """``[admin.openid]``: the OpenID Connect provider at which operators log in."""
 
@@ -23,7 +31,7 @@ class OpenIDSettings(Branch, frozen=True):
     private_key: Secret | None = None
     scopes: tuple[str, ...] = ("openid", "profile")
     groups_claim: str = "groups"
-    roles: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    roles: dict[str, tuple[str | GroupRole, ...]] = msgspec.field(default_factory=dict)
     acr_values: tuple[str, ...] = ()
     max_age_seconds: Annotated[int, Meta(ge=0, le=_LONGEST_FRESH_SECONDS)] = 0
 
