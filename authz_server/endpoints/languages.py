@@ -7,7 +7,7 @@ to them or replaces their sentences.
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -55,20 +55,31 @@ class MessageCatalogue:
         return (language, text) if text else ("en", self._languages["en"][reason])
 
     def _pick_language(self, accept_language: str) -> str:
-        ranges: list[tuple[float, int, str]] = []
-        for position, part in enumerate(accept_language.split(",")):
-            tag, _, parameter = part.partition(";")
-            match = _QUALITY.fullmatch(parameter.strip()) if parameter else None
-            quality = float(match[1]) if match else (0.0 if parameter else 1.0)
-            if quality > 0:
-                ranges.append((-quality, position, tag.strip().lower()))
-        for _, _, tag in sorted(ranges):
-            # RFC 4647, 3.4: lookup removes subtags from the end.
-            while tag:
-                if tag in self._languages:
-                    return tag
-                tag = tag.rpartition("-")[0]  # noqa: PLW2901 - shortened on purpose
-        return self._default
+        return pick_language(accept_language, self._languages, self._default)
+
+
+def pick_language(accept_language: str, known: Container[str], default: str) -> str:
+    """Return the known language that an ``accept-language`` header prefers.
+
+    Args:
+        accept_language: the value of the header (RFC 9110, 12.5.4).
+        known: the tags of the languages, in lower case.
+        default: returned if the header names none of them.
+    """
+    ranges: list[tuple[float, int, str]] = []
+    for position, part in enumerate(accept_language.split(",")):
+        tag, _, parameter = part.partition(";")
+        match = _QUALITY.fullmatch(parameter.strip()) if parameter else None
+        quality = float(match[1]) if match else (0.0 if parameter else 1.0)
+        if quality > 0:
+            ranges.append((-quality, position, tag.strip().lower()))
+    for _, _, tag in sorted(ranges):
+        # RFC 4647, 3.4: lookup removes subtags from the end.
+        while tag:
+            if tag in known:
+                return tag
+            tag = tag.rpartition("-")[0]  # noqa: PLW2901 - shortened on purpose
+    return default
 
 
 def _catalogue_files(directory: str) -> Iterable[tuple[str, str]]:
