@@ -17,6 +17,7 @@ from authz_server.clients.counters.database import purge_counts
 from authz_server.database.change_feed import purge_changes
 from authz_server.database.clock import ClockCheck, ClockGuard
 from authz_server.database.idempotency import purge_creations
+from authz_server.database.operator_sessions import purge_sessions
 from authz_server.database.orm import Database
 from authz_server.database.single_use import purge_used_values
 from authz_server.tokens.revocations import RevocationService
@@ -145,6 +146,7 @@ class Purge:
         yield purge_used_values(session, reached, rows)
         yield purge_counts(session, reached, rows)
         yield purge_creations(session, reached, rows)
+        yield purge_sessions(session, reached, rows)
         yield self._purge_others(session, reached)
         if self._audit_days:
             yield purge_audit_records(session, reached - timedelta(days=self._audit_days), rows)
