@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Index, LargeBinary, String, delete, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from authz_server.database.operators import OperatorEnrolment
 from authz_server.database.orm import Base
 
 #: A row is kept this much longer than it counts, for clocks that differ.
@@ -68,7 +69,7 @@ class OperatorPasskey(Base):
 
 
 def purge_sessions(session: Session, now: datetime, batch_rows: int) -> int:
-    """Delete up to ``batch_rows`` sessions and log-ins that ended before ``now``; return how many.
+    """Delete sessions, log-ins and enrolments that ended before ``now``; return how many.
 
     Args:
         session: the transaction.
@@ -76,7 +77,7 @@ def purge_sessions(session: Session, now: datetime, batch_rows: int) -> int:
         batch_rows: the largest number of rows of each kind.
     """
     count = 0
-    for kind in (OperatorSession, OperatorLogIn):
+    for kind in (OperatorSession, OperatorLogIn, OperatorEnrolment):
         # Several nodes may purge at once: each skips rows that another has locked.
         due = (
             select(kind.digest)
