@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 import msgspec
 
 from authz_server.settings.admin import AdminSettings
+from authz_server.settings.approvals import ApprovalSettings
 from authz_server.settings.constraints import (
     LOOPBACK_HOSTS,
     RuleError,
@@ -63,6 +64,7 @@ __all__ = [
     "LONGEST_LIFETIME_SECONDS",
     "LOOPBACK_HOSTS",
     "AdminSettings",
+    "ApprovalSettings",
     "AssertionSettings",
     "AuditSettings",
     "ClientCertificateSettings",

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from authz_server.settings.admin import AdminSettings
+from authz_server.settings.approvals import ApprovalSettings
 from authz_server.settings.constraints import (
     Branch,
     Secret,
@@ -140,12 +141,26 @@ class G2PSettings(Branch, frozen=True):
             refuse("token_type", "must be a word such as bearer")
 
 
+#: How long a resource server may keep an active response.
+MaximumAge = Annotated[int, Meta(ge=0, le=LONGEST_LIFETIME_SECONDS)]
+
+
+class MaximumAgeSettings(Branch, frozen=True):
+    """``[introspection.maximum_age_seconds]``: how long responses may be kept, by risk."""
+
+    read: MaximumAge = 0
+    write: MaximumAge = 0
+    money: MaximumAge = 0
+
+
 class IntrospectionSettings(Branch, frozen=True):
-    """``[introspection]``: the introspection endpoint and its signed responses."""
+    """``[introspection]``: the introspection endpoints and their signed responses."""
 
     enabled: bool = True
+    batch: bool = True
     signed_responses: bool = True
     signing_ring: str = ""
+    maximum_age_seconds: MaximumAgeSettings = MaximumAgeSettings()
 
 
 class RevocationSettings(Branch, frozen=True):
@@ -211,6 +226,7 @@ class Settings(Branch, frozen=True, kw_only=True):
     outbound: OutboundSettings = OutboundSettings()
     issuers: dict[str, IssuerSettings] = msgspec.field(default_factory=dict)
     admin: AdminSettings = AdminSettings()
+    approvals: ApprovalSettings = ApprovalSettings()
     audit: AuditSettings = AuditSettings()
     logging: LoggingSettings = LoggingSettings()
     plugins: PluginSettings = PluginSettings()

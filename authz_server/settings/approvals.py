@@ -1,0 +1,58 @@
+"""Settings of approvals: the acts of administrators that need a second person."""
+
+from typing import Annotated, Literal, get_args
+
+from msgspec import Meta
+
+from authz_server.settings.constraints import Branch, refuse
+
+#: An act that waits for the approval of a second person.
+ApprovedAct = Literal[
+    "scope.grant_money",
+    "client.add_credential",
+    "client.change_keys",
+    "key.activate",
+    "stop.lift",
+    "operator.change_role",
+]
+#: An emergency, which never waits: a second person confirms it afterwards.
+ConfirmedAct = Literal["key.revoke", "stop.set", "token.revoke"]
+
+Act = ApprovedAct | ConfirmedAct
+
+#: To grant a scope of risk ``money`` to a client.
+GRANT_MONEY: Act = "scope.grant_money"
+#: To add a secret to a client that has a credential.
+ADD_CREDENTIAL: Act = "client.add_credential"
+#: To change the keys of a client, its certificates, or its authentication method.
+CHANGE_KEYS: Act = "client.change_keys"
+#: To activate a signing key before the ring does so itself.
+ACTIVATE_KEY: Act = "key.activate"
+#: To lift a stop of the kill switch.
+LIFT_STOP: Act = "stop.lift"
+#: To change the roles of an operator, or to grant a client a scope of the admin API.
+CHANGE_ROLE: Act = "operator.change_role"
+#: To revoke a signing key.
+REVOKE_KEY: Act = "key.revoke"
+#: To stop a scope, a client, a resource server or a programme.
+SET_STOP: Act = "stop.set"
+#: To revoke tokens.
+REVOKE_TOKENS: Act = "token.revoke"
+
+#: The acts that wait for an approval.
+APPROVED_ACTS: frozenset[str] = frozenset(get_args(ApprovedAct))
+#: The acts that are done at once and confirmed afterwards.
+CONFIRMED_ACTS: frozenset[str] = frozenset(get_args(ConfirmedAct))
+
+
+class ApprovalSettings(Branch, frozen=True):
+    """``[approvals]``: the acts that need a second person, and how long they wait."""
+
+    acts: tuple[Act, ...] = ()
+    lifetime_hours: Annotated[int, Meta(ge=1, le=720)] = 24
+    break_glass: bool = True
+    keep_days: Annotated[int, Meta(ge=0, le=36_500)] = 400
+
+    def __post_init__(self) -> None:
+        if len(set(self.acts)) < len(self.acts):
+            refuse("acts", "an act is named twice")
