@@ -21,7 +21,14 @@ from keys.backend import KeyBackend
 from keys.backends.local.backend import LocalBackend
 from keys.backends.local.storage import EncryptedKey
 from keys.backends.registry import BackendContext
-from keys.errors import BackendBroken, BackendDenied, BackendUnavailable, KeysError
+from keys.errors import (
+    BackendBroken,
+    BackendDenied,
+    BackendUnavailable,
+    KeysError,
+    TokenRefusedError,
+)
+from keys.jose.compact import parse_json_object
 from keys.private_files import find_exposure
 
 FORMAT = 1
@@ -189,11 +196,11 @@ def _translated(path: Path) -> Iterator[None]:
 
 def _parse(path: Path, data: bytes) -> tuple[EncryptedKey, ...]:
     try:
-        document = json.loads(data)
+        document = parse_json_object(data)
         if document["format"] != FORMAT:
             raise BackendBroken(f"the key file {path} has the unknown format {document['format']}")
         return tuple(_key(row) for row in document["keys"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (TokenRefusedError, ValueError, KeyError, TypeError, AttributeError) as error:
         # Without the error's text, which could reveal a part of the file.
         raise BackendBroken(f"the key file {path} is damaged ({type(error).__name__})") from None
 

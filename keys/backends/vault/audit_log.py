@@ -4,7 +4,6 @@ Only replies count: a request without one had no effect that a caller saw. Membe
 hashes are not needed: request ids, paths, times, counts and names stand in it as they are.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +11,8 @@ from enum import StrEnum
 from typing import Any
 
 from keys.backends.vault.policy import VaultPlace
+from keys.errors import TokenRefusedError
+from keys.jose.compact import parse_json_object
 
 #: Both products write the time, then the type.
 _REQUEST, _HEAD_BYTES = b'"type":"request"', 100
@@ -110,9 +111,9 @@ def _may_count(line: bytes, marks: Iterable[bytes]) -> bool:
 
 def _parse(line: bytes) -> tuple[dict[str, Any] | None, datetime | None]:
     try:
-        entry = json.loads(line)
+        entry = parse_json_object(line)
         return entry, datetime.fromisoformat(_microseconds(str(entry["time"])))
-    except (ValueError, KeyError, TypeError):
+    except (TokenRefusedError, ValueError, KeyError):
         return None, None
 
 

@@ -27,8 +27,9 @@ from keys.backends.vault.connection import (
     split_address,
 )
 from keys.backends.vault.settings import VaultAccess
-from keys.errors import BackendDenied, BackendUnavailable, KeysError
+from keys.errors import BackendDenied, BackendUnavailable, KeysError, TokenRefusedError
 from keys.events import BackendAnswered, BackendFailed, Notify
+from keys.jose.compact import parse_json_object
 
 logger = logging.getLogger(__name__)
 #: The system's: forked processes would share the state of any other.
@@ -363,10 +364,9 @@ def _parse(answer: HttpReply) -> Mapping[str, Any] | None:
     if not answer.is_json:
         return None
     try:
-        body = json.loads(answer.body)
-    except ValueError:
+        return parse_json_object(answer.body)
+    except TokenRefusedError:
         return None
-    return body if isinstance(body, dict) else None
 
 
 def _describe(error: Exception) -> str:

@@ -21,8 +21,9 @@ from pathlib import Path
 from keys.backends.vault.errors import data_of, require_success
 from keys.backends.vault.http import VaultHttp, VaultRequest
 from keys.backends.vault.settings import VaultAccess
-from keys.errors import BackendDenied
+from keys.errors import BackendDenied, TokenRefusedError
 from keys.events import Alarm, Notify
+from keys.jose.compact import parse_json_object
 
 logger = logging.getLogger(__name__)
 
@@ -134,9 +135,9 @@ def _read(descriptor: int | None) -> UnwrappedSecret | None:
     if descriptor is None:
         return None
     try:
-        content = json.loads(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+        content = parse_json_object(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
         return UnwrappedSecret(str(content["digest"]), str(content["secret_id"]))
-    except (ValueError, KeyError, TypeError):
+    except (TokenRefusedError, KeyError):
         return None
 
 

@@ -117,6 +117,8 @@ def test_a_link_is_followed_and_left_in_place(path):
         b'{"format": 1, "keys": [1]}',
         b'{"format": 1, "keys": [{}]}',
         b"\xff",
+        b'{"format": 1, "keys": [1], "keys": []}',
+        b'{"format": 1, "keys": ' + b"[" * 100_000,
     ],
 )
 def test_a_damaged_file_is_an_alarm(path, content):

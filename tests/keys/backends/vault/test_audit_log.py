@@ -98,7 +98,9 @@ def test_lines_that_cannot_be_read_are_counted():
         entry(time="yesterday"),
         entry(time=None),
         entry()[:-20],
+        b"[" * 100_000 + entry(),
+        entry().replace(b'{"', b'{"type":"request","', 1),
     )
     uses, reader = read(*broken, entry())
     assert len(uses) == 1
-    assert (reader.unreadable, reader.entries) == (5, 1)
+    assert (reader.unreadable, reader.entries) == (7, 1)
