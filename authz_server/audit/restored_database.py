@@ -176,7 +176,7 @@ def _read_change(line: bytes) -> RecordedChange | None:
         record = json.loads(line)
         at = datetime.fromisoformat(record["time"]).astimezone(UTC)
         found = _row_of(record)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, RecursionError, KeyError, TypeError):
         return None
     return RecordedChange(at, *found) if found else None
 

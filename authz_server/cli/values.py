@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
+
+from keys.errors import TokenRefusedError
+from keys.jose.compact import parse_json_object
 
 _DURATION = re.compile(r"\+(\d{1,6})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -121,10 +123,16 @@ class Property(click.ParamType[tuple[str, Any]]):
                 text = Path(text[1:]).read_text()
             except (OSError, UnicodeDecodeError) as error:
                 self.fail(f"{text[1:]}: {error}", param, ctx)
-        try:
-            return name, None if text == "none" else msgspec.json.decode(text)
-        except msgspec.DecodeError:
-            return name, text.strip()
+        return name, None if text == "none" else _parse_value(text)
+
+
+def _parse_value(text: str) -> Any:  # noqa: ANN401 - any JSON value
+    """Return the JSON value in a text; the text without blanks around it if there is none."""
+    try:
+        value = parse_json_object(f'{{"value":{text}}}'.encode())
+    except (TokenRefusedError, UnicodeEncodeError):
+        return text.strip()
+    return value["value"] if value.keys() == {"value"} else text.strip()
 
 
 PROPERTY = Property()

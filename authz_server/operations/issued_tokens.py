@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,12 +50,12 @@ def find_issued_tokens(
     expiries, clients = [], set()
     first: str | None = None
     for record in _records(Path(destination)):
-        first = first or record.get("time")
-        if record.get("event") == "token.issued" and is_wanted(record):
-            expires_at = int(record["expires_at"])
-            if expires_at > now.timestamp():
-                expiries.append(expires_at)
-                clients.add(str(record["client_id"]))
+        first = first or record["time"]
+        expires_at = record.get("expires_at")
+        is_issued = record.get("event") == "token.issued" and isinstance(expires_at, int)
+        if is_issued and expires_at > now.timestamp() and is_wanted(record):
+            expiries.append(expires_at)
+            clients.add(str(record.get("client_id", "")))
     return IssuedTokens(
         count=len(expiries),
         clients=tuple(sorted(clients)),
@@ -69,9 +70,8 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
             # Parsing is slower than searching, so that only the first line is always parsed.
             if number and b'"token.issued"' not in line:
                 continue
-            try:
+            # What cannot be read is passed over: an emergency order must not fail by it.
+            with suppress(ValueError, RecursionError, KeyError, TypeError):
                 record = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(record, dict):
+                datetime.fromisoformat(record["time"])
                 yield record

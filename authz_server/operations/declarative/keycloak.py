@@ -4,7 +4,6 @@ A client of this server has a service account in Keycloak. The report names ever
 and mapper that has no counterpart.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -260,8 +259,8 @@ def _properties(
 
 def _keys(draft: Draft, client_id: str, text: object) -> Any:  # noqa: ANN401 - checked by apply
     try:
-        return json.loads(str(text))
-    except (ValueError, RecursionError):
+        return parse_json(str(text), "jwks.string")
+    except InvalidChangeError:
         draft.note(client_id, "its jwks.string is not JSON: add jwks or jwks_uri")
         return None
 

@@ -184,7 +184,9 @@ def _signatures(records: Iterable[Path]) -> Iterator[dict[str, Any]]:
                     continue
                 try:
                     record = json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
+                    continue
+                if not isinstance(record, dict):
                     continue
                 if record.get("event") in _EVENTS and record.get("backend_request_id"):
                     yield record

@@ -188,7 +188,17 @@ def test_a_row_of_another_time_is_a_tokens_own(installation):
 
 
 @pytest.mark.parametrize(
-    "line", ["", "nonsense", '{"actor":', '{"actor":1,"event":"client.changed"}', '"actor"', "[]"]
+    "line",
+    [
+        "",
+        "nonsense",
+        '{"actor":',
+        '{"actor":1,"event":"client.changed"}',
+        '"actor"',
+        "[]",
+        '{"actor":' + "[" * 100_000,
+    ],
+    ids=lambda line: line[:20],
 )
 def test_lines_that_cannot_be_read_are_passed_over(installation, line):
     with installation.file.open("a") as file:

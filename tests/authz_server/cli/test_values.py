@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import click
 import pytest
 
-from authz_server.cli.values import INSTANT, INSTANT_OR_NONE, drop_unset
+from authz_server.cli.values import INSTANT, INSTANT_OR_NONE, PROPERTY, drop_unset
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,24 @@ def test_the_word_none_takes_a_limit_away():
     assert INSTANT_OR_NONE.convert("none", None, None) == "none"
     options = {"expires_at": "none", "name": None, "allowed_scopes": (), "permissions": ("none",)}
     assert drop_unset(options) == {"expires_at": None, "permissions": ["none"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("none", None),
+        ("true", True),
+        ('{"per":"day","tokens":5}', {"per": "day", "tokens": 5}),
+        ('["10.0.0.0/8"]', ["10.0.0.0/8"]),
+        (" mapper ", "mapper"),
+        # What could be read in two ways stays text, which its rule refuses.
+        ('{"tokens":5,"tokens":6}', '{"tokens":5,"tokens":6}'),
+        ('1,"other":2', '1,"other":2'),
+        ("NaN", "NaN"),
+        ("[" * 100_000, "[" * 100_000),
+        ("\udcff", "\udcff"),
+    ],
+    ids=lambda value: ascii(value)[:24],
+)
+def test_a_property_is_json_or_text(text, value):
+    assert PROPERTY.convert(f"name={text}", None, None) == ("name", value)
