@@ -42,11 +42,11 @@ class Scene:
         return f"{self.issuer}/.well-known/oauth-authorization-server"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=["sqlite"])
 def scene(request, tmp_path_factory) -> Iterator[Scene]:
-    """A live server under its own address as issuer."""
+    """A live server under its own address as issuer, on SQLite unless a test names another."""
     directory = tmp_path_factory.mktemp("assertions")
-    with copied_database(request, "sqlite", directory) as database_url:
+    with copied_database(request, request.param, directory) as database_url:
 
         def write(server: dict[str, Any]) -> Path:
             issuer = f"http://127.0.0.1:{server['port']}"
@@ -150,7 +150,14 @@ def test_oauth4webapi(scene: Scene, alg: str, oauth4webapi):
 
 
 @pytest.mark.parametrize(
-    ("alg", "kind"), [*((alg, "bearer") for alg in ALGORITHMS), ("ES256", "dpop")]
+    ("scene", "alg", "kind"),
+    [
+        *(("sqlite", alg, "bearer") for alg in ALGORITHMS),
+        ("sqlite", "ES256", "dpop"),
+        ("postgresql", "ES256", "bearer"),
+        ("postgresql", "ES256", "dpop"),
+    ],
+    indirect=["scene"],
 )
 def test_openid_client(scene: Scene, alg: str, kind: str, oauth4webapi):
     """Cases D38, D48. With and without a key that the token is bound to."""

@@ -21,7 +21,7 @@ SCOPE = "mapper/link"
 
 @dataclass(frozen=True)
 class Scene:
-    """A server, who uses it, and how many requests a first token takes."""
+    """A server, who uses it, and whether proofs need a nonce of the server."""
 
     issuer: str
     client: Credentials
@@ -29,15 +29,16 @@ class Scene:
     nonce: str
 
 
-@pytest.fixture(scope="module", params=["off", "required"])
+@pytest.fixture(scope="module", params=[("off", "sqlite"), ("required", "postgresql")], ids=str)
 def scene(request, tmp_path_factory) -> Iterator[Scene]:
     """A live server under its own address as issuer."""
     directory = tmp_path_factory.mktemp("dpop")
-    with copied_database(request, "sqlite", directory) as database_url:
+    nonce, dialect = request.param
+    with copied_database(request, dialect, directory) as database_url:
 
         def write(server: dict[str, Any]) -> Path:
             issuer = f"http://127.0.0.1:{server['port']}"
-            tables = {"issuer": issuer, "server": server, "dpop": {"nonce": request.param}}
+            tables = {"issuer": issuer, "server": server, "dpop": {"nonce": nonce}}
             return write_settings(directory, database_url, tables)
 
         server = LiveServer(write, directory)
@@ -46,7 +47,7 @@ def scene(request, tmp_path_factory) -> Iterator[Scene]:
         demo = make_demo(parties)
         client = parties.make_client("bound", properties={"dpop_bound_access_tokens": True})
         with server:
-            yield Scene(server.base_url, client, demo.mapper, request.param)
+            yield Scene(server.base_url, client, demo.mapper, nonce)
 
 
 def test_requests_oauth2client(scene):

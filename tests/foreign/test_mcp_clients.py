@@ -31,15 +31,19 @@ from support.settings_file import write_settings
 
 SCOPE = "mapper/link"
 METADATA = "/.well-known/oauth-protected-resource"
-#: How the API names itself; both are the identifier that is registered.
-SPELLINGS = ("", "/")
+#: How the API names itself, on each database; both are the identifier that is registered.
+SPELLINGS = {"sqlite": "", "postgresql": "/"}
 
 
 class Api:
-    """An API on loopback that asks for a token and names its authorization server (RFC 9728)."""
+    """An API on loopback that asks for a token and names its authorization server (RFC 9728).
 
-    def __init__(self) -> None:
-        self.issuer = self.spelling = ""
+    Args:
+        spelling: ends the name that the API gives itself.
+    """
+
+    def __init__(self, spelling: str) -> None:
+        self.issuer, self.spelling = "", spelling
         self.tokens: list[str] = []
         self.server = ScriptedServer(self._answer)
 
@@ -91,11 +95,11 @@ class Scene:
         assert seen == {"active": True, "client_id": client_id, "aud": audience, "scope": SCOPE}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=SPELLINGS)
 def running(request, tmp_path_factory) -> Iterator[Scene]:
     """A live server under its own address as issuer."""
-    directory, api = tmp_path_factory.mktemp("mcp"), Api()
-    with copied_database(request, "sqlite", directory) as database_url, api.server:
+    directory, api = tmp_path_factory.mktemp("mcp"), Api(SPELLINGS[request.param])
+    with copied_database(request, request.param, directory) as database_url, api.server:
 
         def write(server: dict[str, Any]) -> Path:
             issuer = f"http://127.0.0.1:{server['port']}"
@@ -113,10 +117,9 @@ def running(request, tmp_path_factory) -> Iterator[Scene]:
             yield Scene(server.base_url, api, mapper, client, signer)
 
 
-@pytest.fixture(params=SPELLINGS, ids=["without slash", "with slash"])
-def scene(request, running: Scene) -> Scene:
+@pytest.fixture
+def scene(running: Scene) -> Scene:
     """The server, and an API that has not been called."""
-    running.api.spelling = request.param
     running.api.tokens.clear()
     return running
 

@@ -14,6 +14,9 @@ from support.parties import ACTOR, Parties
 from support.secrets_watch import SecretsWatch
 from support.settings_file import write_settings
 
+SCOPE = "mapper/link"
+METADATA = {"client_name": "ERP", "scope": SCOPE}
+
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def live(request, tmp_path):
@@ -36,7 +39,7 @@ def live(request, tmp_path):
             _, token = services.initial_tokens.create(
                 session,
                 actor=ACTOR,
-                scopes=["mapper/link", "mapper/resolve"],
+                scopes=[SCOPE, "mapper/resolve"],
                 expires_at=datetime.now(UTC) + timedelta(hours=1),
             )
         with server:
@@ -49,17 +52,28 @@ def test_oauth4webapi(live, oauth4webapi):
     seen = run_script(
         oauth4webapi,
         "registration.mjs",
-        {
-            "issuer": server.base_url,
-            "initialAccessToken": token,
-            "metadata": {"client_name": "ERP", "scope": "mapper/link"},
-        },
+        {"issuer": server.base_url, "initialAccessToken": token, "metadata": METADATA},
     )
     client = seen["client"]
-    assert (client["client_name"], client["scope"]) == ("ERP", "mapper/link")
+    assert (client["client_name"], client["scope"]) == ("ERP", SCOPE)
     assert client["token_endpoint_auth_method"] == "client_secret_basic"
     assert client["client_secret_expires_at"] == 0
-    assert seen["token"]["scope"] == "mapper/link"
+    assert seen["token"]["scope"] == SCOPE
     # The token permits one registration.
     assert seen["challenge"]["scheme"] == "bearer"
     assert seen["challenge"]["parameters"]["error"] == "invalid_token"
+
+
+def test_openid_client(live, oauth4webapi):
+    """Cases D38, H88."""
+    server, token = live
+    seen = run_script(
+        oauth4webapi,
+        "openid_registration.mjs",
+        {"issuer": server.base_url, "initialAccessToken": token, "metadata": METADATA},
+    )
+    registered, described = seen["registered"], seen["described"]
+    assert registered["token_endpoint_auth_method"] == "private_key_jwt"
+    assert "client_secret" not in registered
+    assert seen["token"]["scope"] == SCOPE
+    assert (described["active"], described["client_id"]) == (True, registered["client_id"])

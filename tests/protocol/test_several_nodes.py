@@ -20,7 +20,7 @@ import pytest
 from authz_server.assembly.operator import operator_services
 from authz_server.settings import load_settings
 from keys.lifecycle.orders import Revoke
-from support.assertions import make_signer
+from support.assertions import Signer, jwks_of, make_signer, new_key
 from support.claims import claims_of, header_of
 from support.dpop import ProofKey
 from support.live_server import LiveServer
@@ -31,7 +31,12 @@ from support.secrets_watch import SecretsWatch
 from support.settings_file import ISSUER, write_settings
 
 IN_FORCE_SECONDS = 1.0
-_SETTINGS = {"clients": {"failures_per_window": 1_000_000}}
+JWT_BEARER_GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+PROVIDER, PROVIDER_KEY = "https://provider.example", new_key()
+_SETTINGS = {
+    "clients": {"failures_per_window": 1_000_000},
+    "issuers": {"provider": {"issuer": PROVIDER, "jwks_file": "provider.json"}},
+}
 
 
 class Answer(NamedTuple):
@@ -52,8 +57,13 @@ class Nodes:
         return self.parties.make_client(f"client-{next(self._numbers)}", method)
 
     def post(self, number: int, endpoint: str, caller: Credentials, **further: str) -> Answer:
-        form = {"grant_type": "client_credentials", "token": "invented"} | caller.form()
-        headers = {"Content-Type": FORM_TYPE} | caller.headers() | further
+        return self.post_form(number, endpoint, caller.form(), **caller.headers(), **further)
+
+    def post_form(
+        self, number: int, endpoint: str, fields: Mapping[str, str], **further: str
+    ) -> Answer:
+        form = {"grant_type": "client_credentials", "token": "invented", **fields}
+        headers = {"Content-Type": FORM_TYPE, **further}
         return self.send(number, "POST", ENDPOINTS[endpoint], urlencode(form), headers)
 
     def send(self, number: int, method: str, path: str, body=None, headers=None) -> Answer:
@@ -88,6 +98,7 @@ def nodes(module_database_url: str, tmp_path_factory) -> Iterator[Nodes]:
         return write_settings(directory, module_database_url, overrides)
 
     watch = SecretsWatch()
+    (directory / "provider.json").write_text(json.dumps(jwks_of(PROVIDER_KEY, kid="p")))
     parties = Parties(load_settings(write(**_SETTINGS)), watch)
     parties.create_first_keys()
     parties.make_resource_server()
@@ -240,6 +251,60 @@ def test_one_assertion_submitted_64_times_at_once(nodes: Nodes, alg: str):
         with ThreadPoolExecutor(32) as pool:
             statuses = Counter(pool.map(submit, range(64)))
         assert statuses == {200: 1, 401: 63}
+
+
+@pytest.mark.parametrize("alg", ["ES256", "HS256"])
+def test_an_assertion_authenticates_at_every_endpoint(nodes: Nodes, alg: str):
+    """Cases A1, D48, D51: every refusal has one form."""
+    signer = make_signer(nodes.parties, f"asserting-{alg.lower()}", time.time, alg)
+    nodes.await_all(signer, 200)
+    key = "w" * 43 if alg == "HS256" else new_key(alg)
+    forged = Signer(signer.id, key, time.time, alg, signer.kid)
+    unknown = Signer("no-such-client", key, time.time, alg, signer.kid)
+    for number, endpoint in enumerate(ENDPOINTS):
+        form = signer.form()
+        assert nodes.post_form(number, endpoint, form).status == 200
+        refused = {
+            "replayed": form,
+            "forged": forged.form(),
+            "unknown": unknown.form(),
+            "for the endpoint": signer.form(signer.assertion(aud=f"{ISSUER}{ENDPOINTS[endpoint]}")),
+            "expired": signer.form(signer.assertion(iat=1, exp=2)),
+            "no assertion": signer.form("x"),
+        }
+        answers = {
+            name: nodes.post_form(other, endpoint, each)
+            for other, (name, each) in enumerate(refused.items())
+        }
+        assert {answer.status for answer in answers.values()} == {401}, answers
+        bodies = [json.loads(answer.body) for answer in answers.values()]
+        alike = [{**body, "request_id": None} for body in bodies]
+        assert alike == alike[:1] * len(refused)
+        assert alike[0]["error"] == "invalid_client"
+
+
+def test_one_assertion_of_an_issuer_submitted_64_times_at_once(nodes: Nodes):
+    """Case D51: one token of the JWT bearer grant over all processes, nodes and addresses."""
+    caller = nodes.parties.make_client(
+        "caller-for-officers",
+        "client_secret_post",
+        grant_types=[JWT_BEARER_GRANT, "client_credentials"],
+        properties={"jwt_bearer_subjects": [{"issuer": "provider", "subject": "officer"}]},
+    )
+    nodes.await_all(caller, 200)
+    officer = Signer(PROVIDER, PROVIDER_KEY, time.time, kid="p")
+    for _ in range(3):
+        assertion = officer.assertion(sub="officer")
+        form = {"grant_type": JWT_BEARER_GRANT, "assertion": assertion, **caller.form()}
+
+        def submit(number: int, form: Mapping[str, str] = form) -> Answer:
+            return nodes.post_form(number, TOKEN_ENDPOINTS[number // 2 % 2], form)
+
+        with ThreadPoolExecutor(32) as pool:
+            answers = list(pool.map(submit, range(64)))
+        assert sorted(answer.status for answer in answers) == [200] + [400] * 63
+        refusals = [json.loads(answer.body) for answer in answers if answer.status == 400]
+        assert {refusal["error"] for refusal in refusals} == {"invalid_grant"}
 
 
 def ask(nodes: Nodes, number: int, caller: Credentials, token: str) -> dict:
