@@ -10,7 +10,7 @@ from wsgiref.types import WSGIEnvironment
 import msgspec
 from sqlalchemy.orm import Session
 
-from authz_server.admin.authentication import Caller, Callers
+from authz_server.admin.authentication import Callers, require_permission
 from authz_server.admin.bodies import read_body, read_query
 from authz_server.admin.calls import AdminParts, Call, NoBody, Reply
 from authz_server.admin.openapi import describe_api
@@ -29,6 +29,7 @@ from authz_server.endpoints.wsgi import read_request
 from authz_server.errors import OAuthError
 from authz_server.logs import bind_request_id
 from authz_server.operations.one_transaction import run_together
+from authz_server.operations.permissions import Caller, Limits
 
 _MAXIMUM_KEY_CHARACTERS = 255
 #: The refusals that are recorded.
@@ -179,12 +180,14 @@ class AdminApi:
     ) -> Answer:
         route, parameters = self._router.find(request.method, request.path)
         caller = self._callers.authenticate(request, address) if known is None else known
-        request.client_id = caller.client_id
-        self._rates.count(caller.client_id)
-        self._callers.require(caller, route.permission)
+        request.client_id = caller.name
+        self._rates.count(caller.key)
+        limits = require_permission(
+            caller, route.permission, now=self._parts.services.clock(), whole_server=True
+        )
         if request.fault is not None:
             raise request.fault
-        call = self._read(route, parameters, request, caller)
+        call = self._read(route, parameters, request, caller, limits)
         if route.act is None:
             return private_answer(self._document, request_id)
         if route.kind == "read":
@@ -194,7 +197,12 @@ class AdminApi:
         return self._change(route, route.act, call, request, request_id)
 
     def _read(
-        self, route: Route, parameters: Mapping[str, str], request: Request, caller: Caller
+        self,
+        route: Route,
+        parameters: Mapping[str, str],
+        request: Request,
+        caller: Caller,
+        limits: Limits,
     ) -> Call:
         query = read_query(request, route.query)
         if route.body is None and request.body:
@@ -203,6 +211,7 @@ class AdminApi:
             parts=self._parts,
             services=self._parts.services,
             caller=caller,
+            limits=limits,
             path=request.path,
             parameters=parameters,
             query=query,
@@ -269,7 +278,7 @@ class AdminApi:
     ) -> Answer:
         key = _idempotency_key(request)
         if key and route.repeat is not None and not call.dry_run and call.session is not None:
-            digest = sha256(_encode([call.caller.client_id, call.path, key])).digest()
+            digest = sha256(_encode([call.caller.key, call.path, key])).digest()
             content = sha256(_encode(call.body)).digest()
             now = call.services.clock()
             earlier = begin_creation(call.session, digest, content, now)

@@ -2,7 +2,7 @@
 
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from authz_server.admin.problems import Problem
@@ -14,36 +14,23 @@ from authz_server.endpoints.client_certificates import certificate_reader
 from authz_server.endpoints.request import Request
 from authz_server.errors import OAuthError
 from authz_server.operations.admin_api import ADMIN_IDENTIFIER
+from authz_server.operations.permissions import (
+    AuthenticationTooOldError,
+    Caller,
+    Grant,
+    LimitedCallerError,
+    Limits,
+    PermissionMissingError,
+    authorise,
+    limits_of,
+)
 from authz_server.settings.profiles import permitted_algorithms
 from authz_server.tokens.binding import BEARER, DPOP, JKT, PROOF_HEADER, X5T
 from authz_server.tokens.target_uris import normalise_target
 from authz_server.waiting import run
 
 REALM = "authz-server admin"
-#: As long as an audit record has room for.
-_MAXIMUM_ACTOR_CHARACTERS = 180
 _BINDINGS = frozenset({JKT, X5T})
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """A client that calls the admin API.
-
-    Attributes:
-        client_id: the client.
-        permissions: the scopes of its token for the admin API.
-        scheme: ``Bearer`` or ``DPoP``.
-    """
-
-    client_id: str
-    permissions: frozenset[str]
-    scheme: str
-
-    @property
-    def actor(self) -> str:
-        """The recorded actor of its changes."""
-        # An id may be the address of the client's metadata.
-        return f"client:{self.client_id[:_MAXIMUM_ACTOR_CHARACTERS]} via api"
 
 
 class Callers:
@@ -96,23 +83,13 @@ class Callers:
         if found is None or ADMIN_IDENTIFIER not in _listed(found["aud"]):
             raise self._invalid(scheme)
         self._require_binding(request, scheme, token, found.get("cnf"))
-        self._require_address(found["client_id"], address, scheme)
-        return Caller(found["client_id"], self._permissions(server, found["scope"]), scheme)
-
-    def require(self, caller: Caller, permission: str) -> None:
-        """Require a permission of the caller; every caller has the empty one.
-
-        Raises:
-            Problem: ``insufficient-scope``.
-        """
-        if permission and permission not in caller.permissions:
-            challenge = f'{caller.scheme} realm="{REALM}", error="insufficient_scope"'
-            raise Problem(
-                "insufficient-scope",
-                f"The scope {permission} is required.",
-                headers={"WWW-Authenticate": f'{challenge}, scope="{permission}"'},
-                members={"scope": permission},
-            )
+        client = self._services.directory.find(found["client_id"])
+        if client is None:
+            raise self._invalid(scheme)
+        self._require_address(client, address, scheme)
+        permissions = self._permissions(server, found["scope"])
+        grant = Grant(permissions=permissions, limits=limits_of(client.properties))
+        return Caller(name=client.id, kind="client", way="api", grants=(grant,), scheme=scheme)
 
     def _presented(self, request: Request) -> tuple[str, str]:
         header = request.headers.get("authorization", "")
@@ -167,9 +144,8 @@ class Callers:
                 raise
             raise self._unproven(refusal.error, refusal.description) from None
 
-    def _require_address(self, client_id: str, address: str, scheme: str) -> None:
-        client = self._services.directory.find(client_id)
-        limits = None if client is None else client.restrictions
+    def _require_address(self, client: ClientEntry, address: str, scheme: str) -> None:
+        limits = client.restrictions
         if limits is not None and not limits.admits(address):
             raise self._invalid(scheme)
 
@@ -198,6 +174,35 @@ class Callers:
         algorithms = f', algs="{self._algorithms}"' if scheme == DPOP else ""
         value = f'{scheme} realm="{REALM}", error="{error}"{algorithms}'
         return {"WWW-Authenticate": value}
+
+
+def require_permission(
+    caller: Caller, permission: str, *, now: datetime, whole_server: bool
+) -> Limits:
+    """Return the limits within which a caller may do something.
+
+    Args:
+        caller: the caller.
+        permission: the permission that the act needs; empty: every caller has it.
+        now: the present time.
+        whole_server: whether the act concerns the whole server.
+
+    Raises:
+        Problem: ``insufficient-scope``, ``insufficient-user-authentication`` or ``refused``.
+    """
+    try:
+        return authorise(caller, permission, now=now, whole_server=whole_server)
+    except PermissionMissingError as missing:
+        detail, name, headers = str(missing), "insufficient-scope", {}
+        if caller.scheme:
+            detail = f"The scope {permission} is required."
+            challenge = f'{caller.scheme} realm="{REALM}", error="insufficient_scope"'
+            headers = {"WWW-Authenticate": f'{challenge}, scope="{permission}"'}
+        raise Problem(name, detail, headers=headers, members={"scope": permission}) from None
+    except AuthenticationTooOldError as old:
+        raise Problem("insufficient-user-authentication", str(old)) from None
+    except LimitedCallerError as limited:
+        raise Problem("refused", str(limited)) from None
 
 
 def _listed(audience: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy.orm import Session
 
-from authz_server.admin.authentication import Caller
 from authz_server.admin.key_contexts import KeyContexts
 from authz_server.admin.pages import Cursors, PageQuery
 from authz_server.assembly import Services
 from authz_server.assembly.server import ServerServices
+from authz_server.operations.permissions import Caller, Limits
 
 T = TypeVar("T")
 
@@ -58,6 +58,7 @@ class Call:
         services: the parts to call operations with; in a change, those of its transaction.
         session: the session of the transaction of a change.
         caller: the caller.
+        limits: the part of the server for which the caller has the permission of the route.
         path: the path of the request.
         parameters: the parameters in the path, by name.
         query: the parameters in the query string.
@@ -69,6 +70,7 @@ class Call:
     services: Services
     session: Session | None = None
     caller: Caller
+    limits: Limits
     path: str
     parameters: Mapping[str, str]
     query: Any
@@ -102,7 +104,8 @@ class Call:
             items = [each for each in items if after(each) > begin]
         page = items[: query.limit]
         more = len(items) > query.limit
-        cursor = self.parts.cursors.make(self.path, query, after(page[-1])) if more else None
+        place = f"{self.caller.key} {self.path}"
+        cursor = self.parts.cursors.make(place, query, after(page[-1])) if more else None
         return Reply({"items": page, "next": cursor})
 
     def after(self) -> Any:  # noqa: ANN401 - as the cursor was made
@@ -111,7 +114,7 @@ class Call:
         Raises:
             Problem: ``invalid-cursor``.
         """
-        return self.parts.cursors.read(self.path, self.query)
+        return self.parts.cursors.read(f"{self.caller.key} {self.path}", self.query)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,8 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "invalid-token": (401, "A valid access token for the admin API is required"),
     "invalid-dpop-proof": (401, "A valid DPoP proof is required"),
     "insufficient-scope": (403, "The access token does not have the required scope"),
+    # RFC 9470, 3.
+    "insufficient-user-authentication": (401, "A more recent log-in is required"),
     "refused": (403, "The change is not permitted"),
     "not-found": (404, "There is nothing at this address"),
     "method-not-allowed": (405, "This method is not allowed here"),

@@ -27,7 +27,7 @@ from authz_server.clients.token_exchange import Party, TokenExchangePolicy
 from authz_server.clients.workload_identities import WorkloadIdentity, check_identities
 from authz_server.errors import InvalidChangeError
 
-DetailsTypes = Annotated[
+Names = Annotated[
     tuple[Annotated[str, Meta(min_length=1, max_length=200)], ...], Meta(max_length=50)
 ]
 
@@ -63,6 +63,8 @@ class ClientProperties(
             has to be within one grant of its type.
         authorization_details_required: whether the scopes of these types need such a detail.
         token_exchange: the tokens that it may exchange (RFC 8693); None: it exchanges none.
+        admin_resource_servers: the ids of the resource servers that it administers; empty: all.
+        admin_organisations: the organisations that it administers; empty: all.
         may_act: the party that may act for it, as its tokens name it (RFC 8693, 4.4).
     """
 
@@ -83,10 +85,12 @@ class ClientProperties(
     tls_client_auth_san_ip: str = ""
     tls_client_auth_san_email: str = ""
     tls_client_certificate_bound_access_tokens: bool = False
-    authorization_details_types: DetailsTypes | None = None
+    authorization_details_types: Names | None = None
     authorization_details_grants: dict[str, tuple[dict[str, Any], ...]] = {}
     authorization_details_required: bool = True
     token_exchange: TokenExchangePolicy | None = None
+    admin_resource_servers: Names = ()
+    admin_organisations: Names = ()
     may_act: Party | None = None
 
 

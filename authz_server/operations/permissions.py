@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+from authz_server.clients.properties import ClientProperties
 from authz_server.errors import OperatorError
 from authz_server.settings import Settings
 from authz_server.settings.admin import PERMISSIONS
@@ -96,6 +97,19 @@ class Limits:
 
 
 UNLIMITED = Limits()
+
+
+def limits_of(properties: ClientProperties) -> Limits:
+    """Return the limits of a client that administers, by its registration."""
+    return make_limits(properties.admin_resource_servers, properties.admin_organisations)
+
+
+def make_limits(resource_servers: Iterable[str], organisations: Iterable[str]) -> Limits:
+    """Return the limits of two lists; an empty list is no limit."""
+    return Limits(
+        resource_servers=frozenset(resource_servers) or None,
+        organisations=frozenset(organisations) or None,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
