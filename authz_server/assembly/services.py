@@ -136,4 +136,5 @@ class Services(RegistrationServices):
             # Only the system's clock can be compared with the system's uptime.
             guard=ClockGuard(self.clock) if self.clock is utc_now else None,
             audit_days=self.settings.audit.keep_days,
+            change_days=self.settings.approvals.keep_days,
         )

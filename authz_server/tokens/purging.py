@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from authz_server.audit.notifier import Notify
+from authz_server.audit.pending_changes import purge_settled_changes
 from authz_server.audit.purging import purge_audit_records
 from authz_server.clients.counters.database import purge_counts
 from authz_server.database.change_feed import purge_changes
@@ -63,6 +64,7 @@ class Purge:
         clock: returns the present time.
         guard: compares the clock with the uptime; None: trust the clock.
         audit_days: how many days stored audit records are kept; 0: for ever.
+        change_days: how many days settled changes are kept; 0: for ever.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, by name
@@ -76,6 +78,7 @@ class Purge:
         clock: Callable[[], datetime],
         guard: ClockGuard | None,
         audit_days: int = 0,
+        change_days: int = 0,
     ) -> None:
         self._database = database
         self._revocations = revocations
@@ -85,6 +88,7 @@ class Purge:
         self._clock = clock
         self._guard = guard
         self._audit_days = audit_days
+        self._change_days = change_days
 
     def check_clock(self) -> ClockCheck:
         """Compare the clock with the uptime; raise an alarm if it leapt.
@@ -148,6 +152,8 @@ class Purge:
         yield purge_creations(session, reached, rows)
         yield purge_sessions(session, reached, rows)
         yield self._purge_others(session, reached)
+        if self._change_days:
+            yield purge_settled_changes(session, reached - timedelta(days=self._change_days), rows)
         if self._audit_days:
             yield purge_audit_records(session, reached - timedelta(days=self._audit_days), rows)
 
