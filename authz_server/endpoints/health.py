@@ -38,12 +38,15 @@ def health_blueprint(
     def live() -> Answer:
         return private_answer({"status": "live"}, new_request_id())
 
+    def find_reasons() -> dict[str, str]:
+        found = {name: _find_reason(check) for name, check in checks.items()}
+        reasons = {name: reason for name, reason in found.items() if reason}
+        log.note(reasons)
+        return reasons
+
     @blueprint.get("/health/ready")
     def ready() -> Answer:
-        reasons = {
-            name: reason for name, check in checks.items() if (reason := _find_reason(check))
-        }
-        log.note(reasons)
+        reasons = find_reasons()
         if reasons:
             body: dict[str, Any] = {"status": "not ready", "failed": list(reasons)}
             return private_answer(body | {"reasons": reasons}, new_request_id(), status=503)
@@ -61,7 +64,9 @@ def health_blueprint(
 
         @blueprint.get("/metrics")
         def show_metrics() -> Answer:
-            return private_bytes(metrics.render(), metrics.content_type, new_request_id())
+            reasons = find_reasons()
+            page = metrics.render({name: name not in reasons for name in checks})
+            return private_bytes(page, metrics.content_type, new_request_id())
 
     return blueprint
 

@@ -62,6 +62,12 @@ class Family:
 BUILD_INFO = Family(
     "authz_server_build_info", "gauge", "Always 1, with the server's version.", ("version",)
 )
+READY = Family(
+    "authz_server_ready",
+    "gauge",
+    "Whether a condition of readiness holds at this scrape: 1 or 0.",
+    ("check",),
+)
 STORE_UP = Family(
     "authz_server_key_store_up",
     "gauge",

@@ -3,10 +3,11 @@
 import math
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -50,16 +51,22 @@ class MetricsPage(Collector):
         self._clock = clock
         self._further = further
 
-    def render(self) -> bytes:
-        """Return the metrics in the Prometheus text format 0.0.4."""
+    def render(self, ready: Mapping[str, bool] = MappingProxyType({})) -> bytes:
+        """Return the metrics in the Prometheus text format 0.0.4.
+
+        Args:
+            ready: whether each condition of readiness holds, by name.
+        """
         registry = CollectorRegistry()
-        registry.register(_Once(self.collect()))
+        registry.register(_Once(self.collect(ready)))
         return generate_latest(registry)
 
-    def collect(self) -> list[Metric]:
+    def collect(self, ready: Mapping[str, bool] = MappingProxyType({})) -> list[Metric]:
         """Return the metrics that have samples, in the order of ``FAMILIES``."""
         counted = self._counted()
         _add(counted, Sample(families.BUILD_INFO, (__version__,), 1))
+        for name, holds in ready.items():
+            _add(counted, Sample(families.READY, (name,), int(holds)))
         for sample in self._sample_store():
             _add(counted, sample)
         for sample in _zeros(counted):

@@ -1,5 +1,6 @@
 """Interface of the metrics exporter; importing the exporter takes long."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,8 +25,12 @@ class MetricsSource(Protocol):
 
     content_type: str
 
-    def render(self) -> bytes:
-        """Return the page of metrics."""
+    def render(self, ready: Mapping[str, bool]) -> bytes:
+        """Return the page of metrics.
+
+        Args:
+            ready: whether each condition of readiness holds, by name.
+        """
 
     def known_backends(self) -> KnownBackends:
         """Return the states of the key backends as the processes last reported them."""

@@ -23,6 +23,7 @@ RULES = {
 SCRAPED_LABELS = {"instance", "job"}
 LABELS = {family.name: {*family.labels, *SCRAPED_LABELS} for family in FAMILIES}
 WANTED = {
+    "not ready": "NotReady",
     "no standby": "SigningKeyWithoutStandby",
     "active key older than its interval and a day": "SigningKeyTooOld",
     "view older than 10 minutes": "KeyViewOld",

@@ -17,6 +17,12 @@ def ready(server: LiveServer) -> tuple[int, dict[str, str]]:
     return answer.status_code, answer.json().get("reasons", {})
 
 
+def metric_of_workers(server: LiveServer) -> str:
+    """Return the value of the metric of readiness."""
+    page = httpx.get(f"{server.health_url}/metrics", timeout=10).text
+    return page.partition('authz_server_ready{check="workers"} ')[2].partition("\n")[0]
+
+
 def await_readiness(server: LiveServer, holds: Callable[[int, dict[str, str]], bool]) -> None:
     deadline = time.monotonic() + 30
     while not holds(*(last := ready(server))):
@@ -28,6 +34,7 @@ def test_one_worker_that_does_not_answer_is_named_until_it_does(start_live_serve
     """Case J114."""
     server = start_live_server(workers=2)
     assert ready(server) == (200, {})
+    assert metric_of_workers(server) == "1.0"
     hung = server.worker_process_ids()[0]
     os.kill(hung, signal.SIGSTOP)
     try:
@@ -37,6 +44,7 @@ def test_one_worker_that_does_not_answer_is_named_until_it_does(start_live_serve
                 status == 503 and reasons == {"workers": "a worker does not answer"}
             ),
         )
+        assert metric_of_workers(server) == "0.0"
     finally:
         os.kill(hung, signal.SIGCONT)
     await_readiness(server, lambda status, _: status == 200)

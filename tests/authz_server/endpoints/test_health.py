@@ -36,8 +36,8 @@ class Page:
 
     content_type = "text/plain; version=0.0.4"
 
-    def render(self):
-        return b"authz_server_key_store_up 1.0\n"
+    def render(self, ready):
+        return "".join(f"{name} {holds:d}\n" for name, holds in ready.items()).encode()
 
 
 def ask(path, readiness, metrics=None):
@@ -147,7 +147,8 @@ def test_a_start_is_not_ready_before_a_backend_has_answered():
 
 def test_the_metrics_are_shown_as_they_are_and_not_kept():
     answer = ask("/metrics", keys(["one"]), Page())
-    assert answer.data == b"authz_server_key_store_up 1.0\n"
+    assert answer.data == b"keys 1\n"
+    assert ask("/metrics", keys([]), Page()).data == b"keys 0\n"
     assert answer.headers["Content-Type"] == "text/plain; version=0.0.4"
     assert answer.headers["Cache-Control"] == "no-store"
     assert ask("/metrics", keys(["one"])).status_code == 404
