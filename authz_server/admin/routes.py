@@ -13,6 +13,7 @@ import msgspec
 from authz_server.admin.calls import Call, ChangeQuery, NoBody, NoQuery, Reply
 from authz_server.admin.pages import PageQuery
 from authz_server.admin.resources import (
+    activity,
     clients,
     explanations,
     records,
@@ -29,6 +30,7 @@ from authz_server.admin.resources.secrets import (
     SecretAnswer,
     SecretResources,
 )
+from authz_server.operations.activity import Activity
 from authz_server.operations.client_secrets import SecretView
 from authz_server.operations.clients import ClientView
 from authz_server.operations.explain import RequestExplanation
@@ -289,6 +291,8 @@ ROUTES: tuple[Route, ...] = (
              explanations.RequestQuestion),
     _explain("/explanations/tokens", explanations.of_token, TokenExplanation,
              explanations.TokenQuestion),
+    Route(method="GET", path="/activity", permission="audit:read", act=activity.show,
+          query=activity.ActivityQuery, answer=Activity),
     _list("/audit", "audit:read", records.list_audit, RecordView, records.AuditQuery),
     _list("/settings", "settings:read", records.list_settings, records.Setting,
           records.SettingsQuery),
