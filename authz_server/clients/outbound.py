@@ -273,15 +273,17 @@ def make_tls_context(ca_file: str = "", *, alone: bool = False) -> ssl.SSLContex
 
 
 class Reply(NamedTuple):
-    """A complete answer with status 200.
+    """A complete answer.
 
     Attributes:
         body: the document.
         cache_control: the value of ``Cache-Control``; empty if absent.
+        status: the HTTP status.
     """
 
     body: bytes
     cache_control: str
+    status: int = _OK
 
 
 def exchange(
@@ -303,17 +305,44 @@ def exchange(
     Raises:
         FetchError: there is no answer, or not one of status 200 within the limits.
     """
-    lines = [f"GET {url.target} HTTP/1.1", f"Host: {url.origin.partition('://')[2]}"]
+    return send_request("GET", url, addresses, tls, limits, headers, any_status=False)
+
+
+def send_request(  # noqa: PLR0913 - the parts of a request, in order
+    method: str,
+    url: FetchUrl,
+    addresses: Sequence[str],
+    tls: ssl.SSLContext | None,
+    limits: Limits,
+    headers: Sequence[str],
+    body: bytes = b"",
+    *,
+    any_status: bool = True,
+) -> Reply:
+    """Return the answer to a request.
+
+    Args:
+        method: GET or POST.
+        body: the body of a POST; its type is in ``headers``.
+        any_status: whether an answer of another status than 200 is returned.
+
+    The other arguments and the exceptions are those of :func:`exchange`.
+    """
+    lines = [f"{method} {url.target} HTTP/1.1", f"Host: {url.origin.partition('://')[2]}"]
     lines += ["Accept: application/json", "Accept-Encoding: identity", "Connection: close"]
-    request = "\r\n".join((*lines, *headers, "", "")).encode("ascii")
+    if method == "POST":
+        lines.append(f"Content-Length: {len(body)}")
+    request = "\r\n".join((*lines, *headers, "", "")).encode("ascii") + body
     try:
         connected = _connect(url, addresses, limits)
         with connected if tls is None else _secure(connected, url, tls, limits) as peer:
             peer.limits = limits
             peer.settimeout(limits.seconds_left())
             peer.sendall(request)
-            with HTTPResponse(peer, method="GET") as response:
+            with HTTPResponse(peer, method=method) as response:
                 response.begin()
+                if response.status != _OK and not any_status:
+                    raise FetchError(f"the answer has status {response.status}")
                 return _read(response, limits.maximum_bytes)
     except ssl.SSLError as error:
         reason = getattr(error, "verify_message", "") or error.reason or "TLS failed"
@@ -355,8 +384,6 @@ def _secure(
 
 
 def _read(response: HTTPResponse, maximum_bytes: int) -> Reply:
-    if response.status != _OK:
-        raise FetchError(f"the answer has status {response.status}")
     if response.getheader("Content-Encoding", "identity").lower() != "identity":
         raise FetchError("the answer is compressed")
     if response.length is not None and response.length > maximum_bytes:
@@ -367,4 +394,4 @@ def _read(response: HTTPResponse, maximum_bytes: int) -> Reply:
         raise FetchError("the answer is too large")
     if response.length:
         raise FetchError("the answer was broken off")
-    return Reply(body, response.getheader("Cache-Control", ""))
+    return Reply(body, response.getheader("Cache-Control", ""), response.status)
