@@ -308,7 +308,7 @@ def exchange(
     return send_request("GET", url, addresses, tls, limits, headers, any_status=False)
 
 
-def send_request(  # noqa: PLR0913 - the parts of a request, in order
+def send_request(  # noqa: PLR0913, PLR0917 - the parts of a request, in order
     method: str,
     url: FetchUrl,
     addresses: Sequence[str],
@@ -323,10 +323,16 @@ def send_request(  # noqa: PLR0913 - the parts of a request, in order
 
     Args:
         method: GET or POST.
-        body: the body of a POST; its type is in ``headers``.
+        url: its target.
+        addresses: the checked addresses of the host.
+        tls: the context for https.
+        limits: the limits of the exchange, including the connection.
+        headers: further header lines, with the type of a body.
+        body: the body of a POST.
         any_status: whether an answer of another status than 200 is returned.
 
-    The other arguments and the exceptions are those of :func:`exchange`.
+    Raises:
+        FetchError: there is no answer within the limits.
     """
     lines = [f"{method} {url.target} HTTP/1.1", f"Host: {url.origin.partition('://')[2]}"]
     lines += ["Accept: application/json", "Accept-Encoding: identity", "Connection: close"]
