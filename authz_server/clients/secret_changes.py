@@ -1,6 +1,7 @@
 """Add and end secrets."""
 
 import secrets as system_random
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy.orm import Session
@@ -10,6 +11,19 @@ from authz_server.clients.models import Client, ClientSecret
 from authz_server.clients.registrations import Registrations
 from authz_server.clients.secrets import ARGON2_PREFIX, CLIENT_SECRET_JWT, generate_secret
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedSecret:
+    """A secret that was made before it is added.
+
+    Attributes:
+        id: its id.
+        record: the record that verifies it.
+    """
+
+    id: str
+    record: str = field(repr=False)
 
 
 class SecretChanges(Registrations):
@@ -24,8 +38,11 @@ class SecretChanges(Registrations):
         description: str = "",
         expires_at: datetime | None = None,
         imported_secret: bytes | None = None,
+        prepared: PreparedSecret | None = None,
     ) -> tuple[ClientSecret, str]:
         """Add a secret to a client or resource server.
+
+        A prepared secret is added as it is, and not returned.
 
         Returns:
             the stored row and the generated secret, which cannot be read again; an empty string
@@ -41,10 +58,15 @@ class SecretChanges(Registrations):
         expires_at = validation.require_instant("expires_at", expires_at)
         if expires_at is not None and expires_at <= now:
             raise InvalidChangeError("expires_at: it lies in the past")
-        self._require_room(client, now, imported=imported_secret is not None)
-        record, generated = self._new_record(client, imported_secret)
+        if prepared is None:
+            record, generated = self._new_record(client, imported_secret)
+            prepared = PreparedSecret(system_random.token_hex(8), record)
+        else:
+            record, generated = prepared.record, ""
+        imported = record.startswith(ARGON2_PREFIX)
+        self._require_room(client, now, imported=imported)
         secret = ClientSecret(
-            id=system_random.token_hex(8),
+            id=prepared.id,
             client_id=client_id,
             record=record,
             description=validation.require_text("description", description, may_be_empty=True),
@@ -52,7 +74,7 @@ class SecretChanges(Registrations):
             expires_at=expires_at,
         )
         client.secrets.append(secret)
-        detail = {"secret_id": secret.id, "imported": imported_secret is not None}
+        detail = {"secret_id": secret.id, "imported": imported}
         self._finish(session, client, actor, f"{client.kind}.secret_added", detail)
         return secret, generated
 

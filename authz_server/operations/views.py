@@ -1,12 +1,23 @@
 """Compare the frozen structs that operations return."""
 
+from base64 import urlsafe_b64encode
 from dataclasses import fields
-from typing import TypeVar
+from hashlib import sha256
+from typing import Any, TypeVar
+
+import msgspec
 
 View = TypeVar("View")
 
 #: Fields that change with every other change.
 _DERIVED = frozenset({"updated_at"})
+#: Members that differ with every change, or without one.
+_NOT_COMPARED = frozenset({"updated_at", "last_used_at", "last_used_from"})
+#: Members that differ without a change of the item.
+_VOLATILE = frozenset({"last_used_at", "last_used_from", "works", "loaded_at", "age_seconds"})
+_REVISION_CHARACTERS = 22
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 def changed_fields(before: View, after: View) -> tuple[str, ...]:
@@ -21,3 +32,37 @@ def changed_fields(before: View, after: View) -> tuple[str, ...]:
         for each in fields(after)  # type: ignore[arg-type]
         if each.name not in _DERIVED and getattr(before, each.name) != getattr(after, each.name)
     )
+
+
+def difference(before: object, after: object) -> dict[str, Any]:
+    """Return the members that differ, each with both values.
+
+    Args:
+        before: a view; None: there was none.
+        after: another of the same class; None: there is none.
+    """
+    old, new = (
+        {} if each is None else msgspec.to_builtins(each, order="deterministic")
+        for each in (before, after)
+    )
+    return {
+        name: {"before": old.get(name), "after": new.get(name)}
+        for name in {**old, **new}
+        if name not in _NOT_COMPARED and old.get(name) != new.get(name)
+    }
+
+
+def revision_of(view: object) -> str:
+    """Return the revision of a view, which each change of its object changes."""
+    digest = sha256(_encode(_without_volatile(msgspec.to_builtins(view)))).digest()
+    return urlsafe_b64encode(digest).decode()[:_REVISION_CHARACTERS]
+
+
+def _without_volatile(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    match value:
+        case dict():
+            kept = ((name, each) for name, each in value.items() if name not in _VOLATILE)
+            return {name: _without_volatile(each) for name, each in kept}
+        case list() | tuple():
+            return [_without_volatile(each) for each in value]
+    return value
