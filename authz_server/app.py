@@ -17,6 +17,7 @@ from authz_server.audit.events import ServerStarted, ServerStopped, SettingsLoad
 from authz_server.audit.restored_database import RestoreReadiness
 from authz_server.authorization_server import AuthorizationServer
 from authz_server.clients.counters.opening import open_counters
+from authz_server.clients.encryption_keys import EncryptionKeys
 from authz_server.database.orm import open_database
 from authz_server.database.session_check import SessionReadiness
 from authz_server.database.sqlite import require_writable
@@ -36,6 +37,7 @@ from authz_server.endpoints.forms import FormReader
 from authz_server.endpoints.g2p_connect import G2PConnectProfile
 from authz_server.endpoints.health import Check, health_blueprint
 from authz_server.endpoints.introspection import IntrospectionEndpoint
+from authz_server.endpoints.introspection_batch import BATCH, IntrospectionBatchEndpoint
 from authz_server.endpoints.openapi import describe_interface
 from authz_server.endpoints.protocol import EndpointParts, ProtocolEndpoint
 from authz_server.endpoints.readiness import KeyReadiness
@@ -104,7 +106,8 @@ class Application(Flask):
         endpoint = self.direct.get(path) if by_path else self.resources.find(method, path)
         if endpoint is None:
             return super().wsgi_app(environ, start_response)
-        request = read_request(environ, self.maximum_body_bytes)
+        limit = max(self.maximum_body_bytes, endpoint.maximum_body_bytes)
+        request = read_request(environ, limit)
         answer = run(endpoint.respond(request))
         environ[CLIENT_ID] = request.client_id
         return answer(environ, start_response)
@@ -299,6 +302,7 @@ def features_of(services: Services) -> Features:
         signed_introspection=settings.introspection.signed_responses,
         revocation=settings.revocation.enabled,
         registration=settings.registration.enabled,
+        batch_introspection=settings.introspection.enabled and settings.introspection.batch,
         client_documents=bool(settings.client_id_documents.allowed_origins),
         client_certificates=settings.client_certificates.source != "off",
         mtls_base_url=settings.client_certificates.mtls_base_url,
@@ -356,7 +360,10 @@ def _protocol_endpoints(
         )
     if settings.revocation.enabled:
         endpoints["/oauth2/revoke"] = RevocationEndpoint(
+            EncryptionKeys(services.fetcher),
             parts, services.verifier, services.revocations, services.database
+        if settings.introspection.batch:
+            endpoints[BATCH] = IntrospectionBatchEndpoint(parts, services.introspection)
         )
     if settings.registration.enabled:
         endpoints[REGISTER] = RegistrationEndpoint(parts, _registration_parts(services))

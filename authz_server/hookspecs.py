@@ -23,8 +23,8 @@ RESERVED_CLAIMS = frozenset(
     {
         "iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope", "cnf",
         "active", "token_type", "username", "token_introspection",
-        "act", "may_act", "authorization_details", "exchanged_from",
-        "sender_id", "message_cnf",
+        "act", "may_act", "authorization_details", "exchanged_from", "status",
+        "sender_id", "message_cnf", "max_age",
     }
 )  # fmt: skip
 
@@ -80,6 +80,10 @@ class Hooks:
     @hookspec
     def register_key_backends(self) -> Mapping[str, Callable[..., Any]]:  # type: ignore[empty-body]
         """Register: return functions that open key backends, by the scheme of their URIs."""
+
+    @hookspec
+    def register_introspection_sources(self) -> Iterable[Any]:  # type: ignore[empty-body]
+        """Register: return sources, instances of IntrospectionSource."""
 
     @hookspec
     def register_commands(self) -> Iterable[Any]:  # type: ignore[empty-body]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import msgspec
 from sqlalchemy.orm import Session
 
 from authz_server.assembly.base import utc_now
@@ -15,6 +16,7 @@ from authz_server.settings import LONGEST_LIFETIME_SECONDS
 if TYPE_CHECKING:
     from authz_server.tokens.authorization import AuthorizationRules
     from authz_server.tokens.introspection import IntrospectionService
+    from authz_server.tokens.introspection_source import IntrospectionSources
     from authz_server.tokens.purging import Purge
     from authz_server.tokens.revocations import RevocationState
     from authz_server.tokens.standing import TokenStanding
@@ -98,6 +100,7 @@ class Services(RegistrationServices):
         return IntrospectionService(
             verifier=self.verifier,
             revocations=self.revocation_state,
+        ages = msgspec.structs.asdict(self.settings.introspection.maximum_age_seconds)
             standing=self.standing,
             details=self.detail_rules,
             plugins=self.plugins,
@@ -105,6 +108,23 @@ class Services(RegistrationServices):
         )
 
     @cached_property
+            database=self.database,
+            sources=self.introspection_sources,
+            maximum_ages=ages if any(ages.values()) else {},
+        )
+
+    @cached_property
+    def introspection_sources(self) -> IntrospectionSources:
+        """The sources of introspection that plugins add."""
+        from authz_server.tokens.introspection_source import IntrospectionSources, collect_sources
+
+        return IntrospectionSources(
+            collect_sources(self.plugins),
+            issuer=self.settings.issuer,
+            directory=self.directory,
+            catalogue=self.catalogue,
+            now=lambda: self.corrected_clock().timestamp(),
+            report=self.notify,
     def standing(self) -> TokenStanding:
         """Checks the state of verified tokens."""
         from authz_server.tokens.standing import TokenStanding

@@ -18,8 +18,11 @@ from authz_server.clients.networks import check_networks
 from authz_server.clients.payment_windows import PaymentWindow, check_windows
 from authz_server.clients.registered_keys import (
     check_assertion_algorithm,
+    check_content_encryption,
     check_jwks,
     check_jwks_uri,
+    check_key_management,
+    require_encryption_key,
     require_one_key_source,
 )
 from authz_server.clients.token_budgets import TokenBudget, check_budgets
@@ -41,6 +44,10 @@ class ClientProperties(
         jwks: its public keys as a JWK set (RFC 7591, 2).
         jwks_uri: or the address of the set.
         token_endpoint_auth_signing_alg: the only algorithm of its assertions.
+        introspection_encrypted_response_alg: the algorithm by which the keys of its signed
+            introspection responses are encrypted (RFC 9701, 6); None: they are not encrypted.
+        introspection_encrypted_response_enc: the algorithm of their content; None:
+            ``A128CBC-HS256``.
         workload_identities: the workloads that authenticate as this client.
         jwt_bearer_subjects: the subjects of registered issuers whose assertions it may present as
             authorization (RFC 7523, 2.1).
@@ -72,6 +79,8 @@ class ClientProperties(
     jwks_uri: str | None = None
     token_endpoint_auth_signing_alg: str | None = None
     workload_identities: tuple[WorkloadIdentity, ...] = ()
+    introspection_encrypted_response_alg: str | None = None
+    introspection_encrypted_response_enc: str | None = None
     jwt_bearer_subjects: tuple[WorkloadIdentity, ...] = ()
     allowed_networks: tuple[str, ...] = ()
     payment_windows: tuple[PaymentWindow, ...] = ()
@@ -104,6 +113,8 @@ PROPERTY_RULES: Mapping[str, Callable[[Any], Any]] = {
     "token_endpoint_auth_signing_alg": check_assertion_algorithm,
     "workload_identities": partial(check_identities, "workload_identities"),
     "jwt_bearer_subjects": partial(check_identities, "jwt_bearer_subjects"),
+    "introspection_encrypted_response_alg": check_key_management,
+    "introspection_encrypted_response_enc": check_content_encryption,
     "allowed_networks": check_networks,
     "payment_windows": check_windows,
     "token_budget": check_budgets,
@@ -163,6 +174,12 @@ def require_consistent(properties: ClientProperties) -> None:
     require_one_key_source(properties.jwks, properties.jwks_uri)
 
 
+    require_encryption_key(
+        properties.introspection_encrypted_response_alg,
+        properties.introspection_encrypted_response_enc,
+        properties.jwks,
+        properties.jwks_uri,
+    )
 def _convert(values: Mapping[str, Any]) -> ClientProperties:
     try:
         return msgspec.convert(values, ClientProperties)

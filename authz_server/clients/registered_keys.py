@@ -18,22 +18,27 @@ _MEMBERS = frozenset(
 def check_jwks(value: object) -> dict[str, Any]:
     """Return a JWK set of 1 to 20 public keys, with the members that are stored.
 
+    A key whose ``use`` is ``enc`` is one to which responses are encrypted (RFC 9701, 6).
+
     Raises:
         InvalidChangeError: it is anything else, is too large, or holds a key that is private,
-            symmetric, weak, malformed or not for signatures, or an id twice.
+            symmetric, weak or malformed, or an id twice.
     """
-    # The library takes a tenth of a second to import.
+    # The libraries take a tenth of a second to import.
+    from keys.jose.encryption import EncryptionKey, is_for_encryption  # noqa: PLC0415
     from keys.jose.foreign import parse_key_set  # noqa: PLC0415
 
     try:
         if len(json.dumps(value)) > MAXIMUM_SET_BYTES:
             raise InvalidChangeError(f"jwks: use at most {MAXIMUM_SET_BYTES} characters")
         parse_key_set(value)
+        assert isinstance(value, dict)  # noqa: S101 - parse_key_set requires it
+        for jwk in filter(is_for_encryption, value["keys"]):
+            EncryptionKey(jwk)
     except KeysError as error:
         raise InvalidChangeError(f"jwks: {error}") from error
     except (TypeError, ValueError, RecursionError):
         raise InvalidChangeError("jwks: it is not JSON") from None
-    assert isinstance(value, dict)  # noqa: S101 - parse_key_set requires it
     kept = [{name: jwk[name] for name in jwk if name in _MEMBERS} for jwk in value["keys"]]
     return {"keys": kept}
 
@@ -60,6 +65,53 @@ def check_assertion_algorithm(value: object) -> str:
     if not isinstance(value, str) or value not in ASSERTION_ALGORITHMS:
         names = ", ".join(ASSERTION_ALGORITHMS)
         raise InvalidChangeError(f"token_endpoint_auth_signing_alg: use one of {names}")
+    return value
+
+
+def check_key_management(value: object) -> str:
+    """Return the name of an algorithm by which keys of encrypted responses are encrypted.
+
+    Raises:
+        InvalidChangeError: there is no such algorithm.
+    """
+    from keys.jose.encryption import KEY_MANAGEMENT  # noqa: PLC0415 - as above
+
+    return _require_name("introspection_encrypted_response_alg", value, KEY_MANAGEMENT)
+
+
+def check_content_encryption(value: object) -> str:
+    """Return the name of an algorithm by which responses are encrypted.
+
+    Raises:
+        InvalidChangeError: there is no such algorithm.
+    """
+    from keys.jose.encryption import CONTENT_ENCRYPTION  # noqa: PLC0415 - as above
+
+    return _require_name("introspection_encrypted_response_enc", value, CONTENT_ENCRYPTION)
+
+
+def require_encryption_key(
+    alg: str | None, enc: str | None, jwks: Any, jwks_uri: str | None
+) -> None:  # noqa: ANN401 - JSON
+    """Raise InvalidChangeError if encrypted responses have no algorithm or no key (RFC 9701, 6)."""
+    if enc is not None and alg is None:
+        raise InvalidChangeError(
+            "introspection_encrypted_response_enc: set introspection_encrypted_response_alg too"
+        )
+    if alg is None or jwks_uri is not None:
+        return
+    from keys.jose.encryption import EncryptionKey, is_for_encryption  # noqa: PLC0415 - as above
+
+    keys = filter(is_for_encryption, (jwks or {}).get("keys", ()))
+    if not any(alg in EncryptionKey(jwk).algorithms for jwk in keys):
+        raise InvalidChangeError(
+            f"introspection_encrypted_response_alg: jwks has no key for {alg} with use enc"
+        )
+
+
+def _require_name(field: str, value: object, names: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or value not in names:
+        raise InvalidChangeError(f"{field}: use one of {', '.join(names)}")
     return value
 
 

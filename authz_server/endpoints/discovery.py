@@ -16,6 +16,7 @@ from authz_server.audit.notifier import Notify
 from authz_server.clients.cache import ClientCache
 from authz_server.database.change_feed import ChangeFeed
 from authz_server.endpoints.client_address import ClientAddressReader
+from authz_server.endpoints.introspection_batch import BATCH, MAXIMUM_TOKENS
 from authz_server.endpoints.responses import new_request_id
 from authz_server.endpoints.wsgi import read_head
 from authz_server.errors import OAuthError
@@ -23,6 +24,7 @@ from authz_server.key_rings.consumers import JwksReaders
 from authz_server.key_rings.standby import find_next_key
 from authz_server.metrics.events import JwksFetched
 from authz_server.scopes.catalogue import ScopeCatalogue, ScopeEntry
+from keys.jose.encryption import CONTENT_ENCRYPTION, KEY_MANAGEMENT
 from keys.ring import KeyRings
 
 _METADATA_MAXIMUM_AGE_SECONDS = 300
@@ -32,6 +34,7 @@ _TAKES_CERTIFICATES = (
     "token_endpoint",
     "g2p_connect_token_endpoint",
     "introspection_endpoint",
+    "introspection_batch_endpoint",
     "revocation_endpoint",
 )
 
@@ -46,6 +49,7 @@ class Features:
     assertion_algorithms: tuple[str, ...]
     g2p: bool
     introspection: bool
+    batch_introspection: bool
     signed_introspection: bool
     revocation: bool
     dpop_algorithms: tuple[str, ...]
@@ -109,9 +113,7 @@ class MetadataDocument:
             members["client_id_metadata_document_supported"] = True
         if features.introspection:
             members["introspection_endpoint"] = f"{issuer}/oauth2/introspect"
-            members |= self._authentication("introspection_endpoint")
-            if features.signed_introspection and (algorithms := self._key_rings.algorithms()):
-                members["introspection_signing_alg_values_supported"] = list(algorithms)
+            members |= self._authentication("introspection_endpoint") | self._introspection()
         if features.revocation:
             members["revocation_endpoint"] = f"{issuer}/oauth2/revoke"
             members |= self._authentication("revocation_endpoint")
@@ -120,6 +122,20 @@ class MetadataDocument:
     def _bindings(self, members: Mapping[str, Any]) -> dict[str, Any]:
         """Return the members about tokens that are bound to a key, and about certificates."""
         features = self._features
+    def _introspection(self) -> dict[str, Any]:
+        """Return the members about the forms of introspection."""
+        features = self._features
+        added: dict[str, Any] = {}
+        if features.signed_introspection and (algorithms := self._key_rings.algorithms()):
+            # RFC 9701, 7
+            added["introspection_signing_alg_values_supported"] = list(algorithms)
+            added["introspection_encryption_alg_values_supported"] = list(KEY_MANAGEMENT)
+            added["introspection_encryption_enc_values_supported"] = list(CONTENT_ENCRYPTION)
+        if features.batch_introspection:
+            added["introspection_batch_endpoint"] = f"{features.issuer}{BATCH}"
+            added["introspection_batch_maximum_tokens"] = MAXIMUM_TOKENS
+        return added
+
         added: dict[str, Any] = {}
         if features.dpop_algorithms:
             added["dpop_signing_alg_values_supported"] = list(features.dpop_algorithms)

@@ -12,7 +12,7 @@ from authz_server.settings import ServerSettings
 FORM_TYPE = "application/x-www-form-urlencoded"
 _CHARACTER_SETS = frozenset({"utf-8", "utf8", "iso-8859-1", "us-ascii", "ascii"})
 #: A presented token may hold any characters, up to the size of the body (RFC 7662, 2.1).
-_PRESENTED = "token"
+PRESENTED = "token"
 _REPEATABLE = "resource"  # RFC 8707, 2
 _AUDIENCE = "audience"  # RFC 8693, 2.1
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -95,8 +95,8 @@ class FormReader:
 
     def _decoded_pair(self, pair: str) -> tuple[str, str]:
         raw_name, _, raw_value = pair.partition("=")
-        if raw_name == _PRESENTED:
-            return raw_name, _decoded_leniently(raw_value)
+        if raw_name == PRESENTED:
+            return raw_name, decode_presented(raw_value)
         limit = self._maximum_value_bytes
         plain = "%" not in pair and "+" not in pair and pair.isascii() and pair.isprintable()
         if plain and len(pair) <= limit:
@@ -134,7 +134,7 @@ def _decoded(
     return raw
 
 
-def _decoded_leniently(raw: str) -> str:
+def decode_presented(raw: str) -> str:
     """Return a presented token; one that cannot be decoded is inactive, not malformed."""
     if raw.isascii() and "%" not in raw and "+" not in raw:
         return raw

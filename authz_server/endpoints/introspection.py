@@ -1,5 +1,6 @@
 """The introspection endpoint (RFC 7662), with signed responses (RFC 9701)."""
 
+from functools import partial
 from typing import Any
 
 from werkzeug.datastructures import MIMEAccept
@@ -7,11 +8,14 @@ from werkzeug.http import parse_accept_header
 
 from authz_server.audit.events import IntrospectionRefused, SignatureMade
 from authz_server.clients.cache import ClientEntry
+from authz_server.clients.encryption_keys import EncryptionKeys
+from authz_server.clients.fetching import FetchError
 from authz_server.endpoints.protocol import EndpointParts, Exchange, ProtocolEndpoint
 from authz_server.endpoints.responses import Answer, private_answer, private_bytes
 from authz_server.errors import OAuthError
 from authz_server.tokens.introspection import IntrospectionService
 from authz_server.tokens.introspection_jwt import IntrospectionSigner
+from authz_server.waiting import Lane, Step
 
 _INACTIVE: dict[str, Any] = {"active": False}
 JWT_TYPE = "application/token-introspection+jwt"
@@ -25,6 +29,7 @@ class IntrospectionEndpoint(ProtocolEndpoint):
         parts: the collaborators that every endpoint needs.
         service: decides which members a caller may see.
         signer: signs responses as JWTs, or None if signing is disabled.
+        encryption: finds the keys of callers that registered for encrypted responses.
     """
 
     name = "introspect"
@@ -35,10 +40,12 @@ class IntrospectionEndpoint(ProtocolEndpoint):
         parts: EndpointParts,
         service: IntrospectionService,
         signer: IntrospectionSigner | None,
+        encryption: EncryptionKeys,
     ) -> None:
         super().__init__(parts)
         self._service = service
         self._signer = signer
+        self._encryption = encryption
 
     async def _answer(self, exchange: Exchange) -> Answer:
         caller, form = await self._authenticated(exchange)
@@ -74,7 +81,16 @@ class IntrospectionEndpoint(ProtocolEndpoint):
                     backend_request_id=signed.request_id,
                 )
             )
-        return private_bytes(signed.token.encode(), JWT_TYPE, exchange.request_id)
+        token = signed.token
+        try:
+            encryption = await self._encryption.find(caller)
+        except FetchError as error:
+            raise OAuthError(
+                "temporarily_unavailable", f"encryption: {error}", client_id=caller.id
+            ) from error
+        if encryption is not None:
+            token = await Step(Lane.SIGNING, partial(encryption.encrypt, token))
+        return private_bytes(token.encode(), JWT_TYPE, exchange.request_id)
 
 
 def _wants_jwt(accept: str | None) -> bool:

@@ -12,12 +12,18 @@ JSON_TYPE = "application/json"
 MAXIMUM_DEPTH = 8
 
 
-def read_json_object(request: Request) -> dict[str, Any]:
+def read_json_object(
+    request: Request, malformed: str = "client_metadata_invalid"
+) -> dict[str, Any]:
     """Return the JSON object in a request.
 
+    Args:
+        request: the request.
+        malformed: the reason of the refusal of a body that is not a JSON object, repeats a member
+            or is nested too deeply.
+
     Raises:
-        OAuthError: ``query_string_refused``, ``json_expected``, or ``client_metadata_invalid`` if
-            the body is not a JSON object, repeats a member or is nested too deeply.
+        OAuthError: ``query_string_refused``, ``json_expected`` or ``malformed``.
     """
     if request.query:
         raise OAuthError("query_string_refused")
@@ -30,9 +36,9 @@ def read_json_object(request: Request) -> dict[str, Any]:
     try:
         document = parse_json_object(request.body)
     except TokenRefusedError as error:
-        raise OAuthError("client_metadata_invalid", str(error)) from None
+        raise OAuthError(malformed, str(error)) from None
     if is_deeper(document, MAXIMUM_DEPTH):
-        raise OAuthError("client_metadata_invalid", "nested too deeply")
+        raise OAuthError(malformed, "nested too deeply")
     return document
 
 

@@ -24,6 +24,7 @@ import msgspec
 
 from authz_server import __version__
 from authz_server.endpoints.discovery import Features
+from authz_server.endpoints.introspection_batch import MAXIMUM_TOKENS
 from authz_server.errors import REASONS
 from authz_server.grants.jwt_bearer import JWT_BEARER_GRANT
 from authz_server.settings import G2PSettings
@@ -76,6 +77,7 @@ def _values(features: Features, g2p: G2PSettings) -> Values:
         "issuer_origin": f"{issuer.scheme}://{issuer.netloc}",
         "issuer_path": issuer.path,
         "maximum_resources": MAXIMUM_RESOURCES,
+        "maximum_tokens": MAXIMUM_TOKENS,
         "algorithms": list(ALGORITHMS),
         "key_types": sorted({each.kty for each in algorithms}),
         "curves": sorted({each.crv for each in algorithms if each.crv}),

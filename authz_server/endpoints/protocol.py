@@ -82,10 +82,12 @@ class ProtocolEndpoint(ABC):
     Attributes:
         name: the endpoint's label in metrics.
         refusal: the event that records a refusal.
+        maximum_body_bytes: the largest body, where it exceeds ``server.maximum_body_bytes``.
     """
 
     name: str
     refusal: Refusal
+    maximum_body_bytes: int = 0
 
     def __init__(self, parts: EndpointParts) -> None:
         self._parts = parts
@@ -163,12 +165,15 @@ class ProtocolEndpoint(ABC):
 
     async def _authenticated(self, exchange: Exchange) -> tuple[ClientEntry, Form]:
         """Return the caller and the form; raise OAuthError if either is refused."""
-        parts = self._parts
-        form = parts.forms.read(exchange.request)
+        form = self._parts.forms.read(exchange.request)
+        return await self._authenticate(exchange, form), form
+
+    async def _authenticate(self, exchange: Exchange, form: Form) -> ClientEntry:
+        """Return the caller; raise OAuthError if it is refused."""
         if len(form.resources) > 1 or form.further_audiences:
             # RFC 8707 and RFC 8693 let the parameters repeat at the token endpoint alone.
             raise OAuthError("parameter_repeated")
         await self._require_fresh()
-        caller, _ = await parts.authenticator.authenticate(exchange.sender(form))
+        caller, _ = await self._parts.authenticator.authenticate(exchange.sender(form))
         exchange.request.client_id = caller.id
-        return caller, form
+        return caller

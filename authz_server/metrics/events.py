@@ -27,6 +27,20 @@ class CountedAlone(NamedTuple):
     """A failure or a token was counted by one process alone, because the shared counts failed."""
 
 
+class PluginFailed(NamedTuple):
+    """A hook of a plugin, or a part that a plugin registered, failed.
+
+    Attributes:
+        plugin: the plugin or the part, by name.
+        hook: the hook.
+        failure: ``raised``, ``timed_out``, or ``invalid`` for a result that cannot be used.
+    """
+
+    plugin: str
+    hook: str
+    failure: str
+
+
 class DocumentFetched(NamedTuple):
     """A document of a client or an issuer was fetched, or could not be.
 

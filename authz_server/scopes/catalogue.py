@@ -12,11 +12,12 @@ from authz_server.scopes.models import Scope, ScopeAlias
 
 @dataclass(frozen=True, slots=True)
 class ScopeEntry:
-    """A scope by its canonical name, with its owner and lifetime cap."""
+    """A scope by its canonical name, with its owner, lifetime cap and risk."""
 
     name: str
     resource_server_id: str | None
     lifetime_cap_seconds: int | None
+    risk: str = "write"
 
 
 class ScopeCatalogue:
@@ -57,11 +58,11 @@ class ScopeCatalogue:
         if not (changes.everything or {"scope", "client"} & changes.subjects.keys()):
             return
         rows = session.execute(
-            select(Scope.name, Scope.resource_server_id, Scope.lifetime_cap_seconds).order_by(
-                Scope.name
-            )
+            select(
+                Scope.name, Scope.resource_server_id, Scope.lifetime_cap_seconds, Scope.risk
+            ).order_by(Scope.name)
         ).all()
-        entries = {name: ScopeEntry(name, owner, cap) for name, owner, cap in rows}
+        entries = {row.name: ScopeEntry(*row) for row in rows}
         spellings = dict(entries)
         for alias, name in session.execute(select(ScopeAlias.alias, ScopeAlias.scope_name)):
             if name in entries:

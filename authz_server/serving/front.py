@@ -139,9 +139,17 @@ class WorkerFront:
         self.header_seconds = float(settings.header_timeout_seconds)
         self.body_seconds = float(settings.body_timeout_seconds)
         self.keep_alive_seconds = float(settings.keep_alive_seconds)
-        self.maximum_body_bytes = settings.maximum_body_bytes
+        self._body_bytes = settings.maximum_body_bytes
+        self._body_limits = {
+            path: max(settings.maximum_body_bytes, endpoint.maximum_body_bytes)
+            for path, endpoint in parts.endpoints.items()
+        }
         self.draining = False
         self._tick()
+
+    def body_limit(self, path: str) -> int:
+        """Return the size in bytes of the largest body at a path."""
+        return self._body_limits.get(path, self._body_bytes)
 
     # -------------------------------------------------------------------------- connections
 

@@ -237,7 +237,7 @@ class Connection(asyncio.Protocol):
             front.body_begun(self)
         if message.fault is not None:
             self._refuse(message.fault)
-        elif self._received > MAXIMUM_HEADER_BYTES + _CHUNK_OVERHEAD * front.maximum_body_bytes:
+        elif self._received > MAXIMUM_HEADER_BYTES + _CHUNK_OVERHEAD * message.maximum_bytes:
             self._refuse(OAuthError("body_too_large"))
 
     # --------------------------------------------------------------------------- the parser
@@ -268,7 +268,8 @@ class Connection(asyncio.Protocol):
             check_head(message, request.method, version, self._received + self._chunk)
             request.headers = headers = read_fields(message.fields)
             request.path, request.query = read_target(message, headers)
-            waits = read_framing(message, headers, self._front.maximum_body_bytes)
+            message.maximum_bytes = self._front.body_limit(request.path)
+            waits = read_framing(message, headers, message.maximum_bytes)
             if waits and self.phase is not Phase.ANSWERING:
                 self.transport.write(_CONTINUE)
         except OAuthError as fault:
@@ -282,7 +283,7 @@ class Connection(asyncio.Protocol):
         """Append a part of the body."""
         message = self._parsed
         message.body_bytes += len(body)
-        if message.fault is None and message.body_bytes > self._front.maximum_body_bytes:
+        if message.fault is None and message.body_bytes > message.maximum_bytes:
             message.fault = OAuthError("body_too_large")
             message.keep_alive = False
         if message.fault is None:

@@ -25,7 +25,9 @@ class Front(Protocol):
     header_seconds: float
     body_seconds: float
     keep_alive_seconds: float
-    maximum_body_bytes: int
+
+    def body_limit(self, path: str) -> int:
+        """Return the size in bytes of the largest body at a path."""
 
     def opened(self, connection: "Connection") -> Sender:
         """Add a connection."""

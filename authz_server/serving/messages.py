@@ -36,13 +36,24 @@ _NOT_PLAIN = re.compile(rb"transfer-encoding|upgrade|expect|close|http/1\.0|(?:^
 class Message:
     """A message that is being parsed."""
 
-    __slots__ = ("body", "body_bytes", "fault", "fields", "keep_alive", "old", "request", "target")
+    __slots__ = (
+        "body",
+        "body_bytes",
+        "fault",
+        "fields",
+        "keep_alive",
+        "maximum_bytes",
+        "old",
+        "request",
+        "target",
+    )
 
     def __init__(self) -> None:
         self.target = b""
         self.fields: list[tuple[bytes, bytes]] = []
         self.body: list[bytes] = []
         self.body_bytes = 0
+        self.maximum_bytes = 0
         self.fault: OAuthError | None = None
         # Set once the header is complete.
         self.request: Request | None = None

@@ -1,17 +1,21 @@
 """Token introspection: which members of a token a caller may see (RFC 7662)."""
 
 import os
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import msgspec
 
 from authz_server.clients.cache import ClientEntry
+from authz_server.database.orm import Database
+from authz_server.errors import OAuthError
 from authz_server.hookspecs import RESERVED_CLAIMS
 from authz_server.plugin_manager import PluginManager
 from authz_server.tokens.authorization_details import DetailRules
 from authz_server.tokens.binding import token_type_of
 from authz_server.tokens.claims import AccessTokenClaims
+from authz_server.tokens.introspection_source import IntrospectionSources
 from authz_server.tokens.revocations import RevocationState
 from authz_server.tokens.standing import TokenStanding
 from authz_server.tokens.tainted_keys import TaintedKeyWatch
@@ -33,6 +37,10 @@ class IntrospectionService:
         details: finds the authorization details that a caller may see.
         plugins: may add members.
         tainted: reports tokens signed by a tainted key.
+        database: answers a batch by one pass.
+        sources: describe the tokens of other issuers.
+        maximum_ages: how long a response may be kept (seconds), by the risk of its scopes; empty:
+            responses have no ``max_age``.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, by name
@@ -44,6 +52,9 @@ class IntrospectionService:
         details: DetailRules,
         plugins: PluginManager,
         tainted: TaintedKeyWatch,
+        database: Database,
+        sources: IntrospectionSources,
+        maximum_ages: Mapping[str, int],
     ) -> None:
         self._verifier = verifier
         self._revocations = revocations
@@ -51,6 +62,9 @@ class IntrospectionService:
         self._details = details
         self._plugins = plugins
         self._tainted = tainted
+        self._database = database
+        self._sources = sources
+        self._maximum_ages = maximum_ages
 
     async def find_active(self, caller: ClientEntry, token: str) -> dict[str, Any] | None:
         """Return the members of an active response, or None.
@@ -62,17 +76,74 @@ class IntrospectionService:
             token: as presented.
 
         Raises:
-            OAuthError: a plugin failed.
+            OAuthError: a plugin failed, or another issuer cannot be asked.
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
         """
         verified = await self._verifier.find_verified(token)
         if verified is None:
             await self._revocations.is_revoked(os.urandom(16).hex(), "", None)
-            return None
+            return await self._find_foreign(caller, token) if self._sources else None
         answer = await self._find_answer(caller, verified)
         if answer is None and verified.remembered:
             # A cached verification would make this refusal faster than others.
             self._verifier.spend_one_verification()
+        return answer
+
+    async def find_each_active(
+        self, caller: ClientEntry, tokens: Sequence[str]
+    ) -> list[dict[str, Any] | OAuthError | None]:
+        """Return what :meth:`find_active` returns or raises for each token, by one pass.
+
+        Args:
+            caller: the authenticated caller.
+            tokens: as presented.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
+        """
+        verified, revoked = await Step(Lane.DATABASE, partial(self._look_up, tokens))
+        answers: list[dict[str, Any] | OAuthError | None] = []
+        for token, each in zip(tokens, verified, strict=True):
+            try:
+                answers.append(await self._find_looked_up(caller, token, each, revoked))
+            except OAuthError as error:
+                answers.append(error)
+        return answers
+
+    def _look_up(self, tokens: Sequence[str]) -> tuple[list[VerifiedAccessToken | None], set[str]]:
+        """Return the verified tokens, and which of them and of their origins are revoked."""
+        with self._database.reading() as session:
+            verified = self._verifier.find_all_verified(session, tokens)
+            jtis = {each.claims.jti for each in verified if each is not None}
+            for each in verified:
+                if each is not None:
+                    jtis.update(origin.jti for origin in each.claims.exchanged_from)
+            return verified, self._revocations.find_revoked(session, jtis)
+
+    async def _find_looked_up(
+        self,
+        caller: ClientEntry,
+        token: str,
+        verified: VerifiedAccessToken | None,
+        revoked: set[str],
+    ) -> dict[str, Any] | None:
+        if verified is None:
+            return await self._find_foreign(caller, token) if self._sources else None
+        claims = verified.claims
+        answer = None
+        if not self._standing.is_revoked_among(revoked, claims, verified.kid):
+            answer = await self._find_visible(caller, verified)
+        if answer is None and verified.remembered:
+            self._verifier.spend_one_verification()
+        return answer
+
+    async def _find_foreign(self, caller: ClientEntry, token: str) -> dict[str, Any] | None:
+        sees_all = INTROSPECT_ANY in caller.permissions
+        answer = await self._sources.find_active(caller, token, sees_all=sees_all)
+        if answer is not None and self._maximum_ages:
+            answer["max_age"] = self._maximum_age(
+                answer["scope"].split(" "), self._standing.seconds_until(answer["exp"])
+            )
         return answer
 
     async def _find_answer(
@@ -83,6 +154,13 @@ class IntrospectionService:
             return None
         if claims.exchanged_from and await self._standing.is_origin_revoked(claims):
             return None
+        return await self._find_visible(caller, verified)
+
+    async def _find_visible(
+        self, caller: ClientEntry, verified: VerifiedAccessToken
+    ) -> dict[str, Any] | None:
+        """Return the answer for a token that is not revoked, as far as the caller may see it."""
+        claims = verified.claims
         scopes = self.visible_scopes(caller, claims)
         if not scopes:
             return None
@@ -130,6 +208,9 @@ class IntrospectionService:
             answer["may_act"] = claims.may_act
         if claims.authorization_details:
             self._add_details(answer, caller, claims)
+        if self._maximum_ages:
+            left = self._standing.seconds_until(claims.exp)
+            answer["max_age"] = self._maximum_age(scopes, left)
         plugins = self._plugins
         if plugins.describes:
             known = self._further(verified) | answer
@@ -146,6 +227,11 @@ class IntrospectionService:
         )
         if seen:
             answer["authorization_details"] = seen
+
+    def _maximum_age(self, scopes: list[str], seconds_left: int) -> int:
+        """Return how long a response may be kept: the least time of its scopes' risks."""
+        risks = self._standing.find_risks(scopes)
+        return max(0, min([seconds_left, *(self._maximum_ages[risk] for risk in risks)]))
 
     def _further(self, verified: VerifiedAccessToken) -> dict[str, Any]:
         """Return the claims that plugins added to the token."""

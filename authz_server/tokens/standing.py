@@ -1,6 +1,6 @@
 """Checks that a verified token still stands: not revoked, its client usable, its scopes granted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 
@@ -59,6 +59,31 @@ class TokenStanding:
             if await self._revocations.is_revoked(origin.jti, origin.kid, _at(claims, origin)):
                 return True
         return False
+
+    def is_revoked_among(
+        self, revoked: Collection[str], claims: AccessTokenClaims, kid: str
+    ) -> bool:
+        """Return whether a token, or one that it was exchanged from, is revoked or cut off.
+
+        Args:
+            revoked: the ids of revoked tokens, these tokens' among them.
+            claims: its claims.
+            kid: the key that signed it; empty for a reference token.
+        """
+        itself = Origin(jti=claims.jti, client_id=claims.client_id, kid=kid, iat=claims.iat)
+        return any(
+            each.jti in revoked or self._revocations.is_cut_off(_at(claims, each), each.kid)
+            for each in (itself, *claims.exchanged_from)
+        )
+
+    def find_risks(self, spellings: Iterable[str]) -> set[str]:
+        """Return the risks of scopes, by any of their spellings."""
+        found = (self._catalogue.find(spelling) for spelling in spellings)
+        return {entry.risk for entry in found if entry is not None}
+
+    def seconds_until(self, instant: int) -> int:
+        """Return the whole seconds until an instant (seconds since 1970)."""
+        return int(instant - self._now())
 
     def granted_scopes(self, claims: AccessTokenClaims) -> list[GrantedScope]:
         """Return the scopes that the token still has, each with its spelling in the token.

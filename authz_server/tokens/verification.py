@@ -1,14 +1,17 @@
 """Verify presented access tokens; the result does not reveal why a token is invalid."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 import msgspec
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from authz_server.database.orm import Database
 from authz_server.tokens.claims import AccessTokenClaims
 from authz_server.tokens.issuer import ACCESS_TOKEN_TYPES, REFERENCE_TOKEN_BYTES, hash_reference
+from authz_server.tokens.models import ReferenceToken
 from keys.errors import TokenRefusedError
 from keys.ring import KeyRings
 
@@ -91,9 +94,45 @@ class TokenVerifier:
             sqlalchemy.exc.SQLAlchemyError: a reference token cannot be looked up.
         """
         try:
-            if len(token) == _REFERENCE_CHARACTERS and "." not in token:
+            if _is_reference(token):
                 return await self._verify_reference(token)
             return self._verify_jwt(token)
+        except TokenRefusedError as refusal:
+            if not refusal.signature_checked:
+                self._key_rings.spend_one_verification()
+            return None
+
+    def find_all_verified(
+        self, session: Session, tokens: Sequence[str]
+    ) -> list[VerifiedAccessToken | None]:
+        """Return what :meth:`find_verified` returns for each token, by one query.
+
+        Args:
+            session: reads the reference tokens.
+            tokens: as presented.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: the reference tokens cannot be looked up.
+        """
+        hashes = {
+            token: hash_reference(token)
+            for token in tokens
+            if _is_reference(token) and token.isascii()
+        }
+        stored: dict[bytes, bytes] = {}
+        if hashes:
+            table = ReferenceToken
+            query = select(table.token_hash, table.claims)
+            rows = session.execute(query.where(table.token_hash.in_(set(hashes.values()))))
+            stored = {bytes(digest): bytes(claims) for digest, claims in rows}
+        return [self._find_stored(token, stored.get(hashes.get(token, b""))) for token in tokens]
+
+    def _find_stored(self, token: str, claims: bytes | None) -> VerifiedAccessToken | None:
+        try:
+            if not _is_reference(token):
+                return self._verify_jwt(token)
+            self._key_rings.spend_one_verification()
+            return None if claims is None else self._require_in_force(claims, "")
         except TokenRefusedError as refusal:
             if not refusal.signature_checked:
                 self._key_rings.spend_one_verification()
@@ -107,7 +146,7 @@ class TokenVerifier:
             TokenNotInForceError: likewise; its signature is right.
             sqlalchemy.exc.SQLAlchemyError: a reference token cannot be looked up.
         """
-        if len(token) == _REFERENCE_CHARACTERS and "." not in token:
+        if _is_reference(token):
             return await self._verify_reference(token)
         return self._verify_jwt(token)
 
@@ -158,3 +197,7 @@ class TokenVerifier:
         elif not 0 < claims.exp - claims.iat <= self._maximum_lifetime_seconds:
             problem = "too long a lifetime"
         return problem
+
+
+def _is_reference(token: str) -> bool:
+    return len(token) == _REFERENCE_CHARACTERS and "." not in token

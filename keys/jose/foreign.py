@@ -20,6 +20,7 @@ from keys.jose.compact import (
     parse_json_object,
     split_segments,
 )
+from keys.jose.encryption import is_for_encryption
 from keys.jose.jwk import PUBLIC_MEMBERS, load_public_key, public_jwk, thumbprint
 from keys.jose.signatures import (
     PublicKey,
@@ -219,14 +220,17 @@ def load_foreign_key(jwk: object, alg: str) -> Verifier:
 
 
 def parse_key_set(document: object, *, maximum_keys: int = MAXIMUM_KEYS) -> ForeignKeys:
-    """Return the keys of a JWK set (RFC 7517, 5), each of which must be usable.
+    """Return the keys of a JWK set (RFC 7517, 5) for signatures, each of which must be usable.
+
+    Keys whose ``use`` is ``enc`` are for encryption and left out.
 
     Raises:
         KeysError: it is not a JWK set, holds no key, more than ``maximum_keys``, an id twice or a
             key twice, or a key that :class:`ForeignKey` refuses.
     """
-    keys = [ForeignKey(jwk) for jwk in _listed(document, maximum_keys)]
-    if not keys:
+    listed = _listed(document, maximum_keys)
+    keys = [ForeignKey(jwk) for jwk in listed if not is_for_encryption(jwk)]
+    if not listed:
         raise KeysError("the JWK set holds no key")
     ids = {key.kid or key.thumbprint for key in keys}
     if len(ids) != len(keys) or len({key.thumbprint for key in keys}) != len(keys):

@@ -1,0 +1,111 @@
+"""Encryption to the public keys of other parties (RFC 7516, RFC 7518, 4 and 5)."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from jwcrypto.common import JWException
+from jwcrypto.jwe import JWE
+from jwcrypto.jwk import JWK
+
+from keys.errors import KeysError
+from keys.jose.compact import MAXIMUM_KID_CHARACTERS
+from keys.jose.jwk import PUBLIC_MEMBERS
+
+KEY_USE = "enc"
+#: The algorithms by which a content key is encrypted or agreed on.
+KEY_MANAGEMENT = ("RSA-OAEP-256", "ECDH-ES", "ECDH-ES+A256KW")
+CONTENT_ENCRYPTION = ("A128CBC-HS256", "A256GCM")
+_CURVES = {"EC": frozenset({"P-256", "P-384", "P-521"}), "OKP": frozenset({"X25519"})}
+#: RFC 7518, 4.3 and RFC 8725, 3.5; a larger key takes milliseconds.
+_RSA_BITS = range(2_048, 4_097)
+_MAXIMUM_MEMBER_CHARACTERS = _RSA_BITS.stop // 6 + 1
+_PRIVATE_MEMBERS = frozenset({"d", "dp", "dq", "k", "oth", "p", "priv", "q", "qi"})
+
+
+class EncryptionKey:
+    """A public key of another party, to which messages are encrypted.
+
+    Args:
+        jwk: the key, with ``use`` ``enc``; it may have further members, such as ``x5c``.
+
+    Attributes:
+        kid: its id; empty if it has none.
+        algorithms: those of :data:`KEY_MANAGEMENT` that it fits.
+
+    Raises:
+        KeysError: it is not a public key for encryption, contradicts its ``alg``, or is too weak or
+            too large.
+    """
+
+    __slots__ = ("_key", "algorithms", "kid")
+
+    def __init__(self, jwk: object) -> None:
+        if not isinstance(jwk, Mapping) or jwk.get("use") != KEY_USE:
+            raise KeysError("a key is not for encryption: its use is not enc")
+        kid = jwk.get("kid", "")
+        if not isinstance(kid, str) or len(kid) > MAXIMUM_KID_CHARACTERS:
+            raise KeysError(f"a kid is a text of at most {MAXIMUM_KID_CHARACTERS} characters")
+        self.kid = kid
+        self.algorithms = _algorithms_of(jwk)
+        self._key = _load(jwk)
+
+    def encrypt(self, plaintext: bytes, alg: str, enc: str, *, cty: str) -> str:
+        """Return the compact serialization of the encrypted text.
+
+        Args:
+            plaintext: the text.
+            alg: one of the key's algorithms.
+            enc: one of :data:`CONTENT_ENCRYPTION`.
+            cty: the type of the text; ``JWT`` for a nested token (RFC 7519, 5.2).
+
+        Raises:
+            KeysError: the key does not fit ``alg``.
+        """
+        if alg not in self.algorithms:
+            raise KeysError(f"the key does not fit {alg}")
+        header = {"alg": alg, "enc": enc, "cty": cty} | ({"kid": self.kid} if self.kid else {})
+        message = JWE(plaintext, protected=json.dumps(header, separators=(",", ":")))
+        message.add_recipient(self._key)
+        encrypted: str = message.serialize(compact=True)
+        return encrypted
+
+
+def is_for_encryption(jwk: object) -> bool:
+    """Return whether a key of a JWK set is declared for encryption (RFC 7517, 4.2)."""
+    return isinstance(jwk, Mapping) and jwk.get("use") == KEY_USE
+
+
+def _algorithms_of(jwk: Mapping[str, object]) -> frozenset[str]:
+    kty = jwk.get("kty")
+    if kty == "RSA":
+        fitting = frozenset({"RSA-OAEP-256"})
+    elif isinstance(kty, str) and jwk.get("crv") in _CURVES.get(kty, ()):
+        fitting = frozenset({"ECDH-ES", "ECDH-ES+A256KW"})
+    else:
+        raise KeysError("a key for encryption has an unsupported type or curve")
+    alg = jwk.get("alg")
+    if alg is None:
+        return fitting
+    if alg not in fitting:
+        raise KeysError("a key for encryption does not fit its own alg")
+    return frozenset({str(alg)})
+
+
+def _load(jwk: Mapping[str, object]) -> Any:  # noqa: ANN401 - the library has no types
+    if not _PRIVATE_MEMBERS.isdisjoint(jwk):
+        raise KeysError("a private or symmetric key is not a public key")
+    members = {name: jwk.get(name) for name in PUBLIC_MEMBERS[str(jwk["kty"])]}
+    if not all(isinstance(each, str) for each in members.values()):
+        raise KeysError("a key has no text as a member")
+    if any(len(str(each)) > _MAXIMUM_MEMBER_CHARACTERS for each in members.values()):
+        raise KeysError("a key for encryption is too large")
+    try:
+        key = JWK(**members)
+        # Reading the key itself checks that a point is on its curve.
+        public = key.get_op_key("wrapKey")
+    except (JWException, ValueError, TypeError) as error:
+        raise KeysError("a key for encryption cannot be read") from error
+    if jwk["kty"] == "RSA" and public.key_size not in _RSA_BITS:
+        raise KeysError(f"an RSA key has not {_RSA_BITS.start} to {_RSA_BITS.stop - 1} bits")
+    return key
