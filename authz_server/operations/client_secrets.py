@@ -6,9 +6,12 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
-from authz_server.clients.models import ClientSecret, Kind
-from authz_server.clients.secret_changes import is_live
+from authz_server.clients.models import Client, ClientSecret, Kind
+from authz_server.clients.secret_changes import PreparedSecret, is_live
 from authz_server.clients.secrets import ARGON2_PREFIX, METHODS_WITHOUT_SECRET
+from authz_server.operations.approvals import NotedAct, note_act
+from authz_server.operations.client_acts import find_owners, find_secret_acts
+from authz_server.operations.views import difference, revision_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,11 @@ class NewSecret:
     value: str = field(repr=False)
 
 
+def new_secret(secret: ClientSecret, generated: str) -> NewSecret:
+    """Return a stored secret with its generated value."""
+    return NewSecret(id=secret.id, expires_at=secret.expires_at, value=generated)
+
+
 def add_initial_secret(  # noqa: PLR0913 - which, for whom, by whom
     services: Services,
     session: Session,
@@ -59,6 +67,7 @@ def add_initial_secret(  # noqa: PLR0913 - which, for whom, by whom
     actor: str,
     wanted: bool,
     imported: bytes | None,
+    prepared: PreparedSecret | None = None,
 ) -> NewSecret | None:
     """Add the first secret in the transaction of the registration.
 
@@ -70,9 +79,9 @@ def add_initial_secret(  # noqa: PLR0913 - which, for whom, by whom
     if not wanted or has_no_use:
         return None
     secret, generated = services.clients.add_secret(
-        session, client_id, actor=actor, imported_secret=imported
+        session, client_id, actor=actor, imported_secret=imported, prepared=prepared
     )
-    return NewSecret(id=secret.id, expires_at=secret.expires_at, value=generated)
+    return new_secret(secret, generated)
 
 
 def add_secret(  # noqa: PLR0913 - the fields themselves, by name
@@ -84,6 +93,7 @@ def add_secret(  # noqa: PLR0913 - the fields themselves, by name
     description: str = "",
     expires_at: datetime | None = None,
     imported: bytes | None = None,
+    prepared: PreparedSecret | None = None,
 ) -> NewSecret:
     """Add a secret to a client or resource server; the others keep working.
 
@@ -95,6 +105,7 @@ def add_secret(  # noqa: PLR0913 - the fields themselves, by name
         description: the purpose of the secret.
         expires_at: the time at which it ends; None: it does not end.
         imported: an existing secret to store; None: one is generated.
+        prepared: a secret that an approved change adds.
 
     Raises:
         NotFoundError: there is none of that id.
@@ -102,7 +113,8 @@ def add_secret(  # noqa: PLR0913 - the fields themselves, by name
         ConflictError: it has the maximum number of working secrets.
     """
     with services.transaction() as session:
-        services.clients.get_client(session, client_id, kind=kind)
+        client = services.clients.get_client(session, client_id, kind=kind)
+        watch = SecretWatch(services, session, client)
         secret, generated = services.clients.add_secret(
             session,
             client_id,
@@ -110,8 +122,16 @@ def add_secret(  # noqa: PLR0913 - the fields themselves, by name
             description=description,
             expires_at=expires_at,
             imported_secret=imported,
+            prepared=prepared,
         )
-        return NewSecret(id=secret.id, expires_at=secret.expires_at, value=generated)
+        watch.note(
+            secret,
+            actor=actor,
+            operation="add_secret",
+            description=description,
+            expires_at=expires_at,
+        )
+        return new_secret(secret, generated)
 
 
 def list_secrets(services: Services, client_id: str, *, kind: Kind) -> tuple[SecretView, ...]:
@@ -191,3 +211,60 @@ def describe_secret(secret: ClientSecret, now: datetime) -> SecretView:
         last_used_from=secret.last_used_from,
         ends_when_unused_seconds=secret.ends_when_unused_seconds,
     )
+
+
+class SecretWatch:
+    """Notes the addition of a secret, which may need a second person.
+
+    Args:
+        services: the parts of the server.
+        session: the transaction.
+        client: the client or resource server before the addition.
+    """
+
+    def __init__(self, services: Services, session: Session, client: Client) -> None:
+        self._services = services
+        self._session = session
+        self._client = client
+        watched = services.settings.approvals.acts
+        self._acts = find_secret_acts(services, client) if watched else ()
+        self._basis = revision_of(self._standing()) if self._acts else ""
+
+    def note(
+        self,
+        added: ClientSecret,
+        *,
+        actor: str,
+        operation: str,
+        **arguments: object,
+    ) -> None:
+        """Note the addition.
+
+        Args:
+            added: the new secret.
+            actor: the recorded actor.
+            operation: the operation.
+            arguments: its further arguments.
+        """
+        if not self._acts:
+            return
+        client, now = self._client, self._services.clock()
+        act = NotedAct(
+            acts=self._acts,
+            actor=actor,
+            operation=operation,
+            arguments={"client_id": client.id, "kind": client.kind, **arguments},
+            subject=f"{client.kind}:{client.id}",
+            organisation=client.organisation,
+            resource_servers=find_owners(self._session, tuple(client.allowed_scopes)),
+            basis=self._basis,
+            diff=difference(None, describe_secret(added, now)),
+            secret=PreparedSecret(added.id, added.record),
+        )
+        note_act(self._services, self._session, act)
+
+    def _standing(self) -> object:
+        """Return what the decision about a further secret rests on."""
+        client = self._client
+        secrets = [(each.id, each.ended_at, each.expires_at) for each in client.secrets]
+        return (client.id, client.updated_at, client.allowed_scopes, secrets)

@@ -12,14 +12,18 @@ from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.clients.models import Client, Kind
+from authz_server.clients.secret_changes import PreparedSecret
+from authz_server.operations.approvals import NotedAct, note_act
+from authz_server.operations.client_acts import find_acts, find_owners
 from authz_server.operations.client_secrets import (
     NewSecret,
     SecretView,
     add_initial_secret,
     describe_secret,
 )
+from authz_server.operations.revocation import note_revocation
 from authz_server.operations.scopes import find_unowned_scopes
-from authz_server.operations.views import changed_fields
+from authz_server.operations.views import changed_fields, difference, revision_of
 
 _PAGE_ROWS = 500
 
@@ -101,13 +105,14 @@ class Switched:
     tokens_revoked: bool
 
 
-def create_client(
+def create_client(  # noqa: PLR0913 - the fields themselves, by name
     services: Services,
     *,
     actor: str,
     id: str | None = None,  # noqa: A002 - the field's name
     with_secret: bool = True,
     imported_secret: bytes | None = None,
+    prepared: PreparedSecret | None = None,
     **fields: Any,  # noqa: ANN401 - those of the service
 ) -> RegisteredClient:
     """Register a client, with its first secret.
@@ -118,6 +123,7 @@ def create_client(
         id: the client's id; None: one is generated.
         with_secret: add a first secret.
         imported_secret: an existing secret to store as the first; None: one is generated.
+        prepared: a secret that an approved change adds.
         fields: those of :meth:`ClientService.create_client`; in scopes, a trailing ``/*`` stands
             for all scopes below.
 
@@ -130,10 +136,27 @@ def create_client(
         fields = _expand_scopes(services, session, fields)
         client = services.clients.create_client(session, actor=actor, id=id, **fields)
         secret = add_initial_secret(
-            services, session, client.id, actor=actor, wanted=with_secret, imported=imported_secret
+            services,
+            session,
+            client.id,
+            actor=actor,
+            wanted=with_secret,
+            imported=imported_secret,
+            prepared=prepared,
+        )
+        registered = describe_client(client, services.clock())
+        note_client(
+            services,
+            session,
+            None,
+            registered,
+            actor=actor,
+            operation="create_client",
+            arguments={**fields, "id": client.id, "with_secret": secret is not None},
+            secret=_first_secret(client),
         )
         return RegisteredClient(
-            client=describe_client(client, services.clock()),
+            client=registered,
             secret=secret,
             unowned_scopes=tuple(find_unowned_scopes(session, client)),
         )
@@ -182,6 +205,15 @@ def update_client(
         )
         client = services.clients.update_client(session, client_id, actor=actor, **changes)
         after = describe_client(client, now)
+        note_client(
+            services,
+            session,
+            before,
+            after,
+            actor=actor,
+            operation="update_client",
+            arguments={**changes, "client_id": client_id},
+        )
         return ChangedClient(
             client=after,
             changed=changed_fields(before, after),
@@ -216,6 +248,8 @@ def set_enabled(  # noqa: PLR0913 - which, to what, by whom
         services.clients.set_enabled(
             session, client_id, actor=actor, enabled=enabled, revoke_tokens=revoke_tokens
         )
+        if revoke_tokens:
+            note_revocation(services, session, "client", client_id, actor=actor)
     return Switched(
         id=client_id, enabled=enabled, changed=before != enabled, tokens_revoked=revoke_tokens
     )
@@ -280,6 +314,50 @@ def describe_client(client: Client, now: datetime) -> ClientView:
         properties=dict(client.properties),
         secrets=tuple(describe_secret(secret, now) for secret in client.secrets),
     )
+
+
+def note_client(  # noqa: PLR0913 - the facts of an act, by name
+    services: Services,
+    session: Session,
+    before: ClientView | None,
+    after: ClientView,
+    *,
+    actor: str,
+    operation: str,
+    arguments: Mapping[str, Any],
+    secret: PreparedSecret | None = None,
+) -> None:
+    """Note the registration or the change of a client, which may need a second person.
+
+    Args:
+        services: the parts of the server.
+        session: the transaction.
+        before: the client before; None: it is new.
+        after: the client after.
+        actor: the recorded actor.
+        operation: the operation, with its ``arguments``.
+        arguments: its arguments, without a secret.
+        secret: the first secret of a new client.
+    """
+    if not services.settings.approvals.acts:
+        return
+    act = NotedAct(
+        acts=find_acts(session, before, after),
+        actor=actor,
+        operation=operation,
+        arguments=arguments,
+        subject=f"client:{after.id}",
+        organisation=after.organisation if before is None else before.organisation,
+        resource_servers=find_owners(session, after.allowed_scopes),
+        basis="" if before is None else revision_of(before),
+        diff=difference(before, after),
+        secret=secret,
+    )
+    note_act(services, session, act)
+
+
+def _first_secret(client: Client) -> PreparedSecret | None:
+    return next((PreparedSecret(each.id, each.record) for each in client.secrets), None)
 
 
 def _expand_scopes(services: Services, session: Session, fields: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,9 @@ from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.errors import InvalidChangeError
+from authz_server.operations.approvals import NotedAct, note_act
 from authz_server.operations.key_names import find_kid
+from authz_server.settings.approvals import REVOKE_TOKENS
 from authz_server.tokens.revocations import CutOffKind
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -86,7 +88,39 @@ def revoke_tokens(  # noqa: PLR0913 - the facts of one cut-off, by name
             actor=actor,
             reason=reason,
         )
+        note_revocation(services, session, kind, planned.subject, actor=actor, reason=reason)
     return CutOff(kind=kind, subject=planned.subject, issued_up_to=instant)
+
+
+def note_revocation(  # noqa: PLR0913 - the facts of an act, by name
+    services: Services,
+    session: Session,
+    kind: str,
+    subject: str,
+    *,
+    actor: str,
+    reason: str = "",
+) -> None:
+    """Note that tokens are revoked, which may need the confirmation of a second person.
+
+    Args:
+        services: the parts of the server.
+        session: the transaction.
+        kind: the kind of the subject: ``token``, or that of a cut-off.
+        subject: a ``jti``, or the subject of a cut-off.
+        actor: the recorded actor.
+        reason: the recorded reason.
+    """
+    act = NotedAct(
+        acts=(REVOKE_TOKENS,),
+        actor=actor,
+        operation="revoke_tokens",
+        arguments={"kind": kind, "subject": subject},
+        subject=f"tokens:{kind}:{subject}",
+        diff={"revoked": {"before": None, "after": subject or kind}},
+        reason=reason,
+    )
+    note_act(services, session, act)
 
 
 def _plan(

@@ -5,9 +5,15 @@ from datetime import datetime, timedelta
 
 from authz_server.assembly import Services
 from authz_server.clients.models import Client, ClientSecret, Kind
-from authz_server.clients.secret_changes import is_live
+from authz_server.clients.secret_changes import PreparedSecret, is_live
 from authz_server.clients.secret_rotation import is_replaced
-from authz_server.operations.client_secrets import NewSecret, SecretView, describe_secret
+from authz_server.operations.client_secrets import (
+    NewSecret,
+    SecretView,
+    SecretWatch,
+    describe_secret,
+    new_secret,
+)
 from authz_server.operations.clients import all_of_kind, state_of
 
 
@@ -61,6 +67,7 @@ def rotate_secret(  # noqa: PLR0913 - the fields themselves, by name
     description: str = "",
     expires_at: datetime | None = None,
     imported: bytes | None = None,
+    prepared: PreparedSecret | None = None,
 ) -> RotatedSecret:
     """Add a secret, and plan the end of those that work; one of the two ends is required.
 
@@ -74,6 +81,7 @@ def rotate_secret(  # noqa: PLR0913 - the fields themselves, by name
         description: the purpose of the new secret.
         expires_at: the time at which the new secret ends; None: it does not end.
         imported: an existing secret to store; None: one is generated.
+        prepared: a secret that an approved change adds.
 
     Raises:
         NotFoundError: there is none of that id.
@@ -81,7 +89,8 @@ def rotate_secret(  # noqa: PLR0913 - the fields themselves, by name
         ConflictError: it has the maximum number of working secrets.
     """
     with services.transaction() as session:
-        services.clients.get_client(session, client_id, kind=kind)
+        client = services.clients.get_client(session, client_id, kind=kind)
+        watch = SecretWatch(services, session, client)
         secret, generated, old = services.clients.rotate_secret(
             session,
             client_id,
@@ -91,10 +100,20 @@ def rotate_secret(  # noqa: PLR0913 - the fields themselves, by name
             description=description,
             expires_at=expires_at,
             imported_secret=imported,
+            prepared=prepared,
+        )
+        watch.note(
+            secret,
+            actor=actor,
+            operation="rotate_secret",
+            end_old_at=end_old_at,
+            end_old_when_unused=end_old_when_unused,
+            description=description,
+            expires_at=expires_at,
         )
         now = services.clock()
         return RotatedSecret(
-            new=NewSecret(id=secret.id, expires_at=secret.expires_at, value=generated),
+            new=new_secret(secret, generated),
             old=tuple(describe_secret(each, now) for each in old),
         )
 

@@ -16,8 +16,10 @@ from authz_server.database.inserts import insert_into
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
 from authz_server.operations.issued_tokens import IssuedTokens, find_issued_tokens
 from authz_server.operations.revocation import find_client_id
+from authz_server.operations.stop_acts import note_stop
 from authz_server.scopes.models import Scope, ScopeAlias
 from authz_server.settings import LONGEST_LIFETIME_SECONDS
+from authz_server.settings.approvals import LIFT_STOP, SET_STOP
 from authz_server.tokens.models import Programme, Stop
 from authz_server.tokens.stops import StopKind
 
@@ -220,6 +222,7 @@ def set_stop(services: Services, planned: BlastRadius, *, reason: str, actor: st
             in_force=planned.in_force,
         )
         record_change(session, "stop", f"{kind}:{found.name}"[:200])
+        note_stop(services, session, SET_STOP, planned, actor=actor, reason=reason)
 
 
 def lift_stop(
@@ -250,6 +253,7 @@ def lift_stop(
                 " `authz-server stop list` shows the stops."
             )
         lifted = _describe(stop)
+        note_stop(services, session, LIFT_STOP, lifted, actor=actor, reason=reason)
         session.delete(stop)
         store_audit_record(
             session,

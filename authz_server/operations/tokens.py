@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from authz_server.assembly import Services
 from authz_server.errors import InvalidChangeError, NotFoundError
+from authz_server.operations.revocation import note_revocation
 from authz_server.settings import LONGEST_LIFETIME_SECONDS
 from authz_server.tokens.claims import AccessTokenClaims
 from authz_server.tokens.verification import VerifiedAccessToken
@@ -140,6 +141,8 @@ def _revoke(
         added = services.revocations.revoke_token(
             session, jti=jti, client_id=client_id, expires_at=expires_at, actor=actor
         )
+        if added:
+            note_revocation(services, session, "token", jti, actor=actor)
     return RevokedToken(jti=jti, client_id=client_id, expires_at=expires_at, changed=added)
 
 
