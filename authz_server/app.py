@@ -299,10 +299,10 @@ def features_of(services: Services) -> Features:
         assertion_algorithms=permitted(settings.assertions.algorithms),
         g2p=settings.g2p.enabled,
         introspection=settings.introspection.enabled,
+        batch_introspection=settings.introspection.enabled and settings.introspection.batch,
         signed_introspection=settings.introspection.signed_responses,
         revocation=settings.revocation.enabled,
         registration=settings.registration.enabled,
-        batch_introspection=settings.introspection.enabled and settings.introspection.batch,
         client_documents=bool(settings.client_id_documents.allowed_origins),
         client_certificates=settings.client_certificates.source != "off",
         mtls_base_url=settings.client_certificates.mtls_base_url,
@@ -357,13 +357,13 @@ def _protocol_endpoints(
             parts,
             services.introspection,
             signer if settings.introspection.signed_responses else None,
-        )
-    if settings.revocation.enabled:
-        endpoints["/oauth2/revoke"] = RevocationEndpoint(
             EncryptionKeys(services.fetcher),
-            parts, services.verifier, services.revocations, services.database
+        )
         if settings.introspection.batch:
             endpoints[BATCH] = IntrospectionBatchEndpoint(parts, services.introspection)
+    if settings.revocation.enabled:
+        endpoints["/oauth2/revoke"] = RevocationEndpoint(
+            parts, services.verifier, services.revocations, services.database
         )
     if settings.registration.enabled:
         endpoints[REGISTER] = RegistrationEndpoint(parts, _registration_parts(services))

@@ -97,17 +97,14 @@ class Services(RegistrationServices):
         from authz_server.tokens.introspection import IntrospectionService
         from authz_server.tokens.tainted_keys import TaintedKeyWatch
 
+        ages = msgspec.structs.asdict(self.settings.introspection.maximum_age_seconds)
         return IntrospectionService(
             verifier=self.verifier,
             revocations=self.revocation_state,
-        ages = msgspec.structs.asdict(self.settings.introspection.maximum_age_seconds)
             standing=self.standing,
             details=self.detail_rules,
             plugins=self.plugins,
             tainted=TaintedKeyWatch(self.key_rings, self.notify),
-        )
-
-    @cached_property
             database=self.database,
             sources=self.introspection_sources,
             maximum_ages=ages if any(ages.values()) else {},
@@ -125,6 +122,9 @@ class Services(RegistrationServices):
             catalogue=self.catalogue,
             now=lambda: self.corrected_clock().timestamp(),
             report=self.notify,
+        )
+
+    @cached_property
     def standing(self) -> TokenStanding:
         """Checks the state of verified tokens."""
         from authz_server.tokens.standing import TokenStanding

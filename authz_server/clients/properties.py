@@ -78,9 +78,9 @@ class ClientProperties(
     jwks: dict[str, Any] | None = None
     jwks_uri: str | None = None
     token_endpoint_auth_signing_alg: str | None = None
-    workload_identities: tuple[WorkloadIdentity, ...] = ()
     introspection_encrypted_response_alg: str | None = None
     introspection_encrypted_response_enc: str | None = None
+    workload_identities: tuple[WorkloadIdentity, ...] = ()
     jwt_bearer_subjects: tuple[WorkloadIdentity, ...] = ()
     allowed_networks: tuple[str, ...] = ()
     payment_windows: tuple[PaymentWindow, ...] = ()
@@ -111,10 +111,10 @@ PROPERTY_RULES: Mapping[str, Callable[[Any], Any]] = {
     "jwks": check_jwks,
     "jwks_uri": check_jwks_uri,
     "token_endpoint_auth_signing_alg": check_assertion_algorithm,
-    "workload_identities": partial(check_identities, "workload_identities"),
-    "jwt_bearer_subjects": partial(check_identities, "jwt_bearer_subjects"),
     "introspection_encrypted_response_alg": check_key_management,
     "introspection_encrypted_response_enc": check_content_encryption,
+    "workload_identities": partial(check_identities, "workload_identities"),
+    "jwt_bearer_subjects": partial(check_identities, "jwt_bearer_subjects"),
     "allowed_networks": check_networks,
     "payment_windows": check_windows,
     "token_budget": check_budgets,
@@ -172,14 +172,14 @@ def require_consistent(properties: ClientProperties) -> None:
     """Raise InvalidChangeError if two properties contradict each other."""
     require_one_name(properties)
     require_one_key_source(properties.jwks, properties.jwks_uri)
-
-
     require_encryption_key(
         properties.introspection_encrypted_response_alg,
         properties.introspection_encrypted_response_enc,
         properties.jwks,
         properties.jwks_uri,
     )
+
+
 def _convert(values: Mapping[str, Any]) -> ClientProperties:
     try:
         return msgspec.convert(values, ClientProperties)

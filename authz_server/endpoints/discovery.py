@@ -119,9 +119,6 @@ class MetadataDocument:
             members |= self._authentication("revocation_endpoint")
         return members | self._bindings(members)
 
-    def _bindings(self, members: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the members about tokens that are bound to a key, and about certificates."""
-        features = self._features
     def _introspection(self) -> dict[str, Any]:
         """Return the members about the forms of introspection."""
         features = self._features
@@ -136,6 +133,9 @@ class MetadataDocument:
             added["introspection_batch_maximum_tokens"] = MAXIMUM_TOKENS
         return added
 
+    def _bindings(self, members: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the members about tokens that are bound to a key, and about certificates."""
+        features = self._features
         added: dict[str, Any] = {}
         if features.dpop_algorithms:
             added["dpop_signing_alg_values_supported"] = list(features.dpop_algorithms)

@@ -227,19 +227,6 @@ class RevocationState:
             await Step(Lane.DATABASE, partial(self._feed.require_seen, revision))
         if claims is None or revoked:
             return True
-        return bool(self._cut_offs) and self.find_cut_off(claims, kid) is not None
-
-    def find_cut_off(self, claims: AccessTokenClaims, kid: str) -> tuple[str, str] | None:
-        """Return kind and subject of a cut-off that revokes the token; None if there is none."""
-        instant = claims.issued_at_microseconds
-        subjects = [("all", ""), ("client", claims.client_id), ("key", kid)]
-        for spelling in claims.scope.split(" "):
-            entry = self._catalogue.find(spelling)
-            subjects.append(("scope", entry.name if entry else spelling))
-        for subject in subjects:
-            if instant <= self._cut_offs.get(subject, -1):
-                return subject
-        return None
         return self.is_cut_off(claims, kid)
 
     def find_revoked(self, session: Session, jtis: Collection[str]) -> set[str]:
@@ -260,3 +247,16 @@ class RevocationState:
 
     def is_cut_off(self, claims: AccessTokenClaims, kid: str) -> bool:
         """Return whether a cut-off revokes the token."""
+        return bool(self._cut_offs) and self.find_cut_off(claims, kid) is not None
+
+    def find_cut_off(self, claims: AccessTokenClaims, kid: str) -> tuple[str, str] | None:
+        """Return kind and subject of a cut-off that revokes the token; None if there is none."""
+        instant = claims.issued_at_microseconds
+        subjects = [("all", ""), ("client", claims.client_id), ("key", kid)]
+        for spelling in claims.scope.split(" "):
+            entry = self._catalogue.find(spelling)
+            subjects.append(("scope", entry.name if entry else spelling))
+        for subject in subjects:
+            if instant <= self._cut_offs.get(subject, -1):
+                return subject
+        return None
