@@ -1,34 +1,57 @@
 """Execute orders on key rings, and tick them."""
 
+from dataclasses import asdict
+
 from authz_server.audit.sink import store_audit_record
 from authz_server.key_rings.standby import find_next_key
+from authz_server.operations.approvals import Control, NotedAct, find_required, store_done
 from authz_server.operations.keys.affected_tokens import AffectedTokens, find_affected_tokens
 from authz_server.operations.keys.consumers import count_consumers
 from authz_server.operations.keys.context import KeyContext
+from authz_server.operations.keys.list import describe_ring
 from authz_server.operations.keys.results import (
     OrderResult,
     RotationResult,
     WithdrawalResult,
     result_fields,
 )
-from keys.lifecycle.orders import Order, Revoke, Rotate, Taint
+from authz_server.operations.views import revision_of
+from authz_server.settings.approvals import ACTIVATE_KEY, REVOKE_KEY
+from keys.lifecycle.orders import Activate, Order, Revoke, Rotate, Taint
 from keys.lifecycle.rotator import Outcome
 from keys.lifecycle.rules import PUBLIC_STATES
 
 
-def apply_order(context: KeyContext, order: Order, *, dry_run: bool = False) -> OrderResult:
+def apply_order(
+    context: KeyContext, order: Order, *, dry_run: bool = False, control: Control | None = None
+) -> OrderResult:
     """Execute an order, or only plan it.
+
+    An order that waits for a second person is only planned, and noted in ``control``.
 
     Args:
         context: the context of the operation.
         order: the order; a rotation returns a RotationResult, a taint or a revocation a
             WithdrawalResult.
         dry_run: only plan.
+        control: decides on acts that need a second person; None: a command on the server.
 
     Raises:
         KeysError: the order was refused, or it failed without a change.
+        StaleChangeError: an approved change rests on another state of the ring.
     """
+    noted = _find_act(context, order)
+    if noted is not None and control is not None:
+        control.note(noted)
+        dry_run = dry_run or control.holds_back(noted)
     outcome = context.rotator.apply(order, actor=context.actor, dry_run=dry_run)
+    if noted is not None and control is None and outcome.written:
+        with context.services.transaction() as session:
+            store_done(context.services, session, noted, kind="command")
+    return _describe(context, order, outcome, dry_run=dry_run)
+
+
+def _describe(context: KeyContext, order: Order, outcome: Outcome, *, dry_run: bool) -> OrderResult:
     fields = result_fields(context, type(order).__name__.lower(), outcome, dry_run=dry_run)
     match order:
         case Rotate():
@@ -50,6 +73,28 @@ def tick_ring(context: KeyContext, ring: str, *, dry_run: bool = False) -> Order
     context.notices.clear()
     outcome = context.rotator.tick(ring, actor=context.actor, dry_run=dry_run)
     return OrderResult(**result_fields(context, "tick", outcome, dry_run=dry_run))
+
+
+def _find_act(context: KeyContext, order: Order) -> NotedAct | None:
+    """Return what an order is that needs a second person; its diff is that of its result."""
+    watched = context.services.settings.approvals.acts
+    if not watched or not isinstance(order, Activate | Revoke):
+        return None
+    name = type(order).__name__
+    ring = next(
+        (ring for ring in context.rings() if any(key.kid == order.kid for key in ring.keys)), None
+    )
+    act = NotedAct(
+        acts=(ACTIVATE_KEY if isinstance(order, Activate) else REVOKE_KEY,),
+        actor=context.actor,
+        operation=f"keys.{name.lower()}",
+        arguments=asdict(order),
+        subject=f"key:{order.kid}",
+        basis="" if ring is None else revision_of(describe_ring(ring)),
+        diff={"key": {"before": None, "after": f"{name.lower()} {order.kid}"}},
+        reason=order.reason,
+    )
+    return find_required(context.services, act)
 
 
 def _find_impact(context: KeyContext, outcome: Outcome, order: Taint | Revoke) -> AffectedTokens:
