@@ -21,6 +21,7 @@ from authz_server.cli.output import (
     timestamp,
 )
 from authz_server.cli.secret_files import (
+    find_seal,
     read_secret,
     require_new_file,
     secret_input_options,
@@ -83,7 +84,7 @@ class Noun:
 def print_secret(
     record: dict[str, Any], secret: NewSecret, output: Path | None, *, as_json: bool
 ) -> None:
-    """Print a new secret once, or write it to a file.
+    """Print a new secret once, or write it to a file; encrypted if the command has a recipient.
 
     Args:
         record: the other fields of the JSON.
@@ -91,17 +92,19 @@ def print_secret(
         output: a new file for its value; None: print it.
         as_json: print JSON.
     """
-    if output is not None and secret.value:
-        write_private_file(output, secret.value.encode() + b"\n")
+    seal = find_seal()
+    value = seal(secret.value) if seal and secret.value else secret.value
+    if output is not None and value:
+        write_private_file(output, value.encode() + b"\n")
         record = {**record, "secret_file": str(output)}
-    elif secret.value:
-        record = {**record, "secret": secret.value}
+    elif value:
+        record = {**record, "secret_jwe" if seal else "secret": value}
     if as_json:
         print_json(record)
     elif "secret_file" in record:
-        click.echo(f"The secret {secret.id} is in {output}.")
-    elif secret.value:
-        click.echo(f"Secret {secret.id}, shown this once:\n{secret.value}")
+        click.echo(f"The secret {secret.id} is in {output}{', encrypted' if seal else ''}.")
+    elif value:
+        click.echo(f"Secret {secret.id}, {'encrypted, ' if seal else ''}shown this once:\n{value}")
     else:
         click.echo(f"The imported secret is {secret.id}.")
 

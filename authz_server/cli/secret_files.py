@@ -2,14 +2,20 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from authz_server.errors import InvalidChangeError
 from authz_server.operations.private_files import without_line_break
+from authz_server.operations.sealed_secrets import open_recipient
 
 MAXIMUM_SECRET_BYTES = 8_192
+_MAXIMUM_KEY_BYTES = 65_536
+#: Where the context of a command keeps what encrypts its secret.
+_SEAL = "authz_server.seal_secret"
 
 
 def secret_input_options(command: Any) -> Any:  # noqa: ANN401 - a decorator as click writes them
@@ -28,12 +34,38 @@ def secret_input_options(command: Any) -> Any:  # noqa: ANN401 - a decorator as 
 
 
 def secret_output_option(command: Any) -> Any:  # noqa: ANN401 - a decorator as click writes them
-    """Add the option that writes a generated secret to a file."""
+    """Add the options that write a generated secret to a file, and that encrypt it."""
+    command = click.option(
+        "--encrypt-to",
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        expose_value=False,
+        callback=_keep_recipient,
+        help="Encrypt the generated secret (JWE) to the public key in this file: PEM or JWK.",
+    )(command)
     return click.option(
         "--secret-output",
         type=click.Path(dir_okay=False, path_type=Path),
         help="Write the generated secret to this new file (0600) instead of printing it.",
     )(command)
+
+
+def _keep_recipient(context: click.Context, option: click.Parameter, path: Path | None) -> None:
+    # Read before anything is made: a secret is shown once.
+    if path is None:
+        return
+    try:
+        with path.open("rb") as file:
+            seal = open_recipient(file.read(_MAXIMUM_KEY_BYTES))
+    except (OSError, InvalidChangeError) as error:
+        raise click.BadParameter(f"{path}: {error}", ctx=context, param=option) from error
+    context.meta[_SEAL] = seal
+
+
+def find_seal() -> Callable[[str], str] | None:
+    """Return what encrypts a secret to the recipient of this command; None: it is not encrypted."""
+    seal: Callable[[str], str] | None = click.get_current_context().meta.get(_SEAL)
+    return seal
 
 
 def read_secret(
