@@ -1,0 +1,104 @@
+"""A server whose printed settings for resource servers are used, and an API behind a proxy."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from authz_server.cli.root import main
+from authz_server.settings import load_settings
+from support.databases import copied_database
+from support.live_server import LiveServer
+from support.parties import Demo, Parties, make_demo
+from support.secrets_watch import SecretsWatch
+from support.settings_file import write_settings
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A server with its parties, and the folder for what is printed."""
+
+    server: LiveServer
+    demo: Demo
+    folder: Path
+
+    def snippet(self, kind: str) -> str:
+        """Return what the command prints."""
+        show = ("resource-server", "show", "mapper", "--snippet", kind)
+        result = CliRunner().invoke(main, ["--config", str(self.server.settings_path), *show])
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    def token(self, scope: str) -> str:
+        """Return a new token with the scope."""
+        client = self.demo.post
+        form = {"grant_type": "client_credentials", "scope": scope} | client.form()
+        answer = httpx.post(f"{self.server.base_url}/oauth2/token", data=form)
+        token: str = answer.json()["access_token"]
+        return token
+
+    def revoke(self, token: str) -> None:
+        """Revoke a token."""
+        form = {"token": token} | self.demo.post.form()
+        assert httpx.post(f"{self.server.base_url}/oauth2/revoke", data=form).status_code == 200
+
+
+class Answered(NamedTuple):
+    """An answer: status, challenge, and the client that the API named."""
+
+    status: int
+    challenge: str | None
+    client: str | None
+
+
+@pytest.fixture(scope="module")
+def scene(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Scene]:
+    """A live server on SQLite: what others make of its answers does not depend on the database."""
+    folder = tmp_path_factory.mktemp("snippets")
+    with copied_database(request, "sqlite", folder) as url:
+
+        def write(server: dict[str, Any]) -> Path:
+            issuer = f"http://127.0.0.1:{server['port']}"
+            return write_settings(folder, url, {"issuer": issuer, "server": server})
+
+        server = LiveServer(write, folder)
+        parties = Parties(load_settings(server.settings_path), SecretsWatch())
+        parties.create_first_keys()
+        demo = make_demo(parties)
+        (folder / "mapper.secret").write_text(demo.mapper.secret + "\n")
+        with server:
+            yield Scene(server, demo, folder)
+
+
+class Api(BaseHTTPRequestHandler):
+    """An API behind nginx that answers the client that nginx names."""
+
+    def do_POST(self) -> None:
+        """Answer with the client."""
+        body = self.headers["X-Client-Id"].encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+@pytest.fixture(scope="module")
+def api_port() -> Iterator[int]:
+    """The port of the API."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
