@@ -1,0 +1,145 @@
+"""Roles of operators, and the rules by which they are given."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import combinations
+
+from sqlalchemy.orm import Session
+
+from authz_server.assembly import Services
+from authz_server.clients.registrations import is_resource_server
+from authz_server.clients.validation import require_text
+from authz_server.database.operators import Operator, OperatorRole
+from authz_server.errors import InvalidChangeError
+from authz_server.operations.permissions import Limits, Role, make_limits, roles_of
+
+_MAXIMUM_LIMITS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssignedRole:
+    """A role to give to an operator; an empty list is no limit.
+
+    Attributes:
+        role: its name.
+        resource_servers: the ids of the resource servers that it is limited to.
+        organisations: the organisations that it is limited to.
+    """
+
+    role: str
+    resource_servers: tuple[str, ...] = ()
+    organisations: tuple[str, ...] = ()
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the role."""
+        return make_limits(self.resource_servers, self.organisations)
+
+
+def replace_roles(
+    services: Services,
+    session: Session,
+    row: Operator,
+    roles: Iterable[AssignedRole],
+    now: datetime,
+) -> None:
+    """Replace the roles of an operator; one that stays in the same form keeps its time.
+
+    Args:
+        services: the parts of the server.
+        session: the transaction.
+        row: the operator.
+        roles: the roles with their limits.
+        now: the present time.
+
+    Raises:
+        InvalidChangeError: a role breaks a rule.
+    """
+    wanted = {each.role: each for each in _checked_roles(services, session, roles)}
+    for held in list(row.roles):
+        each = wanted.get(held.role)
+        if each is None:
+            row.roles.remove(held)
+            continue
+        del wanted[held.role]
+        if limits_of_role(held) != each.limits:
+            held.resource_servers = list(each.resource_servers)
+            held.organisations = list(each.organisations)
+            held.granted_at = now
+    for each in wanted.values():
+        row.roles.append(
+            OperatorRole(
+                role=each.role,
+                resource_servers=list(each.resource_servers),
+                organisations=list(each.organisations),
+                granted_at=now,
+            )
+        )
+
+
+def limits_of_role(role: OperatorRole) -> Limits:
+    """Return the limits of a stored role."""
+    return make_limits(role.resource_servers, role.organisations)
+
+
+def plain_roles(roles: Iterable[OperatorRole]) -> list[dict[str, object]]:
+    """Return stored roles as a record has them, by name."""
+    return [
+        {
+            "role": each.role,
+            "resource_servers": list(each.resource_servers),
+            "organisations": list(each.organisations),
+        }
+        for each in sorted(roles, key=lambda role: role.role)
+    ]
+
+
+def _checked_roles(
+    services: Services, session: Session, roles: Iterable[AssignedRole]
+) -> Sequence[AssignedRole]:
+    known = roles_of(services.settings)
+    checked: list[AssignedRole] = []
+    for each in roles:
+        if each.role not in known:
+            raise InvalidChangeError(
+                f"roles: there is no role {each.role!r}; there are {', '.join(sorted(known))}"
+            )
+        if each.role in {other.role for other in checked}:
+            raise InvalidChangeError(f"roles: {each.role} is named twice")
+        _require_limits(session, known[each.role], each)
+        checked.append(each)
+    _require_mergeable(known, checked)
+    return checked
+
+
+def _require_limits(session: Session, role: Role, assigned: AssignedRole) -> None:
+    servers, organisations = assigned.resource_servers, assigned.organisations
+    if max(len(servers), len(organisations)) > _MAXIMUM_LIMITS:
+        raise InvalidChangeError(f"roles: name at most {_MAXIMUM_LIMITS} for one role")
+    if role.limited == "must" and not servers:
+        raise InvalidChangeError(f"roles: {role.name} needs the resource servers that it is for")
+    if role.limited == "never" and assigned.limits:
+        raise InvalidChangeError(f"roles: {role.name} is for the whole server, without limits")
+    for server_id in servers:
+        if not is_resource_server(session, server_id):
+            raise InvalidChangeError(f"roles: there is no resource server {server_id!r}")
+    for organisation in organisations:
+        require_text("roles", organisation)
+
+
+def _require_mergeable(known: Mapping[str, Role], roles: Sequence[AssignedRole]) -> None:
+    """Refuse two roles that permit the same within limits of different kinds.
+
+    Limits of different kinds narrow each other, so that a further role would take rights away.
+    """
+    for one, other in combinations([each for each in roles if each.limits], 2):
+        shared = known[one.role].permissions & known[other.role].permissions
+        same = one.limits == other.limits
+        of_servers = not (one.organisations or other.organisations)
+        of_organisations = not (one.resource_servers or other.resource_servers)
+        if shared and not (same or of_servers or of_organisations):
+            raise InvalidChangeError(
+                f"roles: {one.role} and {other.role} both permit {min(shared)}; limit both by"
+                " resource servers, or both by organisations"
+            )

@@ -1,0 +1,384 @@
+"""Create, list, show, change, disable, enable and delete operators.
+
+An operator is a person who administers the server and logs in with a passkey. Operators that log
+in at an OpenID Connect provider have no row here.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from secrets import token_hex
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session, selectinload
+
+from authz_server.assembly import Services
+from authz_server.audit.sink import store_audit_record
+from authz_server.database.operator_sessions import OperatorPasskey, OperatorSession
+from authz_server.database.operators import (
+    MAXIMUM_NAME_CHARACTERS,
+    Operator,
+    OperatorEnrolment,
+    OperatorRole,
+)
+from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError, OperatorError
+from authz_server.operations.enrolment import VALID_FOR, enrolment_link, issue_enrolment
+from authz_server.operations.operator_roles import (
+    AssignedRole,
+    limits_of_role,
+    plain_roles,
+    replace_roles,
+)
+from authz_server.operations.permissions import Grant, make_grants, roles_of
+
+SECURITY_OFFICER = "security-officer"
+_NAME = re.compile(rf"[\w.@+-]{{1,{MAXIMUM_NAME_CHARACTERS}}}")
+_ID_BYTES = 8
+
+
+class OwnRolesError(OperatorError):
+    """An operator changes her own roles."""
+
+    def __init__(self) -> None:
+        super().__init__("Another operator changes your roles.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleView(AssignedRole):
+    """A role of an operator.
+
+    Attributes:
+        granted_at: the time since which the operator has it in this form.
+        known: whether the settings have the role; it grants nothing otherwise.
+    """
+
+    granted_at: datetime
+    known: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorView:
+    """An operator.
+
+    Attributes:
+        state: ``enabled`` or ``disabled``.
+        permissions: what the roles permit together, each within the limits of its role.
+        passkeys: the number of enrolled passkeys; without one, the operator cannot log in.
+    """
+
+    id: str
+    name: str
+    state: str
+    roles: tuple[RoleView, ...]
+    permissions: tuple[str, ...]
+    passkeys: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolment:
+    """A link by which an operator enrols a passkey, once.
+
+    Attributes:
+        link: the address, which cannot be read again.
+        expires_at: the time after which it cannot be used.
+    """
+
+    link: str = field(repr=False)
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewOperator:
+    """An operator that was created.
+
+    Attributes:
+        operator: the stored operator.
+        enrolment: the link for the first passkey.
+    """
+
+    operator: OperatorView
+    enrolment: Enrolment
+
+
+def create_operator(
+    services: Services, *, actor: str, name: str, roles: Iterable[AssignedRole] = ()
+) -> NewOperator:
+    """Create an operator, with the link for the first passkey.
+
+    Args:
+        services: the parts of the server.
+        actor: the recorded actor.
+        name: the name, as records have it: letters, digits and ``.@+_-``.
+        roles: the roles with their limits.
+
+    Raises:
+        InvalidChangeError: a value breaks a rule.
+        ConflictError: the name is taken.
+    """
+    name = _require_name(name)
+    now = services.clock()
+    with services.transaction() as session:
+        if session.scalar(select(Operator.id).where(Operator.name == name)) is not None:
+            raise ConflictError(f"The name {name!r} is taken.")
+        row = Operator(id=token_hex(_ID_BYTES), name=name, created_at=now, updated_at=now)
+        row.enabled = True
+        session.add(row)
+        replace_roles(services, session, row, roles, now)
+        session.flush()
+        _audit(services, session, row, actor, "operator.created", roles=plain_roles(row.roles))
+        token = issue_enrolment(session, row.id, now)
+        return NewOperator(
+            operator=_describe(services, session, row),
+            enrolment=Enrolment(
+                link=enrolment_link(services.settings, token), expires_at=now + VALID_FOR
+            ),
+        )
+
+
+def renew_enrolment(services: Services, operator: str, *, actor: str) -> Enrolment:
+    """Return a new link for a further passkey of an operator; an earlier link ends.
+
+    Raises:
+        NotFoundError: there is no such operator.
+        ConflictError: the operator is disabled.
+    """
+    now = services.clock()
+    with services.transaction() as session:
+        row = _locked(session, operator)
+        if not row.enabled:
+            raise ConflictError(f"The operator {row.name!r} is disabled.")
+        token = issue_enrolment(session, row.id, now)
+        _audit(services, session, row, actor, "operator.enrolment_issued")
+    return Enrolment(link=enrolment_link(services.settings, token), expires_at=now + VALID_FOR)
+
+
+def list_operators(services: Services) -> tuple[OperatorView, ...]:
+    """Return every operator, by name."""
+    with services.database.reading() as session:
+        query = select(Operator).options(selectinload(Operator.roles)).order_by(Operator.name)
+        counts = _count_passkeys(session)
+        return tuple(_describe(services, session, row, counts) for row in session.scalars(query))
+
+
+def get_operator(services: Services, operator: str) -> OperatorView:
+    """Return the operator of an id or a name; NotFoundError if there is none."""
+    with services.transaction() as session:
+        return _describe(services, session, find_operator(session, operator))
+
+
+def find_operator(session: Session, operator: str) -> Operator:
+    """Return the row of an id or a name; NotFoundError if there is none."""
+    row = session.get(Operator, operator)
+    if row is None:
+        row = session.scalar(select(Operator).where(Operator.name == operator))
+    if row is None:
+        raise NotFoundError(
+            f"There is no operator {operator!r}. `authz-server operator list` shows them."
+        )
+    return row
+
+
+def find_grants(services: Services, session: Session, operator_id: str) -> tuple[Grant, ...]:
+    """Return what an enabled operator may do; nothing if there is none of that id.
+
+    Args:
+        services: the parts of the server.
+        session: a database session.
+        operator_id: the id of the operator.
+    """
+    row = session.get(Operator, operator_id)
+    if row is None or not row.enabled:
+        return ()
+    assigned = ((each.role, limits_of_role(each)) for each in row.roles)
+    return make_grants(services.settings, assigned)
+
+
+def update_operator(
+    services: Services,
+    operator: str,
+    *,
+    actor: str,
+    roles: Iterable[AssignedRole],
+    acting_operator: str = "",
+) -> OperatorView:
+    """Replace the roles of an operator; sessions have them from the next request.
+
+    Args:
+        services: the parts of the server.
+        operator: the id or the name.
+        actor: the recorded actor.
+        roles: the roles with their limits.
+        acting_operator: the id of the operator that makes the change; empty for others.
+
+    Raises:
+        NotFoundError: there is no such operator.
+        InvalidChangeError: a value breaks a rule.
+        OwnRolesError: it is the acting operator.
+        ConflictError: it is the last enabled security officer.
+    """
+    now = services.clock()
+    with services.transaction() as session:
+        row = _locked(session, operator)
+        if acting_operator and row.id == acting_operator:
+            raise OwnRolesError
+        wanted = tuple(roles)
+        if SECURITY_OFFICER not in {each.role for each in wanted}:
+            _require_another_officer(session, row)
+        before = plain_roles(row.roles)
+        replace_roles(services, session, row, wanted, now)
+        session.flush()
+        after = plain_roles(row.roles)
+        if before != after:
+            row.updated_at = now
+            facts = {"before": before, "after": after}
+            _audit(services, session, row, actor, "operator.roles_changed", **facts)
+        return _describe(services, session, row)
+
+
+def set_operator_enabled(
+    services: Services, operator: str, *, actor: str, enabled: bool
+) -> OperatorView:
+    """Enable or disable an operator; to disable ends all sessions and links at once.
+
+    Args:
+        services: the parts of the server.
+        operator: the id or the name.
+        actor: the recorded actor.
+        enabled: the new state.
+
+    Raises:
+        NotFoundError: there is no such operator.
+        ConflictError: it is the last enabled security officer.
+    """
+    with services.transaction() as session:
+        row = _locked(session, operator)
+        if not enabled:
+            _require_another_officer(session, row)
+            _end_sessions(session, row.id)
+        if row.enabled != enabled:
+            row.enabled, row.updated_at = enabled, services.clock()
+            action = "operator.enabled" if enabled else "operator.disabled"
+            _audit(services, session, row, actor, action)
+        return _describe(services, session, row)
+
+
+def delete_operator(services: Services, operator: str, *, actor: str) -> None:
+    """Delete an operator with the roles, passkeys and sessions.
+
+    Raises:
+        NotFoundError: there is no such operator.
+        ConflictError: it is the last enabled security officer.
+    """
+    with services.transaction() as session:
+        row = _locked(session, operator)
+        _require_another_officer(session, row)
+        _end_sessions(session, row.id)
+        session.execute(delete(OperatorPasskey).where(OperatorPasskey.operator_id == row.id))
+        _audit(services, session, row, actor, "operator.deleted")
+        session.delete(row)
+        session.flush()
+
+
+def _require_name(name: str) -> str:
+    name = unicodedata.normalize("NFC", name)
+    if not _NAME.fullmatch(name):
+        raise InvalidChangeError(
+            f"name: use 1 to {MAXIMUM_NAME_CHARACTERS} letters, digits and . @ + _ -"
+        )
+    return name
+
+
+def _locked(session: Session, operator: str) -> Operator:
+    """Return the row of an id or a name, locked with the rows of all security officers.
+
+    Of two that disable each other at the same time, the second one finds herself the last.
+    """
+    officers = select(OperatorRole.operator_id).where(OperatorRole.role == SECURITY_OFFICER)
+    query = select(Operator.id).where(Operator.id.in_(officers)).order_by(Operator.id)
+    session.execute(query.with_for_update())
+    row = find_operator(session, operator)
+    session.refresh(row, with_for_update=True)
+    return row
+
+
+def _require_another_officer(session: Session, row: Operator) -> None:
+    """Refuse to lose the last enabled security officer.
+
+    Raises:
+        ConflictError: the operator is that.
+    """
+    if not row.enabled or SECURITY_OFFICER not in {each.role for each in row.roles}:
+        return
+    another = (
+        select(Operator.id)
+        .join(OperatorRole, OperatorRole.operator_id == Operator.id)
+        .where(OperatorRole.role == SECURITY_OFFICER, Operator.enabled, Operator.id != row.id)
+        .limit(1)
+    )
+    if session.scalar(another) is None:
+        raise ConflictError(
+            f"{row.name} is the last enabled security officer: give this role to another"
+            " operator first."
+        )
+
+
+def _end_sessions(session: Session, operator_id: str) -> None:
+    for kind in (OperatorSession, OperatorEnrolment):
+        session.execute(delete(kind).where(kind.operator_id == operator_id))
+
+
+def _count_passkeys(session: Session) -> dict[str, int]:
+    query = select(OperatorPasskey.operator_id, func.count()).group_by(OperatorPasskey.operator_id)
+    return dict(session.execute(query).tuples().all())
+
+
+def _describe(
+    services: Services,
+    session: Session,
+    row: Operator,
+    counts: dict[str, int] | None = None,
+) -> OperatorView:
+    known = roles_of(services.settings)
+    grants = make_grants(
+        services.settings, ((each.role, limits_of_role(each)) for each in row.roles)
+    )
+    permissions = frozenset[str]().union(*(each.permissions for each in grants))
+    if counts is None:
+        counts = _count_passkeys(session)
+    return OperatorView(
+        id=row.id,
+        name=row.name,
+        state="enabled" if row.enabled else "disabled",
+        roles=tuple(
+            RoleView(
+                role=each.role,
+                resource_servers=tuple(each.resource_servers),
+                organisations=tuple(each.organisations),
+                granted_at=each.granted_at,
+                known=each.role in known,
+            )
+            for each in sorted(row.roles, key=lambda role: role.role)
+        ),
+        permissions=tuple(sorted(permissions)),
+        passkeys=counts.get(row.id, 0),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def _audit(
+    services: Services, session: Session, row: Operator, actor: str, action: str, **facts: object
+) -> None:
+    store_audit_record(
+        session,
+        at=services.clock(),
+        actor=actor,
+        action=action,
+        subject=row.name,
+        operator_id=row.id,
+        **facts,
+    )
