@@ -47,6 +47,8 @@ class PendingChange(Base):
     secret_record: Mapped[str | None] = mapped_column(String(300))
     reason: Mapped[str] = mapped_column(String(MAXIMUM_REASON_CHARACTERS))
     requested_by: Mapped[str] = mapped_column(String(200))
+    # The key of the caller: another person decides.
+    requester: Mapped[str] = mapped_column(String(320))
     requested_at: Mapped[datetime]
     expires_at: Mapped[datetime | None]
     decided_by: Mapped[str | None] = mapped_column(String(200))

@@ -94,12 +94,14 @@ class Control:
     """Decides on the acts of one call.
 
     Attributes:
+        requester: the key of the caller.
         break_glass: do at once what would wait.
         reason: the reason of the call.
         approved: the change that the call carries out; None: it carries out none.
         noted: the acts so far.
     """
 
+    requester: str
     break_glass: bool = False
     reason: str = ""
     approved: PendingChange | None = None
@@ -156,11 +158,11 @@ def note_act(services: Services, session: Session, act: NotedAct) -> None:
     if control is not None:
         control.note(required)
     else:
-        store_done(services, session, required, kind="command")
+        store_done(services, session, required)
 
 
 def store_done(
-    services: Services, session: Session, act: NotedAct, *, kind: str, reason: str = ""
+    services: Services, session: Session, act: NotedAct, control: Control | None = None
 ) -> PendingChange:
     """Store an act that is done without an approval, as one to confirm.
 
@@ -168,14 +170,18 @@ def store_done(
         services: the parts of the server.
         session: the transaction.
         act: the act.
-        kind: ``emergency``, ``break_glass`` or ``command``.
-        reason: the reason of the call.
+        control: that of the call; None: it is a command on the server.
     """
-    return _store(services, session, act, UNCONFIRMED, kind, reason)
+    if control is None:
+        control = Control(requester=f"command:{identity_of(act.actor)}")
+        kind = "command"
+    else:
+        kind = "break_glass" if act.waits else "emergency"
+    return _store(services, session, act, UNCONFIRMED, kind, control)
 
 
 def file_change(
-    services: Services, session: Session, act: NotedAct, *, reason: str = ""
+    services: Services, session: Session, act: NotedAct, control: Control
 ) -> PendingChange:
     """Store an act that waits for an approval.
 
@@ -183,9 +189,14 @@ def file_change(
         services: the parts of the server.
         session: the transaction.
         act: the act.
-        reason: the reason of the call.
+        control: that of the call.
     """
-    return _store(services, session, act, PENDING, "approval", reason)
+    return _store(services, session, act, PENDING, "approval", control)
+
+
+def identity_of(actor: str) -> str:
+    """Return a recorded actor without the way by which it came in."""
+    return actor.partition(" via ")[0]
 
 
 def require_reason(reason: str, *, needed: bool = False) -> str:
@@ -204,7 +215,7 @@ def require_reason(reason: str, *, needed: bool = False) -> str:
 
 
 def _store(  # noqa: PLR0913, PLR0917 - the facts of a row
-    services: Services, session: Session, act: NotedAct, state: str, kind: str, reason: str
+    services: Services, session: Session, act: NotedAct, state: str, kind: str, control: Control
 ) -> PendingChange:
     now: datetime = services.clock()
     waits = state == PENDING
@@ -223,8 +234,9 @@ def _store(  # noqa: PLR0913, PLR0917 - the facts of a row
         basis=act.basis,
         secret_id=act.secret.id if waits and act.secret else None,
         secret_record=act.secret.record if waits and act.secret else None,
-        reason=require_reason(reason or act.reason),
+        reason=require_reason(control.reason or act.reason),
         requested_by=act.actor,
+        requester=control.requester,
         requested_at=now,
         expires_at=now + timedelta(hours=hours) if waits else None,
         decision_reason="",

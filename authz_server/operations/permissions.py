@@ -154,6 +154,7 @@ class Caller:
         grants: its permissions with their limits.
         operator_id: the id of the operator; empty for others.
         authenticated_at: the time of the operator's log-in; None for others.
+        groups: the groups that gave an operator its roles at the log-in; empty for others.
         scheme: the authentication scheme of a client's token.
     """
 
@@ -163,6 +164,7 @@ class Caller:
     grants: tuple[Grant, ...]
     operator_id: str = ""
     authenticated_at: datetime | None = None
+    groups: tuple[str, ...] = ()
     scheme: str = ""
 
     @property

@@ -47,7 +47,7 @@ def apply_order(
     outcome = context.rotator.apply(order, actor=context.actor, dry_run=dry_run)
     if noted is not None and control is None and outcome.written:
         with context.services.transaction() as session:
-            store_done(context.services, session, noted, kind="command")
+            store_done(context.services, session, noted)
     return _describe(context, order, outcome, dry_run=dry_run)
 
 

@@ -28,6 +28,7 @@ def upgrade() -> None:
         sa.Column("secret_record", sa.String(length=300), nullable=True),
         sa.Column("reason", sa.String(length=500), nullable=False),
         sa.Column("requested_by", sa.String(length=200), nullable=False),
+        sa.Column("requester", sa.String(length=320), nullable=False),
         sa.Column("requested_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("decided_by", sa.String(length=200), nullable=True),
