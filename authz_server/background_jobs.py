@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from random import SystemRandom
+from typing import Literal
 
 from sqlalchemy import or_, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from authz_server.audit.checkpoints import AuditCheckpoints
 from authz_server.clients.authentication.authenticator import ClientAuthenticator
 from authz_server.clients.models import ClientSecret
 from authz_server.clients.secret_duties import SecretDuties
@@ -33,6 +35,8 @@ _LAST_USED_INTERVAL_SECONDS = 60.0
 _READERS_INTERVAL_SECONDS = 30.0
 _REFUSALS_INTERVAL_SECONDS = 10.0
 _SECRETS_INTERVAL_SECONDS = 600.0
+_SEALING_INTERVAL_SECONDS = 10.0
+_CHECKPOINT_INTERVAL_SECONDS = 60.0
 #: How long stopping waits for a blocked thread, for example by a key backend.
 _STOP_SECONDS = 1.0
 
@@ -73,6 +77,7 @@ class Maintenance:
         authenticator: knows the last use of secrets.
         refusals: counts repeated refusals.
         secret_duties: ends and announces secrets; None: neither is done.
+        checkpoints: seals and signs audit records; None: neither is done.
         settings: interval and batch size of the purge.
         clock: returns the present time.
         clock_guard: compares the clock with the uptime; None: trust the clock.
@@ -96,6 +101,7 @@ class Maintenance:
         purge: Purge,
         purge_seconds: float,
         secret_duties: SecretDuties | None = None,
+        checkpoints: AuditCheckpoints | None = None,
     ) -> None:
         self._database = database
         self._feed = feed
@@ -108,6 +114,7 @@ class Maintenance:
         self._authenticator = authenticator
         self._refusals = refusals
         self._secret_duties = secret_duties
+        self._checkpoints = checkpoints
         self._process_id = 0
         self._failures = RepeatedFailures()
         self._stopped = threading.Event()
@@ -148,6 +155,9 @@ class Maintenance:
         self._attempt(self.flush_last_used)
         self._attempt(self._record_counted_refusals)
         self._attempt(self._duties.end)
+        if self._checkpoints is not None:
+            # The last record of the process.
+            self._attempt(self._checkpoints.close_audit_chain)
 
     def sweep(self) -> int:
         """Purge all expired rows in small batches; return the number of rows.
@@ -189,6 +199,7 @@ class Maintenance:
     def _run(self) -> None:
         jobs = (
             *self._secret_jobs(),
+            *self._audit_jobs("seal_audit_records", _SEALING_INTERVAL_SECONDS),
             Job(self._key_rings.refresh, self._key_refresh_seconds),
             Job(self.flush_last_used, _LAST_USED_INTERVAL_SECONDS),
             Job(self._duties.write_readers, _READERS_INTERVAL_SECONDS),
@@ -202,12 +213,20 @@ class Maintenance:
         acts = (duties.end_unused_secrets, duties.announce_due_secrets) if duties else ()
         return [Job(act, _SECRETS_INTERVAL_SECONDS, spread=0.5) for act in acts]
 
+    def _audit_jobs(
+        self, name: Literal["seal_audit_records", "write_audit_checkpoint"], interval_seconds: float
+    ) -> Sequence[Job]:
+        if self._checkpoints is None:
+            return ()
+        return [Job(getattr(self._checkpoints, name), interval_seconds, spread=0.5)]
+
     def _run_duties(self, first: Sequence[Callable[[], object]]) -> None:
         for act in first:
             self._attempt(act)
         jobs = (
             Job(self._duties.report_node, self._key_refresh_seconds),
             Job(self._tick, self._tick_seconds, spread=0.5),
+            *self._audit_jobs("write_audit_checkpoint", _CHECKPOINT_INTERVAL_SECONDS),
         )
         self._repeat(jobs, min(self._key_refresh_seconds, self._tick_seconds) / 2)
 

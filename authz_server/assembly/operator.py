@@ -1,15 +1,22 @@
 """The parts of an operator's command."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from authz_server.assembly.base import utc_now
 from authz_server.assembly.services import Services
+from authz_server.audit.checkpoints import record_head
 from authz_server.audit.sink import AuditSink, is_stream
+from authz_server.database.errors import describe_failure, find_sentence
 from authz_server.database.orm import open_database
 from authz_server.settings import Settings
 from keys.backends.vault.settings import VaultAccess
+
+logger = logging.getLogger(__name__)
 
 
 class OperatorServices(Services):
@@ -20,6 +27,19 @@ class OperatorServices(Services):
         """The audit file; None where the settings name a standard stream, which is the server's."""
         destination = self.settings.audit.destination
         return None if is_stream(destination) else AuditSink(destination, self.clock)
+
+    def record_head(self) -> None:
+        """Store the head of the records that the command wrote; a server's checkpoint names it."""
+        sink = vars(self).get("sink")
+        if sink is None or not sink.head.sequence:
+            return
+        try:
+            record_head(self.database, sink.head, self.settings.audit.destination, self.clock())
+        except SQLAlchemyError as error:
+            logger.warning(
+                "the end of the audit records is not stored: %s",
+                find_sentence(error) or describe_failure(error),
+            )
 
 
 @contextmanager
@@ -36,4 +56,5 @@ def operator_services(
     try:
         yield services
     finally:
+        services.record_head()
         services.database.close()

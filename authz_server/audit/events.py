@@ -10,24 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
-
-class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
-    """Base class of all events.
-
-    Attributes:
-        request_id: the request id, also in the response; empty outside a request.
-        message_id: the sender's own message id, if any.
-        source_address: the sender's IP address, as found behind the trusted proxies.
-    """
-
-    request_id: str = ""
-    message_id: str = ""
-    source_address: str = ""
-
-    @property
-    def name(self) -> str:
-        """The event's name, for example ``token.issued``."""
-        return str(self.__struct_config__.tag)
+from authz_server.audit import chain_events
+from authz_server.audit.event import Event as Event  # noqa: PLC0414 - exported
 
 
 class TokenIssued(Event, frozen=True, kw_only=True, tag="token.issued"):
@@ -388,8 +372,14 @@ class ServerStopped(Event, frozen=True, kw_only=True, tag="server.stopped"):
 
 
 #: Every event, in the order of ``docs/events.md``.
-EVENTS: tuple[type[Event], ...] = tuple(
-    kind
-    for kind in tuple(globals().values())
-    if isinstance(kind, type) and issubclass(kind, Event) and "." in str(kind.__struct_config__.tag)
+EVENTS: tuple[type[Event], ...] = (
+    *(
+        kind
+        for kind in tuple(globals().values())
+        if isinstance(kind, type)
+        and issubclass(kind, Event)
+        and "." in str(kind.__struct_config__.tag)
+    ),
+    chain_events.AuditCheckpoint,
+    chain_events.AuditContinued,
 )

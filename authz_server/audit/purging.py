@@ -1,10 +1,11 @@
-"""Purge audit records that are older than the configured age."""
+"""Purge audit records that are older than the configured age, and their part of the chain."""
 
 from datetime import datetime
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from authz_server.audit.models import AuditBlock, AuditWriter
 from authz_server.audit.sink import AuditRecord
 
 
@@ -32,3 +33,32 @@ def purge_audit_records(session: Session, before: datetime, batch_rows: int) -> 
     if found:
         session.execute(delete(AuditRecord).where(AuditRecord.id.in_(found)))
     return len(found)
+
+
+def purge_audit_chain(session: Session, before: datetime, batch_rows: int) -> int:
+    """Delete up to ``batch_rows`` blocks and heads of the chain whose records are purged.
+
+    The last block whose records are purged is kept: it stands for all before it, since the signed
+    blocks after it include its hash.
+
+    Args:
+        session: the transaction, after :func:`purge_audit_records` found nothing to purge.
+        before: the time of the oldest record that is kept.
+        batch_rows: the largest number of rows.
+
+    Returns:
+        The number of deleted rows.
+    """
+    latest = session.scalar(select(func.max(AuditRecord.at)))
+    kept = before if latest is None else min(before, latest)
+    first = select(func.min(AuditBlock.number)).where(AuditBlock.last_at >= kept)
+    number = session.scalar(first) or session.scalar(select(func.max(AuditBlock.number))) or 0
+    due = select(AuditBlock.number).where(AuditBlock.number < number - 1).limit(batch_rows)
+    blocks = session.execute(delete(AuditBlock).where(AuditBlock.number.in_(due)))
+    ended = select(AuditWriter.writer).where(
+        AuditWriter.at < before, AuditWriter.checkpoint.is_not(None)
+    )
+    writers = session.execute(
+        delete(AuditWriter).where(AuditWriter.writer.in_(ended.limit(batch_rows)))
+    )
+    return int(blocks.rowcount + writers.rowcount)  # type: ignore[attr-defined]

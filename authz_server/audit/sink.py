@@ -13,9 +13,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Index, String
+from sqlalchemy import BigInteger, Index, String, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from authz_server.audit.chain import Head, RecordChain
+from authz_server.audit.chain_events import AuditContinued
 from authz_server.audit.events import (
     ClientChanged,
     CutOffRecorded,
@@ -69,7 +71,18 @@ class AuditRecord(Base):
     """A change, stored in the transaction that made it."""
 
     __tablename__ = "audit_record"
-    __table_args__ = (Index(None, "at"),)
+    __table_args__ = (
+        Index(None, "at"),
+        Index(None, "subject", "id"),
+        Index(None, "actor", "id"),
+        Index(None, "action", "id"),
+        Index(
+            "ix_audit_record_unsealed",
+            "id",
+            sqlite_where=text("block IS NULL"),
+            postgresql_where=text("block IS NULL"),
+        ),
+    )
 
     id: Mapped[int] = mapped_column(BigIntegerKey, primary_key=True)
     at: Mapped[datetime]
@@ -77,6 +90,8 @@ class AuditRecord(Base):
     action: Mapped[str] = mapped_column(String(60))
     subject: Mapped[str] = mapped_column(String(300))
     detail: Mapped[dict[str, Any]]
+    # The block of the chain that lists it; None: it is not sealed yet.
+    block: Mapped[int | None] = mapped_column(BigInteger)
 
 
 def store_audit_record(
@@ -186,8 +201,9 @@ def report_changes(notify: Notify, session: Session) -> None:
 class AuditSink:
     """Writes each event as one line in one system call, before the response is sent.
 
-    Several processes may share a destination. A file is opened for appending, and reopened within
-    a second after it was renamed or removed. Threads and forked processes may share a sink.
+    The lines of a process are a hash chain. Several processes may share a destination. A file is
+    opened for appending, and reopened within a second after it was renamed or removed. Threads and
+    forked processes may share a sink.
 
     Args:
         destination: ``stderr``, ``stdout`` or the path of a file.
@@ -209,13 +225,20 @@ class AuditSink:
         self._monotonic = monotonic
         self._next_check = 0.0
         self._torn = False
+        self._seen_bytes = 0
         self._together = threading.local()
         self._path = "" if destination in _STREAMS else destination
         self._descriptor = _STREAMS[destination] if not self._path else _open(destination)
         self._waits = not stat.S_ISREG(os.fstat(self._descriptor).st_mode)
-        self._renew_lock()
-        if self._waits:
-            on_fork(self._renew_lock)
+        self._chain = RecordChain()
+        self._lock = threading.Lock()
+        on_fork(self._begin_again)
+
+    @property
+    def head(self) -> Head:
+        """The latest record of this process."""
+        with self._lock:
+            return self._chain.head
 
     def write(self, event: Event) -> None:
         """Record the event: ``{"time": ..., "event": ..., ...}``.
@@ -225,13 +248,12 @@ class AuditSink:
         Raises:
             AuditUnavailable: the event is not recorded: no space, or the reader is gone or stuck.
         """
-        at = self._clock().isoformat(timespec="milliseconds")[:23]
-        line = b'{"time":"%bZ",%b\n' % (at.encode(), encode_line(event)[1:])
+        opening = self._opening(event)
         try:
             if self._waits:
-                self._write_stream(line)
+                self._write_stream(opening)
             else:
-                self._write_file(line)
+                self._write_file(opening)
                 if isinstance(event, CHANGES) and not getattr(self._together, "open", False):
                     os.fdatasync(self._descriptor)
         except OSError as error:
@@ -256,21 +278,31 @@ class AuditSink:
         if self._path:
             os.close(self._descriptor)
 
-    def _renew_lock(self) -> None:
+    def _begin_again(self) -> None:
         self._lock = threading.Lock()
+        self._chain.begin()
 
-    def _write_file(self, line: bytes) -> None:
-        if self._path and self._monotonic() >= self._next_check:
-            self._follow_rotation()
-        self._write_once(line)
+    def _opening(self, event: Event) -> bytes:
+        """Return the record without its closing brace."""
+        at = self._clock().isoformat(timespec="milliseconds")[:23]
+        return b'{"time":"%bZ",%b' % (at.encode(), encode_line(event)[1:-1])
 
-    def _write_once(self, line: bytes) -> None:
+    def _write_file(self, opening: bytes) -> None:
+        # One record after another, in the order of the chain.
+        with self._lock:
+            if self._path and self._monotonic() >= self._next_check:
+                self._follow_rotation()
+            self._write_once(opening)
+
+    def _write_once(self, opening: bytes) -> None:
+        line = self._chain.link(opening)
         # A line cut off by a full disk must not merge with the next one.
         torn = self._torn
-        whole = b"\n" + line if torn else line
+        whole = b"\n%b\n" % line if torn else b"%b\n" % line
         if os.write(self._descriptor, whole) < len(whole):
             self._torn = True
             raise AuditUnavailable("the sink took only a part of the record")
+        self._chain.append(line)
         if torn:
             self._torn = False
 
@@ -283,8 +315,14 @@ class AuditSink:
             current = None
         if current is None or (current.st_dev, current.st_ino) != (ours.st_dev, ours.st_ino):
             self._reopen()
-        elif ours.st_size:
-            self._torn = not _ends_with_a_line(self._path)
+            continues = True
+        else:
+            self._torn = bool(ours.st_size) and not _ends_with_a_line(self._path)
+            continues = ours.st_size < self._seen_bytes
+        if continues and self._chain.head.sequence:
+            # A process whose records do not begin so in a file lacks the first of them.
+            self._write_once(self._opening(AuditContinued()))
+        self._seen_bytes = os.fstat(self._descriptor).st_size
 
     def _reopen(self) -> None:
         opened = _open(self._path)
@@ -295,13 +333,13 @@ class AuditSink:
         os.close(opened)
         self._torn = False
 
-    def _write_stream(self, line: bytes) -> None:
+    def _write_stream(self, opening: bytes) -> None:
         """Write to a pipe, a terminal or a socket, with a time limit for a slow reader."""
         if not self._lock.acquire(timeout=_STREAM_TIMEOUT_SECONDS):
             raise AuditUnavailable("the sink's reader is stuck")
         try:
             self._await_reader()
-            self._write_once(line)
+            self._write_once(opening)
         finally:
             self._lock.release()
 

@@ -1,0 +1,116 @@
+"""Seal stored audit records into a chain of blocks.
+
+Records are sealed after their commit, since a chain within the transactions would let one of them
+run at a time. A block lists its records by id and hash, and has the hash of the block before it.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import exists, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from authz_server.audit.chain import NO_HASH
+from authz_server.audit.models import AuditBlock
+from authz_server.audit.sink import AuditRecord
+from authz_server.database.orm import Database
+
+#: The largest number of records in a block.
+BLOCK_RECORDS = 500
+#: The number of blocks that one run seals.
+_MAXIMUM_BLOCKS = 1_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def hash_record(record: AuditRecord) -> str:
+    """Return the hash of a record: SHA-256, in hex, of its fields as a JSON list.
+
+    The JSON is ASCII without spaces, with sorted members. The id is not part of it, so that records
+    that changed places are recognized.
+    """
+    fields = [
+        microseconds_of(record.at),
+        record.actor,
+        record.action,
+        record.subject,
+        record.detail,
+    ]
+    return hashlib.sha256(_encode(fields)).hexdigest()
+
+
+def hash_block(previous_hash: str, number: int, records: Sequence[Any]) -> str:
+    """Return the hash of a block: SHA-256 of its fields as a JSON list, in hex."""
+    return hashlib.sha256(_encode([previous_hash, number, records])).hexdigest()
+
+
+def microseconds_of(at: datetime) -> int:
+    """Return microseconds since 1970-01-01 UTC."""
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def time_of(microseconds: int) -> datetime:
+    """Return the time of microseconds since 1970-01-01 UTC."""
+    return _EPOCH + microseconds * _MICROSECOND
+
+
+def seal_records(database: Database, now: datetime) -> int:
+    """Seal the records that are not sealed yet; return their number.
+
+    Several nodes may do so at once. One of them adds a block, and the others add the next ones.
+
+    Args:
+        database: holds the records.
+        now: the present time.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: the database cannot answer; earlier blocks stay.
+    """
+    total = 0
+    for _ in range(_MAXIMUM_BLOCKS):
+        with database.reading() as session:
+            if not session.scalar(select(exists().where(AuditRecord.block.is_(None)))):
+                break
+        try:
+            with database.transaction() as session:
+                sealed = _seal_block(session, now)
+        except IntegrityError:  # another process added this block
+            break
+        total += sealed
+        if not sealed:
+            break
+    return total
+
+
+def _seal_block(session: Session, now: datetime) -> int:
+    # The head first: records that another process seals meanwhile then collide with its block.
+    latest = select(AuditBlock.number, AuditBlock.hash).order_by(AuditBlock.number.desc()).limit(1)
+    head = session.execute(latest).first()
+    query = select(AuditRecord).where(AuditRecord.block.is_(None)).order_by(AuditRecord.id)
+    found = session.scalars(query.limit(BLOCK_RECORDS)).all()
+    if not found:
+        return 0
+    number, previous = (1, NO_HASH) if head is None else (head.number + 1, head.hash)
+    records = [[each.id, hash_record(each), microseconds_of(each.at)] for each in found]
+    session.add(
+        AuditBlock(
+            number=number,
+            records=records,
+            sealed_at=now,
+            last_at=max(each.at for each in found),
+            previous_hash=previous,
+            hash=hash_block(previous, number, records),
+        )
+    )
+    session.flush()
+    ids = [each.id for each in found]
+    session.execute(update(AuditRecord).where(AuditRecord.id.in_(ids)).values(block=number))
+    return len(found)
+
+
+def _encode(fields: Sequence[Any]) -> bytes:
+    return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()

@@ -1,0 +1,1 @@
+"""The audit trail: search, export, verify, and reconstruct who could do something."""

@@ -1,0 +1,63 @@
+"""Find and read the files of audit records, rotated and compressed ones too."""
+
+import gzip
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from authz_server.audit.sink import is_stream
+
+_NUMBERED = re.compile(r"\.(\d{1,6})(\.gz)?")
+_DATED = re.compile(r"[-.]([0-9T:_-]{6,24})(\.gz)?")
+
+
+def find_audit_files(destination: str) -> tuple[Path, ...]:
+    """Return the file of audit records after those that it was rotated to, the oldest first.
+
+    Rotated files have a number (``audit.jsonl.2.gz`` is older than ``audit.jsonl.1``) or a date
+    (``audit.jsonl-20300102``) after the name of the file.
+
+    Args:
+        destination: the destination in the settings; a stream has no files.
+    """
+    if is_stream(destination):
+        return ()
+    path = Path(destination)
+    numbered: list[tuple[int, Path]] = []
+    dated: list[tuple[str, Path]] = []
+    for each in path.parent.glob(f"{_escaped(path.name)}?*"):
+        rest = each.name.removeprefix(path.name)
+        if found := _NUMBERED.fullmatch(rest):
+            numbered.append((-int(found[1]), each))
+        elif found := _DATED.fullmatch(rest):
+            dated.append((found[1], each))
+    rotated = [each for _, each in sorted(dated)] + [each for _, each in sorted(numbered)]
+    return (*rotated, *([path] if path.exists() else ()))
+
+
+@contextmanager
+def opened_lines(path: Path) -> Iterator[IO[bytes]]:
+    """Yield the open file, which is decompressed if its name ends with ``.gz``.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        yield file  # type: ignore[misc] - both read bytes
+
+
+def read_lines(paths: Sequence[Path]) -> Iterator[bytes]:
+    """Yield the lines of files.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    for path in paths:
+        with opened_lines(path) as file:
+            yield from file
+
+
+def _escaped(name: str) -> str:
+    return re.sub(r"([*?[])", r"[\1]", name)
