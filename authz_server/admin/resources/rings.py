@@ -19,7 +19,7 @@ from authz_server.operations.keys.list import (
 )
 from authz_server.operations.keys.orders import apply_order
 from authz_server.operations.keys.results import OrderResult
-from authz_server.operations.keys.status import RingStatus, report_ring
+from authz_server.operations.keys.status import RingStatus, find_overdue, report_ring
 from keys.lifecycle.calendar import Milestone, draw_calendar
 from keys.lifecycle.orders import Activate, Freeze, Order, Revoke, Rotate, Taint, Unfreeze
 from keys.signing_key import RingSnapshot
@@ -80,6 +80,7 @@ class RingCalendar(msgspec.Struct, frozen=True, kw_only=True):
         at: the present time, by the database's clock.
         description: the calendar as text.
         planned: the planned changes, soonest first.
+        overdue: the changes that should have happened.
         svg: the calendar as a picture, for a page that has its dark colours.
     """
 
@@ -87,6 +88,7 @@ class RingCalendar(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
     description: str
     planned: tuple[Milestone, ...]
+    overdue: tuple[str, ...]
     svg: str
 
 
@@ -123,6 +125,7 @@ def show_calendar(call: Call) -> Reply:
         at=calendar.now,
         description=describe(calendar),
         planned=calendar.milestones,
+        overdue=tuple(find_overdue(ring, calendar.now)),
         svg=render_svg([calendar], f"{ring.name}-", legend=False, style=False),
     )
     return Reply(drawn)

@@ -176,7 +176,7 @@ def report_ring(context: KeyContext, ring: RingSnapshot) -> RingReport:
         readers=count_consumers(services, next_key),
         due=tick.due,
         waits=tick.waits,
-        overdue=tuple(_overdue(ring, now)),
+        overdue=tuple(find_overdue(ring, now)),
         alarms=tick.alarms,
         events=_verify_events(context, ring),
         history=history.changes,
@@ -253,7 +253,8 @@ def _due(plan: Plan) -> Iterator[str]:
         yield f"the backend is to sign nothing below version {plan.fence}"
 
 
-def _overdue(ring: RingSnapshot, now: datetime) -> Iterator[str]:
+def find_overdue(ring: RingSnapshot, now: datetime) -> Iterator[str]:
+    """Yield the changes of a ring that should have happened."""
     judgement = judge_ring(ring, now)
     if ring.keys and (judgement.lacks_signer or judgement.standing is Standing.UNPREPARED):
         yield judgement.detail
