@@ -1,9 +1,7 @@
-"""Client certificates over HTTPS: nginx and HAProxy as deploy/ configures them, and `serve`.
-
-On PostgreSQL, three worker processes answer; on SQLite, one.
-"""
+"""Every method over HTTPS: nginx and HAProxy as deploy/ configures them, and `serve` itself."""
 
 import ssl
+import time
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from functools import partial
@@ -14,6 +12,7 @@ import pytest
 
 from authz_server.clients.certificate_parser import thumbprint_of
 from authz_server.settings import load_settings
+from support.assertions import make_signer
 from support.claims import claims_of
 from support.client_certificates import (
     ClientAuthority,
@@ -23,6 +22,7 @@ from support.client_certificates import (
     self_signed,
 )
 from support.databases import DIALECTS, copied_database
+from support.dpop import ProofKey
 from support.live_server import LiveServer
 from support.openbao_authority import CertificateAuthority
 from support.parties import Parties, make_demo
@@ -58,8 +58,9 @@ def running(directory, database_url, *, workers=1, **overrides):
         keys = {"jwks": {"keys": [SELF.jwk()]}}
         parties.make_client("self-signed", "self_signed_tls_client_auth", properties=keys | BOUND)
     bound = parties.make_client("by-secret", properties=BOUND)
+    signers = [make_signer(parties, f"signs-{alg}", time.time, alg) for alg in ("ES256", "HS256")]
     with LiveServer(write, directory, workers=workers, **overrides) as server:
-        yield server, (demo, bound)
+        yield server, (demo, bound, signers)
 
 
 def write_overrides(directory, database_url, **overrides):
@@ -71,7 +72,7 @@ class Site:
 
     def __init__(self, front, parties, contexts):
         self._front = front
-        self.demo, self.bound = parties
+        self.demo, self.bound, self.signers = parties
         self._contexts = contexts
 
     def metadata(self):
@@ -112,6 +113,33 @@ def site(request, tmp_path_factory):
         )
         front = opened.enter_context(TlsFront(kind, server.port, directory, ROOT.pem))
         yield Site(front.base_url, parties, lambda client: front.context(client, directory))
+
+
+def test_secrets_and_assertions_over_https(site):
+    """Cases A3, D51."""
+    for endpoint in ENDPOINTS:
+        for caller in (*site.demo.clients.values(), *site.signers):
+            form = caller.form()
+            answer = site.ask(endpoint, None, None, caller.headers(), **form)
+            assert answer.status_code == 200, (endpoint, caller.id, answer.text)
+            again = site.ask(endpoint, None, None, caller.headers(), **form).status_code
+            assert again == (401 if caller in site.signers else 200)
+
+
+@pytest.mark.parametrize("endpoint", ["token", "g2p"])
+def test_a_proof_binds_a_token_over_https(site, endpoint):
+    """Case A16."""
+    key = ProofKey()
+    caller = site.signers[0]
+    proof = {"DPoP": key.prove(time.time(), ENDPOINTS[endpoint])}
+    token = site.ask(endpoint, None, None, proof, **caller.form()).json()["access_token"]
+    assert claims_of(token)["cnf"] == {"jkt": key.thumbprint}
+    described = site.ask("introspect", None, None, site.demo.mapper.headers(), token=token).json()
+    assert described["cnf"] == {"jkt": key.thumbprint}
+    elsewhere = {"DPoP": key.prove(time.time(), "/elsewhere")}
+    for refused in (proof, elsewhere):
+        answer = site.ask(endpoint, None, None, refused, **caller.form())
+        assert (answer.status_code, answer.json()["error"]) == (400, "invalid_dpop_proof")
 
 
 @pytest.mark.parametrize("client_id", CLIENTS)

@@ -1,12 +1,16 @@
 """Readiness on databases that answer and must not be used."""
 
-from contextlib import ExitStack, contextmanager
+import sqlite3
+from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 from flask import Flask
+from sqlalchemy import NullPool, create_engine
+from sqlalchemy.exc import OperationalError
 
 from authz_server.app import EXTENSION, create_health_application
 from authz_server.database.schema import upgrade_database
+from authz_server.database.sqlite import make_durable, require_writable
 from authz_server.settings import DatabaseSettings, load_settings
 from support.parties import Parties
 from support.pgbouncer import pgbouncer
@@ -91,6 +95,26 @@ def test_a_database_older_than_the_audit_file_is_not_ready(database_url, tmp_pat
         audit.write(line.replace('"action":"key.', '"action":"key.lost_') + "\n")
     with health(tmp_path, database_url) as application:
         assert readiness(application) == (503, ["restored_database"])
+
+
+def test_a_file_that_takes_no_writes_is_noticed(sqlite_url):
+    """Case J112. A change of another process in progress is none."""
+    path = sqlite_url.removeprefix("sqlite:///")
+    for mode in ("ro", "rw"):
+
+        def connect(mode: str = mode) -> sqlite3.Connection:
+            return sqlite3.connect(f"file:{path}?mode={mode}", uri=True)
+
+        engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
+        make_durable(engine, 10)
+        if mode == "ro":
+            with pytest.raises(OperationalError, match="readonly"):
+                require_writable(engine)
+        else:
+            with closing(connect()) as other:
+                other.execute("BEGIN IMMEDIATE")
+                require_writable(engine)
+            require_writable(engine)
 
 
 def test_a_database_that_is_away_is_named_once(tmp_path):
