@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from authz_server.audit import chain_events
+from authz_server.audit import chain_events, operator_events
 from authz_server.audit.event import Event as Event  # noqa: PLC0414 - exported
 
 
@@ -382,4 +382,5 @@ EVENTS: tuple[type[Event], ...] = (
     ),
     chain_events.AuditCheckpoint,
     chain_events.AuditContinued,
+    *operator_events.EVENTS,
 )

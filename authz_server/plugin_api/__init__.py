@@ -31,6 +31,12 @@ from authz_server.audit.events import (
     TokenRevoked,
     TokenRevoking,
 )
+from authz_server.audit.operator_events import (
+    OperatorSessionEnded,
+    OperatorSignedIn,
+    OperatorSignedOut,
+    OperatorSignInRefused,
+)
 from authz_server.clients.authentication.method import (
     AuthenticationRequest,
     ClientAuthenticationMethod,
@@ -96,6 +102,10 @@ __all__ = [
     "KeysError",
     "Lane",
     "OAuthError",
+    "OperatorSessionEnded",
+    "OperatorSignInRefused",
+    "OperatorSignedIn",
+    "OperatorSignedOut",
     "Reading",
     "RefusalError",
     "RegistrationChanged",

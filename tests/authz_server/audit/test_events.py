@@ -28,7 +28,7 @@ def test_every_event_is_listed_once_under_its_own_name():
     assert len(set(names)) == len(names)
     defined = {*Event.__subclasses__(), *ClientRefused.__subclasses__()}
     assert set(EVENTS) == defined - {ClientRefused}
-    assert all(re.fullmatch(r"[a-z_]+\.[a-z]+", name) for name in names)
+    assert all(re.fullmatch(r"[a-z_]+\.[a-z_]+", name) for name in names)
 
 
 def test_the_document_lists_each_event_with_its_fields():
