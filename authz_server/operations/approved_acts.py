@@ -1,0 +1,70 @@
+"""Carry out approved changes: run the operation again that was noted."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy.orm import Session
+
+from authz_server.assembly import Services
+from authz_server.audit.pending_changes import PendingChange
+from authz_server.clients.models import Client
+from authz_server.clients.secret_changes import PreparedSecret
+from authz_server.operations.client_secrets import add_secret
+from authz_server.operations.clients import create_client, update_client
+from authz_server.operations.secret_rotation import rotate_secret
+from authz_server.operations.stops import lift_stop
+from keys.lifecycle.orders import Activate
+
+#: The operations that run in the transaction of the approval, by name.
+OPERATIONS: Mapping[str, Callable[..., object]] = {
+    "create_client": create_client,
+    "update_client": update_client,
+    "add_secret": add_secret,
+    "rotate_secret": rotate_secret,
+    "lift_stop": lift_stop,
+}
+#: The order on a key ring, which has transactions of its own.
+ACTIVATE = "keys.activate"
+#: The arguments that JSON holds as text.
+_TYPES: Mapping[str, Any] = {
+    "starts_at": datetime | None,
+    "expires_at": datetime | None,
+    "end_old_at": datetime | None,
+    "end_old_when_unused": timedelta | None,
+    "at": datetime | None,
+}
+
+
+def carry_out(services: Services, session: Session, change: PendingChange) -> None:
+    """Run the operation of a change, as its requester.
+
+    Args:
+        services: the parts of the server, with the transaction.
+        session: the transaction, under the control of the change.
+        change: the change.
+
+    Raises:
+        OperatorError: the operation is refused, or what it rests on was changed.
+    """
+    arguments = read_arguments(change)
+    if "client_id" in arguments:
+        # Another change waits until this one is committed.
+        session.get(Client, arguments["client_id"], with_for_update=True, populate_existing=True)
+    if change.secret_id and change.secret_record:
+        arguments["prepared"] = PreparedSecret(change.secret_id, change.secret_record)
+    OPERATIONS[change.operation](services, actor=change.requested_by, **arguments)
+
+
+def read_order(change: PendingChange) -> Activate:
+    """Return the order of a change of :data:`ACTIVATE`."""
+    return Activate(**read_arguments(change))
+
+
+def read_arguments(change: PendingChange) -> dict[str, Any]:
+    """Return the arguments of the operation of a change."""
+    return {
+        name: msgspec.convert(value, _TYPES[name]) if name in _TYPES else value
+        for name, value in change.arguments.items()
+    }

@@ -1,0 +1,288 @@
+"""Decide on changes that need a second person: approve, reject, withdraw and confirm them."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from authz_server.assembly import Services
+from authz_server.audit.pending_changes import (
+    PENDING,
+    SERVER,
+    UNCONFIRMED,
+    PendingChange,
+    lock_change,
+    settle,
+)
+from authz_server.audit.sink import CONTEXT
+from authz_server.clients.models import Client
+from authz_server.database.operators import Operator, OperatorRole
+from authz_server.errors import ConflictError, NotFoundError, OperatorError
+from authz_server.operations.approvals import (
+    CONTROL,
+    Control,
+    StaleChangeError,
+    identity_of,
+    require_reason,
+)
+from authz_server.operations.approved_acts import ACTIVATE, carry_out, read_order
+from authz_server.operations.changes import ChangeView, describe_change, require_change
+from authz_server.operations.keys.context import KeyContext
+from authz_server.operations.keys.orders import apply_order
+from authz_server.operations.one_transaction import run_together
+from authz_server.operations.permissions import UNLIMITED, Caller, Limits, roles_of
+from keys.errors import KeysError
+
+T = TypeVar("T")
+
+#: Opens the context of an order for an actor.
+OpenKeys = Callable[[str], AbstractContextManager[KeyContext]]
+
+_APPROVE = "changes:approve"
+
+
+class NotPermittedError(OperatorError):
+    """This person may not decide on this change."""
+
+
+class LogInAgainError(OperatorError):
+    """The operator logged in before the change was filed, with the groups of that time."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Log in again: your roles come from groups, and you logged in before the change was"
+            " requested."
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A decision on a change.
+
+    Attributes:
+        change_id: the id of the change.
+        decider: who decides.
+        reason: the recorded reason.
+        limits: the part of the server that the decider is limited to.
+        dry_run: check, and undo everything.
+    """
+
+    change_id: str
+    decider: Caller
+    reason: str = ""
+    limits: Limits = UNLIMITED
+    dry_run: bool = False
+
+
+def approve_change(services: Services, decision: Decision, open_keys: OpenKeys) -> ChangeView:
+    """Approve a change, and carry it out in the same transaction.
+
+    The activation of a key has transactions of its own, which follow the approval. A change that
+    cannot be carried out gets the state ``failed``.
+
+    Args:
+        services: the parts of the server.
+        decision: the decision.
+        open_keys: opens the context of an order for its actor.
+
+    Raises:
+        NotFoundError: there is none of that id within the limits.
+        NotPermittedError: the decider requested it, or could not approve when it was requested.
+        LogInAgainError: the decider's log-in is older than the change.
+        ConflictError: it is settled.
+        StaleChangeError: what it rests on was changed meanwhile.
+        OperatorError: the operation is refused.
+        KeysError: the order is refused, or failed without a change.
+    """
+
+    def act(services: Services, session: Session) -> PendingChange:
+        change = _lock(services, session, decision, PENDING)
+        _require_second_person(services, session, change, decision.decider)
+        if change.operation != ACTIVATE:
+            _carry_out(services, session, change, decision.decider)
+        _settle(services, session, change, "approved", decision)
+        return change
+
+    try:
+        approved = _decide(services, decision, act)
+        if approved.operation == ACTIVATE:
+            with open_keys(approved.requested_by) as context:
+                control = Control(requester=approved.requester, approved=approved)
+                order = read_order(approved)
+                apply_order(context, order, dry_run=decision.dry_run, control=control)
+    except _FailedError as failed:
+        _fail(services, decision, failed.cause)
+        raise failed.cause from None
+    except (KeysError, StaleChangeError) as error:
+        _fail(services, decision, error)
+        raise
+    return describe_change(approved)
+
+
+def reject_change(services: Services, decision: Decision) -> ChangeView:
+    """Reject a change.
+
+    Raises:
+        NotFoundError: there is none of that id within the limits.
+        NotPermittedError: the decider requested it, and so withdraws it instead.
+        ConflictError: it is settled.
+    """
+
+    def act(services: Services, session: Session) -> ChangeView:
+        change = _lock(services, session, decision, PENDING)
+        if is_requester(change, decision.decider):
+            raise NotPermittedError("You requested the change yourself: withdraw it.")
+        return _settle(services, session, change, "rejected", decision)
+
+    return _decide(services, decision, act)
+
+
+def withdraw_change(services: Services, decision: Decision) -> ChangeView:
+    """Withdraw a change; the command line on the server can withdraw every change.
+
+    Raises:
+        NotFoundError: there is none of that id that the decider requested.
+        ConflictError: it is settled.
+    """
+
+    def act(services: Services, session: Session) -> ChangeView:
+        change = _lock(services, session, decision, PENDING, own=True)
+        return _settle(services, session, change, "withdrawn", decision)
+
+    return _decide(services, decision, act)
+
+
+def confirm_change(services: Services, decision: Decision) -> ChangeView:
+    """Confirm an act that was done without an approval.
+
+    Raises:
+        NotFoundError: there is none of that id within the limits.
+        NotPermittedError: the decider did it, or could not approve when it was done.
+        LogInAgainError: the decider's log-in is older than the act.
+        ConflictError: it does not wait for a confirmation.
+    """
+
+    def act(services: Services, session: Session) -> ChangeView:
+        change = _lock(services, session, decision, UNCONFIRMED)
+        _require_second_person(services, session, change, decision.decider)
+        return _settle(services, session, change, "confirmed", decision)
+
+    return _decide(services, decision, act)
+
+
+def is_requester(change: PendingChange, caller: Caller) -> bool:
+    """Return whether the caller requested the change, by whichever way."""
+    if "command" in {caller.kind, change.requester.partition(":")[0]}:
+        # The command line knows a name alone.
+        return identity_of(change.requested_by) == identity_of(caller.actor)
+    return change.requester == caller.key
+
+
+class _ExpiredError(Exception):
+    """The time of the change has passed; its transaction is undone."""
+
+
+class _FailedError(Exception):
+    """The operation of an approved change was refused; its transaction is undone."""
+
+    def __init__(self, cause: OperatorError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+def _lock(
+    services: Services, session: Session, decision: Decision, expected: str, *, own: bool = False
+) -> PendingChange:
+    """Return the change, locked and in the expected state."""
+    change_id, decider = decision.change_id, decision.decider
+    change = require_change(lock_change(session, change_id), change_id, decision.limits)
+    if own and decider.kind != "command" and not is_requester(change, decider):
+        raise NotFoundError(f"There is no change {change_id!r} of yours.")
+    if change.state != expected:
+        raise ConflictError(f"The change is {change.state}.")
+    if change.expires_at is not None and change.expires_at <= services.clock():
+        raise _ExpiredError
+    return change
+
+
+def _decide(services: Services, decision: Decision, act: Callable[[Services, Session], T]) -> T:
+    require_reason(decision.reason)
+    try:
+        return run_together(services, act, dry_run=decision.dry_run)
+    except _ExpiredError:
+        pass
+    with services.transaction() as session:
+        change = lock_change(session, decision.change_id)
+        if change is not None and change.state == PENDING:
+            settle(session, change, "expired", actor=SERVER, at=services.clock())
+    raise ConflictError("The change is expired.")
+
+
+def _require_second_person(
+    services: Services, session: Session, change: PendingChange, decider: Caller
+) -> None:
+    if is_requester(change, decider):
+        raise NotPermittedError("You requested this yourself: a second person decides on it.")
+    if decider.kind == "client":
+        row = session.get(Client, decider.name)
+        if row is None or row.updated_at > change.requested_at:
+            raise NotPermittedError(
+                "This client was changed after the change was requested: another one decides."
+            )
+    elif decider.kind == "operator" and session.get(Operator, decider.operator_id) is not None:
+        _require_earlier_role(services, session, change, decider)
+    elif decider.kind == "operator":
+        since = decider.authenticated_at
+        if since is None or since <= change.requested_at:
+            raise LogInAgainError
+
+
+def _require_earlier_role(
+    services: Services, session: Session, change: PendingChange, decider: Caller
+) -> None:
+    roles = roles_of(services.settings).values()
+    earlier = select(OperatorRole.role).where(
+        OperatorRole.operator_id == decider.operator_id,
+        OperatorRole.role.in_([role.name for role in roles if _APPROVE in role.permissions]),
+        OperatorRole.granted_at <= change.requested_at,
+    )
+    if session.scalar(earlier.limit(1)) is None:
+        raise NotPermittedError(
+            f"You gained {_APPROVE} after the change was requested: another person decides."
+        )
+
+
+def _carry_out(
+    services: Services, session: Session, change: PendingChange, decider: Caller
+) -> None:
+    session.info[CONTROL] = Control(requester=change.requester, approved=change)
+    session.info[CONTEXT] = {"change": change.id, "approved_by": decider.actor}
+    try:
+        carry_out(services, session, change)
+    except OperatorError as error:
+        raise _FailedError(error) from error
+    finally:
+        session.info.pop(CONTROL)
+        session.info.pop(CONTEXT)
+
+
+def _settle(
+    services: Services, session: Session, change: PendingChange, state: str, decision: Decision
+) -> ChangeView:
+    decider, reason = decision.decider, decision.reason.strip()
+    change.authenticated_at, change.groups = decider.authenticated_at, list(decider.groups)
+    settle(session, change, state, actor=decider.actor, at=services.clock(), reason=reason)
+    return describe_change(change)
+
+
+def _fail(services: Services, decision: Decision, error: Exception) -> None:
+    if decision.dry_run:
+        return
+    with services.transaction() as session:
+        change = lock_change(session, decision.change_id)
+        if change is not None and change.state in {PENDING, "approved"}:
+            at, actor = services.clock(), decision.decider.actor
+            settle(session, change, "failed", actor=actor, at=at, problem=str(error))

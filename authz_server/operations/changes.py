@@ -1,0 +1,167 @@
+"""List and show changes that need a second person."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import and_, or_, select
+
+from authz_server.assembly import Services
+from authz_server.audit.pending_changes import PendingChange
+from authz_server.errors import NotFoundError
+from authz_server.operations.permissions import UNLIMITED, Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeView:
+    """A change that needs a second person.
+
+    Attributes:
+        id: its id.
+        state: ``pending``, ``approved``, ``rejected``, ``withdrawn``, ``expired`` or ``failed``; of
+            an act that was done without an approval, ``unconfirmed`` or ``confirmed``.
+        kind: ``approval``, or why it was done without one: ``emergency``, ``break_glass`` or
+            ``command``.
+        acts: the acts of ``[approvals]`` that it is.
+        subject: the kind and the id of the object.
+        operation: the operation, with its ``arguments``.
+        diff: the changed members with their values before and after.
+        reason: the reason of the request.
+        requested_by: who requested it, and which way.
+        expires_at: the time until which it can be approved; None: it does not wait for that.
+        decided_by: who settled it, and which way.
+        authenticated_at: the log-in of the operator who settled it.
+        groups: the groups that gave that operator its roles.
+        problem: why an approved change could not be carried out.
+    """
+
+    id: str
+    state: str
+    kind: str
+    acts: tuple[str, ...]
+    subject: str
+    operation: str
+    arguments: dict[str, Any]
+    diff: Any
+    reason: str
+    requested_by: str
+    requested_at: datetime
+    expires_at: datetime | None
+    decided_by: str | None
+    decided_at: datetime | None
+    decision_reason: str
+    authenticated_at: datetime | None
+    groups: tuple[str, ...]
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeFilters:
+    """The changes to list; None does not filter.
+
+    Attributes:
+        state: their state.
+        actor: the whole actor that requested them.
+    """
+
+    state: str | None = None
+    actor: str | None = None
+
+
+def list_changes(
+    services: Services,
+    filters: ChangeFilters,
+    *,
+    limits: Limits = UNLIMITED,
+    after: tuple[str, str] | None = None,
+    limit: int | None = None,
+) -> tuple[ChangeView, ...]:
+    """Return changes, newest first.
+
+    Args:
+        services: the parts of the server.
+        filters: the changes to list.
+        limits: the part of the server that they are limited to.
+        after: the time and the id of the last change of the page before.
+        limit: the largest number of changes; None: all.
+    """
+    newest = (PendingChange.requested_at.desc(), PendingChange.id.desc())
+    query = select(PendingChange).order_by(*newest)
+    if filters.state is not None:
+        query = query.where(PendingChange.state == filters.state)
+    if filters.actor is not None:
+        query = query.where(PendingChange.requested_by == filters.actor)
+    if after is not None:
+        at, last = datetime.fromisoformat(after[0]), after[1]
+        same = and_(PendingChange.requested_at == at, PendingChange.id < last)
+        query = query.where(or_(PendingChange.requested_at < at, same))
+    with services.database.reading() as session:
+        return tuple(_first(session.scalars(query), limits, limit))
+
+
+def get_change(services: Services, change_id: str, *, limits: Limits = UNLIMITED) -> ChangeView:
+    """Return a change.
+
+    Raises:
+        NotFoundError: there is none of that id within the limits.
+    """
+    with services.database.reading() as session:
+        return describe_change(
+            require_change(session.get(PendingChange, change_id), change_id, limits)
+        )
+
+
+def describe_change(change: PendingChange) -> ChangeView:
+    """Return the view of a stored change."""
+    return ChangeView(
+        id=change.id,
+        state=change.state,
+        kind=change.kind,
+        acts=tuple(change.acts),
+        subject=change.subject,
+        operation=change.operation,
+        arguments=dict(change.arguments),
+        diff=change.diff,
+        reason=change.reason,
+        requested_by=change.requested_by,
+        requested_at=change.requested_at,
+        expires_at=change.expires_at,
+        decided_by=change.decided_by,
+        decided_at=change.decided_at,
+        decision_reason=change.decision_reason,
+        authenticated_at=change.authenticated_at,
+        groups=tuple(change.groups),
+        problem=change.problem,
+    )
+
+
+def require_change(change: PendingChange | None, change_id: str, limits: Limits) -> PendingChange:
+    """Return a change that was looked up.
+
+    Raises:
+        NotFoundError: there is none, or it is outside the limits.
+    """
+    if change is None or not _is_within(change, limits):
+        raise NotFoundError(f"There is no change {change_id!r}.")
+    return change
+
+
+def _first(
+    rows: Iterable[PendingChange], limits: Limits, limit: int | None
+) -> Iterator[ChangeView]:
+    found = 0
+    for row in rows:
+        if limit is not None and found >= limit:
+            return
+        if _is_within(row, limits):
+            found += 1
+            yield describe_change(row)
+
+
+def _is_within(change: PendingChange, limits: Limits) -> bool:
+    organisations, servers = limits.organisations, limits.resource_servers
+    if organisations is not None and change.organisation not in organisations:
+        return False
+    concerned = frozenset(change.resource_servers)
+    return servers is None or (bool(concerned) and concerned <= servers)
