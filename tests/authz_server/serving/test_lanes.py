@@ -214,9 +214,9 @@ def prepared_queries(file):
         connect_args={"check_same_thread": False},
         pool_size=2,
         max_overflow=0,
-        pool_timeout=1.0,
+        pool_timeout=5.0,
     )
-    made = PreparedQueries(engine, 2, 1.0, str(file))
+    made = PreparedQueries(engine, 2, 5.0, str(file))
     yield made
     made.close()
     engine.dispose()
@@ -267,7 +267,7 @@ def test_a_question_to_a_locked_file_waits_on_a_thread(on_loop, prepared_queries
                 assert not asked.answered.done()
                 began = time.monotonic()
                 assert Asked(made).answered.done()
-                assert time.monotonic() - began < 0.1
+                assert time.monotonic() - began < 2
                 other.execute("ROLLBACK")
                 assert await asked.result() == [(1,)]
 
@@ -297,7 +297,7 @@ def test_a_question_waits_on_a_thread_where_every_connection_is_in_use(on_loop, 
         async with lanes(prepared_queries=prepared_queries.without_waiting()) as made:
             began = time.monotonic()
             asked = Asked(made, PreparedQuery(prepared_queries, QUESTION, "a"))
-            assert time.monotonic() - began < 0.1
+            assert time.monotonic() - began < 2
             for each in taken:
                 each.close()
             assert await asked.result() == [(1,)]

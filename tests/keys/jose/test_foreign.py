@@ -1,7 +1,7 @@
 """Tokens and keys of other parties: what is read, what is refused, which key verifies."""
 
 import zlib
-from time import perf_counter
+from time import thread_time
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -266,10 +266,10 @@ def test_what_is_no_signed_token(token):
 def test_large_tokens_are_refused_at_once(size):
     """Case D56."""
     token = "A" * (size // 2) + "." + "A" * (size // 2) + ".AA"
-    began = perf_counter()
+    began = thread_time()
     with pytest.raises(TokenRefusedError):
         parse_foreign(token, MAXIMUM)
-    assert perf_counter() - began < 0.02
+    assert thread_time() - began < 0.02
 
 
 @given(st.text() | st.binary().map(lambda data: f"{segment(data)}.{segment(data)}.AA"))
