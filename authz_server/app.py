@@ -12,6 +12,7 @@ from flask import Flask, Response
 
 from authz_server import __version__
 from authz_server.assembly import Clock, Services, utc_now
+from authz_server.assembly.features import features_of
 from authz_server.assembly.server import ManagementServices, ServerServices
 from authz_server.audit.events import ServerStarted, ServerStopped, SettingsLoaded
 from authz_server.audit.restored_database import RestoreReadiness
@@ -27,7 +28,6 @@ from authz_server.endpoints.client_certificates import certificate_reader
 from authz_server.endpoints.discovery import (
     AUTHORIZATION,
     DiscoveryEndpoints,
-    Features,
     MetadataDocument,
     allowed_hosts,
     no_log_in,
@@ -61,7 +61,6 @@ from authz_server.key_rings.vaults import vault_accesses
 from authz_server.metrics.files import open_recorder
 from authz_server.metrics.source import KnownBackends, MetricsSource
 from authz_server.settings import Settings, SettingsError
-from authz_server.settings.profiles import permitted_algorithms
 from authz_server.tokens.introspection_jwt import IntrospectionSigner
 from authz_server.tokens.target_uris import normalise_target
 from authz_server.waiting import run
@@ -157,6 +156,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Application:
         certificates=certificate_reader(
             settings.client_certificates, settings.server.trusted_proxies
         ),
+        follow=services.plugins.follow_request if services.plugins.follows_requests else None,
     )
     prefix = settings.server.mount_prefix
     endpoints = _protocol_endpoints(services, parts)
@@ -287,30 +287,6 @@ def create_health_application(
     return app
 
 
-def features_of(services: Services) -> Features:
-    """Return the features that the settings enable."""
-    settings = services.settings
-    permitted = partial(permitted_algorithms, settings.profiles)
-    return Features(
-        issuer=settings.issuer,
-        grant_types=tuple(services.grants),
-        authorization_details_types=tuple(services.authorization_details_types),
-        authentication_methods=services.authentication_methods.names,
-        assertion_algorithms=permitted(settings.assertions.algorithms),
-        g2p=settings.g2p.enabled,
-        introspection=settings.introspection.enabled,
-        batch_introspection=settings.introspection.enabled and settings.introspection.batch,
-        signed_introspection=settings.introspection.signed_responses,
-        revocation=settings.revocation.enabled,
-        registration=settings.registration.enabled,
-        client_documents=bool(settings.client_id_documents.allowed_origins),
-        client_certificates=settings.client_certificates.source != "off",
-        mtls_base_url=settings.client_certificates.mtls_base_url,
-        authorization_endpoint=settings.server.authorization_endpoint,
-        dpop_algorithms=permitted(settings.dpop.algorithms if settings.dpop.enabled else ()),
-    )
-
-
 def bare_application(name: str) -> Application:
     """Return an application without routes, whose paths match exactly."""
     return match_exactly(Application(name, static_folder=None, template_folder=None))
@@ -335,6 +311,7 @@ def _protocol_endpoints(
         services.issuer,
         services.binder,
         limits=services.token_limits,
+        plugins=services.plugins,
     )
     endpoints: dict[str, ProtocolEndpoint] = {
         "/oauth2/token": TokenEndpoint(

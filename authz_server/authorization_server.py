@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from authlib.oauth2.rfc6749 import AuthorizationServer as AuthlibServer
 from authlib.oauth2.rfc6749 import OAuth2Request
@@ -13,10 +14,13 @@ from authz_server.clients.authentication.method import AuthenticationRequest
 from authz_server.clients.cache import ClientEntry
 from authz_server.errors import OAuthError
 from authz_server.grants.base import TokenGrant
+from authz_server.plugin_manager import PluginManager
 from authz_server.tokens.authorization import Authorization, AuthorizationRules
 from authz_server.tokens.binding import TokenBinder
+from authz_server.tokens.decisions import decision_of, narrow
 from authz_server.tokens.issuer import IssuedToken, TokenIssuer
 from authz_server.tokens.limits import TokenLimits
+from authz_server.waiting import Lane, Step
 
 
 class ServerRequest(OAuth2Request):  # type: ignore[misc]
@@ -68,6 +72,7 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc]
         issuer: issues tokens.
         binder: finds the keys that a token is bound to.
         limits: applies the restrictions of clients.
+        plugins: may refuse a token, or permit less of it.
     """
 
     def __init__(  # noqa: PLR0913 - its parts
@@ -79,6 +84,7 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc]
         binder: TokenBinder,
         *,
         limits: TokenLimits | None = None,
+        plugins: PluginManager | None = None,
     ) -> None:
         super().__init__()
         for grant in grants:
@@ -87,6 +93,7 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc]
         self._issuer = issuer
         self._binder = binder
         self._limits = limits
+        self._plugins = plugins
 
     async def issue_token(self, request: ServerRequest) -> tuple[Authorization, IssuedToken]:
         """Run the request's grant.
@@ -114,6 +121,12 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc]
             authorization = replace(authorization, confirmation=request.confirmation)
         if client.restrictions is not None and self._limits is not None:
             authorization = await self._limits.apply(client, client.restrictions, authorization)
+        if self._plugins is not None and self._plugins.decides:
+            decision = decision_of(
+                authorization, request.sender.address, request.authentication_method
+            )
+            decide = partial(self._plugins.decide_token, decision)
+            authorization = narrow(authorization, await Step(Lane.PLUGINS, decide))
         if proof is not None:
             # Last, so that nothing is remembered of a refused request.
             await binder.use(proof, client)

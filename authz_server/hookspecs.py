@@ -11,7 +11,14 @@ from typing import Any
 
 import pluggy
 
-from authz_server.audit.events import Event
+from authz_server.audit.events import (
+    ClientChanged,
+    CutOffRecorded,
+    Event,
+    KeyChanged,
+    StopSet,
+    TokenRevoked,
+)
 
 PROJECT = "authz_server"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -42,6 +49,8 @@ class TokenDecision:
         confirmation: the ``cnf`` of the token, for example its ``jkt``; None: a bearer token.
         subject: the ``sub`` of the token: the client, unless the grant has another subject.
         claims: further claims that only the server writes, such as ``act``; None: there are none.
+        source_address: the IP address of the client.
+        authentication_method: the method by which it authenticated.
     """
 
     client_id: str
@@ -52,17 +61,108 @@ class TokenDecision:
     confirmation: Mapping[str, str] | None = None
     subject: str = ""
     claims: Mapping[str, Any] | None = None
+    source_address: str = ""
+    authentication_method: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowing:
+    """A plugin permits a token with less than the server's own rules do.
+
+    Attributes:
+        scopes: the scopes that are left, some of the decision's; None: all of them.
+        lifetime_seconds: the lifetime that is left, at least 1; None: the decision's.
+    """
+
+    scopes: tuple[str, ...] | None = None
+    lifetime_seconds: int | None = None
 
 
 class RefusalError(Exception):
-    """A plugin refuses a token; the text goes to the server's log only."""
+    """A plugin refuses a token; the text goes to the audit record and to the server's log only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """Tokens have ended before they expire.
+
+    Attributes:
+        kind: ``token``, ``client``, ``key``, ``scope``, ``resource-server``, ``programme`` or
+            ``all``: what their common subject is.
+        subject: the ``jti``, the id or the name; empty for ``all``.
+        client_id: the client of a single token; else empty.
+        instant_microseconds: only tokens issued up to this time have ended, in microseconds since
+            1970; None: all of them, as long as the stop is in force.
+    """
+
+    kind: str
+    subject: str
+    client_id: str = ""
+    instant_microseconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredRequest:
+    """A request that a protocol endpoint has answered.
+
+    Attributes:
+        endpoint: the endpoint's name in metrics, for example ``token``.
+        path: the path of the request.
+        status: the HTTP status of the answer.
+        outcome: ``ok``, another outcome of the endpoint, or the error code.
+        began_at: the time of the last byte of the request, in seconds since 1970.
+        seconds: the time until the answer.
+        request_id: the id in records and in ``X-Request-Id``.
+        client_id: the authenticated client; empty if there is none.
+        source_address: the IP address of the client.
+        traceparent: that header of the request (W3C Trace Context); empty if absent.
+        tracestate: likewise.
+    """
+
+    endpoint: str
+    path: str
+    status: int
+    outcome: str
+    began_at: float
+    seconds: float
+    request_id: str
+    client_id: str
+    source_address: str
+    traceparent: str = ""
+    tracestate: str = ""
+
+
+#: The changes of clients and resource servers that end their tokens.
+_ENDING = {
+    "client.disabled": "client",
+    "client.deleted": "client",
+    "resource_server.disabled": "resource-server",
+    "resource_server.deleted": "resource-server",
+}
+
+
+def find_revocation(event: Event) -> Revocation | None:
+    """Return the revocation that an event reports; None: it reports none."""
+    match event:
+        case TokenRevoked():
+            return Revocation("token", event.jti, event.client_id)
+        case CutOffRecorded():
+            instant = event.instant_microseconds
+            return Revocation(event.kind, event.subject, instant_microseconds=instant)
+        case StopSet():
+            return Revocation(event.kind, event.subject)
+        case KeyChanged(action="key.revoked"):
+            return Revocation("key", event.kid)
+        case ClientChanged() if event.action in _ENDING:
+            return Revocation(_ENDING[event.action], event.client_id)
+    return None
 
 
 class Hooks:
     """The hook specifications, which every implementation is checked against at start."""
 
     @hookspec
-    def start(self, settings: Mapping[str, Any]) -> None:
+    def start(self, settings: Mapping[str, Any], services: Any) -> None:  # noqa: ANN401 - of a layer above
         """Register: receive the plugin's table of settings, and raise to refuse it."""
 
     @hookspec
@@ -90,8 +190,8 @@ class Hooks:
         """Register: return commands, instances of click.Command."""
 
     @hookspec
-    def decide_token(self, request: TokenDecision) -> None:
-        """Decide: refuse a token that is about to be issued by raising RefusalError."""
+    def decide_token(self, request: TokenDecision) -> Narrowing | None:
+        """Decide: refuse a token by raising RefusalError, or permit less of it."""
 
     @hookspec
     def token_claims(self, request: TokenDecision) -> Mapping[str, Any]:  # type: ignore[empty-body]
@@ -104,3 +204,11 @@ class Hooks:
     @hookspec
     def event_happened(self, event: Event) -> None:
         """Notify: receive a recorded event."""
+
+    @hookspec
+    def revocation_happened(self, revocation: Revocation) -> None:
+        """Notify: tokens were revoked or stopped on this node."""
+
+    @hookspec
+    def request_answered(self, request: AnsweredRequest) -> None:
+        """Notify: a protocol endpoint has answered a request."""

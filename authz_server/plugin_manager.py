@@ -3,6 +3,8 @@
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -10,12 +12,32 @@ import msgspec
 import pluggy
 
 from authz_server.audit.events import Event
+from authz_server.audit.notifier import Notify
 from authz_server.errors import OAuthError, OperatorError
-from authz_server.hookspecs import PROJECT, RESERVED_CLAIMS, Hooks, RefusalError, TokenDecision
+from authz_server.hookspecs import (
+    PROJECT,
+    RESERVED_CLAIMS,
+    AnsweredRequest,
+    Hooks,
+    Narrowing,
+    RefusalError,
+    Revocation,
+    TokenDecision,
+)
+from authz_server.metrics.events import PluginFailed
+from authz_server.waiting import BoundedCalls, CallTimeoutError
 
 ENTRY_POINT_GROUP = "authz_server.plugins"
 #: The provider of the parts that are built in.
 SERVER = "authz-server"
+#: How long a hook that answers a request, or is notified, may take.
+CALL_SECONDS = 5.0
+#: How long a hook may take at start.
+START_SECONDS = 30.0
+#: The largest claims of one plugin, as JSON.
+MAXIMUM_CLAIM_BYTES = 4_096
+MAXIMUM_PARTS = 1_000
+_MAXIMUM_TEXT = 300
 
 _logger = logging.getLogger(__name__)
 _Caller = tuple[str, Callable[..., list[Any]]]
@@ -24,6 +46,10 @@ T = TypeVar("T")
 
 class PluginError(OperatorError):
     """A plugin cannot be used; the message has its name and the reason."""
+
+
+class InvalidResultError(Exception):
+    """A hook returned what it may not return."""
 
 
 class ProvidedPart(NamedTuple, Generic[T]):
@@ -67,17 +93,27 @@ class PluginManager:
         enabled: names of entry points; an installed plugin that is not named is never imported.
         settings: a table for each plugin that has one.
         available: the entry points to choose from; None: those installed.
+        services: the services of the server that plugins may use.
+        report: receives each failure of a hook.
+        call_seconds: how long a hook may take that answers a request, or is notified.
 
     Raises:
         PluginError: a plugin is missing, fails to load or to start, or implements an unknown hook.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts
         self,
         enabled: Sequence[str],
         settings: Mapping[str, Mapping[str, Any]],
         available: Iterable[EntryPoint] | None = None,
+        *,
+        services: object = None,
+        report: Notify = lambda _event: None,
+        call_seconds: float = CALL_SECONDS,
     ) -> None:
+        self._report = report
+        self._call_seconds = call_seconds
+        self._calls: dict[str, BoundedCalls] = {name: BoundedCalls() for name in enabled}
         self._registered: dict[str, list[tuple[str, Any]]] = {}
         self._pluggy = pluggy.PluginManager(PROJECT)
         self._pluggy.add_hookspecs(Hooks)
@@ -86,11 +122,13 @@ class PluginManager:
             self._register(name, chosen[name])
         self._check(enabled)
         for name, start in self._callers("start"):
-            _start(name, start, settings.get(name, {}))
+            self._start(name, start, settings.get(name, {}), services)
         self._decide_token = self._callers("decide_token")
         self._token_claims = self._callers("token_claims")
         self._introspection_claims = self._callers("introspection_claims")
         self._event_happened = self._callers("event_happened")
+        self._revocation_happened = self._callers("revocation_happened")
+        self._request_answered = self._callers("request_answered")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -117,6 +155,22 @@ class PluginManager:
         """True if a plugin is notified of events."""
         return bool(self._event_happened)
 
+    @property
+    def receives_revocations(self) -> bool:
+        """True if a plugin is notified of revocations."""
+        return bool(self._revocation_happened)
+
+    @property
+    def follows_requests(self) -> bool:
+        """True if a plugin is notified of answered requests."""
+        return bool(self._request_answered)
+
+    def describe(self, name: str) -> tuple[str, ...]:
+        """Return the hooks that a plugin in use implements, in the order of the specification."""
+        callers = self._pluggy.get_hookcallers(self._pluggy.get_plugin(name)) or []
+        implemented = {caller.name for caller in callers}
+        return tuple(hook for hook in vars(Hooks) if hook in implemented)
+
     def registered(self, hook: str, require: Callable[[Any], T]) -> list[tuple[str, T]]:
         """Return the parts that plugins register with a hook, each with its provider.
 
@@ -134,32 +188,39 @@ class PluginManager:
         found: list[tuple[str, T]] = []
         for name, call in self._callers(hook):
             try:
-                for parts in call():
+                for parts in self._calls[name].run(call, START_SECONDS):
                     each = parts.items() if isinstance(parts, Mapping) else parts
-                    found.extend((f"plugin {name}", require(part)) for part in each)
+                    provided = [(f"plugin {name}", require(part)) for part in each]
+                    if len(provided) > MAXIMUM_PARTS:
+                        raise ValueError(f"it registers more than {MAXIMUM_PARTS} parts")  # noqa: TRY301 - reported like all others
+                    found.extend(provided)
             except Exception as error:
-                raise PluginError(f"plugin {name}: {hook} failed: {error}") from error
+                text = str(error)[:_MAXIMUM_TEXT]
+                raise PluginError(f"plugin {name}: {hook} failed: {text}") from error
         self._registered[hook] = found
         return found
 
-    def decide_token(self, request: TokenDecision) -> None:
-        """Let every plugin refuse the token.
+    def decide_token(self, request: TokenDecision) -> TokenDecision:
+        """Let every plugin refuse the token or permit less of it; return what is permitted.
 
         Raises:
             OAuthError: ``refused_by_policy`` if one refuses, ``server_error`` if one fails.
         """
         for name, call in self._decide_token:
             try:
-                call(request=request)
+                for narrowing in self._call(name, partial(call, request=request)):
+                    request = _narrow(request, narrowing)
             except RefusalError as refusal:
+                reason = str(refusal)[:_MAXIMUM_TEXT]
                 _logger.warning(
-                    "plugin %s refused a token of client %s: %s", name, request.client_id, refusal
+                    "plugin %s refused a token of client %s: %s", name, request.client_id, reason
                 )
                 raise OAuthError(
-                    "refused_by_policy", f"plugin {name}", client_id=request.client_id
+                    "refused_by_policy", f"plugin {name}: {reason}", client_id=request.client_id
                 ) from refusal
             except Exception as error:
-                raise _fault(name, "decide_token", error, request.client_id) from error
+                raise self._fault(name, "decide_token", error, request.client_id) from error
+        return request
 
     def token_claims(self, request: TokenDecision) -> dict[str, Any]:
         """Return the claims that the plugins add to a JWT access token.
@@ -180,11 +241,45 @@ class PluginManager:
 
     def emit(self, event: Event) -> None:
         """Notify every plugin of an event; a failure is logged."""
-        for name, call in self._event_happened:
+        self._notify("event_happened", self._event_happened, event.name, event=event)
+
+    def report_revocation(self, revocation: Revocation) -> None:
+        """Notify every plugin of a revocation; a failure is logged."""
+        hook, callers = "revocation_happened", self._revocation_happened
+        self._notify(hook, callers, revocation.kind, revocation=revocation)
+
+    def follow_request(self, request: AnsweredRequest) -> None:
+        """Notify every plugin of an answered request; a failure is logged."""
+        self._notify("request_answered", self._request_answered, request.endpoint, request=request)
+
+    def _notify(
+        self, hook: str, callers: tuple[_Caller, ...], subject: str, **values: object
+    ) -> None:
+        for name, call in callers:
             try:
-                call(event=event)
-            except Exception:
-                _logger.exception("a plugin failed", extra={"plugin": name, "event": event.name})
+                self._call(name, partial(call, **values))
+            except Exception as error:
+                self._report_failure(name, hook, error)
+                _logger.exception(
+                    "a plugin failed", extra={"plugin": name, "hook": hook, "event": subject}
+                )
+
+    def _call(self, name: str, call: Callable[[], list[Any]]) -> list[Any]:
+        return self._calls[name].run(call, self._call_seconds)
+
+    def _start(
+        self,
+        name: str,
+        start: Callable[..., list[Any]],
+        settings: Mapping[str, Any],
+        services: object,
+    ) -> None:
+        try:
+            call = partial(start, settings=settings, services=services)
+            self._calls[name].run(call, START_SECONDS)
+        except Exception as error:
+            text = str(error)[:_MAXIMUM_TEXT]
+            raise PluginError(f"plugin {name}: it cannot start: {text}") from error
 
     def _register(self, name: str, entry_point: EntryPoint) -> None:
         try:
@@ -192,7 +287,8 @@ class PluginManager:
             plugin = loaded() if inspect.isclass(loaded) else loaded
             self._pluggy.register(plugin, name=name)
         except Exception as error:
-            raise PluginError(f"plugin {name}: it cannot be loaded: {error}") from error
+            text = str(error)[:_MAXIMUM_TEXT]
+            raise PluginError(f"plugin {name}: it cannot be loaded: {text}") from error
 
     def _check(self, enabled: Sequence[str]) -> None:
         try:
@@ -222,12 +318,21 @@ class PluginManager:
         collected: dict[str, Any] = {}
         for name, call in callers:
             try:
-                for added in call(**values):
+                for added in self._call(name, partial(call, **values)):
                     _require_claims(added, collected)
                     collected |= added
             except Exception as error:
-                raise _fault(name, hook, error) from error
+                raise self._fault(name, hook, error) from error
         return collected
+
+    def _fault(self, name: str, hook: str, error: Exception, client_id: str = "") -> OAuthError:
+        self._report_failure(name, hook, error)
+        _logger.error("plugin %s failed in %s", name, hook, exc_info=error)
+        return OAuthError("server_error", f"plugin {name} failed in {hook}", client_id=client_id)
+
+    def _report_failure(self, name: str, hook: str, error: Exception) -> None:
+        kinds = {CallTimeoutError: "timed_out", InvalidResultError: "invalid"}
+        self._report(PluginFailed(name, hook, kinds.get(type(error), "raised")))
 
 
 def _choose(
@@ -250,16 +355,26 @@ def _choose(
     return installed
 
 
-def _start(name: str, start: Callable[..., list[Any]], settings: Mapping[str, Any]) -> None:
-    try:
-        start(settings=settings)
-    except Exception as error:
-        raise PluginError(f"plugin {name}: it cannot start: {error}") from error
+def _narrow(request: TokenDecision, narrowing: object) -> TokenDecision:
+    """Return the decision with less; raise InvalidResultError for anything but less."""
+    if not isinstance(narrowing, Narrowing):
+        raise InvalidResultError(f"it returned {type(narrowing).__name__} instead of a Narrowing")
+    scopes, seconds = narrowing.scopes, narrowing.lifetime_seconds
+    if scopes is not None:
+        if not isinstance(scopes, tuple) or not scopes or not set(scopes) <= set(request.scopes):
+            raise InvalidResultError("it returned other scopes than those of the token")
+        kept = tuple(each for each in request.scopes if each in scopes)
+        request = replace(request, scopes=kept)
+    if seconds is not None:
+        if type(seconds) is not int or not 0 < seconds <= request.lifetime_seconds:
+            raise InvalidResultError("it returned a longer lifetime, or none")
+        request = replace(request, lifetime_seconds=seconds)
+    return request
 
 
 def _require_claims(added: object, collected: Mapping[str, Any]) -> None:
     if not isinstance(added, Mapping):
-        raise TypeError(f"a plugin returned {type(added).__name__} instead of claims")
+        raise InvalidResultError(f"a plugin returned {type(added).__name__} instead of claims")
     for claim in added:
         if (
             not isinstance(claim, str)
@@ -267,10 +382,10 @@ def _require_claims(added: object, collected: Mapping[str, Any]) -> None:
             or claim in RESERVED_CLAIMS
             or claim in collected
         ):
-            raise ValueError(f"the claim {claim!r} is reserved, taken or not a name")
-    msgspec.json.encode(dict(added))
-
-
-def _fault(name: str, hook: str, error: Exception, client_id: str = "") -> OAuthError:
-    _logger.error("plugin %s failed in %s", name, hook, exc_info=error)
-    return OAuthError("server_error", f"plugin {name} failed in {hook}", client_id=client_id)
+            raise InvalidResultError(f"the claim {claim!r:.100} is reserved, taken or not a name")
+    try:
+        size = len(msgspec.json.encode(dict(added)))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidResultError("a claim cannot be serialized as JSON") from error
+    if size > MAXIMUM_CLAIM_BYTES:
+        raise InvalidResultError(f"the claims exceed {MAXIMUM_CLAIM_BYTES} bytes")

@@ -6,12 +6,21 @@ of ``serve`` performs it in a thread of its lane or on a connection of its own. 
 steps completes at its first ``send``.
 """
 
+import threading
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextlib import suppress
+from contextvars import copy_context
 from enum import Enum
 from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
+from keys.forks import on_fork
+
+#: How long a thread for bounded calls waits for the next one.
+_IDLE_SECONDS = 30.0
 T = TypeVar("T")
 V = TypeVar("V")
 
@@ -24,6 +33,7 @@ class Lane(Enum):
     SECRETS = "secrets"
     PLUGINS = "plugins"
     OUTBOUND = "outbound"
+    EVENTS = "events"
 
 
 class Step(Generic[T]):
@@ -92,3 +102,106 @@ def run(coroutine: Coroutine[Step[Any], Any, T]) -> T:
     except StopIteration as end:
         result: T = end.value
         return result
+
+
+class CallTimeoutError(Exception):
+    """A bounded call did not return in time, or too many of its kind have not returned yet."""
+
+
+class BoundedCalls:
+    """Waits for each call no longer than a limit; a call that hangs keeps only its own thread.
+
+    Once several calls hang, further ones fail at once, until one of these returns.
+
+    Args:
+        maximum_stuck: how many calls may hang.
+    """
+
+    def __init__(self, maximum_stuck: int = 4) -> None:
+        self._maximum_stuck = maximum_stuck
+        self._renew()
+        on_fork(self._renew)
+
+    def run(self, act: Callable[[], T], seconds: float) -> T:
+        """Return the result of ``act``, called in the context of the caller.
+
+        Args:
+            act: the call.
+            seconds: the longest wait.
+
+        Raises:
+            CallTimeoutError: it did not return in time, or was not made because others hang.
+            Exception: raised by ``act``.
+        """
+        if self._stuck >= self._maximum_stuck:
+            raise CallTimeoutError("earlier calls have not returned yet")
+        call = _Call(partial(copy_context().run, act))
+        try:
+            inbox = self._idle.pop()
+        except IndexError:
+            inbox = SimpleQueue()
+            work = partial(self._work, inbox, self._idle)
+            threading.Thread(target=work, name="plugin-call", daemon=True).start()
+        inbox.put(call)
+        if not call.done.acquire(timeout=seconds) and self._abandon(call):
+            raise CallTimeoutError(f"it did not return within {seconds:g} s")
+        if isinstance(call.error, Exception):
+            raise call.error
+        if call.error is not None:
+            # Such as SystemExit, which would end this thread's own work.
+            raise RuntimeError(f"it raised {type(call.error).__name__}") from call.error
+        result: T = call.result
+        return result
+
+    def _renew(self) -> None:
+        # Threads do not survive a fork, nor do the locks that they hold.
+        self._idle: deque[SimpleQueue[_Call]] = deque()
+        self._lock = threading.Lock()
+        self._stuck = 0
+
+    def _abandon(self, call: "_Call") -> bool:
+        with self._lock:
+            if call.is_finished:
+                return False
+            call.is_abandoned = True
+            self._stuck += 1
+            return True
+
+    def _work(self, inbox: "SimpleQueue[_Call]", idle: "deque[SimpleQueue[_Call]]") -> None:
+        while True:
+            try:
+                call = inbox.get(timeout=_IDLE_SECONDS)
+            except Empty:
+                with suppress(ValueError, IndexError):
+                    idle.remove(inbox)
+                    return
+                # A call was just given to this thread.
+                call = inbox.get()
+            call.perform()
+            with self._lock:
+                call.is_finished = True
+                if call.is_abandoned:
+                    self._stuck -= 1
+            idle.append(inbox)
+            call.done.release()
+
+
+class _Call:
+    """A call, and what it gave."""
+
+    __slots__ = ("act", "done", "error", "is_abandoned", "is_finished", "result")
+
+    def __init__(self, act: Callable[[], Any]) -> None:
+        self.act = act
+        self.done = threading.Lock()
+        self.done.acquire()
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.is_finished = self.is_abandoned = False
+
+    def perform(self) -> None:
+        """Make the call, and keep its result or its exception."""
+        try:
+            self.result = self.act()
+        except BaseException as error:  # noqa: BLE001 - the caller raises it
+            self.error = error

@@ -18,6 +18,7 @@ from authz_server.audit.events import Event
 from authz_server.audit.notifier import Notifier, Notify, Receiver
 from authz_server.audit.sink import STORED, AuditSink, report_changes
 from authz_server.database.orm import Database
+from authz_server.hookspecs import find_revocation
 from authz_server.settings import Settings
 
 if TYPE_CHECKING:
@@ -70,9 +71,17 @@ class BaseServices:
     @cached_property
     def plugins(self) -> PluginManager:
         """The enabled plugins."""
+        from authz_server.assembly.plugin_services import PluginServices
         from authz_server.plugin_manager import PluginManager
 
-        return PluginManager(self.settings.plugins.enabled, self.settings.plugins.settings)
+        settings = self.settings.plugins
+        return PluginManager(
+            settings.enabled,
+            settings.settings,
+            services=PluginServices(self.settings, self.clock, lambda: self),
+            report=self.notify,
+            call_seconds=settings.timeout_seconds,
+        )
 
     @cached_property
     def notify(self) -> Notify:
@@ -86,8 +95,15 @@ class BaseServices:
                 yield self.sink.write
             if self.plugins.receives_events:
                 yield self.plugins.emit
+            if self.plugins.receives_revocations:
+                yield self._report_revocation
         elif kind in self.key_alarms.kinds:
             yield self.key_alarms.receive
+
+    def _report_revocation(self, event: Event) -> None:
+        revocation = find_revocation(event)
+        if revocation is not None:
+            self.plugins.report_revocation(revocation)
 
     def open_recorders(self) -> None:
         """Open the audit log and the plugins now rather than at the first event.

@@ -7,36 +7,33 @@ URLs and addresses are permitted.
 
 import logging
 import re
-import ssl
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
-from ipaddress import ip_address
-from pathlib import Path
 from time import monotonic
-from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from authz_server.audit.notifier import Notify
-from authz_server.clients.outbound import (
-    AddressRule,
-    FetchError,
-    FetchUrl,
-    Limits,
-    Reply,
-    UrlRefusedError,
-    exchange,
-    make_tls_context,
-    resolve_host,
-    split_url,
+from authz_server.clients.exchanges import (
+    MAXIMUM_FETCHES_OF_ORIGIN,
+    Access,
+    BusyError,
+    Exchanges,
+    Resolve,
 )
+from authz_server.clients.outbound import FetchError, Reply, UrlRefusedError, resolve_host
 from authz_server.metrics.events import DocumentFetched
 from authz_server.settings.trust import OutboundSettings
 from authz_server.waiting import Batch, BatchedStep, Lane, Step
 
-__all__ = ["ANYBODY", "Access", "FetchError", "Fetcher", "UrlRefusedError"]
+__all__ = [
+    "ANYBODY",
+    "MAXIMUM_FETCHES_OF_ORIGIN",
+    "Access",
+    "FetchError",
+    "Fetcher",
+    "UrlRefusedError",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -49,34 +46,8 @@ MAXIMUM_EMPTY = 1_000
 FIRST_BACK_OFF_SECONDS = 1.0
 LONGEST_BACK_OFF_SECONDS = 300.0
 _LONGEST_EXPONENT = 16
-#: How many documents of one origin a process fetches at once; a slow one so delays no other.
-MAXIMUM_FETCHES_OF_ORIGIN = 4
-_MAXIMUM_TOKEN_BYTES = 16_384
-
 _MAXIMUM_AGE = re.compile(r"max-age\s*=\s*\"?([0-9]{1,10})", re.IGNORECASE)
 _UNCACHED = re.compile(r"\bno-(store|cache)\b", re.IGNORECASE)
-
-Resolve = Callable[[str, float], Sequence[str]]
-
-
-class _BusyError(FetchError):
-    """This process fetches too much at present; the URL is not at fault."""
-
-
-class Access(NamedTuple):
-    """The means of a fetch; an operator's settings give more than a client's registration.
-
-    Attributes:
-        trusted: the operator wrote the URL, so that its addresses are not checked and the
-            allowed origins do not apply.
-        ca_file: the only authorities that are trusted; empty: those of ``[outbound]``.
-        token_file: a file with a bearer token to send, read for each fetch; empty: none.
-    """
-
-    trusted: bool = False
-    ca_file: str = ""
-    token_file: str = ""
-
 
 #: The access of URLs that clients supply.
 ANYBODY = Access()
@@ -103,7 +74,7 @@ class Fetcher:
         self._settings = settings
         self._notify = notify
         self._now = now
-        self._exchanges = _Exchanges(settings, resolve)
+        self._exchanges = Exchanges(settings, resolve)
         self._documents: OrderedDict[tuple[str, Access], _Document] = OrderedDict()
         self._empty: OrderedDict[tuple[str, Access], _Document] = OrderedDict()
         self._bytes = 0
@@ -132,6 +103,21 @@ class Fetcher:
             raise result
         return result
 
+    def post(self, url: str, body: bytes, headers: Sequence[str], *, access: Access) -> Reply:
+        """Send a POST on this thread; return the answer, whatever its status.
+
+        Args:
+            url: https, without user and fragment.
+            body: the body.
+            headers: header lines, with the type of the body.
+            access: what the request may use.
+
+        Raises:
+            FetchError: the URL may not be reached, or there is no answer within the limits.
+        """
+        parts = self._exchanges.check(url, access)
+        return self._exchanges.send("POST", parts, access, headers, body)
+
     def _find(self, url: str, access: Access) -> "_Document":
         key = (url, access)
         document = self._documents.get(key) or self._empty.get(key)
@@ -154,7 +140,7 @@ class Fetcher:
                 return
             try:
                 reply = self._exchanges.get(document.url, document.access, began)
-            except _BusyError as error:
+            except BusyError as error:
                 document.note_busy(error)
                 return
             except FetchError as error:
@@ -280,114 +266,6 @@ class _Document(Batch[bool, bytes | FetchError]):
             return self.body
         # A new object: each request adds its own traceback.
         raise type(self._error)(*self._error.args)
-
-
-class _Exchanges:
-    """Applies the rules of the settings to each fetch."""
-
-    def __init__(self, settings: OutboundSettings, resolve: Resolve) -> None:
-        self._settings = settings
-        self._resolve = resolve
-        self._rule = AddressRule(settings.allowed_networks)
-        self._tls: dict[str, ssl.SSLContext] = {}
-        self._lock = threading.Lock()
-        self._under_way: dict[str, int] = {}
-
-    def check(self, url: str, access: Access) -> FetchUrl:
-        """Return the parts of a URL; UrlRefusedError if it may not be fetched."""
-        parts = split_url(url, plain_http=self._settings.plain_http)
-        allowed = self._settings.allowed_origins
-        if allowed and not access.trusted and not _is_allowed(parts, allowed):
-            raise UrlRefusedError("the origin is not one of outbound.allowed_origins")
-        return parts
-
-    def get(self, url: str, access: Access, began: float) -> Reply:
-        """Get a document on this thread.
-
-        Args:
-            url: the document.
-            access: what the fetch may use.
-            began: the monotonic time at which the request began to wait for a thread.
-
-        Raises:
-            _BusyError: it waited too long, or too many fetches of the origin are under way.
-            FetchError: there is no answer in time, or not a usable one.
-        """
-        if monotonic() > began + self._settings.timeout_seconds / 2:
-            raise _BusyError("too many other documents are being fetched")
-        parts = self.check(url, access)
-        with self._place_of(parts.origin):
-            return self._get(parts, access)
-
-    @contextmanager
-    def _place_of(self, origin: str) -> Iterator[None]:
-        with self._lock:
-            count = self._under_way.get(origin, 0)
-            if count >= MAXIMUM_FETCHES_OF_ORIGIN:
-                raise _BusyError("too many documents of this origin are being fetched")
-            self._under_way[origin] = count + 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._under_way[origin] -= 1
-                if not self._under_way[origin]:
-                    del self._under_way[origin]
-
-    def _get(self, parts: FetchUrl, access: Access) -> Reply:
-        settings = self._settings
-        limits = Limits(monotonic() + settings.timeout_seconds, settings.maximum_bytes)
-        try:
-            addresses = self._find_addresses(parts, limits)
-            tls = self._tls_context(access) if parts.scheme == "https" else None
-            headers = _authorization(access.token_file) if access.token_file else []
-        except TimeoutError as error:
-            raise FetchError(str(error)) from error
-        except OSError as error:
-            raise FetchError(f"a file cannot be used: {error.strerror}") from error
-        if not access.trusted:
-            self._rule.require(addresses)
-        if tls is None and not all(ip_address(each).is_loopback for each in addresses):
-            raise UrlRefusedError("http is for loopback addresses only")
-        return exchange(parts, addresses, tls, limits, headers)
-
-    def _find_addresses(self, parts: FetchUrl, limits: Limits) -> Sequence[str]:
-        try:
-            return [str(ip_address(parts.host))]
-        except ValueError:
-            return self._resolve(parts.host, limits.seconds_left())
-
-    def _tls_context(self, access: Access) -> ssl.SSLContext:
-        alone = bool(access.ca_file)
-        ca_file = access.ca_file or self._settings.ca_file
-        key = f"{alone}:{ca_file}"
-        context = self._tls.get(key)
-        if context is None:
-            context = self._tls[key] = make_tls_context(ca_file, alone=alone)
-        return context
-
-
-def _authorization(token_file: str) -> list[str]:
-    """Return the header with the token of a file; the file may have changed."""
-    with Path(token_file).open("rb") as file:
-        token = file.read(_MAXIMUM_TOKEN_BYTES + 1).strip()
-    if len(token) > _MAXIMUM_TOKEN_BYTES or not re.fullmatch(rb"[A-Za-z0-9._~+/=-]+", token):
-        raise FetchError("the token file holds no bearer token")
-    return [f"Authorization: Bearer {token.decode()}"]
-
-
-def _is_allowed(parts: FetchUrl, allowed: Sequence[str]) -> bool:
-    for origin in allowed:
-        scheme, _, host = origin.partition("://")
-        if host.startswith("*."):
-            pattern = urlsplit(f"{scheme}://{host[2:]}")
-            port = f":{pattern.port}" if pattern.port else ""
-            suffix = f".{pattern.hostname}{port}"
-            if parts.scheme == scheme and parts.origin.endswith(suffix):
-                return True
-        elif parts.origin == origin:
-            return True
-    return False
 
 
 def read_lifetime(cache_control: str) -> int | None:

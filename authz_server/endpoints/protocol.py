@@ -3,9 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, time
 
 from authz_server.audit.events import (
+    EventPollRefused,
     IntrospectionRefused,
     RegistrationRefused,
     RevocationRefused,
@@ -25,11 +26,14 @@ from authz_server.endpoints.forms import Form, FormReader
 from authz_server.endpoints.request import Request
 from authz_server.endpoints.responses import Answer, new_request_id
 from authz_server.errors import OAuthError
+from authz_server.hookspecs import AnsweredRequest
 from authz_server.logs import bind_request_id, redact
 from authz_server.metrics.events import RequestAnswered
 from authz_server.waiting import Lane, Step
 
-Refusal = type[TokenRefused | IntrospectionRefused | RevocationRefused | RegistrationRefused]
+Refusal = type[
+    TokenRefused | IntrospectionRefused | RevocationRefused | RegistrationRefused | EventPollRefused
+]
 MAXIMUM_DETAIL_CHARACTERS = 1_000
 
 
@@ -46,6 +50,7 @@ class EndpointParts:
         errors: renders refusals.
         notify: passes an event on; raises if it cannot be recorded.
         certificates: finds the TLS certificates of clients; None: they are off.
+        follow: receives each answered request; None: no plugin does.
     """
 
     begin: Callable[[], None]
@@ -56,6 +61,7 @@ class EndpointParts:
     errors: ErrorResponses
     notify: Notify
     certificates: CertificateReader | None = None
+    follow: Callable[[AnsweredRequest], None] | None = None
 
 
 @dataclass(slots=True)
@@ -110,8 +116,28 @@ class ProtocolEndpoint(ABC):
             answer = await self._answer(exchange)
         except Exception as fault:  # noqa: BLE001 - every fault is answered
             answer = self._refuse(exchange, as_refusal(fault))
-        parts.notify(RequestAnswered(self.name, exchange.outcome, perf_counter() - began))
+        seconds = perf_counter() - began
+        parts.notify(RequestAnswered(self.name, exchange.outcome, seconds))
+        if parts.follow is not None:
+            parts.follow(self._summary(exchange, answer.status, seconds))
         return answer
+
+    def _summary(self, exchange: Exchange, status: int, seconds: float) -> AnsweredRequest:
+        """Return what plugins receive of an answered request."""
+        request = exchange.request
+        return AnsweredRequest(
+            endpoint=self.name,
+            path=request.path,
+            status=status,
+            outcome=exchange.outcome,
+            began_at=time() - seconds,
+            seconds=seconds,
+            request_id=exchange.request_id,
+            client_id=request.client_id,
+            source_address=exchange.client_address,
+            traceparent=request.headers.get("traceparent", ""),
+            tracestate=request.headers.get("tracestate", ""),
+        )
 
     @abstractmethod
     async def _answer(self, exchange: Exchange) -> Answer:

@@ -15,6 +15,7 @@ from authz_server.metrics.events import (
     CountedAlone,
     DocumentFetched,
     JwksFetched,
+    PluginFailed,
     RequestAnswered,
     RequestsShed,
 )
@@ -61,6 +62,7 @@ class MetricsRecorder:
         self._times_sum = _counter(families.REQUEST_TIMES_SUM, registry)
         self._shed = _counter(families.REQUESTS_SHED, registry)
         self._counted_alone = _counter(families.COUNTED_ALONE, registry)
+        self._plugin_failures = _counter(families.PLUGIN_FAILURES, registry)
         self._documents = _counter(families.DOCUMENTS_FETCHED, registry)
         self._adds_up = False
         self._answered: dict[tuple[str, str], int] = {}
@@ -79,6 +81,7 @@ class MetricsRecorder:
             JwksFetched: lambda event: self._jwks_fetch.labels(str(event.has_next).lower()).inc(),
             RequestAnswered: self._count_request,
             RequestsShed: lambda event: self._shed.inc(event.number),
+            PluginFailed: lambda event: self._plugin_failures.labels(*event).inc(),
             DocumentFetched: lambda event: self._documents.labels(event.outcome).inc(),
             CountedAlone: lambda _: self._counted_alone.inc(),
         }

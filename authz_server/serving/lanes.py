@@ -41,6 +41,7 @@ class Lanes:
     Args:
         loop: runs the coroutines.
         threads: the number of threads of each lane.
+        plugin_seconds: how long a step of the plugins' lane may take, its wait included.
         maximum_waiting: how many requests may wait in each lane; further ones are refused.
         prepared_queries: queries an SQLite file without waiting; None for PostgreSQL.
     """
@@ -52,6 +53,7 @@ class Lanes:
         threads: Mapping[Lane, int],
         maximum_waiting: int,
         prepared_queries: PreparedQueries | None,
+        plugin_seconds: float | None = None,
     ) -> None:
         self._loop = loop
         self._executors = {
@@ -59,6 +61,7 @@ class Lanes:
             for lane, count in threads.items()
         }
         self._maximum_waiting = maximum_waiting
+        self._seconds = {Lane.PLUGINS: plugin_seconds}
         self._prepared_queries = prepared_queries
         self._queries: Queries | None = None
         self._waiting = dict.fromkeys(Lane, 0)
@@ -106,7 +109,15 @@ class Lanes:
         self._waiting[lane] += 1
         try:
             context = contextvars.copy_context()
-            return await self._loop.run_in_executor(self._executors[lane], context.run, act)
+            result = self._loop.run_in_executor(self._executors[lane], context.run, act)
+            seconds = self._seconds.get(lane)
+            return await (result if seconds is None else asyncio.wait_for(result, seconds))
+        except TimeoutError:
+            if self._seconds.get(lane) is None:
+                raise
+            raise OAuthError(
+                "temporarily_unavailable", f"it takes too long: {lane.value}"
+            ) from None
         finally:
             self._waiting[lane] -= 1
 

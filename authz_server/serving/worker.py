@@ -202,6 +202,7 @@ def build_front(
         threads=_threads(settings),
         maximum_waiting=server.maximum_waiting_requests,
         prepared_queries=prepared_queries.without_waiting(),
+        plugin_seconds=2.0 * settings.plugins.timeout_seconds,
     )
     if not settings.database.url.startswith("sqlite"):
         queries.append(

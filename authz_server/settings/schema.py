@@ -194,6 +194,7 @@ class PluginSettings(Branch, frozen=True):
     """``[plugins]``: the enabled plugins, and a table of settings for each."""
 
     enabled: tuple[str, ...] = ()
+    timeout_seconds: Annotated[int, Meta(ge=1, le=60)] = 5
     settings: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -11,10 +11,10 @@ import msgspec
 
 from authz_server.database.orm import Database
 from authz_server.errors import OAuthError
-from authz_server.hookspecs import TokenDecision
 from authz_server.plugin_manager import PluginManager
 from authz_server.tokens.authorization import Authorization
 from authz_server.tokens.claims import new_jti
+from authz_server.tokens.decisions import decision_of
 from authz_server.tokens.models import ReferenceToken
 from authz_server.waiting import Lane, Step
 from keys.errors import BackendUnavailable, KeysError
@@ -50,7 +50,7 @@ class TokenIssuer:
         issuer: the ``iss`` of every token.
         key_rings: sign.
         default_ring: the ring for resource servers without a ring of their own.
-        plugins: may refuse a token or add claims.
+        plugins: may add claims.
         database: stores reference tokens; a JWT uses no table.
         clock: returns the present time.
     """
@@ -79,19 +79,6 @@ class TokenIssuer:
             OAuthError: a plugin refuses, or no key can sign.
             sqlalchemy.exc.SQLAlchemyError: a reference token cannot be stored.
         """
-        decision = TokenDecision(
-            authorization.client_id,
-            authorization.grant_type,
-            authorization.scopes,
-            authorization.audience,
-            authorization.lifetime_seconds,
-            authorization.confirmation,
-            authorization.subject or authorization.client_id,
-            authorization.claims,
-        )
-        plugins = self._plugins
-        if plugins.decides:
-            await Step(Lane.PLUGINS, partial(plugins.decide_token, decision))
         microseconds = (self._clock() - _EPOCH) // _MICROSECOND
         issued_at = microseconds // 1_000_000
         expires_at = issued_at + authorization.lifetime_seconds
@@ -116,8 +103,9 @@ class TokenIssuer:
             claims.update(authorization.claims)
         if authorization.token_format == "reference":  # noqa: S105 - a format's name
             return await Step(Lane.DATABASE, partial(self._store, claims, issued_at, expires_at))
-        if plugins.adds_claims:
-            claims.update(await Step(Lane.PLUGINS, partial(plugins.token_claims, decision)))
+        if self._plugins.adds_claims:
+            decision = decision_of(authorization)
+            claims.update(await Step(Lane.PLUGINS, partial(self._plugins.token_claims, decision)))
         return await self._sign(claims, authorization, issued_at, expires_at)
 
     async def _sign(
