@@ -5,7 +5,7 @@ table, so that a route has a rule or does not exist.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import msgspec
@@ -13,6 +13,7 @@ import msgspec
 from authz_server.admin.calls import Call, ChangeQuery, NoBody, NoQuery, Reply
 from authz_server.admin.pages import PageQuery
 from authz_server.admin.resources import (
+    changes,
     activity,
     clients,
     explanations,
@@ -31,6 +32,7 @@ from authz_server.admin.resources.secrets import (
     SecretResources,
 )
 from authz_server.operations.activity import Activity
+from authz_server.operations.changes import ChangeView
 from authz_server.operations.client_secrets import SecretView
 from authz_server.operations.clients import ClientView
 from authz_server.operations.explain import RequestExplanation
@@ -45,6 +47,7 @@ from authz_server.operations.stored_records import RecordView
 PREFIX = "/admin/v1"
 
 Kind = Literal["read", "create", "change", "order"]
+Limited = Literal["open", "part", "refused"]
 
 
 class _Done(msgspec.Struct, frozen=True):
@@ -74,6 +77,9 @@ class Route:
         answer: the answer, or the items of a list.
         members: further members of the answer.
         status: the status of a success.
+        limited: what a caller with limits gets: ``part``, what lies within them, as the sessions
+            of the call are narrowed to it; ``refused``; ``open``, the same as every caller. A
+            route is refused until it is placed in a group of the table.
     """
 
     method: str
@@ -88,6 +94,7 @@ class Route:
     answer: type = _Described
     members: type[msgspec.Struct] | None = None
     status: int = 200
+    limited: Limited | None = None
 
     @property
     def changes(self) -> bool:
@@ -212,11 +219,17 @@ def _secrets(path: str, of: SecretResources, permission: str) -> tuple[Route, ..
     )
 
 
+def _limited(limited: Limited, *routes: Route) -> tuple[Route, ...]:
+    """Return the routes of a group, whose callers with limits get the same."""
+    return tuple(replace(route, limited=limited) for route in routes)
+
+
 _CLIENT = "/clients/{client_id}"
 _SERVER = "/resource-servers/{client_id}"
 _RING = "/rings/{ring}"
 _STOP = "/stops/{kind}/{subject}"
 _KEY = "/rings/{ring}/keys/{kid}"
+_CHANGE = "/changes/{change_id}"
 _C, _RS, _S, _K = clients, resource_servers, scopes, rings
 _C_READ, _C_WRITE = "clients:read", "clients:write"
 _RS_READ, _RS_WRITE = "resource-servers:read", "resource-servers:write"
@@ -225,76 +238,94 @@ _K_READ, _K_ROTATE, _K_REVOKE = "keys:read", "keys:rotate", "keys:revoke"
 
 # fmt: off
 ROUTES: tuple[Route, ...] = (
-    Route(method="GET", path="/openapi.json", permission="", act=None),
-    _list("/clients", _C_READ, _C.list_clients, ClientView, _C.ClientQuery),
-    _create("/clients", _C_WRITE, _C.register_client, ClientView, _C.NewClient,
-            _C.repeat_registration, members=_C.Registered),
-    _read(_CLIENT, _C_READ, _C.show_client, ClientView),
-    _change(_CLIENT, _C_WRITE, _C.change_client, _C.load_client, ClientView, _C.ClientChanges,
-            method="PATCH"),
-    _change(_CLIENT, _C_WRITE, _C.remove_client, _C.load_client, _Done, None,
-            method="DELETE"),
-    _change(f"{_CLIENT}/enable", _C_WRITE, _C.enable_client, _C.load_client, ClientView,
-            _C.Switch),
-    _change(f"{_CLIENT}/disable", _C_WRITE, _C.disable_client, _C.load_client, ClientView,
-            _C.Switch),
-    *_secrets(f"{_CLIENT}/secrets", SecretResources("client"), _C_READ),
-    _list("/resource-servers", _RS_READ, _RS.list_servers, ResourceServerView,
-          _RS.ResourceServerQuery),
-    _create("/resource-servers", _RS_WRITE, _RS.register_server, ResourceServerView,
-            _RS.NewResourceServer, _RS.repeat_server, members=_C.Registered),
-    _read(_SERVER, _RS_READ, _RS.show_server, ResourceServerView),
-    _change(_SERVER, _RS_WRITE, _RS.change_server, _RS.load_server, ResourceServerView,
-            _RS.ResourceServerChanges, method="PATCH"),
-    _change(_SERVER, _RS_WRITE, _RS.remove_server, _RS.load_server, _Done, None,
-            method="DELETE"),
-    _change(f"{_SERVER}/enable", _RS_WRITE, _RS.enable_server, _RS.load_server,
-            ResourceServerView, _C.Switch),
-    _change(f"{_SERVER}/disable", _RS_WRITE, _RS.disable_server, _RS.load_server,
-            ResourceServerView, _C.Switch),
-    *_secrets(f"{_SERVER}/secrets", SecretResources("resource_server"), _RS_READ),
-    _list("/scopes", _S_READ, _S.list_all, ScopeView, _S.ScopeQuery),
-    _create("/scopes", _S_WRITE, _S.add, ScopeView, _S.NewScope, _S.repeat),
-    _create("/scopes/assignments", _S_WRITE, _S.assign_several, _S.Assigned, _S.Assignment,
-            status=200),
-    _create("/scopes/imports", _S_WRITE, _S.import_catalogue, _S.Imported, _S.CatalogueName,
-            status=200),
-    _read("/scopes/{scope}", _S_READ, _S.show, ScopeView),
-    _change("/scopes/{scope}/assign", _S_WRITE, _S.assign, _S.load, ScopeView, _S.Owner),
-    _list("/rings", _K_READ, _K.list_rings, RingView),
-    _read(_RING, _K_READ, _K.show_ring, RingView),
-    _show(f"{_RING}/status", _K_READ, _K.show_status, RingStatus),
-    _show(f"{_RING}/calendar", _K_READ, _K.show_calendar, _K.RingCalendar),
-    _change(f"{_RING}/rotate", _K_ROTATE, _K.rotate, _K.load_ring, _K.OrderAnswer, _K.OrderBody,
-            kind="order"),
-    _change(f"{_RING}/freeze", _K_ROTATE, _K.freeze, _K.load_ring, _K.OrderAnswer, _K.OrderBody,
-            kind="order"),
-    _change(f"{_RING}/unfreeze", _K_ROTATE, _K.unfreeze, _K.load_ring, _K.OrderAnswer,
-            _K.OrderBody, kind="order"),
-    _list(f"{_RING}/keys", _K_READ, _K.list_ring_keys, KeyView),
-    _read(_KEY, _K_READ, _K.show_key, KeyView),
-    _change(f"{_KEY}/activate", _K_ROTATE, _K.activate, _K.load_key, _K.OrderAnswer,
-            _K.Activation, kind="order"),
-    _change(f"{_KEY}/taint", _K_ROTATE, _K.taint, _K.load_key, _K.OrderAnswer, _K.OrderBody,
-            kind="order"),
-    _change(f"{_KEY}/revoke", _K_REVOKE, _K.revoke, _K.load_key, _K.OrderAnswer, _K.Revocation,
-            kind="order"),
-    _create("/revocations", "tokens:revoke", revocations.revoke, revocations.Revoked,
-            revocations.RevocationBody),
-    _list("/stops", _S_READ, stops.list_all, StopView),
-    _create("/stops", "tokens:revoke", stops.stop, BlastRadius, stops.NewStop),
-    _read(_STOP, _S_READ, stops.show, StopView),
-    _change(f"{_STOP}/lift", "tokens:revoke", stops.lift, stops.load, _Done, stops.Lift),
+    Route(method="GET", path="/openapi.json", permission="", act=None, limited="open"),
+    *_limited("part",
+        _list("/clients", _C_READ, _C.list_clients, ClientView, _C.ClientQuery),
+        _create("/clients", _C_WRITE, _C.register_client, ClientView, _C.NewClient,
+                _C.repeat_registration, members=_C.Registered),
+        _read(_CLIENT, _C_READ, _C.show_client, ClientView),
+        _change(_CLIENT, _C_WRITE, _C.change_client, _C.load_client, ClientView, _C.ClientChanges,
+                method="PATCH"),
+        _change(_CLIENT, _C_WRITE, _C.remove_client, _C.load_client, _Done, None,
+                method="DELETE"),
+        _change(f"{_CLIENT}/enable", _C_WRITE, _C.enable_client, _C.load_client, ClientView,
+                _C.Switch),
+        _change(f"{_CLIENT}/disable", _C_WRITE, _C.disable_client, _C.load_client, ClientView,
+                _C.Switch),
+        *_secrets(f"{_CLIENT}/secrets", SecretResources("client"), _C_READ),
+        _list("/resource-servers", _RS_READ, _RS.list_servers, ResourceServerView,
+              _RS.ResourceServerQuery),
+        _read(_SERVER, _RS_READ, _RS.show_server, ResourceServerView),
+        _change(_SERVER, _RS_WRITE, _RS.change_server, _RS.load_server, ResourceServerView,
+                _RS.ResourceServerChanges, method="PATCH"),
+        _change(f"{_SERVER}/enable", _RS_WRITE, _RS.enable_server, _RS.load_server,
+                ResourceServerView, _C.Switch),
+        _change(f"{_SERVER}/disable", _RS_WRITE, _RS.disable_server, _RS.load_server,
+                ResourceServerView, _C.Switch),
+        *_secrets(f"{_SERVER}/secrets", SecretResources("resource_server"), _RS_READ),
+        _list("/scopes", _S_READ, _S.list_all, ScopeView, _S.ScopeQuery),
+        _create("/scopes", _S_WRITE, _S.add, ScopeView, _S.NewScope, _S.repeat),
+        _create("/scopes/assignments", _S_WRITE, _S.assign_several, _S.Assigned, _S.Assignment,
+                status=200),
+        _read("/scopes/{scope}", _S_READ, _S.show, ScopeView),
+        _change("/scopes/{scope}/assign", _S_WRITE, _S.assign, _S.load, ScopeView, _S.Owner),
+        _create("/revocations", "tokens:revoke", revocations.revoke, revocations.Revoked,
+                revocations.RevocationBody),
+        _list("/stops", _S_READ, stops.list_all, StopView),
+        _create("/stops", "tokens:revoke", stops.stop, BlastRadius, stops.NewStop),
+        _read(_STOP, _S_READ, stops.show, StopView),
+        _change(f"{_STOP}/lift", "tokens:revoke", stops.lift, stops.load, _Done, stops.Lift),
+        _explain("/explanations/requests", explanations.of_request, RequestExplanation,
+                 explanations.RequestQuestion),
+        _explain("/explanations/tokens", explanations.of_token, TokenExplanation,
+                 explanations.TokenQuestion),
+        _list("/audit", "audit:read", records.list_audit, RecordView, records.AuditQuery),
+    ),
+    *_limited("refused",
+        _create("/resource-servers", _RS_WRITE, _RS.register_server, ResourceServerView,
+                _RS.NewResourceServer, _RS.repeat_server, members=_C.Registered),
+        _change(_SERVER, _RS_WRITE, _RS.remove_server, _RS.load_server, _Done, None,
+                method="DELETE"),
+        _create("/scopes/imports", _S_WRITE, _S.import_catalogue, _S.Imported, _S.CatalogueName,
+                status=200),
+        _list("/rings", _K_READ, _K.list_rings, RingView),
+        _read(_RING, _K_READ, _K.show_ring, RingView),
+        _show(f"{_RING}/status", _K_READ, _K.show_status, RingStatus),
+        _show(f"{_RING}/calendar", _K_READ, _K.show_calendar, _K.RingCalendar),
+        _change(f"{_RING}/rotate", _K_ROTATE, _K.rotate, _K.load_ring, _K.OrderAnswer, _K.OrderBody,
+                kind="order"),
+        _change(f"{_RING}/freeze", _K_ROTATE, _K.freeze, _K.load_ring, _K.OrderAnswer, _K.OrderBody,
+                kind="order"),
+        _change(f"{_RING}/unfreeze", _K_ROTATE, _K.unfreeze, _K.load_ring, _K.OrderAnswer,
+                _K.OrderBody, kind="order"),
+        _list(f"{_RING}/keys", _K_READ, _K.list_ring_keys, KeyView),
+        _read(_KEY, _K_READ, _K.show_key, KeyView),
+        _change(f"{_KEY}/activate", _K_ROTATE, _K.activate, _K.load_key, _K.OrderAnswer,
+                _K.Activation, kind="order"),
+        _change(f"{_KEY}/taint", _K_ROTATE, _K.taint, _K.load_key, _K.OrderAnswer, _K.OrderBody,
+                kind="order"),
+        _change(f"{_KEY}/revoke", _K_REVOKE, _K.revoke, _K.load_key, _K.OrderAnswer, _K.Revocation,
+                kind="order"),
+        _list("/changes", "changes:read", changes.list_all, ChangeView, changes.ChangesQuery),
+    _read(_CHANGE, "changes:read", changes.show, ChangeView),
+    *(
+        _change(f"{_CHANGE}/{act.__name__}", permission, act, changes.load, ChangeView,
+                changes.DecisionBody, kind="order")
+        for act, permission in (
+            (changes.approve, "changes:approve"),
+            (changes.reject, "changes:approve"),
+            (changes.confirm, "changes:approve"),
+            # Every caller withdraws its own.
+            (changes.withdraw, ""),
+        )
+    ),
     _list("/programmes", _S_READ, stops.list_all_programmes, ProgrammeView),
-    _create("/programmes", _S_WRITE, stops.define, ProgrammeView, stops.NewProgramme, status=200),
-    _explain("/explanations/requests", explanations.of_request, RequestExplanation,
-             explanations.RequestQuestion),
-    _explain("/explanations/tokens", explanations.of_token, TokenExplanation,
-             explanations.TokenQuestion),
-    Route(method="GET", path="/activity", permission="audit:read", act=activity.show,
-          query=activity.ActivityQuery, answer=Activity),
-    _list("/audit", "audit:read", records.list_audit, RecordView, records.AuditQuery),
-    _list("/settings", "settings:read", records.list_settings, records.Setting,
-          records.SettingsQuery),
+        _create("/programmes", _S_WRITE, stops.define, ProgrammeView, stops.NewProgramme,
+                status=200),
+        Route(method="GET", path="/activity", permission="audit:read", act=activity.show,
+              query=activity.ActivityQuery, answer=Activity),
+        _list("/settings", "settings:read", records.list_settings, records.Setting,
+              records.SettingsQuery),
+    ),
 )
 # fmt: on
