@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from time import perf_counter, time
 
 from authz_server.audit.events import (
-    EventPollRefused,
     IntrospectionRefused,
     RegistrationRefused,
     RevocationRefused,
@@ -31,9 +30,7 @@ from authz_server.logs import bind_request_id, redact
 from authz_server.metrics.events import RequestAnswered
 from authz_server.waiting import Lane, Step
 
-Refusal = type[
-    TokenRefused | IntrospectionRefused | RevocationRefused | RegistrationRefused | EventPollRefused
-]
+Refusal = type[TokenRefused | IntrospectionRefused | RevocationRefused | RegistrationRefused]
 MAXIMUM_DETAIL_CHARACTERS = 1_000
 
 
