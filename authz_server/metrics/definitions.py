@@ -241,6 +241,12 @@ COUNTED_ALONE = Family(
     zeros=((),),
 )
 
+PLUGIN_FAILURES = Family(
+    "authz_server_plugin_failures_total",
+    "counter",
+    "Hooks of plugins that failed, by plugin, hook and failure: raised, timed_out or invalid.",
+    ("plugin", "hook", "failure"),
+)
 DOCUMENTS_FETCHED = Family(
     "authz_server_documents_fetched_total",
     "counter",
