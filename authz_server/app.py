@@ -33,6 +33,7 @@ from authz_server.endpoints.discovery import (
     no_log_in,
 )
 from authz_server.endpoints.errors import ErrorResponses, handle_everything_else
+from authz_server.endpoints.event_polling import SECURITY_EVENTS, EventPollEndpoint
 from authz_server.endpoints.forms import FormReader
 from authz_server.endpoints.g2p_connect import G2PConnectProfile
 from authz_server.endpoints.health import Check, health_blueprint
@@ -55,6 +56,7 @@ from authz_server.endpoints.routes import (
     add_protocol_routes,
     add_resource_routes,
 )
+from authz_server.endpoints.status_lists import StatusListEndpoint, add_status_list_routes
 from authz_server.endpoints.token import TokenEndpoint
 from authz_server.endpoints.wsgi import CLIENT_ID, NOWHERE, has_odd_path, read_request
 from authz_server.key_rings.vaults import vault_accesses
@@ -185,6 +187,8 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Application:
         notify=services.notify,
     )
     add_discovery_routes(app, settings.issuer, prefix, discovery)
+    hosts = allowed_hosts(settings.issuer, settings.server.hosts)
+    add_status_list_routes(app, prefix, StatusListEndpoint(services.status_lists, hosts))
     if settings.server.authorization_endpoint:
         app.add_url_rule(f"{prefix}{AUTHORIZATION}", view_func=no_log_in, methods=["GET", "POST"])
     app.before_request(services.maintenance.start)
@@ -342,6 +346,9 @@ def _protocol_endpoints(
         endpoints["/oauth2/revoke"] = RevocationEndpoint(
             parts, services.verifier, services.revocations, services.database
         )
+    endpoints[SECURITY_EVENTS] = EventPollEndpoint(
+        parts, services.event_polls, settings.event_streams.poll_wait_seconds
+    )
     if settings.registration.enabled:
         endpoints[REGISTER] = RegistrationEndpoint(parts, _registration_parts(services))
     return endpoints

@@ -22,6 +22,7 @@ from authz_server.database.change_feed import ChangeFeed
 from authz_server.database.errors import describe_failure, find_sentence
 from authz_server.database.orm import Database
 from authz_server.endpoints.refusals import RefusalRecorder
+from authz_server.event_streams.pushing import PUSH_INTERVAL_SECONDS, EventPusher
 from authz_server.key_rings.jobs import KeyDuties
 from authz_server.tokens.purging import Purge
 from keys.errors import KeysError
@@ -77,6 +78,7 @@ class Maintenance:
         authenticator: knows the last use of secrets.
         refusals: counts repeated refusals.
         secret_duties: ends and announces secrets; None: neither is done.
+        event_pusher: pushes security events; None: none are pushed.
         checkpoints: seals and signs audit records; None: neither is done.
         settings: interval and batch size of the purge.
         clock: returns the present time.
@@ -101,6 +103,7 @@ class Maintenance:
         purge: Purge,
         purge_seconds: float,
         secret_duties: SecretDuties | None = None,
+        event_pusher: EventPusher | None = None,
         checkpoints: AuditCheckpoints | None = None,
     ) -> None:
         self._database = database
@@ -114,6 +117,7 @@ class Maintenance:
         self._authenticator = authenticator
         self._refusals = refusals
         self._secret_duties = secret_duties
+        self._event_pusher = event_pusher
         self._checkpoints = checkpoints
         self._process_id = 0
         self._failures = RepeatedFailures()
@@ -139,7 +143,11 @@ class Maintenance:
             duties = partial(self._run_duties, first if keys_at_once else ())
             self._threads = [
                 threading.Thread(target=run, name=name, daemon=True)
-                for name, run in (("maintenance", self._run), ("key-duties", duties))
+                for name, run in (
+                    ("maintenance", self._run),
+                    ("key-duties", duties),
+                    *self._further_threads(),
+                )
             ]
             for thread in self._threads:
                 thread.start()
@@ -187,6 +195,12 @@ class Maintenance:
                     .where(ClientSecret.id == secret_id, older)
                     .values(last_used_at=at, last_used_from=address[:64] or None)
                 )
+
+    def _further_threads(self) -> Sequence[tuple[str, Callable[[], None]]]:
+        pusher = self._event_pusher
+        if pusher is None:
+            return ()
+        return [("event-push", partial(self._repeat, (), PUSH_INTERVAL_SECONDS, pusher.push))]
 
     def _stop_threads(self) -> None:
         self._stopped.set()

@@ -34,6 +34,7 @@ class Lane(Enum):
     PLUGINS = "plugins"
     OUTBOUND = "outbound"
     EVENTS = "events"
+    EVENTS = "events"
 
 
 class Step(Generic[T]):

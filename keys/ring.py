@@ -183,7 +183,15 @@ class KeyRings:
             return False
         return not self._signer.is_proven(key)
 
-    def sign(self, ring: str, payload: bytes, *, typ: str, lifetime_seconds: int) -> SignedToken:
+    def sign(
+        self,
+        ring: str,
+        payload: bytes,
+        *,
+        typ: str,
+        lifetime_seconds: int,
+        maximum_characters: int = MAXIMUM_TOKEN_CHARACTERS,
+    ) -> SignedToken:
         """Sign ``payload`` with the active key of ``ring``; never creates a key.
 
         Args:
@@ -191,11 +199,12 @@ class KeyRings:
             payload: the claims as JSON.
             typ: the ``typ`` of the token's header, for example ``at+jwt``.
             lifetime_seconds: ``exp`` minus ``iat`` of the claims.
+            maximum_characters: the largest token; :meth:`verify` accepts none above the default.
 
         Raises:
             NoActiveKeyError: no key of that ring may sign now.
             LifetimeExceededError: the lifetime is not positive or exceeds that of the ring.
-            TokenTooLargeError: verification would refuse the token.
+            TokenTooLargeError: the token is larger.
             BackendError: the backend failed, or its signature does not match the published key.
         """
         now = self._clock()
@@ -207,14 +216,14 @@ class KeyRings:
             )
         segment = encode_segment(payload)
         try:
-            return self._sign(known_ring, key, typ, segment)
+            return self._sign(known_ring, key, typ, segment, maximum_characters)
         except VersionUnusable:
             # Fenced or disabled since the last load: the store may have another active key.
             self.refresh()
             successor_ring, successor = self._find_signer(self._key_set, ring, now)
             if successor.kid == key.kid:
                 raise
-            return self._sign(successor_ring, successor, typ, segment)
+            return self._sign(successor_ring, successor, typ, segment, maximum_characters)
 
     def _find_signer(
         self, known: KeySet, ring: str, now: datetime
@@ -232,11 +241,13 @@ class KeyRings:
                 return found, key
         raise NoActiveKeyError(f"the ring {ring!r} has no key that may sign now")
 
-    def _sign(self, ring: RingKeys, key: PublishedKey, typ: str, payload: bytes) -> SignedToken:
+    def _sign(
+        self, ring: RingKeys, key: PublishedKey, typ: str, payload: bytes, maximum_characters: int
+    ) -> SignedToken:
         signing_input = key.header(typ) + payload
         signature = self._signer.sign(ring, key, signing_input)
         token = signing_input + b"." + encode_segment(signature)
-        if len(token) > MAXIMUM_TOKEN_CHARACTERS:
+        if len(token) > maximum_characters:
             raise TokenTooLargeError(f"a token of {len(token)} characters would be refused")
         request_id = signature.request_id if isinstance(signature, TracedSignature) else ""
         return SignedToken(token.decode(), key.kid, request_id)

@@ -20,10 +20,17 @@ from authz_server.clients.authentication.throttle import (
 )
 from authz_server.clients.counters.opening import open_counters
 from authz_server.clients.counters.shared import SharedCounters
+from authz_server.clients.fetching import ANYBODY
+from authz_server.clients.outbound import Reply
 from authz_server.clients.secret_duties import SecretDuties
 from authz_server.database.change_feed import ChangeSet
 from authz_server.database.orm import Database
 from authz_server.endpoints.refusals import Refusal, RefusalRecorder
+from authz_server.event_streams.contents import EventContents
+from authz_server.event_streams.polling import EventPolls
+from authz_server.event_streams.pushing import EventPusher
+from authz_server.event_streams.reading import StreamReader
+from authz_server.event_streams.tokens import EventSigner, make_ring_finder
 from authz_server.grants.base import TokenGrant
 from authz_server.grants.registry import BUILT_IN, collect_grants
 from authz_server.grants.token_exchange import TokenExchangeGrant
@@ -239,6 +246,7 @@ class ServerServices(Services):
             plugins=self.plugins,
             database=self.database,
             clock=self.clock,
+            status_indexes=self.status_indexes,
         )
 
     @cached_property
@@ -282,7 +290,50 @@ class ServerServices(Services):
             purge=self.purge,
             purge_seconds=self.settings.revocation.sweep_interval_seconds,
             secret_duties=self.secret_duties,
+            event_pusher=self.event_pusher,
         )
+
+    def _apply(self, session: Session, changes: ChangeSet) -> None:
+        super()._apply(session, changes)
+        self.event_pusher.apply(session, changes)
+
+    @cached_property
+    def event_pusher(self) -> EventPusher:
+        """Pushes security events."""
+        return EventPusher(
+            database=self.database,
+            reader=self.event_reader,
+            signer=self.event_signer,
+            post=self._post_event,
+            notify=self.notify,
+            clock=self.clock,
+            keep=timedelta(hours=self.settings.event_streams.keep_hours),
+        )
+
+    def _post_event(self, url: str, body: bytes, content_type: str) -> Reply:
+        headers = [f"Content-Type: {content_type}"]
+        return self.fetcher.post(url, body, headers, access=ANYBODY)
+
+    @cached_property
+    def event_polls(self) -> EventPolls:
+        """Answers polls for security events."""
+        return EventPolls(self.database, self.event_reader, self.event_signer, self.notify)
+
+    @cached_property
+    def event_reader(self) -> StreamReader:
+        """Reads the security events of resource servers."""
+        return StreamReader(self._event_contents, self.clock)
+
+    @cached_property
+    def event_signer(self) -> EventSigner:
+        """Signs security events."""
+        find_ring = make_ring_finder(self.directory, self.settings.keys.default_ring)
+        return EventSigner(self._event_contents, self.key_rings, find_ring)
+
+    @cached_property
+    def _event_contents(self) -> EventContents:
+        find_ring = make_ring_finder(self.directory, self.settings.keys.default_ring)
+        return EventContents(self.settings.issuer, self.directory, self.catalogue, find_ring)
 
 
 def _corrected(clock: Clock, key_rings: KeyRings) -> Clock:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from authz_server.tokens.purging import Purge
     from authz_server.tokens.revocations import RevocationState
     from authz_server.tokens.standing import TokenStanding
+    from authz_server.tokens.status_lists.indexes import StatusIndexes
+    from authz_server.tokens.status_lists.publication import StatusLists
     from authz_server.tokens.stops import StopState
     from authz_server.tokens.verification import TokenVerifier
 
@@ -45,6 +47,7 @@ class Services(RegistrationServices):
         self.catalogue.apply(session, changes)
         self.revocation_state.apply(session, changes)
         self.stops.apply(session, changes)
+        self.status_indexes.apply(session, changes)
         if self.client_documents is not None:
             self.client_documents.forget()
         self.rules.forget(session, changes)
@@ -137,6 +140,39 @@ class Services(RegistrationServices):
             stops=self.stops,
             now=lambda: self.clock().timestamp() + self.verifier.clock_correction_seconds,
             clock_skew_seconds=self.settings.tokens.clock_skew_seconds,
+        )
+
+    @cached_property
+    def status_indexes(self) -> StatusIndexes:
+        """Gives new tokens their entries in status lists."""
+        from authz_server.tokens.status_lists.indexes import StatusIndexes
+
+        return StatusIndexes(self.database, self.settings.status_lists.period_seconds)
+
+    @cached_property
+    def status_lists(self) -> StatusLists:
+        """Makes the status lists."""
+        from authz_server.tokens.status_lists.contents import StatusRules
+        from authz_server.tokens.status_lists.publication import StatusLists
+
+        rules = StatusRules(
+            directory=self.directory,
+            catalogue=self.catalogue,
+            revocations=self.revocation_state,
+            stops=self.stops,
+            now=lambda: self.clock().timestamp() + self.verifier.clock_correction_seconds,
+            clock_skew_seconds=self.settings.tokens.clock_skew_seconds,
+        )
+        return StatusLists(
+            issuer=self.settings.issuer,
+            database=self.database,
+            feed=self.feed,
+            rules=rules,
+            directory=self.directory,
+            key_rings=self.key_rings,
+            default_ring=self.settings.keys.default_ring,
+            settings=self.settings.status_lists,
+            clock=self.clock,
         )
 
     @cached_property

@@ -106,6 +106,10 @@ class RegistrationRefused(ClientRefused, frozen=True, kw_only=True, tag="registr
     """A request to register a client, or to manage its registration, was refused."""
 
 
+class EventPollRefused(ClientRefused, frozen=True, kw_only=True, tag="event_poll.refused"):
+    """A poll for security events was refused."""
+
+
 class RequestRefused(Event, frozen=True, kw_only=True, tag="request.refused"):
     """A message was refused before it reached an endpoint: malformed, too large or too slow.
 
@@ -334,6 +338,23 @@ class TokenOfTaintedKey(Event, frozen=True, kw_only=True, tag="token.tainted"):
     client_id: str
     jti: str
     kid: str
+    outcome: Literal["alarm"] = "alarm"
+
+
+class EventUndelivered(Event, frozen=True, kw_only=True, tag="security_event.undelivered"):
+    """A security event was refused by its resource server, or not delivered in time.
+
+    Attributes:
+        resource_server_id: the recipient.
+        security_event: the short name of the event.
+        record_id: the id of the stored audit record that it is about.
+        detail: why it was not delivered.
+    """
+
+    resource_server_id: str
+    security_event: str
+    record_id: int
+    detail: str = ""
     outcome: Literal["alarm"] = "alarm"
 
 

@@ -47,6 +47,10 @@ _COMMANDS = {
         "authz_server.cli.resource_server:resource_server",
         "Register and change the resource servers of tokens.",
     ),
+    "event-stream": (
+        "authz_server.cli.event_stream:event_stream",
+        "Send security events to resource servers.",
+    ),
     "scope": (
         "authz_server.cli.scope:scope",
         "Import, add and assign scopes, which tokens carry.",

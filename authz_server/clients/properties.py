@@ -73,6 +73,7 @@ class ClientProperties(
         admin_resource_servers: the ids of the resource servers that it administers; empty: all.
         admin_organisations: the organisations that it administers; empty: all.
         may_act: the party that may act for it, as its tokens name it (RFC 8693, 4.4).
+        status_list: of a resource server: whether its JWTs have an entry in a status list.
     """
 
     jwks: dict[str, Any] | None = None
@@ -101,6 +102,7 @@ class ClientProperties(
     admin_resource_servers: Names = ()
     admin_organisations: Names = ()
     may_act: Party | None = None
+    status_list: bool = False
 
 
 NO_PROPERTIES = ClientProperties()

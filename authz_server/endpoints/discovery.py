@@ -111,6 +111,10 @@ class MetadataDocument:
                 members[name] = f"{issuer}{path}"
         if features.client_documents:
             members["client_id_metadata_document_supported"] = True
+        if self._has_status_lists():
+            # draft-ietf-oauth-status-list, 9.1
+            members["status_list_aggregation_endpoint"] = f"{issuer}/status-lists"
+        members["security_event_endpoint"] = f"{issuer}/security-events"
         if features.introspection:
             members["introspection_endpoint"] = f"{issuer}/oauth2/introspect"
             members |= self._authentication("introspection_endpoint") | self._introspection()
@@ -159,6 +163,11 @@ class MetadataDocument:
             algorithms = list(features.assertion_algorithms)
             members[f"{endpoint}_auth_signing_alg_values_supported"] = algorithms
         return members
+
+    def _has_status_lists(self) -> bool:
+        owner_ids = {scope.resource_server_id or "" for scope in self._catalogue.entries()}
+        owners = map(self._directory.find, owner_ids)
+        return any(owner is not None and owner.properties.status_list for owner in owners)
 
     def _is_issued(self, scope: ScopeEntry) -> bool:
         owner = self._directory.find(scope.resource_server_id or "")
@@ -268,16 +277,34 @@ class DiscoveryEndpoints:
     def _cacheable(
         self, body: bytes, etag: str, content_type: str, maximum_age_seconds: int
     ) -> Response:
-        if request.host.lower() not in self._hosts:
-            # A cache keyed by host would serve this document for a foreign name.
-            return _public_answer(body, content_type, "no-store")
-        response = _public_answer(body, content_type, f"public, max-age={maximum_age_seconds}")
-        response.headers["ETag"] = etag
-        response.make_conditional(request.environ)
-        if response.status_code == HTTPStatus.PRECONDITION_FAILED:
-            # Without the document's headers, or a shared cache would store the refusal.
-            raise OAuthError("precondition_failed")
-        return response
+        return cacheable(body, etag, content_type, maximum_age_seconds, self._hosts)
+
+
+def cacheable(
+    body: bytes, etag: str, content_type: str, maximum_age_seconds: int, hosts: frozenset[str]
+) -> Response:
+    """Return a public document for the present request, or that it has not changed.
+
+    Args:
+        body: the document.
+        etag: its entity tag, with quotes.
+        content_type: its media type.
+        maximum_age_seconds: how long it may be cached.
+        hosts: the host names under which it may be cached.
+
+    Raises:
+        OAuthError: ``precondition_failed``.
+    """
+    if request.host.lower() not in hosts:
+        # A cache keyed by host would serve this document for a foreign name.
+        return _public_answer(body, content_type, "no-store")
+    response = _public_answer(body, content_type, f"public, max-age={maximum_age_seconds}")
+    response.headers["ETag"] = etag
+    response.make_conditional(request.environ)
+    if response.status_code == HTTPStatus.PRECONDITION_FAILED:
+        # Without the document's headers, or a shared cache would store the refusal.
+        raise OAuthError("precondition_failed")
+    return response
 
 
 def allowed_hosts(issuer: str, further: Iterable[str]) -> frozenset[str]:

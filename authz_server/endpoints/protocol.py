@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from time import perf_counter, time
 
 from authz_server.audit.events import (
+    EventPollRefused,
     IntrospectionRefused,
     RegistrationRefused,
     RevocationRefused,
@@ -30,7 +31,9 @@ from authz_server.logs import bind_request_id, redact
 from authz_server.metrics.events import RequestAnswered
 from authz_server.waiting import Lane, Step
 
-Refusal = type[TokenRefused | IntrospectionRefused | RevocationRefused | RegistrationRefused]
+Refusal = type[
+    TokenRefused | IntrospectionRefused | RevocationRefused | RegistrationRefused | EventPollRefused
+]
 MAXIMUM_DETAIL_CHARACTERS = 1_000
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from authz_server.audit.events import (
+    EventPollRefused,
     IntrospectionRefused,
     RegistrationRefused,
     RequestRefused,
@@ -25,7 +26,12 @@ from authz_server.errors import OAuthError
 logger = logging.getLogger(__name__)
 
 Refusal = (
-    TokenRefused | IntrospectionRefused | RevocationRefused | RegistrationRefused | RequestRefused
+    TokenRefused
+    | IntrospectionRefused
+    | RevocationRefused
+    | RegistrationRefused
+    | EventPollRefused
+    | RequestRefused
 )
 
 WINDOW_SECONDS = 60.0

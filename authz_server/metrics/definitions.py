@@ -247,6 +247,14 @@ PLUGIN_FAILURES = Family(
     "Hooks of plugins that failed, by plugin, hook and failure: raised, timed_out or invalid.",
     ("plugin", "hook", "failure"),
 )
+SECURITY_EVENTS = Family(
+    "authz_server_security_events_total",
+    "counter",
+    "Security events for resource servers, by delivery (push or poll) and outcome: delivered, "
+    "failed, or undelivered if an operator has to see to it.",
+    labels=("delivery", "outcome"),
+    zeros=(("push", "delivered"), ("push", "failed"), ("push", "undelivered")),
+)
 DOCUMENTS_FETCHED = Family(
     "authz_server_documents_fetched_total",
     "counter",

@@ -51,6 +51,18 @@ class DocumentFetched(NamedTuple):
     outcome: str
 
 
+class EventDelivered(NamedTuple):
+    """A security event was delivered to a resource server, or not.
+
+    Attributes:
+        delivery: ``push`` or ``poll``.
+        outcome: ``delivered``, ``failed``, or ``undelivered`` if it waits for the operator.
+    """
+
+    delivery: str
+    outcome: str
+
+
 class JwksFetched(NamedTuple):
     """The JWKS was fetched.
 

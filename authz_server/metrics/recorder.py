@@ -14,6 +14,7 @@ from authz_server.metrics.definitions import Family
 from authz_server.metrics.events import (
     CountedAlone,
     DocumentFetched,
+    EventDelivered,
     JwksFetched,
     PluginFailed,
     RequestAnswered,
@@ -64,6 +65,7 @@ class MetricsRecorder:
         self._counted_alone = _counter(families.COUNTED_ALONE, registry)
         self._plugin_failures = _counter(families.PLUGIN_FAILURES, registry)
         self._documents = _counter(families.DOCUMENTS_FETCHED, registry)
+        self._events = _counter(families.SECURITY_EVENTS, registry)
         self._adds_up = False
         self._answered: dict[tuple[str, str], int] = {}
         self._took: dict[tuple[str, float], int] = {}
@@ -84,6 +86,7 @@ class MetricsRecorder:
             PluginFailed: lambda event: self._plugin_failures.labels(*event).inc(),
             DocumentFetched: lambda event: self._documents.labels(event.outcome).inc(),
             CountedAlone: lambda _: self._counted_alone.inc(),
+            EventDelivered: lambda event: self._events.labels(*event).inc(),
         }
 
     def add_up(self) -> None:

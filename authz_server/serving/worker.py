@@ -27,6 +27,7 @@ from authz_server.assembly.server import ServerServices
 from authz_server.clients.authentication.slots import MAXIMUM_WAITING
 from authz_server.endpoints.client_address import ClientAddressReader
 from authz_server.endpoints.errors import ErrorResponses
+from authz_server.endpoints.event_polling import MAXIMUM_WAITING_POLLS
 from authz_server.logs import configure_logging
 from authz_server.serving.flask_requests import FlaskRequests
 from authz_server.serving.front import FrontParts, WorkerFront
@@ -280,6 +281,7 @@ def _threads(settings: Settings) -> Mapping[Lane, int]:
         Lane.SECRETS: settings.clients.argon2_concurrency + MAXIMUM_WAITING + 1,
         Lane.PLUGINS: settings.server.threads,
         Lane.OUTBOUND: settings.server.threads,
+        Lane.EVENTS: MAXIMUM_WAITING_POLLS,
     }
 
 

@@ -30,6 +30,7 @@ from authz_server.settings.schema import (
     LONGEST_LIFETIME_SECONDS,
     AuditSettings,
     ClientSettings,
+    EventStreamSettings,
     G2PSettings,
     IntrospectionSettings,
     LoggingSettings,
@@ -38,6 +39,7 @@ from authz_server.settings.schema import (
     Role,
     ServerSettings,
     Settings,
+    StatusListSettings,
     TokenSettings,
 )
 from authz_server.settings.sources import (
@@ -72,6 +74,7 @@ __all__ = [
     "ClientSettings",
     "DPoPSettings",
     "DatabaseSettings",
+    "EventStreamSettings",
     "G2PSettings",
     "IntrospectionSettings",
     "IssuerSettings",
@@ -89,6 +92,7 @@ __all__ = [
     "SettingView",
     "Settings",
     "SettingsError",
+    "StatusListSettings",
     "TokenSettings",
     "VaultLoginSettings",
     "VaultSettings",

@@ -171,6 +171,25 @@ class RevocationSettings(Branch, frozen=True):
     sweep_batch_rows: Annotated[int, Meta(ge=1, le=10_000)] = 500
 
 
+class StatusListSettings(Branch, frozen=True):
+    """``[status_lists]``: the times of status lists (draft-ietf-oauth-status-list)."""
+
+    ttl_seconds: Annotated[int, Meta(ge=1, le=3_600)] = 60
+    lifetime_seconds: Annotated[int, Meta(ge=2, le=LONGEST_LIFETIME_SECONDS)] = 600
+    period_seconds: Annotated[int, Meta(ge=60, le=3_600)] = 900
+
+    def __post_init__(self) -> None:
+        if self.lifetime_seconds < 2 * self.ttl_seconds:
+            refuse("lifetime_seconds", "must be at least twice ttl_seconds")
+
+
+class EventStreamSettings(Branch, frozen=True):
+    """``[event_streams]``: the delivery of security events (RFC 8935, RFC 8936)."""
+
+    keep_hours: Annotated[int, Meta(ge=1, le=720)] = 72
+    poll_wait_seconds: Annotated[int, Meta(ge=0, le=60)] = 8
+
+
 class AuditSettings(Branch, frozen=True):
     """``[audit]``: the destination of audit records, and how long stored ones are kept."""
 
@@ -221,6 +240,8 @@ class Settings(Branch, frozen=True, kw_only=True):
     g2p: G2PSettings = G2PSettings()
     introspection: IntrospectionSettings = IntrospectionSettings()
     revocation: RevocationSettings = RevocationSettings()
+    status_lists: StatusListSettings = StatusListSettings()
+    event_streams: EventStreamSettings = EventStreamSettings()
     registration: RegistrationSettings = RegistrationSettings()
     client_id_documents: ClientDocumentSettings = ClientDocumentSettings()
     client_certificates: ClientCertificateSettings = ClientCertificateSettings()

@@ -71,6 +71,7 @@ class Authorization:
         claims: further claims that only the server writes, such as ``authorization_details``.
         answer: further members of the response, such as ``issued_token_type``.
         exchanged: the tokens that were presented for this one (RFC 8693).
+        status_list: the resource server whose status lists hold the token; empty: it is in none.
     """
 
     client_id: str
@@ -89,6 +90,7 @@ class Authorization:
     claims: Mapping[str, Any] | None = None
     answer: Mapping[str, object] | None = None
     exchanged: ExchangedTokens | None = None
+    status_list: str = ""
 
 
 class AuthorizationRules:
@@ -234,6 +236,7 @@ class AuthorizationRules:
             g2p_answer=client.g2p_answer,
             lifetime_seconds=self._lifetime(client, scopes),
             claims=_own_claims(client),
+            status_list=_status_list_of(owners, token_format),
         )
 
     def _asked_scopes(
@@ -333,6 +336,12 @@ def _own_claims(client: ClientEntry) -> Mapping[str, Any] | None:
     """Return the claims that every token of the client carries; None: there are none."""
     may_act = client.properties.may_act
     return None if may_act is None else {"may_act": msgspec.to_builtins(may_act)}
+
+
+def _status_list_of(owners: Sequence[ClientEntry], token_format: str) -> str:
+    """Return the first resource server that wants status lists; empty: none, or not for JWTs."""
+    wanting = (each.id for each in owners if each.properties.status_list)
+    return next(wanting, "") if token_format == "jwt" else ""  # noqa: S105 - a format's name
 
 
 def add_details(authorization: Authorization, granted: GrantedDetails) -> Authorization:

@@ -16,6 +16,9 @@ from authz_server.tokens.authorization import Authorization
 from authz_server.tokens.claims import new_jti
 from authz_server.tokens.decisions import decision_of
 from authz_server.tokens.models import ReferenceToken
+from authz_server.tokens.status_lists.entries import add_entry
+from authz_server.tokens.status_lists.indexes import BlockKey, StatusIndexes
+from authz_server.tokens.status_lists.publication import uri_of
 from authz_server.waiting import Lane, Step
 from keys.errors import BackendUnavailable, KeysError
 from keys.ring import KeyRings, SignedToken
@@ -53,6 +56,7 @@ class TokenIssuer:
         plugins: may add claims.
         database: stores reference tokens; a JWT uses no table.
         clock: returns the present time.
+        status_indexes: gives the entries in status lists.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, by name
@@ -64,6 +68,7 @@ class TokenIssuer:
         plugins: PluginManager,
         database: Database,
         clock: Callable[[], datetime],
+        status_indexes: StatusIndexes,
     ) -> None:
         self._issuer = issuer
         self._key_rings = key_rings
@@ -71,6 +76,9 @@ class TokenIssuer:
         self._plugins = plugins
         self._database = database
         self._clock = clock
+        self._status_indexes = status_indexes
+        #: The last key that signed for a ring.
+        self._kids: dict[str, str] = {}
 
     async def issue(self, authorization: Authorization) -> IssuedToken:
         """Return a token for the authorization.
@@ -79,7 +87,7 @@ class TokenIssuer:
             OAuthError: a plugin refuses, or no key can sign.
             sqlalchemy.exc.SQLAlchemyError: a reference token cannot be stored.
         """
-        microseconds = (self._clock() - _EPOCH) // _MICROSECOND
+        microseconds = self._now()
         issued_at = microseconds // 1_000_000
         expires_at = issued_at + authorization.lifetime_seconds
         if authorization.expires_at:
@@ -106,7 +114,42 @@ class TokenIssuer:
         if self._plugins.adds_claims:
             decision = decision_of(authorization)
             claims.update(await Step(Lane.PLUGINS, partial(self._plugins.token_claims, decision)))
+        if authorization.status_list:
+            return await self._sign_listed(claims, authorization, expires_at)
         return await self._sign(claims, authorization, issued_at, expires_at)
+
+    async def _sign_listed(
+        self, claims: dict[str, object], authorization: Authorization, expires_at: int
+    ) -> IssuedToken:
+        """Return a signed token with an entry in a status list of its key."""
+        ring = authorization.ring or self._default_ring
+        origins = claims.get("exchanged_from")
+        key = BlockKey(
+            authorization.status_list,
+            authorization.client_id,
+            " ".join(authorization.scopes),
+            self._kids.get(ring, ""),
+            self._status_indexes.end_of_period(expires_at),
+            _encode(origins).decode() if origins else "",
+        )
+        while True:
+            entry, instant = await self._status_indexes.reserve(key, self._now)
+            # The instant of a token is not before that of its block, or no cut-off would find it.
+            issued_at = instant // 1_000_000
+            claims["iat"] = issued_at
+            claims["jti"] = add_entry(new_jti(instant), entry)
+            place = {"idx": entry.index, "uri": uri_of(self._issuer, entry.list_id)}
+            claims["status"] = {"status_list": place}
+            issued = await self._sign(claims, authorization, issued_at, expires_at)
+            if issued.kid == key.kid:
+                return issued
+            # The ring has another key; the entry is left unused.
+            self._kids[ring] = issued.kid
+            key = key._replace(kid=issued.kid)
+
+    def _now(self) -> int:
+        """Return microseconds since 1970."""
+        return (self._clock() - _EPOCH) // _MICROSECOND
 
     async def _sign(
         self,

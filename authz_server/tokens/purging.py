@@ -22,6 +22,7 @@ from authz_server.database.operator_sessions import purge_sessions
 from authz_server.database.orm import Database
 from authz_server.database.single_use import purge_used_values
 from authz_server.tokens.revocations import RevocationService
+from authz_server.tokens.status_lists.purging import purge_status_lists
 from keys.events import Alarm
 
 T = TypeVar("T")
@@ -147,6 +148,7 @@ class Purge:
         # Changes are dated by the machine that made them.
         now = min((reached - _EPOCH) // timedelta(microseconds=1), time.time_ns() // 1_000)
         yield purge_changes(session, now, rows)
+        yield purge_status_lists(session, reached, rows)
         yield purge_used_values(session, reached, rows)
         yield purge_counts(session, reached, rows)
         yield purge_creations(session, reached, rows)

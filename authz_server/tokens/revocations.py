@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Literal
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
@@ -17,6 +17,8 @@ from authz_server.database.orm import Database
 from authz_server.scopes.catalogue import ScopeCatalogue
 from authz_server.tokens.claims import AccessTokenClaims
 from authz_server.tokens.models import ReferenceToken, RevocationCutOff, RevokedToken
+from authz_server.tokens.status_lists.entries import Entry, find_entry
+from authz_server.tokens.status_lists.models import StatusList, StatusRevocation
 from authz_server.waiting import Lane, Step
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -63,6 +65,9 @@ class RevocationService:
             .returning(RevokedToken.jti)
         ).first()
         if added is not None:
+            entry = find_entry(jti)
+            if entry is not None:
+                _set_invalid(session, entry)
             store_audit_record(
                 session,
                 at=now,
@@ -180,6 +185,22 @@ class RevocationService:
         return 0
 
 
+def _set_invalid(session: Session, entry: Entry) -> None:
+    """Set the status of a revoked token in its list, unless the list has expired."""
+    changed = session.execute(
+        update(StatusList)
+        .where(StatusList.id == entry.list_id)
+        .values(version=StatusList.version + 1)
+        .returning(StatusList.id)
+    )
+    if changed.first() is not None:
+        session.execute(
+            insert_into(session, StatusRevocation)
+            .values(list_id=entry.list_id, position=entry.index)
+            .on_conflict_do_nothing()
+        )
+
+
 class RevocationState:
     """Checks revocation with one uncached query per token.
 
@@ -248,6 +269,20 @@ class RevocationState:
     def is_cut_off(self, claims: AccessTokenClaims, kid: str) -> bool:
         """Return whether a cut-off revokes the token."""
         return bool(self._cut_offs) and self.find_cut_off(claims, kid) is not None
+
+    def latest_cut_off(self, client_id: str, kid: str, scopes: list[str]) -> int:
+        """Return the time of issue up to which such tokens are revoked; -1 if they are not.
+
+        Args:
+            client_id: their client.
+            kid: the key that signed them.
+            scopes: canonical names.
+        """
+        if not self._cut_offs:
+            return -1
+        subjects = [("all", ""), ("client", client_id), ("key", kid)]
+        subjects.extend(("scope", scope) for scope in scopes)
+        return max(self._cut_offs.get(subject, -1) for subject in subjects)
 
     def find_cut_off(self, claims: AccessTokenClaims, kid: str) -> tuple[str, str] | None:
         """Return kind and subject of a cut-off that revokes the token; None if there is none."""

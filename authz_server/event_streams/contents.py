@@ -1,0 +1,173 @@
+"""Security events by what the audit records of changes state (RFC 8417)."""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from authz_server.audit.sink import AuditRecord
+from authz_server.clients.cache import ClientCache
+from authz_server.scopes.catalogue import ScopeCatalogue
+
+#: The types of events by their short names, which a stream may be limited to.
+EVENT_TYPES = {
+    "token-revoked": "https://schemas.openid.net/secevent/oauth/event-type/token-revoked",
+    "tokens-revoked": "https://schemas.openid.net/secevent/oauth/event-type/tokens-revoked",
+    "client-disabled": "https://schemas.openid.net/secevent/risc/event-type/account-disabled",
+    "client-enabled": "https://schemas.openid.net/secevent/risc/event-type/account-enabled",
+    "client-deleted": "https://schemas.openid.net/secevent/risc/event-type/account-purged",
+    "secret-ended": "https://schemas.openid.net/secevent/caep/event-type/credential-change",
+    "key-compromised": "https://schemas.openid.net/secevent/risc/event-type/credential-compromise",
+    "stopped": "urn:authz-server:secevent:stopped",
+    "resumed": "urn:authz-server:secevent:resumed",
+}
+EVENT_NAMES = tuple(EVENT_TYPES)
+
+_OF_CLIENTS = {
+    "client.disabled": "client-disabled",
+    "client.enabled": "client-enabled",
+    "client.deleted": "client-deleted",
+    "client.secret_ended": "secret-ended",
+}
+_OF_STOPS = {"stop.set": "stopped", "stop.lifted": "resumed"}
+_HASH_CHARACTERS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityEvent:
+    """An event for one resource server.
+
+    Attributes:
+        name: its short name.
+        subject: the ``sub_id`` (RFC 9493).
+        facts: the value of its member of ``events``.
+    """
+
+    name: str
+    subject: dict[str, str]
+    facts: dict[str, Any]
+
+
+class EventContents:
+    """Makes the events of resource servers from audit records.
+
+    Args:
+        issuer: the identifier of this server.
+        directory: clients and resource servers.
+        catalogue: scopes.
+        find_ring: returns the key ring of a resource server.
+    """
+
+    def __init__(
+        self,
+        issuer: str,
+        directory: ClientCache,
+        catalogue: ScopeCatalogue,
+        find_ring: Callable[[str], str],
+    ) -> None:
+        self._issuer = issuer
+        self._directory = directory
+        self._catalogue = catalogue
+        self._find_ring = find_ring
+
+    def find(self, record: AuditRecord, server_id: str) -> SecurityEvent | None:
+        """Return the event of a record for a resource server; None: it does not concern it."""
+        action = record.action
+        if action == "token.revoked":
+            return self._of_token(record, server_id)
+        if action in _OF_CLIENTS:
+            return self._of_client(record, server_id)
+        if action == "cut_off.recorded" or action in _OF_STOPS:
+            return self._of_several(record, server_id)
+        if action == "key.revoked":
+            return self._of_key(record, server_id)
+        return None
+
+    def claims(self, record: AuditRecord, event: SecurityEvent, server_id: str) -> dict[str, Any]:
+        """Return the claims of a security event token, the same at each attempt but for ``iat``."""
+        at = int(record.at.timestamp())
+        return {
+            "iss": self._issuer,
+            "iat": at,
+            "jti": self.jti(record.id, server_id),
+            "aud": self.audience(server_id),
+            "txn": str(record.id),
+            "toe": at,
+            "sub_id": event.subject,
+            "events": {EVENT_TYPES[event.name]: {"event_timestamp": at, **event.facts}},
+        }
+
+    def jti(self, record_id: int, server_id: str) -> str:
+        """Return the id of the event of a record for a resource server."""
+        text = f"{self._issuer}\n{server_id}\n{record_id}"
+        return f"{record_id}-{hashlib.sha256(text.encode()).hexdigest()[:_HASH_CHARACTERS]}"
+
+    def audience(self, server_id: str) -> str:
+        """Return the identifier of a resource server, or its id if it is deleted."""
+        found = self._directory.find(server_id)
+        own = found.resource_server if found is not None else None
+        return own.identifier if own is not None else server_id
+
+    def _of_token(self, record: AuditRecord, server_id: str) -> SecurityEvent | None:
+        client_id = str(record.detail.get("client_id", ""))
+        if client_id and not self._may_hold(client_id, server_id):
+            return None
+        subject = {"format": "jwt_id", "iss": self._issuer, "jti": record.subject}
+        facts = {"client_id": client_id} if client_id else {}
+        return SecurityEvent("token-revoked", subject, facts)
+
+    def _of_client(self, record: AuditRecord, server_id: str) -> SecurityEvent | None:
+        if not self._may_hold(record.subject, server_id):
+            return None
+        facts: dict[str, Any] = {}
+        if record.action == "client.secret_ended":
+            facts = {"credential_type": "client_secret", "change_type": "revoke"}
+        return SecurityEvent(_OF_CLIENTS[record.action], self._client(record.subject), facts)
+
+    def _of_several(self, record: AuditRecord, server_id: str) -> SecurityEvent | None:
+        kind, _, name = record.subject.partition(":")
+        if not self._concerns(kind, name, server_id):
+            return None
+        facts: dict[str, Any] = {"kind": kind, "subject": name}
+        instant = record.detail.get("instant_microseconds")
+        if isinstance(instant, int):
+            facts["issued_until"] = instant // 1_000_000
+        reason = record.detail.get("reason")
+        if reason:
+            facts["reason_admin"] = {"en": str(reason)}
+        subject = self._client(name) if kind == "client" else self._named(f"{kind}:{name}")
+        return SecurityEvent(_OF_STOPS.get(record.action, "tokens-revoked"), subject, facts)
+
+    def _of_key(self, record: AuditRecord, server_id: str) -> SecurityEvent | None:
+        if record.detail.get("ring") != self._find_ring(server_id):
+            return None
+        facts = {"credential_type": "signing_key", "kid": record.subject}
+        return SecurityEvent("key-compromised", self._named(f"key:{record.subject}"), facts)
+
+    def _concerns(self, kind: str, name: str, server_id: str) -> bool:
+        if kind == "client":
+            return self._may_hold(name, server_id)
+        if kind == "scope":
+            return self._owns([name], server_id)
+        if kind == "resource-server":
+            return name == server_id
+        return True
+
+    def _may_hold(self, client_id: str, server_id: str) -> bool:
+        """Return whether a client could have tokens for a resource server."""
+        client = self._directory.find(client_id)
+        return client is None or self._owns(client.allowed_scopes, server_id)
+
+    def _owns(self, scopes: Iterable[str], server_id: str) -> bool:
+        for name in scopes:
+            entry = self._catalogue.find(name)
+            # A scope that is gone may have been of any resource server.
+            if entry is None or entry.resource_server_id == server_id:
+                return True
+        return False
+
+    def _client(self, client_id: str) -> dict[str, str]:
+        return {"format": "iss_sub", "iss": self._issuer, "sub": client_id}
+
+    def _named(self, name: str) -> dict[str, str]:
+        return {"format": "opaque", "id": name}

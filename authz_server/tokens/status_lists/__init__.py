@@ -1,0 +1,1 @@
+"""Status lists of access tokens (draft-ietf-oauth-status-list)."""

@@ -1,0 +1,209 @@
+"""Status lists as signed JWTs (draft-ietf-oauth-status-list, 5.1)."""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import datetime
+from typing import NamedTuple
+
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from authz_server.clients.cache import ClientCache
+from authz_server.database.change_feed import ChangeFeed, Revision
+from authz_server.database.orm import Database
+from authz_server.errors import OAuthError
+from authz_server.settings import StatusListSettings
+from authz_server.tokens.status_lists.contents import StatusRules, encode_list, find_revoked
+from authz_server.tokens.status_lists.entries import STATUS_BITS
+from authz_server.tokens.status_lists.models import StatusList
+from keys.errors import BackendUnavailable, KeysError
+from keys.ring import KeyRings
+
+STATUS_LIST_TYPE = "statuslist+jwt"
+#: How many lists a process keeps in memory; each takes less than 600 KiB.
+MAXIMUM_LISTS = 128
+#: Statuses without any order leave a list of 470,000 characters.
+_MAXIMUM_CHARACTERS = 1_000_000
+_encode = msgspec.json.Encoder().encode
+
+
+class PublishedList(NamedTuple):
+    """A signed list.
+
+    Attributes:
+        token: the JWT.
+        etag: its entity tag.
+        expires_at: its ``exp``, in seconds since 1970.
+    """
+
+    token: bytes
+    etag: str
+    expires_at: int
+
+
+class _Known(NamedTuple):
+    """A list in memory, and what it was made from."""
+
+    version: int
+    revision: int
+    filled_at: float
+    statuses: bytes
+    encoded: str
+    keys: str
+    published: PublishedList
+
+
+class StatusLists:
+    """Makes the lists of all resource servers; safe for threads.
+
+    Args:
+        issuer: the identifier of this server.
+        database: stores the lists.
+        feed: brings the caches up to date.
+        rules: decide the statuses.
+        directory: finds the ring of a resource server.
+        key_rings: sign.
+        default_ring: the ring for resource servers without a ring of their own.
+        settings: times.
+        clock: returns the present time.
+    """
+
+    def __init__(  # noqa: PLR0913 - its parts, by name
+        self,
+        *,
+        issuer: str,
+        database: Database,
+        feed: ChangeFeed,
+        rules: StatusRules,
+        directory: ClientCache,
+        key_rings: KeyRings,
+        default_ring: str,
+        settings: StatusListSettings,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._issuer = issuer
+        self._database = database
+        self._feed = feed
+        self._rules = rules
+        self._directory = directory
+        self._key_rings = key_rings
+        self._default_ring = default_ring
+        self._settings = settings
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._lists: OrderedDict[int, _Known] = OrderedDict()
+
+    @property
+    def settings(self) -> StatusListSettings:
+        """The times of lists."""
+        return self._settings
+
+    def uri(self, list_id: int) -> str:
+        """Return the address of a list."""
+        return uri_of(self._issuer, list_id)
+
+    def find_live(self) -> list[str]:
+        """Return the addresses of all lists that have not expired.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
+        """
+        query = select(StatusList.id).where(StatusList.expires_at > self._clock())
+        with self._database.reading() as session:
+            return [self.uri(each) for each in session.scalars(query.order_by(StatusList.id))]
+
+    def find(self, list_id: int) -> PublishedList | None:
+        """Return a list with everything that was committed before this call; None: no such list.
+
+        Raises:
+            OAuthError: no key can sign, or the caches are old and the database does not answer.
+            sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
+        """
+        query = select(StatusList.version, StatusList.resource_server_id, Revision.value).where(
+            StatusList.id == list_id, StatusList.expires_at > self._clock(), Revision.id == 1
+        )
+        with self._lock, self._database.reading() as session:
+            row = session.execute(query).first()
+            if row is None:
+                self._lists.pop(list_id, None)
+                return None
+            self._feed.require_seen(row.value)
+            known = self._refresh(session, list_id, row.version, row.resource_server_id)
+            self._lists[list_id] = known
+            self._lists.move_to_end(list_id)
+            if len(self._lists) > MAXIMUM_LISTS:
+                self._lists.popitem(last=False)
+        return known.published
+
+    def _refresh(self, session: Session, list_id: int, version: int, server_id: str) -> _Known:
+        now = self._clock().timestamp()
+        known, revision = self._lists.get(list_id), self._feed.seen
+        filled_at = known.filled_at if known is not None else 0.0
+        # Some statuses follow from the time, such as that of a client that expires.
+        is_filled = known is not None and known.revision == revision
+        is_filled = is_filled and 0 <= now - filled_at < self._settings.ttl_seconds
+        if known is not None and is_filled:
+            statuses = known.statuses
+        else:
+            statuses, filled_at = bytes(self._rules.fill(session, list_id)), now
+        keys = self._key_rings.jwks_etag()
+        is_current = known is not None and (known.statuses, known.version) == (statuses, version)
+        encoded = (
+            known.encoded
+            if known is not None and is_current
+            else encode_list(statuses, find_revoked(session, list_id))
+        )
+        half = self._settings.lifetime_seconds / 2
+        if (
+            known is not None
+            and (known.encoded, known.keys) == (encoded, keys)
+            and half < known.published.expires_at - now <= 2 * half
+        ):
+            published = known.published
+        else:
+            published = self._publish(list_id, server_id, encoded, int(now))
+        return _Known(version, revision, filled_at, statuses, encoded, keys, published)
+
+    def _publish(self, list_id: int, server_id: str, encoded: str, now: int) -> PublishedList:
+        settings = self._settings
+        expires_at = now + settings.lifetime_seconds
+        claims = {
+            "iss": self._issuer,
+            "sub": self.uri(list_id),
+            "iat": now,
+            "exp": expires_at,
+            "ttl": settings.ttl_seconds,
+            "status_list": {
+                "bits": STATUS_BITS,
+                "lst": encoded,
+                "aggregation_uri": f"{self._issuer}/status-lists",
+            },
+        }
+        owner = self._directory.find(server_id)
+        own = owner.resource_server if owner is not None else None
+        ring = own.signing_ring if own is not None else None
+        try:
+            signed = self._key_rings.sign(
+                ring or self._default_ring,
+                _encode(claims),
+                typ=STATUS_LIST_TYPE,
+                lifetime_seconds=settings.lifetime_seconds,
+                maximum_characters=_MAXIMUM_CHARACTERS,
+            )
+        except BackendUnavailable as error:
+            raise OAuthError(
+                "temporarily_unavailable", str(error), retry_after_seconds=error.retry_after
+            ) from error
+        except KeysError as error:
+            raise OAuthError("server_error", str(error)) from error
+        token = signed.token.encode()
+        etag = f'"{hashlib.sha256(token).hexdigest()[:32]}"'
+        return PublishedList(token, etag, expires_at)
+
+
+def uri_of(issuer: str, list_id: int) -> str:
+    """Return the address of a list."""
+    return f"{issuer}/status-lists/{list_id}"
