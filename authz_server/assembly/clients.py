@@ -135,7 +135,7 @@ class ClientServices(KeyServices):
         from authz_server.clients.certificate_chains import read_authorities
 
         try:
-            return read_authorities(ca_file, self.clock)
+            return read_authorities(ca_file, self.corrected_clock)
         except (OSError, ValueError) as error:
             raise SettingsError(
                 f"{ca_file} has no certificate that can be read",
@@ -155,7 +155,10 @@ class ClientServices(KeyServices):
         from authz_server.tokens.authorization_details import DetailRules
 
         return DetailRules(
-            self.authorization_details_types, self.directory, self.catalogue, self.clock
+            self.authorization_details_types,
+            self.directory,
+            self.catalogue,
+            self.corrected_clock,
         )
 
     @cached_property

@@ -66,7 +66,7 @@ class RegistrationServices(ClientServices):
         from authz_server.scopes.service import find_canonical_names
 
         return InitialAccessTokens(
-            self.clock, self.secrets, lambda: tuple(self.grants), find_canonical_names
+            self.corrected_clock, self.secrets, lambda: tuple(self.grants), find_canonical_names
         )
 
     @cached_property
@@ -81,7 +81,7 @@ class RegistrationServices(ClientServices):
         return RegistrationService(
             clients=self.clients,
             secrets=self.secrets,
-            clock=self.clock,
+            clock=self.corrected_clock,
             limits=RegistrationLimits(
                 find_canonical_names,
                 # The registered names alone: others are values of this server's command line.
@@ -100,7 +100,7 @@ class RegistrationServices(ClientServices):
             self.issuers,
             self.settings.registration.software_statement_issuers,
             audience=self.settings.issuer,
-            clock=self.clock,
+            clock=self.corrected_clock,
             find_canonical_names=find_canonical_names,
         )
 

@@ -2,7 +2,7 @@
 
 import secrets as system_random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -18,12 +18,15 @@ from authz_server.clients.properties import merge_properties
 from authz_server.clients.secrets import SecretScheme
 from authz_server.clients.validation import ClientLimits
 from authz_server.database.change_feed import record_change
+from authz_server.database.clock import measure_clock_offset_seconds
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
 
 #: Maps spellings of scopes to the canonical names of those in the catalogue.
 CanonicalNames = Callable[[Session, Iterable[str]], Mapping[str, str]]
 
 MAXIMUM_PAGE = 1_000
+#: A smaller difference between the clocks of the machine and the database is not corrected.
+LEAST_CORRECTION_SECONDS = 1.0
 _LIST_FIELDS = ("grant_types", "allowed_scopes", "default_scopes", "allowed_resource_servers")
 
 
@@ -175,9 +178,11 @@ class Registrations:
         self, session: Session, client_id: str | None, kind: str, values: Mapping[str, Any]
     ) -> Client:
         client_id = validation.require_id(client_id or system_random.token_hex(10))
-        if session.get(Client, client_id) is not None:
+        # Of the table itself: an id is taken where the session does not show its row, too.
+        ids = Client.__table__.c.id
+        if session.scalar(select(ids).where(ids == client_id)) is not None:
             raise ConflictError(f"The id {client_id!r} is taken.")
-        now = self._clock()
+        now = self._present(session)
         lists: dict[str, Any] = {field: [] for field in _LIST_FIELDS}
         properties = merge_properties({}, values.get("properties", {}))
         require_name(values["authentication_method"], properties)
@@ -191,6 +196,15 @@ class Registrations:
         )
         session.add(client)
         return client
+
+    def _present(self, session: Session) -> datetime:
+        """Return the present time by the database's clock, by which servers compare dates.
+
+        A machine whose clock is ahead would otherwise register a client of the future.
+        """
+        offset = measure_clock_offset_seconds(session)
+        is_small = abs(offset) < LEAST_CORRECTION_SECONDS
+        return self._clock() + timedelta(seconds=0 if is_small else offset)
 
     def _locked(self, session: Session, client_id: str, kind: str | None = None) -> Client:
         """Return the row, locked, so that rules between fields hold until the commit."""

@@ -3,7 +3,7 @@
 import json
 import time
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -15,6 +15,7 @@ from support.clock import FakeClock
 from support.live_server import LiveServer, run_cli_json
 from support.parties import ACTOR, Parties, make_demo
 from support.protocol import ENDPOINTS
+from support.registration import REGISTER
 from support.settings_file import write_settings
 from support.vault_side import await_that
 
@@ -194,3 +195,52 @@ def test_a_node_ahead_answers_active_while_the_token_is_in_force(
     clock.advance(HOUR)
     with node(settings_file, clock) as ahead:
         assert is_active(ahead, demo, token)
+
+
+def test_a_node_behind_refuses_an_initial_access_token_that_has_expired(
+    tmp_path, postgresql_url, demo, parties, database_clock
+):
+    del demo
+    registration = {"keys": KEYS, "registration": {"enabled": True}}
+    settings_file = write_settings(tmp_path, postgresql_url, registration)
+    clock = FakeClock()
+    with parties.change() as (services, session):
+        end = clock() + timedelta(seconds=60)
+        _, token = services.initial_tokens.create(session, actor=ACTOR, expires_at=end, uses=2)
+    headers = {"Authorization": f"Bearer {token}"}
+    for late, expected in ((50, 201), (70, 401)):
+        database_clock.set_ahead(late)
+        with node(settings_file, clock) as behind:
+            answer = behind.post(REGISTER, json={}, headers=headers)
+            assert answer.status_code == expected, answer.text
+
+
+def test_what_a_machine_ahead_ends_now_has_ended_by_the_databases_clock(
+    settings_file, demo, parties, database_clock
+):
+    """Otherwise it would live on until the database's clock has come so far."""
+    database_clock.set_ahead(-HOUR)
+    now = datetime.now(UTC)
+    with parties.change() as (services, session):
+        clients = services.clients
+        (secret,) = clients.get_client(session, demo.mapper.id).secrets
+        # It would expire within the hour that separates the clocks.
+        secret.expires_at = now - timedelta(minutes=30)
+        clients.end_secret(session, demo.mapper.id, secret.id, actor=ACTOR, at=now)
+        assert secret.ended_at is not None
+        expired = clients.update_client(session, demo.post.id, actor=ACTOR, expires_at=now)
+        created = clients.create_client(
+            session,
+            actor=ACTOR,
+            id="later",
+            name="Later",
+            authentication_method="client_secret_post",
+            allowed_scopes=["mapper/link"],
+        )
+        for moment in (secret.ended_at, expired.expires_at, created.created_at):
+            assert abs(moment - now + timedelta(hours=1)) < timedelta(minutes=1)
+    with node(settings_file, FakeClock()) as ahead:
+        for endpoint, caller in (("introspect", demo.mapper), ("token", demo.post)):
+            form = {"token": "x", "grant_type": "client_credentials"} | caller.form()
+            answer = ahead.post(ENDPOINTS[endpoint], data=form, headers=caller.headers())
+            assert answer.status_code == 401, answer.text
