@@ -10,6 +10,13 @@ from wsgiref.types import WSGIEnvironment
 import msgspec
 from sqlalchemy.orm import Session
 
+from authz_server.admin.approvals import (
+    HeldBack,
+    answer_filed,
+    file_held,
+    make_control,
+    settle_acts,
+)
 from authz_server.admin.authentication import Callers, require_permission
 from authz_server.admin.bodies import read_body, read_query
 from authz_server.admin.calls import AdminParts, Call, NoBody, Reply
@@ -28,15 +35,18 @@ from authz_server.endpoints.responses import Answer, new_request_id, private_ans
 from authz_server.endpoints.wsgi import read_request
 from authz_server.errors import OAuthError
 from authz_server.logs import bind_request_id
+from authz_server.operations.approvals import CONTROL
+from authz_server.operations.changes import get_change
 from authz_server.operations.one_transaction import run_together
 from authz_server.operations.permissions import Caller, Limits
+from authz_server.operations.views import difference
 
 _MAXIMUM_KEY_CHARACTERS = 255
 #: The refusals that are recorded.
 _RECORDED = frozenset({401, 403, 429})
 _OK = 200
-#: Members that differ with every change, or without one.
-_NOT_COMPARED = frozenset({"updated_at", "last_used_at", "last_used_from"})
+#: Before the id of a change, as the subject of a creation that waits for an approval.
+_FILED = " change "
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -192,9 +202,12 @@ class AdminApi:
             return private_answer(self._document, request_id)
         if route.kind == "read":
             return self._show(route, route.act, call, request_id)
-        if route.kind == "order":
-            return self._order(route, route.act, call, request, request_id)
-        return self._change(route, route.act, call, request, request_id)
+        call = replace(call, control=make_control(call))
+        carry_out = self._order if route.kind == "order" else self._change
+        try:
+            return carry_out(route, route.act, call, request, request_id)
+        except HeldBack as held:
+            return self._file(route, call, held, request, request_id)
 
     def _read(
         self,
@@ -238,6 +251,9 @@ class AdminApi:
         require_match(request.headers.get("if-match"), item(call))
         reply = act(call)
         body = _body(reply, reply.diff, dry_run=call.dry_run)
+        if call.control is not None and call.control.noted:
+            with self._parts.services.transaction() as session:
+                body |= settle_acts(call, session, reply.diff, body)
         return private_answer(body, request_id, headers={"ETag": tag_of(item(call))})
 
     def _change(
@@ -250,6 +266,7 @@ class AdminApi:
     ) -> Answer:
         def within(services: Services, session: Session) -> Answer:
             inside = replace(call, services=services, session=session)
+            session.info[CONTROL] = call.control
             if route.kind == "create":
                 return self._create(route, act, inside, request, request_id)
             item = _loader(route)
@@ -257,7 +274,9 @@ class AdminApi:
             require_match(request.headers.get("if-match"), before)
             reply = act(inside)
             after = None if reply.body is None else item(replace(inside, session=None))
-            body = _body(reply, _diff(before, after), dry_run=call.dry_run)
+            diff = difference(before, after)
+            body = _body(reply, diff, dry_run=call.dry_run)
+            body |= settle_acts(inside, session, diff, body)
             headers = {} if after is None else {"ETag": tag_of(after)}
             return private_answer(body, request_id, headers=headers)
 
@@ -276,23 +295,35 @@ class AdminApi:
         request: Request,
         request_id: str,
     ) -> Answer:
-        key = _idempotency_key(request)
-        if key and route.repeat is not None and not call.dry_run and call.session is not None:
-            digest = sha256(_encode([call.caller.key, call.path, key])).digest()
-            content = sha256(_encode(call.body)).digest()
-            now = call.services.clock()
-            earlier = begin_creation(call.session, digest, content, now)
+        key = _creation_key(route, call, request)
+        if key is None or call.session is None or route.repeat is None:
+            reply = act(call)
+        else:
+            earlier = begin_creation(call.session, *key, call.services.clock())
             if earlier is not None:
-                if earlier.request != content:
+                if earlier.request != key[1]:
                     raise Problem("idempotency-key-reused", "Use a new key for each request.")
+                if earlier.subject.startswith(_FILED):
+                    filed = get_change(call.parts.services, earlier.subject.removeprefix(_FILED))
+                    return answer_filed(PREFIX, filed, request_id)
                 reply = route.repeat(call, earlier.subject)
                 return self._created(reply, {}, call, request_id, _OK)
             reply = act(call)
-            finish_creation(call.session, digest, reply.subject)
-        else:
-            reply = act(call)
-        diff = _diff(None, reply.body) if reply.diff is None else reply.diff
+            finish_creation(call.session, key[0], reply.subject)
+        diff = difference(None, reply.body) if reply.diff is None else reply.diff
         return self._created(reply, diff, call, request_id, route.status)
+
+    def _file(
+        self, route: Route, call: Call, held: HeldBack, request: Request, request_id: str
+    ) -> Answer:
+        """File an act that waits for an approval."""
+        key = _creation_key(route, call, request)
+        with self._parts.services.transaction() as session:
+            filed = file_held(call, session, held)
+            if key is not None:
+                begin_creation(session, *key, call.services.clock())
+                finish_creation(session, key[0], f"{_FILED}{filed.id}")
+        return answer_filed(PREFIX, filed, request_id, held.answer)
 
     def _created(
         self, reply: Reply, diff: object, call: Call, request_id: str, status: int
@@ -302,6 +333,8 @@ class AdminApi:
             listed = call.path.removesuffix("/rotate")
             headers = {"Location": f"{listed}/{reply.location}", "ETag": tag_of(reply.body)}
         body = _body(reply, diff, dry_run=call.dry_run)
+        if call.session is not None:
+            body |= settle_acts(call, call.session, diff, body)
         return private_answer(
             body, request_id, status=_OK if call.dry_run else status, headers=headers
         )
@@ -318,17 +351,13 @@ def _body(reply: Reply, diff: object, *, dry_run: bool) -> dict[str, Any]:
     return {**item, **reply.members, "diff": diff, "dry_run": dry_run}
 
 
-def _diff(before: object, after: object) -> dict[str, Any]:
-    """Return the members that differ, each with both values; null stands for no item."""
-    old, new = (
-        {} if each is None else msgspec.to_builtins(each, order="deterministic")
-        for each in (before, after)
-    )
-    return {
-        name: {"before": old.get(name), "after": new.get(name)}
-        for name in {**old, **new}
-        if name not in _NOT_COMPARED and old.get(name) != new.get(name)
-    }
+def _creation_key(route: Route, call: Call, request: Request) -> tuple[bytes, bytes] | None:
+    """Return the digests of a creation's key and of its request; None without a key."""
+    key = _idempotency_key(request)
+    if not key or route.repeat is None or call.dry_run:
+        return None
+    digest = sha256(_encode([call.caller.key, call.path, key])).digest()
+    return digest, sha256(_encode(call.body)).digest()
 
 
 def _idempotency_key(request: Request) -> str:

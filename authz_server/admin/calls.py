@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import Meta
 from sqlalchemy.orm import Session
 
 from authz_server.admin.key_contexts import KeyContexts
 from authz_server.admin.pages import Cursors, PageQuery
 from authz_server.assembly import Services
 from authz_server.assembly.server import ServerServices
+from authz_server.operations.approvals import Control
 from authz_server.operations.permissions import Caller, Limits
 
 T = TypeVar("T")
@@ -25,9 +27,14 @@ class ChangeQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         dry_run: answer as the change would, and change nothing.
+        break_glass: do at once what waits for an approval; a reason is required, and a second
+            person confirms it afterwards.
+        reason: the reason of the change, for those who approve it.
     """
 
     dry_run: bool = False
+    break_glass: bool = False
+    reason: Annotated[str, Meta(max_length=500)] = ""
 
 
 class NoBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,6 +71,7 @@ class Call:
         query: the parameters in the query string.
         body: the body.
         dry_run: whether nothing is to be changed.
+        control: decides on acts of a change that need a second person.
     """
 
     parts: AdminParts
@@ -76,6 +84,7 @@ class Call:
     query: Any
     body: Any
     dry_run: bool = False
+    control: Control | None = None
 
     def given(self, *, without: Iterable[str] = ()) -> dict[str, Any]:
         """Return the members that the body has, by name."""

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from authz_server import __version__
+from authz_server.admin.approvals import Filed
 from authz_server.admin.problems import PROBLEM_TYPE, PROBLEMS
 from authz_server.admin.routes import PREFIX, Route
 from authz_server.endpoints.json_bodies import JSON_TYPE
@@ -36,7 +37,12 @@ def describe_api(routes: Iterable[Route], settings: Settings) -> dict[str, Any]:
     """
     listed = tuple(routes)
     types = [
-        kind for route in listed for kind in (route.answer, route.body, route.members, route.query)
+        Filed,
+        *(
+            kind
+            for route in listed
+            for kind in (route.answer, route.body, route.members, route.query)
+        ),
     ]
     used = list(dict.fromkeys(kind for kind in types if kind is not None))
     references, components = msgspec.json.schema_components(used, ref_template=_REF)
@@ -121,6 +127,9 @@ def _responses(route: Route, schemas: dict[type, dict[str, Any]]) -> dict[str, A
     if route.item is not None:
         success["headers"] = _TAG_HEADER
     answers = {str(route.status): success}
+    if route.changes:
+        content = {JSON_TYPE: {"schema": schemas[Filed]}}
+        answers["202"] = {"description": "The change waits for an approval.", "content": content}
     if route.kind == "create":
         # A dry run, and the repetition of a request.
         answers["200"] = success

@@ -17,6 +17,8 @@ from authz_server.errors import (
     OAuthError,
     OperatorError,
 )
+from authz_server.operations.approvals import StaleChangeError
+from authz_server.operations.change_decisions import LogInAgainError
 from keys.errors import ClockOffError, InvariantError, KeysError, OrderRefusedError
 
 PROBLEM_TYPE = "application/problem+json"
@@ -52,6 +54,13 @@ _BY_STATUS = {
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "unsupported-media-type",
     HTTPStatus.TOO_MANY_REQUESTS: "too-many-requests",
     HTTPStatus.FORBIDDEN: "refused",
+}
+#: The problems of the refusals of operations; of others it is ``refused``.
+_BY_ERROR: dict[type[OperatorError], str] = {
+    NotFoundError: "not-found",
+    ConflictError: "conflict",
+    StaleChangeError: "precondition-failed",
+    LogInAgainError: "insufficient-user-authentication",
 }
 
 _encode = msgspec.json.Encoder().encode
@@ -91,16 +100,13 @@ def as_problem(  # noqa: PLR0911 - one for each kind of fault
     match fault:
         case Problem():
             return fault
-        case NotFoundError():
-            return Problem("not-found", str(fault))
-        case ConflictError():
-            return Problem("conflict", str(fault))
         case InvalidChangeError():
             return Problem("invalid-value", str(fault), members=_field(str(fault)))
         case OverflowError():
             return Problem("invalid-value", "A time or a number is out of range.")
         case OperatorError():
-            return Problem("refused", str(fault))
+            names = (name for kind, name in _BY_ERROR.items() if isinstance(fault, kind))
+            return Problem(next(names, "refused"), str(fault))
         case OrderRefusedError() | ClockOffError() | InvariantError():
             return Problem("conflict", str(fault))
         case KeysError():

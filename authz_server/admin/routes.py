@@ -13,8 +13,8 @@ import msgspec
 from authz_server.admin.calls import Call, ChangeQuery, NoBody, NoQuery, Reply
 from authz_server.admin.pages import PageQuery
 from authz_server.admin.resources import (
-    changes,
     activity,
+    changes,
     clients,
     explanations,
     records,
@@ -280,6 +280,18 @@ ROUTES: tuple[Route, ...] = (
         _explain("/explanations/tokens", explanations.of_token, TokenExplanation,
                  explanations.TokenQuestion),
         _list("/audit", "audit:read", records.list_audit, RecordView, records.AuditQuery),
+        _list("/changes", "changes:read", changes.list_all, ChangeView, changes.ChangesQuery),
+        _read(_CHANGE, "changes:read", changes.show, ChangeView),
+        *(
+            _change(f"{_CHANGE}/{act.__name__}", "changes:approve", act, changes.load, ChangeView,
+                    changes.DecisionBody, kind="order")
+            for act in (changes.approve, changes.reject, changes.confirm)
+        ),
+    ),
+    # Every caller withdraws its own.
+    *_limited("open",
+        _change(f"{_CHANGE}/withdraw", "", changes.withdraw, changes.load_own, ChangeView,
+                changes.DecisionBody, kind="order"),
     ),
     *_limited("refused",
         _create("/resource-servers", _RS_WRITE, _RS.register_server, ResourceServerView,
@@ -306,20 +318,7 @@ ROUTES: tuple[Route, ...] = (
                 kind="order"),
         _change(f"{_KEY}/revoke", _K_REVOKE, _K.revoke, _K.load_key, _K.OrderAnswer, _K.Revocation,
                 kind="order"),
-        _list("/changes", "changes:read", changes.list_all, ChangeView, changes.ChangesQuery),
-    _read(_CHANGE, "changes:read", changes.show, ChangeView),
-    *(
-        _change(f"{_CHANGE}/{act.__name__}", permission, act, changes.load, ChangeView,
-                changes.DecisionBody, kind="order")
-        for act, permission in (
-            (changes.approve, "changes:approve"),
-            (changes.reject, "changes:approve"),
-            (changes.confirm, "changes:approve"),
-            # Every caller withdraws its own.
-            (changes.withdraw, ""),
-        )
-    ),
-    _list("/programmes", _S_READ, stops.list_all_programmes, ProgrammeView),
+        _list("/programmes", _S_READ, stops.list_all_programmes, ProgrammeView),
         _create("/programmes", _S_WRITE, stops.define, ProgrammeView, stops.NewProgramme,
                 status=200),
         Route(method="GET", path="/activity", permission="audit:read", act=activity.show,

@@ -20,20 +20,25 @@ from authz_server.audit.pending_changes import (
 from authz_server.audit.sink import CONTEXT
 from authz_server.clients.models import Client
 from authz_server.database.operators import Operator, OperatorRole
-from authz_server.errors import ConflictError, NotFoundError, OperatorError
+from authz_server.errors import ConflictError, OperatorError
 from authz_server.operations.approvals import (
     CONTROL,
     Control,
     StaleChangeError,
-    identity_of,
     require_reason,
 )
 from authz_server.operations.approved_acts import ACTIVATE, carry_out, read_order
-from authz_server.operations.changes import ChangeView, describe_change, require_change
+from authz_server.operations.changes import (
+    ChangeView,
+    describe_change,
+    is_requester,
+    require_change,
+    require_own,
+)
 from authz_server.operations.keys.context import KeyContext
 from authz_server.operations.keys.orders import apply_order
 from authz_server.operations.one_transaction import run_together
-from authz_server.operations.permissions import UNLIMITED, Caller, Limits, roles_of
+from authz_server.operations.permissions import Caller, roles_of
 from keys.errors import KeysError
 
 T = TypeVar("T")
@@ -66,14 +71,12 @@ class Decision:
         change_id: the id of the change.
         decider: who decides.
         reason: the recorded reason.
-        limits: the part of the server that the decider is limited to.
         dry_run: check, and undo everything.
     """
 
     change_id: str
     decider: Caller
     reason: str = ""
-    limits: Limits = UNLIMITED
     dry_run: bool = False
 
 
@@ -89,7 +92,7 @@ def approve_change(services: Services, decision: Decision, open_keys: OpenKeys) 
         open_keys: opens the context of an order for its actor.
 
     Raises:
-        NotFoundError: there is none of that id within the limits.
+        NotFoundError: there is none of that id.
         NotPermittedError: the decider requested it, or could not approve when it was requested.
         LogInAgainError: the decider's log-in is older than the change.
         ConflictError: it is settled.
@@ -126,7 +129,7 @@ def reject_change(services: Services, decision: Decision) -> ChangeView:
     """Reject a change.
 
     Raises:
-        NotFoundError: there is none of that id within the limits.
+        NotFoundError: there is none of that id.
         NotPermittedError: the decider requested it, and so withdraws it instead.
         ConflictError: it is settled.
     """
@@ -159,7 +162,7 @@ def confirm_change(services: Services, decision: Decision) -> ChangeView:
     """Confirm an act that was done without an approval.
 
     Raises:
-        NotFoundError: there is none of that id within the limits.
+        NotFoundError: there is none of that id.
         NotPermittedError: the decider did it, or could not approve when it was done.
         LogInAgainError: the decider's log-in is older than the act.
         ConflictError: it does not wait for a confirmation.
@@ -171,14 +174,6 @@ def confirm_change(services: Services, decision: Decision) -> ChangeView:
         return _settle(services, session, change, "confirmed", decision)
 
     return _decide(services, decision, act)
-
-
-def is_requester(change: PendingChange, caller: Caller) -> bool:
-    """Return whether the caller requested the change, by whichever way."""
-    if "command" in {caller.kind, change.requester.partition(":")[0]}:
-        # The command line knows a name alone.
-        return identity_of(change.requested_by) == identity_of(caller.actor)
-    return change.requester == caller.key
 
 
 class _ExpiredError(Exception):
@@ -197,10 +192,10 @@ def _lock(
     services: Services, session: Session, decision: Decision, expected: str, *, own: bool = False
 ) -> PendingChange:
     """Return the change, locked and in the expected state."""
-    change_id, decider = decision.change_id, decision.decider
-    change = require_change(lock_change(session, change_id), change_id, decision.limits)
-    if own and decider.kind != "command" and not is_requester(change, decider):
-        raise NotFoundError(f"There is no change {change_id!r} of yours.")
+    change_id = decision.change_id
+    change = require_change(lock_change(session, change_id), change_id)
+    if own:
+        require_own(change, decision.decider)
     if change.state != expected:
         raise ConflictError(f"The change is {change.state}.")
     if change.expires_at is not None and change.expires_at <= services.clock():

@@ -1,6 +1,5 @@
 """List and show changes that need a second person."""
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,7 +9,8 @@ from sqlalchemy import and_, or_, select
 from authz_server.assembly import Services
 from authz_server.audit.pending_changes import PendingChange
 from authz_server.errors import NotFoundError
-from authz_server.operations.permissions import UNLIMITED, Limits
+from authz_server.operations.approvals import identity_of
+from authz_server.operations.permissions import Caller
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,6 @@ def list_changes(
     services: Services,
     filters: ChangeFilters,
     *,
-    limits: Limits = UNLIMITED,
     after: tuple[str, str] | None = None,
     limit: int | None = None,
 ) -> tuple[ChangeView, ...]:
@@ -82,7 +81,6 @@ def list_changes(
     Args:
         services: the parts of the server.
         filters: the changes to list.
-        limits: the part of the server that they are limited to.
         after: the time and the id of the last change of the page before.
         limit: the largest number of changes; None: all.
     """
@@ -97,19 +95,27 @@ def list_changes(
         same = and_(PendingChange.requested_at == at, PendingChange.id < last)
         query = query.where(or_(PendingChange.requested_at < at, same))
     with services.database.reading() as session:
-        return tuple(_first(session.scalars(query), limits, limit))
+        return tuple(map(describe_change, session.scalars(query.limit(limit))))
 
 
-def get_change(services: Services, change_id: str, *, limits: Limits = UNLIMITED) -> ChangeView:
+def get_change(
+    services: Services, change_id: str, *, requester: Caller | None = None
+) -> ChangeView:
     """Return a change.
 
+    Args:
+        services: the parts of the server.
+        change_id: its id.
+        requester: who requested it; None: any caller.
+
     Raises:
-        NotFoundError: there is none of that id within the limits.
+        NotFoundError: there is none of that id.
     """
     with services.database.reading() as session:
-        return describe_change(
-            require_change(session.get(PendingChange, change_id), change_id, limits)
-        )
+        change = require_change(session.get(PendingChange, change_id), change_id)
+        if requester is not None:
+            require_own(change, requester)
+        return describe_change(change)
 
 
 def describe_change(change: PendingChange) -> ChangeView:
@@ -136,32 +142,26 @@ def describe_change(change: PendingChange) -> ChangeView:
     )
 
 
-def require_change(change: PendingChange | None, change_id: str, limits: Limits) -> PendingChange:
-    """Return a change that was looked up.
-
-    Raises:
-        NotFoundError: there is none, or it is outside the limits.
-    """
-    if change is None or not _is_within(change, limits):
+def require_change(change: PendingChange | None, change_id: str) -> PendingChange:
+    """Return a change that was looked up; NotFoundError if there is none."""
+    if change is None:
         raise NotFoundError(f"There is no change {change_id!r}.")
     return change
 
 
-def _first(
-    rows: Iterable[PendingChange], limits: Limits, limit: int | None
-) -> Iterator[ChangeView]:
-    found = 0
-    for row in rows:
-        if limit is not None and found >= limit:
-            return
-        if _is_within(row, limits):
-            found += 1
-            yield describe_change(row)
+def require_own(change: PendingChange, caller: Caller) -> None:
+    """Require that the caller requested a change; the command line on the server has every one.
+
+    Raises:
+        NotFoundError: another caller did.
+    """
+    if caller.kind != "command" and not is_requester(change, caller):
+        raise NotFoundError(f"There is no change {change.id!r}.")
 
 
-def _is_within(change: PendingChange, limits: Limits) -> bool:
-    organisations, servers = limits.organisations, limits.resource_servers
-    if organisations is not None and change.organisation not in organisations:
-        return False
-    concerned = frozenset(change.resource_servers)
-    return servers is None or (bool(concerned) and concerned <= servers)
+def is_requester(change: PendingChange, caller: Caller) -> bool:
+    """Return whether the caller requested a change, by whichever way."""
+    if "command" in {caller.kind, change.requester.partition(":")[0]}:
+        # The command line knows a name alone.
+        return identity_of(change.requested_by) == identity_of(caller.actor)
+    return change.requester == caller.key
