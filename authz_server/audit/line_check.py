@@ -81,7 +81,6 @@ class LineResult:
         unsigned: the number of records that no checkpoint covers yet.
         signed_until: the time of the latest record that a checkpoint covers.
         first_at: the time of the first record.
-        checkpoints: the valid checkpoints with a block, for the check of the stored records.
         findings: the places that are not intact, in the order of the files.
     """
 
@@ -92,7 +91,6 @@ class LineResult:
     unsigned: int
     signed_until: datetime | None
     first_at: datetime | None
-    checkpoints: tuple[tuple[str, Checkpoint], ...]
     findings: tuple[Finding, ...]
 
 
@@ -116,6 +114,11 @@ class LineCheck:
         self._first_time = ""
         for each in known:
             self._elsewhere.setdefault(each.head.writer, []).append(each)
+
+    @property
+    def checkpoints(self) -> tuple[tuple[str, Checkpoint], ...]:
+        """The valid checkpoints with a block, by their place, for a check of stored records."""
+        return tuple(self._blocks.values())
 
     def add(self, name: str, lines: Iterable[bytes]) -> None:
         """Check the lines of a file.
@@ -153,7 +156,6 @@ class LineCheck:
             unsigned=sum(max(0, each.sequence - each.covered) for each in self._writers.values()),
             signed_until=_time(max(covered, default="")),
             first_at=first_at,
-            checkpoints=tuple(self._blocks.values()),
             findings=tuple(self._findings),
         )
 

@@ -83,6 +83,10 @@ _COMMANDS = {
         "authz_server.cli.stop:stop",
         "Stop a scope, client, resource server or programme.",
     ),
+    "audit": (
+        "authz_server.cli.audit:audit",
+        "Search, export and verify the audit records.",
+    ),
     "admin": (
         "authz_server.cli.admin:admin",
         "Prepare the admin API.",

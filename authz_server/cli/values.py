@@ -1,7 +1,7 @@
 """Types of options in addition to those of click."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from keys.errors import TokenRefusedError
 from keys.jose.compact import parse_json_object
 
 _DURATION = re.compile(r"\+(\d{1,6})([smhd])")
+_TIME_OF_DAY = re.compile(r"\d\d:\d\d(:\d\d)?")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -53,6 +54,31 @@ def _parse(text: str) -> datetime:
 
 
 INSTANT = Instant()
+
+
+class PastInstant(Instant):
+    """A point in time, as :class:`Instant`, or ``-2h``, or ``14:05`` of today (UTC)."""
+
+    def convert(
+        self,
+        value: object,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> datetime:
+        """Return a timezone-aware time; the error shows the accepted forms."""
+        text = str(value).strip()
+        now = datetime.now(UTC)
+        if text.startswith("-") and (found := _DURATION.fullmatch(f"+{text[1:]}")):
+            return now - timedelta(**{_UNITS[found[2]]: int(found[1])})
+        if _TIME_OF_DAY.fullmatch(text):
+            try:
+                return datetime.combine(now.date(), time.fromisoformat(text), UTC)
+            except ValueError:
+                self.fail(f"{value!r} is not a time of the day", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PAST_INSTANT = PastInstant()
 
 
 class Span(click.ParamType[timedelta]):

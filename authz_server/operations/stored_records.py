@@ -1,14 +1,18 @@
 """List the stored audit records, newest first."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, String, and_, cast, or_, select
 
 from authz_server.assembly import Services
 from authz_server.audit.sink import AuditRecord
+from authz_server.operations.audit.spellings import find_spellings
+
+#: Changes whose details have scopes.
+_WITH_SCOPES = ("client.created", "client.updated", "client.registered", "scope.programme_defined")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,15 +44,23 @@ class RecordFilters:
         actor: the whole actor.
         action: the event's name; with a trailing ``.`` every event of a kind, such as ``client.``.
         subject: the whole subject.
+        client: the id of a client or resource server that acted, or was changed.
+        scope: a scope in any spelling; ``disburse`` and ``disburse/*`` stand for all below.
+        key: the id of a key, or the name of a ring.
         since: the time of the first record.
         until: the time before which the last record lies.
+        spellings: the spellings of ``scope``, which the search finds.
     """
 
     actor: str | None = None
     action: str | None = None
     subject: str | None = None
+    client: str | None = None
+    scope: str | None = None
+    key: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    spellings: frozenset[str] = frozenset()
 
 
 def list_records(
@@ -62,22 +74,13 @@ def list_records(
         before: the number below which the page begins; None: the first page.
         limit: the largest number of records.
     """
-    query = select(AuditRecord).order_by(AuditRecord.id.desc()).limit(limit)
-    if before is not None:
-        query = query.where(AuditRecord.id < before)
-    if filters.actor is not None:
-        query = query.where(AuditRecord.actor == filters.actor)
-    if filters.action is not None and filters.action.endswith("."):
-        query = query.where(AuditRecord.action.startswith(filters.action, autoescape=True))
-    elif filters.action is not None:
-        query = query.where(AuditRecord.action == filters.action)
-    if filters.subject is not None:
-        query = query.where(AuditRecord.subject == filters.subject)
-    if filters.since is not None:
-        query = query.where(AuditRecord.at >= filters.since)
-    if filters.until is not None:
-        query = query.where(AuditRecord.at < filters.until)
     with services.database.reading() as session:
+        if filters.scope is not None:
+            filters = replace(filters, spellings=find_spellings(session, filters.scope))
+        query = select(AuditRecord).where(*conditions_of(filters))
+        if before is not None:
+            query = query.where(AuditRecord.id < before)
+        found = session.scalars(query.order_by(AuditRecord.id.desc()).limit(limit))
         return tuple(
             RecordView(
                 id=each.id,
@@ -87,5 +90,47 @@ def list_records(
                 subject=each.subject,
                 detail=each.detail,
             )
-            for each in session.scalars(query)
+            for each in found
         )
+
+
+def conditions_of(filters: RecordFilters) -> list[ColumnElement[bool]]:
+    """Return the conditions of the records that match."""
+    conditions: list[ColumnElement[bool]] = []
+    if filters.actor is not None:
+        conditions.append(AuditRecord.actor == filters.actor)
+    if filters.action is not None and filters.action.endswith("."):
+        conditions.append(AuditRecord.action.startswith(filters.action, autoescape=True))
+    elif filters.action is not None:
+        conditions.append(AuditRecord.action == filters.action)
+    if filters.subject is not None:
+        conditions.append(AuditRecord.subject == filters.subject)
+    if filters.client is not None:
+        conditions.append(_concerns_client(filters.client))
+    if filters.scope is not None:
+        conditions.append(_concerns_scopes(filters.spellings))
+    if filters.key is not None:
+        named = (filters.key, f"key:{filters.key}")
+        conditions.append(AuditRecord.subject.in_(named))
+    if filters.since is not None:
+        conditions.append(AuditRecord.at >= filters.since)
+    if filters.until is not None:
+        conditions.append(AuditRecord.at < filters.until)
+    return conditions
+
+
+def _concerns_client(client: str) -> ColumnElement[bool]:
+    named = AuditRecord.subject.in_((client, f"client:{client}", f"resource-server:{client}"))
+    # Its revoked tokens; an id needs no escape in JSON.
+    detail = cast(AuditRecord.detail, String).contains(f'"{client}"', autoescape=True)
+    revoked = and_(AuditRecord.action == "token.revoked", detail)
+    return or_(named, AuditRecord.actor == client, revoked)
+
+
+def _concerns_scopes(spellings: frozenset[str]) -> ColumnElement[bool]:
+    subjects = [*spellings, *(f"scope:{each}" for each in spellings)]
+    detail = cast(AuditRecord.detail, String)
+    listed = [detail.contains(f'"{each}"', autoescape=True) for each in sorted(spellings)]
+    return or_(
+        AuditRecord.subject.in_(subjects), and_(AuditRecord.action.in_(_WITH_SCOPES), or_(*listed))
+    )

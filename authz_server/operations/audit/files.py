@@ -1,9 +1,11 @@
 """Find and read the files of audit records, rotated and compressed ones too."""
 
 import gzip
+import json
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import IO
 
@@ -48,15 +50,18 @@ def opened_lines(path: Path) -> Iterator[IO[bytes]]:
         yield file  # type: ignore[misc] - both read bytes
 
 
-def read_lines(paths: Sequence[Path]) -> Iterator[bytes]:
-    """Yield the lines of files.
+def find_first_time(paths: Sequence[Path]) -> datetime | None:
+    """Return the time of the first record of the files; None: there is none.
 
     Raises:
         OSError: a file cannot be read.
     """
     for path in paths:
         with opened_lines(path) as file:
-            yield from file
+            for line in file:
+                with suppress(ValueError, KeyError, TypeError):
+                    return datetime.fromisoformat(json.loads(line)["time"])
+    return None
 
 
 def _escaped(name: str) -> str:

@@ -83,17 +83,17 @@ def verify_audit(
         # The heads first: the files are written before their heads are stored.
         known = _known_heads(session, settings.audit.destination, is_own=paths == own)
         signed = _stored_checkpoints(session, reader)
-        lines = _check_files(paths, reader, known) if paths else None
+        check = _check_files(paths, reader, known)
         keep_days = settings.audit.keep_days
         stored = BlockCheck(
             session,
             reader,
-            checkpoints=[*signed, *(lines.checkpoints if lines is not None else ())],
+            checkpoints=[*signed, *check.checkpoints],
             kept_since=now - timedelta(days=keep_days) if keep_days else None,
             now=now,
         ).run()
         events = _check_key_events(session)
-    return _result(paths, reader, lines, stored, events)
+    return _result(paths, reader, check, stored, events)
 
 
 def verify_files(files: Sequence[Path], jwks: Sequence[Path]) -> AuditVerification:
@@ -114,10 +114,11 @@ def verify_files(files: Sequence[Path], jwks: Sequence[Path]) -> AuditVerificati
 def _result(
     paths: Sequence[Path],
     reader: CheckpointReader,
-    lines: LineResult | None,
+    check: LineCheck,
     stored: BlockResult | None,
     events: Sequence[Finding],
 ) -> AuditVerification:
+    lines = check.finish() if paths else None
     findings = (
         *(lines.findings if lines is not None else ()),
         *(stored.findings if stored is not None else ()),
@@ -136,12 +137,12 @@ def _result(
 
 def _check_files(
     paths: Sequence[Path], reader: CheckpointReader, known: Sequence[KnownHead]
-) -> LineResult:
+) -> LineCheck:
     check = LineCheck(reader, known)
     for path in paths:
         with opened_lines(path) as file:
             check.add(str(path), file)
-    return check.finish()
+    return check
 
 
 def _known_heads(session: Session, destination: str, *, is_own: bool) -> list[KnownHead]:

@@ -1,0 +1,262 @@
+"""Search the audit trail: stored changes, and the records of issuance and refusals in files."""
+
+import heapq
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy import func, select
+
+from authz_server.assembly import Services
+from authz_server.audit.sink import CHANGES, AuditRecord
+from authz_server.operations.audit.files import find_audit_files, opened_lines
+from authz_server.operations.audit.spellings import find_spellings
+from authz_server.operations.stored_records import RecordFilters, conditions_of
+
+#: Changes that have a stored record too.
+_STORED_EVENTS = frozenset(str(kind.__struct_config__.tag) for kind in CHANGES)
+#: The members of a line that stand apart from its details.
+_COMMON = frozenset({"time", "event", "chain", "outcome", "actor", "client_id", "action"})
+_BEGINNING = b'{"time":"'
+#: The place of the time in a line.
+_TIME = slice(len(_BEGINNING), len(_BEGINNING) + len("2030-01-02T03:04:05.678"))
+_CLOCK_STEP = timedelta(hours=1)
+_BLOCK_BYTES = 1_048_576
+_PAGE_ROWS = 500
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrailRecord:
+    """A record of the audit trail, stored or from a file.
+
+    Attributes:
+        at: its time.
+        event: the change or the event, for example ``client.created`` or ``token.issued``.
+        actor: who acted: the actor of a change, the client of a request.
+        subject: the id of the changed object; the client of an event.
+        detail: further facts.
+        source: ``stored``, or the name of the file.
+    """
+
+    at: datetime
+    event: str
+    actor: str
+    subject: str
+    detail: Mapping[str, Any]
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrailSearch:
+    """The newest records that were found.
+
+    Attributes:
+        records: the records, the newest first.
+        more: whether there are older ones.
+        files: the files that were searched.
+    """
+
+    records: tuple[TrailRecord, ...]
+    more: bool
+    files: tuple[str, ...]
+
+
+def search_trail(
+    services: Services, filters: RecordFilters, *, files: Sequence[Path] = (), limit: int
+) -> TrailSearch:
+    """Return the newest records of the stored changes and the files.
+
+    Args:
+        services: the parts of the server.
+        filters: the records to find.
+        files: the files, the oldest first; empty: those of the settings, with the rotated ones.
+        limit: the largest number of records.
+
+    Raises:
+        OSError: a file cannot be read.
+        sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
+    """
+    paths = tuple(files) or find_audit_files(services.settings.audit.destination)
+    found = list(islice(iterate_trail(services, filters, paths), limit + 1))
+    return TrailSearch(
+        records=tuple(found[:limit]),
+        more=len(found) > limit,
+        files=tuple(map(str, paths)),
+    )
+
+
+def iterate_trail(
+    services: Services, filters: RecordFilters, paths: Sequence[Path]
+) -> Iterator[TrailRecord]:
+    """Yield the records, the newest first.
+
+    Args:
+        services: the parts of the server.
+        filters: the records to find.
+        paths: the files, the oldest first.
+
+    Raises:
+        OSError: a file cannot be read.
+        sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
+    """
+    with services.database.reading() as session:
+        if filters.scope is not None:
+            filters = replace(filters, spellings=find_spellings(session, filters.scope))
+        oldest = session.scalar(select(func.min(AuditRecord.at)))
+    lines = _matching_lines(paths, filters, oldest)
+    yield from heapq.merge(
+        _stored(services, filters), lines, key=lambda record: record.at, reverse=True
+    )
+
+
+def _stored(services: Services, filters: RecordFilters) -> Iterator[TrailRecord]:
+    query = select(AuditRecord).where(*conditions_of(filters)).order_by(AuditRecord.id.desc())
+    before: int | None = None
+    while True:
+        page = query if before is None else query.where(AuditRecord.id < before)
+        with services.database.reading() as session:
+            rows = session.scalars(page.limit(_PAGE_ROWS)).all()
+        for row in rows:
+            yield TrailRecord(
+                at=row.at,
+                event=row.action,
+                actor=row.actor,
+                subject=row.subject,
+                detail=row.detail,
+                source="stored",
+            )
+        if len(rows) < _PAGE_ROWS:
+            return
+        before = rows[-1].id
+
+
+def _matching_lines(
+    paths: Sequence[Path], filters: RecordFilters, oldest: datetime | None
+) -> Iterator[TrailRecord]:
+    """Yield the records of files that are not stored, the newest first."""
+    needles, times = _needles(filters), _Times(filters)
+    for path in reversed(paths):
+        for line in _lines_backwards(path):
+            if times.ends_before(line):
+                break
+            if times.leaves_out(line) or any(needle not in line for needle in needles):
+                continue
+            record = _read(line, path.name)
+            if record is None or not _fits(record, filters):
+                continue
+            event = record.detail["event"]
+            if event in _STORED_EVENTS and oldest is not None and record.at >= oldest:
+                continue
+            yield record
+
+
+class _Times:
+    """Compares the times of lines as text: parsing takes longer.
+
+    Args:
+        filters: those of the search.
+    """
+
+    def __init__(self, filters: RecordFilters) -> None:
+        since, until = filters.since, filters.until
+        self._since = _text(since) if since else b""
+        self._until = _text(until) if until else b"~"
+        # A clock that was set back within the file does not end the search.
+        self._end = _text(since - _CLOCK_STEP) if since else b""
+
+    def leaves_out(self, line: bytes) -> bool:
+        """Return whether the line is outside of the period."""
+        return not self._since <= line[_TIME] <= self._until
+
+    def ends_before(self, line: bytes) -> bool:
+        """Return whether this line and those before it are older than the period."""
+        return line.startswith(_BEGINNING) and line[_TIME] < self._end
+
+
+def _text(at: datetime) -> bytes:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds")[:23].encode()
+
+
+def _needles(filters: RecordFilters) -> tuple[bytes, ...]:
+    """Return texts that every matching line has: parsing takes longer than searching."""
+    wanted = (filters.client, filters.actor, filters.subject, filters.key)
+    return tuple(
+        msgspec.json.encode(each)
+        for each in wanted
+        if each is not None and each.isascii() and "/" not in each
+    )
+
+
+def _read(line: bytes, source: str) -> TrailRecord | None:
+    try:
+        record = _decode(line)
+        at = datetime.fromisoformat(record["time"])
+        event = str(record["event"])
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+        return None
+    client = str(record.get("client_id", ""))
+    return TrailRecord(
+        at=at,
+        event=str(record.get("action") or event),
+        actor=str(record.get("actor") or client),
+        subject=str(record.get("subject") or record.get("scope_name") or client),
+        detail=record,
+        source=source,
+    )
+
+
+def _fits(record: TrailRecord, filters: RecordFilters) -> bool:
+    line = record.detail
+    names = {line.get("event"), record.event}
+    checks = (
+        (filters.since, lambda at: record.at >= at),
+        (filters.until, lambda at: record.at < at),
+        (filters.actor, lambda actor: record.actor == actor),
+        (filters.client, lambda client: client in _values(line, _CLIENTS)),
+        (filters.subject, lambda subject: subject in _values(line, _SUBJECTS)),
+        (filters.key, lambda key: key in _values(line, ("kid", "ring", "subject"))),
+        (filters.action, lambda action: any(_is_action(str(name), action) for name in names)),
+        (filters.scope, lambda _: not filters.spellings.isdisjoint(_scopes(line))),
+    )
+    return all(test(wanted) for wanted, test in checks if wanted is not None)
+
+
+_CLIENTS = ("client_id", "actor", "subject", "actor_client_id", "subject_client_id")
+_SUBJECTS = ("subject", "client_id", "jti", "kid", "ring", "scope")
+
+
+def _values(line: Mapping[str, Any], names: Iterable[str]) -> set[str]:
+    return {value for name in names if isinstance(value := line.get(name), str)}
+
+
+def _scopes(line: Mapping[str, Any]) -> set[str]:
+    text = f"{line.get('scope', '')} {line.get('subject', '')} {line.get('detail', '')}"
+    return set(text.split(" "))
+
+
+def _is_action(name: str, wanted: str) -> bool:
+    return name.startswith(wanted) if wanted.endswith(".") else name == wanted
+
+
+def _lines_backwards(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file, the last first; a compressed file is read whole."""
+    with opened_lines(path) as file:
+        if path.suffix == ".gz":
+            yield from reversed(deque(file))
+            return
+        position, rest = file.seek(0, os.SEEK_END), b""
+        while position:
+            size = min(_BLOCK_BYTES, position)
+            position -= size
+            file.seek(position)
+            first, *lines = (file.read(size) + rest).split(b"\n")
+            rest = first
+            yield from reversed(lines)
+        yield rest
