@@ -10,6 +10,7 @@ pytest_plugins = [
     "support.database_clock",
     "support.not_run",
     "support.node",
+    "support.browser",
     "support.case_table",
     "support.watching",
     "support.application",

@@ -14,6 +14,7 @@ from support.not_run import skip_as_not_run
 _FOREIGN = Path(__file__).parents[1] / "foreign"
 OAUTH4WEBAPI = _FOREIGN / "oauth4webapi"
 _MCP = _FOREIGN / "mcp_typescript"
+_IDENTITY_PROVIDER = _FOREIGN / "oidc_provider"
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +27,12 @@ def oauth4webapi(tmp_path_factory) -> Path:
 def mcp_typescript(tmp_path_factory) -> Path:
     """A folder with the scripts for the TypeScript MCP SDK, and what they need."""
     return _install(_MCP, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def oidc_provider(tmp_path_factory) -> Path:
+    """A folder with node-oidc-provider and the script that starts it."""
+    return _install(_IDENTITY_PROVIDER, tmp_path_factory)
 
 
 def _install(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
