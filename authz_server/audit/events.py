@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from authz_server.audit import chain_events, operator_events
+from authz_server.audit.change_events import CHANGE_EVENTS
 from authz_server.audit.event import Event as Event  # noqa: PLC0414 - exported
 
 
@@ -404,4 +405,5 @@ EVENTS: tuple[type[Event], ...] = (
     chain_events.AuditCheckpoint,
     chain_events.AuditContinued,
     *operator_events.EVENTS,
+    *CHANGE_EVENTS.values(),
 )

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from authz_server.audit.chain import Head, RecordChain
 from authz_server.audit.chain_events import AuditContinued
+from authz_server.audit.change_events import CHANGE_EVENTS, make_event
 from authz_server.audit.events import (
     ClientChanged,
     CutOffRecorded,
@@ -54,6 +55,7 @@ CHANGES = (
     StopLifted,
     StopSet,
     TokenRevoked,
+    *CHANGE_EVENTS.values(),
 )
 #: Changes whose subject is a kind and a name.
 _OF_SUBJECTS: dict[str, type[CutOffRecorded | StopSet | StopLifted]] = {
@@ -113,11 +115,13 @@ def store_audit_record(
     session.info.setdefault(STORED, []).append(record)
 
 
-def event_of(record: AuditRecord) -> Event:
+def event_of(record: AuditRecord) -> Event:  # noqa: PLR0911 - one for each kind
     """Return the event for a stored change."""
     actor, action, subject = record.actor, record.action, record.subject
     if action == "token.revoked":
         return TokenRevoked(actor=actor, client_id=record.detail["client_id"], jti=subject)
+    if action in CHANGE_EVENTS:
+        return make_event(actor, action, subject, record.detail)
     if action in _OF_SUBJECTS:
         return _event_of_subject(record)
     if action == "declaration.applied":
