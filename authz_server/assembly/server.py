@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from authz_server.assembly.base import Clock
 from authz_server.assembly.services import Services
+from authz_server.audit.checkpoints import CHECKPOINT_TYPE, AuditCheckpoints
 from authz_server.audit.notifier import Notifier, Receiver
 from authz_server.audit.sink import AuditSink
 from authz_server.background_jobs import Maintenance
@@ -291,6 +292,23 @@ class ServerServices(Services):
             purge_seconds=self.settings.revocation.sweep_interval_seconds,
             secret_duties=self.secret_duties,
             event_pusher=self.event_pusher,
+            checkpoints=self.audit_checkpoints,
+        )
+
+    @cached_property
+    def audit_checkpoints(self) -> AuditCheckpoints:
+        """Seals stored audit records, and signs the heads of the audit chains."""
+        ring, audit = self.settings.keys.default_ring, self.settings.audit
+        return AuditCheckpoints(
+            database=self.database,
+            sink=self.sink,
+            destination=audit.destination,
+            notify=self.notify,
+            sign=partial(self.key_rings.sign, ring, typ=CHECKPOINT_TYPE, lifetime_seconds=1),
+            may_wait=partial(self.key_rings.waits_to_sign, ring),
+            issuer=self.settings.issuer,
+            keep_days=audit.keep_days,
+            clock=self.clock,
         )
 
     def _apply(self, session: Session, changes: ChangeSet) -> None:

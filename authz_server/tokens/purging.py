@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from authz_server.audit.notifier import Notify
 from authz_server.audit.pending_changes import purge_settled_changes
-from authz_server.audit.purging import purge_audit_records
+from authz_server.audit.purging import purge_audit_chain, purge_audit_records
 from authz_server.clients.counters.database import purge_counts
 from authz_server.database.change_feed import purge_changes
 from authz_server.database.clock import ClockCheck, ClockGuard
@@ -157,7 +157,9 @@ class Purge:
         if self._change_days:
             yield purge_settled_changes(session, reached - timedelta(days=self._change_days), rows)
         if self._audit_days:
-            yield purge_audit_records(session, reached - timedelta(days=self._audit_days), rows)
+            kept = reached - timedelta(days=self._audit_days)
+            yield purge_audit_records(session, kept, rows)
+            yield purge_audit_chain(session, kept, rows)
 
     def _is_sqlite(self) -> bool:
         return self._database.connector is None
