@@ -24,6 +24,7 @@ from authz_server.database.orm import Database
 from authz_server.endpoints.refusals import RefusalRecorder
 from authz_server.event_streams.pushing import PUSH_INTERVAL_SECONDS, EventPusher
 from authz_server.key_rings.jobs import KeyDuties
+from authz_server.scopes.uses import ScopeUses
 from authz_server.tokens.purging import Purge
 from keys.errors import KeysError
 from keys.ring import KeyRings
@@ -80,6 +81,7 @@ class Maintenance:
         secret_duties: ends and announces secrets; None: neither is done.
         event_pusher: pushes security events; None: none are pushed.
         checkpoints: seals and signs audit records; None: neither is done.
+        scope_uses: knows the use of scopes; None: it is not stored.
         settings: interval and batch size of the purge.
         clock: returns the present time.
         clock_guard: compares the clock with the uptime; None: trust the clock.
@@ -105,6 +107,7 @@ class Maintenance:
         secret_duties: SecretDuties | None = None,
         event_pusher: EventPusher | None = None,
         checkpoints: AuditCheckpoints | None = None,
+        scope_uses: ScopeUses | None = None,
     ) -> None:
         self._database = database
         self._feed = feed
@@ -119,6 +122,7 @@ class Maintenance:
         self._secret_duties = secret_duties
         self._event_pusher = event_pusher
         self._checkpoints = checkpoints
+        self._scope_uses = scope_uses
         self._process_id = 0
         self._failures = RepeatedFailures()
         self._stopped = threading.Event()
@@ -161,6 +165,7 @@ class Maintenance:
         """Stop the threads and write pending data to the database."""
         self._stop_threads()
         self._attempt(self.flush_last_used)
+        self._attempt(self.store_scope_uses)
         self._attempt(self._record_counted_refusals)
         self._attempt(self._duties.end)
         if self._checkpoints is not None:
@@ -202,6 +207,15 @@ class Maintenance:
             return ()
         return [("event-push", partial(self._repeat, (), PUSH_INTERVAL_SECONDS, pusher.push))]
 
+    def store_scope_uses(self) -> None:
+        """Store which clients used which scopes.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: the database cannot answer; the uses are lost.
+        """
+        if self._scope_uses is not None:
+            self._scope_uses.store(self._database.transaction, datetime.now(UTC))
+
     def _stop_threads(self) -> None:
         self._stopped.set()
         for thread in self._threads:
@@ -216,6 +230,7 @@ class Maintenance:
             *self._audit_jobs("seal_audit_records", _SEALING_INTERVAL_SECONDS),
             Job(self._key_rings.refresh, self._key_refresh_seconds),
             Job(self.flush_last_used, _LAST_USED_INTERVAL_SECONDS),
+            Job(self.store_scope_uses, _LAST_USED_INTERVAL_SECONDS),
             Job(self._duties.write_readers, _READERS_INTERVAL_SECONDS),
             Job(self._refusals.flush, _REFUSALS_INTERVAL_SECONDS),
             Job(self.sweep, self._purge_seconds, spread=0.5),

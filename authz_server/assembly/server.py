@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from authz_server.assembly.base import Clock
 from authz_server.assembly.services import Services
 from authz_server.audit.checkpoints import CHECKPOINT_TYPE, AuditCheckpoints
+from authz_server.audit.events import TokenIssued
 from authz_server.audit.notifier import Notifier, Receiver
 from authz_server.audit.sink import AuditSink
 from authz_server.background_jobs import Maintenance
@@ -112,6 +113,8 @@ class ServerServices(Services):
             yield self.refusals.record
         else:
             yield from super().find_receivers(kind)
+        if kind is TokenIssued:
+            yield self.scope_uses.note_asked
         if self.metrics is not None and kind in self.metrics.receivers:
             yield self.metrics.receivers[kind]
 
@@ -293,6 +296,7 @@ class ServerServices(Services):
             secret_duties=self.secret_duties,
             event_pusher=self.event_pusher,
             checkpoints=self.audit_checkpoints,
+            scope_uses=self.scope_uses,
         )
 
     @cached_property

@@ -14,6 +14,7 @@ from authz_server.database.change_feed import ChangeFeed, ChangeSet
 from authz_server.settings import LONGEST_LIFETIME_SECONDS
 
 if TYPE_CHECKING:
+    from authz_server.scopes.uses import ScopeUses
     from authz_server.tokens.authorization import AuthorizationRules
     from authz_server.tokens.introspection import IntrospectionService
     from authz_server.tokens.introspection_source import IntrospectionSources
@@ -111,7 +112,15 @@ class Services(RegistrationServices):
             database=self.database,
             sources=self.introspection_sources,
             maximum_ages=ages if any(ages.values()) else {},
+            note_seen=self.scope_uses.note_seen,
         )
+
+    @cached_property
+    def scope_uses(self) -> ScopeUses:
+        """Remembers which clients use which scopes, until a background job stores it."""
+        from authz_server.scopes.uses import ScopeUses
+
+        return ScopeUses()
 
     @cached_property
     def introspection_sources(self) -> IntrospectionSources:

@@ -11,6 +11,7 @@ from typing import Literal
 from sqlalchemy import String
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from authz_server.audit.events import TokenIssued
 from authz_server.database.inserts import insert_into
 from authz_server.database.orm import Base, Transaction
 
@@ -23,7 +24,7 @@ class ScopeUse(Base):
     """The first and the latest minute in which a client used a scope.
 
     Attributes:
-        client_id: the client; no foreign key, so that the row outlives it until it is purged.
+        client_id: the client; the row outlives it.
         scope: the scope as its tokens spell it.
         kind: ``asked`` (a token was issued) or ``seen`` (a token was introspected).
         first_at: when it was first stored.
@@ -45,9 +46,15 @@ class ScopeUses:
     def __init__(self) -> None:
         self._pairs: dict[UseKind, set[tuple[str, str]]] = {"asked": set(), "seen": set()}
 
-    def note(self, kind: UseKind, client_id: str, scope: str) -> None:
-        """Remember that the client used the scopes of a token, separated by spaces."""
-        pairs = self._pairs[kind]
+    def note_asked(self, event: TokenIssued) -> None:
+        """Remember that a client was issued a token with its scopes."""
+        pairs = self._pairs["asked"]
+        if len(pairs) < _MAXIMUM_PAIRS:
+            pairs.add((event.client_id, event.scope))
+
+    def note_seen(self, client_id: str, scope: str) -> None:
+        """Remember that a token of the client was introspected with these scopes."""
+        pairs = self._pairs["seen"]
         if len(pairs) < _MAXIMUM_PAIRS:
             pairs.add((client_id, scope))
 

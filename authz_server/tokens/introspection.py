@@ -1,7 +1,7 @@
 """Token introspection: which members of a token a caller may see (RFC 7662)."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -41,6 +41,7 @@ class IntrospectionService:
         sources: describe the tokens of other issuers.
         maximum_ages: how long a response may be kept (seconds), by the risk of its scopes; empty:
             responses have no ``max_age``.
+        note_seen: receives the client and the scopes of each active token; None: nothing does.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, by name
@@ -55,6 +56,7 @@ class IntrospectionService:
         database: Database,
         sources: IntrospectionSources,
         maximum_ages: Mapping[str, int],
+        note_seen: Callable[[str, str], None] | None = None,
     ) -> None:
         self._verifier = verifier
         self._revocations = revocations
@@ -65,6 +67,7 @@ class IntrospectionService:
         self._database = database
         self._sources = sources
         self._maximum_ages = maximum_ages
+        self._note_seen = note_seen
 
     async def find_active(self, caller: ClientEntry, token: str) -> dict[str, Any] | None:
         """Return the members of an active response, or None.
@@ -183,10 +186,12 @@ class IntrospectionService:
     async def _describe(
         self, caller: ClientEntry, verified: VerifiedAccessToken, scopes: list[str]
     ) -> dict[str, Any]:
-        claims = verified.claims
+        claims, scope = verified.claims, " ".join(scopes)
+        if self._note_seen is not None:
+            self._note_seen(claims.client_id, scope)
         answer: dict[str, Any] = {
             "active": True,
-            "scope": " ".join(scopes),
+            "scope": scope,
             "client_id": claims.client_id,
             "sub": claims.sub,
             "aud": claims.aud,
