@@ -13,6 +13,8 @@ from authz_server.clients.models import Client
 from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.operations.client_secrets import add_secret
 from authz_server.operations.clients import create_client, update_client
+from authz_server.operations.operator_roles import AssignedRole
+from authz_server.operations.operators import create_operator, update_operator
 from authz_server.operations.secret_rotation import rotate_secret
 from authz_server.operations.stops import lift_stop
 from keys.lifecycle.orders import Activate
@@ -24,6 +26,8 @@ OPERATIONS: Mapping[str, Callable[..., object]] = {
     "add_secret": add_secret,
     "rotate_secret": rotate_secret,
     "lift_stop": lift_stop,
+    "create_operator": create_operator,
+    "update_operator": update_operator,
 }
 #: The order on a key ring, which has transactions of its own.
 ACTIVATE = "keys.activate"
@@ -34,6 +38,7 @@ _TYPES: Mapping[str, Any] = {
     "end_old_at": datetime | None,
     "end_old_when_unused": timedelta | None,
     "at": datetime | None,
+    "roles": tuple[AssignedRole, ...],
 }
 
 

@@ -12,7 +12,10 @@ from authz_server.clients.registrations import is_resource_server
 from authz_server.clients.validation import require_text
 from authz_server.database.operators import Operator, OperatorRole
 from authz_server.errors import InvalidChangeError
+from authz_server.operations.approvals import NotedAct, note_act
 from authz_server.operations.permissions import Limits, Role, make_limits, roles_of
+from authz_server.operations.views import revision_of
+from authz_server.settings.approvals import CHANGE_ROLE
 
 _MAXIMUM_LIMITS = 200
 
@@ -93,6 +96,41 @@ def plain_roles(roles: Iterable[OperatorRole]) -> list[dict[str, object]]:
         }
         for each in sorted(roles, key=lambda role: role.role)
     ]
+
+
+def note_roles(  # noqa: PLR0913 - the facts of an act, by name
+    services: Services,
+    session: Session,
+    row: Operator,
+    before: Sequence[Mapping[str, object]],
+    *,
+    actor: str,
+    operation: str,
+) -> None:
+    """Note that an operator gets other roles, which may need a second person.
+
+    Args:
+        services: the parts of the server.
+        session: the transaction.
+        row: the operator, after the change.
+        before: the roles before, as :func:`plain_roles` returns them.
+        actor: the recorded actor.
+        operation: ``create_operator`` or ``update_operator``.
+    """
+    after = plain_roles(row.roles)
+    if after == before:
+        return
+    creates = operation == "create_operator"
+    act = NotedAct(
+        acts=(CHANGE_ROLE,),
+        actor=actor,
+        operation=operation,
+        arguments={"name" if creates else "operator": row.name, "roles": after},
+        subject=f"operator:{row.name}",
+        basis="" if creates else revision_of((row.id, row.enabled, before)),
+        diff={"roles": {"before": before, "after": after}},
+    )
+    note_act(services, session, act)
 
 
 def _checked_roles(

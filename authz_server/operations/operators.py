@@ -28,6 +28,7 @@ from authz_server.operations.enrolment import VALID_FOR, enrolment_link, issue_e
 from authz_server.operations.operator_roles import (
     AssignedRole,
     limits_of_role,
+    note_roles,
     plain_roles,
     replace_roles,
 )
@@ -130,6 +131,7 @@ def create_operator(
         replace_roles(services, session, row, roles, now)
         session.flush()
         _audit(services, session, row, actor, "operator.created", roles=plain_roles(row.roles))
+        note_roles(services, session, row, [], actor=actor, operation="create_operator")
         token = issue_enrolment(session, row.id, now)
         return NewOperator(
             operator=_describe(services, session, row),
@@ -236,6 +238,7 @@ def update_operator(
             row.updated_at = now
             facts = {"before": before, "after": after}
             _audit(services, session, row, actor, "operator.roles_changed", **facts)
+            note_roles(services, session, row, before, actor=actor, operation="update_operator")
         return _describe(services, session, row)
 
 
