@@ -100,11 +100,13 @@ def _check_addresses(settings: Settings) -> None:
 
 
 def _check_tls(settings: Settings) -> None:
-    try:
-        tls_context(settings.server, settings.client_certificates)
-    except (OSError, ssl.SSLError) as error:
-        problem = f"the certificate and its key cannot be used ({error.strerror or error})"
-        raise SettingsError(problem, key="server.tls_certificate") from error
+    for role, listener in settings.listeners().items():
+        table = "server" if role == "public" else role
+        try:
+            tls_context(listener, settings.client_certificates)
+        except (OSError, ssl.SSLError) as error:
+            problem = f"the certificate and its key cannot be used ({error.strerror or error})"
+            raise SettingsError(problem, key=f"{table}.tls_certificate") from error
 
 
 def _check_audit(settings: Settings) -> None:

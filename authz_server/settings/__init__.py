@@ -45,9 +45,11 @@ from authz_server.settings.schema import (
 from authz_server.settings.sources import (
     SecretSource,
     decode_key_encryption_key,
+    find_remedy,
     read_document,
     require_files,
     require_private,
+    resolve_files,
     resolve_key_file,
     resolve_path,
 )
@@ -132,33 +134,29 @@ def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
 def _complete(settings: Settings, folder: Path, source: SecretSource) -> Settings:
     replace = msgspec.structs.replace
     require_strong_secret("clients.secret_pepper", settings.clients.secret_pepper.reveal())
-    server, audit, g2p, plugins = settings.server, settings.audit, settings.g2p, settings.plugins
+    audit, plugins = settings.audit, settings.plugins
     if audit.destination not in ("stderr", "stdout"):
         audit = replace(audit, destination=resolve_path(audit.destination, folder))
-    server = replace(
-        server,
-        tls_certificate=resolve_path(server.tls_certificate, folder),
-        tls_private_key=resolve_path(server.tls_private_key, folder),
-    )
-    issuers = {name: _complete_issuer(each, folder) for name, each in settings.issuers.items()}
-    outbound = settings.outbound
-    outbound = replace(outbound, ca_file=resolve_path(outbound.ca_file, folder))
-    certificates = settings.client_certificates
-    certificates = replace(certificates, ca_file=resolve_path(certificates.ca_file, folder))
-    g2p = replace(g2p, catalogue_directory=resolve_path(g2p.catalogue_directory, folder))
+    server, admin = resolve_files(settings.server, folder), resolve_files(settings.admin, folder)
+    issuers = {name: resolve_files(each, folder) for name, each in settings.issuers.items()}
+    outbound = resolve_files(settings.outbound, folder)
+    certificates = resolve_files(settings.client_certificates, folder)
+    g2p = resolve_files(settings.g2p, folder)
     database = settings.database.parts.with_folder(folder)
     require_files(
         {
             **{f"database.url: {name}": path for name, path in database.files().items()},
             "server.tls_certificate": server.tls_certificate,
             "server.tls_private_key": server.tls_private_key,
+            "admin.tls_certificate": admin.tls_certificate,
+            "admin.tls_private_key": admin.tls_private_key,
             "client_certificates.ca_file": certificates.ca_file,
             "outbound.ca_file": outbound.ca_file,
             **{f"issuers.{name}.ca_file": each.ca_file for name, each in issuers.items()},
             **{f"issuers.{name}.jwks_file": each.jwks_file for name, each in issuers.items()},
             "g2p.catalogue_directory": g2p.catalogue_directory,
         },
-        private_key="server.tls_private_key",
+        private_keys=("server.tls_private_key", "admin.tls_private_key"),
         production=settings.environment == "production",
     )
     return replace(
@@ -166,6 +164,7 @@ def _complete(settings: Settings, folder: Path, source: SecretSource) -> Setting
         keys=_complete_keys(settings.keys, folder),
         database=replace(settings.database, url=database.render()),
         server=server,
+        admin=admin,
         client_certificates=certificates,
         audit=audit,
         outbound=outbound,
@@ -193,25 +192,12 @@ def _complete_keys(keys: KeySettings, folder: Path) -> KeySettings:
     )
 
 
-def _complete_issuer(issuer: IssuerSettings, folder: Path) -> IssuerSettings:
-    files = [name for name in issuer.__struct_fields__ if name.endswith("_file")]
-    paths = {name: resolve_path(getattr(issuer, name), folder) for name in files}
-    return msgspec.structs.replace(issuer, **paths)
-
-
 def _complete_vault(vault: VaultSettings, folder: Path) -> VaultSettings:
     return msgspec.structs.replace(
-        vault,
-        ca_file=resolve_path(vault.ca_file, folder),
-        login=_complete_login(vault.login, folder),
-        rotator_login=vault.rotator_login and _complete_login(vault.rotator_login, folder),
+        resolve_files(vault, folder),
+        login=resolve_files(vault.login, folder),
+        rotator_login=vault.rotator_login and resolve_files(vault.rotator_login, folder),
     )
-
-
-def _complete_login(login: VaultLoginSettings, folder: Path) -> VaultLoginSettings:
-    files = [name for name in login.__struct_fields__ if name.endswith("_file")]
-    paths = {name: resolve_path(getattr(login, name), folder) for name in files}
-    return msgspec.structs.replace(login, **paths)
 
 
 def _convert(document: dict[str, Any], source: SecretSource) -> Settings:
@@ -251,7 +237,7 @@ def _explain(document: dict[str, Any], error: msgspec.ValidationError) -> RuleEr
         table = _name_entry(document, table, error)
     if isinstance(error.__cause__, RuleError):
         rule = error.__cause__
-        return RuleError(_join(table, rule.key), rule.problem, rule.remedy)
+        return RuleError(key := _join(table, rule.key), rule.problem, find_remedy(key, rule))
     if named := _UNKNOWN.fullmatch(problem):
         remedy = f"{_suggest(table, named[1])}See {locate_document(_DOCUMENT)}."
         return RuleError(_join(table, named[1]), "there is no such key", remedy)

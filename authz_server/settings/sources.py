@@ -9,13 +9,16 @@ import pwd
 import re
 import stat
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from authz_server.settings.constraints import (
+    Branch,
     RuleError,
     Secret,
     SettingsError,
@@ -24,7 +27,15 @@ from authz_server.settings.constraints import (
 )
 from keys.private_files import find_exposure
 
+AnyBranch = TypeVar("AnyBranch", bound=Branch)
+
 _MAXIMUM_SECRET_BYTES = 65_536
+#: The ends of the names of settings that are paths.
+_FILES = ("_file", "_directory", "tls_certificate", "tls_private_key")
+_RESTORED = {
+    "clients.secret_pepper": "Restore it from the backup: a new pepper ends every client secret.",
+    "keys.key_encryption_key": "Restore it from the backup: a new key opens no key of a ring.",
+}
 _HEXADECIMAL_KEY = re.compile(rb"[0-9A-Fa-f]{64}")
 _BASE64URL_KEY = re.compile(rb"[A-Za-z0-9_-]{43}=?")
 
@@ -82,6 +93,16 @@ def describe_refusal(path: Path, error: OSError) -> str:
             owner = pwd.getpwuid(status.st_uid).pw_name
             reason += f": it belongs to {owner}, mode {stat.S_IMODE(status.st_mode):04o}"
     return reason
+
+
+def find_remedy(key: str, rule: RuleError) -> str:
+    """Return the remedy for a broken rule of a key.
+
+    A missing file of a secret that cannot be made again has a remedy of its own.
+    """
+    if isinstance(rule.__cause__, FileNotFoundError):
+        return _RESTORED.get(key, rule.remedy)
+    return rule.remedy
 
 
 class SecretSource:
@@ -189,24 +210,37 @@ def resolve_path(name: str, folder: Path) -> str:
     return str(folder / name) if name else ""
 
 
+def resolve_files(branch: AnyBranch, folder: Path) -> AnyBranch:
+    """Return a table of the settings with the paths of its files made absolute."""
+    paths = {
+        name: resolve_path(getattr(branch, name), folder)
+        for name in branch.__struct_fields__
+        if name.endswith(_FILES)
+    }
+    return msgspec.structs.replace(branch, **paths)
+
+
 def resolve_key_file(backend: str, folder: Path) -> str:
     """Return a ring's URI with the path of ``file://`` made absolute."""
     scheme, separator, name = backend.partition("://")
     return f"file://{folder / name}" if separator and scheme == "file" and name else backend
 
 
-def require_files(paths: Mapping[str, str], *, private_key: str, production: bool) -> None:
-    """Refuse names of missing files and folders, and a private key that is open to others.
+def require_files(
+    paths: Mapping[str, str], *, private_keys: Iterable[str], production: bool
+) -> None:
+    """Refuse names of missing files and folders, and private keys that are open to others.
 
     Args:
         paths: key to absolute path; an empty path is skipped.
-        private_key: the key that names a private key file.
-        production: whether that file must be private.
+        private_keys: the keys that name files of private keys.
+        production: whether these files must be private.
     """
     for key, name in paths.items():
         require_present(key, name)
     if production:
-        require_private(private_key, paths[private_key])
+        for key in private_keys:
+            require_private(key, paths[key])
 
 
 def require_present(key: str, name: str) -> None:

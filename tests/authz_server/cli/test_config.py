@@ -202,6 +202,9 @@ def test_a_certificate_that_cannot_be_used_is_refused(ready, tmp_path):
     (tmp_path / "tls.pem").chmod(0o600)
     files = dict.fromkeys(("tls_certificate", "tls_private_key"), str(tmp_path / "tls.pem"))
     _both_refuse(_cli_at(ready, tmp_path, "other", server=files), "server.tls_certificate")
+    _both_refuse(
+        _cli_at(ready, tmp_path, "admin", admin=files | {"enabled": True}), "admin.tls_certificate"
+    )
 
 
 def test_a_ring_that_signs_and_is_not_in_the_settings_is_named(ready, tmp_path):

@@ -41,9 +41,10 @@ def test_production_refuses_a_secret_file_open_to_others(tmp_path, mode):
     assert load(tmp_path, top="environment = 'development'")
 
 
-def test_production_refuses_a_tls_key_open_to_others(tmp_path):
+@pytest.mark.parametrize("table", ["server", "admin"])
+def test_production_refuses_a_tls_key_open_to_others(tmp_path, table):
     """Case L130."""
     (tmp_path / "tls").touch(0o644)
     (tmp_path / "tls").chmod(0o644)
-    more = "[server]\ntls_certificate = 'tls'\ntls_private_key = 'tls'"
-    assert refusal(tmp_path, more=more).key == "server.tls_private_key"
+    more = f"[{table}]\ntls_certificate = 'tls'\ntls_private_key = 'tls'"
+    assert refusal(tmp_path, more=more).key == f"{table}.tls_private_key"

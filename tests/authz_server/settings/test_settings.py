@@ -207,7 +207,12 @@ def test_relative_paths_are_relative_to_the_settings_file(tmp_path, monkeypatch)
     (tmp_path / "languages").mkdir()
     monkeypatch.chdir("/")
     more = "[audit]\ndestination = 'audit.jsonl'\n[g2p]\ncatalogue_directory = 'languages'"
+    for table in ("server", "admin"):
+        more += f"\n[{table}]\ntls_certificate = 'tls'\ntls_private_key = 'tls'"
+    (tmp_path / "tls").touch(0o600)
     settings = load(tmp_path, more=more)
+    for listener in (settings.server, settings.admin):
+        assert listener.tls_certificate == listener.tls_private_key == f"{tmp_path}/tls"
 
     assert settings.audit.destination == f"{tmp_path}/audit.jsonl"
     assert settings.g2p.catalogue_directory == f"{tmp_path}/languages"

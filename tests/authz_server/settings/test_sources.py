@@ -68,6 +68,20 @@ def test_a_secret_that_cannot_be_had_is_refused(tmp_path, reference, problem):
     assert "written down" not in error.problem or "Write { file" in error.remedy
 
 
+@pytest.mark.parametrize(
+    ("key", "source"),
+    [
+        ("clients.secret_pepper", '{ file = "pepper" }'),
+        ("keys.key_encryption_key", '{ env = "KEK" }'),
+    ],
+)
+def test_a_lost_secret_is_restored_and_not_made_again(tmp_path, key, source):
+    """Case R242."""
+    error = refusal(tmp_path, text=MINIMAL.replace(source, '{ file = "lost" }'))
+    assert error.key == key
+    assert error.remedy.startswith("Restore it from the backup: a new ")
+
+
 def test_the_database_password_joins_the_url_and_shows_nowhere(tmp_path):
     """Case L130."""
     more = "[database]\nurl = 'postgresql://authz@db.example/authz'\npassword = { env = 'PW' }"
