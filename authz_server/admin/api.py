@@ -37,6 +37,7 @@ from authz_server.errors import OAuthError
 from authz_server.logs import bind_request_id
 from authz_server.operations.approvals import CONTROL
 from authz_server.operations.changes import get_change
+from authz_server.operations.limited_services import limit_services
 from authz_server.operations.one_transaction import run_together
 from authz_server.operations.permissions import Caller, Limits
 from authz_server.operations.views import difference
@@ -193,7 +194,10 @@ class AdminApi:
         request.client_id = caller.name
         self._rates.count(caller.key)
         limits = require_permission(
-            caller, route.permission, now=self._parts.services.clock(), whole_server=True
+            caller,
+            route.permission,
+            now=self._parts.services.clock(),
+            whole_server=route.limited not in {"open", "part"},
         )
         if request.fault is not None:
             raise request.fault
@@ -222,7 +226,7 @@ class AdminApi:
             raise Problem("invalid-request", "The request must not have a body.")
         return Call(
             parts=self._parts,
-            services=self._parts.services,
+            services=limit_services(self._parts.services, limits),
             caller=caller,
             limits=limits,
             path=request.path,
@@ -280,11 +284,10 @@ class AdminApi:
             headers = {} if after is None else {"ETag": tag_of(after)}
             return private_answer(body, request_id, headers=headers)
 
-        services = self._parts.services
-        answer = run_together(services, within, dry_run=call.dry_run)
+        answer = run_together(call.services, within, dry_run=call.dry_run)
         if not call.dry_run:
             # The next request may come from a caller whose client was changed.
-            services.feed.poll()
+            self._parts.services.feed.poll()
         return answer
 
     def _create(

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from authz_server.assembly import Services
 from authz_server.errors import InvalidChangeError, NotFoundError
+from authz_server.operations.limited_services import reach_of
 from authz_server.operations.revocation import note_revocation
 from authz_server.settings import LONGEST_LIFETIME_SECONDS
 from authz_server.tokens.claims import AccessTokenClaims
@@ -109,7 +110,7 @@ def revoke_token(services: Services, presented: str, *, actor: str) -> RevokedTo
         NotFoundError: it is not a token of this server, or it has expired.
     """
     verified = _find_verified(services, presented)
-    if verified is None:
+    if verified is None or not _is_own(services, verified.claims.client_id):
         raise NotFoundError(f"It is {NO_TOKEN}. There is nothing to revoke.")
     claims = verified.claims
     expires_at = datetime.fromtimestamp(claims.exp, UTC)
@@ -150,6 +151,11 @@ def _find_verified(services: Services, presented: str) -> VerifiedAccessToken | 
     services.key_rings.refresh()
     services.feed.poll()
     return run(services.verifier.find_verified(presented))
+
+
+def _is_own(services: Services, client_id: str) -> bool:
+    """Return whether an administrator with limits may revoke a token of this client."""
+    return reach_of(services) is None or services.directory.find(client_id) is not None
 
 
 def _state(services: Services, presented: str, verified: VerifiedAccessToken) -> str:

@@ -1,6 +1,5 @@
 """Clients: list, show, register, change, enable, disable and delete them."""
 
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -12,6 +11,7 @@ from authz_server.admin.calls import Call, Reply
 from authz_server.admin.pages import PageQuery
 from authz_server.admin.problems import Problem
 from authz_server.clients.models import Client, Kind
+from authz_server.clients.properties import read_properties
 from authz_server.operations.admin_api import ADMIN_SCOPES
 from authz_server.operations.client_search import ClientFilters, search_clients
 from authz_server.operations.client_secrets import NewSecret
@@ -23,6 +23,8 @@ from authz_server.operations.clients import (
     set_enabled,
     update_client,
 )
+from authz_server.operations.limited_services import OutsideLimitsError, reach_of
+from authz_server.operations.permissions import limits_of
 from authz_server.operations.scopes import get_scope
 
 _MAXIMUM_ITEMS = 1_000
@@ -132,13 +134,13 @@ def list_clients(call: Call) -> Reply:
         state=query.state,
     )
     found = search_clients(call.services, filters, after=call.after(), limit=query.limit + 1)
-    return call.page(found, lambda client: client.id)
+    return call.page([shown(call, each) for each in found], lambda client: client.id)
 
 
 def load_client(call: Call) -> ClientView:
     """Return the client of the path; in a change, locked."""
     lock_client(call)
-    return get_client(call.services, call.parameters["client_id"])
+    return shown(call, get_client(call.services, call.parameters["client_id"]))
 
 
 def show_client(call: Call) -> Reply:
@@ -149,10 +151,13 @@ def show_client(call: Call) -> Reply:
 def register_client(call: Call) -> Reply:
     """Register a client, with its first secret."""
     fields = call.given(without=("imported_secret",))
+    organisations = call.limits.organisations or ()
+    if len(organisations) == 1:
+        fields.setdefault("organisation", *organisations)
     done = create_client(
         call.services, actor=call.caller.actor, imported_secret=imported_secret(call), **fields
     )
-    require_no_more(call, done.client.allowed_scopes)
+    require_no_more(call, done.client)
     members: dict[str, Any] = {
         "secret": shown_once(call, done.secret),
         "unowned_scopes": done.unowned_scopes,
@@ -174,7 +179,7 @@ def change_client(call: Call) -> Reply:
     changed = update_client(
         call.services, call.parameters["client_id"], actor=call.caller.actor, **call.given()
     )
-    require_no_more(call, changed.client.allowed_scopes)
+    require_no_more(call, changed.client)
     return Reply(changed.client, {"unowned_scopes": changed.unowned_scopes})
 
 
@@ -201,17 +206,36 @@ def lock_client(call: Call) -> None:
 
     Raises:
         Problem: ``refused``: it has an administrative scope that the caller does not have.
+        OutsideLimitsError: it does not lie within the limits of the caller alone.
     """
     if call.session is None:
         return
     key = call.parameters["client_id"]
     row = call.session.get(Client, key, with_for_update=True, populate_existing=True)
     if row is not None:
-        require_no_more(call, row.allowed_scopes)
+        require_own_row(call, row)
+        require_no_more(call, row)
 
 
-def require_no_more(call: Call, scopes: Iterable[str]) -> None:
-    """Refuse administrative scopes that the caller does not have.
+def require_own_row(call: Call, row: Client) -> None:
+    """Refuse a client of which the caller sees a part alone, or a resource server of others.
+
+    Raises:
+        OutsideLimitsError: it is one.
+    """
+    reach = reach_of(call.services)
+    if reach is not None and not reach.owns_row(row):
+        raise OutsideLimitsError(f"The {row.kind.replace('_', ' ')} {row.id!r}")
+
+
+def shown(call: Call, client: ClientView) -> ClientView:
+    """Return a client as the caller sees it."""
+    reach = reach_of(call.services)
+    return client if reach is None else reach.shown(client)
+
+
+def require_no_more(call: Call, client: Client | ClientView) -> None:
+    """Refuse administrative scopes that the caller does not have, or has within limits.
 
     Otherwise a caller that may change clients could give itself every permission, by another
     client or its secret.
@@ -219,7 +243,12 @@ def require_no_more(call: Call, scopes: Iterable[str]) -> None:
     Raises:
         Problem: ``refused``.
     """
-    further = _ADMINISTRATIVE.intersection(scopes) - call.caller.permissions
+    limits = limits_of(read_properties(client.properties))
+    further = [
+        scope
+        for scope in _ADMINISTRATIVE.intersection(client.allowed_scopes)
+        if (own := call.caller.limits_for(scope)) is None or not limits.is_within(own)
+    ]
     if further:
         raise Problem(
             "refused",

@@ -9,7 +9,9 @@ from msgspec import Meta
 from authz_server.admin.calls import Call, Reply
 from authz_server.admin.problems import Problem
 from authz_server.admin.resources.clients import Instant
-from authz_server.operations.revocation import revoke_tokens
+from authz_server.operations.limited_services import require_own
+from authz_server.operations.permissions import LimitedCallerError
+from authz_server.operations.revocation import plan_cut_off, revoke_tokens
 from authz_server.operations.tokens import RevokedToken, revoke_token, revoke_token_by_id
 from authz_server.tokens.revocations import CutOffKind
 
@@ -72,6 +74,9 @@ def revoke(call: Call) -> Reply:
     actor = call.caller.actor
     if body.token is not None:
         return _of_token(revoke_token(call.services, body.token, actor=actor))
+    if call.limits and body.client is None and body.scope is None:
+        # Of a token's id or a key, the client is not known.
+        raise LimitedCallerError
     if body.jti is not None:
         return _of_token(revoke_token_by_id(call.services, body.jti, actor=actor))
     before = body.before
@@ -82,6 +87,9 @@ def revoke(call: Call) -> Reply:
     for member in _KINDS:
         if named := getattr(body, member):
             kind, subject = member, named
+    if call.limits:
+        planned = plan_cut_off(call.services, kind, subject)
+        require_own(call.services, planned.kind, planned.subject)
     done = revoke_tokens(
         call.services, kind, subject, actor=actor, before=before, reason=body.reason
     )

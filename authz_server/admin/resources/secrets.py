@@ -14,9 +14,10 @@ from authz_server.admin.resources.clients import (
     NewSecretView,
     imported_secret,
     lock_client,
+    require_own_row,
     shown_once,
 )
-from authz_server.clients.models import Kind
+from authz_server.clients.models import Client, Kind
 from authz_server.errors import NotFoundError
 from authz_server.operations.client_secrets import (
     SecretView,
@@ -91,11 +92,13 @@ class SecretResources:
 
     def list(self, call: Call) -> Reply:
         """Answer the secrets, including ended ones, by id."""
+        self._require_own(call)
         found = list_secrets(call.services, call.parameters["client_id"], kind=self._kind)
         return call.page(sorted(found, key=_id), _id, whole=True)
 
     def load(self, call: Call) -> SecretView:
         """Return the secret of the path; in a change, its client is locked."""
+        self._require_own(call)
         lock_client(call)
         return self._find(call, call.parameters["secret_id"])
 
@@ -154,6 +157,15 @@ class SecretResources:
             at=query.at,
         )
         return Reply(ended)
+
+    def _require_own(self, call: Call) -> None:
+        """Refuse the secrets of a client of which the caller sees a part alone."""
+        if not call.limits:
+            return
+        with call.services.database.reading() as session:
+            row = session.get(Client, call.parameters["client_id"])
+            if row is not None and row.kind == self._kind:
+                require_own_row(call, row)
 
     def _created(self, call: Call, new: NewSecretView | None, members: dict[str, Any]) -> Reply:
         if new is None:

@@ -8,6 +8,7 @@ from msgspec import Meta
 from authz_server.admin.calls import Call, Reply
 from authz_server.admin.resources.clients import Names
 from authz_server.errors import NotFoundError
+from authz_server.operations.limited_services import require_own
 from authz_server.operations.stops import (
     StopView,
     define_programme,
@@ -84,6 +85,7 @@ def stop(call: Call) -> Reply:
     """Stop issuing tokens and make the issued ones inactive; answer the extent of the stop."""
     body: NewStop = call.body
     planned = plan_stop(call.services, body.kind, body.subject)
+    require_own(call.services, planned.kind, planned.subject)
     set_stop(call.services, planned, reason=body.reason, actor=call.caller.actor)
     return Reply(planned, diff={"stopped": {"before": None, "after": planned.subject}})
 
@@ -91,6 +93,7 @@ def stop(call: Call) -> Reply:
 def lift(call: Call) -> Reply:
     """Lift a stop."""
     found = load(call)
+    require_own(call.services, found.kind, found.subject)
     kind: StopKind = msgspec.convert(found.kind, StopKind)
     lift_stop(call.services, kind, found.subject, reason=call.body.reason, actor=call.caller.actor)
     return Reply(None)

@@ -1,0 +1,227 @@
+"""The parts of the server as a limited administrator sees them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, cast
+
+from sqlalchemy import ColumnElement, event, false, inspect
+from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
+
+from authz_server.assembly import Services
+from authz_server.clients.cache import ClientEntry
+from authz_server.clients.models import Client, ClientSecret, ResourceServer
+from authz_server.errors import OperatorError
+from authz_server.operations.permissions import Limits
+from authz_server.operations.reach import Reach, load_reach
+from authz_server.scopes.models import Scope
+
+
+class OutsideLimitsError(OperatorError):
+    """A change reaches beyond the limits of the caller.
+
+    Args:
+        subject: what would be changed.
+    """
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(f"{subject} does not lie within your limits alone.")
+
+
+class _LimitedDatabase:
+    """The database, whose sessions see what is within limits.
+
+    Args:
+        services: the parts of the server.
+        reach: what is within the limits.
+    """
+
+    def __init__(self, services: Services, reach: Reach) -> None:
+        self._database = services.database
+        self._reach = reach
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any member
+        return getattr(self._database, name)
+
+    def transaction(self) -> AbstractContextManager[Session]:
+        """Yield a narrowed session, as that of the database."""
+        return _narrowed(self._database.transaction, self._reach)
+
+    def reading(self) -> AbstractContextManager[Session]:
+        """Yield a narrowed session, as that of the database."""
+        return _narrowed(self._database.reading, self._reach)
+
+
+class _LimitedDirectory:
+    """The clients in memory, of which those that the caller may change are found.
+
+    Args:
+        services: the parts of the server.
+        database: the database, whose sessions see what is within limits.
+        reach: what is within the limits.
+    """
+
+    def __init__(self, services: Services, database: _LimitedDatabase, reach: Reach) -> None:
+        self._directory = services.directory
+        self._database = database
+        self._reach = reach
+
+    def find(self, client_id: str) -> ClientEntry | None:
+        """Return the client or resource server with this id, or None."""
+        with self._database.reading() as session:
+            row = session.get(Client, client_id)
+            is_own = row is not None and self._reach.owns_row(row)
+        return self._directory.find(client_id) if is_own else None
+
+
+class _LimitedServices:
+    """The parts of the server, whose sessions see what is within limits.
+
+    Args:
+        services: the parts of the server.
+        reach: what is within the limits.
+    """
+
+    def __init__(self, services: Services, reach: Reach) -> None:
+        self._services = services
+        self.reach = reach
+        self.database = _LimitedDatabase(services, reach)
+        self.directory = _LimitedDirectory(services, self.database, reach)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any part
+        return getattr(self._services, name)
+
+    def transaction(self) -> AbstractContextManager[Session]:
+        """Yield a narrowed session, as that of the parts."""
+        return _narrowed(self._services.transaction, self.reach)
+
+
+def limit_services(services: Services, limits: Limits) -> Services:
+    """Return the parts as a caller with these limits sees them.
+
+    Args:
+        services: the parts of the server.
+        limits: the limits; without one, the parts are returned as they are.
+    """
+    if not limits:
+        return services
+    with services.database.reading() as session:
+        reach = load_reach(session, limits)
+    return cast("Services", _LimitedServices(services, reach))
+
+
+def reach_of(services: Services) -> Reach | None:
+    """Return what is within the limits of the caller; None: there are none."""
+    found: Reach | None = getattr(services, "reach", None)
+    return found
+
+
+def require_own(services: Services, kind: str, subject: str) -> None:
+    """Require that a subject lies within the limits of the caller, if there are any.
+
+    Args:
+        services: the parts of the server, as the caller sees them.
+        kind: ``scope``, ``client``, ``resource-server`` or another kind of a stop.
+        subject: its canonical name or id.
+
+    Raises:
+        OutsideLimitsError: it does not.
+    """
+    reach = reach_of(services)
+    if reach is None:
+        return
+    with services.database.reading() as session:
+        if not reach.owns(kind, subject, session):
+            raise OutsideLimitsError(f"The {kind.replace('-', ' ')} {subject!r}")
+
+
+@contextmanager
+def _narrowed(
+    begin: Callable[[], AbstractContextManager[Session]], reach: Reach
+) -> Iterator[Session]:
+    with begin() as session:
+        _narrow(session, reach)
+        yield session
+
+
+def _narrow(session: Session, reach: Reach) -> None:
+    """Make a session see what is within limits, and refuse to change anything else."""
+    options = [_option(kind, condition) for kind, condition in reach.conditions.items()]
+
+    def select_seen(state: ORMExecuteState) -> None:
+        if state.is_column_load or not (state.is_select or state.is_update or state.is_delete):
+            return
+        unknown = {mapper.class_ for mapper in state.all_mappers} - reach.conditions.keys()
+        further = [_option(kind, false()) for kind in unknown]
+        state.statement = state.statement.options(*options, *further)
+
+    def require_own(session: Session, *_: object) -> None:
+        for row in (*session.new, *session.dirty, *session.deleted):
+            if row not in session.dirty or session.is_modified(row):
+                _require_own(session, reach, row)
+
+    event.listen(session, "do_orm_execute", select_seen)
+    event.listen(session, "before_flush", require_own)
+
+
+def _option(kind: type[Any], condition: ColumnElement[bool]) -> Any:  # noqa: ANN401 - an option
+    return with_loader_criteria(kind, condition, include_aliases=True)
+
+
+def _require_own(session: Session, reach: Reach, row: object) -> None:
+    """Require that a row was within the limits before a change, and is after it.
+
+    Raises:
+        OutsideLimitsError: it is not.
+    """
+    match row:
+        case Client():
+            _require_own_client(reach, row)
+        case ClientSecret():
+            client = session.get(Client, row.client_id)
+            if client is None:
+                raise OutsideLimitsError(f"The client {row.client_id!r}")
+            _require_own_client(reach, client)
+        case ResourceServer():
+            # The identifiers of others cannot be compared with a new one without naming them.
+            if row.client_id not in reach.own_servers or _earlier(row, "identifier"):
+                raise OutsideLimitsError(f"The identifier of {row.client_id!r}")
+        case Scope():
+            owners = {row.resource_server_id, *_earlier(row, "resource_server_id")}
+            if not owners <= reach.own_servers:
+                raise OutsideLimitsError(f"The scope {row.name!r}")
+
+
+def _require_own_client(reach: Reach, row: Client) -> None:
+    # Permissions such as introspect_any reach beyond every limit.
+    if inspect(row).attrs.permissions.history.has_changes() and row.permissions:
+        raise OutsideLimitsError(f"A permission of {row.id!r}")
+    if row.kind == "resource_server":
+        organisations = reach.limits.organisations
+        is_own = row.id in reach.own_servers and (
+            organisations is None or row.organisation in organisations
+        )
+    else:
+        is_own = reach.owns_client(row) and reach.owns_client(_Before(row))
+    if not is_own:
+        raise OutsideLimitsError(f"The {row.kind.replace('_', ' ')} {row.id!r}")
+
+
+class _Before:
+    """The fields of a client before a change.
+
+    Args:
+        row: the client, changed and not yet flushed.
+    """
+
+    def __init__(self, row: Client) -> None:
+        self._row = row
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any field
+        earlier = _earlier(self._row, name)
+        return earlier[0] if earlier else getattr(self._row, name)
+
+
+def _earlier(row: object, name: str) -> tuple[Any, ...]:
+    """Return the value of a field before a change, if it is known to differ."""
+    found: tuple[Any, ...] = tuple(inspect(row).attrs[name].history.deleted or ())
+    return found

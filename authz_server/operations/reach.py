@@ -1,0 +1,269 @@
+"""The rows that a limited administrator sees, and those that it may change.
+
+The conditions narrow every query of the administrator, so that rows of others are as if they did
+not exist: in lists, counts, filters and messages alike.
+"""
+
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+from sqlalchemy import ColumnElement, Select, String, and_, cast, false, func, or_, select, true
+from sqlalchemy.orm import Session
+
+from authz_server.audit.pending_changes import PendingChange
+from authz_server.audit.sink import AuditRecord
+from authz_server.clients.models import Client, ClientSecret, ResourceServer
+from authz_server.clients.properties import read_properties
+from authz_server.database.change_feed import Change, Revision
+from authz_server.database.idempotency import IdempotentCreation
+from authz_server.operations.admin_api import ADMIN_SCOPES
+from authz_server.operations.clients import ClientView
+from authz_server.operations.permissions import Limits, limits_of
+from authz_server.scopes.models import Scope, ScopeAlias
+from authz_server.tokens.models import RevocationCutOff, RevokedToken, Stop
+
+# Columns of the table itself: the rules do not apply within the rules.
+_CLIENT = Client.__table__.c
+_ADMINISTRATIVE = frozenset(name for name, _, _ in ADMIN_SCOPES)
+#: Tables that administrators do not see, and one whose operations narrow it themselves.
+_NEUTRAL = (
+    Change,
+    IdempotentCreation,
+    PendingChange,
+    Revision,
+    RevocationCutOff,
+    RevokedToken,
+)
+
+
+class Registered(Protocol):
+    """The fields of a client or resource server that limits compare."""
+
+    id: Any
+    organisation: Any
+    allowed_scopes: Any
+    allowed_resource_servers: Any
+    properties: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """The resource servers and scopes within limits, as the database has them.
+
+    A resource server without an organisation serves every organisation: a caller that is limited
+    to organisations sees it, and does not change it. Such a caller also sees the scopes that
+    clients of its organisations have.
+
+    Attributes:
+        limits: the limits.
+        seen_servers: the ids of the resource servers that the caller sees.
+        own_servers: those that it may change.
+        seen_scopes: the canonical names of the scopes that the caller sees.
+        own_scopes: those that it may change.
+        is_sqlite: whether the database is SQLite.
+    """
+
+    limits: Limits
+    seen_servers: frozenset[str]
+    own_servers: frozenset[str]
+    seen_scopes: frozenset[str]
+    own_scopes: frozenset[str]
+    is_sqlite: bool
+
+    @cached_property
+    def conditions(self) -> Mapping[type[Any], ColumnElement[bool]]:
+        """For each table, the condition of the rows that the caller sees.
+
+        Of a table that is not named here, a limited caller sees nothing.
+        """
+        seen_clients = _ids(self._seen_client())
+        return {
+            **dict.fromkeys(_NEUTRAL, true()),
+            Client: or_(
+                and_(Client.kind == "resource_server", Client.id.in_(self.seen_servers)),
+                and_(Client.kind == "client", Client.id.in_(seen_clients)),
+            ),
+            ClientSecret: or_(
+                ClientSecret.client_id.in_(self.seen_servers),
+                ClientSecret.client_id.in_(seen_clients),
+            ),
+            ResourceServer: ResourceServer.client_id.in_(self.seen_servers),
+            Scope: Scope.name.in_(self.seen_scopes),
+            ScopeAlias: ScopeAlias.scope_name.in_(self.seen_scopes),
+            Stop: or_(
+                and_(Stop.kind == "scope", Stop.subject.in_(self.seen_scopes)),
+                and_(Stop.kind == "resource-server", Stop.subject.in_(self.seen_servers)),
+                and_(Stop.kind == "client", Stop.subject.in_(seen_clients)),
+            ),
+            AuditRecord: self._seen_record(),
+        }
+
+    def owns_client(self, client: Registered) -> bool:
+        """Return whether nothing of a client belongs to others, so that the caller may change it.
+
+        Args:
+            client: a stored client, or its view.
+        """
+        limits = self.limits
+        if limits.organisations is not None and client.organisation not in limits.organisations:
+            return False
+        if limits.resource_servers is not None:
+            scopes, servers = set(client.allowed_scopes), set(client.allowed_resource_servers)
+            if not (scopes or servers):
+                return False
+            if not (scopes <= self.seen_scopes and servers <= self.seen_servers):
+                return False
+        if _ADMINISTRATIVE.isdisjoint(client.allowed_scopes):
+            return True
+        return limits_of(read_properties(client.properties)).is_within(limits)
+
+    def owns(self, kind: str, subject: str, session: Session) -> bool:
+        """Return whether the caller may change what a stop or a revocation names.
+
+        Args:
+            kind: ``scope``, ``client``, ``resource-server`` or another.
+            subject: its canonical name or id.
+            session: a database session.
+        """
+        match kind:
+            case "scope":
+                return subject in self.own_scopes
+            case "resource-server":
+                return subject in self.own_servers
+            case "client":
+                client = session.get(Client, subject)
+                return client is not None and self.owns_row(client)
+        return False
+
+    def owns_row(self, row: Client) -> bool:
+        """Return whether the caller may change a client or a resource server."""
+        if row.kind == "resource_server":
+            return row.id in self.own_servers
+        return self.owns_client(row)
+
+    def shown(self, client: ClientView) -> ClientView:
+        """Return a client as the caller sees it: without what belongs to others.
+
+        Args:
+            client: a client that the caller sees.
+        """
+        if self.limits.resource_servers is None or self.owns_client(client):
+            return client
+        return replace(
+            client,
+            allowed_scopes=_only(client.allowed_scopes, self.seen_scopes),
+            default_scopes=_only(client.default_scopes, self.seen_scopes),
+            allowed_resource_servers=_only(client.allowed_resource_servers, self.seen_servers),
+            permissions=(),
+            properties={},
+            secrets=(),
+        )
+
+    def _seen_client(self) -> ColumnElement[bool]:
+        """Return the condition of clients that the caller sees, of columns of the table."""
+        conditions: list[ColumnElement[bool]] = [_CLIENT.kind == "client"]
+        if self.limits.organisations is not None:
+            conditions.append(_CLIENT.organisation.in_(self.limits.organisations))
+        if self.limits.resource_servers is not None:
+            conditions.append(
+                or_(
+                    false(),
+                    *_naming(_CLIENT.allowed_scopes, self.seen_scopes),
+                    *_naming(_CLIENT.allowed_resource_servers, self.seen_servers),
+                )
+            )
+        return and_(*conditions)
+
+    def _seen_record(self) -> ColumnElement[bool]:
+        """Return the condition of the audit records of what the caller may change."""
+        action, subject = AuditRecord.action, AuditRecord.subject
+        own_client = self._seen_client()
+        if self.limits.resource_servers is not None:
+            own_client = and_(
+                own_client,
+                ~self._has_others(_CLIENT.allowed_scopes, self.seen_scopes),
+                ~self._has_others(_CLIENT.allowed_resource_servers, self.seen_servers),
+            )
+        named = [
+            *(f"scope:{name}" for name in self.own_scopes),
+            *(f"resource-server:{each}" for each in self.own_servers),
+        ]
+        is_scope = and_(action.startswith("scope."), action != "scope.programme_defined")
+        of_stop = or_(subject.in_(named), subject.in_(_ids(own_client, "client:" + _CLIENT.id)))
+        return or_(
+            and_(action.startswith("client."), subject.in_(_ids(own_client))),
+            and_(
+                action.startswith("resource_server.", autoescape=True),
+                subject.in_(self.own_servers),
+            ),
+            and_(is_scope, subject.in_(self.own_scopes)),
+            and_(action.in_(("stop.set", "stop.lifted", "cut_off.recorded")), of_stop),
+        )
+
+    def _has_others(self, column: ColumnElement[Any], own: Iterable[str]) -> ColumnElement[bool]:
+        """Return whether a JSON list has a name that is not one of these."""
+        if self.is_sqlite:
+            each = func.json_each(column).table_valued("value")
+        else:
+            each = func.json_array_elements_text(column).table_valued("value").render_derived()
+        return select(each.c.value).where(each.c.value.not_in(sorted(own))).exists()
+
+
+def load_reach(session: Session, limits: Limits) -> Reach:
+    """Return what is within limits.
+
+    Args:
+        session: a session that is not narrowed.
+        limits: the limits of a caller.
+    """
+    servers, organisations = limits.resource_servers, limits.organisations
+    found = session.execute(
+        select(Client.id, Client.organisation).where(Client.kind == "resource_server")
+    ).tuples()
+    named = {
+        each: organisation for each, organisation in found if servers is None or each in servers
+    }
+    own = {
+        each
+        for each, organisation in named.items()
+        if organisations is None or organisation in organisations
+    }
+    seen = own | {each for each, organisation in named.items() if not organisation}
+    owners = dict(session.execute(select(Scope.name, Scope.resource_server_id)).tuples().all())
+    seen_scopes = {
+        name
+        for name, owner in owners.items()
+        if owner in seen or (owner is None and servers is None)
+    }
+    if organisations is not None and servers is None:
+        query = select(Client.allowed_scopes).where(
+            Client.kind == "client", Client.organisation.in_(organisations)
+        )
+        seen_scopes |= {name for names in session.scalars(query) for name in names}
+    return Reach(
+        limits=limits,
+        seen_servers=frozenset(seen),
+        own_servers=frozenset(own),
+        seen_scopes=frozenset(seen_scopes),
+        own_scopes=frozenset(name for name, owner in owners.items() if owner in own),
+        is_sqlite=session.get_bind().dialect.name == "sqlite",
+    )
+
+
+def _only(names: Iterable[str], seen: AbstractSet[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if name in seen)
+
+
+def _ids(
+    condition: ColumnElement[bool], column: ColumnElement[Any] = _CLIENT.id
+) -> Select[tuple[Any]]:
+    return select(column).where(condition)
+
+
+def _naming(column: ColumnElement[Any], names: Iterable[str]) -> Iterable[ColumnElement[bool]]:
+    """Return for each name whether a JSON list has it; no name needs an escape in JSON."""
+    text = cast(column, String)
+    return [text.contains(f'"{name}"', autoescape=True) for name in sorted(names)]
