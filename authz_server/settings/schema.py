@@ -194,7 +194,7 @@ class AuditSettings(Branch, frozen=True):
     """``[audit]``: the destination of audit records, and how long stored ones are kept."""
 
     destination: str = "stderr"
-    keep_days: Annotated[int, Meta(ge=0, le=36_500)] = 0
+    keep_days: Annotated[int, Meta(ge=0, le=36_500)] = 400
 
     def __post_init__(self) -> None:
         if not self.destination:

@@ -305,7 +305,7 @@ def test_granted_scopes_that_nobody_answers_for_are_named(stocked):
 
 def test_the_example_is_a_settings_file_with_every_setting(cli):
     settings = tomllib.loads(cli.must("config", "example"))
-    assert settings["audit"]["keep_days"] == 0
+    assert settings["audit"]["keep_days"] == 400
 
 
 def test_the_documents_are_where_the_command_prints(cli):
