@@ -15,6 +15,7 @@ from sqlalchemy import or_, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from authz_server.audit.checkpoints import AuditCheckpoints
+from authz_server.audit.pending_changes import ChangeDuties
 from authz_server.clients.authentication.authenticator import ClientAuthenticator
 from authz_server.clients.models import ClientSecret
 from authz_server.clients.secret_duties import SecretDuties
@@ -37,6 +38,7 @@ _LAST_USED_INTERVAL_SECONDS = 60.0
 _READERS_INTERVAL_SECONDS = 30.0
 _REFUSALS_INTERVAL_SECONDS = 10.0
 _SECRETS_INTERVAL_SECONDS = 600.0
+_CHANGES_INTERVAL_SECONDS = 60.0
 _SEALING_INTERVAL_SECONDS = 10.0
 _CHECKPOINT_INTERVAL_SECONDS = 60.0
 #: How long stopping waits for a blocked thread, for example by a key backend.
@@ -79,6 +81,8 @@ class Maintenance:
         authenticator: knows the last use of secrets.
         refusals: counts repeated refusals.
         secret_duties: ends and announces secrets; None: neither is done.
+        change_duties: expires changes that wait for an approval, and warns of acts without one;
+            None: neither is done.
         event_pusher: pushes security events; None: none are pushed.
         checkpoints: seals and signs audit records; None: neither is done.
         scope_uses: knows the use of scopes; None: it is not stored.
@@ -105,6 +109,7 @@ class Maintenance:
         purge: Purge,
         purge_seconds: float,
         secret_duties: SecretDuties | None = None,
+        change_duties: ChangeDuties | None = None,
         event_pusher: EventPusher | None = None,
         checkpoints: AuditCheckpoints | None = None,
         scope_uses: ScopeUses | None = None,
@@ -120,6 +125,7 @@ class Maintenance:
         self._authenticator = authenticator
         self._refusals = refusals
         self._secret_duties = secret_duties
+        self._change_duties = change_duties
         self._event_pusher = event_pusher
         self._checkpoints = checkpoints
         self._scope_uses = scope_uses
@@ -227,6 +233,7 @@ class Maintenance:
     def _run(self) -> None:
         jobs = (
             *self._secret_jobs(),
+            *self._change_jobs(),
             *self._audit_jobs("seal_audit_records", _SEALING_INTERVAL_SECONDS),
             Job(self._key_rings.refresh, self._key_refresh_seconds),
             Job(self.flush_last_used, _LAST_USED_INTERVAL_SECONDS),
@@ -241,6 +248,11 @@ class Maintenance:
         duties = self._secret_duties
         acts = (duties.end_unused_secrets, duties.announce_due_secrets) if duties else ()
         return [Job(act, _SECRETS_INTERVAL_SECONDS, spread=0.5) for act in acts]
+
+    def _change_jobs(self) -> Sequence[Job]:
+        duties = self._change_duties
+        acts = (duties.expire_changes, duties.warn_of_unconfirmed) if duties else ()
+        return [Job(act, _CHANGES_INTERVAL_SECONDS, spread=0.5) for act in acts]
 
     def _audit_jobs(
         self, name: Literal["seal_audit_records", "write_audit_checkpoint"], interval_seconds: float

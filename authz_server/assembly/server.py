@@ -12,6 +12,7 @@ from authz_server.assembly.services import Services
 from authz_server.audit.checkpoints import CHECKPOINT_TYPE, AuditCheckpoints
 from authz_server.audit.events import TokenIssued
 from authz_server.audit.notifier import Notifier, Receiver
+from authz_server.audit.pending_changes import ChangeDuties
 from authz_server.audit.sink import AuditSink
 from authz_server.background_jobs import Maintenance
 from authz_server.clients.authentication.authenticator import ClientAuthenticator
@@ -170,6 +171,16 @@ class ServerServices(Services):
         )
 
     @cached_property
+    def change_duties(self) -> ChangeDuties:
+        """Expires changes that wait for an approval, and warns of acts without one."""
+        return ChangeDuties(
+            reading=self.database.reading,
+            transaction=self.transaction,
+            clock=self.clock,
+            clock_is_trusted=self.purge.clock_is_trusted,
+        )
+
+    @cached_property
     def registration_limit(self) -> RequestLimit:
         """Limits the requests for registration of each network."""
         settings = self.settings.registration
@@ -294,6 +305,7 @@ class ServerServices(Services):
             purge=self.purge,
             purge_seconds=self.settings.revocation.sweep_interval_seconds,
             secret_duties=self.secret_duties,
+            change_duties=self.change_duties,
             event_pusher=self.event_pusher,
             checkpoints=self.audit_checkpoints,
             scope_uses=self.scope_uses,

@@ -278,6 +278,16 @@ CUT_OFFS = Family(
     "Cut-offs in force, by kind: client, key, scope or all.",
     ("kind",),
 )
+PENDING_CHANGES = Family(
+    "authz_server_pending_changes",
+    "gauge",
+    "Changes that wait for the approval of a second person.",
+)
+UNCONFIRMED_EMERGENCIES = Family(
+    "authz_server_unconfirmed_emergencies",
+    "gauge",
+    "Acts that were done without an approval and wait for the confirmation of a second person.",
+)
 
 #: Every exported metric, in the order above, which is that of ``docs/metrics.md``.
 FAMILIES: tuple[Family, ...] = tuple(

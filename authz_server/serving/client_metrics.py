@@ -1,10 +1,11 @@
-"""Metrics of clients, secrets and cut-offs in the database."""
+"""Metrics of secrets, cut-offs and changes in the database."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
 
+from authz_server.audit.pending_changes import PENDING, UNCONFIRMED, count_changes
 from authz_server.clients.models import Client, ClientSecret
 from authz_server.database.orm import Database
 from authz_server.metrics import definitions as families
@@ -15,7 +16,7 @@ SECRET_DAYS = (1, 7, 30, 90)
 
 
 def sample_clients(database: Database, now: datetime) -> Iterator[Sample]:
-    """Yield the number of secrets that expire soon, and of cut-offs in force.
+    """Yield the numbers of secrets that expire soon, of cut-offs, and of changes that wait.
 
     Raises:
         SQLAlchemyError: the database cannot be read.
@@ -36,6 +37,7 @@ def sample_clients(database: Database, now: datetime) -> Iterator[Sample]:
             for row in session.execute(secrets)
         ]
         counted = {kind: count for kind, count in session.execute(cut_offs)}  # noqa: C416 - typed rows
+        changes = count_changes(session)
     left = [end - now for end in ends if end > now]
     for days in SECRET_DAYS:
         within = sum(each <= timedelta(days=days) for each in left)
@@ -43,3 +45,5 @@ def sample_clients(database: Database, now: datetime) -> Iterator[Sample]:
     yield Sample(families.SECRETS, ("any",), len(left))
     for kind in ("client", "key", "scope", "all"):
         yield Sample(families.CUT_OFFS, (kind,), counted.get(kind, 0))
+    yield Sample(families.PENDING_CHANGES, (), changes[PENDING])
+    yield Sample(families.UNCONFIRMED_EMERGENCIES, (), changes[UNCONFIRMED])
