@@ -87,6 +87,10 @@ _COMMANDS = {
         "authz_server.cli.audit:audit",
         "Search, export and verify the audit records.",
     ),
+    "changes": (
+        "authz_server.cli.changes:changes",
+        "Approve changes that need a second person.",
+    ),
     "admin": (
         "authz_server.cli.admin:admin",
         "Prepare the admin API.",

@@ -58,14 +58,14 @@ class ChangeView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeFilters:
-    """The changes to list; None does not filter.
+    """The changes to list.
 
     Attributes:
-        state: their state.
-        actor: the whole actor that requested them.
+        states: their states; empty: all.
+        actor: the whole actor that requested them; None: any.
     """
 
-    state: str | None = None
+    states: tuple[str, ...] = ()
     actor: str | None = None
 
 
@@ -86,8 +86,8 @@ def list_changes(
     """
     newest = (PendingChange.requested_at.desc(), PendingChange.id.desc())
     query = select(PendingChange).order_by(*newest)
-    if filters.state is not None:
-        query = query.where(PendingChange.state == filters.state)
+    if filters.states:
+        query = query.where(PendingChange.state.in_(filters.states))
     if filters.actor is not None:
         query = query.where(PendingChange.requested_by == filters.actor)
     if after is not None:

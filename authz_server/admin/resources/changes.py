@@ -64,9 +64,10 @@ def list_all(call: Call) -> Reply:
     """Answer a page of changes that need a second person, newest first."""
     query: ChangesQuery = call.query
     after: str | None = call.after()
+    states = () if query.state is None else (query.state,)
     found = list_changes(
         call.services,
-        ChangeFilters(state=query.state, actor=query.actor),
+        ChangeFilters(states=states, actor=query.actor),
         after=None if after is None else (after.split(" ")[0], after.split(" ")[1]),
         limit=query.limit + 1,
     )
