@@ -1,16 +1,22 @@
 """Find clients by their fields and by text, page by page, in the database."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, String, and_, cast, select
-from sqlalchemy.orm import selectinload
+from sqlalchemy import ColumnElement, Select, String, and_, cast, exists, func, or_, select
+from sqlalchemy.orm import Session, selectinload
 
 from authz_server.assembly import Services
-from authz_server.clients.models import Client
+from authz_server.clients.models import Client, ClientSecret
 from authz_server.operations.clients import ClientView, describe_client
+from authz_server.scopes.uses import ScopeUse
 
+ClientSort = Literal["id", "name", "organisation", "created", "last-used"]
 _BREAK = "\n"
+#: The largest number of ids in one query.
+_CHUNK = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,11 +24,16 @@ class ClientFilters:
     """The clients to find; None or the empty text does not filter.
 
     Attributes:
-        text: a part of the id, the name or the organisation; the case of letters does not count.
+        text: a part of the id, the name, the organisation or an allowed scope; the case of letters
+            does not count.
         organisation: the whole organisation.
         authentication_method: the registered method.
         scope: the canonical name of an allowed scope.
         state: ``enabled``, ``disabled``, ``expired`` or ``not yet``.
+        unused_since: the time since which it obtained no token; it is older than that.
+        secret_ends_before: the time before which one of its active secrets ends.
+        text_in_scopes: whether the text may be a part of a scope; False for callers that do not see
+            all scopes.
     """
 
     text: str = ""
@@ -30,6 +41,65 @@ class ClientFilters:
     authentication_method: str | None = None
     scope: str | None = None
     state: str | None = None
+    unused_since: datetime | None = None
+    secret_ends_before: datetime | None = None
+    text_in_scopes: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundClient(ClientView):
+    """A client of a list.
+
+    Attributes:
+        last_used_at: when it was last seen to obtain a token; None: never.
+        secret_ends_at: when the first of its active secrets ends; None: none ends.
+    """
+
+    last_used_at: datetime | None
+    secret_ends_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundClients:
+    """A part of a list of clients.
+
+    Attributes:
+        clients: the clients, in the order of the list.
+        total: the number of clients in the whole list.
+    """
+
+    clients: tuple[FoundClient, ...]
+    total: int
+
+
+def find_clients(  # noqa: PLR0913 - what, in which order, from where
+    services: Services,
+    filters: ClientFilters,
+    *,
+    sort: ClientSort = "id",
+    descending: bool = False,
+    offset: int = 0,
+    limit: int | None = None,
+) -> FoundClients:
+    """Return clients with their last use, in an order.
+
+    Args:
+        services: the parts of the server.
+        filters: the clients to find.
+        sort: the order; clients that were never used come first by ``last-used``.
+        descending: whether the order is reversed.
+        offset: the number of clients to leave out.
+        limit: the largest number of clients; None: all.
+    """
+    now = services.clock()
+    conditions = [Client.kind == "client", *_conditions(filters, now)]
+    with services.database.reading() as session:
+        total = session.scalar(select(func.count()).select_from(Client).where(*conditions)) or 0
+        ordered = _ordered(select(Client.id).where(*conditions), sort, descending=descending)
+        ids = session.scalars(ordered.offset(offset).limit(limit)).all()
+        rows, used = _load(session, ids), _last_uses(session, ids)
+        found = (_describe(rows[each], used.get(each), now) for each in ids if each in rows)
+        return FoundClients(clients=tuple(found), total=total)
 
 
 def search_clients(
@@ -65,6 +135,8 @@ def _conditions(filters: ClientFilters, now: datetime) -> list[ColumnElement[boo
     if filters.text:
         # One text: the functions that compare take most of the time. No field has a line break.
         text = Client.id + _BREAK + Client.name + _BREAK + Client.organisation
+        if filters.text_in_scopes:
+            text = text + _BREAK + cast(Client.allowed_scopes, String)
         conditions.append(text.icontains(filters.text, autoescape=True))
     if filters.organisation is not None:
         conditions.append(Client.organisation == filters.organisation)
@@ -76,6 +148,13 @@ def _conditions(filters: ClientFilters, now: datetime) -> list[ColumnElement[boo
         conditions.append(listed.contains(f'"{filters.scope}"', autoescape=True))
     if filters.state is not None:
         conditions.append(_in_state(filters.state, now))
+    if filters.unused_since is not None:
+        conditions.append(Client.created_at < filters.unused_since)
+        conditions.append(~_is_used_since(filters.unused_since))
+    if filters.secret_ends_before is not None:
+        ends = ClientSecret.expires_at.between(now, filters.secret_ends_before)
+        is_due = exists().where(ClientSecret.client_id == Client.id, ends, _is_active(now))
+        conditions.append(is_due)
     return conditions
 
 
@@ -90,3 +169,78 @@ def _in_state(state: str, now: datetime) -> ColumnElement[bool]:
         "not yet": and_(~disabled, ~expired, future),
         "enabled": and_(~disabled, ~expired, ~future),
     }[state]
+
+
+def _is_used_since(at: datetime) -> ColumnElement[bool]:
+    by_secret = exists().where(ClientSecret.client_id == Client.id, ClientSecret.last_used_at >= at)
+    by_token = exists().where(
+        ScopeUse.client_id == Client.id, ScopeUse.kind == "asked", ScopeUse.last_at >= at
+    )
+    return or_(by_secret, by_token)
+
+
+def _is_active(now: datetime) -> ColumnElement[bool]:
+    return or_(ClientSecret.ended_at.is_(None), ClientSecret.ended_at > now)
+
+
+def _ordered(query: Select[Any], sort: ClientSort, *, descending: bool) -> Select[Any]:
+    match sort:
+        case "name":
+            keys: tuple[ColumnElement[Any], ...] = (func.lower(Client.name), Client.id.expression)
+        case "organisation":
+            keys = (func.lower(Client.organisation), Client.id.expression)
+        case "created":
+            keys = (Client.created_at.expression, Client.id.expression)
+        case "last-used":
+            by_secret = select(func.max(ClientSecret.last_used_at)).where(
+                ClientSecret.client_id == Client.id
+            )
+            by_token = select(func.max(ScopeUse.last_at)).where(
+                ScopeUse.client_id == Client.id, ScopeUse.kind == "asked"
+            )
+            secret, token = by_secret.scalar_subquery(), by_token.scalar_subquery()
+            # Databases differ in the place of NULL.
+            keys = (
+                func.coalesce(secret, token).is_not(None),
+                func.coalesce(secret, token),
+                Client.id.expression,
+            )
+        case _:
+            keys = (Client.id.expression,)
+    return query.order_by(*(each.desc() if descending else each for each in keys))
+
+
+def _load(session: Session, ids: Sequence[str]) -> dict[str, Client]:
+    found: dict[str, Client] = {}
+    query = select(Client).options(selectinload(Client.secrets))
+    for chunk in _chunks(ids):
+        found |= {row.id: row for row in session.scalars(query.where(Client.id.in_(chunk)))}
+    return found
+
+
+def _last_uses(session: Session, ids: Sequence[str]) -> Mapping[str, datetime]:
+    found: dict[str, datetime] = {}
+    query = select(ScopeUse.client_id, func.max(ScopeUse.last_at)).group_by(ScopeUse.client_id)
+    for chunk in _chunks(ids):
+        asked = query.where(ScopeUse.kind == "asked", ScopeUse.client_id.in_(chunk))
+        found |= {client_id: at for client_id, at in session.execute(asked)}  # noqa: C416 - typed rows
+    return found
+
+
+def _chunks(ids: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK))
+
+
+def _describe(client: Client, used_at: datetime | None, now: datetime) -> FoundClient:
+    view = describe_client(client, now)
+    uses = [used_at, *(each.last_used_at for each in client.secrets)]
+    ends = [
+        each.expires_at
+        for each in client.secrets
+        if (each.ended_at is None or each.ended_at > now) and each.expires_at is not None
+    ]
+    return FoundClient(
+        **{field: getattr(view, field) for field in ClientView.__dataclass_fields__},
+        last_used_at=max((each for each in uses if each is not None), default=None),
+        secret_ends_at=min((each for each in ends if each > now), default=None),
+    )

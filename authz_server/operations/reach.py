@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Select, String, and_, cast, false, func, o
 from sqlalchemy.orm import Session
 
 from authz_server.audit.pending_changes import PendingChange
+from authz_server.audit.pending_changes import PendingChange
 from authz_server.audit.sink import AuditRecord
 from authz_server.clients.models import Client, ClientSecret, ResourceServer
 from authz_server.clients.properties import read_properties
@@ -23,6 +24,7 @@ from authz_server.operations.admin_api import ADMIN_SCOPES
 from authz_server.operations.clients import ClientView
 from authz_server.operations.permissions import Limits, limits_of
 from authz_server.scopes.models import Scope, ScopeAlias
+from authz_server.scopes.uses import ScopeUse
 from authz_server.tokens.models import RevocationCutOff, RevokedToken, Stop
 
 # Columns of the table itself: the rules do not apply within the rules.
@@ -99,6 +101,8 @@ class Reach:
                 and_(Stop.kind == "client", Stop.subject.in_(seen_clients)),
             ),
             AuditRecord: self._seen_record(),
+            PendingChange: self._seen_change(),
+            ScopeUse: ScopeUse.client_id.in_(seen_clients),
         }
 
     def owns_client(self, client: Registered) -> bool:
@@ -202,6 +206,17 @@ class Reach:
             and_(is_scope, subject.in_(self.own_scopes)),
             and_(action.in_(("stop.set", "stop.lifted", "cut_off.recorded")), of_stop),
         )
+
+    def _seen_change(self) -> ColumnElement[bool]:
+        """Return the condition of the changes that concern nothing of others."""
+        conditions: list[ColumnElement[bool]] = [PendingChange.organisation.is_not(None)]
+        if self.limits.organisations is not None:
+            conditions.append(PendingChange.organisation.in_(self.limits.organisations))
+        if self.limits.resource_servers is not None:
+            concerned = PendingChange.__table__.c.resource_servers
+            conditions.append(cast(PendingChange.resource_servers, String) != "[]")
+            conditions.append(~self._has_others(concerned, self.own_servers))
+        return and_(*conditions)
 
     def _has_others(self, column: ColumnElement[Any], own: Iterable[str]) -> ColumnElement[bool]:
         """Return whether a JSON list has a name that is not one of these."""

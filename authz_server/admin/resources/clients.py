@@ -39,11 +39,13 @@ class ClientQuery(PageQuery, frozen=True, kw_only=True):
     """The parameters of the list of clients.
 
     Attributes:
-        q: a part of the id, the name or the organisation.
+        q: a part of the id, the name, the organisation or an allowed scope.
         organisation: the whole organisation.
         authentication_method: the registered method.
         scope: an allowed scope, in any spelling.
         state: the state.
+        unused_since: the time since which it obtained no token; it is older than that.
+        secret_ends_before: the time before which one of its active secrets ends.
     """
 
     q: Annotated[str, Meta(max_length=200)] = ""
@@ -51,6 +53,8 @@ class ClientQuery(PageQuery, frozen=True, kw_only=True):
     authentication_method: str | None = None
     scope: str | None = None
     state: State | None = None
+    unused_since: Instant | None = None
+    secret_ends_before: Instant | None = None
 
 
 class ClientChanges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -132,6 +136,9 @@ def list_clients(call: Call) -> Reply:
         authentication_method=query.authentication_method,
         scope=None if scope is None else get_scope(call.services, scope).name,
         state=query.state,
+        unused_since=query.unused_since,
+        secret_ends_before=query.secret_ends_before,
+        text_in_scopes=not call.caller.limits,
     )
     found = search_clients(call.services, filters, after=call.after(), limit=query.limit + 1)
     return call.page([shown(call, each) for each in found], lambda client: client.id)
