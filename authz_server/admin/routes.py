@@ -17,6 +17,7 @@ from authz_server.admin.resources import (
     changes,
     clients,
     explanations,
+    operators,
     records,
     resource_servers,
     revocations,
@@ -39,6 +40,7 @@ from authz_server.operations.explain import RequestExplanation
 from authz_server.operations.explain_token import TokenExplanation
 from authz_server.operations.keys.list import KeyView, RingView
 from authz_server.operations.keys.status import RingStatus
+from authz_server.operations.operators import OperatorView
 from authz_server.operations.resource_servers import ResourceServerView
 from authz_server.operations.scopes import ScopeView
 from authz_server.operations.stops import BlastRadius, ProgrammeView, StopView
@@ -228,12 +230,14 @@ _CLIENT = "/clients/{client_id}"
 _SERVER = "/resource-servers/{client_id}"
 _RING = "/rings/{ring}"
 _STOP = "/stops/{kind}/{subject}"
+_OPERATOR = "/operators/{operator}"
 _KEY = "/rings/{ring}/keys/{kid}"
 _CHANGE = "/changes/{change_id}"
-_C, _RS, _S, _K = clients, resource_servers, scopes, rings
+_C, _RS, _S, _K, _O = clients, resource_servers, scopes, rings, operators
 _C_READ, _C_WRITE = "clients:read", "clients:write"
 _RS_READ, _RS_WRITE = "resource-servers:read", "resource-servers:write"
 _S_READ, _S_WRITE = "scopes:read", "scopes:write"
+_O_READ, _O_WRITE = "operators:read", "operators:write"
 _K_READ, _K_ROTATE, _K_REVOKE = "keys:read", "keys:rotate", "keys:revoke"
 
 # fmt: off
@@ -294,6 +298,16 @@ ROUTES: tuple[Route, ...] = (
                 changes.DecisionBody, kind="order"),
     ),
     *_limited("refused",
+        _list("/operators", _O_READ, _O.list_all, OperatorView),
+        _create("/operators", _O_WRITE, _O.create, OperatorView, _O.NewOperatorBody, _O.repeat,
+                members=_O.CreatedOperator),
+        _read(_OPERATOR, _O_READ, _O.show, OperatorView),
+        _change(_OPERATOR, _O_WRITE, _O.change, _O.load, OperatorView, _O.OperatorChanges,
+                method="PATCH"),
+        _change(_OPERATOR, _O_WRITE, _O.remove, _O.load, _Done, None, method="DELETE"),
+        _change(f"{_OPERATOR}/enable", _O_WRITE, _O.enable, _O.load, OperatorView),
+        _change(f"{_OPERATOR}/disable", _O_WRITE, _O.disable, _O.load, OperatorView),
+        _create(f"{_OPERATOR}/enrolments", _O_WRITE, _O.enrol, _O.EnrolmentView, NoBody),
         _create("/resource-servers", _RS_WRITE, _RS.register_server, ResourceServerView,
                 _RS.NewResourceServer, _RS.repeat_server, members=_C.Registered),
         _change(_SERVER, _RS_WRITE, _RS.remove_server, _RS.load_server, _Done, None,

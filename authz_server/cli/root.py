@@ -95,6 +95,10 @@ _COMMANDS = {
         "authz_server.cli.admin:admin",
         "Prepare the admin API.",
     ),
+    "operator": (
+        "authz_server.cli.operator:operator",
+        "Create the people who administer the server.",
+    ),
     "keys": (
         "authz_server.cli.keys:keys",
         "Rotate, revoke and examine the signing keys.",

@@ -1,0 +1,197 @@
+"""Operators: list, show, create, change, disable, enable and delete them."""
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from authz_server.admin.calls import Call, Reply
+from authz_server.admin.problems import Problem
+from authz_server.admin.resources.clients import Instant, Names
+from authz_server.operations.operator_roles import AssignedRole
+from authz_server.operations.operators import (
+    Enrolment,
+    OperatorView,
+    create_operator,
+    delete_operator,
+    get_operator,
+    list_operators,
+    renew_enrolment,
+    set_operator_enabled,
+    update_operator,
+)
+from authz_server.operations.permissions import roles_of
+
+_MAXIMUM_ROLES = 20
+
+
+class RoleBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A role to give to an operator.
+
+    Attributes:
+        role: its name.
+        resource_servers: the ids of the resource servers that it is limited to; empty: all.
+        organisations: the organisations that it is limited to; empty: all.
+    """
+
+    role: Annotated[str, Meta(min_length=1, max_length=40)]
+    resource_servers: Names = ()
+    organisations: Names = ()
+
+
+class OperatorChanges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The roles of an operator, which replace the present ones."""
+
+    roles: Annotated[tuple[RoleBody, ...], Meta(max_length=_MAXIMUM_ROLES)]
+
+
+class NewOperatorBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An operator to create.
+
+    Attributes:
+        name: the name, as records have it.
+        roles: the roles with their limits.
+    """
+
+    name: Annotated[str, Meta(min_length=1, max_length=100)]
+    roles: Annotated[tuple[RoleBody, ...], Meta(max_length=_MAXIMUM_ROLES)] = ()
+
+
+class EnrolmentView(msgspec.Struct, frozen=True, kw_only=True):
+    """A link by which an operator enrols a passkey, once.
+
+    Attributes:
+        link: the address, which cannot be read again; absent in a dry run.
+        expires_at: the time after which it cannot be used.
+    """
+
+    link: str | UnsetType = UNSET
+    expires_at: Instant
+
+
+class CreatedOperator(msgspec.Struct, frozen=True, kw_only=True):
+    """The members that the answer to a creation has beside those of the operator.
+
+    Attributes:
+        enrolment: the link for the first passkey; null in the answer to a repeated request.
+        enrolment_hint: how to get another link; in the answer to a repeated request alone.
+    """
+
+    enrolment: EnrolmentView | None = None
+    enrolment_hint: str | UnsetType = UNSET
+
+
+def list_all(call: Call) -> Reply:
+    """Answer a page of operators, by name."""
+    return call.page(list_operators(call.services), lambda each: each.name, whole=True)
+
+
+def load(call: Call) -> OperatorView:
+    """Return the operator of the path."""
+    return get_operator(call.services, call.parameters["operator"])
+
+
+def show(call: Call) -> Reply:
+    """Answer an operator."""
+    return Reply(load(call))
+
+
+def create(call: Call) -> Reply:
+    """Create an operator; the answer has the link for the first passkey, once."""
+    body: NewOperatorBody = call.body
+    roles = _roles(call, body.roles)
+    done = create_operator(call.services, actor=call.caller.actor, name=body.name, roles=roles)
+    members = {"enrolment": _shown_once(call, done.enrolment)}
+    name = done.operator.name
+    return Reply(done.operator, members, subject=name, location=quote(name, safe=""))
+
+
+def repeat(call: Call, name: str) -> Reply:
+    """Answer the operator that an earlier request with the same key created."""
+    location = quote(name, safe="")
+    hint = f"POST /admin/v1/operators/{location}/enrolments answers a new link."
+    members: dict[str, Any] = {"enrolment": None, "enrolment_hint": hint}
+    return Reply(get_operator(call.services, name), members, location=location)
+
+
+def change(call: Call) -> Reply:
+    """Replace the roles of an operator."""
+    body: OperatorChanges = call.body
+    changed = update_operator(
+        call.services,
+        call.parameters["operator"],
+        actor=call.caller.actor,
+        roles=_roles(call, body.roles),
+        acting_operator=call.caller.operator_id,
+    )
+    return Reply(changed)
+
+
+def enable(call: Call) -> Reply:
+    """Enable an operator."""
+    return _switch(call, enabled=True)
+
+
+def disable(call: Call) -> Reply:
+    """Disable an operator, and end all sessions and links at once."""
+    return _switch(call, enabled=False)
+
+
+def remove(call: Call) -> Reply:
+    """Delete an operator with the roles, passkeys and sessions."""
+    delete_operator(call.services, call.parameters["operator"], actor=call.caller.actor)
+    return Reply(None)
+
+
+def enrol(call: Call) -> Reply:
+    """Answer a new link by which an operator enrols a passkey; an earlier link ends."""
+    _require_no_more(call, (each.role for each in load(call).roles))
+    link = renew_enrolment(call.services, call.parameters["operator"], actor=call.caller.actor)
+    diff = {"enrolment": {"before": None, "after": "issued"}}
+    return Reply(_shown_once(call, link), diff=diff)
+
+
+def _switch(call: Call, *, enabled: bool) -> Reply:
+    switched = set_operator_enabled(
+        call.services, call.parameters["operator"], actor=call.caller.actor, enabled=enabled
+    )
+    return Reply(switched)
+
+
+def _roles(call: Call, bodies: tuple[RoleBody, ...]) -> tuple[AssignedRole, ...]:
+    _require_no_more(call, (each.role for each in bodies))
+    return tuple(
+        AssignedRole(
+            role=each.role,
+            resource_servers=each.resource_servers,
+            organisations=each.organisations,
+        )
+        for each in bodies
+    )
+
+
+def _require_no_more(call: Call, names: Iterable[str]) -> None:
+    """Refuse a client that would act by an operator with more permissions than its token has.
+
+    Operators give any role, and never to themselves.
+
+    Raises:
+        Problem: ``refused``.
+    """
+    if call.caller.kind != "client":
+        return
+    known = roles_of(call.services.settings)
+    wanted = (known[name].permissions for name in names if name in known)
+    further = frozenset[str]().union(*wanted) - call.caller.permissions
+    if further:
+        raise Problem(
+            "refused",
+            f"The roles permit what the caller may not do: {', '.join(sorted(further))}.",
+        )
+
+
+def _shown_once(call: Call, enrolment: Enrolment) -> EnrolmentView:
+    link = UNSET if call.dry_run else enrolment.link
+    return EnrolmentView(link=link, expires_at=enrolment.expires_at)
