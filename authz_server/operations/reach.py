@@ -14,7 +14,6 @@ from sqlalchemy import ColumnElement, Select, String, and_, cast, false, func, o
 from sqlalchemy.orm import Session
 
 from authz_server.audit.pending_changes import PendingChange
-from authz_server.audit.pending_changes import PendingChange
 from authz_server.audit.sink import AuditRecord
 from authz_server.clients.models import Client, ClientSecret, ResourceServer
 from authz_server.clients.properties import read_properties
@@ -30,15 +29,8 @@ from authz_server.tokens.models import RevocationCutOff, RevokedToken, Stop
 # Columns of the table itself: the rules do not apply within the rules.
 _CLIENT = Client.__table__.c
 _ADMINISTRATIVE = frozenset(name for name, _, _ in ADMIN_SCOPES)
-#: Tables that administrators do not see, and one whose operations narrow it themselves.
-_NEUTRAL = (
-    Change,
-    IdempotentCreation,
-    PendingChange,
-    Revision,
-    RevocationCutOff,
-    RevokedToken,
-)
+#: Tables without a fact that administrators see.
+_NEUTRAL = (Change, IdempotentCreation, Revision, RevocationCutOff, RevokedToken)
 
 
 class Registered(Protocol):
