@@ -1,0 +1,1 @@
+"""The console: pages in HTML for the people who administer the server."""

@@ -1,0 +1,168 @@
+"""Acts in two steps: the plan of a change, and the change after a confirmation."""
+
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from flask import Response
+
+from authz_server.admin.api import Performed
+from authz_server.admin.console.acts import ACTS, Act, Field, Values
+from authz_server.admin.console.desk import RefusedError, path_of
+from authz_server.admin.console.diffs import changes_of, differences
+from authz_server.admin.console.rendering import link
+from authz_server.admin.console.views import View
+from authz_server.admin.problems import Problem
+
+_CHANGED_MEANWHILE = "precondition-failed"
+_WAITS = 202
+#: A plan keeps the item as it was shown up to this size, to show another editor's change.
+_MAXIMUM_SNAPSHOT_CHARACTERS = 8_000
+_LISTED = 40
+
+Item = dict[str, Any]
+
+
+def show_act(view: View, name: str) -> Response:
+    """Return the page of an act: its plan, or its form until the plan can be made."""
+    act = _find(view, name)
+    if view.method != "POST":
+        return _plan(view, act, view.arguments)
+    view.require_own_form()
+    return _carry_out(view, act, view.form)
+
+
+def _find(view: View, name: str) -> Act:
+    act = ACTS.get(name)
+    given = view.form if view.method == "POST" else view.arguments
+    # The API refuses it anyway; an act that cannot be done has no page.
+    if act is None or not view.desk.may(act.permission) or not all(map(given.get, act.names)):
+        raise Problem("not-found")
+    return act
+
+
+def _plan(
+    view: View,
+    act: Act,
+    values: Values,
+    *,
+    refusal: RefusedError | None = None,
+    was: Item | None = None,
+) -> Response:
+    item, tag, planned = None, None, None
+    try:
+        if act.item:
+            shown = view.desk.send("GET", path_of(act.item, *_named(act, act.item, values)))
+            item, tag = shown.body, shown.headers.get("ETag")
+        if not act.fields or _is_filled(act, values):
+            planned = _send(view, act, values, tag, dry_run=True)
+    except RefusedError as refused:
+        view.log_in_again(refused, link(f"/act/{act.name}", **_kept(act, values)))
+        refusal = refusal or refused
+    return view.page(
+        "act.html",
+        act=act,
+        values=_shown_values(act, values, item),
+        item=item,
+        tag=tag,
+        snapshot=_snapshot(item),
+        key=secrets.token_urlsafe(12),
+        planned=planned.body if planned else None,
+        waits=planned is not None and planned.status == _WAITS,
+        changes=changes_of(planned.body.get("diff")) if planned else (),
+        refusal=refusal,
+        meanwhile=tuple(differences(was, item)) if was is not None and item else (),
+        back=act.back(values),
+        listed=_LISTED,
+        status=200 if refusal is None else refusal.answer.status,
+    )
+
+
+def _carry_out(view: View, act: Act, values: Values) -> Response:
+    if act.asks_reason and not values.get("reason", "").strip():
+        return _plan(view, act, values)
+    try:
+        done = _send(view, act, values, values.get("tag"), dry_run=False)
+    except RefusedError as refusal:
+        view.log_in_again(refusal, link(f"/act/{act.name}", **_kept(act, values)))
+        was = None
+        if refusal.problem == _CHANGED_MEANWHILE:
+            was = _read_snapshot(values.get("snapshot", ""))
+        return _plan(view, act, values, refusal=refusal, was=was)
+    if done.status == _WAITS:
+        return view.redirect(link("/changes", done="waits"))
+    if act.is_shown:
+        return view.page(
+            "done.html",
+            act=act,
+            values=values,
+            answer=done.body,
+            changes=changes_of(done.body.get("diff")),
+            back=act.back({**values, "id": values.get("id") or str(done.body.get("id", ""))}),
+            secret=_secret_of(done.body),
+        )
+    back = act.back(values)
+    return view.redirect(f"{back}{'&' if '?' in back else '?'}done={act.name}")
+
+
+def _send(view: View, act: Act, values: Values, tag: str | None, *, dry_run: bool) -> Performed:
+    return view.desk.send(
+        act.method,
+        path_of(act.path, *_named(act, act.path, values)),
+        query={"dry_run": "true"} if dry_run else None,
+        body=act.body(values),
+        if_match=(tag or "*") if act.item else None,
+        idempotency_key="" if dry_run else values.get("key", ""),
+    )
+
+
+def _named(act: Act, template: str, values: Values) -> Iterable[str]:
+    return [values[name] for name in act.names[: template.count("{}")]]
+
+
+def _is_filled(act: Act, values: Values) -> bool:
+    """Return whether the form was sent: a plan needs its required fields."""
+    required = [field for field in act.fields if field.required]
+    if required:
+        return all(values.get(field.name, "").strip() for field in required)
+    return True
+
+
+def _kept(act: Act, values: Values) -> dict[str, str]:
+    names = (*act.names, *(field.name for field in act.fields))
+    return {name: values[name] for name in names if values.get(name)}
+
+
+def _shown_values(act: Act, values: Values, item: Item | None) -> dict[str, str]:
+    """Return the values of the fields: as entered, or else as the item has them."""
+    shown = dict(values)
+    for field in act.fields:
+        if field.name not in shown and field.member and item:
+            shown[field.name] = _as_entered(field, item.get(field.member))
+    return shown
+
+
+def _as_entered(field: Field, value: object) -> str:
+    if field.kind == "lines":
+        return "\n".join(map(str, value)) if isinstance(value, list) else ""
+    return "" if value is None else str(value)
+
+
+def _secret_of(answer: Mapping[str, Any]) -> str:
+    """Return the value of a new secret, which is shown once."""
+    added = answer.get("secret") or {}
+    return str(answer.get("value") or added.get("value") or "")
+
+
+def _snapshot(item: Item | None) -> str:
+    text = msgspec.json.encode(item).decode() if item else ""
+    return text if len(text) <= _MAXIMUM_SNAPSHOT_CHARACTERS else ""
+
+
+def _read_snapshot(text: str) -> Item | None:
+    try:
+        read = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return read if isinstance(read, dict) else None

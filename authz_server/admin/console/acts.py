@@ -1,0 +1,231 @@
+"""The acts that the console offers: for each its request to the admin API and its form."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from authz_server.admin.console.rendering import link
+
+Values = Mapping[str, str]
+FieldKind = Literal["text", "time", "checkbox", "choice", "lines"]
+
+_DAY_SECONDS = 86_400
+#: The reason in a plan, which records nothing.
+PLANNED = "-"
+#: The times without a use after which the old secrets of a rotation end.
+_UNUSED = {"1": _DAY_SECONDS, "7": 7 * _DAY_SECONDS, "30": 30 * _DAY_SECONDS}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """A field of a form.
+
+    Attributes:
+        name: its name, which is part of the keys of its texts.
+        kind: how it is entered; ``lines`` has one entry a line.
+        required: whether the act needs it.
+        choices: the values of a choice, the first one by default.
+        member: the member of the item that it shows before it is changed; empty for none.
+    """
+
+    name: str
+    kind: FieldKind = "text"
+    required: bool = False
+    choices: tuple[str, ...] = ()
+    member: str = ""
+
+
+REASON = Field(name="reason", required=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """One act.
+
+    Attributes:
+        name: its name, which is part of its address and of the keys of its texts.
+        permission: the permission that it needs.
+        path: the path of the request, with ``{}`` for each of the names.
+        names: the parameters that the link to the act has.
+        back: returns the page to show afterwards.
+        method: the method of the request.
+        item: the path of the changed item, whose tag the request needs; empty for a creation.
+        fields: the further fields that the plan depends on.
+        asks_reason: whether the request has a reason, which is recorded.
+        body: returns the body; None: there is none.
+        is_grave: whether it interrupts somebody, or cannot be undone.
+        is_shown: whether its result is a page of its own, with a secret or the steps of an order.
+    """
+
+    name: str
+    permission: str
+    path: str
+    names: tuple[str, ...]
+    back: Callable[[Values], str]
+    method: str = "POST"
+    item: str = ""
+    fields: tuple[Field, ...] = ()
+    asks_reason: bool = False
+    body: Callable[[Values], dict[str, Any] | None] = lambda _: {}
+    is_grave: bool = False
+    is_shown: bool = False
+
+
+def _client(values: Values) -> str:
+    return link("/clients/client", id=values.get("id"))
+
+
+def _keys(_: Values) -> str:
+    return "/keys"
+
+
+def _apis(_: Values) -> str:
+    return "/apis"
+
+
+def _changes(_: Values) -> str:
+    return "/changes"
+
+
+def _reason(values: Values) -> str:
+    return values.get("reason", "").strip() or PLANNED
+
+
+def _lines(values: Values, name: str) -> list[str]:
+    return [line.strip() for line in values.get(name, "").splitlines() if line.strip()]
+
+
+def _time(values: Values, name: str) -> str | None:
+    """Return a time as entered without a zone, which is UTC."""
+    text = values.get(name, "")
+    return f"{text}Z" if text else None
+
+
+def _edited(values: Values) -> dict[str, Any]:
+    return {
+        "name": values.get("name", ""),
+        "organisation": values.get("organisation", ""),
+        "allowed_scopes": _lines(values, "allowed_scopes"),
+    }
+
+
+def _new_client(values: Values) -> dict[str, Any]:
+    named = {"id": values["new_id"].strip()} if values.get("new_id", "").strip() else {}
+    return {**_edited(values), **named}
+
+
+def _new_secret(values: Values) -> dict[str, Any]:
+    return {
+        "description": values.get("description", ""),
+        "expires_at": _time(values, "expires_at"),
+    }
+
+
+def _rotated(values: Values) -> dict[str, Any]:
+    seconds = _UNUSED.get(values.get("unused_days", ""), _UNUSED["7"])
+    return {**_new_secret(values), "end_old_when_unused_seconds": seconds}
+
+
+def _reason_only(values: Values) -> dict[str, Any]:
+    return {"reason": _reason(values)}
+
+
+def _stopped(values: Values) -> dict[str, Any]:
+    return {"kind": values["kind"], "subject": values["subject"], "reason": _reason(values)}
+
+
+def _programme(values: Values) -> dict[str, Any]:
+    return {
+        "name": values.get("name", ""),
+        "scopes": _lines(values, "scopes"),
+        "clients": _lines(values, "clients"),
+    }
+
+
+def _assigned(values: Values) -> dict[str, Any]:
+    return {
+        "resource_server": values.get("resource_server") or None,
+        "take_over": values.get("take_over") == "yes",
+    }
+
+
+_NAMES = (
+    Field(name="name", required=True, member="name"),
+    Field(name="organisation", member="organisation"),
+    Field(name="allowed_scopes", kind="lines", member="allowed_scopes"),
+)
+_SECRET = (Field(name="description"), Field(name="expires_at", kind="time"))
+_CLIENT, _SECRETS = "/clients/{}", "/clients/{}/secrets"
+_RING, _KEY, _STOP = "/rings/{}", "/rings/{}/keys/{}", "/stops/{}/{}"
+_CHANGE = "/changes/{}"
+
+
+def _of_key(name: str, permission: str = "keys:rotate", **options: Any) -> Act:  # noqa: ANN401
+    """Return an order on a key, or on a ring if it has no key."""
+    return Act(
+        name=name,
+        permission=permission,
+        back=_keys,
+        asks_reason=True,
+        is_shown=True,
+        **({"body": _reason_only} | options),
+    )
+
+
+# fmt: off
+ACTS: Mapping[str, Act] = {act.name: act for act in (
+    Act(name="client-create", permission="clients:write", path="/clients", names=(),
+        back=lambda _: "/clients", fields=(Field(name="new_id"), *_NAMES), body=_new_client,
+        is_shown=True),
+    Act(name="client-edit", permission="clients:write", method="PATCH", path=_CLIENT, item=_CLIENT,
+        names=("id",), back=_client, fields=_NAMES, body=_edited),
+    Act(name="client-enable", permission="clients:write", path=f"{_CLIENT}/enable", item=_CLIENT,
+        names=("id",), back=_client),
+    Act(name="client-disable", permission="clients:write", path=f"{_CLIENT}/disable", item=_CLIENT,
+        names=("id",), back=_client, fields=(Field(name="revoke_tokens", kind="checkbox"),),
+        body=lambda values: {"revoke_tokens": values.get("revoke_tokens") == "yes"},
+        is_grave=True),
+    Act(name="client-revoke", permission="tokens:revoke", path="/revocations", names=("id",),
+        back=_client, asks_reason=True, is_grave=True,
+        body=lambda values: {"client": values["id"], "reason": _reason(values)}),
+    Act(name="secret-add", permission="secrets:write", path=_SECRETS, names=("id",), back=_client,
+        fields=_SECRET, body=_new_secret, is_shown=True),
+    Act(name="secret-rotate", permission="secrets:write", path=f"{_SECRETS}/rotate",
+        names=("id",), back=_client, body=_rotated, is_shown=True,
+        fields=(*_SECRET, Field(name="unused_days", kind="choice", choices=("7", "1", "30")))),
+    Act(name="secret-end", permission="secrets:write", method="DELETE", path=f"{_SECRETS}/{{}}",
+        item=f"{_SECRETS}/{{}}", names=("id", "secret"), back=_client, body=lambda _: None,
+        is_grave=True),
+    Act(name="stop-set", permission="tokens:revoke", path="/stops", names=("kind", "subject"),
+        back=_apis, asks_reason=True, body=_stopped, is_grave=True),
+    Act(name="stop-lift", permission="tokens:revoke", path=f"{_STOP}/lift", item=_STOP,
+        names=("kind", "subject"), back=_apis, asks_reason=True, body=_reason_only),
+    Act(name="programme-define", permission="scopes:write", path="/programmes", names=(),
+        back=_apis, body=_programme,
+        fields=(Field(name="name", required=True), Field(name="scopes", kind="lines"),
+                Field(name="clients", kind="lines"))),
+    Act(name="scope-assign", permission="scopes:write", path="/scopes/{}/assign",
+        item="/scopes/{}", names=("scope",), back=_apis, body=_assigned,
+        fields=(Field(name="resource_server", member="resource_server"),
+                Field(name="take_over", kind="checkbox"))),
+    _of_key("ring-rotate", path=f"{_RING}/rotate", item=_RING, names=("ring",)),
+    _of_key("ring-freeze", path=f"{_RING}/freeze", item=_RING, names=("ring",)),
+    _of_key("ring-unfreeze", path=f"{_RING}/unfreeze", item=_RING, names=("ring",)),
+    _of_key("key-activate", path=f"{_KEY}/activate", item=_KEY, names=("ring", "kid"),
+            fields=(Field(name="emergency", kind="checkbox"),),
+            body=lambda values: {"reason": _reason(values),
+                                 "emergency": values.get("emergency") == "yes"}),
+    _of_key("key-taint", path=f"{_KEY}/taint", item=_KEY, names=("ring", "kid"), is_grave=True),
+    _of_key("key-revoke", "keys:revoke", path=f"{_KEY}/revoke", item=_KEY, names=("ring", "kid"),
+            fields=(Field(name="all_versions", kind="checkbox"),), is_grave=True,
+            body=lambda values: {"reason": _reason(values),
+                                 "all_versions": values.get("all_versions") == "yes"}),
+    Act(name="token-revoke", permission="tokens:revoke", path="/revocations", names=("jti",),
+        back=lambda _: "/tokens", asks_reason=True, is_grave=True,
+        body=lambda values: {"jti": values["jti"], "reason": _reason(values)}),
+    *(Act(name=f"change-{verb}", permission=permission, path=f"{_CHANGE}/{verb}", item=_CHANGE,
+          names=("id",), back=_changes, asks_reason=True, body=_reason_only)
+      for verb, permission in (("approve", "changes:approve"), ("reject", "changes:approve"),
+                               ("confirm", "changes:approve"), ("withdraw", "changes:read"))),
+)}
+# fmt: on

@@ -1,0 +1,181 @@
+"""The routes of the console, which every operator with a session may follow."""
+
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from urllib.parse import urlencode
+
+from flask import Blueprint, Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from authz_server.admin.api import AdminApi, Performed
+from authz_server.admin.console.act_pages import show_act
+from authz_server.admin.console.desk import Desk, RefusedError
+from authz_server.admin.console.languages import LANGUAGES, choose_language, texts_in
+from authz_server.admin.console.pages import apis, audit, changes, clients, keys, now, tokens
+from authz_server.admin.console.sessions import Sessions
+from authz_server.admin.console.views import LogInAgain, View, redirection
+from authz_server.admin.problems import Problem, as_problem
+from authz_server.assembly import Clock
+from authz_server.endpoints.client_address import ClientAddressReader
+from authz_server.endpoints.wsgi import read_head
+from authz_server.operations.keys.calendar.svg import DARK_STYLE
+from authz_server.settings import Settings
+
+_STATIC = Path(__file__).parent / "static"
+_LANGUAGE_COOKIE = "authz_console_language"
+_COOKIE_SECONDS = 31_536_000
+_STATIC_SECONDS = 3_600
+_STATIC_TYPES = {
+    "console.css": "text/css; charset=utf-8",
+    "calendar.css": "text/css; charset=utf-8",
+    "console.js": "text/javascript; charset=utf-8",
+}
+
+Page = Callable[[View], Response]
+
+#: The pages: for each path its screen, its methods and what shows it.
+PAGES: Mapping[str, tuple[str, tuple[str, ...], Page]] = {
+    "/": ("now", ("GET",), now.show),
+    "/clients": ("clients", ("GET",), clients.show_list),
+    "/clients/client": ("clients", ("GET",), clients.show),
+    "/apis": ("apis", ("GET",), apis.show_list),
+    "/apis/api": ("apis", ("GET",), apis.show),
+    "/keys": ("keys", ("GET",), keys.show),
+    "/tokens": ("tokens", ("GET", "POST"), tokens.show),
+    "/audit": ("audit", ("GET",), audit.show),
+    "/audit/export": ("audit", ("GET",), audit.export),
+    "/changes": ("changes", ("GET",), changes.show_list),
+    "/changes/change": ("changes", ("GET",), changes.show),
+}
+
+
+class Console:
+    """Answers requests to the console.
+
+    Args:
+        api: the admin API, which the console reads and writes by.
+        sessions: finds the operator of a request.
+        settings: the checked settings.
+        clock: returns the present time, timezone-aware.
+    """
+
+    def __init__(self, api: AdminApi, sessions: Sessions, settings: Settings, clock: Clock) -> None:
+        self._api = api
+        self._sessions = sessions
+        self._settings = settings
+        self._clock = clock
+        self._addresses = ClientAddressReader(
+            settings.server.trusted_proxies, settings.server.forwarded_header
+        )
+        self._static = {name: _read_static(name) for name in _STATIC_TYPES}
+
+    def add_to(self, app: Flask) -> None:
+        """Add the pages, the acts and the static files to an application."""
+        blueprint = Blueprint("console", __name__)
+        for path, (screen, methods, page) in PAGES.items():
+            blueprint.add_url_rule(
+                path, endpoint=path, view_func=self._answering(screen, page), methods=methods
+            )
+        blueprint.add_url_rule(
+            "/act/<name>", endpoint="act", view_func=self._act, methods=["GET", "POST"]
+        )
+        blueprint.add_url_rule("/static/<name>", endpoint="static", view_func=self._send_static)
+        app.register_blueprint(blueprint)
+
+    def _act(self, name: str) -> Response:
+        screen = _screen_of(name)
+        return self._answering(screen, lambda view: show_act(view, name))()
+
+    def _answering(self, screen: str, page: Page) -> Callable[[], Response]:
+        def answer() -> Response:
+            view = self._open(screen)
+            if isinstance(view, Response):
+                return view
+            try:
+                answered = page(view)
+            except LogInAgain as again:
+                answered = redirection(f"/login?{urlencode({'step_up': '1', 'next': again.path})}")
+            except HTTPException:
+                raise
+            except RefusedError as refusal:
+                answered = _refused(view, refusal.answer)
+            except Exception as fault:  # noqa: BLE001 - every fault is answered by a page
+                answered = _refused(view, _as_answer(fault, self._settings))
+            _keep_language(answered)
+            return answered
+
+        return answer
+
+    def _open(self, screen: str) -> View | Response:
+        """Return the view of the request; without a session, a redirection to the log-in."""
+        environ = request.environ
+        caller = self._sessions.find_session(environ)
+        if caller is None:
+            back = request.full_path.rstrip("?") if request.method == "GET" else ""
+            return redirection(f"/login?{urlencode({'next': back})}" if back else "/login")
+        language = choose_language(
+            request.args.get("lang") or request.cookies.get(_LANGUAGE_COOKIE, ""),
+            request.headers.get("Accept-Language", ""),
+        )
+        form = request.form.to_dict()
+        return View(
+            desk=Desk(self._api, caller, self._addresses.read(read_head(environ))),
+            texts=texts_in(language),
+            screen=screen,
+            method=request.method,
+            path=request.path,
+            arguments=request.args.to_dict(),
+            form=form,
+            issuer=self._settings.issuer,
+            now=self._clock(),
+            csrf_token=lambda: self._sessions.csrf_token(environ),
+            require_own_form=lambda: self._sessions.require_own_form(
+                environ, form.get("csrf_token", "")
+            ),
+        )
+
+    def _send_static(self, name: str) -> Response:
+        content, tag = self._static.get(name, (b"", ""))
+        if not tag:
+            raise Problem("not-found")
+        answer = Response(content, content_type=_STATIC_TYPES[name])
+        answer.headers["Cache-Control"] = f"max-age={_STATIC_SECONDS}"
+        answer.headers["X-Content-Type-Options"] = "nosniff"
+        answer.set_etag(tag)
+        return answer.make_conditional(request)
+
+
+def _read_static(name: str) -> tuple[bytes, str]:
+    path = DARK_STYLE if name == "calendar.css" else _STATIC / name
+    content = path.read_bytes()
+    return content, sha256(content).hexdigest()[:16]
+
+
+def _screen_of(act: str) -> str:
+    nouns = {"client": "clients", "secret": "clients", "ring": "keys", "key": "keys"}
+    further = {"stop": "apis", "scope": "apis", "programme": "apis", "token": "tokens"}
+    return (nouns | further).get(act.partition("-")[0], "changes")
+
+
+def _refused(view: View, answer: Performed) -> Response:
+    return view.page("refused.html", answer=answer, status=answer.status)
+
+
+def _as_answer(fault: Exception, settings: Settings) -> Performed:
+    problem = as_problem(fault, settings.server.retry_after_seconds)
+    body = {"type": f"urn:authz-server:problem:{problem.name}", "detail": problem.detail}
+    return Performed(problem.status, body, problem.headers)
+
+
+def _keep_language(answer: Response) -> None:
+    chosen = request.args.get("lang", "")
+    if chosen in LANGUAGES:
+        answer.set_cookie(
+            _LANGUAGE_COOKIE,
+            chosen,
+            max_age=_COOKIE_SECONDS,
+            secure=request.is_secure,
+            httponly=True,
+            samesite="Lax",
+        )

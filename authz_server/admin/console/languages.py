@@ -1,0 +1,69 @@
+"""The texts of the console in each language: a TOML file of ``messages/`` each."""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from authz_server.endpoints.languages import pick_language
+
+#: The languages by tag, each by its own name.
+LANGUAGES = {"en": "English", "fr": "Français", "es": "Español", "pt": "Português"}
+DEFAULT_LANGUAGE = "en"
+_MAXIMUM_HEADER_CHARACTERS = 200
+
+
+class Texts:
+    """The texts in one language.
+
+    Args:
+        language: its tag.
+        texts: the texts by dotted key; ``{name}`` stands for a value.
+    """
+
+    def __init__(self, language: str, texts: Mapping[str, str]) -> None:
+        self.language = language
+        self._texts = texts
+
+    def __call__(self, key: str, **values: object) -> str:
+        """Return a text with its values; KeyError if there is none."""
+        text = self._texts[key]
+        return text.format_map(values) if values else text
+
+    def find(self, key: str, default: str) -> str:
+        """Return a text, or the default if there is none for a name of the API."""
+        return self._texts.get(key, default)
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The keys of all texts."""
+        return frozenset(self._texts)
+
+
+@cache
+def texts_in(language: str) -> Texts:
+    """Return the texts in a language of :data:`LANGUAGES`."""
+    source = files(__package__).joinpath("messages", f"{language}.toml")
+    return Texts(language, dict(_flatten(tomllib.loads(source.read_text("utf-8")))))
+
+
+def choose_language(chosen: str, accept_language: str) -> str:
+    """Return the language of a page.
+
+    Args:
+        chosen: the language that the reader has chosen; empty for none.
+        accept_language: the header of the request.
+    """
+    if chosen in LANGUAGES:
+        return chosen
+    header = accept_language[:_MAXIMUM_HEADER_CHARACTERS]
+    return pick_language(header, LANGUAGES, DEFAULT_LANGUAGE)
+
+
+def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

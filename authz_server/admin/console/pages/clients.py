@@ -1,0 +1,112 @@
+"""The screen *Clients*: a search, and the page of one client."""
+
+from datetime import timedelta
+from typing import Any
+
+from flask import Response
+
+from authz_server.admin.console.desk import path_of
+from authz_server.admin.console.rendering import as_time
+from authz_server.admin.console.views import View
+
+_PAGE = 50
+_RECORDS = 20
+_TOKEN_AGE = timedelta(days=1)
+#: The filters of the list, by the name of their parameter.
+FILTERS = (
+    "q",
+    "organisation",
+    "scope",
+    "state",
+    "unused_since",
+    "secret_ends_before",
+    "resource_server",
+)
+
+
+def show_list(view: View) -> Response:
+    """Show a page of the clients that match the search."""
+    filters = {name: view.arguments.get(name, "") for name in FILTERS}
+    page = view.desk.get("/clients", **filters, cursor=view.arguments.get("cursor"), limit=_PAGE)
+    for client in page["items"]:
+        add_facts(client)
+    return view.page(
+        "clients.html",
+        clients=page["items"],
+        following=page["next"],
+        filters=filters,
+        risks=risks(view),
+    )
+
+
+def show(view: View) -> Response:
+    """Show one client."""
+    name = view.arguments.get("id", "")
+    client = view.desk.get(path_of("/clients/{}", name))
+    add_facts(client)
+    catalogue = {each["name"]: each for each in view.desk.every("/scopes", "scopes:read")}
+    return view.page(
+        "client.html",
+        client=client,
+        catalogue=catalogue,
+        stops=_stops(view, client),
+        records=_records(view, name),
+        tokens=_tokens(view, name),
+        explanation=_explain(view, name),
+    )
+
+
+def risks(view: View) -> dict[str, str]:
+    """Return the risk of each scope by its name."""
+    return {each["name"]: each["risk"] for each in view.desk.every("/scopes", "scopes:read")}
+
+
+def add_facts(client: dict[str, Any]) -> None:
+    """Add when its secrets were last used, and when the oldest one that works was added."""
+    working = [each for each in client["secrets"] if each["works"]]
+    used = [each for each in client["secrets"] if each["last_used_at"]]
+    client["last_used_at"] = max((each["last_used_at"] for each in used), default=None, key=as_time)
+    client.setdefault("last_token_at", None)
+    client["oldest_secret_at"] = min((each["created_at"] for each in working), default=None)
+
+
+def _stops(view: View, client: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the stops in force that concern the client."""
+    held = set(client["allowed_scopes"])
+    return [
+        stop
+        for stop in view.desk.every("/stops", "scopes:read")
+        if client["id"] in stop["clients"] or held.intersection(stop["scopes"])
+    ]
+
+
+def _records(view: View, client_id: str) -> list[dict[str, Any]]:
+    page = view.desk.find("/audit", "audit:read", subject=client_id, limit=_RECORDS)
+    return list(page["items"]) if page else []
+
+
+def _tokens(view: View, client_id: str) -> dict[str, Any] | None:
+    """Return the tokens that it obtained in the last 24 hours; None: they are not known here."""
+    since = f"{view.now - _TOKEN_AGE:%Y-%m-%dT%H:%M:%SZ}"
+    found: dict[str, Any] | None = view.desk.find(
+        "/activity", "audit:read", client=client_id, since=since
+    )
+    return found
+
+
+def _explain(view: View, client_id: str) -> dict[str, Any] | None:
+    """Return the outcome that a request of the client would have, if the operator asks."""
+    if "explain" not in view.arguments:
+        return None
+    given = {
+        name: view.arguments.get(name, "").strip() for name in ("scope", "resource", "address")
+    }
+    body: dict[str, Any] = {"client_id": client_id}
+    if given["scope"]:
+        body["scope"] = given["scope"]
+    if given["resource"]:
+        body["resources"] = [given["resource"]]
+    if given["address"]:
+        body["address"] = given["address"]
+    explained: dict[str, Any] = view.desk.send("POST", "/explanations/requests", body=body).body
+    return explained

@@ -1,0 +1,146 @@
+"""One request to the console, as its pages see it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from flask import Response
+
+from authz_server.admin.console.desk import Desk, RefusedError
+from authz_server.admin.console.languages import LANGUAGES, Texts
+from authz_server.admin.console.rendering import link, render
+
+#: The policy of every page: nothing but our own style, script and forms.
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self';"
+        " connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    # A form sends its origin, by which the server knows that it is its own.
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+#: The screens in their order, with a permission that each needs.
+SCREENS = (
+    ("now", "/", ""),
+    ("clients", "/clients", "clients:read"),
+    ("apis", "/apis", "scopes:read"),
+    ("keys", "/keys", "keys:read"),
+    ("tokens", "/tokens", "clients:read"),
+    ("audit", "/audit", "audit:read"),
+    ("changes", "/changes", "changes:read"),
+)
+_SEE_OTHER = 303
+_STEP_UP = "insufficient-user-authentication"
+
+
+class LogInAgain(Exception):  # noqa: N818 - not an error
+    """Ends a request whose operator has to log in again first.
+
+    Args:
+        path: the page to return to.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """One request.
+
+    Attributes:
+        desk: the admin API, as the operator.
+        texts: the texts in the language of the page.
+        screen: the name of the screen.
+        method: the method of the request.
+        path: its path.
+        arguments: the parameters of its query string, the first of each name.
+        form: the fields of its form, likewise.
+        issuer: the issuer that is administered.
+        now: the present time.
+        csrf_token: returns the token of the forms.
+        require_own_form: requires that a write comes from a form of this session.
+    """
+
+    desk: Desk
+    texts: Texts
+    screen: str
+    method: str
+    path: str
+    arguments: Mapping[str, str]
+    form: Mapping[str, str]
+    issuer: str
+    now: datetime
+    csrf_token: Callable[[], str]
+    require_own_form: Callable[[], None]
+
+    def page(self, template: str, *, status: int = 200, **values: Any) -> Response:  # noqa: ANN401
+        """Return a page.
+
+        Args:
+            template: its template.
+            status: the HTTP status.
+            values: the values of the template.
+        """
+        done = self.arguments.get("done", "")
+        text = render(
+            template,
+            t=self.texts,
+            screens=[each for each in SCREENS if self.desk.may(each[2])],
+            screen=self.screen,
+            languages=[(tag, name, self._in_language(tag)) for tag, name in LANGUAGES.items()],
+            caller=self.desk.caller,
+            may=self.desk.may,
+            issuer=self.issuer,
+            now=self.now,
+            csrf_token=self.csrf_token(),
+            arguments=self.arguments,
+            done=self.texts.find(f"done.{done}", "") if done else "",
+            **values,
+        )
+        return html(text, status, self.texts.language)
+
+    def redirect(self, path: str) -> Response:
+        """Return a redirection to a page of the console, by GET."""
+        return redirection(path)
+
+    def log_in_again(self, refusal: RefusedError, path: str) -> None:
+        """Send the operator to log in again if the API asked for that.
+
+        Raises:
+            LogInAgain: it did.
+        """
+        if refusal.problem == _STEP_UP:
+            raise LogInAgain(path)
+
+    def _in_language(self, tag: str) -> str:
+        """Return the address of this page in another language; that of a form by its parameters."""
+        given = {
+            name: each for name, each in self.arguments.items() if name not in {"lang", "done"}
+        }
+        return link(self.path, **given, lang=tag)
+
+
+def html(text: str, status: int, language: str) -> Response:
+    """Return a response with a page."""
+    answer = Response(text, status=status, content_type="text/html; charset=utf-8")
+    answer.headers.update(SECURITY_HEADERS)
+    answer.headers["Content-Language"] = language
+    answer.headers["Vary"] = "Accept-Language, Cookie"
+    return answer
+
+
+def redirection(path: str) -> Response:
+    """Return a redirection by GET to a path of this listener."""
+    answer = Response("", status=_SEE_OTHER, content_type="text/plain; charset=utf-8")
+    answer.headers.update(SECURITY_HEADERS)
+    answer.headers["Location"] = path
+    return answer
