@@ -1,4 +1,4 @@
-"""Audit events of operators: their log-ins and sessions."""
+"""Audit events of operators: their log-ins, sessions and changes."""
 
 from typing import Literal
 
@@ -66,10 +66,26 @@ class OperatorSessionEnded(Event, frozen=True, kw_only=True, tag="operator.sessi
     outcome: Literal["success"] = "success"
 
 
+class OperatorChanged(Event, frozen=True, kw_only=True, tag="operator.changed"):
+    """An operator, their roles or passkeys were changed.
+
+    Attributes:
+        actor: the actor of the change.
+        action: the change, for example ``operator.created``.
+        operator: the operator's name.
+    """
+
+    actor: str
+    action: str
+    operator: str
+    outcome: Literal["success"] = "success"
+
+
 #: The events, in the order of ``docs/events.md``.
 EVENTS: tuple[type[Event], ...] = (
     OperatorSignedIn,
     OperatorSignInRefused,
     OperatorSignedOut,
     OperatorSessionEnded,
+    OperatorChanged,
 )

@@ -32,6 +32,7 @@ from authz_server.audit.events import (
     TokenRevoked,
 )
 from authz_server.audit.notifier import Notify
+from authz_server.audit.operator_events import OperatorChanged
 from authz_server.database.orm import Base, BigIntegerKey
 from authz_server.errors import OAuthError
 from authz_server.logs import encode_line
@@ -138,6 +139,8 @@ def event_of(record: AuditRecord) -> Event:  # noqa: PLR0911 - one for each kind
         )
     if action.startswith("scope."):
         return ScopeChanged(actor=actor, action=action, scope=subject)
+    if action.startswith("operator."):
+        return OperatorChanged(actor=actor, action=action, operator=subject)
     if action.startswith("registration."):
         changed: Event = RegistrationChanged(actor=actor, action=action, subject=subject)
     else:

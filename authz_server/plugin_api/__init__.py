@@ -4,6 +4,7 @@ A name is removed only with a major version; see ``docs/plugins.md``. The tests 
 import :mod:`authz_server.plugin_api.testing`.
 """
 
+from authz_server.assembly.plugin_services import PluginServices
 from authz_server.audit.events import (
     ClientChanged,
     CutOffRecorded,
@@ -32,6 +33,7 @@ from authz_server.audit.events import (
     TokenRevoking,
 )
 from authz_server.audit.operator_events import (
+    OperatorChanged,
     OperatorSessionEnded,
     OperatorSignedIn,
     OperatorSignedOut,
@@ -45,12 +47,25 @@ from authz_server.clients.authentication.method import (
     Verdict,
 )
 from authz_server.clients.cache import ClientEntry
+from authz_server.clients.fetching import Fetcher, FetchError
+from authz_server.clients.issuers import Issuer
+from authz_server.clients.outbound import Reply
 from authz_server.errors import OAuthError
 from authz_server.grants.base import TokenGrant, TokenRequest
-from authz_server.hookspecs import RESERVED_CLAIMS, RefusalError, TokenDecision, hookimpl
+from authz_server.hookspecs import (
+    RESERVED_CLAIMS,
+    AnsweredRequest,
+    Narrowing,
+    RefusalError,
+    Revocation,
+    TokenDecision,
+    hookimpl,
+)
+from authz_server.logs import current_request_id, redact
 from authz_server.settings import Secret
 from authz_server.tokens.authorization import Authorization
 from authz_server.tokens.authorization_details_type import AuthorizationDetailsType, Window
+from authz_server.tokens.introspection_source import IntrospectionSource
 from authz_server.waiting import Lane, Step
 from keys.backend import (
     BackendView,
@@ -69,12 +84,17 @@ from keys.errors import (
     BackendDenied,
     BackendUnavailable,
     KeysError,
+    TokenRefusedError,
     VersionUnusable,
 )
+from keys.jose.compact import MAXIMUM_TOKEN_CHARACTERS, parse_json_object
+from keys.jose.foreign import ForeignToken, parse_foreign
 from keys.jose.jwk import public_jwk
 
 __all__ = [
+    "MAXIMUM_TOKEN_CHARACTERS",
     "RESERVED_CLAIMS",
+    "AnsweredRequest",
     "AuthenticationRequest",
     "Authorization",
     "AuthorizationDetailsType",
@@ -94,23 +114,33 @@ __all__ = [
     "Destroys",
     "Event",
     "Fences",
+    "FetchError",
+    "Fetcher",
+    "ForeignToken",
     "Health",
     "IntrospectionRefused",
+    "IntrospectionSource",
+    "Issuer",
     "KeyAlarm",
     "KeyBackend",
     "KeyChanged",
     "KeysError",
     "Lane",
+    "Narrowing",
     "OAuthError",
+    "OperatorChanged",
     "OperatorSessionEnded",
     "OperatorSignInRefused",
     "OperatorSignedIn",
     "OperatorSignedOut",
+    "PluginServices",
     "Reading",
     "RefusalError",
     "RegistrationChanged",
     "RegistrationRefused",
+    "Reply",
     "RequestRefused",
+    "Revocation",
     "RevocationRefused",
     "ScopeChanged",
     "Secret",
@@ -128,6 +158,7 @@ __all__ = [
     "TokenIssued",
     "TokenOfTaintedKey",
     "TokenRefused",
+    "TokenRefusedError",
     "TokenRequest",
     "TokenRevoked",
     "TokenRevoking",
@@ -136,6 +167,10 @@ __all__ = [
     "Version",
     "VersionUnusable",
     "Window",
+    "current_request_id",
     "hookimpl",
+    "parse_foreign",
+    "parse_json_object",
     "public_jwk",
+    "redact",
 ]
