@@ -34,7 +34,6 @@ class Lane(Enum):
     PLUGINS = "plugins"
     OUTBOUND = "outbound"
     EVENTS = "events"
-    EVENTS = "events"
 
 
 class Step(Generic[T]):
