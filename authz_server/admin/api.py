@@ -322,9 +322,12 @@ class AdminApi:
         """File an act that waits for an approval."""
         key = _creation_key(route, call, request)
         with self._parts.services.transaction() as session:
+            earlier = key and begin_creation(session, *key, call.services.clock())
+            if earlier:
+                # The same request was sent twice at the same time.
+                raise Problem("conflict", "The request is being repeated.")
             filed = file_held(call, session, held)
             if key is not None:
-                begin_creation(session, *key, call.services.clock())
                 finish_creation(session, key[0], f"{_FILED}{filed.id}")
         return answer_filed(PREFIX, filed, request_id, held.answer)
 
