@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
+from authz_server.cli.client_list import client_list
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
-from authz_server.cli.output import echo_status, json_option, print_rows
+from authz_server.cli.output import echo_status, json_option
 from authz_server.cli.registration import (
     authentication_method_option,
     delete_command,
@@ -29,16 +30,9 @@ from authz_server.cli.secret_files import (
 from authz_server.cli.values import INSTANT, INSTANT_OR_NONE, drop_unset
 from authz_server.clients.authentication.shared_secret import CLIENT_SECRET
 from authz_server.clients.validation import DEFAULT_GRANT_TYPES, G2P_ANSWERS, PERMISSIONS
-from authz_server.operations.clients import create_client, get_client, list_clients, update_client
+from authz_server.operations.clients import create_client, get_client, update_client
 
 _CLIENT = Noun("client", "client", "client", "ministry", get_client)
-_COLUMNS = {
-    "id": "Id",
-    "name": "Name",
-    "organisation": "Organisation",
-    "state": "State",
-    "allowed_scopes": "Allowed scopes",
-}
 
 
 @click.command(
@@ -157,19 +151,6 @@ def create(  # noqa: PLR0913, PLR0917 - one for each option
     print_created(_CLIENT, record, created.secret, secret_output, as_json=as_json)
 
 
-@click.command("list", cls=Command, example="authz-server client list --json")
-@json_option
-@pass_invocation
-def list_(invocation: Invocation, as_json: bool) -> None:
-    """List the clients.
-
-    The table shows the state and the allowed scopes of each; JSON shows every field.
-    """
-    with invocation.services() as services:
-        clients = list_clients(services)
-    print_rows(clients, _COLUMNS, as_json=as_json)
-
-
 @click.command("update", cls=Command, example="authz-server client update ministry --lifetime 300")
 @click.argument("id")
 @click.option("--name", help="The name that people know the client by.")
@@ -270,7 +251,7 @@ client = add_all(
     Commands("client", help="Register and change clients, which ask for tokens."),
     [
         create,
-        list_,
+        client_list,
         show_command(_CLIENT),
         *switch_commands(_CLIENT),
         delete_command(_CLIENT),

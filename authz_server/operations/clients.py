@@ -162,15 +162,6 @@ def create_client(  # noqa: PLR0913 - the fields themselves, by name
         )
 
 
-def list_clients(services: Services) -> tuple[ClientView, ...]:
-    """Return every client, by id."""
-    with services.transaction() as session:
-        now = services.clock()
-        return tuple(
-            describe_client(each, now) for each in all_of_kind(services, session, "client")
-        )
-
-
 def get_client(services: Services, client_id: str) -> ClientView:
     """Return a client; NotFoundError if there is none of that id."""
     with services.transaction() as session:

@@ -138,7 +138,7 @@ def list_clients(call: Call) -> Reply:
         state=query.state,
         unused_since=query.unused_since,
         secret_ends_before=query.secret_ends_before,
-        text_in_scopes=not call.caller.limits,
+        text_in_scopes=reach_of(call.services) is None,
     )
     found = search_clients(call.services, filters, after=call.after(), limit=query.limit + 1)
     return call.page([shown(call, each) for each in found], lambda client: client.id)
