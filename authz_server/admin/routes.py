@@ -33,6 +33,8 @@ from authz_server.admin.resources.secrets import (
     SecretResources,
 )
 from authz_server.operations.activity import Activity
+from authz_server.operations.audit.verify import AuditVerification
+from authz_server.operations.audit.who import WhoAnswer
 from authz_server.operations.changes import ChangeView
 from authz_server.operations.client_secrets import SecretView
 from authz_server.operations.clients import ClientView
@@ -41,6 +43,7 @@ from authz_server.operations.explain_token import TokenExplanation
 from authz_server.operations.keys.list import KeyView, RingView
 from authz_server.operations.keys.status import RingStatus
 from authz_server.operations.operators import OperatorView
+from authz_server.operations.reports import LeastPrivilege, Owners
 from authz_server.operations.resource_servers import ResourceServerView
 from authz_server.operations.scopes import ScopeView
 from authz_server.operations.stops import BlastRadius, ProgrammeView, StopView
@@ -284,6 +287,10 @@ ROUTES: tuple[Route, ...] = (
         _explain("/explanations/tokens", explanations.of_token, TokenExplanation,
                  explanations.TokenQuestion),
         _list("/audit", "audit:read", records.list_audit, RecordView, records.AuditQuery),
+        Route(method="GET", path="/reports/least-privilege", permission=_C_READ,
+              act=records.show_least_privilege, query=records.LeastPrivilegeQuery,
+              answer=LeastPrivilege),
+        _show("/reports/owners", _C_READ, records.show_owners, Owners),
         _list("/changes", "changes:read", changes.list_all, ChangeView, changes.ChangesQuery),
         _read(_CHANGE, "changes:read", changes.show, ChangeView),
         *(
@@ -335,6 +342,9 @@ ROUTES: tuple[Route, ...] = (
         _list("/programmes", _S_READ, stops.list_all_programmes, ProgrammeView),
         _create("/programmes", _S_WRITE, stops.define, ProgrammeView, stops.NewProgramme,
                 status=200),
+        _show("/audit/verify", "audit:read", records.verify_trail, AuditVerification),
+        Route(method="GET", path="/audit/who", permission="audit:read", act=records.show_who,
+              query=records.WhoQuery, answer=WhoAnswer),
         Route(method="GET", path="/activity", permission="audit:read", act=activity.show,
               query=activity.ActivityQuery, answer=Activity),
         _list("/settings", "settings:read", records.list_settings, records.Setting,

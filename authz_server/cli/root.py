@@ -91,6 +91,10 @@ _COMMANDS = {
         "authz_server.cli.changes:changes",
         "Approve changes that need a second person.",
     ),
+    "report": (
+        "authz_server.cli.report:report",
+        "Report unused permissions and missing owners.",
+    ),
     "admin": (
         "authz_server.cli.admin:admin",
         "Prepare the admin API.",

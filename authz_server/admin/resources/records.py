@@ -8,6 +8,9 @@ from msgspec import Meta
 from authz_server.admin.calls import Call, Reply
 from authz_server.admin.pages import PageQuery
 from authz_server.admin.resources.clients import Instant
+from authz_server.operations.audit.verify import verify_audit
+from authz_server.operations.audit.who import find_who
+from authz_server.operations.reports import report_least_privilege, report_owners
 from authz_server.operations.stored_records import RecordFilters, list_records
 from authz_server.settings import describe_settings
 
@@ -19,6 +22,9 @@ class AuditQuery(PageQuery, frozen=True, kw_only=True):
         actor: the whole actor.
         action: the event's name; with a trailing ``.`` every event of a kind, such as ``client.``.
         subject: the whole subject.
+        client: the id of a client or resource server that acted, or was changed.
+        scope: a scope in any spelling; ``disburse`` and ``disburse/*`` stand for all below.
+        key: the id of a key, or the name of a ring.
         since: the time of the first record.
         until: the time before which the last record lies.
     """
@@ -26,8 +32,33 @@ class AuditQuery(PageQuery, frozen=True, kw_only=True):
     actor: Annotated[str, Meta(max_length=300)] | None = None
     action: Annotated[str, Meta(max_length=100)] | None = None
     subject: Annotated[str, Meta(max_length=300)] | None = None
+    client: Annotated[str, Meta(max_length=128)] | None = None
+    scope: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    key: Annotated[str, Meta(max_length=200)] | None = None
     since: Instant | None = None
     until: Instant | None = None
+
+
+class WhoQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The parameters of the question who could use a scope at a time.
+
+    Attributes:
+        scope: a scope in any spelling; ``disburse`` and ``disburse/*`` stand for all below.
+        at: the time.
+    """
+
+    scope: Annotated[str, Meta(min_length=1, max_length=200)]
+    at: Instant
+
+
+class LeastPrivilegeQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The parameters of the report of least privilege.
+
+    Attributes:
+        days: the length of the period until now.
+    """
+
+    days: Annotated[int, Meta(ge=1, le=3_660)] = 90
 
 
 class SettingsQuery(PageQuery, frozen=True, kw_only=True):
@@ -61,11 +92,36 @@ def list_audit(call: Call) -> Reply:
         actor=query.actor,
         action=query.action,
         subject=query.subject,
+        client=query.client,
+        scope=query.scope,
+        key=query.key,
         since=query.since,
         until=query.until,
     )
     found = list_records(call.services, filters, before=call.after(), limit=query.limit + 1)
     return call.page(found, lambda record: record.id)
+
+
+def verify_trail(call: Call) -> Reply:
+    """Verify the chains of the stored audit records and of the files of this machine."""
+    return Reply(verify_audit(call.services))
+
+
+def show_who(call: Call) -> Reply:
+    """Answer who could use a scope at a time, and who had a token with it."""
+    query: WhoQuery = call.query
+    return Reply(find_who(call.services, query.scope, query.at))
+
+
+def show_least_privilege(call: Call) -> Reply:
+    """Answer what clients were permitted and do not use."""
+    query: LeastPrivilegeQuery = call.query
+    return Reply(report_least_privilege(call.services, days=query.days))
+
+
+def show_owners(call: Call) -> Reply:
+    """Answer the scopes without a resource server, and the callbacks that no client may make."""
+    return Reply(report_owners(call.services))
 
 
 def list_settings(call: Call) -> Reply:

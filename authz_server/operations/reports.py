@@ -1,0 +1,248 @@
+"""Reports of least privilege, and of scopes and callbacks without an owner."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from authz_server.assembly import Services
+from authz_server.clients.models import Client, ClientSecret
+from authz_server.operations.client_search import ClientFilters, find_clients
+from authz_server.operations.limited_services import reach_of
+from authz_server.scopes.models import Scope
+from authz_server.scopes.service import find_canonical_names
+from authz_server.scopes.uses import ScopeUse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnusedScopes:
+    """A client with scopes that it does not use.
+
+    Attributes:
+        client_id: the client.
+        organisation: its organisation.
+        never_asked: allowed scopes that no token was issued with in the period.
+        never_seen: allowed scopes that were issued, and that no resource server introspected a
+            token with.
+    """
+
+    client_id: str
+    organisation: str
+    never_asked: tuple[str, ...]
+    never_seen: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DormantClient:
+    """A client that obtained no token in the period.
+
+    Attributes:
+        client_id: the client.
+        organisation: its organisation.
+        scopes: the number of its allowed scopes.
+        last_used_at: when it last obtained a token; None: never, as far as is known.
+    """
+
+    client_id: str
+    organisation: str
+    scopes: int
+    last_used_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueSecret:
+    """A secret that ends soon, or does not end.
+
+    Attributes:
+        client_id: the client or resource server.
+        secret_id: the secret.
+        created_at: when it was made.
+        expires_at: when it ends; None: it does not end.
+        last_used_at: when it was last used.
+    """
+
+    client_id: str
+    secret_id: str
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeastPrivilege:
+    """What clients were permitted and do not use.
+
+    Attributes:
+        since: the beginning of the period.
+        observed_since: when the use of scopes was first stored; None: it never was. A scope that
+            was used only before then counts as unused.
+        unused_scopes: the clients with scopes that they do not use.
+        dormant_clients: the clients that obtained no token.
+        secrets_due: the secrets that end within the period of warning, or are older than a year
+            and have no end.
+    """
+
+    since: datetime
+    observed_since: datetime | None
+    unused_scopes: tuple[UnusedScopes, ...]
+    dormant_clients: tuple[DormantClient, ...]
+    secrets_due: tuple[DueSecret, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MissingPartner:
+    """A client that may call an operation, and not the scope of the operation that answers it.
+
+    Attributes:
+        client_id: the client.
+        scope: the scope that it has.
+        partner: the scope of the callback.
+        missing: ``grant`` if no client has the partner, ``scope`` if the catalogue lacks it.
+    """
+
+    client_id: str
+    scope: str
+    partner: str
+    missing: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owners:
+    """Scopes and callbacks without an owner.
+
+    Attributes:
+        scopes_without_server: the scopes that no resource server owns, with the clients that have
+            them; requests for them are refused.
+        callbacks_without_partner: grants whose callback no client may make.
+    """
+
+    scopes_without_server: Mapping[str, tuple[str, ...]]
+    callbacks_without_partner: tuple[MissingPartner, ...]
+
+
+_OLD_SECRET = timedelta(days=366)
+
+
+def report_least_privilege(services: Services, *, days: int = 90) -> LeastPrivilege:
+    """Return what clients were permitted and did not use.
+
+    Args:
+        services: the parts of the server.
+        days: the length of the period until now.
+    """
+    now = services.clock()
+    since = now - timedelta(days=days)
+    warning = now + timedelta(days=services.settings.clients.secret_warning_days)
+    dormant = find_clients(services, ClientFilters(unused_since=since, state="enabled"))
+    with services.database.reading() as session:
+        return LeastPrivilege(
+            since=since,
+            observed_since=session.scalar(select(func.min(ScopeUse.first_at))),
+            unused_scopes=_find_unused(session, since),
+            dormant_clients=tuple(
+                DormantClient(
+                    client_id=each.id,
+                    organisation=each.organisation,
+                    scopes=len(each.allowed_scopes),
+                    last_used_at=each.last_used_at,
+                )
+                for each in dormant.clients
+            ),
+            secrets_due=_find_due(session, now, warning),
+        )
+
+
+def report_owners(services: Services) -> Owners:
+    """Return the scopes without a resource server, and the callbacks that no client may make.
+
+    A limited caller gets those of which it sees the scope of the callback.
+    """
+    is_limited = reach_of(services) is not None
+    with services.database.reading() as session:
+        scopes = {scope.name: scope for scope in session.scalars(select(Scope))}
+        held = _holders(session)
+    unowned = {
+        name: tuple(sorted(held.get(name, ())))
+        for name, scope in sorted(scopes.items())
+        if scope.resource_server_id is None
+    }
+    missing = [
+        MissingPartner(
+            client_id=client_id,
+            scope=name,
+            partner=scope.callback_partner,
+            missing="grant" if scope.callback_partner in scopes else "scope",
+        )
+        for name, scope in sorted(scopes.items())
+        if scope.callback_partner is not None
+        and not held.get(scope.callback_partner)
+        and not (is_limited and scope.callback_partner not in scopes)
+        for client_id in sorted(held.get(name, ()))
+    ]
+    return Owners(scopes_without_server=unowned, callbacks_without_partner=tuple(missing))
+
+
+def _find_unused(session: Session, since: datetime) -> tuple[UnusedScopes, ...]:
+    used: dict[str, dict[str, set[str]]] = {}
+    query = select(ScopeUse.client_id, ScopeUse.kind, ScopeUse.scope)
+    uses = session.execute(query.where(ScopeUse.last_at >= since)).all()
+    # Tokens may have other spellings.
+    names = find_canonical_names(session, {scope for _, _, scope in uses})
+    for client_id, kind, scope in uses:
+        used.setdefault(client_id, {}).setdefault(kind, set()).add(names.get(scope, scope))
+    rows = session.execute(
+        select(Client.id, Client.organisation, Client.allowed_scopes)
+        .where(Client.kind == "client", Client.created_at < since)
+        .order_by(Client.id)
+    )
+    found = []
+    for client_id, organisation, allowed in rows:
+        kinds = used.get(client_id, {})
+        asked, seen = kinds.get("asked", set()), kinds.get("seen", set())
+        never_asked = _without(allowed, asked)
+        never_seen = _without([each for each in allowed if each in asked], seen)
+        if never_asked or never_seen:
+            found.append(
+                UnusedScopes(
+                    client_id=client_id,
+                    organisation=organisation,
+                    never_asked=never_asked,
+                    never_seen=never_seen,
+                )
+            )
+    return tuple(found)
+
+
+def _without(allowed: Iterable[str], used: set[str]) -> tuple[str, ...]:
+    return tuple(each for each in allowed if each not in used)
+
+
+def _find_due(session: Session, now: datetime, warning: datetime) -> tuple[DueSecret, ...]:
+    rows = session.scalars(
+        select(ClientSecret)
+        .where(ClientSecret.ended_at.is_(None) | (ClientSecret.ended_at > now))
+        .order_by(ClientSecret.expires_at, ClientSecret.created_at, ClientSecret.id)
+    )
+    return tuple(
+        DueSecret(
+            client_id=row.client_id,
+            secret_id=row.id,
+            created_at=row.created_at,
+            expires_at=row.expires_at,
+            last_used_at=row.last_used_at,
+        )
+        for row in rows
+        if (row.expires_at is None and row.created_at < now - _OLD_SECRET)
+        or (row.expires_at is not None and now < row.expires_at <= warning)
+    )
+
+
+def _holders(session: Session) -> Mapping[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    rows = session.execute(select(Client.id, Client.allowed_scopes).where(Client.kind == "client"))
+    for client_id, allowed in rows:
+        for scope in allowed:
+            found.setdefault(scope, set()).add(client_id)
+    return found
