@@ -146,7 +146,7 @@ class TokenRevoked(Event, frozen=True, kw_only=True, tag="token.revoked"):
     """A token was durably revoked.
 
     Attributes:
-        actor: the client itself, or ``operator:NAME``.
+        actor: the client itself, or an operator such as ``operator:ada via cli``.
         client_id: the client that the token was issued to.
     """
 

@@ -105,7 +105,7 @@ def store_audit_record(
     Args:
         session: the transaction.
         at: the time in UTC.
-        actor: a client id, or ``operator:NAME`` for the command line.
+        actor: a client id, or ``operator:NAME via cli`` for the command line.
         action: the event's name, for example ``client.created``.
         subject: the id of the changed object.
         detail: further facts; never a secret, token or key.

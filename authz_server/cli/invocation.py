@@ -37,7 +37,7 @@ class Invocation:
     """
 
     config: Path = Path(DEFAULT_CONFIG)
-    actor: str = field(default_factory=lambda: f"operator:{_operating_system_user()}")
+    actor: str = field(default_factory=lambda: _actor(_operating_system_user()))
     debug: bool = False
 
     def settings(self) -> Settings:
@@ -68,12 +68,17 @@ def _operating_system_user() -> str:
         return str(os.getuid())
 
 
+def _actor(name: str) -> str:
+    """Return the recorded actor: the name, and the way by which the act came in."""
+    return f"operator:{name} via cli"
+
+
 def _named_actor(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
     if value is None:
         return
     if not value.isprintable() or not 1 <= len(value) <= MAXIMUM_ACTOR_CHARACTERS:
         raise click.BadParameter(f"use 1 to {MAXIMUM_ACTOR_CHARACTERS} printable characters")
-    context.ensure_object(Invocation).actor = f"operator:{value.removeprefix('operator:')}"
+    context.ensure_object(Invocation).actor = _actor(value.removeprefix("operator:"))
 
 
 def _set(field: str) -> Callable[[click.Context, click.Parameter, Any], None]:
@@ -102,7 +107,7 @@ def shared_options(*, with_environment: bool) -> list[click.Option]:
             ["--actor"],
             expose_value=False,
             callback=_named_actor,
-            show_default="operator:USER",
+            show_default="the user of the system",
             help="The operator that records of the change name.",
         ),
         click.Option(

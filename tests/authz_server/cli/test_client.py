@@ -70,12 +70,12 @@ def test_every_change_leaves_a_record_with_the_operator(stocked):
     stocked.must("client", "delete", "ministry", "--yes")
     records = [record for record in stocked.audit_records() if record[2] == "ministry"]
     assert [record[:2] for record in records[:3]] == [
-        ("operator:alice", "client.created"),
-        ("operator:alice", "client.secret_added"),
-        ("operator:bob", "client.disabled"),
+        ("operator:alice via cli", "client.created"),
+        ("operator:alice via cli", "client.secret_added"),
+        ("operator:bob via cli", "client.disabled"),
     ]
     assert records[3][1] == "client.deleted"
-    assert re.fullmatch(r"operator:\S+", records[3][0])
+    assert re.fullmatch(r"operator:\S+ via cli", records[3][0])
 
 
 def test_scopes_are_taken_in_any_spelling_and_by_the_branch(stocked):

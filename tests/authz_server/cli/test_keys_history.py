@@ -68,12 +68,12 @@ def test_the_history_names_who_did_what_and_why(after_the_night):
     told = {
         (each["event"], each["version"], each["actor"], each["reason"]) for each in ring["history"]
     }
-    assert ("key.tainted", 1, "operator:alice", "INC-17: <odd> use") in told
-    assert ("key.revoked", 2, "operator:bob", "INC-17: seen outside") in told
+    assert ("key.tainted", 1, "operator:alice via cli", "INC-17: <odd> use") in told
+    assert ("key.revoked", 2, "operator:bob via cli", "INC-17: seen outside") in told
     # These two are audit records without an event of the chain.
-    assert ("cut_off.recorded", 1, "operator:carol", "INC-17: to be sure") in told
+    assert ("cut_off.recorded", 1, "operator:carol via cli", "INC-17: to be sure") in told
     timed = next(each for each in ring["history"] if each["event"] == "key.revocation_timed")
-    assert (timed["version"], timed["actor"]) == (2, "operator:bob")
+    assert (timed["version"], timed["actor"]) == (2, "operator:bob via cli")
     assert all(
         re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", each["at"]) for each in ring["history"]
     )

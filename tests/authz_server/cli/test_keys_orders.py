@@ -189,7 +189,7 @@ def test_an_unknown_key_is_refused(keyed, verb):
 
 def test_whoever_orders_is_recorded(keyed):
     keyed.must("keys", "freeze", "es256", "--reason", "audit", "--actor", "grace")
-    assert ("operator:grace", "ring.frozen", "es256") in keyed.audit_records()
+    assert ("operator:grace via cli", "ring.frozen", "es256") in keyed.audit_records()
 
 
 def test_nothing_is_destroyed_that_is_in_use(keyed):
