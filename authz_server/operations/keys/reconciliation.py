@@ -21,7 +21,7 @@ LISTED = 1_000
 _BATCH = 5_000
 #: A call is recorded after it was made, and with the time of another clock.
 _RECORD_DELAY = timedelta(minutes=1)
-_EVENTS = frozenset({"token.issued", "signature.made"})
+_EVENTS = frozenset({"token.issued", "signature.made", "audit.checkpoint"})
 _TABLE = """
 CREATE TABLE recorded (id TEXT PRIMARY KEY, count INT, kid TEXT, at TEXT, seen INT) WITHOUT ROWID
 """
