@@ -22,6 +22,9 @@ from keys.lifecycle.tick import (
 )
 from keys.signing_key import KeyState, RingSnapshot, SigningKey
 
+#: No key waits longer for its activation: later changes are planned from that time.
+LONGEST_DELAY = timedelta(days=3_650)
+
 
 @dataclass(frozen=True, slots=True)
 class RingOrder:
@@ -97,7 +100,8 @@ class Activate(KeyOrder):
         """Return the plan.
 
         Raises:
-            OrderRefusedError: the key is not a standby, or verifiers may not know it yet.
+            OrderRefusedError: the key is not a standby, verifiers may not know it yet, or the time
+                is years away.
         """
         _require_movable(state)
         kid, reason, draft = self.kid, self.reason, Draft(state)
@@ -108,6 +112,10 @@ class Activate(KeyOrder):
         if active is not None and active.version >= key.version:
             raise OrderRefusedError(f"{kid} is older than {active.kid}, which signs now")
         begins_at = max(self.at or state.now, state.now)
+        if begins_at - state.now > LONGEST_DELAY:
+            raise OrderRefusedError(
+                f"{kid} cannot be activated more than {LONGEST_DELAY.days} days from now"
+            )
         earliest = draft.prepublished_at(key)
         if begins_at < earliest and not self.emergency:
             raise OrderRefusedError(

@@ -277,8 +277,8 @@ def test_values_out_of_range_are_refused(site, path, body):
     require_problem(site.send("POST", path, json=body), 422, "invalid-value")
 
 
-def test_a_far_activation_is_no_fault(site):
-    """A plan from the last day that there is."""
+def test_a_far_activation_is_refused(site):
+    """Nothing can be planned from the last day that there is."""
     key = next(each for each in site.get("/rings/es256/keys").json["items"] if not each["signs"])
     path = f"/rings/es256/keys/{key['kid']}"
     answer = site.change(
@@ -287,7 +287,10 @@ def test_a_far_activation_is_no_fault(site):
         {"reason": "late", "at": "9999-12-31T23:59:59Z"},
         item=path,
     )
-    assert answer.status_code in {200, 409, 422}, answer.text
+    problem = require_problem(answer, 409, "conflict")
+    assert "more than 3650 days from now" in problem["detail"]
+    assert site.get(path).json == key
+    assert site.get("/rings/es256/status").status_code == 200
 
 
 @pytest.mark.parametrize(

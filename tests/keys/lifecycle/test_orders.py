@@ -1,9 +1,20 @@
 """What operators order: revocation, taint, freeze, activation, destruction."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from keys.errors import OrderRefusedError
-from keys.lifecycle.orders import Activate, Destroy, Freeze, Revoke, Rotate, Taint, Unfreeze
+from keys.lifecycle.orders import (
+    LONGEST_DELAY,
+    Activate,
+    Destroy,
+    Freeze,
+    Revoke,
+    Rotate,
+    Taint,
+    Unfreeze,
+)
 from keys.signing_key import KeyState
 from support.rotation import L, P, RingFixture, T
 
@@ -113,6 +124,18 @@ def test_an_early_activation_is_refused_by_the_invariants_name(world):
     world.apply(Activate(world.key(2).kid, "haste", emergency=True))
     assert world.states()[:2] == [S.RETIRED, S.ACTIVE]
     assert world.key(2).reason == "haste"
+
+
+def test_a_key_is_not_activated_in_another_age(world):
+    kid, before = world.key(2).kid, world.key(2)
+    for at in (datetime.max.replace(tzinfo=UTC), world.clock() + LONGEST_DELAY + timedelta(1)):
+        for emergency in (False, True):
+            with pytest.raises(OrderRefusedError, match="more than 3650 days from now"):
+                world.apply(Activate(kid, "late", at=at, emergency=emergency))
+    assert world.key(2) == before
+    world.apply(Activate(kid, "late", at=world.clock() + LONGEST_DELAY))
+    world.tick()
+    assert world.states() == [S.ACTIVE, S.PUBLISHED]
 
 
 def test_destruction_spares_what_is_in_use(world):
