@@ -40,8 +40,8 @@ def test_connections_in_the_backlog_at_the_end_are_answered(make_site, hold):
     with RawConnection(site.port, 10.0) as holding:
         end = site.start_drain(10.0)
         # The loop is held over the time at which the worker stops accepting.
-        time.sleep(DRAIN_SECONDS - 0.2)
-        holding.send(post("/busy", b"500"))
+        time.sleep(DRAIN_SECONDS - 0.4)
+        holding.send(post("/busy", b"900"))
         time.sleep(0.1)
         waiting = hold(site, 100, EMPTY)
         assert [each.receive().status for each in waiting] == [200] * 100
@@ -54,8 +54,8 @@ def test_a_connection_that_came_at_the_last_moment_may_still_send_its_request(ma
     idle = hold(site, 5)
     with RawConnection(site.port, 10.0) as holding:
         end = site.start_drain(10.0)
-        time.sleep(DRAIN_SECONDS - 0.2)
-        holding.send(post("/busy", b"500"))
+        time.sleep(DRAIN_SECONDS - 0.4)
+        holding.send(post("/busy", b"900"))
         time.sleep(0.1)
         late = hold(site, 5)
         silent = hold(site, 5)
