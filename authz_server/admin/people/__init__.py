@@ -1,0 +1,1 @@
+"""The people who administer: log-in by OpenID Connect or by passkey, and their sessions."""

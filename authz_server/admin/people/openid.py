@@ -1,0 +1,286 @@
+"""Log-in at the organisation's OpenID Connect provider, by Authlib's Flask client.
+
+The authorization code flow with PKCE (RFC 7636), ``state``, ``nonce`` and the check of ``iss`` (RFC
+9207). The provider's documents are cached as those of other issuers; what a log-in began with is in
+the database, so that any worker ends it.
+"""
+
+import hmac
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import flask
+import msgspec
+from authlib.integrations.base_client import OAuthError as ProviderError
+from authlib.integrations.flask_client import FlaskIntegration, FlaskOAuth2App
+from requests import RequestException
+
+from authz_server.admin.people.provider_keys import make_authentication
+from authz_server.admin.people.refusals import LogInRefusedError
+from authz_server.admin.people.sessions import Person
+from authz_server.admin.people.transport import ProviderSession
+from authz_server.assembly.server import ServerServices
+from authz_server.clients.fetching import Access, Fetcher, FetchError
+from authz_server.clients.outbound import UrlRefusedError, split_url
+from authz_server.waiting import run
+
+_METADATA = "/.well-known/openid-configuration"
+_ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
+#: OpenID Connect Core, 3.1.3.7: no algorithm whose key is the client's secret, and not "none".
+_ALGORITHMS = frozenset(
+    {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+)
+_DEFAULT_ALGORITHM = "RS256"
+_MAXIMUM_SUBJECT_CHARACTERS = 255
+_MAXIMUM_NAME_CHARACTERS = 60
+_SHOWN_SUBJECT_CHARACTERS = 100
+_MAXIMUM_GROUPS = 200
+_OPERATORS = Access(trusted=True)
+
+
+class Began(NamedTuple):
+    """A log-in that has begun.
+
+    Attributes:
+        url: where the browser goes.
+        state: the ``state`` of the request.
+        content: what the answer is compared with, as JSON.
+    """
+
+    url: str
+    state: str
+    content: dict[str, Any]
+
+
+class OpenIDProvider:
+    """The provider of ``[admin.openid]``.
+
+    Args:
+        services: the parts of the server.
+        callback: the URL to which the provider sends the browser back.
+
+    Raises:
+        SettingsError: the private key cannot be used.
+    """
+
+    def __init__(self, services: ServerServices, callback: str) -> None:
+        settings = services.settings
+        self._settings = settings.admin.openid
+        self._callback = callback
+        self._skew = settings.tokens.clock_skew_seconds
+        # The settings permit an issuer without TLS on loopback, in development.
+        self._outbound = msgspec.structs.replace(
+            settings.outbound, plain_http=self._settings.uses_plain_http
+        )
+        # A cache of its own, so that no document of a client displaces the provider's.
+        self._fetcher = Fetcher(self._outbound, services.notify)
+        self._authenticate = make_authentication(self._settings)
+
+    def begin(self, *, again: bool) -> Began:
+        """Begin a log-in; in the context of a Flask request.
+
+        Args:
+            again: whether the provider has to authenticate the person again.
+
+        Raises:
+            LogInRefusedError: ``provider_unavailable`` or ``provider_answer_invalid``.
+        """
+        settings = self._settings
+        further: dict[str, Any] = {}
+        if again:
+            further["max_age"] = settings.max_age_seconds
+            if settings.acr_values:
+                further["acr_values"] = " ".join(settings.acr_values)
+            if not settings.max_age_seconds:
+                further["prompt"] = "login"
+        states = _States()
+        client = self._client(states, self._metadata())
+        url = client.authorize_redirect(self._callback, **further).location
+        began = {**states.data, "state": states.state, "again": again, "at": time.time()}
+        began.pop("url", None)
+        return Began(url, states.state, began)
+
+    def finish(self, content: Mapping[str, Any]) -> Person:
+        """Return the person who has logged in; in the context of the callback's request.
+
+        Args:
+            content: what the log-in began with.
+
+        Raises:
+            LogInRefusedError: ``provider_unavailable``, ``provider_refused``,
+                ``provider_answer_invalid`` or ``not_fresh``.
+        """
+        metadata = self._metadata()
+        self._require_issuer(metadata)
+        states = _States(content["state"], content)
+        client = self._client(states, metadata)
+        try:
+            token = client.authorize_access_token(
+                claims_options={
+                    "iss": {"essential": True, "value": self._settings.issuer},
+                    "aud": {"essential": True, "value": self._settings.client_id},
+                    "sub": {"essential": True},
+                },
+                leeway=self._skew,
+            )
+            claims = dict(token["userinfo"])
+            self._add_groups(client, claims, token)
+        except ProviderError as refusal:
+            raise LogInRefusedError("provider_refused", str(refusal.error)) from refusal
+        except (FetchError, RequestException) as fault:
+            raise LogInRefusedError("provider_unavailable", str(fault)) from fault
+        except Exception as fault:  # the libraries raise whatever the answers lead to
+            raise _invalid(f"{type(fault).__name__}: {fault}") from fault
+        return self._person(claims, content)
+
+    def _metadata(self) -> dict[str, Any]:
+        url = f"{self._settings.issuer.rstrip('/')}{_METADATA}"
+        try:
+            found = msgspec.json.decode(run(self._fetcher.fetch(url, access=_OPERATORS)))
+            if not isinstance(found, dict) or found.get("issuer") != self._settings.issuer:
+                raise _invalid("the issuer of the metadata")
+            for name in _ENDPOINTS:
+                split_url(str(found.get(name)), plain_http=self._outbound.plain_http)
+        except UrlRefusedError as refused:
+            raise _invalid(f"the metadata: {refused}") from refused
+        except FetchError as fault:
+            raise LogInRefusedError("provider_unavailable", str(fault)) from fault
+        except msgspec.DecodeError as fault:
+            raise _invalid("the metadata is not JSON") from fault
+        return found
+
+    def _client(self, states: "_States", metadata: Mapping[str, Any]) -> "_Client":
+        named = _texts(metadata.get("id_token_signing_alg_values_supported"))
+        algorithms = [each for each in named if each in _ALGORITHMS]
+        return _Client(
+            states,
+            fetcher=self._fetcher,
+            name="provider",
+            client_id=self._settings.client_id,
+            client_kwargs={
+                "outbound": self._outbound,
+                "scope": " ".join(self._settings.scopes),
+                "code_challenge_method": "S256",
+                "token_endpoint_auth_method": "ours",
+            },
+            client_auth_methods=[("ours", self._authenticate)],
+            # Nothing else of the metadata: the library takes each member for an option.
+            issuer=self._settings.issuer,
+            id_token_signing_alg_values_supported=algorithms or [_DEFAULT_ALGORITHM],
+            userinfo_endpoint=metadata.get("userinfo_endpoint"),
+            **{name: metadata[name] for name in _ENDPOINTS},
+        )
+
+    def _require_issuer(self, metadata: Mapping[str, Any]) -> None:
+        """Refuse an answer of another issuer (RFC 9207, 2.4), before the code is sent anywhere."""
+        named = flask.request.args.getlist("iss")
+        expected = metadata.get("authorization_response_iss_parameter_supported") is True
+        if named != [self._settings.issuer] and (named or expected):
+            raise _invalid("iss of the authorization response")
+
+    def _add_groups(
+        self, client: "_Client", claims: dict[str, Any], token: Mapping[str, Any]
+    ) -> None:
+        """Add what the ID token leaves to the UserInfo endpoint (OpenID Connect Core, 5.4)."""
+        wanted = self._settings.groups_claim
+        if wanted in claims or not client.server_metadata.get("userinfo_endpoint"):
+            return
+        found = client.userinfo(token=token)
+        # OpenID Connect Core, 5.3.2: it may be about another person otherwise.
+        if not hmac.compare_digest(str(found.get("sub")).encode(), str(claims["sub"]).encode()):
+            raise ValueError("sub of the UserInfo response")
+        for name in (wanted, "preferred_username", "email", "name"):
+            if name in found:
+                claims.setdefault(name, found[name])
+
+    def _person(self, claims: Mapping[str, Any], content: Mapping[str, Any]) -> Person:
+        subject = claims["sub"]
+        if not isinstance(subject, str) or not 0 < len(subject) <= _MAXIMUM_SUBJECT_CHARACTERS:
+            raise _invalid("sub")
+        return Person(
+            name=_name_of(claims, subject),
+            method="openid",
+            issuer=self._settings.issuer,
+            subject=subject,
+            groups=tuple(_texts(claims.get(self._settings.groups_claim))[:_MAXIMUM_GROUPS]),
+            amr=tuple(_texts(claims.get("amr"))),
+            authenticated_at=self._authenticated_at(claims, content),
+        )
+
+    def _authenticated_at(
+        self, claims: Mapping[str, Any], content: Mapping[str, Any]
+    ) -> datetime | None:
+        """Return when the person authenticated, as strongly as the settings ask for."""
+        at, accepted = claims.get("auth_time"), self._settings.acr_values
+        is_strong = not accepted or claims.get("acr") in accepted
+        is_known = isinstance(at, int | float) and not isinstance(at, bool)
+        if content["again"]:
+            earliest = content["at"] - self._settings.max_age_seconds - self._skew
+            if not is_strong or not is_known or at < earliest:
+                raise LogInRefusedError("not_fresh", "acr" if is_known else "auth_time")
+        if not is_strong or not is_known:
+            return None
+        return datetime.fromtimestamp(min(float(at), time.time()), UTC)
+
+
+class _States(FlaskIntegration):  # type: ignore[misc] - the library has no types
+    """Keeps the state of one log-in for the caller, instead of in a cookie."""
+
+    def __init__(self, state: str = "", data: Mapping[str, Any] | None = None) -> None:
+        super().__init__("provider")
+        self.state = state
+        self.data: dict[str, Any] = dict(data or {})
+
+    def get_state_data(self, _session: object, state: str | None) -> dict[str, Any] | None:
+        """Return what the log-in began with; None for another ``state``."""
+        same = hmac.compare_digest((state or "").encode(), self.state.encode())
+        return self.data if same and self.state else None
+
+    def set_state_data(self, _session: object, state: str, data: Mapping[str, Any]) -> None:
+        """Keep what the log-in began with."""
+        self.state, self.data = state, dict(data)
+
+    def clear_state_data(self, _session: object, _state: str | None) -> None:
+        """Do nothing: a log-in is taken from the database once."""
+
+
+class _Client(FlaskOAuth2App):  # type: ignore[misc] - the library has no types
+    """Authlib's client, whose documents come from our cache and whose requests are bounded."""
+
+    client_cls = ProviderSession
+
+    def __init__(self, states: _States, *, fetcher: Fetcher, **options: Any) -> None:  # noqa: ANN401 - as inherited
+        super().__init__(states, **options)
+        self._fetcher = fetcher
+
+    def fetch_jwk_set(self, force: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 - as inherited
+        """Return the keys of the provider."""
+        url = self.server_metadata["jwks_uri"]
+        return msgspec.json.decode(run(self._fetcher.fetch(url, newer=force, access=_OPERATORS)))
+
+
+def _name_of(claims: Mapping[str, Any], subject: str) -> str:
+    """Return the name in records: what people call the person, and ``sub``, which is unique."""
+    given = next(
+        (
+            each
+            for each in map(claims.get, ("preferred_username", "email", "name"))
+            if isinstance(each, str) and each != subject
+        ),
+        "",
+    )
+    shown = "".join(each for each in given if each.isprintable())[:_MAXIMUM_NAME_CHARACTERS]
+    unique = subject[:_SHOWN_SUBJECT_CHARACTERS]
+    return f"{shown} ({unique})" if shown else unique
+
+
+def _texts(value: object) -> Sequence[str]:
+    if isinstance(value, str):
+        return [value]
+    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
+
+
+def _invalid(detail: str) -> LogInRefusedError:
+    return LogInRefusedError("provider_answer_invalid", detail)

@@ -1,0 +1,109 @@
+"""How this server authenticates to the provider: a secret, or a signed JWT (RFC 7523)."""
+
+import json
+import secrets
+import time
+from base64 import b64encode
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote_plus, urlencode
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from authz_server.settings import SettingsError
+from authz_server.settings.operators import OpenIDSettings
+from keys.jose.algorithms import get_algorithm
+from keys.jose.compact import encode_header, encode_segment
+from keys.jose.jwk import public_jwk, thumbprint
+from keys.jose.signatures import make_signer
+
+_ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+_ASSERTION_SECONDS = 60
+_KEY = "admin.openid.private_key"
+_CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
+
+#: Adds the credentials of a client to a request of Authlib: client, method, URL, headers, body.
+Authenticate = Callable[[Any, str, str, dict[str, str], str], tuple[str, dict[str, str], str]]
+
+
+def make_authentication(settings: OpenIDSettings) -> Authenticate:
+    """Return the function that authenticates a token request.
+
+    Raises:
+        SettingsError: the private key cannot be used.
+    """
+    if settings.private_key is not None:
+        return _private_key_jwt(settings.private_key.reveal())
+    secret = settings.client_secret.reveal() if settings.client_secret is not None else b""
+    return _client_secret_basic(secret)
+
+
+def _client_secret_basic(secret: bytes) -> Authenticate:
+    def authenticate(
+        client: Any,  # noqa: ANN401 - one of the library's
+        _method: str,
+        uri: str,
+        headers: dict[str, str],
+        body: str,
+    ) -> tuple[str, dict[str, str], str]:
+        # RFC 6749, 2.3.1: both are encoded as in a form.
+        pair = f"{quote_plus(client.client_id)}:{quote_plus(secret)}"
+        headers["Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
+        return uri, headers, body
+
+    return authenticate
+
+
+def _private_key_jwt(pem: bytes) -> Authenticate:
+    key, alg = _load(pem)
+    sign = make_signer(key, get_algorithm(alg))
+    head = encode_header(alg, thumbprint(public_jwk(key)), "JWT")
+
+    def authenticate(
+        client: Any,  # noqa: ANN401 - one of the library's
+        _method: str,
+        uri: str,
+        headers: dict[str, str],
+        body: str,
+    ) -> tuple[str, dict[str, str], str]:
+        now = int(time.time())
+        claims = {
+            "iss": client.client_id,
+            "sub": client.client_id,
+            "aud": uri,
+            "jti": secrets.token_urlsafe(16),
+            "iat": now,
+            "exp": now + _ASSERTION_SECONDS,
+        }
+        signed = head + encode_segment(json.dumps(claims).encode())
+        assertion = (signed + b"." + encode_segment(sign(signed))).decode()
+        added = urlencode(
+            {
+                "client_id": client.client_id,
+                "client_assertion_type": _ASSERTION_TYPE,
+                "client_assertion": assertion,
+            }
+        )
+        body = f"{body}&{added}" if body else added
+        headers.pop("Content-Length", None)
+        return uri, headers, body
+
+    return authenticate
+
+
+def _load(pem: bytes) -> tuple[RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey, str]:
+    try:
+        key = load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise SettingsError("the key is not an unencrypted PEM file", key=_KEY) from error
+    if isinstance(key, RSAPrivateKey):
+        return key, "RS256"
+    if isinstance(key, Ed25519PrivateKey):
+        return key, "EdDSA"
+    if isinstance(key, EllipticCurvePrivateKey) and key.curve.name in _CURVES:
+        return key, _CURVES[key.curve.name]
+    raise SettingsError("the key is neither RSA, nor of a NIST curve, nor Ed25519", key=_KEY)
