@@ -7,8 +7,10 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from authz_server.admin.api import AdminApi
 from authz_server.admin.authentication import Callers
 from authz_server.admin.calls import AdminParts
+from authz_server.admin.console.application import Console
 from authz_server.admin.key_contexts import KeyContexts
 from authz_server.admin.pages import Cursors
+from authz_server.admin.people.application import People
 from authz_server.admin.problems import ProblemResponses
 from authz_server.admin.rates import CallerRates
 from authz_server.admin.routes import PREFIX
@@ -28,9 +30,11 @@ class AdminApplication(Application):
     Attributes:
         api: answers the paths of the admin API, without Flask: an id in a path may have a slash,
             which is then encoded.
+        people: answers the pages of log-in, and finds the sessions of all pages.
     """
 
     api: AdminApi | None = None
+    people: People | None = None
 
     def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a WSGI request."""
@@ -50,6 +54,7 @@ def create_admin_app(settings: Settings, *, clock: Clock = utc_now) -> AdminAppl
     Raises:
         PluginError: a plugin cannot be used.
         KeysError: a key backend cannot be used.
+        SettingsError: the provider of ``[admin.openid]`` cannot be used.
     """
     app = match_exactly(
         AdminApplication("authz_server.admin", static_folder=None, template_folder=None)
@@ -64,6 +69,10 @@ def create_admin_app(settings: Settings, *, clock: Clock = utc_now) -> AdminAppl
         CallerRates(settings.admin.requests_per_minute, time.monotonic),
         services.maintenance.start,
     )
+    app.people = People(services)
+    app.people.add_to(app)
+    app.config["MAX_CONTENT_LENGTH"] = settings.server.maximum_body_bytes
+    Console(app.api, app.people, settings, clock).add_to(app)
     app.errors = ProblemResponses(settings.server.retry_after_seconds)
     handle_everything_else(app, app.errors)
     app.before_request(services.maintenance.start)
