@@ -402,8 +402,8 @@ EVENTS: tuple[type[Event], ...] = (
         and issubclass(kind, Event)
         and "." in str(kind.__struct_config__.tag)
     ),
-    chain_events.AuditCheckpoint,
-    chain_events.AuditContinued,
     *operator_events.EVENTS,
     *CHANGE_EVENTS.values(),
+    chain_events.AuditCheckpoint,
+    chain_events.AuditContinued,
 )
