@@ -26,7 +26,9 @@ def test_the_commands_of_the_document(start_live_server, parties, tmp_path):
             skip_as_not_run("the commands of the documents", program)
     parties.import_scopes()
     port = reserve_port()
-    server = start_live_server(admin={"enabled": True, "port": port})
+    server = start_live_server(
+        admin={"enabled": True, "port": port}, approvals={"acts": ["scope.grant_money"]}
+    )
     blocks = [
         with_values(block, {"AUTHZ": server.base_url, "ADMIN": f"http://localhost:{port}"})
         if block.startswith("AUTHZ=")
