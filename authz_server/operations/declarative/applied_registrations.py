@@ -14,6 +14,7 @@ from authz_server.clients.properties import check_properties, merge_properties
 from authz_server.clients.registration.metadata import is_secret_method
 from authz_server.errors import ConflictError, InvalidChangeError
 from authz_server.operations.client_secrets import add_initial_secret
+from authz_server.operations.clients import ClientView, describe_client, note_client
 from authz_server.operations.declarative.applied_scopes import ScopeNames
 from authz_server.operations.declarative.document import (
     Declaration,
@@ -232,11 +233,13 @@ class ClientStep(_Step):
         before = client_values(row)
         fields = compare(before, values)
         if fields:
-            before = client_values(self._locked(client_id))
+            row = self._locked(client_id)
+            before, seen = client_values(row), self._view(row)
             fields = compare(before, values)
             self._services.clients.update_client(
                 self._session, client_id, actor=self._actor, **values_of(fields)
             )
+            self._note(seen, row)
         fields += self._switch(row, entry.enabled)
         if not fields:
             return None
@@ -255,6 +258,7 @@ class ClientStep(_Step):
         row = self._services.clients.create_client(
             self._session, actor=self._actor, id=client_id, **values
         )
+        self._note(None, row)
         state = self._switch(row, entry.enabled)
         return PlannedChange(
             act="add",
@@ -264,6 +268,25 @@ class ClientStep(_Step):
             money_scopes=names.money(values["allowed_scopes"]),
             secret=self._secrets.add(self._services, self._session, row, actor=self._actor),
         )
+
+    def _view(self, row: Client) -> ClientView | None:
+        """Return the view of a client if an act on it may need a second person."""
+        watched = self._services.settings.approvals.acts
+        return describe_client(row, self._services.clock()) if watched else None
+
+    def _note(self, before: ClientView | None, row: Client) -> None:
+        """Note what a file does to a client, which may need a confirmation."""
+        after = self._view(row)
+        if after is not None:
+            note_client(
+                self._services,
+                self._session,
+                before,
+                after,
+                actor=self._actor,
+                operation="apply",
+                arguments={"client_id": row.id},
+            )
 
     def remove_others(self) -> list[PlannedChange]:
         """Delete the clients that the files do not have; return the changes."""
