@@ -41,7 +41,7 @@ def test_the_commands_of_the_document(start_live_server, parties, tmp_path):
     assert "13 scopes are added" in printed[0]
     _, found = json_values(printed[2])[:2]
     assert [each["id"] for each in found["items"]] == ["office-tool"]
-    values = [each for each in json_values(printed[3]) if "id" in each or "items" in each]
+    values = [each for each in json_values(printed[4]) if "id" in each or "items" in each]
     made, planned, changed, rotated, records = values
     assert made["secret"]["value"]
     assert (planned["dry_run"], changed["dry_run"]) == (True, False)
