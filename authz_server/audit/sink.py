@@ -1,6 +1,5 @@
 """Audit records: a JSON line for each event, and a stored row for each change."""
 
-import errno
 import logging
 import os
 import select
@@ -8,7 +7,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from authz_server.audit.chain import Head, RecordChain
 from authz_server.audit.chain_events import AuditContinued
 from authz_server.audit.change_events import CHANGE_EVENTS, make_event
+from authz_server.audit.destination import STREAMS, ends_with_a_line, sync_folder
 from authz_server.audit.events import (
     ClientChanged,
     CutOffRecorded,
@@ -36,7 +36,6 @@ from authz_server.audit.operator_events import OperatorChanged
 from authz_server.database.orm import Base, BigIntegerKey
 from authz_server.errors import OAuthError
 from authz_server.logs import encode_line
-from authz_server.settings import SettingsError
 from keys.forks import on_fork
 
 logger = logging.getLogger(__name__)
@@ -64,8 +63,6 @@ _OF_SUBJECTS: dict[str, type[CutOffRecorded | StopSet | StopLifted]] = {
     "stop.set": StopSet,
     "stop.lifted": StopLifted,
 }
-#: Destinations that are standard streams of the process.
-_STREAMS = {"stdout": 1, "stderr": 2}
 _ROTATION_CHECK_SECONDS = 1.0
 _STREAM_TIMEOUT_SECONDS = 1.0
 
@@ -157,29 +154,7 @@ def _event_of_subject(record: AuditRecord) -> Event:
 
 def is_stream(destination: str) -> bool:
     """Return whether the destination is a standard stream of the writing process."""
-    return destination in _STREAMS
-
-
-def require_destination(destination: str) -> None:
-    """Refuse a file that cannot be written, without creating it: its first writer owns it.
-
-    Raises:
-        SettingsError: the file cannot be opened, or its folder cannot hold it.
-    """
-    if is_stream(destination):
-        return
-    path = Path(destination)
-    try:
-        if path.exists():
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
-            os.close(os.open(path, flags))
-        elif not path.parent.is_dir():
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        elif not os.access(path.parent, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as error:
-        problem = f"{path} cannot be opened for appending ({error.strerror})"
-        raise SettingsError(problem, key="audit.destination") from error
+    return destination in STREAMS
 
 
 class AuditUnavailable(OAuthError):  # noqa: N818 - the state of the sink, by which operators search
@@ -233,9 +208,11 @@ class AuditSink:
         self._next_check = 0.0
         self._torn = False
         self._seen_bytes = 0
+        # The number of the latest record when one could not be written.
+        self._failed_at: int | None = None
         self._together = threading.local()
-        self._path = "" if destination in _STREAMS else destination
-        self._descriptor = _STREAMS[destination] if not self._path else _open(destination)
+        self._path = "" if destination in STREAMS else destination
+        self._descriptor = STREAMS[destination] if not self._path else _open(destination)
         self._waits = not stat.S_ISREG(os.fstat(self._descriptor).st_mode)
         self._chain = RecordChain()
         self._lock = threading.Lock()
@@ -263,8 +240,38 @@ class AuditSink:
                 self._write_file(opening)
                 if isinstance(event, CHANGES) and not getattr(self._together, "open", False):
                     os.fdatasync(self._descriptor)
+        except AuditUnavailable:
+            self._failed_at = self._chain.head.sequence
+            raise
         except OSError as error:
-            raise AuditUnavailable(f"the sink cannot be written ({error.strerror})") from error
+            self._failed_at = self._chain.head.sequence
+            raise _unwritable(error) from error
+
+    @property
+    def has_failed(self) -> bool:
+        """True if an event could not be recorded, and none has been since, as far as known."""
+        failed_at = self._failed_at
+        return failed_at is not None and self._chain.head.sequence <= failed_at
+
+    def try_again(self) -> None:
+        """After a failure, write an empty line, without waiting for the next event.
+
+        Raises:
+            AuditUnavailable: nothing can be written yet.
+        """
+        if not self._lock.acquire(timeout=_STREAM_TIMEOUT_SECONDS):
+            raise AuditUnavailable("the sink's reader is stuck")
+        try:
+            if self._waits:
+                self._await_reader()
+            elif self._path:
+                self._follow_rotation()
+            os.write(self._descriptor, b"\n")
+            self._torn, self._failed_at = False, None
+        except OSError as error:
+            raise _unwritable(error) from error
+        finally:
+            self._lock.release()
 
     @contextmanager
     def one_sync(self) -> Iterator[None]:
@@ -288,6 +295,7 @@ class AuditSink:
     def _begin_again(self) -> None:
         self._lock = threading.Lock()
         self._chain.begin()
+        self._failed_at = None
 
     def _opening(self, event: Event) -> bytes:
         """Return the record without its closing brace."""
@@ -324,7 +332,7 @@ class AuditSink:
             self._reopen()
             continues = True
         else:
-            self._torn = bool(ours.st_size) and not _ends_with_a_line(self._path)
+            self._torn = bool(ours.st_size) and not ends_with_a_line(self._path)
             continues = ours.st_size < self._seen_bytes
         if continues and self._chain.head.sequence:
             # A process whose records do not begin so in a file lacks the first of them.
@@ -357,6 +365,10 @@ class AuditSink:
             raise AuditUnavailable("the sink's reader is stuck")
 
 
+def _unwritable(error: OSError) -> AuditUnavailable:
+    return AuditUnavailable(f"the sink cannot be written ({error.strerror})")
+
+
 def _open(path: str) -> int:
     # Write-only and non-blocking: a pipe without a reader must fail rather than wait.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
@@ -364,30 +376,7 @@ def _open(path: str) -> int:
     try:
         descriptor = os.open(path, flags, 0o600)
         if is_new:
-            _sync_folder(path)
+            sync_folder(path)
         return descriptor  # noqa: TRY300 - nothing else can go wrong
     except OSError as error:
         raise AuditUnavailable(f"{path} cannot be opened ({error.strerror})") from error
-
-
-def _sync_folder(path: str) -> None:
-    """Sync the folder, so that the name of a new file survives a crash."""
-    folder = os.open(Path(path).parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with suppress(OSError):
-            os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _ends_with_a_line(path: str) -> bool:
-    """Return whether the last record is complete; another process may have been cut off.
-
-    A record that is being written looks incomplete, too; the result is only an empty line.
-    """
-    try:
-        with Path(path).open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) == b"\n"
-    except OSError:  # moved away or emptied meanwhile
-        return True

@@ -11,8 +11,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from authz_server.app import require_usable
 from authz_server.assembly import Services
+from authz_server.audit.destination import require_destination
 from authz_server.audit.restored_database import require_not_restored
-from authz_server.audit.sink import require_destination
 from authz_server.database.connector import PostgresConnector
 from authz_server.database.errors import describe_failure, find_sentence
 from authz_server.database.schema import opened_database, require_schema

@@ -6,7 +6,8 @@ from functools import partial
 
 import msgspec
 
-from authz_server.assembly import Services
+from authz_server.assembly.server import ServerServices
+from authz_server.audit.sink import AuditUnavailable
 from authz_server.database.errors import describe_failure
 from authz_server.logs import redact
 from authz_server.serving.lanes import Lanes
@@ -47,7 +48,7 @@ class SelfCheck:
         ring: the default ring.
     """
 
-    def __init__(self, services: Services, lanes: Lanes, ring: str) -> None:
+    def __init__(self, services: ServerServices, lanes: Lanes, ring: str) -> None:
         self._services = services
         self._lanes = lanes
         self._ring = ring
@@ -56,13 +57,27 @@ class SelfCheck:
 
     async def check(self) -> Report:
         """Return the report, within :data:`CHECK_SECONDS`."""
-        failed = () if self._services.feed.is_fresh() else ("database: changes cannot be read",)
+        fresh = self._services.feed.is_fresh()
+        failed = () if fresh else ("database: changes cannot be read",)
+        if self._services.sink.has_failed and (reason := await self._find_audit_problem()):
+            failed = (*failed, reason)
         problem = await self._check_keys()
         if not problem:
             return Report(failed)
         if self._is_remote and problem.startswith("keys:"):
             return Report(failed, (problem,))
         return Report((*failed, problem))
+
+    async def _find_audit_problem(self) -> str:
+        """Try to write audit records again: without a record no token is issued."""
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                await self._lanes.call(Lane.DATABASE, self._services.sink.try_again)
+        except TimeoutError:
+            return f"audit: no answer within {CHECK_SECONDS:.0f} s"
+        except AuditUnavailable as fault:
+            return fault.detail
+        return ""
 
     async def _check_keys(self) -> str:
         check: Callable[[], str] = partial(self._services.key_rings.why_not_ready, self._ring)

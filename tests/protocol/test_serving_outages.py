@@ -6,7 +6,7 @@ import httpx
 import pytest
 from sqlalchemy import make_url
 
-from support.edge import running_edge
+from support.edge import ServerFixture, running_edge
 from support.load import Requester, SteadyLoad, whole_request
 from support.tcp_proxy import TcpProxy
 
@@ -48,6 +48,17 @@ def test_a_database_that_hangs_does_not_touch_the_issuing_of_tokens(
             assert edge.token_is_active()
 
 
+def await_readiness(edge: ServerFixture, status: int, reason: str = "") -> None:
+    """Wait until the server is ready or names the reason."""
+    deadline = time.monotonic() + 20
+    while True:
+        answer = httpx.get(f"{edge.server.health_url}/health/ready", timeout=10)
+        if answer.status_code == status and reason in answer.text:
+            return
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.1)
+
+
 @pytest.mark.parametrize("endpoint", ["token", "revoke"])
 def test_a_full_disk_stops_what_must_be_recorded_and_nothing_else(database_url, tmp_path, endpoint):
     """Case J112, Case K125."""
@@ -63,10 +74,13 @@ def test_a_full_disk_stops_what_must_be_recorded_and_nothing_else(database_url, 
         assert answer.status_code == 503
         assert int(answer.headers["Retry-After"]) >= 1
         assert "access_token" not in answer.text
+        await_readiness(edge, 503, "audit: the sink cannot be written (File too large)")
         for path in ("/.well-known/jwks.json", "/.well-known/oauth-authorization-server"):
             url = edge.server.base_url + path
             assert httpx.get(url, headers={"Host": "authz.example"}).status_code == 200
         assert edge.token_is_active()
         trail.write_bytes(before)
+        # Without a request that could be recorded.
+        await_readiness(edge, 200)
         assert edge.post(endpoint, form).status_code == 200
         assert edge.token_is_active() is (endpoint == "token")

@@ -326,6 +326,22 @@ def test_a_record_cut_short_is_refused_and_swallows_no_other(
     assert [json.loads(line)["jti"] for line in whole] == ["whole", "next", "last"]
 
 
+def test_a_failure_lasts_until_something_can_be_written(sink, path, limited_file_size):
+    """Case K125: by the next record, or without waiting for one."""
+    assert not sink.has_failed
+    sink.write(issued(jti="whole"))
+    for recover in (lambda: sink.write(issued(jti="next")), sink.try_again):
+        with limited_file_size(path.stat().st_size):
+            for attempt in (lambda: sink.write(issued(jti="lost")), sink.try_again):
+                with pytest.raises(AuditUnavailable):
+                    attempt()
+                assert sink.has_failed
+        recover()
+        assert not sink.has_failed
+    written = [json.loads(line) for line in path.read_text().splitlines() if line]
+    assert [record["jti"] for record in written] == ["whole", "next"]
+
+
 @pytest.fixture
 def limited_file_size():
     @contextlib.contextmanager
