@@ -18,6 +18,8 @@ from authz_server.database.errors import describe_failure, find_sentence
 from authz_server.database.schema import opened_database, require_schema
 from authz_server.database.session_check import require_session
 from authz_server.errors import OAuthError, OperatorError
+from authz_server.operations.group_roles import GroupRoles
+from authz_server.operations.provider_key import load_provider_key
 from authz_server.serving.worker import tls_context
 from authz_server.settings import Settings, SettingsError
 from keys.errors import KeysError
@@ -45,7 +47,7 @@ def require_prepared(settings: Settings) -> None:
         sqlalchemy.exc.SQLAlchemyError: the database cannot answer, or is unfit.
         psycopg.Error: the database cannot answer, or is unfit.
     """
-    for check in (_check_tls, _check_audit, _check_database, _check_keys):
+    for check in (_check_tls, _check_provider, _check_audit, _check_database, _check_keys):
         check(settings)
 
 
@@ -56,7 +58,7 @@ def find_problems(settings: Settings, *, offline: bool = False) -> list[str]:
         settings: the settings; each value by itself is checked already.
         offline: only check files.
     """
-    problems = list(_try([require_usable, _check_tls, _check_audit], settings))
+    problems = list(_try([require_usable, _check_tls, _check_provider, _check_audit], settings))
     if offline:
         return problems
     problems += _try([_check_addresses], settings)
@@ -107,6 +109,13 @@ def _check_tls(settings: Settings) -> None:
         except (OSError, ssl.SSLError) as error:
             problem = f"the certificate and its key cannot be used ({error.strerror or error})"
             raise SettingsError(problem, key=f"{table}.tls_certificate") from error
+
+
+def _check_provider(settings: Settings) -> None:
+    openid = settings.admin.openid
+    GroupRoles(settings)
+    if openid.private_key is not None:
+        load_provider_key(openid.private_key.reveal())
 
 
 def _check_audit(settings: Settings) -> None:

@@ -9,7 +9,7 @@ from flask import Blueprint, Flask, Response
 
 from authz_server.admin.console.languages import choose_language
 from authz_server.admin.people import cookies
-from authz_server.admin.people.group_roles import GroupRoles
+from authz_server.operations.group_roles import GroupRoles
 from authz_server.admin.people.guards import SiteGuard
 from authz_server.admin.people.log_in_pages import LogInPages
 from authz_server.admin.people.openid import OpenIDProvider

@@ -8,13 +8,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote_plus, urlencode
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-from authz_server.settings import SettingsError
+from authz_server.operations.provider_key import load_provider_key
 from authz_server.settings.operators import OpenIDSettings
 from keys.jose.algorithms import get_algorithm
 from keys.jose.compact import encode_header, encode_segment
@@ -23,8 +17,6 @@ from keys.jose.signatures import make_signer
 
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _ASSERTION_SECONDS = 60
-_KEY = "admin.openid.private_key"
-_CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 
 #: Adds the credentials of a client to a request of Authlib: client, method, URL, headers, body.
 Authenticate = Callable[[Any, str, str, dict[str, str], str], tuple[str, dict[str, str], str]]
@@ -59,7 +51,7 @@ def _client_secret_basic(secret: bytes) -> Authenticate:
 
 
 def _private_key_jwt(pem: bytes) -> Authenticate:
-    key, alg = _load(pem)
+    key, alg = load_provider_key(pem)
     sign = make_signer(key, get_algorithm(alg))
     head = encode_header(alg, thumbprint(public_jwk(key)), "JWT")
 
@@ -93,17 +85,3 @@ def _private_key_jwt(pem: bytes) -> Authenticate:
         return uri, headers, body
 
     return authenticate
-
-
-def _load(pem: bytes) -> tuple[RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey, str]:
-    try:
-        key = load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise SettingsError("the key is not an unencrypted PEM file", key=_KEY) from error
-    if isinstance(key, RSAPrivateKey):
-        return key, "RS256"
-    if isinstance(key, Ed25519PrivateKey):
-        return key, "EdDSA"
-    if isinstance(key, EllipticCurvePrivateKey) and key.curve.name in _CURVES:
-        return key, _CURVES[key.curve.name]
-    raise SettingsError("the key is neither RSA, nor of a NIST curve, nor Ed25519", key=_KEY)

@@ -9,7 +9,7 @@ from sqlalchemy import delete, update
 from sqlalchemy.orm import Session
 
 from authz_server.admin.people import cookies
-from authz_server.admin.people.group_roles import GroupRoles
+from authz_server.operations.group_roles import GroupRoles
 from authz_server.assembly.server import ServerServices
 from authz_server.audit.operator_events import (
     OperatorSessionEnded,
