@@ -40,6 +40,19 @@ HOSTILE = [
 ]
 
 
+@contextlib.contextmanager
+def limited_file_size(size):
+    """No file of this process grows beyond the size."""
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, usual[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
 class Seconds:
     """A monotonic clock that a test turns."""
 
@@ -306,9 +319,7 @@ def test_no_space_means_not_recorded():
     assert "No space left" in caught.value.detail
 
 
-def test_a_record_cut_short_is_refused_and_swallows_no_other(
-    sink, path, seconds, limited_file_size
-):
+def test_a_record_cut_short_is_refused_and_swallows_no_other(sink, path, seconds):
     """Case K125."""
     sink.write(issued(jti="whole"))
     length = path.stat().st_size
@@ -326,7 +337,7 @@ def test_a_record_cut_short_is_refused_and_swallows_no_other(
     assert [json.loads(line)["jti"] for line in whole] == ["whole", "next", "last"]
 
 
-def test_a_failure_lasts_until_something_can_be_written(sink, path, limited_file_size):
+def test_a_failure_lasts_until_something_can_be_written(sink, path):
     """Case K125: by the next record, or without waiting for one."""
     assert not sink.has_failed
     sink.write(issued(jti="whole"))
@@ -340,22 +351,6 @@ def test_a_failure_lasts_until_something_can_be_written(sink, path, limited_file
         assert not sink.has_failed
     written = [json.loads(line) for line in path.read_text().splitlines() if line]
     assert [record["jti"] for record in written] == ["whole", "next"]
-
-
-@pytest.fixture
-def limited_file_size():
-    @contextlib.contextmanager
-    def limit(size):
-        usual = resource.getrlimit(resource.RLIMIT_FSIZE)
-        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, usual[1]))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, usual)
-            signal.signal(signal.SIGXFSZ, handler)
-
-    return limit
 
 
 def test_a_reader_that_is_gone_means_not_recorded():
