@@ -9,7 +9,6 @@ from flask import Blueprint, Flask, Response
 
 from authz_server.admin.console.languages import choose_language
 from authz_server.admin.people import cookies
-from authz_server.operations.group_roles import GroupRoles
 from authz_server.admin.people.guards import SiteGuard
 from authz_server.admin.people.log_in_pages import LogInPages
 from authz_server.admin.people.openid import OpenIDProvider
@@ -31,6 +30,7 @@ from authz_server.endpoints.responses import new_request_id
 from authz_server.endpoints.wsgi import read_request
 from authz_server.logs import bind_request_id
 from authz_server.operations.enrolment import EnrolmentRefusedError
+from authz_server.operations.group_roles import GroupRoles
 from authz_server.operations.permissions import Caller
 
 _LANGUAGE_COOKIE = "authz_console_language"

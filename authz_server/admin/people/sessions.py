@@ -9,7 +9,6 @@ from sqlalchemy import delete, update
 from sqlalchemy.orm import Session
 
 from authz_server.admin.people import cookies
-from authz_server.operations.group_roles import GroupRoles
 from authz_server.assembly.server import ServerServices
 from authz_server.audit.operator_events import (
     OperatorSessionEnded,
@@ -18,6 +17,7 @@ from authz_server.audit.operator_events import (
 )
 from authz_server.database.operator_sessions import OperatorLogIn, OperatorSession
 from authz_server.database.operators import Operator
+from authz_server.operations.group_roles import GroupRoles
 from authz_server.operations.operators import find_grants
 from authz_server.operations.permissions import Caller, Grant
 
