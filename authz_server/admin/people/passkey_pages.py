@@ -83,8 +83,11 @@ class PasskeyPages:
 
     def _show_passkeys(self, visit: Visit) -> Response:
         found = self._parts.sessions.find(visit.known_id)
-        if found is None or not found.session.operator_id:
+        if found is None:
             return redirection(visit.link("/login", next="/passkeys"))
+        if not found.session.operator_id:
+            # A person of the provider has no passkeys here.
+            return redirection("/")
         if found.caller.authenticated_at is None:
             return redirection(visit.link("/login", step_up="1", next="/passkeys"))
         with self._parts.services.database.reading() as session:

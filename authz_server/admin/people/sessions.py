@@ -15,6 +15,7 @@ from authz_server.audit.operator_events import (
     OperatorSignedIn,
     OperatorSignedOut,
 )
+from authz_server.database.inserts import insert_into
 from authz_server.database.operator_sessions import OperatorLogIn, OperatorSession
 from authz_server.database.operators import Operator
 from authz_server.operations.group_roles import GroupRoles
@@ -247,9 +248,11 @@ class LogIns:
             content: the challenge, or the provider's state.
         """
         expires_at = self._services.clock() + LOG_IN_LIFETIME
+        values = {"content": dict(content), "expires_at": expires_at}
         with self._services.database.transaction() as transaction:
-            transaction.merge(
-                OperatorLogIn(digest=digest, content=dict(content), expires_at=expires_at)
+            begun = insert_into(transaction, OperatorLogIn).values(digest=digest, **values)
+            transaction.execute(
+                begun.on_conflict_do_update(index_elements=[OperatorLogIn.digest], set_=values)
             )
 
     def take(self, digest: bytes) -> dict[str, Any] | None:
