@@ -14,7 +14,10 @@ from authz_server.cli.output import plain_value, timestamp
 
 _WIDTH_WITHOUT_TERMINAL = 200
 _WIDE = 150
-_WHOLE = {"id", "kid"}
+#: A column of text is not narrower than this, unless all of its texts are.
+_LEAST_WIDTH = 10
+#: What separates two columns.
+_GAP = 3
 
 
 def print_table(
@@ -22,7 +25,7 @@ def print_table(
     columns: Mapping[str, str],
     narrow: Mapping[str, str] | None = None,
 ) -> None:
-    """Print records under headings.
+    """Print records under headings; on a narrower terminal, the fields of each record in lines.
 
     Args:
         records: the rows.
@@ -32,13 +35,36 @@ def print_table(
     console = _console()
     if narrow is not None and console.width < _WIDE:
         columns = narrow
+    if _find_least_width(records, columns) > console.width:
+        for number, record in enumerate(records):
+            if number:
+                console.print()
+            print_fields({heading: record[field] for field, heading in columns.items()})
+        return
     table = Table(box=box.SIMPLE_HEAD)
     for field, heading in columns.items():
         # People copy and compare ids, so that these are neither cut nor folded.
-        table.add_column(heading, overflow="fold", no_wrap=field in _WHOLE)
+        table.add_column(heading, overflow="fold", no_wrap=_is_id(field))
     for record in records:
         table.add_row(*(_cell(record[field]) for field in columns))
     console.print(table)
+
+
+def _is_id(field: str) -> bool:
+    return field in {"id", "jti", "kid"} or field.endswith("_id")
+
+
+def _find_least_width(records: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> int:
+    """Return the characters that a table needs in which ids are whole, and texts can be read."""
+    width = _GAP
+    for field, heading in columns.items():
+        cells = [_in_text(record[field]) for record in records]
+        longest = max((len(line) for cell in cells for line in cell.split("\n")), default=0)
+        width += _GAP + max(
+            longest if _is_id(field) else min(longest, _LEAST_WIDTH),
+            *map(len, heading.split(" ")),
+        )
+    return width
 
 
 def print_fields(record: Mapping[str, Any]) -> None:

@@ -147,10 +147,21 @@ def test_a_name_that_means_no_key_or_several_is_refused(keyed, command):
 def test_what_lists_print_fits_80_columns_and_no_id_is_cut(served):
     """Case S261."""
     served.must("keys", "init")
-    for listing in (("keys", "list"), ("client", "list"), ("keys", "status")):
+    served.must("client", "secret", "rotate", "payer", "--end-old-at", "+7d")
+    served.must("registration-token", "create", "--expires", "+1d")
+    (token,) = served.json("registration-token", "list")
+    kids, ids = [key["kid"] for key in keys(served)], [each["id"] for each in secrets(served)]
+    whole = {
+        ("keys", "list"): kids,
+        ("keys", "status"): kids,
+        ("client", "list"): ["payer"],
+        ("client", "secret", "list", "payer"): ids,
+        ("client", "secret", "due"): ids[:1],
+        ("registration-token", "list"): [token["id"]],
+    }
+    for listing, named in whole.items():
         with Terminal("--config", served.config, *listing, whole=True) as terminal:
             status, shown = terminal.end()
         assert status == 0
         assert max(map(len, shown.splitlines())) <= COLUMNS
-        if listing[0] == "keys":
-            assert all(key["kid"] in shown for key in keys(served))
+        assert all(each in shown for each in named), listing
