@@ -8,7 +8,7 @@ from flask import Response, jsonify
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from authz_server.admin.console.languages import LANGUAGES, Texts
-from authz_server.admin.console.rendering import own
+from authz_server.admin.console.rendering import moment, own
 from authz_server.admin.console.views import SECURITY_HEADERS, html
 
 _FOLDER = Path(__file__).parent
@@ -24,7 +24,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["own"] = own
+    made.filters |= {"own": own, "moment": moment}
     return made
 
 
