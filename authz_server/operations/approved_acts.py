@@ -14,7 +14,12 @@ from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.operations.client_secrets import add_secret
 from authz_server.operations.clients import create_client, update_client
 from authz_server.operations.operator_roles import AssignedRole
-from authz_server.operations.operators import create_operator, update_operator
+from authz_server.operations.operators import (
+    RENEW,
+    create_operator,
+    renew_enrolment,
+    update_operator,
+)
 from authz_server.operations.secret_rotation import rotate_secret
 from authz_server.operations.stops import lift_stop
 from keys.lifecycle.orders import Activate
@@ -28,6 +33,7 @@ OPERATIONS: Mapping[str, Callable[..., object]] = {
     "lift_stop": lift_stop,
     "create_operator": create_operator,
     "update_operator": update_operator,
+    RENEW: renew_enrolment,
 }
 #: The order on a key ring, which has transactions of its own.
 ACTIVATE = "keys.activate"

@@ -7,6 +7,7 @@ from hashlib import sha256
 from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.orm import Session
 
+from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.database.operators import Operator, OperatorEnrolment
 from authz_server.errors import NotFoundError
 from authz_server.settings import Settings
@@ -31,20 +32,23 @@ def enrolment_link(settings: Settings, token: str) -> str:
     return f"{settings.admin.url}/enrol/{token}"
 
 
-def issue_enrolment(session: Session, operator_id: str, now: datetime) -> str:
+def issue_enrolment(
+    session: Session, operator_id: str, now: datetime, prepared: PreparedSecret | None = None
+) -> str:
     """Return the token of a new link; the operator's earlier links end.
 
     Args:
         session: the transaction, in which nothing else is stored of the token but a digest.
         operator_id: the id of the operator.
         now: the present time.
+        prepared: the record of the token that an approved change issues, which is not returned.
     """
     earlier = OperatorEnrolment.operator_id == operator_id
     session.execute(delete(OperatorEnrolment).where(earlier))
-    token = secrets.token_urlsafe(_TOKEN_BYTES)
+    token = "" if prepared else secrets.token_urlsafe(_TOKEN_BYTES)
     session.add(
         OperatorEnrolment(
-            digest=_digest(token),
+            digest=bytes.fromhex(prepared.record) if prepared else _digest(token),
             operator_id=operator_id,
             created_at=now,
             expires_at=now + VALID_FOR,
@@ -52,6 +56,11 @@ def issue_enrolment(session: Session, operator_id: str, now: datetime) -> str:
     )
     session.flush()
     return token
+
+
+def prepare_enrolment(operator_id: str, token: str) -> PreparedSecret:
+    """Return the record of a token, by which an approved change issues it."""
+    return PreparedSecret(operator_id, _digest(token).hex())
 
 
 def find_enrolment(session: Session, token: str, now: datetime) -> Operator:

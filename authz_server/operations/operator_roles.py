@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.clients.registrations import is_resource_server
+from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.clients.validation import require_text
 from authz_server.database.operators import Operator, OperatorRole
 from authz_server.errors import InvalidChangeError
@@ -38,6 +39,19 @@ class AssignedRole:
     def limits(self) -> Limits:
         """The limits of the role."""
         return make_limits(self.resource_servers, self.organisations)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleView(AssignedRole):
+    """A role of an operator.
+
+    Attributes:
+        granted_at: the time since which the operator has it in this form.
+        known: whether the settings have the role; it grants nothing otherwise.
+    """
+
+    granted_at: datetime
+    known: bool
 
 
 def replace_roles(
@@ -106,8 +120,9 @@ def note_roles(  # noqa: PLR0913 - the facts of an act, by name
     *,
     actor: str,
     operation: str,
+    link: PreparedSecret | None = None,
 ) -> None:
-    """Note that an operator gets other roles, which may need a second person.
+    """Note other roles of an operator, or a link for a passkey, which may need a second person.
 
     Args:
         services: the parts of the server.
@@ -115,20 +130,26 @@ def note_roles(  # noqa: PLR0913 - the facts of an act, by name
         row: the operator, after the change.
         before: the roles before, as :func:`plain_roles` returns them.
         actor: the recorded actor.
-        operation: ``create_operator`` or ``update_operator``.
+        operation: ``create_operator``, ``update_operator`` or ``renew_enrolment``.
+        link: the link that is issued.
     """
     after = plain_roles(row.roles)
-    if after == before:
+    if not (before or after):
         return
     creates = operation == "create_operator"
+    diff: dict[str, object] = {"roles": {"before": before, "after": after}}
+    if before == after:
+        diff = {"enrolment": {"before": None, "after": "issued"}}
+    named = {"name" if creates else "operator": row.name}
     act = NotedAct(
         acts=(CHANGE_ROLE,),
         actor=actor,
         operation=operation,
-        arguments={"name" if creates else "operator": row.name, "roles": after},
+        arguments=named if before == after else {**named, "roles": after},
         subject=f"operator:{row.name}",
         basis="" if creates else revision_of((row.id, row.enabled, before)),
-        diff={"roles": {"before": before, "after": after}},
+        diff=diff,
+        secret=link,
     )
     note_act(services, session, act)
 

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from authz_server.assembly import Services
 from authz_server.audit.sink import store_audit_record
+from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.database.operator_sessions import OperatorPasskey, OperatorSession
 from authz_server.database.operators import (
     MAXIMUM_NAME_CHARACTERS,
@@ -24,9 +25,15 @@ from authz_server.database.operators import (
     OperatorRole,
 )
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError, OperatorError
-from authz_server.operations.enrolment import VALID_FOR, enrolment_link, issue_enrolment
+from authz_server.operations.enrolment import (
+    VALID_FOR,
+    enrolment_link,
+    issue_enrolment,
+    prepare_enrolment,
+)
 from authz_server.operations.operator_roles import (
     AssignedRole,
+    RoleView,
     limits_of_role,
     note_roles,
     plain_roles,
@@ -35,6 +42,8 @@ from authz_server.operations.operator_roles import (
 from authz_server.operations.permissions import Grant, make_grants, roles_of
 
 SECURITY_OFFICER = "security-officer"
+#: The name of :func:`renew_enrolment` in approved changes.
+RENEW = "renew_enrolment"
 _NAME = re.compile(rf"[\w.@+-]{{1,{MAXIMUM_NAME_CHARACTERS}}}")
 _ID_BYTES = 8
 
@@ -44,19 +53,6 @@ class OwnRolesError(OperatorError):
 
     def __init__(self) -> None:
         super().__init__("Another operator changes your roles.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoleView(AssignedRole):
-    """A role of an operator.
-
-    Attributes:
-        granted_at: the time since which the operator has it in this form.
-        known: whether the settings have the role; it grants nothing otherwise.
-    """
-
-    granted_at: datetime
-    known: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +102,12 @@ class NewOperator:
 
 
 def create_operator(
-    services: Services, *, actor: str, name: str, roles: Iterable[AssignedRole] = ()
+    services: Services,
+    *,
+    actor: str,
+    name: str,
+    roles: Iterable[AssignedRole] = (),
+    prepared: PreparedSecret | None = None,
 ) -> NewOperator:
     """Create an operator, with the link for the first passkey.
 
@@ -115,6 +116,7 @@ def create_operator(
         actor: the recorded actor.
         name: the name, as records have it: letters, digits and ``.@+_-``.
         roles: the roles with their limits.
+        prepared: the id and the link of an approved change.
 
     Raises:
         InvalidChangeError: a value breaks a rule.
@@ -125,24 +127,30 @@ def create_operator(
     with services.transaction() as session:
         if session.scalar(select(Operator.id).where(Operator.name == name)) is not None:
             raise ConflictError(f"The name {name!r} is taken.")
-        row = Operator(id=token_hex(_ID_BYTES), name=name, created_at=now, updated_at=now)
+        made = prepared.id if prepared else token_hex(_ID_BYTES)
+        row = Operator(id=made, name=name, created_at=now, updated_at=now)
         row.enabled = True
         session.add(row)
         replace_roles(services, session, row, roles, now)
         session.flush()
         _audit(services, session, row, actor, "operator.created", roles=plain_roles(row.roles))
-        note_roles(services, session, row, [], actor=actor, operation="create_operator")
-        token = issue_enrolment(session, row.id, now)
-        return NewOperator(
-            operator=_describe(services, session, row),
-            enrolment=Enrolment(
-                link=enrolment_link(services.settings, token), expires_at=now + VALID_FOR
-            ),
-        )
+        token = issue_enrolment(session, row.id, now, prepared)
+        link = prepare_enrolment(row.id, token)
+        note_roles(services, session, row, [], actor=actor, operation="create_operator", link=link)
+        operator = _describe(services, session, row)
+        return NewOperator(operator=operator, enrolment=_enrolment(services, token, now))
 
 
-def renew_enrolment(services: Services, operator: str, *, actor: str) -> Enrolment:
+def renew_enrolment(
+    services: Services, operator: str, *, actor: str, prepared: PreparedSecret | None = None
+) -> Enrolment:
     """Return a new link for a further passkey of an operator; an earlier link ends.
+
+    Args:
+        services: the parts of the server.
+        operator: the id or the name.
+        actor: the recorded actor.
+        prepared: the link of an approved change.
 
     Raises:
         NotFoundError: there is no such operator.
@@ -153,9 +161,11 @@ def renew_enrolment(services: Services, operator: str, *, actor: str) -> Enrolme
         row = _locked(session, operator)
         if not row.enabled:
             raise ConflictError(f"The operator {row.name!r} is disabled.")
-        token = issue_enrolment(session, row.id, now)
+        token = issue_enrolment(session, row.id, now, prepared)
         _audit(services, session, row, actor, "operator.enrolment_issued")
-    return Enrolment(link=enrolment_link(services.settings, token), expires_at=now + VALID_FOR)
+        link, roles = prepare_enrolment(row.id, token), plain_roles(row.roles)
+        note_roles(services, session, row, roles, actor=actor, operation=RENEW, link=link)
+    return _enrolment(services, token, now)
 
 
 def list_operators(services: Services) -> tuple[OperatorView, ...]:
@@ -284,6 +294,10 @@ def delete_operator(services: Services, operator: str, *, actor: str) -> None:
         _audit(services, session, row, actor, "operator.deleted")
         session.delete(row)
         session.flush()
+
+
+def _enrolment(services: Services, token: str, now: datetime) -> Enrolment:
+    return Enrolment(link=enrolment_link(services.settings, token), expires_at=now + VALID_FOR)
 
 
 def _require_name(name: str) -> str:

@@ -30,7 +30,8 @@ CHANGE_KEYS: Act = "client.change_keys"
 ACTIVATE_KEY: Act = "key.activate"
 #: To lift a stop of the kill switch.
 LIFT_STOP: Act = "stop.lift"
-#: To change the roles of an operator, or to grant a client a scope of the admin API.
+#: To change the roles of an operator, to issue a link for its passkey, or to grant a client a scope
+#: of the admin API.
 CHANGE_ROLE: Act = "operator.change_role"
 #: To revoke a signing key.
 REVOKE_KEY: Act = "key.revoke"
