@@ -15,7 +15,6 @@ from authz_server.operations.client_secrets import add_secret
 from authz_server.operations.clients import create_client, update_client
 from authz_server.operations.operator_roles import AssignedRole
 from authz_server.operations.operators import (
-    RENEW,
     create_operator,
     renew_enrolment,
     update_operator,
@@ -33,7 +32,7 @@ OPERATIONS: Mapping[str, Callable[..., object]] = {
     "lift_stop": lift_stop,
     "create_operator": create_operator,
     "update_operator": update_operator,
-    RENEW: renew_enrolment,
+    "renew_enrolment": renew_enrolment,
 }
 #: The order on a key ring, which has transactions of its own.
 ACTIVATE = "keys.activate"

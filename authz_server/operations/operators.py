@@ -42,8 +42,6 @@ from authz_server.operations.operator_roles import (
 from authz_server.operations.permissions import Grant, make_grants, roles_of
 
 SECURITY_OFFICER = "security-officer"
-#: The name of :func:`renew_enrolment` in approved changes.
-RENEW = "renew_enrolment"
 _NAME = re.compile(rf"[\w.@+-]{{1,{MAXIMUM_NAME_CHARACTERS}}}")
 _ID_BYTES = 8
 
@@ -163,8 +161,9 @@ def renew_enrolment(
             raise ConflictError(f"The operator {row.name!r} is disabled.")
         token = issue_enrolment(session, row.id, now, prepared)
         _audit(services, session, row, actor, "operator.enrolment_issued")
-        link, roles = prepare_enrolment(row.id, token), plain_roles(row.roles)
-        note_roles(services, session, row, roles, actor=actor, operation=RENEW, link=link)
+        link, held = prepare_enrolment(row.id, token), plain_roles(row.roles)
+        renew = "renew_enrolment"
+        note_roles(services, session, row, held, actor=actor, operation=renew, link=link)
     return _enrolment(services, token, now)
 
 
