@@ -38,6 +38,8 @@ START_SECONDS = 30.0
 MAXIMUM_CLAIM_BYTES = 4_096
 MAXIMUM_PARTS = 1_000
 _MAXIMUM_TEXT = 300
+#: The reason of a plugin's refusal, of which the audit record has 1,000 characters.
+_MAXIMUM_REASON = 900
 
 _logger = logging.getLogger(__name__)
 _Caller = tuple[str, Callable[..., list[Any]]]
@@ -211,7 +213,7 @@ class PluginManager:
                 for narrowing in self._call(name, partial(call, request=request)):
                     request = _narrow(request, narrowing)
             except RefusalError as refusal:
-                reason = str(refusal)[:_MAXIMUM_TEXT]
+                reason = str(refusal)[:_MAXIMUM_REASON]
                 _logger.warning(
                     "plugin %s refused a token of client %s: %s", name, request.client_id, reason
                 )

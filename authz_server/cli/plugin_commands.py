@@ -2,11 +2,17 @@
 
 import tomllib
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from authz_server.cli.invocation import shared_options
+
+if TYPE_CHECKING:
+    from authz_server.assembly import Services
+    from authz_server.settings import Settings
 
 
 def find_plugin_commands(config: Path, built_in: Iterable[str]) -> Mapping[str, click.Command]:
@@ -24,6 +30,8 @@ def find_plugin_commands(config: Path, built_in: Iterable[str]) -> Mapping[str, 
     """
     if not _enables_plugins(config):
         return {}
+    from authz_server.assembly.base import utc_now  # noqa: PLC0415
+    from authz_server.assembly.plugin_services import PluginServices  # noqa: PLC0415
     from authz_server.plugin_manager import (  # noqa: PLC0415
         SERVER,
         PluginManager,
@@ -32,8 +40,12 @@ def find_plugin_commands(config: Path, built_in: Iterable[str]) -> Mapping[str, 
     )
     from authz_server.settings import load_settings  # noqa: PLC0415
 
-    settings = load_settings(config).plugins
-    plugins = PluginManager(settings.enabled, settings.settings)
+    settings = load_settings(config)
+    plugins = PluginManager(
+        settings.plugins.enabled,
+        settings.plugins.settings,
+        services=PluginServices(settings, utc_now, partial(_open_services, settings)),
+    )
     parts = [
         *(ProvidedPart(SERVER, name, click.Command(name)) for name in built_in),
         *(
@@ -43,6 +55,14 @@ def find_plugin_commands(config: Path, built_in: Iterable[str]) -> Mapping[str, 
     ]
     commands = require_distinct("command", parts)
     return {name: _with_shared_options(commands[name]) for name in commands.keys() - set(built_in)}
+
+
+def _open_services(settings: "Settings") -> "Services":
+    """Return the parts of a process that records nothing, for a plugin that uses one."""
+    from authz_server.assembly import Services  # noqa: PLC0415
+    from authz_server.database.orm import open_database  # noqa: PLC0415
+
+    return Services(settings, open_database(settings.database))
 
 
 def _enables_plugins(config: Path) -> bool:

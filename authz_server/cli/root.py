@@ -103,6 +103,10 @@ _COMMANDS = {
         "authz_server.cli.operator:operator",
         "Create the people who administer the server.",
     ),
+    "plugin": (
+        "authz_server.cli.plugin:plugin",
+        "Show the installed plugins.",
+    ),
     "keys": (
         "authz_server.cli.keys:keys",
         "Rotate, revoke and examine the signing keys.",

@@ -14,6 +14,7 @@ from authz_server.operations.explained_causes import REMEDIES
 from authz_server.settings.profiles import requires_bound_tokens
 from authz_server.tokens.authorization import Authorization
 from authz_server.tokens.binding import TokenBinder
+from authz_server.tokens.decisions import decision_of, narrow
 from authz_server.tokens.limits import find_latest_expiry
 
 CLIENT_CREDENTIALS = "client_credentials"
@@ -84,6 +85,9 @@ def explain_request(  # noqa: PLR0913 - the parts of a request, by name
             raise OAuthError("grant_type_not_allowed", client_id=client_id)  # noqa: TRY301
         decided = services.rules.decide(client, CLIENT_CREDENTIALS, scope, tuple(resources))
         decided = _limit(services, client, decided)
+        if services.plugins.decides:
+            decision = decision_of(decided, address or "", method or "")
+            decided = narrow(decided, services.plugins.decide_token(decision))
     except OAuthError as refusal:
         return RequestExplanation(
             granted=False,

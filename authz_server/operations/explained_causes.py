@@ -5,6 +5,7 @@ _SHOW = "`authz-server client show {client}` has the registration."
 #: By the reason in the audit record; `{client}` and `{detail}` are those of the refusal.
 REMEDIES = {
     "client_unknown": "Register the client: `authz-server client create {client}`.",
+    "refused_by_policy": "The detail names the plugin and its reason; see its settings.",
     "client_disabled": "Enable the client: `authz-server client enable {client}`.",
     "client_not_yet_valid": "Change its start: `authz-server client update {client} --starts`.",
     "client_expired": "Change its end: `authz-server client update {client} --expires`.",

@@ -62,6 +62,7 @@ from authz_server.hookspecs import (
     hookimpl,
 )
 from authz_server.logs import current_request_id, redact
+from authz_server.logs import encode_line as encode_event
 from authz_server.settings import Secret
 from authz_server.tokens.authorization import Authorization
 from authz_server.tokens.authorization_details_type import AuthorizationDetailsType, Window
@@ -168,6 +169,7 @@ __all__ = [
     "VersionUnusable",
     "Window",
     "current_request_id",
+    "encode_event",
     "hookimpl",
     "parse_foreign",
     "parse_json_object",

@@ -30,6 +30,7 @@ from authz_server.operations.clients import create_client
 from authz_server.operations.keys.first_keys import create_missing_keys
 from authz_server.operations.resource_servers import create_resource_server
 from authz_server.operations.scopes import add_scope
+from authz_server.plugin_api.contracts import IntrospectionSourceContract, PluginContract
 from authz_server.settings import load_settings
 from authz_server.waiting import run
 from keys.testing import KeyBackendContract
@@ -37,7 +38,9 @@ from keys.testing import KeyBackendContract
 __all__ = [
     "ClientAuthenticationMethodContract",
     "GrantContract",
+    "IntrospectionSourceContract",
     "KeyBackendContract",
+    "PluginContract",
     "PluginServer",
     "plugin_server",
 ]

@@ -90,15 +90,17 @@ def test_only_published_parts_of_authlib_are_used():
     assert users == set()
 
 
-def test_plugins_import_the_standard_library_and_the_plugin_interface_only():
+def test_plugins_import_the_plugin_interface_and_what_a_stranger_s_would():
     allowed = sys.stdlib_module_names | {"plugins", "authz_server"}
     strangers = {
-        (relative(path), name)
+        (path.relative_to(ROOT / "plugins").parts[0], name.partition(".")[0])
         for path in python_files("plugins")
         for name in imports_of(path)
         if name.partition(".")[0] not in allowed
     }
-    assert strangers == set()
+    # A command is a command of click; an extra installs what only this plugin needs.
+    expected = {("policy", "click"), ("webhooks", "click"), ("opentelemetry.py", "opentelemetry")}
+    assert strangers == expected
 
 
 def test_files_are_short():

@@ -3,7 +3,7 @@
 import re
 import sys
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from importlib.metadata import PackageNotFoundError, files, packages_distributions, requires
 from pathlib import Path
 
 import pytest
@@ -84,11 +84,22 @@ def imported_distributions(paths: Iterable[Path]) -> dict[str, str]:
     providers = packages_distributions()
     found = {}
     for path in paths:
-        for name in {name.partition(".")[0] for name in imports_of(path)}:
+        for module in imports_of(path):
+            name = module.partition(".")[0]
             if name not in OURS and name not in sys.stdlib_module_names:
-                distributions = providers.get(name, [name])
-                found[canonicalize_name(distributions[0])] = f"{path.name} imports {name}"
+                distributions = set(providers.get(name, [name]))
+                if len(distributions) > 1:
+                    distributions = {each for each in distributions if holds(each, module)}
+                for each in distributions:
+                    found[canonicalize_name(each)] = f"{path.name} imports {module}"
     return found
+
+
+def holds(distribution: str, module: str) -> bool:
+    """Return whether a distribution has a module of a namespace that others share."""
+    start = module.replace(".", "/")
+    names = {f"{start}.py", f"{start}/__init__.py"}
+    return any(str(file) in names for file in files(distribution) or ())
 
 
 def test_packages_import_only_what_they_declare():

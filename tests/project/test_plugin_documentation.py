@@ -60,7 +60,11 @@ def test_each_test_that_names_a_hook_names_one_that_exists():
 
 
 def test_each_bundled_plugin_is_documented_declared_and_tested():
-    files = {path.stem for path in (ROOT / "plugins").glob("[a-z]*.py")}
+    files = {
+        path.stem
+        for path in (ROOT / "plugins").glob("[a-z]*")
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = project["entry-points"]["authz_server.plugins"]
 
@@ -76,7 +80,7 @@ def test_each_setting_of_a_bundled_plugin_is_in_its_section_and_in_the_example()
     documented = [
         f"{name}.{key}"
         for name, text in section("Bundled plugins").items()
-        for key in re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+        for key in re.findall(r"^\| `([\w.]+)` \|", text, re.MULTILINE)
     ]
     assert documented == example
 

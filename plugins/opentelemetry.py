@@ -1,0 +1,328 @@
+"""Traces, metrics and logs by OTLP over HTTP, for a collector of OpenTelemetry."""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from authz_server.plugin_api import (
+    AnsweredRequest,
+    Event,
+    Secret,
+    ServerStarted,
+    ServerStopped,
+    current_request_id,
+    hookimpl,
+    redact,
+)
+
+SIGNALS = ("traces", "metrics", "logs")
+#: The loggers whose records are sent; those of OpenTelemetry itself are not.
+LOGGERS = ("authz_server", "keys")
+#: How long a process that stops waits for what is left.
+STOP_SECONDS = 2.0
+#: Seconds, as in OpenTelemetry's conventions for HTTP, with finer ones below 5 ms.
+BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_SERVER_FAULT = 500
+_SCOPE = "authz_server"
+_PROPAGATOR = TraceContextTextMapPropagator()
+_SEVERITIES = (
+    (logging.CRITICAL, SeverityNumber.FATAL),
+    (logging.ERROR, SeverityNumber.ERROR),
+    (logging.WARNING, SeverityNumber.WARN),
+    (logging.INFO, SeverityNumber.INFO),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The settings.
+
+    Attributes:
+        endpoint: the address of the collector, without the path of a signal.
+        signals: some of :data:`SIGNALS`.
+        headers: headers for the collector.
+        ca_file: a file of authorities; empty: those of the system.
+        service_name: the name of this service.
+        sample_ratio: the share of requests without a parent that are traced.
+        timeout_seconds: the time limit of one export.
+        interval_seconds: the time between two exports.
+        queue_size: how many spans and log records may wait; further ones are dropped.
+    """
+
+    endpoint: str = "http://127.0.0.1:4318"
+    signals: tuple[str, ...] = SIGNALS
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ca_file: str = ""
+    service_name: str = "authz-server"
+    sample_ratio: float = 1.0
+    timeout_seconds: int = 5
+    interval_seconds: int = 5
+    queue_size: int = 2_048
+
+
+class OpenTelemetry:
+    """The plugin: exports in the background of each process that serves, once it has started."""
+
+    def __init__(self) -> None:
+        self._options = Options()
+        self._telemetry: Telemetry | None = None
+
+    @hookimpl
+    def start(self, settings: Mapping[str, Any]) -> None:
+        """Read the settings.
+
+        Raises:
+            ValueError: a value cannot be used.
+        """
+        self._options = read_options(settings)
+
+    @hookimpl
+    def event_happened(self, event: Event) -> None:
+        """Count an event; start with the server and stop with it."""
+        if isinstance(event, ServerStarted):
+            self._telemetry = Telemetry(self._options, event)
+        telemetry = self._telemetry
+        if telemetry is None:
+            return
+        telemetry.count_event(event)
+        if isinstance(event, ServerStopped):
+            telemetry.stop()
+
+    @hookimpl
+    def request_answered(self, request: AnsweredRequest) -> None:
+        """Record an answered request."""
+        if self._telemetry is not None:
+            self._telemetry.record_request(request)
+
+
+class Telemetry:
+    """The exporters of one process. Each has a queue of its own and a thread that empties it.
+
+    Args:
+        options: the settings.
+        started: the start of the process.
+    """
+
+    def __init__(self, options: Options, started: ServerStarted) -> None:
+        resource = Resource.create(
+            {
+                "service.name": options.service_name,
+                "service.version": started.version,
+                "service.instance.id": f"{started.process_id}",
+                "authz_server.issuer": started.issuer,
+            }
+        )
+        self._stops: list[Callable[[], object]] = []
+        exporter: dict[str, Any] = {
+            "certificate_file": options.ca_file or None,
+            "headers": dict(options.headers),
+            "timeout": options.timeout_seconds,
+        }
+        base = options.endpoint.rstrip("/")
+        if "traces" in options.signals:
+            self._add_traces(options, resource, OTLPSpanExporter(f"{base}/v1/traces", **exporter))
+        else:
+            self._tracer = None
+        if "metrics" in options.signals:
+            self._add_metrics(
+                options, resource, OTLPMetricExporter(f"{base}/v1/metrics", **exporter)
+            )
+        else:
+            self._seconds = self._events = None
+        if "logs" in options.signals:
+            self._add_logs(options, resource, OTLPLogExporter(f"{base}/v1/logs", **exporter))
+
+    def _add_traces(self, options: Options, resource: Resource, exporter: OTLPSpanExporter) -> None:
+        sampler = ParentBased(TraceIdRatioBased(options.sample_ratio))
+        provider = TracerProvider(sampler, resource, shutdown_on_exit=False)
+        provider.add_span_processor(
+            BatchSpanProcessor(
+                exporter,
+                max_queue_size=options.queue_size,
+                schedule_delay_millis=options.interval_seconds * 1_000,
+                max_export_batch_size=min(512, options.queue_size),
+            )
+        )
+        self._tracer = provider.get_tracer(_SCOPE)
+        self._stops.append(provider.shutdown)
+
+    def _add_metrics(
+        self, options: Options, resource: Resource, exporter: OTLPMetricExporter
+    ) -> None:
+        reader = PeriodicExportingMetricReader(
+            exporter,
+            export_interval_millis=options.interval_seconds * 1_000,
+            export_timeout_millis=options.timeout_seconds * 1_000,
+        )
+        provider = MeterProvider([reader], resource, shutdown_on_exit=False)
+        meter = provider.get_meter(_SCOPE)
+        self._seconds = meter.create_histogram(
+            "http.server.request.duration",
+            unit="s",
+            description="Duration of requests to protocol endpoints.",
+            explicit_bucket_boundaries_advisory=BUCKETS,
+        )
+        self._events = meter.create_counter(
+            "authz_server.events", unit="{event}", description="Audit events by name."
+        )
+        self._stops.append(provider.shutdown)
+
+    def _add_logs(self, options: Options, resource: Resource, exporter: OTLPLogExporter) -> None:
+        provider = LoggerProvider(resource, shutdown_on_exit=False)
+        provider.add_log_record_processor(
+            BatchLogRecordProcessor(
+                exporter,
+                max_queue_size=options.queue_size,
+                schedule_delay_millis=options.interval_seconds * 1_000,
+                max_export_batch_size=min(512, options.queue_size),
+            )
+        )
+        handler = _LogHandler(provider)
+        for name in LOGGERS:
+            logging.getLogger(name).addHandler(handler)
+        self._stops += [handler.detach, provider.shutdown]
+
+    def record_request(self, request: AnsweredRequest) -> None:
+        """Add the span of a request, below that of its sender, and its duration."""
+        attributes: dict[str, str | int] = {
+            "http.request.method": "POST",
+            "http.route": request.path,
+            "http.response.status_code": request.status,
+            "authz_server.outcome": request.outcome,
+        }
+        if self._seconds is not None:
+            self._seconds.record(request.seconds, attributes)
+        if self._tracer is None:
+            return
+        began = int(request.began_at * 1_000_000_000)
+        carrier = {"traceparent": request.traceparent, "tracestate": request.tracestate}
+        span = self._tracer.start_span(
+            f"POST {request.path}",
+            _PROPAGATOR.extract({name: value for name, value in carrier.items() if value}),
+            kind=SpanKind.SERVER,
+            start_time=began,
+            attributes=attributes
+            | {
+                "client.address": request.source_address,
+                "authz_server.client_id": request.client_id,
+                "authz_server.request_id": request.request_id,
+            },
+        )
+        if request.status >= _SERVER_FAULT:
+            span.set_status(Status(StatusCode.ERROR, request.outcome))
+        span.end(began + int(request.seconds * 1_000_000_000))
+
+    def count_event(self, event: Event) -> None:
+        """Count an audit event by its name."""
+        if self._events is not None:
+            self._events.add(getattr(event, "count", 1), {"event.name": event.name})
+
+    def stop(self) -> None:
+        """Send what is left, for a limited time; a collector that is absent delays no exit."""
+        for stop in self._stops:
+            thread = threading.Thread(target=stop, name="opentelemetry-stop", daemon=True)
+            thread.start()
+            thread.join(STOP_SECONDS / len(self._stops))
+
+
+class _LogHandler(logging.Handler):
+    """Sends log records, redacted as those of the log file."""
+
+    def __init__(self, provider: LoggerProvider) -> None:
+        super().__init__()
+        self._logger = provider.get_logger(_SCOPE)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue a record; never raises."""
+        try:
+            attributes = {"logger": record.name, "authz_server.request_id": current_request_id()}
+            if record.exc_info and record.exc_info[0] is not None:
+                attributes["exception.type"] = record.exc_info[0].__name__
+            severity = next(
+                (found for level, found in _SEVERITIES if record.levelno >= level),
+                SeverityNumber.DEBUG,
+            )
+            self._logger.emit(
+                LogRecord(
+                    timestamp=int(record.created * 1_000_000_000),
+                    severity_number=severity,
+                    severity_text=record.levelname,
+                    body=redact(record.getMessage()),
+                    attributes={name: value for name, value in attributes.items() if value},
+                )
+            )
+        except Exception:  # noqa: BLE001 - as the standard library's handlers do
+            self.handleError(record)
+
+    def detach(self) -> None:
+        """Receive no further records."""
+        for name in LOGGERS:
+            logging.getLogger(name).removeHandler(self)
+
+
+_LIMITS = {"timeout_seconds": (1, 60), "interval_seconds": (1, 300), "queue_size": (16, 65_536)}
+
+
+def read_options(settings: Mapping[str, Any]) -> Options:
+    """Return the options in the settings.
+
+    Raises:
+        ValueError: there is no such key, or a value cannot be used.
+    """
+    known = Options.__dataclass_fields__
+    for key in settings:
+        if key not in known:
+            raise ValueError(f"there is no key {key!r}: there are {', '.join(known)}")
+    values = dict(settings)
+    for key, (lowest, highest) in _LIMITS.items():
+        value = values.get(key, lowest)
+        if type(value) is not int or not lowest <= value <= highest:
+            raise ValueError(f"{key}: use {lowest} to {highest}")
+    ratio = values.get("sample_ratio", 1.0)
+    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 <= ratio <= 1:
+        raise ValueError("sample_ratio: use 0 to 1")
+    for key in ("endpoint", "ca_file", "service_name"):
+        if not isinstance(values.get(key, ""), str):
+            raise ValueError(f"{key}: use a text")  # noqa: TRY004 - one error for every rule
+    endpoint = values.get("endpoint", Options().endpoint)
+    if not endpoint.startswith(("http://", "https://")):
+        raise ValueError("endpoint: use the address of a collector, such as https://otel.example")
+    values["sample_ratio"] = float(ratio)
+    values["signals"] = _read_signals(values.get("signals", list(SIGNALS)))
+    values["headers"] = _read_headers(values.get("headers", {}))
+    return Options(**values)
+
+
+def _read_signals(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not set(value) <= set(SIGNALS):
+        raise ValueError(f"signals: use some of {', '.join(SIGNALS)}")
+    return tuple(value)
+
+
+def _read_headers(value: object) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise ValueError("headers: use a table of names and values")  # noqa: TRY004 - one error for every rule
+    headers: dict[str, str] = {}
+    for name, each in value.items():
+        text = each.reveal().decode() if isinstance(each, Secret) else each
+        if not isinstance(text, str) or not text.isprintable():
+            raise ValueError(f"headers.{name}: use a text or a secret")
+        headers[name] = text
+    return headers

@@ -1,0 +1,51 @@
+"""The plugin: refuses and narrows tokens by its rules."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from authz_server.plugin_api import (
+    Narrowing,
+    PluginServices,
+    RefusalError,
+    TokenDecision,
+    hookimpl,
+)
+from plugins.policy.replay import make_command
+from plugins.policy.rules import read_policy
+
+
+class PolicyPlugin:
+    """The plugin: ``file`` of its settings is the path of the rules."""
+
+    @hookimpl
+    def start(self, settings: Mapping[str, Any], services: PluginServices) -> None:
+        """Read the rules.
+
+        Raises:
+            ValueError: the file or a rule cannot be used.
+        """
+        path = settings.get("file")
+        if list(settings) != ["file"] or not isinstance(path, str) or not Path(path).is_absolute():
+            raise ValueError("file: write the absolute path of the rules; there is no other key")
+        self._services = services
+        self._policy = read_policy(Path(path))
+
+    @hookimpl
+    def decide_token(self, request: TokenDecision) -> Narrowing | None:
+        """Refuse the token by a rule, or permit less of it."""
+        outcome = self._policy.decide(request, self._services.now())
+        permitted = outcome.request
+        if permitted is None:
+            facts = f"[grant_type={request.grant_type} scope={' '.join(request.scopes)}]"
+            raise RefusalError(f"{outcome.reason} {facts}")
+        if permitted == request:
+            return None
+        return Narrowing(permitted.scopes, permitted.lifetime_seconds)
+
+    @hookimpl
+    def register_commands(self) -> list[click.Command]:
+        """Return the command ``policy``."""
+        return [make_command(self._services)]

@@ -1,0 +1,178 @@
+"""The plugin: queues events, and delivers them from each process that serves."""
+
+import json
+import logging
+import random
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from authz_server.plugin_api import (
+    Event,
+    PluginServices,
+    ServerStarted,
+    ServerStopped,
+    encode_event,
+    hookimpl,
+)
+from plugins.webhooks.command import make_command
+from plugins.webhooks.queue import Delivery, DeliveryQueue
+from plugins.webhooks.receivers import RETRIED, GoneError, Receiver, read_receivers
+
+logger = logging.getLogger("authz_server.plugins.webhooks")
+
+#: How long a thread waits for the next event; those of other processes are found so.
+POLL_SECONDS = 1.0
+FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 2.0, 3_600.0
+_LONGEST_EXPONENT = 12
+_LIMITS = {"maximum_queued": (10, 10_000_000), "retry_hours": (1, 720)}
+
+
+class Webhooks:
+    """The plugin: ``receivers`` of its settings has a table for each receiver."""
+
+    @hookimpl
+    def start(self, settings: Mapping[str, Any], services: PluginServices) -> None:
+        """Read the settings; the queue is opened by the first event.
+
+        Raises:
+            ValueError: a value cannot be used.
+        """
+        for key in settings:
+            if key not in {"queue", "receivers", *_LIMITS}:
+                raise ValueError(f"there is no key {key!r}")
+        path = settings.get("queue", "")
+        if not isinstance(path, str) or not Path(path).is_absolute():
+            raise ValueError("queue: write the absolute path of the file for waiting events")
+        if not Path(path).parent.is_dir():
+            raise ValueError(f"queue: there is no folder {Path(path).parent}")
+        values = {"maximum_queued": 100_000, "retry_hours": 72} | settings
+        for key, (lowest, highest) in _LIMITS.items():
+            if type(values[key]) is not int or not lowest <= values[key] <= highest:
+                raise ValueError(f"{key}: use {lowest} to {highest}")
+        self._services = services
+        self._receivers = read_receivers(settings.get("receivers"))
+        self._queue = DeliveryQueue(Path(path), values["maximum_queued"])
+        self._retry_seconds = values["retry_hours"] * 3_600
+        self._senders: list[Sender] = []
+
+    @hookimpl
+    def event_happened(self, event: Event) -> None:
+        """Store an event for its receivers; start with the server and stop with it."""
+        wanting = [each.name for each in self._receivers.values() if each.wants(event.name)]
+        if wanting:
+            message_id = f"msg_{uuid.uuid4().hex}"
+            self._queue.add(wanting, message_id, event.name, make_body(event))
+        if isinstance(event, ServerStarted):
+            self._senders = [
+                Sender(each, self._queue, self._services, self._retry_seconds)
+                for each in self._receivers.values()
+            ]
+        for sender in self._senders:
+            sender.wake()
+        if isinstance(event, ServerStopped):
+            for sender in self._senders:
+                sender.stop()
+
+    @hookimpl
+    def register_commands(self) -> list[click.Command]:
+        """Return the command ``webhooks``."""
+        return [make_command(self._queue, self._receivers)]
+
+
+def make_body(event: Event) -> bytes:
+    """Return the body of a message, in the form of Standard Webhooks."""
+    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    head = json.dumps({"type": event.name, "timestamp": moment}).encode()
+    return b'%b, "data": %b}' % (head[:-1], encode_event(event))
+
+
+class Sender:
+    """Delivers the events of one receiver, on a thread of its own; a slow one delays no other.
+
+    Args:
+        receiver: the receiver.
+        queue: the events.
+        services: the services of the server.
+        retry_seconds: how long an event is tried.
+    """
+
+    def __init__(
+        self,
+        receiver: Receiver,
+        queue: DeliveryQueue,
+        services: PluginServices,
+        retry_seconds: float,
+    ) -> None:
+        self._receiver = receiver
+        self._queue = queue
+        self._services = services
+        self._retry_seconds = retry_seconds
+        self._awake = threading.Event()
+        self._is_stopped = False
+        self._fails = False
+        name = f"webhook-{receiver.name}"
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def wake(self) -> None:
+        """Look for events now."""
+        self._awake.set()
+
+    def stop(self) -> None:
+        """End the thread; what is left stays in the queue."""
+        self._is_stopped = True
+        self._awake.set()
+
+    def _run(self) -> None:
+        while not self._is_stopped:
+            try:
+                while not self._is_stopped and (delivery := self._queue.claim(self._receiver.name)):
+                    self.deliver(delivery)
+            except sqlite3.Error as error:
+                logger.warning("the queue of webhooks cannot be used: %s", error)
+            self._awake.wait(POLL_SECONDS)
+            self._awake.clear()
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Send one event, and note the outcome.
+
+        Raises:
+            sqlite3.Error: the outcome cannot be noted; the event is sent again.
+        """
+        try:
+            self._receiver.send(delivery, self._services)
+        except GoneError as error:
+            self._give_up(delivery, str(error))
+        except RETRIED as error:
+            if time.time() > delivery.created_at + self._retry_seconds:
+                self._give_up(delivery, str(error))
+                return
+            if not self._fails:
+                self._fails = True
+                logger.warning("%s accepts no webhooks: %s", self._receiver.name, error)
+            longest = min(
+                FIRST_RETRY_SECONDS * 2 ** min(delivery.attempts, _LONGEST_EXPONENT),
+                LONGEST_RETRY_SECONDS,
+            )
+            pause = longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads attempts
+            self._queue.postpone(delivery, str(error), seconds=pause, is_dead=False)
+        else:
+            self._queue.remove(delivery)
+            if self._fails:
+                self._fails = False
+                logger.info("%s accepts webhooks again", self._receiver.name)
+
+    def _give_up(self, delivery: Delivery, error: str) -> None:
+        self._queue.postpone(delivery, error, seconds=0.0, is_dead=True)
+        logger.error(
+            "the event %s is not delivered to %s: %s; see `authz-server webhooks list`",
+            delivery.event,
+            self._receiver.name,
+            error,
+        )

@@ -1,0 +1,180 @@
+"""The queue of events to deliver: an SQLite file that the processes of a machine share."""
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+#: How long a process that claimed an event may take to deliver it.
+LEASE_SECONDS = 60.0
+_WAIT_SECONDS = 2.0
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS delivery (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    receiver TEXT NOT NULL,
+    message_id TEXT NOT NULL,
+    event TEXT NOT NULL,
+    body BLOB NOT NULL,
+    created_at REAL NOT NULL,
+    due_at REAL NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    error TEXT NOT NULL DEFAULT '',
+    is_dead INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS delivery_due ON delivery (receiver, is_dead, due_at);
+"""
+
+
+class QueueFullError(Exception):
+    """The queue holds as many events as the settings permit."""
+
+
+class Delivery(NamedTuple):
+    """An event for a receiver.
+
+    Attributes:
+        id: its number.
+        receiver: the receiver's name in the settings.
+        message_id: the id that the receiver sees, the same at each attempt.
+        event: the name of the event.
+        body: the body.
+        created_at: the time at which it was queued, in seconds since 1970.
+        attempts: how often it was tried.
+        error: why the last attempt failed.
+    """
+
+    id: int
+    receiver: str
+    message_id: str
+    event: str
+    body: bytes
+    created_at: float
+    attempts: int
+    error: str
+
+
+class Counts(NamedTuple):
+    """The events of a receiver: those that wait, those given up, and the oldest that waits."""
+
+    receiver: str
+    waiting: int
+    dead: int
+    oldest_at: float | None
+
+
+class DeliveryQueue:
+    """Stores events until they are delivered; safe for threads and processes.
+
+    Args:
+        path: the file; its folder exists.
+        maximum: how many events may be stored.
+    """
+
+    def __init__(self, path: Path, maximum: int) -> None:
+        self._path = path
+        self._maximum = maximum
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._process_id = 0
+
+    def add(self, receivers: list[str], message_id: str, event: str, body: bytes) -> None:
+        """Store an event for receivers; it is on disk when this returns.
+
+        Raises:
+            QueueFullError: there are too many.
+            sqlite3.Error: the file cannot be written.
+        """
+        now = time.time()
+        with self._transaction() as connection:
+            (stored,) = connection.execute("SELECT count(*) FROM delivery").fetchone()
+            if stored + len(receivers) > self._maximum:
+                raise QueueFullError(f"{self._path} holds {stored} events")
+            connection.executemany(
+                "INSERT INTO delivery (receiver, message_id, event, body, created_at, due_at)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                [(receiver, message_id, event, body, now, now) for receiver in receivers],
+            )
+
+    def claim(self, receiver: str) -> Delivery | None:
+        """Return the first event that is due for a receiver, and lease it; None: there is none."""
+        now = time.time()
+        with self._transaction() as connection:
+            row = connection.execute(
+                "UPDATE delivery SET due_at = ? WHERE id = ("
+                " SELECT id FROM delivery WHERE receiver = ? AND is_dead = 0 AND due_at <= ?"
+                " ORDER BY id LIMIT 1)"
+                " RETURNING id, receiver, message_id, event, body, created_at, attempts, error",
+                (now + LEASE_SECONDS, receiver, now),
+            ).fetchone()
+        return None if row is None else Delivery(*row)
+
+    def remove(self, delivery: Delivery) -> None:
+        """Remove a delivered event."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM delivery WHERE id = ?", (delivery.id,))
+
+    def postpone(self, delivery: Delivery, error: str, *, seconds: float, is_dead: bool) -> None:
+        """Note a failed attempt; a dead event stays until an operator retries it."""
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE delivery SET attempts = attempts + 1, error = ?, due_at = ?, is_dead = ?"
+                " WHERE id = ?",
+                (error[:300], time.time() + seconds, int(is_dead), delivery.id),
+            )
+
+    def retry(self, receiver: str) -> int:
+        """Make the dead and the waiting events of a receiver due now; return their number."""
+        with self._transaction() as connection:
+            changed = connection.execute(
+                "UPDATE delivery SET is_dead = 0, due_at = ?, created_at = ? WHERE receiver = ?",
+                (time.time(), time.time(), receiver),
+            )
+            return changed.rowcount
+
+    def count(self) -> list[Counts]:
+        """Return the number of events for each receiver that has one."""
+        with self._transaction() as connection:
+            rows = connection.execute(
+                "SELECT receiver, sum(is_dead = 0), sum(is_dead), min(created_at)"
+                " FROM delivery GROUP BY receiver ORDER BY receiver"
+            ).fetchall()
+        return [Counts(*row) for row in rows]
+
+    def list_dead(self, limit: int) -> list[Delivery]:
+        """Return events that were given up, the latest first."""
+        with self._transaction() as connection:
+            rows = connection.execute(
+                "SELECT id, receiver, message_id, event, body, created_at, attempts, error"
+                " FROM delivery WHERE is_dead = 1 ORDER BY id DESC LIMIT ?",
+                (limit,),
+            ).fetchall()
+        return [Delivery(*row) for row in rows]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            connection = self._open()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+
+    def _open(self) -> sqlite3.Connection:
+        # A connection does not survive a fork.
+        if self._connection is None or self._process_id != os.getpid():
+            self._path.touch(0o600)
+            connection = sqlite3.connect(
+                self._path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.executescript(_SCHEMA)
+            self._connection, self._process_id = connection, os.getpid()
+        return self._connection
