@@ -1,5 +1,7 @@
 """The base class of all audit events."""
 
+from typing import Any
+
 import msgspec
 
 
@@ -20,3 +22,17 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
     def name(self) -> str:
         """The event's name, for example ``token.issued``."""
         return str(self.__struct_config__.tag)
+
+
+class Act(Event, frozen=True, kw_only=True):
+    """Base class of the acts of administrators.
+
+    Attributes:
+        change: the id of the approved change; absent without one.
+        approved_by: who approved it; absent without one.
+        diff: the changed members with their values before and after; absent for a command.
+    """
+
+    change: str | msgspec.UnsetType = msgspec.UNSET
+    approved_by: str | msgspec.UnsetType = msgspec.UNSET
+    diff: Any = msgspec.UNSET

@@ -12,6 +12,7 @@ import msgspec
 
 from authz_server.audit import chain_events, operator_events
 from authz_server.audit.change_events import CHANGE_EVENTS
+from authz_server.audit.event import Act as Act  # noqa: PLC0414 - exported
 from authz_server.audit.event import Event as Event  # noqa: PLC0414 - exported
 
 
@@ -156,7 +157,7 @@ class TokenRevoked(Event, frozen=True, kw_only=True, tag="token.revoked"):
     outcome: Literal["success"] = "success"
 
 
-class CutOffRecorded(Event, frozen=True, kw_only=True, tag="cut_off.recorded"):
+class CutOffRecorded(Act, frozen=True, kw_only=True, tag="cut_off.recorded"):
     """All tokens of a client, key or scope, or all tokens, issued before an instant were revoked.
 
     Attributes:
@@ -174,7 +175,7 @@ class CutOffRecorded(Event, frozen=True, kw_only=True, tag="cut_off.recorded"):
     outcome: Literal["success"] = "success"
 
 
-class ClientChanged(Event, frozen=True, kw_only=True, tag="client.changed"):
+class ClientChanged(Act, frozen=True, kw_only=True, tag="client.changed"):
     """A client, a resource server or one of their credentials was changed.
 
     Attributes:
@@ -187,7 +188,7 @@ class ClientChanged(Event, frozen=True, kw_only=True, tag="client.changed"):
     outcome: Literal["success"] = "success"
 
 
-class RegistrationChanged(Event, frozen=True, kw_only=True, tag="registration.changed"):
+class RegistrationChanged(Act, frozen=True, kw_only=True, tag="registration.changed"):
     """An initial access token was created or ended.
 
     Attributes:
@@ -201,7 +202,7 @@ class RegistrationChanged(Event, frozen=True, kw_only=True, tag="registration.ch
     outcome: Literal["success"] = "success"
 
 
-class ScopeChanged(Event, frozen=True, kw_only=True, tag="scope.changed"):
+class ScopeChanged(Act, frozen=True, kw_only=True, tag="scope.changed"):
     """The scope catalogue was changed."""
 
     actor: str
@@ -230,7 +231,7 @@ class DeclarationApplied(Event, frozen=True, kw_only=True, tag="declaration.appl
     outcome: Literal["success"] = "success"
 
 
-class StopSet(Event, frozen=True, kw_only=True, tag="stop.set"):
+class StopSet(Act, frozen=True, kw_only=True, tag="stop.set"):
     """A scope, a client, a resource server or a programme was stopped.
 
     Attributes:
@@ -250,7 +251,7 @@ class StopSet(Event, frozen=True, kw_only=True, tag="stop.set"):
     outcome: Literal["success"] = "success"
 
 
-class StopLifted(Event, frozen=True, kw_only=True, tag="stop.lifted"):
+class StopLifted(Act, frozen=True, kw_only=True, tag="stop.lifted"):
     """A stop was lifted; the fields are those of :class:`StopSet`."""
 
     actor: str

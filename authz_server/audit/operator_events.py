@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from authz_server.audit.event import Event
+from authz_server.audit.event import Act, Event
 
 
 class OperatorSignedIn(Event, frozen=True, kw_only=True, tag="operator.signed_in"):
@@ -66,7 +66,7 @@ class OperatorSessionEnded(Event, frozen=True, kw_only=True, tag="operator.sessi
     outcome: Literal["success"] = "success"
 
 
-class OperatorChanged(Event, frozen=True, kw_only=True, tag="operator.changed"):
+class OperatorChanged(Act, frozen=True, kw_only=True, tag="operator.changed"):
     """An operator, their roles or passkeys were changed.
 
     Attributes:

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
 from sqlalchemy import BigInteger, Index, String, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -20,6 +21,7 @@ from authz_server.audit.chain_events import AuditContinued
 from authz_server.audit.change_events import CHANGE_EVENTS, make_event
 from authz_server.audit.destination import STREAMS, ends_with_a_line, sync_folder
 from authz_server.audit.events import (
+    Act,
     ClientChanged,
     CutOffRecorded,
     DeclarationApplied,
@@ -113,8 +115,17 @@ def store_audit_record(
     session.info.setdefault(STORED, []).append(record)
 
 
-def event_of(record: AuditRecord) -> Event:  # noqa: PLR0911 - one for each kind
-    """Return the event for a stored change."""
+def event_of(record: AuditRecord) -> Event:
+    """Return the event for a stored change, with its approval and its diff."""
+    event = _event_of(record)
+    if not isinstance(event, Act):
+        return event
+    names = ("change", "approved_by", "diff")
+    facts = {name: record.detail[name] for name in names if name in record.detail}
+    return structs.replace(event, **facts)
+
+
+def _event_of(record: AuditRecord) -> Event:  # noqa: PLR0911 - one for each kind
     actor, action, subject = record.actor, record.action, record.subject
     if action == "token.revoked":
         return TokenRevoked(actor=actor, client_id=record.detail["client_id"], jti=subject)
