@@ -36,6 +36,7 @@ from authz_server.operations.activity import Activity
 from authz_server.operations.audit.verify import AuditVerification
 from authz_server.operations.audit.who import WhoAnswer
 from authz_server.operations.changes import ChangeView
+from authz_server.operations.client_search import FoundClient
 from authz_server.operations.client_secrets import SecretView
 from authz_server.operations.clients import ClientView
 from authz_server.operations.explain import RequestExplanation
@@ -247,7 +248,7 @@ _K_READ, _K_ROTATE, _K_REVOKE = "keys:read", "keys:rotate", "keys:revoke"
 ROUTES: tuple[Route, ...] = (
     Route(method="GET", path="/openapi.json", permission="", act=None, limited="open"),
     *_limited("part",
-        _list("/clients", _C_READ, _C.list_clients, ClientView, _C.ClientQuery),
+        _list("/clients", _C_READ, _C.list_clients, FoundClient, _C.ClientQuery),
         _create("/clients", _C_WRITE, _C.register_client, ClientView, _C.NewClient,
                 _C.repeat_registration, members=_C.Registered),
         _read(_CLIENT, _C_READ, _C.show_client, ClientView),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, String, and_, cast, exists, func, or_, select
+from sqlalchemy import ColumnElement, Select, String, and_, cast, exists, false, func, or_, select
 from sqlalchemy.orm import Session, selectinload
 
 from authz_server.assembly import Services
@@ -29,6 +29,7 @@ class ClientFilters:
         organisation: the whole organisation.
         authentication_method: the registered method.
         scope: the canonical name of an allowed scope.
+        one_of_scopes: canonical names, of which one is an allowed scope.
         state: ``enabled``, ``disabled``, ``expired`` or ``not yet``.
         unused_since: the time since which it obtained no token; it is older than that.
         secret_ends_before: the time before which one of its active secrets ends.
@@ -40,6 +41,7 @@ class ClientFilters:
     organisation: str | None = None
     authentication_method: str | None = None
     scope: str | None = None
+    one_of_scopes: tuple[str, ...] | None = None
     state: str | None = None
     unused_since: datetime | None = None
     secret_ends_before: datetime | None = None
@@ -104,7 +106,7 @@ def find_clients(  # noqa: PLR0913 - what, in which order, from where
 
 def search_clients(
     services: Services, filters: ClientFilters, *, after: str | None, limit: int
-) -> tuple[ClientView, ...]:
+) -> tuple[FoundClient, ...]:
     """Return up to ``limit`` clients, by id.
 
     Args:
@@ -125,9 +127,8 @@ def search_clients(
     ids = select(Client.id).where(is_client, *conditions).order_by(key).limit(limit)
     with services.database.reading() as session:
         found = session.scalars(ids).all()
-        query = select(Client).options(selectinload(Client.secrets)).where(Client.id.in_(found))
-        rows = session.scalars(query.order_by(Client.id)).all() if found else ()
-        return tuple(describe_client(row, now) for row in rows)
+        rows, used = _load(session, found), _last_uses(session, found)
+        return tuple(_describe(rows[each], used.get(each), now) for each in found if each in rows)
 
 
 def _conditions(filters: ClientFilters, now: datetime) -> list[ColumnElement[bool]]:
@@ -143,9 +144,9 @@ def _conditions(filters: ClientFilters, now: datetime) -> list[ColumnElement[boo
     if filters.authentication_method is not None:
         conditions.append(Client.authentication_method == filters.authentication_method)
     if filters.scope is not None:
-        # Portable queries cannot search JSON lists; a scope's name needs no escape in JSON.
-        listed = cast(Client.allowed_scopes, String)
-        conditions.append(listed.contains(f'"{filters.scope}"', autoescape=True))
+        conditions.append(_is_allowed(filters.scope))
+    if filters.one_of_scopes is not None:
+        conditions.append(or_(false(), *map(_is_allowed, filters.one_of_scopes)))
     if filters.state is not None:
         conditions.append(_in_state(filters.state, now))
     if filters.unused_since is not None:
@@ -156,6 +157,11 @@ def _conditions(filters: ClientFilters, now: datetime) -> list[ColumnElement[boo
         is_due = exists().where(ClientSecret.client_id == Client.id, ends, _is_active(now))
         conditions.append(is_due)
     return conditions
+
+
+def _is_allowed(scope: str) -> ColumnElement[bool]:
+    # Portable queries cannot search JSON lists; a scope's name needs no escape in JSON.
+    return cast(Client.allowed_scopes, String).contains(f'"{scope}"', autoescape=True)
 
 
 def _in_state(state: str, now: datetime) -> ColumnElement[bool]:

@@ -25,7 +25,7 @@ from authz_server.operations.clients import (
 )
 from authz_server.operations.limited_services import OutsideLimitsError, reach_of
 from authz_server.operations.permissions import limits_of
-from authz_server.operations.scopes import get_scope
+from authz_server.operations.scopes import get_scope, list_scopes
 
 _MAXIMUM_ITEMS = 1_000
 _ADMINISTRATIVE = frozenset(name for name, _, _ in ADMIN_SCOPES)
@@ -43,6 +43,7 @@ class ClientQuery(PageQuery, frozen=True, kw_only=True):
         organisation: the whole organisation.
         authentication_method: the registered method.
         scope: an allowed scope, in any spelling.
+        resource_server: the id of a resource server, of which a scope is allowed.
         state: the state.
         unused_since: the time since which it obtained no token; it is older than that.
         secret_ends_before: the time before which one of its active secrets ends.
@@ -52,6 +53,7 @@ class ClientQuery(PageQuery, frozen=True, kw_only=True):
     organisation: str | None = None
     authentication_method: str | None = None
     scope: str | None = None
+    resource_server: str | None = None
     state: State | None = None
     unused_since: Instant | None = None
     secret_ends_before: Instant | None = None
@@ -129,12 +131,14 @@ class Registered(msgspec.Struct, frozen=True, kw_only=True):
 def list_clients(call: Call) -> Reply:
     """Answer a page of clients, by id."""
     query: ClientQuery = call.query
-    scope = query.scope
+    scope, server = query.scope, query.resource_server
+    owned = () if server is None else list_scopes(call.services, resource_server_id=server)
     filters = ClientFilters(
         text=query.q,
         organisation=query.organisation,
         authentication_method=query.authentication_method,
         scope=None if scope is None else get_scope(call.services, scope).name,
+        one_of_scopes=None if server is None else tuple(each.name for each in owned),
         state=query.state,
         unused_since=query.unused_since,
         secret_ends_before=query.secret_ends_before,

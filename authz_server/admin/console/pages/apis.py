@@ -58,4 +58,4 @@ def show(view: View) -> Response:
 def _callbacks(view: View) -> list[dict[str, Any]]:
     """Return the callbacks whose partner operation is not granted."""
     report = view.desk.find("/reports/owners", "audit:read")
-    return list(report.get("callbacks", ())) if report else []
+    return list(report["callbacks_without_partner"]) if report else []

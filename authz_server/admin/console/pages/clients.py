@@ -6,7 +6,6 @@ from typing import Any
 from flask import Response
 
 from authz_server.admin.console.desk import path_of
-from authz_server.admin.console.rendering import as_time
 from authz_server.admin.console.views import View
 
 _PAGE = 50
@@ -43,7 +42,6 @@ def show(view: View) -> Response:
     """Show one client."""
     name = view.arguments.get("id", "")
     client = view.desk.get(path_of("/clients/{}", name))
-    add_facts(client)
     catalogue = {each["name"]: each for each in view.desk.every("/scopes", "scopes:read")}
     return view.page(
         "client.html",
@@ -62,11 +60,8 @@ def risks(view: View) -> dict[str, str]:
 
 
 def add_facts(client: dict[str, Any]) -> None:
-    """Add when its secrets were last used, and when the oldest one that works was added."""
+    """Add when the oldest of its secrets that works was added."""
     working = [each for each in client["secrets"] if each["works"]]
-    used = [each for each in client["secrets"] if each["last_used_at"]]
-    client["last_used_at"] = max((each["last_used_at"] for each in used), default=None, key=as_time)
-    client.setdefault("last_token_at", None)
     client["oldest_secret_at"] = min((each["created_at"] for each in working), default=None)
 
 
