@@ -12,7 +12,11 @@ A caller is a client with some of its scopes. The first one, for example:
 
   authz-server client create console --name "Admin client" {scopes}
 
-It asks for a token with the resource {identifier} and sends it to {url}/admin/v1.\
+It asks for a token with the resource {identifier} and sends it to {url}/admin/v1.
+
+People use the console at {url}. This command prints a link for the passkey of the first one:
+
+  authz-server operator create ada --role security-officer\
 """
 
 
