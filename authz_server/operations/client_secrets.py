@@ -75,7 +75,8 @@ def add_initial_secret(  # noqa: PLR0913 - which, for whom, by whom
         None if none is wanted, or none is imported and the client's method uses none.
     """
     client = services.clients.get_client(session, client_id)
-    has_no_use = client.authentication_method in METHODS_WITHOUT_SECRET and imported is None
+    is_made = imported is not None or prepared is not None
+    has_no_use = client.authentication_method in METHODS_WITHOUT_SECRET and not is_made
     if not wanted or has_no_use:
         return None
     secret, generated = services.clients.add_secret(
