@@ -1,7 +1,7 @@
 """Audit events of changes that need a second person: each has the same fields."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 
@@ -30,9 +30,9 @@ _SENTENCES = {
     "confirmed": "An act that was done without an approval was confirmed.",
 }
 
-#: The events by name, in the order of ``docs/events.md``.
-CHANGE_EVENTS: Mapping[str, type[Event]] = {
-    f"change.{name}": msgspec.defstruct(
+
+def _define(name: str, sentence: str) -> type[Event]:
+    defined = msgspec.defstruct(
         f"Change{name.title().replace('_', '')}",
         _FIELDS,
         bases=(Event,),
@@ -42,7 +42,12 @@ CHANGE_EVENTS: Mapping[str, type[Event]] = {
         kw_only=True,
         tag=f"change.{name}",
     )
-    for name, sentence in _SENTENCES.items()
+    return cast("type[Event]", defined)
+
+
+#: The events by name, in the order of ``docs/events.md``.
+CHANGE_EVENTS: Mapping[str, type[Event]] = {
+    f"change.{name}": _define(name, sentence) for name, sentence in _SENTENCES.items()
 }
 
 
