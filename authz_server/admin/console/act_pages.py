@@ -69,7 +69,7 @@ def _plan(
         snapshot=_snapshot(item),
         key=secrets.token_urlsafe(12),
         planned=planned.body if planned else None,
-        waits=planned is not None and planned.status == _WAITS,
+        waits=planned is not None and _waits(planned.body),
         changes=changes_of(planned.body.get("diff")) if planned else (),
         refusal=refusal,
         meanwhile=tuple(differences(was, item)) if was is not None and item else (),
@@ -90,17 +90,21 @@ def _carry_out(view: View, act: Act, values: Values) -> Response:
         if refusal.problem == _CHANGED_MEANWHILE:
             was = _read_snapshot(values.get("snapshot", ""))
         return _plan(view, act, values, refusal=refusal, was=was)
-    if done.status == _WAITS:
+    waits = done.status == _WAITS
+    # A repeated request is answered without what the act will answer.
+    answer = (done.body["answer"] or {}) if waits else done.body
+    if waits and not _secret_of(answer):
         return view.redirect(link("/changes", done="waits"))
     if act.is_shown:
         return view.page(
             "done.html",
             act=act,
             values=values,
-            answer=done.body,
-            changes=changes_of(done.body.get("diff")),
-            back=act.back({**values, "id": values.get("id") or str(done.body.get("id", ""))}),
-            secret=_secret_of(done.body),
+            answer=answer,
+            waits=waits,
+            changes=changes_of(answer.get("diff")),
+            back=act.back({**values, "id": values.get("id") or str(answer.get("id", ""))}),
+            secret=_secret_of(answer),
         )
     back = act.back(values)
     return view.redirect(f"{back}{'&' if '?' in back else '?'}done={act.name}")
@@ -147,6 +151,12 @@ def _as_entered(field: Field, value: object) -> str:
     if field.kind == "lines":
         return "\n".join(map(str, value)) if isinstance(value, list) else ""
     return "" if value is None else str(value)
+
+
+def _waits(answer: Mapping[str, Any]) -> bool:
+    """Return whether a dry run says that the act needs an approval."""
+    approval = answer.get("approval") or {}
+    return bool(approval.get("state") == "pending")
 
 
 def _secret_of(answer: Mapping[str, Any]) -> str:
