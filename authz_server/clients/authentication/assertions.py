@@ -173,6 +173,7 @@ class ClientAssertion(ClientAuthenticationMethod):
         IS_SYMMETRIC: whether the signature is made with a secret.
     """
 
+    IS_KEYED: ClassVar[bool] = True
     IS_SYMMETRIC: ClassVar[bool]
 
     def __init__(

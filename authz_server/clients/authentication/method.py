@@ -87,10 +87,13 @@ class ClientAuthenticationMethod(ABC):
         NAMES: the names of the method in metadata and audit records.
         REGISTRATIONS: the values of ``authentication_method`` that permit the method, and which of
             :attr:`NAMES` each permits. A client is registered for one value.
+        IS_KEYED: whether its credentials are a ``client_assertion`` or a certificate. The method is
+            not asked about requests that have neither.
     """
 
     NAMES: ClassVar[tuple[str, ...]]
     REGISTRATIONS: ClassVar[Mapping[str, Sequence[str]]]
+    IS_KEYED: ClassVar[bool] = False
 
     @abstractmethod
     def recognise(self, request: AuthenticationRequest) -> Credentials | None:

@@ -61,6 +61,7 @@ class AuthenticationMethods(MethodNames):
     def __init__(self, provided: Sequence[tuple[str, ClientAuthenticationMethod]]) -> None:
         super().__init__(provided)
         self._methods = tuple(method for _, method in provided)
+        self._not_keyed = tuple(method for method in self._methods if not method.IS_KEYED)
 
     def recognise(
         self, request: AuthenticationRequest
@@ -71,10 +72,14 @@ class AuthenticationMethods(MethodNames):
             OAuthError: ``several_authentication_methods`` (RFC 6749, 2.3).
         """
         form = request.form
-        if "client_assertion" in form and ("client_secret" in form or request.authorization):
-            raise _several(request)
+        methods = self._methods
+        if "client_assertion" in form:
+            if "client_secret" in form or request.authorization:
+                raise _several(request)
+        elif request.certificate is None:
+            methods = self._not_keyed
         found = None
-        for method in self._methods:
+        for method in methods:
             credentials = method.recognise(request)
             if credentials is not None:
                 if found is not None:

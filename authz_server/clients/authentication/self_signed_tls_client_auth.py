@@ -36,6 +36,7 @@ class SelfSignedTlsClientAuth(ClientAuthenticationMethod):
         clock_skew_seconds: how far ahead the validity of a certificate may begin.
     """
 
+    IS_KEYED: ClassVar[bool] = True
     NAMES: ClassVar[tuple[str, ...]] = (SELF_SIGNED_TLS_CLIENT_AUTH,)
     REGISTRATIONS: ClassVar[Mapping[str, Sequence[str]]] = {SELF_SIGNED_TLS_CLIENT_AUTH: NAMES}
 

@@ -38,6 +38,7 @@ class TlsClientAuth(ClientAuthenticationMethod):
         clock_skew_seconds: how far ahead the validity of a certificate may begin.
     """
 
+    IS_KEYED: ClassVar[bool] = True
     NAMES: ClassVar[tuple[str, ...]] = (TLS_CLIENT_AUTH,)
     REGISTRATIONS: ClassVar[Mapping[str, Sequence[str]]] = {TLS_CLIENT_AUTH: NAMES}
 

@@ -45,6 +45,7 @@ class WorkloadIdentityMethod(ClientAuthenticationMethod):
         issuers: the registered issuers.
     """
 
+    IS_KEYED: ClassVar[bool] = True
     NAMES: ClassVar[tuple[str, ...]] = (WORKLOAD_IDENTITY, SPIFFE_JWT)
     REGISTRATIONS: ClassVar[Mapping[str, Sequence[str]]] = {
         WORKLOAD_IDENTITY: NAMES,
