@@ -349,7 +349,7 @@ def _end_sessions(session: Session, operator_id: str) -> None:
 
 def _count_passkeys(session: Session) -> dict[str, int]:
     query = select(OperatorPasskey.operator_id, func.count()).group_by(OperatorPasskey.operator_id)
-    return dict(session.execute(query).tuples().all())
+    return {name: count for name, count in session.execute(query)}  # noqa: C416 - typed rows
 
 
 def _describe(
