@@ -89,6 +89,19 @@ class NotedAct:
         return not APPROVED_ACTS.isdisjoint(self.acts)
 
 
+@dataclass(frozen=True, slots=True)
+class Approved:
+    """The parts of an approved change that an operation is compared with.
+
+    Attributes:
+        acts: its acts.
+        basis: the revision that it rests on.
+    """
+
+    acts: tuple[str, ...]
+    basis: str
+
+
 @dataclass(slots=True, kw_only=True)
 class Control:
     """Decides on the acts of one call.
@@ -104,7 +117,7 @@ class Control:
     requester: str
     break_glass: bool = False
     reason: str = ""
-    approved: PendingChange | None = None
+    approved: Approved | None = None
     noted: list[NotedAct] = field(default_factory=list)
 
     def note(self, act: NotedAct) -> None:

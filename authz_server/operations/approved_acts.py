@@ -58,7 +58,7 @@ def carry_out(services: Services, session: Session, change: PendingChange) -> No
     Raises:
         OperatorError: the operation is refused, or what it rests on was changed.
     """
-    arguments = read_arguments(change)
+    arguments = read_arguments(change.arguments)
     if "client_id" in arguments:
         # Another change waits until this one is committed.
         session.get(Client, arguments["client_id"], with_for_update=True, populate_existing=True)
@@ -67,14 +67,14 @@ def carry_out(services: Services, session: Session, change: PendingChange) -> No
     OPERATIONS[change.operation](services, actor=change.requested_by, **arguments)
 
 
-def read_order(change: PendingChange) -> Activate:
+def read_order(arguments: Mapping[str, Any]) -> Activate:
     """Return the order of a change of :data:`ACTIVATE`."""
-    return Activate(**read_arguments(change))
+    return Activate(**read_arguments(arguments))
 
 
-def read_arguments(change: PendingChange) -> dict[str, Any]:
-    """Return the arguments of the operation of a change."""
+def read_arguments(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of an operation from those that a change holds."""
     return {
         name: msgspec.convert(value, _TYPES[name]) if name in _TYPES else value
-        for name, value in change.arguments.items()
+        for name, value in stored.items()
     }

@@ -23,6 +23,7 @@ from authz_server.database.operators import Operator, OperatorRole
 from authz_server.errors import ConflictError, OperatorError
 from authz_server.operations.approvals import (
     CONTROL,
+    Approved,
     Control,
     StaleChangeError,
     require_reason,
@@ -101,20 +102,20 @@ def approve_change(services: Services, decision: Decision, open_keys: OpenKeys) 
         KeysError: the order is refused, or failed without a change.
     """
 
-    def act(services: Services, session: Session) -> PendingChange:
+    def act(services: Services, session: Session) -> tuple[ChangeView, Control]:
         change = _lock(services, session, decision, PENDING)
         _require_second_person(services, session, change, decision.decider)
+        approved = Approved(tuple(change.acts), change.basis)
+        control = Control(requester=change.requester, approved=approved)
         if change.operation != ACTIVATE:
-            _carry_out(services, session, change, decision.decider)
-        _settle(services, session, change, "approved", decision)
-        return change
+            _carry_out(services, session, change, decision.decider, control)
+        return _settle(services, session, change, "approved", decision), control
 
     try:
-        approved = _decide(services, decision, act)
-        if approved.operation == ACTIVATE:
-            with open_keys(approved.requested_by) as context:
-                control = Control(requester=approved.requester, approved=approved)
-                order = read_order(approved)
+        change, control = _decide(services, decision, act)
+        if change.operation == ACTIVATE:
+            with open_keys(change.requested_by) as context:
+                order = read_order(change.arguments)
                 apply_order(context, order, dry_run=decision.dry_run, control=control)
     except _FailedError as failed:
         _fail(services, decision, failed.cause)
@@ -122,7 +123,7 @@ def approve_change(services: Services, decision: Decision, open_keys: OpenKeys) 
     except (KeysError, StaleChangeError) as error:
         _fail(services, decision, error)
         raise
-    return describe_change(approved)
+    return change
 
 
 def reject_change(services: Services, decision: Decision) -> ChangeView:
@@ -251,9 +252,13 @@ def _require_earlier_role(
 
 
 def _carry_out(
-    services: Services, session: Session, change: PendingChange, decider: Caller
+    services: Services,
+    session: Session,
+    change: PendingChange,
+    decider: Caller,
+    control: Control,
 ) -> None:
-    session.info[CONTROL] = Control(requester=change.requester, approved=change)
+    session.info[CONTROL] = control
     session.info[CONTEXT] = {"change": change.id, "approved_by": decider.actor}
     try:
         carry_out(services, session, change)
