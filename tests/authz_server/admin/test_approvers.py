@@ -1,0 +1,179 @@
+"""Who may approve: local operators, people of a provider, and callers with limits."""
+
+from datetime import timedelta
+
+import pytest
+
+from authz_server.operations.enrolment import EnrolmentRefusedError, find_enrolment
+from authz_server.operations.operator_roles import AssignedRole
+from authz_server.operations.operators import create_operator, find_grants, update_operator
+from authz_server.operations.permissions import Caller, Limits, make_grants
+from support.admin_site import require_problem
+from support.approval_site import MONEY, running_approval_site
+from support.parties import ACTOR
+
+APPROVER = AssignedRole(role="approver")
+
+
+@pytest.fixture(scope="module")
+def approvals(module_database_url: str, tmp_path_factory):
+    """The admin API where grants of money and roles need a second person."""
+    acts = {"acts": ["scope.grant_money", "operator.change_role"]}
+    with running_approval_site(
+        tmp_path_factory.mktemp("approvers"), module_database_url, acts
+    ) as site:
+        yield site
+
+
+@pytest.fixture
+def change(approvals) -> str:
+    """A grant of money that waits for an approval."""
+    return _file(approvals)
+
+
+def _file(approvals, organisation: str = "") -> str:
+    path = f"/clients/{approvals.api.new_client(organisation=organisation)['id']}"
+    body = {"allowed_scopes": ["mapper/link", MONEY]}
+    answer = approvals.change("PATCH", path, body, path)
+    assert answer.status_code == 202, answer.text
+    return answer.json["id"]
+
+
+def _local(approvals, name: str) -> Caller:
+    """Return a local operator, who has just logged in."""
+    services = approvals.api.services
+    made = create_operator(services, actor=ACTOR, name=name, roles=[APPROVER])
+    return _caller(approvals, name, made.operator.id)
+
+
+def _caller(approvals, name: str, operator_id: str) -> Caller:
+    services = approvals.api.services
+    with services.database.reading() as session:
+        grants = find_grants(services, session, operator_id)
+    return Caller(
+        name=name,
+        kind="operator",
+        way="console",
+        grants=grants,
+        operator_id=operator_id,
+        authenticated_at=services.clock(),
+    )
+
+
+def _person(approvals, limits: Limits | None = None) -> Caller:
+    """Return a person of a provider, whose groups give the role of an approver."""
+    grants = make_grants(approvals.api.settings, [("approver", limits or Limits())])
+    return Caller(
+        name="Ada",
+        kind="operator",
+        way="console",
+        grants=grants,
+        operator_id="openid:ada",
+        authenticated_at=approvals.api.clock(),
+        groups=("treasury",),
+    )
+
+
+def _approve(approvals, caller: Caller, change: str):
+    return approvals.api.app.api.perform(
+        caller, "POST", f"/changes/{change}/approve", body={}, if_match="*"
+    )
+
+
+def test_a_local_operator_approves_what_was_requested_after_the_role(approvals):
+    """Not what was requested before: the role may have been given for it."""
+    earlier = _local(approvals, "earlier")
+    approvals.api.clock.advance(1)
+    change = _file(approvals)
+    approvals.api.clock.advance(1)
+    later = _local(approvals, "later")
+    refused = _approve(approvals, later, change)
+    assert refused.status == 403
+    assert "after the change was requested" in refused.body["detail"]
+    done = _approve(approvals, earlier, change)
+    assert (done.status, done.body["decided_by"]) == (200, "operator:earlier via console")
+
+
+def test_a_role_that_was_changed_afterwards_does_not_count(approvals):
+    """Its form is newer than the change."""
+    approver = _local(approvals, "widened")
+    approvals.api.clock.advance(1)
+    change = _file(approvals)
+    approvals.api.clock.advance(1)
+    limited = AssignedRole(role="approver", organisations=("Treasury",))
+    services = approvals.api.services
+    for roles in ([limited], [APPROVER]):
+        update_operator(services, approver.operator_id, actor=ACTOR, roles=roles)
+    again = _caller(approvals, "widened", approver.operator_id)
+    assert _approve(approvals, again, change).status == 403
+
+
+def test_a_person_of_a_provider_logs_in_after_the_request(approvals):
+    """The groups of an earlier log-in may be old; the approval keeps the log-in and its groups."""
+    early = _person(approvals)
+    approvals.api.clock.advance(1)
+    change = _file(approvals)
+    refused = _approve(approvals, early, change)
+    assert (refused.status, refused.body["type"].rpartition(":")[2]) == (
+        401,
+        "insufficient-user-authentication",
+    )
+    assert approvals.state(change) == "pending"
+    approvals.api.clock.advance(1)
+    late = _person(approvals)
+    done = _approve(approvals, late, change)
+    assert (done.status, done.body["groups"]) == (200, ["treasury"])
+    assert late.authenticated_at is not None
+    assert done.body["authenticated_at"] == late.authenticated_at.isoformat().replace("+00:00", "Z")
+
+
+def test_an_approval_needs_a_fresh_log_in(approvals, change):
+    """Of the last five minutes, by local operators too."""
+    caller = _local(approvals, "sleepy")
+    approvals.api.clock.advance(timedelta(minutes=6).total_seconds())
+    approvals.forget_tokens()
+    assert _approve(approvals, caller, change).status == 401
+
+
+def test_a_limited_approver_sees_and_approves_within_the_limits(approvals):
+    """Others' changes are not there for it."""
+    own, foreign = _file(approvals, "Treasury"), _file(approvals, "Health")
+    approvals.api.clock.advance(1)
+    caller = _person(approvals, Limits(organisations=frozenset({"Treasury"})))
+    api = approvals.api.app.api
+    listed = api.perform(caller, "GET", "/changes", query={"state": "pending"})
+    assert {each["id"] for each in listed.body["items"]} == {own}
+    assert api.perform(caller, "GET", f"/changes/{foreign}").status == 404
+    assert _approve(approvals, caller, foreign).status == 404
+    assert _approve(approvals, caller, own).status == 200
+
+
+def test_an_operator_is_created_and_changed_by_two_people(approvals):
+    """Its link works once the operator is approved; a further link and other roles wait too."""
+    api, services = approvals.api, approvals.api.services
+    body = {"name": "grace", "roles": [{"role": "auditor"}]}
+    filed = api.send("POST", "/operators", json=body)
+    assert (filed.status_code, filed.json["operation"]) == (202, "create_operator")
+    token = filed.json["answer"]["enrolment"]["link"].rpartition("/")[2]
+    with services.database.transaction() as session, pytest.raises(EnrolmentRefusedError):
+        find_enrolment(session, token, services.clock())
+    assert approvals.decide(filed.json["id"], "approve").status_code == 200
+    with services.database.transaction() as session:
+        assert find_enrolment(session, token, services.clock()).name == "grace"
+    again = api.send("POST", "/operators/grace/enrolments", json={})
+    assert (again.status_code, again.json["diff"]) == (
+        202,
+        {"enrolment": {"before": None, "after": "issued"}},
+    )
+    link = again.json["answer"]["link"].rpartition("/")[2]
+    assert approvals.decide(again.json["id"], "approve").status_code == 200
+    with services.database.transaction() as session:
+        assert find_enrolment(session, link, services.clock()).name == "grace"
+    roles = {"roles": [{"role": "approver", "organisations": ["Treasury"]}]}
+    changed = approvals.change("PATCH", "/operators/grace", roles)
+    stale = approvals.change("PATCH", "/operators/grace", {"roles": []})
+    assert (changed.status_code, stale.status_code) == (202, 202)
+    assert approvals.decide(changed.json["id"], "approve").status_code == 200
+    (role,) = api.get("/operators/grace").json["roles"]
+    assert (role["role"], role["organisations"]) == ("approver", ["Treasury"])
+    require_problem(approvals.decide(stale.json["id"], "approve"), 412, "precondition-failed")

@@ -1,0 +1,87 @@
+"""The admin API with every act of ``[approvals]``, and three callers."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from werkzeug.test import TestResponse
+
+from authz_server.assembly.operator import operator_services
+from authz_server.operations.clients import create_client
+from authz_server.settings.approvals import APPROVED_ACTS, CONFIRMED_ACTS
+from support.admin_site import ALL_SCOPES, AdminSite, running_admin_site
+from support.parties import ACTOR
+
+APPROVERS = ("second", "third")
+MONEY = "disburse/disburse"
+
+
+class ApprovalSite:
+    """The admin API, whose caller requests, and whose further callers decide."""
+
+    def __init__(self, site: AdminSite) -> None:
+        self.api = site
+        with operator_services(site.settings) as services:
+            for name in APPROVERS:
+                made = create_client(
+                    services,
+                    actor=ACTOR,
+                    id=name,
+                    name=name,
+                    allowed_scopes=ALL_SCOPES,
+                    authentication_method="client_secret_post",
+                )
+                assert made.secret is not None
+                site.secrets[name] = made.secret.value
+        for app in (site.public, site.app):
+            app.extensions["authz_server"].feed.poll()
+        self._tokens: dict[str, str] = {}
+
+    def token_of(self, name: str) -> str:
+        """Return a token of a caller with every scope."""
+        if name not in self._tokens:
+            self._tokens[name] = self.api.new_token(client=name)
+        return self._tokens[name]
+
+    def forget_tokens(self) -> None:
+        """Obtain new tokens from now on."""
+        self._tokens.clear()
+        self.api.forget_tokens()
+
+    def decide(
+        self, change: str, act: str, by: str = "second", *, query: str = "", reason: str = ""
+    ) -> TestResponse:
+        """Approve, reject, withdraw or confirm a change with its present tag."""
+        path = f"/changes/{change}"
+        return self.api.send(
+            "POST",
+            f"{path}/{act}{query}",
+            token=self.token_of(by),
+            json={"reason": reason},
+            headers={"If-Match": self.api.get(path).headers["ETag"]},
+        )
+
+    def change(self, method: str, path: str, body: object = None, item: str = "") -> TestResponse:
+        """Send a change of an item with its present tag."""
+        return self.api.change(method, path, body, item=item or None)
+
+    def state(self, change: str) -> str:
+        """Return the state of a change."""
+        return str(self.api.get(f"/changes/{change}").json["state"])
+
+    def records(self, query: str) -> list[dict[str, Any]]:
+        """Return stored audit records, newest first."""
+        found: list[dict[str, Any]] = self.api.get(f"/audit?{query}").json["items"]
+        return found
+
+
+@contextmanager
+def running_approval_site(
+    directory: Path, database_url: str, approvals: Mapping[str, Any] | None = None
+) -> Iterator[ApprovalSite]:
+    """Make a site; its databases are closed in the end."""
+    acts = sorted(APPROVED_ACTS | CONFIRMED_ACTS)
+    overrides = {"approvals": {"acts": acts, **(approvals or {})}}
+    with running_admin_site(directory, database_url, overrides) as site:
+        yield ApprovalSite(site)
