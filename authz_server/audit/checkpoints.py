@@ -130,6 +130,8 @@ class AuditCheckpoints:
             AuditUnavailable: the checkpoint cannot be recorded.
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
         """
+        if not self._sink.head.sequence:
+            return
         if self._may_wait():
             # A process of this node signs the head later.
             if self._has_moved(self._sink.head):

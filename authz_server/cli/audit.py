@@ -52,7 +52,7 @@ def _filter_options(command: F) -> F:
     for option in reversed(
         (
             click.option("--client", help="A client that acted or was changed."),
-            click.option("--actor", help="Who acted, such as operator:ana."),
+            click.option("--by", "actor", help="Who acted, such as operator:ana via cli."),
             click.option(
                 "--event", "action", help="The event; a trailing dot stands for all, as client."
             ),

@@ -226,7 +226,7 @@ def test_tables_show_names_as_they_are(stocked):
 
 
 def test_more_clients_than_a_page_are_all_listed(stocked, monkeypatch):
-    monkeypatch.setattr("authz_server.operations.clients._PAGE_ROWS", 2)
+    monkeypatch.setattr("authz_server.operations.client_search._CHUNK", 2)
     for number in range(5):
         base = ("client", "create", f"client-{number}", "--name", "x", "--scope", "mapper/link")
         stocked.must(*base, "--no-secret")

@@ -1,0 +1,110 @@
+"""Finding records and clients: by index where there are many, and page by page."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import event, insert, text, update
+
+from authz_server.audit.sink import AuditRecord
+from authz_server.clients.models import Client, ClientSecret
+from authz_server.operations.client_search import ClientFilters, find_clients
+from authz_server.operations.clients import create_client
+from authz_server.operations.stored_records import RecordFilters, list_records
+
+ROWS = 100_000
+AT = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def many(operator):
+    """An operator with 100,000 stored records, of 10,000 subjects, 1,000 actors and 5,000 actions."""
+    with operator.services.database.transaction() as session:
+        rows = [
+            {
+                "at": AT + timedelta(seconds=number),
+                "actor": f"operator:{number % 1_000}",
+                "action": f"client.action_{number % 5_000}",
+                "subject": f"client-{number % 10_000}",
+                "detail": {},
+            }
+            for number in range(ROWS)
+        ]
+        for start in range(0, ROWS, 20_000):
+            session.execute(insert(AuditRecord), rows[start : start + 20_000])
+    with operator.services.database.transaction() as session:
+        session.execute(text("ANALYZE"))
+    return operator
+
+
+def plan_of(operator, filters):
+    """Return the plan of the query that lists records."""
+    seen = []
+
+    def note(_connection, _cursor, statement, parameters, *_):
+        seen.append((statement, parameters))
+
+    engine = operator.services.database.engine
+    event.listen(engine, "before_cursor_execute", note)
+    found = list_records(operator.services, filters, before=None, limit=100)
+    event.remove(engine, "before_cursor_execute", note)
+    statement, parameters = seen[-1]
+    word = "EXPLAIN QUERY PLAN" if engine.dialect.name == "sqlite" else "EXPLAIN"
+    with engine.connect() as connection:
+        lines = connection.exec_driver_sql(f"{word} {statement}", parameters).all()
+    return found, "\n".join(str(line) for line in lines)
+
+
+def test_a_search_of_100_000_records_reads_an_index(many):
+    """Whatever filter is used, the table is not read from its beginning to its end."""
+    for filters, index in (
+        (RecordFilters(subject="client-7"), "ix_audit_record_subject_id"),
+        (RecordFilters(actor="operator:7"), "ix_audit_record_actor_id"),
+        (RecordFilters(action="client.action_7"), "ix_audit_record_action_id"),
+        (RecordFilters(client="client-7"), "ix_audit_record_subject_id"),
+        (RecordFilters(key="client-7"), "ix_audit_record_subject_id"),
+        (
+            RecordFilters(since=AT, until=AT + timedelta(seconds=9)),
+            "ix_audit_record_at",
+        ),
+    ):
+        found, plan = plan_of(many, filters)
+        assert found, filters
+        assert index in plan, (filters, plan)
+        assert [each.id for each in found] == sorted((each.id for each in found), reverse=True)
+
+
+def test_clients_are_found_by_scope_last_use_and_end_of_a_secret(operator):
+    now = datetime.now(UTC)
+    for name, scope in (("a-payer", "disburse/disburse"), ("b-reader", "mapper/link")):
+        create_client(
+            operator.services,
+            actor=operator.actor,
+            id=name,
+            name=name.title(),
+            organisation="Treasury",
+            allowed_scopes=[scope],
+        )
+    with operator.services.database.transaction() as session:
+        session.execute(update(Client).values(created_at=now - timedelta(days=100)))
+        of_payer = update(ClientSecret).where(ClientSecret.client_id == "a-payer")
+        session.execute(of_payer.values(last_used_at=now, expires_at=now + timedelta(days=10)))
+
+    def ids(sort="id", descending=False, **filters):  # noqa: FBT002 - as find_clients
+        found = find_clients(
+            operator.services, ClientFilters(**filters), sort=sort, descending=descending
+        )
+        return [each.id for each in found.clients]
+
+    assert ids(text="DISBURSE") == ["a-payer"]
+    assert ids(text="disburse", text_in_scopes=False) == []
+    assert ids(unused_since=now - timedelta(days=30)) == ["b-reader"]
+    assert ids(unused_since=now - timedelta(days=200)) == []
+    assert ids(secret_ends_before=now + timedelta(days=30)) == ["a-payer"]
+    assert ids(secret_ends_before=now + timedelta(days=5)) == []
+    for sort in ("id", "name", "organisation", "created"):
+        assert ids(sort) == ["a-payer", "b-reader"]
+        assert ids(sort, descending=True) == ["b-reader", "a-payer"]
+    assert ids("last-used") == ["b-reader", "a-payer"]
+    page = find_clients(operator.services, ClientFilters(), offset=1, limit=1)
+    assert (page.total, [each.id for each in page.clients]) == (2, ["b-reader"])
+    assert page.clients[0].last_used_at is None
