@@ -83,6 +83,7 @@ def _filter_options(command: F) -> F:
 @pass_invocation
 def search(
     invocation: Invocation,
+    /,
     files: tuple[Path, ...],
     limit: int,
     as_json: bool,
@@ -135,6 +136,7 @@ def search(
 @pass_invocation
 def export(
     invocation: Invocation,
+    /,
     files: tuple[Path, ...],
     form: ExportFormat,
     output: Path | None,

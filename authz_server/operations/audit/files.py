@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from authz_server.audit.sink import is_stream
 
@@ -46,8 +46,12 @@ def opened_lines(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         OSError: the file cannot be read.
     """
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        yield file  # type: ignore[misc] - both read bytes
+    if path.suffix != ".gz":
+        with path.open("rb") as file:
+            yield file
+        return
+    with gzip.open(path) as compressed:
+        yield cast("IO[bytes]", compressed)
 
 
 def find_first_time(paths: Sequence[Path]) -> datetime | None:

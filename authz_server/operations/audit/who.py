@@ -96,7 +96,7 @@ def _find_held(
     services: Services, spellings: frozenset[str], at: datetime, paths: Sequence[Path]
 ) -> tuple[HeldTokens, ...]:
     window = RecordFilters(since=at - _LONGEST, until=at + timedelta(microseconds=1))
-    found: dict[str, list[tuple[datetime, set[str], str]]] = {}
+    found: dict[str, list[tuple[datetime, frozenset[str], str]]] = {}
     revoked: set[str] = set()
     for record in iterate_trail(services, window, paths):
         if record.event == "token.revoked":
