@@ -239,13 +239,14 @@ ROLES: Mapping[str, Role] = {
         Role(name="client-manager", permissions=_JUDGES | {"clients:write", "secrets:write"}),
         Role(
             name="api-owner",
-            permissions=_JUDGES | {"scopes:write", "audit:read"},
+            permissions=_JUDGES | {"resource-servers:write", "scopes:write", "audit:read"},
             limited="must",
         ),
         Role(
             name="security-officer",
             permissions=_READS
             | {
+                "resource-servers:write",
                 "tokens:revoke",
                 "keys:rotate",
                 "keys:revoke",

@@ -229,7 +229,7 @@ def load_reach(session: Session, limits: Limits) -> Reach:
     servers, organisations = limits.resource_servers, limits.organisations
     found = session.execute(
         select(Client.id, Client.organisation).where(Client.kind == "resource_server")
-    ).tuples()
+    )
     named = {
         each: organisation for each, organisation in found if servers is None or each in servers
     }
@@ -239,7 +239,8 @@ def load_reach(session: Session, limits: Limits) -> Reach:
         if organisations is None or organisation in organisations
     }
     seen = own | {each for each, organisation in named.items() if not organisation}
-    owners = dict(session.execute(select(Scope.name, Scope.resource_server_id)).tuples().all())
+    owned = session.execute(select(Scope.name, Scope.resource_server_id))
+    owners = {name: owner for name, owner in owned}  # noqa: C416 - typed rows
     seen_scopes = {
         name
         for name, owner in owners.items()

@@ -1,6 +1,7 @@
 import pytest
 
 from support.admin_site import running_admin_site
+from support.administrators import Administration, make_administration
 
 
 @pytest.fixture(scope="module")
@@ -8,3 +9,11 @@ def site(module_database_url: str, tmp_path_factory):
     """An admin API that the tests of one file share, once for each dialect."""
     with running_admin_site(tmp_path_factory.mktemp("admin"), module_database_url) as site:
         yield site
+
+
+@pytest.fixture(scope="module")
+def ours(module_database_url: str, tmp_path_factory) -> Administration:
+    """What belongs to a caller with limits and to others, on each database."""
+    directory = tmp_path_factory.mktemp("limits")
+    with running_admin_site(directory, module_database_url) as site:
+        yield make_administration(site)

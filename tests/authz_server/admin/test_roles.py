@@ -1,0 +1,165 @@
+"""Roles and limits on every route: the cases are generated from the table of routes."""
+
+import json
+import re
+
+import pytest
+
+from authz_server.admin.routes import ROUTES, Route
+from authz_server.operations.permissions import (
+    FRESH_PERMISSIONS,
+    ROLES,
+    UNLIMITED,
+    Limits,
+    roles_of,
+)
+from authz_server.settings.admin import SHIPPED_ROLES
+from support.admin_site import ALL_SCOPES, running_admin_site
+from support.administrators import (
+    BY_ORGANISATION,
+    BY_SERVER,
+    MARK,
+    Administration,
+    make_administration,
+)
+from support.databases import copied_database
+
+HELPDESK = {"helpdesk": {"permissions": ["clients:read", "secrets:write"]}}
+LIMITS = {"unlimited": UNLIMITED, "by server": BY_SERVER, "by organisation": BY_ORGANISATION}
+#: The parameters of paths: what belongs to others, and what does not exist.
+_PARAMETERS = {
+    "scope": (f"{MARK}%2Fread", "absent%2Fread"),
+    "kind": ("scope", "scope"),
+    "subject": (f"{MARK}%2Fread", "absent%2Fread"),
+    "change_id": (MARK, "absent"),
+}
+#: Bodies that are complete, so that the item decides on the answer.
+_BODIES = {
+    "secrets/rotate": {"end_old_when_unused_seconds": 86_400},
+    "assign": {"resource_server": None},
+    "lift": {"reason": "over"},
+}
+
+
+@pytest.fixture(scope="module")
+def rules(request, tmp_path_factory) -> Administration:
+    """A site for rules that no database decides, with a role of its settings."""
+    directory = tmp_path_factory.mktemp("roles")
+    admin = {"enabled": True, "requests_per_minute": 1_000_000, "roles": HELPDESK}
+    with (
+        copied_database(request, "sqlite", directory) as url,
+        running_admin_site(directory, url, {"admin": admin}) as site,
+    ):
+        yield make_administration(site)
+
+
+def _path(route: Route, which: int, ours: Administration) -> str:
+    """Return the path of a route to what belongs to others (0), or does not exist (1)."""
+    kind = "server" if route.path.startswith("/resource-servers") else "client"
+    others = f"{MARK}-{kind}"
+    known = {
+        **_PARAMETERS,
+        "client_id": (others, "absent"),
+        "secret_id": (ours.secret_ids[others], "absent"),
+    }
+    return re.sub(r"\{(\w+)\}", lambda found: known[found[1]][which], route.path)
+
+
+def _body(route: Route) -> object:
+    if route.body is None:
+        return None
+    return next((body for end, body in _BODIES.items() if route.path.endswith(end)), {})
+
+
+def _expected(route: Route, permissions: frozenset[str], limits: Limits, *, fresh: bool) -> str:
+    """Return the name of the refusal that the rules of a route demand; empty for none."""
+    if route.permission and route.permission not in permissions:
+        return "insufficient-scope"
+    if limits and route.limited not in {"open", "part"}:
+        return "refused"
+    if route.permission in FRESH_PERMISSIONS and not fresh:
+        return "insufficient-user-authentication"
+    return ""
+
+
+def test_every_route_says_what_callers_with_limits_get():
+    """A route without a rule is refused to them, and fails here."""
+    assert [each.path for each in ROUTES if each.limited is None] == []
+    assert {each.path for each in ROUTES if each.limited == "open"} == {
+        "/openapi.json",
+        "/changes/{change_id}/withdraw",
+    }
+
+
+def test_roles_name_permissions_that_exist():
+    """The shipped roles are the ones whose names the settings cannot take."""
+    assert ROLES.keys() == SHIPPED_ROLES
+    for role in ROLES.values():
+        assert role.permissions <= set(ALL_SCOPES)
+    assert not any(each.endswith(":write") for each in ROLES["auditor"].permissions)
+
+
+@pytest.mark.parametrize("limited", LIMITS)
+@pytest.mark.parametrize("role", [*ROLES, *HELPDESK])
+def test_a_role_permits_its_routes_and_no_others(rules, role, limited):
+    """Role x limit x route x method: each answer is the one that the table demands. Case H87."""
+    limits = LIMITS[limited]
+    permissions = roles_of(rules.site.settings)[role].permissions
+    for fresh in (True, False):
+        caller = rules.caller(role, limits=limits, logged_in_seconds_ago=0 if fresh else 301)
+        for route in ROUTES:
+            path = re.sub(r"\{\w+\}", "missing", route.path)
+            done = rules.perform(caller, route.method, path, body=_body(route), if_match="*")
+            expected = _expected(route, permissions, limits, fresh=fresh)
+            if expected:
+                named = done.body["type"].rpartition(":")[2]
+                assert named == expected, (route.method, route.path, done.body)
+            else:
+                assert done.status not in {401, 403}, (route.method, route.path, done.body)
+
+
+@pytest.mark.parametrize("limits", [BY_SERVER, BY_ORGANISATION], ids=["server", "organisation"])
+@pytest.mark.parametrize(
+    "route",
+    [each for each in ROUTES if "{" in each.path and each.limited == "part"],
+    ids=lambda route: f"{route.method} {route.path}",
+)
+def test_what_belongs_to_others_is_answered_as_what_does_not_exist(ours, route, limits):
+    """The answers differ in nothing but the name that the request has. Case H87."""
+    caller = ours.caller(*ROLES, limits=limits)
+    answers = []
+    for which in (0, 1):
+        path = _path(route, which, ours)
+        done = ours.perform(caller, route.method, path, body=_body(route), if_match="*")
+        assert done.status == 404, done.body
+        text = json.dumps({**done.body, "request_id": ""})
+        for name in (*ours.secret_ids.values(), f"{MARK}-client", f"{MARK}-server", MARK):
+            text = text.replace(name, "absent")
+        answers.append(text)
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("limits", [BY_SERVER, BY_ORGANISATION], ids=["server", "organisation"])
+def test_no_answer_names_what_belongs_to_others(ours, limits):
+    """Lists, items, reports and records; an unlimited caller is answered with it. Case H87."""
+    caller = ours.caller(*ROLES, limits=limits)
+    everything = ours.caller(*ROLES)
+    items = ["/clients/own-client", "/clients/own-client/secrets", "/resource-servers/mine"]
+    lists = [
+        each.path
+        for each in ROUTES
+        if each.method == "GET" and each.limited == "part" and "{" not in each.path
+    ]
+    for path in (*items, *lists, "/clients/shared"):
+        done = ours.perform(caller, "GET", path, query={"limit": 500} if path in lists else None)
+        if path == "/clients/shared" and limits is BY_ORGANISATION:
+            assert done.status == 404
+            continue
+        if done.status == 400:
+            done = ours.perform(caller, "GET", path)
+        assert done.status == 200, (path, done.body)
+        assert MARK not in json.dumps(done.body), path
+    for path in ("/clients", "/resource-servers", "/scopes", "/stops", "/audit"):
+        assert MARK in json.dumps(ours.perform(everything, "GET", path).body), path
+        mine = ours.perform(caller, "GET", path).body["items"]
+        assert mine or path == "/stops", path
