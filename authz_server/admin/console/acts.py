@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from authz_server.admin.console.rendering import link
+from authz_server.admin.console.rendering import as_utc, link
 
 Values = Mapping[str, str]
 FieldKind = Literal["text", "time", "checkbox", "choice", "lines"]
@@ -95,12 +95,6 @@ def _lines(values: Values, name: str) -> list[str]:
     return [line.strip() for line in values.get(name, "").splitlines() if line.strip()]
 
 
-def _time(values: Values, name: str) -> str | None:
-    """Return a time as entered without a zone, which is UTC."""
-    text = values.get(name, "")
-    return f"{text}Z" if text else None
-
-
 def _edited(values: Values) -> dict[str, Any]:
     return {
         "name": values.get("name", ""),
@@ -117,7 +111,7 @@ def _new_client(values: Values) -> dict[str, Any]:
 def _new_secret(values: Values) -> dict[str, Any]:
     return {
         "description": values.get("description", ""),
-        "expires_at": _time(values, "expires_at"),
+        "expires_at": as_utc(values.get("expires_at", "")) or None,
     }
 
 

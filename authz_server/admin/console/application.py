@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from flask import Blueprint, Flask, Response, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
 
 from authz_server.admin.api import AdminApi, Performed
 from authz_server.admin.console.act_pages import show_act
@@ -15,7 +15,7 @@ from authz_server.admin.console.languages import LANGUAGES, choose_language, tex
 from authz_server.admin.console.pages import apis, audit, changes, clients, keys, now, tokens
 from authz_server.admin.console.sessions import Sessions
 from authz_server.admin.console.views import LogInAgain, View, redirection
-from authz_server.admin.problems import Problem, as_problem
+from authz_server.admin.problems import as_problem
 from authz_server.assembly import Clock
 from authz_server.endpoints.client_address import ClientAddressReader
 from authz_server.endpoints.wsgi import read_head
@@ -138,7 +138,7 @@ class Console:
     def _send_static(self, name: str) -> Response:
         content, tag = self._static.get(name, (b"", ""))
         if not tag:
-            raise Problem("not-found")
+            raise NotFound
         answer = Response(content, content_type=_STATIC_TYPES[name])
         answer.headers["Cache-Control"] = f"max-age={_STATIC_SECONDS}"
         answer.headers["X-Content-Type-Options"] = "nosniff"

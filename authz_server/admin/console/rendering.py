@@ -87,6 +87,15 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
+def as_utc(text: str) -> str:
+    """Return a time as entered for the API, which judges it; one without a zone is in UTC."""
+    try:
+        entered = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return (entered if entered.tzinfo else entered.replace(tzinfo=UTC)).isoformat()
+
+
 def age(value: str | datetime, now: datetime) -> float:
     """Return the seconds that have passed since."""
     return (now - as_time(value)).total_seconds()

@@ -57,5 +57,5 @@ def show(view: View) -> Response:
 
 def _callbacks(view: View) -> list[dict[str, Any]]:
     """Return the callbacks whose partner operation is not granted."""
-    report = view.desk.find("/reports/owners", "audit:read")
+    report = view.desk.find("/reports/owners", "clients:read")
     return list(report["callbacks_without_partner"]) if report else []

@@ -1,0 +1,195 @@
+"""Acts: the plan before, the condition, the result after, and the second editor."""
+
+import re
+
+import pytest
+
+from authz_server.admin.console.acts import ACTS
+from authz_server.admin.routes import ROUTES
+from support.console_site import CSRF, read_form
+
+
+@pytest.fixture
+def client_id(console) -> str:
+    """A new client."""
+    return console.site.new_client(authentication_method="client_secret_post")["id"]
+
+
+def _client(console, client_id: str) -> dict:
+    return console.site.get(f"/clients/{client_id}").json
+
+
+def test_every_act_is_a_route_with_its_permission():
+    """The console has no rule of its own."""
+    table = {
+        (route.method, re.sub(r"\{\w+\}", "{}", route.path)): route.permission for route in ROUTES
+    }
+    for act in ACTS.values():
+        permission = table[act.method, act.path]
+        assert permission in {act.permission, ""}, act.name
+
+
+def test_a_plan_changes_nothing_and_its_confirmation_does(console, client_id):
+    """The plan shows the diff; the change has the operator and the way in its record."""
+    page = console.page(f"/act/client-disable?id={client_id}")
+    assert "This is a dry run" in page
+    assert "<del><bdi>enabled</bdi></del>" in page
+    assert _client(console, client_id)["state"] == "enabled"
+    answer = console.send_form(page)
+    assert answer.status_code == 303
+    assert answer.headers["Location"] == f"/clients/client?id={client_id}&done=client-disable"
+    assert _client(console, client_id)["state"] == "disabled"
+    assert "The client is disabled." in console.page(answer.headers["Location"])
+    record = console.site.get(f"/audit?subject={client_id}&limit=1").json["items"][0]
+    assert record["action"] == "client.disabled"
+    assert record["actor"] == "operator:ada via console"
+
+
+def test_a_form_of_another_site_changes_nothing(console, client_id):
+    """The token of the session is required, whatever else the form has."""
+    action, fields = read_form(console.page(f"/act/client-disable?id={client_id}"))
+    for token in ("", "odd"):
+        answer = console.post(action, fields | {"csrf_token": token})
+        assert answer.status_code == 403
+    assert _client(console, client_id)["state"] == "enabled"
+
+
+def test_the_second_editor_sees_what_changed_meanwhile(console, client_id):
+    """412: nothing is changed, and the new plan rests on the present state."""
+    path = f"/act/client-edit?id={client_id}&name=Mine&allowed_scopes=mapper/link"
+    page = console.page(path)
+    change = {"organisation": "Treasury"}
+    assert console.site.change("PATCH", f"/clients/{client_id}", change).status_code == 200
+    answer = console.send_form(page)
+    assert answer.status_code == 412
+    assert "Changed meanwhile" in answer.text
+    assert "<ins><bdi>Treasury</bdi></ins>" in answer.text
+    assert _client(console, client_id)["name"] == "A client"
+    assert console.send_form(answer.text).status_code == 303
+    assert _client(console, client_id)["name"] == "Mine"
+
+
+def test_an_odd_snapshot_is_not_trusted(console, client_id):
+    """It is shown as text, or not at all."""
+    page = console.page(f"/act/client-disable?id={client_id}")
+    for snapshot in ("", "[", "[1]", '"x"', '{"name": "<b>x</b>"}'):
+        answer = console.send_form(page, tag='"odd"', snapshot=snapshot)
+        assert answer.status_code == 412
+        assert "<b>" not in answer.text
+
+
+def test_a_secret_is_shown_once(console, client_id):
+    """A form that is sent again shows none, and adds none."""
+    page = console.page(f"/act/secret-rotate?id={client_id}&unused_days=7")
+    assert "The secrets that work now, and their ends:" in page
+    answer = console.send_form(page)
+    assert answer.status_code == 200
+    value = re.search(r'id="value"[^>]*value="([^"]+)"', answer.text)
+    assert value is not None
+    assert len(_client(console, client_id)["secrets"]) == 2
+    again = console.send_form(page)
+    assert again.status_code == 200
+    assert value[1] not in again.text
+    assert "This form was sent before." in again.text
+    assert len(_client(console, client_id)["secrets"]) == 2
+    assert value[1] not in console.page(f"/clients/client?id={client_id}")
+    assert value[1] not in console.site.audit_path.read_text()
+
+
+def test_a_client_is_registered_with_a_secret(console):
+    """A value that breaks a rule is named, and the form keeps what was entered."""
+    path = "/act/client-create?new_id={}&name=New&allowed_scopes=mapper/link%0D%0Amapper/unlink"
+    refused = console.get(path.format("a%20b"))
+    assert refused.status_code == 422
+    assert 'value="New"' in refused.text
+    answer = console.confirm(path.format("registered"))
+    assert answer.status_code == 200
+    assert "The new secret" in answer.text
+    assert set(_client(console, "registered")["allowed_scopes"]) == {"mapper/link", "mapper/unlink"}
+
+
+def test_the_extent_of_a_stop_is_shown_before_it_is_set(console):
+    """It needs a reason; it is listed, and lifted with another one."""
+    page = console.page("/act/stop-set?kind=scope&subject=mapper/link")
+    assert "treasury" in page
+    assert "Tokens in force" in page
+    assert console.send_form(page, reason="").status_code == 200
+    assert console.site.get("/stops").json["items"] == []
+    answer = console.send_form(page, reason="a leak")
+    assert answer.status_code == 303
+    assert "a leak" in console.page("/apis")
+    assert "A stop is in force:" in console.page("/clients/client?id=treasury")
+    lifted = console.confirm("/act/stop-lift?kind=scope&subject=mapper/link", reason="mended")
+    assert lifted.status_code == 303
+    assert console.site.get("/stops").json["items"] == []
+
+
+def test_a_leaked_client_is_stopped(console, client_id):
+    """Disable with its tokens, revoke all, end the secret: each from the page of the client."""
+    text = console.page(f"/clients/client?id={client_id}")
+    assert f'href="/act/client-revoke?id={client_id}"' in text
+    secret = _client(console, client_id)["secrets"][0]["id"]
+    revoked = console.confirm(f"/act/client-revoke?id={client_id}", reason="leaked")
+    assert revoked.status_code == 303
+    ended = console.confirm(f"/act/secret-end?id={client_id}&secret={secret}")
+    assert ended.status_code == 303
+    assert not _client(console, client_id)["secrets"][0]["works"]
+    disabled = console.confirm(f"/act/client-disable?id={client_id}&revoke_tokens=yes")
+    assert disabled.status_code == 303
+    assert console.confirm(f"/act/client-enable?id={client_id}").status_code == 303
+    assert _client(console, client_id)["state"] == "enabled"
+
+
+def test_a_key_is_rotated_after_its_plan(console):
+    """The plan names the steps; the result says that they are done."""
+    ring = console.site.get("/rings").json["items"][0]["name"]
+    page = console.page(f"/act/ring-rotate?ring={ring}")
+    assert "Steps" in page
+    keys = len(console.site.get(f"/rings/{ring}/keys").json["items"])
+    done = console.send_form(page, reason="yearly")
+    assert done.status_code == 200
+    assert "The order is carried out." in done.text
+    assert len(console.site.get(f"/rings/{ring}/keys").json["items"]) == keys + 1
+    assert console.confirm(f"/act/ring-freeze?ring={ring}", reason="audit").status_code == 200
+    assert console.confirm(f"/act/ring-unfreeze?ring={ring}", reason="over").status_code == 200
+
+
+def test_the_bound_of_a_revocation_is_in_plain_words(console):
+    """Before the key is revoked: what introspection and offline verifiers will do."""
+    ring = console.site.get("/rings").json["items"][0]["name"]
+    keys = console.site.get(f"/rings/{ring}/keys").json["items"]
+    kid = next(key["kid"] for key in keys if key["signs"])
+    page = console.page(f"/act/key-revoke?ring={ring}&kid={kid}")
+    assert "Introspection refuses these tokens on every node within" in page
+    assert "Verifiers that never ask go on accepting these tokens" in page
+
+
+def test_an_old_log_in_is_asked_again(console):
+    """A sensitive act leads to the log-in and back to its plan."""
+    ring = console.site.get("/rings").json["items"][0]["name"]
+    console.find_session, kept = (lambda _: console.caller), console.find_session
+    try:
+        console.site.clock.advance(600)
+        answer = console.get(f"/act/ring-rotate?ring={ring}")
+    finally:
+        console.find_session = kept
+    assert answer.status_code == 303
+    assert answer.headers["Location"] == (
+        f"/login?step_up=1&next=%2Fact%2Fring-rotate%3Fring%3D{ring}"
+    )
+
+
+def test_the_other_acts(console, client_id):
+    """A programme, the owner of a scope, a further secret, one token."""
+    defined = console.confirm("/act/programme-define?name=Relief&scopes=mapper/*&clients=treasury")
+    assert defined.status_code == 303
+    assert "Relief" in console.page("/apis")
+    scopes = console.site.get("/scopes?limit=500").json["items"]
+    unowned = next(each["name"] for each in scopes if each["resource_server"] is None)
+    assigned = console.confirm(f"/act/scope-assign?scope={unowned}&resource_server=mapper")
+    assert assigned.status_code == 303
+    added = console.confirm(f"/act/secret-add?id={client_id}&description=second")
+    assert added.status_code == 200
+    revoked = console.confirm("/act/token-revoke?jti=0123456789abcdef", reason="found in a log")
+    assert revoked.status_code in {303, 404}, revoked.text
+    assert console.post("/act/nothing", {"csrf_token": CSRF}).status_code == 404

@@ -1,0 +1,177 @@
+"""The console in Chromium: each screen by axe-core, in both colour schemes and on a phone."""
+
+import re
+import threading
+from collections.abc import Iterator
+
+import pytest
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from support.axe import axe, violations
+from support.browser import browser, visiting
+from support.console_site import COOKIE
+from support.ports import release_port, reserve_port
+
+__all__ = ["axe", "browser"]
+pytestmark = pytest.mark.timeout(300)
+
+SCREENS = (
+    "/",
+    "/clients",
+    "/clients?q=nothing-like-this",
+    "/clients/client?id=treasury&explain=1&scope=mapper/link",
+    "/apis",
+    "/apis/api?id=mapper",
+    "/keys",
+    "/tokens",
+    "/audit?who=mapper/link&moment=2026-01-01T14:05",
+    "/changes?all=1",
+    "/act/client-create",
+    "/act/client-edit?id=treasury&name=Other&allowed_scopes=mapper/link",
+    "/act/secret-rotate?id=treasury",
+    "/act/stop-set?kind=scope&subject=mapper/link",
+    "/clients/client?id=nothing",
+)
+_PHONE = {"width": 360, "height": 740}
+
+
+class _Quiet(WSGIRequestHandler):
+    def log(self, *_: object) -> None:
+        """Write nothing."""
+
+
+@pytest.fixture(scope="module")
+def url(console) -> Iterator[str]:
+    """The address of the console, on loopback."""
+    port = reserve_port()
+    server = make_server("127.0.0.1", port, console.app, threaded=True, request_handler=_Quiet)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    release_port(port)
+
+
+def _log_in(visitor, url: str):
+    visitor.context.add_cookies([{"name": "session", "value": COOKIE, "url": url}])
+    return visitor.page
+
+
+def _rings(console) -> tuple[str, str]:
+    ring = console.site.get("/rings").json["items"][0]["name"]
+    keys = console.site.get(f"/rings/{ring}/keys").json["items"]
+    return ring, next(key["kid"] for key in keys if key["signs"])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_any_screen(browser, axe, console, url, scheme):
+    """On a wide window and on one of 360 pixels, where no page is wider than the window."""
+    ring, kid = _rings(console)
+    acts = (f"/act/ring-rotate?ring={ring}", f"/act/key-revoke?ring={ring}&kid={kid}")
+    with visiting(browser, color_scheme=scheme) as visitor:
+        page = _log_in(visitor, url)
+        for path in (*SCREENS, *acts):
+            page.goto(f"{url}{path}")
+            for size in ({"width": 1280, "height": 900}, _PHONE):
+                page.set_viewport_size(size)
+                assert violations(page, axe) == [], f"{path} {scheme} {size}"
+            wide = page.evaluate("document.documentElement.scrollWidth")
+            assert wide <= _PHONE["width"], path
+        unexpected = [each for each in visitor.problems if "404" not in each]
+        assert unexpected == []
+
+
+def test_a_rotation_by_keyboard_alone_and_without_javascript(browser, console, url):
+    """From the first page to the result, in fewer than forty keys."""
+    ring, _ = _rings(console)
+    before = len(console.site.get(f"/rings/{ring}/keys").json["items"])
+    with visiting(browser, java_script_enabled=False) as visitor:
+        page = _log_in(visitor, url)
+        page.goto(url)
+        page.get_by_role("link", name="Keys", exact=True).press("Enter")
+        page.get_by_role("link", name="Rotate", exact=True).first.press("Enter")
+        assert page.get_by_role("heading", name="What happens").is_visible()
+        page.keyboard.press("Tab")
+        assert page.get_by_role("link", name="Skip to the content").is_visible()
+        reason = page.get_by_label("Reason")
+        reason.focus()
+        page.keyboard.type("rotation of the year")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        page.get_by_role("status").wait_for()
+        assert "The order is carried out." in page.inner_text("main")
+        assert visitor.problems == []
+    assert len(console.site.get(f"/rings/{ring}/keys").json["items"]) == before + 1
+
+
+def test_a_leaked_client_is_found_and_stopped(browser, console, url):
+    """Search, open, plan, reason, done: and the page says that it is stopped."""
+    made = console.site.new_client("Leaked system", organisation="Relief fund")
+    with visiting(browser) as visitor:
+        page = _log_in(visitor, url)
+        page.goto(f"{url}/clients")
+        page.get_by_label("Name, id or organisation").fill("relief")
+        page.get_by_role("button", name="Find").click()
+        page.get_by_role("link", name="Leaked system").click()
+        page.get_by_role("link", name="Stop", exact=True).click()
+        assert page.get_by_text("Tokens in force").is_visible()
+        page.get_by_label("Reason").fill("secret found in a public repository")
+        page.get_by_role("button", name="Stop it now").click()
+        page.get_by_role("status").wait_for()
+        page.goto(f"{url}/clients/client?id={made['id']}")
+        assert page.get_by_text("A stop is in force:").is_visible()
+        assert visitor.problems == []
+
+
+def test_who_could_and_who_did_is_answered(browser, console, url):
+    """The client that holds the scope, and the token that it was issued."""
+    console.site.new_token("mapper/link", client="treasury", resource="https://mapper.example")
+    with visiting(browser) as visitor:
+        page = _log_in(visitor, url)
+        page.goto(f"{url}/audit")
+        page.get_by_role("combobox", name="Scope").first.fill("mapper/link")
+        moment = console.site.clock().strftime("%Y-%m-%dT%H:%M:%S")
+        page.get_by_label("Moment (UTC)").fill(moment)
+        page.get_by_role("button", name="Ask").click()
+        answered = page.inner_text("main")
+        assert re.search(r"Who could.*Treasury.*Who did.*treasury", answered, re.DOTALL)
+        assert visitor.problems == []
+
+
+def test_stored_script_is_inert_in_every_field(browser, url, hostile):
+    """Whatever a client or an operator has entered is shown as text, and changes no direction."""
+    with visiting(browser) as visitor:
+        page = _log_in(visitor, url)
+        asked: list[str] = []
+        page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+        for path in hostile.pages:
+            page.goto(f"{url}{path}")
+            text = page.inner_text("body")
+            assert "<script>alert(1)</script>" in text, path
+            assert "\u202e" not in text, path
+            assert page.evaluate("document.querySelectorAll('script').length") == 1, path
+        assert asked == []
+        assert visitor.problems == []
+
+
+def test_the_screen_now_refreshes_itself(browser, console, url):
+    """While it is looked at; a pause stops it."""
+    with visiting(browser) as visitor:
+        page = _log_in(visitor, url)
+        page.clock.install()
+        page.goto(url)
+        first = page.locator("main time").first.inner_text()
+        console.site.clock.advance(60)
+        page.clock.run_for(16_000)
+        page.wait_for_function(
+            "first => document.querySelector('main time').innerText !== first", arg=first
+        )
+        page.get_by_role("button", name="Pause").click()
+        assert page.get_by_role("button", name="Refresh again").is_visible()
+        paused = page.locator("main time").first.inner_text()
+        console.site.clock.advance(60)
+        page.clock.run_for(60_000)
+        assert page.locator("main time").first.inner_text() == paused
+        assert visitor.problems == []

@@ -1,0 +1,171 @@
+"""Every page: who may open it, in which language, how large it is, and with which policy."""
+
+import re
+
+import pytest
+
+from authz_server.admin.console.acts import ACTS
+from authz_server.admin.console.application import PAGES
+from authz_server.admin.console.languages import LANGUAGES
+
+_PATHS = (
+    *(path for path in PAGES if path not in {"/changes/change", "/audit/export"}),
+    "/clients?q=treasury",
+    "/clients/client?id=treasury&explain=1&scope=disburse",
+    "/apis/api?id=mapper",
+    "/audit?who=mapper/link&moment=2026-01-01T14:05",
+    "/changes?all=1",
+    "/act/client-create",
+    "/act/client-disable?id=treasury",
+    "/act/stop-set?kind=scope&subject=mapper/link",
+)
+_WITH_SUBJECT = {"/clients/client": "?id=treasury", "/apis/api": "?id=mapper"}
+_MAXIMUM_BYTES = 60_000
+
+
+def _full(path: str) -> str:
+    return path + _WITH_SUBJECT.get(path, "")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_page_in_every_language(console, language):
+    """It is complete HTML below 60 kB, in its language, without inline script or style."""
+    for path in map(_full, _PATHS):
+        answer = console.get(path, **{"Accept-Language": language})
+        assert answer.status_code == 200, f"{path}: {answer.text}"
+        text = answer.text
+        assert f'<html lang="{language}">' in text
+        assert text.rstrip().endswith("</html>")
+        assert len(answer.data) < _MAXIMUM_BYTES, path
+        assert not re.search(r"<style|style=|<script(?! src=\"/static/)|\son[a-z]+=", text), path
+        policy = answer.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert "frame-ancestors 'none'" in policy
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["Content-Language"] == language
+        for link in re.findall(r'(?:href|src|action)="([^"]+)"', text):
+            assert link.startswith(("/", "#")), link
+
+
+def test_without_a_session_every_page_leads_to_the_log_in(console):
+    """All alike, whether there is something at the address or not, and nothing is read."""
+    paths = [*PAGES, *(f"/act/{name}" for name in ACTS), "/act/nothing", "/clients/client?id=x"]
+    for path in paths:
+        answer = console.get(path, session=False)
+        assert answer.status_code == 303, path
+        assert answer.headers["Location"].startswith("/login?next=%2F"), path
+        assert answer.data == b""
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    for path in ("/tokens", *(f"/act/{name}" for name in ACTS)):
+        answer = console.post(path, {"csrf_token": "x"}, session=False)
+        assert (answer.status_code, answer.headers["Location"]) == (303, "/login"), path
+
+
+def test_a_page_that_the_operator_may_not_see_is_refused(console):
+    """The screen is not linked, and the API refuses its address."""
+    with console.acting_as(console.operator("keys:read")):
+        text = console.page("/")
+        assert 'href="/keys"' in text
+        assert 'href="/clients"' not in text
+        for path in ("/clients", "/clients/client?id=treasury", "/audit", "/changes"):
+            answer = console.get(path)
+            assert answer.status_code == 403, path
+            assert "You do not have the permission for this." in answer.text
+            assert "Treasury" not in answer.text
+        assert console.get("/keys").status_code == 200
+
+
+def test_acts_that_the_operator_may_not_do_are_not_shown(console):
+    """An auditor sees everything and changes nothing."""
+    reads = ("clients:read", "scopes:read", "resource-servers:read", "keys:read", "audit:read")
+    with console.acting_as(console.operator(*reads)):
+        for path in (
+            "/clients",
+            "/clients/client?id=treasury",
+            "/apis",
+            "/keys",
+            "/apis/api?id=mapper",
+        ):
+            assert 'href="/act/' not in console.page(path), path
+        for act in ACTS.values():
+            if act.permission in reads:
+                continue
+            given = "&".join(f"{name}=x" for name in act.names)
+            assert console.get(f"/act/{act.name}?{given}").status_code == 404, act.name
+            fields = dict.fromkeys(act.names, "x") | {"csrf_token": "the-token"}
+            assert console.post(f"/act/{act.name}", fields).status_code == 404, act.name
+
+
+def test_a_chosen_language_is_kept_in_a_cookie(console):
+    """The links of the footer choose it; the address of the page stays."""
+    text = console.page("/clients?q=treasury&lang=pt")
+    assert '<html lang="pt">' in text
+    assert 'href="/clients?q=treasury&amp;lang=fr"' in text
+    answer = console.get("/?lang=es")
+    cookie = answer.headers["Set-Cookie"]
+    assert cookie.startswith("authz_console_language=es;")
+    assert "HttpOnly" in cookie
+    assert "SameSite=Lax" in cookie
+    kept = console.client.get("/", headers={"Cookie": "session=held; authz_console_language=es"})
+    assert '<html lang="es">' in kept.text
+    assert "Set-Cookie" not in console.get("/?lang=xx").headers
+
+
+def test_the_static_files_are_cached_with_a_tag(console):
+    """Without a session, since the log-in uses them."""
+    for name in ("console.css", "calendar.css", "console.js"):
+        answer = console.get(f"/static/{name}", session=False)
+        assert answer.status_code == 200
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        again = console.get(
+            f"/static/{name}", session=False, **{"If-None-Match": answer.headers["ETag"]}
+        )
+        assert again.status_code == 304
+    assert console.get("/static/nothing.css", session=False).status_code == 404
+
+
+def test_an_unknown_item_is_a_page(console):
+    """With the words of the API."""
+    answer = console.get("/clients/client?id=nothing")
+    assert answer.status_code == 404
+    assert "There is nothing at this address." in answer.text
+    assert console.get("/clients?cursor=abc").status_code == 400
+    assert console.get("/clients?state=odd").status_code == 400
+    assert console.get("/audit?since=odd").status_code == 400
+    assert console.get("/audit?who=disburse&moment=odd").status_code == 400
+    assert console.get("/clients/client?id=a%00b").status_code == 404
+
+
+def test_the_screens_answer_their_questions(console):
+    """Tokens and keys now; the last token of a client; who may call what."""
+    now = console.page("/")
+    assert "Needs you" in now
+    assert "invalid_scope" in now or "scope" in now
+    client = console.page("/clients/client?id=treasury")
+    assert "mapper/link" in client
+    assert "client.created" in client
+    assert "Tokens of the last 24 hours" in client
+    explained = console.page("/clients/client?id=treasury&explain=1&scope=mapper/link")
+    assert "A token would be issued." in explained
+    refused = console.page("/clients/client?id=treasury&explain=1&scope=search")
+    assert "The request would be refused with invalid_scope (400)." in refused
+    assert "Treasury" in console.page("/apis/api?id=mapper")
+    assert "<svg" in console.page("/keys")
+
+
+def test_a_token_is_explained_and_stored_nowhere(console):
+    """By the API that it is for; the answer is neither cached nor in an address."""
+    token = console.site.new_token(
+        "mapper/link", client="treasury", resource="https://mapper.example"
+    )
+    answer = console.post("/tokens", {"csrf_token": "the-token", "token": f" {token}\n"})
+    assert answer.status_code == 200
+    assert "Active" in answer.text
+    assert "treasury" in answer.text
+    assert token not in answer.text
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert token not in console.site.audit_path.read_text()
+    foreign = console.post("/tokens", {"csrf_token": "the-token", "token": "a.b.c"})
+    assert "Inactive" in foreign.text
+    assert console.post("/tokens", {"csrf_token": "odd", "token": token}).status_code == 403
