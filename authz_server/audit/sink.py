@@ -47,7 +47,7 @@ STORED = "audit_records"
 #: The key in ``session.info`` of facts that every record of the transaction has.
 CONTEXT = "audit_context"
 #: Durably committed changes; their records are written as durably.
-CHANGES = (
+CHANGES: tuple[type[Event], ...] = (
     ClientChanged,
     CutOffRecorded,
     DeclarationApplied,

@@ -154,7 +154,7 @@ def _as_entered(field: Field, value: object) -> str:
 
 
 def _waits(answer: Mapping[str, Any]) -> bool:
-    """Return whether a dry run says that the act needs an approval."""
+    """Return whether an act needs an approval, by its dry run."""
     approval = answer.get("approval") or {}
     return bool(approval.get("state") == "pending")
 
