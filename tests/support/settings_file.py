@@ -69,5 +69,10 @@ def _lines(table: Mapping[str, Any], path: tuple[str, ...]):
 
 
 def _toml(value: object) -> str:
-    # JSON's strings, numbers, booleans and lists are TOML's too.
+    if isinstance(value, Mapping):
+        pairs = (f"{json.dumps(name)} = {_toml(each)}" for name, each in value.items())
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    # JSON's strings, numbers and booleans are TOML's too.
     return json.dumps(value, ensure_ascii=False)
