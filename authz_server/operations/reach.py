@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, String, and_, cast, false, func, or_, select, true
 from sqlalchemy.orm import Session
@@ -31,16 +31,6 @@ _CLIENT = Client.__table__.c
 _ADMINISTRATIVE = frozenset(name for name, _, _ in ADMIN_SCOPES)
 #: Tables without a fact that administrators see.
 _NEUTRAL = (Change, IdempotentCreation, Revision, RevocationCutOff, RevokedToken)
-
-
-class Registered(Protocol):
-    """The fields of a client or resource server that limits compare."""
-
-    id: Any
-    organisation: Any
-    allowed_scopes: Any
-    allowed_resource_servers: Any
-    properties: Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,11 +87,11 @@ class Reach:
             ScopeUse: ScopeUse.client_id.in_(seen_clients),
         }
 
-    def owns_client(self, client: Registered) -> bool:
+    def owns_client(self, client: Any) -> bool:  # noqa: ANN401 - a row or its view
         """Return whether nothing of a client belongs to others, so that the caller may change it.
 
         Args:
-            client: a stored client, or its view.
+            client: a stored client, its view, or an earlier state of it, with the same fields.
         """
         limits = self.limits
         if limits.organisations is not None and client.organisation not in limits.organisations:
