@@ -209,7 +209,7 @@ def test_the_scheme_is_compared_without_case(verifier, issuer, present):
     [
         ({"issuer": "http://auth.example.org"}, "https"),
         ({"audience": ""}, "audience"),
-        ({"mode": "status"}, "mode"),
+        ({"mode": "other"}, "mode"),
         ({"mode": "introspection"}, "client_secret"),
         ({"mode": "hybrid", "client_id": "a", "client_secret": "b"}, "money_scopes"),
         ({"token_types": "at+jwt"}, "token_types"),

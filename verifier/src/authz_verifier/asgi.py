@@ -1,16 +1,18 @@
 """The skin for ASGI applications."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import quote
 
 from authz_verifier.context import current_token, serving
 from authz_verifier.errors import Refusal
+from authz_verifier.events import MAXIMUM_EVENT_CHARACTERS
 from authz_verifier.requests import Request
 from authz_verifier.responses import Response
 from authz_verifier.verifier import AsyncVerifier
 
-__all__ = ["current_token", "read_request", "requires"]
+__all__ = ["current_token", "event_receiver", "read_request", "requires"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -48,6 +50,26 @@ def requires(*scopes: str, verifier: AsyncVerifier) -> Callable[[Application], A
         return guarded
 
     return guard
+
+
+def event_receiver(verifier: AsyncVerifier) -> Application:
+    """Return an ASGI application that receives pushed security events (RFC 8935)."""
+
+    async def receive_event(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await _send(Response(405, (("Allow", "POST"),), b""), send)
+            return
+        body, more = b"", True
+        while more and len(body) <= MAXIMUM_EVENT_CHARACTERS:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        types = [value for name, value in scope["headers"] if name.lower() == b"content-type"]
+        content_type = types[0].decode("latin-1") if types else ""
+        # It may wait for the keys.
+        await _send(await asyncio.to_thread(verifier.receive_event, body, content_type), send)
+
+    return receive_event
 
 
 def read_request(scope: Mapping[str, Any], verifier: AsyncVerifier) -> Request:

@@ -30,14 +30,18 @@ class CompactToken(NamedTuple):
     signing_input: bytes
 
 
-def parse_compact(token: str) -> CompactToken:
+def parse_compact(token: str, maximum_characters: int = MAXIMUM_TOKEN_CHARACTERS) -> CompactToken:
     """Parse a signed token.
+
+    Args:
+        token: as presented.
+        maximum_characters: its largest size.
 
     Raises:
         ValueError: it is too large, not three non-empty segments of canonical base64url, or its
             header is not a JSON object.
     """
-    if len(token) > MAXIMUM_TOKEN_CHARACTERS:
+    if len(token) > maximum_characters:
         raise ValueError("too large")
     if token.count(".") != SEGMENTS - 1:
         raise ValueError("not three segments")

@@ -14,9 +14,12 @@ from authz_verifier.errors import ConfigurationError, invalid_token
 from authz_verifier.key_cache import KeyCache, Snapshot
 from authz_verifier.requests import Request, read_credentials
 from authz_verifier.responses import Envelope, Responses
+from authz_verifier.status_cache import StatusCache
+from authz_verifier.status_lists import STATUS_NAMES, VALID, read_reference
 from authz_verifier.tokens import Token, TokenRules, UnknownKeyError, require_scopes
 
-Mode = Literal["jwt", "introspection", "hybrid"]
+Mode = Literal["jwt", "introspection", "hybrid", "status"]
+_MODES = ("jwt", "introspection", "hybrid", "status")
 TokenType = Literal["at+jwt", "JWT"]
 MAXIMUM_CACHE_SECONDS = 300
 
@@ -45,7 +48,18 @@ class Introspect:
     endpoint: str
 
 
-Steps = Generator[LoadKeys | Introspect, Any, Token]
+@dataclass(frozen=True, slots=True)
+class LoadStatusList:
+    """Answered with a status list.
+
+    Attributes:
+        uri: its address.
+    """
+
+    uri: str
+
+
+Steps = Generator[LoadKeys | Introspect | LoadStatusList, Any, Token]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +70,8 @@ class Settings:
         issuer: the identifier of the authorization server; its metadata is found from it.
         audience: the identifier of the API, which `aud` must contain.
         mode: `jwt` verifies offline; `introspection` queries the server for every token; `hybrid`
-            verifies offline, and queries the server for the scopes in `money_scopes`.
+            verifies offline, and queries the server for the scopes in `money_scopes`; `status`
+            verifies offline, and looks the token up in its status list.
         client_id: the API's credentials at the introspection endpoint.
         client_secret: likewise.
         money_scopes: in mode `hybrid`, the scopes whose use the server must confirm.
@@ -70,6 +85,8 @@ class Settings:
         envelope: the form of refusals: `oauth` or `g2p`.
         timeout_seconds: for each request to the authorization server.
         keys_kept_seconds: how long keys are used while the server cannot be reached.
+        status_kept_seconds: in mode `status`, how long a list is used beyond its `ttl` while it
+            cannot be fetched, never beyond its `exp`.
         clock: returns seconds since 1970.
     """
 
@@ -88,6 +105,7 @@ class Settings:
     envelope: Envelope = "oauth"
     timeout_seconds: float = 5.0
     keys_kept_seconds: float = 3_600.0
+    status_kept_seconds: float = 0.0
     clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
@@ -102,8 +120,8 @@ class Settings:
     def _check_choices(self) -> None:
         if not self.audience:
             raise ConfigurationError("audience: name the identifier of the API")
-        if self.mode not in ("jwt", "introspection", "hybrid"):
-            raise ConfigurationError("mode: use jwt, introspection or hybrid")
+        if self.mode not in _MODES:
+            raise ConfigurationError("mode: use jwt, introspection, hybrid or status")
         if isinstance(self.token_types, str) or not set(self.token_types) <= {"at+jwt", "JWT"}:
             raise ConfigurationError("token_types: use a list of at+jwt and JWT")
         if isinstance(self.algorithms, str) or not ALGORITHMS.issuperset(self.algorithms):
@@ -114,11 +132,13 @@ class Settings:
             raise ConfigurationError("introspection_cache_seconds: use 0 to 300")
         if self.timeout_seconds <= 0 or self.keys_kept_seconds <= 0:
             raise ConfigurationError("timeout_seconds, keys_kept_seconds: use more than 0")
+        if self.status_kept_seconds < 0:
+            raise ConfigurationError("status_kept_seconds: use 0 or more")
 
     def _check_mode(self) -> None:
         if isinstance(self.money_scopes, str):
             raise ConfigurationError("money_scopes: use a list of scopes")
-        if self.mode == "jwt":
+        if self.mode in ("jwt", "status"):
             return
         if not (self.client_id and self.client_secret):
             raise ConfigurationError(f"mode {self.mode} needs client_id and client_secret")
@@ -142,6 +162,7 @@ class Options(TypedDict, total=False):
     envelope: Envelope
     timeout_seconds: float
     keys_kept_seconds: float
+    status_kept_seconds: float
     clock: Callable[[], float]
 
 
@@ -151,10 +172,12 @@ class Core:
     Args:
         settings: the rules.
         keys: the issuer's documents.
+        statuses: the status lists.
     """
 
-    def __init__(self, settings: Settings, keys: KeyCache) -> None:
+    def __init__(self, settings: Settings, keys: KeyCache, statuses: StatusCache) -> None:
         self.settings = settings
+        self._statuses = statuses
         self.responses = Responses(
             settings.issuer,
             settings.audience,
@@ -176,7 +199,7 @@ class Core:
         """Return the token of a request that may be served.
 
         Yields:
-            what the decision needs: keys, or an introspection response.
+            what the decision needs: keys, an introspection response, or a status list.
 
         Raises:
             Refusal: the request must not be served.
@@ -192,6 +215,8 @@ class Core:
         if self.settings.mode == "hybrid" and not self._money_scopes.isdisjoint(scopes):
             accepted = yield from self._confirm(accepted, token, now)
             require_scopes(accepted, scopes)
+        if self.settings.mode == "status":
+            yield from self._require_status(accepted)
         return accepted
 
     def _verify(self, token: str, now: float) -> Steps:
@@ -213,6 +238,19 @@ class Core:
             snapshot = yield LoadKeys(None)
         members = yield Introspect(token, snapshot.metadata.introspection_endpoint)
         return self._rules.check_introspected(members, now)
+
+    def _require_status(self, accepted: Token) -> Generator[LoadStatusList, Any, None]:
+        """Refuse a token that its status list does not state to be valid."""
+        uri, index = read_reference(accepted.claims)
+        statuses = self._statuses.find(uri)
+        if statuses is None:
+            statuses = yield LoadStatusList(uri)
+        try:
+            status = statuses.find(index)
+        except IndexError:
+            raise invalid_token("status index") from None
+        if status != VALID:
+            raise invalid_token(STATUS_NAMES.get(status, "status"))
 
     def _confirm(self, accepted: Token, token: str, now: float) -> Steps:
         """Confirm a verified token; its binding must be the one that was checked."""

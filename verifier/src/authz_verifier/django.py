@@ -16,12 +16,13 @@ from django.views.decorators.csrf import csrf_exempt
 
 from authz_verifier.context import current_token, serving
 from authz_verifier.errors import Refusal
+from authz_verifier.events import MAXIMUM_EVENT_CHARACTERS
 from authz_verifier.requests import Request
 from authz_verifier.responses import Response
 from authz_verifier.tokens import Token
 from authz_verifier.verifier import Verifier
 
-__all__ = ["current_token", "metadata_urls", "requires"]
+__all__ = ["current_token", "event_urls", "metadata_urls", "requires"]
 
 _SHARED = "WWW-Authenticate"
 
@@ -69,6 +70,19 @@ def metadata_urls() -> list[URLPattern]:
     """Return the URL patterns of the resource metadata (RFC 9728)."""
     well_known: str = settings.AUTHZ_VERIFIER.responses.resource_metadata_path
     return [path(well_known.removeprefix("/"), _metadata)] if well_known else []
+
+
+def event_urls(url: str = "security-events") -> list[URLPattern]:
+    """Return the URL patterns of the receiver of pushed security events (RFC 8935)."""
+    return [path(url, _without_csrf(_receive_event))]
+
+
+def _receive_event(request: HttpRequest) -> HttpResponse:
+    if request.method != "POST":
+        return HttpResponse(status=405, headers={"Allow": "POST"})
+    verifier: Verifier = settings.AUTHZ_VERIFIER
+    body = request.read(MAXIMUM_EVENT_CHARACTERS + 1)
+    return _answer(verifier.receive_event(body, request.headers.get("Content-Type", "")))
 
 
 def _authenticate(request: HttpRequest, scopes: tuple[str, ...]) -> Token | HttpResponse:

@@ -30,12 +30,14 @@ class Metadata:
         jwks_uri: the address of its keys.
         introspection_endpoint: empty if it has none.
         algorithms: the algorithms of its tokens; all supported ones if it names none.
+        security_event_endpoint: where events are polled; empty if it has none.
     """
 
     issuer: str
     jwks_uri: str
     introspection_endpoint: str
     algorithms: frozenset[str]
+    security_event_endpoint: str = ""
 
 
 class KeySet:
@@ -102,11 +104,13 @@ def parse_metadata(data: bytes, issuer: str) -> Metadata:
     if members.get("issuer") != issuer:
         raise ValueError("the metadata belongs to another issuer")
     endpoint = members.get("introspection_endpoint", "")
+    events = members.get("security_event_endpoint", "")
     return Metadata(
         issuer=issuer,
         jwks_uri=require_secure(members.get("jwks_uri"), "jwks_uri"),
         introspection_endpoint=endpoint and require_secure(endpoint, "introspection_endpoint"),
         algorithms=_token_algorithms(members),
+        security_event_endpoint=events and require_secure(events, "security_event_endpoint"),
     )
 
 

@@ -20,6 +20,7 @@ MAXIMUM_DOCUMENT_BYTES = 1_048_576
 MINIMUM_FRESH_SECONDS = 5
 MAXIMUM_FRESH_SECONDS = 3_600
 DEFAULT_FRESH_SECONDS = 300
+_AGE = re.compile(r"[0-9]{1,9}")
 _MAXIMUM_AGE = re.compile(r"(?:^|[,\s])max-age\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
 
 
@@ -40,6 +41,78 @@ class Fetched:
     metadata: Metadata
     keys: KeySet
     fresh_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedList:
+    """The answer to a request for a status list.
+
+    Attributes:
+        data: the list; empty if it is unchanged.
+        etag: its entity tag.
+        age_seconds: how long a cache has held it.
+        unchanged: whether the last one is still the present one.
+    """
+
+    data: bytes
+    etag: str
+    age_seconds: float
+    unchanged: bool
+
+
+class StatusListFetcher:
+    """Fetches status lists.
+
+    Args:
+        timeout_seconds: for each list.
+        ssl_context: for https; None: the certificate authorities of httpx.
+    """
+
+    def __init__(self, timeout_seconds: float, ssl_context: ssl.SSLContext | None = None) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._ssl_context = ssl_context
+
+    def fetch(self, uri: str, etag: str, pass_caches: bool) -> FetchedList:  # noqa: FBT001 - a value
+        """Fetch a list.
+
+        Args:
+            uri: its address.
+            etag: the entity tag of the last one; empty if there is none.
+            pass_caches: whether caches on the way have to ask the server.
+
+        Raises:
+            FetchError: it cannot be had.
+        """
+        # A compressed answer would be decompressed without a bound.
+        headers = {"Accept": "application/statuslist+jwt", "Accept-Encoding": "identity"}
+        if etag:
+            headers["If-None-Match"] = etag
+        if pass_caches:
+            headers["Cache-Control"] = "no-cache"
+        try:
+            with (
+                httpx.Client(
+                    timeout=self._timeout_seconds,
+                    verify=self._ssl_context or True,
+                    follow_redirects=False,
+                ) as client,
+                client.stream("GET", uri, headers=headers) as response,
+            ):
+                return self._read(response, etag)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            raise FetchError(f"{uri}: {type(error).__name__}") from error
+
+    def _read(self, response: httpx.Response, etag: str) -> FetchedList:
+        age = _AGE.fullmatch(response.headers.get("age", ""))
+        seconds = float(age[0]) if age else 0.0
+        if etag and response.status_code == httpx.codes.NOT_MODIFIED:
+            return FetchedList(b"", etag, seconds, unchanged=True)
+        if response.status_code != httpx.codes.OK:
+            raise FetchError(f"status {response.status_code}")
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            raise FetchError("the response is compressed")
+        data = read_bounded(response, self._timeout_seconds)
+        return FetchedList(data, response.headers.get("etag", ""), seconds, unchanged=False)
 
 
 class DocumentFetcher:
@@ -64,6 +137,10 @@ class DocumentFetcher:
         self._timeout_seconds = timeout_seconds
         self._ssl_context = ssl_context
         self._wants_keys = wants_keys
+
+    def want_keys(self) -> None:
+        """Fetch the keys too from now."""
+        self._wants_keys = True
 
     def fetch(self, known: Metadata | None) -> Fetched:
         """Fetch the documents.

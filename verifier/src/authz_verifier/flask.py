@@ -10,9 +10,9 @@ from authz_verifier.context import current_token, serving
 from authz_verifier.errors import Refusal
 from authz_verifier.responses import Response
 from authz_verifier.verifier import Verifier
-from authz_verifier.wsgi import read_request
+from authz_verifier.wsgi import read_event, read_request
 
-__all__ = ["current_token", "protect", "requires"]
+__all__ = ["current_token", "protect", "receive_events", "requires"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -36,6 +36,17 @@ def protect(app: flask.Flask, verifier: Verifier) -> None:
     app.register_error_handler(Refusal, refuse)
     if path := verifier.responses.resource_metadata_path:
         app.add_url_rule(path, "authz_verifier_metadata", metadata)
+
+
+def receive_events(app: flask.Flask, path: str = "/security-events") -> None:
+    """Receive pushed security events (RFC 8935) at a path; call it after `protect`."""
+    verifier: Verifier = app.extensions[_EXTENSION]
+
+    def receive() -> flask.Response:
+        body = read_event(flask.request.environ)
+        return _answer(verifier.receive_event(body, flask.request.content_type or ""))
+
+    app.add_url_rule(path, "authz_verifier_events", receive, methods=["POST"])
 
 
 def requires(*scopes: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:

@@ -9,15 +9,16 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response as StarletteResponse
+from starlette.routing import Route
 
-from authz_verifier.asgi import read_request
+from authz_verifier.asgi import Application, Receive, Scope, Send, event_receiver, read_request
 from authz_verifier.context import current_token, serving
 from authz_verifier.errors import Refusal
 from authz_verifier.responses import Response
 from authz_verifier.tokens import Token
 from authz_verifier.verifier import AsyncVerifier
 
-__all__ = ["current_token", "protect", "requires"]
+__all__ = ["current_token", "protect", "receive_events", "requires"]
 
 _ADDED = "authz_verifier_request"
 #: The attribute of a guarded endpoint.
@@ -41,6 +42,22 @@ def protect(app: Starlette, verifier: AsyncVerifier) -> None:
     app.add_exception_handler(Refusal, refuse)
     if path := verifier.responses.resource_metadata_path:
         app.add_route(path, metadata, include_in_schema=False)
+
+
+def receive_events(app: Starlette, path: str = "/security-events") -> None:
+    """Receive pushed security events (RFC 8935) at a path; call it after `protect`."""
+    receiver = _EventRoute(event_receiver(app.state.authz_verifier))
+    app.router.routes.append(Route(path, receiver, methods=["POST"], include_in_schema=False))
+
+
+class _EventRoute:
+    """An ASGI application as the endpoint of a route; a class is not taken for a view."""
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._application(scope, receive, send)
 
 
 def requires(*scopes: str) -> Callable[[Endpoint], Endpoint]:

@@ -6,6 +6,7 @@ import secrets
 import ssl
 import threading
 import time
+import zlib
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -15,6 +16,8 @@ from authz_verifier.compact import encode_segment
 from authz_verifier.signing import SigningKey
 
 DEFAULT_AUDIENCE = "https://api.example"
+#: The number of tokens in the status list.
+LIST_SIZE = 65_536
 
 
 class LocalIssuer:
@@ -31,6 +34,10 @@ class LocalIssuer:
         fetches: how many times its keys were fetched.
         introspections: how many tokens were introspected.
         maximum_age_seconds: `max-age` of its documents.
+        status_list: the claims of its status list; a test may bend them.
+        list_fetches: how many times the status list was fetched.
+        polls: the polls that it received.
+        events: security event tokens to poll, by `jti`, until they are acknowledged.
     """
 
     def __init__(self, algorithm: str = "ES256", audience: str = DEFAULT_AUDIENCE) -> None:
@@ -40,6 +47,12 @@ class LocalIssuer:
         self.fetches = 0
         self.introspections = 0
         self.maximum_age_seconds = 300
+        self.status_list: dict[str, Any] = {"ttl": 60}
+        self.list_fetches = 0
+        self.events: dict[str, str] = {}
+        self.polls: list[dict[str, Any]] = []
+        self._statuses = bytearray(LIST_SIZE // 4)
+        self._indexes: dict[str, int] = {}
         self._revoked: set[str] = set()
         self._issued: dict[str, Mapping[str, Any]] = {}
         self._lock = threading.Lock()
@@ -88,9 +101,12 @@ class LocalIssuer:
         """
         if proof_key is not None:
             changes.setdefault("cnf", {"jkt": proof_key.thumbprint})
-        claims = self.claims(scope, **changes)
+        index = len(self._indexes)
+        place = {"idx": index, "uri": f"{self.url}/status-lists/1"}
+        claims = self.claims(scope, **{"status": {"status_list": place}, **changes})
         token = (key or self.keys[-1]).sign(claims, {"typ": "at+jwt"} | dict(header or {}))
         self._issued[token] = claims
+        self._indexes[token] = index
         return token
 
     def authorization(self, scope: str = "", **changes: Any) -> dict[str, str]:  # noqa: ANN401
@@ -103,8 +119,50 @@ class LocalIssuer:
         return self.keys[-1]
 
     def revoke(self, token: str) -> None:
-        """Make introspection answer that a token is inactive."""
+        """Make introspection answer that a token is inactive, and its status list too."""
         self._revoked.add(token)
+        self.set_status(token, 1)
+
+    def set_status(self, token: str, status: int) -> None:
+        """Set the status of a token: 0 valid, 1 invalid, 2 suspended, 3 of the application."""
+        index = self._indexes[token]
+        shift = index % 4 * 2
+        self._statuses[index // 4] = self._statuses[index // 4] & ~(3 << shift) | status << shift
+
+    def signed_list(self) -> str:
+        """Return the status list token, with the changes of `status_list`."""
+        now = int(time.time())
+        packed = encode_segment(zlib.compress(bytes(self._statuses), 9)).decode()
+        usual = {
+            "sub": f"{self.url}/status-lists/1",
+            "iat": now,
+            "exp": now + 600,
+            "status_list": {"bits": 2, "lst": packed},
+        }
+        claims = {name: value for name, value in (usual | self.status_list).items() if value}
+        return self.keys[-1].sign(claims, {"typ": "statuslist+jwt"})
+
+    def event(
+        self,
+        *,
+        key: SigningKey | None = None,
+        typ: str = "secevent+jwt",
+        **changes: Any,  # noqa: ANN401
+    ) -> str:
+        """Return a security event token; a change to None takes a claim away."""
+        usual = {
+            "iss": self.url,
+            "aud": [self.audience],
+            "iat": int(time.time()),
+            "jti": secrets.token_urlsafe(16),
+            "events": {"https://schemas.openid.net/secevent/oauth/event-type/token-revoked": {}},
+        }
+        claims = {name: value for name, value in (usual | changes).items() if value is not None}
+        return (key or self.keys[-1]).sign(claims, {"typ": typ})
+
+    def announce(self, token: str) -> None:
+        """Let recipients poll an event."""
+        self.events[secrets.token_urlsafe(8)] = token
 
     def document(self, path: str) -> dict[str, Any] | None:
         """Return the document at a path, or None."""
@@ -114,12 +172,20 @@ class LocalIssuer:
                 "token_endpoint": f"{self.url}/token",
                 "jwks_uri": f"{self.url}/jwks",
                 "introspection_endpoint": f"{self.url}/introspect",
+                "security_event_endpoint": f"{self.url}/security-events",
             }
         if path == "/jwks":
             with self._lock:
                 self.fetches += 1
             return {"keys": [key.public_jwk for key in self.keys]}
         return None
+
+    def poll(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the response to a poll (RFC 8936, 2.3)."""
+        for jti in [*request.get("ack", []), *request.get("setErrs", {})]:
+            self.events.pop(jti, None)
+        self.polls.append(dict(request))
+        return {"sets": dict(self.events), "moreAvailable": False}
 
     def introspect(self, token: str) -> dict[str, Any]:
         """Return the introspection response for a token (RFC 7662, 2.2)."""
@@ -186,10 +252,17 @@ def _handler(issuer: LocalIssuer) -> type[BaseHTTPRequestHandler]:
         timeout = 10
 
         def do_GET(self) -> None:
+            if self.path == "/status-lists/1" and not issuer.is_down:
+                issuer.list_fetches += 1
+                self._send_bytes(200, issuer.signed_list().encode(), "application/statuslist+jwt")
+                return
             self._send(None if issuer.is_down else issuer.document(self.path))
 
         def do_POST(self) -> None:
             form = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            if self.path == "/security-events" and not issuer.is_down:
+                self._send(issuer.poll(json.loads(form)))
+                return
             token = parse_qs(form.decode()).get("token", [""])[0]
             known = self.path == "/introspect" and not issuer.is_down
             self._send(issuer.introspect(token) if known else None)
@@ -198,10 +271,13 @@ def _handler(issuer: LocalIssuer) -> type[BaseHTTPRequestHandler]:
             """Print nothing: the signature is the library's."""
 
         def _send(self, document: dict[str, Any] | None) -> None:
-            body = json.dumps(document).encode()
             missing = 503 if issuer.is_down else 404
-            self.send_response(200 if document is not None else missing)
-            self.send_header("Content-Type", "application/json")
+            status = 200 if document is not None else missing
+            self._send_bytes(status, json.dumps(document).encode(), "application/json")
+
+        def _send_bytes(self, status: int, body: bytes, content_type: str) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
             self.send_header("Cache-Control", f"max-age={issuer.maximum_age_seconds}")
             self.end_headers()

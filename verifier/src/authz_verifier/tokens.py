@@ -12,7 +12,7 @@ from authz_verifier.strict_json import parse_object
 #: Tolerated difference between the clocks of issuer and API.
 SKEW_SECONDS = 10
 #: Any other member (crit, b64, jwk, jku, x5u, x5c, zip, enc) is refused, not interpreted.
-_HEADER_MEMBERS = frozenset({"alg", "kid", "typ", "x5t", "x5t#S256"})
+HEADER_MEMBERS = frozenset({"alg", "kid", "typ", "x5t", "x5t#S256"})
 _REQUIRED_STRINGS = ("sub", "client_id", "jti")
 _ABSENT = object()
 
@@ -116,7 +116,7 @@ class TokenRules:
 
     def _read_header(self, parsed: CompactToken) -> tuple[str, str, str]:
         header = parsed.header
-        if not header.keys() <= _HEADER_MEMBERS:
+        if not header.keys() <= HEADER_MEMBERS:
             raise invalid_token("header members")
         kid, algorithm, typ = header.get("kid"), header.get("alg"), header.get("typ", "")
         if not (isinstance(kid, str) and isinstance(algorithm, str) and isinstance(typ, str)):

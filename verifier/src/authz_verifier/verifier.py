@@ -11,11 +11,13 @@ from weakref import WeakKeyDictionary
 
 import httpx
 
-from authz_verifier.core import Core, Introspect, LoadKeys, Options, Settings
+from authz_verifier.core import Core, Introspect, LoadKeys, LoadStatusList, Options, Settings
 from authz_verifier.errors import Refusal, unavailable
+from authz_verifier.events import EventReceiver
 from authz_verifier.fetching import (
     DocumentFetcher,
     FetchError,
+    StatusListFetcher,
     check_bounds,
     read_bounded,
 )
@@ -23,11 +25,15 @@ from authz_verifier.introspection import Introspection
 from authz_verifier.key_cache import Flight, KeyCache, Snapshot
 from authz_verifier.requests import Request
 from authz_verifier.responses import Response, Responses
+from authz_verifier.status_cache import StatusCache
+from authz_verifier.status_lists import StatusList
 from authz_verifier.tokens import Token
 
 #: A fetch reads three documents at most.
 _DOCUMENTS = 3
 _POLL_SECONDS = 0.01
+#: A list that was under way while lists were dropped is fetched once more.
+_STATUS_FETCHES = 2
 
 
 class _Base:
@@ -47,7 +53,25 @@ class _Base:
             issuer, seconds, ssl_context, wants_keys=self.settings.mode != "introspection"
         )
         self._keys = KeyCache(fetcher.fetch, _DOCUMENTS * seconds, self.settings.keys_kept_seconds)
-        self._core = Core(self.settings, self._keys)
+        self._statuses = StatusCache(
+            fetch=StatusListFetcher(seconds, ssl_context).fetch,
+            keys=self._keys,
+            issuer=issuer,
+            algorithms=frozenset(self.settings.algorithms),
+            flight_seconds=(_DOCUMENTS + 1) * seconds,
+            kept_seconds=self.settings.status_kept_seconds,
+            clock=self.settings.clock,
+        )
+        self._core = Core(self.settings, self._keys, self._statuses)
+        self._events = EventReceiver(
+            issuer=issuer,
+            audience=audience,
+            algorithms=frozenset(self.settings.algorithms),
+            keys=self._keys,
+            want_keys=fetcher.want_keys,
+            drop=self.drop_caches,
+            clock=self.settings.clock,
+        )
         self._introspection = Introspection(
             self.settings.client_id,
             self.settings.client_secret,
@@ -73,14 +97,52 @@ class _Base:
         return self.responses.metadata_response(sorted(self.scopes))
 
     def drop_caches(self, token: str | None = None) -> None:
-        """Forget introspection responses, and fetch the keys again at the next request.
+        """Forget introspection responses and status lists, and fetch the keys at the next request.
 
         Args:
-            token: forget the response of this token alone, and keep the keys.
+            token: forget the response of this token alone, and keep the lists and the keys.
         """
         self._introspection.drop(token)
         if token is None:
+            self._statuses.drop()
             self._keys.expire()
+
+    @property
+    def events(self) -> EventReceiver:
+        """Receives security events, which drop the caches."""
+        return self._events
+
+    def receive_event(self, body: bytes, content_type: str) -> Response:
+        """Return the response to a pushed security event (RFC 8935); it may wait for the keys.
+
+        Args:
+            body: the body of the POST.
+            content_type: its type.
+        """
+        return self._events.receive(body, content_type)
+
+    def new_client(self, timeout: httpx.Timeout) -> httpx.Client:
+        """Return a client for requests to the authorization server."""
+        return httpx.Client(timeout=timeout, verify=self._ssl_context or True)
+
+    def event_headers(self) -> dict[str, str]:
+        """Return the headers of a poll for security events."""
+        return self._introspection.headers | {"Content-Type": "application/json"}
+
+    def event_endpoint(self) -> str:
+        """Return the address at which events are polled; it may wait for the metadata.
+
+        Raises:
+            FetchError: the metadata cannot be fetched, or names no address.
+        """
+        snapshot = self._keys.snapshot()
+        if snapshot is None:
+            if (flight := self._keys.start_fetch()) is not None:
+                flight.wait()
+            snapshot = self._keys.snapshot()
+        if snapshot is None or not snapshot.metadata.security_event_endpoint:
+            raise FetchError("the metadata names no security_event_endpoint")
+        return snapshot.metadata.security_event_endpoint
 
     def _loaded(self, newer_than: Snapshot | None) -> Snapshot:
         snapshot = self._keys.snapshot() or newer_than
@@ -142,7 +204,16 @@ class Verifier(_Base):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _perform(self, step: LoadKeys | Introspect) -> Snapshot | Mapping[str, Any]:
+    def _perform(
+        self, step: LoadKeys | Introspect | LoadStatusList
+    ) -> Snapshot | Mapping[str, Any] | StatusList:
+        if isinstance(step, LoadStatusList):
+            for _ in range(_STATUS_FETCHES):
+                if (flight := self._statuses.start_fetch(step.uri)) is not None:
+                    flight.wait()
+                if (found := self._statuses.find(step.uri)) is not None:
+                    return found
+            return self._statuses.require(step.uri)
         if isinstance(step, LoadKeys):
             if (flight := self._keys.start_fetch(step.newer_than)) is not None:
                 flight.wait()
@@ -224,7 +295,15 @@ class AsyncVerifier(_Base):
         if client is not None:
             await client.aclose()
 
-    async def _perform(self, step: LoadKeys | Introspect) -> Snapshot | Mapping[str, Any]:
+    async def _perform(
+        self, step: LoadKeys | Introspect | LoadStatusList
+    ) -> Snapshot | Mapping[str, Any] | StatusList:
+        if isinstance(step, LoadStatusList):
+            for _ in range(_STATUS_FETCHES):
+                await _wait(self._statuses.start_fetch(step.uri))
+                if (found := self._statuses.find(step.uri)) is not None:
+                    return found
+            return self._statuses.require(step.uri)
         if isinstance(step, LoadKeys):
             await _wait(self._keys.start_fetch(step.newer_than))
             return self._loaded(step.newer_than)

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from authz_verifier.context import current_token, serving
 from authz_verifier.errors import Refusal
+from authz_verifier.events import MAXIMUM_EVENT_CHARACTERS
 from authz_verifier.requests import Request
 from authz_verifier.responses import Response
 from authz_verifier.verifier import Verifier
@@ -14,7 +15,7 @@ from authz_verifier.verifier import Verifier
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["current_token", "read_request", "requires"]
+__all__ = ["current_token", "event_receiver", "read_event", "read_request", "requires"]
 
 #: The accepted token in the environment.
 TOKEN_KEY = "authz_verifier.token"  # noqa: S105 - the name of a variable
@@ -45,6 +46,26 @@ def requires(*scopes: str, verifier: Verifier) -> "Callable[[WSGIApplication], W
         return guarded
 
     return guard
+
+
+def event_receiver(verifier: Verifier) -> "WSGIApplication":
+    """Return a WSGI application that receives pushed security events (RFC 8935)."""
+
+    def receive(environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] != "POST":
+            return _send(Response(405, (("Allow", "POST"),), b""), start)
+        content_type = environ.get("CONTENT_TYPE", "")
+        return _send(verifier.receive_event(read_event(environ), content_type), start)
+
+    return receive
+
+
+def read_event(environ: dict[str, Any]) -> bytes:
+    """Return the body of a request, cut off above the largest event."""
+    length = environ.get("CONTENT_LENGTH") or "0"
+    wanted = min(int(length), MAXIMUM_EVENT_CHARACTERS + 1) if length.isdigit() else 0
+    body: bytes = environ["wsgi.input"].read(wanted)
+    return body
 
 
 def read_request(environ: dict[str, Any], verifier: Verifier) -> Request:

@@ -1,0 +1,143 @@
+"""Poll security events (RFC 8936) in a thread, for a verifier of either kind."""
+
+import json
+import logging
+import threading
+import time
+from typing import Any, Self
+
+import httpx
+
+from authz_verifier.errors import ConfigurationError
+from authz_verifier.events import EventError, EventUnavailableError
+from authz_verifier.fetching import FetchError, read_bounded
+from authz_verifier.strict_json import parse_object
+from authz_verifier.verifier import AsyncVerifier, Verifier
+
+logger = logging.getLogger(__name__)
+
+MAXIMUM_EVENTS = 50
+#: The longest time that a server holds a poll without events.
+LONGEST_POLL_SECONDS = 70.0
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 30.0
+#: The pause after a response without a new event.
+_IDLE_SECONDS = 0.25
+
+
+class EventPoller:
+    """Fetches the events of an API and drops its verifier's caches. A context manager.
+
+    Args:
+        verifier: whose caches are dropped; its `client_id` and `client_secret` are used.
+        url: where to poll; empty: `security_event_endpoint` of the issuer's metadata.
+        acknowledge_after_seconds: how long an event is left to the other processes of the API,
+            which poll the same stream. An acknowledged event is not sent again.
+
+    Attributes:
+        failures: the number of polls that failed in a row.
+    """
+
+    def __init__(
+        self,
+        verifier: Verifier | AsyncVerifier,
+        url: str = "",
+        *,
+        acknowledge_after_seconds: float = 10.0,
+    ) -> None:
+        settings = verifier.settings
+        if not (settings.client_id and settings.client_secret):
+            raise ConfigurationError("a poller needs client_id and client_secret")
+        self._verifier = verifier
+        self._url = url
+        self._acknowledge_after_seconds = acknowledge_after_seconds
+        #: When each event was taken that is not acknowledged yet.
+        self._taken: dict[str, float] = {}
+        self._errors: dict[str, dict[str, str]] = {}
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="authz-verifier events", daemon=True)
+        self.failures = 0
+
+    def start(self) -> Self:
+        """Start polling."""
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop after the present poll, without waiting for it."""
+        self._stopped.set()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _run(self) -> None:
+        timeout = httpx.Timeout(self._verifier.settings.timeout_seconds, read=LONGEST_POLL_SECONDS)
+        with self._verifier.new_client(timeout) as client:
+            while not self._stopped.is_set():
+                pause = self._attempt(client)
+                if pause:
+                    self._stopped.wait(pause)
+
+    def _attempt(self, client: httpx.Client) -> float:
+        """Poll once; return the seconds to wait before the next poll."""
+        try:
+            received = self.poll(client)
+        except (httpx.HTTPError, httpx.InvalidURL, FetchError, OSError, ValueError) as error:
+            self.failures += 1
+            if self.failures == 1:
+                reason = str(error) or type(error).__name__
+                logger.warning("Security events cannot be polled: %s", reason)
+            pause: float = FIRST_PAUSE_SECONDS * 2 ** min(self.failures - 1, 10)
+            return min(pause, LONGEST_PAUSE_SECONDS)
+        if self.failures:
+            logger.info("Security events are polled again.")
+            self.failures = 0
+        return 0.0 if received else _IDLE_SECONDS
+
+    def poll(self, client: httpx.Client) -> int:
+        """Poll once; return the number of events that were not seen before.
+
+        Raises:
+            FetchError: the response is not one of RFC 8936.
+            httpx.HTTPError: there is none.
+            ValueError: it is malformed.
+        """
+        request: dict[str, Any] = {"maxEvents": MAXIMUM_EVENTS, "returnImmediately": False}
+        until = time.monotonic() - self._acknowledge_after_seconds
+        acknowledged = [jti for jti, taken_at in self._taken.items() if taken_at <= until]
+        if acknowledged:
+            request["ack"] = acknowledged
+        if self._errors:
+            request["setErrs"] = self._errors
+        headers = {**self._verifier.event_headers(), "Accept-Encoding": "identity"}
+        url = self._url or self._verifier.event_endpoint()
+        content = json.dumps(request).encode()
+        with client.stream("POST", url, content=content, headers=headers) as response:
+            if response.status_code != httpx.codes.OK:
+                raise FetchError(f"status {response.status_code}")
+            if response.headers.get("content-encoding", "identity").lower() != "identity":
+                raise FetchError("the response is compressed")
+            sets = parse_object(read_bounded(response, LONGEST_POLL_SECONDS)).get("sets")
+        if not isinstance(sets, dict):
+            raise FetchError("the response has no sets")
+        self._errors = {}
+        for jti in acknowledged:
+            del self._taken[jti]
+        new = [jti for jti in sets if jti not in self._taken and jti not in acknowledged]
+        for jti in new:
+            self._take(jti, sets[jti])
+        return len(new)
+
+    def _take(self, jti: str, token: object) -> None:
+        try:
+            self._verifier.events.take(token if isinstance(token, str) else "")
+        except EventError as error:
+            logger.warning("A security event is refused: %s", error)
+            self._errors[jti] = {"err": error.code, "description": error.description}
+        except EventUnavailableError:
+            logger.warning("A security event cannot be verified: there are no keys.")
+        else:
+            self._taken[jti] = time.monotonic()
