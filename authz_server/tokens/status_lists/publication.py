@@ -122,15 +122,16 @@ class StatusLists:
             OAuthError: no key can sign, or the caches are old and the database does not answer.
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
         """
-        query = select(StatusList.version, StatusList.resource_server_id, Revision.value).where(
-            StatusList.id == list_id, StatusList.expires_at > self._clock(), Revision.id == 1
-        )
+        revision = select(Revision.value).where(Revision.id == 1).scalar_subquery()
+        query = select(
+            StatusList.version, StatusList.resource_server_id, revision.label("revision")
+        ).where(StatusList.id == list_id, StatusList.expires_at > self._clock())
         with self._lock, self._database.reading() as session:
             row = session.execute(query).first()
             if row is None:
                 self._lists.pop(list_id, None)
                 return None
-            self._feed.require_seen(row.value)
+            self._feed.require_seen(row.revision)
             known = self._refresh(session, list_id, row.version, row.resource_server_id)
             self._lists[list_id] = known
             self._lists.move_to_end(list_id)

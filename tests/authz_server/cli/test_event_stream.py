@@ -1,0 +1,80 @@
+"""`event-stream`: what an operator sets, sees and retries."""
+
+import pytest
+
+from authz_server.assembly.operator import operator_services
+from authz_server.event_streams.models import EventStream, UndeliveredEvent
+from authz_server.settings import load_settings
+
+URL = "https://mapper.example/events"
+
+
+@pytest.fixture
+def site(stocked):
+    """The command line with a resource server and a client."""
+    stocked.must(
+        *("resource-server", "create", "mapper", "--name", "Mapper", "--scope", "mapper/*"),
+        *("--identifier", "https://mapper.example"),
+    )
+    stocked.must("client", "create", "ministry", "--name", "Ministry", "--scope", "mapper/link")
+    return stocked
+
+
+def test_a_stream_is_set_shown_changed_and_deleted(site):
+    """Each act is recorded; a new stream begins at the latest record."""
+    assert site.json("event-stream", "list") == []
+    assert "pushed" not in site.must("event-stream", "set", "mapper", "--push", URL)
+    shown = site.json("event-stream", "show", "mapper")
+    assert (shown["delivery"], shown["endpoint_url"], shown["events"]) == ("push", URL, [])
+    assert (shown["pending"], shown["unread"], shown["undelivered"]) == (0, 1, 0)
+    changed = site.json("event-stream", "set", "mapper", "--poll", "--event", "stopped")
+    assert (changed["delivery"], changed["endpoint_url"]) == ("poll", "")
+    assert changed["events"] == ["stopped"]
+    assert "poll" in site.must("event-stream", "list")
+    assert "Aborted" in site.run("event-stream", "delete", "mapper", input="n\n").output
+    site.must("event-stream", "delete", "mapper", "--yes")
+    assert "no event stream" in site.refused("event-stream", "show", "mapper")
+    assert [each[1:] for each in site.audit_records()][-3:] == [
+        ("event_stream.set", "mapper"),
+        ("event_stream.set", "mapper"),
+        ("event_stream.deleted", "mapper"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("mapper",), "--push or --poll"),
+        (("mapper", "--poll", "--push", URL), "--push or --poll"),
+        (("mapper", "--push", "http://mapper.example/events"), "https://"),
+        (("mapper", "--push", "https://user@mapper.example/"), "user"),
+        (("mapper", "--push", "https://mapper.example:22/"), "port 22"),
+        (("mapper", "--poll", "--event", "other"), "other"),
+        (("ministry", "--poll"), "resource-server list"),
+        (("unknown", "--poll"), "resource-server list"),
+    ],
+)
+def test_a_wrong_stream_is_refused(site, arguments, sentence):
+    """With the remedy; nothing is stored."""
+    assert sentence in site.refused("event-stream", "set", *arguments)
+    assert site.json("event-stream", "list") == []
+
+
+def test_undelivered_events_are_shown_and_retried(site):
+    site.must("event-stream", "set", "mapper", "--push", URL)
+    with (
+        operator_services(load_settings(site.config)) as services,
+        services.database.transaction() as session,
+    ):
+        facts = {"event": "token-revoked", "subject": "jti-1", "error": "it refuses"}
+        session.add(
+            UndeliveredEvent(resource_server_id="mapper", record_id=1, at=services.clock(), **facts)
+        )
+        session.get(EventStream, "mapper").failures = 7
+    ((left),) = site.json("event-stream", "show", "mapper", "--undelivered")
+    assert {name: left[name] for name in facts} == facts
+    assert "it refuses" in site.must("event-stream", "show", "mapper", "--undelivered")
+    assert "1 events" in site.must("event-stream", "retry", "mapper")
+    shown = site.json("event-stream", "show", "mapper")
+    assert (shown["pending"], shown["undelivered"], shown["failures"]) == (1, 0, 0)
+    assert "no event stream" in site.refused("event-stream", "retry", "other")

@@ -1,0 +1,433 @@
+"""Security events: which there are, delivered by push (RFC 8935) and by poll (RFC 8936)."""
+
+import json
+import threading
+import time
+from base64 import urlsafe_b64decode
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import text
+
+from authz_server.audit.sink import AuditRecord, store_audit_record
+from authz_server.event_streams.models import EventStream
+from authz_server.operations.event_streams import (
+    delete_stream,
+    get_stream,
+    list_undelivered,
+    retry_events,
+    set_stream,
+)
+from authz_server.operations.revocation import revoke_tokens
+from authz_server.operations.stops import lift_stop, plan_stop, set_stop
+from keys.jose.compact import parse_compact
+from support.event_sink import EventSink
+from support.parties import ACTOR, RESOURCE_SERVERS
+from support.ports import release_port, reserve_port
+from support.protocol import Protocol, require_refusal, running_protocol
+
+ISSUER = "https://authz.example"
+AUDIENCE = RESOURCE_SERVERS["mapper"]
+OAUTH = "https://schemas.openid.net/secevent/oauth/event-type/"
+RISC = "https://schemas.openid.net/secevent/risc/event-type/"
+CAEP = "https://schemas.openid.net/secevent/caep/event-type/"
+OUTBOUND = {"plain_http": True, "allowed_networks": ["127.0.0.0/8"], "timeout_seconds": 1}
+
+
+@pytest.fixture(scope="module")
+def protocol(module_database_url, tmp_path_factory) -> Iterator[Protocol]:
+    """An application that may push to loopback; its answers have signatures, so without a twin."""
+    directory = tmp_path_factory.mktemp("events")
+    settings = {"outbound": OUTBOUND, "event_streams": {"keep_hours": 1, "poll_wait_seconds": 1}}
+    with running_protocol(directory, module_database_url, **settings) as running:
+        # The background work pushes nothing: a test decides when a turn begins.
+        running.services.event_pusher.push = lambda: None
+        yield running
+
+
+@pytest.fixture
+def sink() -> Iterator[EventSink]:
+    with EventSink() as running:
+        yield running
+
+
+@pytest.fixture
+def pushed(protocol: Protocol, sink: EventSink) -> Iterator[EventSink]:
+    """A stream that pushes the events of the mapper to a sink from now."""
+    set_stream(protocol.services, "mapper", delivery="push", endpoint_url=sink.url, actor=ACTOR)
+    yield sink
+    delete_stream(protocol.services, "mapper", actor=ACTOR)
+
+
+@pytest.fixture
+def polled(protocol: Protocol) -> Iterator[None]:
+    """A stream that the mapper polls from now."""
+    set_stream(protocol.services, "mapper", delivery="poll", actor=ACTOR)
+    poll(protocol, returnImmediately=True)
+    yield
+    delete_stream(protocol.services, "mapper", actor=ACTOR)
+
+
+def push(protocol: Protocol) -> int:
+    protocol.services.feed.poll()
+    return protocol.services.event_pusher.push_one("mapper")
+
+
+def poll(protocol: Protocol, caller=None, **members: object):
+    caller = caller or protocol.demo.mapper
+    return protocol.send("POST", "/security-events", json=members, headers={**caller.headers()})
+
+
+def claims_of(token: str) -> dict:
+    return json.loads(urlsafe_b64decode(token.split(".")[1] + "=="))
+
+
+def kinds_of(tokens: list[str]) -> list[str]:
+    return [next(iter(claims_of(each)["events"])) for each in tokens]
+
+
+def revoke(protocol: Protocol, client=None) -> str:
+    client = client or protocol.new_client()
+    token = protocol.new_token(client)
+    assert protocol.ask("revoke", client, token=token).status_code == 200
+    return claims_of(token)["jti"]
+
+
+def test_a_revoked_token_is_pushed_as_a_signed_event(protocol: Protocol, pushed: EventSink):
+    """RFC 8417, 2.2 and 2.3: typ, iss, aud, iat, jti, events, without exp; RFC 9493: sub_id."""
+    jti = revoke(protocol)
+    assert push(protocol) == 1
+    (token,) = pushed.received
+    assert pushed.types == ["application/secevent+jwt"]
+    header, claims = parse_compact(token).header, claims_of(token)
+    published = protocol.get("/.well-known/jwks.json").json["keys"]
+    assert header["typ"] == "secevent+jwt"
+    assert header["kid"] in {key["kid"] for key in published}
+    assert (claims["iss"], claims["aud"]) == (ISSUER, AUDIENCE)
+    assert claims["sub_id"] == {"format": "jwt_id", "iss": ISSUER, "jti": jti}
+    assert kinds_of([token]) == [f"{OAUTH}token-revoked"]
+    assert claims["iat"] <= protocol.clock().timestamp()
+    assert "exp" not in claims
+    assert "sub" not in claims
+    assert push(protocol) == 0
+
+
+def test_each_change_is_an_event(protocol: Protocol, pushed: EventSink):
+    """In the order of the changes; each has an id of its own."""
+    services = protocol.services
+    client = protocol.new_client()
+    with protocol.parties.change() as (_, session):
+        services.clients.set_enabled(session, client.id, actor=ACTOR, enabled=False)
+    with protocol.parties.change() as (_, session):
+        services.clients.set_enabled(session, client.id, actor=ACTOR, enabled=True)
+    set_stop(services, plan_stop(services, "scope", "mapper/link"), reason="INC-1", actor=ACTOR)
+    lift_stop(services, "scope", "mapper/link", reason="over", actor=ACTOR)
+    revoke_tokens(services, "client", client.id, actor=ACTOR, reason="INC-2")
+    with protocol.parties.change() as (_, session):
+        (secret,) = services.clients.get_client(session, client.id).secrets
+        services.clients.end_secret(session, client.id, secret.id, actor=ACTOR)
+    with services.database.transaction() as session:
+        store_audit_record(
+            session,
+            at=protocol.clock(),
+            actor=ACTOR,
+            action="key.revoked",
+            subject="kid-1",
+            ring="es256",
+            kid="kid-1",
+            reason="leaked",
+            event_hash="x",
+        )
+    with protocol.parties.change() as (_, session):
+        services.clients.delete_client(session, client.id, actor=ACTOR)
+    push(protocol)
+    assert kinds_of(pushed.received) == [
+        f"{RISC}account-disabled",
+        f"{RISC}account-enabled",
+        "urn:authz-server:secevent:stopped",
+        "urn:authz-server:secevent:resumed",
+        f"{OAUTH}tokens-revoked",
+        f"{CAEP}credential-change",
+        f"{RISC}credential-compromise",
+        f"{RISC}account-purged",
+        f"{OAUTH}tokens-revoked",
+    ]
+    found = [claims_of(each) for each in pushed.received]
+    assert len({each["jti"] for each in found}) == len(found)
+    assert found[0]["sub_id"] == {"format": "iss_sub", "iss": ISSUER, "sub": client.id}
+    assert found[2]["sub_id"] == {"format": "opaque", "id": "scope:mapper/link"}
+
+
+def test_an_event_of_no_concern_is_not_sent(protocol: Protocol, pushed: EventSink):
+    """A client, a scope and a resource server of others."""
+    services = protocol.services
+    own = ["disburse/disburse"]
+    client = protocol.new_client(allowed_scopes=own, default_scopes=own)
+    token = protocol.new_token(client, scope=own[0])
+    protocol.ask("revoke", client, token=token)
+    for kind, subject in (
+        ("scope", own[0]),
+        ("resource-server", "disburse"),
+        ("client", client.id),
+    ):
+        set_stop(services, plan_stop(services, kind, subject), reason="INC-1", actor=ACTOR)
+        lift_stop(services, kind, subject, reason="over", actor=ACTOR)
+    push(protocol)
+    assert pushed.received == []
+
+
+def test_a_stream_may_be_limited_to_some_events(protocol: Protocol, sink: EventSink):
+    services = protocol.services
+    set_stream(
+        services,
+        "mapper",
+        delivery="push",
+        endpoint_url=sink.url,
+        events=["client-disabled"],
+        actor=ACTOR,
+    )
+    client = protocol.new_client()
+    revoke(protocol, client)
+    with protocol.parties.change() as (_, session):
+        services.clients.set_enabled(session, client.id, actor=ACTOR, enabled=False)
+    push(protocol)
+    assert kinds_of(sink.received) == [f"{RISC}account-disabled"]
+    delete_stream(services, "mapper", actor=ACTOR)
+
+
+FAULTS = {
+    "full": ({"status": 503}, "status 503"),
+    "slow": ({"seconds": 2.0}, "too long"),
+    "redirects inward": ({"status": 307, "location": "http://127.0.0.1:1/"}, "status 307"),
+    "gone": ({"status": 404}, "status 404"),
+}
+
+
+@pytest.mark.parametrize(("fault", "problem"), FAULTS.values(), ids=FAULTS.keys())
+def test_a_sink_that_fails_is_tried_again_with_growing_pauses(
+    protocol: Protocol, pushed: EventSink, fault: dict, problem: str
+):
+    """In order, the same token; nothing is lost, and the operator sees the cause."""
+    first, second = revoke(protocol), revoke(protocol)
+    for name, value in fault.items():
+        setattr(pushed, name, value)
+    for pause in (1, 2, 4):
+        assert push(protocol) == 0
+        assert push(protocol) == 0  # not before the pause is over
+        protocol.clock.advance(pause)
+    view = get_stream(protocol.services, "mapper")
+    assert (view.failures, view.pending) == (3, 2)
+    assert problem in view.last_error
+    assert len(pushed.received) == 3
+    pushed.status, pushed.seconds, pushed.location = 202, 0.0, ""
+    assert push(protocol) == 2
+    subjects = [claims_of(each)["sub_id"]["jti"] for each in pushed.received]
+    assert subjects == [first, first, first, first, second]
+    assert len({claims_of(each)["jti"] for each in pushed.received[:4]}) == 1
+    assert get_stream(protocol.services, "mapper").failures == 0
+
+
+def test_an_absent_sink_does_not_lose_events(protocol: Protocol):
+    port = reserve_port()
+    url = f"http://127.0.0.1:{port}/events"
+    set_stream(protocol.services, "mapper", delivery="push", endpoint_url=url, actor=ACTOR)
+    revoke(protocol)
+    assert push(protocol) == 0
+    view = get_stream(protocol.services, "mapper")
+    assert (view.failures, view.pending) == (1, 1)
+    delete_stream(protocol.services, "mapper", actor=ACTOR)
+    release_port(port)
+
+
+def test_a_sink_inside_the_network_is_refused(start_protocol):
+    """Its address is not public and in no allowed network; the event waits."""
+    outbound = {**OUTBOUND, "allowed_networks": []}
+    protocol = start_protocol(outbound=outbound)
+    protocol.services.event_pusher.push = lambda: None
+    with EventSink() as sink:
+        set_stream(protocol.services, "mapper", delivery="push", endpoint_url=sink.url, actor=ACTOR)
+        revoke(protocol)
+        assert push(protocol) == 0
+        assert sink.received == []
+    assert "not public" in get_stream(protocol.services, "mapper").last_error
+
+
+def test_a_refused_event_waits_for_the_operator_and_others_follow(
+    protocol: Protocol, pushed: EventSink
+):
+    """400 is for good (RFC 8935, 2.3): a record, a metric, a log line; `retry` sends it again."""
+    jti = revoke(protocol)
+    pushed.status = 400
+    pushed.body = b'{"err":"invalid_audience","description":"not for this API"}'
+    assert push(protocol) == 0
+    (left,) = list_undelivered(protocol.services, "mapper")
+    assert (left.event, left.subject) == ("token-revoked", jti)
+    assert left.error == "invalid_audience: not for this API"
+    view = get_stream(protocol.services, "mapper")
+    assert (view.undelivered, view.pending, view.failures) == (1, 0, 0)
+    assert '"event":"security_event.undelivered"' in protocol.audit_trail()
+    pushed.status, pushed.body = 202, b""
+    revoke(protocol)
+    assert push(protocol) == 1
+    assert retry_events(protocol.services, "mapper", actor=ACTOR) == 1
+    assert push(protocol) == 1
+    assert claims_of(pushed.received[-1])["sub_id"]["jti"] == jti
+    assert list_undelivered(protocol.services, "mapper") == ()
+
+
+def test_an_event_that_is_late_by_hours_waits_for_the_operator(
+    protocol: Protocol, pushed: EventSink
+):
+    """After `keep_hours` of failures; a younger one is still tried."""
+    jti = revoke(protocol)
+    pushed.status = 503
+    assert push(protocol) == 0
+    protocol.clock.advance(3_601)
+    revoke(protocol)
+    assert push(protocol) == 0
+    view = get_stream(protocol.services, "mapper")
+    assert (view.undelivered, view.pending) == (1, 1)
+    (left,) = list_undelivered(protocol.services, "mapper")
+    assert left.subject == jti
+
+
+def test_a_turn_that_is_cut_off_is_repeated(protocol: Protocol, pushed: EventSink):
+    """At least once: the lease of a node that died ends, and the event comes again."""
+    revoke(protocol)
+    pusher = protocol.services.event_pusher
+    url, claimed = pusher._lease("mapper")  # noqa: SLF001 - a process that dies in a turn
+    assert (url, len(claimed)) == (pushed.url, 1)
+    assert push(protocol) == 0
+    protocol.clock.advance(61)
+    assert push(protocol) == 1
+
+
+def test_a_poll_returns_events_until_they_are_acknowledged(protocol: Protocol, polled: None):
+    """RFC 8936, 2.4: `sets` by `jti`, and `moreAvailable`."""
+    del polled
+    first, second = revoke(protocol), revoke(protocol)
+    for _ in range(2):
+        answer = poll(protocol, returnImmediately=True)
+        assert (answer.status_code, answer.content_type) == (200, "application/json")
+        assert answer.json["moreAvailable"] is False
+        sets = answer.json["sets"]
+        assert [claims_of(each)["sub_id"]["jti"] for each in sets.values()] == [first, second]
+        assert all(claims_of(token)["jti"] == jti for jti, token in sets.items())
+    one = poll(protocol, returnImmediately=True, maxEvents=1).json
+    assert (list(one["sets"]), one["moreAvailable"]) == (list(sets)[:1], True)
+    left = poll(protocol, returnImmediately=True, ack=list(sets)[:1]).json["sets"]
+    assert list(left) == list(sets)[1:]
+    assert poll(protocol, maxEvents=0, ack=list(left)).json == {
+        "sets": {},
+        "moreAvailable": False,
+    }
+    assert poll(protocol, returnImmediately=True).json["sets"] == {}
+
+
+def test_a_poll_waits_for_an_event(protocol: Protocol, polled: None):
+    """Without `returnImmediately`, up to `poll_wait_seconds`."""
+    del polled
+    began = time.monotonic()
+    assert poll(protocol).json["sets"] == {}
+    assert 0.5 < time.monotonic() - began < 5
+    client = protocol.new_client()
+    token = protocol.new_token(client)
+    timer = threading.Timer(0.3, protocol.ask, ("revoke", client), {"token": token})
+    timer.start()
+    began = time.monotonic()
+    assert len(poll(protocol).json["sets"]) == 1
+    assert time.monotonic() - began < 1
+    timer.join()
+
+
+def test_a_refused_polled_event_waits_for_the_operator(protocol: Protocol, polled: None):
+    """`setErrs` (RFC 8936, 2.6); unknown ids are ignored."""
+    del polled
+    jti = revoke(protocol)
+    (event,) = poll(protocol, returnImmediately=True).json["sets"]
+    error = {"err": "authentication_failed", "description": "The SET could not be authenticated"}
+    errors = {event: error, "1-0123456789abcdef": error, "x": 1}
+    answer = poll(protocol, returnImmediately=True, setErrs=errors, ack=["", "99", f"{event}0"])
+    assert answer.json["sets"] == {}
+    (left,) = list_undelivered(protocol.services, "mapper")
+    assert (left.subject, left.error.partition(":")[0]) == (jti, "authentication_failed")
+    retry_events(protocol.services, "mapper", actor=ACTOR)
+    assert list(poll(protocol, returnImmediately=True).json["sets"]) == [event]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"maxEvents": -1},
+        {"maxEvents": "1"},
+        {"maxEvents": True},
+        {"returnImmediately": 1},
+        {"ack": "x"},
+        {"ack": [1]},
+        {"ack": ["x"] * 1_001},
+        {"setErrs": []},
+    ],
+)
+def test_a_malformed_poll_is_refused(protocol: Protocol, polled: None, body: dict):
+    del polled
+    require_refusal(poll(protocol, **body), 400, "invalid_request")
+
+
+def test_only_the_resource_server_polls_its_events(protocol: Protocol, polled: None):
+    """Without credentials, with wrong ones, as a client, and without a stream; recorded."""
+    del polled
+    anonymous = protocol.send("POST", "/security-events", json={})
+    require_refusal(anonymous, 401, "invalid_client")
+    headers = {"Authorization": "Basic bWFwcGVyOndyb25n"}
+    wrong = protocol.send("POST", "/security-events", json={}, headers=headers)
+    require_refusal(wrong, 401, "invalid_client")
+    require_refusal(poll(protocol, protocol.demo.basic), 404, "invalid_request")
+    for data, kind, status in (
+        (b"[]", "application/json", 400),
+        (b"{", "application/json", 400),
+        (b"{}", "text/plain", 415),
+    ):
+        answer = protocol.send(
+            "POST",
+            "/security-events",
+            data=data,
+            headers={"Content-Type": kind, **protocol.demo.mapper.headers()},
+        )
+        require_refusal(answer, status, "invalid_request")
+    assert '"event":"event_poll.refused"' in protocol.audit_trail()
+
+
+def test_an_event_of_a_transaction_that_ends_late_is_not_left_out(protocol: Protocol, polled: None):
+    """Records become visible in the order of commits: a gap in their ids is looked for again."""
+    del polled
+    services = protocol.services
+    client = protocol.new_client()
+    poll(protocol, returnImmediately=True)
+    with services.database.transaction() as session:
+        latest = session.get(EventStream, "mapper").position
+
+        def add(record_id: int, action: str) -> None:
+            session.add(
+                AuditRecord(
+                    id=record_id,
+                    at=protocol.clock(),
+                    actor=ACTOR,
+                    action=action,
+                    subject=client.id,
+                    detail={},
+                )
+            )
+
+        add(latest + 3, "client.enabled")
+    found = poll(protocol, returnImmediately=True).json["sets"]
+    assert kinds_of(list(found.values())) == [f"{RISC}account-enabled"]
+    with services.database.transaction() as session:
+        add(latest + 1, "client.disabled")
+    later = poll(protocol, returnImmediately=True, ack=list(found)).json["sets"]
+    assert kinds_of(list(later.values())) == [f"{RISC}account-disabled"]
+    if services.database.connector is not None:
+        # The sequence has to pass the ids that were given by hand.
+        advance = text("SELECT nextval(pg_get_serial_sequence('audit_record', 'id'))")
+        with services.database.transaction() as session:
+            for _ in range(4):
+                session.execute(advance)
