@@ -102,7 +102,7 @@ class Approved:
     basis: str
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
     """Decides on the acts of one call.
 
