@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import cbor2
 from cryptography.hazmat.primitives.asymmetric.ec import (
     ECDSA,
     SECP256R1,
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
     generate_private_key,
 )
 from cryptography.hazmat.primitives.hashes import SHA256
+from webauthn.helpers import encode_cbor
 
 USER_PRESENT, USER_VERIFIED, ATTESTED = 0x01, 0x04, 0x40
 
@@ -65,8 +65,8 @@ class Authenticator:
             -3: numbers.y.to_bytes(32, "big"),
         }
         data = self._data(passkey, ATTESTED) + bytes(16)
-        data += len(passkey.id).to_bytes(2, "big") + passkey.id + cbor2.dumps(public)
-        attestation = cbor2.dumps({"fmt": "none", "attStmt": {}, "authData": data})
+        data += len(passkey.id).to_bytes(2, "big") + passkey.id + encode_cbor(public)
+        attestation = encode_cbor({"fmt": "none", "attStmt": {}, "authData": data})
         client = self._client_data("webauthn.create", options, client_data)
         return self._answer(
             passkey, {"clientDataJSON": encode(client), "attestationObject": encode(attestation)}

@@ -1,4 +1,4 @@
-"""How this server authenticates to the provider: a secret, or a signed JWT (RFC 7523)."""
+"""Credentials of this server at the provider: a secret, or a signed JWT (RFC 7523)."""
 
 import json
 import secrets
