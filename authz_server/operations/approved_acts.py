@@ -47,13 +47,23 @@ _TYPES: Mapping[str, Any] = {
 }
 
 
-def carry_out(services: Services, session: Session, change: PendingChange) -> None:
+def find_prepared(change: PendingChange) -> PreparedSecret | None:
+    """Return the secret that a change adds; the row loses it when it is settled."""
+    if not change.secret_id or not change.secret_record:
+        return None
+    return PreparedSecret(change.secret_id, change.secret_record)
+
+
+def carry_out(
+    services: Services, session: Session, change: PendingChange, prepared: PreparedSecret | None
+) -> None:
     """Run the operation of a change, as its requester.
 
     Args:
         services: the parts of the server, with the transaction.
         session: the transaction, under the control of the change.
         change: the change.
+        prepared: the secret that it adds.
 
     Raises:
         OperatorError: the operation is refused, or what it rests on was changed.
@@ -62,8 +72,8 @@ def carry_out(services: Services, session: Session, change: PendingChange) -> No
     if "client_id" in arguments:
         # Another change waits until this one is committed.
         session.get(Client, arguments["client_id"], with_for_update=True, populate_existing=True)
-    if change.secret_id and change.secret_record:
-        arguments["prepared"] = PreparedSecret(change.secret_id, change.secret_record)
+    if prepared is not None:
+        arguments["prepared"] = prepared
     OPERATIONS[change.operation](services, actor=change.requested_by, **arguments)
 
 

@@ -19,6 +19,7 @@ from authz_server.audit.pending_changes import (
 )
 from authz_server.audit.sink import CONTEXT
 from authz_server.clients.models import Client
+from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.database.operators import Operator, OperatorRole
 from authz_server.errors import ConflictError, OperatorError
 from authz_server.operations.approvals import (
@@ -28,7 +29,12 @@ from authz_server.operations.approvals import (
     StaleChangeError,
     require_reason,
 )
-from authz_server.operations.approved_acts import ACTIVATE, carry_out, read_order
+from authz_server.operations.approved_acts import (
+    ACTIVATE,
+    carry_out,
+    find_prepared,
+    read_order,
+)
 from authz_server.operations.changes import (
     ChangeView,
     describe_change,
@@ -107,9 +113,15 @@ def approve_change(services: Services, decision: Decision, open_keys: OpenKeys) 
         _require_second_person(services, session, change, decision.decider)
         approved = Approved(tuple(change.acts), change.basis)
         control = Control(requester=change.requester, approved=approved)
+        prepared = find_prepared(change)
+        # Its record stands before those of the operation.
+        decided = _settle(services, session, change, "approved", decision)
         if change.operation != ACTIVATE:
-            _carry_out(services, session, change, decision.decider, control)
-        return _settle(services, session, change, "approved", decision), control
+            session.info[CONTROL] = control
+            facts = {"change": change.id, "approved_by": decision.decider.actor}
+            session.info[CONTEXT] = {**facts, "diff": change.diff}
+            _carry_out(services, session, change, prepared)
+        return decided, control
 
     try:
         change, control = _decide(services, decision, act)
@@ -252,21 +264,12 @@ def _require_earlier_role(
 
 
 def _carry_out(
-    services: Services,
-    session: Session,
-    change: PendingChange,
-    decider: Caller,
-    control: Control,
+    services: Services, session: Session, change: PendingChange, prepared: PreparedSecret | None
 ) -> None:
-    session.info[CONTROL] = control
-    session.info[CONTEXT] = {"change": change.id, "approved_by": decider.actor}
     try:
-        carry_out(services, session, change)
+        carry_out(services, session, change, prepared)
     except OperatorError as error:
         raise _FailedError(error) from error
-    finally:
-        session.info.pop(CONTROL)
-        session.info.pop(CONTEXT)
 
 
 def _settle(

@@ -1,5 +1,6 @@
 """Acts that need a second person: filed, approved, rejected, withdrawn, expired, confirmed."""
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -142,6 +143,36 @@ def test_the_records_of_an_approved_act_name_the_change_and_the_approver(approva
     assert record["actor"] == "client:caller via api"
     assert record["detail"]["change"] == change
     assert record["detail"]["approved_by"] == "client:second via api"
+    events = [json.loads(line) for line in approvals.api.audit_path.read_text().splitlines()]
+    found = [each for each in events if each.get("change") == change]
+    assert [(each["event"], each["actor"]) for each in found] == [
+        ("change.requested", "client:caller via api"),
+        ("change.approved", "client:second via api"),
+        ("client.changed", "client:caller via api"),
+    ]
+    assert found[0]["concerns"] == f"client:{subject}"
+    assert found[2]["approved_by"] == "client:second via api"
+    assert found[2]["diff"] == found[0]["diff"] == answer.json["diff"]
+
+
+def test_the_list_of_changes_is_filtered_and_paged(approvals):
+    """Newest first; a cursor continues its own list. Case H94."""
+    for name in ("One", "Two", "Three"):
+        body = {"name": name, "allowed_scopes": [MONEY]}
+        assert approvals.api.send("POST", "/clients", json=body).status_code == 202
+    query = "state=pending&actor=client:caller%20via%20api"
+    whole = approvals.api.get(f"/changes?{query}&limit=500").json["items"]
+    found, cursor = [], ""
+    while cursor is not None:
+        page = approvals.api.get(f"/changes?{query}&limit=2{cursor and f'&cursor={cursor}'}").json
+        found += page["items"]
+        cursor = page["next"]
+    assert found == whole
+    times = [each["requested_at"] for each in whole]
+    assert times == sorted(times, reverse=True)
+    assert approvals.api.get("/changes?actor=client:second%20via%20api").json["items"] == []
+    for wrong in ("state=broken", "cursor=x", "limit=0"):
+        assert approvals.api.get(f"/changes?{wrong}").status_code == 400
 
 
 def test_a_record_of_an_act_without_an_approval_has_its_diff(approvals, client):
@@ -155,7 +186,7 @@ def test_a_record_of_an_act_without_an_approval_has_its_diff(approvals, client):
 
 
 def test_a_secret_works_once_its_change_is_approved(approvals):
-    """It is in the answer to the requester alone: never in the change, its list or a record."""
+    """In the answer to the requester alone: not in the change, its list or a record. Case H88."""
     api = approvals.api
     body = {
         "id": "payer",
