@@ -18,7 +18,7 @@ from plugins.policy.rules import read_policy
 
 
 class PolicyPlugin:
-    """The plugin: ``file`` of its settings is the path of the rules."""
+    """The plugin: ``rules`` of its settings is the path of their file."""
 
     @hookimpl
     def start(self, settings: Mapping[str, Any], services: PluginServices) -> None:
@@ -27,9 +27,9 @@ class PolicyPlugin:
         Raises:
             ValueError: the file or a rule cannot be used.
         """
-        path = settings.get("file")
-        if list(settings) != ["file"] or not isinstance(path, str) or not Path(path).is_absolute():
-            raise ValueError("file: write the absolute path of the rules; there is no other key")
+        path = settings.get("rules")
+        if list(settings) != ["rules"] or not isinstance(path, str) or not Path(path).is_absolute():
+            raise ValueError("rules: write the absolute path of the rules; there is no other key")
         self._services = services
         self._policy = read_policy(Path(path))
 

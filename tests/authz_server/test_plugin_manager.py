@@ -124,8 +124,8 @@ def test_hook_decide_token_lets_a_plugin_refuse(caplog):
         403,
         "mapper-client",
     )
-    # The operator's log alone has the plugin's words.
-    assert error.detail == "plugin second"
+    # The record and the log have the plugin's words, the answer has not.
+    assert error.detail == "plugin second: outside office hours"
     assert "office" not in error.description
     (line,) = caplog.messages
     assert line == "plugin second refused a token of client mapper-client: outside office hours"
@@ -217,7 +217,7 @@ def test_hook_event_happened_reaches_the_others_when_one_fails(caplog):
 
     assert told == [EVENT, EVENT]
     (record,) = caplog.records
-    assert (record.plugin, record.event) == ("bad", "server.started")
+    assert (record.plugin, record.hook, record.event) == ("bad", "event_happened", "server.started")
     assert record.exc_info[0] is RuntimeError
 
 
@@ -246,6 +246,7 @@ REGISTER = [
     "register_grants",
     "register_client_authentication_methods",
     "register_key_backends",
+    "register_introspection_sources",
     "register_commands",
 ]
 

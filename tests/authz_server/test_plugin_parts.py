@@ -15,6 +15,7 @@ from authz_server.key_rings.backends import collect_backends
 from authz_server.plugin_manager import PluginError
 from authz_server.tokens.authorization_details import collect_types
 from authz_server.tokens.authorization_details_type import AuthorizationDetailsType
+from authz_server.tokens.introspection_source import IntrospectionSource, collect_sources
 from keys.backends.registry import BackendContext
 from keys.errors import KeysError
 from support.clock import FakeClock
@@ -191,3 +192,34 @@ def test_hook_register_key_backends_that_offers_an_installed_scheme_is_refused()
         match="'sql': provided by both the package authz-server and plugin one",
     ):
         collect_backends(loaded)
+
+
+class Source(IntrospectionSource):
+    NAME = "source"
+
+    def __init__(self, name="source"):
+        self.NAME = name
+
+    async def find_active(self, token):
+        """Know no token."""
+
+
+def test_hook_register_introspection_sources_gives_sources_by_name():
+    hook = "register_introspection_sources"
+    sources = [Source("one"), Source("two")]
+    found = collect_sources(plugins(one=plugin_with(hook, lambda: sources)))
+    assert found == {"one": sources[0], "two": sources[1]}
+
+
+@pytest.mark.parametrize("returned", [Source, object(), Source(""), Source(7), Source("x\n")])
+def test_hook_register_introspection_sources_that_returns_no_source_stops_the_start(returned):
+    loaded = plugins(one=plugin_with("register_introspection_sources", lambda: [returned]))
+    with pytest.raises(PluginError, match="plugin one"):
+        collect_sources(loaded)
+
+
+def test_two_sources_of_one_name_stop_the_start():
+    hook = "register_introspection_sources"
+    classes = {name: plugin_with(hook, lambda: [Source()]) for name in ("one", "two")}
+    with pytest.raises(PluginError, match="'source': provided by both plugin one and plugin two"):
+        collect_sources(plugins(**classes))

@@ -1,17 +1,20 @@
 """Packages written from docs/plugins.md alone: built, installed and run outside the tree."""
 
+import hashlib
 import json
 import sys
 import time
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from importlib import import_module
+from types import SimpleNamespace
 
 import httpx
 import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from authz_server.plugin_api import RefusalError
 from authz_server.settings import load_settings
 from support.live_server import LiveServer
 from support.parties import Parties
@@ -21,6 +24,15 @@ from support.settings_file import write_secret, write_settings
 
 GRANT_TYPE = "urn:example:grant-type:one-time-code"
 SEED, KEY = "a seed of the second factor", "a key that was agreed upon"
+#: The digest of a token of the system that is being replaced, and its members.
+DIGEST = hashlib.sha256(b"an old token").hexdigest()
+LEGACY = {
+    "iss": "https://old.example",
+    "sub": "old-payer",
+    "aud": "https://mapper.example",
+    "exp": 4_102_444_800,
+    "scope": "mapper/link mapper/resolve disburse/pay",
+}
 ENDPOINTS = ("token", "client/token", "introspect", "revoke")
 LONGEST_EXAMPLE = 100
 
@@ -32,6 +44,7 @@ class Site:
         self.folder, self.path = folder, path_with(target)
         for name, secret in (("seed", SEED), ("key", KEY)):
             write_secret(folder / name, secret)
+        (folder / "legacy.json").write_text(json.dumps({DIGEST: LEGACY}))
         self.config = self.write()
         self.watch = SecretsWatch()
 
@@ -41,6 +54,12 @@ class Site:
             "one_time_code": {"seeds": {"payer": {"file": "seed"}}},
             "api_key": {"keys": {"payer-by-key": {"file": "key"}}},
             "greeting": {"words": "Good morning"},
+            "office_hours": {
+                "opens": 0,
+                "closes": 24,
+                "branches": {"payer": "north"},
+            },
+            "legacy_tokens": {"tokens": str(self.folder / "legacy.json")},
         }
         plugins = {"enabled": list(settings), "settings": settings}
         rings = {"es256": {"backend": f"pem://{self.folder}/keys"}}
@@ -118,7 +137,14 @@ def test_the_examples_are_a_package_of_each_kind():
     projects = [name for name in example_files() if name.endswith("pyproject.toml")]
     assert projects == [
         f"{project}/pyproject.toml"
-        for project in ("one-time-code", "pem-folder", "api-key", "greeting")
+        for project in (
+            "office-hours",
+            "one-time-code",
+            "pem-folder",
+            "api-key",
+            "legacy-tokens",
+            "greeting",
+        )
     ]
 
 
@@ -128,7 +154,7 @@ def test_the_contract_suites_pass_on_the_examples(installed):
         "-m", "pytest", "-q", "-p", "no:cacheprovider", *suites, path=path_with(installed)
     )
     assert "passed" in printed
-    assert len(suites) == 3
+    assert len(suites) == 5
 
 
 def test_a_token_by_the_grant_is_signed_by_the_key_backend(site):
@@ -141,6 +167,7 @@ def test_a_token_by_the_grant_is_signed_by_the_key_backend(site):
     (jwk,) = (each for each in keys if each["kid"] == jwt.get_unverified_header(token)["kid"])
     claims = jwt.decode(token, jwt.PyJWK(jwk).key, ["ES256"], audience="https://mapper.example")
     assert (claims["sub"], claims["scope"]) == ("payer", "mapper/link")
+    assert claims["branch"] == "north", "a claim of office_hours"
     held = load_pem_private_key((site.folder / "keys/es256/1.pem").read_bytes(), None)
     assert jwt.PyJWK(jwk).key.public_numbers() == held.public_key().public_numbers()
 
@@ -157,6 +184,48 @@ def test_the_grant_and_the_method_are_in_the_metadata_and_the_description(site):
     assert grant_type["enum"] == metadata["grant_types_supported"]
     members = schemas["Metadata"]["properties"]
     assert members["token_endpoint_auth_methods_supported"] == {"const": methods}
+
+
+def test_a_token_is_refused_while_the_office_is_closed(site):
+    module = import_module("office_hours")
+    plugin = module.OfficeHours()
+    services = SimpleNamespace(now=lambda: datetime(2030, 1, 1, 16, 59, tzinfo=UTC))
+    plugin.start({"opens": 8, "closes": 17}, services)
+    narrowed = plugin.decide_token(SimpleNamespace(lifetime_seconds=900))
+    assert narrowed.lifetime_seconds == 60
+    services.now = lambda: datetime(2030, 1, 1, 17, 0, tzinfo=UTC)
+    with pytest.raises(RefusalError, match="outside office hours"):
+        plugin.decide_token(SimpleNamespace(lifetime_seconds=900))
+    assert site.client
+
+
+def test_a_token_of_another_system_is_described_by_a_source(site):
+    form = {"token": "an old token", "client_id": "mapper", "client_secret": site.mapper.secret}
+    headers = {}
+    if site.mapper.method == "client_secret_basic":
+        form, headers = {"token": "an old token"}, site.mapper.headers()
+    answer = site.post("introspect", form, headers).json()
+    assert (answer["active"], answer["iss"]) == (True, "https://old.example")
+    assert answer["scope"] == "mapper/link mapper/resolve", "those that belong to the mapper"
+
+
+def test_the_installed_plugins_are_listed_with_their_hooks(site):
+    listed = json.loads(site.command("plugin", "list", "--json", "--config", str(site.config)))
+    by_name = {each["name"]: each for each in listed}
+    assert by_name["one_time_code"] == {
+        "name": "one_time_code",
+        "distribution": "authz-one-time-code",
+        "version": "1.0",
+        "hooks": ["start", "register_grants"],
+        "enabled": True,
+        "settings": {"seeds": {"payer": "(secret)"}},
+        "problem": "",
+    }
+    assert by_name["office_hours"]["hooks"] == ["start", "decide_token", "token_claims"]
+    policy = by_name["policy"]
+    assert (policy["distribution"], policy["enabled"]) == ("authz-server", False)
+    assert policy["hooks"] == ["start", "register_commands", "decide_token"]
+    assert SEED not in site.command("plugin", "list", "--config", str(site.config))
 
 
 def test_a_grant_refuses_and_is_refused_as_rfc_6749_says(site):

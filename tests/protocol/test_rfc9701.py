@@ -4,7 +4,11 @@ import json
 
 import jwt
 import pytest
+from joserfc import jwe
+from joserfc.jwk import ECKey, RSAKey
 
+from authz_server.errors import InvalidChangeError
+from support.assertions import jwks_of, new_key
 from support.parties import ACTOR
 from support.stage import FORMATS, INACTIVE, METHODS, ApplicationFixture
 
@@ -159,3 +163,94 @@ def test_a_ring_of_its_own_signs_the_answers(sqlite_url, tmp_path):
         assert claims["token_introspection"]["active"] is True
     finally:
         stage.close()
+
+
+# ----------------------------------------------------------------------------------- encrypted
+
+OWN_KEYS = {"RSA-OAEP-256": RSAKey.generate_key(2_048), "ECDH-ES": ECKey.generate_key("P-256")}
+OWN_KEYS["ECDH-ES+A256KW"] = OWN_KEYS["ECDH-ES"]
+
+
+def encryption(name: str, enc: str | None = None, **members) -> dict:
+    """Return the properties of a caller that wants its answers encrypted."""
+    key = OWN_KEYS[name].as_dict(private=False) | {"use": "enc", "kid": "own"} | members
+    signing = jwks_of(new_key("ES256"), kid="s", use="sig")["keys"]
+    properties = {"jwks": {"keys": [*signing, key]}, "introspection_encrypted_response_alg": name}
+    return properties | ({"introspection_encrypted_response_enc": enc} if enc else {})
+
+
+def register(stage: ApplicationFixture, name: str, **properties) -> None:
+    with stage.change() as (services, session):
+        services.clients.update_resource_server(session, name, actor=ACTOR, properties=properties)
+
+
+@pytest.mark.parametrize("enc", [None, "A128CBC-HS256", "A256GCM"])
+@pytest.mark.parametrize("alg", OWN_KEYS)
+def test_a_signed_answer_is_encrypted_to_the_key_of_its_caller(
+    stage: ApplicationFixture, method, alg, enc
+):
+    name = f"{method}-jwt"
+    token = stage.token(f"{name}/read")
+    plain = stage.introspect(token, name)
+    register(stage, name, **encryption(alg, enc))
+    try:
+        for presented, expected in ((token, plain), ("invented", INACTIVE)):
+            answer = ask(stage, presented, stage.callers[name])
+            assert (answer.status_code, answer.content_type) == (200, TYPE)
+            sent = answer.get_data(as_text=True)
+            nested = jwe.decrypt_compact(
+                sent, OWN_KEYS[alg], algorithms=[alg, enc or "A128CBC-HS256"]
+            )
+            header = {"alg": alg, "enc": enc or "A128CBC-HS256", "cty": "JWT", "kid": "own"}
+            assert header.items() <= nested.protected.items()
+            signed = nested.plaintext.decode()
+            assert jwt.get_unverified_header(signed)["typ"] == "token-introspection+jwt"
+            claims = jwt.decode(signed, options={"verify_signature": False})
+            assert claims["token_introspection"] == expected
+        # Another caller gets another form, and a caller that asks for JSON gets JSON.
+        assert stage.introspect(token, name) == plain
+        assert ask(stage, token, stage.callers["client-basic"]).get_data().count(b".") == 2
+    finally:
+        register(stage, name, **dict.fromkeys(encryption(alg, "A256GCM")))
+
+
+def test_without_the_key_set_nothing_is_sent_that_is_only_signed(stage: ApplicationFixture, method):
+    name = f"{method}-jwt"
+    register(
+        stage,
+        name,
+        jwks_uri="https://192.0.2.1/jwks",
+        introspection_encrypted_response_alg="ECDH-ES",
+    )
+    try:
+        answer = ask(stage, stage.token(f"{name}/read"), stage.callers[name])
+        assert (answer.status_code, answer.get_json()["error"]) == (503, "temporarily_unavailable")
+        assert "encryption" in stage.records()[-1]["detail"]
+    finally:
+        register(stage, name, jwks_uri=None, introspection_encrypted_response_alg=None)
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"introspection_encrypted_response_alg": "RSA1_5"},
+        {"introspection_encrypted_response_alg": "ECDH-ES"},
+        {"introspection_encrypted_response_enc": "A256GCM"},
+        encryption("ECDH-ES") | {"introspection_encrypted_response_enc": "A192GCM"},
+        encryption("ECDH-ES") | {"introspection_encrypted_response_alg": "RSA-OAEP-256"},
+        encryption("ECDH-ES", use="sig"),
+        encryption("ECDH-ES", alg="ECDH-ES+A256KW"),
+        encryption("ECDH-ES", x="AAAA"),
+    ],
+)
+def test_an_encryption_without_a_fitting_key_is_not_registered(
+    stage: ApplicationFixture, properties
+):
+    with pytest.raises(InvalidChangeError):
+        register(stage, "basic-jwt", **properties)
+
+
+def test_the_metadata_lists_the_algorithms(stage: ApplicationFixture):
+    metadata = stage.client.get("/.well-known/oauth-authorization-server").get_json()
+    assert metadata["introspection_encryption_alg_values_supported"] == list(OWN_KEYS)
+    assert metadata["introspection_encryption_enc_values_supported"] == ["A128CBC-HS256", "A256GCM"]

@@ -61,6 +61,10 @@ class Issuers:
         bundle["keys"] += other["keys"]
         self._bundle.write_text(json.dumps(bundle | {"spiffe_sequence": 1}))
 
+    def wipe(self) -> None:
+        """Publish an empty set as the keys of the provider."""
+        self._documents["/jwks"] = {"keys": []}
+
     def settings(self) -> dict[str, Any]:
         """Return the tables of the settings."""
         return {

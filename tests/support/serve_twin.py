@@ -39,6 +39,7 @@ _VALUE = re.compile(r"(?:[!-~\x80-\xff](?:[ \t!-~\x80-\xff]*[!-~\x80-\xff])?)?")
 _FOR_THE_SERVER = {"CONNECTION", "EXPECT", "TE", "TRAILER", "TRANSFER_ENCODING", "UPGRADE"}
 _JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+")
 _RANDOM_CLAIMS = {"jti"}
+_JWE = re.compile(r"eyJ[\w-]+\.[\w-]*\.[\w-]+\.[\w-]+\.[\w-]+")
 
 
 class _Transport(asyncio.Transport):
@@ -187,7 +188,7 @@ def facts(answer: RawAnswer) -> tuple[int, dict[str, str], object]:
     headers = {
         name: value for name, value in answer.headers.items() if name not in _DISTINCT_HEADERS
     }
-    text = _JWT.sub(_claims, answer.body.decode("latin-1"))
+    text = _JWT.sub(_claims, _JWE.sub(_header, answer.body.decode("latin-1")))
     try:
         body = json.loads(text)
     except ValueError:
@@ -205,6 +206,13 @@ def _claims(token: "re.Match[str]") -> str:
     return json.dumps(shown, sort_keys=True).replace('"', "'") + "."
 
 
-def _decoded(part: str) -> object:
+def _header(token: "re.Match[str]") -> str:
+    """Return the header of an encrypted token without its random key, and the length."""
+    shown = _decoded(token.group().partition(".")[0])
+    shown.pop("epk", None)
+    return f"{sorted(shown.items())} {len(token.group())}"
+
+
+def _decoded(part: str) -> dict[str, object]:
     decoded = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
     return {name: value for name, value in decoded.items() if name not in _RANDOM_CLAIMS}

@@ -23,7 +23,7 @@ REFUSED = {
     "symmetric": {"keys": [{"kty": "oct", "k": "A" * 43}]},
     "weak": {"keys": [{"kty": "RSA", "n": "A" * 170, "e": "AQAB"}]},
     "off the curve": {"keys": [JWK | {"x": JWK["y"]}]},
-    "for encryption": {"keys": [JWK | {"use": "enc"}]},
+    "for encryption by another": {"keys": [JWK | {"use": "enc", "alg": "ES256"}]},
     "an id twice": {"keys": [JWK | {"kid": "a"}, jwks_of(new_key(), kid="a")["keys"][0]]},
     "a thousand keys": {"keys": [JWK | {"kid": str(number)} for number in range(1_000)]},
     "twenty-one keys": {"keys": [jwks_of(new_key())["keys"][0] for _ in range(21)]},

@@ -1,0 +1,293 @@
+"""The bundled plugin that sends events: signed, retried, and never lost."""
+
+import base64
+import hashlib
+import hmac
+import json
+import sqlite3
+import threading
+import time
+import uuid
+
+import jwt
+import pytest
+from click.testing import CliRunner
+
+from authz_server.audit.events import ServerStarted, ServerStopped
+from authz_server.plugin_manager import PluginError
+from plugins.webhooks.plugin import Webhooks
+from plugins.webhooks.queue import DeliveryQueue, QueueFullError
+from support.parties import ACTOR
+from support.scripted_server import ScriptedServer, answer_with
+from support.settings_file import write_secret
+from support.stage import ApplicationFixture
+
+KEY = b"a key of a receiver, long enough"
+
+
+class Receiver:
+    """A receiver that answers as `script` says; `messages` holds headers and body of each."""
+
+    def __init__(self):
+        self.script = answer_with(b"")
+        self.server = ScriptedServer(self._respond)
+
+    def _respond(self, connection, request):
+        self.script(connection, request)
+        return False
+
+    @property
+    def messages(self):
+        found = []
+        for request in self.server.requests:
+            head, _, body = request.partition(b"\r\n\r\n")
+            lines = (line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
+            found.append(({name.lower(): value for name, value in lines}, body))
+        return found
+
+    def of(self, name):
+        return [body for _, body in self.messages if json.loads(body)["type"] == name]
+
+
+@pytest.fixture
+def receiver():
+    receiver = Receiver()
+    with receiver.server:
+        yield receiver
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Retries after tenths of a second."""
+    monkeypatch.setattr("plugins.webhooks.plugin.FIRST_RETRY_SECONDS", 0.1)
+    monkeypatch.setattr("plugins.webhooks.plugin.LONGEST_RETRY_SECONDS", 0.2)
+    monkeypatch.setattr("plugins.webhooks.plugin.POLL_SECONDS", 0.05)
+
+
+@pytest.fixture
+def make_site(database_url, tmp_path):
+    sites = []
+
+    def make(*tables, **settings):
+        write_secret(tmp_path / "key", KEY.decode())
+        receivers = dict(zip(("siem", "other"), tables, strict=False))
+        own = {"queue": str(tmp_path / "webhooks.db"), "receivers": receivers} | settings
+        site = ApplicationFixture(
+            tmp_path,
+            database_url,
+            outbound={"plain_http": True, "timeout_seconds": 1},
+            plugins={"enabled": ["webhooks"], "settings": {"webhooks": own}},
+        )
+        sites.append(site)
+        site.services.notify(started())
+        return site
+
+    yield make
+    for site in sites:
+        site.services.notify(ServerStopped(process_id=1))
+        site.close()
+
+
+def change(site):
+    """Make a change that is recorded, as a command or the admin API does."""
+    with site.services.transaction() as session:
+        name = f"client-{uuid.uuid4().hex}"
+        site.services.clients.create_client(
+            session, actor=ACTOR, id=name, name=name, allowed_scopes=["basic-jwt/read"]
+        )
+
+
+def started():
+    return ServerStarted(version="1", issuer="https://authz.example", process_id=1)
+
+
+def table(receiver, *events, **changes):
+    url = f"{receiver.server.address}/hook"
+    return {"url": url, "events": list(events), "secret": {"file": "key"}} | changes
+
+
+def eventually(condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def stored(tmp_path, *columns):
+    with sqlite3.connect(tmp_path / "webhooks.db") as connection:
+        return connection.execute(f"SELECT {', '.join(columns)} FROM delivery").fetchall()  # noqa: S608
+
+
+def test_an_event_is_sent_signed_as_standard_webhooks_says(make_site, receiver, tmp_path):
+    site = make_site(table(receiver, "client.*", "token.issued"))
+    change(site)
+    eventually(lambda: receiver.of("client.changed"))
+    headers, body = receiver.messages[0]
+    message_id, moment = headers["webhook-id"], headers["webhook-timestamp"]
+    signed = f"{message_id}.{moment}.".encode() + body
+    expected = base64.b64encode(hmac.digest(KEY, signed, "sha256")).decode()
+    assert headers["webhook-signature"] == f"v1,{expected}"
+    assert headers["content-type"] == "application/json"
+    document = json.loads(body)
+    assert document["type"] == "client.changed"
+    assert document["data"]["event"] == "client.changed"
+    assert abs(int(moment) - time.time()) < 60
+    site.token()
+    eventually(lambda: receiver.of("token.issued"))
+    assert "access_token" not in receiver.of("token.issued")[0].decode()
+    eventually(lambda: not stored(tmp_path, "id"))
+    assert not receiver.of("server.started"), "the receiver did not ask for it"
+
+
+def test_a_key_ring_signs_instead_of_a_secret(make_site, receiver):
+    settings = table(receiver, "client.*", signing_ring="")
+    del settings["secret"]
+    site = make_site(settings)
+    change(site)
+    eventually(lambda: receiver.messages)
+    headers, body = receiver.messages[0]
+    token = headers["webhook-token"]
+    assert jwt.get_unverified_header(token)["typ"] == "webhook+jwt"
+    keys = site.client.get("/.well-known/jwks.json").get_json()["keys"]
+    (key,) = (key for key in keys if key["kid"] == jwt.get_unverified_header(token)["kid"])
+    claims = jwt.decode(token, jwt.PyJWK(key), ["ES256"], options={"verify_iat": False})
+    assert claims["jti"] == headers["webhook-id"]
+    assert claims["body_sha256"] == hashlib.sha256(body).hexdigest()
+    assert site.introspect(token) == {"active": False}
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    "script",
+    [
+        answer_with(b"", status=500),
+        answer_with(b"", status=429),
+        answer_with(b"", status=302, extra="Location: http://127.0.0.1:1/inward\r\n"),
+        answer_with(b"x" * 10_000_000),
+        lambda connection, _: connection.close(),
+        lambda *_: time.sleep(1.5),
+    ],
+    ids=["500", "full", "redirect inward", "10 MB", "closed", "slow"],
+)
+def test_an_event_that_is_not_taken_is_sent_again_until_it_is(
+    make_site, receiver, tmp_path, script, caplog
+):
+    caplog.set_level("INFO", "authz_server")
+    receiver.script = script
+    site = make_site(table(receiver, "client.*"))
+    began = time.monotonic()
+    change(site)
+    site.token()
+    assert time.monotonic() - began < 1, "a receiver delays no request"
+    eventually(lambda: "siem accepts no webhooks" in caplog.text)
+    eventually(lambda: stored(tmp_path, "attempts")[0][0] >= 1)
+    receiver.script = answer_with(b"")
+    eventually(lambda: not stored(tmp_path, "id"))
+    ids = {headers["webhook-id"] for headers, _ in receiver.messages}
+    assert len(ids) <= 3, "each attempt has the same id"
+    assert "accepts webhooks again" in caplog.text
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_slow_receiver_delays_no_other(make_site, receiver):
+    released = threading.Event()
+    slow = Receiver()
+    slow.script = lambda *_: released.wait(10)
+    with slow.server:
+        site = make_site(table(slow, "client.*"), table(receiver, "client.*"))
+        change(site)
+        eventually(lambda: receiver.messages, 1)
+        released.set()
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_event_given_up_stays_until_an_operator_retries_it(
+    make_site, receiver, tmp_path, caplog
+):
+    receiver.script = answer_with(b"", status=410)
+    site = make_site(table(receiver, "client.*"))
+    change(site)
+    eventually(lambda: (1,) in stored(tmp_path, "is_dead"))
+    assert "is not delivered to siem: the answer has status 410" in caplog.text
+    (command,) = (
+        part for _, part in site.services.plugins.registered("register_commands", lambda each: each)
+    )
+    run = CliRunner()
+    listed = json.loads(run.invoke(command, ["list", "--json"]).output)
+    assert listed["given_up"][0]["event"] == "client.changed"
+    assert "were given up" in run.invoke(command, ["list"]).output
+    assert run.invoke(command, ["retry", "nobody"]).exit_code == 1
+    receiver.script = answer_with(b"")
+    assert "due now" in run.invoke(command, ["retry", "siem"]).output
+    eventually(lambda: not stored(tmp_path, "id"))
+    assert run.invoke(command, ["list"]).output == "No event waits.\n"
+
+
+def test_what_a_process_could_not_send_is_sent_by_the_next(tmp_path):
+    queue = DeliveryQueue(tmp_path / "webhooks.db", 100)
+    queue.add(["siem"], "msg_1", "client.changed", b"{}")
+    claimed = queue.claim("siem")
+    assert claimed.message_id == "msg_1"
+    assert queue.claim("siem") is None, "another process has it"
+    queue.postpone(claimed, "broken off", seconds=0, is_dead=False)
+    other = DeliveryQueue(tmp_path / "webhooks.db", 100)
+    delivery = other.claim("siem")
+    assert (delivery.body, delivery.attempts, delivery.error) == (b"{}", 1, "broken off")
+    other.remove(delivery)
+    assert other.count() == []
+    assert (tmp_path / "webhooks.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_full_queue_keeps_what_it_has_and_the_failure_is_counted(
+    make_site, receiver, tmp_path, caplog
+):
+    receiver.script = answer_with(b"", status=500)
+    site = make_site(table(receiver, "client.*"), maximum_queued=10)
+    queue = DeliveryQueue(tmp_path / "webhooks.db", 10)
+    for number in range(20):
+        try:
+            queue.add(["siem"], f"msg_{number}", "client.changed", b"{}")
+        except QueueFullError:
+            break
+    change(site)
+    assert len(stored(tmp_path, "id")) == 10
+    assert "QueueFullError" in caplog.text
+    assert site.records()[-1]["event"] == "client.changed", "the audit log has it"
+
+
+def test_a_disk_that_cannot_be_written_refuses_no_request(make_site, receiver, tmp_path, caplog):
+    (tmp_path / "webhooks.db").mkdir()
+    site = make_site(table(receiver, "token.issued"))
+    assert site.token()
+    assert "a plugin failed" in caplog.text
+
+
+RIGHT = {"url": "https://siem.example", "events": ["client.*"], "signing_ring": ""}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"queue": "webhooks.db", "receivers": {"siem": RIGHT}},
+        {"queue": "/no/such/folder/webhooks.db", "receivers": {"siem": RIGHT}},
+        {"queue": "/tmp/w.db"},
+        {"queue": "/tmp/w.db", "receivers": {}},
+        {"queue": "/tmp/w.db", "receivers": {"siem": RIGHT}, "retry_hours": 0},
+        {"queue": "/tmp/w.db", "receivers": {"siem": RIGHT | {"url": "ftp://x"}}},
+        {"queue": "/tmp/w.db", "receivers": {"siem": RIGHT | {"events": []}}},
+        {"queue": "/tmp/w.db", "receivers": {"siem": RIGHT | {"secret": "in the open"}}},
+        {"queue": "/tmp/w.db", "receivers": {"siem": {"url": "https://x", "events": ["a"]}}},
+        {"queue": "/tmp/w.db", "receivers": {"siem": RIGHT | {"event": ["a"]}}},
+    ],
+    ids=str,
+)
+def test_settings_that_cannot_be_used_are_refused(settings):
+    with pytest.raises(ValueError, match=r"\S"):
+        Webhooks().start(settings, None)
+
+
+def test_a_short_secret_stops_the_start(make_site, receiver, tmp_path):
+    write_secret(tmp_path / "short", "too short")
+    with pytest.raises(PluginError, match="at least 24 bytes"):
+        make_site(table(receiver, "client.*", secret={"file": "short"}))
