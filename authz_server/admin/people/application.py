@@ -153,7 +153,8 @@ class People:
                 path=visit.path,
                 reason=refusal.reason,
                 detail=refusal.detail,
-                **visit.facts,
+                request_id=visit.request_id,
+                source_address=visit.address,
             )
         )
         return self._explain(visit, refusal.status, f"refused_{refusal.reason}")

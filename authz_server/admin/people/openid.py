@@ -215,17 +215,17 @@ class OpenIDProvider:
         """Return when the person authenticated, as strongly as the settings ask for."""
         at, accepted = claims.get("auth_time"), self._settings.acr_values
         is_strong = not accepted or claims.get("acr") in accepted
-        is_known = isinstance(at, int | float) and not isinstance(at, bool)
+        known = float(at) if isinstance(at, int | float) and not isinstance(at, bool) else None
         if content["again"]:
             earliest = content["at"] - self._settings.max_age_seconds - self._skew
-            if not is_strong or not is_known or at < earliest:
-                raise LogInRefusedError("not_fresh", "acr" if is_known else "auth_time")
-        if not is_strong or not is_known:
+            if not is_strong or known is None or known < earliest:
+                raise LogInRefusedError("not_fresh", "auth_time" if is_strong else "acr")
+        if not is_strong or known is None:
             return None
-        return datetime.fromtimestamp(min(float(at), time.time()), UTC)
+        return datetime.fromtimestamp(min(known, time.time()), UTC)
 
 
-class _States(FlaskIntegration):  # type: ignore[misc] - the library has no types
+class _States(FlaskIntegration):  # type: ignore[misc]
     """Keeps the state of one log-in for the caller, instead of in a cookie."""
 
     def __init__(self, state: str = "", data: Mapping[str, Any] | None = None) -> None:
@@ -246,7 +246,7 @@ class _States(FlaskIntegration):  # type: ignore[misc] - the library has no type
         """Do nothing: a log-in is taken from the database once."""
 
 
-class _Client(FlaskOAuth2App):  # type: ignore[misc] - the library has no types
+class _Client(FlaskOAuth2App):  # type: ignore[misc]
     """Authlib's client, whose documents come from our cache and whose requests are bounded."""
 
     client_cls = ProviderSession

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from sqlalchemy import delete, update
 from sqlalchemy.orm import Session
@@ -24,6 +24,8 @@ from authz_server.operations.permissions import Caller, Grant
 
 #: A log-in that has begun ends within this time.
 LOG_IN_LIFETIME = timedelta(minutes=10)
+#: Why a session counts no longer.
+EndReason: TypeAlias = Literal["idle", "absolute", "disabled", "no_role"]
 _PURPOSE = "session"
 #: The time of the last request is written at most this often.
 _LONGEST_UNSEEN = timedelta(seconds=60)
@@ -60,6 +62,13 @@ class Person:
         return self.operator_id or f"openid:{self.subject}"
 
 
+class RequestFacts(NamedTuple):
+    """The fields of a request in records."""
+
+    request_id: str
+    source_address: str
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """The session of a request, and its operator as the server knows them now."""
@@ -92,7 +101,7 @@ class Sessions:
         person: Person,
         *,
         before: bytes | None,
-        facts: Mapping[str, str],
+        facts: RequestFacts,
     ) -> bytes:
         """Begin a session; return its id, which is always a new one.
 
@@ -139,7 +148,8 @@ class Sessions:
                 issuer=person.issuer,
                 groups=person.groups,
                 amr=person.amr,
-                **facts,
+                request_id=facts.request_id,
+                source_address=facts.source_address,
             )
         )
         return made
@@ -164,7 +174,7 @@ class Sessions:
             self._touch(session, now)
         return Found(session, self._caller(session, grants, now))
 
-    def end(self, id_: bytes | None, facts: Mapping[str, str]) -> None:
+    def end(self, id_: bytes | None, facts: RequestFacts) -> None:
         """End the session of a cookie, because its operator logs out."""
         found = self.find(id_)
         if found is None:
@@ -174,7 +184,10 @@ class Sessions:
             if _delete(transaction, session.digest):
                 self._services.notify(
                     OperatorSignedOut(
-                        operator=session.name, operator_id=found.caller.operator_id, **facts
+                        operator=session.name,
+                        operator_id=found.caller.operator_id,
+                        request_id=facts.request_id,
+                        source_address=facts.source_address,
                     )
                 )
 
@@ -200,9 +213,7 @@ class Sessions:
             groups=tuple(session.groups),
         )
 
-    def _reason_to_end(
-        self, session: OperatorSession, now: datetime
-    ) -> Literal["idle", "absolute"] | None:
+    def _reason_to_end(self, session: OperatorSession, now: datetime) -> EndReason | None:
         if now >= session.created_at + self._absolute:
             return "absolute"
         return "idle" if now >= session.seen_at + self._idle else None
@@ -216,9 +227,7 @@ class Sessions:
                 .values(seen_at=now, expires_at=expires_at)
             )
 
-    def _end(
-        self, session: OperatorSession, reason: Literal["idle", "absolute", "disabled", "no_role"]
-    ) -> None:
+    def _end(self, session: OperatorSession, reason: EndReason) -> None:
         with self._services.database.transaction() as transaction:
             if _delete(transaction, session.digest):
                 self._services.notify(

@@ -72,6 +72,8 @@ class BoundedAdapter(BaseAdapter):
         if tls is None and not all(ip_address(each).is_loopback for each in addresses):
             raise UrlRefusedError("http is for loopback addresses only")
         body = request.body or b""
+        if not isinstance(body, str | bytes):
+            raise FetchError("a body of parts is not sent")
         reply = send_request(
             request.method or "GET",
             url,
@@ -79,18 +81,18 @@ class BoundedAdapter(BaseAdapter):
             tls,
             limits,
             [
-                f"{name}: {value}"
+                f"{name}: {_text(value)}"
                 for name, value in request.headers.items()
                 if name.lower() not in _NOT_SENT
             ],
-            body.encode() if isinstance(body, str) else bytes(body),
+            body.encode() if isinstance(body, str) else body,
         )
         if _FIRST_REDIRECT <= reply.status < _FIRST_ERROR:
             raise FetchError(f"the answer has status {reply.status}")
         return reply
 
 
-class ProviderSession(OAuth2Session):  # type: ignore[misc] - the library has no types
+class ProviderSession(OAuth2Session):  # type: ignore[misc]
     """A session of Authlib whose requests are bounded, and free of the environment's proxies."""
 
     def __init__(self, *, outbound: OutboundSettings, **options: Any) -> None:  # noqa: ANN401 - as inherited
@@ -98,6 +100,10 @@ class ProviderSession(OAuth2Session):  # type: ignore[misc] - the library has no
         self.trust_env = False
         for prefix in ("https://", "http://"):
             self.mount(prefix, BoundedAdapter(outbound))
+
+
+def _text(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode("latin-1")
 
 
 @lru_cache(4)

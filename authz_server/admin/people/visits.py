@@ -12,6 +12,7 @@ from authz_server.admin.console.languages import Texts
 from authz_server.admin.people import cookies
 from authz_server.admin.people.guards import local_path
 from authz_server.admin.people.refusals import LogInRefusedError
+from authz_server.admin.people.sessions import RequestFacts
 from authz_server.endpoints.request import Request
 
 _MAXIMUM_FIELDS = 32
@@ -43,9 +44,9 @@ class Visit:
     is_new: bool
 
     @property
-    def facts(self) -> dict[str, str]:
+    def facts(self) -> RequestFacts:
         """The fields of the request in records."""
-        return {"request_id": self.request_id, "source_address": self.address}
+        return RequestFacts(self.request_id, self.address)
 
     @property
     def known_id(self) -> bytes | None:
