@@ -75,7 +75,7 @@ def create(
     as_json: bool,
     **limits: tuple[str, ...],
 ) -> None:
-    """Create an operator, and print the link for the first passkey.
+    """Create an operator, and print a link for a passkey.
 
     The link works once, for 15 minutes. The limits apply to every role that is named here; roles
     with other limits are added by update.
@@ -125,7 +125,8 @@ def show(invocation: Invocation, name: str, as_json: bool) -> None:
 @click.command(
     "update",
     cls=Command,
-    example="authz-server operator update ada --add-role api-owner --resource-server mapper",
+    example="authz-server operator update ada --add-role api-owner \\\n"
+    "    --resource-server mapper",
 )
 @click.argument("name")
 @click.option("--role", "roles", multiple=True, help="A role; replaces all roles. Repeatable.")

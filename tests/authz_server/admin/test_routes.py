@@ -131,7 +131,8 @@ def test_another_method_is_refused(site, path):
             assert allowed - {"HEAD"} == permitted
     if "GET" in permitted:
         answer = site.send("HEAD", path)
-        assert answer.status_code in {200, 404}
+        # A parameter may be required.
+        assert answer.status_code in {200, 400, 404}
         assert answer.data == b""
 
 
