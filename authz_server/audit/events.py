@@ -10,10 +10,13 @@ from typing import Any, Literal
 
 import msgspec
 
-from authz_server.audit import chain_events, operator_events
+from authz_server.audit import chain_events, operator_events, server_events
 from authz_server.audit.change_events import CHANGE_EVENTS
 from authz_server.audit.event import Act as Act  # noqa: PLC0414 - exported
 from authz_server.audit.event import Event as Event  # noqa: PLC0414 - exported
+from authz_server.audit.server_events import ServerStarted as ServerStarted  # noqa: PLC0414
+from authz_server.audit.server_events import ServerStopped as ServerStopped  # noqa: PLC0414
+from authz_server.audit.server_events import SettingsLoaded as SettingsLoaded  # noqa: PLC0414
 
 
 class TokenIssued(Event, frozen=True, kw_only=True, tag="token.issued"):
@@ -360,40 +363,6 @@ class EventUndelivered(Event, frozen=True, kw_only=True, tag="security_event.und
     outcome: Literal["alarm"] = "alarm"
 
 
-class SettingsLoaded(Event, frozen=True, kw_only=True, tag="settings.loaded"):
-    """A process read its settings file.
-
-    Attributes:
-        file: the path of the settings file.
-        environment: ``production`` or ``development``.
-        plugins: the names of the enabled plugins.
-        problem: why the settings were refused; empty if they are in use.
-    """
-
-    file: str
-    environment: str = ""
-    issuer: str = ""
-    plugins: tuple[str, ...] = ()
-    problem: str = ""
-    outcome: Literal["success", "refused"] = "success"
-
-
-class ServerStarted(Event, frozen=True, kw_only=True, tag="server.started"):
-    """A process started to serve."""
-
-    version: str
-    issuer: str
-    process_id: int
-    outcome: Literal["success"] = "success"
-
-
-class ServerStopped(Event, frozen=True, kw_only=True, tag="server.stopped"):
-    """A process stopped in an orderly way."""
-
-    process_id: int
-    outcome: Literal["success"] = "success"
-
-
 #: Every event, in the order of ``docs/events.md``.
 EVENTS: tuple[type[Event], ...] = (
     *(
@@ -401,8 +370,10 @@ EVENTS: tuple[type[Event], ...] = (
         for kind in tuple(globals().values())
         if isinstance(kind, type)
         and issubclass(kind, Event)
+        and kind.__module__ == __name__
         and "." in str(kind.__struct_config__.tag)
     ),
+    *server_events.EVENTS,
     *operator_events.EVENTS,
     *CHANGE_EVENTS.values(),
     chain_events.AuditCheckpoint,
