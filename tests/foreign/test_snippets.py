@@ -151,6 +151,20 @@ def nginx(scene, nginx_command):
 
 
 @pytest.fixture(scope="module")
+def express_api(scene, express) -> Iterator[str]:
+    """The address of the printed API in Node."""
+    port, program = reserve_port(), scene.snippet("node")
+    assert program.count("app.listen(9000)") == 1
+    path = express / "printed.js"
+    path.write_text(program.replace("9000", f'{port}, "127.0.0.1"'))
+    with (scene.folder / "node.log").open("wb") as log:
+        process = start_tied(["node", str(path)], output=log)
+    yield f"http://127.0.0.1:{port}"
+    end_process(process)
+    release_port(port)
+
+
+@pytest.fixture(scope="module")
 def apache(scene) -> Iterator[Apache]:
     """Apache with the printed settings, which serves a list."""
     # Another user than the test's runs Apache, and has to reach its folder.
@@ -159,7 +173,7 @@ def apache(scene) -> Iterator[Apache]:
         documents.mkdir()
         (documents / "list.txt").write_text("a list\n")
         secret = {"AUTHZ_SECRET": scene.demo.mapper.secret}
-        with Apache(Path(place), ["oauth2"], scene.snippet("apache"), secret) as apache:
+        with Apache(Path(place), ["oauth2", "rewrite"], scene.snippet("apache"), secret) as apache:
             yield apache
 
 
@@ -220,17 +234,37 @@ def test_apache_lets_in_what_the_printed_settings_permit(scene, apache):
 
     token, revoked = scene.token("mapper/link"), scene.token("mapper/link")
     scene.revoke(revoked)
-    assert status(f"Bearer {token}") == 200, apache.log_path.read_text()
-    for refused in (
-        None,
-        "Bearer invented",
-        f"Bearer {revoked}",
-        f"Bearer {scene.token('mapper/resolve')}",
-        f"Bearer {scene.token('disburse/disburse')}",
+    for accepted in (token, scene.token("mapper/resolve mapper/link")):
+        assert status(f"Bearer {accepted}") == 200, apache.log_path.read_text()
+    for refused, expected in (
+        (None, 401),
+        ("Bearer invented", 401),
+        (f"Bearer {revoked}", 401),
+        (f"Bearer {scene.token('disburse/disburse')}", 401),
+        (f"Bearer {scene.token('mapper/resolve')}", 403),
     ):
-        assert status(refused) == 401, apache.log_path.read_text()
+        assert status(refused) == expected, apache.log_path.read_text()
     scene.revoke(token)
     deadline = time.monotonic() + 30
     while status(f"Bearer {token}") == 200:
         assert time.monotonic() < deadline
         time.sleep(0.5)
+
+
+def test_express_checks_the_signature_and_does_not_see_a_revocation(scene, express_api):
+    """The rules of RFC 9068 hold."""
+    transport = httpx.HTTPTransport(retries=6)
+    with httpx.Client(transport=transport, base_url=express_api) as client:
+
+        def post(authorization: str | None) -> httpx.Response:
+            return client.post("/", headers=headers_of(authorization))
+
+        token = scene.token("mapper/link")
+        assert post(f"Bearer {token}").json() == {"client": scene.demo.post.id}
+        for refused in (None, "Bearer invented", f"Bearer {scene.token('disburse/disburse')}"):
+            answer = post(refused)
+            assert answer.status_code in (400, 401), answer.text
+            assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+        assert post(f"Bearer {scene.token('mapper/resolve')}").status_code == 403
+        scene.revoke(token)
+        assert post(f"Bearer {token}").status_code == 200

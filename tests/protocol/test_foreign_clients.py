@@ -194,9 +194,12 @@ def test_oauth4webapi(scene, method, oauth4webapi):
     assert (seen["claims"]["jti"], seen["claims"]["aud"]) == (seen["before"]["jti"], AUDIENCE)
 
 
-def test_the_lock_file_names_contents_and_no_place():
-    lock = json.loads((OAUTH4WEBAPI / "package-lock.json").read_text())
-    packages = {name: each for name, each in lock["packages"].items() if name}
-    assert packages
-    assert all(each["integrity"].startswith("sha512-") for each in packages.values())
-    assert not any("resolved" in each for each in packages.values())
+def test_the_lock_files_name_contents_and_no_place():
+    locks = sorted(OAUTH4WEBAPI.parent.glob("*/package-lock.json"))
+    assert len(locks) >= 3
+    for path in locks:
+        lock = json.loads(path.read_text())
+        packages = {name: each for name, each in lock["packages"].items() if name}
+        assert packages
+        assert all(each["integrity"].startswith("sha512-") for each in packages.values())
+        assert not any("resolved" in each for each in packages.values())

@@ -14,6 +14,7 @@ from support.not_run import skip_as_not_run
 _FOREIGN = Path(__file__).parents[1] / "foreign"
 OAUTH4WEBAPI = _FOREIGN / "oauth4webapi"
 _MCP = _FOREIGN / "mcp_typescript"
+_EXPRESS = _FOREIGN / "express"
 _IDENTITY_PROVIDER = _FOREIGN / "oidc_provider"
 
 
@@ -33,6 +34,12 @@ def mcp_typescript(tmp_path_factory) -> Path:
 def oidc_provider(tmp_path_factory) -> Path:
     """A folder with node-oidc-provider and the script that starts it."""
     return _install(_IDENTITY_PROVIDER, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def express(tmp_path_factory) -> Path:
+    """A folder with Express and its library for access tokens."""
+    return _install(_EXPRESS, tmp_path_factory)
 
 
 def _install(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
