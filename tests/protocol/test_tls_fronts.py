@@ -120,10 +120,12 @@ def test_secrets_and_assertions_over_https(site):
     for endpoint in ENDPOINTS:
         for caller in (*site.demo.clients.values(), *site.signers):
             form = caller.form()
-            answer = site.ask(endpoint, None, None, caller.headers(), **form)
-            assert answer.status_code == 200, (endpoint, caller.id, answer.text)
-            again = site.ask(endpoint, None, None, caller.headers(), **form).status_code
-            assert again == (401 if caller in site.signers else 200)
+            client_id = form.pop("client_id", None)
+            statuses = [
+                site.ask(endpoint, client_id, None, caller.headers(), **form).status_code
+                for _ in range(2)
+            ]
+            assert statuses == [200, 401 if caller in site.signers else 200], (endpoint, caller.id)
 
 
 @pytest.mark.parametrize("endpoint", ["token", "g2p"])
