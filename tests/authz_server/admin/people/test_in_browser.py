@@ -12,6 +12,7 @@ from authz_server.assembly.operator import operator_services
 from authz_server.operations.operator_roles import AssignedRole
 from authz_server.operations.operators import create_operator, set_operator_enabled
 from authz_server.settings import load_settings
+from support.axe import axe, violations
 from support.browser import visiting
 from support.databases import copied_database
 from support.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider
@@ -20,6 +21,8 @@ from support.parties import ACTOR, Parties
 from support.ports import release_port, reserve_port
 from support.secrets_watch import SecretsWatch
 from support.settings_file import write_secret, write_settings
+
+__all__ = ["axe"]
 
 STRONG = "urn:example:strong"
 ACCOUNTS = {
@@ -230,6 +233,57 @@ def test_a_person_of_the_provider_logs_in_and_confirms_the_session(visitor, site
     assert cookie_of(visitor)["value"] != before
     record = site.records("operator.signed_in")[-1]
     assert (record["again"], record["amr"]) == (True, ["hwk"])
+
+
+def test_a_sensitive_act_of_the_console_asks_for_a_confirmation(visitor, site):
+    page = visitor.page
+    site.provider.next_log_in(account="id-of-ada", acr="urn:example:weak")
+    page.goto(f"{site.url}/keys")
+    assert page.url == f"{site.url}/login?next=%2Fkeys"
+    page.get_by_role("link", name="Log in with your organisation's account").click()
+    page.wait_for_url(f"{site.url}/keys")
+    assert page.get_by_text("ada (id-of-ada)").is_visible()
+    page.get_by_role("link", name="Rotate", exact=True).first.click()
+    page.wait_for_url("**/login?step_up=1&next=**")
+    site.provider.next_log_in(account="id-of-ada", acr=STRONG)
+    page.get_by_role("link", name="Log in with your organisation's account").click()
+    page.wait_for_url("**/act/ring-rotate?**")
+    page.get_by_label("Reason").fill("as the test says")
+    page.get_by_role("button", name="Rotate").click()
+    page.get_by_role("status").wait_for()
+    records = site.records("key.changed")
+    assert records[-1]["actor"] == "operator:ada (id-of-ada) via console"
+    page.get_by_role("button", name="Log out").click()
+    page.wait_for_url(f"{site.url}/login")
+    page.goto(f"{site.url}/keys")
+    assert page.url == f"{site.url}/login?next=%2Fkeys"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_the_pages_of_people(browser, axe, site, scheme):
+    link = site.new_link(f"mary-{scheme}")
+    with visiting(browser, color_scheme=scheme) as visitor:
+        visitor.add_authenticator()
+        page = visitor.page
+
+        def require_no_violation() -> None:
+            for width in (1280, 360):
+                page.set_viewport_size({"width": width, "height": 740})
+                assert violations(page, axe) == [], page.url
+            assert page.evaluate("document.documentElement.scrollWidth") <= 360, page.url
+
+        for path in ("/login", "/enrol/unknown"):
+            page.goto(f"{site.url}{path}")
+            require_no_violation()
+        page.goto(link)
+        require_no_violation()
+        page.get_by_role("button", name="Create a passkey").click()
+        page.wait_for_url(f"{site.url}/")
+        page.get_by_role("link", name=f"mary-{scheme}").click()
+        page.wait_for_url(f"{site.url}/passkeys")
+        require_no_violation()
+        page.goto(f"{site.url}/login?step_up=1")
+        require_no_violation()
 
 
 def test_a_person_without_a_role_and_a_refusal_are_explained(visitor, site):
