@@ -361,7 +361,9 @@ def _narrow(request: TokenDecision, narrowing: object) -> TokenDecision:
     """Return the decision with less; raise InvalidResultError for anything but less."""
     if not isinstance(narrowing, Narrowing):
         raise InvalidResultError(f"it returned {type(narrowing).__name__} instead of a Narrowing")
-    scopes, seconds = narrowing.scopes, narrowing.lifetime_seconds
+    # A plugin may hold anything in it.
+    scopes: Any = narrowing.scopes
+    seconds: Any = narrowing.lifetime_seconds
     if scopes is not None:
         if not isinstance(scopes, tuple) or not scopes or not set(scopes) <= set(request.scopes):
             raise InvalidResultError("it returned other scopes than those of the token")

@@ -108,7 +108,7 @@ class FederatedSource(IntrospectionSource):
         }
 
     async def find_active(self, token: str) -> Mapping[str, Any] | None:
-        """Return what the issuer of a token says of it; None: no issuer accepts it.
+        """Return the members that the issuer of a token gives; None: no issuer accepts it.
 
         Raises:
             FetchError: its keys or its endpoint cannot be had.

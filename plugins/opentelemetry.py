@@ -10,6 +10,7 @@ from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.metrics import Counter, Histogram
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
@@ -18,7 +19,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from authz_server.plugin_api import (
@@ -130,6 +131,9 @@ class Telemetry:
             }
         )
         self._stops: list[Callable[[], object]] = []
+        self._tracer: Tracer | None = None
+        self._seconds: Histogram | None = None
+        self._events: Counter | None = None
         exporter: dict[str, Any] = {
             "certificate_file": options.ca_file or None,
             "headers": dict(options.headers),
@@ -138,14 +142,10 @@ class Telemetry:
         base = options.endpoint.rstrip("/")
         if "traces" in options.signals:
             self._add_traces(options, resource, OTLPSpanExporter(f"{base}/v1/traces", **exporter))
-        else:
-            self._tracer = None
         if "metrics" in options.signals:
             self._add_metrics(
                 options, resource, OTLPMetricExporter(f"{base}/v1/metrics", **exporter)
             )
-        else:
-            self._seconds = self._events = None
         if "logs" in options.signals:
             self._add_logs(options, resource, OTLPLogExporter(f"{base}/v1/logs", **exporter))
 

@@ -14,7 +14,7 @@ from keys.jose.foreign import MAXIMUM_KEYS
 
 
 class Encryption(NamedTuple):
-    """How a caller wants its responses encrypted.
+    """The encryption of the responses of a caller.
 
     Attributes:
         key: the key.

@@ -5,11 +5,24 @@ import :mod:`authz_server.plugin_api.testing`.
 """
 
 from authz_server.assembly.plugin_services import PluginServices
+from authz_server.audit.chain_events import AuditCheckpoint, AuditContinued
+from authz_server.audit.change_events import (
+    ChangeApproved,
+    ChangeCarriedOut,
+    ChangeConfirmed,
+    ChangeExpired,
+    ChangeFailed,
+    ChangeRejected,
+    ChangeRequested,
+    ChangeWithdrawn,
+)
 from authz_server.audit.events import (
     ClientChanged,
     CutOffRecorded,
     DeclarationApplied,
     Event,
+    EventPollRefused,
+    EventUndelivered,
     IntrospectionRefused,
     KeyAlarm,
     KeyChanged,
@@ -96,6 +109,8 @@ __all__ = [
     "MAXIMUM_TOKEN_CHARACTERS",
     "RESERVED_CLAIMS",
     "AnsweredRequest",
+    "AuditCheckpoint",
+    "AuditContinued",
     "AuthenticationRequest",
     "Authorization",
     "AuthorizationDetailsType",
@@ -105,6 +120,14 @@ __all__ = [
     "BackendUnavailable",
     "BackendView",
     "Capabilities",
+    "ChangeApproved",
+    "ChangeCarriedOut",
+    "ChangeConfirmed",
+    "ChangeExpired",
+    "ChangeFailed",
+    "ChangeRejected",
+    "ChangeRequested",
+    "ChangeWithdrawn",
     "ClientAuthenticationMethod",
     "ClientChanged",
     "ClientEntry",
@@ -114,6 +137,8 @@ __all__ = [
     "DeclarationApplied",
     "Destroys",
     "Event",
+    "EventPollRefused",
+    "EventUndelivered",
     "Fences",
     "FetchError",
     "Fetcher",

@@ -30,7 +30,7 @@ def make_command(queue: DeliveryQueue, receivers: Collection[str]) -> click.Comm
         if verb == "list":
             click.echo(_as_json(queue) if as_json else _as_text(queue))
             return
-        if receiver not in receivers:
+        if receiver is None or receiver not in receivers:
             raise click.ClickException(f"name a receiver: {', '.join(receivers)}")
         click.echo(f"{queue.retry(receiver)} events of {receiver} are due now.")
 

@@ -52,7 +52,7 @@ class Webhooks:
             raise ValueError("queue: write the absolute path of the file for waiting events")
         if not Path(path).parent.is_dir():
             raise ValueError(f"queue: there is no folder {Path(path).parent}")
-        values = {"maximum_queued": 100_000, "retry_hours": 72} | settings
+        values: dict[str, Any] = {"maximum_queued": 100_000, "retry_hours": 72, **settings}
         for key, (lowest, highest) in _LIMITS.items():
             if type(values[key]) is not int or not lowest <= values[key] <= highest:
                 raise ValueError(f"{key}: use {lowest} to {highest}")
@@ -132,12 +132,17 @@ class Sender:
     def _run(self) -> None:
         while not self._is_stopped:
             try:
-                while not self._is_stopped and (delivery := self._queue.claim(self._receiver.name)):
-                    self.deliver(delivery)
+                self._deliver_due()
             except sqlite3.Error as error:
                 logger.warning("the queue of webhooks cannot be used: %s", error)
             self._awake.wait(POLL_SECONDS)
             self._awake.clear()
+
+    def _deliver_due(self) -> None:
+        while (delivery := self._queue.claim(self._receiver.name)) is not None:
+            self.deliver(delivery)
+            if self._is_stopped:
+                return
 
     def deliver(self, delivery: Delivery) -> None:
         """Send one event, and note the outcome.
