@@ -6,16 +6,7 @@ import :mod:`authz_server.plugin_api.testing`.
 
 from authz_server.assembly.plugin_services import PluginServices
 from authz_server.audit.chain_events import AuditCheckpoint, AuditContinued
-from authz_server.audit.change_events import (
-    ChangeApproved,
-    ChangeCarriedOut,
-    ChangeConfirmed,
-    ChangeExpired,
-    ChangeFailed,
-    ChangeRejected,
-    ChangeRequested,
-    ChangeWithdrawn,
-)
+from authz_server.audit.change_events import CHANGE_EVENTS
 from authz_server.audit.events import (
     ClientChanged,
     CutOffRecorded,
@@ -104,6 +95,16 @@ from keys.errors import (
 from keys.jose.compact import MAXIMUM_TOKEN_CHARACTERS, parse_json_object
 from keys.jose.foreign import ForeignToken, parse_foreign
 from keys.jose.jwk import public_jwk
+
+_CHANGES = {each.__name__: each for each in CHANGE_EVENTS.values()}
+ChangeRequested = _CHANGES["ChangeRequested"]
+ChangeApproved = _CHANGES["ChangeApproved"]
+ChangeRejected = _CHANGES["ChangeRejected"]
+ChangeWithdrawn = _CHANGES["ChangeWithdrawn"]
+ChangeExpired = _CHANGES["ChangeExpired"]
+ChangeFailed = _CHANGES["ChangeFailed"]
+ChangeCarriedOut = _CHANGES["ChangeCarriedOut"]
+ChangeConfirmed = _CHANGES["ChangeConfirmed"]
 
 __all__ = [
     "MAXIMUM_TOKEN_CHARACTERS",
