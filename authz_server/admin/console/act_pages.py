@@ -64,6 +64,7 @@ def _plan(
         "act.html",
         act=act,
         values=_shown_values(act, values, item),
+        given=values,
         item=item,
         tag=tag,
         snapshot=_snapshot(item),

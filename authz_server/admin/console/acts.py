@@ -96,11 +96,13 @@ def _lines(values: Values, name: str) -> list[str]:
 
 
 def _edited(values: Values) -> dict[str, Any]:
-    return {
-        "name": values.get("name", ""),
-        "organisation": values.get("organisation", ""),
-        "allowed_scopes": _lines(values, "allowed_scopes"),
+    """Return the fields that the form has; another keeps its value."""
+    edited: dict[str, Any] = {
+        name: values[name] for name in ("name", "organisation") if name in values
     }
+    if "allowed_scopes" in values:
+        edited["allowed_scopes"] = _lines(values, "allowed_scopes")
+    return edited
 
 
 def _new_client(values: Values) -> dict[str, Any]:
@@ -146,7 +148,7 @@ def _assigned(values: Values) -> dict[str, Any]:
 _NAMES = (
     Field(name="name", required=True, member="name"),
     Field(name="organisation", member="organisation"),
-    Field(name="allowed_scopes", kind="lines", member="allowed_scopes"),
+    Field(name="allowed_scopes", kind="lines", required=True, member="allowed_scopes"),
 )
 _SECRET = (Field(name="description"), Field(name="expires_at", kind="time"))
 _CLIENT, _SECRETS = "/clients/{}", "/clients/{}/secrets"

@@ -37,6 +37,7 @@ def environment() -> Environment:
         "age": age,
         "as_json": lambda value: msgspec.json.encode(value).decode(),
         "own": own,
+        "shorten": shorten,
         "moment": moment,
         "link": link,
         "highest_risk": highest_risk,
@@ -85,6 +86,11 @@ def duration(seconds: float) -> str:
     if whole >= _MINUTE_SECONDS:
         return f"{whole // _MINUTE_SECONDS} min"
     return f"{whole} s"
+
+
+def shorten(text: str, characters: int) -> str:
+    """Return a text of at most so many characters."""
+    return text if len(text) <= characters else f"{text[: characters - 1]}…"
 
 
 def as_utc(text: str) -> str:

@@ -8,11 +8,13 @@ from typing import Any
 import msgspec
 from flask import Response
 
-from authz_server.admin.console.rendering import as_utc
+from authz_server.admin.console.rendering import as_utc, shorten
 from authz_server.admin.console.views import SECURITY_HEADERS, View
 from authz_server.admin.problems import Problem
 
-_PAGE = 50
+_PAGE = 30
+_FACTS = 5
+_FACT_CHARACTERS = 80
 _EXPORT_PAGE = 500
 #: The largest number of exported records; the command line has no limit.
 MAXIMUM_EXPORTED = 20_000
@@ -102,9 +104,21 @@ def _json(value: object) -> str:
 
 
 def _shown(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record with its details as text."""
-    facts = [(name, _text(each)) for name, each in record["detail"].items() if each]
-    return {**record, "facts": facts}
+    """Return a record with the first of its details as text."""
+    detail: dict[str, Any] = dict(record["detail"])
+    diff = detail.pop("diff", None)
+    if isinstance(diff, dict):
+        detail |= {name: _change(each) for name, each in diff.items() if name not in detail}
+    facts = [(name, _text(each)) for name, each in detail.items() if each]
+    shown = [(name, shorten(text, _FACT_CHARACTERS)) for name, text in facts[:_FACTS]]
+    return {**record, "facts": shown, "further": len(facts) - len(shown)}
+
+
+def _change(change: object) -> object:
+    if not isinstance(change, dict) or not change.keys() >= {"before", "after"}:
+        return change
+    before, after = (_text(change[name]) for name in ("before", "after"))
+    return after if change["before"] is None else f"{before} → {after}"
 
 
 def _text(value: object) -> str:

@@ -8,8 +8,9 @@ from flask import Response
 from authz_server.admin.console.desk import path_of
 from authz_server.admin.console.views import View
 
-_PAGE = 50
+_PAGE = 40
 _RECORDS = 20
+_SHOWN_SCOPES = 60
 _TOKEN_AGE = timedelta(days=1)
 #: The filters of the list, by the name of their parameter.
 FILTERS = (
@@ -46,6 +47,7 @@ def show(view: View) -> Response:
     return view.page(
         "client.html",
         client=client,
+        shown=_SHOWN_SCOPES,
         catalogue=catalogue,
         stops=_stops(view, client),
         records=_records(view, name),

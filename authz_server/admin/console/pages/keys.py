@@ -7,6 +7,9 @@ from flask import Response
 from authz_server.admin.console.desk import RefusedError, path_of
 from authz_server.admin.console.views import View
 
+#: The newest keys of a ring are shown.
+_KEYS = 12
+
 
 def show(view: View) -> Response:
     """Show every ring."""
@@ -28,4 +31,4 @@ def _ring(view: View, ring: dict[str, Any]) -> dict[str, Any]:
         # A backend that cannot be opened must not hide the keys.
         status, keys = None, view.desk.get(path_of("/rings/{}/keys", name), limit=500)["items"]
     calendar = view.desk.get(path_of("/rings/{}/calendar", name))
-    return {**ring, "status": status, "calendar": calendar, "keys": keys[::-1]}
+    return {**ring, "status": status, "calendar": calendar, "keys": keys[: -_KEYS - 1 : -1]}
