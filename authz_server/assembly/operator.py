@@ -9,7 +9,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from authz_server.assembly.base import utc_now
 from authz_server.assembly.services import Services
-from authz_server.audit.checkpoints import record_head
 from authz_server.audit.sink import AuditSink, is_stream
 from authz_server.database.errors import describe_failure, find_sentence
 from authz_server.database.orm import open_database
@@ -33,6 +32,8 @@ class OperatorServices(Services):
         sink = vars(self).get("sink")
         if sink is None or not sink.head.sequence:
             return
+        from authz_server.audit.checkpoints import record_head
+
         try:
             record_head(self.database, sink.head, self.settings.audit.destination, self.clock())
         except SQLAlchemyError as error:

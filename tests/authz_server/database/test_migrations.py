@@ -100,7 +100,7 @@ def test_events_of_the_first_schema_are_chained(schema: Schema):
 
 def test_the_chain_goes_on_after_an_upgrade(schema: Schema):
     schema.add_event("es256", 1)
-    schema.upgrade("0002")
+    schema.upgrade("head")
     store = SqlKeyStore(schema.database.transaction, schema.database.reading)
     (ring,) = store.load_rings(MOMENT)
     assert (ring.frozen, ring.successor, ring.cautious_until) == (False, None, None)

@@ -4,6 +4,7 @@ import pytest
 
 from authz_server.errors import InvalidChangeError, NotFoundError
 from authz_server.operations import client_secrets, clients, resource_servers
+from authz_server.operations.client_search import ClientFilters, find_clients
 from authz_server.operations.resource_servers import create_resource_server
 
 
@@ -46,7 +47,7 @@ def test_a_registration_whose_secret_is_refused_is_not_made(operator):
     """The client and its first secret are one transaction."""
     with pytest.raises(InvalidChangeError):
         _create(operator, imported_secret=b"")
-    assert clients.list_clients(operator.services) == ()
+    assert find_clients(operator.services, ClientFilters()).clients == ()
     assert operator.records() == []
 
 
@@ -130,7 +131,7 @@ def test_a_list_takes_as_many_statements_for_many_as_for_one(operator):
             identifier=f"https://server-{number}.example",
         )
         with operator.statements() as statements:
-            listed = clients.list_clients(operator.services)
+            listed = find_clients(operator.services, ClientFilters()).clients
             servers = resource_servers.list_resource_servers(operator.services)
         assert len(listed) == len(servers) == number + 1
         assert all(len(each.secrets) == 1 for each in (*listed, *servers))

@@ -17,7 +17,7 @@ AT = datetime(2030, 1, 1, tzinfo=UTC)
 
 @pytest.fixture
 def many(operator):
-    """An operator with 100,000 stored records, of 10,000 subjects, 1,000 actors and 5,000 actions."""
+    """An operator with 100,000 records of 10,000 subjects, 1,000 actors and 5,000 actions."""
     with operator.services.database.transaction() as session:
         rows = [
             {

@@ -3,7 +3,8 @@
 import pytest
 
 from authz_server.errors import ConflictError
-from authz_server.operations import client_secrets, clients
+from authz_server.operations import client_secrets
+from authz_server.operations.client_search import ClientFilters, find_clients
 
 CLIENT = '[clients.ministry]\nname = "Ministry"\nallowed_scopes = ["mapper/link"]\n'
 
@@ -40,7 +41,7 @@ def test_a_secret_file_that_exists_is_never_overwritten(files, operator, tmp_pat
         files.apply(first + CLIENT, secret_directory=tmp_path)
     assert (tmp_path / "ministry").read_text() == "kept"
     assert not (tmp_path / "agency").exists()
-    assert clients.list_clients(operator.services) == ()
+    assert find_clients(operator.services, ClientFilters()).clients == ()
 
 
 def test_an_existing_secret_is_imported(files, operator, tmp_path):

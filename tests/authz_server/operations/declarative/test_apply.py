@@ -11,6 +11,7 @@ from authz_server.database.change_feed import Change, Revision
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
 from authz_server.operations import clients, resource_servers, scopes
 from authz_server.operations.admin_api import register_admin_api
+from authz_server.operations.client_search import ClientFilters, find_clients
 
 WHOLE = """
 catalogues = ["g2p-connect"]
@@ -112,7 +113,7 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(files, operator, tmp_path)
     planned = files.apply(WHOLE, dry_run=True, secret_directory=tmp_path / "secrets")
     assert operator.records() == []
     assert not (tmp_path / "secrets").exists()
-    assert clients.list_clients(operator.services) == ()
+    assert find_clients(operator.services, ClientFilters()).clients == ()
     assert files.apply(WHOLE, secret_directory=tmp_path / "secrets") == planned
 
 
@@ -320,7 +321,7 @@ def test_a_refusal_names_file_line_and_entry_and_undoes_everything(
         files.apply(first + text)
     assert "a.toml:4: " in str(refusal.value)
     assert operator.records() == []
-    assert clients.list_clients(operator.services) == ()
+    assert find_clients(operator.services, ClientFilters()).clients == ()
 
 
 def test_a_plan_that_was_agreed_to_is_not_applied_to_another_state(files, operator):
