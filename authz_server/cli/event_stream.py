@@ -36,7 +36,7 @@ _UNDELIVERED_COLUMNS = {
 @click.command(
     "set",
     cls=Command,
-    example="authz-server event-stream set mapper --push https://mapper.example.org/events",
+    example="authz-server event-stream set mapper \\\n    --push https://mapper.example.org/events",
 )
 @click.argument("id")
 @click.option("--push", "url", metavar="URL", help="Send each event to this address (RFC 8935).")
@@ -46,6 +46,7 @@ _UNDELIVERED_COLUMNS = {
     "events",
     multiple=True,
     type=click.Choice(EVENT_NAMES),
+    metavar="NAME",
     help="Only these events. Repeatable; without it, all.",
 )
 @json_option
@@ -61,7 +62,8 @@ def set_(  # noqa: PLR0913, PLR0917 - one for each option
     """Begin the event stream of a resource server, or change it.
 
     A new stream has the events from now. After a change, events that are pending are delivered
-    the new way.
+    the new way. The names of events are token-revoked, tokens-revoked, client-disabled,
+    client-enabled, client-deleted, secret-ended, key-compromised, stopped and resumed.
     """
     if bool(url) == poll:
         raise click.UsageError("Use --push or --poll.")

@@ -138,7 +138,7 @@ class TokenIssuer:
             issued_at = instant // 1_000_000
             claims["iat"] = issued_at
             claims["jti"] = add_entry(new_jti(instant), entry)
-            place = {"idx": entry.index, "uri": uri_of(self._issuer, entry.list_id)}
+            place = {"idx": entry.position, "uri": uri_of(self._issuer, entry.list_id)}
             claims["status"] = {"status_list": place}
             issued = await self._sign(claims, authorization, issued_at, expires_at)
             if issued.kid == key.kid:

@@ -196,7 +196,7 @@ def _set_invalid(session: Session, entry: Entry) -> None:
     if changed.first() is not None:
         session.execute(
             insert_into(session, StatusRevocation)
-            .values(list_id=entry.list_id, position=entry.index)
+            .values(list_id=entry.list_id, position=entry.position)
             .on_conflict_do_nothing()
         )
 

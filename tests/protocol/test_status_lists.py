@@ -77,7 +77,7 @@ def test_a_token_has_an_entry_in_a_list(protocol: Protocol, endpoint: str, metho
     client = protocol.new_client(method)
     token = protocol.ask(endpoint, client).json["access_token"]
     entry, claims = entry_of(token), claims_of(token)
-    assert 0 <= entry.index < LIST_SIZE
+    assert 0 <= entry.position < LIST_SIZE
     assert find_entry(claims["jti"]) == entry
     assert status_of(protocol, token) == VALID
     assert protocol.is_active(token)
@@ -177,7 +177,7 @@ def test_many_tokens_share_few_rows_and_no_index(protocol: Protocol):
     entries = [entry_of(protocol.new_token(client)) for _ in range(300)]
     assert max(Counter(entries).values()) == 1
     assert count_rows(protocol, StatusBlock) - before <= 6
-    indexes = [each.index for each in entries]
+    indexes = [each.position for each in entries]
     assert indexes != sorted(indexes)
 
 

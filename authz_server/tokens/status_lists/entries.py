@@ -23,11 +23,11 @@ class Entry(NamedTuple):
 
     Attributes:
         list_id: the list.
-        index: the place, from 0.
+        position: the place, from 0.
     """
 
     list_id: int
-    index: int
+    position: int
 
 
 def add_entry(jti: str, entry: Entry) -> str:
@@ -35,7 +35,9 @@ def add_entry(jti: str, entry: Entry) -> str:
 
     A revocation needs only the ``jti`` to find the entry.
     """
-    encoded = entry.list_id.to_bytes(_LIST_BYTES, "big") + entry.index.to_bytes(_INDEX_BYTES, "big")
+    encoded = entry.list_id.to_bytes(_LIST_BYTES, "big") + entry.position.to_bytes(
+        _INDEX_BYTES, "big"
+    )
     return jti + urlsafe_b64encode(encoded).decode()
 
 
@@ -49,7 +51,7 @@ def find_entry(jti: str) -> Entry | None:
         return None
     if len(encoded) != _LIST_BYTES + _INDEX_BYTES:
         return None
-    index = int.from_bytes(encoded[_LIST_BYTES:], "big")
-    if index >= LIST_SIZE:
+    position = int.from_bytes(encoded[_LIST_BYTES:], "big")
+    if position >= LIST_SIZE:
         return None
-    return Entry(int.from_bytes(encoded[:_LIST_BYTES], "big"), index)
+    return Entry(int.from_bytes(encoded[:_LIST_BYTES], "big"), position)

@@ -241,12 +241,12 @@ class Core:
 
     def _require_status(self, accepted: Token) -> Generator[LoadStatusList, Any, None]:
         """Refuse a token that its status list does not state to be valid."""
-        uri, index = read_reference(accepted.claims)
+        uri, position = read_reference(accepted.claims)
         statuses = self._statuses.find(uri)
         if statuses is None:
             statuses = yield LoadStatusList(uri)
         try:
-            status = statuses.find(index)
+            status = statuses.find(position)
         except IndexError:
             raise invalid_token("status index") from None
         if status != VALID:

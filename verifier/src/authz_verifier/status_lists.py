@@ -29,11 +29,11 @@ class StatusReference(NamedTuple):
 
     Attributes:
         uri: the address of the list.
-        index: the place in the list.
+        position: the place in the list.
     """
 
     uri: str
-    index: int
+    position: int
 
 
 @dataclass(frozen=True, slots=True)
