@@ -12,6 +12,7 @@ from keys.jose.compact import parse_json_object
 
 _DURATION = re.compile(r"\+(\d{1,6})([smhd])")
 _TIME_OF_DAY = re.compile(r"\d\d:\d\d(:\d\d)?")
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -46,11 +47,13 @@ def _parse(text: str) -> datetime:
     if found := _DURATION.fullmatch(text):
         return now + timedelta(**{_UNITS[found[2]]: int(found[1])})
     at = datetime.fromisoformat(text)
-    if at.tzinfo is not None:
-        return at.astimezone(UTC)
-    if len(text) == len("2030-01-31"):
-        return at.replace(tzinfo=UTC)
-    raise ValueError(text)
+    if at.tzinfo is None and len(text) != len("2030-01-31"):
+        raise ValueError(text)
+    at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    # Nothing here is older, and a time a little earlier than the first of the calendar is none.
+    if at < _EARLIEST:
+        raise ValueError(text)
+    return at
 
 
 INSTANT = Instant()
