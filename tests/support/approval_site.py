@@ -15,6 +15,7 @@ from support.parties import ACTOR
 
 APPROVERS = ("second", "third")
 MONEY = "disburse/disburse"
+KEYS = {"jwks_uri": "https://client.example/jwks.json"}
 
 
 class ApprovalSite:
@@ -85,3 +86,54 @@ def running_approval_site(
     overrides = {"approvals": {"acts": acts, **(approvals or {})}}
     with running_admin_site(directory, database_url, overrides) as site:
         yield ApprovalSite(site)
+
+
+def find_standby(approvals: ApprovalSite) -> str:
+    """Return the path of a key that may be activated."""
+    for _ in range(2):
+        keys = approvals.api.get("/rings/es256/keys").json["items"]
+        for each in keys:
+            if each["state"] == "published" and not each["signs"]:
+                return f"/rings/es256/keys/{each['kid']}"
+        answer = approvals.change("POST", "/rings/es256/rotate", {"reason": "x"}, "/rings/es256")
+        assert answer.status_code == 200, answer.text
+    raise AssertionError("the ring makes no standby")
+
+
+def set_stop(approvals: ApprovalSite, client: str, reason: str = "leaked") -> str:
+    subject = client.removeprefix("/clients/")
+    body = {"kind": "client", "subject": subject, "reason": reason}
+    assert approvals.api.send("POST", "/stops", json=body).status_code == 201
+    return f"/stops/client/{subject}"
+
+
+def request_act(
+    approvals: ApprovalSite, act: str, client: str, query: str = ""
+) -> tuple[TestResponse, str]:
+    """Send a request for an act of ``[approvals]``; return the answer and the path of the item.
+
+    Args:
+        approvals: the site.
+        act: the act.
+        client: the path of a client with a secret.
+        query: the query string of the request.
+    """
+    api = approvals.api
+    match act:
+        case "scope.grant_money":
+            body = {"allowed_scopes": ["mapper/link", MONEY]}
+            return approvals.change("PATCH", f"{client}{query}", body, client), client
+        case "client.add_credential":
+            return api.send("POST", f"{client}/secrets{query}", json={}), client
+        case "client.change_keys":
+            body = {"authentication_method": "private_key_jwt", "properties": KEYS}
+            return approvals.change("PATCH", f"{client}{query}", body, client), client
+        case "operator.change_role":
+            body = {"allowed_scopes": ["clients:read"]}
+            return approvals.change("PATCH", f"{client}{query}", body, client), client
+        case "stop.lift":
+            stop = set_stop(approvals, client)
+            return approvals.change("POST", f"{stop}/lift{query}", {"reason": "over"}, stop), stop
+    key = find_standby(approvals)
+    body = {"reason": "planned", "emergency": True}
+    return approvals.change("POST", f"{key}/activate{query}", body, key), key

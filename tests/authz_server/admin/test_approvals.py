@@ -8,11 +8,14 @@ import pytest
 from werkzeug.test import Client
 
 from authz_server.clients.validation import DEFAULT_GRANT_TYPES
-from authz_server.serving.client_metrics import sample_clients
 from support.admin_site import require_problem
-from support.approval_site import MONEY, ApprovalSite, running_approval_site
-
-KEYS = {"jwks_uri": "https://client.example/jwks.json"}
+from support.approval_site import (
+    MONEY,
+    ApprovalSite,
+    request_act,
+    running_approval_site,
+    set_stop,
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,48 +32,6 @@ def client(approvals: ApprovalSite) -> str:
     return f"/clients/{approvals.api.new_client()['id']}"
 
 
-def _standby(approvals: ApprovalSite) -> str:
-    """Return the path of a key that may be activated."""
-    for _ in range(2):
-        keys = approvals.api.get("/rings/es256/keys").json["items"]
-        for each in keys:
-            if each["state"] == "published" and not each["signs"]:
-                return f"/rings/es256/keys/{each['kid']}"
-        answer = approvals.change("POST", "/rings/es256/rotate", {"reason": "x"}, "/rings/es256")
-        assert answer.status_code == 200, answer.text
-    raise AssertionError(keys)
-
-
-def _stopped(approvals: ApprovalSite, client: str, reason: str = "leaked") -> str:
-    subject = client.removeprefix("/clients/")
-    body = {"kind": "client", "subject": subject, "reason": reason}
-    assert approvals.api.send("POST", "/stops", json=body).status_code == 201
-    return f"/stops/client/{subject}"
-
-
-def _request(approvals: ApprovalSite, act: str, client: str, query: str = ""):
-    """Send a request for an act; return the answer, the checked path and what it shows before."""
-    api = approvals.api
-    match act:
-        case "scope.grant_money":
-            body = {"allowed_scopes": ["mapper/link", MONEY]}
-            return approvals.change("PATCH", f"{client}{query}", body, client), client
-        case "client.add_credential":
-            return api.send("POST", f"{client}/secrets{query}", json={}), client
-        case "client.change_keys":
-            body = {"authentication_method": "private_key_jwt", "properties": KEYS}
-            return approvals.change("PATCH", f"{client}{query}", body, client), client
-        case "operator.change_role":
-            body = {"allowed_scopes": ["clients:read"]}
-            return approvals.change("PATCH", f"{client}{query}", body, client), client
-        case "stop.lift":
-            stop = _stopped(approvals, client)
-            return approvals.change("POST", f"{stop}/lift{query}", {"reason": "over"}, stop), stop
-    key = _standby(approvals)
-    body = {"reason": "planned", "emergency": True}
-    return approvals.change("POST", f"{key}/activate{query}", body, key), key
-
-
 WAITING = (
     "scope.grant_money",
     "client.add_credential",
@@ -85,7 +46,7 @@ WAITING = (
 def test_an_act_waits_for_another_person_who_approves_it(approvals, client, act):
     """Nothing happens before; the requester is refused; the record names both."""
     api = approvals.api
-    answer, path = _request(approvals, act, client)
+    answer, path = request_act(approvals, act, client)
     assert answer.status_code == 202, answer.text
     change = answer.json
     assert answer.headers["Location"] == f"/admin/v1/changes/{change['id']}"
@@ -122,7 +83,7 @@ def test_an_act_waits_for_another_person_who_approves_it(approvals, client, act)
 def test_a_dry_run_says_that_an_act_would_wait(approvals, client, act):
     """And files nothing."""
     before = _pending(approvals)
-    answer, _ = _request(approvals, act, client, "?dry_run=true")
+    answer, _ = request_act(approvals, act, client, "?dry_run=true")
     assert answer.status_code == 200, answer.text
     assert answer.json["approval"] == {"acts": [act], "state": "pending", "changes": []}
     assert _pending(approvals) == before
@@ -135,7 +96,7 @@ def _pending(approvals: ApprovalSite) -> list[str]:
 
 def test_the_records_of_an_approved_act_name_the_change_and_the_approver(approvals, client):
     """Beside the requester, as whom it is done."""
-    answer, _ = _request(approvals, "scope.grant_money", client)
+    answer, _ = request_act(approvals, "scope.grant_money", client)
     change = answer.json["id"]
     assert approvals.decide(change, "approve").status_code == 200
     subject = client.removeprefix("/clients/")
@@ -260,14 +221,14 @@ def test_a_repeated_creation_is_filed_once(approvals):
 @pytest.mark.parametrize("act", WAITING)
 def test_a_change_that_rests_on_another_state_fails(approvals, client, act):
     """412, and the state failed; the act is not done."""
-    answer, path = _request(approvals, act, client)
+    answer, path = request_act(approvals, act, client)
     change = answer.json["id"]
     match act:
         case "stop.lift":
             query = "?break_glass=true&reason=x"
             lifted = approvals.change("POST", f"{path}/lift{query}", {"reason": "x"}, path)
             assert lifted.status_code == 200, lifted.text
-            _stopped(approvals, client, "for another reason")
+            set_stop(approvals, client, "for another reason")
         case "key.activate":
             ring = "/rings/es256"
             approvals.change("POST", f"{ring}/freeze", {"reason": "x"}, ring)
@@ -296,13 +257,13 @@ def test_a_refused_operation_fails_the_change(approvals):
 
 def test_a_change_is_rejected_by_another_and_withdrawn_by_its_requester(approvals, client):
     """Not the other way round; the reason is kept."""
-    change = _request(approvals, "scope.grant_money", client)[0].json["id"]
+    change = request_act(approvals, "scope.grant_money", client)[0].json["id"]
     require_problem(approvals.decide(change, "reject", "caller"), 403, "refused")
     require_problem(approvals.decide(change, "withdraw", "second"), 404, "not-found")
     require_problem(approvals.decide(change, "confirm"), 409, "conflict")
     done = approvals.decide(change, "reject", reason="not agreed")
     assert (done.json["state"], done.json["decision_reason"]) == ("rejected", "not agreed")
-    change = _request(approvals, "scope.grant_money", client)[0].json["id"]
+    change = request_act(approvals, "scope.grant_money", client)[0].json["id"]
     without = approvals.api.token("clients:write")
     answer = approvals.api.send(
         "POST",
@@ -320,7 +281,7 @@ def test_a_change_is_rejected_by_another_and_withdrawn_by_its_requester(approval
 
 def test_an_approver_that_was_changed_afterwards_is_refused(approvals, client):
     """It may have gained the right for this change."""
-    change = _request(approvals, "scope.grant_money", client)[0].json["id"]
+    change = request_act(approvals, "scope.grant_money", client)[0].json["id"]
     approvals.api.clock.advance(1)
     changed = approvals.change("PATCH", "/clients/third", {"name": "Third"})
     assert changed.status_code == 200, changed.text
@@ -331,8 +292,8 @@ def test_an_approver_that_was_changed_afterwards_is_refused(approvals, client):
 
 def test_a_change_expires(approvals, client):
     """By the server, or when somebody decides on it; the secret of a change goes too."""
-    first = _request(approvals, "client.add_credential", client)[0].json["id"]
-    second = _request(approvals, "client.add_credential", client)[0].json["id"]
+    first = request_act(approvals, "client.add_credential", client)[0].json["id"]
+    second = request_act(approvals, "client.add_credential", client)[0].json["id"]
     approvals.api.clock.advance(24 * 3_600)
     approvals.forget_tokens()
     require_problem(approvals.decide(first, "approve"), 409, "conflict")
@@ -350,7 +311,7 @@ def test_of_two_decisions_at_once_one_wins(approvals, against):
     """An approval, raced with another one, a withdrawal or a rejection."""
     for number in range(5):
         client = approvals.api.new_client(f"Raced {number}")["id"]
-        answer, path = _request(approvals, "scope.grant_money", f"/clients/{client}")
+        answer, path = request_act(approvals, "scope.grant_money", f"/clients/{client}")
         change = answer.json["id"]
         rival = "caller" if against == "withdraw" else "third"
         statuses = _race(approvals, change, ("approve", "second"), (against, rival))
@@ -374,106 +335,3 @@ def _race(approvals: ApprovalSite, change: str, *decisions: tuple[str, str]) -> 
     with ThreadPoolExecutor(len(decisions)) as threads:
         futures = [threads.submit(decide, act, approvals.token_of(by)) for act, by in decisions]
         return [each.result() for each in futures]
-
-
-def test_an_emergency_is_done_at_once_and_confirmed_afterwards(approvals, client, caplog):
-    """A revocation, a stop and a revoked key; until then a metric, a warning and the list."""
-    api = approvals.api
-    subject = client.removeprefix("/clients/")
-    key = next(each for each in api.get("/rings/es256/keys").json["items"] if each["signs"])
-    path = f"/rings/es256/keys/{key['kid']}"
-    assert _standby(approvals)
-    revoked = approvals.change("POST", f"{path}/revoke", {"reason": "leaked"}, path)
-    api.public.extensions["authz_server"].key_rings.refresh()
-    approvals.forget_tokens()
-    answers = [
-        revoked,
-        api.send("POST", "/revocations", json={"client": subject, "reason": "leaked"}),
-        api.send("POST", "/stops", json={"kind": "client", "subject": subject, "reason": "INC"}),
-        approvals.change("POST", f"{client}/disable", {"revoke_tokens": True}, client),
-    ]
-    acts = []
-    for answer in answers:
-        assert answer.status_code in {200, 201}, answer.text
-        approval = answer.json["approval"]
-        assert approval["state"] == "unconfirmed"
-        acts += approval["acts"]
-        (change,) = approval["changes"]
-        stored = api.get(f"/changes/{change}").json
-        assert (stored["kind"], stored["state"]) == ("emergency", "unconfirmed")
-        assert _sampled(approvals, "authz_server_unconfirmed_emergencies") > 0
-        require_problem(approvals.decide(change, "approve"), 409, "conflict")
-        require_problem(approvals.decide(change, "confirm", "caller"), 403, "refused")
-        with caplog.at_level("WARNING"):
-            api.services.change_duties.warn_of_unconfirmed()
-        assert change in caplog.text
-        confirmed = approvals.decide(change, "confirm", reason="it was right")
-        assert (confirmed.status_code, confirmed.json["state"]) == (200, "confirmed")
-    assert acts == ["key.revoke", "token.revoke", "stop.set", "token.revoke"]
-    assert api.get(path).json["state"] == "revoked"
-    (record, *_) = approvals.records("action=change.confirmed")
-    assert record["actor"] == "client:second via api"
-
-
-def _sampled(approvals: ApprovalSite, name: str) -> float:
-    services = approvals.api.services
-    samples = sample_clients(services.database, services.clock())
-    return next(each.value for each in samples if each.family.name == name)
-
-
-def test_the_warning_of_an_unconfirmed_act_is_repeated(approvals, client, caplog):
-    """Every ten minutes, once over all nodes."""
-    approvals.api.send("POST", "/revocations", json={"client": client.removeprefix("/clients/")})
-    duties = approvals.api.services.change_duties
-    counts = []
-    for seconds in (0, 1, 601):
-        approvals.api.clock.advance(seconds)
-        caplog.clear()
-        duties.warn_of_unconfirmed()
-        counts.append("is not confirmed" in caplog.text)
-    assert counts == [True, False, True]
-
-
-def test_break_glass_does_an_act_at_once_with_a_reason(approvals, client):
-    """It is recorded, and needs a confirmation."""
-    body = {"allowed_scopes": ["mapper/link", MONEY]}
-    silent = approvals.change("PATCH", f"{client}?break_glass=true", body, client)
-    assert require_problem(silent, 422, "invalid-value")["field"] == "reason"
-    query = "?break_glass=true&reason=payday"
-    done = approvals.change("PATCH", f"{client}{query}", body, client)
-    assert done.status_code == 200, done.text
-    assert done.json["approval"]["acts"] == ["scope.grant_money"]
-    (change,) = done.json["approval"]["changes"]
-    assert MONEY in approvals.api.get(client).json["allowed_scopes"]
-    stored = approvals.api.get(f"/changes/{change}").json
-    assert (stored["kind"], stored["reason"]) == ("break_glass", "payday")
-    (record, *_) = approvals.records("action=change.carried_out")
-    assert (record["subject"], record["detail"]["reason"]) == (change, "payday")
-    assert approvals.decide(change, "confirm").status_code == 200
-
-
-def test_settled_changes_are_deleted_after_their_retention(approvals, client):
-    """Those that wait are kept."""
-    settled = _request(approvals, "scope.grant_money", client)[0].json["id"]
-    approvals.decide(settled, "reject")
-    unconfirmed = approvals.api.send("POST", "/revocations", json={"jti": "kept"})
-    (kept,) = unconfirmed.json["approval"]["changes"]
-    approvals.api.clock.advance(401 * 86_400)
-    approvals.forget_tokens()
-    approvals.api.services.purge.run()
-    require_problem(approvals.api.get(f"/changes/{settled}"), 404, "not-found")
-    assert approvals.state(kept) == "unconfirmed"
-
-
-def test_without_the_setting_nothing_needs_a_second_person(database_url, tmp_path):
-    """The default; break_glass can be off."""
-    settings = {"acts": ["stop.lift"], "break_glass": False}
-    with running_approval_site(tmp_path, database_url, settings) as approvals:
-        body = {"name": "Payer", "allowed_scopes": [MONEY]}
-        made = approvals.api.send("POST", "/clients", json=body)
-        assert made.status_code == 201, made.text
-        assert approvals.api.get("/changes").json["items"] == []
-        assert _sampled(approvals, "authz_server_pending_changes") == 0
-        path = f"/clients/{made.json['id']}"
-        broken = approvals.change("PATCH", f"{path}?break_glass=true&reason=x", {}, path)
-        require_problem(broken, 403, "refused")
