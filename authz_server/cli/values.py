@@ -45,7 +45,7 @@ def _parse(text: str) -> datetime:
     if text == "now":
         return now
     if found := _DURATION.fullmatch(text):
-        return now + timedelta(**{_UNITS[found[2]]: int(found[1])})
+        return now + _span_of(found)
     at = datetime.fromisoformat(text)
     if at.tzinfo is None and len(text) != len("2030-01-31"):
         raise ValueError(text)
@@ -54,6 +54,10 @@ def _parse(text: str) -> datetime:
     if at < _EARLIEST:
         raise ValueError(text)
     return at
+
+
+def _span_of(found: re.Match[str]) -> timedelta:
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
 INSTANT = Instant()
@@ -72,7 +76,8 @@ class PastInstant(Instant):
         text = str(value).strip()
         now = datetime.now(UTC)
         if text.startswith("-") and (found := _DURATION.fullmatch(f"+{text[1:]}")):
-            return now - timedelta(**{_UNITS[found[2]]: int(found[1])})
+            # Nothing here is older.
+            return now - min(_span_of(found), now - _EARLIEST)
         if _TIME_OF_DAY.fullmatch(text):
             try:
                 return datetime.combine(now.date(), time.fromisoformat(text), UTC)
@@ -101,7 +106,7 @@ class Span(click.ParamType[timedelta]):
         found = _DURATION.fullmatch(f"+{str(value).strip().removeprefix('+')}")
         if found is None:
             self.fail(f"{value!r} is not a span; write 90s, 30m, 12h or 7d", param, ctx)
-        return timedelta(**{_UNITS[found[2]]: int(found[1])})
+        return _span_of(found)
 
 
 SPAN = Span()

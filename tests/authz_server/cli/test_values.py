@@ -3,7 +3,13 @@ from datetime import UTC, datetime, timedelta
 import click
 import pytest
 
-from authz_server.cli.values import INSTANT, INSTANT_OR_NONE, PROPERTY, drop_unset
+from authz_server.cli.values import (
+    INSTANT,
+    INSTANT_OR_NONE,
+    PAST_INSTANT,
+    PROPERTY,
+    drop_unset,
+)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +43,12 @@ def test_times_may_be_relative(text, delta):
 def test_other_texts_are_refused_with_an_example(text):
     with pytest.raises(click.BadParameter, match="2030-01-31T12:00:00Z"):
         INSTANT.convert(text, None, None)
+
+
+def test_a_time_long_ago_is_the_beginning_of_all_records():
+    assert PAST_INSTANT.convert("-999999d", None, None) == datetime(1970, 1, 1, tzinfo=UTC)
+    hour = datetime.now(UTC) - PAST_INSTANT.convert("-1h", None, None)
+    assert abs(hour - timedelta(hours=1)) < timedelta(seconds=5)
 
 
 def test_the_word_none_takes_a_limit_away():
