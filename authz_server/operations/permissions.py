@@ -69,7 +69,7 @@ class Limits:
     organisations: frozenset[str] | None = None
 
     def __bool__(self) -> bool:
-        """Whether there is a limit."""
+        """Return whether there is a limit."""
         return self.resource_servers is not None or self.organisations is not None
 
     def is_within(self, other: "Limits") -> bool:

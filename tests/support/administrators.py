@@ -1,8 +1,13 @@
 """Administrators with roles and limits, and what belongs to them and to others."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+
+from sqlalchemy import event
 
 from authz_server.admin.api import Performed
 from authz_server.operations.client_secrets import list_secrets
@@ -52,6 +57,21 @@ class Administration:
         """Answer a request of a caller in this process."""
         assert self.site.app.api is not None
         return self.site.app.api.perform(caller, method, path, **options)
+
+    @contextmanager
+    def statements(self) -> Iterator[list[str]]:
+        """Yield a list that grows by every statement of this thread until the block ends."""
+        seen: list[str] = []
+        own = threading.get_ident()
+
+        def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+            if threading.get_ident() == own:
+                seen.append(statement)
+
+        engine = self.site.services.database.engine
+        event.listen(engine, "before_cursor_execute", note)
+        yield seen
+        event.remove(engine, "before_cursor_execute", note)
 
 
 def make_administration(site: AdminSite) -> Administration:
