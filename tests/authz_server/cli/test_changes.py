@@ -16,7 +16,14 @@ from support.settings_file import write_settings
 
 MONEY = "disburse/disburse"
 REQUESTER = "client:tool via api"
-ACTS = ["scope.grant_money", "client.add_credential", "stop.set", "stop.lift", "key.activate"]
+ACTS = [
+    "scope.grant_money",
+    "client.add_credential",
+    "stop.set",
+    "stop.lift",
+    "key.activate",
+    "key.revoke",
+]
 
 
 @pytest.fixture
@@ -122,5 +129,8 @@ def test_the_activation_of_a_key_is_approved(approving):
     assert "is approved" in approving.must("--actor", "ada", "changes", "approve", change)
     signing = [each["kid"] for each in approving.json("keys", "list") if each["signs"]]
     assert signing == [kid]
+    approving.must("keys", "revoke", kid, "--reason", "leaked", "--yes")
+    (revoked,) = approving.json("changes", "list")
+    assert (revoked["acts"], revoked["kind"]) == (["key.revoke"], "command")
     shown = json.loads(approving.must("changes", "show", change, "--json"))
     assert (shown["operation"], shown["arguments"]["kid"]) == ("keys.activate", kid)

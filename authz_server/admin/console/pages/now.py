@@ -6,6 +6,7 @@ from typing import Any
 from flask import Response
 
 from authz_server.admin.console.desk import Desk, path_of
+from authz_server.admin.console.pages.changes import WAITING
 from authz_server.admin.console.views import View
 
 #: A secret that ends within this time is due.
@@ -46,9 +47,8 @@ def _duties(view: View) -> list[tuple[str, int, bool, str]]:
     desk, now = view.desk, view.now
     found = []
     if desk.may("changes:read"):
-        found.append(
-            ("changes", _count(desk, "/changes", "changes:read", state="pending"), "/changes")
-        )
+        waiting = [_count(desk, "/changes", "changes:read", state=each) for each in WAITING]
+        found.append(("changes", sum(waiting), "/changes"))
     if desk.may("clients:read"):
         due = f"{now + DUE_WITHIN:%Y-%m-%dT%H:%M:%SZ}"
         ended = _count(desk, "/clients", "clients:read", secret_ends_before=due)
