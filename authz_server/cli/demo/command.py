@@ -2,14 +2,17 @@
 
 import signal
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
 import click
 
 from authz_server.cli.commands import Command
+from authz_server.cli.demo.chromium import BrowserError
+from authz_server.cli.demo.console_walk import walk_console
 from authz_server.cli.demo.site import DemoError, demo_site
-from authz_server.cli.demo.tour import StepFailedError, Tour
+from authz_server.cli.demo.tour import CLIENT_ID, RESOURCE_SERVER_ID, StepFailedError, Tour
 
 
 @click.command("demo", cls=Command, example="authz-server demo --once")
@@ -34,21 +37,34 @@ def demo(once: bool, directory: Path) -> None:
         with demo_site(directory, click.echo) as places:
             Tour(places, click.echo).run()
             click.echo("\nEvery step had its expected result.")
+            if once:
+                walk_console(directory, places.console_link, _shown(), click.echo)
             click.echo(_NEXT)
             if not once:
+                click.echo(_CONSOLE.format(link=places.console_link))
                 _keep_serving(places.issuer, places.mapper_url)
-    except (DemoError, StepFailedError) as error:
+    except (BrowserError, DemoError, StepFailedError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         raise click.Abort from None
 
 
+_CONSOLE = """
+The console, for a browser on this machine: the link makes a passkey, once, within 15 minutes.
+  {link}
+"""
 _NEXT = """
 Now try, here or in the README's order:
   authz-server init               an installation of your own, which this one is not
   authz-server keys status        in it: the signing keys and when they rotate
   make demo-rotation QUICK=1      four rotations in a real OpenBao under traffic
 """
+
+
+def _shown() -> dict[str, str]:
+    """Return what the walk through the console shows."""
+    moment = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
+    return {"client": CLIENT_ID, "server": RESOURCE_SERVER_ID, "moment": moment}
 
 
 def _keep_serving(issuer: str, mapper_url: str) -> None:

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -21,9 +22,14 @@ from authz_server.cli.demo.tour import CLIENT_ID, RESOURCE_SERVER_ID, Places
 
 READY_SECONDS = 60
 END_SECONDS = 15
-_PREFERRED_PORTS = (8080, 8081, 8082)
+_PREFERRED_PORTS = (8080, 8081, 8082, 8083)
 _SETTINGS = "authz-server.toml"
-_MADE_BY_US = ("authz-server.db", "authz-server.db-shm", "authz-server.db-wal", _SETTINGS)
+_AUDIT = "audit.jsonl"
+_MADE_BY_US = (
+    *("authz-server.db", "authz-server.db-shm", "authz-server.db-wal"),
+    *(_AUDIT, _SETTINGS),
+)
+_LINK = re.compile(r"http://localhost:\d+/enrol/\S+")
 _SECRETS = ("pepper", "key-encryption-key", "client-secret", "mapper-secret")
 
 
@@ -72,8 +78,8 @@ def _fresh_directory(directory: Path) -> Iterator[None]:
         yield
 
 
-def find_ports(emit: Callable[[str], None]) -> tuple[int, int, int]:
-    """Return ports for server, health listener and mapper API, the preferred ones if free."""
+def find_ports(emit: Callable[[str], None]) -> tuple[int, int, int, int]:
+    """Return ports for server, health listener, mapper API and console, preferred ones if free."""
     chosen: list[int] = []
     with ExitStack() as held:
         for preferred in _PREFERRED_PORTS:
@@ -86,14 +92,17 @@ def find_ports(emit: Callable[[str], None]) -> tuple[int, int, int]:
             chosen.append(probe.getsockname()[1])
             if chosen[-1] != preferred:
                 emit(f"Port {preferred} is taken: this run uses {chosen[-1]} instead.\n")
-    return chosen[0], chosen[1], chosen[2]
+    return chosen[0], chosen[1], chosen[2], chosen[3]
 
 
-def _register(directory: Path, ports: tuple[int, int, int], emit: Callable[[str], None]) -> Places:
+def _register(
+    directory: Path, ports: tuple[int, int, int, int], emit: Callable[[str], None]
+) -> Places:
     """Make settings, database and keys, and register client and resource server."""
     issuer, mapper_url = (f"http://127.0.0.1:{port}" for port in (ports[0], ports[2]))
     options = ["--development", "--issuer", issuer, "--health-port", str(ports[1])]
     _command(emit, "init", str(directory), *options, "--import", "g2p-connect")
+    _add_console(directory, ports[3])
     config = ["--config", str(directory / _SETTINGS)]
     mapper_secret, client_secret = (directory / "secrets" / name for name in _SECRETS[3:1:-1])
     _command(
@@ -108,16 +117,34 @@ def _register(directory: Path, ports: tuple[int, int, int], emit: Callable[[str]
         *("--scope", "mapper/link", "--scope", "mapper/resolve"),
         *("--secret-output", str(client_secret), *config),
     )
+    operator = _command(
+        emit,
+        *("operator", "create", "demo-operator", *config),
+        *("--role", "security-officer", "--role", "client-manager"),
+    )
+    found = _LINK.search(operator)
+    if found is None:
+        raise DemoError("The command printed no link for the operator.")
     return Places(
         issuer=issuer,
+        console_link=found[0],
         mapper_url=mapper_url,
         client_secret=client_secret.read_text(encoding="utf-8").strip(),
         resource_server_secret=mapper_secret.read_text(encoding="utf-8").strip(),
     )
 
 
-def _command(emit: Callable[[str], None], *arguments: str) -> None:
-    """Print and run a command of this program."""
+def _add_console(directory: Path, port: int) -> None:
+    """Turn on the management listener, and write the audit records to a file that it reads."""
+    path = directory / _SETTINGS
+    text = path.read_text(encoding="utf-8").replace(
+        'destination = "stderr"', f'destination = "{_AUDIT}"'
+    )
+    path.write_text(f"{text}\n[admin]\nenabled = true\nport = {port}\n", encoding="utf-8")
+
+
+def _command(emit: Callable[[str], None], *arguments: str) -> str:
+    """Print and run a command of this program; return its output."""
     emit(f"$ authz-server {shlex.join(arguments)}")
     run = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-m", "authz_server", *arguments],
@@ -130,6 +157,7 @@ def _command(emit: Callable[[str], None], *arguments: str) -> None:
     if run.returncode:
         raise DemoError(run.stderr.strip() or f"{arguments[0]} exited with {run.returncode}.")
     emit(f"{run.stdout.rstrip()}\n")
+    return run.stdout
 
 
 @contextmanager

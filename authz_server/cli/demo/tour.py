@@ -24,6 +24,7 @@ class Places:
     """The addresses and secrets of the demonstration."""
 
     issuer: str
+    console_link: str
     mapper_url: str
     client_secret: str
     resource_server_secret: str

@@ -9,6 +9,8 @@ import time
 import pytest
 
 from authz_server.cli.demo import site
+from authz_server.cli.demo.chromium import find_chromium
+from authz_server.cli.demo.console_walk import SCREENS
 from support.not_run import skip_as_not_run
 
 _DEMO = (sys.executable, "-m", "authz_server", "demo")
@@ -28,6 +30,12 @@ def test_the_demonstration_does_what_each_step_says_and_ends(tmp_path):
     assert "Every step had its expected result." in run.stdout
     assert "HTTP/1.1 200 OK\n" in run.stdout
     assert '"client_id": "demo-disbursement"' in run.stdout.partition("Its claims")[2]
+    if find_chromium() is None:
+        assert "`apt install chromium` brings it." in run.stdout
+    else:
+        pictures = sorted((tmp_path / "demo" / "console").iterdir())
+        assert len(pictures) == len(SCREENS)
+        assert all(each.read_bytes().startswith(b"\x89PNG") for each in pictures)
 
 
 @pytest.mark.timeout(180)
@@ -46,6 +54,7 @@ def test_it_goes_on_serving_and_its_commands_can_be_repeated(tmp_path):
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
         process.stdout.close()
+    assert re.search(r"http://localhost:\d+/enrol/\S+", told.partition("The console")[2])
     # Only what was revoked in between is answered differently.
     assert [answer.split()[1] for answer in answers] == [
         *("200", "200", "401", "401", "200", "403"),
@@ -76,7 +85,7 @@ def test_a_second_demonstration_in_the_same_directory_is_refused(tmp_path):
 def test_a_port_that_is_taken_is_replaced_and_named(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         taken = listener.getsockname()[1]
-        monkeypatch.setattr(site, "_PREFERRED_PORTS", (taken,) * 3)
+        monkeypatch.setattr(site, "_PREFERRED_PORTS", (taken,) * 4)
         emitted = []
         ports = site.find_ports(emitted.append)
     assert taken not in ports
