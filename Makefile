@@ -13,6 +13,7 @@
 #   make cases       the table of the cases that the tests prove, in docs/cases.md
 #   make bench       the benchmarks, results in bench/results/ (needs wrk; ARGS=token runs one part)
 #   make rooms       the picture of the rooms, docs/rooms.svg, from the import contracts and docstrings
+#   make screenshots the pictures of the console in docs/, taken in Chromium (apt install chromium)
 #   make lock        the lock files in requirements/ from pyproject.toml (ARGS=--upgrade: the newest releases)
 #   make clean       removes everything the other targets made
 
@@ -115,6 +116,10 @@ cases: $(STAMPS)/test
 .PHONY: rooms
 rooms: $(STAMPS)/run
 	@$(BIN)/python tests/project/draw_rooms.py >docs/rooms.svg
+
+.PHONY: screenshots
+screenshots: $(STAMPS)/test
+	@PYTHONPATH=tests $(BIN)/python tests/project/draw_console.py docs
 
 .PHONY: lint
 lint: $(STAMPS)/dev
