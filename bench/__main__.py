@@ -14,9 +14,10 @@ from bench.environment import load_average
 from bench.free_cores import FreeCores
 from bench.load import require_wrk
 from bench.parts import PARTS, measure_part
-from bench.report import KEYS, RESULTS, make_result, write_result
+from bench.report import KEYS, RESULTS, STATUS, make_result, write_result
 from bench.servers import CACHE
 from bench.signing import measure_signers, open_signers
+from bench.status_lists import measure_status_lists
 from bench.turns import Plan
 
 
@@ -33,7 +34,7 @@ def main() -> None:
     )
     is_trial = arguments.allow_busy or arguments.only
     results = arguments.results or (CACHE / "results" if is_trial else RESULTS)
-    for part in arguments.parts or (*PARTS, KEYS):
+    for part in arguments.parts or (*PARTS, STATUS, KEYS):
         print(f"{part}:", flush=True)
         cores = FreeCores(arguments.patience * 60, allow_busy=arguments.allow_busy)
         loads = [load_average()]
@@ -47,6 +48,8 @@ def main() -> None:
 def _measure(
     part: str, plan: Plan, cores: FreeCores, directory: Path, only: str
 ) -> Sequence[Mapping[str, Any]]:
+    if part == STATUS:
+        return measure_status_lists(directory, plan)
     if part != KEYS:
         return measure_part(part, plan, cores, directory, only)
     with open_signers(directory) as signers:
@@ -62,7 +65,7 @@ def _permit_many_connections() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench", description="Measures the server.")
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, KEYS, []], help="which; all if none")
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, STATUS, KEYS, []], help="which; all if none")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=5, help="of each round and contender")
     parser.add_argument("--warm-up-seconds", type=int, default=5)

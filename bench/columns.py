@@ -65,6 +65,12 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
         Column("times the p99 at 80 %", "served_p99_to_usual", ",.1f"),
         Column("normal again after s", "recovery_seconds", ".1f"),
     ),
+    "status": (
+        Column("all lists, s", "build_seconds", ",.2f"),
+        Column("all lists, kB", "bytes", ",.0f", 1_000),
+        Column("one list, kB", "bytes_of_list", ",.0f", 1_000),
+        Column("revoked to visible, ms", "visible_milliseconds", ",.1f"),
+    ),
     "keys": (
         Column("connections", "connections"),
         Column("signatures/s", "signatures_per_second"),

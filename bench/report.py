@@ -15,6 +15,8 @@ from bench.turns import Plan
 RESULTS = Path(__file__).with_name("results")
 #: The part of bench/signing.py.
 KEYS = "keys"
+#: The part of bench/status_lists.py.
+STATUS = "status"
 _TITLES = {
     "token": "Tokens",
     "introspection": "Introspection",
@@ -23,6 +25,7 @@ _TITLES = {
     "clients": "Client authentication and bound tokens",
     "latency": "Latency at a fixed rate",
     "overload": "Overload",
+    STATUS: "Status lists",
     KEYS: "Signatures by a Vault",
 }
 
