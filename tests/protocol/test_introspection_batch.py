@@ -188,3 +188,20 @@ def test_a_batch_takes_one_pass_over_the_database(stage: ApplicationFixture):
     for token in tokens:
         stage.introspect(token)
     assert together < process_time() - began
+
+
+def test_serve_takes_a_larger_body_for_a_batch_than_elsewhere(stage: ApplicationFixture):
+    padding = [(f"state{number}", "x" * 8_000) for number in range(3)]
+    body = urlencode([("token", stage.token())] * 100 + padding).encode()
+    assert len(body) > stage.settings.server.maximum_body_bytes
+    basic = stage.callers["basic-jwt"].headers()["Authorization"]
+    for path, status in ((PATH, 200), ("/oauth2/introspect", 413)):
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: authz.example\r\nAuthorization: {basic}\r\n"
+            f"Content-Type: {FORM}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        answer = stage.client.twin.ask(head.encode() + body)
+        assert answer.status == status, path
+        if status == 200:
+            found = json.loads(answer.body)["responses"]
+            assert [each["active"] for each in found] == [True] * 100

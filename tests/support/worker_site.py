@@ -177,6 +177,8 @@ class WorkerSite:
 
 
 class _Echo:
+    maximum_body_bytes = 0
+
     def __init__(self, site: WorkerSite) -> None:
         self.site = site
 
