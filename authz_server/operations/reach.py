@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, String, and_, cast, false, func, or_, select, true
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, String, and_, cast, false, func, or_, select, true
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from authz_server.audit.pending_changes import PendingChange
 from authz_server.audit.sink import AuditRecord
@@ -26,8 +26,10 @@ from authz_server.scopes.models import Scope, ScopeAlias
 from authz_server.scopes.uses import ScopeUse
 from authz_server.tokens.models import RevocationCutOff, RevokedToken, Stop
 
-# Columns of the table itself: the rules do not apply within the rules.
-_CLIENT = Client.__table__.c
+# Columns of the table itself, in subqueries: the rules do not apply within the rules.
+_CLIENT = Client.__table__.alias("limiting_client").c
+#: Before the id of a client, as the subject of a record.
+_OF_CLIENT = "client:"
 _ADMINISTRATIVE = frozenset(name for name, _, _ in ADMIN_SCOPES)
 #: Tables without a fact that administrators see.
 _NEUTRAL = (Change, IdempotentCreation, Revision, RevocationCutOff, RevokedToken)
@@ -63,16 +65,16 @@ class Reach:
 
         Of a table that is not named here, a limited caller sees nothing.
         """
-        seen_clients = _ids(self._seen_client())
+        seen = self._seen_client(_CLIENT)
         return {
             **dict.fromkeys(_NEUTRAL, true()),
             Client: or_(
                 and_(Client.kind == "resource_server", Client.id.in_(self.seen_servers)),
-                and_(Client.kind == "client", Client.id.in_(seen_clients)),
+                self._seen_client(Client),
             ),
             ClientSecret: or_(
                 ClientSecret.client_id.in_(self.seen_servers),
-                ClientSecret.client_id.in_(seen_clients),
+                _is_client(ClientSecret.client_id, seen),
             ),
             ResourceServer: ResourceServer.client_id.in_(self.seen_servers),
             Scope: Scope.name.in_(self.seen_scopes),
@@ -80,11 +82,11 @@ class Reach:
             Stop: or_(
                 and_(Stop.kind == "scope", Stop.subject.in_(self.seen_scopes)),
                 and_(Stop.kind == "resource-server", Stop.subject.in_(self.seen_servers)),
-                and_(Stop.kind == "client", Stop.subject.in_(seen_clients)),
+                and_(Stop.kind == "client", _is_client(Stop.subject, seen)),
             ),
             AuditRecord: self._seen_record(),
             PendingChange: self._seen_change(),
-            ScopeUse: ScopeUse.client_id.in_(seen_clients),
+            ScopeUse: _is_client(ScopeUse.client_id, seen),
         }
 
     def owns_client(self, client: Any) -> bool:  # noqa: ANN401 - a row or its view
@@ -148,17 +150,21 @@ class Reach:
             secrets=(),
         )
 
-    def _seen_client(self) -> ColumnElement[bool]:
-        """Return the condition of clients that the caller sees, of columns of the table."""
-        conditions: list[ColumnElement[bool]] = [_CLIENT.kind == "client"]
+    def _seen_client(self, row: Any) -> ColumnElement[bool]:  # noqa: ANN401 - both have the columns
+        """Return the condition of clients that the caller sees.
+
+        Args:
+            row: the mapped class, or the columns of the table in a subquery.
+        """
+        conditions: list[ColumnElement[bool]] = [row.kind == "client"]
         if self.limits.organisations is not None:
-            conditions.append(_CLIENT.organisation.in_(self.limits.organisations))
+            conditions.append(row.organisation.in_(self.limits.organisations))
         if self.limits.resource_servers is not None:
             conditions.append(
                 or_(
                     false(),
-                    *_naming(_CLIENT.allowed_scopes, self.seen_scopes),
-                    *_naming(_CLIENT.allowed_resource_servers, self.seen_servers),
+                    *_naming(row.allowed_scopes, self.seen_scopes),
+                    *_naming(row.allowed_resource_servers, self.seen_servers),
                 )
             )
         return and_(*conditions)
@@ -166,7 +172,7 @@ class Reach:
     def _seen_record(self) -> ColumnElement[bool]:
         """Return the condition of the audit records of what the caller may change."""
         action, subject = AuditRecord.action, AuditRecord.subject
-        own_client = self._seen_client()
+        own_client = self._seen_client(_CLIENT)
         if self.limits.resource_servers is not None:
             own_client = and_(
                 own_client,
@@ -178,9 +184,11 @@ class Reach:
             *(f"resource-server:{each}" for each in self.own_servers),
         ]
         is_scope = and_(action.startswith("scope."), action != "scope.programme_defined")
-        of_stop = or_(subject.in_(named), subject.in_(_ids(own_client, "client:" + _CLIENT.id)))
+        named_client = func.substr(subject, len(_OF_CLIENT) + 1)
+        is_own_client = and_(subject.startswith(_OF_CLIENT), _is_client(named_client, own_client))
+        of_stop = or_(subject.in_(named), is_own_client)
         return or_(
-            and_(action.startswith("client."), subject.in_(_ids(own_client))),
+            and_(action.startswith("client."), _is_client(subject, own_client)),
             and_(
                 action.startswith("resource_server.", autoescape=True),
                 subject.in_(self.own_servers),
@@ -255,10 +263,14 @@ def _only(names: Iterable[str], seen: AbstractSet[str]) -> tuple[str, ...]:
     return tuple(name for name in names if name in seen)
 
 
-def _ids(
-    condition: ColumnElement[bool], column: ColumnElement[Any] = _CLIENT.id
-) -> Select[tuple[Any]]:
-    return select(column).where(condition)
+def _is_client(
+    client_id: ColumnElement[Any] | InstrumentedAttribute[str], condition: ColumnElement[bool]
+) -> ColumnElement[bool]:
+    """Return whether an id is that of a client with a condition of :data:`_CLIENT`.
+
+    It is judged for each row, so that a page does not read every client.
+    """
+    return select(_CLIENT.id).where(_CLIENT.id == client_id, condition).exists()
 
 
 def _naming(column: ColumnElement[Any], names: Iterable[str]) -> Iterable[ColumnElement[bool]]:
