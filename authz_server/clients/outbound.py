@@ -286,28 +286,6 @@ class Reply(NamedTuple):
     status: int = _OK
 
 
-def exchange(
-    url: FetchUrl,
-    addresses: Sequence[str],
-    tls: ssl.SSLContext | None,
-    limits: Limits,
-    headers: Sequence[str] = (),
-) -> Reply:
-    """Get a document from one of the addresses.
-
-    Args:
-        url: the document.
-        addresses: the checked addresses of its host.
-        tls: the context for https.
-        limits: the limits of the exchange, including the connection.
-        headers: further header lines.
-
-    Raises:
-        FetchError: there is no answer, or not one of status 200 within the limits.
-    """
-    return send_request("GET", url, addresses, tls, limits, headers, any_status=False)
-
-
 def send_request(  # noqa: PLR0913, PLR0917 - the parts of a request, in order
     method: str,
     url: FetchUrl,
@@ -316,10 +294,8 @@ def send_request(  # noqa: PLR0913, PLR0917 - the parts of a request, in order
     limits: Limits,
     headers: Sequence[str],
     body: bytes = b"",
-    *,
-    any_status: bool = True,
 ) -> Reply:
-    """Return the answer to a request.
+    """Return the answer to a request, whatever its status.
 
     Args:
         method: GET or POST.
@@ -329,7 +305,6 @@ def send_request(  # noqa: PLR0913, PLR0917 - the parts of a request, in order
         limits: the limits of the exchange, including the connection.
         headers: further header lines, with the type of a body.
         body: the body of a POST.
-        any_status: whether an answer of another status than 200 is returned.
 
     Raises:
         FetchError: there is no answer within the limits.
@@ -347,8 +322,6 @@ def send_request(  # noqa: PLR0913, PLR0917 - the parts of a request, in order
             peer.sendall(request)
             with HTTPResponse(peer, method=method) as response:
                 response.begin()
-                if response.status != _OK and not any_status:
-                    raise FetchError(f"the answer has status {response.status}")
                 return _read(response, limits.maximum_bytes)
     except ssl.SSLError as error:
         reason = getattr(error, "verify_message", "") or error.reason or "TLS failed"

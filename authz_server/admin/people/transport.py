@@ -1,10 +1,6 @@
 """Requests to the provider, within the time and the size that ``[outbound]`` permits."""
 
-import ssl
-from functools import lru_cache
 from io import BytesIO
-from ipaddress import ip_address
-from time import monotonic
 from typing import Any
 
 from authlib.integrations.requests_client import OAuth2Session
@@ -12,20 +8,14 @@ from requests import ConnectionError as ConnectionFailedError
 from requests import PreparedRequest, Response
 from requests.adapters import BaseAdapter
 
-from authz_server.clients.outbound import (
-    FetchError,
-    Limits,
-    Reply,
-    UrlRefusedError,
-    make_tls_context,
-    resolve_host,
-    send_request,
-    split_url,
-)
+from authz_server.clients.exchanges import Access, Exchanges
+from authz_server.clients.outbound import FetchError, Reply, resolve_host, split_url
 from authz_server.settings import OutboundSettings
 
 _NOT_SENT = frozenset({"host", "content-length", "accept", "accept-encoding", "connection"})
 _FIRST_REDIRECT, _FIRST_ERROR = 300, 400
+#: The operator wrote the URLs, or the provider that the operator named.
+_OPERATORS = Access(trusted=True)
 
 
 class BoundedAdapter(BaseAdapter):
@@ -41,6 +31,7 @@ class BoundedAdapter(BaseAdapter):
     def __init__(self, settings: OutboundSettings) -> None:
         super().__init__()
         self._settings = settings
+        self._exchanges = Exchanges(settings, resolve_host)
 
     def send(self, request: PreparedRequest, *_: Any, **__: Any) -> Response:  # noqa: ANN401 - as inherited
         """Return the answer to a request.
@@ -64,22 +55,13 @@ class BoundedAdapter(BaseAdapter):
         """Do nothing: no connection is kept."""
 
     def _send(self, request: PreparedRequest) -> Reply:
-        settings = self._settings
-        limits = Limits(monotonic() + settings.timeout_seconds, settings.maximum_bytes)
-        url = split_url(request.url or "", plain_http=settings.plain_http)
-        addresses = resolve_host(url.host, limits.seconds_left())
-        tls = _context(settings.ca_file) if url.scheme == "https" else None
-        if tls is None and not all(ip_address(each).is_loopback for each in addresses):
-            raise UrlRefusedError("http is for loopback addresses only")
         body = request.body or b""
         if not isinstance(body, str | bytes):
             raise FetchError("a body of parts is not sent")
-        reply = send_request(
+        reply = self._exchanges.send(
             request.method or "GET",
-            url,
-            addresses,
-            tls,
-            limits,
+            split_url(request.url or "", plain_http=self._settings.plain_http),
+            _OPERATORS,
             [
                 f"{name}: {_text(value)}"
                 for name, value in request.headers.items()
@@ -104,8 +86,3 @@ class ProviderSession(OAuth2Session):  # type: ignore[misc]
 
 def _text(value: str | bytes) -> str:
     return value if isinstance(value, str) else value.decode("latin-1")
-
-
-@lru_cache(4)
-def _context(ca_file: str) -> ssl.SSLContext:
-    return make_tls_context(ca_file)
