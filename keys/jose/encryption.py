@@ -76,6 +76,23 @@ def is_for_encryption(jwk: object) -> bool:
     return isinstance(jwk, Mapping) and jwk.get("use") == KEY_USE
 
 
+def read_pem(pem: bytes) -> dict[str, str]:
+    """Return a public key in PEM, or that of a certificate, as a JWK without ``use``.
+
+    Raises:
+        KeysError: it cannot be read, or is a private key.
+    """
+    try:
+        key = JWK.from_pem(pem)
+        is_public = not key.has_private
+    except (JWException, ValueError, TypeError) as error:
+        raise KeysError("a key in PEM cannot be read") from error
+    if not is_public:
+        raise KeysError("a private or symmetric key is not a public key")
+    members: dict[str, str] = key.export_public(as_dict=True)
+    return {name: members[name] for name in PUBLIC_MEMBERS[members["kty"]]}
+
+
 def _algorithms_of(jwk: Mapping[str, object]) -> frozenset[str]:
     kty = jwk.get("kty")
     if kty == "RSA":

@@ -78,7 +78,7 @@ def test_a_recipient_that_cannot_be_used_makes_nothing(stocked, tmp_path):
     file.write_bytes(private_pem(KEYS["EC"]))
     refused = stocked.run(*NEW_CLIENT, "--encrypt-to", file)
     assert refused.exit_code == 2
-    assert "it is a secret key" in refused.stderr
+    assert "a private or symmetric key" in refused.stderr
     assert stocked.json("client", "list") == []
 
 
