@@ -52,8 +52,9 @@ def find_issued_tokens(
     for record in _records(Path(destination)):
         first = first or record["time"]
         expires_at = record.get("expires_at")
-        is_issued = record.get("event") == "token.issued" and isinstance(expires_at, int)
-        if is_issued and expires_at > now.timestamp() and is_wanted(record):
+        if record.get("event") != "token.issued" or not isinstance(expires_at, int):
+            continue
+        if expires_at > now.timestamp() and is_wanted(record):
             expiries.append(expires_at)
             clients.add(str(record.get("client_id", "")))
     return IssuedTokens(
