@@ -151,7 +151,11 @@ class Maintenance:
             self._stopped = threading.Event()
             first = (self._key_rings.refresh, self._duties.report_node, self._tick)
             duties = partial(self._run_duties, first if keys_at_once else ())
-            works = [("maintenance", self._run), ("key-duties", duties), *self._further_threads()]
+            works: list[tuple[str, Callable[[], None]]] = [
+                ("maintenance", self._run),
+                ("key-duties", duties),
+                *self._further_threads(),
+            ]
             self._threads = [
                 threading.Thread(target=run, name=name, daemon=True) for name, run in works
             ]
