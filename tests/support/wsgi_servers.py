@@ -15,10 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 
-import httpx
-
 import authz_server
 from authz_server.metrics.files import METRICS_FOLDER_VARIABLE
+from support.live_server import answers
 from support.not_run import skip_as_not_run
 from support.ports import release_port, reserve_port
 from support.source_tree import ROOT
@@ -122,9 +121,8 @@ class OtherServer:
         """Return when it answers a request."""
         deadline = time.monotonic() + _READY_SECONDS
         while time.monotonic() < deadline and self._running().poll() is None:
-            with suppress(httpx.TransportError):
-                if httpx.get(f"{self.base_url}/.well-known/jwks.json", timeout=2).is_success:
-                    return
+            if answers(f"{self.base_url}/.well-known/jwks.json"):
+                return
             time.sleep(0.05)
         raise RuntimeError(f"{self.kind} does not answer:\n{self.log()[-_SHOWN_CHARACTERS:]}")
 
