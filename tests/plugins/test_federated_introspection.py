@@ -289,8 +289,6 @@ def test_an_issuer_that_fails_is_a_503_and_is_left_alone(site, answering, script
     assert len(answering.server.requests) == asked
     assert time.monotonic() - began < 5
     assert site.introspect(site.token())["active"], "the server's own tokens are not affected"
-    refused = [each for each in site.records() if each["event"] == "introspection.refused"]
-    assert refused[-1]["detail"].startswith("federated_introspection: ")
     answering.script = None
     time.sleep(1.05)
     assert site.introspect("partner_abc")["active"], "recovery needs no operator"
