@@ -114,7 +114,7 @@ class Exchanges:
         headers: Sequence[str] = (),
         body: bytes = b"",
     ) -> Reply:
-        """Return the answer to a request on this thread, whatever its status.
+        """Return the answer to a request on this thread, of any status.
 
         Raises:
             FetchError: the host may not be reached, or there is no answer within the limits.

@@ -104,7 +104,7 @@ class Fetcher:
         return result
 
     def post(self, url: str, body: bytes, headers: Sequence[str], *, access: Access) -> Reply:
-        """Send a POST on this thread; return the answer, whatever its status.
+        """Send a POST on this thread; return the answer of any status.
 
         Args:
             url: https, without user and fragment.

@@ -1,4 +1,4 @@
-"""What plugins decide on: a token that is about to be issued, and what they leave of it."""
+"""The decision of plugins on a token that is about to be issued, and what they leave of it."""
 
 from dataclasses import replace
 

@@ -81,7 +81,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a policy makes of a request.
+    """The decision of a policy on a request.
 
     Attributes:
         request: the request as it is permitted; None: it is refused.
