@@ -143,7 +143,8 @@ class Console:
         answer.headers["Cache-Control"] = f"max-age={_STATIC_SECONDS}"
         answer.headers["X-Content-Type-Options"] = "nosniff"
         answer.set_etag(tag)
-        return answer.make_conditional(request)
+        answer.make_conditional(request)
+        return answer
 
 
 def _read_static(name: str) -> tuple[bytes, str]:
