@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, String, cast, false, or_, select
 from sqlalchemy.orm import Session
 
 from authz_server.audit.sink import AuditRecord
@@ -58,6 +58,29 @@ class Grants:
     unknown: tuple[str, ...]
 
 
+class _Change(NamedTuple):
+    """A stored change of a client."""
+
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    detail: Mapping[str, Any]
+
+
+class _Client(NamedTuple):
+    """The present row of a client."""
+
+    id: str
+    name: str
+    organisation: str
+    enabled: bool
+    allowed_scopes: Sequence[str]
+    created_at: datetime
+    starts_at: datetime | None
+    expires_at: datetime | None
+
+
 def find_grants(session: Session, scopes: Iterable[str], at: datetime) -> Grants:
     """Return the clients that could obtain one of the scopes at a time.
 
@@ -69,18 +92,11 @@ def find_grants(session: Session, scopes: Iterable[str], at: datetime) -> Grants
         scopes: canonical names.
         at: the time.
     """
-    later = _records(session, AuditRecord.at > at)
-    earlier: dict[str, list[AuditRecord]] = {}
-    ids = sorted(later)
-    for start in range(0, len(ids), _CHUNK):
-        chunk = AuditRecord.subject.in_(ids[start : start + _CHUNK])
-        earlier.update(_records(session, AuditRecord.at <= at, chunk))
+    later = _changes(session, AuditRecord.at > at, AuditRecord.action.in_(_CHANGES))
+    earlier = _changes_of(session, sorted(later), at)
     stopped_scopes, stopped_clients = _find_stopped(session, at)
     wanted = set(scopes) - stopped_scopes
-    clients = {
-        client.id: client
-        for client in session.scalars(select(Client).where(Client.kind == "client"))
-    }
+    clients = _load_clients(session, wanted, sorted(later))
     could, unknown = [], []
     for client_id in sorted(clients.keys() | later.keys()):
         state = _State(clients.get(client_id), later.get(client_id, ()), earlier.get(client_id, ()))
@@ -91,7 +107,10 @@ def find_grants(session: Session, scopes: Iterable[str], at: datetime) -> Grants
             unknown.append(client_id)
         elif held := sorted(wanted.intersection(allowed)):
             could.append((client_id, tuple(held)))
-    origins = _find_origins(session, [client_id for client_id, _ in could], at)
+    origins = {
+        client_id: [each for each in changes if scopes_in(each) is not None]
+        for client_id, changes in _changes_of(session, [each for each, _ in could], at).items()
+    }
     return Grants(
         could=tuple(
             Grant(
@@ -99,8 +118,8 @@ def find_grants(session: Session, scopes: Iterable[str], at: datetime) -> Grants
                 name=clients[client_id].name if client_id in clients else "",
                 organisation=clients[client_id].organisation if client_id in clients else "",
                 scopes=held,
-                granted_at=origin.at if (origin := origins.get(client_id)) else None,
-                granted_by=origin.actor if origin else "",
+                granted_at=origin[-1].at if (origin := origins.get(client_id)) else None,
+                granted_by=origin[-1].actor if origin else "",
             )
             for client_id, held in could
         ),
@@ -118,7 +137,7 @@ class _State:
     """
 
     def __init__(
-        self, client: Client | None, later: Sequence[AuditRecord], earlier: Sequence[AuditRecord]
+        self, client: _Client | None, later: Sequence[_Change], earlier: Sequence[_Change]
     ) -> None:
         self._client = client
         self._later = later
@@ -174,33 +193,54 @@ class _State:
         return None
 
 
-def scopes_in(record: AuditRecord) -> list[str] | None:
+def scopes_in(record: _Change) -> list[str] | None:
     """Return the allowed scopes that a change of a client set; None: it set none."""
     detail: Mapping[str, Any] = record.detail
     found = detail.get("allowed_scopes", detail.get("scopes"))
     return list(found) if isinstance(found, list) else None
 
 
-def _records(session: Session, *conditions: Any) -> dict[str, list[AuditRecord]]:  # noqa: ANN401 - expressions
-    found: dict[str, list[AuditRecord]] = {}
-    query = select(AuditRecord).where(AuditRecord.action.in_(_CHANGES), *conditions)
-    for record in session.scalars(query.order_by(AuditRecord.at, AuditRecord.id)):
-        found.setdefault(record.subject, []).append(record)
+def _changes(session: Session, *conditions: ColumnElement[bool]) -> dict[str, list[_Change]]:
+    """Return changes by client, the oldest first."""
+    columns = (getattr(AuditRecord, name) for name in _Change._fields)
+    query = select(*columns).where(*conditions).order_by(AuditRecord.at, AuditRecord.id)
+    found: dict[str, list[_Change]] = {}
+    for row in session.execute(query):
+        change = _Change(*row)
+        if change.action in _CHANGES:
+            found.setdefault(change.subject, []).append(change)
     return found
 
 
-def _find_origins(
+def _changes_of(
     session: Session, client_ids: Sequence[str], at: datetime
-) -> dict[str, AuditRecord]:
-    """Return the latest record of each client that set its scopes."""
-    found: dict[str, AuditRecord] = {}
+) -> dict[str, list[_Change]]:
+    """Return the changes of clients until a time."""
+    found: dict[str, list[_Change]] = {}
     for start in range(0, len(client_ids), _CHUNK):
         chunk = AuditRecord.subject.in_(client_ids[start : start + _CHUNK])
-        for client_id, records in _records(session, AuditRecord.at <= at, chunk).items():
-            for record in records:
-                if scopes_in(record) is not None:
-                    found[client_id] = record
+        # Without the action, so that the index of the subjects is read.
+        found |= _changes(session, AuditRecord.at <= at, chunk)
     return found
+
+
+def _load_clients(
+    session: Session, scopes: Iterable[str], changed: Sequence[str]
+) -> dict[str, _Client]:
+    """Return the clients that have one of the scopes now, and those that were changed."""
+    listed = cast(Client.allowed_scopes, String)
+    holders = [listed.contains(f'"{scope}"', autoescape=True) for scope in sorted(scopes)]
+    conditions: list[ColumnElement[bool]] = [or_(false(), *holders)]
+    conditions += [
+        Client.id.in_(changed[start : start + _CHUNK]) for start in range(0, len(changed), _CHUNK)
+    ]
+    columns = [getattr(Client, name) for name in _Client._fields]
+    query = select(*columns).where(Client.kind == "client")
+    return {
+        row[0]: _Client(*row)
+        for condition in conditions
+        for row in session.execute(query.where(condition))
+    }
 
 
 def _find_stopped(session: Session, at: datetime) -> tuple[set[str], set[str]]:

@@ -1,11 +1,9 @@
 """Search the audit trail: stored changes, and the records of issuance and refusals in files."""
 
 import heapq
-import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from sqlalchemy import func, select
 
 from authz_server.assembly import Services
 from authz_server.audit.sink import CHANGES, AuditRecord
-from authz_server.operations.audit.files import find_audit_files, opened_lines
+from authz_server.operations.audit.files import Period, find_audit_files, lines_backwards
 from authz_server.operations.audit.spellings import find_spellings
 from authz_server.operations.stored_records import RecordFilters, conditions_of
 
@@ -23,11 +21,6 @@ from authz_server.operations.stored_records import RecordFilters, conditions_of
 _STORED_EVENTS = frozenset(str(kind.__struct_config__.tag) for kind in CHANGES)
 #: The members of a line that stand apart from its details.
 _COMMON = frozenset({"time", "event", "chain", "outcome", "actor", "client_id", "action"})
-_BEGINNING = b'{"time":"'
-#: The place of the time in a line.
-_TIME = slice(len(_BEGINNING), len(_BEGINNING) + len("2030-01-02T03:04:05.678"))
-_CLOCK_STEP = timedelta(hours=1)
-_BLOCK_BYTES = 1_048_576
 _PAGE_ROWS = 500
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -141,9 +134,9 @@ def _matching_lines(
     paths: Sequence[Path], filters: RecordFilters, oldest: datetime | None
 ) -> Iterator[TrailRecord]:
     """Yield the records of files that are not stored, the newest first."""
-    needles, times = _needles(filters), _Times(filters)
+    needles, times = _needles(filters), Period(filters.since, filters.until)
     for path in reversed(paths):
-        for line in _lines_backwards(path):
+        for line in lines_backwards(path):
             if times.ends_before(line):
                 break
             if times.leaves_out(line) or any(needle not in line for needle in needles):
@@ -155,33 +148,6 @@ def _matching_lines(
             if event in _STORED_EVENTS and oldest is not None and record.at >= oldest:
                 continue
             yield record
-
-
-class _Times:
-    """Compares the times of lines as text: parsing takes longer.
-
-    Args:
-        filters: those of the search.
-    """
-
-    def __init__(self, filters: RecordFilters) -> None:
-        since, until = filters.since, filters.until
-        self._since = _text(since) if since else b""
-        self._until = _text(until) if until else b"~"
-        # A clock that was set back within the file does not end the search.
-        self._end = _text(since - _CLOCK_STEP) if since else b""
-
-    def leaves_out(self, line: bytes) -> bool:
-        """Return whether the line is outside of the period."""
-        return not self._since <= line[_TIME] <= self._until
-
-    def ends_before(self, line: bytes) -> bool:
-        """Return whether this line and those before it are older than the period."""
-        return line.startswith(_BEGINNING) and line[_TIME] < self._end
-
-
-def _text(at: datetime) -> bytes:
-    return at.astimezone(UTC).isoformat(timespec="milliseconds")[:23].encode()
 
 
 def _needles(filters: RecordFilters) -> tuple[bytes, ...]:
@@ -243,20 +209,3 @@ def _scopes(line: Mapping[str, Any]) -> set[str]:
 
 def _is_action(name: str, wanted: str) -> bool:
     return name.startswith(wanted) if wanted.endswith(".") else name == wanted
-
-
-def _lines_backwards(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file, the last first; a compressed file is read whole."""
-    with opened_lines(path) as file:
-        if path.suffix == ".gz":
-            yield from reversed(deque(file))
-            return
-        position, rest = file.seek(0, os.SEEK_END), b""
-        while position:
-            size = min(_BLOCK_BYTES, position)
-            position -= size
-            file.seek(position)
-            first, *lines = (file.read(size) + rest).split(b"\n")
-            rest = first
-            yield from reversed(lines)
-        yield rest

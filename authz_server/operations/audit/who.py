@@ -1,16 +1,24 @@
 """Answer who could use a scope at a time, and who had a token with it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
 from authz_server.assembly import Services
-from authz_server.operations.audit.files import find_audit_files, find_first_time
+from authz_server.audit.sink import AuditRecord
+from authz_server.operations.audit.files import (
+    Period,
+    find_audit_files,
+    find_first_time,
+    lines_backwards,
+)
 from authz_server.operations.audit.grants import Grant, find_grants
-from authz_server.operations.audit.search import iterate_trail
 from authz_server.operations.audit.spellings import find_scopes
-from authz_server.operations.stored_records import RecordFilters
 from authz_server.settings import LONGEST_LIFETIME_SECONDS
 
 _LONGEST = timedelta(seconds=LONGEST_LIFETIME_SECONDS)
@@ -79,6 +87,7 @@ def find_who(
     with services.database.reading() as session:
         scopes = find_scopes(session, scope)
         grants = find_grants(session, scopes, at)
+        revoked = _find_revoked(session, at)
     spellings = frozenset[str]().union(*scopes.values())
     first_at = find_first_time(paths)
     return WhoAnswer(
@@ -86,38 +95,66 @@ def find_who(
         scopes=tuple(sorted(scopes)),
         could=grants.could,
         unknown=grants.unknown,
-        held=_find_held(services, spellings, at, paths),
+        held=_find_held(spellings, at, revoked, paths),
         files=tuple(map(str, paths)),
         complete=first_at is not None and first_at <= at - _LONGEST,
     )
 
 
+class _Issued(msgspec.Struct, frozen=True):
+    time: str
+    client_id: str
+    scope: str
+    jti: str
+    expires_at: int
+
+
+_decode = msgspec.json.Decoder(_Issued).decode
+
+
 def _find_held(
-    services: Services, spellings: frozenset[str], at: datetime, paths: Sequence[Path]
+    spellings: frozenset[str], at: datetime, revoked: frozenset[str], paths: Sequence[Path]
 ) -> tuple[HeldTokens, ...]:
-    window = RecordFilters(since=at - _LONGEST, until=at + timedelta(microseconds=1))
-    found: dict[str, list[tuple[datetime, frozenset[str], str]]] = {}
-    revoked: set[str] = set()
-    for record in iterate_trail(services, window, paths):
-        if record.event == "token.revoked":
-            revoked.add(record.subject if record.source == "stored" else record.detail["jti"])
+    found: dict[str, list[_Issued]] = {}
+    period = Period(at - _LONGEST, at)
+    for line in (line for path in reversed(paths) for line in _lines_of(path, period)):
+        try:
+            token = _decode(line)
+        except msgspec.DecodeError:
             continue
-        if record.event != "token.issued":
-            continue
-        line = record.detail
-        held = spellings.intersection(str(line.get("scope", "")).split(" "))
-        expires_at = line.get("expires_at")
-        if held and isinstance(expires_at, int) and expires_at > at.timestamp():
-            tokens = found.setdefault(record.subject, [])
-            tokens.append((record.at, held, str(line.get("jti"))))
+        if token.expires_at > at.timestamp() and not spellings.isdisjoint(token.scope.split(" ")):
+            found.setdefault(token.client_id, []).append(token)
     return tuple(
-        HeldTokens(
-            client_id=client_id,
-            tokens=len(tokens),
-            revoked=sum(jti in revoked for _, _, jti in tokens),
-            first_issued_at=min(issued for issued, _, _ in tokens).astimezone(UTC),
-            last_issued_at=max(issued for issued, _, _ in tokens).astimezone(UTC),
-            scopes=tuple(sorted(set[str]().union(*(held for _, held, _ in tokens)))),
-        )
-        for client_id, tokens in sorted(found.items())
+        _describe(client_id, found[client_id], spellings, revoked) for client_id in sorted(found)
+    )
+
+
+def _lines_of(path: Path, period: Period) -> Iterator[bytes]:
+    for line in lines_backwards(path):
+        if period.ends_before(line):
+            return
+        if b'"event":"token.issued"' in line and not period.leaves_out(line):
+            yield line
+
+
+def _find_revoked(session: Session, at: datetime) -> frozenset[str]:
+    """Return the ids of the tokens that were revoked one by one in the hour before."""
+    query = select(AuditRecord.subject).where(
+        AuditRecord.action == "token.revoked", AuditRecord.at.between(at - _LONGEST, at)
+    )
+    return frozenset(session.scalars(query))
+
+
+def _describe(
+    client_id: str, tokens: Sequence[_Issued], spellings: frozenset[str], revoked: frozenset[str]
+) -> HeldTokens:
+    scopes = {scope for token in tokens for scope in token.scope.split(" ")}
+    times = [token.time for token in tokens]
+    return HeldTokens(
+        client_id=client_id,
+        tokens=len(tokens),
+        revoked=sum(token.jti in revoked for token in tokens),
+        first_issued_at=datetime.fromisoformat(min(times)),
+        last_issued_at=datetime.fromisoformat(max(times)),
+        scopes=tuple(sorted(scopes & spellings)),
     )
