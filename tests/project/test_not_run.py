@@ -47,3 +47,10 @@ def test_nothing_is_said_when_everything_ran():
     terminal = Terminal(passed=[SimpleNamespace(user_properties=[], skipped=False)])
     pytest_terminal_summary(terminal)
     assert terminal.lines == []
+
+
+def test_without_chromium_the_tests_in_a_browser_are_named(request, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(pytest.skip.Exception) as skipped:
+        request.getfixturevalue("browser")
+    assert str(skipped.value) == "not run: the console in a browser: chromium"

@@ -1,12 +1,14 @@
 """Sessions: the cookie, their ends, and requests that another site makes a browser send."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import func, select
 
 from authz_server.admin.people.cookies import COOKIE
 from authz_server.admin.people.guards import local_path
+from authz_server.admin.people.sessions import LogIns
 from authz_server.admin.problems import Problem
 from authz_server.app import EXTENSION
 from authz_server.assembly.operator import operator_services
@@ -293,3 +295,16 @@ def test_ended_sessions_and_log_ins_are_purged(people, visitor):
     with services.database.transaction() as session:
         assert purge_sessions(session, people.clock(), 1_000) >= 2
     assert count() == (0, 0)
+
+
+def test_of_many_answers_at_once_one_ends_the_log_in(people):
+    """Races of two tabs, workers and nodes."""
+    log_ins = [LogIns(app.extensions[EXTENSION]) for app in people.apps]
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(5):
+            digest = number.to_bytes(32, "big")
+            begun = [pool.submit(each.begin, digest, {"number": number}) for each in log_ins]
+            assert [each.result() for each in begun] == [None, None]
+            taken = [pool.submit(log_ins[each % 2].take, digest) for each in range(8)]
+            found = [each.result() for each in taken]
+            assert [each for each in found if each is not None] == [{"number": number}]
