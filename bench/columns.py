@@ -71,6 +71,10 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
         Column("one list, kB", "bytes_of_list", ",.0f", 1_000),
         Column("revoked to visible, ms", "visible_milliseconds", ",.1f"),
     ),
+    "forms": (
+        Column("tokens of a request", "tokens"),
+        Column("CPU µs for each token", "processor_microseconds", ",.0f"),
+    ),
     "keys": (
         Column("connections", "connections"),
         Column("signatures/s", "signatures_per_second"),

@@ -17,6 +17,8 @@ RESULTS = Path(__file__).with_name("results")
 KEYS = "keys"
 #: The part of bench/status_lists.py.
 STATUS = "status"
+#: The part of bench/introspection_forms.py.
+FORMS = "batch"
 _TITLES = {
     "token": "Tokens",
     "introspection": "Introspection",
@@ -26,6 +28,7 @@ _TITLES = {
     "latency": "Latency at a fixed rate",
     "overload": "Overload",
     STATUS: "Status lists",
+    FORMS: "Introspection alone, signed and in batches",
     KEYS: "Signatures by a Vault",
 }
 

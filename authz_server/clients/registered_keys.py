@@ -1,6 +1,7 @@
 """Rules of the keys with which a client registers (RFC 7591, 2), inline or by address."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from authz_server.clients.outbound import UrlRefusedError, split_url
@@ -91,8 +92,8 @@ def check_content_encryption(value: object) -> str:
 
 
 def require_encryption_key(
-    alg: str | None, enc: str | None, jwks: Any, jwks_uri: str | None
-) -> None:  # noqa: ANN401 - JSON
+    alg: str | None, enc: str | None, jwks: Mapping[str, Any] | None, jwks_uri: str | None
+) -> None:
     """Raise InvalidChangeError if encrypted responses have no algorithm or no key (RFC 9701, 6)."""
     if enc is not None and alg is None:
         raise InvalidChangeError(
