@@ -53,7 +53,7 @@ class Act:
         fields: the further fields that the plan depends on.
         asks_reason: whether the request has a reason, which is recorded.
         body: returns the body; None: there is none.
-        is_grave: whether it interrupts somebody, or cannot be undone.
+        is_grave: whether it interrupts a client, or cannot be undone.
         is_shown: whether its result is a page of its own, with a secret or the steps of an order.
     """
 
