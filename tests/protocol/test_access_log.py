@@ -17,6 +17,7 @@ from authz_server.endpoints.client_address import ClientAddressReader
 from authz_server.endpoints.request import Request
 from authz_server.logs import ACCESS_LOGGER, configure_logging
 from authz_server.settings import LoggingSettings
+from support.databases import DIALECTS, copied_database
 from support.edge import running_edge
 from support.parties import Credentials
 from support.protocol import running_protocol
@@ -91,10 +92,13 @@ def serving(form: str, database_url: str, directory) -> Iterator[tuple]:
 
 
 @contextmanager
-def under_wsgi(form: str, database_url: str, directory, monkeypatch) -> Iterator[Site]:
+def under_wsgi(form: str, database_url: str, directory) -> Iterator[Site]:
     logs = {"access": True, "level": "error", "format": form}
     root, stream = logging.getLogger(), io.StringIO()
-    with running_protocol(directory, database_url, logging=logs, server=PROXY) as protocol:
+    with (
+        running_protocol(directory, database_url, logging=logs, server=PROXY) as protocol,
+        pytest.MonkeyPatch.context() as monkeypatch,
+    ):
         handlers, level = root.handlers[:], root.level
         monkeypatch.setattr(sys, "stderr", stream)
         configure_logging(protocol.services.settings.logging)
@@ -107,19 +111,26 @@ def under_wsgi(form: str, database_url: str, directory, monkeypatch) -> Iterator
         root.handlers[:], root.level = handlers, level
 
 
-@pytest.fixture(params=FORMATS)
+@pytest.fixture(params=FORMATS, scope="module")
 def form(request):
     return request.param
 
 
-@pytest.fixture(params=["serve", "wsgi"])
-def site(request, form, database_url, tmp_path, monkeypatch):
-    if request.param == "serve":
-        with serving(form, database_url, tmp_path) as (site, _):
-            yield site
-    else:
-        with under_wsgi(form, database_url, tmp_path, monkeypatch) as site:
-            yield site
+@pytest.fixture(params=DIALECTS, scope="module")
+def dialect(request):
+    return request.param
+
+
+@pytest.fixture(params=["serve", "wsgi"], scope="module")
+def site(request, form, dialect, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("site")
+    with copied_database(request, dialect, directory) as url:
+        if request.param == "serve":
+            with serving(form, url, directory) as (site, _):
+                yield site
+        else:
+            with under_wsgi(form, url, directory) as site:
+                yield site
 
 
 def test_each_request_has_one_line_with_who_what_and_how_it_ended(site):
