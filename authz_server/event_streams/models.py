@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, String
+from sqlalchemy import BigInteger, ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from authz_server.database.orm import Base
@@ -14,7 +14,9 @@ class EventStream(Base):
 
     __tablename__ = "event_stream"
 
-    resource_server_id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    resource_server_id: Mapped[str] = mapped_column(
+        ForeignKey("client.id", ondelete="CASCADE"), primary_key=True
+    )
     delivery: Mapped[str] = mapped_column(String(10))  # "push" | "poll"
     endpoint_url: Mapped[str] = mapped_column(String(2_048))
     events: Mapped[list[str]]  # short names; empty: all
@@ -36,7 +38,9 @@ class UndeliveredEvent(Base):
 
     __tablename__ = "undelivered_event"
 
-    resource_server_id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    resource_server_id: Mapped[str] = mapped_column(
+        ForeignKey("event_stream.resource_server_id", ondelete="CASCADE"), primary_key=True
+    )
     record_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     event: Mapped[str] = mapped_column(String(40))
     subject: Mapped[str] = mapped_column(String(300))

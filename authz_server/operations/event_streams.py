@@ -179,9 +179,6 @@ def delete_stream(services: Services, server_id: str, *, actor: str) -> None:
     """
     with services.transaction() as session:
         session.delete(_find(session, server_id, lock=True))
-        session.execute(
-            delete(UndeliveredEvent).where(UndeliveredEvent.resource_server_id == server_id)
-        )
         _record(services, session, "event_stream.deleted", server_id, actor)
 
 

@@ -78,3 +78,9 @@ def test_undelivered_events_are_shown_and_retried(site):
     shown = site.json("event-stream", "show", "mapper")
     assert (shown["pending"], shown["undelivered"], shown["failures"]) == (1, 0, 0)
     assert "no event stream" in site.refused("event-stream", "retry", "other")
+
+
+def test_a_deleted_resource_server_has_no_stream(site):
+    site.must("event-stream", "set", "mapper", "--poll")
+    site.must("resource-server", "delete", "mapper", "--yes")
+    assert site.json("event-stream", "list") == []

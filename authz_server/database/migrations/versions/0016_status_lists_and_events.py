@@ -60,6 +60,12 @@ def upgrade() -> None:
         sa.Column("delivered_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("retry_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("leased_until", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["resource_server_id"],
+            ["client.id"],
+            name=op.f("fk_event_stream_resource_server_id_client"),
+            ondelete="CASCADE",
+        ),
         sa.PrimaryKeyConstraint("resource_server_id", name=op.f("pk_event_stream")),
     )
     op.create_table(
@@ -70,6 +76,12 @@ def upgrade() -> None:
         sa.Column("subject", sa.String(length=300), nullable=False),
         sa.Column("error", sa.String(length=500), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["resource_server_id"],
+            ["event_stream.resource_server_id"],
+            name=op.f("fk_undelivered_event_resource_server_id_event_stream"),
+            ondelete="CASCADE",
+        ),
         sa.PrimaryKeyConstraint(
             "resource_server_id", "record_id", name=op.f("pk_undelivered_event")
         ),
