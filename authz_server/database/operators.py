@@ -28,7 +28,7 @@ class Operator(Base):
 
 
 class OperatorRole(Base):
-    """A role of an operator, with its limits; an empty list is no limit."""
+    """A role of an operator, with its limits; an empty list does not limit."""
 
     __tablename__ = "operator_role"
 

@@ -23,7 +23,7 @@ _MAXIMUM_LIMITS = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssignedRole:
-    """A role to give to an operator; an empty list is no limit.
+    """A role to give to an operator; an empty list does not limit.
 
     Attributes:
         role: its name.

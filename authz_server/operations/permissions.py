@@ -105,7 +105,7 @@ def limits_of(properties: ClientProperties) -> Limits:
 
 
 def make_limits(resource_servers: Iterable[str], organisations: Iterable[str]) -> Limits:
-    """Return the limits of two lists; an empty list is no limit."""
+    """Return the limits of two lists; an empty list does not limit."""
     return Limits(
         resource_servers=frozenset(resource_servers) or None,
         organisations=frozenset(organisations) or None,
