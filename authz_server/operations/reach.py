@@ -150,6 +150,10 @@ class Reach:
             secrets=(),
         )
 
+    def shown_servers(self, server_ids: Iterable[str]) -> tuple[str, ...]:
+        """Return those of the resource servers that the caller sees."""
+        return _only(server_ids, self.seen_servers)
+
     def _seen_client(self, row: Any) -> ColumnElement[bool]:  # noqa: ANN401 - both have the columns
         """Return the condition of clients that the caller sees.
 

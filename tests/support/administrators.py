@@ -29,7 +29,8 @@ BY_ORGANISATION = Limits(organisations=frozenset({"Own"}))
 class Administration:
     """Resource servers, scopes, clients, secrets and stops of a caller with limits and of others.
 
-    ``shared`` is a client with a scope of each resource server.
+    ``shared`` is a client with a scope of each resource server, and ``borrower`` one of the own
+    organisation with a scope of others.
     """
 
     site: AdminSite
@@ -96,8 +97,10 @@ def make_administration(site: AdminSite) -> Administration:
             aliases=[scope.replace("/", ".")],
             resource_server_id=server,
         )
+    add_scope(services, actor=ACTOR, name="lent/read", resource_server_id=f"{MARK}-server")
     for client, scopes, organisation in (
         ("own-client", ["mine/read"], "Own"),
+        ("borrower", ["lent/read"], "Own"),
         ("shared", ["mine/read", f"{MARK}/read"], "Third"),
         (f"{MARK}-client", [f"{MARK}/read"], MARK),
     ):

@@ -1,5 +1,6 @@
 """Scopes: list, show, add, import and assign them."""
 
+from dataclasses import replace
 from typing import Annotated, Literal
 from urllib.parse import quote
 
@@ -9,6 +10,7 @@ from msgspec import Meta
 from authz_server.admin.calls import Call, Reply
 from authz_server.admin.pages import PageQuery
 from authz_server.admin.resources.clients import Names
+from authz_server.operations.limited_services import reach_of
 from authz_server.operations.scopes import (
     ScopeView,
     add_scope,
@@ -107,7 +109,7 @@ def list_all(call: Call) -> Reply:
     query: ScopeQuery = call.query
     text = query.q.casefold()
     found = [
-        each
+        _shown(call, each)
         for each in list_scopes(call.services, resource_server_id=query.resource_server)
         if text in "\n".join((each.name, each.description, *each.aliases)).casefold()
         and query.risk in {None, each.risk}
@@ -119,7 +121,7 @@ def load(call: Call) -> ScopeView:
     """Return the scope of the path; in a change, locked."""
     found = get_scope(call.services, call.parameters["scope"])
     if call.session is None:
-        return found
+        return _shown(call, found)
     call.session.get(Scope, found.name, with_for_update=True, populate_existing=True)
     return get_scope(call.services, found.name)
 
@@ -169,6 +171,14 @@ def import_catalogue(call: Call) -> Reply:
     result = import_g2p_connect(call.services, actor=call.caller.actor)
     done = Imported(added=result.added, updated=result.updated, unchanged=result.unchanged)
     return Reply(done, diff={"added": result.added, "updated": result.updated})
+
+
+def _shown(call: Call, scope: ScopeView) -> ScopeView:
+    """Return a scope as the caller sees it: its clients may have scopes of others."""
+    reach = reach_of(call.services)
+    if reach is None or scope.resource_server in {None, *reach.seen_servers}:
+        return scope
+    return replace(scope, resource_server=None)
 
 
 def _assign(call: Call, names: tuple[str, ...], body: Owner) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Stops of scopes, clients, resource servers and programmes: list, set and lift them."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import msgspec
@@ -8,7 +9,7 @@ from msgspec import Meta
 from authz_server.admin.calls import Call, Reply
 from authz_server.admin.resources.clients import Names
 from authz_server.errors import NotFoundError
-from authz_server.operations.limited_services import require_own
+from authz_server.operations.limited_services import reach_of, require_own
 from authz_server.operations.stops import (
     StopView,
     define_programme,
@@ -87,6 +88,11 @@ def stop(call: Call) -> Reply:
     planned = plan_stop(call.services, body.kind, body.subject)
     require_own(call.services, planned.kind, planned.subject)
     set_stop(call.services, planned, reason=body.reason, actor=call.caller.actor)
+    reach = reach_of(call.services)
+    if reach is not None:
+        # A client may have scopes of others.
+        servers = reach.shown_servers(planned.resource_servers)
+        planned = replace(planned, resource_servers=servers)
     return Reply(planned, diff={"stopped": {"before": None, "after": planned.subject}})
 
 

@@ -1,10 +1,11 @@
 """Administrators with limits: filters, bodies, changes, cursors, and clients of the admin API."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from authz_server.operations.permissions import ROLES
+from authz_server.operations.permissions import ROLES, Grant
 from support.administrators import BY_ORGANISATION, BY_SERVER, MARK
 
 
@@ -83,6 +84,24 @@ def test_a_body_that_names_others_is_answered_as_one_that_names_nothing(
         answers.append((done.status, text))
     assert answers[0] == answers[1]
     assert answers[0][0] in {200, 404, 422}
+
+
+def test_a_client_of_an_organisation_is_changed_with_its_scopes_of_others(ours):
+    """They are named, and their resource server is not."""
+    caller = ours.caller(*ROLES, limits=BY_ORGANISATION)
+    path = "/clients/borrower"
+    done = ours.perform(caller, "PATCH", path, body={"name": "Borrower"}, if_match="*")
+    assert (done.status, done.body["allowed_scopes"]) == (200, ["lent/read"])
+    scope = ours.perform(caller, "GET", "/scopes/lent%2Fread").body
+    assert (scope["name"], scope["resource_server"]) == ("lent/read", None)
+    grants = (Grant(permissions=frozenset({"tokens:revoke"}), limits=BY_ORGANISATION),)
+    security = replace(caller, grants=grants)
+    for kind, subject, status in (("scope", "lent/read", 403), ("client", "borrower", 200)):
+        body = {"kind": kind, "subject": subject, "reason": "x"}
+        query = {"dry_run": "true"}
+        done = ours.perform(security, "POST", "/stops", body=body, query=query)
+        assert done.status == status, done.body
+        assert MARK not in json.dumps(done.body)
 
 
 def test_a_token_of_others_is_explained_and_revoked_as_a_foreign_one(ours):
