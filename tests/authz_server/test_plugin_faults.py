@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from authz_server.assembly.base import BaseServices
 from authz_server.audit.events import (
     ClientChanged,
     CutOffRecorded,
@@ -13,6 +14,7 @@ from authz_server.audit.events import (
     StopSet,
     TokenRevoked,
 )
+from authz_server.database.orm import open_database
 from authz_server.errors import OAuthError
 from authz_server.hookspecs import (
     AnsweredRequest,
@@ -283,3 +285,18 @@ def test_hook_request_answered_gets_the_request():
     assert manager.follows_requests
     CALLS["request_answered"](manager)
     assert [(each.endpoint, each.status) for each in seen] == [("token", 200)]
+
+
+def test_hook_revocation_happened_is_called_by_the_process_that_revokes(make_settings):
+    settings = make_settings()
+    services = BaseServices(settings, open_database(settings.database))
+    seen = []
+
+    def note(revocation):
+        seen.append(revocation)
+
+    vars(services)["plugins"] = load("revocation_happened", note)
+    services.notify(TokenRevoked(actor="a", client_id="client", jti="j"))
+    services.notify(ClientChanged(actor="a", action="client.updated", client_id="client"))
+    services.database.close()
+    assert seen == [Revocation("token", "j", "client")]

@@ -1,0 +1,158 @@
+"""The bundled plugins together in the workers of `serve`, and their commands beside it."""
+
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from authz_server.settings import load_settings
+from support.live_server import LiveServer
+from support.parties import Parties
+from support.plugin_examples import run
+from support.secrets_watch import SecretsWatch
+from support.settings_file import write_secret, write_settings
+
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+RULE = '[[rules]]\nname = "it"\nclients = ["payer"]\n'
+
+
+@pytest.fixture(scope="module")
+def receiver():
+    """An HTTP server that keeps what it gets, by path."""
+    received = {"/v1/traces": [], "/hook": []}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            received[self.path].append(body)
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            """Print nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.received, server.url = received, f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def site(receiver, module_database_url, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    write_secret(folder / "key", "a key of a receiver, long enough")
+    (folder / "policy.toml").write_text(f'{RULE}effect = "narrow"\nlifetime_seconds = 60\n')
+    settings = {
+        "opentelemetry": {
+            "endpoint": receiver.url,
+            "signals": ["traces"],
+            "interval_seconds": 1,
+        },
+        "claims_mapper": {"claims": {"scopes": "scopes"}},
+        "policy": {"rules": str(folder / "policy.toml")},
+        "webhooks": {
+            "queue": str(folder / "webhooks.db"),
+            "receivers": {
+                "siem": {
+                    "url": f"{receiver.url}/hook",
+                    "events": ["client.*", "token.issued"],
+                    "secret": {"file": "key"},
+                }
+            },
+        },
+    }
+
+    def write(**overrides):
+        overrides |= {
+            "plugins": {"enabled": list(settings), "settings": settings},
+            "outbound": {"plain_http": True},
+        }
+        return write_settings(folder, module_database_url, overrides)
+
+    config = write()
+    run("-m", "authz_server", "db", "upgrade", "--config", str(config))
+    parties = Parties(load_settings(config), SecretsWatch())
+    parties.create_first_keys()
+    parties.make_resource_server("mapper")
+    with LiveServer(write, folder, workers=2) as server:
+        server.folder, server.config = folder, str(config)
+        server.payer = parties.make_client("payer")
+        yield server
+
+
+def ask(site, **headers):
+    form = {"grant_type": "client_credentials", "scope": "mapper/link"} | site.payer.form()
+    sent = site.payer.headers() | headers
+    return httpx.post(f"{site.base_url}/oauth2/token", data=form, headers=sent, timeout=5)
+
+
+def eventually(condition, seconds=15):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
+
+
+def test_a_token_is_narrowed_mapped_traced_and_reported(site, receiver):
+    answer = eventually(lambda: (found := ask(site)).status_code == 200 and found)
+    assert answer.json()["expires_in"] == 60
+    for _ in range(10):
+        ask(site, traceparent=f"00-{TRACE}-{PARENT}-01")
+
+    def children():
+        requests = map(ExportTraceServiceRequest.FromString, list(receiver.received["/v1/traces"]))
+        return [
+            (resource.resource, span)
+            for request in requests
+            for resource in request.resource_spans
+            for scope in resource.scope_spans
+            for span in scope.spans
+            if span.trace_id.hex() == TRACE
+        ]
+
+    spans = eventually(lambda: len(children()) == 10 and children())
+    assert {span.parent_span_id.hex() for _, span in spans} == {PARENT}
+
+    def reported():
+        found = [json.loads(body) for body in list(receiver.received["/hook"])]
+        return [each for each in found if each["type"] == "token.issued"]
+
+    eventually(lambda: len(reported()) == 11)
+    assert reported()[0]["data"]["client_id"] == "payer"
+
+
+def test_a_command_s_change_is_delivered_by_the_server(site, receiver):
+    before = len(receiver.received["/hook"])
+    command = ["client", "disable", "payer", "--config", site.config]
+    run("-m", "authz_server", *command)
+    run("-m", "authz_server", "client", "enable", "payer", "--config", site.config)
+    eventually(
+        lambda: [
+            body
+            for body in receiver.received["/hook"][before:]
+            if b"client.disabled" in body or b"client.enabled" in body
+        ][1:]
+    )
+    listed = run("-m", "authz_server", "--config", site.config, "webhooks", "list")
+    assert listed == "No event waits.\n"
+
+
+def test_a_changed_policy_is_checked_and_replayed_by_a_command(site):
+    changed = site.folder / "changed.toml"
+    changed.write_text(f'{RULE}effect = "refuse"\n')
+    command = ["-m", "authz_server", "--config", site.config, "policy"]
+    assert "1 rules" in run(*command, "check", str(changed))
+    eventually(lambda: ask(site).status_code == 200)
+    found = json.loads(run(*command, "replay", str(changed), "--json"))
+    (difference,) = found["differences"]
+    assert (difference["client_id"], difference["would_be"]) == ("payer", "refused")
+    assert difference["count"] == found["requests"] >= 1
+    assert "issued -> refused" in run(*command, "replay", str(changed), "--days", "1")
