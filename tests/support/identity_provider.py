@@ -16,9 +16,18 @@ _SECONDS = 20.0
 
 
 class IdentityProvider:
-    """A context manager. `callback` is where it sends browsers back; `accounts` are its people."""
+    """A context manager. `callback` is where it sends browsers back; `accounts` are its people.
 
-    def __init__(self, folder: Path, callback: str, accounts: dict[str, dict[str, Any]]) -> None:
+    `metadata` is further metadata of the client, instead of a secret.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        callback: str,
+        accounts: dict[str, dict[str, Any]],
+        **metadata: Any,
+    ) -> None:
         self._folder = folder
         self._port = reserve_port()
         self.issuer = f"http://localhost:{self._port}"
@@ -28,9 +37,8 @@ class IdentityProvider:
             "clients": [
                 {
                     "client_id": CLIENT_ID,
-                    "client_secret": CLIENT_SECRET,
                     "redirect_uris": [callback],
-                    "default_acr_values": [],
+                    **(metadata or {"client_secret": CLIENT_SECRET}),
                 }
             ],
         }

@@ -11,8 +11,7 @@ from urllib.parse import quote_plus, urlencode
 from authz_server.operations.provider_key import load_provider_key
 from authz_server.settings.operators import OpenIDSettings
 from keys.jose.algorithms import get_algorithm
-from keys.jose.compact import encode_header, encode_segment
-from keys.jose.jwk import public_jwk, thumbprint
+from keys.jose.compact import encode_segment
 from keys.jose.signatures import make_signer
 
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -53,7 +52,8 @@ def _client_secret_basic(secret: bytes) -> Authenticate:
 def _private_key_jwt(pem: bytes) -> Authenticate:
     key, alg = load_provider_key(pem)
     sign = make_signer(key, get_algorithm(alg))
-    head = encode_header(alg, thumbprint(public_jwk(key)), "JWT")
+    # Without a kid: each provider names the registered key in its own way, and there is one.
+    head = encode_segment(json.dumps({"alg": alg, "typ": "JWT"}).encode()) + b"."
 
     def authenticate(
         client: Any,  # noqa: ANN401 - one of the library's
