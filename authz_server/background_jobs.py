@@ -23,9 +23,9 @@ from authz_server.database.change_feed import ChangeFeed
 from authz_server.database.errors import describe_failure, find_sentence
 from authz_server.database.orm import Database
 from authz_server.endpoints.refusals import RefusalRecorder
-from authz_server.event_streams.pushing import PUSH_INTERVAL_SECONDS, EventPusher
 from authz_server.key_rings.jobs import KeyDuties
 from authz_server.scopes.uses import ScopeUses
+from authz_server.tokens.event_streams.pushing import PUSH_INTERVAL_SECONDS, EventPusher
 from authz_server.tokens.purging import Purge
 from keys.errors import KeysError
 from keys.ring import KeyRings

@@ -29,11 +29,6 @@ from authz_server.clients.secret_duties import SecretDuties
 from authz_server.database.change_feed import ChangeSet
 from authz_server.database.orm import Database
 from authz_server.endpoints.refusals import Refusal, RefusalRecorder
-from authz_server.event_streams.contents import EventContents
-from authz_server.event_streams.polling import EventPolls
-from authz_server.event_streams.pushing import EventPusher
-from authz_server.event_streams.reading import StreamReader
-from authz_server.event_streams.tokens import EventSigner, make_ring_finder
 from authz_server.grants.base import TokenGrant
 from authz_server.grants.registry import BUILT_IN, collect_grants
 from authz_server.grants.token_exchange import TokenExchangeGrant
@@ -46,6 +41,11 @@ from authz_server.settings.profiles import permitted_algorithms, requires_bound_
 from authz_server.tokens.binding import TokenBinder
 from authz_server.tokens.dpop import DPoPProofs
 from authz_server.tokens.dpop_nonces import DPoPNonces
+from authz_server.tokens.event_streams.contents import EventContents
+from authz_server.tokens.event_streams.polling import EventPolls
+from authz_server.tokens.event_streams.pushing import EventPusher
+from authz_server.tokens.event_streams.reading import StreamReader
+from authz_server.tokens.event_streams.tokens import EventSigner, make_ring_finder
 from authz_server.tokens.issuer import TokenIssuer
 from authz_server.tokens.limits import TokenLimits
 from authz_server.tokens.presented import PresentedTokens

@@ -10,7 +10,7 @@ from authz_server.endpoints.json_bodies import read_json_object
 from authz_server.endpoints.protocol import EndpointParts, Exchange, ProtocolEndpoint
 from authz_server.endpoints.responses import Answer, private_answer
 from authz_server.errors import OAuthError
-from authz_server.event_streams.polling import EventPolls, Poll
+from authz_server.tokens.event_streams.polling import EventPolls, Poll
 from authz_server.waiting import Lane, Step
 from keys.errors import BackendUnavailable, KeysError
 

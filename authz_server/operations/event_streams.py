@@ -13,9 +13,9 @@ from authz_server.audit.sink import store_audit_record
 from authz_server.clients.outbound import UrlRefusedError, split_url
 from authz_server.database.change_feed import record_change
 from authz_server.errors import InvalidChangeError, NotFoundError
-from authz_server.event_streams.contents import EVENT_NAMES
-from authz_server.event_streams.models import EventStream, UndeliveredEvent
-from authz_server.event_streams.reading import find_latest
+from authz_server.tokens.event_streams.contents import EVENT_NAMES
+from authz_server.tokens.event_streams.models import EventStream, UndeliveredEvent
+from authz_server.tokens.event_streams.reading import find_latest
 
 Delivery = Literal["push", "poll"]
 

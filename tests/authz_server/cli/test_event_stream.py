@@ -3,8 +3,8 @@
 import pytest
 
 from authz_server.assembly.operator import operator_services
-from authz_server.event_streams.models import EventStream, UndeliveredEvent
 from authz_server.settings import load_settings
+from authz_server.tokens.event_streams.models import EventStream, UndeliveredEvent
 
 URL = "https://mapper.example/events"
 

@@ -27,7 +27,7 @@ FetchList = Callable[[str, str, bool], FetchedList]
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """What is known of one list; times are of the monotonic clock."""
+    """The state of one list; times are of the monotonic clock."""
 
     statuses: StatusList | None = None
     etag: str = ""

@@ -18,10 +18,10 @@ from authz_server.audit.sink import AuditUnavailable
 from authz_server.clients.outbound import FetchError, Reply
 from authz_server.database.change_feed import ChangeSet
 from authz_server.database.orm import Database
-from authz_server.event_streams.models import EventStream
-from authz_server.event_streams.reading import PendingEvent, StreamReader, find_latest
-from authz_server.event_streams.tokens import EVENT_TOKEN_TYPE, EventSigner
 from authz_server.metrics.events import EventDelivered
+from authz_server.tokens.event_streams.models import EventStream
+from authz_server.tokens.event_streams.reading import PendingEvent, StreamReader, find_latest
+from authz_server.tokens.event_streams.tokens import EVENT_TOKEN_TYPE, EventSigner
 from keys.errors import KeysError
 
 logger = logging.getLogger(__name__)
@@ -187,7 +187,7 @@ class EventPusher:
             return stream.endpoint_url, claimed
 
     def _send(self, url: str, pending: PendingEvent, server_id: str) -> str:
-        """Send one event; return why the recipient refuses it for good, or nothing."""
+        """Send one event; return the error if the recipient refuses it, else nothing."""
         token = self._signer.sign(pending, server_id)
         reply = self._post(url, token.encode(), f"application/{EVENT_TOKEN_TYPE}")
         if reply.status in _ACCEPTED:

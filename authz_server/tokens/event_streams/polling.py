@@ -10,11 +10,11 @@ from sqlalchemy.orm import Session
 from authz_server.audit.notifier import Notify
 from authz_server.audit.sink import AuditRecord
 from authz_server.database.orm import Database
-from authz_server.event_streams.models import EventStream
-from authz_server.event_streams.pushing import report_undelivered
-from authz_server.event_streams.reading import PendingEvent, StreamReader, find_latest
-from authz_server.event_streams.tokens import EventSigner
 from authz_server.metrics.events import EventDelivered
+from authz_server.tokens.event_streams.models import EventStream
+from authz_server.tokens.event_streams.pushing import report_undelivered
+from authz_server.tokens.event_streams.reading import PendingEvent, StreamReader, find_latest
+from authz_server.tokens.event_streams.tokens import EventSigner
 
 #: How often a waiting poll looks for events; a part of the time to the recipient.
 LOOK_SECONDS = 0.2

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import msgspec
 
 from authz_server.clients.cache import ClientCache
-from authz_server.event_streams.contents import EventContents
-from authz_server.event_streams.reading import PendingEvent
+from authz_server.tokens.event_streams.contents import EventContents
+from authz_server.tokens.event_streams.reading import PendingEvent
 from keys.ring import KeyRings
 
 EVENT_TOKEN_TYPE = "secevent+jwt"  # noqa: S105 - a media type, not a secret

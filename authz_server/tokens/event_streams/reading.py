@@ -12,8 +12,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from authz_server.audit.sink import AuditRecord
-from authz_server.event_streams.contents import EventContents, SecurityEvent
-from authz_server.event_streams.models import EventStream, UndeliveredEvent
+from authz_server.tokens.event_streams.contents import EventContents, SecurityEvent
+from authz_server.tokens.event_streams.models import EventStream, UndeliveredEvent
 
 #: How many undelivered events a stream holds before it reads further records.
 MAXIMUM_PENDING = 1_000
