@@ -1,0 +1,78 @@
+"""The screen of changes: an act that needs a second person waits, and is decided there."""
+
+import pytest
+
+from support.admin_site import running_admin_site
+from support.console_site import ConsoleSite
+
+
+@pytest.fixture(scope="module")
+def guarded(module_database_url: str, tmp_path_factory):
+    """A console whose operators need a second person to lift a stop."""
+    overrides = {"approvals": {"acts": ["stop.lift", "stop.set"]}}
+    folder = tmp_path_factory.mktemp("guarded")
+    with running_admin_site(folder, module_database_url, overrides) as site:
+        yield ConsoleSite(site)
+
+
+def _change_id(console: ConsoleSite, state: str) -> str:
+    # A log-in that decides is later than the request.
+    console.site.clock.advance(1)
+    found = console.site.get(f"/changes?state={state}").json["items"]
+    assert len(found) == 1, found
+    return found[0]["id"]
+
+
+def test_a_second_person_decides_on_the_screen_of_changes(guarded):
+    """Planned, requested, seen with its diff, and carried out by another operator alone."""
+    guarded.site.new_client(id="leaked")
+    done = guarded.confirm("/act/stop-set?kind=client&subject=leaked", reason="a leak")
+    assert done.status_code == 303, done.text
+    plan = guarded.page("/act/stop-lift?kind=client&subject=leaked")
+    assert "This act needs a second person." in plan
+    waits = guarded.send_form(plan, reason="mended")
+    assert waits.status_code == 303
+    assert waits.headers["Location"] == "/changes?done=waits"
+    page = guarded.page("/changes?done=waits")
+    assert "The change waits for a second person." in page
+    change = _change_id(guarded, "pending")
+    assert f"/changes/change?id={change}" in page
+    assert guarded.site.get("/stops").json["items"] != []
+    own = guarded.page(f"/changes/change?id={change}")
+    assert "another operator decides" in own
+    assert "/act/change-approve" not in own
+    assert guarded.get(f"/act/change-approve?id={change}").status_code == 403
+    with guarded.acting_as(guarded.operator(name="grace")):
+        assert "/act/change-approve" in guarded.page(f"/changes/change?id={change}")
+        approved = guarded.confirm(f"/act/change-approve?id={change}", reason="seen")
+        assert approved.status_code == 303, approved.text
+        assert approved.headers["Location"] == "/changes?done=change-approve"
+    assert guarded.site.get("/stops").json["items"] == []
+    assert "approved" in guarded.page("/changes?all=1")
+
+
+def test_an_emergency_is_confirmed_afterwards(guarded):
+    """It was done at once, and is listed until a second person confirms it."""
+    change = _change_id(guarded, "unconfirmed")
+    assert "to be confirmed" in guarded.page("/changes")
+    with guarded.acting_as(guarded.operator(name="grace")):
+        confirmed = guarded.confirm(f"/act/change-confirm?id={change}", reason="seen")
+        assert confirmed.status_code == 303, confirmed.text
+    assert "No change waits." in guarded.page("/changes")
+
+
+def test_a_request_is_withdrawn_or_rejected(guarded):
+    """By who requested it, or by a second person; nothing is carried out."""
+    guarded.site.new_client(id="other")
+    guarded.confirm("/act/stop-set?kind=client&subject=other", reason="a leak")
+    path = "/act/stop-lift?kind=client&subject=other"
+    guarded.confirm(path, reason="mended")
+    change = _change_id(guarded, "pending")
+    withdrawn = guarded.confirm(f"/act/change-withdraw?id={change}", reason="not yet")
+    assert withdrawn.status_code == 303, withdrawn.text
+    guarded.confirm(path, reason="mended")
+    change = _change_id(guarded, "pending")
+    with guarded.acting_as(guarded.operator(name="grace")):
+        rejected = guarded.confirm(f"/act/change-reject?id={change}", reason="not mended")
+        assert rejected.status_code == 303, rejected.text
+    assert len(guarded.site.get("/stops").json["items"]) == 1
