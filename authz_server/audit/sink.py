@@ -325,8 +325,11 @@ class AuditSink:
         # A line cut off by a full disk must not merge with the next one.
         torn = self._torn
         whole = b"\n%b\n" % line if torn else b"%b\n" % line
-        if os.write(self._descriptor, whole) < len(whole):
+        written = os.write(self._descriptor, whole)
+        if written < len(whole):
             self._torn = True
+            if written == len(whole) - 1:  # a whole record, but for the line end
+                self._chain.append(line)
             raise AuditUnavailable("the sink took only a part of the record")
         self._chain.append(line)
         if torn:

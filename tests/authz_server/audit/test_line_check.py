@@ -11,7 +11,7 @@ from authz_server.audit.chain import Head
 from authz_server.audit.chain_events import AuditCheckpoint
 from authz_server.audit.events import ServerStarted, ServerStopped
 from authz_server.audit.line_check import KnownHead, LineCheck
-from authz_server.audit.sink import AuditSink
+from authz_server.audit.sink import AuditSink, AuditUnavailable
 from support.checkpoints import CheckpointKey
 
 AT = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -238,3 +238,18 @@ def test_a_rewritten_chain_does_not_agree_with_its_checkpoint(log):
 def test_every_process_ends_with_its_last_event(log):
     log.first.write(ServerStopped(process_id=1))
     assert json.loads(log.lines()[-1])["chain"]["sequence"] == 6
+
+
+def test_a_record_that_lacks_its_line_end_alone_is_part_of_the_chain(log, monkeypatch):
+    """The disk was full one byte too early."""
+    write = os.write
+
+    def short(descriptor, data):
+        return write(descriptor, data[:-1])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", short)
+        with pytest.raises(AuditUnavailable):
+            log.write(log.first)
+    log.write(log.first)
+    assert check(log.lines()).findings == ()
