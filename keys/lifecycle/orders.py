@@ -10,7 +10,7 @@ from typing import ClassVar
 from keys.errors import OrderRefusedError
 from keys.lifecycle.adoption import activate_now, adopt
 from keys.lifecycle.plan import Draft, Plan, Wait
-from keys.lifecycle.rules import PUBLIC_STATES, find_active_key
+from keys.lifecycle.rules import LONGEST_DELAY, PUBLIC_STATES, find_active_key
 from keys.lifecycle.state import ObservedState
 from keys.lifecycle.tick import (
     follow,
@@ -21,9 +21,6 @@ from keys.lifecycle.tick import (
     schedule,
 )
 from keys.signing_key import KeyState, RingSnapshot, SigningKey
-
-#: No key waits longer for its activation: later changes are planned from that time.
-LONGEST_DELAY = timedelta(days=3_650)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +97,7 @@ class Activate(KeyOrder):
         """Return the plan.
 
         Raises:
-            OrderRefusedError: the key is not a standby, verifiers may not know it yet, or the time
-                is years away.
+            OrderRefusedError: it is not a standby, not surely known to verifiers, or years away.
         """
         _require_movable(state)
         kid, reason, draft = self.kid, self.reason, Draft(state)

@@ -1,7 +1,7 @@
 """Rules on a ring's keys: the public keys, the active key and the next one."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from keys.signing_key import KeyState, SigningKey
 
@@ -9,6 +9,8 @@ from keys.signing_key import KeyState, SigningKey
 PUBLIC_STATES = frozenset({KeyState.PUBLISHED, KeyState.ACTIVE, KeyState.RETIRED, KeyState.TAINTED})
 #: A key in one of these states is active from its activation until a higher version takes over.
 LIVE_STATES = frozenset({KeyState.PUBLISHED, KeyState.ACTIVE})
+#: No key waits longer for its activation: later changes are planned from that time.
+LONGEST_DELAY = timedelta(days=3_650)
 
 
 def public_keys(keys: Iterable[SigningKey]) -> tuple[SigningKey, ...]:

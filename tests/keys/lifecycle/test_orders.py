@@ -5,16 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from keys.errors import OrderRefusedError
-from keys.lifecycle.orders import (
-    LONGEST_DELAY,
-    Activate,
-    Destroy,
-    Freeze,
-    Revoke,
-    Rotate,
-    Taint,
-    Unfreeze,
-)
+from keys.lifecycle.orders import Activate, Destroy, Freeze, Revoke, Rotate, Taint, Unfreeze
+from keys.lifecycle.rules import LONGEST_DELAY
 from keys.signing_key import KeyState
 from support.rotation import L, P, RingFixture, T
 
