@@ -7,6 +7,7 @@ import pytest
 from authz_server.admin.console.acts import ACTS
 from authz_server.admin.console.application import PAGES
 from authz_server.admin.console.languages import LANGUAGES
+from authz_server.operations.permissions import Limits
 
 _PATHS = (
     *(path for path in PAGES if path not in {"/changes/change", "/audit/export"}),
@@ -95,6 +96,20 @@ def test_acts_that_the_operator_may_not_do_are_not_shown(console):
             assert console.get(f"/act/{act.name}?{given}").status_code == 404, act.name
             fields = dict.fromkeys(act.names, "x") | {"csrf_token": "the-token"}
             assert console.post(f"/act/{act.name}", fields).status_code == 404, act.name
+
+
+def test_an_operator_with_limits_sees_a_part(console):
+    """The clients of the organisation alone; pages ask for nothing that is refused."""
+    limits = Limits(organisations=frozenset({"Ministry"}))
+    reads = ("clients:read", "scopes:read", "resource-servers:read", "audit:read", "changes:read")
+    console.site.new_client("Elsewhere", id="elsewhere", organisation="Other")
+    before = console.site.audit_path.read_text().count("request.refused")
+    with console.acting_as(console.operator(*reads, limits=limits)):
+        assert "Treasury" in console.page("/clients")
+        for path in ("/", "/clients", "/apis", "/audit", "/changes", "/clients/client?id=treasury"):
+            assert "lsewhere" not in console.page(path), path
+        assert console.get("/clients/client?id=elsewhere").status_code == 404
+    assert console.site.audit_path.read_text().count("request.refused") == before
 
 
 def test_a_chosen_language_is_kept_in_a_cookie(console):
