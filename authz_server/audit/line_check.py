@@ -77,7 +77,7 @@ class LineResult:
         records: the number of records in chains.
         writers: the number of their writers.
         unchained: the number of records from before the chains.
-        unreadable: the number of lines that are no records, such as one that a full disk cut off.
+        unreadable: the number of lines that hold no record, such as one that a full disk cut off.
         unsigned: the number of records that no checkpoint covers yet.
         signed_until: the time of the latest record that a checkpoint covers.
         first_at: the time of the first record.

@@ -295,7 +295,7 @@ def send_request(  # noqa: PLR0913, PLR0917 - the parts of a request, in order
     headers: Sequence[str],
     body: bytes = b"",
 ) -> Reply:
-    """Return the answer to a request, whatever its status.
+    """Return the answer to a request of any status.
 
     Args:
         method: GET or POST.

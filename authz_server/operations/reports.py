@@ -72,7 +72,7 @@ class DueSecret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeastPrivilege:
-    """What clients were permitted and do not use.
+    """Permissions of clients that they do not use.
 
     Attributes:
         since: the beginning of the period.
