@@ -32,7 +32,7 @@ _ROWS = 20_000
 
 
 class Holder(NamedTuple):
-    """What the tokens of a block have in common."""
+    """Facts that the tokens of a block share."""
 
     client_id: str
     scopes: str
