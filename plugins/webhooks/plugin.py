@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ class Webhooks:
                 for each in self._receivers.values()
             ]
         for sender in self._senders:
-            sender.wake()
+            sender.wake(wanting)
         if isinstance(event, ServerStopped):
             for sender in self._senders:
                 sender.stop()
@@ -120,9 +120,10 @@ class Sender:
         name = f"webhook-{receiver.name}"
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
-    def wake(self) -> None:
-        """Look for events now."""
-        self._awake.set()
+    def wake(self, receivers: Collection[str]) -> None:
+        """Look for events now, if this receiver is among those that have one."""
+        if self._receiver.name in receivers:
+            self._awake.set()
 
     def stop(self) -> None:
         """End the thread; what is left stays in the queue."""

@@ -47,6 +47,8 @@ def receiver():
 @pytest.fixture(scope="module")
 def site(receiver, module_database_url, tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
+    for received in receiver.received.values():
+        received.clear()
     write_secret(folder / "key", "a key of a receiver, long enough")
     (folder / "policy.toml").write_text(f'{RULE}effect = "narrow"\nlifetime_seconds = 60\n')
     settings = {
@@ -125,7 +127,7 @@ def test_a_token_is_narrowed_mapped_traced_and_reported(site, receiver):
         found = [json.loads(body) for body in list(receiver.received["/hook"])]
         return [each for each in found if each["type"] == "token.issued"]
 
-    eventually(lambda: len(reported()) == 11)
+    eventually(lambda: len(reported()) >= 11)
     assert reported()[0]["data"]["client_id"] == "payer"
 
 
