@@ -1,5 +1,7 @@
 """Every page: who may open it, in which language, how large it is, and with which policy."""
 
+import csv
+import json
 import re
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from authz_server.admin.console.acts import ACTS
 from authz_server.admin.console.application import PAGES
 from authz_server.admin.console.languages import LANGUAGES
+from authz_server.admin.console.pages.audit import _harmless
 from authz_server.operations.permissions import Limits
 
 _PATHS = (
@@ -184,3 +187,21 @@ def test_a_token_is_explained_and_stored_nowhere(console):
     foreign = console.post("/tokens", {"csrf_token": "the-token", "token": "a.b.c"})
     assert "Inactive" in foreign.text
     assert console.post("/tokens", {"csrf_token": "odd", "token": token}).status_code == 403
+
+
+def test_records_are_exported_with_the_filters_of_the_page(console):
+    """As CSV, in which no cell is a formula, and as JSON Lines; another form is not found."""
+    console.site.new_client("=1+1", id="formula")
+    lines = console.get("/audit/export?format=jsonl&subject=formula")
+    assert lines.headers["Content-Disposition"].startswith('attachment; filename="audit-')
+    records = [json.loads(line) for line in lines.text.splitlines()]
+    assert {record["subject"] for record in records} == {"formula"}
+    exported = console.get("/audit/export?format=csv&subject=formula")
+    assert exported.content_type == "text/csv; charset=utf-8"
+    rows = list(csv.reader(exported.text.splitlines()))
+    assert rows[0] == ["id", "at", "action", "actor", "subject", "detail"]
+    assert len(rows) == len(records) + 1
+    for odd in ("=1+1", "+1", "-1", "@x"):
+        assert _harmless(odd) == f"'{odd}"
+    assert console.get("/audit/export?format=odd").status_code == 404
+    assert "Export as CSV" in console.page("/audit?verify=1")
