@@ -69,6 +69,15 @@ def test_a_response_is_not_cached_beyond_the_expiry(make, issuer, present):
     assert issuer.introspections == 2
 
 
+@pytest.mark.parametrize(("max_age", "asked"), [(0, 3), (60, 1), ("long", 1)])
+def test_a_response_is_not_cached_beyond_its_max_age(make, issuer, present, max_age, asked):
+    _, authenticate = make(mode="introspection", introspection_cache_seconds=60)
+    token = issuer.token(max_age=max_age)
+    for _ in range(3):
+        authenticate(present(token))
+    assert issuer.introspections == asked
+
+
 def test_tokens_with_a_common_beginning_are_not_mixed_up(make, issuer, present):
     _, authenticate = make(mode="introspection", introspection_cache_seconds=60)
     token = issuer.token()

@@ -26,7 +26,8 @@ class Introspection:
     Args:
         client_id: the API's credentials.
         client_secret: likewise.
-        cache_seconds: how long a response is used again; never beyond the token's expiry.
+        cache_seconds: how long a response is used again; never beyond the token's expiry or the
+            ``max_age`` of the response.
         clock: returns seconds since 1970.
     """
 
@@ -124,6 +125,10 @@ class Introspection:
         expires = members.get("exp")
         if isinstance(expires, int | float):
             seconds = min(seconds, expires - self._clock())
+        longest = members.get("max_age")
+        if isinstance(longest, int | float):
+            # The server's bound, by the risk of the token's scopes.
+            seconds = min(seconds, longest)
         with self._lock:
             self._failures, self._closed_at = 0, 0.0
             self._open_seconds = MINIMUM_OPEN_SECONDS
