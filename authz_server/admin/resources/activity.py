@@ -35,7 +35,7 @@ def show(call: Call) -> Reply:
     since = query.since or now - _DEFAULT
     if not now - _LONGEST <= since <= now:
         detail = "Use a time of the last seven days."
-        raise Problem("invalid-value", detail, members={"field": "since"})
+        raise Problem("invalid-request", detail, members={"field": "since"})
     try:
         found = report_activity(call.services, since, client_id=query.client)
     except OSError:

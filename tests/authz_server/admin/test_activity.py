@@ -28,7 +28,7 @@ def test_tokens_and_refusals_are_counted(site):
     site.forget_tokens()
     assert site.get("/activity").json["refused"] == 0
     answer = site.get("/activity?since=2001-01-01T00:00:00Z")
-    assert require_problem(answer, 422, "invalid-value")["field"] == "since"
+    assert require_problem(answer, 400, "invalid-request")["field"] == "since"
 
 
 def test_lines_that_are_no_records_are_passed_over(site):
