@@ -30,6 +30,7 @@ _STATIC_TYPES = {
     "console.css": "text/css; charset=utf-8",
     "calendar.css": "text/css; charset=utf-8",
     "console.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
 }
 
 Page = Callable[[View], Response]

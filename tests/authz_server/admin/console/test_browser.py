@@ -92,7 +92,7 @@ def test_a_rotation_by_keyboard_alone_and_without_javascript(browser, console, u
         page.goto(url)
         page.get_by_role("link", name="Keys", exact=True).press("Enter")
         page.get_by_role("link", name="Rotate", exact=True).first.press("Enter")
-        assert page.get_by_role("heading", name="What happens").is_visible()
+        page.get_by_role("heading", name="What happens").wait_for()
         page.keyboard.press("Tab")
         assert page.get_by_role("link", name="Skip to the content").is_visible()
         reason = page.get_by_label("Reason")
@@ -116,7 +116,7 @@ def test_a_leaked_client_is_found_and_stopped(browser, console, url):
         page.get_by_role("button", name="Find").click()
         page.get_by_role("link", name="Leaked system").click()
         page.get_by_role("link", name="Stop", exact=True).click()
-        assert page.get_by_text("Tokens in force").is_visible()
+        page.get_by_text("Tokens in force").wait_for()
         page.get_by_label("Reason").fill("secret found in a public repository")
         page.get_by_role("button", name="Stop it now").click()
         page.get_by_role("status").wait_for()
@@ -135,6 +135,7 @@ def test_who_could_and_who_did_is_answered(browser, console, url):
         moment = console.site.clock().strftime("%Y-%m-%dT%H:%M:%S")
         page.get_by_label("Moment (UTC)").fill(moment)
         page.get_by_role("button", name="Ask").click()
+        page.get_by_role("heading", name="Who had a token").wait_for()
         answered = page.inner_text("main")
         assert re.search(
             r"Who could,.*\ntreasury.*Who had a token\n.*treasury", answered, re.DOTALL

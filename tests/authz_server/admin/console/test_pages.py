@@ -132,7 +132,7 @@ def test_a_chosen_language_is_kept_in_a_cookie(console):
 
 def test_the_static_files_are_cached_with_a_tag(console):
     """Without a session, since the log-in uses them."""
-    for name in ("console.css", "calendar.css", "console.js"):
+    for name in ("console.css", "calendar.css", "console.js", "icon.svg"):
         answer = console.get(f"/static/{name}", session=False)
         assert answer.status_code == 200
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
