@@ -83,9 +83,10 @@ def test_a_tainted_key_signs_no_more_and_still_verifies(keyed):
 def test_a_revocation_says_whom_it_concerns(keyed, tmp_path):
     """Case G83."""
     first = kids(keyed)[0]
-    record = {"event": "token.issued", "kid": first, "client_id": "ministry"}
+    at = {"time": "2020-01-01T00:00:00.000Z"}
+    record = at | {"event": "token.issued", "kid": first, "client_id": "ministry"}
     lines = [
-        {"time": "2020-01-01T00:00:00.000Z", "event": "server.started"},
+        at | {"event": "server.started"},
         record | {"expires_at": 4_000_000_000},
         record | {"expires_at": 1_000_000_000},
         record | {"expires_at": 4_000_000_001, "kid": "another"},
