@@ -186,9 +186,7 @@ def revoke(call: Call) -> Reply:
 
 def _carry_out(call: Call, order: Order) -> Reply:
     context = call.parts.keys.open(call.caller.actor, looking=call.dry_run)
-    result: OrderResult = apply_order(
-        context, order, dry_run=call.dry_run, control=call.control
-    )
+    result: OrderResult = apply_order(context, order, dry_run=call.dry_run, control=call.control)
     call.services.key_rings.refresh()
     return Reply(result, diff=result.changes)
 
