@@ -147,6 +147,8 @@ class LineCheck:
                     n=max(each.head.sequence for each in known),
                     source=known[-1].source,
                 )
+        if self._unreadable and not self._records + self._unchained:
+            self._find("changed", self._unreadable[0], "no line of the files is a record")
         covered = [each.covered_time for each in self._writers.values() if each.covered_time]
         return LineResult(
             records=self._records,

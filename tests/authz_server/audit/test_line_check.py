@@ -253,3 +253,8 @@ def test_a_record_that_lacks_its_line_end_alone_is_part_of_the_chain(log, monkey
             log.write(log.first)
     log.write(log.first)
     assert check(log.lines()).findings == ()
+
+
+def test_a_file_without_one_record_is_not_intact():
+    assert found([b"garbage\n", b"{}\n", b"\xff\x00\n"]) == [("changed", "file0, line 1")]
+    assert found([b"\n"]) == []
