@@ -14,6 +14,9 @@ from authz_server.operations.event_streams import (
 )
 from authz_server.operations.revocation import revoke_tokens
 from authz_server.operations.stops import lift_stop, plan_stop, set_stop
+from authz_server.tokens.event_streams.models import EventStream
+from authz_server.tokens.event_streams.polling import Poll
+from authz_server.tokens.event_streams.reading import find_latest
 from keys.jose.compact import parse_compact
 from support.event_sink import EventSink
 from support.event_streams import OUTBOUND, claims_of, kinds_of, revoke, running_streams
@@ -260,3 +263,51 @@ def test_a_turn_that_is_cut_off_is_repeated(protocol: Protocol, pushed: EventSin
     assert push(protocol) == 0
     protocol.clock.advance(61)
     assert push(protocol) == 1
+
+
+@pytest.mark.parametrize("delivery", ["push", "poll"])
+def test_a_record_that_commits_late_is_delivered(
+    protocol: Protocol, sink: EventSink, delivery: str
+):
+    """Without a newer record, and after a pause of the recipient of a quarter of an hour."""
+    services = protocol.services
+    url = sink.url if delivery == "push" else ""
+    set_stream(services, "mapper", delivery=delivery, endpoint_url=url, actor=ACTOR)
+    revoke(protocol)
+    with services.database.transaction() as session:
+        # The state after a read beyond an id that was not visible.
+        stream = session.get(EventStream, "mapper")
+        stream.position = find_latest(session)
+        stream.pending = {
+            str(stream.position): ["gap", int(protocol.clock().timestamp())],
+            str(stream.position - 1): ["gap", int(protocol.clock().timestamp())],
+        }
+    protocol.clock.advance(901)
+    if delivery == "push":
+        pusher = services.event_pusher
+        assert pusher._find_due() == ["mapper"]  # noqa: SLF001 - what the background work does
+        assert push(protocol) == 1
+        assert pusher._find_due() == []  # noqa: SLF001
+    else:
+        assert len(services.event_polls.answer("mapper", Poll(10)).tokens) == 1
+    delete_stream(services, "mapper", actor=ACTOR)
+
+
+def test_an_event_is_decided_once(protocol: Protocol, pushed: EventSink):
+    """The client loses its scopes while the recipient is down, and is disabled after it."""
+    services = protocol.services
+    client = protocol.new_client()
+    revoke(protocol, client)
+    pushed.status = 503
+    assert push(protocol) == 0
+    others = ["disburse/disburse"]
+    with protocol.parties.change() as (_, session):
+        services.clients.update_client(
+            session, client.id, actor=ACTOR, allowed_scopes=others, default_scopes=others
+        )
+    with protocol.parties.change() as (_, session):
+        services.clients.set_enabled(session, client.id, actor=ACTOR, enabled=False)
+    pushed.status = 202
+    protocol.clock.advance(2)
+    assert push(protocol) == 2
+    assert kinds_of(pushed.received[1:]) == [f"{OAUTH}token-revoked", f"{RISC}account-disabled"]

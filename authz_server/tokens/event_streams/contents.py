@@ -1,9 +1,12 @@
 """Security events by what the audit records of changes state (RFC 8417)."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from authz_server.audit.sink import AuditRecord
 from authz_server.clients.cache import ClientCache
@@ -29,6 +32,8 @@ _OF_CLIENTS = {
     "client.deleted": "client-deleted",
     "client.secret_ended": "secret-ended",
 }
+#: Changes of a client; their details state its scopes.
+_CHANGES = ("client.created", "client.registered", "client.updated", "client.registration_updated")
 _OF_STOPS = {"stop.set": "stopped", "stop.lifted": "resumed"}
 _HASH_CHARACTERS = 16
 
@@ -70,18 +75,21 @@ class EventContents:
         self._catalogue = catalogue
         self._find_ring = find_ring
 
-    def find(self, record: AuditRecord, server_id: str) -> SecurityEvent | None:
+    def find(self, session: Session, record: AuditRecord, server_id: str) -> SecurityEvent | None:
         """Return the event of a record for a resource server; None: it does not concern it."""
+        event = self.describe(record)
+        return event if event is not None and self._concerns(session, record, server_id) else None
+
+    def describe(self, record: AuditRecord) -> SecurityEvent | None:
+        """Return the event of a record for any resource server; None: it is not one."""
         action = record.action
         if action == "token.revoked":
-            return self._of_token(record, server_id)
+            return self._of_token(record)
         if action in _OF_CLIENTS:
-            return self._of_client(record, server_id)
+            return self._of_client(record)
         if action == "cut_off.recorded" or action in _OF_STOPS:
-            return self._of_several(record, server_id)
-        if action == "key.revoked":
-            return self._of_key(record, server_id)
-        return None
+            return self._of_several(record)
+        return self._of_key(record) if action == "key.revoked" else None
 
     def claims(self, record: AuditRecord, event: SecurityEvent, server_id: str) -> dict[str, Any]:
         """Return the claims of a security event token, the same at each attempt but for ``iat``."""
@@ -108,26 +116,20 @@ class EventContents:
         own = found.resource_server if found is not None else None
         return own.identifier if own is not None else server_id
 
-    def _of_token(self, record: AuditRecord, server_id: str) -> SecurityEvent | None:
+    def _of_token(self, record: AuditRecord) -> SecurityEvent:
         client_id = str(record.detail.get("client_id", ""))
-        if client_id and not self._may_hold(client_id, server_id):
-            return None
         subject = {"format": "jwt_id", "iss": self._issuer, "jti": record.subject}
         facts = {"client_id": client_id} if client_id else {}
         return SecurityEvent("token-revoked", subject, facts)
 
-    def _of_client(self, record: AuditRecord, server_id: str) -> SecurityEvent | None:
-        if not self._may_hold(record.subject, server_id):
-            return None
+    def _of_client(self, record: AuditRecord) -> SecurityEvent:
         facts: dict[str, Any] = {}
         if record.action == "client.secret_ended":
             facts = {"credential_type": "client_secret", "change_type": "revoke"}
         return SecurityEvent(_OF_CLIENTS[record.action], self._client(record.subject), facts)
 
-    def _of_several(self, record: AuditRecord, server_id: str) -> SecurityEvent | None:
+    def _of_several(self, record: AuditRecord) -> SecurityEvent:
         kind, _, name = record.subject.partition(":")
-        if not self._concerns(kind, name, server_id):
-            return None
         facts: dict[str, Any] = {"kind": kind, "subject": name}
         instant = record.detail.get("instant_microseconds")
         if isinstance(instant, int):
@@ -138,33 +140,53 @@ class EventContents:
         subject = self._client(name) if kind == "client" else self._named(f"{kind}:{name}")
         return SecurityEvent(_OF_STOPS.get(record.action, "tokens-revoked"), subject, facts)
 
-    def _of_key(self, record: AuditRecord, server_id: str) -> SecurityEvent | None:
-        if record.detail.get("ring") != self._find_ring(server_id):
-            return None
+    def _of_key(self, record: AuditRecord) -> SecurityEvent:
         facts = {"credential_type": "signing_key", "kid": record.subject}
         return SecurityEvent("key-compromised", self._named(f"key:{record.subject}"), facts)
 
-    def _concerns(self, kind: str, name: str, server_id: str) -> bool:
+    def _concerns(self, session: Session, record: AuditRecord, server_id: str) -> bool:
+        if record.action == "key.revoked":
+            return record.detail.get("ring") == self._find_ring(server_id)
+        if record.action == "token.revoked":
+            kind, name = "client", str(record.detail.get("client_id", ""))
+        elif record.action in _OF_CLIENTS:
+            kind, name = "client", record.subject
+        else:
+            kind, _, name = record.subject.partition(":")
         if kind == "client":
-            return self._may_hold(name, server_id)
+            return self._may_hold(session, name, server_id)
         if kind == "scope":
-            return self._owns([name], server_id)
+            return self._may_own(name, server_id)
         if kind == "resource-server":
             return name == server_id
         return True
 
-    def _may_hold(self, client_id: str, server_id: str) -> bool:
-        """Return whether a client could have tokens for a resource server."""
-        client = self._directory.find(client_id)
-        return client is None or self._owns(client.allowed_scopes, server_id)
+    def _may_hold(self, session: Session, client_id: str, server_id: str) -> bool:
+        """Return whether a client could have tokens for a resource server.
 
-    def _owns(self, scopes: Iterable[str], server_id: str) -> bool:
-        for name in scopes:
-            entry = self._catalogue.find(name)
-            # A scope that is gone may have been of any resource server.
-            if entry is None or entry.resource_server_id == server_id:
-                return True
-        return False
+        A token outlives the withdrawal of its scopes where it is verified offline, so that the
+        scopes of earlier records of the client count as well as the present ones.
+        """
+        client = self._directory.find(client_id)
+        if client is None or any(self._may_own(each, server_id) for each in client.allowed_scopes):
+            return True
+        earlier = session.scalars(
+            select(AuditRecord.detail).where(
+                AuditRecord.subject == client_id, AuditRecord.action.in_(_CHANGES)
+            )
+        )
+        names = {
+            name
+            for detail in earlier
+            for name in detail.get("allowed_scopes", detail.get("scopes")) or ()
+        }
+        found = (self._catalogue.find(name) for name in names)
+        return any(each is not None and each.resource_server_id == server_id for each in found)
+
+    def _may_own(self, scope: str, server_id: str) -> bool:
+        entry = self._catalogue.find(scope)
+        # A scope that is gone may have been of any resource server.
+        return entry is None or entry.resource_server_id == server_id
 
     def _client(self, client_id: str) -> dict[str, str]:
         return {"format": "iss_sub", "iss": self._issuer, "sub": client_id}

@@ -13,7 +13,7 @@ from authz_server.database.orm import Database
 from authz_server.metrics.events import EventDelivered
 from authz_server.tokens.event_streams.models import EventStream
 from authz_server.tokens.event_streams.pushing import report_undelivered
-from authz_server.tokens.event_streams.reading import PendingEvent, StreamReader, find_latest
+from authz_server.tokens.event_streams.reading import PendingEvent, StreamReader, StreamState
 from authz_server.tokens.event_streams.tokens import EventSigner
 
 #: How often a waiting poll looks for events; a part of the time to the recipient.
@@ -78,10 +78,10 @@ class EventPolls:
             found = self._take(server_id, poll)
             if found is None:
                 return None
-            claimed, read_until, refused = found
+            claimed, state, refused = found
             for each, error in refused:
                 report_undelivered(self._notify, "poll", server_id, each, error)
-            if claimed or not self._wait(read_until, deadline):
+            if claimed or not self._wait(state, deadline):
                 break
             poll = poll._replace(acknowledged=(), refused={})
         shown = claimed[: poll.maximum_events]
@@ -92,7 +92,7 @@ class EventPolls:
 
     def _take(
         self, server_id: str, poll: Poll
-    ) -> tuple[list[PendingEvent], int, list[tuple[PendingEvent, str]]] | None:
+    ) -> tuple[list[PendingEvent], StreamState, list[tuple[PendingEvent, str]]] | None:
         with self._database.transaction() as session:
             stream = session.get(EventStream, server_id, with_for_update=True)
             if stream is None or stream.delivery != "poll":
@@ -103,7 +103,7 @@ class EventPolls:
                 self._notify(EventDelivered("poll", "delivered"))
             # One more than wanted shows whether there are further ones.
             claimed = self._reader.claim(session, stream, poll.maximum_events + 1)
-            return claimed, stream.position, refused
+            return claimed, (server_id, stream.position, stream.pending), refused
 
     def _settle(
         self, session: Session, stream: EventStream, poll: Poll
@@ -117,7 +117,7 @@ class EventPolls:
             if record_id is None or str(record_id) not in stream.pending:
                 continue
             record = session.scalar(select(AuditRecord).where(AuditRecord.id == record_id))
-            pending = self._reader.describe(record, server_id) if record is not None else None
+            pending = self._reader.describe(record) if record is not None else None
             if pending is None:
                 self._reader.settle(stream, [record_id])
             else:
@@ -125,11 +125,11 @@ class EventPolls:
                 refused.append((pending, error))
         return refused
 
-    def _wait(self, read_until: int, deadline: float) -> bool:
-        """Wait for a record after one; return whether there is one before the deadline."""
+    def _wait(self, state: StreamState, deadline: float) -> bool:
+        """Wait until a stream has work; return whether it has before the deadline."""
         while monotonic() + LOOK_SECONDS < deadline:
             sleep(LOOK_SECONDS)
             with self._database.reading() as session:
-                if find_latest(session) > read_until:
+                if self._reader.find_with_work(session, [state]):
                     return True
         return False

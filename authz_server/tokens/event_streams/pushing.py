@@ -20,7 +20,7 @@ from authz_server.database.change_feed import ChangeSet
 from authz_server.database.orm import Database
 from authz_server.metrics.events import EventDelivered
 from authz_server.tokens.event_streams.models import EventStream
-from authz_server.tokens.event_streams.reading import PendingEvent, StreamReader, find_latest
+from authz_server.tokens.event_streams.reading import PendingEvent, StreamReader
 from authz_server.tokens.event_streams.tokens import EVENT_TOKEN_TYPE, EventSigner
 from keys.errors import KeysError
 
@@ -115,7 +115,6 @@ class EventPusher:
     def _find_due(self) -> list[str]:
         now = self._clock()
         with self._database.reading() as session:
-            latest = find_latest(session)
             streams = session.execute(
                 select(
                     EventStream.resource_server_id, EventStream.position, EventStream.pending
@@ -125,7 +124,7 @@ class EventPusher:
                     or_(EventStream.leased_until.is_(None), EventStream.leased_until <= now),
                 )
             )
-            return [each.resource_server_id for each in streams if _has_work(latest, *each[1:])]
+            return self._reader.find_with_work(session, streams)
 
     def _take_turn(self, server_id: str) -> None:
         try:
@@ -263,10 +262,6 @@ def report_undelivered(
         )
     except AuditUnavailable as fault:
         logger.warning("an undelivered event is recorded in the database alone: %s", fault.detail)
-
-
-def _has_work(latest: int, position: int, pending: dict[str, list[str | int]]) -> bool:
-    return latest > position or any(each[0] == "event" for each in pending.values())
 
 
 def _pause(failures: int) -> timedelta:

@@ -6,7 +6,7 @@ that reads past an id which is not visible yet keeps the id, and looks for it fo
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -24,6 +24,9 @@ _MAXIMUM_TEXT = 500
 _RECORDS = 500
 #: A database counts no further.
 _MAXIMUM_DIGITS = 18
+
+#: The resource server, the position and what is pending of a stream.
+StreamState = tuple[str, int, dict[str, Any]]
 
 
 class PendingEvent(NamedTuple):
@@ -62,31 +65,52 @@ class StreamReader:
         record_id = int(digits)
         return record_id if self._contents.jti(record_id, server_id) == jti else None
 
-    def describe(self, record: AuditRecord, server_id: str) -> PendingEvent | None:
-        """Return the event of a record; None if it is none for the resource server."""
-        event = self._contents.find(record, server_id)
+    def describe(self, record: AuditRecord) -> PendingEvent | None:
+        """Return the event of a record; None if it is not one."""
+        event = self._contents.describe(record)
         return PendingEvent(record, event) if event is not None else None
 
     def claim(self, session: Session, stream: EventStream, limit: int) -> list[PendingEvent]:
         """Return up to ``limit`` events to deliver, the oldest first.
 
-        They stay pending until :meth:`settle`.
+        They stay pending until :meth:`settle`. Whether an event concerns the resource server is
+        decided once, when its record is read.
         """
         pending = self._read_on(session, stream)
         claimed: list[PendingEvent] = []
+        events: dict[str, list[str | int]] = {}
         for record in self._find_records(session, pending):
-            event = self._contents.find(record, stream.resource_server_id)
-            wanted = event is not None and (not stream.events or event.name in stream.events)
-            kind, since = pending[str(record.id)]
-            if event is None or (kind == _GAP and not wanted):
-                del pending[str(record.id)]
+            kind, since = pending.pop(str(record.id))
+            found = self.describe(record)
+            if found is None or (kind == _GAP and not self._is_wanted(session, stream, record)):
                 continue
-            if kind == _GAP:
-                pending[str(record.id)] = [_EVENT, since]
+            events[str(record.id)] = [_EVENT, since]
             if len(claimed) < limit:
-                claimed.append(PendingEvent(record, event))
-        stream.pending = pending
+                claimed.append(found)
+        # A gap is dropped after it was looked up: its record may be visible since the last look.
+        oldest = self._oldest_open()
+        gaps = {
+            name: each
+            for name, each in pending.items()
+            if each[0] == _GAP and int(each[1]) > oldest
+        }
+        stream.pending = events | gaps
         return claimed
+
+    def find_with_work(self, session: Session, streams: Iterable[StreamState]) -> list[str]:
+        """Return the ids of the streams for which :meth:`claim` has something to do.
+
+        These have events, newer records, or an id whose record became visible or is waited for
+        no longer.
+        """
+        latest, oldest = find_latest(session), self._oldest_open()
+        return [
+            server_id
+            for server_id, position, pending in streams
+            if latest > position
+            or any(each[0] == _EVENT or each[1] <= oldest for each in pending.values())
+            or self._is_visible(session, pending)
+        ]
 
     def settle(
         self, stream: EventStream, delivered: Iterable[int], *, now: datetime | None = None
@@ -120,12 +144,7 @@ class StreamReader:
     def _read_on(self, session: Session, stream: EventStream) -> dict[str, list[str | int]]:
         """Return what is pending after the next records were read."""
         now = int(self._clock().timestamp())
-        oldest = now - OPEN_TRANSACTION_SECONDS
-        pending: dict[str, list[str | int]] = {
-            name: each
-            for name, each in stream.pending.items()
-            if each[0] == _EVENT or each[1] > oldest
-        }
+        pending = dict(stream.pending)
         if sum(each[0] == _EVENT for each in pending.values()) >= MAXIMUM_PENDING:
             return pending
         newer = session.scalars(
@@ -140,8 +159,7 @@ class StreamReader:
             first = max(expected, record.id - MAXIMUM_PENDING)
             for missing in range(first, record.id):
                 pending[str(missing)] = [_GAP, now]
-            event = self._contents.find(record, stream.resource_server_id)
-            if event is not None and (not stream.events or event.name in stream.events):
+            if self._is_wanted(session, stream, record):
                 pending[str(record.id)] = [_EVENT, now]
             expected = record.id + 1
         stream.position = expected - 1
@@ -149,6 +167,19 @@ class StreamReader:
         for name in gaps[:-MAXIMUM_PENDING]:
             del pending[name]
         return pending
+
+    def _is_wanted(self, session: Session, stream: EventStream, record: AuditRecord) -> bool:
+        event = self._contents.find(session, record, stream.resource_server_id)
+        return event is not None and (not stream.events or event.name in stream.events)
+
+    def _oldest_open(self) -> int:
+        return int(self._clock().timestamp()) - OPEN_TRANSACTION_SECONDS
+
+    @staticmethod
+    def _is_visible(session: Session, pending: Iterable[str]) -> bool:
+        ids = [int(each) for each in pending]
+        query = select(AuditRecord.id).where(AuditRecord.id.in_(ids)).limit(1)
+        return bool(ids) and session.scalar(query) is not None
 
     @staticmethod
     def _find_records(session: Session, pending: Iterable[str]) -> list[AuditRecord]:
