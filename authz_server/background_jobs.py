@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from authz_server.audit.checkpoints import AuditCheckpoints
 from authz_server.audit.pending_changes import ChangeDuties
+from authz_server.audit.sink import AuditUnavailable
 from authz_server.clients.authentication.authenticator import ClientAuthenticator
 from authz_server.clients.models import ClientSecret
 from authz_server.clients.secret_duties import SecretDuties
@@ -175,8 +176,7 @@ class Maintenance:
         self._attempt(self._record_counted_refusals)
         self._attempt(self._duties.end)
         if self._checkpoints is not None:
-            # The last record of the process.
-            self._attempt(self._checkpoints.close_audit_chain)
+            self._close_audit_chain(self._checkpoints)
 
     def sweep(self) -> int:
         """Purge all expired rows in small batches; return the number of rows.
@@ -292,6 +292,14 @@ class Maintenance:
                 if now >= next_at[job]:
                     next_at[job] = job.next_after(now)
                     self._attempt(job.act)
+
+    def _close_audit_chain(self, checkpoints: AuditCheckpoints) -> None:
+        """Write the last record of the process."""
+        try:
+            checkpoints.close_audit_chain()
+        except (SQLAlchemyError, KeysError, AuditUnavailable) as error:
+            # Nothing is lost: the next process on this node signs the end of the chain.
+            logger.info("the end of the audit chain is not signed: %s", describe_failure(error))
 
     def _attempt(self, act: Callable[[], object]) -> None:
         job = act.__name__.lstrip("_")

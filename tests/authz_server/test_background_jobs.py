@@ -7,6 +7,7 @@ import time
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from authz_server.audit.sink import AuditUnavailable
 from authz_server.background_jobs import Job, Maintenance, RepeatedFailures
 from authz_server.database.change_feed import ChangeFeed
 from authz_server.settings import RevocationSettings
@@ -82,6 +83,12 @@ class Refusals(Rings):
     flush = act("flush")
 
 
+class Checkpoints(Rings):
+    seal_audit_records = act("seal_audit_records")
+    write_audit_checkpoint = act("write_audit_checkpoint")
+    close_audit_chain = act("close_audit_chain")
+
+
 @pytest.fixture
 def parts():
     return Parts()
@@ -108,6 +115,7 @@ def maintenance(parts):
             guard=None,
         ),
         purge_seconds=RevocationSettings().sweep_interval_seconds,
+        checkpoints=Checkpoints(parts),
     )
     yield maintenance
     parts.release.set()
@@ -124,6 +132,17 @@ def test_a_key_backend_that_hangs_holds_up_nothing_else(parts, maintenance):
     assert parts.calls.count("tick") == 1
     parts.release.set()
     parts.await_calls("tick", 3)
+
+
+@pytest.mark.parametrize("fault", [AuditUnavailable("full"), OperationalError("", {}, OSError())])
+def test_an_end_that_cannot_be_signed_is_not_an_alarm(parts, maintenance, fault, caplog):
+    """The next process on the node signs it; at the end of one, its database may be gone."""
+    caplog.set_level("INFO")
+    parts.broken["close_audit_chain"] = fault
+    maintenance.stop()
+    assert parts.calls[-1] == "close_audit_chain"
+    assert [record.levelname for record in caplog.records if "not signed" in record.msg] == ["INFO"]
+    assert {record.levelname for record in caplog.records} == {"INFO"}
 
 
 @pytest.mark.parametrize(
