@@ -219,6 +219,8 @@ class AuditSink:
         self._next_check = 0.0
         self._torn = False
         self._seen_bytes = 0
+        # Set until the record that links a new file to the one before is written.
+        self._must_continue = False
         # The number of the latest record when one could not be written.
         self._failed_at: int | None = None
         self._together = threading.local()
@@ -277,6 +279,7 @@ class AuditSink:
                 self._await_reader()
             elif self._path:
                 self._follow_rotation()
+                self._continue()
             os.write(self._descriptor, b"\n")
             self._torn, self._failed_at = False, None
         except OSError as error:
@@ -306,6 +309,7 @@ class AuditSink:
     def _begin_again(self) -> None:
         self._lock = threading.Lock()
         self._chain.begin()
+        self._must_continue = False
         self._failed_at = None
 
     def _opening(self, event: Event) -> bytes:
@@ -318,6 +322,7 @@ class AuditSink:
         with self._lock:
             if self._path and self._monotonic() >= self._next_check:
                 self._follow_rotation()
+            self._continue()
             self._write_once(opening)
 
     def _write_once(self, opening: bytes) -> None:
@@ -349,9 +354,14 @@ class AuditSink:
             self._torn = bool(ours.st_size) and not ends_with_a_line(self._path)
             continues = ours.st_size < self._seen_bytes
         if continues and self._chain.head.sequence:
-            # A process whose records do not begin so in a file lacks the first of them.
-            self._write_once(self._opening(AuditContinued()))
+            self._must_continue = True
         self._seen_bytes = os.fstat(self._descriptor).st_size
+
+    def _continue(self) -> None:
+        # A process whose records do not begin so in a file lacks the first of them.
+        if self._must_continue:
+            self._write_once(self._opening(AuditContinued()))
+            self._must_continue = False
 
     def _reopen(self) -> None:
         opened = _open(self._path)

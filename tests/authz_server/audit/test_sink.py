@@ -339,6 +339,19 @@ def test_a_record_cut_short_is_refused_and_swallows_no_other(sink, path, seconds
     assert [json.loads(line)["jti"] for line in whole] == ["whole", "next", "last"]
 
 
+def test_a_file_begun_on_a_full_disk_still_says_that_it_continues_another(
+    sink, path, seconds, tmp_path
+):
+    sink.write(issued(jti="one"))
+    path.rename(tmp_path / "old.jsonl")
+    seconds.now += 1.0
+    with limited_file_size(0), pytest.raises(AuditUnavailable):
+        sink.write(issued(jti="two"))
+    sink.write(issued(jti="three"))
+    first, second = (json.loads(line) for line in path.read_text().splitlines() if line)
+    assert (first["event"], second["jti"]) == ("audit.continued", "three")
+
+
 def test_a_failure_lasts_until_something_can_be_written(sink, path):
     """Case K125: by the next record, or without waiting for one."""
     for again in (lambda: sink.write(issued()), sink.try_again):
