@@ -16,6 +16,7 @@ from authz_server.errors import OAuthError
 from authz_server.tokens.introspection import IntrospectionService
 from authz_server.tokens.introspection_jwt import IntrospectionSigner
 from authz_server.waiting import Lane, Step
+from keys.errors import KeysError
 
 _INACTIVE: dict[str, Any] = {"active": False}
 JWT_TYPE = "application/token-introspection+jwt"
@@ -84,12 +85,12 @@ class IntrospectionEndpoint(ProtocolEndpoint):
         token = signed.token
         try:
             encryption = await self._encryption.find(caller)
-        except FetchError as error:
+            if encryption is not None:
+                token = await Step(Lane.SIGNING, partial(encryption.encrypt, token))
+        except (FetchError, KeysError) as error:
             raise OAuthError(
                 "temporarily_unavailable", f"encryption: {error}", client_id=caller.id
             ) from error
-        if encryption is not None:
-            token = await Step(Lane.SIGNING, partial(encryption.encrypt, token))
         return private_bytes(token.encode(), JWT_TYPE, exchange.request_id)
 
 

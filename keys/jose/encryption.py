@@ -49,6 +49,8 @@ class EncryptionKey:
         self.kid = kid
         self.algorithms = _algorithms_of(jwk)
         self._key = _load(jwk)
+        # A point of small order and an even modulus load, but nothing is encrypted to them.
+        self.encrypt(b"", min(self.algorithms), CONTENT_ENCRYPTION[0], cty="JWT")
 
     def encrypt(self, plaintext: bytes, alg: str, enc: str, *, cty: str) -> str:
         """Return the compact serialization of the encrypted text.
@@ -60,13 +62,16 @@ class EncryptionKey:
             cty: the type of the text; ``JWT`` for a nested token (RFC 7519, 5.2).
 
         Raises:
-            KeysError: the key does not fit ``alg``.
+            KeysError: the key does not fit ``alg``, or nothing can be encrypted to it.
         """
         if alg not in self.algorithms:
             raise KeysError(f"the key does not fit {alg}")
         header = {"alg": alg, "enc": enc, "cty": cty} | ({"kid": self.kid} if self.kid else {})
         message = JWE(plaintext, protected=json.dumps(header, separators=(",", ":")))
-        message.add_recipient(self._key)
+        try:
+            message.add_recipient(self._key)
+        except (JWException, ValueError) as error:
+            raise KeysError("nothing can be encrypted to the key") from error
         encrypted: str = message.serialize(compact=True)
         return encrypted
 

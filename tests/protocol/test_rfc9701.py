@@ -8,6 +8,7 @@ from joserfc import jwe
 from joserfc.jwk import ECKey, RSAKey
 
 from authz_server.errors import InvalidChangeError
+from keys.errors import KeysError
 from support.assertions import jwks_of, new_key
 from support.parties import ACTOR
 from support.stage import FORMATS, INACTIVE, METHODS, ApplicationFixture
@@ -230,6 +231,20 @@ def test_without_the_key_set_nothing_is_sent_that_is_only_signed(stage: Applicat
         register(stage, name, jwks_uri=None, introspection_encrypted_response_alg=None)
 
 
+def test_an_encryption_that_fails_is_a_503(stage: ApplicationFixture, monkeypatch):
+    def refuse(*_, **__):
+        raise KeysError("nothing can be encrypted to the key")
+
+    register(stage, "basic-jwt", **encryption("ECDH-ES"))
+    monkeypatch.setattr("keys.jose.encryption.EncryptionKey.encrypt", refuse)
+    try:
+        answer = ask(stage, stage.token("basic-jwt/read"), stage.callers["basic-jwt"])
+        assert (answer.status_code, answer.get_json()["error"]) == (503, "temporarily_unavailable")
+    finally:
+        monkeypatch.undo()
+        register(stage, "basic-jwt", **dict.fromkeys(encryption("ECDH-ES", "A256GCM")))
+
+
 @pytest.mark.parametrize(
     "properties",
     [
@@ -241,6 +256,7 @@ def test_without_the_key_set_nothing_is_sent_that_is_only_signed(stage: Applicat
         encryption("ECDH-ES", use="sig"),
         encryption("ECDH-ES", alg="ECDH-ES+A256KW"),
         encryption("ECDH-ES", x="AAAA"),
+        encryption("ECDH-ES", kty="OKP", crv="X25519", x="A" * 43),
     ],
 )
 def test_an_encryption_without_a_fitting_key_is_not_registered(

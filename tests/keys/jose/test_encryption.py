@@ -22,6 +22,9 @@ FITTING = [
 ]
 
 
+EVEN_MODULUS = KEYS["RSA"].as_dict(private=False)["n"][:-4] + "AAAA"
+
+
 def public(name, **members):
     return KEYS[name].as_dict(private=False) | {"use": "enc"} | members
 
@@ -51,6 +54,9 @@ def test_another_library_decrypts_what_was_encrypted(name, alg, enc):
         public("P-256", crv="secp256k1"),
         public("P-256", x="AAAA"),
         public("X25519", crv="Ed25519"),
+        # They load, but nothing can be encrypted to them.
+        public("X25519", x="A" * 43),
+        public("RSA", n=EVEN_MODULUS, e="Aw"),
         public("RSA", n="AQAB"),
         public("RSA", n="A" * 10_000),
         public("RSA", n=1),
