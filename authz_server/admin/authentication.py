@@ -9,11 +9,11 @@ from authz_server.admin.problems import Problem
 from authz_server.assembly.server import ServerServices
 from authz_server.clients.cache import ClientEntry
 from authz_server.clients.certificates import ClientCertificate
+from authz_server.clients.registrations import ADMIN_IDENTIFIER
 from authz_server.endpoints.client_address import ClientAddressReader
 from authz_server.endpoints.client_certificates import certificate_reader
 from authz_server.endpoints.request import Request
 from authz_server.errors import OAuthError
-from authz_server.operations.admin_api import ADMIN_IDENTIFIER
 from authz_server.operations.permissions import (
     AuthenticationTooOldError,
     Caller,

@@ -107,7 +107,7 @@ class RegistrationServices(ClientServices):
     @cached_property
     def scopes(self) -> ScopeService:
         """Changes the catalogue of scopes."""
-        from authz_server.clients.registrations import is_resource_server
+        from authz_server.clients.registrations import is_admin_api, is_resource_server
         from authz_server.scopes.service import ScopeService
 
-        return ScopeService(self.clock, is_resource_server)
+        return ScopeService(self.clock, is_resource_server, is_admin_api)

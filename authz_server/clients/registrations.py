@@ -24,6 +24,8 @@ from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
 #: Maps spellings of scopes to the canonical names of those in the catalogue.
 CanonicalNames = Callable[[Session, Iterable[str]], Mapping[str, str]]
 
+#: The identifier of the admin API, the audience of its tokens.
+ADMIN_IDENTIFIER = "urn:authz-server:admin"
 MAXIMUM_PAGE = 1_000
 #: A smaller difference between the clocks of the machine and the database is not corrected.
 LEAST_CORRECTION_SECONDS = 1.0
@@ -33,6 +35,12 @@ _LIST_FIELDS = ("grant_types", "allowed_scopes", "default_scopes", "allowed_reso
 def is_resource_server(session: Session, client_id: str) -> bool:
     """Return whether a resource server has this id."""
     return session.get(ResourceServer, client_id) is not None
+
+
+def is_admin_api(session: Session, client_id: str) -> bool:
+    """Return whether this id is that of the admin API."""
+    server = session.get(ResourceServer, client_id)
+    return server is not None and server.identifier == ADMIN_IDENTIFIER
 
 
 class TokenRevoker(Protocol):

@@ -6,14 +6,13 @@ from sqlalchemy import select
 
 from authz_server.assembly import Services
 from authz_server.clients.models import ResourceServer
+from authz_server.clients.registrations import ADMIN_IDENTIFIER
 from authz_server.errors import ConflictError
 from authz_server.operations.one_transaction import run_together
 from authz_server.operations.resource_servers import create_resource_server
 from authz_server.operations.scopes import add_scope
 from authz_server.scopes.definition import Risk
 
-#: The audience of its tokens.
-ADMIN_IDENTIFIER = "urn:authz-server:admin"
 #: The id of its registration.
 ADMIN_SERVER = "authz-server-admin"
 #: Its scopes, which are the permissions of its callers: name, risk and description.

@@ -55,15 +55,18 @@ class ScopeService:
     Args:
         clock: returns the present time, timezone-aware.
         is_resource_server: returns whether an id belongs to a resource server.
+        is_admin_api: returns whether an id belongs to the admin API.
     """
 
     def __init__(
         self,
         clock: Callable[[], datetime],
         is_resource_server: Callable[[Session, str], bool],
+        is_admin_api: Callable[[Session, str], bool],
     ) -> None:
         self._clock = clock
         self._is_resource_server = is_resource_server
+        self._is_admin_api = is_admin_api
 
     def get_scope(self, session: Session, spelling: str) -> Scope:
         """Return the scope with this canonical name or alias.
@@ -222,12 +225,20 @@ class ScopeService:
         Raises:
             NotFoundError: there is no such scope.
             InvalidChangeError: there is no such resource server.
-            ConflictError: a scope has another owner, and ``take_over`` is not set.
+            ConflictError: a scope belongs to the admin API, or has another owner and
+                ``take_over`` is not set.
         """
         scopes = [self.get_scope(session, name) for name in self.expand(session, names)]
         for scope in scopes:
             owner = scope.resource_server_id
-            if not take_over and owner not in {None, resource_server_id}:
+            if owner is None or owner == resource_server_id:
+                continue
+            # Without its scopes the admin API has no permissions left to check.
+            if self._is_admin_api(session, owner):
+                raise ConflictError(
+                    f"The scope {scope.name} belongs to the admin API, which keeps its scopes."
+                )
+            if not take_over:
                 raise ConflictError(
                     f"The scope {scope.name} belongs to {owner}: "
                     "use --take-over to take it away from there."

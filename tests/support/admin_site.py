@@ -11,8 +11,8 @@ from werkzeug.test import Client, TestResponse
 from authz_server.admin.app import create_admin_app
 from authz_server.app import EXTENSION, create_app
 from authz_server.assembly.operator import operator_services
+from authz_server.clients.registrations import ADMIN_IDENTIFIER
 from authz_server.operations.admin_api import (
-    ADMIN_IDENTIFIER,
     ADMIN_SCOPES,
     register_admin_api,
 )

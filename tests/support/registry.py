@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.orm import Session
 
-from authz_server.clients.registrations import is_resource_server
+from authz_server.clients.registrations import is_admin_api, is_resource_server
 from authz_server.clients.secrets import SecretScheme
 from authz_server.clients.service import ClientService
 from authz_server.clients.validation import ClientLimits
@@ -34,7 +34,7 @@ class Registry:
         self.engine = _engine(url)
         self.clock = clock
         self.secrets = SecretScheme(b"p" * 32, argon2_concurrency=2)
-        self.scopes = ScopeService(clock, is_resource_server)
+        self.scopes = ScopeService(clock, is_resource_server, is_admin_api)
         self.clients = ClientService(
             clock,
             self.secrets,

@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 from authz_server.assembly import Services
 from authz_server.clients.models import Client, Kind
 from authz_server.clients.registration.models import Registration
-from authz_server.operations.admin_api import ADMIN_IDENTIFIER, ADMIN_SCOPES
+from authz_server.clients.registrations import ADMIN_IDENTIFIER
+from authz_server.operations.admin_api import ADMIN_SCOPES
 from authz_server.operations.clients import all_of_kind
 from authz_server.operations.declarative.document import (
     Catalogue,

@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from authz_server.operations.admin_api import ADMIN_SERVER
 from authz_server.operations.permissions import ROLES, Grant
 from support.administrators import BY_ORGANISATION, BY_SERVER, MARK
+from support.parties import ACTOR
 
 
 def test_filters_and_searches_find_nothing_of_others(ours):
@@ -273,3 +275,29 @@ def test_of_two_operators_who_edit_one_client_the_second_is_refused(ours):
     query = {"subject": "own-client", "limit": 1}
     record = ours.perform(ours.caller("auditor"), "GET", "/audit", query=query).body["items"][0]
     assert record["actor"] == "operator:ada via console"
+
+
+def test_the_admin_api_keeps_its_scopes(ours):
+    """No way of assigning takes them, under any spelling; its other scopes are not taken either."""
+    caller = ours.caller(*ROLES)
+    services = ours.site.services
+    with services.transaction() as session:
+        services.scopes.update_scope(session, "keys:revoke", actor=ACTOR, aliases=["keys.revoke"])
+        services.scopes.add_scope(
+            session, actor=ACTOR, name="keys:more/one", resource_server_id=ADMIN_SERVER
+        )
+    new = {"name": "New", "identifier": "urn:test:new", "take_over": True}
+    for path, body in (
+        ("/scopes/assignments", {"scopes": ["keys:revoke"], "resource_server": "mine"}),
+        ("/scopes/assignments", {"scopes": ["keys.revoke"], "resource_server": "mine"}),
+        ("/scopes/assignments", {"scopes": ["keys:more/*"], "resource_server": "mine"}),
+        ("/scopes/assignments", {"scopes": ["keys:revoke"], "resource_server": None}),
+        ("/scopes/keys%3Arevoke/assign", {"resource_server": "mine"}),
+        ("/resource-servers", {**new, "scopes": ["keys.revoke"]}),
+    ):
+        taken = {**body, "take_over": True}
+        done = ours.perform(caller, "POST", path, body=taken, if_match="*")
+        assert done.status == 409, (path, body, done.body)
+        assert "admin API" in done.body["detail"]
+    kept = {"scopes": ["keys:revoke"], "resource_server": ADMIN_SERVER, "take_over": True}
+    assert ours.perform(caller, "POST", "/scopes/assignments", body=kept).status == 200
