@@ -34,6 +34,7 @@ class Lane(Enum):
     PLUGINS = "plugins"
     OUTBOUND = "outbound"
     EVENTS = "events"
+    SOURCES = "sources"
 
 
 class Step(Generic[T]):

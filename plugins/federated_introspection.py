@@ -36,7 +36,13 @@ MAXIMUM_ANSWERS = 10_000
 FIRST_BACK_OFF_SECONDS, LONGEST_BACK_OFF_SECONDS = 1.0, 60.0
 #: How long an answer without ``exp`` is taken to be right.
 _LIFETIME_SECONDS = 60
+#: The calls of one issuer at a time, so that one that hangs leaves threads to the others.
+MAXIMUM_CALLS = 8
 _OK = 200
+#: The statuses of an issuer that cannot use this very token.
+_OF_TOKEN = frozenset({400, 413, 414, 422})
+#: The errors with status 400 that are about this server (RFC 6749, 5.2).
+_OF_CALLER = frozenset({"invalid_client", "unauthorized_client"})
 _MEMBERS = ("iss", "sub", "client_id", "aud", "exp", "iat", "nbf", "jti", "cnf", "act")
 _KEYS_UNAVAILABLE = "assertion_keys_unavailable"
 _SETTINGS = frozenset({"cache_seconds", "issuers"})
@@ -156,6 +162,7 @@ class _Endpoint:
         self._cache_seconds = cache_seconds
         self._answers: OrderedDict[bytes, tuple[float, Mapping[str, Any]]] = OrderedDict()
         self._lock = threading.Lock()
+        self._calls = 0
         self._failures = 0
         self._retry_at = 0.0
 
@@ -169,12 +176,25 @@ class _Endpoint:
         held = self._answers.get(key)
         if held is not None and monotonic() < held[0]:
             return held[1]
-        if monotonic() < self._retry_at:
-            raise FetchError(f"the issuer {self._partner.name} failed a short time ago")
-        found = await Step(Lane.PLUGINS, partial(self._ask_now, token))
+        self._begin_call()
+        try:
+            found = await Step(Lane.SOURCES, partial(self._ask_now, token))
+        finally:
+            with self._lock:
+                self._calls -= 1
         if found is not None and self._cache_seconds:
             self._keep(key, found)
         return found
+
+    def _begin_call(self) -> None:
+        name = self._partner.name
+        with self._lock:
+            if monotonic() < self._retry_at:
+                raise FetchError(f"the issuer {name} failed a short time ago")
+            # After a failure, one call finds out whether it answers again.
+            if self._calls >= (1 if self._failures else MAXIMUM_CALLS):
+                raise FetchError(f"the issuer {name} has not answered earlier calls yet")
+            self._calls += 1
 
     def _ask_now(self, token: str) -> Mapping[str, Any] | None:
         try:
@@ -194,6 +214,8 @@ class _Endpoint:
         headers = [f"Authorization: {partner.authorization}"] if partner.authorization else []
         headers.append("Content-Type: application/x-www-form-urlencoded")
         reply = self._services.post(partner.endpoint, body, headers, ca_file=partner.ca_file)
+        if reply.status in _OF_TOKEN and not _is_of_caller(reply.body):
+            return None
         if reply.status != _OK:
             raise FetchError(f"the answer has status {reply.status}")
         try:
@@ -205,7 +227,7 @@ class _Endpoint:
         if not answer["active"]:
             return None
         if answer.setdefault("iss", partner.issuer) != partner.issuer:
-            raise FetchError("the answer is about a token of another issuer")
+            return None
         present = int(self._services.now().timestamp())
         answer.setdefault("exp", present + _LIFETIME_SECONDS)
         return answer
@@ -298,6 +320,14 @@ def _require_known(table: Mapping[str, Any], known: frozenset[str], prefix: str 
     for key in table:
         if key not in known:
             raise ValueError(f"there is no key {prefix}{key}: there are {', '.join(sorted(known))}")
+
+
+def _is_of_caller(body: bytes) -> bool:
+    """Return whether an error is about the credentials of this server, not about a token."""
+    try:
+        return parse_json_object(body).get("error") in _OF_CALLER
+    except (TokenRefusedError, TypeError):
+        return False
 
 
 def _parse(token: str) -> tuple[ForeignToken | None, Mapping[str, Any]]:

@@ -52,6 +52,8 @@ REPORT_SECONDS = 1.0
 FIRST_REPORTS_SECONDS = 0.2
 #: Largest number of concurrent remote signatures; a backend may sign them in batches.
 _SIGNING_THREADS = 32
+#: Largest number of calls to other issuers at a time; each issuer has a limit of its own below it.
+_SOURCE_THREADS = 32
 #: Threshold of the cyclic garbage collector; requests leave no cycles.
 _COLLECTOR_THRESHOLD = 20_000
 #: Open files of a worker besides connections: database, logs, modules being imported.
@@ -282,6 +284,8 @@ def _threads(settings: Settings) -> Mapping[Lane, int]:
         Lane.PLUGINS: settings.server.threads,
         Lane.OUTBOUND: settings.server.threads,
         Lane.EVENTS: MAXIMUM_WAITING_POLLS,
+        # Issuers that hang keep threads of no other work.
+        Lane.SOURCES: _SOURCE_THREADS,
     }
 
 
