@@ -8,12 +8,13 @@ from datetime import timedelta
 from itertools import count
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import delete, event, func, select
 
 from authz_server.operations.key_names import find_kid
 from authz_server.operations.revocation import revoke_tokens
 from authz_server.operations.stops import lift_stop, plan_stop, set_stop
 from authz_server.operations.tokens import revoke_token_by_id
+from authz_server.tokens.models import RevocationCutOff
 from authz_server.tokens.status_lists.entries import LIST_SIZE, Entry, add_entry, find_entry
 from authz_server.tokens.status_lists.models import StatusBlock, StatusList
 from authz_server.tokens.status_lists.publication import STATUS_LIST_TYPE
@@ -289,6 +290,45 @@ def test_a_token_of_an_exchange_ends_with_the_one_it_came_from(protocol: Protoco
     with protocol.parties.change() as (services, session):
         services.clients.set_enabled(session, client.id, actor=ACTOR, enabled=False)
     assert [status_of(protocol, each) for each in exchanged] == [INVALID, SUSPENDED]
+
+
+def test_a_token_of_an_exchange_needs_the_scopes_and_the_client_of_the_one_it_came_from(
+    protocol: Protocol,
+):
+    """A withdrawn scope suspends it; a client of the same id that was created later ends it."""
+    client, gateway = protocol.new_client(), new_gateway(protocol)
+    presented = protocol.new_token(client)
+    token = exchange(protocol, gateway, presented).json["access_token"]
+    others = ["disburse/disburse"]
+    with protocol.parties.change() as (services, session):
+        services.clients.update_client(
+            session, client.id, actor=ACTOR, allowed_scopes=others, default_scopes=others
+        )
+    assert status_of(protocol, token) == SUSPENDED
+    with protocol.parties.change() as (services, session):
+        services.clients.delete_client(session, client.id, actor=ACTOR)
+    with protocol.services.database.transaction() as session:
+        # The cut-off of the deletion ends it as well.
+        session.execute(delete(RevocationCutOff).where(RevocationCutOff.subject == client.id))
+    protocol.clock.advance(60)
+    protocol.parties.make_client(client.id)
+    assert status_of(protocol, token) == INVALID
+
+
+def test_exchanged_tokens_cost_one_query_and_no_memory(protocol: Protocol):
+    """Each has origins of its own, so that its block is not used again."""
+    client, gateway = protocol.new_client(), new_gateway(protocol)
+    presented = [protocol.new_token(client) for _ in range(5)]
+    tokens = [exchange(protocol, gateway, each).json["access_token"] for each in presented]
+    blocks = protocol.services.issuer._status_indexes._blocks  # noqa: SLF001 - the memory
+    assert [key for key in blocks if key.origins] == []
+    queries = []
+    with protocol.services.database.reading() as session:
+        event.listen(session, "do_orm_execute", queries.append)
+        protocol.services.status_lists._rules.fill(  # noqa: SLF001 - the queries
+            session, entry_of(tokens[0]).list_id
+        )
+    assert len(queries) <= 2
 
 
 def test_a_rotated_key_gets_blocks_of_its_own(protocol: Protocol):

@@ -1,7 +1,7 @@
 """The statuses in a list, by the present state of clients, scopes, stops and revocations."""
 
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import NamedTuple
 from zlib import compress
 
@@ -29,6 +29,7 @@ _IN_BYTE = 8 // STATUS_BITS
 _FILLED = {INVALID: b"\x55", SUSPENDED: b"\xaa"}
 _decode_origins = msgspec.json.Decoder(tuple[Origin, ...]).decode
 _ROWS = 20_000
+_CHUNK = 500
 
 
 class Holder(NamedTuple):
@@ -88,27 +89,31 @@ class StatusRules:
                 StatusBlock.created_microseconds,
             ).where(StatusBlock.list_id == list_id)
         )
-        for start, size, client_id, scopes, kid, origins, created in rows.yield_per(_ROWS):
-            holder = Holder(client_id, scopes, kid)
-            if holder not in known:
-                known[holder] = self._judge(holder)
-            invalid_until, status = known[holder]
-            if created <= invalid_until:
-                status = INVALID
-            if origins and status != INVALID:
-                status = self._judge_origins(session, origins, scopes, status)
-            if status != VALID:
-                first, count = start // _IN_BYTE, size // _IN_BYTE
-                statuses[first : first + count] = _FILLED[status] * count
+        for part in rows.yield_per(_ROWS).partitions():
+            revoked = _find_revoked_origins(session, [row.origins for row in part if row.origins])
+            for start, size, client_id, scopes, kid, origins, created in part:
+                invalid_until, status = self._judge(Holder(client_id, scopes, kid), known)
+                if created <= invalid_until:
+                    status = INVALID
+                if origins and status != INVALID:
+                    status = self._judge_origins(origins, scopes, status, revoked, known)
+                if status != VALID:
+                    first, count = start // _IN_BYTE, size // _IN_BYTE
+                    statuses[first : first + count] = _FILLED[status] * count
         return statuses
 
-    def _judge(self, holder: Holder) -> tuple[int, int]:
+    def _judge(self, holder: Holder, known: dict[Holder, tuple[int, int]]) -> tuple[int, int]:
+        if holder not in known:
+            known[holder] = self._judge_new(holder)
+        return known[holder]
+
+    def _judge_new(self, holder: Holder) -> tuple[int, int]:
         """Return the time of issue (microseconds) up to which tokens are invalid, and the status.
 
         A token cannot lose one of its scopes here, as it does at introspection, so that it is
         suspended as a whole.
         """
-        names = holder.scopes.split(" ")
+        names = holder.scopes.split(" ") if holder.scopes else []
         cut_off = self._revocations.latest_cut_off(holder.client_id, holder.kid, names)
         client = self._directory.find(holder.client_id)
         if client is None:
@@ -124,27 +129,35 @@ class StatusRules:
                 status = SUSPENDED
         return max(cut_off, begun), status
 
-    def _judge_origins(self, session: Session, origins: str, scopes: str, status: int) -> int:
+    def _judge_origins(
+        self,
+        origins: str,
+        scopes: str,
+        status: int,
+        revoked: Container[str],
+        known: dict[Holder, tuple[int, int]],
+    ) -> int:
         """Return the status of a token that was exchanged from others (RFC 8693)."""
-        tokens = _decode_origins(origins)
-        revoked = select(RevokedToken.jti).where(
-            RevokedToken.jti.in_([each.jti for each in tokens])
-        )
-        if session.scalar(revoked.limit(1)) is not None:
-            return INVALID
-        for each in tokens:
+        for each in _decode_origins(origins):
             # An actor token need not have the scopes.
-            held = "" if each.acts else scopes
-            instant = read_instant(each.jti, each.iat)
-            names = held.split(" ") if held else []
-            if instant <= self._revocations.latest_cut_off(each.client_id, each.kid, names):
+            holder = Holder(each.client_id, "" if each.acts else scopes, each.kid)
+            invalid_until, found = self._judge(holder, known)
+            ended = each.jti in revoked or read_instant(each.jti, each.iat) <= invalid_until
+            if ended or found == INVALID:
                 return INVALID
-            client = self._directory.find(each.client_id)
-            if client is None:
-                return INVALID
-            if not client.is_usable(self._now()) or self._stops.find_of_client(client.id):
+            if found == SUSPENDED:
                 status = SUSPENDED
         return status
+
+
+def _find_revoked_origins(session: Session, origins: Iterable[str]) -> set[str]:
+    """Return the ids of the revoked ones among tokens that others were exchanged from."""
+    ids = list({token.jti for each in origins for token in _decode_origins(each)})
+    revoked: set[str] = set()
+    for start in range(0, len(ids), _CHUNK):
+        chunk = ids[start : start + _CHUNK]
+        revoked.update(session.scalars(select(RevokedToken.jti).where(RevokedToken.jti.in_(chunk))))
+    return revoked
 
 
 def find_revoked(session: Session, list_id: int) -> list[int]:

@@ -101,9 +101,13 @@ class StatusIndexes(Batch[tuple[BlockKey, int], None]):
             block = self._blocks.get(key)
             if block is not None and not block.created <= self._cut_off < at:
                 try:
-                    return Entry(block.list_id, block.free.pop()), max(at, block.created)
+                    position = block.free.pop()
                 except IndexError:
                     pass
+                else:
+                    if key.origins and not block.free:
+                        self._blocks.pop(key, None)
+                    return Entry(block.list_id, position), max(at, block.created)
             await BatchedStep(self, (key, at))
 
     async def perform(self, values: Sequence[tuple[BlockKey, int]]) -> Sequence[None]:
@@ -127,6 +131,10 @@ class StatusIndexes(Batch[tuple[BlockKey, int], None]):
             # The same order in every process, so that none waits for another in a circle.
             for place in sorted(by_list):
                 made |= self._store(session, place, by_list[place], sizes, now)
+        for key, block in made.items():
+            if key.origins:
+                # Few tokens are exchanged from the same ones: a rest would stay in memory.
+                del block.free[wanted[key] :]
         # Only now are the rows durable.
         self._blocks |= made
         self._forget_old(now // 1_000_000)

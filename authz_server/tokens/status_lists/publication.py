@@ -93,7 +93,9 @@ class StatusLists:
         self._default_ring = default_ring
         self._settings = settings
         self._clock = clock
+        # One for the lists in memory, and one for each list while it is made (a few share it).
         self._lock = threading.Lock()
+        self._making = tuple(threading.Lock() for _ in range(MAXIMUM_LISTS))
         self._lists: OrderedDict[int, _Known] = OrderedDict()
 
     @property
@@ -126,22 +128,32 @@ class StatusLists:
         query = select(
             StatusList.version, StatusList.resource_server_id, revision.label("revision")
         ).where(StatusList.id == list_id, StatusList.expires_at > self._clock())
-        with self._lock, self._database.reading() as session:
+        with self._making[list_id % len(self._making)], self._database.reading() as session:
             row = session.execute(query).first()
-            if row is None:
-                self._lists.pop(list_id, None)
-                return None
+            with self._lock:
+                if row is None:
+                    self._lists.pop(list_id, None)
+                    return None
+                known = self._lists.get(list_id)
             self._feed.require_seen(row.revision)
-            known = self._refresh(session, list_id, row.version, row.resource_server_id)
-            self._lists[list_id] = known
-            self._lists.move_to_end(list_id)
-            if len(self._lists) > MAXIMUM_LISTS:
-                self._lists.popitem(last=False)
+            known = self._refresh(session, list_id, row.version, row.resource_server_id, known)
+            with self._lock:
+                self._lists[list_id] = known
+                self._lists.move_to_end(list_id)
+                if len(self._lists) > MAXIMUM_LISTS:
+                    self._lists.popitem(last=False)
         return known.published
 
-    def _refresh(self, session: Session, list_id: int, version: int, server_id: str) -> _Known:
+    def _refresh(
+        self,
+        session: Session,
+        list_id: int,
+        version: int,
+        server_id: str,
+        known: _Known | None,
+    ) -> _Known:
         now = self._clock().timestamp()
-        known, revision = self._lists.get(list_id), self._feed.seen
+        revision = self._feed.seen
         filled_at = known.filled_at if known is not None else 0.0
         # Some statuses follow from the time, such as that of a client that expires.
         is_filled = known is not None and known.revision == revision
