@@ -176,8 +176,22 @@ def test_a_poller_goes_on_after_an_outage(issuer, caplog):
         issuer.is_down = False
         issuer.announce(issuer.event())
         assert poll_until(lambda: verifier.events.received, 8)
+        assert poll_until(lambda: "polled again" in caplog.text)
     assert caplog.text.count("cannot be polled") == 1
-    assert "polled again" in caplog.text
+
+
+def test_a_poller_pauses_while_an_event_cannot_be_verified(issuer, monkeypatch):
+    """The event comes with each response; it is taken when there are keys again."""
+    verifier = Verifier(issuer.url, DEFAULT_AUDIENCE, timeout_seconds=1, **CREDENTIALS)
+    issuer.announce(issuer.event())
+    with monkeypatch.context() as patch:
+        patch.setattr(issuer, "document", lambda _: None)
+        poller = EventPoller(verifier, f"{issuer.url}/security-events").start()
+        time.sleep(1)
+        assert 2 <= len(issuer.polls) <= 6
+    verifier.drop_caches()
+    assert poll_until(lambda: verifier.events.received, 8)
+    poller.stop()
 
 
 def test_a_poller_needs_credentials(issuer):

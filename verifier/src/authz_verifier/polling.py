@@ -98,7 +98,9 @@ class EventPoller:
         return 0.0 if received else _IDLE_SECONDS
 
     def poll(self, client: httpx.Client) -> int:
-        """Poll once; return the number of events that were not seen before.
+        """Poll once; return the number of events that were taken or refused.
+
+        An event that cannot be verified is not counted, as it comes again at once.
 
         Raises:
             FetchError: the response is not one of RFC 8936.
@@ -127,11 +129,10 @@ class EventPoller:
         for jti in acknowledged:
             del self._taken[jti]
         new = [jti for jti in sets if jti not in self._taken and jti not in acknowledged]
-        for jti in new:
-            self._take(jti, sets[jti])
-        return len(new)
+        return sum(self._take(jti, sets[jti]) for jti in new)
 
-    def _take(self, jti: str, token: object) -> None:
+    def _take(self, jti: str, token: object) -> bool:
+        """Take an event; return False if it cannot be verified at present."""
         try:
             self._verifier.events.take(token if isinstance(token, str) else "")
         except EventError as error:
@@ -139,5 +140,7 @@ class EventPoller:
             self._errors[jti] = {"err": error.code, "description": error.description}
         except EventUnavailableError:
             logger.warning("A security event cannot be verified: there are no keys.")
+            return False
         else:
             self._taken[jti] = time.monotonic()
+        return True
