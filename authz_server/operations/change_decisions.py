@@ -17,9 +17,10 @@ from authz_server.audit.pending_changes import (
     lock_change,
     settle,
 )
-from authz_server.audit.sink import CONTEXT
+from authz_server.audit.sink import CONTEXT, AuditRecord
 from authz_server.clients.models import Client
 from authz_server.clients.secret_changes import PreparedSecret
+from authz_server.database.operator_sessions import OperatorPasskey
 from authz_server.database.operators import Operator, OperatorRole
 from authz_server.errors import ConflictError, OperatorError
 from authz_server.operations.approvals import (
@@ -54,6 +55,7 @@ T = TypeVar("T")
 OpenKeys = Callable[[str], AbstractContextManager[KeyContext]]
 
 _APPROVE = "changes:approve"
+_NEW_PASSKEY = ("operator.passkey_enrolled", "operator.passkey_added")
 
 
 class NotPermittedError(OperatorError):
@@ -242,6 +244,7 @@ def _require_second_person(
             )
     elif decider.kind == "operator" and session.get(Operator, decider.operator_id) is not None:
         _require_earlier_role(services, session, change, decider)
+        _require_earlier_passkeys(session, change, decider)
     elif decider.kind == "operator":
         since = decider.authenticated_at
         if since is None or since <= change.requested_at:
@@ -261,6 +264,25 @@ def _require_earlier_role(
         raise NotPermittedError(
             f"You gained {_APPROVE} after the change was requested: another person decides."
         )
+
+
+def _require_earlier_passkeys(session: Session, change: PendingChange, decider: Caller) -> None:
+    """Refuse an operator with a passkey that the requester may have enrolled for this change."""
+    held = select(OperatorPasskey.credential_id).where(
+        OperatorPasskey.operator_id == decider.operator_id,
+        OperatorPasskey.created_at >= change.requested_at,
+    )
+    # A passkey that was removed meanwhile may have opened the session.
+    recorded = select(AuditRecord.id).where(
+        AuditRecord.subject == decider.name,
+        AuditRecord.action.in_(_NEW_PASSKEY),
+        AuditRecord.at >= change.requested_at,
+    )
+    for query in (held, recorded):
+        if session.scalar(query.limit(1)) is not None:
+            raise NotPermittedError(
+                "A passkey of yours is newer than the change: another person decides."
+            )
 
 
 def _carry_out(

@@ -1,9 +1,11 @@
 """Who may approve: local operators, people of a provider, and callers with limits."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
+from authz_server.audit.sink import store_audit_record
+from authz_server.database.operator_sessions import OperatorPasskey
 from authz_server.operations.enrolment import EnrolmentRefusedError, find_enrolment
 from authz_server.operations.operator_roles import AssignedRole
 from authz_server.operations.operators import create_operator, find_grants, update_operator
@@ -32,11 +34,16 @@ def change(approvals) -> str:
 
 
 def _file(approvals, organisation: str = "") -> str:
-    path = f"/clients/{approvals.api.new_client(organisation=organisation)['id']}"
-    body = {"allowed_scopes": ["mapper/link", MONEY]}
-    answer = approvals.change("PATCH", path, body, path)
+    answer = _grant(approvals, organisation)
     assert answer.status_code == 202, answer.text
     return answer.json["id"]
+
+
+def _grant(approvals, organisation: str, query: str = ""):
+    """Grant a scope of money to a new client."""
+    path = f"/clients/{approvals.api.new_client(organisation=organisation)['id']}"
+    body = {"allowed_scopes": ["mapper/link", MONEY]}
+    return approvals.change("PATCH", f"{path}{query}", body, path)
 
 
 def _local(approvals, name: str) -> Caller:
@@ -75,8 +82,12 @@ def _person(approvals, limits: Limits | None = None) -> Caller:
 
 
 def _approve(approvals, caller: Caller, change: str):
+    return _decide(approvals, caller, change, "approve")
+
+
+def _decide(approvals, caller: Caller, change: str, decision: str):
     return approvals.api.app.api.perform(
-        caller, "POST", f"/changes/{change}/approve", body={}, if_match="*"
+        caller, "POST", f"/changes/{change}/{decision}", body={}, if_match="*"
     )
 
 
@@ -106,6 +117,47 @@ def test_a_role_that_was_changed_afterwards_does_not_count(approvals):
         update_operator(services, approver.operator_id, actor=ACTOR, roles=roles)
     again = _caller(approvals, "widened", approver.operator_id)
     assert _approve(approvals, again, change).status == 403
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_an_operator_with_a_newer_passkey_does_not_decide(approvals, removed):
+    """The requester may have enrolled it by a link, to approve and to confirm as another."""
+    services = approvals.api.services
+    name = f"ada-{removed}"
+    caller = _local(approvals, name)
+    approvals.api.clock.advance(1)
+    pending = _file(approvals)
+    done = _grant(approvals, "", "?break_glass=true&reason=x")
+    (unconfirmed,) = done.json["approval"]["changes"]
+    with services.transaction() as session:
+        if removed:
+            store_audit_record(
+                session,
+                at=services.clock(),
+                actor=ACTOR,
+                action="operator.passkey_enrolled",
+                subject=name,
+            )
+        else:
+            session.add(_passkey(caller.operator_id, services.clock()))
+    for change, decide in ((pending, "approve"), (unconfirmed, "confirm")):
+        refused = _decide(approvals, caller, change, decide)
+        assert refused.status == 403
+        assert "A passkey of yours is newer" in refused.body["detail"]
+    approvals.api.clock.advance(1)
+    assert _approve(approvals, caller, _file(approvals)).status == 200
+
+
+def _passkey(operator_id: str, created_at: datetime) -> OperatorPasskey:
+    return OperatorPasskey(
+        credential_id=operator_id.encode(),
+        operator_id=operator_id,
+        name="key",
+        public_key=b"k",
+        sign_count=0,
+        transports=[],
+        created_at=created_at,
+    )
 
 
 def test_a_person_of_a_provider_logs_in_after_the_request(approvals):
