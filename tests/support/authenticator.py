@@ -68,9 +68,13 @@ class Authenticator:
         data += len(passkey.id).to_bytes(2, "big") + passkey.id + encode_cbor(public)
         attestation = encode_cbor({"fmt": "none", "attStmt": {}, "authData": data})
         client = self._client_data("webauthn.create", options, client_data)
-        return self._answer(
-            passkey, {"clientDataJSON": encode(client), "attestationObject": encode(attestation)}
-        )
+        response = {
+            "clientDataJSON": encode(client),
+            "attestationObject": encode(attestation),
+            # Values that are not known, or no text, are left out.
+            "transports": ["internal", "unheard-of", [], 1],
+        }
+        return self._answer(passkey, response)
 
     def get(
         self, options: dict[str, Any], passkey: Passkey | None = None, **client_data: Any

@@ -107,7 +107,7 @@ def age(value: str | datetime, now: datetime) -> float:
     return (now - as_time(value)).total_seconds()
 
 
-def link(path: str, **parameters: object) -> str:
+def link(path: str, /, **parameters: object) -> str:
     """Return a link of the console; parameters without a value are left out."""
     given = {name: each for name, each in parameters.items() if each not in {None, ""}}
     return f"{path}?{urlencode(given)}" if given else path

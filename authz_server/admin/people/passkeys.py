@@ -204,7 +204,9 @@ def _refused(fault: Exception, who: str = "") -> LogInRefusedError:
 def _transports(credential: dict[str, Any]) -> list[str]:
     response = credential.get("response")
     named = response.get("transports") if isinstance(response, dict) else None
-    return [each for each in named if each in _TRANSPORTS] if isinstance(named, list) else []
+    if not isinstance(named, list):
+        return []
+    return [each for each in named if isinstance(each, str) and each in _TRANSPORTS]
 
 
 def _clean(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC
 from io import StringIO
@@ -11,8 +12,8 @@ from authz_server.operations.audit.search import TrailRecord
 
 ExportFormat = Literal["csv", "jsonl"]
 COLUMNS = ("time", "event", "actor", "subject", "source", "detail")
-#: The first characters by which a spreadsheet takes a cell for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+#: The beginning of a formula, also where a spreadsheet separates cells by semicolons or tabs.
+_FORMULA = re.compile(r"(^|[;\t\r\n])(\s*)(?=[=+\-@])")
 
 
 def export_lines(records: Iterable[TrailRecord], form: ExportFormat) -> Iterator[str]:
@@ -49,9 +50,13 @@ def _members(record: TrailRecord) -> dict[str, object]:
 
 def _row(cells: Iterable[str]) -> str:
     text = StringIO()
-    csv.writer(text).writerow([_safe(each) for each in cells])
+    csv.writer(text).writerow([harmless(each) for each in cells])
     return text.getvalue()
 
 
-def _safe(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell
+def harmless(cell: str) -> str:
+    """Return the text of a cell of CSV in which a spreadsheet finds no formula.
+
+    An apostrophe stands before what would be one.
+    """
+    return _FORMULA.sub(r"\1\2'", cell)

@@ -11,6 +11,7 @@ from flask import Response
 from authz_server.admin.console.rendering import as_utc, shorten
 from authz_server.admin.console.views import SECURITY_HEADERS, View
 from authz_server.admin.problems import Problem
+from authz_server.operations.audit.export import harmless
 
 _PAGE = 30
 _FACTS = 5
@@ -21,8 +22,6 @@ MAXIMUM_EXPORTED = 20_000
 FILTERS = ("client", "actor", "subject", "scope", "key", "action")
 _TIMES = ("since", "until")
 _COLUMNS = ("id", "at", "action", "actor", "subject", "detail")
-#: A spreadsheet would run a cell that begins with one of them.
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def show(view: View) -> Response:
@@ -87,16 +86,12 @@ def _as_csv(records: Iterator[dict[str, Any]]) -> Iterator[str]:
     yield written(list(_COLUMNS))
     for record in records:
         values = ({**record, "detail": _json(record["detail"])}[name] for name in _COLUMNS)
-        yield written([_harmless(str(value)) for value in values])
+        yield written([harmless(str(value)) for value in values])
 
 
 def _as_lines(records: Iterator[dict[str, Any]]) -> Iterator[str]:
     for record in records:
         yield f"{_json(record)}\n"
-
-
-def _harmless(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULAS) else text
 
 
 def _json(value: object) -> str:
