@@ -21,9 +21,10 @@ def make_command(queue: DeliveryQueue, receivers: Collection[str]) -> click.Comm
 
     @click.command(
         "webhooks",
-        help="List the webhooks that wait or were given up (list), or try them again (retry NAME).",
+        help="List the webhooks that wait or were given up (list), try them again (retry NAME), or"
+        " remove those given up (purge NAME).",
     )
-    @click.argument("verb", type=click.Choice(["list", "retry"]))
+    @click.argument("verb", type=click.Choice(["list", "retry", "purge"]))
     @click.argument("receiver", required=False)
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
     def webhooks(verb: str, receiver: str | None, *, as_json: bool) -> None:
@@ -32,6 +33,9 @@ def make_command(queue: DeliveryQueue, receivers: Collection[str]) -> click.Comm
             return
         if receiver is None or receiver not in receivers:
             raise click.ClickException(f"name a receiver: {', '.join(receivers)}")
+        if verb == "purge":
+            click.echo(f"{queue.purge(receiver)} events of {receiver} were removed.")
+            return
         click.echo(f"{queue.retry(receiver)} events of {receiver} are due now.")
 
     return webhooks

@@ -22,6 +22,7 @@ from authz_server.plugin_api import (
     hookimpl,
 )
 from plugins.webhooks.command import make_command
+from plugins.webhooks.inbox import Inbox
 from plugins.webhooks.queue import Delivery, DeliveryQueue
 from plugins.webhooks.receivers import RETRIED, GoneError, Receiver, read_receivers
 
@@ -59,26 +60,34 @@ class Webhooks:
         self._services = services
         self._receivers = read_receivers(settings.get("receivers"))
         self._queue = DeliveryQueue(Path(path), values["maximum_queued"])
+        self._inbox = Inbox(Path(path), values["maximum_queued"])
         self._retry_seconds = values["retry_hours"] * 3_600
         self._senders: list[Sender] = []
 
     @hookimpl
     def event_happened(self, event: Event) -> None:
         """Store an event for its receivers; start with the server and stop with it."""
-        wanting = [each.name for each in self._receivers.values() if each.wants(event.name)]
-        if wanting:
-            message_id = f"msg_{uuid.uuid4().hex}"
-            self._queue.add(wanting, message_id, event.name, make_body(event))
         if isinstance(event, ServerStarted):
             self._senders = [
-                Sender(each, self._queue, self._services, self._retry_seconds)
+                Sender(each, self._queue, self._inbox, self._services, self._retry_seconds)
                 for each in self._receivers.values()
             ]
-        for sender in self._senders:
-            sender.wake(wanting)
-        if isinstance(event, ServerStopped):
+        wanting = [each.name for each in self._receivers.values() if each.wants(event.name)]
+        try:
+            if wanting:
+                # A command has no senders that store the event later, and no event loop.
+                store = self._inbox if self._senders else self._queue
+                store.add(wanting, f"msg_{uuid.uuid4().hex}", event.name, make_body(event))
+        finally:
             for sender in self._senders:
-                sender.stop()
+                sender.wake(wanting)
+            if isinstance(event, ServerStopped):
+                self._stop()
+
+    def _stop(self) -> None:
+        for sender in self._senders:
+            sender.stop()
+        self._inbox.flush(self._queue)
 
     @hookimpl
     def register_commands(self) -> list[click.Command]:
@@ -99,6 +108,7 @@ class Sender:
     Args:
         receiver: the receiver.
         queue: the events.
+        inbox: the events that could not be stored yet.
         services: the services of the server.
         retry_seconds: how long an event is tried.
     """
@@ -107,11 +117,13 @@ class Sender:
         self,
         receiver: Receiver,
         queue: DeliveryQueue,
+        inbox: Inbox,
         services: PluginServices,
         retry_seconds: float,
     ) -> None:
         self._receiver = receiver
         self._queue = queue
+        self._inbox = inbox
         self._services = services
         self._retry_seconds = retry_seconds
         self._awake = threading.Event()
@@ -133,9 +145,13 @@ class Sender:
     def _run(self) -> None:
         while not self._is_stopped:
             try:
+                self._inbox.flush(self._queue)
                 self._deliver_due()
             except sqlite3.Error as error:
                 logger.warning("the queue of webhooks cannot be used: %s", error)
+            except Exception:
+                # Without its thread the receiver has no events until the next start.
+                logger.exception("webhooks are not sent to %s at present", self._receiver.name)
             self._awake.wait(POLL_SECONDS)
             self._awake.clear()
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 #: How long a process that claimed an event may take to deliver it.
 LEASE_SECONDS = 60.0
-#: Less than a hook may take.
-_WAIT_SECONDS = 4.0
+#: How long another process may hold the file.
+WAIT_SECONDS = 4.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS delivery (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -31,7 +31,7 @@ CREATE INDEX IF NOT EXISTS delivery_due ON delivery (receiver, is_dead, due_at);
 
 
 class QueueFullError(Exception):
-    """The queue holds as many events as the settings permit."""
+    """The queue holds as many events for a receiver as the settings permit."""
 
 
 class Delivery(NamedTuple):
@@ -72,12 +72,14 @@ class DeliveryQueue:
 
     Args:
         path: the file; its folder exists.
-        maximum: how many events may be stored.
+        maximum: how many events of a receiver may wait, and how many given up ones are kept.
+        wait_seconds: how long the file and another thread are waited for.
     """
 
-    def __init__(self, path: Path, maximum: int) -> None:
+    def __init__(self, path: Path, maximum: int, *, wait_seconds: float = WAIT_SECONDS) -> None:
         self._path = path
         self._maximum = maximum
+        self._wait_seconds = wait_seconds
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._process_id = 0
@@ -86,24 +88,31 @@ class DeliveryQueue:
         """Store an event for receivers; it is on disk when this returns.
 
         Raises:
-            QueueFullError: there are too many.
+            QueueFullError: too many wait for some receivers; the others have it.
             sqlite3.Error: the file cannot be written.
         """
         now = time.time()
+        full = []
         with self._transaction() as connection:
-            (stored,) = connection.execute("SELECT count(*) FROM delivery").fetchone()
-            if stored + len(receivers) > self._maximum:
-                raise QueueFullError(f"{self._path} holds {stored} events")
-            connection.executemany(
-                "INSERT INTO delivery (receiver, message_id, event, body, created_at, due_at)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                [(receiver, message_id, event, body, now, now) for receiver in receivers],
-            )
+            for receiver in receivers:
+                (waiting,) = connection.execute(
+                    "SELECT count(*) FROM delivery WHERE receiver = ? AND is_dead = 0", (receiver,)
+                ).fetchone()
+                if waiting >= self._maximum:
+                    full.append(receiver)
+                    continue
+                connection.execute(
+                    "INSERT INTO delivery (receiver, message_id, event, body, created_at, due_at)"
+                    " VALUES (?, ?, ?, ?, ?, ?)",
+                    (receiver, message_id, event, body, now, now),
+                )
+        if full:
+            raise QueueFullError(f"{self._maximum} events wait for {', '.join(full)}")
 
     def claim(self, receiver: str) -> Delivery | None:
         """Return the first event that is due for a receiver, and lease it; None: there is none."""
         now = time.time()
-        with self._lock:
+        with self._locked():
             # Most looks find nothing, and reading takes no lock from those who write.
             due = self._open().execute(
                 "SELECT 1 FROM delivery WHERE receiver = ? AND is_dead = 0 AND due_at <= ? LIMIT 1",
@@ -127,13 +136,23 @@ class DeliveryQueue:
             connection.execute("DELETE FROM delivery WHERE id = ?", (delivery.id,))
 
     def postpone(self, delivery: Delivery, error: str, *, seconds: float, is_dead: bool) -> None:
-        """Note a failed attempt; a dead event stays until an operator retries it."""
+        """Note a failed attempt.
+
+        A dead event stays until an operator retries or purges it, or until there are too many for
+        its receiver; the oldest is then removed.
+        """
         with self._transaction() as connection:
             connection.execute(
                 "UPDATE delivery SET attempts = attempts + 1, error = ?, due_at = ?, is_dead = ?"
                 " WHERE id = ?",
                 (error[:300], time.time() + seconds, int(is_dead), delivery.id),
             )
+            if is_dead:
+                connection.execute(
+                    "DELETE FROM delivery WHERE id IN (SELECT id FROM delivery WHERE receiver = ?"
+                    " AND is_dead = 1 ORDER BY id DESC LIMIT -1 OFFSET ?)",
+                    (delivery.receiver, self._maximum),
+                )
 
     def retry(self, receiver: str) -> int:
         """Make the dead and the waiting events of a receiver due now; return their number."""
@@ -143,6 +162,13 @@ class DeliveryQueue:
                 (time.time(), time.time(), receiver),
             )
             return changed.rowcount
+
+    def purge(self, receiver: str) -> int:
+        """Remove the dead events of a receiver; return their number."""
+        with self._transaction() as connection:
+            return connection.execute(
+                "DELETE FROM delivery WHERE receiver = ? AND is_dead = 1", (receiver,)
+            ).rowcount
 
     def count(self) -> list[Counts]:
         """Return the number of events for each receiver that has one."""
@@ -164,8 +190,17 @@ class DeliveryQueue:
         return [Delivery(*row) for row in rows]
 
     @contextmanager
+    def _locked(self) -> Iterator[None]:
+        if not self._lock.acquire(timeout=self._wait_seconds):
+            raise sqlite3.OperationalError("another thread holds the queue")
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
+        with self._locked():
             connection = self._open()
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -180,10 +215,17 @@ class DeliveryQueue:
         if self._connection is None or self._process_id != os.getpid():
             self._path.touch(0o600)
             connection = sqlite3.connect(
-                self._path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
+                self._path,
+                timeout=self._wait_seconds,
+                isolation_level=None,
+                check_same_thread=False,
             )
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.executescript(_SCHEMA)
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.executescript(_SCHEMA)
+            except BaseException:
+                connection.close()
+                raise
             self._connection, self._process_id = connection, os.getpid()
         return self._connection

@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import time
 import uuid
+from contextlib import closing
 
 import jwt
 import pytest
@@ -15,6 +16,7 @@ from click.testing import CliRunner
 
 from authz_server.audit.events import ServerStarted, ServerStopped
 from authz_server.plugin_manager import PluginError
+from plugins.webhooks.command import make_command
 from plugins.webhooks.plugin import Webhooks
 from plugins.webhooks.queue import DeliveryQueue, QueueFullError
 from support.parties import ACTOR
@@ -238,28 +240,95 @@ def test_what_a_process_could_not_send_is_sent_by_the_next(tmp_path):
     assert (tmp_path / "webhooks.db").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_full_queue_keeps_what_it_has_and_the_failure_is_counted(
+def test_a_receiver_with_a_full_queue_takes_no_event_from_another(
     make_site, receiver, tmp_path, caplog
 ):
+    other = Receiver()
     receiver.script = answer_with(b"", status=500)
-    site = make_site(table(receiver, "client.*"), maximum_queued=10)
     queue = DeliveryQueue(tmp_path / "webhooks.db", 10)
-    for number in range(20):
-        try:
-            queue.add(["siem"], f"msg_{number}", "client.changed", b"{}")
-        except QueueFullError:
-            break
-    change(site)
-    assert len(stored(tmp_path, "id")) == 10
+    for number in range(10):
+        queue.add(["siem"], f"msg_{number}", "client.changed", b"{}")
+    with pytest.raises(QueueFullError, match="10 events wait for siem"):
+        queue.add(["siem", "gone"], "msg_10", "client.changed", b"{}")
+    with other.server:
+        site = make_site(
+            table(receiver, "client.*", "server.started"),
+            table(other, "client.*"),
+            maximum_queued=10,
+        )
+        change(site)
+        eventually(lambda: other.of("client.changed"))
+    assert stored(tmp_path, "receiver").count(("siem",)) == 10
     assert "QueueFullError" in caplog.text
     assert site.records()[-1]["event"] == "client.changed", "the audit log has it"
+
+
+def test_events_given_up_leave_room_and_the_oldest_are_removed(tmp_path):
+    queue = DeliveryQueue(tmp_path / "webhooks.db", 2)
+    for number in range(4):
+        queue.add(["siem"], f"msg_{number}", "client.changed", b"{}")
+        queue.postpone(queue.claim("siem"), "gone", seconds=0, is_dead=True)
+    assert [each.message_id for each in queue.list_dead(10)] == ["msg_3", "msg_2"]
+    queue.add(["siem"], "msg_4", "client.changed", b"{}")
+    run = CliRunner()
+    purge = run.invoke(make_command(queue, ["siem"]), ["purge", "siem"])
+    assert purge.output == "2 events of siem were removed.\n"
+    assert queue.list_dead(10) == []
+    assert queue.claim("siem").message_id == "msg_4"
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_file_that_another_process_locks_delays_one_request_a_little(
+    make_site, receiver, tmp_path
+):
+    site = make_site(table(receiver, "client.*"))
+    change(site)
+    eventually(lambda: not stored(tmp_path, "id"))
+    before = len(receiver.messages)
+    with closing(sqlite3.connect(tmp_path / "webhooks.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        for _ in range(5):
+            change(site)
+        assert time.monotonic() - began < 1
+        other.execute("ROLLBACK")
+    eventually(lambda: len(receiver.messages) == before + 5)
+
+
+def test_events_that_wait_for_the_file_are_limited_and_stored_at_the_end(
+    make_site, receiver, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr("plugins.webhooks.inbox.MAXIMUM_HELD", 1)
+    (tmp_path / "webhooks.db").mkdir()
+    site = make_site(table(receiver, "client.*"))
+    change(site)
+    assert "QueueFullError" not in caplog.text
+    change(site)
+    assert "1 events wait in memory" in caplog.text
+    (tmp_path / "webhooks.db").rmdir()
+    site.services.notify(ServerStopped(process_id=1))
+    eventually(lambda: len(receiver.messages) + len(stored(tmp_path, "id")) >= 1)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_fault_ends_no_sender(make_site, receiver, monkeypatch, caplog):
+    def fail(*_):
+        raise RuntimeError("a fault")
+
+    site = make_site(table(receiver, "client.*"))
+    with monkeypatch.context() as patch:
+        patch.setattr("plugins.webhooks.receivers.Receiver.send", fail)
+        change(site)
+        eventually(lambda: "webhooks are not sent to siem at present" in caplog.text)
+    change(site)
+    eventually(lambda: receiver.messages)
 
 
 def test_a_disk_that_cannot_be_written_refuses_no_request(make_site, receiver, tmp_path, caplog):
     (tmp_path / "webhooks.db").mkdir()
     site = make_site(table(receiver, "token.issued"))
     assert site.token()
-    assert "a plugin failed" in caplog.text
+    assert "the queue of webhooks cannot be used" in caplog.text
 
 
 RIGHT = {"url": "https://siem.example", "events": ["client.*"], "signing_ring": ""}
