@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, String, and_, cast, false, func, or_, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -20,14 +20,18 @@ from authz_server.clients.properties import read_properties
 from authz_server.database.change_feed import Change, Revision
 from authz_server.database.idempotency import IdempotentCreation
 from authz_server.operations.admin_api import ADMIN_SCOPES
+from authz_server.operations.client_search import FoundClient
 from authz_server.operations.clients import ClientView
 from authz_server.operations.permissions import Limits, limits_of
+from authz_server.operations.resource_servers import ResourceServerView
 from authz_server.scopes.models import Scope, ScopeAlias
 from authz_server.scopes.uses import ScopeUse
 from authz_server.tokens.models import RevocationCutOff, RevokedToken, Stop
 
 # Columns of the table itself, in subqueries: the rules do not apply within the rules.
 _CLIENT = Client.__table__.alias("limiting_client").c
+_ALIAS = ScopeAlias.__table__.alias("limiting_alias").c
+_View = TypeVar("_View", bound=ClientView)
 #: Before the id of a client, as the subject of a record.
 _OF_CLIENT = "client:"
 _ADMINISTRATIVE = frozenset(name for name, _, _ in ADMIN_SCOPES)
@@ -66,6 +70,7 @@ class Reach:
         Of a table that is not named here, a limited caller sees nothing.
         """
         seen = self._seen_client(_CLIENT)
+        spellings = select(_ALIAS.alias).where(_ALIAS.scope_name.in_(self.seen_scopes))
         return {
             **dict.fromkeys(_NEUTRAL, true()),
             Client: or_(
@@ -73,8 +78,8 @@ class Reach:
                 self._seen_client(Client),
             ),
             ClientSecret: or_(
-                ClientSecret.client_id.in_(self.seen_servers),
-                _is_client(ClientSecret.client_id, seen),
+                ClientSecret.client_id.in_(self.own_servers),
+                _is_client(ClientSecret.client_id, self._own_client()),
             ),
             ResourceServer: ResourceServer.client_id.in_(self.seen_servers),
             Scope: Scope.name.in_(self.seen_scopes),
@@ -86,7 +91,7 @@ class Reach:
             ),
             AuditRecord: self._seen_record(),
             PendingChange: self._seen_change(),
-            ScopeUse: _is_client(ScopeUse.client_id, seen),
+            ScopeUse: and_(ScopeUse.scope.in_(spellings), _is_client(ScopeUse.client_id, seen)),
         }
 
     def owns_client(self, client: Any) -> bool:  # noqa: ANN401 - a row or its view
@@ -132,7 +137,7 @@ class Reach:
             return row.id in self.own_servers
         return self.owns_client(row)
 
-    def shown(self, client: ClientView) -> ClientView:
+    def shown(self, client: _View) -> _View:
         """Return a client as the caller sees it: without what belongs to others.
 
         Args:
@@ -140,7 +145,7 @@ class Reach:
         """
         if self.limits.resource_servers is None or self.owns_client(client):
             return client
-        return replace(
+        seen = replace(
             client,
             allowed_scopes=_only(client.allowed_scopes, self.seen_scopes),
             default_scopes=_only(client.default_scopes, self.seen_scopes),
@@ -149,6 +154,19 @@ class Reach:
             properties={},
             secrets=(),
         )
+        if isinstance(seen, FoundClient):
+            return replace(seen, last_used_at=None, secret_ends_at=None)
+        return seen
+
+    def shown_server(self, server: ResourceServerView) -> ResourceServerView:
+        """Return a resource server as the caller sees it: if it is not its own, in part.
+
+        Args:
+            server: a resource server that the caller sees.
+        """
+        if server.id in self.own_servers:
+            return server
+        return replace(server, permissions=(), properties={}, secrets=())
 
     def shown_servers(self, server_ids: Iterable[str]) -> tuple[str, ...]:
         """Return those of the resource servers that the caller sees."""
@@ -173,16 +191,22 @@ class Reach:
             )
         return and_(*conditions)
 
+    def _own_client(self) -> ColumnElement[bool]:
+        """Return the condition of clients of :data:`_CLIENT` of which nothing belongs to others."""
+        seen = self._seen_client(_CLIENT)
+        if self.limits.resource_servers is None:
+            return seen
+        return and_(
+            seen,
+            ~self._has_others(_CLIENT.allowed_scopes, self.seen_scopes),
+            ~self._has_others(_CLIENT.allowed_resource_servers, self.seen_servers),
+        )
+
     def _seen_record(self) -> ColumnElement[bool]:
         """Return the condition of the audit records of what the caller may change."""
         action, subject = AuditRecord.action, AuditRecord.subject
-        own_client = self._seen_client(_CLIENT)
-        if self.limits.resource_servers is not None:
-            own_client = and_(
-                own_client,
-                ~self._has_others(_CLIENT.allowed_scopes, self.seen_scopes),
-                ~self._has_others(_CLIENT.allowed_resource_servers, self.seen_servers),
-            )
+        # An earlier client of the same id may have been that of others.
+        own_client = and_(self._own_client(), _CLIENT.created_at <= AuditRecord.at)
         named = [
             *(f"scope:{name}" for name in self.own_scopes),
             *(f"resource-server:{each}" for each in self.own_servers),

@@ -11,6 +11,7 @@ from authz_server.assembly import Services
 from authz_server.clients.models import Client, ClientSecret
 from authz_server.operations.client_search import ClientFilters, find_clients
 from authz_server.operations.limited_services import reach_of
+from authz_server.operations.reach import Reach
 from authz_server.scopes.models import Scope
 from authz_server.scopes.service import find_canonical_names
 from authz_server.scopes.uses import ScopeUse
@@ -128,6 +129,8 @@ _OLD_SECRET = timedelta(days=366)
 def report_least_privilege(services: Services, *, days: int = 90) -> LeastPrivilege:
     """Return what clients were permitted and did not use.
 
+    A limited caller gets this of the scopes that it sees, and the secrets that it may change.
+
     Args:
         services: the parts of the server.
         days: the length of the period until now.
@@ -135,12 +138,15 @@ def report_least_privilege(services: Services, *, days: int = 90) -> LeastPrivil
     now = services.clock()
     since = now - timedelta(days=days)
     warning = now + timedelta(days=services.settings.clients.secret_warning_days)
-    dormant = find_clients(services, ClientFilters(unused_since=since, state="enabled"))
+    reach = reach_of(services)
+    dormant = find_clients(services, ClientFilters(unused_since=since, state="enabled")).clients
+    if reach is not None:
+        dormant = tuple(map(reach.shown, dormant))
     with services.database.reading() as session:
         return LeastPrivilege(
             since=since,
             observed_since=session.scalar(select(func.min(ScopeUse.first_at))),
-            unused_scopes=_find_unused(session, since),
+            unused_scopes=_find_unused(session, since, reach),
             dormant_clients=tuple(
                 DormantClient(
                     client_id=each.id,
@@ -148,7 +154,7 @@ def report_least_privilege(services: Services, *, days: int = 90) -> LeastPrivil
                     scopes=len(each.allowed_scopes),
                     last_used_at=each.last_used_at,
                 )
-                for each in dormant.clients
+                for each in dormant
             ),
             secrets_due=_find_due(session, now, warning),
         )
@@ -184,7 +190,9 @@ def report_owners(services: Services) -> Owners:
     return Owners(scopes_without_server=unowned, callbacks_without_partner=tuple(missing))
 
 
-def _find_unused(session: Session, since: datetime) -> tuple[UnusedScopes, ...]:
+def _find_unused(
+    session: Session, since: datetime, reach: Reach | None
+) -> tuple[UnusedScopes, ...]:
     used: dict[str, dict[str, set[str]]] = {}
     query = select(ScopeUse.client_id, ScopeUse.kind, ScopeUse.scope)
     uses = session.execute(query.where(ScopeUse.last_at >= since)).all()
@@ -198,7 +206,8 @@ def _find_unused(session: Session, since: datetime) -> tuple[UnusedScopes, ...]:
         .order_by(Client.id)
     )
     found = []
-    for client_id, organisation, allowed in rows:
+    for client_id, organisation, scopes in rows:
+        allowed = [each for each in scopes if reach is None or each in reach.seen_scopes]
         kinds = used.get(client_id, {})
         asked, seen = kinds.get("asked", set()), kinds.get("seen", set())
         never_asked = _without(allowed, asked)

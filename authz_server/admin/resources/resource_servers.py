@@ -1,5 +1,6 @@
 """Resource servers: list, show, register, change, enable, disable and delete them."""
 
+from functools import partial
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -11,6 +12,7 @@ from authz_server.admin.pages import PageQuery
 from authz_server.admin.resources.clients import Names, imported_secret, lock_client, shown_once
 from authz_server.clients.models import Kind
 from authz_server.operations.clients import delete_client, set_enabled
+from authz_server.operations.limited_services import reach_of
 from authz_server.operations.resource_servers import (
     ResourceServerView,
     create_resource_server,
@@ -72,7 +74,7 @@ def list_servers(call: Call) -> Reply:
     text = call.query.q.casefold()
     found = [
         each
-        for each in list_resource_servers(call.services)
+        for each in map(partial(_shown, call), list_resource_servers(call.services))
         if text in f"{each.id}\n{each.name}\n{each.identifier}".casefold()
     ]
     return call.page(found, lambda server: server.id, whole=True)
@@ -81,7 +83,7 @@ def list_servers(call: Call) -> Reply:
 def load_server(call: Call) -> ResourceServerView:
     """Return the resource server of the path; in a change, locked."""
     lock_client(call)
-    return get_resource_server(call.services, call.parameters["client_id"])
+    return _shown(call, get_resource_server(call.services, call.parameters["client_id"]))
 
 
 def show_server(call: Call) -> Reply:
@@ -130,6 +132,12 @@ def remove_server(call: Call) -> Reply:
     """Delete a resource server with its secrets; its scopes then have no owner."""
     delete_client(call.services, call.parameters["client_id"], kind=_KIND, actor=call.caller.actor)
     return Reply(None)
+
+
+def _shown(call: Call, server: ResourceServerView) -> ResourceServerView:
+    """Return a resource server as the caller sees it."""
+    reach = reach_of(call.services)
+    return server if reach is None else reach.shown_server(server)
 
 
 def _switch(call: Call, *, enabled: bool) -> Reply:
