@@ -169,6 +169,7 @@ class Services(RegistrationServices):
             catalogue=self.catalogue,
             revocations=self.revocation_state,
             stops=self.stops,
+            details=self.detail_rules,
             now=lambda: self.clock().timestamp() + self.verifier.clock_correction_seconds,
             clock_skew_seconds=self.settings.tokens.clock_skew_seconds,
         )

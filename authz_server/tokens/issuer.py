@@ -123,7 +123,7 @@ class TokenIssuer:
     ) -> IssuedToken:
         """Return a signed token with an entry in a status list of its key."""
         ring = authorization.ring or self._default_ring
-        origins = claims.get("exchanged_from")
+        origins, details = claims.get("exchanged_from"), claims.get("authorization_details")
         key = BlockKey(
             authorization.status_list,
             authorization.client_id,
@@ -131,6 +131,7 @@ class TokenIssuer:
             self._kids.get(ring, ""),
             self._status_indexes.end_of_period(expires_at),
             _encode(origins).decode() if origins else "",
+            _encode(details).decode() if details else "",
         )
         while True:
             entry, instant = await self._status_indexes.reserve(key, self._now)

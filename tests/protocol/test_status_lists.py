@@ -21,7 +21,7 @@ from authz_server.tokens.status_lists.publication import STATUS_LIST_TYPE
 from keys.jose.compact import parse_compact
 from support.parties import ACTOR
 from support.protocol import METHODS, TOKEN_ENDPOINTS, Protocol, running_protocol
-from support.token_exchange import exchange, new_gateway
+from support.token_exchange import GRANT_TYPE, exchange, new_gateway
 
 VALID, INVALID, SUSPENDED = 0, 1, 2
 ISSUER = "https://authz.example"
@@ -313,6 +313,48 @@ def test_a_token_of_an_exchange_needs_the_scopes_and_the_client_of_the_one_it_ca
     protocol.clock.advance(60)
     protocol.parties.make_client(client.id)
     assert status_of(protocol, token) == INVALID
+
+
+def test_a_token_whose_details_were_withdrawn_is_suspended(protocol: Protocol):
+    """RFC 9396: as it is inactive at introspection; a token of an exchange as well."""
+    kind, scope = "g2p_disbursement", "disburse/disburse"
+    grant = {
+        "programmes": ["a"],
+        "currency_code": "KES",
+        "payer_fas": ["account:1@bank"],
+        "payment_cap": "10.00",
+        "batch_cap": "100.00",
+        "count": 10,
+    }
+    with protocol.parties.change() as (services, session):
+        services.clients.update_resource_server(
+            session, "disburse", actor=ACTOR, properties={"status_list": True}
+        )
+    client = protocol.new_client(
+        allowed_scopes=[scope],
+        default_scopes=[],
+        properties={"authorization_details_grants": {kind: [grant]}},
+    )
+    gateway = protocol.new_client(
+        allowed_scopes=[scope],
+        default_scopes=[],
+        grant_types=[GRANT_TYPE],
+        properties={"token_exchange": {"subjects": [client.id], "audiences": ["disburse"]}},
+    )
+    asked = json.dumps([{"type": kind, "programme": "a", "currency_code": "KES"}])
+    answer = protocol.ask("token", client, without="scope", authorization_details=asked)
+    token = answer.json["access_token"]
+    exchanged = exchange(protocol, gateway, token).json["access_token"]
+    assert [status_of(protocol, each) for each in (token, exchanged)] == [VALID, VALID]
+    for payments, status in ((9, SUSPENDED), (10, VALID)):
+        grants = {"authorization_details_grants": {kind: [grant | {"count": payments}]}}
+        with protocol.parties.change() as (services, session):
+            services.clients.update_client(session, client.id, actor=ACTOR, properties=grants)
+        assert [status_of(protocol, each) for each in (token, exchanged)] == [status, status]
+    with protocol.parties.change() as (services, session):
+        services.clients.update_resource_server(
+            session, "disburse", actor=ACTOR, properties={"status_list": False}
+        )
 
 
 def test_exchanged_tokens_cost_one_query_and_no_memory(protocol: Protocol):

@@ -2,7 +2,7 @@
 
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Container, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import compress
 
 import msgspec
@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from authz_server.clients.cache import ClientCache
 from authz_server.scopes.catalogue import ScopeCatalogue
+from authz_server.tokens.authorization_details import DetailRules
 from authz_server.tokens.claims import Origin, read_instant
 from authz_server.tokens.models import RevokedToken
 from authz_server.tokens.revocations import RevocationState
@@ -28,6 +29,7 @@ _IN_BYTE = 8 // STATUS_BITS
 #: A byte whose four statuses are all the same.
 _FILLED = {INVALID: b"\x55", SUSPENDED: b"\xaa"}
 _decode_origins = msgspec.json.Decoder(tuple[Origin, ...]).decode
+_decode_details = msgspec.json.Decoder(tuple[dict[str, Any], ...]).decode
 _ROWS = 20_000
 _CHUNK = 500
 
@@ -48,6 +50,7 @@ class StatusRules:
         catalogue: scopes.
         revocations: the cut-offs.
         stops: the stopped clients and scopes.
+        details: checks authorization details.
         now: returns the present time by the database's clock, in seconds since 1970.
         clock_skew_seconds: the largest difference between the clocks of nodes.
     """
@@ -59,6 +62,7 @@ class StatusRules:
         catalogue: ScopeCatalogue,
         revocations: RevocationState,
         stops: StopState,
+        details: DetailRules,
         now: Callable[[], float],
         clock_skew_seconds: int,
     ) -> None:
@@ -66,6 +70,7 @@ class StatusRules:
         self._catalogue = catalogue
         self._revocations = revocations
         self._stops = stops
+        self._details = details
         self._now = now
         self._skew_microseconds = clock_skew_seconds * 1_000_000
 
@@ -86,17 +91,20 @@ class StatusRules:
                 StatusBlock.scopes,
                 StatusBlock.kid,
                 StatusBlock.origins,
+                StatusBlock.details,
                 StatusBlock.created_microseconds,
             ).where(StatusBlock.list_id == list_id)
         )
         for part in rows.yield_per(_ROWS).partitions():
             revoked = _find_revoked_origins(session, [row.origins for row in part if row.origins])
-            for start, size, client_id, scopes, kid, origins, created in part:
+            for start, size, client_id, scopes, kid, origins, details, created in part:
                 invalid_until, status = self._judge(Holder(client_id, scopes, kid), known)
                 if created <= invalid_until:
                     status = INVALID
                 if origins and status != INVALID:
                     status = self._judge_origins(origins, scopes, status, revoked, known)
+                if details and status == VALID:
+                    status = self._judge_details(client_id, origins, details)
                 if status != VALID:
                     first, count = start // _IN_BYTE, size // _IN_BYTE
                     statuses[first : first + count] = _FILLED[status] * count
@@ -148,6 +156,14 @@ class StatusRules:
             if found == SUSPENDED:
                 status = SUSPENDED
         return status
+
+    def _judge_details(self, client_id: str, origins: str, details: str) -> int:
+        """Return the status of a token by the grants of the client that got the details."""
+        earlier = _decode_origins(origins) if origins else ()
+        first = next((each.client_id for each in earlier if not each.acts), client_id)
+        client = self._directory.find(first)
+        granted = client is not None and self._details.is_covered(client, _decode_details(details))
+        return VALID if granted else SUSPENDED
 
 
 def _find_revoked_origins(session: Session, origins: Iterable[str]) -> set[str]:

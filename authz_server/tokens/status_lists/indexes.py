@@ -41,6 +41,7 @@ class BlockKey(NamedTuple):
         kid: the key that signs them.
         ends_at: the end of the period of their expiry, in seconds since 1970.
         origins: the tokens that they were exchanged from, as JSON; empty: none.
+        details: their authorization details, as JSON; empty: none.
     """
 
     resource_server_id: str
@@ -49,6 +50,12 @@ class BlockKey(NamedTuple):
     kid: str
     ends_at: int
     origins: str = ""
+    details: str = ""
+
+    @property
+    def is_rare(self) -> bool:
+        """Whether few tokens have this key, so that the rest of a block would stay in memory."""
+        return bool(self.origins or self.details)
 
 
 class _Block(NamedTuple):
@@ -105,7 +112,7 @@ class StatusIndexes(Batch[tuple[BlockKey, int], None]):
                 except IndexError:
                     pass
                 else:
-                    if key.origins and not block.free:
+                    if key.is_rare and not block.free:
                         self._blocks.pop(key, None)
                     return Entry(block.list_id, position), max(at, block.created)
             await BatchedStep(self, (key, at))
@@ -132,8 +139,7 @@ class StatusIndexes(Batch[tuple[BlockKey, int], None]):
             for place in sorted(by_list):
                 made |= self._store(session, place, by_list[place], sizes, now)
         for key, block in made.items():
-            if key.origins:
-                # Few tokens are exchanged from the same ones: a rest would stay in memory.
+            if key.is_rare:
                 del block.free[wanted[key] :]
         # Only now are the rows durable.
         self._blocks |= made
@@ -177,6 +183,7 @@ class StatusIndexes(Batch[tuple[BlockKey, int], None]):
                     scopes=key.scopes,
                     kid=key.kid,
                     origins=key.origins,
+                    details=key.details,
                     created_microseconds=now,
                 )
             )

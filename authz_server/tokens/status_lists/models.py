@@ -44,6 +44,8 @@ class StatusBlock(Base):
     kid: Mapped[str] = mapped_column(String(128))
     # The tokens that theirs were exchanged from, as JSON; empty if there are none.
     origins: Mapped[str] = mapped_column(Text, default="")
+    # Their authorization details (RFC 9396), as JSON; empty if there are none.
+    details: Mapped[str] = mapped_column(Text, default="")
     # No token of the block was issued earlier.
     created_microseconds: Mapped[int] = mapped_column(BigInteger)
 
