@@ -83,17 +83,22 @@ class Limits:
         )
 
     def merged(self, other: "Limits") -> "Limits":
-        """Return the limits of a holder of both.
+        """Return the limits of a holder of both; they admit nothing that neither admits.
 
         One kind of limit is widened by the other's; of different kinds each stays, which admits
-        less than the two do together.
+        less than the two do together. If both have both kinds, and differ in both, the result is
+        their intersection: with the union, a resource server of the one would be admitted with an
+        organisation of the other.
         """
-        if not self or not other:
-            return UNLIMITED
-        return Limits(
-            resource_servers=_merged(self.resource_servers, other.resource_servers),
-            organisations=_merged(self.organisations, other.organisations),
-        )
+        for narrow, wide in ((self, other), (other, self)):
+            if narrow.is_within(wide):
+                return wide
+        servers = self.resource_servers, other.resource_servers
+        organisations = self.organisations, other.organisations
+        differ = servers[0] != servers[1] and organisations[0] != organisations[1]
+        if differ and None not in {*servers, *organisations}:
+            return Limits(resource_servers=_common(*servers), organisations=_common(*organisations))
+        return Limits(resource_servers=_merged(*servers), organisations=_merged(*organisations))
 
 
 UNLIMITED = Limits()
@@ -284,6 +289,10 @@ def make_grants(settings: Settings, assigned: Iterable[tuple[str, Limits]]) -> t
         for name, limits in assigned
         if name in roles
     )
+
+
+def _common(one: frozenset[str] | None, other: frozenset[str] | None) -> frozenset[str]:
+    return (one or frozenset()) & (other or frozenset())
 
 
 def _merged(one: frozenset[str] | None, other: frozenset[str] | None) -> frozenset[str] | None:

@@ -2,10 +2,13 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from authz_server.admin.routes import ROUTES, Route
+from authz_server.operations.group_roles import GroupRoles
 from authz_server.operations.permissions import (
     FRESH_PERMISSIONS,
     ROLES,
@@ -14,6 +17,7 @@ from authz_server.operations.permissions import (
     roles_of,
 )
 from authz_server.settings.admin import SHIPPED_ROLES
+from authz_server.settings.operators import GroupRole
 from support.admin_site import ALL_SCOPES, running_admin_site
 from support.administrators import (
     BY_ORGANISATION,
@@ -97,6 +101,40 @@ def test_roles_name_permissions_that_exist():
     for role in ROLES.values():
         assert role.permissions <= set(ALL_SCOPES)
     assert not any(each.endswith(":write") for each in ROLES["auditor"].permissions)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        (("x", "A"), ("y", "B"), ("", "")),
+        (("xz", "A"), ("yz", "AB"), ("z", "A")),
+        (("x", "A"), ("x", "B"), ("x", "AB")),
+        (("x", "A"), ("xy", "AB"), ("xy", "AB")),
+        (("x", "A"), ("x", None), ("x", None)),
+        (("x", None), (None, "A"), ("x", "A")),
+        (("x", None), ("y", None), ("xy", None)),
+        (("x", "A"), (None, None), (None, None)),
+    ],
+    ids=str,
+)
+def test_two_groups_permit_nothing_that_neither_of_them_permits(rules, one, other, expected):
+    """Servers and organisations of two roles are not mixed: of x with A and y with B, not x with B."""
+    settings = rules.site.settings
+    roles = {
+        name: (GroupRole(role="client-manager", resource_servers=servers, organisations=names),)
+        for name, servers, names in (
+            (name, tuple(servers or ()), tuple(names or ()))
+            for name, (servers, names) in (("g1", one), ("g2", other))
+        )
+    }
+    openid = structs.replace(settings.admin.openid, roles=roles)
+    admin = structs.replace(settings.admin, openid=openid)
+    groups = GroupRoles(structs.replace(settings, admin=admin))
+    servers, names = (None if each is None else frozenset(each) for each in expected)
+    for order in (("g1", "g2"), ("g2", "g1")):
+        person = replace(rules.caller(), grants=groups.grants(order))
+        limits = person.limits_for("clients:write")
+        assert limits == Limits(resource_servers=servers, organisations=names)
 
 
 @pytest.mark.parametrize("limited", LIMITS)
