@@ -2,11 +2,15 @@
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
+from sqlalchemy import delete, update
 
+from authz_server.clients.models import Client, ClientSecret
 from authz_server.operations.admin_api import ADMIN_SERVER
-from authz_server.operations.permissions import ROLES, Grant
+from authz_server.operations.permissions import ROLES, UNLIMITED, Grant
+from authz_server.scopes.uses import ScopeUse
 from support.administrators import BY_ORGANISATION, BY_SERVER, MARK
 from support.parties import ACTOR
 
@@ -301,3 +305,91 @@ def test_the_admin_api_keeps_its_scopes(ours):
         assert "admin API" in done.body["detail"]
     kept = {"scopes": ["keys:revoke"], "resource_server": ADMIN_SERVER, "take_over": True}
     assert ours.perform(caller, "POST", "/scopes/assignments", body=kept).status == 200
+
+
+def test_of_a_client_shown_in_part_no_secret_and_no_use_of_others_is_seen(ours):
+    """In the list, by its filters and in the report of least privilege."""
+    site = ours.site
+    database, now = site.services.database, site.clock()
+    fields = {"name": "Mixed", "allowed_scopes": ["mine/read", f"{MARK}/read"]}
+    site.new_client(id="mixed", authentication_method="client_secret_post", **fields)
+    site.new_client(id="unmixed", name="Unmixed", allowed_scopes=["mine/read"])
+    soon, past = now + timedelta(days=2), now - timedelta(days=400)
+    both = ("mixed", "unmixed")
+    with database.transaction() as session:
+        session.execute(update(Client).where(Client.id.in_(both)).values(created_at=past))
+        secrets = update(ClientSecret).where(ClientSecret.client_id.in_(both))
+        session.execute(secrets.values(created_at=past, expires_at=soon, last_used_at=past))
+        for client, scope in (("mixed", f"{MARK}/read"), ("unmixed", "mine.read")):
+            use = {"client_id": client, "scope": scope, "kind": "asked"}
+            session.add(ScopeUse(**use, first_at=past, last_at=now))
+    caller, everything = ours.caller(*ROLES, limits=BY_SERVER), ours.caller(*ROLES)
+
+    def ids(by, **query):
+        query = {"q": "mixed", **query}
+        return [
+            each["id"] for each in ours.perform(by, "GET", "/clients", query=query).body["items"]
+        ]
+
+    mixed, own = ours.perform(caller, "GET", "/clients", query={"q": "mixed"}).body["items"]
+    assert (mixed["secret_ends_at"], mixed["last_used_at"]) == (None, None)
+    assert own["secret_ends_at"]
+    assert own["last_used_at"]
+    ends = (now + timedelta(days=3)).isoformat()
+    assert ids(everything, secret_ends_before=ends) == ["mixed", "unmixed"]
+    assert ids(caller, secret_ends_before=ends) == ["unmixed"]
+    since = (now - timedelta(days=1)).isoformat()
+    assert ids(everything, unused_since=since) == []
+    assert ids(caller, unused_since=since) == ["mixed"]
+    for by, scopes, due in (
+        (everything, ["mine/read"], {"mixed", "unmixed"}),
+        (caller, ["mine/read"], {"unmixed"}),
+    ):
+        report = ours.perform(by, "GET", "/reports/least-privilege").body
+        (unused,) = [each for each in report["unused_scopes"] if each["client_id"] == "mixed"]
+        assert unused["never_asked"] == scopes
+        assert {each["client_id"] for each in report["secrets_due"]} & {*both} == due
+    with database.transaction() as session:
+        session.execute(delete(ScopeUse))
+    report = ours.perform(caller, "GET", "/reports/least-privilege").body
+    assert MARK not in json.dumps(report)
+    (dormant,) = [each for each in report["dormant_clients"] if each["client_id"] == "mixed"]
+    assert (dormant["scopes"], dormant["last_used_at"]) == (1, None)
+
+
+def test_the_records_of_an_earlier_client_of_the_same_id_are_not_seen(ours):
+    """A caller who takes the id of a deleted client sees the records since then."""
+    site = ours.site
+    site.new_client(id="again", name="Former", organisation=MARK, allowed_scopes=[])
+    site.change("DELETE", "/clients/again")
+    site.clock.advance(60)
+    for limits, roles in ((BY_SERVER, ROLES), (BY_ORGANISATION, ROLES)):
+        caller = ours.caller(*roles, limits=limits)
+        new = {"id": "again", "name": "New", "allowed_scopes": ["mine/read"]}
+        done = ours.perform(caller, "POST", "/clients", body=new)
+        assert done.status == 201, done.body
+        query = {"subject": "again"}
+        records = ours.perform(caller, "GET", "/audit", query=query).body["items"]
+        assert {each["action"] for each in records} == {"client.created", "client.secret_added"}
+        every = ours.perform(ours.caller(*ROLES), "GET", "/audit", query=query).body["items"]
+        assert "client.deleted" in {each["action"] for each in every}
+        site.change("DELETE", "/clients/again")
+        site.clock.advance(60)
+
+
+def test_of_a_resource_server_for_all_organisations_a_part_is_shown(ours):
+    """Its secrets, properties and permissions are those of its own administrators."""
+    site = ours.site
+    body = {"id": "open", "name": "Open", "identifier": "urn:test:open"}
+    given = {"permissions": ["introspect:any"], "properties": {"status_list": True}}
+    assert site.send("POST", "/resource-servers", json={**body, **given}).status_code == 201
+    for limits, is_shown in ((BY_ORGANISATION, False), (UNLIMITED, True)):
+        caller = ours.caller(*ROLES, limits=limits)
+        page = ours.perform(caller, "GET", "/resource-servers", query={"q": "urn:test:open"}).body
+        shown = ours.perform(caller, "GET", "/resource-servers/open").body
+        assert page["items"] == [shown]
+        for member in ("secrets", "properties", "permissions"):
+            assert bool(shown[member]) is is_shown, member
+    caller = ours.caller(*ROLES, limits=BY_ORGANISATION)
+    own = ours.perform(caller, "GET", "/resource-servers/mine").body
+    assert own["secrets"]
