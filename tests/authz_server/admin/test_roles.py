@@ -118,7 +118,7 @@ def test_roles_name_permissions_that_exist():
     ids=str,
 )
 def test_two_groups_permit_nothing_that_neither_of_them_permits(rules, one, other, expected):
-    """Servers and organisations of two roles are not mixed: of x with A and y with B, not x with B."""
+    """Limits of two roles are not mixed: x with A, and y with B, do not give x with B."""
     settings = rules.site.settings
     roles = {
         name: (GroupRole(role="client-manager", resource_servers=servers, organisations=names),)
