@@ -1,13 +1,15 @@
 """The acts on clients that may need a second person."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from authz_server.assembly import Services
+from authz_server.audit.sink import AuditRecord
 from authz_server.clients.models import Client
-from authz_server.clients.secret_changes import is_live
+from authz_server.clients.properties import read_properties
+from authz_server.operations.permissions import limits_of
 from authz_server.scopes.models import Scope
 from authz_server.settings.admin import PERMISSIONS
 from authz_server.settings.approvals import ADD_CREDENTIAL, CHANGE_KEYS, CHANGE_ROLE, GRANT_MONEY
@@ -46,33 +48,86 @@ def find_acts(
         before: the client before; None: it is new.
         after: the client after.
     """
-    granted = set(after.allowed_scopes).difference(before.allowed_scopes if before else ())
+    held = set(after.allowed_scopes)
+    granted = held.difference(before.allowed_scopes if before else ())
+    money = held.intersection(session.scalars(select(Scope.name).where(Scope.risk == "money")))
     acts = []
-    if granted:
-        money = select(Scope.name).where(Scope.risk == "money")
-        if not granted.isdisjoint(session.scalars(money)):
-            acts.append(GRANT_MONEY)
+    if money and (not granted.isdisjoint(money) or (before and _pays_more(before, after))):
+        acts.append(GRANT_MONEY)
     # Otherwise a caller could give itself an approver.
-    if not granted.isdisjoint(PERMISSIONS):
+    if not granted.isdisjoint(PERMISSIONS) or (
+        before and not held.isdisjoint(PERMISSIONS) and _administers_more(before, after)
+    ):
         acts.append(CHANGE_ROLE)
     if before is not None and _keys_of(before) != _keys_of(after):
         acts.append(CHANGE_KEYS)
+    if before is None and _was_deleted(session, after.id):
+        acts.append(ADD_CREDENTIAL)
     return tuple(acts)
 
 
-def find_secret_acts(services: Services, client: Client) -> tuple[str, ...]:
-    """Return the acts that a further secret of a client is, before it is added."""
+def find_secret_acts(client: Client) -> tuple[str, ...]:
+    """Return the acts that a further secret of a client is, before it is added.
+
+    A secret that has ended counts: otherwise a caller could end the only one, and add its own.
+    """
     if client.kind != "client":
         return ()
-    now = services.clock()
-    has_secret = any(is_live(secret, now) for secret in client.secrets)
-    return (ADD_CREDENTIAL,) if has_secret or not _CREDENTIALS.isdisjoint(client.properties) else ()
+    had_one = client.secrets or not _CREDENTIALS.isdisjoint(client.properties)
+    return (ADD_CREDENTIAL,) if had_one else ()
 
 
-def find_owners(session: Session, scopes: tuple[str, ...]) -> tuple[str, ...]:
+def find_organisation(organisation: str, scopes: Iterable[str]) -> str | None:
+    """Return the organisation whose approvers decide on an act on a client.
+
+    Args:
+        organisation: that of the client.
+        scopes: its scopes, before the act and after it.
+
+    Returns:
+        the organisation; None for a client of the admin API, on which an approver without limits
+        decides.
+    """
+    return organisation if set(scopes).isdisjoint(PERMISSIONS) else None
+
+
+def find_owners(session: Session, scopes: Iterable[str]) -> tuple[str, ...]:
     """Return the ids of the resource servers that own the scopes, sorted."""
-    query = select(Scope.resource_server_id).where(Scope.name.in_(scopes)).distinct()
+    query = select(Scope.resource_server_id).where(Scope.name.in_(tuple(scopes))).distinct()
     return tuple(sorted(owner for owner in session.scalars(query) if owner is not None))
+
+
+def _was_deleted(session: Session, client_id: str) -> bool:
+    """Return whether there was a client of this id, whose work a new one may take over."""
+    # Of the table itself: the record is not within the limits of a caller.
+    records = AuditRecord.__table__.c
+    deleted = select(records.id).where(
+        records.subject == client_id, records.action == "client.deleted"
+    )
+    return session.scalar(deleted.limit(1)) is not None
+
+
+def _administers_more(before: "ClientView", after: "ClientView") -> bool:
+    """Return whether the limits of a client that administers became wider."""
+    limits = [limits_of(read_properties(each.properties)) for each in (after, before)]
+    return not limits[0].is_within(limits[1])
+
+
+def _pays_more(before: "ClientView", after: "ClientView") -> bool:
+    """Return whether limits of authorization details were taken off, or may have become wider.
+
+    A type without grants limits nothing, and one with an empty list admits nothing.
+    """
+    old, new = read_properties(before.properties), read_properties(after.properties)
+    if old.authorization_details_required and not new.authorization_details_required:
+        return True
+    types, old_types = new.authorization_details_types, old.authorization_details_types
+    if old_types is not None and (types is None or not set(types) <= set(old_types)):
+        return True
+    grants, former = new.authorization_details_grants, old.authorization_details_grants
+    return not former.keys() <= grants.keys() or any(
+        grant not in former.get(name, ()) for name, each in grants.items() for grant in each
+    )
 
 
 def _keys_of(client: "ClientView") -> dict[str, object]:

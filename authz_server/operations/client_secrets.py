@@ -10,7 +10,7 @@ from authz_server.clients.models import Client, ClientSecret, Kind
 from authz_server.clients.secret_changes import PreparedSecret, is_live
 from authz_server.clients.secrets import ARGON2_PREFIX, METHODS_WITHOUT_SECRET
 from authz_server.operations.approvals import NotedAct, note_act
-from authz_server.operations.client_acts import find_owners, find_secret_acts
+from authz_server.operations.client_acts import find_organisation, find_owners, find_secret_acts
 from authz_server.operations.views import difference, revision_of
 
 
@@ -228,7 +228,7 @@ class SecretWatch:
         self._session = session
         self._client = client
         watched = services.settings.approvals.acts
-        self._acts = find_secret_acts(services, client) if watched else ()
+        self._acts = find_secret_acts(client) if watched else ()
         self._basis = revision_of(self._standing()) if self._acts else ""
 
     def note(
@@ -256,8 +256,8 @@ class SecretWatch:
             operation=operation,
             arguments={"client_id": client.id, "kind": client.kind, **arguments},
             subject=f"{client.kind}:{client.id}",
-            organisation=client.organisation,
-            resource_servers=find_owners(self._session, tuple(client.allowed_scopes)),
+            organisation=find_organisation(client.organisation, client.allowed_scopes),
+            resource_servers=find_owners(self._session, client.allowed_scopes),
             basis=self._basis,
             diff=difference(None, describe_secret(added, now)),
             secret=PreparedSecret(added.id, added.record),

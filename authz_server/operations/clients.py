@@ -14,7 +14,7 @@ from authz_server.assembly import Services
 from authz_server.clients.models import Client, Kind
 from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.operations.approvals import NotedAct, note_act
-from authz_server.operations.client_acts import find_acts, find_owners
+from authz_server.operations.client_acts import find_acts, find_organisation, find_owners
 from authz_server.operations.client_secrets import (
     NewSecret,
     SecretView,
@@ -332,14 +332,16 @@ def note_client(  # noqa: PLR0913 - the facts of an act, by name
     """
     if not services.settings.approvals.acts:
         return
+    former = after if before is None else before
+    scopes = {*former.allowed_scopes, *after.allowed_scopes}
     act = NotedAct(
         acts=find_acts(session, before, after),
         actor=actor,
         operation=operation,
         arguments=arguments,
         subject=f"client:{after.id}",
-        organisation=after.organisation if before is None else before.organisation,
-        resource_servers=find_owners(session, after.allowed_scopes),
+        organisation=find_organisation(former.organisation, scopes),
+        resource_servers=find_owners(session, scopes),
         basis="" if before is None else revision_of(before),
         diff=difference(before, after),
         secret=secret,

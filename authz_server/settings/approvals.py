@@ -20,9 +20,9 @@ ConfirmedAct = Literal["key.revoke", "stop.set", "token.revoke"]
 
 Act = ApprovedAct | ConfirmedAct
 
-#: To grant a scope of risk ``money`` to a client.
+#: To grant a scope of risk ``money`` to a client, or to widen its limits of payments.
 GRANT_MONEY: Act = "scope.grant_money"
-#: To add a secret to a client that has a credential.
+#: To add a secret to a client that has or had a credential, or to create a deleted client again.
 ADD_CREDENTIAL: Act = "client.add_credential"
 #: To change the keys of a client, its certificates, or its authentication method.
 CHANGE_KEYS: Act = "client.change_keys"
@@ -30,8 +30,8 @@ CHANGE_KEYS: Act = "client.change_keys"
 ACTIVATE_KEY: Act = "key.activate"
 #: To lift a stop of the kill switch.
 LIFT_STOP: Act = "stop.lift"
-#: To change the roles of an operator, to issue a link for its passkey, or to grant a client a scope
-#: of the admin API.
+#: To change the roles of an operator, to issue a link for its passkey, to grant a client a scope of
+#: the admin API, or to widen what such a client administers.
 CHANGE_ROLE: Act = "operator.change_role"
 #: To revoke a signing key.
 REVOKE_KEY: Act = "key.revoke"

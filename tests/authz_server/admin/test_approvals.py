@@ -206,6 +206,77 @@ def _authenticates(approvals: ApprovalSite, secret: str) -> bool:
     return answer.status_code != 401
 
 
+def test_a_credential_after_the_end_of_another_waits(approvals, client):
+    """The only secret is ended, or the client is deleted and created again."""
+    api = approvals.api
+    (secret,) = api.get(client).json["secrets"]
+    ended = approvals.change("DELETE", f"{client}/secrets/{secret['id']}")
+    assert ended.status_code in {200, 204}, ended.text
+    added = api.send("POST", f"{client}/secrets", json={})
+    assert (added.status_code, added.json["acts"]) == (202, ["client.add_credential"])
+    deleted = approvals.change("DELETE", client)
+    assert deleted.status_code in {200, 204}, deleted.text
+    body = {"id": client.removeprefix("/clients/"), "name": "Again", "allowed_scopes": []}
+    again = api.send("POST", "/clients", json=body)
+    assert again.status_code == 202, again.text
+    assert again.json["acts"] == ["client.add_credential"]
+    assert approvals.decide(again.json["id"], "approve").status_code == 200
+    assert api.get(client).status_code == 200
+
+
+DETAILS = "authorization_details_grants"
+REQUIRED = "authorization_details_required"
+GRANTS = [
+    {
+        "programmes": [name],
+        "currency_code": "KES",
+        "payer_fas": ["account:1@bank"],
+        "payment_cap": "5.00",
+        "batch_cap": "5.00",
+        "count": 1,
+    }
+    for name in ("a", "b")
+]
+#: For scopes and properties of a client, changes of properties, each with its acts.
+WIDER = [
+    (
+        ["clients:read"],
+        {"admin_organisations": ["Treasury"]},
+        [
+            ({"admin_organisations": None}, ["operator.change_role"]),
+            ({"admin_organisations": ["Treasury", "Health"]}, ["operator.change_role"]),
+            ({"admin_resource_servers": ["mapper"]}, []),
+        ],
+    ),
+    (
+        [MONEY],
+        {DETAILS: {"g2p_disbursement": GRANTS[:1]}},
+        [
+            ({REQUIRED: False}, ["scope.grant_money"]),
+            ({DETAILS: None}, ["scope.grant_money"]),
+            ({DETAILS: {"g2p_disbursement": GRANTS}}, ["scope.grant_money"]),
+            ({"authorization_details_types": []}, []),
+            ({"authorization_details_types": None}, ["scope.grant_money"]),
+            ({DETAILS: {"g2p_disbursement": []}}, []),
+        ],
+    ),
+    (["mapper/link"], {DETAILS: {"g2p_disbursement": GRANTS}}, [({REQUIRED: False}, [])]),
+]
+
+
+@pytest.mark.parametrize(("scopes", "properties", "changes"), WIDER)
+def test_wider_limits_of_a_client_wait(approvals, scopes, properties, changes):
+    """Limits of what it administers, and of what it pays; narrower ones do not wait."""
+    body = {"name": "Limited", "allowed_scopes": scopes, "properties": properties}
+    made = approvals.api.send("POST", "/clients?break_glass=true&reason=x", json=body)
+    assert made.status_code == 201, made.text
+    path = f"/clients/{made.json['id']}"
+    for change, acts in changes:
+        answer = approvals.change("PATCH", path, {"properties": change})
+        assert answer.status_code == (202 if acts else 200), answer.text
+        assert answer.json.get("acts", []) == acts
+
+
 def test_a_repeated_creation_is_filed_once(approvals):
     """The second answer names the same change, without the secret."""
     body = {"name": "Repeated", "allowed_scopes": [MONEY]}

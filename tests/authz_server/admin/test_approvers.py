@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from authz_server.audit.pending_changes import PendingChange
 from authz_server.audit.sink import store_audit_record
 from authz_server.database.operator_sessions import OperatorPasskey
 from authz_server.operations.enrolment import EnrolmentRefusedError, find_enrolment
@@ -198,6 +199,26 @@ def test_a_limited_approver_sees_and_approves_within_the_limits(approvals):
     assert api.perform(caller, "GET", f"/changes/{foreign}").status == 404
     assert _approve(approvals, caller, foreign).status == 404
     assert _approve(approvals, caller, own).status == 200
+
+
+def test_a_limited_approver_does_not_decide_on_a_client_of_the_admin_api(approvals):
+    """Its permissions reach beyond the organisation of the client, given or taken."""
+    path = f"/clients/{approvals.api.new_client(organisation='Justice')['id']}"
+    granted = approvals.change("PATCH", path, {"allowed_scopes": ["clients:read"]})
+    assert granted.status_code == 202, granted.text
+    query = "?break_glass=true&reason=x"
+    done = approvals.change("PATCH", path + query, {"allowed_scopes": ["clients:read"]}, path)
+    money = approvals.change("PATCH", path, {"allowed_scopes": [MONEY]})
+    assert money.status_code == 202, money.text
+    with approvals.api.services.database.reading() as session:
+        concerned = session.get_one(PendingChange, money.json["id"]).resource_servers
+    assert concerned == ["authz-server-admin"]
+    approvals.api.clock.advance(1)
+    caller = _person(approvals, Limits(organisations=frozenset({"Justice"})))
+    for change in (granted.json["id"], *done.json["approval"]["changes"], money.json["id"]):
+        assert _approve(approvals, caller, change).status == 404
+        assert _decide(approvals, caller, change, "confirm").status == 404
+    assert _approve(approvals, _person(approvals), money.json["id"]).status == 200
 
 
 def test_an_operator_is_created_and_changed_by_two_people(approvals):
