@@ -11,6 +11,8 @@ from authz_server.admin.calls import Call, Reply
 from authz_server.admin.pages import PageQuery
 from authz_server.admin.resources.clients import Names, imported_secret, lock_client, shown_once
 from authz_server.clients.models import Kind
+from authz_server.clients.registrations import ADMIN_IDENTIFIER
+from authz_server.errors import ConflictError
 from authz_server.operations.clients import delete_client, set_enabled
 from authz_server.operations.limited_services import reach_of
 from authz_server.operations.resource_servers import (
@@ -112,6 +114,8 @@ def repeat_server(call: Call, server_id: str) -> Reply:
 
 def change_server(call: Call) -> Reply:
     """Change the fields of a resource server."""
+    if "identifier" in call.given():
+        _require_not_admin(call)
     changed = update_resource_server(
         call.services, call.parameters["client_id"], actor=call.caller.actor, **call.given()
     )
@@ -130,8 +134,22 @@ def disable_server(call: Call) -> Reply:
 
 def remove_server(call: Call) -> Reply:
     """Delete a resource server with its secrets; its scopes then have no owner."""
+    _require_not_admin(call)
     delete_client(call.services, call.parameters["client_id"], kind=_KIND, actor=call.caller.actor)
     return Reply(None)
+
+
+def _require_not_admin(call: Call) -> None:
+    """Refuse a change by which others could take the scopes of the admin API.
+
+    Raises:
+        ConflictError: the resource server is the admin API.
+    """
+    if load_server(call).identifier == ADMIN_IDENTIFIER:
+        raise ConflictError(
+            "This is the admin API itself: the command line on the server changes its identifier "
+            "or deletes it."
+        )
 
 
 def _shown(call: Call, server: ResourceServerView) -> ResourceServerView:

@@ -143,6 +143,19 @@ def test_a_disabled_admin_api_answers_nobody(site):
     assert site.get(PATH, token=token).status_code == 200
 
 
+def test_the_admin_api_neither_deletes_nor_renames_itself(site):
+    """Its scopes would be without an owner, for others to take."""
+    server = "/resource-servers/authz-server-admin"
+    refused = [
+        site.change("DELETE", server, None, item=server),
+        site.change("PATCH", server, {"identifier": "urn:other"}, item=server),
+    ]
+    for answer in refused:
+        require_problem(answer, 409, "conflict")
+    changed = site.change("PATCH", server, {"name": "Administration"}, item=server)
+    assert changed.status_code == 200
+
+
 def test_a_token_bound_to_a_certificate_needs_it(sqlite_url, tmp_path):
     """The proxy passes the certificate of the connection, as at the public listener."""
     overrides = {
