@@ -9,7 +9,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from authz_server.assembly.base import utc_now
 from authz_server.assembly.services import Services
-from authz_server.audit.sink import AuditSink, is_stream
+from authz_server.audit.destination import is_stream
+from authz_server.audit.sink import AuditSink
 from authz_server.database.errors import describe_failure, find_sentence
 from authz_server.database.orm import open_database
 from authz_server.settings import Settings

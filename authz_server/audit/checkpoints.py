@@ -17,9 +17,10 @@ from sqlalchemy.orm import Session
 from authz_server.audit.blocks import seal_records
 from authz_server.audit.chain import Head
 from authz_server.audit.chain_events import AuditCheckpoint
+from authz_server.audit.destination import is_stream
 from authz_server.audit.models import AuditBlock, AuditWriter
 from authz_server.audit.notifier import Notify
-from authz_server.audit.sink import AuditSink, is_stream
+from authz_server.audit.sink import AuditSink
 from authz_server.database.inserts import insert_into
 from authz_server.database.orm import Database
 

@@ -11,13 +11,18 @@ from authz_server.settings import SettingsError
 STREAMS = {"stdout": 1, "stderr": 2}
 
 
+def is_stream(destination: str) -> bool:
+    """Return whether the destination is a standard stream of the writing process."""
+    return destination in STREAMS
+
+
 def require_destination(destination: str) -> None:
     """Refuse a file that cannot be written, without creating it: its first writer owns it.
 
     Raises:
         SettingsError: the file cannot be opened, or its folder cannot hold it.
     """
-    if destination in STREAMS:
+    if is_stream(destination):
         return
     path = Path(destination)
     try:

@@ -18,7 +18,8 @@ from sqlalchemy import exists, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from authz_server.audit.sink import AuditRecord, is_stream
+from authz_server.audit.destination import is_stream
+from authz_server.audit.sink import AuditRecord
 from authz_server.database.orm import Database
 from authz_server.errors import OperatorError
 

@@ -163,11 +163,6 @@ def _event_of_subject(record: AuditRecord) -> Event:
     return event(actor=record.actor, kind=kind, subject=name, **facts)
 
 
-def is_stream(destination: str) -> bool:
-    """Return whether the destination is a standard stream of the writing process."""
-    return destination in STREAMS
-
-
 class AuditUnavailable(OAuthError):  # noqa: N818 - the state of the sink, by which operators search
     """An event could not be recorded, so that the request fails with 503."""
 
@@ -222,7 +217,7 @@ class AuditSink:
         # Set until the record that links a new file to the one before is written.
         self._must_continue = False
         # The number of the latest record when one could not be written.
-        self._failed_at: int | None = None
+        self._failed_at = -1
         self._together = threading.local()
         self._path = "" if destination in STREAMS else destination
         self._descriptor = STREAMS[destination] if not self._path else _open(destination)
@@ -263,8 +258,7 @@ class AuditSink:
     @property
     def has_failed(self) -> bool:
         """True if an event could not be recorded, and none has been since, as far as known."""
-        failed_at = self._failed_at
-        return failed_at is not None and self._chain.head.sequence <= failed_at
+        return self._chain.head.sequence <= self._failed_at
 
     def try_again(self) -> None:
         """After a failure, write an empty line, without waiting for the next event.
@@ -281,7 +275,7 @@ class AuditSink:
                 self._follow_rotation()
                 self._continue()
             os.write(self._descriptor, b"\n")
-            self._torn, self._failed_at = False, None
+            self._torn, self._failed_at = False, -1
         except OSError as error:
             raise _unwritable(error) from error
         finally:
@@ -310,7 +304,7 @@ class AuditSink:
         self._lock = threading.Lock()
         self._chain.begin()
         self._must_continue = False
-        self._failed_at = None
+        self._failed_at = -1
 
     def _opening(self, event: Event) -> bytes:
         """Return the record without its closing brace."""

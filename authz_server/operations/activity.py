@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 
 from authz_server.assembly import Services
-from authz_server.audit.sink import is_stream
+from authz_server.audit.destination import is_stream
 
 #: The file is read from its end, up to this size.
 _MAXIMUM_BYTES = 4 * 1024 * 1024

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from authz_server.audit.sink import is_stream
+from authz_server.audit.destination import is_stream
 from authz_server.settings import Settings
 
 

@@ -1,8 +1,6 @@
 """Status lists (draft-ietf-oauth-status-list): entries of tokens, and what ends them."""
 
 import json
-import zlib
-from base64 import urlsafe_b64decode
 from collections import Counter
 from datetime import timedelta
 from itertools import count
@@ -21,10 +19,10 @@ from authz_server.tokens.status_lists.publication import STATUS_LIST_TYPE
 from keys.jose.compact import parse_compact
 from support.parties import ACTOR
 from support.protocol import METHODS, TOKEN_ENDPOINTS, Protocol, running_protocol
+from support.status_lists import ISSUER, claims_of, entry_of, fetch_list, status_of
 from support.token_exchange import GRANT_TYPE, exchange, new_gateway
 
 VALID, INVALID, SUSPENDED = 0, 1, 2
-ISSUER = "https://authz.example"
 _names = count(1)
 
 
@@ -39,31 +37,6 @@ def protocol(module_database_url, tmp_path_factory):
                 session, "mapper", actor=ACTOR, properties={"status_list": True}
             )
         yield running
-
-
-def claims_of(token: str) -> dict:
-    return json.loads(urlsafe_b64decode(token.split(".")[1] + "=="))
-
-
-def entry_of(token: str) -> Entry:
-    found = claims_of(token)["status"]["status_list"]
-    prefix = f"{ISSUER}/status-lists/"
-    assert found["uri"].startswith(prefix)
-    return Entry(int(found["uri"].removeprefix(prefix)), found["idx"])
-
-
-def fetch_list(protocol: Protocol, list_id: int) -> tuple[dict, bytes]:
-    answer = protocol.get(f"/status-lists/{list_id}")
-    assert answer.status_code == 200, answer.text
-    claims = json.loads(parse_compact(answer.text).payload)
-    lst = claims["status_list"]["lst"]
-    return claims, zlib.decompress(urlsafe_b64decode(lst + "=" * (-len(lst) % 4)))
-
-
-def status_of(protocol: Protocol, token: str) -> int:
-    list_id, index = entry_of(token)
-    _, statuses = fetch_list(protocol, list_id)
-    return statuses[index // 4] >> index % 4 * 2 & 3
 
 
 def count_rows(protocol: Protocol, table) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from authz_server.audit.sink import is_stream
+from authz_server.audit.destination import is_stream
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import as_record, json_option, print_json, timestamp

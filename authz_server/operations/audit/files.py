@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, cast
 
-from authz_server.audit.sink import is_stream
+from authz_server.audit.destination import is_stream
 
 _BEGINNING = b'{"time":"'
 #: The place of the time in a line.
