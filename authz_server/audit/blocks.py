@@ -6,6 +6,7 @@ run at a time. A block lists its records by id and hash, and has the hash of the
 
 import hashlib
 import json
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,6 +22,7 @@ from authz_server.database.orm import Database
 
 #: The largest number of records in a block.
 BLOCK_RECORDS = 500
+_LEAST_PAUSE_SECONDS = 0.02
 #: The number of blocks that one run seals.
 _MAXIMUM_BLOCKS = 1_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -75,6 +77,7 @@ def seal_records(database: Database, now: datetime) -> int:
         with database.reading() as session:
             if not session.scalar(select(exists().where(AuditRecord.block.is_(None)))):
                 break
+        began = time.monotonic()
         try:
             with database.transaction() as session:
                 sealed = _seal_block(session, now)
@@ -83,6 +86,9 @@ def seal_records(database: Database, now: datetime) -> int:
         total += sealed
         if not sealed:
             break
+        if database.connector is None and sealed == BLOCK_RECORDS:
+            # SQLite has one writer at a time: after an upgrade, thousands of records are due.
+            time.sleep(max(_LEAST_PAUSE_SECONDS, 2 * (time.monotonic() - began)))
     return total
 
 

@@ -95,7 +95,7 @@ def ask(site, **headers):
     return httpx.post(f"{site.base_url}/oauth2/token", data=form, headers=sent, timeout=5)
 
 
-def eventually(condition, seconds=15):
+def eventually(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline

@@ -49,7 +49,7 @@ class Partner:
 def check() -> Mapping:
     """The names of the module in the document."""
     text = (ROOT / DOCUMENT).read_text(encoding="utf-8")
-    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    code, *_ = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     names: dict = {}
     exec(compile(code, DOCUMENT, "exec"), names)  # noqa: S102 - the module as printed
     return names

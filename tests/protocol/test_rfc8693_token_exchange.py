@@ -310,7 +310,12 @@ def test_a_policy_of_a_plugin_sees_subject_and_actor(start_protocol, monkeypatch
     gateway, subject = new_gateway(protocol), protocol.new_client(allowed_scopes=SCOPES)
     token, seen = protocol.new_token(subject), []
     monkeypatch.setattr(PluginManager, "decides", property(lambda _: True))
-    monkeypatch.setattr(PluginManager, "decide_token", lambda _, request: seen.append(request))
+
+    def decide(_, request):
+        seen.append(request)
+        return request
+
+    monkeypatch.setattr(PluginManager, "decide_token", decide)
     assert exchange(protocol, gateway, token).status_code == 200
     (request,) = seen
     assert (request.client_id, request.subject) == (gateway.id, subject.id)

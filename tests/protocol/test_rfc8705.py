@@ -204,6 +204,7 @@ def test_the_metadata_names_methods_binding_and_aliases(mtls):
     assert set(aliases) == {
         "token_endpoint",
         "g2p_connect_token_endpoint",
+        "introspection_batch_endpoint",
         "introspection_endpoint",
         "revocation_endpoint",
     }

@@ -6,13 +6,14 @@ from keys.backends.vault.policy import VaultRole
 
 
 def content(cli):
-    """Every row of every table."""
+    """Every row of every table, without the ends of audit files: each command records itself."""
     engine, metadata = create_engine(cli.database_url), MetaData()
     metadata.reflect(engine)
     with engine.connect() as connection:
         rows = {
             name: sorted(map(repr, connection.execute(table.select())))
             for name, table in metadata.tables.items()
+            if name != "audit_writer"
         }
     engine.dispose()
     return rows
