@@ -13,7 +13,7 @@ def site(module_database_url: str, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ours(module_database_url: str, tmp_path_factory) -> Administration:
-    """What belongs to a caller with limits and to others, on each database."""
+    """Rows of a caller with limits and of others, on each database."""
     directory = tmp_path_factory.mktemp("limits")
     with running_admin_site(directory, module_database_url) as site:
         yield make_administration(site)

@@ -84,7 +84,7 @@ def test_a_change_is_rejected_or_withdrawn(approving):
 
 
 def test_a_command_on_the_server_does_not_wait_and_needs_a_confirmation(approving, tmp_path):
-    """What approvals.acts names is done, and stored as an act to confirm."""
+    """An act of approvals.acts is done, and stored to be confirmed."""
     approving.must("client", "update", "ministry", "--scope", "mapper/link", "--scope", MONEY)
     approving.must("client", "secret", "add", "ministry")
     approving.must("stop", "client", "ministry", "--reason", "INC-17", "--yes")

@@ -194,7 +194,7 @@ class StatusCache:
         ttl = max(0.0, min(statuses.ttl_seconds - fetched.age_seconds, left))
         with self._lock:
             if generation != self._generation:
-                # The list was under way while lists were dropped; the next request fetches anew.
+                # The list was under way while lists were dropped; the next request fetches again.
                 return
             self._entries[uri] = _Entry(
                 statuses,
