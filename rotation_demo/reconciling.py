@@ -1,13 +1,19 @@
 """Every signature in OpenBao's audit log, held against what the nodes say that they issued."""
 
 import json
+import time
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from keys.lifecycle.rules import find_active_key
 from rotation_demo.installation import Installation
 from rotation_demo.vault import MOUNT
+
+#: How long after its call a signature is recorded at the latest. Nodes sign without traffic too,
+#: to prove that they are ready.
+_RECORD_SECONDS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,9 @@ def reconcile(installation: Installation, say: Callable[[str], None]) -> Reconci
 
 def _compare(installation: Installation) -> dict[str, int]:
     log = installation.plan.key.server.audit_path
-    words = ["keys", "audit", "reconcile", "--json", "--vault-log", log, "--until", "+1m"]
+    until = datetime.now(UTC).isoformat()
+    time.sleep(_RECORD_SECONDS)
+    words = ["keys", "audit", "reconcile", "--json", "--vault-log", log, "--until", until]
     for path in installation.record_files:
         words += ["--records", str(path)]
     found: dict[str, int] = json.loads(installation.command(*words, accepted=(0, 1)))

@@ -104,10 +104,13 @@ def eventually(condition, seconds=60):
 
 
 def test_a_token_is_narrowed_mapped_traced_and_reported(site, receiver):
-    answer = eventually(lambda: (found := ask(site)).status_code == 200 and found)
-    assert answer.json()["expires_in"] == 60
+    def issued(**headers):
+        # Busy machines: a refusal under load is answered 503.
+        return eventually(lambda: (found := ask(site, **headers)).status_code == 200 and found)
+
+    assert issued().json()["expires_in"] == 60
     for _ in range(10):
-        ask(site, traceparent=f"00-{TRACE}-{PARENT}-01")
+        issued(traceparent=f"00-{TRACE}-{PARENT}-01")
 
     def children():
         requests = map(ExportTraceServiceRequest.FromString, list(receiver.received["/v1/traces"]))
@@ -120,7 +123,7 @@ def test_a_token_is_narrowed_mapped_traced_and_reported(site, receiver):
             if span.trace_id.hex() == TRACE
         ]
 
-    spans = eventually(lambda: len(children()) == 10 and children())
+    spans = eventually(lambda: len({span.span_id for _, span in children()}) >= 10 and children())
     assert {span.parent_span_id.hex() for _, span in spans} == {PARENT}
 
     def reported():
