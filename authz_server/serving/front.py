@@ -36,6 +36,8 @@ TICK_SECONDS = 0.25
 #: way.
 DRAIN_SECONDS = 1.0
 _DRAIN_INTERVAL_SECONDS = 0.02
+#: Connections that a worker accepts at once if no other worker shares its sockets. Otherwise it
+#: accepts one and looks at its other events: a burst from one pool of connections is shared out.
 _ACCEPTED_AT_ONCE = 32
 _BACK_OFF_SECONDS = 0.5
 
@@ -120,6 +122,7 @@ class WorkerFront:
         self._tls: SSLContext | None = None
         self._arriving: set[asyncio.Task[object]] = set()
         self._maximum = settings.maximum_connections
+        self._accepted_at_once = 1 if settings.workers > 1 else _ACCEPTED_AT_ONCE
         self._turns = turns.Turns(
             loop,
             serve=self._serve,
@@ -197,9 +200,9 @@ class WorkerFront:
         while self._loop.time() < until and (self._connections or self._arriving):  # noqa: ASYNC110 - many set it
             await asyncio.sleep(_DRAIN_INTERVAL_SECONDS)
 
-    def _accept(self, listener: socket.socket, at_once: int = _ACCEPTED_AT_ONCE) -> None:
-        # A few at a time: other workers share the socket, and requests wait for the loop.
-        for _ in range(at_once):
+    def _accept(self, listener: socket.socket, at_once: int = 0) -> None:
+        # A few at a time: requests wait for the loop.
+        for _ in range(at_once or self._accepted_at_once):
             try:
                 accepted, address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):

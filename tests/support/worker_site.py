@@ -98,6 +98,10 @@ class WorkerSite:
         """Open a connection."""
         return RawConnection(self.port, deadline_seconds)
 
+    def another_listener(self) -> socket.socket:
+        """Return the listening socket as another worker has it."""
+        return self._listener.dup()
+
     def run(self, act: Callable[[], Any]) -> Any:
         """Return what `act` returns on the loop."""
 

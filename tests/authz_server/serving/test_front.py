@@ -1,10 +1,12 @@
 """A worker's front: who gets in, and what is refused when there is too much."""
 
+import asyncio
 import json
 import logging
 import resource
+import socket
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -291,3 +293,25 @@ def test_a_hundred_connections_each_pipelining_get_all_their_answers(make_site, 
                 bodies = [json.loads(each.receive().body)["body"] for _ in range(requests)]
                 assert bodies == [f"{number}-{n}" for n in range(requests)]
     assert len(site.requests) == 100 * requests * rounds
+
+
+@pytest.mark.parametrize(("workers", "left"), [(1, 0), (2, 6)])
+def test_a_worker_leaves_most_of_a_burst_of_connections_to_the_others(make_site, workers, left):
+    site, burst = make_site(workers=workers), 8
+    with ExitStack() as held, site.another_listener() as other:
+
+        async def open_many() -> int:
+            # The loop does not run meanwhile; it polls once or twice before it returns here.
+            for _ in range(burst):
+                held.enter_context(socket.create_connection(("127.0.0.1", site.port)))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            found = 0
+            with suppress(BlockingIOError):
+                while True:
+                    held.enter_context(other.accept()[0])
+                    found += 1
+            return found
+
+        found = asyncio.run_coroutine_threadsafe(open_many(), site.loop).result()
+    assert found == 0 if workers == 1 else left <= found < burst
