@@ -16,9 +16,11 @@ from authz_server.admin.resources import (
     activity,
     changes,
     clients,
+    event_streams,
     explanations,
     operators,
     records,
+    registration_tokens,
     resource_servers,
     revocations,
     rings,
@@ -39,11 +41,13 @@ from authz_server.operations.changes import ChangeView
 from authz_server.operations.client_search import FoundClient
 from authz_server.operations.client_secrets import SecretView
 from authz_server.operations.clients import ClientView
+from authz_server.operations.event_streams import StreamView, UndeliveredView
 from authz_server.operations.explain import RequestExplanation
 from authz_server.operations.explain_token import TokenExplanation
 from authz_server.operations.keys.list import KeyView, RingView
 from authz_server.operations.keys.status import RingStatus
 from authz_server.operations.operators import OperatorView
+from authz_server.operations.registration_tokens import RegistrationTokenView
 from authz_server.operations.reports import LeastPrivilege, Owners
 from authz_server.operations.resource_servers import ResourceServerView
 from authz_server.operations.scopes import ScopeView
@@ -237,7 +241,10 @@ _STOP = "/stops/{kind}/{subject}"
 _OPERATOR = "/operators/{operator}"
 _KEY = "/rings/{ring}/keys/{kid}"
 _CHANGE = "/changes/{change_id}"
+_STREAM = "/event-streams/{resource_server}"
+_TOKEN = "/registration-tokens/{token_id}"  # noqa: S105 - a path, not a secret
 _C, _RS, _S, _K, _O = clients, resource_servers, scopes, rings, operators
+_ES, _RT = event_streams, registration_tokens
 _C_READ, _C_WRITE = "clients:read", "clients:write"
 _RS_READ, _RS_WRITE = "resource-servers:read", "resource-servers:write"
 _S_READ, _S_WRITE = "scopes:read", "scopes:write"
@@ -277,6 +284,20 @@ ROUTES: tuple[Route, ...] = (
                 status=200),
         _read("/scopes/{scope}", _S_READ, _S.show, ScopeView),
         _change("/scopes/{scope}/assign", _S_WRITE, _S.assign, _S.load, ScopeView, _S.Owner),
+        _list("/event-streams", _RS_READ, _ES.list_all, StreamView),
+        _create("/event-streams", _RS_WRITE, _ES.create, StreamView, _ES.NewStream, _ES.repeat),
+        _read(_STREAM, _RS_READ, _ES.show, StreamView),
+        _change(_STREAM, _RS_WRITE, _ES.change, _ES.load, StreamView, _ES.StreamChanges,
+                method="PATCH"),
+        _change(_STREAM, _RS_WRITE, _ES.remove, _ES.load, _Done, None, method="DELETE"),
+        _change(f"{_STREAM}/retry", _RS_WRITE, _ES.retry, _ES.load, StreamView),
+        _list(f"{_STREAM}/undelivered", _RS_READ, _ES.list_all_undelivered, UndeliveredView),
+        _list("/registration-tokens", _C_READ, _RT.list_all, RegistrationTokenView),
+        _create("/registration-tokens", _C_WRITE, _RT.create, RegistrationTokenView, _RT.NewToken,
+                _RT.repeat, members=_RT.TokenAnswer),
+        _read(_TOKEN, _C_READ, _RT.show, RegistrationTokenView),
+        _change(_TOKEN, _C_WRITE, _RT.end, _RT.load, RegistrationTokenView, None,
+                method="DELETE"),
         _create("/revocations", "tokens:revoke", revocations.revoke, revocations.Revoked,
                 revocations.RevocationBody),
         _list("/stops", _S_READ, stops.list_all, StopView),

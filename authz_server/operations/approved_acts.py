@@ -19,6 +19,7 @@ from authz_server.operations.operators import (
     renew_enrolment,
     update_operator,
 )
+from authz_server.operations.registration_tokens import create_registration_token
 from authz_server.operations.secret_rotation import rotate_secret
 from authz_server.operations.stops import lift_stop
 from keys.lifecycle.orders import Activate
@@ -33,6 +34,7 @@ OPERATIONS: Mapping[str, Callable[..., object]] = {
     "create_operator": create_operator,
     "update_operator": update_operator,
     "renew_enrolment": renew_enrolment,
+    "create_registration_token": create_registration_token,
 }
 #: The order on a key ring, which has transactions of its own.
 ACTIVATE = "keys.activate"

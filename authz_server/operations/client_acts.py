@@ -1,6 +1,7 @@
 """The acts on clients that may need a second person."""
 
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
@@ -50,19 +51,32 @@ def find_acts(
     """
     held = set(after.allowed_scopes)
     granted = held.difference(before.allowed_scopes if before else ())
-    money = held.intersection(session.scalars(select(Scope.name).where(Scope.risk == "money")))
-    acts = []
-    if money and (not granted.isdisjoint(money) or (before and _pays_more(before, after))):
+    acts = list(find_grants(session, granted))
+    pays_more = before is not None and _pays_more(before, after)
+    if pays_more and GRANT_MONEY not in acts and not held.isdisjoint(_find_money(session)):
         acts.append(GRANT_MONEY)
-    # Otherwise a caller could give itself an approver.
-    if not granted.isdisjoint(PERMISSIONS) or (
-        before and not held.isdisjoint(PERMISSIONS) and _administers_more(before, after)
-    ):
+    if before is not None and CHANGE_ROLE not in acts and _administers_more(before, after):
         acts.append(CHANGE_ROLE)
     if before is not None and _keys_of(before) != _keys_of(after):
         acts.append(CHANGE_KEYS)
     if before is None and _was_deleted(session, after.id):
         acts.append(ADD_CREDENTIAL)
+    return tuple(acts)
+
+
+def find_grants(session: Session, scopes: AbstractSet[str]) -> tuple[str, ...]:
+    """Return the acts that a new grant of scopes is.
+
+    Args:
+        session: the transaction.
+        scopes: the canonical names of the scopes.
+    """
+    acts = []
+    if not scopes.isdisjoint(_find_money(session)):
+        acts.append(GRANT_MONEY)
+    # Otherwise a caller could give itself an approver.
+    if not scopes.isdisjoint(PERMISSIONS):
+        acts.append(CHANGE_ROLE)
     return tuple(acts)
 
 
@@ -97,6 +111,13 @@ def find_owners(session: Session, scopes: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(owner for owner in session.scalars(query) if owner is not None))
 
 
+def _find_money(session: Session) -> frozenset[str]:
+    """Return the names of the scopes of risk ``money``."""
+    # Of the table itself: a token for registrations may have scopes that its creator does not see.
+    scopes = Scope.__table__.c
+    return frozenset(session.scalars(select(scopes.name).where(scopes.risk == "money")))
+
+
 def _was_deleted(session: Session, client_id: str) -> bool:
     """Return whether there was a client of this id, whose work a new one may take over."""
     # Of the table itself: the record is not within the limits of a caller.
@@ -109,6 +130,8 @@ def _was_deleted(session: Session, client_id: str) -> bool:
 
 def _administers_more(before: "ClientView", after: "ClientView") -> bool:
     """Return whether the limits of a client that administers became wider."""
+    if set(after.allowed_scopes).isdisjoint(PERMISSIONS):
+        return False
     limits = [limits_of(read_properties(each.properties)) for each in (after, before)]
     return not limits[0].is_within(limits[1])
 

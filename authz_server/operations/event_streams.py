@@ -3,21 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.audit.sink import store_audit_record
+from authz_server.clients.models import Client
 from authz_server.clients.outbound import UrlRefusedError, split_url
 from authz_server.database.change_feed import record_change
-from authz_server.errors import InvalidChangeError, NotFoundError
+from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
 from authz_server.tokens.event_streams.contents import EVENT_NAMES
 from authz_server.tokens.event_streams.models import EventStream, UndeliveredEvent
 from authz_server.tokens.event_streams.reading import find_latest
 
 Delivery = Literal["push", "poll"]
+_MAXIMUM_URL_CHARACTERS = 2_048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,7 @@ def set_stream(  # noqa: PLR0913 - the facts of one stream, by name
     endpoint_url: str = "",
     events: Sequence[str] = (),
     actor: str,
+    must_be_new: bool = False,
 ) -> StreamView:
     """Begin a stream of the events from now, or change one; pending events are kept.
 
@@ -89,15 +92,21 @@ def set_stream(  # noqa: PLR0913 - the facts of one stream, by name
         endpoint_url: where to push; https.
         events: the short names of the events; empty: all.
         actor: the recorded actor.
+        must_be_new: refuse to change a stream.
 
     Raises:
         NotFoundError: there is no such resource server.
         InvalidChangeError: the address or the name of an event is wrong.
+        ConflictError: there is a stream, and it must be new.
     """
     _check(services, delivery, endpoint_url, events)
     with services.transaction() as session:
+        # Locked: of two that begin a stream, the second one finds it.
+        session.get(Client, server_id, with_for_update=True)
         services.clients.get_client(session, server_id, kind="resource_server")
         stream = session.get(EventStream, server_id, with_for_update=True)
+        if stream is not None and must_be_new:
+            raise ConflictError(f"The resource server {server_id!r} has an event stream.")
         if stream is None:
             stream = EventStream(
                 resource_server_id=server_id,
@@ -106,11 +115,41 @@ def set_stream(  # noqa: PLR0913 - the facts of one stream, by name
                 created_at=services.clock(),
             )
             session.add(stream)
-        stream.delivery, stream.endpoint_url = delivery, endpoint_url
-        stream.events = list(dict.fromkeys(events))
-        stream.failures, stream.last_error, stream.retry_at = 0, "", None
-        facts = {"delivery": delivery, "endpoint_url": endpoint_url, "events": stream.events}
-        _record(services, session, "event_stream.set", server_id, actor, **facts)
+        _set(services, session, stream, delivery, endpoint_url, events, actor)
+        return _describe(session, stream)
+
+
+def change_stream(  # noqa: PLR0913 - the facts of one stream, by name
+    services: Services,
+    server_id: str,
+    *,
+    delivery: Delivery | None = None,
+    endpoint_url: str | None = None,
+    events: Sequence[str] | None = None,
+    actor: str,
+) -> StreamView:
+    """Change the named facts of a stream; pending events are kept.
+
+    Args:
+        services: the parts of the server.
+        server_id: the id of the resource server.
+        delivery: ``push`` or ``poll``, which has no address; None keeps it.
+        endpoint_url: where to push; None keeps it.
+        events: the short names of the events; None keeps them.
+        actor: the recorded actor.
+
+    Raises:
+        NotFoundError: the resource server has no stream.
+        InvalidChangeError: the address or the name of an event is wrong.
+    """
+    with services.transaction() as session:
+        stream = _find(session, server_id, lock=True)
+        way: Delivery = delivery or cast("Delivery", stream.delivery)
+        former = stream.endpoint_url if way == "push" else ""
+        url = former if endpoint_url is None else endpoint_url
+        names = stream.events if events is None else events
+        _check(services, way, url, names)
+        _set(services, session, stream, way, url, names, actor)
         return _describe(session, stream)
 
 
@@ -182,11 +221,29 @@ def delete_stream(services: Services, server_id: str, *, actor: str) -> None:
         _record(services, session, "event_stream.deleted", server_id, actor)
 
 
+def _set(  # noqa: PLR0913, PLR0917 - the facts of one stream
+    services: Services,
+    session: Session,
+    stream: EventStream,
+    delivery: str,
+    endpoint_url: str,
+    events: Sequence[str],
+    actor: str,
+) -> None:
+    stream.delivery, stream.endpoint_url = delivery, endpoint_url
+    stream.events = list(dict.fromkeys(events))
+    stream.failures, stream.last_error, stream.retry_at = 0, "", None
+    facts = {"delivery": delivery, "endpoint_url": endpoint_url, "events": stream.events}
+    _record(services, session, "event_stream.set", stream.resource_server_id, actor, **facts)
+
+
 def _check(services: Services, delivery: str, url: str, events: Sequence[str]) -> None:
     if delivery not in get_args(Delivery):
         raise InvalidChangeError("delivery: use push or poll")
     if (delivery == "push") != bool(url):
         raise InvalidChangeError("endpoint_url: name it for push, and leave it out for poll")
+    if len(url) > _MAXIMUM_URL_CHARACTERS:
+        raise InvalidChangeError(f"endpoint_url: use at most {_MAXIMUM_URL_CHARACTERS} characters")
     if url:
         try:
             split_url(url, plain_http=services.settings.outbound.plain_http)

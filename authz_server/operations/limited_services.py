@@ -10,10 +10,12 @@ from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 from authz_server.assembly import Services
 from authz_server.clients.cache import ClientEntry
 from authz_server.clients.models import Client, ClientSecret, ResourceServer
+from authz_server.clients.registration.models import InitialAccessToken
 from authz_server.errors import OperatorError
 from authz_server.operations.permissions import Limits
 from authz_server.operations.reach import Reach, load_reach
 from authz_server.scopes.models import Scope
+from authz_server.tokens.event_streams.models import EventStream, UndeliveredEvent
 
 
 class OutsideLimitsError(OperatorError):
@@ -185,10 +187,14 @@ def _require_own(session: Session, reach: Reach, row: object) -> None:
             # The identifiers of others cannot be compared with a new one without naming them.
             if row.client_id not in reach.own_servers or _earlier(row, "identifier"):
                 raise OutsideLimitsError(f"The identifier of {row.client_id!r}")
-        case Scope():
+        case InitialAccessToken():
+            if not reach.owns_token(row):
+                raise OutsideLimitsError("The initial access token")
+        case EventStream() | Scope() | UndeliveredEvent():
             owners = {row.resource_server_id, *_earlier(row, "resource_server_id")}
             if not owners <= reach.own_servers:
-                raise OutsideLimitsError(f"The scope {row.name!r}")
+                named = f"scope {row.name!r}" if isinstance(row, Scope) else "event stream"
+                raise OutsideLimitsError(f"The {named}")
 
 
 def _require_own_client(reach: Reach, row: Client) -> None:

@@ -17,6 +17,7 @@ from authz_server.audit.pending_changes import PendingChange
 from authz_server.audit.sink import AuditRecord
 from authz_server.clients.models import Client, ClientSecret, ResourceServer
 from authz_server.clients.properties import read_properties
+from authz_server.clients.registration.models import InitialAccessToken
 from authz_server.database.change_feed import Change, Revision
 from authz_server.database.idempotency import IdempotentCreation
 from authz_server.operations.admin_api import ADMIN_SCOPES
@@ -26,10 +27,12 @@ from authz_server.operations.permissions import Limits, limits_of
 from authz_server.operations.resource_servers import ResourceServerView
 from authz_server.scopes.models import Scope, ScopeAlias
 from authz_server.scopes.uses import ScopeUse
+from authz_server.tokens.event_streams.models import EventStream, UndeliveredEvent
 from authz_server.tokens.models import RevocationCutOff, RevokedToken, Stop
 
 # Columns of the table itself, in subqueries: the rules do not apply within the rules.
 _CLIENT = Client.__table__.alias("limiting_client").c
+_TOKEN = InitialAccessToken.__table__.alias("limiting_token").c
 _ALIAS = ScopeAlias.__table__.alias("limiting_alias").c
 _View = TypeVar("_View", bound=ClientView)
 #: Before the id of a client, as the subject of a record.
@@ -91,6 +94,9 @@ class Reach:
             ),
             AuditRecord: self._seen_record(),
             PendingChange: self._seen_change(),
+            EventStream: EventStream.resource_server_id.in_(self.own_servers),
+            UndeliveredEvent: UndeliveredEvent.resource_server_id.in_(self.own_servers),
+            InitialAccessToken: self._own_token(InitialAccessToken),
             ScopeUse: and_(ScopeUse.scope.in_(spellings), _is_client(ScopeUse.client_id, seen)),
         }
 
@@ -136,6 +142,15 @@ class Reach:
         if row.kind == "resource_server":
             return row.id in self.own_servers
         return self.owns_client(row)
+
+    def owns_token(self, row: InitialAccessToken) -> bool:
+        """Return whether clients that register with a token lie within the limits."""
+        limits = self.limits
+        if limits.organisations is not None and row.organisation not in limits.organisations:
+            return False
+        if limits.resource_servers is None:
+            return True
+        return bool(row.scopes) and self.seen_scopes.issuperset(row.scopes)
 
     def shown(self, client: _View) -> _View:
         """Return a client as the caller sees it: without what belongs to others.
@@ -202,6 +217,16 @@ class Reach:
             ~self._has_others(_CLIENT.allowed_resource_servers, self.seen_servers),
         )
 
+    def _own_token(self, row: Any) -> ColumnElement[bool]:  # noqa: ANN401 - both have the columns
+        """Return the condition of the initial access tokens within the limits."""
+        conditions: list[ColumnElement[bool]] = [true()]
+        if self.limits.organisations is not None:
+            conditions.append(row.organisation.in_(self.limits.organisations))
+        if self.limits.resource_servers is not None:
+            conditions.append(cast(row.scopes, String) != "[]")
+            conditions.append(~self._has_others(row.scopes, self.seen_scopes))
+        return and_(*conditions)
+
     def _seen_record(self) -> ColumnElement[bool]:
         """Return the condition of the audit records of what the caller may change."""
         action, subject = AuditRecord.action, AuditRecord.subject
@@ -220,6 +245,14 @@ class Reach:
             and_(
                 action.startswith("resource_server.", autoescape=True),
                 subject.in_(self.own_servers),
+            ),
+            and_(
+                action.startswith("event_stream.", autoescape=True),
+                subject.in_(self.own_servers),
+            ),
+            and_(
+                action.startswith("registration.token_", autoescape=True),
+                select(_TOKEN.id).where(_TOKEN.id == subject, self._own_token(_TOKEN)).exists(),
             ),
             and_(is_scope, subject.in_(self.own_scopes)),
             and_(action.in_(("stop.set", "stop.lifted", "cut_off.recorded")), of_stop),

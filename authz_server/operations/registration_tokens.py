@@ -1,12 +1,20 @@
 """Create, list and end the initial access tokens of dynamic registration."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
+
+from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.clients.registration.models import InitialAccessToken
+from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.clients.validation import DEFAULT_GRANT_TYPES
+from authz_server.errors import NotFoundError
+from authz_server.operations.approvals import NotedAct, note_act
+from authz_server.operations.client_acts import find_grants, find_organisation, find_owners
+from authz_server.operations.views import difference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +63,7 @@ def create_registration_token(  # noqa: PLR0913 - the fields themselves, by name
     grant_types: Iterable[str] = DEFAULT_GRANT_TYPES,
     organisation: str = "",
     description: str = "",
+    prepared: PreparedSecret | None = None,
 ) -> NewRegistrationToken:
     """Create an initial access token.
 
@@ -67,23 +76,27 @@ def create_registration_token(  # noqa: PLR0913 - the fields themselves, by name
         grant_types: the grant types that it may give.
         organisation: the organisation of the clients.
         description: the purpose of the token.
+        prepared: the token that an approved change adds.
 
     Raises:
         InvalidChangeError: a value breaks a rule.
         NotFoundError: the catalogue has no scope below a ``/*``.
     """
     with services.transaction() as session:
+        fields = {
+            "expires_at": expires_at,
+            "uses": uses,
+            "scopes": services.scopes.expand(session, scopes),
+            "grant_types": tuple(grant_types),
+            "organisation": organisation,
+            "description": description,
+        }
         row, value = services.initial_tokens.create(
-            session,
-            actor=actor,
-            expires_at=expires_at,
-            uses=uses,
-            scopes=services.scopes.expand(session, scopes),
-            grant_types=grant_types,
-            organisation=organisation,
-            description=description,
+            session, actor=actor, prepared=prepared, **fields
         )
-        return NewRegistrationToken(view=_describe(row, services.clock()), value=value)
+        view = _describe(row, services.clock())
+        _note(services, session, row, view, actor=actor, arguments=fields)
+        return NewRegistrationToken(view=view, value=value)
 
 
 def list_registration_tokens(services: Services) -> tuple[RegistrationTokenView, ...]:
@@ -91,6 +104,19 @@ def list_registration_tokens(services: Services) -> tuple[RegistrationTokenView,
     with services.transaction() as session:
         now = services.clock()
         return tuple(_describe(row, now) for row in services.initial_tokens.list_all(session))
+
+
+def get_registration_token(services: Services, token_id: str) -> RegistrationTokenView:
+    """Return an initial access token.
+
+    Raises:
+        NotFoundError: there is no such token.
+    """
+    with services.database.reading() as session:
+        row = session.get(InitialAccessToken, token_id)
+        if row is None:
+            raise NotFoundError(f"There is no initial access token {token_id!r}.")
+        return _describe(row, services.clock())
 
 
 def end_registration_token(
@@ -104,6 +130,32 @@ def end_registration_token(
     with services.transaction() as session:
         row = services.initial_tokens.end(session, token_id, actor=actor)
         return _describe(row, services.clock())
+
+
+def _note(  # noqa: PLR0913 - the facts of an act, by name
+    services: Services,
+    session: Session,
+    row: InitialAccessToken,
+    view: RegistrationTokenView,
+    *,
+    actor: str,
+    arguments: Mapping[str, Any],
+) -> None:
+    """Note a token by which clients get scopes that may need a second person."""
+    if not services.settings.approvals.acts:
+        return
+    act = NotedAct(
+        acts=find_grants(session, frozenset(row.scopes)),
+        actor=actor,
+        operation="create_registration_token",
+        arguments=arguments,
+        subject=f"registration-token:{row.id}",
+        organisation=find_organisation(row.organisation, row.scopes),
+        resource_servers=find_owners(session, row.scopes),
+        diff=difference(None, view),
+        secret=PreparedSecret(row.id, row.digest),
+    )
+    note_act(services, session, act)
 
 
 def _describe(row: InitialAccessToken, now: datetime) -> RegistrationTokenView:

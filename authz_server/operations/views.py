@@ -14,7 +14,13 @@ _DERIVED = frozenset({"updated_at"})
 #: Members that differ with every change, or without one.
 _NOT_COMPARED = frozenset({"updated_at", "last_used_at", "last_used_from"})
 #: Members that differ without a change of the item.
-_VOLATILE = frozenset({"last_used_at", "last_used_from", "works", "loaded_at", "age_seconds"})
+_VOLATILE = frozenset(
+    {
+        *("last_used_at", "last_used_from", "works", "loaded_at", "age_seconds", "uses_left"),
+        # Of an event stream.
+        *("pending", "unread", "undelivered", "failures", "last_error", "retry_at", "delivered_at"),
+    }
+)
 _REVISION_CHARACTERS = 22
 
 _encode = msgspec.json.Encoder(order="deterministic").encode

@@ -12,7 +12,9 @@ from sqlalchemy import event
 from authz_server.admin.api import Performed
 from authz_server.operations.client_secrets import list_secrets
 from authz_server.operations.clients import create_client
+from authz_server.operations.event_streams import set_stream
 from authz_server.operations.permissions import UNLIMITED, Caller, Limits, make_grants
+from authz_server.operations.registration_tokens import create_registration_token
 from authz_server.operations.resource_servers import create_resource_server
 from authz_server.operations.scopes import add_scope
 from authz_server.operations.stops import plan_stop, set_stop
@@ -113,6 +115,19 @@ def make_administration(site: AdminSite) -> Administration:
             allowed_scopes=scopes,
             authentication_method="client_secret_post",
         )
+    for server in ("mine", f"{MARK}-server"):
+        set_stream(services, server, delivery="poll", actor=ACTOR)
+    tokens = {
+        organisation: create_registration_token(
+            services,
+            actor=ACTOR,
+            expires_at=site.clock() + timedelta(days=1),
+            scopes=[scope],
+            organisation=organisation,
+            description=organisation,
+        ).view.id
+        for organisation, scope in (("Own", "mine/read"), (MARK, f"{MARK}/read"))
+    }
     for kind, subject in (("scope", f"{MARK}/read"), ("client", f"{MARK}-client")):
         planned = plan_stop(services, kind, subject)
         set_stop(services, planned, reason=MARK, actor=ACTOR)
@@ -126,4 +141,4 @@ def make_administration(site: AdminSite) -> Administration:
             (f"{MARK}-server", "resource_server"),
         )
     }
-    return Administration(site, secrets)
+    return Administration(site, {**secrets, "token": tokens[MARK]})

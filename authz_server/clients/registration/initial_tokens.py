@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from authz_server.audit.sink import store_audit_record
 from authz_server.clients import validation
 from authz_server.clients.registration.models import InitialAccessToken
+from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.clients.secrets import SecretScheme, generate_secret
 from authz_server.errors import InvalidChangeError, NotFoundError
 
@@ -79,8 +80,11 @@ class InitialAccessTokens:
         grant_types: Iterable[str] = validation.DEFAULT_GRANT_TYPES,
         organisation: str = "",
         description: str = "",
+        prepared: PreparedSecret | None = None,
     ) -> tuple[InitialAccessToken, str]:
         """Create a token.
+
+        A prepared token is stored as it is, and not returned.
 
         Args:
             session: the transaction.
@@ -91,6 +95,7 @@ class InitialAccessTokens:
             grant_types: the grant types that a client may register.
             organisation: the organisation of the clients.
             description: the purpose of the token.
+            prepared: the id and the digest of a token that was made before.
 
         Returns:
             the stored row and the token, which cannot be read again.
@@ -104,10 +109,13 @@ class InitialAccessTokens:
             raise InvalidChangeError("expires_at: use a time in the future")
         if isinstance(uses, bool) or not 1 <= uses <= MAXIMUM_USES:
             raise InvalidChangeError(f"uses: use 1 to {MAXIMUM_USES}")
-        token = generate_secret()
+        token = "" if prepared else generate_secret()
+        if prepared is None:
+            digest = self._secrets.digest(token.encode()).hex()
+            prepared = PreparedSecret(system_random.token_hex(8), digest)
         row = InitialAccessToken(
-            id=system_random.token_hex(8),
-            digest=self._secrets.digest(token.encode()).hex(),
+            id=prepared.id,
+            digest=prepared.record,
             description=validation.require_text("description", description, may_be_empty=True),
             organisation=validation.require_text("organisation", organisation, may_be_empty=True),
             scopes=self._canonical(session, validation.require_list("scopes", scopes)),

@@ -36,6 +36,7 @@ _PARAMETERS = {
     "kind": ("scope", "scope"),
     "subject": (f"{MARK}%2Fread", "absent%2Fread"),
     "change_id": (MARK, "absent"),
+    "resource_server": (f"{MARK}-server", "absent"),
 }
 #: Bodies that are complete, so that the item decides on the answer.
 _BODIES = {
@@ -65,6 +66,7 @@ def _path(route: Route, which: int, ours: Administration) -> str:
         **_PARAMETERS,
         "client_id": (others, "absent"),
         "secret_id": (ours.secret_ids[others], "absent"),
+        "token_id": (ours.secret_ids["token"], "absent"),
     }
     return re.sub(r"\{(\w+)\}", lambda found: known[found[1]][which], route.path)
 
