@@ -253,7 +253,13 @@ SECURITY_EVENTS = Family(
     "Security events for resource servers, by delivery (push or poll) and outcome: delivered, "
     "failed, or undelivered if an operator has to see to it.",
     labels=("delivery", "outcome"),
-    zeros=(("push", "delivered"), ("push", "failed"), ("push", "undelivered")),
+    zeros=(
+        ("push", "delivered"),
+        ("push", "failed"),
+        ("push", "undelivered"),
+        ("poll", "delivered"),
+        ("poll", "undelivered"),
+    ),
 )
 DOCUMENTS_FETCHED = Family(
     "authz_server_documents_fetched_total",

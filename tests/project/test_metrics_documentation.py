@@ -14,14 +14,21 @@ from support.source_tree import PACKAGES, ROOT
 ROW = re.compile(r"\| `(\w+)` \| (\w+) \| (.*?) \| (.*) \|")
 DOCUMENT = (ROOT / "docs" / "metrics.md").read_text()
 ALERTS = ROOT / "deploy" / "alerts.yaml"
-RULES = {
-    rule["alert"]: rule
-    for group in yaml.safe_load(ALERTS.read_text())["groups"]
-    for rule in group["rules"]
-}
+GROUPS = yaml.safe_load(ALERTS.read_text())["groups"]
+RULES = {rule["alert"]: rule for group in GROUPS for rule in group["rules"] if "alert" in rule}
+RECORDED = {rule["record"]: rule for group in GROUPS for rule in group["rules"] if "record" in rule}
 #: What a scraper adds to every sample.
 SCRAPED_LABELS = {"instance", "job"}
-LABELS = {family.name: {*family.labels, *SCRAPED_LABELS} for family in FAMILIES}
+#: The labels of each metric: of the server, of the scraper, and of the rules that record one.
+LABELS = (
+    {family.name: {*family.labels, *SCRAPED_LABELS} for family in FAMILIES}
+    | {"up": SCRAPED_LABELS}
+    | {name: {"job", "endpoint"} for name in RECORDED}
+)
+for family in FAMILIES:
+    if family.kind == "histogram":
+        LABELS[f"{family.name}_bucket"] = {*LABELS[family.name], "le"}
+        LABELS[f"{family.name}_count"] = LABELS[family.name]
 WANTED = {
     "not ready": "NotReady",
     "no standby": "SigningKeyWithoutStandby",
@@ -61,7 +68,7 @@ def selectors(expression):
             yield expression
         case promql_parser.MatrixSelector():
             yield expression.vector_selector
-        case promql_parser.AggregateExpr():
+        case promql_parser.AggregateExpr() | promql_parser.ParenExpr():
             yield from selectors(expression.expr)
         case promql_parser.BinaryExpr():
             yield from selectors(expression.lhs)
@@ -75,16 +82,55 @@ def selectors(expression):
             raise AssertionError(expression)
 
 
-@pytest.mark.parametrize("name", RULES)
-def test_a_rule_uses_metrics_and_labels_that_exist(name):
-    rule = RULES[name]
-    expression = promql_parser.parse(rule["expr"])
-    used = list(selectors(expression))
+def used_by(query):
+    """Return the selectors of a query, whose metrics and labels exist."""
+    used = list(selectors(promql_parser.parse(query)))
     assert used
     for selector in used:
         assert selector.name in LABELS, selector.name
-        for matcher in selector.matchers.matchers:
-            assert matcher.name in LABELS[selector.name]
+        assert {each.name for each in selector.matchers.matchers} <= LABELS[selector.name]
+    return used
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_recorded_metric_is_made_of_metrics_that_exist(name):
+    used_by(RECORDED[name]["expr"])
+    assert "sum by (job, endpoint)" in RECORDED[name]["expr"]
+
+
+def test_the_queries_of_the_document_use_metrics_that_exist():
+    queries = re.findall(r"```promql\n(.*?)```", DOCUMENT, re.DOTALL)
+    assert len(queries) == 2
+    for query in queries:
+        used_by(query)
+    assert set(re.findall(r"job_endpoint:\w+:\w+", DOCUMENT)) <= set(RECORDED)
+
+
+def test_the_objectives_of_the_document_are_those_of_the_alerts():
+    objective = r"^\| (?:availability|latency) \| [\d.]+ % \| ([\d.]+) \|"
+    alerts = r"^\| `(\w+)`, `(\w+)` \| ([\d.]+): .* \| (.*) \| (\w+) \|$"
+    budgets = re.findall(objective, DOCUMENT, re.MULTILINE)
+    rows = re.findall(alerts, DOCUMENT, re.MULTILINE)
+    written = {
+        (name, budget, rate, severity, tuple(re.findall(r"\d+ [hm]", windows)))
+        for *names, rate, windows, severity in rows
+        for name, budget in zip(names, budgets, strict=True)
+    }
+    found = set()
+    for name, rule in RULES.items():
+        if "BudgetBurns" in name:
+            parts = re.findall(r"ratio_rate(\d+)([hm]) > ([\d.]+) \* ([\d.]+)", rule["expr"])
+            windows = tuple(f"{number} {unit}" for number, unit, *_ in parts)
+            ((rate, budget),) = {tuple(each[2:]) for each in parts}
+            found.add((name, budget, rate, rule["labels"]["severity"], windows))
+    assert written == found
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_uses_metrics_and_labels_that_exist(name):
+    rule = RULES[name]
+    used = used_by(rule["expr"])
     shared = set.intersection(*(LABELS[selector.name] for selector in used))
     for joined in re.findall(r"on \(([^)]*)\)", rule["expr"]):
         assert set(joined.split(", ")) <= shared
@@ -100,15 +146,9 @@ def test_the_dashboard_shows_metrics_and_labels_that_exist():
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"]) >= 10
     for panel in board["panels"]:
         for target in panel["targets"]:
-            used = list(selectors(promql_parser.parse(target["expr"])))
-            assert used
-            for selector in used:
-                labels = LABELS[selector.name.removesuffix("_bucket")]
-                assert all(each.name in labels for each in selector.matchers.matchers)
+            used = used_by(target["expr"])
             shown = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
-            assert shown <= set().union(
-                *(LABELS[each.name.removesuffix("_bucket")] for each in used)
-            )
+            assert shown <= set().union(*(LABELS[each.name] for each in used))
 
 
 @pytest.mark.parametrize("alarm", WANTED.values(), ids=WANTED)

@@ -8,6 +8,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from authz_server.metrics.definitions import FAMILIES
+from support.promtool import run_promtool
 from support.protocol import ENDPOINTS
 
 SECONDS = 60
@@ -86,3 +87,12 @@ def test_every_process_counts_and_a_killed_one_takes_nothing_back(start_live_ser
 def test_the_public_listener_has_no_metrics(live_server):
     """Case I107."""
     assert httpx.get(f"{live_server.base_url}/metrics").status_code == 404
+
+
+def test_promtool_accepts_the_page(live_server):
+    """The names, the help texts and the buckets are as Prometheus advises."""
+    form = {"grant_type": "client_credentials"}
+    httpx.post(f"{live_server.base_url}{ENDPOINTS['token']}", data=form)
+    await_metrics(live_server, lambda found: any("_bucket" in each[0] for each in found))
+    page = httpx.get(f"{live_server.health_url}/metrics").content
+    assert run_promtool("check", "metrics", page=page) == ""

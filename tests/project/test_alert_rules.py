@@ -1,0 +1,104 @@
+"""The alerts for Prometheus fire when they should, and not otherwise, by the real promtool."""
+
+import json
+import re
+
+import pytest
+import yaml
+
+from support.promtool import run_promtool
+from support.source_tree import ROOT
+
+ALERTS = ROOT / "deploy" / "alerts.yaml"
+RULES = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+NAMES = [rule["alert"] for rule in RULES if "alert" in rule]
+FAILED = 'authz_server_requests_total{endpoint="token",outcome="server_error"}'
+CASES = yaml.safe_load((ROOT / "tests" / "project" / "alert_cases.yaml").read_text())
+
+
+def test_promtool_accepts_the_rules():
+    assert f"SUCCESS: {len(RULES)} rules found" in run_promtool("check", "rules", ALERTS)
+
+
+def test_each_alert_fires_on_its_cause_and_on_nothing_else(tmp_path):
+    assert list(CASES["alerts"]) == NAMES
+    tests = [_test({}, minute, NAMES, fire=False) for minute in (70, 365)]
+    for name, cases in CASES["alerts"].items():
+        assert any("fires" in case for case in cases), name
+        for case in cases:
+            changes = {key: value for key, value in case.items() if key not in {"fires", "quiet"}}
+            minute = case.get("fires") or case["quiet"]
+            tests.append(_test(changes, minute, [name], fire="fires" in case))
+    _run(tmp_path, *tests)
+
+
+def test_an_alert_is_described_with_its_labels(tmp_path):
+    (rule,) = (rule for rule in RULES if rule.get("alert") == "ErrorBudgetBurnsFast")
+    case = _test({FAILED: "0+100x400"}, 70, ["ErrorBudgetBurnsFast"], fire=True)
+    annotations = rule["annotations"] | {"summary": "token: 5% of the requests of an hour failed"}
+    labels = {"severity": "critical", "endpoint": "token", "job": "authz-server"}
+    case["alert_rule_test"] = [
+        {
+            "eval_time": "70m",
+            "alertname": "ErrorBudgetBurnsFast",
+            "exp_alerts": [{"exp_labels": labels, "exp_annotations": annotations}],
+        }
+    ]
+    _run(tmp_path, case)
+
+
+@pytest.mark.parametrize("window", ["5m", "30m", "1h", "6h"])
+def test_a_recorded_share_is_that_of_the_objectives(window):
+    """The queries in docs/metrics.md and in the dashboard are those of the alerts over 30 days."""
+    recorded = {rule["record"]: _one_line(rule["expr"]) for rule in RULES if "record" in rule}
+    document = (ROOT / "docs" / "metrics.md").read_text()
+    board = json.loads((ROOT / "deploy" / "grafana.json").read_text())
+    available, quick = map(_one_line, re.findall(r"```promql\n(.*?)```", document, re.DOTALL))
+    errors = recorded[f"job_endpoint:authz_server_errors:ratio_rate{window}"]
+    slow = recorded[f"job_endpoint:authz_server_slow:ratio_rate{window}"]
+    assert available == f"1 - ( {errors} )".replace(f"[{window}]", "[30d]")
+    assert f"1 - {quick}" == slow.replace(f"[{window}]", "[30d]")
+    shown = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    assert f"1 - ({errors}) / 0.001".replace(f"[{window}]", "[30d]") in shown
+
+
+def _one_line(expression):
+    return re.sub(r"\s+", " ", expression).strip()
+
+
+def _run(folder, *tests):
+    path = folder / "tests.yaml"
+    document = {"rule_files": [str(ALERTS)], "evaluation_interval": "1m", "tests": tests}
+    # JSON is YAML.
+    path.write_text(json.dumps(document))
+    run_promtool("test", "rules", path)
+
+
+def _test(changes, minute, names, *, fire):
+    """Return a test of promtool: samples, and whether alerts fire at a minute."""
+    series = {name: values for name, values in (CASES["sound"] | changes).items() if values}
+    alerts = f'ALERTS{{alertstate="firing",alertname=~"{"|".join(names)}"}}'
+    fired = [{"labels": f'{{alertname="{name}"}}', "value": 1} for name in names if fire]
+    return {
+        "name": f"{names[0] if len(names) == 1 else 'all'} at {minute}",
+        "interval": "1m",
+        "input_series": [
+            {"series": _labelled(name), "values": values} for name, values in series.items()
+        ],
+        "promql_expr_test": [
+            {
+                "expr": f"count by (alertname) ({alerts})",
+                "eval_time": f"{minute}m",
+                "exp_samples": fired,
+            }
+        ],
+    }
+
+
+def _labelled(name):
+    """Return a sample with the labels of a scrape."""
+    metric, _, labels = name.partition("{")
+    own = [labels.removesuffix("}"), 'instance="node-1"']
+    if "job=" not in labels:
+        own.append('job="authz-server"')
+    return f"{metric}{{{','.join(filter(None, own))}}}"
