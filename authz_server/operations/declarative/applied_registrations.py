@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from authz_server.errors import ConflictError, InvalidChangeError
 from authz_server.operations.client_secrets import add_initial_secret
 from authz_server.operations.clients import ClientView, describe_client, note_client
 from authz_server.operations.declarative.applied_scopes import ScopeNames
+from authz_server.operations.declarative.applied_streams import bring_stream, read_streams
 from authz_server.operations.declarative.document import (
     Declaration,
     DeclaredClient,
@@ -119,11 +121,13 @@ class ResourceServerStep(_Step):
     """Brings the resource servers and the owners of scopes up to date."""
 
     kind: Kind = "resource_server"
+    _streams: Mapping[str, dict[str, Any]] = MappingProxyType({})
 
     def bring_up_to_date(self, names: ScopeNames) -> list[PlannedChange]:
         """Add and change resource servers, and assign their scopes; return the changes."""
         wanted = self._wanted_scopes(names)
         owned = names.by_owner()
+        self._streams = read_streams(self._session)
         changes = []
         for server_id, entry in sorted(self._declaration.resource_servers.items()):
             with self._declaration.at("resource_servers", server_id):
@@ -161,9 +165,9 @@ class ResourceServerStep(_Step):
             row = self._services.clients.create_resource_server(
                 self._session, actor=self._actor, id=server_id, **values
             )
-            state = self._switch(row, entry.enabled)
+            further = self._switch(row, entry.enabled) + self._bring_stream(server_id, entry)
             secret = self._secrets.add(self._services, self._session, row, actor=self._actor)
-            fields = _new_fields(DeclaredResourceServer, values, {"scopes": wanted}, state)
+            fields = _new_fields(DeclaredResourceServer, values, {"scopes": wanted}, further)
             return PlannedChange(
                 act="add", noun="resource server", id=server_id, fields=fields, secret=secret
             )
@@ -174,10 +178,16 @@ class ResourceServerStep(_Step):
             self._services.clients.update_resource_server(
                 self._session, server_id, actor=self._actor, **values_of(fields)
             )
-        fields += owners + self._switch(row, entry.enabled)
+        fields += owners + self._switch(row, entry.enabled) + self._bring_stream(server_id, entry)
         if not fields:
             return None
         return PlannedChange(act="change", noun="resource server", id=server_id, fields=fields)
+
+    def _bring_stream(
+        self, server_id: str, entry: DeclaredResourceServer
+    ) -> tuple[FieldChange, ...]:
+        stored = self._streams.get(server_id)
+        return bring_stream(self._services, server_id, entry.event_stream, stored, self._actor)
 
     def _assign(self, server_id: str, wanted: list[str], names: ScopeNames) -> None:
         for scope in wanted:

@@ -53,6 +53,22 @@ class DeclaredScope(
     callback_partner: str | None = None
 
 
+class DeclaredStream(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """The event stream of a resource server; the fields are those of ``event-stream set``.
+
+    Attributes:
+        delivery: ``push`` or ``poll``.
+        endpoint_url: where events are pushed.
+        events: the short names of its events; empty: all.
+    """
+
+    delivery: str
+    endpoint_url: str = ""
+    events: Texts = ()
+
+
 class DeclaredResourceServer(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
 ):
@@ -61,6 +77,7 @@ class DeclaredResourceServer(
     Attributes:
         enabled: None leaves the state as it is; a new one is enabled.
         scopes: all scopes that it owns; a trailing ``/*`` stands for all below.
+        event_stream: its event stream; False: it has none; None leaves the stream as it is.
     """
 
     name: str
@@ -74,6 +91,7 @@ class DeclaredResourceServer(
     introspection_audience: str = "identifier"
     permissions: Texts = ()
     scopes: Texts = ()
+    event_stream: DeclaredStream | bool | None = None
     properties: dict[str, Any] = {}
 
 

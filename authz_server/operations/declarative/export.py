@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
+from authz_server.operations.declarative.applied_streams import read_streams
 from authz_server.operations.declarative.document import (
     Catalogue,
     DeclaredClient,
@@ -116,9 +117,13 @@ def _read(
     for name, row in rows.items():
         if row.resource_server_id is not None:
             owned.setdefault(row.resource_server_id, []).append(name)
+    streams = read_streams(session)
     servers = {
         server_id: _entry(
-            DeclaredResourceServer, server_values(row), row.enabled, owned.get(server_id, [])
+            DeclaredResourceServer,
+            {**server_values(row), "event_stream": streams.get(server_id)},
+            row.enabled,
+            owned.get(server_id, []),
         )
         for server_id, row in read_rows(services, session, "resource_server").items()
     }

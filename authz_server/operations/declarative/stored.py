@@ -25,7 +25,7 @@ from authz_server.operations.declarative.document import (
 from authz_server.scopes.models import Scope
 from authz_server.scopes.service import spellings_of
 
-_NOT_FIELDS = frozenset({"enabled", "scopes"})
+_NOT_FIELDS = frozenset({"enabled", "scopes", "event_stream"})
 #: The fields of entries that their rows have, apart from the state and owned scopes.
 SCOPE_FIELDS = DeclaredScope.__struct_fields__
 SERVER_FIELDS = tuple(

@@ -9,7 +9,7 @@ from authz_server.audit.sink import AuditRecord
 from authz_server.clients.registration.models import Registration
 from authz_server.database.change_feed import Change, Revision
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
-from authz_server.operations import clients, resource_servers, scopes
+from authz_server.operations import clients, event_streams, resource_servers, scopes
 from authz_server.operations.admin_api import register_admin_api
 from authz_server.operations.client_search import ClientFilters, find_clients
 
@@ -29,6 +29,7 @@ callback_partner = "land/read"
 name = "Mapper"
 identifier = "https://mapper.example"
 scopes = ["mapper/*", "land.read"]
+event_stream = { delivery = "push", endpoint_url = "https://mapper.example/e" }
 properties = { allowed_networks = ["10.0.0.0/8"] }
 
 [clients.ministry]
@@ -254,6 +255,25 @@ callback_partner = "mapper/on-link"
     assert files.apply(exported, prune=True).changes == ()
     restored = files.apply('catalogues = ["g2p-connect"]\n')
     assert [change.id for change in restored.changes] == ["mapper/link"]
+
+
+def test_an_event_stream_is_begun_changed_kept_and_deleted(files, operator):
+    """A file without the member leaves it as it is; false deletes it."""
+    server = '[resource_servers.api]\nname = "API"\nidentifier = "https://api.example"\n'
+    poll = {"delivery": "poll", "events": ["stopped"]}
+    begun = files.apply(server + 'event_stream = { delivery = "poll", events = ["stopped"] }')
+    assert _fields(begun)["event_stream"] == (None, poll)
+    assert event_streams.get_stream(operator.services, "api").events == ("stopped",)
+    assert files.apply(server).changes == ()
+    changed = files.apply(server + 'event_stream = { delivery = "poll" }')
+    assert _fields(changed) == {"event_stream": (poll, {"delivery": "poll"})}
+    for wrong in ("true", '{ delivery = "pull" }', '{ delivery = "push" }'):
+        with pytest.raises(InvalidChangeError, match=r'a\.toml:1: resource_servers\."api": '):
+            files.apply(f"{server}event_stream = {wrong}")
+    deleted = files.apply(server + "event_stream = false")
+    assert _fields(deleted) == {"event_stream": ({"delivery": "poll"}, None)}
+    assert files.apply(server + "event_stream = false").changes == ()
+    assert event_streams.list_streams(operator.services) == ()
 
 
 def test_a_scope_goes_from_one_declared_resource_server_to_another(files, operator):
