@@ -1,12 +1,13 @@
 """nginx, HAProxy and Apache with the printed settings for a resource server."""
 
+import os
 import re
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -66,10 +67,18 @@ def nginx_command(scene: Scene, api_port: int) -> Iterator[tuple[list[str], int]
 
 
 @contextmanager
-def running(command: Sequence[str], port: int, log_path: Path) -> Iterator[str]:
-    """Run a program that listens on a port of loopback; yield its address."""
+def running(
+    command: Sequence[str],
+    port: int,
+    log_path: Path,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[str]:
+    """Run a program that listens on a port of loopback; yield its address.
+
+    `environment` is added to that of the tests.
+    """
     with log_path.open("ab") as log:
-        process = start_tied(command, output=log)
+        process = start_tied(command, output=log, environment=os.environ | (environment or {}))
     try:
         await_listener(port, log_path)
         yield f"http://127.0.0.1:{port}"
@@ -77,7 +86,7 @@ def running(command: Sequence[str], port: int, log_path: Path) -> Iterator[str]:
         end_process(process)
 
 
-def await_listener(port: int, log_path: Path, seconds: float = 20.0) -> None:
+def await_listener(port: int, log_path: Path, seconds: float = 60.0) -> None:
     """Return when a program listens on a port of loopback."""
     deadline = time.monotonic() + seconds
     while True:
