@@ -14,6 +14,7 @@ from support.ports import release_port, reserve_port
 from support.tied_process import end_process, start_tied
 
 _MODULES = Path("/usr/lib/apache2/modules")
+_PACKAGES = {"auth_openidc": "libapache2-mod-auth-openidc"}
 _READY_SECONDS = 20.0
 _USUAL = ("mpm_event", "authn_core", "authz_core")
 _SETTINGS = """\
@@ -50,7 +51,8 @@ class Apache:
         apache = shutil.which("apache2")
         for module in modules:
             if apache is None or not (_MODULES / f"mod_{module}.so").exists():
-                skip_as_not_run(f"Apache with mod_{module}", "apt install libapache2-mod-oauth2")
+                package = _PACKAGES.get(module, "libapache2-mod-oauth2")
+                skip_as_not_run(f"Apache with mod_{module}", f"apt install {package}")
         self.port = reserve_port()
         self.base_url = f"http://127.0.0.1:{self.port}"
         self.log_path = directory / "apache.log"

@@ -5,6 +5,7 @@ import grp
 import imaplib
 import os
 import shutil
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -62,11 +63,17 @@ class Dovecot:
     Args:
         port: on loopback.
         log_path: its log.
+        process_id: of its main process.
     """
 
-    def __init__(self, port: int, log_path: Path) -> None:
+    def __init__(self, port: int, log_path: Path, process_id: int) -> None:
         self._port = port
         self.log_path = log_path
+        self._process_id = process_id
+
+    def reload(self) -> None:
+        """Read the settings again, as `doveadm reload` does."""
+        os.kill(self._process_id, signal.SIGHUP)
 
     def log_in(self, user: str, token: str, mechanism: str = "OAUTHBEARER") -> bool:
         """Return whether a user may log in with a token."""
@@ -116,7 +123,7 @@ def dovecot(folder: Path, settings: str) -> Iterator[Dovecot]:
         process = start_tied([program, "-F", "-c", str(configuration)], output=output)
     try:
         _await_listener(port, log_path)
-        yield Dovecot(port, log_path)
+        yield Dovecot(port, log_path, process.pid)
     finally:
         end_process(process)
         release_port(port)

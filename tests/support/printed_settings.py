@@ -71,8 +71,11 @@ def scene(
 
         server = LiveServer(write, folder)
         parties = Parties(load_settings(server.settings_path), SecretsWatch())
-        parties.create_first_keys()
-        demo = make_demo(parties)
+        with parties.together():
+            parties.create_first_keys()
+            demo = make_demo(parties)
+        # The client of the tokens that the probe signs.
+        parties.make_client("test-client", allowed_scopes=["mapper/link"])
         (folder / "mapper.secret").write_text(demo.mapper.secret + "\n")
         with server:
             yield Scene(server, demo, folder)
@@ -97,7 +100,7 @@ class Api(BaseHTTPRequestHandler):
 def api_port() -> Iterator[int]:
     """The port of the API."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         yield server.server_address[1]
         server.shutdown()
