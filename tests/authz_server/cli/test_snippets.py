@@ -57,8 +57,8 @@ def test_the_help_names_each_kind(stocked):
     text = " ".join(stocked.must("resource-server", "show", "--help").split())
     assert f"for {', '.join(KINDS)}." in text
     wanted = (
-        "apache django dotnet dovecot envoy fastapi flask haproxy kafka mod_auth_openidc nginx njs "
-        "node spring"
+        "apache django django-oauth-toolkit dotnet dovecot envoy fastapi flask haproxy kafka "
+        "keystonemiddleware mod_auth_openidc nginx njs node spring"
     )
     assert " ".join(KINDS) == wanted
 
