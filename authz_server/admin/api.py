@@ -2,6 +2,7 @@
 
 import hmac
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
@@ -21,6 +22,7 @@ from authz_server.admin.approvals import (
 from authz_server.admin.authentication import Callers, require_permission
 from authz_server.admin.bodies import read_body, read_query
 from authz_server.admin.calls import AdminParts, Call, NoBody, Reply
+from authz_server.admin.long_reads import LongReads
 from authz_server.admin.openapi import describe_api
 from authz_server.admin.problems import Problem, as_problem, render_problem
 from authz_server.admin.rates import CallerRates
@@ -93,6 +95,7 @@ class AdminApi:
         self._document = describe_api(ROUTES, parts.services.settings)
         settings = parts.services.settings
         self._retry_after_seconds = settings.server.retry_after_seconds
+        self._long_reads = LongReads(self._retry_after_seconds)
         self._maximum_body_bytes = settings.server.maximum_body_bytes
 
     def respond(self, environ: WSGIEnvironment, path: str) -> Answer:
@@ -240,7 +243,12 @@ class AdminApi:
     def _show(
         self, route: Route, act: Callable[[Call], Reply], call: Call, request_id: str
     ) -> Answer:
-        reply = act(call)
+        try:
+            with self._long_reads.one() if route.is_long else nullcontext():
+                reply = act(call)
+        except OverflowError as error:
+            detail = "A time or a number is out of range."
+            raise Problem("invalid-request", detail) from error
         headers = {} if route.item is None else {"ETag": tag_of(reply.body)}
         return private_answer(reply.body, request_id, headers=headers)
 

@@ -112,10 +112,13 @@ class Call:
         if whole and (begin := self.after()) is not None:
             items = [each for each in items if after(each) > begin]
         page = items[: query.limit]
-        more = len(items) > query.limit
-        place = f"{self.caller.key} {self.path}"
-        cursor = self.parts.cursors.make(place, query, after(page[-1])) if more else None
+        cursor = self.cursor(after(page[-1])) if len(items) > query.limit else None
         return Reply({"items": page, "next": cursor})
+
+    def cursor(self, after: str | int) -> str:
+        """Return the cursor of the page that follows the item with a sorting value."""
+        place = f"{self.caller.key} {self.path}"
+        return self.parts.cursors.make(place, self.query, after)
 
     def after(self) -> Any:  # noqa: ANN401 - as the cursor was made
         """Return the sorting value of the last item of the page before; None for the first page.

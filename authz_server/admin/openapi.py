@@ -143,7 +143,7 @@ def _responses(route: Route, schemas: dict[type, dict[str, Any]]) -> dict[str, A
 def _answer_schema(route: Route, schemas: dict[type, dict[str, Any]]) -> dict[str, Any]:
     item = schemas[route.answer]
     if route.lists:
-        return {
+        page = {
             "type": "object",
             "required": ["items", "next"],
             "properties": {
@@ -151,6 +151,7 @@ def _answer_schema(route: Route, schemas: dict[type, dict[str, Any]]) -> dict[st
                 "next": {"type": ["string", "null"]},
             },
         }
+        return page if route.members is None else {"allOf": [page, schemas[route.members]]}
     if not route.changes:
         return item
     change = {

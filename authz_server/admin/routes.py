@@ -4,14 +4,7 @@ Routing, the check of the permission, the OpenAPI document and the tests are gen
 table, so that a route has a rule or does not exist.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal
-
-import msgspec
-
-from authz_server.admin.calls import Call, ChangeQuery, NoBody, NoQuery, Reply
-from authz_server.admin.pages import PageQuery
+from authz_server.admin.calls import NoBody
 from authz_server.admin.resources import (
     activity,
     changes,
@@ -34,7 +27,18 @@ from authz_server.admin.resources.secrets import (
     SecretAnswer,
     SecretResources,
 )
+from authz_server.admin.route_kinds import Done as _Done
+from authz_server.admin.route_kinds import Route
+from authz_server.admin.route_kinds import change_route as _change
+from authz_server.admin.route_kinds import create_route as _create
+from authz_server.admin.route_kinds import explain_route as _explain
+from authz_server.admin.route_kinds import limited_to as _limited
+from authz_server.admin.route_kinds import list_route as _list
+from authz_server.admin.route_kinds import long as _long
+from authz_server.admin.route_kinds import read_route as _read
+from authz_server.admin.route_kinds import show_route as _show
 from authz_server.operations.activity import Activity
+from authz_server.operations.audit.search import TrailRecord
 from authz_server.operations.audit.verify import AuditVerification
 from authz_server.operations.audit.who import WhoAnswer
 from authz_server.operations.changes import ChangeView
@@ -54,159 +58,9 @@ from authz_server.operations.scopes import ScopeView
 from authz_server.operations.stops import BlastRadius, ProgrammeView, StopView
 from authz_server.operations.stored_records import RecordView
 
+__all__ = ["PREFIX", "ROUTES", "Route"]
+
 PREFIX = "/admin/v1"
-
-Kind = Literal["read", "create", "change", "order"]
-Limited = Literal["open", "part", "refused"]
-
-
-class _Done(msgspec.Struct, frozen=True):
-    """An answer without an item."""
-
-
-class _Described(msgspec.Struct, frozen=True):
-    """A JSON document."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
-    """One method of one path.
-
-    Attributes:
-        method: the method.
-        path: the path below :data:`PREFIX`, with its parameters in braces.
-        permission: the scope that its callers need; empty: every caller has it.
-        act: answers a call; None: the OpenAPI document.
-        kind: ``read``; ``create`` runs in a transaction; ``change`` likewise, and requires
-            ``If-Match`` with the tag of the item; ``order`` is a change that has transactions of
-            its own.
-        item: loads the item of the path, whose tag is sent as ``ETag``; None: there is none.
-        repeat: answers a creation that is repeated with the same key, from the created subject.
-        query: the parameters of the query string.
-        body: the members of the body; None: there is none.
-        answer: the answer, or the items of a list.
-        members: further members of the answer.
-        status: the status of a success.
-        limited: what a caller with limits gets: ``part``, what lies within them, as the sessions
-            of the call are narrowed to it; ``refused``; ``open``, the same as every caller. A
-            route is refused until it is placed in a group of the table.
-    """
-
-    method: str
-    path: str
-    permission: str
-    act: Callable[[Call], Reply] | None
-    kind: Kind = "read"
-    item: Callable[[Call], object] | None = None
-    repeat: Callable[[Call, str], Reply] | None = None
-    query: type[msgspec.Struct] = NoQuery
-    body: type[msgspec.Struct] | None = None
-    answer: type = _Described
-    members: type[msgspec.Struct] | None = None
-    status: int = 200
-    limited: Limited | None = None
-
-    @property
-    def changes(self) -> bool:
-        """Whether it changes something."""
-        return self.kind != "read"
-
-    @property
-    def lists(self) -> bool:
-        """Whether it answers a page."""
-        return issubclass(self.query, PageQuery)
-
-    @property
-    def summary(self) -> str:
-        """The first line of what it does, without its full stop."""
-        text = "Answer this document." if self.act is None else self.act.__doc__ or ""
-        return text.partition("\n")[0].removesuffix(".")
-
-
-def _read(path: str, permission: str, act: Callable[[Call], Reply], answer: type) -> Route:
-    return Route(
-        method="GET", path=path, permission=permission, act=act, item=_item(act), answer=answer
-    )
-
-
-def _show(path: str, permission: str, act: Callable[[Call], Reply], answer: type) -> Route:
-    """Return a route to read that no change refers to, so that it has no tag."""
-    return Route(method="GET", path=path, permission=permission, act=act, answer=answer)
-
-
-def _list(
-    path: str,
-    permission: str,
-    act: Callable[[Call], Reply],
-    answer: type,
-    query: type[PageQuery] = PageQuery,
-) -> Route:
-    return Route(
-        method="GET", path=path, permission=permission, act=act, query=query, answer=answer
-    )
-
-
-def _explain(
-    path: str, act: Callable[[Call], Reply], answer: type, body: type[msgspec.Struct]
-) -> Route:
-    return Route(
-        method="POST", path=path, permission="clients:read", act=act, body=body, answer=answer
-    )
-
-
-def _item(act: Callable[[Call], Reply]) -> Callable[[Call], object]:
-    return lambda call: act(call).body
-
-
-def _change(  # noqa: PLR0913, PLR0917 - the facts of a route, in the order of the table
-    path: str,
-    permission: str,
-    act: Callable[[Call], Reply],
-    item: Callable[[Call], object],
-    answer: type,
-    body: type[msgspec.Struct] | None = NoBody,
-    *,
-    method: str = "POST",
-    kind: Kind = "change",
-    query: type[msgspec.Struct] = ChangeQuery,
-) -> Route:
-    return Route(
-        method=method,
-        path=path,
-        permission=permission,
-        act=act,
-        kind=kind,
-        item=item,
-        query=query,
-        body=body,
-        answer=answer,
-    )
-
-
-def _create(  # noqa: PLR0913, PLR0917 - the facts of a route, in the order of the table
-    path: str,
-    permission: str,
-    act: Callable[[Call], Reply],
-    answer: type,
-    body: type[msgspec.Struct],
-    repeat: Callable[[Call, str], Reply] | None = None,
-    *,
-    members: type[msgspec.Struct] | None = None,
-    status: int = 201,
-) -> Route:
-    return Route(
-        method="POST",
-        path=path,
-        permission=permission,
-        act=act,
-        kind="create",
-        repeat=repeat,
-        query=ChangeQuery,
-        body=body,
-        answer=answer,
-        members=members,
-        status=status,
-    )
 
 
 def _secrets(path: str, of: SecretResources, permission: str) -> tuple[Route, ...]:
@@ -227,11 +81,6 @@ def _secrets(path: str, of: SecretResources, permission: str) -> tuple[Route, ..
         _read(one, permission, of.show, SecretView),
         _change(one, write, of.end, of.load, SecretView, None, method="DELETE", query=EndQuery),
     )
-
-
-def _limited(limited: Limited, *routes: Route) -> tuple[Route, ...]:
-    """Return the routes of a group, whose callers with limits get the same."""
-    return tuple(replace(route, limited=limited) for route in routes)
 
 
 _CLIENT = "/clients/{client_id}"
@@ -364,9 +213,13 @@ ROUTES: tuple[Route, ...] = (
         _list("/programmes", _S_READ, stops.list_all_programmes, ProgrammeView),
         _create("/programmes", _S_WRITE, stops.define, ProgrammeView, stops.NewProgramme,
                 status=200),
-        _show("/audit/verify", "audit:read", records.verify_trail, AuditVerification),
-        Route(method="GET", path="/audit/who", permission="audit:read", act=records.show_who,
-              query=records.WhoQuery, answer=WhoAnswer),
+        *_long(
+            _list("/audit/search", "audit:read", records.search_audit, TrailRecord,
+                  records.AuditQuery, members=records.TrailMembers),
+            _show("/audit/verify", "audit:read", records.verify_trail, AuditVerification),
+            Route(method="GET", path="/audit/who", permission="audit:read", act=records.show_who,
+                  query=records.WhoQuery, answer=WhoAnswer),
+        ),
         Route(method="GET", path="/activity", permission="audit:read", act=activity.show,
               query=activity.ActivityQuery, answer=Activity),
         _list("/settings", "settings:read", records.list_settings, records.Setting,

@@ -20,6 +20,7 @@ from authz_server.audit.findings import (
 )
 from authz_server.audit.models import AuditBlock
 from authz_server.audit.sink import AuditRecord
+from authz_server.audit.time_limit import require_time
 from keys.errors import TokenRefusedError
 
 #: How long a block may wait for a checkpoint, for example while a key backend is away.
@@ -84,11 +85,13 @@ class BlockCheck:
         """Check every block and record; the first place that is not intact comes first.
 
         Raises:
+            ReadingTooLongError: the time limit has passed.
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
         """
         known = self._known_blocks()
         last = 0
         while True:
+            require_time()
             query = select(AuditBlock).where(AuditBlock.number > last).order_by(AuditBlock.number)
             block = self._session.scalars(query.limit(1)).first()
             if block is None:

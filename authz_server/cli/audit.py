@@ -59,6 +59,8 @@ def _filter_options(command: F) -> F:
             click.option("--subject", help="The id of what was changed."),
             click.option("--scope", help="A scope in any spelling, or all below: disburse/*."),
             click.option("--key", help="The id of a key, or a ring."),
+            click.option("--ring", help="The name of a ring, with its keys."),
+            click.option("--jti", help="The id of a token."),
             click.option(
                 "--since", type=PAST_INSTANT, help="The time of the first record, such as -2h."
             ),
@@ -94,8 +96,8 @@ def search(
     The newest come first. Changes are those in the database; tokens and refusals are those in the
     files of the settings, with the files that they were rotated to.
     """
-    with invocation.services() as services:
-        found = search_trail(services, RecordFilters(**filters), files=files, limit=limit)
+    with invocation.operations() as carry_out:
+        found = carry_out(search_trail, RecordFilters(**filters), files=files, limit=limit)
     if as_json:
         print_json(as_record(found))
         return
@@ -147,10 +149,10 @@ def export(
     All that match are written, the newest first. A cell of CSV that a spreadsheet would take for a
     formula begins with an apostrophe.
     """
-    with invocation.services() as services:
+    with invocation.operations() as carry_out:
         destination = services.settings.audit.destination
-        records = iterate_trail(
-            services, RecordFilters(**filters), files or find_audit_files(destination)
+        records = carry_out(
+            iterate_trail, RecordFilters(**filters), files or find_audit_files(destination)
         )
         lines = export_lines(records, form)
         if output is None:
@@ -181,8 +183,8 @@ def who(
     Who could: the clients that were permitted the scope, by the stored changes since then. Who did:
     the clients that had a token with it, by the records of issued tokens in the files.
     """
-    with invocation.services() as services:
-        found = find_who(services, scope, at, files=files)
+    with invocation.operations() as carry_out:
+        found = carry_out(find_who, scope, at, files=files)
     if as_json:
         print_json(as_record(found))
         return
@@ -214,8 +216,8 @@ def verify(
             raise click.UsageError("Name the FILES to verify with --jwks.")
         found = verify_files(files, jwks)
     else:
-        with invocation.services() as services:
-            found = verify_audit(services, files)
+        with invocation.operations() as carry_out:
+            found = carry_out(verify_audit, files)
     if as_json:
         print_json(as_record(found))
     else:

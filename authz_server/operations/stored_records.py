@@ -1,6 +1,6 @@
 """List the stored audit records, newest first."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -47,6 +47,8 @@ class RecordFilters:
         client: the id of a client or resource server that acted, or was changed.
         scope: a scope in any spelling; ``disburse`` and ``disburse/*`` stand for all below.
         key: the id of a key, or the name of a ring.
+        ring: the name of a ring, with its keys.
+        jti: the id of a token.
         since: the time of the first record.
         until: the time before which the last record lies.
         spellings: the spellings of ``scope``, which the search finds.
@@ -58,6 +60,8 @@ class RecordFilters:
     client: str | None = None
     scope: str | None = None
     key: str | None = None
+    ring: str | None = None
+    jti: str | None = None
     since: datetime | None = None
     until: datetime | None = None
     spellings: frozenset[str] = frozenset()
@@ -96,27 +100,33 @@ def list_records(
 
 def conditions_of(filters: RecordFilters) -> list[ColumnElement[bool]]:
     """Return the conditions of the records that match."""
-    conditions: list[ColumnElement[bool]] = []
-    if filters.actor is not None:
-        conditions.append(AuditRecord.actor == filters.actor)
-    if filters.action is not None and filters.action.endswith("."):
-        conditions.append(AuditRecord.action.startswith(filters.action, autoescape=True))
-    elif filters.action is not None:
-        conditions.append(AuditRecord.action == filters.action)
-    if filters.subject is not None:
-        conditions.append(AuditRecord.subject == filters.subject)
-    if filters.client is not None:
-        conditions.append(_concerns_client(filters.client))
-    if filters.scope is not None:
-        conditions.append(_concerns_scopes(filters.spellings))
-    if filters.key is not None:
-        named = (filters.key, f"key:{filters.key}")
-        conditions.append(AuditRecord.subject.in_(named))
-    if filters.since is not None:
-        conditions.append(AuditRecord.at >= filters.since)
-    if filters.until is not None:
-        conditions.append(AuditRecord.at < filters.until)
-    return conditions
+    made: tuple[tuple[Any, Callable[[Any], ColumnElement[bool]]], ...] = (
+        (filters.actor, lambda actor: AuditRecord.actor == actor),
+        (filters.action, _is_action),
+        (filters.subject, lambda subject: AuditRecord.subject == subject),
+        (filters.client, _concerns_client),
+        (filters.scope, lambda _: _concerns_scopes(filters.spellings)),
+        (filters.key, lambda key: AuditRecord.subject.in_((key, f"key:{key}"))),
+        (filters.ring, _concerns_ring),
+        (filters.jti, _revokes_token),
+        (filters.since, lambda since: AuditRecord.at >= since),
+        (filters.until, lambda until: AuditRecord.at < until),
+    )
+    return [condition(wanted) for wanted, condition in made if wanted is not None]
+
+
+def _is_action(action: str) -> ColumnElement[bool]:
+    if action.endswith("."):
+        return AuditRecord.action.startswith(action, autoescape=True)
+    return AuditRecord.action == action
+
+
+def _concerns_ring(ring: str) -> ColumnElement[bool]:
+    return or_(AuditRecord.subject == ring, AuditRecord.detail["ring"].as_string() == ring)
+
+
+def _revokes_token(jti: str) -> ColumnElement[bool]:
+    return and_(AuditRecord.action == "token.revoked", AuditRecord.subject == jti)
 
 
 def _concerns_client(client: str) -> ColumnElement[bool]:

@@ -1,6 +1,9 @@
 """The stored audit records, and the settings."""
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -8,11 +11,15 @@ from msgspec import Meta
 from authz_server.admin.calls import Call, Reply
 from authz_server.admin.pages import PageQuery
 from authz_server.admin.resources.clients import Instant
+from authz_server.audit.destination import is_stream
+from authz_server.operations.audit.search import search_trail
 from authz_server.operations.audit.verify import verify_audit
 from authz_server.operations.audit.who import find_who
 from authz_server.operations.reports import report_least_privilege, report_owners
 from authz_server.operations.stored_records import RecordFilters, list_records
 from authz_server.settings import describe_settings
+
+_TICK = timedelta(microseconds=1)
 
 
 class AuditQuery(PageQuery, frozen=True, kw_only=True):
@@ -25,6 +32,8 @@ class AuditQuery(PageQuery, frozen=True, kw_only=True):
         client: the id of a client or resource server that acted, or was changed.
         scope: a scope in any spelling; ``disburse`` and ``disburse/*`` stand for all below.
         key: the id of a key, or the name of a ring.
+        ring: the name of a ring, with its keys.
+        jti: the id of a token.
         since: the time of the first record.
         until: the time before which the last record lies.
     """
@@ -35,8 +44,30 @@ class AuditQuery(PageQuery, frozen=True, kw_only=True):
     client: Annotated[str, Meta(max_length=128)] | None = None
     scope: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
     key: Annotated[str, Meta(max_length=200)] | None = None
+    ring: Annotated[str, Meta(max_length=200)] | None = None
+    jti: Annotated[str, Meta(max_length=200)] | None = None
     since: Instant | None = None
     until: Instant | None = None
+
+
+#: Where the records of issued tokens and refusals are: ``files`` that were searched;
+#: ``elsewhere``, since the destination is a stream of the process; ``none``, there is no file yet.
+TokenRecords = Literal["files", "elsewhere", "none"]
+
+
+class TrailMembers(msgspec.Struct, frozen=True, kw_only=True):
+    """The members that the answer to a search has beside those of a list.
+
+    Attributes:
+        files: the files of this node that were searched.
+        destination: the destination of audit records in the settings.
+        tokens_recorded: where the records of tokens and refusals are: ``files``, which were
+            searched; ``elsewhere``, where this server cannot read them; ``none``.
+    """
+
+    files: tuple[str, ...]
+    destination: str
+    tokens_recorded: TokenRecords
 
 
 class WhoQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -88,18 +119,54 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 def list_audit(call: Call) -> Reply:
     """Answer a page of stored audit records, newest first."""
     query: AuditQuery = call.query
-    filters = RecordFilters(
-        actor=query.actor,
-        action=query.action,
-        subject=query.subject,
-        client=query.client,
-        scope=query.scope,
-        key=query.key,
-        since=query.since,
-        until=query.until,
-    )
+    filters = _filters(query)
     found = list_records(call.services, filters, before=call.after(), limit=query.limit + 1)
     return call.page(found, lambda record: record.id)
+
+
+def search_audit(call: Call) -> Reply:
+    """Answer a page of the records of changes, tokens and refusals, newest first."""
+    query: AuditQuery = call.query
+    filters, shown = _filters(query), 0
+    if (place := call.after()) is not None:
+        at, _, number = place.partition(" ")
+        # Of the records of one time, some may be on the page before.
+        filters = replace(filters, until=datetime.fromisoformat(at) + _TICK)
+        shown = int(number)
+    found = search_trail(call.services, filters, limit=query.limit + shown)
+    records = found.records[shown:]
+    following = None
+    if found.more:
+        last = found.searched_until or found.records[-1].at
+        number = sum(record.at == last for record in found.records)
+        following = call.cursor(f"{last.isoformat()} {number}")
+    destination = call.services.settings.audit.destination
+    return Reply(
+        {
+            "items": records,
+            "next": following,
+            "files": found.files,
+            "destination": destination,
+            "tokens_recorded": _where(destination, found.files),
+        }
+    )
+
+
+def _filters(query: AuditQuery) -> RecordFilters:
+    names = query.__struct_fields__
+    return RecordFilters(
+        **{
+            each.name: getattr(query, each.name)
+            for each in fields(RecordFilters)
+            if each.name in names
+        }
+    )
+
+
+def _where(destination: str, files: Sequence[str]) -> TokenRecords:
+    if is_stream(destination):
+        return "elsewhere"
+    return "files" if files else "none"
 
 
 def verify_trail(call: Call) -> Reply:

@@ -5,19 +5,21 @@ import json
 import os
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, cast
 
 from authz_server.audit.destination import is_stream
+from authz_server.audit.time_limit import require_time
 
 _BEGINNING = b'{"time":"'
 #: The place of the time in a line.
 _TIME = slice(len(_BEGINNING), len(_BEGINNING) + len("2030-01-02T03:04:05.678"))
 _CLOCK_STEP = timedelta(hours=1)
 _BLOCK_BYTES = 1_048_576
+_LINES_BETWEEN_CHECKS = 4_096
 _NUMBERED = re.compile(r"\.(\d{1,6})(\.gz)?")
 _DATED = re.compile(r"[-.]([0-9T:_-]{6,24})(\.gz)?")
 
@@ -61,6 +63,18 @@ def opened_lines(path: Path) -> Iterator[IO[bytes]]:
         yield cast("IO[bytes]", compressed)
 
 
+def within_time(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield lines until the time limit.
+
+    Raises:
+        ReadingTooLongError: it has passed.
+    """
+    for number, line in enumerate(lines):
+        if number % _LINES_BETWEEN_CHECKS == 0:
+            require_time()
+        yield line
+
+
 def find_first_time(paths: Sequence[Path]) -> datetime | None:
     """Return the time of the first record of the files; None: there is none.
 
@@ -86,29 +100,69 @@ class Period:
     def __init__(self, since: datetime | None, until: datetime | None) -> None:
         self._since = _text(since) if since else b""
         self._until = _text(until) if until else b"~"
+        # Lines after this time are later than the period, also after a step of the clock.
+        self._latest = _text(until, _CLOCK_STEP) if until else b"~"
+        self._since_at = since
         # A clock that was set back within the file does not end the search.
-        self._end = _text(since - _CLOCK_STEP) if since else b""
+        self._end = _text(since, -_CLOCK_STEP) if since else b""
 
     def leaves_out(self, line: bytes) -> bool:
         """Return whether the line is outside of the period."""
         return not self._since <= line[_TIME] <= self._until
+
+    def find_lines(self, path: Path) -> Iterator[bytes]:
+        """Yield the lines of a file, the last first, without most of those after the period.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        if path.suffix != ".gz":
+            yield from lines_backwards(path, self._latest)
+        elif not self._leaves_out_file(path):
+            yield from lines_backwards(path)
+
+    def _leaves_out_file(self, path: Path) -> bool:
+        """Return whether a compressed file begins after the period, or ended before it."""
+        since = self._since_at
+        written_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        if since is not None and written_at + _CLOCK_STEP < since:
+            return True
+        with opened_lines(path) as file:
+            first = file.readline()
+        return first.startswith(_BEGINNING) and first[_TIME] > self._latest
+
+    def is_later(self, line: bytes) -> bool:
+        """Return whether the line is later than the period."""
+        return line[_TIME] > self._until
 
     def ends_before(self, line: bytes) -> bool:
         """Return whether this line and those before it are older than the period."""
         return line.startswith(_BEGINNING) and line[_TIME] < self._end
 
 
-def _text(at: datetime) -> bytes:
-    return at.astimezone(UTC).isoformat(timespec="milliseconds")[:23].encode()
+def _text(at: datetime, later: timedelta = timedelta()) -> bytes:
+    moved = at.astimezone(UTC)
+    with suppress(OverflowError):
+        moved += later
+    return moved.isoformat(timespec="milliseconds")[:23].encode()
 
 
-def lines_backwards(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file, the last first; a compressed file is read whole."""
+def lines_backwards(path: Path, latest: bytes = b"~") -> Iterator[bytes]:
+    """Yield the lines of a file, the last first; a compressed file is read whole.
+
+    Args:
+        path: the file.
+        latest: the text of a time; lines at the end of an uncompressed file that are later are
+            left out.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     with opened_lines(path) as file:
         if path.suffix == ".gz":
-            yield from reversed(deque(file))
+            yield from reversed(deque(within_time(file)))
             return
-        position, rest = file.seek(0, os.SEEK_END), b""
+        position, rest = _find_end(file, latest), b""
         while position:
             size = min(_BLOCK_BYTES, position)
             position -= size
@@ -117,6 +171,33 @@ def lines_backwards(path: Path) -> Iterator[bytes]:
             rest = first
             yield from reversed(lines)
         yield rest
+
+
+def _find_end(file: IO[bytes], latest: bytes) -> int:
+    """Return the place after which every line is later than a time."""
+    low, high = 0, file.seek(0, os.SEEK_END)
+    if latest == b"~":
+        return high
+    while high - low > _BLOCK_BYTES:
+        middle = (low + high) // 2
+        at = _time_after(file, middle, high)
+        if at is None or at > latest:
+            high = middle
+        else:
+            low = middle
+    file.seek(high)
+    return high + len(file.readline())
+
+
+def _time_after(file: IO[bytes], place: int, end: int) -> bytes | None:
+    """Return the time of the first record that begins between two places; None: none does."""
+    file.seek(place)
+    file.readline()
+    while file.tell() < end:
+        line = file.readline()
+        if line.startswith(_BEGINNING):
+            return line[_TIME]
+    return None
 
 
 def _escaped(name: str) -> str:

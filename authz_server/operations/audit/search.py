@@ -4,7 +4,7 @@ import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import islice
+from itertools import dropwhile, islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from sqlalchemy import func, select
 
 from authz_server.assembly import Services
 from authz_server.audit.sink import CHANGES, AuditRecord
-from authz_server.operations.audit.files import Period, find_audit_files, lines_backwards
+from authz_server.audit.time_limit import has_time
+from authz_server.operations.audit.files import Period, find_audit_files
 from authz_server.operations.audit.spellings import find_spellings
 from authz_server.operations.stored_records import RecordFilters, conditions_of
 
@@ -22,6 +23,7 @@ _STORED_EVENTS = frozenset(str(kind.__struct_config__.tag) for kind in CHANGES)
 #: The members of a line that stand apart from its details.
 _COMMON = frozenset({"time", "event", "chain", "outcome", "actor", "client_id", "action"})
 _PAGE_ROWS = 500
+_LINES_BETWEEN_CHECKS = 2_048
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -52,13 +54,16 @@ class TrailSearch:
 
     Attributes:
         records: the records, the newest first.
-        more: whether there are older ones.
+        more: whether there may be older ones.
         files: the files that were searched.
+        searched_until: the time down to which the files were read when the time limit passed;
+            None: they were read as far as needed.
     """
 
     records: tuple[TrailRecord, ...]
     more: bool
     files: tuple[str, ...]
+    searched_until: datetime | None = None
 
 
 def search_trail(
@@ -77,16 +82,25 @@ def search_trail(
         sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
     """
     paths = tuple(files) or find_audit_files(services.settings.audit.destination)
-    found = list(islice(iterate_trail(services, filters, paths), limit + 1))
+    place = _Place()
+    found: list[TrailRecord] = []
+    for record in islice(iterate_trail(services, filters, paths, place), limit + 1):
+        if place.stopped_at is not None and record.at < place.stopped_at:
+            break
+        found.append(record)
     return TrailSearch(
         records=tuple(found[:limit]),
-        more=len(found) > limit,
+        more=len(found) > limit or place.stopped_at is not None,
         files=tuple(map(str, paths)),
+        searched_until=place.stopped_at if len(found) <= limit else None,
     )
 
 
 def iterate_trail(
-    services: Services, filters: RecordFilters, paths: Sequence[Path]
+    services: Services,
+    filters: RecordFilters,
+    paths: Sequence[Path],
+    place: "_Place | None" = None,
 ) -> Iterator[TrailRecord]:
     """Yield the records, the newest first.
 
@@ -94,6 +108,7 @@ def iterate_trail(
         services: the parts of the server.
         filters: the records to find.
         paths: the files, the oldest first.
+        place: is set where the time limit ends the reading of the files.
 
     Raises:
         OSError: a file cannot be read.
@@ -103,7 +118,7 @@ def iterate_trail(
         if filters.scope is not None:
             filters = replace(filters, spellings=find_spellings(session, filters.scope))
         oldest = session.scalar(select(func.min(AuditRecord.at)))
-    lines = _matching_lines(paths, filters, oldest)
+    lines = _matching_lines(paths, filters, oldest, place or _Place())
     yield from heapq.merge(
         _stored(services, filters), lines, key=lambda record: record.at, reverse=True
     )
@@ -130,13 +145,27 @@ def _stored(services: Services, filters: RecordFilters) -> Iterator[TrailRecord]
         before = rows[-1].id
 
 
+@dataclass(slots=True)
+class _Place:
+    """The time down to which files were read when the time limit passed; None: it did not."""
+
+    stopped_at: datetime | None = None
+
+
 def _matching_lines(
-    paths: Sequence[Path], filters: RecordFilters, oldest: datetime | None
+    paths: Sequence[Path], filters: RecordFilters, oldest: datetime | None, place: _Place
 ) -> Iterator[TrailRecord]:
     """Yield the records of files that are not stored, the newest first."""
     needles, times = _needles(filters), Period(filters.since, filters.until)
     for path in reversed(paths):
-        for line in lines_backwards(path):
+        # Lines after the period do not count: each page reads some lines of its own.
+        lines = dropwhile(times.is_later, times.find_lines(path))
+        for number, line in enumerate(lines, 1):
+            if number % _LINES_BETWEEN_CHECKS == 0 and not has_time():
+                reached = _read(line, path.name)
+                if reached is not None:
+                    place.stopped_at = reached.at
+                    return
             if times.ends_before(line):
                 break
             if times.leaves_out(line) or any(needle not in line for needle in needles):
@@ -152,7 +181,14 @@ def _matching_lines(
 
 def _needles(filters: RecordFilters) -> tuple[bytes, ...]:
     """Return texts that every matching line has: parsing takes longer than searching."""
-    wanted = (filters.client, filters.actor, filters.subject, filters.key)
+    wanted = (
+        filters.client,
+        filters.actor,
+        filters.subject,
+        filters.key,
+        filters.ring,
+        filters.jti,
+    )
     return tuple(
         msgspec.json.encode(each)
         for each in wanted
@@ -188,6 +224,8 @@ def _fits(record: TrailRecord, filters: RecordFilters) -> bool:
         (filters.client, lambda client: client in _values(line, _CLIENTS)),
         (filters.subject, lambda subject: subject in _values(line, _SUBJECTS)),
         (filters.key, lambda key: key in _values(line, ("kid", "ring", "subject"))),
+        (filters.ring, lambda ring: line.get("ring") == ring),
+        (filters.jti, lambda jti: jti in _values(line, ("jti", "subject"))),
         (filters.action, lambda action: any(_is_action(str(name), action) for name in names)),
         (filters.scope, lambda _: not filters.spellings.isdisjoint(_scopes(line))),
     )

@@ -22,7 +22,7 @@ from authz_server.audit.models import AuditWriter
 from authz_server.errors import OperatorError
 from authz_server.key_rings.event_log import verify_event_chain
 from authz_server.key_rings.models import KeyRing, SigningKeyRow
-from authz_server.operations.audit.files import find_audit_files, opened_lines
+from authz_server.operations.audit.files import find_audit_files, opened_lines, within_time
 from keys.errors import KeysError
 from keys.jose.algorithms import get_algorithm
 from keys.jose.jwk import PUBLIC_MEMBERS, load_public_key
@@ -72,6 +72,7 @@ def verify_audit(
     Raises:
         KeySetUnreadableError: a key set cannot be used.
         OSError: a file cannot be read.
+        ReadingTooLongError: the time limit has passed.
         sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
     """
     settings = services.settings
@@ -141,7 +142,7 @@ def _check_files(
     check = LineCheck(reader, known)
     for path in paths:
         with opened_lines(path) as file:
-            check.add(str(path), file)
+            check.add(str(path), within_time(file))
     return check
 
 

@@ -15,7 +15,7 @@ from authz_server.operations.audit.files import (
     Period,
     find_audit_files,
     find_first_time,
-    lines_backwards,
+    within_time,
 )
 from authz_server.operations.audit.grants import Grant, find_grants
 from authz_server.operations.audit.spellings import find_scopes
@@ -56,6 +56,8 @@ class WhoAnswer:
         unknown: the clients whose state at the time is not known.
         held: the clients that had such tokens, by the records of issued tokens.
         files: the files of records that were read; empty: no issued token is known.
+        destination: the destination of audit records in the settings; those of ``stdout`` and
+            ``stderr`` cannot be read here.
         complete: whether the records begin early enough to have every such token.
     """
 
@@ -65,6 +67,7 @@ class WhoAnswer:
     unknown: tuple[str, ...]
     held: tuple[HeldTokens, ...]
     files: tuple[str, ...]
+    destination: str
     complete: bool
 
 
@@ -81,9 +84,11 @@ def find_who(
 
     Raises:
         OSError: a file cannot be read.
+        ReadingTooLongError: the time limit has passed.
         sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
     """
-    paths = tuple(files) or find_audit_files(services.settings.audit.destination)
+    destination = services.settings.audit.destination
+    paths = tuple(files) or find_audit_files(destination)
     with services.database.reading() as session:
         scopes = find_scopes(session, scope)
         grants = find_grants(session, scopes, at)
@@ -97,6 +102,7 @@ def find_who(
         unknown=grants.unknown,
         held=_find_held(spellings, at, revoked, paths),
         files=tuple(map(str, paths)),
+        destination=destination,
         complete=first_at is not None and first_at <= at - _LONGEST,
     )
 
@@ -130,7 +136,7 @@ def _find_held(
 
 
 def _lines_of(path: Path, period: Period) -> Iterator[bytes]:
-    for line in lines_backwards(path):
+    for line in within_time(period.find_lines(path)):
         if period.ends_before(line):
             return
         if b'"event":"token.issued"' in line and not period.leaves_out(line):

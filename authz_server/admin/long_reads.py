@@ -1,0 +1,53 @@
+"""Calls that read many audit records: one at a time, and for a limited time."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from authz_server.admin.problems import Problem
+from authz_server.audit.time_limit import ReadingTooLongError, reading_at_most
+
+#: The longest time of a call, in seconds.
+LONGEST_SECONDS = 20.0
+
+
+class LongReads:
+    """Lets one call of the process read at a time, so that a thread is left for other requests.
+
+    Args:
+        retry_after_seconds: when a refused caller may repeat the request.
+        longest_seconds: the longest time of a call.
+    """
+
+    def __init__(
+        self, retry_after_seconds: int, *, longest_seconds: float = LONGEST_SECONDS
+    ) -> None:
+        self._retry_after_seconds = retry_after_seconds
+        self._longest_seconds = longest_seconds
+        self._running = threading.Lock()
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Run the block as the one call.
+
+        Raises:
+            Problem: ``unavailable``: another call is running, this one takes too long, or a file
+                of records cannot be read.
+        """
+        if not self._running.acquire(blocking=False):
+            raise self._unavailable("Another request is reading the audit records.")
+        try:
+            with reading_at_most(self._longest_seconds):
+                yield
+        except ReadingTooLongError as error:
+            raise self._unavailable(str(error)) from error
+        except OSError as error:
+            text = f"A file of audit records cannot be read ({error.strerror})."
+            raise self._unavailable(text) from error
+        finally:
+            self._running.release()
+
+    def _unavailable(self, detail: str) -> Problem:
+        return Problem(
+            "unavailable", detail, headers={"Retry-After": str(self._retry_after_seconds)}
+        )
