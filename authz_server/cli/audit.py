@@ -23,8 +23,7 @@ from authz_server.cli.output import (
 )
 from authz_server.cli.values import PAST_INSTANT, shown
 from authz_server.operations.audit.export import ExportFormat, export_lines
-from authz_server.operations.audit.files import find_audit_files
-from authz_server.operations.audit.search import iterate_trail, search_trail
+from authz_server.operations.audit.search import iterate_records, search_trail
 from authz_server.operations.audit.verify import AuditVerification, verify_audit, verify_files
 from authz_server.operations.audit.who import WhoAnswer, find_who
 from authz_server.operations.private_files import write_private_file
@@ -71,7 +70,9 @@ def _filter_options(command: F) -> F:
     return command
 
 
-@click.command("search", cls=Command, example="authz-server audit search --client erp --since -2d")
+@click.command(
+    "search", cls=Command, remote=True, example="authz-server audit search --client erp --since -2d"
+)
 @_filter_options
 @click.option(
     "--limit",
@@ -96,6 +97,7 @@ def search(
     The newest come first. Changes are those in the database; tokens and refusals are those in the
     files of the settings, with the files that they were rotated to.
     """
+    _require_files_here(invocation, files)
     with invocation.operations() as carry_out:
         found = carry_out(search_trail, RecordFilters(**filters), files=files, limit=limit)
     if as_json:
@@ -117,7 +119,10 @@ def search(
 
 
 @click.command(
-    "export", cls=Command, example="authz-server audit export --since -30d --output records.csv"
+    "export",
+    cls=Command,
+    remote=True,
+    example="authz-server audit export --since -30d --output records.csv",
 )
 @_filter_options
 @click.option(
@@ -149,11 +154,9 @@ def export(
     All that match are written, the newest first. A cell of CSV that a spreadsheet would take for a
     formula begins with an apostrophe.
     """
+    _require_files_here(invocation, files)
     with invocation.operations() as carry_out:
-        destination = services.settings.audit.destination
-        records = carry_out(
-            iterate_trail, RecordFilters(**filters), files or find_audit_files(destination)
-        )
+        records = carry_out(iterate_records, RecordFilters(**filters), files=files)
         lines = export_lines(records, form)
         if output is None:
             for line in lines:
@@ -166,7 +169,10 @@ def export(
 
 
 @click.command(
-    "who", cls=Command, example="authz-server audit who --scope disburse --at 2030-01-31T14:05:00Z"
+    "who",
+    cls=Command,
+    remote=True,
+    example="authz-server audit who --scope disburse --at 2030-01-31T14:05:00Z",
 )
 @click.option("--scope", required=True, help="A scope, or all below: disburse/*.")
 @click.option(
@@ -183,6 +189,7 @@ def who(
     Who could: the clients that were permitted the scope, by the stored changes since then. Who did:
     the clients that had a token with it, by the records of issued tokens in the files.
     """
+    _require_files_here(invocation, files)
     with invocation.operations() as carry_out:
         found = carry_out(find_who, scope, at, files=files)
     if as_json:
@@ -192,7 +199,7 @@ def who(
         click.echo(line)
 
 
-@click.command("verify", cls=Command, example="authz-server audit verify")
+@click.command("verify", cls=Command, remote=True, example="authz-server audit verify")
 @click.argument("files", nargs=-1, type=_FILE)
 @click.option(
     "--jwks",
@@ -211,6 +218,7 @@ def verify(
     checkpoints verified. The first place that was changed, removed, reordered or cut off is named,
     and the exit status is 1. Without FILES, those of the settings are read, the rotated ones first.
     """
+    _require_files_here(invocation, files)
     if jwks:
         if not files:
             raise click.UsageError("Name the FILES to verify with --jwks.")
@@ -224,6 +232,11 @@ def verify(
         for line in _verify_lines(found):
             click.echo(shown(line))
     click.get_current_context().exit(0 if found.intact else NOT_INTACT)
+
+
+def _require_files_here(invocation: Invocation, files: tuple[Path, ...]) -> None:
+    if files:
+        invocation.require_here("Files of records")
 
 
 def _verify_lines(found: AuditVerification) -> Iterator[str]:

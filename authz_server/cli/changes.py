@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from authz_server.assembly import Services
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import (
@@ -56,8 +55,8 @@ def list_(invocation: Invocation, everything: bool, as_json: bool) -> None:
     waits for a confirmation. The newest comes first.
     """
     filters = ChangeFilters(states=() if everything else _WAITING)
-    with invocation.services() as services:
-        rows = list_changes(services, filters)
+    with invocation.operations() as carry_out:
+        rows = carry_out(list_changes, filters)
     print_rows(rows, _COLUMNS, as_json=as_json, narrow=_NARROW)
 
 
@@ -71,8 +70,8 @@ def show(invocation: Invocation, id: str, as_json: bool) -> None:  # noqa: A002
     The diff has the values before and after. The arguments are those of the operation that the
     approval carries out.
     """
-    with invocation.services() as services:
-        change = get_change(services, id)
+    with invocation.operations() as carry_out:
+        change = carry_out(get_change, id)
     record = dict(as_record(change))
     if as_json:
         print_json(record)
@@ -100,30 +99,25 @@ def _decide(
     @pass_invocation
     def command(invocation: Invocation, id: str, reason: str, as_json: bool) -> None:  # noqa: A002
         decision = Decision(change_id=id, decider=_caller(invocation), reason=reason)
-        with invocation.services() as services:
-            decided = _bound(decide, invocation)(services, decision)
+        with invocation.operations() as carry_out:
+            decided = (
+                carry_out(approve_change, decision, partial(_open_keys, invocation))
+                if decide is approve_change
+                else carry_out(decide, decision)
+            )
         sentence = f"The change {decided.id} is {done}."
         print_change(as_record(decided), sentence, as_json=as_json)
 
     return command
 
 
-def _bound(
-    decide: Callable[..., ChangeView], invocation: Invocation
-) -> Callable[[Services, Decision], ChangeView]:
-    """Return a decision that can carry out orders on keys."""
-    if decide is not approve_change:
-        return decide
+@contextmanager
+def _open_keys(invocation: Invocation, actor: str) -> Iterator[KeyContext]:
+    # Only the activation of a key opens the backends.
+    from authz_server.cli.keys.context import key_context  # noqa: PLC0415
 
-    @contextmanager
-    def open_keys(actor: str) -> Iterator[KeyContext]:
-        # Only the activation of a key opens the backends.
-        from authz_server.cli.keys.context import key_context  # noqa: PLC0415
-
-        with key_context(replace(invocation, actor=actor), "order") as context:
-            yield context
-
-    return partial(approve_change, open_keys=open_keys)
+    with key_context(replace(invocation, actor=actor), "order") as context:
+        yield context
 
 
 def _caller(invocation: Invocation) -> Caller:

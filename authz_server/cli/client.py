@@ -136,9 +136,9 @@ def create(  # noqa: PLR0913, PLR0917 - one for each option
         secret_prompt=secret_prompt, secret_stdin=secret_stdin, secret_file=secret_file
     )
     require_new_file(secret_output)
-    with invocation.services() as services:
-        created = create_client(
-            services,
+    with invocation.operations() as carry_out:
+        created = carry_out(
+            create_client,
             actor=invocation.actor,
             id=id,
             with_secret=not no_secret,
@@ -225,8 +225,8 @@ def update(invocation: Invocation, /, id: str, **options: Any) -> None:  # noqa:
             changes[field] = []
     if isinstance(changes.get("token_lifetime_seconds"), str):
         changes["token_lifetime_seconds"] = _whole_seconds(changes["token_lifetime_seconds"])
-    with invocation.services() as services:
-        changed = update_client(services, id, actor=invocation.actor, **changes)
+    with invocation.operations() as carry_out:
+        changed = carry_out(update_client, id, actor=invocation.actor, **changes)
     _warn_of_unowned_scopes(changed.unowned_scopes)
     warn_of_missing_keys(changed.client)
     warn_of_earlier_secrets(_CLIENT, id, changes)

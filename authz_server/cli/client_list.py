@@ -89,18 +89,18 @@ def client_list(  # noqa: PLR0913, PLR0917 - one for each option
     shown = _shown_columns(columns)
     if page > 1 and limit is None:
         raise click.UsageError("--page: name the size of a page with --limit.")
-    with invocation.services() as services:
+    with invocation.operations() as carry_out:
         filters = ClientFilters(
             text=text,
             organisation=organisation,
             authentication_method=authentication_method,
-            scope=None if scope is None else get_scope(services, scope).name,
+            scope=None if scope is None else carry_out(get_scope, scope).name,
             state=state,
             unused_since=unused_since,
             secret_ends_before=secret_ends_before,
         )
-        found = find_clients(
-            services,
+        found = carry_out(
+            find_clients,
             filters,
             sort=sort,
             descending=descending,

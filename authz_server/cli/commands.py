@@ -13,6 +13,7 @@ import click
 from authz_server.cli.invocation import (
     CONFIG_VARIABLE,
     DEFAULT_CONFIG,
+    SERVER_VARIABLE,
     Invocation,
     shared_options,
 )
@@ -24,13 +25,42 @@ class Command(click.Command):
     Args:
         args: the arguments of click.Command.
         example: a command line; a long one is continued by a backslash.
+        remote: whether it works with ``--server``: it obtains everything by operations that the
+            admin API has.
         kwargs: the keyword arguments of click.Command.
     """
 
-    def __init__(self, *args: Any, example: str = "", **kwargs: Any) -> None:  # noqa: ANN401 - click's own
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401 - click's own
+        example: str = "",
+        remote: bool = False,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.example = example
-        self.params.extend(shared_options(with_environment=False))
+        self.remote = remote
+        self.params.extend(shared_options(with_environment=False, is_remote=remote))
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; with ``--server``, at that server or not at all."""
+        invocation = ctx.ensure_object(Invocation)
+        if not invocation.server:
+            return super().invoke(ctx)
+        if not self.remote:
+            raise click.UsageError(
+                "This command works on the server's machine alone: leave out --server and"
+                f" {SERVER_VARIABLE}."
+            )
+        if invocation.names_actor:
+            raise click.UsageError("--actor: with --server, records name the caller of the API.")
+        from authz_server.cli.remote.waiting import WaitsForApproval  # noqa: PLC0415
+
+        try:
+            return super().invoke(ctx)
+        except WaitsForApproval as waiting:
+            waiting.show(ctx.params)
+            ctx.exit(waiting.EXIT_STATUS)
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the description and, below it, the example without wrapping it."""
@@ -119,6 +149,8 @@ class RootCommands(LazyCommands):
         command = super().get_command(ctx, cmd_name)
         if command is not None or ctx.resilient_parsing:
             return command
+        if ctx.ensure_object(Invocation).server:
+            ctx.fail(f"No such command {cmd_name!r} works with --server.")
         commands, problem = self._find_plugin_commands(ctx)
         if problem:
             ctx.fail(f"No such command {cmd_name!r}, and no plugin can be asked: {problem}")

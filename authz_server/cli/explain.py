@@ -53,10 +53,10 @@ def request(  # noqa: PLR0913, PLR0917 - one for each option
             address = str(ipaddress.ip_address(address))
         except ValueError as error:
             raise click.UsageError("--from: use an IPv4 or IPv6 address.") from error
-    with invocation.services() as services:
+    with invocation.operations() as carry_out:
         try:
-            found = explain_request(
-                services,
+            found = carry_out(
+                explain_request,
                 client_id,
                 scope=scope,
                 resources=resources,
@@ -88,8 +88,8 @@ def token(invocation: Invocation, file: Path | None, caller_id: str, as_json: bo
     neither stored nor recorded.
     """
     presented = read_token(file)
-    with invocation.services() as services:
-        found = explain_token(services, presented, caller_id)
+    with invocation.operations() as carry_out:
+        found = carry_out(explain_token, presented, caller_id)
     record = dict(as_record(found))
     if not as_json:
         claims = record.pop("claims") or {}

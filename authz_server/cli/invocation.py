@@ -10,7 +10,7 @@ import pwd
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import click
 
@@ -18,12 +18,34 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from authz_server.assembly.operator import OperatorServices
+    from authz_server.cli.remote.operations import RemoteOperations
     from authz_server.settings import Settings
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 CONFIG_VARIABLE = "AUTHZ_SERVER_CONFIG"
+SERVER_VARIABLE = "AUTHZ_SERVER_URL"
 DEBUG_VARIABLE = "AUTHZ_SERVER_DEBUG"
 DEFAULT_CONFIG = "authz-server.toml"
 MAXIMUM_ACTOR_CHARACTERS = 150
+
+
+class Operations(Protocol):
+    """Carries out operations for a command: on the database, or at a server by its admin API."""
+
+    def __call__(
+        self, operation: Callable[Concatenate[Any, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Return the result of an operation.
+
+        Args:
+            operation: a function of :mod:`authz_server.operations`, whose first argument are the
+                services.
+            args: its further arguments.
+            kwargs: its arguments by name.
+        """
+        ...
 
 
 @dataclass
@@ -33,12 +55,20 @@ class Invocation:
     Args:
         config: the path of the settings file.
         actor: the recorded actor.
+        names_actor: whether an option names the actor.
         debug: show tracebacks.
+        server: the URL of the server whose admin API carries the command out; empty: the command
+            works on the database of the settings.
+        access: the values of the options that authenticate the command at the server, by name.
     """
 
     config: Path = Path(DEFAULT_CONFIG)
     actor: str = field(default_factory=lambda: _actor(_operating_system_user()))
+    names_actor: bool = False
     debug: bool = False
+    server: str = ""
+    access: dict[str, Any] = field(default_factory=dict)
+    _remote: RemoteOperations | None = None
 
     def settings(self) -> Settings:
         """Return the settings; SettingsError if they cannot be used."""
@@ -53,6 +83,40 @@ class Invocation:
 
         with operator_services(self.settings()) as services:
             yield services
+
+    @contextmanager
+    def operations(self) -> Iterator[Operations]:
+        """Yield what carries out operations: here, or at the server that an option names."""
+        if self.server:
+            yield self._at_server()
+            return
+        with self.services() as services:
+
+            def carry_out(
+                operation: Callable[Concatenate[Any, P], T],
+                /,
+                *args: P.args,
+                **kwargs: P.kwargs,
+            ) -> T:
+                return operation(services, *args, **kwargs)
+
+            yield carry_out
+
+    def require_here(self, option: str) -> None:
+        """Raise click.UsageError if the command works at another server.
+
+        Args:
+            option: the option, or the name of the arguments, that works on the server alone.
+        """
+        if self.server:
+            raise click.UsageError(f"{option}: works on the server's machine alone.")
+
+    def _at_server(self) -> RemoteOperations:
+        if self._remote is None:
+            from authz_server.cli.remote.operations import open_remote_operations
+
+            self._remote = open_remote_operations(self.server, self.access)
+        return self._remote
 
 
 #: Passes the invocation to a command, as its first argument.
@@ -78,7 +142,17 @@ def _named_actor(context: click.Context, _parameter: click.Parameter, value: str
         return
     if not value.isprintable() or not 1 <= len(value) <= MAXIMUM_ACTOR_CHARACTERS:
         raise click.BadParameter(f"use 1 to {MAXIMUM_ACTOR_CHARACTERS} printable characters")
-    context.ensure_object(Invocation).actor = _actor(value.removeprefix("operator:"))
+    invocation = context.ensure_object(Invocation)
+    invocation.actor = _actor(value.removeprefix("operator:"))
+    invocation.names_actor = True
+
+
+def _named_server(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    if value is None:
+        return
+    if not value:
+        raise click.BadParameter("name the URL of a management listener")
+    context.ensure_object(Invocation).server = value
 
 
 def _set(field: str) -> Callable[[click.Context, click.Parameter, Any], None]:
@@ -89,8 +163,13 @@ def _set(field: str) -> Callable[[click.Context, click.Parameter, Any], None]:
     return remember
 
 
-def shared_options(*, with_environment: bool) -> list[click.Option]:
-    """Return the options that may stand before or after the command's name."""
+def shared_options(*, with_environment: bool, is_remote: bool = True) -> list[click.Option]:
+    """Return the options that may stand before or after the command's name.
+
+    Args:
+        with_environment: whether variables of the environment stand for them.
+        is_remote: whether the help shows ``--server``.
+    """
     return [
         click.Option(
             ["--config"],
@@ -109,6 +188,16 @@ def shared_options(*, with_environment: bool) -> list[click.Option]:
             callback=_named_actor,
             show_default="the user of the system",
             help="The operator that records of the change name.",
+        ),
+        click.Option(
+            ["--server"],
+            metavar="URL",
+            envvar=SERVER_VARIABLE if with_environment else None,
+            show_envvar=with_environment,
+            expose_value=False,
+            hidden=not is_remote,
+            callback=_named_server,
+            help="Work through the admin API of the server at this URL.",
         ),
         click.Option(
             ["--debug"],

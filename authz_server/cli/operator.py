@@ -81,8 +81,8 @@ def create(
     with other limits are added by update.
     """
     assigned = [AssignedRole(role=role, **limits) for role in roles]
-    with invocation.services() as services:
-        created = create_operator(services, actor=invocation.actor, name=name, roles=assigned)
+    with invocation.operations() as carry_out:
+        created = carry_out(create_operator, actor=invocation.actor, name=name, roles=assigned)
     record = {**as_record(created.operator), "enrolment": as_record(created.enrolment)}
     print_change(
         record,
@@ -100,8 +100,8 @@ def list_(invocation: Invocation, as_json: bool) -> None:
 
     Operators that log in at an OpenID Connect provider are not stored here.
     """
-    with invocation.services() as services:
-        operators = list_operators(services)
+    with invocation.operations() as carry_out:
+        operators = carry_out(list_operators)
     rows: list[Any] = [as_record(each) for each in operators]
     if not as_json:
         rows = [{**row, "roles": [_describe(role) for role in row["roles"]]} for row in rows]
@@ -117,8 +117,8 @@ def show(invocation: Invocation, name: str, as_json: bool) -> None:
 
     The name or the id of the operator is given.
     """
-    with invocation.services() as services:
-        operator = get_operator(services, name)
+    with invocation.operations() as carry_out:
+        operator = carry_out(get_operator, name)
     print_record(operator, as_json=as_json)
 
 
@@ -154,9 +154,9 @@ def update(  # noqa: PLR0913 - the options of the command
     if bool(roles) == bool(added or removed):
         raise click.UsageError("Give --role, or --add-role and --remove-role.")
     named = [AssignedRole(role=role, **limits) for role in (*roles, *added)]
-    with invocation.services() as services:
+    with invocation.operations() as carry_out:
         for role in removed:
-            if role not in {each.role for each in get_operator(services, name).roles}:
+            if role not in {each.role for each in carry_out(get_operator, name).roles}:
                 raise click.UsageError(f"{name} does not have the role {role}.")
         if not roles:
             replaced = {*added, *removed}
@@ -166,10 +166,10 @@ def update(  # noqa: PLR0913 - the options of the command
                     resource_servers=held.resource_servers,
                     organisations=held.organisations,
                 )
-                for held in get_operator(services, name).roles
+                for held in carry_out(get_operator, name).roles
                 if held.role not in replaced
             ]
-        operator = update_operator(services, name, actor=invocation.actor, roles=named)
+        operator = carry_out(update_operator, name, actor=invocation.actor, roles=named)
     held_now = ", ".join(map(_describe, map(as_record, operator.roles))) or "no role"
     print_change(
         as_record(operator), f"The operator {operator.name} has {held_now}.", as_json=as_json
@@ -181,8 +181,10 @@ def _switch(verb: str, *, enabled: bool, text: str) -> click.Command:
     @click.argument("name")
     @pass_invocation
     def switch(invocation: Invocation, name: str) -> None:
-        with invocation.services() as services:
-            operator = set_operator_enabled(services, name, actor=invocation.actor, enabled=enabled)
+        with invocation.operations() as carry_out:
+            operator = carry_out(
+                set_operator_enabled, name, actor=invocation.actor, enabled=enabled
+            )
         click.echo(f"The operator {operator.name} is {operator.state}.")
 
     return switch
@@ -216,8 +218,8 @@ def enrol(invocation: Invocation, name: str, as_json: bool) -> None:
 
     The link works once, for 15 minutes; an earlier link ends.
     """
-    with invocation.services() as services:
-        link = renew_enrolment(services, name, actor=invocation.actor)
+    with invocation.operations() as carry_out:
+        link = carry_out(renew_enrolment, name, actor=invocation.actor)
     print_change(
         as_record(link),
         f"A passkey of {name} is enrolled by this link.",
@@ -235,11 +237,11 @@ def delete(invocation: Invocation, name: str, yes: bool) -> None:
 
     The sessions end at once. The command asks first, unless --yes is given.
     """
-    with invocation.services() as services:
-        found = get_operator(services, name).name
+    with invocation.operations() as carry_out:
+        found = carry_out(get_operator, name).name
         if not yes:
             click.confirm(f"Delete the operator {found}?", abort=True, err=True)
-        delete_operator(services, name, actor=invocation.actor)
+        carry_out(delete_operator, name, actor=invocation.actor)
     click.echo(f"The operator {found} is deleted.")
 
 

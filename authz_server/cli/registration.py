@@ -160,8 +160,8 @@ def show_command(noun: Noun) -> click.Command:
     @json_option
     @pass_invocation
     def show(invocation: Invocation, id: str, as_json: bool) -> None:  # noqa: A002
-        with invocation.services() as services:
-            view = noun.get(services, id)
+        with invocation.operations() as carry_out:
+            view = carry_out(noun.get, id)
         print_record(view, as_json=as_json)
 
     return show
@@ -189,9 +189,9 @@ def _switch(noun: Noun, *, enabled: bool) -> click.Command:
     @click.argument("id")
     @pass_invocation
     def switch(invocation: Invocation, id: str, revoke_tokens: bool = False) -> None:  # noqa: A002
-        with invocation.services() as services:
-            done = set_enabled(
-                services,
+        with invocation.operations() as carry_out:
+            done = carry_out(
+                set_enabled,
                 id,
                 kind=noun.kind,
                 actor=invocation.actor,
@@ -236,11 +236,11 @@ def delete_command(noun: Noun) -> click.Command:
     @click.option("--yes", is_flag=True, help="Do not ask.")
     @pass_invocation
     def delete(invocation: Invocation, id: str, yes: bool) -> None:  # noqa: A002
-        with invocation.services() as services:
-            name = noun.get(services, id).name
+        with invocation.operations() as carry_out:
+            name = carry_out(noun.get, id).name
             if not yes:
                 click.confirm(f"Delete the {noun.name} {id} ({name})?", abort=True, err=True)
-            delete_client(services, id, kind=noun.kind, actor=invocation.actor)
+            carry_out(delete_client, id, kind=noun.kind, actor=invocation.actor)
         click.echo(f"The {noun.name} {id} is deleted.")
 
     return delete

@@ -27,8 +27,8 @@ def least_privilege(invocation: Invocation, days: int, as_json: bool) -> None:
     introspection, clients that obtained no token, and secrets that end soon or never. A resource
     server that verifies tokens itself introspects none.
     """
-    with invocation.services() as services:
-        found = report_least_privilege(services, days=days)
+    with invocation.operations() as carry_out:
+        found = carry_out(report_least_privilege, days=days)
     if as_json:
         print_json(as_record(found))
         return
@@ -62,8 +62,8 @@ def owners(invocation: Invocation, as_json: bool) -> None:
     The report has scopes that no resource server owns, for which requests are refused, and grants
     of operations whose callback no client is permitted to make.
     """
-    with invocation.services() as services:
-        found = report_owners(services)
+    with invocation.operations() as carry_out:
+        found = carry_out(report_owners)
     if as_json:
         print_json(as_record(found))
         return

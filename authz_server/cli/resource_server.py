@@ -133,9 +133,9 @@ def create(  # noqa: PLR0913, PLR0917 - one for each option
         secret_prompt=secret_prompt, secret_stdin=secret_stdin, secret_file=secret_file
     )
     require_new_file(secret_output)
-    with invocation.services() as services:
-        created = create_resource_server(
-            services,
+    with invocation.operations() as carry_out:
+        created = carry_out(
+            create_resource_server,
             actor=invocation.actor,
             id=id,
             scopes=scopes,
@@ -157,8 +157,8 @@ def list_(invocation: Invocation, as_json: bool) -> None:
 
     The table shows the identifier and the scopes of each; JSON shows every field.
     """
-    with invocation.services() as services:
-        servers = list_resource_servers(services)
+    with invocation.operations() as carry_out:
+        servers = carry_out(list_resource_servers)
     print_rows(servers, _COLUMNS, as_json=as_json)
 
 
@@ -182,13 +182,15 @@ def show(invocation: Invocation, id: str, snippet: str | None, as_json: bool) ->
     """
     if snippet and as_json:
         raise click.UsageError("--snippet prints no JSON.")
-    with invocation.services() as services:
-        server = get_resource_server(services, id)
-        settings = services.settings
     if snippet:
-        click.echo(render_snippet(snippet, settings, server), nl=False)
-    else:
-        print_record(server, as_json=as_json)
+        invocation.require_here("--snippet")
+        with invocation.services() as services:
+            server = get_resource_server(services, id)
+            click.echo(render_snippet(snippet, services.settings, server), nl=False)
+        return
+    with invocation.operations() as carry_out:
+        server = carry_out(get_resource_server, id)
+    print_record(server, as_json=as_json)
 
 
 @click.command(
@@ -234,8 +236,8 @@ def update(invocation: Invocation, /, id: str, **options: Any) -> None:  # noqa:
         raise click.UsageError("Name something to change; --help shows what.")
     if changes.get("permissions") == ["none"]:
         changes["permissions"] = []
-    with invocation.services() as services:
-        changed = update_resource_server(services, id, actor=invocation.actor, **changes)
+    with invocation.operations() as carry_out:
+        changed = carry_out(update_resource_server, id, actor=invocation.actor, **changes)
     warn_of_missing_keys(changed.resource_server)
     warn_of_earlier_secrets(_RESOURCE_SERVER, id, changes)
     click.echo(f"The resource server {id} is changed.")

@@ -59,15 +59,20 @@ def revoke(  # noqa: PLR0913, PLR0917 - one for each option
         raise click.UsageError("Name one of --client, --key, --scope, or a time with --before.")
     kind, subject = named[0] if named else ("all", "")
     until = before if isinstance(before, datetime) else None
-    with invocation.services() as services:
+    with invocation.operations() as carry_out:
         try:
-            planned = plan_cut_off(services, kind, subject, before=until)
+            planned = carry_out(plan_cut_off, kind, subject, before=until)
         except InvalidChangeError as error:
             raise click.UsageError(str(error)) from error
         if not yes:
             click.confirm(_question(planned), abort=True, err=True)
-        done = revoke_tokens(
-            services, kind, planned.subject, actor=invocation.actor, before=until, reason=reason
+        done = carry_out(
+            revoke_tokens,
+            kind,
+            planned.subject,
+            actor=invocation.actor,
+            before=until,
+            reason=reason,
         )
     sentence = f"{_tokens_of(done)} issued up to {timestamp(done.issued_up_to)} are revoked."
     print_change(as_record(done), sentence, as_json=as_json)

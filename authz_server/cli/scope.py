@@ -35,8 +35,8 @@ def import_(invocation: Invocation, catalogue: str, as_json: bool) -> None:
     g2p-connect has one scope for each operation of the disburse, mapper and registry interfaces.
     Owners, lifetime caps and further aliases stay as you set them.
     """
-    with invocation.services() as services:
-        result = import_g2p_connect(services, actor=invocation.actor)
+    with invocation.operations() as carry_out:
+        result = carry_out(import_g2p_connect, actor=invocation.actor)
     record = as_record(result)
     counts = ", ".join(f"{len(names)} {change}" for change, names in record.items())
     print_change(record, f"Scopes of {catalogue}: {counts}.", as_json=as_json)
@@ -56,8 +56,8 @@ def list_(invocation: Invocation, resource_server_id: str | None, as_json: bool)
 
     Each has a resource server that owns it, a risk and its other spellings.
     """
-    with invocation.services() as services:
-        scopes = list_scopes(services, resource_server_id=resource_server_id)
+    with invocation.operations() as carry_out:
+        scopes = carry_out(list_scopes, resource_server_id=resource_server_id)
     print_rows(scopes, _COLUMNS, as_json=as_json)
 
 
@@ -70,8 +70,8 @@ def show(invocation: Invocation, name: str, as_json: bool) -> None:
 
     NAME is its canonical name or another of its spellings.
     """
-    with invocation.services() as services:
-        found = get_scope(services, name)
+    with invocation.operations() as carry_out:
+        found = carry_out(get_scope, name)
     print_record(found, as_json=as_json)
 
 
@@ -105,8 +105,8 @@ def add(invocation: Invocation, /, name: str, **values: Any) -> None:  # noqa: A
 
     The name and its aliases are spellings that no other scope has.
     """
-    with invocation.services() as services:
-        add_scope(services, actor=invocation.actor, name=name, **values)
+    with invocation.operations() as carry_out:
+        carry_out(add_scope, actor=invocation.actor, name=name, **values)
     click.echo(f"The scope {name} is added.")
 
 
@@ -134,9 +134,9 @@ def assign(
     """
     if to_none == (resource_server_id is not None):
         raise click.UsageError("Name a --resource-server, or --none.")
-    with invocation.services() as services:
-        changed = assign_scopes(
-            services,
+    with invocation.operations() as carry_out:
+        changed = carry_out(
+            assign_scopes,
             names,
             resource_server_id,
             actor=invocation.actor,

@@ -152,9 +152,9 @@ def _add(noun: Noun) -> click.Command:
     ) -> None:
         imported = read_secret(**sources)
         require_new_file(secret_output)
-        with invocation.services() as services:
-            secret = add_secret(
-                services,
+        with invocation.operations() as carry_out:
+            secret = carry_out(
+                add_secret,
                 id,
                 kind=noun.kind,
                 actor=invocation.actor,
@@ -220,9 +220,9 @@ def _rotate(noun: Noun) -> click.Command:
             raise click.UsageError("Give --end-old-when-unused or --end-old-at.")
         imported = read_secret(**sources)
         require_new_file(secret_output)
-        with invocation.services() as services:
-            rotated = rotate_secret(
-                services,
+        with invocation.operations() as carry_out:
+            rotated = carry_out(
+                rotate_secret,
                 id,
                 kind=noun.kind,
                 actor=invocation.actor,
@@ -275,8 +275,8 @@ def _due(noun: Noun) -> click.Command:
     @json_option
     @pass_invocation
     def due(invocation: Invocation, within: timedelta, as_json: bool) -> None:
-        with invocation.services() as services:
-            secrets = list_due_secrets(services, kind=noun.kind, within=within)
+        with invocation.operations() as carry_out:
+            secrets = carry_out(list_due_secrets, kind=noun.kind, within=within)
         print_rows(secrets, _DUE_COLUMNS, as_json=as_json)
 
     return due
@@ -296,8 +296,8 @@ def _list(noun: Noun) -> click.Command:
     @json_option
     @pass_invocation
     def list_(invocation: Invocation, id: str, as_json: bool) -> None:  # noqa: A002
-        with invocation.services() as services:
-            secrets = list_secrets(services, id, kind=noun.kind)
+        with invocation.operations() as carry_out:
+            secrets = carry_out(list_secrets, id, kind=noun.kind)
         print_rows(secrets, _COLUMNS, as_json=as_json)
 
     return list_
@@ -331,12 +331,12 @@ def _end(noun: Noun) -> click.Command:
         at: datetime | None,
         yes: bool,
     ) -> None:
-        with invocation.services() as services:
-            last = is_last_secret(services, id, secret_id, kind=noun.kind, at=at)
+        with invocation.operations() as carry_out:
+            last = carry_out(is_last_secret, id, secret_id, kind=noun.kind, at=at)
             if last and not yes and sys.stdin.isatty():
                 _confirm_last(noun, id, at)
-            secret = end_secret(
-                services, id, secret_id, kind=noun.kind, actor=invocation.actor, at=at
+            secret = carry_out(
+                end_secret, id, secret_id, kind=noun.kind, actor=invocation.actor, at=at
             )
         click.echo(f"The secret {secret_id} ends at {timestamp(secret.ends_at)}.")
 

@@ -49,15 +49,15 @@ def _stop_command(kind: StopKind, name: str, metavar: str, noun: str) -> click.C
     def stop_one(
         invocation: Invocation, subject: str, reason: str, yes: bool, as_json: bool
     ) -> None:
-        with invocation.services() as services:
-            planned = plan_stop(services, kind, subject)
+        with invocation.operations() as carry_out:
+            planned = carry_out(plan_stop, kind, subject)
             for line in _lines_of(planned):
                 echo_status(line)
             if not yes:
                 question = f"Stop the {noun_of(kind)} {planned.subject}?"
                 click.confirm(question, abort=True, err=True)
             try:
-                set_stop(services, planned, reason=reason, actor=invocation.actor)
+                carry_out(set_stop, planned, reason=reason, actor=invocation.actor)
             except InvalidChangeError as error:
                 raise click.UsageError(str(error)) from error
         sentence = f"The {noun_of(kind)} {planned.subject} is stopped."
@@ -92,8 +92,8 @@ def list_(invocation: Invocation, as_json: bool) -> None:
 
     The oldest comes first. The audit records have those that were lifted.
     """
-    with invocation.services() as services:
-        rows = list_stops(services)
+    with invocation.operations() as carry_out:
+        rows = carry_out(list_stops)
     columns = {
         "kind": "kind",
         "subject": "stopped",
@@ -120,9 +120,9 @@ def lift(invocation: Invocation, kind: StopKind, subject: str, reason: str, as_j
     Tokens are issued again within a second. Tokens that were issued before are active again unless
     they are revoked or expired: revoke them first if they must stay inactive.
     """
-    with invocation.services() as services:
+    with invocation.operations() as carry_out:
         try:
-            lifted = lift_stop(services, kind, subject, reason=reason, actor=invocation.actor)
+            lifted = carry_out(lift_stop, kind, subject, reason=reason, actor=invocation.actor)
         except InvalidChangeError as error:
             raise click.UsageError(str(error)) from error
     sentence = f"The {noun_of(kind)} {lifted.subject} is no longer stopped."
@@ -159,10 +159,10 @@ def define(
     A stop of the programme stops each of its scopes for all clients, and each of its clients for
     all scopes. The command replaces the definition of a programme that exists.
     """
-    with invocation.services() as services:
+    with invocation.operations() as carry_out:
         try:
-            defined = define_programme(
-                services, name, scopes=scopes, clients=clients, actor=invocation.actor
+            defined = carry_out(
+                define_programme, name, scopes=scopes, clients=clients, actor=invocation.actor
             )
         except InvalidChangeError as error:
             raise click.UsageError(str(error)) from error
@@ -181,8 +181,8 @@ def programmes(invocation: Invocation, as_json: bool) -> None:
 
     A programme is a named set of scopes and clients that are stopped together.
     """
-    with invocation.services() as services:
-        rows = list_programmes(services)
+    with invocation.operations() as carry_out:
+        rows = carry_out(list_programmes)
     columns = {"name": "name", "scopes": "scopes", "clients": "clients"}
     print_rows(rows, columns, as_json=as_json)
 

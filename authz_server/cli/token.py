@@ -48,8 +48,8 @@ def inspect(invocation: Invocation, file: Path | None, as_json: bool) -> None:
     of the machine could read.
     """
     presented = read_token(file)
-    with invocation.services() as services:
-        found = inspect_token(services, presented)
+    with invocation.operations() as carry_out:
+        found = carry_out(inspect_token, presented)
     claims = as_record(found.claims) if found.claims else {}
     print_record({"state": found.state, **claims}, as_json=as_json)
 
@@ -68,12 +68,12 @@ def revoke(invocation: Invocation, file: Path | None, jti: str | None, as_json: 
     if jti is not None and file is not None:
         raise click.UsageError("Name a file or --jti, not both.")
     presented = read_token(file) if jti is None else ""
-    with invocation.services() as services:
+    with invocation.operations() as carry_out:
         try:
             done = (
-                revoke_token(services, presented, actor=invocation.actor)
+                carry_out(revoke_token, presented, actor=invocation.actor)
                 if jti is None
-                else revoke_token_by_id(services, jti, actor=invocation.actor)
+                else carry_out(revoke_token_by_id, jti, actor=invocation.actor)
             )
         except InvalidChangeError as error:
             raise click.UsageError(str(error)) from error

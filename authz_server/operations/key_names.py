@@ -1,12 +1,33 @@
 """Find a key by its id, the beginning of its id, or its ring."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 from keys.errors import OrderRefusedError
-from keys.lifecycle.rules import find_active_key
+from keys.lifecycle.rules import find_active_key, find_next_key
 from keys.signing_key import RingSnapshot, SigningKey
 
 _LIST = "`authz-server keys list` shows them"
+
+
+class NamedKey(Protocol):
+    """A key with its id, ring and version."""
+
+    @property
+    def kid(self) -> str:
+        """Its id."""
+        ...
+
+    @property
+    def ring(self) -> str:
+        """The name of its ring."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Its version."""
+        ...
+
 
 ChooseKey = Callable[[RingSnapshot], SigningKey | None]
 
@@ -22,13 +43,27 @@ def find_kid(rings: Sequence[RingSnapshot], named: str, choose: ChooseKey | None
     Raises:
         OrderRefusedError: there is none, or there are several.
     """
-    for ring in rings:
-        if choose is not None and ring.name == named:
-            key = choose(ring)
-            if key is None:
-                raise OrderRefusedError(f"the ring {named!r} has no such key; {_LIST}")
-            return key.kid
-    found = [key for ring in rings for key in ring.keys if named and key.kid.startswith(named)]
+    chosen = {ring.name: ring for ring in rings}.get(named) if choose else None
+    if choose is not None and chosen is not None:
+        key = choose(chosen)
+        return require_chosen(named, None if key is None else key.kid)
+    return find_beginning((key for ring in rings for key in ring.keys), named)
+
+
+def require_chosen(ring: str, kid: str | None) -> str:
+    """Return the id of the key that the name of a ring identifies; OrderRefusedError for None."""
+    if kid is None:
+        raise OrderRefusedError(f"the ring {ring!r} has no such key; {_LIST}")
+    return kid
+
+
+def find_beginning(keys: Iterable[NamedKey], named: str) -> str:
+    """Return the id of the key that begins with a text.
+
+    Raises:
+        OrderRefusedError: there is none, or there are several.
+    """
+    found = [key for key in keys if named and key.kid.startswith(named)]
     if len(found) > 1:
         candidates = ", ".join(f"{key.kid} ({key.ring}, version {key.version})" for key in found)
         raise OrderRefusedError(f"{named!r} begins several keys' ids: {candidates}")
@@ -40,3 +75,8 @@ def find_kid(rings: Sequence[RingSnapshot], named: str, choose: ChooseKey | None
 def find_signing_key(ring: RingSnapshot) -> SigningKey | None:
     """Return the key of a ring that signs now."""
     return find_active_key(ring.keys, ring.loaded_at)
+
+
+def find_standby_key(ring: RingSnapshot) -> SigningKey | None:
+    """Return the key of a ring that signs next."""
+    return find_next_key(ring.keys, ring.loaded_at)

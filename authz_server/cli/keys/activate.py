@@ -10,13 +10,13 @@ from authz_server.cli.keys.context import resolve_kid
 from authz_server.cli.keys.options import TAKES_KEY_ID, order_options, reason_option
 from authz_server.cli.keys.orders import carry_out
 from authz_server.cli.values import INSTANT
-from authz_server.key_rings.standby import find_next_key
 from keys.lifecycle.orders import Activate
 
 
 @click.command(
     "activate",
     cls=Command,
+    remote=True,
     context_settings=TAKES_KEY_ID,
     example='authz-server keys activate es256 --at 2030-01-31 --reason "as planned"',
 )
@@ -45,6 +45,6 @@ def activate(  # noqa: PLR0913, PLR0917 - one for each option
 
     KID is the key's id, the beginning of it, or a ring, which stands for its standby.
     """
-    kid = resolve_kid(invocation, kid, lambda ring: find_next_key(ring, ring.loaded_at))
+    kid = resolve_kid(invocation, kid, standby=True)
     order = Activate(kid, reason, at=at, emergency=emergency)
     carry_out(invocation, order, dry_run=dry_run, as_json=as_json)

@@ -4,11 +4,13 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
+import click
+
 from authz_server.cli.invocation import Invocation
 from authz_server.cli.output import echo_status
 from authz_server.key_rings.backends import Role
-from authz_server.operations.key_names import ChooseKey, find_kid
 from authz_server.operations.keys.context import KeyContext, find_logins, open_context
+from authz_server.operations.keys.list import find_key, list_keys
 
 _ID_CHARACTERS = 43
 #: They report what a command reports as its own error or finding, and the audit record has.
@@ -39,13 +41,27 @@ def key_context(
             echo_status(remark)
 
 
-def resolve_kid(invocation: Invocation, named: str, choose: ChooseKey) -> str:
-    """Return the id of the key that an argument identifies; see :func:`find_kid`."""
+def resolve_kid(invocation: Invocation, named: str, *, standby: bool = False) -> str:
+    """Return the id of the key that an argument identifies; see :func:`find_key`."""
     if len(named) == _ID_CHARACTERS:
         return named
-    with invocation.services() as services:
-        rings = services.key_store.load_rings(services.clock())
-    return find_kid(rings, named, choose)
+    with invocation.operations() as carry_out:
+        return carry_out(find_key, named, standby=standby)
+
+
+def find_default_ring(invocation: Invocation) -> str:
+    """Return the name of the default ring; at a server, of its only ring.
+
+    Raises:
+        click.UsageError: the server has several.
+    """
+    if not invocation.server:
+        return invocation.settings().keys.default_ring
+    with invocation.operations() as carry_out:
+        names = sorted({key.ring for key in carry_out(list_keys)})
+    if len(names) != 1:
+        raise click.UsageError(f"Name the RING: {', '.join(names) or 'there is none'}.")
+    return names[0]
 
 
 @contextmanager

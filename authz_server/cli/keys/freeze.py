@@ -9,7 +9,9 @@ from authz_server.cli.keys.orders import carry_out
 from keys.lifecycle.orders import Freeze
 
 
-@click.command("freeze", cls=Command, example='authz-server keys freeze es256 --reason "an audit"')
+@click.command(
+    "freeze", cls=Command, remote=True, example='authz-server keys freeze es256 --reason "an audit"'
+)
 @click.argument("ring")
 @reason_option()
 @order_options

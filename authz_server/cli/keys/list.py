@@ -26,7 +26,7 @@ _NARROW = {
 }
 
 
-@click.command("list", cls=Command, example="authz-server keys list --json")
+@click.command("list", cls=Command, remote=True, example="authz-server keys list --json")
 @json_option
 @pass_invocation
 def list_(invocation: Invocation, as_json: bool) -> None:
@@ -34,6 +34,6 @@ def list_(invocation: Invocation, as_json: bool) -> None:
 
     It prints the id, the state and the times of each key, never a private key.
     """
-    with invocation.services() as services:
-        keys = list_keys(services)
+    with invocation.operations() as carry_out:
+        keys = carry_out(list_keys)
     print_rows(keys, _COLUMNS, as_json=as_json, narrow=_NARROW)

@@ -37,15 +37,21 @@ def carry_out(
         click.Abort: the answer was no.
     """
     if question and not dry_run and sys.stdin.isatty():
-        with key_context(invocation, "order", looking=True) as context:
-            planned = apply_order(context, order, dry_run=True)
+        planned = _apply(invocation, order, dry_run=True)
         print_result(planned, as_json=False, err=True)
         click.confirm(question, abort=True, err=True)
-    with key_context(invocation, "order", looking=dry_run) as context:
-        result = apply_order(context, order, dry_run=dry_run)
+    result = _apply(invocation, order, dry_run=dry_run)
     if as_json:
         print_json(as_record(result))
     click.get_current_context().exit(print_result(result, as_json=as_json))
+
+
+def _apply(invocation: Invocation, order: Order, *, dry_run: bool) -> OrderResult:
+    if invocation.server:
+        with invocation.operations() as carry_out:
+            return carry_out(apply_order, order, dry_run=dry_run)
+    with key_context(invocation, "order", looking=dry_run) as context:
+        return apply_order(context, order, dry_run=dry_run)
 
 
 def print_result(result: OrderResult, *, as_json: bool, err: bool = False) -> int:

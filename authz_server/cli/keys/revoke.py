@@ -7,13 +7,13 @@ from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.keys.context import resolve_kid
 from authz_server.cli.keys.options import TAKES_KEY_ID, order_options, reason_option, yes_option
 from authz_server.cli.keys.orders import carry_out
-from authz_server.operations.key_names import find_signing_key
 from keys.lifecycle.orders import Revoke
 
 
 @click.command(
     "revoke",
     cls=Command,
+    remote=True,
     context_settings=TAKES_KEY_ID,
     example='authz-server keys revoke es256 --reason "the key leaked" --dry-run',
 )
@@ -41,7 +41,7 @@ def revoke(  # noqa: PLR0913, PLR0917 - one for each option
     affects, and the verifiers that will not notice. KID is the key's id, the beginning of it, or a
     ring, which stands for the key that signs.
     """
-    kid = resolve_kid(invocation, kid, find_signing_key)
+    kid = resolve_kid(invocation, kid)
     order = Revoke(kid, reason, all_versions=all_versions)
     question = "" if yes else f"Revoke the key {kid}?"
     carry_out(invocation, order, dry_run=dry_run, as_json=as_json, question=question)

@@ -4,12 +4,15 @@ import click
 
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
+from authz_server.cli.keys.context import find_default_ring
 from authz_server.cli.keys.options import order_options, reason_option, yes_option
 from authz_server.cli.keys.orders import carry_out
 from keys.lifecycle.orders import Rotate
 
 
-@click.command("rotate", cls=Command, example="authz-server keys rotate es256 --dry-run")
+@click.command(
+    "rotate", cls=Command, remote=True, example="authz-server keys rotate es256 --dry-run"
+)
 @click.argument("ring", required=False)
 @reason_option(default="rotation by order")
 @yes_option
@@ -28,6 +31,6 @@ def rotate(  # noqa: PLR0913, PLR0917 - one for each option
     The present standby signs as soon as verifiers surely know it; the new key is the next standby.
     Without RING, the default ring is rotated.
     """
-    name = ring or invocation.settings().keys.default_ring
+    name = ring or find_default_ring(invocation)
     question = "" if yes else f"Have a new key made for the ring {name}?"
     carry_out(invocation, Rotate(name, reason), dry_run=dry_run, as_json=as_json, question=question)

@@ -7,13 +7,13 @@ from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.keys.context import resolve_kid
 from authz_server.cli.keys.options import TAKES_KEY_ID, order_options, reason_option, yes_option
 from authz_server.cli.keys.orders import carry_out
-from authz_server.operations.key_names import find_signing_key
 from keys.lifecycle.orders import Taint
 
 
 @click.command(
     "taint",
     cls=Command,
+    remote=True,
     context_settings=TAKES_KEY_ID,
     example='authz-server keys taint es256 --reason "a laptop was lost"',
 )
@@ -30,6 +30,6 @@ def taint(  # noqa: PLR0913, PLR0917 - one for each option
     Its tokens are accepted until they expire; then the key is revoked. KID is the key's id, the
     beginning of it, or a ring, which stands for the key that signs.
     """
-    kid = resolve_kid(invocation, kid, find_signing_key)
+    kid = resolve_kid(invocation, kid)
     question = "" if yes else f"Stop the key {kid} from signing?"
     carry_out(invocation, Taint(kid, reason), dry_run=dry_run, as_json=as_json, question=question)

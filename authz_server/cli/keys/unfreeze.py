@@ -12,6 +12,7 @@ from keys.lifecycle.orders import Unfreeze
 @click.command(
     "unfreeze",
     cls=Command,
+    remote=True,
     example='authz-server keys unfreeze es256 --reason "it is over"',
 )
 @click.argument("ring")

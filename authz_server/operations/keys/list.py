@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from authz_server.assembly import Services
+from authz_server.operations.key_names import find_kid, find_signing_key, find_standby_key
 from keys.lifecycle.rules import find_active_key
 from keys.signing_key import RingSnapshot
 
@@ -62,6 +63,21 @@ def list_keys(services: Services) -> tuple[KeyView, ...]:
         StoreUnavailable: the database cannot answer.
     """
     return tuple(key for ring in load_rings(services) for key in describe_keys(ring))
+
+
+def find_key(services: Services, named: str, *, standby: bool = False) -> str:
+    """Return the id of the key that a name identifies; see :func:`find_kid`.
+
+    Args:
+        services: the parts of the server.
+        named: the id of the key, the beginning of it, or its ring.
+        standby: whether a ring stands for the key that signs next, and not for the one that signs.
+
+    Raises:
+        OrderRefusedError: there is none, or there are several.
+    """
+    choose = find_standby_key if standby else find_signing_key
+    return find_kid(services.key_store.load_rings(services.clock()), named, choose)
 
 
 def load_rings(services: Services) -> tuple[RingSnapshot, ...]:

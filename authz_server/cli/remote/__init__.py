@@ -1,0 +1,1 @@
+"""Operations at a server, by its admin API: the other side of the commands' ``--server``."""

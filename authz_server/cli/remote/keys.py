@@ -1,0 +1,106 @@
+"""The requests for key rings and keys."""
+
+from collections.abc import Iterable
+from typing import Any, get_type_hints
+
+from authz_server.cli.remote.api import AdminApi, convert
+from authz_server.cli.remote.table import carries_out
+from authz_server.errors import InvalidChangeError, NotFoundError
+from authz_server.operations.key_names import find_beginning, require_chosen
+from authz_server.operations.keys.list import KeyView, RingView, find_key, list_keys
+from authz_server.operations.keys.orders import apply_order
+from authz_server.operations.keys.results import (
+    KeyChanged,
+    OrderResult,
+    RingChanged,
+    RotationResult,
+    WithdrawalResult,
+)
+from keys.lifecycle.orders import Activate, Freeze, Order, Revoke, Rotate, Taint, Unfreeze
+
+_READ, _ROTATE, _REVOKE = "keys:read", "keys:rotate", "keys:revoke"
+_RESULTS = {"rotate": RotationResult, "taint": WithdrawalResult, "revoke": WithdrawalResult}
+
+
+@carries_out(list_keys)
+def _list_keys(api: AdminApi) -> tuple[KeyView, ...]:
+    return tuple(
+        key
+        for ring in _list_rings(api)
+        for key in api.list(KeyView, _READ, "rings", ring.name, "keys")
+    )
+
+
+@carries_out(find_key)
+def _find_key(api: AdminApi, named: str, *, standby: bool = False) -> str:
+    keys = _list_keys(api)
+    for ring in _list_rings(api):
+        if ring.name == named:
+            kid = _find_standby(keys, ring) if standby else ring.signing_key
+            return require_chosen(named, kid)
+    return find_beginning(keys, named)
+
+
+@carries_out(apply_order)
+def _apply_order(
+    api: AdminApi,
+    order: Order,
+    *,
+    dry_run: bool = False,
+    **control: Any,  # noqa: ANN401 - of the operation; the server has its own
+) -> OrderResult:
+    del control
+    body: dict[str, Any] = {"reason": order.reason}
+    permission = _ROTATE
+    match order:
+        case Rotate() | Freeze() | Unfreeze():
+            item: tuple[str, ...] = ("rings", order.ring)
+        case Activate():
+            body |= {"at": order.at, "emergency": order.emergency}
+            item = _path_of(api, order.kid)
+        case Taint():
+            item = _path_of(api, order.kid)
+        case Revoke():
+            body |= {"all_versions": order.all_versions}
+            permission = _REVOKE
+            item = _path_of(api, order.kid)
+        case _:
+            raise InvalidChangeError("This order is given on the server's machine alone.")
+    verb = type(order).__name__.lower()
+    answer = api.change("POST", permission, *item, verb, item=item, body=body, dry_run=dry_run)
+    return _result(answer)
+
+
+def _list_rings(api: AdminApi) -> tuple[RingView, ...]:
+    return api.list(RingView, _READ, "rings")
+
+
+def _find_standby(keys: Iterable[KeyView], ring: RingView) -> str | None:
+    """Return the published key of a ring that signs next: the lowest version above the active."""
+    held = [key for key in keys if key.ring == ring.name]
+    lowest = max((key.version for key in held if key.signs), default=0)
+    waiting = [key for key in held if key.state == "published" and key.version > lowest]
+    return min(waiting, key=lambda key: key.version).kid if waiting else None
+
+
+def _path_of(api: AdminApi, kid: str) -> tuple[str, ...]:
+    """Return the path of a key."""
+    for key in _list_keys(api):
+        if key.kid == kid:
+            return ("rings", key.ring, "keys", kid)
+    raise NotFoundError(f"no ring has a key {kid!r}; `authz-server keys list` shows them")
+
+
+def _result(answer: dict[str, Any]) -> OrderResult:
+    """Return the result in an answer; its two kinds of changes are told apart by their members."""
+    kind = _RESULTS.get(str(answer.get("command")), OrderResult)
+    fields = {
+        name: convert(answer.get(name), hint)
+        for name, hint in get_type_hints(kind).items()
+        if name != "changes"
+    }
+    changes = tuple(
+        convert(each, RingChanged if each.get("kid") is None else KeyChanged)
+        for each in answer.get("changes", ())
+    )
+    return kind(**fields, changes=changes)

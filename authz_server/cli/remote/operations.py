@@ -1,0 +1,106 @@
+"""Carry out operations by the admin API, and find the credentials for it."""
+
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import click
+
+from authz_server.cli.remote.api import AdminApi
+from authz_server.cli.remote.connection import Connection, RemoteError
+from authz_server.cli.remote.credentials import ClientCredentials, Credentials, GivenToken
+from authz_server.cli.remote.table import find_remote
+from authz_server.operations.private_files import without_line_break
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_MAXIMUM_BYTES = 65_536
+_STDIN = "-"
+
+
+class RemoteOperations:
+    """Carries out operations at a server, each by its requests in :mod:`.table`.
+
+    Args:
+        api: the admin API of the server.
+    """
+
+    def __init__(self, api: AdminApi) -> None:
+        self._api = api
+
+    def __call__(
+        self, operation: Callable[Concatenate[Any, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Return the result of an operation; the server records the caller as its actor.
+
+        Args:
+            operation: the operation.
+            args: its arguments after the services.
+            kwargs: its arguments by name.
+
+        Raises:
+            WaitsForApproval: the change waits for an approval.
+            OperatorError: the server refuses, or cannot be reached.
+        """
+        return find_remote(operation)(self._api, *args, **kwargs)
+
+
+def open_remote_operations(server: str, access: Mapping[str, Any]) -> RemoteOperations:
+    """Return the operations of a server.
+
+    Args:
+        server: the URL of its management listener.
+        access: the values of the options that authenticate the command, by name.
+
+    Raises:
+        click.UsageError: the options do not name credentials.
+        RemoteError: a value cannot be used.
+        OSError: a file cannot be read.
+    """
+    ca_file: Path | None = access.get("ca_file")
+    connection = Connection(server, "--server", ca_file)
+    return RemoteOperations(AdminApi(connection, _credentials(access, ca_file)))
+
+
+def _credentials(access: Mapping[str, Any], ca_file: Path | None) -> Credentials:
+    token, token_file = access.get("token"), access.get("token_file")
+    client_id = access.get("client_id")
+    ways = [each for each in (token, token_file, client_id) if each]
+    if len(ways) != 1:
+        raise click.UsageError(
+            "With --server, give one of the access token (AUTHZ_SERVER_TOKEN or --token-file) and a"
+            " client (--client-id with --issuer)."
+        )
+    if not client_id:
+        return GivenToken(_text(_read(str(token_file))) if token_file else token.strip())
+    issuer = access.get("issuer")
+    secret_file, key_file = access.get("client_secret_file"), access.get("private_key_file")
+    if not issuer or bool(secret_file) == bool(key_file):
+        raise click.UsageError(
+            "With --client-id, give --issuer, and --client-secret-file or --private-key-file."
+        )
+    if secret_file:
+        secret = _text(_read(str(secret_file)))
+        return ClientCredentials(issuer, client_id, secret=secret, ca_file=ca_file)
+    # The library of keys is imported for a client with a key alone.
+    signing = import_module("authz_server.cli.remote.signing")
+    key = signing.SigningClient(_read(str(key_file)))
+    return ClientCredentials(issuer, client_id, key=key, ca_file=ca_file)
+
+
+def _read(name: str) -> bytes:
+    """Return the content of a file, or of standard input."""
+    if name == _STDIN:
+        return sys.stdin.buffer.read(_MAXIMUM_BYTES)
+    with Path(name).open("rb") as file:
+        return file.read(_MAXIMUM_BYTES)
+
+
+def _text(content: bytes) -> str:
+    try:
+        return without_line_break(content).decode()
+    except UnicodeDecodeError as error:
+        raise RemoteError("A file with credentials is not text.") from error

@@ -1,0 +1,66 @@
+"""The requests for stops and programmes."""
+
+from collections.abc import Iterable
+
+from authz_server.cli.remote.api import AdminApi, convert
+from authz_server.cli.remote.table import carries_out
+from authz_server.operations.scopes import ScopeView
+from authz_server.operations.stops import (
+    BlastRadius,
+    ProgrammeView,
+    StopView,
+    define_programme,
+    lift_stop,
+    list_programmes,
+    list_stops,
+    plan_stop,
+    set_stop,
+)
+from authz_server.tokens.stops import StopKind
+
+_READ, _WRITE = "scopes:read", "tokens:revoke"
+
+
+@carries_out(plan_stop)
+def _plan_stop(api: AdminApi, kind: StopKind, subject: str) -> BlastRadius:
+    # A plan has no reason; the API requires one.
+    body = {"kind": kind, "subject": subject, "reason": "plan"}
+    return convert(api.post(_WRITE, "stops", body=body, dry_run=True), BlastRadius)
+
+
+@carries_out(set_stop)
+def _set_stop(api: AdminApi, planned: BlastRadius, *, reason: str, actor: str) -> None:
+    del actor
+    body = {"kind": planned.kind, "subject": planned.subject, "reason": reason}
+    api.post(_WRITE, "stops", body=body)
+
+
+@carries_out(list_stops)
+def _list_stops(api: AdminApi) -> tuple[StopView, ...]:
+    found = api.list(StopView, _READ, "stops")
+    return tuple(sorted(found, key=lambda stop: stop.created_at))
+
+
+@carries_out(lift_stop)
+def _lift_stop(api: AdminApi, kind: StopKind, subject: str, *, reason: str, actor: str) -> StopView:
+    del actor
+    if kind == "scope":
+        subject = api.read(ScopeView, _READ, "scopes", subject).name
+    item = ("stops", kind, subject)
+    lifted = api.read(StopView, _READ, *item)
+    api.change("POST", _WRITE, *item, "lift", item=item, body={"reason": reason})
+    return lifted
+
+
+@carries_out(define_programme)
+def _define_programme(
+    api: AdminApi, name: str, *, scopes: Iterable[str], clients: Iterable[str], actor: str
+) -> ProgrammeView:
+    del actor
+    body = {"name": name, "scopes": tuple(scopes), "clients": tuple(clients)}
+    return convert(api.post("scopes:write", "programmes", body=body), ProgrammeView)
+
+
+@carries_out(list_programmes)
+def _list_programmes(api: AdminApi) -> tuple[ProgrammeView, ...]:
+    return api.list(ProgrammeView, _READ, "programmes")

@@ -1,0 +1,69 @@
+"""The table of operations that the admin API carries out, filled by the modules beside."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from authz_server.cli.remote.api import AdminApi
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: The module with the requests of the operations of a module.
+_PLACES = {
+    "activity": "records",
+    "audit.search": "records",
+    "audit.verify": "records",
+    "audit.who": "records",
+    "change_decisions": "changes",
+    "changes": "changes",
+    "client_search": "clients",
+    "client_secrets": "secrets",
+    "clients": "clients",
+    "explain": "tokens",
+    "explain_token": "tokens",
+    "keys.list": "keys",
+    "keys.orders": "keys",
+    "operators": "operators",
+    "reports": "records",
+    "resource_servers": "clients",
+    "revocation": "tokens",
+    "scopes": "scopes",
+    "secret_rotation": "secrets",
+    "stops": "stops",
+    "tokens": "tokens",
+}
+_OPERATIONS = "authz_server.operations."
+
+_table: dict[Callable[..., Any], Callable[..., Any]] = {}
+
+
+def carries_out(
+    operation: Callable[Concatenate[Any, P], T],
+) -> Callable[[Callable[Concatenate[AdminApi, P], T]], Callable[Concatenate[AdminApi, P], T]]:
+    """Return a decorator of the requests that carry out an operation.
+
+    They have its arguments and its result, with the API in the place of its services; the actor,
+    which the server records, is left out of account.
+
+    Args:
+        operation: the operation.
+    """
+
+    def keep(
+        requests: Callable[Concatenate[AdminApi, P], T],
+    ) -> Callable[Concatenate[AdminApi, P], T]:
+        _table[operation] = requests
+        return requests
+
+    return keep
+
+
+def find_remote(
+    operation: Callable[Concatenate[Any, P], T],
+) -> Callable[Concatenate[AdminApi, P], T]:
+    """Return the requests that carry out an operation; KeyError if there are none."""
+    if operation not in _table:
+        place = _PLACES[operation.__module__.removeprefix(_OPERATIONS)]
+        import_module(f"authz_server.cli.remote.{place}")
+    return _table[operation]
