@@ -104,7 +104,8 @@ _K_READ, _K_ROTATE, _K_REVOKE = "keys:read", "keys:rotate", "keys:revoke"
 ROUTES: tuple[Route, ...] = (
     Route(method="GET", path="/openapi.json", permission="", act=None, limited="open"),
     *_limited("part",
-        _list("/clients", _C_READ, _C.list_clients, FoundClient, _C.ClientQuery),
+        _list("/clients", _C_READ, _C.list_clients, FoundClient, _C.ClientQuery,
+              members=_C.ClientListMembers),
         _create("/clients", _C_WRITE, _C.register_client, ClientView, _C.NewClient,
                 _C.repeat_registration, members=_C.Registered),
         _read(_CLIENT, _C_READ, _C.show_client, ClientView),

@@ -13,7 +13,12 @@ from authz_server.admin.problems import Problem
 from authz_server.clients.models import Client, Kind
 from authz_server.clients.properties import read_properties
 from authz_server.operations.admin_api import ADMIN_SCOPES
-from authz_server.operations.client_search import ClientFilters, search_clients
+from authz_server.operations.client_search import (
+    ClientFilters,
+    ClientSort,
+    find_clients,
+    search_clients,
+)
 from authz_server.operations.client_secrets import NewSecret
 from authz_server.operations.clients import (
     ClientView,
@@ -47,6 +52,9 @@ class ClientQuery(PageQuery, frozen=True, kw_only=True):
         state: the state.
         unused_since: the time since which it obtained no token; it is older than that.
         secret_ends_before: the time before which one of its active secrets ends.
+        sort: the order; clients that were never used come first by ``last-used``.
+        descending: whether the order is reversed.
+        total: whether the answer has the number of clients in the whole list.
     """
 
     q: Annotated[str, Meta(max_length=200)] = ""
@@ -57,6 +65,19 @@ class ClientQuery(PageQuery, frozen=True, kw_only=True):
     state: State | None = None
     unused_since: Instant | None = None
     secret_ends_before: Instant | None = None
+    sort: ClientSort = "id"
+    descending: bool = False
+    total: bool = False
+
+
+class ClientListMembers(msgspec.Struct, frozen=True, kw_only=True):
+    """The members that the answer to a list of clients has beside those of a list.
+
+    Attributes:
+        total: the number of clients in the whole list, if it was asked for.
+    """
+
+    total: int | UnsetType = UNSET
 
 
 class ClientChanges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -129,7 +150,7 @@ class Registered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def list_clients(call: Call) -> Reply:
-    """Answer a page of clients, by id."""
+    """Answer a page of clients, by id unless another order is asked for."""
     query: ClientQuery = call.query
     scope, server = query.scope, query.resource_server
     owned = () if server is None else list_scopes(call.services, resource_server_id=server)
@@ -144,8 +165,29 @@ def list_clients(call: Call) -> Reply:
         secret_ends_before=query.secret_ends_before,
         text_in_scopes=reach_of(call.services) is None,
     )
-    found = search_clients(call.services, filters, after=call.after(), limit=query.limit + 1)
-    return call.page([shown(call, each) for each in found], lambda client: client.id)
+    if query.sort == "id" and not query.descending:
+        found = search_clients(call.services, filters, after=call.after(), limit=query.limit + 1)
+        page = call.page([shown(call, each) for each in found], lambda client: client.id)
+    else:
+        page = _sorted_page(call, filters)
+    if query.total:
+        page.body["total"] = find_clients(call.services, filters, limit=0).total
+    return page
+
+
+def _sorted_page(call: Call, filters: ClientFilters) -> Reply:
+    """Return a page in another order than by id; its cursor is the number of clients before."""
+    query: ClientQuery = call.query
+    begin = call.after() or 0
+    found = find_clients(
+        call.services,
+        filters,
+        sort=query.sort,
+        descending=query.descending,
+        offset=begin,
+        limit=query.limit + 1,
+    )
+    return call.page([shown(call, each) for each in found.clients], lambda _: begin + query.limit)
 
 
 def load_client(call: Call) -> ClientView:

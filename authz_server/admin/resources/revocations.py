@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from authz_server.admin.calls import Call, Reply
 from authz_server.admin.problems import Problem
@@ -22,7 +22,7 @@ _KINDS: tuple[CutOffKind, ...] = ("client", "scope", "key")
 
 
 class RevocationBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The tokens to revoke: one member names them, or ``before`` alone revokes all.
+    """The tokens to revoke: one member names them, or ``before`` or ``all`` alone revokes all.
 
     Attributes:
         token: the token itself.
@@ -30,6 +30,7 @@ class RevocationBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         client: the tokens of this client.
         scope: the tokens with this scope.
         key: the tokens that this key signed, by its id or the beginning of it.
+        all: every token that was issued until now.
         before: revoke what was issued up to this time; without it, up to now.
         reason: the recorded reason.
     """
@@ -39,15 +40,18 @@ class RevocationBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     client: Annotated[str, Meta(min_length=1)] | None = None
     scope: Annotated[str, Meta(min_length=1)] | None = None
     key: Annotated[str, Meta(min_length=1)] | None = None
+    all: bool = False
     before: Instant | None = None
     reason: Annotated[str, Meta(max_length=_MAXIMUM_REASON_CHARACTERS)] = ""
 
     def __post_init__(self) -> None:
         named = [name for name in _SUBJECTS if getattr(self, name) is not None]
+        if self.all:
+            named.append("all")
         if len(named) > 1 or not (named or self.before):
-            raise ValueError("name one of token, jti, client, scope, key, or before alone")
-        if {"token", "jti"}.intersection(named) and self.before:
-            raise ValueError("before does not go with one token")
+            raise ValueError("name one of token, jti, client, scope, key or all, or before alone")
+        if {"token", "jti", "all"}.intersection(named) and self.before:
+            raise ValueError("before goes neither with one token nor with all")
         if not self.reason.isprintable():
             raise ValueError("reason: use printable characters")
 
@@ -60,12 +64,17 @@ class Revoked(msgspec.Struct, frozen=True, kw_only=True):
         subject: a ``jti``, a client id, a scope, a ``kid``; empty for ``all``.
         issued_up_to: the time up to which they were issued; null for one token.
         changed: whether it was not revoked before; always true for several tokens.
+        client_id: of one token, the client that it was issued to; empty if only the ``jti`` is
+            known.
+        expires_at: of one token, the latest time of its expiry.
     """
 
     kind: str
     subject: str
     issued_up_to: datetime | None = None
     changed: bool = True
+    client_id: str | UnsetType = UNSET
+    expires_at: datetime | UnsetType = UNSET
 
 
 def revoke(call: Call) -> Reply:
@@ -98,7 +107,13 @@ def revoke(call: Call) -> Reply:
 
 
 def _of_token(done: RevokedToken) -> Reply:
-    revoked = Revoked(kind="token", subject=done.jti, changed=done.changed)
+    revoked = Revoked(
+        kind="token",
+        subject=done.jti,
+        changed=done.changed,
+        client_id=done.client_id,
+        expires_at=done.expires_at,
+    )
     return Reply(revoked, diff=_diff(revoked))
 
 

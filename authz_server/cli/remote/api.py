@@ -1,7 +1,7 @@
 """Requests to the admin API: items, lists, creations and changes, and its refusals as errors."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
@@ -87,16 +87,23 @@ class AdminApi:
         Raises:
             OperatorError: the API refuses, or cannot be reached.
         """
-        items: list[Any] = []
-        cursor: str | None = None
+        pages = self.pages(permission, *path, most=most, **query)
+        return tuple(convert(each, kind) for page in pages for each in page["items"])
+
+    def pages(
+        self, permission: str, *path: str, most: int | None = None, **query: object
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the pages of a list; the arguments are those of :meth:`list`."""
+        count, cursor = 0, None
         while True:
-            limit = PAGE if most is None else min(PAGE, most - len(items))
+            limit = PAGE if most is None else max(1, min(PAGE, most - count))
             asked = {**query, "limit": limit, "cursor": cursor}
             page = self.answer("GET", permission, path, query=asked)
-            items += page["items"]
+            yield page
+            count += len(page["items"])
             cursor = page["next"]
-            if cursor is None or len(items) == most:
-                return tuple(convert(each, kind) for each in items)
+            if cursor is None or (most is not None and count >= most):
+                return
 
     def create(self, permission: str, *path: str, body: Body) -> dict[str, Any]:
         """Create an item; return the answer.

@@ -49,12 +49,10 @@ def _find_clients(  # noqa: PLR0913 - those of the operation
     offset: int = 0,
     limit: int | None = None,
 ) -> FoundClients:
-    pages = api.list_with_total(
-        FoundClient,
+    pages = api.pages(
         "clients:read",
         "clients",
-        skipped=offset,
-        most=limit,
+        most=None if limit is None else offset + limit,
         q=filters.text,
         organisation=filters.organisation,
         authentication_method=filters.authentication_method,
@@ -66,7 +64,14 @@ def _find_clients(  # noqa: PLR0913 - those of the operation
         descending=descending,
         total=True,
     )
-    return FoundClients(clients=pages.items, total=pages.total)
+    items: list[Any] = []
+    total = 0
+    for page in pages:
+        items += page["items"]
+        total = page["total"]
+    end = None if limit is None else offset + limit
+    clients = tuple(convert(each, FoundClient) for each in items[offset:end])
+    return FoundClients(clients=clients, total=total)
 
 
 @carries_out(get_client)

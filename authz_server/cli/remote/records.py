@@ -1,10 +1,12 @@
 """The requests for audit records and reports."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from authz_server.cli.remote.api import AdminApi
+from authz_server.cli.remote.api import AdminApi, convert
 from authz_server.cli.remote.table import carries_out
 from authz_server.operations.audit.search import (
     TrailRecord,
@@ -20,7 +22,7 @@ from authz_server.operations.reports import (
     report_least_privilege,
     report_owners,
 )
-from authz_server.operations.stored_records import RecordFilters, RecordView
+from authz_server.operations.stored_records import RecordFilters
 
 _READ = "audit:read"
 
@@ -30,9 +32,14 @@ def _search_trail(
     api: AdminApi, filters: RecordFilters, *, files: Sequence[Path] = (), limit: int
 ) -> TrailSearch:
     del files
-    found = _list_records(api, filters, most=limit + 1)
+    items: list[Any] = []
+    page: Mapping[str, Any] = {}
+    for page in _pages(api, filters, most=limit):
+        items += page["items"]
     return TrailSearch(
-        records=tuple(map(_describe, found[:limit])), more=len(found) > limit, files=()
+        records=tuple(convert(each, TrailRecord) for each in items[:limit]),
+        more=page["next"] is not None or len(items) > limit,
+        files=tuple(page["files"]),
     )
 
 
@@ -41,7 +48,8 @@ def _iterate_records(
     api: AdminApi, filters: RecordFilters, *, files: Sequence[Path] = ()
 ) -> Iterator[TrailRecord]:
     del files
-    return map(_describe, _list_records(api, filters))
+    for page in _pages(api, filters):
+        yield from (convert(each, TrailRecord) for each in page["items"])
 
 
 @carries_out(find_who)
@@ -68,31 +76,10 @@ def _report_owners(api: AdminApi) -> Owners:
     return api.read(Owners, "clients:read", "reports", "owners")
 
 
-def _list_records(
+def _pages(
     api: AdminApi, filters: RecordFilters, most: int | None = None
-) -> tuple[RecordView, ...]:
-    return api.list(
-        RecordView,
-        _READ,
-        "audit",
-        most=most,
-        actor=filters.actor,
-        action=filters.action,
-        subject=filters.subject,
-        client=filters.client,
-        scope=filters.scope,
-        key=filters.key,
-        since=filters.since,
-        until=filters.until,
-    )
-
-
-def _describe(record: RecordView) -> TrailRecord:
-    return TrailRecord(
-        at=record.at,
-        event=record.action,
-        actor=record.actor,
-        subject=record.subject,
-        detail=record.detail,
-        source="stored",
-    )
+) -> Iterator[dict[str, Any]]:
+    given = {field.name: getattr(filters, field.name) for field in fields(RecordFilters)}
+    # The server finds the spellings of the scope.
+    given.pop("spellings")
+    return api.pages(_READ, "audit", "search", most=most, **given)
