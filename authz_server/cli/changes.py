@@ -44,7 +44,7 @@ _COLUMNS = {
 _NARROW = {"id": "Id", "state": "State", "acts": "Acts", "subject": "Subject"}
 
 
-@click.command("list", cls=Command, example="authz-server changes list")
+@click.command("list", cls=Command, remote=True, example="authz-server changes list")
 @click.option("--all", "everything", is_flag=True, help="List settled changes too.")
 @json_option
 @pass_invocation
@@ -60,7 +60,9 @@ def list_(invocation: Invocation, everything: bool, as_json: bool) -> None:
     print_rows(rows, _COLUMNS, as_json=as_json, narrow=_NARROW)
 
 
-@click.command("show", cls=Command, example="authz-server changes show 5f2c9d0a71b3e864")
+@click.command(
+    "show", cls=Command, remote=True, example="authz-server changes show 5f2c9d0a71b3e864"
+)
 @click.argument("id")
 @json_option
 @pass_invocation
@@ -90,6 +92,7 @@ def _decide(
     @click.command(
         name,
         cls=Command,
+        remote=True,
         help=f"{synopsis}\n\n{paragraph}",
         example=f'authz-server changes {name} 5f2c9d0a71b3e864 --reason "INC-17"',
     )

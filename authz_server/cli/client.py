@@ -38,6 +38,7 @@ _CLIENT = Noun("client", "client", "client", "ministry", get_client)
 @click.command(
     "create",
     cls=Command,
+    remote=True,
     example="authz-server client create ministry --name Ministry --scope 'mapper/*'",
 )
 @click.argument("id", required=False)
@@ -151,7 +152,9 @@ def create(  # noqa: PLR0913, PLR0917 - one for each option
     print_created(_CLIENT, record, created.secret, secret_output, as_json=as_json)
 
 
-@click.command("update", cls=Command, example="authz-server client update ministry --lifetime 300")
+@click.command(
+    "update", cls=Command, remote=True, example="authz-server client update ministry --lifetime 300"
+)
 @click.argument("id")
 @click.option("--name", help="The name that people know the client by.")
 @click.option("--organisation", help="The organisation that runs the client.")

@@ -28,7 +28,12 @@ _HEADINGS = {
 _COLUMNS = ("id", "name", "organisation", "state", "allowed_scopes")
 
 
-@click.command("list", cls=Command, example="authz-server client list disburse --unused-since -90d")
+@click.command(
+    "list",
+    cls=Command,
+    remote=True,
+    example="authz-server client list disburse --unused-since -90d",
+)
 @click.argument("text", required=False, default="")
 @click.option("--organisation", help="The organisation that runs them.")
 @click.option("--scope", help="A scope that they may ask for, in any spelling.")

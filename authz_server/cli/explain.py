@@ -19,6 +19,7 @@ from authz_server.operations.explain_token import explain_token
 @click.command(
     "request",
     cls=Command,
+    remote=True,
     example="authz-server explain request ministry --scope mapper/link",
 )
 @click.argument("client_id", metavar="CLIENT")
@@ -72,6 +73,7 @@ def request(  # noqa: PLR0913, PLR0917 - one for each option
 @click.command(
     "token",
     cls=Command,
+    remote=True,
     example="authz-server explain token --for mapper token.txt",
 )
 @token_source

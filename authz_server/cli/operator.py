@@ -60,6 +60,7 @@ def _with_limits(command: Any) -> Any:  # noqa: ANN401 - a decorator of click
 @click.command(
     "create",
     cls=Command,
+    remote=True,
     example="authz-server operator create ada --role security-officer",
 )
 @click.argument("name")
@@ -92,7 +93,7 @@ def create(
     )
 
 
-@click.command("list", cls=Command, example="authz-server operator list")
+@click.command("list", cls=Command, remote=True, example="authz-server operator list")
 @json_option
 @pass_invocation
 def list_(invocation: Invocation, as_json: bool) -> None:
@@ -108,7 +109,7 @@ def list_(invocation: Invocation, as_json: bool) -> None:
     print_rows(rows, _COLUMNS, as_json=as_json)
 
 
-@click.command("show", cls=Command, example="authz-server operator show ada")
+@click.command("show", cls=Command, remote=True, example="authz-server operator show ada")
 @click.argument("name")
 @json_option
 @pass_invocation
@@ -125,6 +126,7 @@ def show(invocation: Invocation, name: str, as_json: bool) -> None:
 @click.command(
     "update",
     cls=Command,
+    remote=True,
     example="authz-server operator update ada --add-role api-owner \\\n"
     "    --resource-server mapper",
 )
@@ -177,7 +179,9 @@ def update(  # noqa: PLR0913 - the options of the command
 
 
 def _switch(verb: str, *, enabled: bool, text: str) -> click.Command:
-    @click.command(verb, cls=Command, help=text, example=f"authz-server operator {verb} ada")
+    @click.command(
+        verb, cls=Command, remote=True, help=text, example=f"authz-server operator {verb} ada"
+    )
     @click.argument("name")
     @pass_invocation
     def switch(invocation: Invocation, name: str) -> None:
@@ -209,7 +213,7 @@ enable = _switch(
 )
 
 
-@click.command("enrol", cls=Command, example="authz-server operator enrol ada")
+@click.command("enrol", cls=Command, remote=True, example="authz-server operator enrol ada")
 @click.argument("name")
 @json_option
 @pass_invocation
@@ -228,7 +232,7 @@ def enrol(invocation: Invocation, name: str, as_json: bool) -> None:
     )
 
 
-@click.command("delete", cls=Command, example="authz-server operator delete ada --yes")
+@click.command("delete", cls=Command, remote=True, example="authz-server operator delete ada --yes")
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @pass_invocation

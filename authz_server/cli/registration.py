@@ -150,6 +150,7 @@ def show_command(noun: Noun) -> click.Command:
     @click.command(
         "show",
         cls=Command,
+        remote=True,
         help=f"""Show one {noun.name}.
 
         Secrets are listed by id and dates, without their values.
@@ -183,6 +184,7 @@ def _switch(noun: Noun, *, enabled: bool) -> click.Command:
     @click.command(
         verb,
         cls=Command,
+        remote=True,
         help=text,
         example=f"authz-server {noun.command} {verb} {noun.example}",
     )
@@ -226,6 +228,7 @@ def delete_command(noun: Noun) -> click.Command:
     @click.command(
         "delete",
         cls=Command,
+        remote=True,
         help=f"""Delete a {noun.name} and its secrets.
 
         {consequence} The command asks first, unless --yes is given.

@@ -10,7 +10,9 @@ from authz_server.cli.output import as_record, json_option, print_json, print_ro
 from authz_server.operations.reports import report_least_privilege, report_owners
 
 
-@click.command("least-privilege", cls=Command, example="authz-server report least-privilege")
+@click.command(
+    "least-privilege", cls=Command, remote=True, example="authz-server report least-privilege"
+)
 @click.option(
     "--days",
     type=click.IntRange(1, 3_660),
@@ -53,7 +55,7 @@ def least_privilege(invocation: Invocation, days: int, as_json: bool) -> None:
     )
 
 
-@click.command("owners", cls=Command, example="authz-server report owners")
+@click.command("owners", cls=Command, remote=True, example="authz-server report owners")
 @json_option
 @pass_invocation
 def owners(invocation: Invocation, as_json: bool) -> None:

@@ -56,6 +56,7 @@ _COLUMNS = {
 @click.command(
     "create",
     cls=Command,
+    remote=True,
     example="authz-server resource-server create mapper --name Mapper \\\n"
     "    --identifier https://mapper.example.org --scope 'mapper/*'",
 )
@@ -149,7 +150,7 @@ def create(  # noqa: PLR0913, PLR0917 - one for each option
     print_created(_RESOURCE_SERVER, record, created.secret, secret_output, as_json=as_json)
 
 
-@click.command("list", cls=Command, example="authz-server resource-server list --json")
+@click.command("list", cls=Command, remote=True, example="authz-server resource-server list --json")
 @json_option
 @pass_invocation
 def list_(invocation: Invocation, as_json: bool) -> None:
@@ -163,7 +164,10 @@ def list_(invocation: Invocation, as_json: bool) -> None:
 
 
 @click.command(
-    "show", cls=Command, example="authz-server resource-server show mapper --snippet spring"
+    "show",
+    cls=Command,
+    remote=True,
+    example="authz-server resource-server show mapper --snippet spring",
 )
 @click.argument("id")
 @click.option(
@@ -196,6 +200,7 @@ def show(invocation: Invocation, id: str, snippet: str | None, as_json: bool) ->
 @click.command(
     "update",
     cls=Command,
+    remote=True,
     example="authz-server resource-server update mapper --token-format reference",
 )
 @click.argument("id")

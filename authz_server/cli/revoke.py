@@ -16,6 +16,7 @@ from authz_server.tokens.revocations import CutOffKind
 @click.command(
     "revoke",
     cls=Command,
+    remote=True,
     example='authz-server revoke --client ministry --reason "secret leaked" --yes',
 )
 @click.option("--client", "client_id", help="Revoke the tokens of this client.")

@@ -3,6 +3,7 @@
 import click
 
 from authz_server import __version__
+from authz_server.cli.access import access_options
 from authz_server.cli.commands import RootCommands
 from authz_server.cli.invocation import shared_options
 
@@ -129,7 +130,9 @@ def main() -> None:
     A change takes effect on running servers within a second. Secrets are never arguments: they are
     asked for, or read from standard input or a file. The exit status is 0 only when everything was
     done.
+
+    With --server, many commands work from another machine, by the admin API.
     """  # noqa: D301 - \b is click's mark of lines to be left as they are
 
 
-main.params.extend(shared_options(with_environment=True))
+main.params.extend([*shared_options(with_environment=True), *access_options()])

@@ -25,7 +25,7 @@ _COLUMNS = {
 }
 
 
-@click.command("import", cls=Command, example="authz-server scope import g2p-connect")
+@click.command("import", cls=Command, remote=True, example="authz-server scope import g2p-connect")
 @click.argument("catalogue", type=click.Choice(["g2p-connect"]))
 @json_option
 @pass_invocation
@@ -42,7 +42,9 @@ def import_(invocation: Invocation, catalogue: str, as_json: bool) -> None:
     print_change(record, f"Scopes of {catalogue}: {counts}.", as_json=as_json)
 
 
-@click.command("list", cls=Command, example="authz-server scope list --resource-server mapper")
+@click.command(
+    "list", cls=Command, remote=True, example="authz-server scope list --resource-server mapper"
+)
 @click.option(
     "--resource-server",
     "resource_server_id",
@@ -61,7 +63,7 @@ def list_(invocation: Invocation, resource_server_id: str | None, as_json: bool)
     print_rows(scopes, _COLUMNS, as_json=as_json)
 
 
-@click.command("show", cls=Command, example="authz-server scope show mapper/link")
+@click.command("show", cls=Command, remote=True, example="authz-server scope show mapper/link")
 @click.argument("name")
 @json_option
 @pass_invocation
@@ -76,7 +78,10 @@ def show(invocation: Invocation, name: str, as_json: bool) -> None:
 
 
 @click.command(
-    "add", cls=Command, example="authz-server scope add land/read --risk read --alias land.read"
+    "add",
+    cls=Command,
+    remote=True,
+    example="authz-server scope add land/read --risk read --alias land.read",
 )
 @click.argument("name")
 @click.option("--description", default="", help="What the scope permits.")
@@ -111,7 +116,10 @@ def add(invocation: Invocation, /, name: str, **values: Any) -> None:  # noqa: A
 
 
 @click.command(
-    "assign", cls=Command, example="authz-server scope assign 'mapper/*' --resource-server mapper"
+    "assign",
+    cls=Command,
+    remote=True,
+    example="authz-server scope assign 'mapper/*' --resource-server mapper",
 )
 @click.argument("names", nargs=-1, required=True)
 @click.option(

@@ -121,6 +121,7 @@ def _add(noun: Noun) -> click.Command:
     @click.command(
         "add",
         cls=Command,
+        remote=True,
         help=f"""Add a secret to a {noun.name}.
 
         The secret is generated and shown once, unless an option imports one. The other secrets
@@ -172,6 +173,7 @@ def _rotate(noun: Noun) -> click.Command:
     @click.command(
         "rotate",
         cls=Command,
+        remote=True,
         help=f"""Add a secret and plan the end of the others.
 
         The new secret is generated and shown once, unless an option imports one. The others keep
@@ -286,6 +288,7 @@ def _list(noun: Noun) -> click.Command:
     @click.command(
         "list",
         cls=Command,
+        remote=True,
         help=f"""List the secrets of a {noun.name}.
 
         Ended secrets are listed too. The value of a secret is never shown again.
@@ -307,6 +310,7 @@ def _end(noun: Noun) -> click.Command:
     @click.command(
         "end",
         cls=Command,
+        remote=True,
         help=f"""End a secret of a {noun.name} permanently.
 
         SECRET_ID is its id in the list. A later time in --at leaves an overlap with the next
@@ -332,8 +336,8 @@ def _end(noun: Noun) -> click.Command:
         yes: bool,
     ) -> None:
         with invocation.operations() as carry_out:
-            last = carry_out(is_last_secret, id, secret_id, kind=noun.kind, at=at)
-            if last and not yes and sys.stdin.isatty():
+            asks = not yes and sys.stdin.isatty()
+            if asks and carry_out(is_last_secret, id, secret_id, kind=noun.kind, at=at):
                 _confirm_last(noun, id, at)
             secret = carry_out(
                 end_secret, id, secret_id, kind=noun.kind, actor=invocation.actor, at=at

@@ -38,6 +38,7 @@ def _stop_command(kind: StopKind, name: str, metavar: str, noun: str) -> click.C
     @click.command(
         kind,
         cls=Command,
+        remote=True,
         help=f"Stop {noun}.\n\n{_EFFECT}",
         example=f'authz-server stop {kind} {name} --reason "wrong payments" --yes',
     )
@@ -84,7 +85,7 @@ def _lines_of(planned: BlastRadius) -> list[str]:
     return lines
 
 
-@click.command("list", cls=Command, example="authz-server stop list")
+@click.command("list", cls=Command, remote=True, example="authz-server stop list")
 @json_option
 @pass_invocation
 def list_(invocation: Invocation, as_json: bool) -> None:
@@ -107,6 +108,7 @@ def list_(invocation: Invocation, as_json: bool) -> None:
 @click.command(
     "lift",
     cls=Command,
+    remote=True,
     example='authz-server stop lift client ministry --reason "INC-17 is closed"',
 )
 @click.argument("kind", type=click.Choice(get_args(StopKind)))
@@ -132,6 +134,7 @@ def lift(invocation: Invocation, kind: StopKind, subject: str, reason: str, as_j
 @click.command(
     "define",
     cls=Command,
+    remote=True,
     example="authz-server stop define cash-2026 --scope 'disburse/*' --client ministry",
 )
 @click.argument("name")
@@ -173,7 +176,7 @@ def define(
     print_change(as_record(defined), sentence, as_json=as_json)
 
 
-@click.command("programmes", cls=Command, example="authz-server stop programmes")
+@click.command("programmes", cls=Command, remote=True, example="authz-server stop programmes")
 @json_option
 @pass_invocation
 def programmes(invocation: Invocation, as_json: bool) -> None:

@@ -54,7 +54,7 @@ def inspect(invocation: Invocation, file: Path | None, as_json: bool) -> None:
     print_record({"state": found.state, **claims}, as_json=as_json)
 
 
-@click.command("revoke", cls=Command, example="authz-server token revoke token.txt")
+@click.command("revoke", cls=Command, remote=True, example="authz-server token revoke token.txt")
 @token_source
 @click.option("--jti", help="Revoke by this id, as audit records give it, instead of the token.")
 @json_option

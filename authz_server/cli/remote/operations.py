@@ -1,5 +1,6 @@
 """Carry out operations by the admin API, and find the credentials for it."""
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -8,6 +9,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
+from authz_server.cli.access import TOKEN_VARIABLE
 from authz_server.cli.remote.api import AdminApi
 from authz_server.cli.remote.connection import Connection, RemoteError
 from authz_server.cli.remote.credentials import ClientCredentials, Credentials, GivenToken
@@ -66,13 +68,13 @@ def open_remote_operations(server: str, access: Mapping[str, Any]) -> RemoteOper
 
 
 def _credentials(access: Mapping[str, Any], ca_file: Path | None) -> Credentials:
-    token, token_file = access.get("token"), access.get("token_file")
+    token, token_file = os.environ.get(TOKEN_VARIABLE, ""), access.get("token_file")
     client_id = access.get("client_id")
     ways = [each for each in (token, token_file, client_id) if each]
     if len(ways) != 1:
         raise click.UsageError(
-            "With --server, give one of the access token (AUTHZ_SERVER_TOKEN or --token-file) and a"
-            " client (--client-id with --issuer)."
+            f"With --server, give an access token (${TOKEN_VARIABLE} or --token-file), or a client"
+            " (--client-id with --issuer)."
         )
     if not client_id:
         return GivenToken(_text(_read(str(token_file))) if token_file else token.strip())
