@@ -26,6 +26,7 @@ from authz_server.serving.http import Connection
 from authz_server.serving.lanes import Lanes
 from authz_server.serving.logged_connection import LoggedConnection
 from authz_server.serving.senders import Phase, Sender, Senders
+from authz_server.serving.shares import Shares
 from authz_server.settings import ServerSettings
 
 logger = logging.getLogger(__name__)
@@ -36,9 +37,10 @@ TICK_SECONDS = 0.25
 #: way.
 DRAIN_SECONDS = 1.0
 _DRAIN_INTERVAL_SECONDS = 0.02
-#: Connections that a worker accepts at once if no other worker shares its sockets. Otherwise it
-#: accepts one and looks at its other events: a burst from one pool of connections is shared out.
+#: Connections that a worker accepts at once, before it looks at its other events.
 _ACCEPTED_AT_ONCE = 32
+#: How long a worker leaves new connections to those that have fewer.
+_REST_SECONDS = 0.001
 _BACK_OFF_SECONDS = 0.5
 
 
@@ -56,6 +58,7 @@ class FrontParts:
         each_tick: called several times a second.
         access_log: gets a line for each response; None for no log.
         resources: the resources that have other methods than POST.
+        shares: the connections of the workers that share the sockets; None: no other worker does.
     """
 
     endpoints: Mapping[str, ProtocolEndpoint]
@@ -67,6 +70,7 @@ class FrontParts:
     each_tick: Callable[[], None]
     access_log: AccessLog | None = None
     resources: Resources = NO_RESOURCES
+    shares: Shares | None = None
 
 
 class Handshake:
@@ -122,7 +126,8 @@ class WorkerFront:
         self._tls: SSLContext | None = None
         self._arriving: set[asyncio.Task[object]] = set()
         self._maximum = settings.maximum_connections
-        self._accepted_at_once = 1 if settings.workers > 1 else _ACCEPTED_AT_ONCE
+        self._shares = parts.shares
+        self._left = 1
         self._turns = turns.Turns(
             loop,
             serve=self._serve,
@@ -165,8 +170,13 @@ class WorkerFront:
         """
         self._tls = tls
         self._listeners = tuple(listeners)
+        self._count()
         for listener in self._listeners:
-            self._loop.add_reader(listener.fileno(), self._accept, listener)
+            self._add_listener(listener)
+
+    def _add_listener(self, listener: socket.socket) -> None:
+        accept = self._accept if self._shares is None else self._accept_share
+        self._loop.add_reader(listener.fileno(), accept, listener)
 
     async def drain(self, grace_seconds: float) -> None:
         """Stop accepting, answer the requests in progress, and close every connection.
@@ -200,9 +210,25 @@ class WorkerFront:
         while self._loop.time() < until and (self._connections or self._arriving):  # noqa: ASYNC110 - many set it
             await asyncio.sleep(_DRAIN_INTERVAL_SECONDS)
 
-    def _accept(self, listener: socket.socket, at_once: int = 0) -> None:
+    def _accept_share(self, listener: socket.socket) -> None:
+        shares, count = self._shares, len(self._connections) + len(self._arriving)
+        if shares is None or not shares.is_ahead(count):
+            self._left = 1
+            self._accept(listener, 1)
+        else:
+            self._loop.remove_reader(listener.fileno())
+            self._loop.call_later(_REST_SECONDS, self._accept_left, listener)
+
+    def _accept_left(self, listener: socket.socket) -> None:
+        """Accept connections that the other workers have left, each time more of them."""
+        if listener in self._listeners:
+            self._add_listener(listener)
+            self._accept(listener, self._left)
+            self._left = min(2 * self._left, _ACCEPTED_AT_ONCE)
+
+    def _accept(self, listener: socket.socket, at_once: int = _ACCEPTED_AT_ONCE) -> None:
         # A few at a time: requests wait for the loop.
-        for _ in range(at_once or self._accepted_at_once):
+        for _ in range(at_once):
             try:
                 accepted, address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -219,16 +245,22 @@ class WorkerFront:
             if self._tls is not None:
                 deadline = self.now + self.header_seconds
                 Handshake(task, deadline, self._parts.senders, address[0])
+            self._count()
+
+    def _count(self) -> None:
+        if self._shares is not None:
+            self._shares.write(len(self._connections) + len(self._arriving))
 
     def _arrived(self, accepted: socket.socket, task: asyncio.Task[object]) -> None:
         self._arriving.discard(task)
+        self._count()
         if task.cancelled():
             # The task may not have started.
             accepted.close()
 
     def _accept_again(self, listener: socket.socket) -> None:
-        if not self.draining:
-            self._loop.add_reader(listener.fileno(), self._accept, listener)
+        if listener in self._listeners:
+            self._add_listener(listener)
 
     async def _connect(self, accepted: socket.socket) -> None:
         # A failed TLS handshake or a lost peer is not logged.
@@ -248,6 +280,7 @@ class WorkerFront:
     def closed(self, connection: Connection) -> None:
         """Remove a connection."""
         self._connections.pop(connection, None)
+        self._count()
         self._parts.senders.dismiss(connection, connection.sender)
 
     def body_begun(self, connection: Connection) -> None:

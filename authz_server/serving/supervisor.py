@@ -16,6 +16,7 @@ from types import FrameType
 from authz_server.serving.last_connections import HANDSHAKE_SECONDS, turn_new_ones_away
 from authz_server.serving.listeners import Listeners, ServingError, open_all
 from authz_server.serving.self_check import Report, read_report
+from authz_server.serving.shares import make_table, remove_entry
 from authz_server.serving.worker import CANNOT_SERVE, Order
 from authz_server.settings import Role, ServerSettings, Settings
 
@@ -64,9 +65,13 @@ class Slot:
 
     Attributes:
         role: the listener that the worker serves.
+        place: its number among the workers of that listener.
+        table: the descriptor of the table of connections that these share.
     """
 
-    role: Role = "public"
+    role: Role
+    place: int
+    table: int
     worker: Worker | None = None
     deaths: int = 0
     start_at: float = 0.0
@@ -123,7 +128,7 @@ class Supervisor:
             ServingError: no worker can serve with the settings.
         """
         with self._signals():
-            self._current.slots = _slots(self._current.settings)
+            self._current.slots = _make_slots(self._current.settings)
             try:
                 while not self._stopping:
                     self._step(changed)
@@ -178,28 +183,37 @@ class Supervisor:
         if any(worker.reported_at for worker in by_descriptor.values()):
             self._ever_served = True
 
-    def _workers(self) -> Iterator[Worker]:
+    def _slots(self) -> Iterator[tuple[Generation, Slot]]:
         for generation in (self._current, self._next):
-            for slot in generation.slots if generation else ():
-                if slot.worker is not None:
-                    yield slot.worker
+            if generation is not None:
+                yield from ((generation, slot) for slot in generation.slots)
+
+    def _workers(self) -> Iterator[Worker]:
+        yield from (slot.worker for _, slot in self._slots() if slot.worker is not None)
         yield from self._leaving
 
     def _start_workers(self) -> None:
         now = time.monotonic()
-        for generation in (self._current, self._next):
-            for slot in generation.slots if generation else ():
-                if slot.worker is None and now >= slot.start_at:
-                    slot.worker = self._start(generation or self._current, slot.role)
+        for generation, slot in self._slots():
+            if slot.worker is None and now >= slot.start_at:
+                slot.worker = self._start(generation, slot)
 
-    def _start(self, generation: Generation, role: Role) -> Worker:
+    def _start(self, generation: Generation, slot: Slot) -> Worker:
         report_read, report_write = os.pipe()
         os.set_blocking(report_read, False)
-        descriptors = tuple(listener.fileno() for listener in generation.listeners[role])
-        order = Order(generation.settings, self._settings_file, descriptors, report_write, role)
+        descriptors = tuple(listener.fileno() for listener in generation.listeners[slot.role])
+        order = Order(
+            settings=generation.settings,
+            settings_file=self._settings_file,
+            listeners=descriptors,
+            report=report_write,
+            role=slot.role,
+            table=slot.table,
+            place=slot.place,
+        )
         try:
             process = subprocess.Popen(  # noqa: S603 - this very program
-                _COMMAND, stdin=subprocess.PIPE, pass_fds=(*descriptors, report_write)
+                _COMMAND, stdin=subprocess.PIPE, pass_fds=(*descriptors, report_write, slot.table)
             )
         finally:
             os.close(report_write)
@@ -216,15 +230,15 @@ class Supervisor:
         for worker in [each for each in self._leaving if each.process.poll() is not None]:
             self._leaving.remove(worker)
             _close(worker)
-        for generation in (self._current, self._next):
-            for slot in generation.slots if generation else ():
-                if slot.worker is not None and slot.worker.process.poll() is not None:
-                    self._replace(slot, slot.worker)
+        for _, slot in self._slots():
+            if slot.worker is not None and slot.worker.process.poll() is not None:
+                self._replace(slot, slot.worker)
 
     def _replace(self, slot: Slot, worker: Worker) -> None:
         now, status = time.monotonic(), worker.process.returncode
         _read_reports(worker)
         _close(worker)
+        remove_entry(slot.table, slot.place)
         slot.worker = None
         if now - worker.started_at >= YOUNG_SECONDS:
             slot.deaths = 0
@@ -251,7 +265,7 @@ class Supervisor:
         except Exception as error:  # noqa: BLE001 - after any error the old settings stay
             logger.error("the new settings cannot be used: %s; the old ones stay", error)  # noqa: TRY400 - the message has it
             return
-        self._next = Generation(settings, listeners, _slots(settings), time.monotonic())
+        self._next = Generation(settings, listeners, _make_slots(settings), time.monotonic())
 
     def _finish_reload(self, changed: Callable[[Settings], None]) -> None:
         following = self._next
@@ -288,6 +302,8 @@ class Supervisor:
             if slot.worker is not None:
                 self._terminate(slot.worker, generation.settings.server)
                 self._leaving.append(slot.worker)
+        for table in {slot.table for slot in generation.slots}:
+            os.close(table)
         generation.slots = []
         for listener in closing:
             listener.close()
@@ -356,10 +372,9 @@ def pause_after(deaths: int) -> float:
     return min(FIRST_PAUSE_SECONDS * 2.0 ** min(deaths, 1_000), LONGEST_PAUSE_SECONDS)
 
 
-def _slots(settings: Settings) -> list[Slot]:
-    return [
-        Slot(role) for role, server in settings.listeners().items() for _ in range(server.workers)
-    ]
+def _make_slots(settings: Settings) -> list[Slot]:
+    tables = [(*each, make_table(each[1].workers)) for each in settings.listeners().items()]
+    return [Slot(role, n, table) for role, server, table in tables for n in range(server.workers)]
 
 
 def _serves(slot: Slot) -> bool:

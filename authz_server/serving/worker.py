@@ -35,6 +35,7 @@ from authz_server.serving.lanes import Lanes
 from authz_server.serving.postgresql_queries import PostgresqlQueries
 from authz_server.serving.self_check import SelfCheck
 from authz_server.serving.senders import Senders
+from authz_server.serving.shares import Shares
 from authz_server.settings import (
     ClientCertificateSettings,
     Role,
@@ -78,13 +79,17 @@ class Order:
         listeners: the descriptors of listening sockets.
         report: the descriptor of the pipe for its reports.
         role: the listener that it serves.
+        table: the descriptor of the table of connections that its workers share.
+        place: its entry in the table.
     """
 
     settings: Settings
     settings_file: str
     listeners: tuple[int, ...]
     report: int
-    role: Role = "public"
+    role: Role
+    table: int
+    place: int
 
     @property
     def server(self) -> ServerSettings:
@@ -168,7 +173,8 @@ async def _serve(app: Application, order: Order, tls: ssl.SSLContext | None) -> 
     loop = asyncio.get_running_loop()
     settings = order.server
     services: ServerServices = app.extensions[EXTENSION]
-    front, lanes = build_front(loop, app, services, settings)
+    shares = Shares(order.table, order.place) if settings.workers > 1 else None
+    front, lanes = build_front(loop, app, services, settings, shares)
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_reader(sys.stdin.fileno(), stop.set)
@@ -195,6 +201,7 @@ def build_front(
     app: Application,
     services: ServerServices,
     server: ServerSettings,
+    shares: Shares | None = None,
 ) -> tuple[WorkerFront, Lanes]:
     """Return the front and the lanes of a worker for a listener with the settings ``server``."""
     settings = services.settings
@@ -250,6 +257,7 @@ def build_front(
         notify=services.notify,
         each_tick=each_tick,
         access_log=app.access_log,
+        shares=shares,
     )
     return WorkerFront(loop, server, parts), lanes
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -183,3 +184,27 @@ def test_a_hundred_connections_that_pipeline_get_their_answers_in_order(edge: Se
             assert set(statuses[::2]) <= {200, 503}
             assert set(statuses[1::2]) <= {404, 503}
             assert statuses.count(200) + statuses.count(404) > 0
+
+
+def test_connections_opened_at_once_are_shared_between_the_workers(edge: ServerFixture):
+    """A busy machine may keep a worker from running, so one of several bursts has to be shared."""
+    await_workers(edge, 2)
+    before = open_descriptors(edge)
+    for _ in range(20):
+        with ExitStack() as opened:
+            for _ in range(16):
+                opened.enter_context(RawConnection(edge.server.port, 10.0))
+            deadline = time.monotonic() + 5
+            while sum(now := open_descriptors(edge)) < sum(before) + 16:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            if min(after - first for first, after in zip(before, now, strict=True)) >= 6:
+                return
+        time.sleep(0.2)
+        before = open_descriptors(edge)
+    pytest.fail("one worker took the connections every time")
+
+
+def open_descriptors(edge: ServerFixture) -> list[int]:
+    """Return how many descriptors each worker has open."""
+    return [len([*Path(f"/proc/{each}/fd").iterdir()]) for each in edge.server.worker_process_ids()]

@@ -22,6 +22,7 @@ from authz_server.serving.flask_requests import FlaskRequests
 from authz_server.serving.front import FrontParts, WorkerFront
 from authz_server.serving.lanes import Lanes
 from authz_server.serving.senders import Senders
+from authz_server.serving.shares import Shares
 from authz_server.serving.turns import Turns
 from authz_server.serving.worker import new_loop
 from authz_server.settings import ServerSettings
@@ -37,6 +38,9 @@ LOOPS: Mapping[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     LATE: new_loop,
 }
+
+#: Those that are loops of their own.
+PLAIN_LOOPS = ("uvloop", "asyncio")
 
 
 class WorkerSite:
@@ -60,12 +64,14 @@ class WorkerSite:
         *,
         tls: SSLContext | None = None,
         access_log: AccessLog | None = None,
+        shares: Shares | None = None,
         **settings: Any,
     ) -> None:
         self.loop = LOOPS[loop]()
         self._is_late = loop == LATE
         self._tls = tls
         self._access_log = access_log
+        self._shares = shares
         self._settings = ServerSettings(**{"maximum_body_bytes": 20_000} | settings)
         self.requests: list[Request] = []
         self.held = 0
@@ -153,6 +159,7 @@ class WorkerSite:
             notify=Notifier(self._find_receivers).notify,
             each_tick=lambda: None,
             access_log=self._access_log,
+            shares=self._shares,
         )
         self.front = WorkerFront(self.loop, settings, parts)
         if self._is_late:
