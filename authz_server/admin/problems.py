@@ -19,6 +19,7 @@ from authz_server.errors import (
 )
 from authz_server.operations.approvals import StaleChangeError
 from authz_server.operations.change_decisions import LogInAgainError
+from authz_server.operations.permissions import AuthenticationTooOldError
 from keys.errors import ClockOffError, InvariantError, KeysError, OrderRefusedError
 
 PROBLEM_TYPE = "application/problem+json"
@@ -60,6 +61,7 @@ _BY_ERROR: dict[type[OperatorError], str] = {
     NotFoundError: "not-found",
     ConflictError: "conflict",
     StaleChangeError: "precondition-failed",
+    AuthenticationTooOldError: "insufficient-user-authentication",
     LogInAgainError: "insufficient-user-authentication",
 }
 

@@ -51,6 +51,7 @@ from authz_server.operations.explain_token import TokenExplanation
 from authz_server.operations.keys.list import KeyView, RingView
 from authz_server.operations.keys.status import RingStatus
 from authz_server.operations.operators import OperatorView
+from authz_server.operations.passkeys import PasskeyView
 from authz_server.operations.registration_tokens import RegistrationTokenView
 from authz_server.operations.reports import LeastPrivilege, Owners
 from authz_server.operations.resource_servers import ResourceServerView
@@ -88,6 +89,7 @@ _SERVER = "/resource-servers/{client_id}"
 _RING = "/rings/{ring}"
 _STOP = "/stops/{kind}/{subject}"
 _OPERATOR = "/operators/{operator}"
+_PASSKEY = f"{_OPERATOR}/passkeys/{{passkey}}"
 _KEY = "/rings/{ring}/keys/{kid}"
 _CHANGE = "/changes/{change_id}"
 _STREAM = "/event-streams/{resource_server}"
@@ -171,9 +173,11 @@ ROUTES: tuple[Route, ...] = (
             for act in (changes.approve, changes.reject, changes.confirm)
         ),
     ),
-    # Every caller withdraws its own.
+    # Every caller decides on its own.
     *_limited("open",
         _change(f"{_CHANGE}/withdraw", "", changes.withdraw, changes.load_own, ChangeView,
+                changes.DecisionBody, kind="order"),
+        _change(f"{_CHANGE}/break-glass", "", changes.break_glass, changes.load_own, ChangeView,
                 changes.DecisionBody, kind="order"),
     ),
     *_limited("refused",
@@ -186,6 +190,11 @@ ROUTES: tuple[Route, ...] = (
         _change(_OPERATOR, _O_WRITE, _O.remove, _O.load, _Done, None, method="DELETE"),
         _change(f"{_OPERATOR}/enable", _O_WRITE, _O.enable, _O.load, OperatorView),
         _change(f"{_OPERATOR}/disable", _O_WRITE, _O.disable, _O.load, OperatorView),
+        _list("/roles", _O_READ, _O.list_roles, _O.RoleDescription),
+        _list(f"{_OPERATOR}/passkeys", _O_READ, _O.list_all_passkeys, PasskeyView),
+        _read(_PASSKEY, _O_READ, _O.show_passkey, PasskeyView),
+        _change(_PASSKEY, _O_WRITE, _O.remove_one_passkey, _O.load_passkey, _Done, None,
+                method="DELETE"),
         _create(f"{_OPERATOR}/enrolments", _O_WRITE, _O.enrol, _O.EnrolmentView, NoBody),
         _create("/resource-servers", _RS_WRITE, _RS.register_server, ResourceServerView,
                 _RS.NewResourceServer, _RS.repeat_server, members=_C.Registered),

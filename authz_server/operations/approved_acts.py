@@ -36,6 +36,19 @@ OPERATIONS: Mapping[str, Callable[..., object]] = {
     "renew_enrolment": renew_enrolment,
     "create_registration_token": create_registration_token,
 }
+#: The permission of each operation.
+PERMISSIONS_OF: Mapping[str, str] = {
+    "create_client": "clients:write",
+    "update_client": "clients:write",
+    "add_secret": "secrets:write",
+    "rotate_secret": "secrets:write",
+    "lift_stop": "tokens:revoke",
+    "create_operator": "operators:write",
+    "update_operator": "operators:write",
+    "renew_enrolment": "operators:write",
+    "create_registration_token": "clients:write",
+    "keys.activate": "keys:rotate",
+}
 #: The order on a key ring, which has transactions of its own.
 ACTIVATE = "keys.activate"
 #: The arguments that JSON holds as text.

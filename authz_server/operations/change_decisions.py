@@ -1,6 +1,6 @@
 """Decide on changes that need a second person: approve, reject, withdraw and confirm them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -15,6 +15,7 @@ from authz_server.audit.pending_changes import (
     UNCONFIRMED,
     PendingChange,
     lock_change,
+    record,
     settle,
 )
 from authz_server.audit.sink import CONTEXT, AuditRecord
@@ -32,6 +33,7 @@ from authz_server.operations.approvals import (
 )
 from authz_server.operations.approved_acts import (
     ACTIVATE,
+    PERMISSIONS_OF,
     carry_out,
     find_prepared,
     read_order,
@@ -45,8 +47,14 @@ from authz_server.operations.changes import (
 )
 from authz_server.operations.keys.context import KeyContext
 from authz_server.operations.keys.orders import apply_order
+from authz_server.operations.limited_services import limit_services
 from authz_server.operations.one_transaction import run_together
-from authz_server.operations.permissions import Caller, roles_of
+from authz_server.operations.permissions import (
+    Caller,
+    LimitedCallerError,
+    authorise,
+    roles_of,
+)
 from keys.errors import KeysError
 
 T = TypeVar("T")
@@ -113,18 +121,88 @@ def approve_change(services: Services, decision: Decision, open_keys: OpenKeys) 
     def act(services: Services, session: Session) -> tuple[ChangeView, Control]:
         change = _lock(services, session, decision, PENDING)
         _require_second_person(services, session, change, decision.decider)
-        approved = Approved(tuple(change.acts), change.basis)
-        control = Control(requester=change.requester, approved=approved)
         prepared = find_prepared(change)
         # Its record stands before those of the operation.
         decided = _settle(services, session, change, "approved", decision)
-        if change.operation != ACTIVATE:
-            session.info[CONTROL] = control
-            facts = {"change": change.id, "approved_by": decision.decider.actor}
-            session.info[CONTEXT] = {**facts, "diff": change.diff}
-            _carry_out(services, session, change, prepared)
-        return decided, control
+        facts = {"change": change.id, "approved_by": decision.decider.actor}
+        return decided, _run(services, session, change, prepared, facts)
 
+    return _decide_and_order(services, decision, act, open_keys)
+
+
+def break_the_glass(services: Services, decision: Decision, open_keys: OpenKeys) -> ChangeView:
+    """Carry out at once a change that the decider requested; a second person confirms it.
+
+    Args:
+        services: the parts of the server.
+        decision: the decision, with its reason.
+        open_keys: opens the context of an order for its actor.
+
+    Raises:
+        NotFoundError: there is none of that id that the decider requested.
+        NotPermittedError: the settings do not permit it.
+        PermissionMissingError: the decider does not have the permission of the act any more.
+        LimitedCallerError: the decider has it for a part of the server alone.
+        AuthenticationTooOldError: the log-in of the decider is too old.
+        ConflictError: it is settled.
+        StaleChangeError: what it rests on was changed meanwhile.
+        OperatorError: the operation is refused.
+        KeysError: the order is refused, or failed without a change.
+    """
+    if not services.settings.approvals.break_glass:
+        raise NotPermittedError("break_glass is off in [approvals].")
+    require_reason(decision.reason, needed=True)
+
+    def act(services: Services, session: Session) -> tuple[ChangeView, Control]:
+        change = _lock(services, session, decision, PENDING, own=True)
+        _require_permission(services, change, decision.decider)
+        prepared = find_prepared(change)
+        change.kind, change.reason = "break_glass", decision.reason.strip()
+        change.expires_at = None
+        change.secret_record = None
+        change.state = UNCONFIRMED
+        actor, now = decision.decider.actor, services.clock()
+        record(session, change, "carried_out", actor=actor, at=now, reason=change.reason)
+        control = _run(services, session, change, prepared, {"change": change.id})
+        return describe_change(change), control
+
+    return _decide_and_order(services, decision, act, open_keys)
+
+
+def _run(
+    services: Services,
+    session: Session,
+    change: PendingChange,
+    prepared: PreparedSecret | None,
+    facts: Mapping[str, str],
+) -> Control:
+    """Carry out a change in its transaction, unless it is an order; return its control."""
+    approved = Approved(tuple(change.acts), change.basis)
+    control = Control(requester=change.requester, approved=approved)
+    if change.operation != ACTIVATE:
+        session.info[CONTROL] = control
+        session.info[CONTEXT] = {**facts, "diff": change.diff}
+        _carry_out(services, session, change, prepared)
+    return control
+
+
+def _require_permission(services: Services, change: PendingChange, decider: Caller) -> None:
+    """Require the permission of the act, which the decider may have lost since the request."""
+    permission = PERMISSIONS_OF[change.operation]
+    limits = authorise(decider, permission, now=services.clock())
+    if limits:
+        with limit_services(services, limits).database.reading() as session:
+            if session.get(PendingChange, change.id) is None:
+                raise LimitedCallerError
+
+
+def _decide_and_order(
+    services: Services,
+    decision: Decision,
+    act: Callable[[Services, Session], tuple[ChangeView, Control]],
+    open_keys: OpenKeys,
+) -> ChangeView:
+    """Decide, and carry out the order of a change that is one."""
     try:
         change, control = _decide(services, decision, act)
         if change.operation == ACTIVATE:
@@ -308,6 +386,6 @@ def _fail(services: Services, decision: Decision, error: Exception) -> None:
         return
     with services.transaction() as session:
         change = lock_change(session, decision.change_id)
-        if change is not None and change.state in {PENDING, "approved"}:
+        if change is not None and change.state in {PENDING, UNCONFIRMED, "approved"}:
             at, actor = services.clock(), decision.decider.actor
             settle(session, change, "failed", actor=actor, at=at, problem=str(error))

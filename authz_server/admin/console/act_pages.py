@@ -8,7 +8,7 @@ import msgspec
 from flask import Response
 
 from authz_server.admin.api import Performed
-from authz_server.admin.console.acts import ACTS, Act, Field, Values
+from authz_server.admin.console.acts import ACTS, Act, Field, Values, write_roles
 from authz_server.admin.console.desk import RefusedError, path_of
 from authz_server.admin.console.diffs import changes_of, differences
 from authz_server.admin.console.rendering import link
@@ -42,13 +42,14 @@ def _find(view: View, name: str) -> Act:
     return act
 
 
-def _plan(
+def _plan(  # noqa: PLR0913 - the parts of a page, by name
     view: View,
     act: Act,
     values: Values,
     *,
     refusal: RefusedError | None = None,
     was: Item | None = None,
+    lacks_reason: bool = False,
 ) -> Response:
     item, tag, planned = None, None, None
     try:
@@ -73,6 +74,7 @@ def _plan(
         waits=planned is not None and _waits(planned.body),
         changes=changes_of(planned.body.get("diff")) if planned else (),
         refusal=refusal,
+        lacks_reason=lacks_reason,
         meanwhile=tuple(differences(was, item)) if was is not None and item else (),
         back=act.back(values),
         listed=_LISTED,
@@ -81,8 +83,8 @@ def _plan(
 
 
 def _carry_out(view: View, act: Act, values: Values) -> Response:
-    if act.asks_reason and not values.get("reason", "").strip():
-        return _plan(view, act, values)
+    if _needs_reason(act, values) and not values.get("reason", "").strip():
+        return _plan(view, act, values, lacks_reason=True)
     try:
         done = _send(view, act, values, values.get("tag"), dry_run=False)
     except RefusedError as refusal:
@@ -104,7 +106,7 @@ def _carry_out(view: View, act: Act, values: Values) -> Response:
             answer=answer,
             waits=waits,
             changes=changes_of(answer.get("diff")),
-            back=act.back({**values, "id": values.get("id") or str(answer.get("id", ""))}),
+            back=act.back(_of_created(values, answer)),
             secret=_secret_of(answer),
         )
     back = act.back(values)
@@ -112,14 +114,27 @@ def _carry_out(view: View, act: Act, values: Values) -> Response:
 
 
 def _send(view: View, act: Act, values: Values, tag: str | None, *, dry_run: bool) -> Performed:
+    query = {"dry_run": "true"}
+    if not dry_run:
+        # Those who decide on an act that waits read the reason.
+        reason = values.get("reason", "").strip()
+        query = {"reason": reason, "break_glass": "true" if _breaks_glass(values) else ""}
     return view.desk.send(
         act.method,
         path_of(act.path, *_named(act, act.path, values)),
-        query={"dry_run": "true"} if dry_run else None,
+        query=query,
         body=act.body(values),
         if_match=(tag or "*") if act.item else None,
         idempotency_key="" if dry_run else values.get("key", ""),
     )
+
+
+def _breaks_glass(values: Values) -> bool:
+    return values.get("break_glass") == "yes"
+
+
+def _needs_reason(act: Act, values: Values) -> bool:
+    return act.asks_reason or _breaks_glass(values)
 
 
 def _named(act: Act, template: str, values: Values) -> Iterable[str]:
@@ -148,10 +163,17 @@ def _shown_values(act: Act, values: Values, item: Item | None) -> dict[str, str]
     return shown
 
 
-def _as_entered(field: Field, value: object) -> str:
+def _as_entered(field: Field, value: Any) -> str:  # noqa: ANN401 - any JSON
+    if field.name == "roles":
+        return write_roles(value)
     if field.kind == "lines":
         return "\n".join(map(str, value)) if isinstance(value, list) else ""
     return "" if value is None else str(value)
+
+
+def _of_created(values: Values, answer: Mapping[str, Any]) -> Values:
+    """Return the values with the name of the created item, whose page is shown afterwards."""
+    return {**values, "id": values.get("id") or str(answer.get("id", ""))}
 
 
 def _waits(answer: Mapping[str, Any]) -> bool:
@@ -161,9 +183,9 @@ def _waits(answer: Mapping[str, Any]) -> bool:
 
 
 def _secret_of(answer: Mapping[str, Any]) -> str:
-    """Return the value of a new secret, which is shown once."""
-    added = answer.get("secret") or {}
-    return str(answer.get("value") or added.get("value") or "")
+    """Return the value of a new secret, or the link for a passkey, which is shown once."""
+    added, link = answer.get("secret") or {}, answer.get("enrolment") or answer
+    return str(answer.get("value") or added.get("value") or link.get("link") or "")
 
 
 def _snapshot(item: Item | None) -> str:

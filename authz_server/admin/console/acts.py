@@ -1,6 +1,7 @@
 """The acts that the console offers: for each its request to the admin API and its form."""
 
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -87,6 +88,14 @@ def _changes(_: Values) -> str:
     return "/changes"
 
 
+def _operators(_: Values) -> str:
+    return "/operators"
+
+
+def _operator(values: Values) -> str:
+    return link("/operators/operator", name=values.get("operator"))
+
+
 def _reason(values: Values) -> str:
     return values.get("reason", "").strip() or PLANNED
 
@@ -145,6 +154,46 @@ def _assigned(values: Values) -> dict[str, Any]:
     }
 
 
+def read_roles(text: str) -> list[dict[str, Any]]:
+    """Return the roles of a form: one a line, with its limits after it.
+
+    A line is ``api-owner resource_server=mapper``, or ``auditor "organisation=Relief fund"``. What
+    is none becomes the name of a role, which the API refuses.
+    """
+    roles = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        try:
+            name, *limits = shlex.split(line)
+        except ValueError:
+            name, limits = line, []
+        pairs = [each.partition("=") for each in limits]
+        if {kind for kind, _, _ in pairs} <= {"resource_server", "organisation"}:
+            servers = [value for kind, _, value in pairs if kind == "resource_server"]
+            named = [value for kind, _, value in pairs if kind == "organisation"]
+            roles.append({"role": name, "resource_servers": servers, "organisations": named})
+        else:
+            roles.append({"role": line})
+    return roles
+
+
+def write_roles(roles: Iterable[Mapping[str, Any]]) -> str:
+    """Return the text from which :func:`read_roles` reads the roles."""
+    return "\n".join(
+        shlex.join(
+            (
+                each["role"],
+                *(f"resource_server={name}" for name in each["resource_servers"]),
+                *(f"organisation={name}" for name in each["organisations"]),
+            )
+        )
+        for each in roles
+    )
+
+
+def _new_operator(values: Values) -> dict[str, Any]:
+    return {"name": values.get("name", "").strip(), "roles": read_roles(values.get("roles", ""))}
+
+
 _NAMES = (
     Field(name="name", required=True, member="name"),
     Field(name="organisation", member="organisation"),
@@ -153,7 +202,9 @@ _NAMES = (
 _SECRET = (Field(name="description"), Field(name="expires_at", kind="time"))
 _CLIENT, _SECRETS = "/clients/{}", "/clients/{}/secrets"
 _RING, _KEY, _STOP = "/rings/{}", "/rings/{}/keys/{}", "/stops/{}/{}"
-_CHANGE = "/changes/{}"
+_CHANGE, _OPERATOR = "/changes/{}", "/operators/{}"
+_PASSKEY = f"{_OPERATOR}/passkeys/{{}}"
+_ROLES = Field(name="roles", kind="lines", required=True, member="roles")
 
 
 def _of_key(name: str, permission: str = "keys:rotate", **options: Any) -> Act:  # noqa: ANN401
@@ -219,9 +270,27 @@ ACTS: Mapping[str, Act] = {act.name: act for act in (
     Act(name="token-revoke", permission="tokens:revoke", path="/revocations", names=("jti",),
         back=lambda _: "/tokens", asks_reason=True, is_grave=True,
         body=lambda values: {"jti": values["jti"], "reason": _reason(values)}),
+    Act(name="operator-create", permission="operators:write", path="/operators", names=(),
+        back=_operators, fields=(Field(name="name", required=True), _ROLES), body=_new_operator,
+        is_shown=True),
+    Act(name="operator-edit", permission="operators:write", method="PATCH", path=_OPERATOR,
+        item=_OPERATOR, names=("operator",), back=_operator, fields=(_ROLES,),
+        body=lambda values: {"roles": read_roles(values["roles"])}),
+    Act(name="operator-enrol", permission="operators:write", path=f"{_OPERATOR}/enrolments",
+        names=("operator",), back=_operator, is_shown=True),
+    *(Act(name=f"operator-{verb}", permission="operators:write", path=f"{_OPERATOR}/{verb}",
+          item=_OPERATOR, names=("operator",), back=_operator, is_grave=verb == "disable")
+      for verb in ("enable", "disable")),
+    Act(name="operator-delete", permission="operators:write", method="DELETE", path=_OPERATOR,
+        item=_OPERATOR, names=("operator",), back=_operators, body=lambda _: None, is_grave=True),
+    Act(name="passkey-remove", permission="operators:write", method="DELETE",
+        path=_PASSKEY, item=_PASSKEY, names=("operator", "passkey"), back=_operator,
+        body=lambda _: None, is_grave=True),
     *(Act(name=f"change-{verb}", permission=permission, path=f"{_CHANGE}/{verb}", item=_CHANGE,
-          names=("id",), back=_changes, asks_reason=True, body=_reason_only)
+          names=("id",), back=_changes, asks_reason=True, body=_reason_only,
+          is_grave=verb == "break-glass")
       for verb, permission in (("approve", "changes:approve"), ("reject", "changes:approve"),
-                               ("confirm", "changes:approve"), ("withdraw", "changes:read"))),
+                               ("confirm", "changes:approve"), ("withdraw", "changes:read"),
+                               ("break-glass", "changes:read"))),
 )}
 # fmt: on

@@ -12,7 +12,16 @@ from authz_server.admin.api import AdminApi, Performed
 from authz_server.admin.console.act_pages import show_act
 from authz_server.admin.console.desk import Desk, RefusedError
 from authz_server.admin.console.languages import LANGUAGES, choose_language, texts_in
-from authz_server.admin.console.pages import apis, audit, changes, clients, keys, now, tokens
+from authz_server.admin.console.pages import (
+    apis,
+    audit,
+    changes,
+    clients,
+    keys,
+    now,
+    operators,
+    tokens,
+)
 from authz_server.admin.console.sessions import Sessions
 from authz_server.admin.console.views import LogInAgain, View, redirection
 from authz_server.admin.problems import as_problem
@@ -48,6 +57,8 @@ PAGES: Mapping[str, tuple[str, tuple[str, ...], Page]] = {
     "/audit/export": ("audit", ("GET",), audit.export),
     "/changes": ("changes", ("GET",), changes.show_list),
     "/changes/change": ("changes", ("GET",), changes.show),
+    "/operators": ("operators", ("GET",), operators.show_list),
+    "/operators/operator": ("operators", ("GET",), operators.show),
 }
 
 
@@ -130,6 +141,7 @@ class Console:
             form=form,
             issuer=self._settings.issuer,
             now=self._clock(),
+            break_glass=self._settings.approvals.break_glass,
             csrf_token=lambda: self._sessions.csrf_token(environ),
             require_own_form=lambda: self._sessions.require_own_form(
                 environ, form.get("csrf_token", "")
@@ -157,7 +169,8 @@ def _read_static(name: str) -> tuple[bytes, str]:
 def _screen_of(act: str) -> str:
     nouns = {"client": "clients", "secret": "clients", "ring": "keys", "key": "keys"}
     further = {"stop": "apis", "scope": "apis", "programme": "apis", "token": "tokens"}
-    return (nouns | further).get(act.partition("-")[0], "changes")
+    people = {"operator": "operators", "passkey": "operators"}
+    return (nouns | further | people).get(act.partition("-")[0], "changes")
 
 
 def _refused(view: View, answer: Performed) -> Response:

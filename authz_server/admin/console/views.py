@@ -35,6 +35,7 @@ SCREENS = (
     ("tokens", "/tokens", "clients:read"),
     ("audit", "/audit", "audit:read"),
     ("changes", "/changes", "changes:read"),
+    ("operators", "/operators", "operators:read"),
 )
 _SEE_OTHER = 303
 _STEP_UP = "insufficient-user-authentication"
@@ -66,6 +67,7 @@ class View:
         form: the fields of its form, likewise.
         issuer: the issuer that is administered.
         now: the present time.
+        break_glass: whether an act that waits may be done at once.
         csrf_token: returns the token of the forms.
         require_own_form: requires that a write comes from a form of this session.
     """
@@ -79,6 +81,7 @@ class View:
     form: Mapping[str, str]
     issuer: str
     now: datetime
+    break_glass: bool
     csrf_token: Callable[[], str]
     require_own_form: Callable[[], None]
 
@@ -94,19 +97,25 @@ class View:
         text = render(
             template,
             t=self.texts,
-            screens=[each for each in SCREENS if self.desk.may(each[2])],
+            screens=[each for each in SCREENS if self._shows(*each)],
             screen=self.screen,
             languages=[(tag, name, self._in_language(tag)) for tag, name in LANGUAGES.items()],
             caller=self.desk.caller,
             may=self.desk.may,
             issuer=self.issuer,
             now=self.now,
+            break_glass=self.break_glass,
             csrf_token=self.csrf_token(),
             arguments=self.arguments,
             done=self.texts.find(f"done.{done}", "") if done else "",
             **values,
         )
         return html(text, status, self.texts.language)
+
+    def _shows(self, screen: str, _: str, permission: str) -> bool:
+        """Return whether a screen is linked: that of operators concerns the whole server."""
+        limits = self.desk.caller.limits_for(permission)
+        return limits is not None and not (screen == "operators" and limits)
 
     def redirect(self, path: str) -> Response:
         """Return a redirection to a page of the console, by GET."""

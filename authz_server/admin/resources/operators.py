@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 from authz_server.admin.calls import Call, Reply
 from authz_server.admin.problems import Problem
 from authz_server.admin.resources.clients import Instant, Names
+from authz_server.errors import NotFoundError
 from authz_server.operations.operator_roles import AssignedRole
 from authz_server.operations.operators import (
     Enrolment,
@@ -22,6 +23,7 @@ from authz_server.operations.operators import (
     set_operator_enabled,
     update_operator,
 )
+from authz_server.operations.passkeys import PasskeyView, list_passkeys, remove_passkey
 from authz_server.operations.permissions import roles_of
 
 _MAXIMUM_ROLES = 20
@@ -81,6 +83,58 @@ class CreatedOperator(msgspec.Struct, frozen=True, kw_only=True):
 
     enrolment: EnrolmentView | None = None
     enrolment_hint: str | UnsetType = UNSET
+
+
+class RoleDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """A role that operators may have.
+
+    Attributes:
+        name: its name.
+        limited: whether it ``may`` or ``must`` be limited, or ``never`` is.
+        permissions: what it permits.
+    """
+
+    name: str
+    limited: str
+    permissions: tuple[str, ...]
+
+
+def list_roles(call: Call) -> Reply:
+    """Answer a page of the roles that operators may have, by name."""
+    found = [
+        RoleDescription(
+            name=each.name, limited=each.limited, permissions=tuple(sorted(each.permissions))
+        )
+        for each in roles_of(call.services.settings).values()
+    ]
+    return call.page(sorted(found, key=_name_of), _name_of, whole=True)
+
+
+def list_all_passkeys(call: Call) -> Reply:
+    """Answer a page of the passkeys of an operator, by id."""
+    found = list_passkeys(call.services, call.parameters["operator"])
+    return call.page(found, lambda each: each.id, whole=True)
+
+
+def load_passkey(call: Call) -> PasskeyView:
+    """Return the passkey of the path."""
+    passkey_id = call.parameters["passkey"]
+    for each in list_passkeys(call.services, call.parameters["operator"]):
+        if each.id == passkey_id:
+            return each
+    raise NotFoundError(f"There is no passkey {passkey_id!r}.")
+
+
+def show_passkey(call: Call) -> Reply:
+    """Answer a passkey of an operator."""
+    return Reply(load_passkey(call))
+
+
+def remove_one_passkey(call: Call) -> Reply:
+    """Remove a passkey of an operator, and end all sessions of the operator."""
+    operator, passkey_id = call.parameters["operator"], call.parameters["passkey"]
+    remove_passkey(call.services, operator, passkey_id, actor=call.caller.actor)
+    return Reply(None)
 
 
 def list_all(call: Call) -> Reply:
@@ -195,3 +249,7 @@ def _require_no_more(call: Call, names: Iterable[str]) -> None:
 def _shown_once(call: Call, enrolment: Enrolment) -> EnrolmentView:
     link = UNSET if call.dry_run else enrolment.link
     return EnrolmentView(link=link, expires_at=enrolment.expires_at)
+
+
+def _name_of(role: RoleDescription) -> str:
+    return role.name

@@ -168,7 +168,8 @@ def test_a_failed_creation_leaves_its_key_unused(site):
 
 
 @pytest.mark.parametrize(
-    "path", ["/clients", "/resource-servers", "/scopes", "/rings", "/audit", "/settings"]
+    "path",
+    ["/clients", "/resource-servers", "/scopes", "/rings", "/audit", "/audit/search", "/settings"],
 )
 def test_pages_are_whole_and_in_order(site, path):
     """Every item is on exactly one page; the last page has no cursor."""

@@ -12,6 +12,7 @@ from authz_server.admin.console.rendering import as_utc, shorten
 from authz_server.admin.console.views import SECURITY_HEADERS, View
 from authz_server.admin.problems import Problem
 from authz_server.operations.audit.export import harmless
+from authz_server.operations.permissions import UNLIMITED
 
 _PAGE = 30
 _FACTS = 5
@@ -19,20 +20,24 @@ _FACT_CHARACTERS = 80
 _EXPORT_PAGE = 500
 #: The largest number of exported records; the command line has no limit.
 MAXIMUM_EXPORTED = 20_000
-FILTERS = ("client", "actor", "subject", "scope", "key", "action")
+FILTERS = ("client", "actor", "subject", "scope", "key", "ring", "jti", "action")
 _TIMES = ("since", "until")
+#: The members of a line that the columns show, or that verify it.
+_OF_LINES = frozenset({"time", "event", "chain"})
 _COLUMNS = ("id", "at", "action", "actor", "subject", "detail")
 
 
 def show(view: View) -> Response:
     """Show the records that match, and the answer to the question about a moment."""
     filters = _filters(view)
-    page = view.desk.get("/audit", **filters, cursor=view.arguments.get("cursor"), limit=_PAGE)
+    page = view.desk.get(_path(view), **filters, cursor=view.arguments.get("cursor"), limit=_PAGE)
     return view.page(
         "audit.html",
-        records=[_shown(each) for each in page["items"]],
+        records=[_shown(_normal(each)) for each in page["items"]],
         following=page["next"],
-        filters={name: view.arguments.get(name, "") for name in (*FILTERS, *_TIMES)},
+        filters={name: view.arguments.get(name, "") for name in (*FILTERS, *_TIMES, "of")},
+        searched=page if "files" in page else None,
+        may_search=_may_search(view),
         question={name: view.arguments.get(name, "") for name in ("who", "moment")},
         answer=_answer(view),
         scopes=[each["name"] for each in view.desk.every("/scopes", "scopes:read")],
@@ -62,11 +67,29 @@ def _filters(view: View) -> dict[str, str]:
     return given | {name: as_utc(view.arguments.get(name, "")) for name in _TIMES}
 
 
+def _may_search(view: View) -> bool:
+    """Return whether the operator may read the files of records: they are of the whole server."""
+    return view.desk.caller.limits_for("audit:read") == UNLIMITED
+
+
+def _path(view: View) -> str:
+    searches = view.arguments.get("of") == "all" and _may_search(view)
+    return "/audit/search" if searches else "/audit"
+
+
+def _normal(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record of a file with the members of one of the list."""
+    if "event" not in record:
+        return record
+    detail = {name: each for name, each in record["detail"].items() if name not in _OF_LINES}
+    return {**record, "id": record["source"], "action": record["event"], "detail": detail}
+
+
 def _every(view: View) -> Iterator[dict[str, Any]]:
-    filters, cursor, sent = _filters(view), None, 0
+    filters, path, cursor, sent = _filters(view), _path(view), None, 0
     while sent < MAXIMUM_EXPORTED:
-        page = view.desk.get("/audit", **filters, cursor=cursor, limit=_EXPORT_PAGE)
-        yield from page["items"]
+        page = view.desk.get(path, **filters, cursor=cursor, limit=_EXPORT_PAGE)
+        yield from map(_normal, page["items"])
         sent += len(page["items"])
         cursor = page["next"]
         if cursor is None:

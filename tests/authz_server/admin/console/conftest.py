@@ -5,6 +5,7 @@ import pytest
 
 from support.admin_site import running_admin_site
 from support.console_site import ConsoleSite
+from support.operators import add_passkey
 
 #: Texts that a client or an operator can enter, with everything that a page must not obey.
 HOSTILE = "<script>alert(1)</script>\"'&{{7*7}} برنامج الدعم"
@@ -45,6 +46,10 @@ def console(module_database_url: str, tmp_path_factory):
         assert site.ask_token("search", client="treasury").status_code == 400
         body = {"name": "Payments", "scopes": ["disburse"], "clients": ["treasury"]}
         assert site.send("POST", "/programmes", json=body).status_code == 200
+        roles = [{"role": "api-owner", "resource_servers": ["mapper"]}]
+        body = {"name": "grace", "roles": roles}
+        assert site.send("POST", "/operators", json=body).status_code == 201
+        add_passkey(site.services, "grace", "Telephone")
         yield ConsoleSite(site)
 
 

@@ -76,3 +76,64 @@ def test_a_request_is_withdrawn_or_rejected(guarded):
         rejected = guarded.confirm(f"/act/change-reject?id={change}", reason="not mended")
         assert rejected.status_code == 303, rejected.text
     assert len(guarded.site.get("/stops").json["items"]) == 1
+
+
+def test_an_act_that_waits_is_done_at_once_in_an_emergency(guarded):
+    """In its plan or on the page of its change, with a reason; another operator confirms it."""
+    site = guarded.site
+    for name in ("glass-1", "glass-2"):
+        site.new_client(id=name)
+        guarded.confirm(f"/act/stop-set?kind=client&subject={name}", reason="a leak")
+    stopped = {each["subject"] for each in site.get("/stops").json["items"]}
+    plan = guarded.page("/act/stop-lift?kind=client&subject=glass-1")
+    assert "Do it at once" in plan
+    asked = guarded.send_form(plan, break_glass="yes")
+    assert "Enter a reason." in asked.text
+    done = guarded.send_form(plan, break_glass="yes", reason="payday")
+    assert done.headers["Location"] == "/apis?done=stop-lift"
+    assert stopped - {each["subject"] for each in site.get("/stops").json["items"]} == {"glass-1"}
+
+    guarded.confirm("/act/stop-lift?kind=client&subject=glass-2", reason="mended")
+    (change,) = (
+        each["id"]
+        for each in site.get("/changes?state=pending").json["items"]
+        if each["subject"] == "stop:client:glass-2" or "glass-2" in each["subject"]
+    )
+    path = f"/act/change-break-glass?id={change}"
+    assert path in guarded.page(f"/changes/change?id={change}")
+    site.clock.advance(1)
+    with guarded.acting_as(guarded.operator(name="grace")):
+        assert path not in guarded.page(f"/changes/change?id={change}")
+        assert guarded.get(path).status_code == 404
+    with guarded.acting_as(guarded.operator("changes:read", "scopes:read")):
+        refused = guarded.get(path)
+        assert refused.status_code == 403
+    done = guarded.confirm(path, reason="payday")
+    assert done.status_code == 303, done.text
+    shown = site.get(f"/changes/{change}").json
+    assert (shown["state"], shown["kind"], shown["reason"]) == (
+        "unconfirmed",
+        "break_glass",
+        "payday",
+    )
+    assert "glass-2" not in str(site.get("/stops").json)
+    site.clock.advance(1)
+    with guarded.acting_as(guarded.operator(name="grace")):
+        confirmed = guarded.confirm(f"/act/change-confirm?id={change}", reason="right")
+        assert confirmed.status_code == 303, confirmed.text
+
+
+def test_the_settings_forbid_to_do_it_at_once(database_url, tmp_path):
+    """The button is not there, and the API refuses."""
+    overrides = {"approvals": {"acts": ["stop.lift"], "break_glass": False}}
+    with running_admin_site(tmp_path, database_url, overrides) as site:
+        console = ConsoleSite(site)
+        site.new_client(id="unbroken")
+        console.confirm("/act/stop-set?kind=client&subject=unbroken", reason="a leak")
+        plan = console.page("/act/stop-lift?kind=client&subject=unbroken")
+        assert "Do it at once" not in plan
+        assert console.send_form(plan, break_glass="yes", reason="payday").status_code == 403
+        console.send_form(plan, reason="mended")
+        change = site.get("/changes").json["items"][0]["id"]
+        assert "break-glass" not in console.page(f"/changes/change?id={change}")
+        assert console.get(f"/act/change-break-glass?id={change}").status_code == 403

@@ -25,7 +25,12 @@ SCREENS = (
     "/keys",
     "/tokens",
     "/audit?who=mapper/link&moment=2026-01-01T14:05",
+    "/audit?of=all",
     "/changes?all=1",
+    "/operators",
+    "/operators/operator?name=grace",
+    "/act/operator-create",
+    "/act/operator-edit?operator=grace",
     "/act/client-create",
     "/act/client-edit?id=treasury&name=Other&allowed_scopes=mapper/link",
     "/act/secret-rotate?id=treasury",
@@ -45,7 +50,7 @@ def url(console) -> Iterator[str]:
     """The address of the console, on loopback."""
     port = reserve_port()
     server = make_server("127.0.0.1", port, console.app, threaded=True, request_handler=_Quiet)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield f"http://127.0.0.1:{port}"
     server.shutdown()

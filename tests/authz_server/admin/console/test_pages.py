@@ -14,6 +14,7 @@ from authz_server.operations.permissions import Limits
 
 _PATHS = (
     *(path for path in PAGES if path not in {"/changes/change", "/audit/export"}),
+    "/audit?of=all&client=treasury",
     "/clients?q=treasury",
     "/clients/client?id=treasury&explain=1&scope=disburse",
     "/apis/api?id=mapper",
@@ -22,8 +23,13 @@ _PATHS = (
     "/act/client-create",
     "/act/client-disable?id=treasury",
     "/act/stop-set?kind=scope&subject=mapper/link",
+    "/act/operator-edit?operator=grace",
 )
-_WITH_SUBJECT = {"/clients/client": "?id=treasury", "/apis/api": "?id=mapper"}
+_WITH_SUBJECT = {
+    "/clients/client": "?id=treasury",
+    "/apis/api": "?id=mapper",
+    "/operators/operator": "?name=grace",
+}
 _MAXIMUM_BYTES = 60_000
 
 
