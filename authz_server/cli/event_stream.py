@@ -36,6 +36,7 @@ _UNDELIVERED_COLUMNS = {
 @click.command(
     "set",
     cls=Command,
+    remote=True,
     example="authz-server event-stream set mapper \\\n    --push https://mapper.example.org/events",
 )
 @click.argument("id")
@@ -67,9 +68,9 @@ def set_(  # noqa: PLR0913, PLR0917 - one for each option
     """
     if bool(url) == poll:
         raise click.UsageError("Use --push or --poll.")
-    with invocation.services() as services:
-        stream = set_stream(
-            services,
+    with invocation.operations() as carry_out:
+        stream = carry_out(
+            set_stream,
             id,
             delivery="poll" if poll else "push",
             endpoint_url=url or "",
@@ -80,7 +81,7 @@ def set_(  # noqa: PLR0913, PLR0917 - one for each option
     print_change(as_record(stream), f"The resource server {id} {way}.", as_json=as_json)
 
 
-@click.command("list", cls=Command, example="authz-server event-stream list")
+@click.command("list", cls=Command, remote=True, example="authz-server event-stream list")
 @json_option
 @pass_invocation
 def list_(invocation: Invocation, as_json: bool) -> None:
@@ -88,12 +89,12 @@ def list_(invocation: Invocation, as_json: bool) -> None:
 
     The table shows how many events are pending, and how many wait for the operator.
     """
-    with invocation.services() as services:
-        rows = list_streams(services)
+    with invocation.operations() as carry_out:
+        rows = carry_out(list_streams)
     print_rows(rows, _COLUMNS, as_json=as_json)
 
 
-@click.command("show", cls=Command, example="authz-server event-stream show mapper")
+@click.command("show", cls=Command, remote=True, example="authz-server event-stream show mapper")
 @click.argument("id")
 @click.option("--undelivered", is_flag=True, help="Show the undelivered events instead.")
 @json_option
@@ -104,16 +105,16 @@ def show(invocation: Invocation, id: str, undelivered: bool, as_json: bool) -> N
     An event is undelivered after the resource server refused it, or could not be reached for as
     long as `event_streams.keep_hours`.
     """
-    with invocation.services() as services:
-        stream = get_stream(services, id)
-        rows = list_undelivered(services, id) if undelivered else ()
+    with invocation.operations() as carry_out:
+        stream = carry_out(get_stream, id)
+        rows = carry_out(list_undelivered, id) if undelivered else ()
     if undelivered:
         print_rows(rows, _UNDELIVERED_COLUMNS, as_json=as_json)
     else:
         print_record(stream, as_json=as_json)
 
 
-@click.command("retry", cls=Command, example="authz-server event-stream retry mapper")
+@click.command("retry", cls=Command, remote=True, example="authz-server event-stream retry mapper")
 @click.argument("id")
 @json_option
 @pass_invocation
@@ -122,13 +123,15 @@ def retry(invocation: Invocation, id: str, as_json: bool) -> None:  # noqa: A002
 
     The resource server is tried at once, also if an attempt has just failed.
     """
-    with invocation.services() as services:
-        count = retry_events(services, id, actor=invocation.actor)
+    with invocation.operations() as carry_out:
+        count = carry_out(retry_events, id, actor=invocation.actor)
     sentence = f"{count} events are delivered to {id} again."
     print_change({"resource_server_id": id, "events": count}, sentence, as_json=as_json)
 
 
-@click.command("delete", cls=Command, example="authz-server event-stream delete mapper --yes")
+@click.command(
+    "delete", cls=Command, remote=True, example="authz-server event-stream delete mapper --yes"
+)
 @click.argument("id")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
@@ -140,8 +143,8 @@ def delete(invocation: Invocation, id: str, yes: bool, as_json: bool) -> None:  
     """
     if not yes:
         click.confirm(f"Remove the event stream of {id}?", abort=True, err=True)
-    with invocation.services() as services:
-        delete_stream(services, id, actor=invocation.actor)
+    with invocation.operations() as carry_out:
+        carry_out(delete_stream, id, actor=invocation.actor)
     sentence = f"The event stream of {id} is removed."
     print_change({"resource_server_id": id}, sentence, as_json=as_json)
 

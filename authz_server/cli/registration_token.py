@@ -34,6 +34,7 @@ _COLUMNS = {
 @click.command(
     "create",
     cls=Command,
+    remote=True,
     example="authz-server registration-token create --scope 'mapper/*' \\\n"
     "    --uses 5 --expires +7d",
 )
@@ -90,9 +91,9 @@ def create(
     here. The token is shown once.
     """
     require_new_file(token_output)
-    with invocation.services() as services:
-        created = create_registration_token(
-            services, actor=invocation.actor, expires_at=expires_at, **values
+    with invocation.operations() as carry_out:
+        created = carry_out(
+            create_registration_token, actor=invocation.actor, expires_at=expires_at, **values
         )
     record = {**as_record(created.view)}
     if token_output is not None:
@@ -111,7 +112,7 @@ def create(
         )
 
 
-@click.command("list", cls=Command, example="authz-server registration-token list")
+@click.command("list", cls=Command, remote=True, example="authz-server registration-token list")
 @json_option
 @pass_invocation
 def list_(invocation: Invocation, as_json: bool) -> None:
@@ -119,12 +120,12 @@ def list_(invocation: Invocation, as_json: bool) -> None:
 
     Tokens that have ended are listed too; the values of tokens are not.
     """
-    with invocation.services() as services:
-        tokens = list_registration_tokens(services)
+    with invocation.operations() as carry_out:
+        tokens = carry_out(list_registration_tokens)
     print_rows(tokens, _COLUMNS, as_json=as_json)
 
 
-@click.command("end", cls=Command, example="authz-server registration-token end ID")
+@click.command("end", cls=Command, remote=True, example="authz-server registration-token end ID")
 @click.argument("id")
 @pass_invocation
 def end(invocation: Invocation, id: str) -> None:  # noqa: A002
@@ -132,8 +133,8 @@ def end(invocation: Invocation, id: str) -> None:  # noqa: A002
 
     Clients that have registered with it stay.
     """
-    with invocation.services() as services:
-        ended = end_registration_token(services, id, actor=invocation.actor)
+    with invocation.operations() as carry_out:
+        ended = carry_out(end_registration_token, id, actor=invocation.actor)
     click.echo(f"The initial access token {id} ended at {timestamp(ended.ends_at)}.")
 
 

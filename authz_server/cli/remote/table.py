@@ -11,7 +11,6 @@ T = TypeVar("T")
 
 #: The module with the requests of the operations of a module.
 _PLACES = {
-    "activity": "records",
     "audit.search": "records",
     "audit.verify": "records",
     "audit.who": "records",
@@ -20,11 +19,13 @@ _PLACES = {
     "client_search": "clients",
     "client_secrets": "secrets",
     "clients": "clients",
+    "event_streams": "event_streams",
     "explain": "tokens",
     "explain_token": "tokens",
     "keys.list": "keys",
     "keys.orders": "keys",
     "operators": "operators",
+    "registration_tokens": "registration_tokens",
     "reports": "records",
     "resource_servers": "clients",
     "revocation": "tokens",
