@@ -1,6 +1,7 @@
 """`authz-verifier probe` with the key of a server, against an API of that server."""
 
 import json
+import re
 from pathlib import Path
 
 from authz_verifier.cli import main
@@ -8,6 +9,7 @@ from authz_verifier.probing.attacks import read_sound
 from support.parties import RESOURCE_SERVERS
 from support.printed_settings import Scene
 from support.signing_key import write_signing_key
+from support.source_tree import ROOT
 
 #: How the table of docs/connecting.md names the token that was revoked.
 REVOKED = "revoked a moment ago"
@@ -34,3 +36,11 @@ def probe(scene: Scene, url: str, folder: Path, method: str = "GET") -> set[str]
     attacks = json.loads(report.read_text())["attacks"]
     assert len(attacks) > 250
     return {f"{each['group']}: {each['name']}" for each in attacks if each["verdict"] != "refused"}
+
+
+def documented(verifier: str) -> set[str]:
+    """Return the attacks that docs/connecting.md says a verifier lets through."""
+    text = (ROOT / "docs" / "connecting.md").read_text(encoding="utf-8")
+    (section,) = re.findall(r"^## Hostile tokens\n(.*?)^## ", text, re.MULTILINE | re.DOTALL)
+    rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \| [^|]+ \|$", section, re.MULTILINE))
+    return set(re.findall(r"`([^`]+)`", rows[verifier]))
