@@ -15,7 +15,7 @@ from authz_server.cli.output import (
     print_rows,
     timestamp,
 )
-from authz_server.operations.operator_roles import AssignedRole
+from authz_server.operations.operator_roles import AssignedRole, list_roles
 from authz_server.operations.operators import (
     Enrolment,
     create_operator,
@@ -26,7 +26,6 @@ from authz_server.operations.operators import (
     set_operator_enabled,
     update_operator,
 )
-from authz_server.operations.permissions import roles_of
 
 _COLUMNS = {
     "name": "Name",
@@ -249,7 +248,7 @@ def delete(invocation: Invocation, name: str, yes: bool) -> None:
     click.echo(f"The operator {found} is deleted.")
 
 
-@click.command("roles", cls=Command, example="authz-server operator roles")
+@click.command("roles", cls=Command, remote=True, example="authz-server operator roles")
 @json_option
 @pass_invocation
 def roles(invocation: Invocation, as_json: bool) -> None:
@@ -257,9 +256,11 @@ def roles(invocation: Invocation, as_json: bool) -> None:
 
     These are the shipped roles, and those of [admin.roles] in the settings.
     """
+    with invocation.operations() as carry_out:
+        found = carry_out(list_roles)
     rows = [
         {"name": each.name, "limited": each.limited, "permissions": sorted(each.permissions)}
-        for each in roles_of(invocation.settings()).values()
+        for each in found
     ]
     headings = {"name": "Role", "limited": "Limits", "permissions": "Permissions"}
     print_rows(rows, headings, as_json=as_json)

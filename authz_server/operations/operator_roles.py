@@ -21,6 +21,11 @@ from authz_server.settings.approvals import CHANGE_ROLE
 _MAXIMUM_LIMITS = 200
 
 
+def list_roles(services: Services) -> tuple[Role, ...]:
+    """Return the roles that operators may have, by name."""
+    return tuple(sorted(roles_of(services.settings).values(), key=lambda role: role.name))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssignedRole:
     """A role to give to an operator; an empty list does not limit.

@@ -5,7 +5,7 @@ from typing import Any
 
 from authz_server.cli.remote.api import AdminApi, convert
 from authz_server.cli.remote.table import carries_out
-from authz_server.operations.operator_roles import AssignedRole
+from authz_server.operations.operator_roles import AssignedRole, list_roles
 from authz_server.operations.operators import (
     Enrolment,
     NewOperator,
@@ -18,8 +18,14 @@ from authz_server.operations.operators import (
     set_operator_enabled,
     update_operator,
 )
+from authz_server.operations.permissions import Role
 
 _READ, _WRITE = "operators:read", "operators:write"
+
+
+@carries_out(list_roles)
+def _list_roles(api: AdminApi) -> tuple[Role, ...]:
+    return api.list(Role, _READ, "roles")
 
 
 @carries_out(list_operators)
