@@ -12,7 +12,7 @@ from authz_server.audit.pending_changes import PendingChange
 from authz_server.clients.models import Client
 from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.operations.client_secrets import add_secret
-from authz_server.operations.clients import create_client, update_client
+from authz_server.operations.clients import create_client, set_enabled, update_client
 from authz_server.operations.operator_roles import AssignedRole
 from authz_server.operations.operators import (
     create_operator,
@@ -28,6 +28,7 @@ from keys.lifecycle.orders import Activate
 OPERATIONS: Mapping[str, Callable[..., object]] = {
     "create_client": create_client,
     "update_client": update_client,
+    "set_enabled": set_enabled,
     "add_secret": add_secret,
     "rotate_secret": rotate_secret,
     "lift_stop": lift_stop,
@@ -40,6 +41,7 @@ OPERATIONS: Mapping[str, Callable[..., object]] = {
 PERMISSIONS_OF: Mapping[str, str] = {
     "create_client": "clients:write",
     "update_client": "clients:write",
+    "set_enabled": "clients:write",
     "add_secret": "secrets:write",
     "rotate_secret": "secrets:write",
     "lift_stop": "tokens:revoke",

@@ -21,6 +21,7 @@ from authz_server.operations.client_secrets import (
     add_initial_secret,
     describe_secret,
 )
+from authz_server.operations.record_diffs import record_difference
 from authz_server.operations.revocation import note_revocation
 from authz_server.operations.scopes import find_unowned_scopes
 from authz_server.operations.views import changed_fields, difference, revision_of
@@ -235,10 +236,28 @@ def set_enabled(  # noqa: PLR0913 - which, to what, by whom
         NotFoundError: there is none of that id.
     """
     with services.transaction() as session:
-        before = services.clients.get_client(session, client_id, kind=kind).enabled
+        row = services.clients.get_client(session, client_id, kind=kind)
+        before, seen = row.enabled, describe_client(row, services.clock())
         services.clients.set_enabled(
             session, client_id, actor=actor, enabled=enabled, revoke_tokens=revoke_tokens
         )
+        after = describe_client(row, services.clock())
+        if kind == "client":
+            note_client(
+                services,
+                session,
+                seen,
+                after,
+                actor=actor,
+                operation="set_enabled",
+                arguments={
+                    "client_id": client_id,
+                    "kind": kind,
+                    "enabled": enabled,
+                    "revoke_tokens": revoke_tokens,
+                },
+            )
+        record_difference(session, seen, after)
         if revoke_tokens:
             note_revocation(services, session, "client", client_id, actor=actor)
     return Switched(
@@ -260,8 +279,10 @@ def delete_client(services: Services, client_id: str, *, kind: Kind, actor: str)
         ConflictError: clients are limited to this resource server.
     """
     with services.transaction() as session:
-        services.clients.get_client(session, client_id, kind=kind)
+        row = services.clients.get_client(session, client_id, kind=kind)
+        before = describe_client(row, services.clock())
         services.clients.delete_client(session, client_id, actor=actor)
+        record_difference(session, before, None)
 
 
 def all_of_kind(services: Services, session: Session, kind: Kind) -> Iterator[Client]:
@@ -318,7 +339,7 @@ def note_client(  # noqa: PLR0913 - the facts of an act, by name
     arguments: Mapping[str, Any],
     secret: PreparedSecret | None = None,
 ) -> None:
-    """Note the registration or the change of a client, which may need a second person.
+    """Record the diff of the registration or the change of a client; it may need a second person.
 
     Args:
         services: the parts of the server.
@@ -330,12 +351,18 @@ def note_client(  # noqa: PLR0913 - the facts of an act, by name
         arguments: its arguments, without a secret.
         secret: the first secret of a new client.
     """
+    record_difference(session, before, after)
     if not services.settings.approvals.acts:
         return
     former = after if before is None else before
     scopes = {*former.allowed_scopes, *after.allowed_scopes}
     act = NotedAct(
-        acts=find_acts(session, before, after),
+        acts=find_acts(
+            session,
+            before,
+            after,
+            default_lifetime_seconds=services.settings.tokens.default_lifetime_seconds,
+        ),
         actor=actor,
         operation=operation,
         arguments=arguments,

@@ -8,7 +8,10 @@ from authz_server.settings.constraints import Branch, refuse
 
 #: An act that waits for the approval of a second person.
 ApprovedAct = Literal[
+    "scope.grant",
     "scope.grant_money",
+    "client.widen_limits",
+    "client.first_credential",
     "client.add_credential",
     "client.change_keys",
     "key.activate",
@@ -20,6 +23,12 @@ ConfirmedAct = Literal["key.revoke", "stop.set", "token.revoke"]
 
 Act = ApprovedAct | ConfirmedAct
 
+#: To grant a scope to a client.
+GRANT: Act = "scope.grant"
+#: To widen what a client may do by another field than its scopes and keys, or to enable it.
+WIDEN_LIMITS: Act = "client.widen_limits"
+#: To register a client with a secret or a key, or to add its first secret.
+FIRST_CREDENTIAL: Act = "client.first_credential"
 #: To grant a scope of risk ``money`` to a client, or to widen its limits of payments.
 GRANT_MONEY: Act = "scope.grant_money"
 #: To add a secret to a client that has or had a credential, or to create a deleted client again.

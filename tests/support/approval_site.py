@@ -13,6 +13,8 @@ from authz_server.settings.approvals import APPROVED_ACTS, CONFIRMED_ACTS
 from support.admin_site import ALL_SCOPES, AdminSite, running_admin_site
 from support.parties import ACTOR
 
+#: The acts that the registration and the change of nearly every client are.
+OF_EVERY_CLIENT = ("client.widen_limits", "client.first_credential")
 APPROVERS = ("second", "third")
 MONEY = "disburse/disburse"
 KEYS = {"jwks_uri": "https://client.example/jwks.json"}
@@ -82,7 +84,7 @@ def running_approval_site(
     directory: Path, database_url: str, approvals: Mapping[str, Any] | None = None
 ) -> Iterator[ApprovalSite]:
     """Make a site; its databases are closed in the end."""
-    acts = sorted(APPROVED_ACTS | CONFIRMED_ACTS)
+    acts = sorted((APPROVED_ACTS | CONFIRMED_ACTS) - {"scope.grant", *OF_EVERY_CLIENT})
     overrides = {"approvals": {"acts": acts, **(approvals or {})}}
     with running_admin_site(directory, database_url, overrides) as site:
         yield ApprovalSite(site)

@@ -1,0 +1,31 @@
+"""The diff of an act in its audit records, by whichever way the act comes in."""
+
+import msgspec
+from sqlalchemy.orm import Session
+
+from authz_server.audit.sink import STORED
+from authz_server.operations.views import difference
+
+
+def record_difference(session: Session, before: object, after: object) -> None:
+    """Give the records of an act the members that it changed.
+
+    Args:
+        session: the transaction, after the records were added.
+        before: the view of the object before; None: there was none.
+        after: the view after; None: there is none.
+    """
+    record_diff(session, difference(before, after))
+
+
+def record_diff(session: Session, diff: object) -> None:
+    """Give the records of an act its diff; those of an earlier act keep theirs.
+
+    Args:
+        session: the transaction, after the records were added.
+        diff: the changed members with their values before and after.
+    """
+    plain = msgspec.to_builtins(diff)
+    for record in session.info.get(STORED, ()):
+        if "diff" not in record.detail:
+            record.detail = {**record.detail, "diff": plain}
