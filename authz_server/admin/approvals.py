@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 from authz_server.admin.calls import Call
 from authz_server.admin.problems import Problem
 from authz_server.admin.tags import tag_of
-from authz_server.audit.sink import STORED
 from authz_server.endpoints.responses import Answer, private_answer
 from authz_server.operations.approvals import (
     Control,
@@ -20,6 +19,7 @@ from authz_server.operations.approvals import (
     store_done,
 )
 from authz_server.operations.changes import ChangeView, describe_change
+from authz_server.operations.record_diffs import record_diff
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,8 +95,7 @@ def settle_acts(
         InvalidChangeError: several do.
     """
     control = call.control
-    for record in session.info.get(STORED, ()):
-        record.detail = {**record.detail, "diff": msgspec.to_builtins(diff)}
+    record_diff(session, diff)
     if control is None or not control.noted:
         return {}
     acts = tuple(dict.fromkeys(name for act in control.noted for name in act.acts))

@@ -11,6 +11,7 @@ from authz_server.clients.secret_changes import PreparedSecret, is_live
 from authz_server.clients.secrets import ARGON2_PREFIX, METHODS_WITHOUT_SECRET
 from authz_server.operations.approvals import NotedAct, note_act
 from authz_server.operations.client_acts import find_organisation, find_owners, find_secret_acts
+from authz_server.operations.record_diffs import record_difference
 from authz_server.operations.views import difference, revision_of
 
 
@@ -193,9 +194,13 @@ def end_secret(  # noqa: PLR0913 - which, when, by whom
         ConflictError: it already ends earlier.
     """
     with services.transaction() as session:
-        services.clients.get_client(session, client_id, kind=kind)
+        client = services.clients.get_client(session, client_id, kind=kind)
+        now = services.clock()
+        before = {each.id: describe_secret(each, now) for each in client.secrets}
         secret = services.clients.end_secret(session, client_id, secret_id, actor=actor, at=at)
-        return describe_secret(secret, services.clock())
+        after = describe_secret(secret, services.clock())
+        record_difference(session, before.get(secret.id), after)
+        return after
 
 
 def describe_secret(secret: ClientSecret, now: datetime) -> SecretView:
@@ -239,7 +244,7 @@ class SecretWatch:
         operation: str,
         **arguments: object,
     ) -> None:
-        """Note the addition.
+        """Record the diff of the addition, and note it.
 
         Args:
             added: the new secret.
@@ -247,9 +252,10 @@ class SecretWatch:
             operation: the operation.
             arguments: its further arguments.
         """
+        client, now = self._client, self._services.clock()
+        record_difference(self._session, None, describe_secret(added, now))
         if not self._acts:
             return
-        client, now = self._client, self._services.clock()
         act = NotedAct(
             acts=self._acts,
             actor=actor,

@@ -14,6 +14,7 @@ from authz_server.clients.models import Client
 from authz_server.clients.outbound import UrlRefusedError, split_url
 from authz_server.database.change_feed import record_change
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
+from authz_server.operations.record_diffs import record_difference
 from authz_server.tokens.event_streams.contents import EVENT_NAMES
 from authz_server.tokens.event_streams.models import EventStream, UndeliveredEvent
 from authz_server.tokens.event_streams.reading import find_latest
@@ -107,6 +108,7 @@ def set_stream(  # noqa: PLR0913 - the facts of one stream, by name
         stream = session.get(EventStream, server_id, with_for_update=True)
         if stream is not None and must_be_new:
             raise ConflictError(f"The resource server {server_id!r} has an event stream.")
+        before = None if stream is None else _describe(session, stream)
         if stream is None:
             stream = EventStream(
                 resource_server_id=server_id,
@@ -116,7 +118,9 @@ def set_stream(  # noqa: PLR0913 - the facts of one stream, by name
             )
             session.add(stream)
         _set(services, session, stream, delivery, endpoint_url, events, actor)
-        return _describe(session, stream)
+        after = _describe(session, stream)
+        record_difference(session, before, after)
+        return after
 
 
 def change_stream(  # noqa: PLR0913 - the facts of one stream, by name
@@ -149,8 +153,11 @@ def change_stream(  # noqa: PLR0913 - the facts of one stream, by name
         url = former if endpoint_url is None else endpoint_url
         names = stream.events if events is None else events
         _check(services, way, url, names)
+        before = _describe(session, stream)
         _set(services, session, stream, way, url, names, actor)
-        return _describe(session, stream)
+        after = _describe(session, stream)
+        record_difference(session, before, after)
+        return after
 
 
 def list_streams(services: Services) -> tuple[StreamView, ...]:
@@ -166,7 +173,7 @@ def get_stream(services: Services, server_id: str) -> StreamView:
     Raises:
         NotFoundError: the resource server has none.
     """
-    with services.database.reading() as session:
+    with services.transaction() as session:
         return _describe(session, _find(session, server_id))
 
 
@@ -217,8 +224,11 @@ def delete_stream(services: Services, server_id: str, *, actor: str) -> None:
         NotFoundError: the resource server has none.
     """
     with services.transaction() as session:
-        session.delete(_find(session, server_id, lock=True))
+        stream = _find(session, server_id, lock=True)
+        before = _describe(session, stream)
+        session.delete(stream)
         _record(services, session, "event_stream.deleted", server_id, actor)
+        record_difference(session, before, None)
 
 
 def _set(  # noqa: PLR0913, PLR0917 - the facts of one stream

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import combinations
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
@@ -12,12 +13,13 @@ from authz_server.clients.registrations import is_resource_server
 from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.clients.validation import require_text
 from authz_server.database.operators import Operator, OperatorRole
-from authz_server.errors import InvalidChangeError
+from authz_server.errors import ConflictError, InvalidChangeError
 from authz_server.operations.approvals import NotedAct, note_act
 from authz_server.operations.permissions import Limits, Role, make_limits, roles_of
 from authz_server.operations.views import revision_of
 from authz_server.settings.approvals import CHANGE_ROLE
 
+SECURITY_OFFICER = "security-officer"
 _MAXIMUM_LIMITS = 200
 
 
@@ -207,3 +209,24 @@ def _require_mergeable(known: Mapping[str, Role], roles: Sequence[AssignedRole])
                 f"roles: {one.role} and {other.role} both permit {min(shared)}; limit both by"
                 " resource servers, or both by organisations"
             )
+
+
+def require_another_officer(session: Session, row: Operator) -> None:
+    """Refuse to lose the last enabled security officer.
+
+    Raises:
+        ConflictError: the operator is that.
+    """
+    if not row.enabled or SECURITY_OFFICER not in {each.role for each in row.roles}:
+        return
+    another = (
+        select(Operator.id)
+        .join(OperatorRole, OperatorRole.operator_id == Operator.id)
+        .where(OperatorRole.role == SECURITY_OFFICER, Operator.enabled, Operator.id != row.id)
+        .limit(1)
+    )
+    if session.scalar(another) is None:
+        raise ConflictError(
+            f"{row.name} is the last enabled security officer: give this role to another"
+            " operator first."
+        )

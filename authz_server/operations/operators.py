@@ -32,16 +32,18 @@ from authz_server.operations.enrolment import (
     prepare_enrolment,
 )
 from authz_server.operations.operator_roles import (
+    SECURITY_OFFICER,
     AssignedRole,
     RoleView,
     limits_of_role,
     note_roles,
     plain_roles,
     replace_roles,
+    require_another_officer,
 )
 from authz_server.operations.permissions import Grant, make_grants, roles_of
+from authz_server.operations.record_diffs import record_diff, record_difference
 
-SECURITY_OFFICER = "security-officer"
 _NAME = re.compile(rf"[\w.@+-]{{1,{MAXIMUM_NAME_CHARACTERS}}}")
 _ID_BYTES = 8
 
@@ -136,6 +138,7 @@ def create_operator(
         link = prepare_enrolment(row.id, token)
         note_roles(services, session, row, [], actor=actor, operation="create_operator", link=link)
         operator = _describe(services, session, row)
+        record_difference(session, None, operator)
         return NewOperator(operator=operator, enrolment=_enrolment(services, token, now))
 
 
@@ -161,6 +164,7 @@ def renew_enrolment(
             raise ConflictError(f"The operator {row.name!r} is disabled.")
         token = issue_enrolment(session, row.id, now, prepared)
         _audit(services, session, row, actor, "operator.enrolment_issued")
+        record_diff(session, {"enrolment": {"before": None, "after": "issued"}})
         link, held = prepare_enrolment(row.id, token), plain_roles(row.roles)
         renew = "renew_enrolment"
         note_roles(services, session, row, held, actor=actor, operation=renew, link=link)
@@ -238,8 +242,8 @@ def update_operator(
             raise OwnRolesError
         wanted = tuple(roles)
         if SECURITY_OFFICER not in {each.role for each in wanted}:
-            _require_another_officer(session, row)
-        before = plain_roles(row.roles)
+            require_another_officer(session, row)
+        before, seen = plain_roles(row.roles), _describe(services, session, row)
         replace_roles(services, session, row, wanted, now)
         session.flush()
         after = plain_roles(row.roles)
@@ -248,7 +252,9 @@ def update_operator(
             facts = {"before": before, "after": after}
             _audit(services, session, row, actor, "operator.roles_changed", **facts)
             note_roles(services, session, row, before, actor=actor, operation="update_operator")
-        return _describe(services, session, row)
+        changed = _describe(services, session, row)
+        record_difference(session, seen, changed)
+        return changed
 
 
 def set_operator_enabled(
@@ -268,14 +274,17 @@ def set_operator_enabled(
     """
     with services.transaction() as session:
         row = _locked(session, operator)
+        before = _describe(services, session, row)
         if not enabled:
-            _require_another_officer(session, row)
+            require_another_officer(session, row)
             _end_sessions(session, row.id)
         if row.enabled != enabled:
             row.enabled, row.updated_at = enabled, services.clock()
             action = "operator.enabled" if enabled else "operator.disabled"
             _audit(services, session, row, actor, action)
-        return _describe(services, session, row)
+        after = _describe(services, session, row)
+        record_difference(session, before, after)
+        return after
 
 
 def delete_operator(services: Services, operator: str, *, actor: str) -> None:
@@ -287,10 +296,12 @@ def delete_operator(services: Services, operator: str, *, actor: str) -> None:
     """
     with services.transaction() as session:
         row = _locked(session, operator)
-        _require_another_officer(session, row)
+        require_another_officer(session, row)
+        before = _describe(services, session, row)
         _end_sessions(session, row.id)
         session.execute(delete(OperatorPasskey).where(OperatorPasskey.operator_id == row.id))
         _audit(services, session, row, actor, "operator.deleted")
+        record_difference(session, before, None)
         session.delete(row)
         session.flush()
 
@@ -319,27 +330,6 @@ def _locked(session: Session, operator: str) -> Operator:
     row = find_operator(session, operator)
     session.refresh(row, with_for_update=True)
     return row
-
-
-def _require_another_officer(session: Session, row: Operator) -> None:
-    """Refuse to lose the last enabled security officer.
-
-    Raises:
-        ConflictError: the operator is that.
-    """
-    if not row.enabled or SECURITY_OFFICER not in {each.role for each in row.roles}:
-        return
-    another = (
-        select(Operator.id)
-        .join(OperatorRole, OperatorRole.operator_id == Operator.id)
-        .where(OperatorRole.role == SECURITY_OFFICER, Operator.enabled, Operator.id != row.id)
-        .limit(1)
-    )
-    if session.scalar(another) is None:
-        raise ConflictError(
-            f"{row.name} is the last enabled security officer: give this role to another"
-            " operator first."
-        )
 
 
 def _end_sessions(session: Session, operator_id: str) -> None:

@@ -13,6 +13,7 @@ from authz_server.database.operator_sessions import OperatorPasskey, OperatorSes
 from authz_server.database.operators import Operator
 from authz_server.errors import NotFoundError
 from authz_server.operations.operators import find_operator
+from authz_server.operations.record_diffs import record_difference
 
 _ID_CHARACTERS = 32
 
@@ -43,7 +44,7 @@ def list_passkeys(services: Services, operator: str) -> tuple[PasskeyView, ...]:
     Raises:
         NotFoundError: there is no such operator.
     """
-    with services.database.reading() as session:
+    with services.transaction() as session:
         rows = _rows(session, find_operator(session, operator))
         return tuple(sorted(map(_describe, rows), key=lambda each: each.id))
 
@@ -81,6 +82,7 @@ def remove_passkey(services: Services, operator: str, passkey_id: str, *, actor:
             operator_id=row.id,
             passkey=passkey.name,
         )
+        record_difference(session, _describe(passkey), None)
 
 
 def _rows(session: Session, operator: Operator) -> list[OperatorPasskey]:

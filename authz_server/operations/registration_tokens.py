@@ -14,6 +14,7 @@ from authz_server.clients.validation import DEFAULT_GRANT_TYPES
 from authz_server.errors import NotFoundError
 from authz_server.operations.approvals import NotedAct, note_act
 from authz_server.operations.client_acts import find_grants, find_organisation, find_owners
+from authz_server.operations.record_diffs import record_difference
 from authz_server.operations.views import difference
 
 
@@ -95,6 +96,7 @@ def create_registration_token(  # noqa: PLR0913 - the fields themselves, by name
             session, actor=actor, prepared=prepared, **fields
         )
         view = _describe(row, services.clock())
+        record_difference(session, None, view)
         _note(services, session, row, view, actor=actor, arguments=fields)
         return NewRegistrationToken(view=view, value=value)
 
@@ -112,7 +114,7 @@ def get_registration_token(services: Services, token_id: str) -> RegistrationTok
     Raises:
         NotFoundError: there is no such token.
     """
-    with services.database.reading() as session:
+    with services.transaction() as session:
         row = session.get(InitialAccessToken, token_id)
         if row is None:
             raise NotFoundError(f"There is no initial access token {token_id!r}.")
@@ -128,8 +130,12 @@ def end_registration_token(
         NotFoundError: there is no such token.
     """
     with services.transaction() as session:
+        held = session.get(InitialAccessToken, token_id, with_for_update=True)
+        before = None if held is None else _describe(held, services.clock())
         row = services.initial_tokens.end(session, token_id, actor=actor)
-        return _describe(row, services.clock())
+        after = _describe(row, services.clock())
+        record_difference(session, before, after)
+        return after
 
 
 def _note(  # noqa: PLR0913 - the facts of an act, by name

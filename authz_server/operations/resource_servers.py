@@ -19,6 +19,7 @@ from authz_server.operations.client_secrets import (
     describe_secret,
 )
 from authz_server.operations.clients import all_of_kind, state_of
+from authz_server.operations.record_diffs import record_difference
 from authz_server.operations.views import changed_fields
 
 _KIND: Kind = "resource_server"
@@ -118,8 +119,10 @@ def create_resource_server(  # noqa: PLR0913 - the fields themselves, by name
         secret = add_initial_secret(
             services, session, server.id, actor=actor, wanted=with_secret, imported=imported_secret
         )
+        registered = _describe_one(services, session, server)
+        record_difference(session, None, registered)
         return RegisteredResourceServer(
-            resource_server=_describe_one(services, session, server),
+            resource_server=registered,
             assigned_scopes=assigned,
             secret=secret,
         )
@@ -170,6 +173,7 @@ def update_resource_server(
         before = _describe_one(services, session, server)
         services.clients.update_resource_server(session, server_id, actor=actor, **changes)
         after = _describe_one(services, session, server)
+        record_difference(session, before, after)
         return ChangedResourceServer(resource_server=after, changed=changed_fields(before, after))
 
 

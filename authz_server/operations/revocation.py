@@ -9,6 +9,7 @@ from authz_server.assembly import Services
 from authz_server.errors import InvalidChangeError
 from authz_server.operations.approvals import NotedAct, note_act
 from authz_server.operations.key_names import find_kid
+from authz_server.operations.record_diffs import record_diff
 from authz_server.settings.approvals import REVOKE_TOKENS
 from authz_server.tokens.revocations import CutOffKind
 
@@ -101,7 +102,7 @@ def note_revocation(  # noqa: PLR0913 - the facts of an act, by name
     actor: str,
     reason: str = "",
 ) -> None:
-    """Note that tokens are revoked, which may need the confirmation of a second person.
+    """Record what is revoked; it may need the confirmation of a second person.
 
     Args:
         services: the parts of the server.
@@ -111,13 +112,15 @@ def note_revocation(  # noqa: PLR0913 - the facts of an act, by name
         actor: the recorded actor.
         reason: the recorded reason.
     """
+    diff = {"revoked": {"before": None, "after": subject or kind}}
+    record_diff(session, diff)
     act = NotedAct(
         acts=(REVOKE_TOKENS,),
         actor=actor,
         operation="revoke_tokens",
         arguments={"kind": kind, "subject": subject},
         subject=f"tokens:{kind}:{subject}",
-        diff={"revoked": {"before": None, "after": subject or kind}},
+        diff=diff,
         reason=reason,
     )
     note_act(services, session, act)

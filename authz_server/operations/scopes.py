@@ -8,7 +8,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
+from authz_server.audit.sink import STORED
 from authz_server.clients.models import Client
+from authz_server.operations.record_diffs import record_difference
 from authz_server.scopes.models import Scope
 from authz_server.scopes.service import ImportResult, spellings_of
 
@@ -83,7 +85,9 @@ def add_scope(
         ConflictError: a spelling is taken.
     """
     with services.transaction() as session:
-        return _describe(services.scopes.add_scope(session, actor=actor, **fields))
+        added = _describe(services.scopes.add_scope(session, actor=actor, **fields))
+        record_difference(session, None, added)
+        return added
 
 
 def assign_scopes(
@@ -113,9 +117,17 @@ def assign_scopes(
             not set.
     """
     with services.transaction() as session:
-        return services.scopes.assign(
+        before = {
+            each.name: each.resource_server_id for each in services.scopes.list_scopes(session)
+        }
+        assigned = services.scopes.assign(
             session, names, resource_server_id, actor=actor, take_over=take_over
         )
+        for record in session.info.get(STORED, ()):
+            if record.subject in assigned:
+                owners = {"before": before[record.subject], "after": resource_server_id}
+                record.detail = {**record.detail, "diff": {"resource_server": owners}}
+        return assigned
 
 
 def find_unowned_scopes(session: Session, client: Client | None = None) -> Sequence[str]:

@@ -15,6 +15,7 @@ from authz_server.database.change_feed import record_change
 from authz_server.database.inserts import insert_into
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
 from authz_server.operations.issued_tokens import IssuedTokens, find_issued_tokens
+from authz_server.operations.record_diffs import record_diff, record_difference
 from authz_server.operations.revocation import find_client_id
 from authz_server.operations.stop_acts import note_stop
 from authz_server.scopes.models import Scope, ScopeAlias
@@ -221,6 +222,7 @@ def set_stop(services: Services, planned: BlastRadius, *, reason: str, actor: st
             clients=len(planned.clients),
             in_force=planned.in_force,
         )
+        record_diff(session, {"stopped": {"before": None, "after": found.name}})
         record_change(session, "stop", f"{kind}:{found.name}"[:200])
         note_stop(services, session, SET_STOP, planned, actor=actor, reason=reason)
 
@@ -263,6 +265,7 @@ def lift_stop(
             subject=f"{kind}:{lifted.subject}",
             reason=reason,
         )
+        record_difference(session, lifted, None)
         session.flush()
         record_change(session, "stop", f"{kind}:{lifted.subject}"[:200])
     return lifted

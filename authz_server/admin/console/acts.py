@@ -157,8 +157,8 @@ def _assigned(values: Values) -> dict[str, Any]:
 def read_roles(text: str) -> list[dict[str, Any]]:
     """Return the roles of a form: one a line, with its limits after it.
 
-    A line is ``api-owner resource_server=mapper``, or ``auditor "organisation=Relief fund"``. What
-    is none becomes the name of a role, which the API refuses.
+    A line is ``api-owner resource_server=mapper``, or ``auditor "organisation=Relief fund"``. Any
+    other line becomes the name of a role, which the API refuses.
     """
     roles = []
     for line in filter(None, map(str.strip, text.splitlines())):

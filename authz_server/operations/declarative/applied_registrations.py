@@ -23,7 +23,13 @@ from authz_server.operations.declarative.document import (
     DeclaredClient,
     DeclaredResourceServer,
 )
-from authz_server.operations.declarative.plan import FieldChange, PlannedChange, compare, values_of
+from authz_server.operations.declarative.plan import (
+    FieldChange,
+    PlannedChange,
+    compare,
+    plain_diff,
+    values_of,
+)
 from authz_server.operations.declarative.secret_directory import SecretDirectory, read_imported
 from authz_server.operations.declarative.stored import (
     CLIENT_FIELDS,
@@ -34,6 +40,7 @@ from authz_server.operations.declarative.stored import (
     server_values,
     without_defaults,
 )
+from authz_server.operations.record_diffs import record_diff
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +175,7 @@ class ResourceServerStep(_Step):
             further = self._switch(row, entry.enabled) + self._bring_stream(server_id, entry)
             secret = self._secrets.add(self._services, self._session, row, actor=self._actor)
             fields = _new_fields(DeclaredResourceServer, values, {"scopes": wanted}, further)
+            record_diff(self._session, plain_diff(fields))
             return PlannedChange(
                 act="add", noun="resource server", id=server_id, fields=fields, secret=secret
             )
@@ -181,6 +189,7 @@ class ResourceServerStep(_Step):
         fields += owners + self._switch(row, entry.enabled) + self._bring_stream(server_id, entry)
         if not fields:
             return None
+        record_diff(self._session, plain_diff(fields))
         return PlannedChange(act="change", noun="resource server", id=server_id, fields=fields)
 
     def _bring_stream(
@@ -242,15 +251,16 @@ class ClientStep(_Step):
         row = self._rows[client_id]
         before = client_values(row)
         fields = compare(before, values)
-        if fields:
+        if fields or entry.enabled not in {None, row.enabled}:
             row = self._locked(client_id)
-            before, seen = client_values(row), self._view(row)
+            before, seen = client_values(row), describe_client(row, self._services.clock())
             fields = compare(before, values)
-            self._services.clients.update_client(
-                self._session, client_id, actor=self._actor, **values_of(fields)
-            )
+            if fields:
+                self._services.clients.update_client(
+                    self._session, client_id, actor=self._actor, **values_of(fields)
+                )
+            fields += self._switch(row, entry.enabled)
             self._note(seen, row)
-        fields += self._switch(row, entry.enabled)
         if not fields:
             return None
         granted = set(values["allowed_scopes"]) - set(before["allowed_scopes"])
@@ -268,6 +278,7 @@ class ClientStep(_Step):
         row = self._services.clients.create_client(
             self._session, actor=self._actor, id=client_id, **values
         )
+        secret = self._secrets.add(self._services, self._session, row, actor=self._actor)
         self._note(None, row)
         state = self._switch(row, entry.enabled)
         return PlannedChange(
@@ -276,27 +287,20 @@ class ClientStep(_Step):
             id=client_id,
             fields=_new_fields(DeclaredClient, values, {}, state),
             money_scopes=names.money(values["allowed_scopes"]),
-            secret=self._secrets.add(self._services, self._session, row, actor=self._actor),
+            secret=secret,
         )
 
-    def _view(self, row: Client) -> ClientView | None:
-        """Return the view of a client if an act on it may need a second person."""
-        watched = self._services.settings.approvals.acts
-        return describe_client(row, self._services.clock()) if watched else None
-
     def _note(self, before: ClientView | None, row: Client) -> None:
-        """Note what a file does to a client, which may need a confirmation."""
-        after = self._view(row)
-        if after is not None:
-            note_client(
-                self._services,
-                self._session,
-                before,
-                after,
-                actor=self._actor,
-                operation="apply",
-                arguments={"client_id": row.id},
-            )
+        """Record the diff of what a file does to a client, which may need a confirmation."""
+        note_client(
+            self._services,
+            self._session,
+            before,
+            describe_client(row, self._services.clock()),
+            actor=self._actor,
+            operation="apply",
+            arguments={"client_id": row.id},
+        )
 
     def remove_others(self) -> list[PlannedChange]:
         """Delete the clients that the files do not have; return the changes."""

@@ -11,7 +11,7 @@ from authz_server.assembly import Services
 from authz_server.clients.models import Client
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
 from authz_server.operations.declarative.document import Declaration, DeclaredScope
-from authz_server.operations.declarative.plan import PlannedChange, compare, values_of
+from authz_server.operations.declarative.plan import PlannedChange, compare, plain_diff, values_of
 from authz_server.operations.declarative.stored import (
     SCOPE_FIELDS,
     catalogue_values,
@@ -20,6 +20,7 @@ from authz_server.operations.declarative.stored import (
     scope_values,
     without_defaults,
 )
+from authz_server.operations.record_diffs import record_diff
 from authz_server.scopes.models import Scope
 
 
@@ -117,7 +118,9 @@ class ScopeStep:
         if name not in self._declaration.scopes:
             return PlannedChange(act="add", noun="scope", id=name)
         told = without_defaults(DeclaredScope, {**values, "callback_partner": partner})
-        return PlannedChange(act="add", noun="scope", id=name, fields=compare({}, told))
+        fields = compare({}, told)
+        record_diff(self._session, plain_diff(fields))
+        return PlannedChange(act="add", noun="scope", id=name, fields=fields)
 
     def _change(
         self, row: Scope, values: Mapping[str, Any], later: dict[str, str]
@@ -130,6 +133,7 @@ class ScopeStep:
             later[row.name] = new.pop("callback_partner")
         if new:
             self._update(row.name, **new)
+            record_diff(self._session, plain_diff(fields))
         return PlannedChange(act="change", noun="scope", id=row.name, fields=fields)
 
     def _update(self, name: str, **changes: Any) -> None:  # noqa: ANN401 - the service's

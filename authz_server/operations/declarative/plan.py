@@ -73,6 +73,11 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[FieldC
     return tuple(changes)
 
 
+def plain_diff(changes: Sequence[FieldChange]) -> dict[str, Any]:
+    """Return the changes in the form of a diff in an audit record."""
+    return {each.path: {"before": each.before, "after": each.after} for each in changes}
+
+
 def values_of(changes: Sequence[FieldChange]) -> dict[str, Any]:
     """Return the new values by field, with the changed properties in a mapping."""
     values: dict[str, Any] = {}

@@ -102,7 +102,7 @@ def test_only_those_with_the_right_see_operators(console):
     ],
 )
 def test_roles_are_read_from_lines(text, roles):
-    """What is no role becomes the name of one, which the API refuses."""
+    """Any other line becomes the name of a role, which the API refuses."""
     read = [{"resource_servers": [], "organisations": [], **each} for each in read_roles(text)]
     assert [tuple(each[name] for name in ("role", *LISTS)) for each in read] == roles
 
