@@ -49,7 +49,7 @@ from authz_server.operations.event_streams import StreamView, UndeliveredView
 from authz_server.operations.explain import RequestExplanation
 from authz_server.operations.explain_token import TokenExplanation
 from authz_server.operations.keys.list import KeyView, RingView
-from authz_server.operations.keys.status import RingStatus
+from authz_server.operations.keys.status import RingsReport, RingStatus
 from authz_server.operations.operators import OperatorView
 from authz_server.operations.passkeys import PasskeyView
 from authz_server.operations.registration_tokens import RegistrationTokenView
@@ -213,6 +213,8 @@ ROUTES: tuple[Route, ...] = (
         _change(f"{_RING}/unfreeze", _K_ROTATE, _K.unfreeze, _K.load_ring, _K.OrderAnswer,
                 _K.OrderBody, kind="order"),
         _list(f"{_RING}/keys", _K_READ, _K.list_ring_keys, KeyView),
+        Route(method="GET", path="/reports/keys", permission=_K_READ, act=_K.report_all,
+              query=_K.ReportQuery, answer=RingsReport),
         _read(_KEY, _K_READ, _K.show_key, KeyView),
         _change(f"{_KEY}/activate", _K_ROTATE, _K.activate, _K.load_key, _K.OrderAnswer,
                 _K.Activation, kind="order"),

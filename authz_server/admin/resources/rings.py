@@ -19,7 +19,12 @@ from authz_server.operations.keys.list import (
 )
 from authz_server.operations.keys.orders import apply_order
 from authz_server.operations.keys.results import OrderResult
-from authz_server.operations.keys.status import RingStatus, find_overdue, report_ring
+from authz_server.operations.keys.status import (
+    RingStatus,
+    find_overdue,
+    report_ring,
+    report_rings,
+)
 from keys.lifecycle.calendar import Milestone, draw_calendar
 from keys.lifecycle.orders import Activate, Freeze, Order, Revoke, Rotate, Taint, Unfreeze
 from keys.signing_key import RingSnapshot
@@ -72,6 +77,16 @@ class OrderAnswer(msgspec.Struct, frozen=True, kw_only=True):
     failures: tuple[str, ...]
 
 
+class ReportQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The parameters of the report of key rings.
+
+    Attributes:
+        ring: the name of the only ring of the report; null: all.
+    """
+
+    ring: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+
+
 class RingCalendar(msgspec.Struct, frozen=True, kw_only=True):
     """The calendar of a ring.
 
@@ -114,6 +129,14 @@ def show_status(call: Call) -> Reply:
     context = call.parts.keys.open(call.caller.actor, looking=True)
     status: RingStatus = report_ring(context, ring).status
     return Reply(status)
+
+
+def report_all(call: Call) -> Reply:
+    """Answer the status and the calendar of every key ring, or of one."""
+    query: ReportQuery = call.query
+    name = None if query.ring is None else _find_ring(call, query.ring).name
+    context = call.parts.keys.open(call.caller.actor, looking=True)
+    return Reply(report_rings(context, name))
 
 
 def show_calendar(call: Call) -> Reply:
@@ -192,7 +215,10 @@ def _carry_out(call: Call, order: Order) -> Reply:
 
 
 def _ring(call: Call) -> RingSnapshot:
-    name = call.parameters["ring"]
+    return _find_ring(call, call.parameters["ring"])
+
+
+def _find_ring(call: Call, name: str) -> RingSnapshot:
     for ring in load_rings(call.services):
         if ring.name == name:
             return ring

@@ -16,6 +16,7 @@ from authz_server.cli.remote.connection import (
 )
 from authz_server.cli.remote.credentials import Credentials
 from authz_server.cli.remote.waiting import WaitsForApproval
+from authz_server.cli.values import shown
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError, OperatorError
 
 PREFIX = "/admin/v1"
@@ -257,7 +258,7 @@ def _read(response: Response, url: str) -> dict[str, Any]:
     """Return the members of a successful response; raise the error of another one."""
     if 300 <= response.status < 400:  # noqa: PLR2004 - redirections
         place = response.headers.get("location", "another address")
-        raise RemoteError(f"{url} redirects to {place}: name that server instead.")
+        raise RemoteError(f"{url} redirects to {shown(place)}: name that server instead.")
     try:
         members = msgspec.json.decode(response.body, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -285,7 +286,7 @@ def _error(name: str, members: Mapping[str, Any], response: Response) -> Operato
             text = f"{text} The URL of --server is to be admin.public_url."
         case "too-many-requests":
             text = f"{text} Try again in {response.headers.get('retry-after', 'some')} seconds."
-    return _ERRORS.get(name, OperatorError)(text)
+    return _ERRORS.get(name, OperatorError)(shown(text))
 
 
 def _joined(path: tuple[str, ...]) -> str:

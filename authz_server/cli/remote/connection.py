@@ -5,7 +5,7 @@ that the operator named and to no other.
 """
 
 import ssl
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from ipaddress import ip_address
 from pathlib import Path
@@ -127,24 +127,25 @@ class Connection:
         return Response(answer.status, headers, content)
 
     def _connect(self) -> HTTPConnection:
-        host, port = self._place.host, self._place.port
-        connection = (
-            HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
-            if self._context is None
-            else HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS, context=self._context)
-        )
         try:
-            connection.connect()
+            with ExitStack() as stack:
+                connection = stack.enter_context(closing(self._open()))
+                connection.connect()
+                stack.pop_all()
+                return connection
         except ssl.SSLCertVerificationError as error:
-            connection.close()
             raise RemoteError(
                 f"The certificate of {self.url} is not trusted: {error.verify_message}."
                 " --ca-file names the certificates to trust."
             ) from error
-        except (OSError, UnicodeError) as error:
-            connection.close()
+        except (OSError, HTTPException, UnicodeError) as error:
             raise RemoteError(f"{self.url} cannot be reached: {_text(error)}.") from error
-        return connection
+
+    def _open(self) -> HTTPConnection:
+        host, port = self._place.host, self._place.port
+        if self._context is None:
+            return HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
+        return HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS, context=self._context)
 
 
 def _text(error: Exception) -> str:

@@ -16,6 +16,7 @@ from authz_server.operations.keys.results import (
     RotationResult,
     WithdrawalResult,
 )
+from authz_server.operations.keys.status import RingsReport, report_rings
 from keys.lifecycle.orders import Activate, Freeze, Order, Revoke, Rotate, Taint, Unfreeze
 
 _READ, _ROTATE, _REVOKE = "keys:read", "keys:rotate", "keys:revoke"
@@ -29,6 +30,11 @@ def _list_keys(api: AdminApi) -> tuple[KeyView, ...]:
         for ring in _list_rings(api)
         for key in api.list(KeyView, _READ, "rings", ring.name, "keys")
     )
+
+
+@carries_out(report_rings)
+def _report_rings(api: AdminApi, name: str | None = None) -> RingsReport:
+    return api.read(RingsReport, _READ, "reports", "keys", ring=name)
 
 
 @carries_out(find_key)

@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -12,7 +11,7 @@ import click
 from authz_server.cli.access import TOKEN_VARIABLE
 from authz_server.cli.remote.api import AdminApi
 from authz_server.cli.remote.connection import Connection, RemoteError
-from authz_server.cli.remote.credentials import ClientCredentials, Credentials, GivenToken
+from authz_server.cli.remote.credentials import Credentials, GivenToken
 from authz_server.cli.remote.table import find_remote
 from authz_server.operations.private_files import without_line_break
 
@@ -84,13 +83,13 @@ def _credentials(access: Mapping[str, Any], ca_file: Path | None) -> Credentials
         raise click.UsageError(
             "With --client-id, give --issuer, and --client-secret-file or --private-key-file."
         )
+    # Imported here: it imports the libraries of keys, which a token does not need.
+    from authz_server.cli.remote.client_credentials import ClientCredentials  # noqa: PLC0415
+
+    content = _read(str(secret_file or key_file))
     if secret_file:
-        secret = _text(_read(str(secret_file)))
-        return ClientCredentials(issuer, client_id, secret=secret, ca_file=ca_file)
-    # The library of keys is imported for a client with a key alone.
-    signing = import_module("authz_server.cli.remote.signing")
-    key = signing.SigningClient(_read(str(key_file)))
-    return ClientCredentials(issuer, client_id, key=key, ca_file=ca_file)
+        return ClientCredentials(issuer, client_id, secret=_text(content), ca_file=ca_file)
+    return ClientCredentials(issuer, client_id, key_pem=content, ca_file=ca_file)
 
 
 def _read(name: str) -> bytes:

@@ -24,6 +24,7 @@ _PLACES = {
     "explain_token": "tokens",
     "keys.list": "keys",
     "keys.orders": "keys",
+    "keys.status": "keys",
     "operator_roles": "operators",
     "operators": "operators",
     "registration_tokens": "registration_tokens",

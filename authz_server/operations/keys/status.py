@@ -143,6 +143,49 @@ class RingReport:
     calendar: Calendar
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingsReport:
+    """The status of several rings at one time.
+
+    Attributes:
+        at: the present time of the database's clock.
+        issuer: the issuer of the server.
+        asked_as: the identity of the logins to the Vaults.
+        store_clock_offset_seconds: the database's clock minus that of this machine.
+        clock_off: whether this is more than is tolerated.
+        rings: the status and the calendar of each ring.
+    """
+
+    at: datetime
+    issuer: str
+    asked_as: str
+    store_clock_offset_seconds: float
+    clock_off: bool
+    rings: tuple[RingReport, ...]
+
+
+def report_rings(context: KeyContext, name: str | None = None) -> RingsReport:
+    """Return the status of every ring, or of one.
+
+    Args:
+        context: the context of the operation.
+        name: the ring; None: all.
+
+    Raises:
+        KeysError: there is no such ring, or the database cannot answer.
+    """
+    rings = context.rings() if name is None else [context.get_ring(name)]
+    offset = context.clock_offset_seconds()
+    return RingsReport(
+        at=context.now(),
+        issuer=context.settings.issuer,
+        asked_as=context.identity,
+        store_clock_offset_seconds=round(offset, 3),
+        clock_off=abs(offset) > context.settings.keys.clock_tolerance_seconds,
+        rings=tuple(report_ring(context, ring) for ring in rings),
+    )
+
+
 def report_ring(context: KeyContext, ring: RingSnapshot) -> RingReport:
     """Return the status and the calendar of ``ring``."""
     services, now = context.services, context.now()
