@@ -95,7 +95,7 @@ class AdminApi:
         self._document = describe_api(ROUTES, parts.services.settings)
         settings = parts.services.settings
         self._retry_after_seconds = settings.server.retry_after_seconds
-        self._long_reads = LongReads(self._retry_after_seconds)
+        self.long_reads = LongReads(self._retry_after_seconds)
         self._maximum_body_bytes = settings.server.maximum_body_bytes
 
     def respond(self, environ: WSGIEnvironment, path: str) -> Answer:
@@ -244,7 +244,7 @@ class AdminApi:
         self, route: Route, act: Callable[[Call], Reply], call: Call, request_id: str
     ) -> Answer:
         try:
-            with self._long_reads.one() if route.is_long else nullcontext():
+            with self.long_reads.one() if route.is_long else nullcontext():
                 reply = act(call)
         except OverflowError as error:
             detail = "A time or a number is out of range."

@@ -96,7 +96,7 @@ class Reach:
             PendingChange: self._seen_change(),
             EventStream: EventStream.resource_server_id.in_(self.own_servers),
             UndeliveredEvent: UndeliveredEvent.resource_server_id.in_(self.own_servers),
-            InitialAccessToken: self._own_token(InitialAccessToken),
+            InitialAccessToken: self._own_token(InitialAccessToken.__table__.c),
             ScopeUse: and_(ScopeUse.scope.in_(spellings), _is_client(ScopeUse.client_id, seen)),
         }
 
@@ -217,7 +217,7 @@ class Reach:
             ~self._has_others(_CLIENT.allowed_resource_servers, self.seen_servers),
         )
 
-    def _own_token(self, row: Any) -> ColumnElement[bool]:  # noqa: ANN401 - both have the columns
+    def _own_token(self, row: Any) -> ColumnElement[bool]:  # noqa: ANN401 - columns of a table
         """Return the condition of the initial access tokens within the limits."""
         conditions: list[ColumnElement[bool]] = [true()]
         if self.limits.organisations is not None:

@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from sqlalchemy import event, select
@@ -42,10 +43,23 @@ class Operator:
         event.remove(engine, "before_cursor_execute", note)
 
 
-@pytest.fixture
-def operator(database_url, tmp_path):
-    """An operator on each database."""
-    settings = load_settings(write_settings(tmp_path, database_url, {}))
+@contextmanager
+def _operator(folder: Path, database_url: str) -> Iterator[Operator]:
+    settings = load_settings(write_settings(folder, database_url, {}))
     with operator_services(settings) as services:
         import_g2p_connect(services, actor="operator:importer")
         yield Operator(services)
+
+
+@pytest.fixture
+def operator(database_url, tmp_path):
+    """An operator on each database."""
+    with _operator(tmp_path, database_url) as operator:
+        yield operator
+
+
+@pytest.fixture(scope="module")
+def shared_operator(module_database_url, tmp_path_factory):
+    """As `operator`, for all tests of a file that change nothing."""
+    with _operator(tmp_path_factory.mktemp("operator"), module_database_url) as operator:
+        yield operator

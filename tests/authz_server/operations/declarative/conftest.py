@@ -33,6 +33,12 @@ class Files:
 
 
 @pytest.fixture
+def shared_files(shared_operator, tmp_path):
+    """As `files`, on a database for all tests of a file that change nothing."""
+    return Files(shared_operator, tmp_path)
+
+
+@pytest.fixture
 def files(operator, tmp_path):
     """Declarative files on each database, with the scopes of G2P Connect."""
     return Files(operator, tmp_path)

@@ -158,6 +158,21 @@ def test_every_record_names_the_source(files, operator):
     assert rows[-1].detail["files"][0].endswith("a.toml")
 
 
+def test_every_record_of_an_entry_has_its_diff(files, operator):
+    """As those of the single commands; the record of the whole counts the changes."""
+    files.apply(WHOLE)
+    files.apply(WHOLE.replace('name = "Mapper"', 'name = "M"').replace("= 300", "= 200"))
+    with operator.services.transaction() as session:
+        rows = session.scalars(select(AuditRecord).where(AuditRecord.actor == operator.actor))
+        found = [(row.action, row.subject, row.detail.get("diff")) for row in rows]
+    assert {action for action, _, diff in found if not diff} == {
+        "declaration.applied",
+        "scope.assigned",
+    }
+    (changed,) = (diff for action, _, diff in found if action == "client.updated")
+    assert changed == {"token_lifetime_seconds": {"before": 300, "after": 200}}
+
+
 def test_other_processes_learn_of_each_change(files, operator):
     """Every changed client and scope is in the change feed, with revisions without a gap."""
     files.apply(WHOLE)
@@ -333,15 +348,15 @@ def test_a_scope_is_not_taken_from_a_resource_server_that_no_file_has(files, ope
     ],
 )
 def test_a_refusal_names_file_line_and_entry_and_undoes_everything(
-    files, operator, text, kind, message
+    shared_files, shared_operator, text, kind, message
 ):
     """The rules are those of the other ways in; what came before in the file is not made."""
     first = '[clients.agency]\nname = "Agency"\nallowed_scopes = ["mapper/link"]\n'
     with pytest.raises(kind, match=message) as refusal:
-        files.apply(first + text)
+        shared_files.apply(first + text)
     assert "a.toml:4: " in str(refusal.value)
-    assert operator.records() == []
-    assert find_clients(operator.services, ClientFilters()).clients == ()
+    assert shared_operator.records() == []
+    assert find_clients(shared_operator.services, ClientFilters()).clients == ()
 
 
 def test_a_plan_that_was_agreed_to_is_not_applied_to_another_state(files, operator):
