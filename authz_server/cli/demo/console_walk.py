@@ -18,6 +18,7 @@ SCREENS = (
     ("tokens", "/tokens", "Tokens"),
     ("audit", "/audit?who=mapper/link&moment={moment}", "Audit"),
     ("changes", "/changes", "Changes"),
+    ("operators", "/operators", "Operators"),
 )
 PICTURES = "console"
 
