@@ -26,6 +26,7 @@ from bench.turns import Plan, Taken, Turn, take_rounds
 CAPACITY_CONNECTIONS = 64
 SHARE = 0.8
 OVERLOAD = 5.0
+_SHARE_BEFORE = 0.5
 _SHARE_AFTERWARDS = 0.5
 _SECONDS_AFTERWARDS = 12
 #: An answer is late if it takes longer than so many times the usual p99.
@@ -85,10 +86,15 @@ def latency(contenders: Sequence[Contender], plan: Plan, cores: FreeCores) -> li
     """Measure capacities, then the time to answer at a share of them."""
 
     def run(contender: Contender, capacity: float) -> Phases:
-        phases = [Phase(SHARE * capacity, plan.seconds)]
+        phases = [
+            # Opens connections, which a service in use has.
+            Phase(_SHARE_BEFORE * capacity, plan.warm_up_seconds),
+            Phase(SHARE * capacity, plan.seconds),
+        ]
         arrivals = send_arrivals(contender.server.port, contender.request(), phases)
-        if any(each.outcome != SERVED for each in arrivals[0]):
-            raise UnexpectedAnswerError(_outcomes(arrivals[0]))
+        for phase in arrivals:
+            if any(each.outcome != SERVED for each in phase):
+                raise UnexpectedAnswerError(_outcomes(phase))
         return arrivals
 
     title = f"At {SHARE:.0%} of the capacity"
@@ -163,7 +169,7 @@ class _Experiment:
 
 
 def _describe_latency(contender: Contender, capacity: float, taken: Taken[Phases]) -> LatencyRound:
-    [arrivals] = taken.value
+    before, arrivals = taken.value
     times = [each.lateness + each.took for each in arrivals]
     p50, p99 = _quantile(times, 0.5), _quantile(times, 0.99)
     root = contender.server.process_id
@@ -174,7 +180,7 @@ def _describe_latency(contender: Contender, capacity: float, taken: Taken[Phases
         p99_microseconds=p99,
         p99_to_p50=round(p99 / p50, 2),
         lateness_p99_microseconds=_quantile([each.lateness for each in arrivals], 0.99),
-        processor_microseconds=taken.processor_microseconds(root, len(arrivals)),
+        processor_microseconds=taken.processor_microseconds(root, len(before) + len(arrivals)),
         others_cores=taken.others_cores,
     )
 

@@ -38,7 +38,7 @@ TICK_SECONDS = 0.25
 DRAIN_SECONDS = 1.0
 _DRAIN_INTERVAL_SECONDS = 0.02
 #: Connections that a worker accepts at once, before it looks at its other events.
-_ACCEPTED_AT_ONCE = 32
+_ACCEPTED_AT_ONCE = 128
 #: How long a worker leaves new connections to those that have fewer.
 _REST_SECONDS = 0.001
 _BACK_OFF_SECONDS = 0.5
