@@ -87,7 +87,7 @@ def _test(changes, minute, names, *, fire):
         ],
         "promql_expr_test": [
             {
-                "expr": f"count by (alertname) ({alerts})",
+                "expr": f"group by (alertname) ({alerts})",
                 "eval_time": f"{minute}m",
                 "exp_samples": fired,
             }
