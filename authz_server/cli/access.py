@@ -19,6 +19,7 @@ _OPTIONS = {
     "client-id": ("ID", "The client that obtains access tokens for --server."),
     "client-secret-file": ("FILE", "The secret of this client; - reads it from standard input."),
     "private-key-file": ("FILE", "The private key of this client in PEM, for private_key_jwt."),
+    "scope": ("TEXT", "The scopes to ask for, instead of those that the command needs."),
     "issuer": ("URL", "The issuer at whose token endpoint this client obtains them."),
 }
 

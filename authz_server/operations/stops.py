@@ -250,10 +250,7 @@ def lift_stop(
             name = services.scopes.get_scope(session, subject).name
             stop = session.get(Stop, (kind, name), with_for_update=True)
         if stop is None:
-            raise NotFoundError(
-                f"The {noun_of(kind)} {subject!r} is not stopped."
-                " `authz-server stop list` shows the stops."
-            )
+            raise not_stopped(kind, subject)
         lifted = _describe(stop)
         note_stop(services, session, LIFT_STOP, lifted, actor=actor, reason=reason)
         session.delete(stop)
@@ -354,6 +351,13 @@ def _describe(stop: Stop) -> StopView:
         reason=stop.reason,
         actor=stop.actor,
         created_at=stop.created_at,
+    )
+
+
+def not_stopped(kind: StopKind, subject: str) -> NotFoundError:
+    """Return the error of a stop that is not there."""
+    return NotFoundError(
+        f"The {noun_of(kind)} {subject!r} is not stopped. `authz-server stop list` shows the stops."
     )
 
 

@@ -27,19 +27,21 @@ class ClientCredentials:
         client_id: the client.
         secret: its secret; empty if it has a key.
         key_pem: its private key, which signs assertions (RFC 7523, 2.2); None if it has a secret.
+        scope: the scopes to ask for; empty: those that the command needs.
         ca_file: certificates to trust instead of the system's.
 
     Raises:
         RemoteError: the key cannot be read.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the options of a client
         self,
         issuer: str,
         client_id: str,
         *,
         secret: str = "",
         key_pem: bytes | None = None,
+        scope: str = "",
         ca_file: Path | None = None,
     ) -> None:
         self._issuer = issuer
@@ -49,13 +51,15 @@ class ClientCredentials:
         self._ca_file = ca_file
         self._metadata: Mapping[str, Any] = {}
         self._proofs: ProofKey | None = None
-        self._permissions: set[str] = set()
+        self._permissions = set(scope.split())
+        self._has_scope = bool(scope)
         self._token = ""
 
     def headers(self, method: str, url: str, permission: str) -> dict[str, str]:
         """Return the headers with a token that has the permission, and with its proof."""
-        if not self._token or permission not in self._permissions:
-            self._permissions.add(permission)
+        if not self._token or not (self._has_scope or permission in self._permissions):
+            if not self._has_scope:
+                self._permissions.add(permission)
             self._token = self._obtain()
         if self._proofs is None:
             return {"Authorization": f"Bearer {self._token}"}

@@ -87,9 +87,9 @@ def _credentials(access: Mapping[str, Any], ca_file: Path | None) -> Credentials
     from authz_server.cli.remote.client_credentials import ClientCredentials  # noqa: PLC0415
 
     content = _read(str(secret_file or key_file))
-    if secret_file:
-        return ClientCredentials(issuer, client_id, secret=_text(content), ca_file=ca_file)
-    return ClientCredentials(issuer, client_id, key_pem=content, ca_file=ca_file)
+    proof: dict[str, Any] = {"secret": _text(content)} if secret_file else {"key_pem": content}
+    scope = access.get("scope", "")
+    return ClientCredentials(issuer, client_id, scope=scope, ca_file=ca_file, **proof)
 
 
 def _read(name: str) -> bytes:

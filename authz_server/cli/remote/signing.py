@@ -93,7 +93,7 @@ class SigningClient:
             case ec.EllipticCurvePrivateKey() as key if key.curve.name in _CURVES:
                 yield _CURVES[key.curve.name]
             case ed25519.Ed25519PrivateKey():
-                yield from ("Ed25519", "EdDSA")
+                yield "EdDSA"
             case rsa.RSAPrivateKey():
                 yield from ("PS256", "RS256")
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from authz_server.cli.remote.api import AdminApi, convert
 from authz_server.cli.remote.table import carries_out
+from authz_server.errors import NotFoundError
 from authz_server.operations.scopes import ScopeView
 from authz_server.operations.stops import (
     BlastRadius,
@@ -13,6 +14,7 @@ from authz_server.operations.stops import (
     lift_stop,
     list_programmes,
     list_stops,
+    not_stopped,
     plan_stop,
     set_stop,
 )
@@ -47,7 +49,10 @@ def _lift_stop(api: AdminApi, kind: StopKind, subject: str, *, reason: str, acto
     if kind == "scope":
         subject = api.read(ScopeView, _READ, "scopes", subject).name
     item = ("stops", kind, subject)
-    lifted = api.read(StopView, _READ, *item)
+    try:
+        lifted = api.read(StopView, _READ, *item)
+    except NotFoundError:
+        raise not_stopped(kind, subject) from None
     api.change("POST", _WRITE, *item, "lift", item=item, body={"reason": reason})
     return lifted
 
