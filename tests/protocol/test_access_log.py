@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 
 import httpx
 import pytest
@@ -92,7 +93,7 @@ def serving(form: str, database_url: str, directory) -> Iterator[tuple]:
 
 
 @contextmanager
-def under_wsgi(form: str, database_url: str, directory) -> Iterator[Site]:
+def under_wsgi(form: str, database_url: str, directory) -> Iterator[tuple]:
     logs = {"access": True, "level": "error", "format": form}
     root, stream = logging.getLogger(), io.StringIO()
     with (
@@ -107,32 +108,32 @@ def under_wsgi(form: str, database_url: str, directory) -> Iterator[Site]:
             answer = protocol.client.open(path, method=method, data=data, headers=headers)
             return answer.status_code, dict(answer.headers)
 
-        yield Site(protocol.demo, protocol.client.watch.note_form, send, stream.getvalue)
+        yield Site(protocol.demo, protocol.client.watch.note_form, send, stream.getvalue), None
         root.handlers[:], root.level = handlers, level
 
 
-@pytest.fixture(params=FORMATS, scope="module")
-def form(request):
-    return request.param
-
-
-@pytest.fixture(params=DIALECTS, scope="module")
-def dialect(request):
-    return request.param
-
-
-@pytest.fixture(params=["serve", "wsgi"], scope="module")
-def site(request, form, dialect, tmp_path_factory):
+@pytest.fixture(scope="module")
+def site_and_edge(request, tmp_path_factory):
+    """A site, and its server where it is one."""
+    kind, form, dialect = request.param
     directory = tmp_path_factory.mktemp("site")
-    with copied_database(request, dialect, directory) as url:
-        if request.param == "serve":
-            with serving(form, url, directory) as (site, _):
-                yield site
-        else:
-            with under_wsgi(form, url, directory) as site:
-                yield site
+    run = serving if kind == "serve" else under_wsgi
+    with copied_database(request, dialect, directory) as url, run(form, url, directory) as made:
+        yield made
 
 
+@pytest.fixture(scope="module")
+def site(site_and_edge):
+    return site_and_edge[0]
+
+
+#: A server with each form and each database once: the one has nothing to do with the other.
+SERVED = [("serve", *pair) for pair in zip(FORMATS, DIALECTS, strict=True)]
+SITES = [*SERVED, *(("wsgi", *pair) for pair in product(FORMATS, DIALECTS))]
+on_sites = pytest.mark.parametrize("site_and_edge", SITES, ids="-".join, indirect=True)
+
+
+@on_sites
 def test_each_request_has_one_line_with_who_what_and_how_it_ended(site):
     """At every level of the log, and whoever answers: an endpoint or Flask."""
     demo = site.demo
@@ -171,11 +172,13 @@ def test_each_request_has_one_line_with_who_what_and_how_it_ended(site):
     ]
 
 
+@on_sites
 def test_a_document_that_is_unchanged_has_its_line(site):
     path = "/.well-known/jwks.json"
     assert site.send("GET", path, **{"If-None-Match": "*"})[1]["status"] == 304
 
 
+@on_sites
 def test_no_query_token_or_secret_stands_in_a_line(site):
     secret = "Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6"
     jwt = f"eyJhbGciOiJFUzI1NiJ9.{secret}.{secret}"
@@ -192,6 +195,7 @@ def test_no_query_token_or_secret_stands_in_a_line(site):
         assert len(line["path"]) <= 256
 
 
+@on_sites
 def test_an_address_that_cannot_be_read_is_the_connections(site):
     status, line = site.send("GET", "/nowhere", **{"X-Forwarded-For": "nonsense"})
     assert (status, line["source_address"]) == (404, "127.0.0.1")
@@ -228,21 +232,23 @@ UNREAD = {
 }
 
 
-def test_messages_that_are_not_read_to_their_end_have_their_lines(form, sqlite_url, tmp_path):
-    with serving(form, sqlite_url, tmp_path) as (site, edge):
-        for name, (message, status, method, path) in UNREAD.items():
-            with edge.connect() as connection:
-                connection.send(message)
-                answer = connection.receive()
-            assert answer is not None, name
-            line = site.line_of(answer.headers)
-            assert (answer.status, line["status"], line["client_id"]) == (status, status, ""), name
-            assert (line["method"], line["source_address"]) == (method, "127.0.0.1"), name
-            assert line["path"] == ("/oauth2/token" if path is None else path), name
-            if status == 408:
-                assert line["milliseconds"] >= 500
+@pytest.mark.parametrize("site_and_edge", SERVED, ids="-".join, indirect=True)
+def test_messages_that_are_not_read_to_their_end_have_their_lines(site_and_edge):
+    site, edge = site_and_edge
+    for name, (message, status, method, path) in UNREAD.items():
+        with edge.connect() as connection:
+            connection.send(message)
+            answer = connection.receive()
+        assert answer is not None, name
+        line = site.line_of(answer.headers)
+        assert (answer.status, line["status"], line["client_id"]) == (status, status, ""), name
+        assert (line["method"], line["source_address"]) == (method, "127.0.0.1"), name
+        assert line["path"] == ("/oauth2/token" if path is None else path), name
+        if status == 408:
+            assert line["milliseconds"] >= 500
 
 
+@pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("hostile", ["a\r\nb", "a\u2028b", "\x1b[31m", '"}\n{"forged":1}', "\x00"])
 def test_a_line_stays_one_line(form, monkeypatch, hostile):
     root, stream = logging.getLogger(), io.StringIO()
@@ -257,9 +263,3 @@ def test_a_line_stays_one_line(form, monkeypatch, hostile):
     assert written[:-1].isprintable()
     (line,) = access_lines(written)
     assert (line["path"], line["milliseconds"]) == (f"/{hostile}", 500)
-
-
-def test_by_default_there_is_none(sqlite_url, tmp_path):
-    with running_edge(tmp_path, sqlite_url) as edge:
-        assert edge.token_is_active()
-        assert access_lines(edge.server.log()) == []

@@ -1,9 +1,10 @@
 """How long a refusal takes tells nothing about why.
 
 Processor time of the thread is measured, not the clock on the wall, so that a busy machine does not
-matter. Noise that is left passes: a round of 2,000 samples of each kind is repeated up to ROUNDS
-times, and one round without any separation is enough. What really takes longer for one kind does so
-in every round: at 2,000 samples about one part in a hundred is seen.
+matter. Noise that is left passes: a round of 400 samples of each kind is repeated up to ROUNDS
+times, each with requests at new places in memory, and one round without any separation is enough.
+What really takes longer for one kind does so in every round: at 400 samples two parts in a hundred
+are seen.
 """
 
 import gc
@@ -11,6 +12,7 @@ import io
 import math
 import random
 import time
+from collections.abc import Callable
 from itertools import combinations
 from statistics import median
 from urllib.parse import urlencode
@@ -23,7 +25,7 @@ from support.assertions import Signer, make_signer
 from support.parties import ACTOR
 from support.protocol import ENDPOINTS, FORM_TYPE, PRESENTATIONS, Protocol, method_of, present
 
-SAMPLES = 2_000
+SAMPLES = 400
 ROUNDS = 8
 WRONG = "wrong-wrong-wrong-wrong-wrong-wrong-wrong-w"
 
@@ -64,7 +66,7 @@ def separation(one: list[int], other: list[int]) -> float:
 
 
 def one_round(requests: dict[str, Request]) -> dict[str, list[int]]:
-    """Return 2,000 interleaved samples of each kind."""
+    """Return interleaved samples of each kind."""
     costs: dict[str, list[int]] = {kind: [] for kind in requests}
     order = list(requests)
     gc.collect()
@@ -85,12 +87,21 @@ def complaints(costs: dict[str, list[int]]) -> list[str]:
     for one, other in combinations(costs, 2):
         ratio = median(costs[one]) / median(costs[other])
         probability = separation(costs[one], costs[other])
-        # Processor time resolves what no sender can: below one per cent, less than a microsecond,
-        # it tells one place in the interpreter's memory from another.
-        told_apart = probability < 0.01 and not 0.99 < ratio < 1.01
+        # Processor time resolves what no sender can: below two per cent, a few microseconds, it
+        # tells one place in the interpreter's memory from another.
+        told_apart = probability < 0.01 and not 0.98 < ratio < 1.02
         if not 0.95 < ratio < 1.05 or told_apart:
             found.append(f"{one} against {other}: medians {ratio:.4f}, p {probability:.2g}")
     return found
+
+
+def require_alike(make_requests: Callable[[], dict[str, Request]]) -> None:
+    """Raise AssertionError unless a round finds nothing that tells one kind from another."""
+    for _ in range(ROUNDS):
+        found = complaints(one_round(make_requests()))
+        if not found:
+            return
+    raise AssertionError(found)
 
 
 @pytest.mark.parametrize(
@@ -113,15 +124,12 @@ def test_unknown_wrong_and_disabled_cost_alike(start_protocol, endpoint: str, pr
         "wrong": (right.id, WRONG),
         "disabled": (disabled.id, disabled.secret),
     }
-    requests = {
-        kind: Request(protocol, endpoint, present(presentation, *offer))
-        for kind, offer in offers.items()
-    }
-    for _ in range(ROUNDS):
-        found = complaints(one_round(requests))
-        if not found:
-            break
-    assert not found
+    require_alike(
+        lambda: {
+            kind: Request(protocol, endpoint, present(presentation, *offer))
+            for kind, offer in offers.items()
+        }
+    )
 
 
 @pytest.mark.parametrize(
@@ -147,12 +155,9 @@ def test_refused_assertions_cost_alike(start_protocol, endpoint: str, alg: str):
             ("disabled", disabled.id),
         )
     }
-    requests = {kind: Request(protocol, endpoint, offer) for kind, offer in offers.items()}
-    for _ in range(ROUNDS):
-        found = complaints(one_round(requests))
-        if not found:
-            break
-    assert not found
+    require_alike(
+        lambda: {kind: Request(protocol, endpoint, offer) for kind, offer in offers.items()}
+    )
 
 
 class CountingArgon2(PasswordHasher):
@@ -217,6 +222,6 @@ def test_statistic_sees_a_difference_and_no_other():
     numbers = random.Random(7)
     one, other = ([int(numbers.gauss(100_000, 5_000)) for _ in range(SAMPLES)] for _ in range(2))
     assert separation(one, other) > 0.01
-    slower = [value + 2_000 for value in other]
+    slower = [value + 3_000 for value in other]
     assert separation(one, slower) < 0.01
     assert complaints({"one": one, "slower": slower})

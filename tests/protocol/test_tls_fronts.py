@@ -1,11 +1,12 @@
 """Every method over HTTPS: nginx and HAProxy as deploy/ configures them, and `serve` itself."""
 
+import socket
 import ssl
 import time
+import warnings
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from functools import partial
-from itertools import product
 
 import httpx
 import pytest
@@ -21,14 +22,14 @@ from support.client_certificates import (
     header_value,
     self_signed,
 )
-from support.databases import DIALECTS, copied_database
+from support.databases import copied_database
 from support.dpop import ProofKey
 from support.live_server import LiveServer
 from support.openbao_authority import CertificateAuthority
 from support.parties import Parties, make_demo
 from support.secrets_watch import SecretsWatch
 from support.settings_file import write_settings
-from support.tls_front import FRONTS, TlsFront, client_context
+from support.tls_front import TlsFront, client_context
 
 ROOT = ClientAuthority()
 AUTHORITY = ClientAuthority(ROOT)
@@ -49,18 +50,26 @@ def running(directory, database_url, *, workers=1, **overrides):
     """A server with a client for each method, whose tokens are bound to their certificates."""
     write = partial(write_overrides, directory, database_url)
     parties = Parties(load_settings(write(**overrides)), SecretsWatch())
+    source = overrides["client_certificates"]["source"]
+    with parties.together():
+        made = make_parties(parties, self_signed=source != "listener")
+    with LiveServer(write, directory, workers=workers, **overrides) as server:
+        yield server, made
+
+
+def make_parties(parties, *, self_signed):
+    """Make the first keys and the clients; return the demo, the bound client and the signers."""
     parties.create_first_keys()
     demo = make_demo(parties)
     parties.make_client(
         "payer", "tls_client_auth", properties={"tls_client_auth_subject_dn": SUBJECT, **BOUND}
     )
-    if overrides["client_certificates"]["source"] != "listener":
+    if self_signed:
         keys = {"jwks": {"keys": [SELF.jwk()]}}
         parties.make_client("self-signed", "self_signed_tls_client_auth", properties=keys | BOUND)
     bound = parties.make_client("by-secret", properties=BOUND)
     signers = [make_signer(parties, f"signs-{alg}", time.time, alg) for alg in ("ES256", "HS256")]
-    with LiveServer(write, directory, workers=workers, **overrides) as server:
-        yield server, (demo, bound, signers)
+    return demo, bound, signers
 
 
 def write_overrides(directory, database_url, **overrides):
@@ -72,6 +81,7 @@ class Site:
 
     def __init__(self, front, parties, contexts):
         self._front = front
+        self.port = int(front.rpartition(":")[2])
         self.demo, self.bound, self.signers = parties
         self._contexts = contexts
 
@@ -95,11 +105,17 @@ class Site:
 
 @pytest.fixture(
     scope="module",
-    params=product(FRONTS, DIALECTS, (1, 3)),
+    # Every pair of front, database and number of processes.
+    params=[
+        ("nginx", "sqlite", 1),
+        ("nginx", "postgresql", 2),
+        ("haproxy", "sqlite", 2),
+        ("haproxy", "postgresql", 1),
+    ],
     ids=lambda param: "-".join(map(str, param)),
 )
 def site(request, tmp_path_factory):
-    """A server of one and of three processes on each database behind each front."""
+    """A server of one process or two on each database behind each front."""
     kind, dialect, workers = request.param
     directory = tmp_path_factory.mktemp("front")
     overrides = {
@@ -304,3 +320,30 @@ def test_serve_knows_the_certificate_of_its_own_connections(listener):
     for stranger in (SELF, ClientAuthority().issue(SUBJECT)):
         with pytest.raises((httpx.TransportError, ssl.SSLError)):
             listener.ask("token", "payer", stranger)
+
+
+def handshake(port: int, version: ssl.TLSVersion) -> str | None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = version
+    with socket.create_connection(("127.0.0.1", port), 5) as plain:
+        try:
+            with context.wrap_socket(plain) as connection:
+                return connection.version()
+        except (ssl.SSLError, ConnectionError):
+            return None
+
+
+def test_tls_begins_at_version_1_2(listener):
+    """Case I107."""
+    versions = ssl.TLSVersion
+    assert handshake(listener.port, versions.TLSv1_3) == "TLSv1.3"
+    assert handshake(listener.port, versions.TLSv1_2) == "TLSv1.2"
+    assert handshake(listener.port, versions.TLSv1_1) is None
+    assert handshake(listener.port, versions.TLSv1) is None
+    url = f"http://127.0.0.1:{listener.port}/.well-known/oauth-authorization-server"
+    with pytest.raises(httpx.TransportError):
+        httpx.get(url)

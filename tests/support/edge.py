@@ -126,8 +126,9 @@ def running_edge(
     watch = SecretsWatch()
     write = partial(_write, directory, database_url)
     parties = Parties(load_settings(write()), watch)
-    parties.create_first_keys()
-    demo = make_demo(parties)
+    with parties.together():
+        parties.create_first_keys()
+        demo = make_demo(parties)
     with LiveServer(write, directory, **overrides) as server:
         edge = ServerFixture(server, demo, directory, trust)
         watch.note(edge.token, "access token")

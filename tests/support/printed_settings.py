@@ -1,7 +1,8 @@
 """A server whose printed settings for resource servers are used, and an API behind a proxy."""
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 from authz_server.cli.root import main
 from authz_server.settings import load_settings
 from support.databases import copied_database
+from support.dpop import ProofKey
 from support.live_server import LiveServer
 from support.parties import Demo, Parties, make_demo
 from support.secrets_watch import SecretsWatch
@@ -37,9 +39,17 @@ class Scene:
 
     def token(self, scope: str) -> str:
         """Return a new token with the scope."""
-        client = self.demo.post
-        form = {"grant_type": "client_credentials", "scope": scope} | client.form()
-        answer = httpx.post(f"{self.server.base_url}/oauth2/token", data=form)
+        return self._fetch_token(scope, {})
+
+    def bound_token(self, scope: str) -> str:
+        """Return a new token with the scope that is bound to a DPoP key."""
+        url = f"{self.server.base_url}/oauth2/token"
+        return self._fetch_token(scope, {"DPoP": ProofKey().prove(time.time(), htu=url)})
+
+    def _fetch_token(self, scope: str, headers: Mapping[str, str]) -> str:
+        form = {"grant_type": "client_credentials", "scope": scope} | self.demo.post.form()
+        url = f"{self.server.base_url}/oauth2/token"
+        answer = httpx.post(url, data=form, headers=headers)
         token: str = answer.json()["access_token"]
         return token
 

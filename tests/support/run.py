@@ -1,5 +1,6 @@
 """What belongs to a whole test run: its directory, shared by the worker processes, and its end."""
 
+import gc
 import shutil
 import tempfile
 from pathlib import Path
@@ -25,6 +26,22 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_configure_node(node) -> None:
     """Tell a worker process the run's directory (a hook of pytest-xdist)."""
     node.workerinput[_WORKER_INPUT] = str(node.config.stash[RUN_DIRECTORY])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection() -> None:
+    """Collect no garbage among thousands of new test items, which all stay."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported and collected out of every later garbage collection.
+
+    A full collection goes through millions of objects otherwise, for 0.4 s each time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -49,7 +49,7 @@ class Cli:
         return [tuple(row) for row in rows]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_cli():
     """A function of a settings file and its database that returns the command line on them."""
     return Cli
@@ -64,6 +64,15 @@ def cli(database_url, tmp_path):
 @pytest.fixture
 def stocked(cli):
     """As `cli`, with the G2P Connect catalogue."""
+    cli.must("scope", "import", "g2p-connect")
+    return cli
+
+
+@pytest.fixture(scope="module")
+def shared_cli(module_database_url, tmp_path_factory):
+    """As `stocked`, for all tests of a file that change nothing."""
+    folder = tmp_path_factory.mktemp("cli")
+    cli = Cli(write_settings(folder, module_database_url, {}), module_database_url)
     cli.must("scope", "import", "g2p-connect")
     return cli
 
