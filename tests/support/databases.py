@@ -1,4 +1,7 @@
-"""Databases for tests: migrated once for each run and dialect, then copied for each test."""
+"""Databases for tests: migrated once for each run and dialect, then copied.
+
+A copy of PostgreSQL's is emptied after its test and serves the next one.
+"""
 
 import shutil
 import sqlite3
@@ -8,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from support.database_copies import DatabaseCopies
 from support.postgresql_access import PostgresAccess, database_name
 from support.shared_postgresql import exclusively, shared_postgresql
 
@@ -41,6 +45,12 @@ def postgresql_template(run_directory: Path, postgresql: PostgresAccess) -> str:
     return note.read_text()
 
 
+@pytest.fixture(scope="session")
+def postgresql_copies(postgresql: PostgresAccess, postgresql_template: str) -> DatabaseCopies:
+    """Copies of the migrated PostgreSQL database, of this worker process."""
+    return DatabaseCopies(postgresql, postgresql_template)
+
+
 @pytest.fixture
 def sqlite_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a migrated SQLite database of this test alone."""
@@ -72,16 +82,15 @@ def module_database_url(request: pytest.FixtureRequest, tmp_path_factory) -> Ite
 
 @contextmanager
 def copied_database(request: pytest.FixtureRequest, dialect: str, directory: Path) -> Iterator[str]:
-    template = request.getfixturevalue(f"{dialect}_template")
     if dialect == "sqlite":
         path = directory / "authz-server.sqlite"
-        shutil.copyfile(template, path)
+        shutil.copyfile(request.getfixturevalue("sqlite_template"), path)
         yield f"sqlite:///{path}"
         return
-    postgresql = request.getfixturevalue("postgresql")
-    url = postgresql.create_database(template)
+    copies = request.getfixturevalue("postgresql_copies")
+    url = copies.take()
     yield url
-    postgresql.drop_database(url)
+    copies.give_back(url)
 
 
 @pytest.fixture(params=DIALECTS)

@@ -1,0 +1,152 @@
+"""Copies of one PostgreSQL database, used again by the next test after they were emptied.
+
+`CREATE DATABASE` and `DROP DATABASE` write and remove some hundred files each. Taking away the rows
+that a test wrote costs a small part of that.
+"""
+
+import secrets
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from support.postgresql_access import PostgresAccess, database_name
+
+#: Deleted rows stay in the files, as nothing is vacuumed: a copy ends after so many uses or rows.
+_USES = 100
+_ROWS = 2_000
+_DISCONNECT = """
+SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+_CATALOGUES = (
+    "pg_attrdef",
+    "pg_attribute",
+    "pg_class",
+    "pg_constraint",
+    "pg_default_acl",
+    "pg_event_trigger",
+    "pg_extension",
+    "pg_index",
+    "pg_namespace",
+    "pg_policy",
+    "pg_proc",
+    "pg_trigger",
+    "pg_type",
+)
+# Transactions that wrote the catalogue: after a change of the schema, of a function, a trigger, a
+# right or a default, they are others.
+_WRITERS = sql.SQL("SELECT {}, count(*), sum(xmin::text::bigint) FROM {}")
+_SETTINGS = sql.SQL("""SELECT 'settings', count(*), 0 FROM pg_db_role_setting
+WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())""")
+_SCHEMA = sql.SQL(" UNION ALL ").join(
+    [*(_WRITERS.format(sql.Literal(each), sql.Identifier(each)) for each in _CATALOGUES), _SETTINGS]
+)
+_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
+_SEQUENCES = """
+SELECT format('%I.%I', schemaname, sequencename), last_value, start_value FROM pg_sequences
+"""
+
+
+@dataclass(frozen=True)
+class _Pristine:
+    """An unused copy: its schema, and the statements that restore its rows."""
+
+    schema: list[tuple]
+    deletions: sql.Composable
+    insertions: sql.Composable
+
+
+class DatabaseCopies:
+    """Copies of the database named `template` on one server; each has a new name at every use."""
+
+    def __init__(self, access: PostgresAccess, template: str) -> None:
+        self._access, self._template = access, template
+        self._pristine: _Pristine | None = None
+        self._free: list[str] = []
+        self._uses: dict[str, int] = {}
+
+    def take(self) -> str:
+        """Return the URL of a database like the template.
+
+        A connection that a former user of the copy opens finds no database of its name.
+        """
+        if not self._free:
+            url = self._access.create_database(self._template)
+            self._uses[url] = 0
+            if self._pristine is None:
+                self._pristine = self._read(url)
+            return url
+        former = self._free.pop()
+        url = self._access.url(f"test_{secrets.token_hex(8)}")
+        names = map(sql.Identifier, map(database_name, (former, url)))
+        self._access.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(*names))
+        self._uses[url] = self._uses.pop(former)
+        return url
+
+    def give_back(self, url: str) -> None:
+        """End all connections to the database of `url`; empty it for the next use, or drop it."""
+        self._uses[url] += 1
+        try:
+            usable = self._uses[url] < _USES and self._restore(url)
+        except psycopg.OperationalError:
+            usable = False  # closed by the test, or renamed, or dropped
+        if usable:
+            self._free.append(url)
+        else:
+            self._access.drop_database(url)
+
+    def _read(self, url: str) -> _Pristine:
+        with self._connect(url) as connection:
+            tables = [sql.Identifier(name) for (name,) in connection.execute(_TABLES)]
+            insertions = [*filter(None, (_insertion(connection, table) for table in tables))]
+            insertions += [_position(*row) for row in connection.execute(_SEQUENCES)]
+            return _Pristine(
+                schema=connection.execute(_SCHEMA).fetchall(),
+                deletions=_script([sql.SQL("DELETE FROM {}").format(table) for table in tables]),
+                insertions=_script(insertions),
+            )
+
+    def _restore(self, url: str) -> bool:
+        """Return whether the database is like the template again."""
+        pristine = self._pristine
+        with self._connect(url) as connection:
+            connection.execute(_DISCONNECT)
+            if connection.execute(_SCHEMA).fetchall() != pristine.schema:
+                return False
+            # Neither foreign keys nor triggers that refuse a deletion.
+            connection.execute("SET LOCAL session_replication_role = replica")
+            cursor = connection.execute(pristine.deletions)
+            deleted = cursor.rowcount
+            while cursor.nextset():
+                deleted += cursor.rowcount
+            connection.execute(pristine.insertions)
+        return deleted < _ROWS
+
+    @staticmethod
+    def _connect(url: str) -> psycopg.Connection:
+        return psycopg.connect(url.replace("+psycopg", ""), connect_timeout=10)
+
+
+def _insertion(connection: psycopg.Connection, table: sql.Identifier) -> sql.Composable | None:
+    """Return the statement that fills an empty table with its present rows, None without any."""
+    query = sql.SQL("SELECT json_agg(t)::text FROM {} t").format(table)
+    (rows,) = connection.execute(query).fetchone()
+    if rows is None:
+        return None
+    return sql.SQL(
+        "INSERT INTO {0} OVERRIDING SYSTEM VALUE"
+        " SELECT * FROM json_populate_recordset(NULL::{0}, {1})"
+    ).format(table, sql.Literal(rows))
+
+
+def _position(name: str, last: int | None, start: int) -> sql.Composable:
+    """Return the statement that sets a sequence to its position in an unused copy."""
+    position = start if last is None else last
+    return sql.SQL("SELECT setval({}, {}, {})").format(
+        sql.Literal(name), sql.Literal(position), sql.Literal(last is not None)
+    )
+
+
+def _script(statements: list[sql.Composable]) -> sql.Composable:
+    return sql.SQL("; ").join(statements)
