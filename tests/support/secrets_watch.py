@@ -7,6 +7,8 @@ from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 _SHORTEST = 12
+#: From so many spellings, one pass over the output for their openings costs less than all searches.
+_MANY = 1_000
 
 
 class SecretsWatch:
@@ -58,11 +60,21 @@ class SecretsWatch:
     def find(self, output: str) -> list[str]:
         """Return what of the noted secrets the output holds, by kind and place, never by value."""
         found = []
-        for spelling, what in list(self._spellings.items()):
+        for spelling, what in self._suspects(output):
             if (position := output.find(spelling)) >= 0:
                 line = output.count("\n", 0, position) + 1
                 found.append(f"{what} in line {line}")
         return sorted(found)
+
+    def _suspects(self, output: str) -> list[tuple[str, str]]:
+        """Return the spellings that the output may hold: of many, those whose opening it holds."""
+        spellings = list(self._spellings.items())
+        if len(spellings) < _MANY:
+            return spellings
+        openings = {spelling[:_SHORTEST] for spelling, _ in spellings}
+        windows = (output[at : at + _SHORTEST] for at in range(len(output) - _SHORTEST + 1))
+        met = {window for window in windows if window in openings}
+        return [(spelling, what) for spelling, what in spellings if spelling[:_SHORTEST] in met]
 
     def verify_absent(self, outputs: Iterable[tuple[str, str]]) -> None:
         """Raise AssertionError when any of the (name, text) outputs holds a noted secret."""
