@@ -112,10 +112,10 @@ def test_scopes_are_taken_in_any_spelling_and_by_the_branch(stocked):
         (("--name", "x", "--scope", "mapper/link", "--permission", "all"), "permission"),
     ],
 )
-def test_what_breaks_a_rule_is_refused_in_a_sentence(stocked, arguments, says):
+def test_what_breaks_a_rule_is_refused_in_a_sentence(shared_cli, arguments, says):
     """Case H98. Case L129."""
-    assert re.search(says, stocked.refused("client", "create", *arguments))
-    assert stocked.json("client", "list") == []
+    assert re.search(says, shared_cli.refused("client", "create", *arguments))
+    assert shared_cli.json("client", "list") == []
 
 
 def test_an_unknown_client_is_named_and_the_list_is_pointed_at(stocked):

@@ -104,14 +104,14 @@ def test_purging_audit_records_leaves_the_chain_of_key_events(cli, tmp_path):
 
 
 @pytest.fixture
-def in_file(cli, tmp_path):
-    """A function of a path that lets the command line use an SQLite file there."""
+def in_file(make_cli, tmp_path):
+    """A function of a path that makes a command line on an SQLite file there."""
 
     def use(path):
         folder = tmp_path / "settings"
         folder.mkdir(exist_ok=True)
-        cli.config = write_settings(folder, f"sqlite:///{path}", {})
-        return cli
+        url = f"sqlite:///{path}"
+        return make_cli(write_settings(folder, url, {}), url)
 
     return use
 

@@ -23,9 +23,9 @@ ARGUMENTS = {
 
 
 @pytest.mark.parametrize("arguments", ARGUMENTS.values(), ids=ARGUMENTS)
-def test_hostile_arguments(stocked, arguments):
+def test_hostile_arguments(shared_cli, arguments):
     """Case R242."""
-    assert "unexpected" not in stocked.refused(*arguments)
+    assert "unexpected" not in shared_cli.refused(*arguments)
 
 
 SETTINGS = {
@@ -49,11 +49,10 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize(("overrides", "named"), SETTINGS.values(), ids=SETTINGS)
-def test_hostile_settings(cli, tmp_path, overrides, named):
+def test_hostile_settings(shared_cli, make_cli, tmp_path, overrides, named):
     """Case R242. Case L129."""
-    folder = tmp_path / "other"
-    folder.mkdir()
-    cli.config = write_settings(folder, cli.database_url, overrides)
+    url = shared_cli.database_url
+    cli = make_cli(write_settings(tmp_path, url, overrides), url)
     for command in (("config", "check"), ("client", "list"), ("serve",)):
         refusal = cli.refused(*command)
         assert named in refusal

@@ -83,10 +83,10 @@ def test_a_token_is_ended_once(stocked):
         (("--organisation", "x" * 201), "organisation"),
     ],
 )
-def test_a_value_that_breaks_a_rule_is_refused(stocked, options, named):
+def test_a_value_that_breaks_a_rule_is_refused(shared_cli, options, named):
     """Case H98."""
-    assert named in stocked.refused(*CREATE, *options)
-    assert rows(stocked) == []
+    assert named in shared_cli.refused(*CREATE, *options)
+    assert rows(shared_cli) == []
 
 
 def test_an_unknown_token_is_named(stocked):

@@ -187,9 +187,8 @@ def test_a_row_of_another_time_is_a_tokens_own(installation):
     assert "token.revoked of b" in cli.refused("db", "check")
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
+def test_lines_that_cannot_be_read_are_passed_over(installation):
+    for line in (
         "",
         "nonsense",
         '{"actor":',
@@ -197,13 +196,10 @@ def test_a_row_of_another_time_is_a_tokens_own(installation):
         '"actor"',
         "[]",
         '{"actor":' + "[" * 100_000,
-    ],
-    ids=lambda line: line[:20],
-)
-def test_lines_that_cannot_be_read_are_passed_over(installation, line):
-    with installation.file.open("a") as file:
-        file.write(f"{line}\n")
-    installation.cli.must("db", "check")
+    ):
+        with installation.file.open("a") as file:
+            file.write(f"{line}\n")
+        installation.cli.must("db", "check")
     installation.file.unlink()
     installation.cli.must("db", "check")
 

@@ -51,10 +51,10 @@ def test_a_resource_server_is_kept_under_its_identifier(registry, identifier):
         "https://mapper.example/" + "x" * 500,
     ],
 )
-def test_an_identifier_that_is_no_usable_uri_is_refused(registry, identifier):
+def test_an_identifier_that_is_no_usable_uri_is_refused(shared_registry, identifier):
     """Case B26."""
     with pytest.raises(InvalidChangeError, match=r"^identifier"):
-        registry.create_resource_server(identifier=identifier)
+        shared_registry.create_resource_server(identifier=identifier)
 
 
 @pytest.mark.parametrize(
@@ -66,10 +66,10 @@ def test_an_identifier_that_is_no_usable_uri_is_refused(registry, identifier):
         ({"authentication_method": "private_key_jwt"}, "authentication_method"),
     ],
 )
-def test_a_value_that_breaks_a_rule_is_refused_by_name(registry, values, named):
+def test_a_value_that_breaks_a_rule_is_refused_by_name(shared_registry, values, named):
     """Case L129."""
     with pytest.raises(InvalidChangeError, match=f"^{named}"):
-        registry.create_resource_server(**values)
+        shared_registry.create_resource_server(**values)
 
 
 def test_an_identifier_belongs_to_one_resource_server(registry):
