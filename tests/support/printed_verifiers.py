@@ -17,10 +17,12 @@ from requests.certs import where
 
 from support.apache import Apache
 from support.not_run import skip_as_not_run
+from support.openbao_authority import CertificateAuthority
 from support.ports import release_port, reserve_port
 from support.printed_settings import Scene
 from support.source_tree import ROOT
 from support.tied_process import end_process, start_tied
+from support.tls_front import TlsFront
 
 _NGINX = """\
 daemon off;
@@ -154,3 +156,19 @@ def printed_apache(
         secret = {"AUTHZ_SECRET": scene.demo.mapper.secret}
         with Apache(Path(place), modules, block, secret) as apache:
             yield apache
+
+
+@contextmanager
+def printed_openidc(scene: Scene, *changes: tuple[str, int, str]) -> Iterator[Apache]:
+    """Run Apache with mod_auth_openidc, which accepts introspection over TLS alone."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        folder.chmod(0o755)
+        authority = CertificateAuthority(folder).certificate_path.read_bytes()
+        with TlsFront("nginx", scene.server.port, folder, authority) as front:
+            bundle = f"OIDCCABundlePath {folder}/ca.pem"
+            over_tls = f"{front.base_url}/oauth2/introspect\n{bundle}\n"
+            endpoint = (f"{scene.server.base_url}/oauth2/introspect\n", 1, over_tls)
+            modules, kind = ["auth_openidc"], "mod_auth_openidc"
+            with printed_apache(scene, kind, modules, endpoint, *changes) as apache:
+                yield apache
