@@ -1,20 +1,23 @@
 """``serve``: run the server with its workers."""
 
 import logging
-import os
 import socket
 from functools import partial
 from pathlib import Path
 from wsgiref.types import WSGIApplication
 
 import click
-import psycopg
 from sqlalchemy.exc import OperationalError
 
 from authz_server.app import create_health_application, require_usable
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
-from authz_server.database.errors import describe_failure, find_sentence, find_unfitness
+from authz_server.database.errors import (
+    describe_failure,
+    find_sentence,
+    find_unfitness,
+    with_driver_error,
+)
 from authz_server.logs import configure_logging
 from authz_server.operations import preflight
 from authz_server.serving.health_listener import HealthListener
@@ -41,8 +44,6 @@ def serve(invocation: Invocation) -> None:
     require_usable(settings)
     require_prepared(settings)
     require_free(settings.server.health_host, settings.server.health_port)
-    # Limits the memory pools of threads, most of which wait.
-    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     with metrics_folder() as folder:
         run_server(settings, invocation.config.resolve(), folder)
 
@@ -54,7 +55,7 @@ def require_prepared(settings: Settings) -> None:
     """
     try:
         preflight.require_prepared(settings)
-    except (OperationalError, psycopg.OperationalError, StoreUnavailable) as error:
+    except with_driver_error(OperationalError, StoreUnavailable, name="OperationalError") as error:
         if settings.database.parts.is_sqlite or find_unfitness(error):
             raise
         reported = find_sentence(error) or describe_failure(error).rstrip(".")
@@ -160,10 +161,12 @@ def run_server(settings: Settings, config: Path, folder: Path) -> None:
 
     try:
         supervisor = Supervisor(settings, str(config), reload)
-        health = HealthService(settings, folder, supervisor)
-        try:
-            supervisor.run(health.apply)
-        finally:
-            health.stop()
+        # The workers first: once the health listener runs, this process cannot fork them.
+        with supervisor.started():
+            health = HealthService(settings, folder, supervisor)
+            try:
+                supervisor.run(health.apply)
+            finally:
+                health.stop()
     except ServingError as error:
         raise click.ClickException(str(error)) from error

@@ -1,6 +1,7 @@
 """Database errors whose messages are written for operators."""
 
 import sqlite3
+import sys
 from typing import ClassVar
 
 from sqlalchemy.exc import DBAPIError
@@ -26,6 +27,17 @@ class NoAnswerError(Exception):
 
 class DatabaseFileError(DatabaseStateError, sqlite3.OperationalError):
     """An SQLite file cannot be used; the message gives the reason and the remedy."""
+
+
+def with_driver_error(*errors: type[Exception], name: str = "Error") -> tuple[type[Exception], ...]:
+    """Return classes of errors and one of psycopg's, without importing psycopg, which is slow.
+
+    Args:
+        errors: other classes.
+        name: the name of psycopg's class; left out if psycopg is not imported.
+    """
+    driver = sys.modules.get("psycopg")
+    return errors if driver is None else (*errors, getattr(driver, name))
 
 
 def find_unfitness(error: BaseException) -> str | None:

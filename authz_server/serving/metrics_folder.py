@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,23 +21,24 @@ def metrics_folder() -> Iterator[Path]:
         click.ClickException: the folder cannot be made.
     """
     try:
-        folder = tempfile.TemporaryDirectory(prefix="authz-server-metrics-")
+        # A TemporaryDirectory would also be deleted when a forked worker exits.
+        name = tempfile.mkdtemp(prefix="authz-server-metrics-")
     except OSError as error:
         raise click.ClickException(
             f"The folder for metrics cannot be made ({error.strerror}): "
             "set the environment variable TMPDIR to a folder that can be written."
         ) from error
-    with folder as name:
-        # systemd-tmpfiles does not clean a locked folder.
-        lock = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        before = os.environ.get(METRICS_FOLDER_VARIABLE)
-        os.environ[METRICS_FOLDER_VARIABLE] = name
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH)
-            yield Path(name)
-        finally:
-            os.close(lock)
-            if before is None:
-                del os.environ[METRICS_FOLDER_VARIABLE]
-            else:
-                os.environ[METRICS_FOLDER_VARIABLE] = before
+    # systemd-tmpfiles does not clean a locked folder.
+    lock = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    before = os.environ.get(METRICS_FOLDER_VARIABLE)
+    os.environ[METRICS_FOLDER_VARIABLE] = name
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield Path(name)
+    finally:
+        os.close(lock)
+        shutil.rmtree(name)
+        if before is None:
+            del os.environ[METRICS_FOLDER_VARIABLE]
+        else:
+            os.environ[METRICS_FOLDER_VARIABLE] = before

@@ -1,12 +1,10 @@
 """The main process: owns the listening sockets and keeps the workers running."""
 
+import gc
 import logging
 import os
-import pickle
 import select
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,14 +13,13 @@ from types import FrameType
 
 from authz_server.serving.last_connections import HANDSHAKE_SECONDS, turn_new_ones_away
 from authz_server.serving.listeners import Listeners, ServingError, open_all
-from authz_server.serving.self_check import Report, read_report
 from authz_server.serving.shares import make_table, remove_entry
 from authz_server.serving.worker import CANNOT_SERVE, Order
+from authz_server.serving.worker_processes import Worker, limit_memory_pools, start_worker
 from authz_server.settings import Role, ServerSettings, Settings
 
 logger = logging.getLogger(__name__)
 
-_COMMAND = (sys.executable, "-m", "authz_server.serving.worker")
 #: The pause before a worker is replaced; it doubles with each early exit in a row.
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 30.0
@@ -35,28 +32,6 @@ SILENCE_SECONDS = 5.0
 #: Time for a worker to stop after its requests in progress.
 _ENDING_SECONDS = 3.0
 _TICK_SECONDS = 0.5
-
-
-@dataclass(eq=False)
-class Worker:
-    """One worker process.
-
-    Attributes:
-        process: the process.
-        report: the descriptor of the pipe with its reports.
-        started_at: the start, by the monotonic clock.
-        reported_at: the time of its last report; 0 before the first.
-        latest: its last report.
-        ending_at: the time by which it must stop; 0 while it serves.
-    """
-
-    process: subprocess.Popen[bytes]
-    report: int
-    started_at: float
-    reported_at: float = 0.0
-    latest: Report = field(default_factory=Report)
-    ending_at: float = 0.0
-    unread: bytes = b""
 
 
 @dataclass(eq=False)
@@ -113,10 +88,29 @@ class Supervisor:
         self._leaving: list[Worker] = []
         self._ever_served = False
         self._stopping = False
+        self._stopped = False
         self._reloading = False
         self._wake_read, self._wake_write = os.pipe()
 
     # ------------------------------------------------------------------------------ running
+
+    @contextmanager
+    def started(self) -> Iterator[None]:
+        """Start the workers and handle signals; at the end, stop the workers.
+
+        As long as this process has one thread, the workers are forks of it.
+        """
+        limit_memory_pools()
+        # What is imported is neither examined nor copied in the forks.
+        gc.collect()
+        gc.freeze()
+        with self._signals():
+            self._current.slots = _make_slots(self._current.settings)
+            try:
+                self._start_workers()
+                yield
+            finally:
+                self._stop()
 
     def run(self, changed: Callable[[Settings], None]) -> None:
         """Serve until a signal to stop.
@@ -127,13 +121,11 @@ class Supervisor:
         Raises:
             ServingError: no worker can serve with the settings.
         """
-        with self._signals():
-            self._current.slots = _make_slots(self._current.settings)
-            try:
-                while not self._stopping:
-                    self._step(changed)
-            finally:
-                self._stop()
+        try:
+            while not self._stopping:
+                self._step(changed)
+        finally:
+            self._stop()
 
     def require_serving(self) -> None:
         """Raise LookupError with the reasons unless every worker serves."""
@@ -179,7 +171,7 @@ class Supervisor:
             if descriptor == self._wake_read:
                 os.read(self._wake_read, 1_024)
             else:
-                _read_reports(by_descriptor[descriptor])
+                by_descriptor[descriptor].read_reports()
         if any(worker.reported_at for worker in by_descriptor.values()):
             self._ever_served = True
 
@@ -212,32 +204,36 @@ class Supervisor:
             place=slot.place,
         )
         try:
-            process = subprocess.Popen(  # noqa: S603 - this very program
-                _COMMAND, stdin=subprocess.PIPE, pass_fds=(*descriptors, report_write, slot.table)
-            )
+            process = start_worker(order, self._own_descriptors(slot, report_read))
         finally:
             os.close(report_write)
-        if process.stdin is not None:
-            with suppress(BrokenPipeError):
-                process.stdin.write(pickle.dumps(order))
-                process.stdin.flush()
         logger.info("worker %d started", process.pid)
         return Worker(process, report_read, time.monotonic())
+
+    def _own_descriptors(self, given: Slot, report: int) -> Iterator[int]:
+        """Yield the open files of this process that a fork for the slot ``given`` must close."""
+        yield from (self._wake_read, self._wake_write, report)
+        for worker in self._workers():
+            yield from worker.descriptors()
+        for role, listeners in self._current.listeners.items():
+            if role != given.role:
+                yield from (listener.fileno() for listener in listeners)
+        yield from {slot.table for _, slot in self._slots()} - {given.table}
 
     # ------------------------------------------------------------------------------- deaths
 
     def _reap(self) -> None:
         for worker in [each for each in self._leaving if each.process.poll() is not None]:
             self._leaving.remove(worker)
-            _close(worker)
+            worker.close()
         for _, slot in self._slots():
             if slot.worker is not None and slot.worker.process.poll() is not None:
                 self._replace(slot, slot.worker)
 
     def _replace(self, slot: Slot, worker: Worker) -> None:
         now, status = time.monotonic(), worker.process.returncode
-        _read_reports(worker)
-        _close(worker)
+        worker.read_reports()
+        worker.close()
         remove_entry(slot.table, slot.place)
         slot.worker = None
         if now - worker.started_at >= YOUNG_SECONDS:
@@ -311,6 +307,9 @@ class Supervisor:
     # --------------------------------------------------------------------------------- ends
 
     def _stop(self) -> None:
+        if self._stopped:
+            return
+        self._stopped = True
         if self._next is not None:
             self._retire(self._next)
             self._next = None
@@ -380,21 +379,3 @@ def _make_slots(settings: Settings) -> list[Slot]:
 def _serves(slot: Slot) -> bool:
     worker = slot.worker
     return worker is not None and worker.reported_at > 0 and not worker.latest.failed
-
-
-def _read_reports(worker: Worker) -> None:
-    try:
-        read = os.read(worker.report, 65_536)
-    except OSError:
-        return
-    *lines, worker.unread = (worker.unread + read).split(b"\n")
-    if lines:
-        worker.reported_at = time.monotonic()
-        worker.latest = read_report(lines[-1])
-
-
-def _close(worker: Worker) -> None:
-    os.close(worker.report)
-    if worker.process.stdin is not None:
-        with suppress(OSError):
-            worker.process.stdin.close()

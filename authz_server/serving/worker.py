@@ -1,8 +1,8 @@
 """A worker process: the application on an event loop, until the main process stops it.
 
-The main process runs ``python -m authz_server.serving.worker`` and writes its order to standard
-input. That pipe stays open. If it closes, the main process is gone, and the worker exits to release
-the port.
+The main process forks it, or runs ``python -m authz_server.serving.worker`` and writes its order to
+standard input. That pipe stays open. If it closes, the main process is gone, and the worker exits
+to release the port.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pkgutil import resolve_name
+from typing import TYPE_CHECKING, NoReturn
 
 from authz_server.app import EXTENSION, Application, record_start
 from authz_server.assembly.server import ServerServices
@@ -32,7 +33,6 @@ from authz_server.logs import configure_logging
 from authz_server.serving.flask_requests import FlaskRequests
 from authz_server.serving.front import FrontParts, WorkerFront
 from authz_server.serving.lanes import Lanes
-from authz_server.serving.postgresql_queries import PostgresqlQueries
 from authz_server.serving.self_check import SelfCheck
 from authz_server.serving.senders import Senders
 from authz_server.serving.shares import Shares
@@ -45,8 +45,13 @@ from authz_server.settings import (
 )
 from authz_server.waiting import Lane
 
+if TYPE_CHECKING:
+    from authz_server.serving.postgresql_queries import PostgresqlQueries
+
 #: Exit status of a worker that cannot serve with its settings; a restart would not help.
 CANNOT_SERVE = 78
+#: The descriptor of the pipe that the main process holds open.
+STANDARD_INPUT = 0
 #: Interval of reports to the main process.
 REPORT_SECONDS = 1.0
 #: Interval of reports until the worker serves.
@@ -97,9 +102,17 @@ class Order:
         return self.settings.listeners()[self.role]
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Serve by the order on standard input, then exit."""
-    order: Order = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the main process alone
+    run(pickle.load(sys.stdin.buffer))  # noqa: S301 - from the main process alone
+
+
+def run(order: Order) -> NoReturn:
+    """Serve until SIGTERM, or until standard input ends; then exit.
+
+    Args:
+        order: the start parameters.
+    """
     # Ctrl-C and SIGHUP reach the whole process group; only the main process handles them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -177,7 +190,7 @@ async def _serve(app: Application, order: Order, tls: ssl.SSLContext | None) -> 
     front, lanes = build_front(loop, app, services, settings, shares)
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_reader(sys.stdin.fileno(), stop.set)
+    loop.add_reader(STANDARD_INPUT, stop.set)
     listeners = [socket.socket(fileno=descriptor) for descriptor in order.listeners]
     for listener in listeners:
         listener.setblocking(False)  # noqa: FBT003 - the standard library's signature
@@ -188,7 +201,7 @@ async def _serve(app: Application, order: Order, tls: ssl.SSLContext | None) -> 
     check = SelfCheck(services, lanes, order.settings.keys.default_ring)
     reports = loop.create_task(_report(order.report, check))
     await stop.wait()
-    loop.remove_reader(sys.stdin.fileno())
+    loop.remove_reader(STANDARD_INPUT)
     reports.cancel()
     await front.drain(settings.shutdown_grace_seconds)
     if services.metrics is not None:
@@ -206,7 +219,6 @@ def build_front(
     """Return the front and the lanes of a worker for a listener with the settings ``server``."""
     settings = services.settings
     prepared_queries = services.database.prepared_queries
-    queries: list[PostgresqlQueries] = []
     lanes = Lanes(
         loop,
         threads=_threads(settings),
@@ -214,19 +226,10 @@ def build_front(
         prepared_queries=prepared_queries.without_waiting(),
         plugin_seconds=2.0 * settings.plugins.timeout_seconds,
     )
+    queries: PostgresqlQueries | None = None
     if not settings.database.url.startswith("sqlite"):
-        queries.append(
-            PostgresqlQueries(
-                loop,
-                prepared_queries.engine,
-                connections=settings.database.pool_size,
-                maximum_waiting=server.maximum_connections,
-                wait_seconds=settings.database.pool_timeout_milliseconds / 1_000,
-                answer_seconds=settings.database.statement_timeout_milliseconds / 1_000 + 0.5,
-                call=partial(lanes.call, Lane.DATABASE),
-            )
-        )
-        lanes.use_queries(queries[0])
+        queries = _make_queries(loop, services, server, lanes)
+        lanes.use_queries(queries)
     addresses = ClientAddressReader(server.trusted_proxies, server.forwarded_header)
     metrics = services.metrics
     if metrics is not None:
@@ -235,8 +238,8 @@ def build_front(
     def each_tick() -> None:
         if metrics is not None:
             metrics.flush()
-        for each in queries:
-            each.expire()
+        if queries is not None:
+            queries.expire()
 
     parts = FrontParts(
         endpoints=app.direct,
@@ -260,6 +263,24 @@ def build_front(
         shares=shares,
     )
     return WorkerFront(loop, server, parts), lanes
+
+
+def _make_queries(
+    loop: asyncio.AbstractEventLoop, services: ServerServices, server: ServerSettings, lanes: Lanes
+) -> "PostgresqlQueries":
+    # Imported for PostgreSQL alone, because its driver is slow to import.
+    from authz_server.serving.postgresql_queries import PostgresqlQueries  # noqa: PLC0415
+
+    settings = services.settings.database
+    return PostgresqlQueries(
+        loop,
+        services.database.prepared_queries.engine,
+        connections=settings.pool_size,
+        maximum_waiting=server.maximum_connections,
+        wait_seconds=settings.pool_timeout_milliseconds / 1_000,
+        answer_seconds=settings.statement_timeout_milliseconds / 1_000 + 0.5,
+        call=partial(lanes.call, Lane.DATABASE),
+    )
 
 
 def allow_connections(wanted: int) -> int:

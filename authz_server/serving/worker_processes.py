@@ -1,0 +1,222 @@
+"""Starts worker processes: forks where that is safe, else runs a new program.
+
+A fork shares what the main process has imported, so that a server imports its libraries once. It is
+safe only while no other thread runs, which may hold a lock at the fork: until the health listener
+starts. Later workers, which replace others or have new settings, import everything again.
+"""
+
+import ctypes
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, NoReturn, Protocol
+
+from authz_server.serving.self_check import Report, read_report
+from authz_server.serving.worker import STANDARD_INPUT, Order, run
+
+_COMMAND = (sys.executable, "-m", "authz_server.serving.worker")
+#: The threads of this process, on Linux. Elsewhere, system libraries may not survive a fork.
+_THREADS = Path("/proc/self/task")
+#: Signals that the main process handles; a new process handles them in its own way.
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+#: The variable and the parameter of glibc that limit the memory pools of threads.
+_POOLS_VARIABLE = "MALLOC_ARENA_MAX"
+_POOLS_PARAMETER = -8
+
+
+class WorkerProcess(Protocol):
+    """A child process, with the methods of :class:`subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status; negative after a signal; None while it runs, as far as is known."""
+
+    @property
+    def stdin(self) -> IO[bytes] | None:
+        """The pipe to its standard input, which is open while this process runs."""
+
+    def poll(self) -> int | None:
+        """Return the exit status; None while the process runs."""
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+
+
+class ForkedProcess:
+    """A forked child process.
+
+    Args:
+        pid: the process id.
+        stdin: the pipe to its standard input.
+    """
+
+    def __init__(self, pid: int, stdin: IO[bytes]) -> None:
+        self.pid = pid
+        self.stdin = stdin
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Return the exit status; None while the process runs."""
+        if self.returncode is None:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            if ended:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
+        # The id of a process that was waited for may be another's.
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
+@dataclass(eq=False)
+class Worker:
+    """One worker process, as the main process knows it.
+
+    Attributes:
+        process: the process.
+        report: the descriptor of the pipe with its reports.
+        started_at: the start, by the monotonic clock.
+        reported_at: the time of its last report; 0 before the first.
+        latest: its last report.
+        ending_at: the time by which it must stop; 0 while it serves.
+    """
+
+    process: WorkerProcess
+    report: int
+    started_at: float
+    reported_at: float = 0.0
+    latest: Report = field(default_factory=Report)
+    ending_at: float = 0.0
+    unread: bytes = b""
+
+    def read_reports(self) -> None:
+        """Read the reports that have come; keep the last."""
+        try:
+            read = os.read(self.report, 65_536)
+        except OSError:
+            return
+        *lines, self.unread = (self.unread + read).split(b"\n")
+        if lines:
+            self.reported_at = time.monotonic()
+            self.latest = read_report(lines[-1])
+
+    def descriptors(self) -> Iterator[int]:
+        """Yield the ends of its pipes that the main process has open."""
+        yield self.report
+        if self.process.stdin is not None:
+            yield self.process.stdin.fileno()
+
+    def close(self) -> None:
+        """Close the pipes of a process that ended."""
+        os.close(self.report)
+        if self.process.stdin is not None:
+            with suppress(OSError):
+                self.process.stdin.close()
+
+
+def start_worker(order: Order, descriptors: Iterable[int]) -> WorkerProcess:
+    """Start a worker.
+
+    Args:
+        order: its start parameters.
+        descriptors: the open files of this process that are not the worker's.
+    """
+    return fork_worker(order, descriptors) if may_fork() else spawn_worker(order)
+
+
+def may_fork() -> bool:
+    """Return whether this process has one thread alone, so that no lock is held at a fork."""
+    try:
+        return len(list(_THREADS.iterdir())) == 1
+    except OSError:
+        return False
+
+
+def limit_memory_pools() -> None:
+    """Limit the memory pools of threads, most of which wait, here and in child processes."""
+    if _POOLS_VARIABLE in os.environ:
+        return
+    os.environ[_POOLS_VARIABLE] = "2"
+    # The variable is read when a program starts; a fork has the parameters of its parent.
+    with suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(_POOLS_PARAMETER, 2)
+
+
+def spawn_worker(order: Order) -> WorkerProcess:
+    """Start a worker as a new program."""
+    process = subprocess.Popen(  # noqa: S603 - this very program
+        _COMMAND, stdin=subprocess.PIPE, pass_fds=(*order.listeners, order.report, order.table)
+    )
+    if process.stdin is not None:
+        with suppress(BrokenPipeError):
+            process.stdin.write(pickle.dumps(order))
+            process.stdin.flush()
+    return process
+
+
+def fork_worker(order: Order, descriptors: Iterable[int]) -> WorkerProcess:
+    """Start a worker as a fork of this process, which must have one thread alone.
+
+    Args:
+        order: its start parameters.
+        descriptors: the open files of this process that are not the worker's.
+    """
+    reading, writing = os.pipe()
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.flush()
+    # A signal for the main process must not reach its handlers in the fork.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        process_id = os.fork()
+        if not process_id:
+            _become_worker(order, reading, (*descriptors, writing), before)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    os.close(reading)
+    return ForkedProcess(process_id, open(writing, "wb", buffering=0))  # noqa: PTH123 - the supervisor closes it
+
+
+def _become_worker(
+    order: Order, reading: int, descriptors: Iterable[int], mask: Iterable[signal.Signals | int]
+) -> NoReturn:
+    """Run a worker in a fork. Never return: the frames and exit paths are the main process's."""
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        for each in descriptors:
+            os.close(each)
+        os.dup2(reading, STANDARD_INPUT)
+        os.close(reading)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        run(order)
+    except BaseException:  # noqa: BLE001 - a fork ends here, for any exception
+        traceback.print_exc()
+    finally:
+        os._exit(1)

@@ -1,0 +1,85 @@
+"""How the main process starts workers: by a fork while it has one thread, then as new programs."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from authz_server.serving.worker_processes import may_fork
+from support.databases import copied_database
+from support.edge import ServerFixture, running_edge
+
+FORKS = """
+import os, threading
+from authz_server.serving.worker_processes import may_fork
+
+alone = may_fork()
+ends = threading.Event()
+threading.Thread(target=ends.wait).start()
+print(alone, may_fork())
+ends.set()
+"""
+
+
+@pytest.fixture(scope="module")
+def edge(request, tmp_path_factory) -> Iterator[ServerFixture]:
+    """A server of two workers; how they start does not depend on the database."""
+    directory = tmp_path_factory.mktemp("server")
+    with (
+        copied_database(request, "sqlite", directory) as url,
+        running_edge(directory, url, workers=2) as edge,
+    ):
+        yield edge
+
+
+def command_of(process_id: int) -> bytes:
+    return Path(f"/proc/{process_id}/cmdline").read_bytes()
+
+
+def open_files(process_id: int) -> set[str]:
+    """Return the pipes and sockets that a process has open."""
+    links = (str(each.readlink()) for each in Path(f"/proc/{process_id}/fd").iterdir())
+    return {each for each in links if each.startswith(("pipe:", "socket:"))}
+
+
+def test_a_process_with_a_second_thread_is_not_forked(monkeypatch):
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == ["True", "False"]
+    # Without /proc, which macOS lacks, it is unknown what a fork would leave behind.
+    monkeypatch.setattr("authz_server.serving.worker_processes._THREADS", Path("/nowhere"))
+    assert not may_fork()
+
+
+def test_the_first_workers_are_forks_and_hold_nothing_of_each_other(edge: ServerFixture):
+    main = edge.server.process_id
+    first, second = edge.server.worker_process_ids()
+    assert command_of(first) == command_of(second) == command_of(main)
+    shared = open_files(first) & open_files(second)
+    # The listening socket; standard output and error of a test are a file.
+    assert len(shared) == 1
+    assert all(each.startswith("socket:") for each in shared)
+    # The main process also has a pipe to and one from each worker.
+    assert len(open_files(main) & open_files(first)) == 3
+
+
+def test_a_worker_that_replaces_a_fork_is_a_new_program(edge: ServerFixture):
+    first, second = edge.server.worker_process_ids()
+    # As a forked process exits, it must not take away what is the main process's.
+    os.kill(first, signal.SIGTERM)
+    edge.server.await_log(f"worker {first} exited with status 0")
+    deadline = time.monotonic() + 60
+    while not (edge.server.is_ready() and len(edge.server.worker_process_ids()) == 2):
+        assert time.monotonic() < deadline, edge.server.log()
+        time.sleep(0.05)
+    (third,) = set(edge.server.worker_process_ids()) - {second}
+    assert b"authz_server.serving.worker" in command_of(third)
+    (folder,) = edge.server.log_path.parent.glob("authz-server-metrics-*")
+    assert list(folder.glob(f"counter_{third}.db"))
+    assert edge.token_is_active()
