@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from authz_server.endpoints.errors import ErrorRenderer, ErrorResponses, as_refusal
 from authz_server.endpoints.request import Request
@@ -113,6 +113,8 @@ def as_problem(  # noqa: PLR0911 - one for each kind of fault
             return Problem("conflict", str(fault))
         case KeysError():
             return _unavailable(retry_after_seconds, str(fault))
+        case IntegrityError() if _is_race(fault):
+            return Problem("conflict", "Another request made or deleted the same meanwhile.")
         case OAuthError() | SQLAlchemyError():
             return _of_refusal(as_refusal(fault), retry_after_seconds)
     as_refusal(fault)
@@ -164,6 +166,14 @@ def _of_refusal(error: OAuthError, retry_after_seconds: int) -> Problem:
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return _unavailable(error.retry_after_seconds or retry_after_seconds)
     return Problem(_BY_STATUS.get(status, "invalid-request"), error.description)
+
+
+def _is_race(fault: IntegrityError) -> bool:
+    """Return whether two transactions made the same row, or one refers to a deleted one."""
+    state = getattr(fault.orig, "sqlstate", None)
+    if state is not None:
+        return state in {"23503", "23505"}
+    return str(fault.orig).startswith(("UNIQUE constraint", "FOREIGN KEY constraint"))
 
 
 def _unavailable(seconds: int, detail: str = "") -> Problem:

@@ -351,7 +351,7 @@ def note_client(  # noqa: PLR0913 - the facts of an act, by name
         arguments: its arguments, without a secret.
         secret: the first secret of a new client.
     """
-    record_difference(session, before, after)
+    record_difference(session, before, after, subject=after.id)
     if not services.settings.approvals.acts:
         return
     former = after if before is None else before

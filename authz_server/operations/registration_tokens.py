@@ -84,7 +84,7 @@ def create_registration_token(  # noqa: PLR0913 - the fields themselves, by name
         NotFoundError: the catalogue has no scope below a ``/*``.
     """
     with services.transaction() as session:
-        fields = {
+        fields: dict[str, Any] = {
             "expires_at": expires_at,
             "uses": uses,
             "scopes": services.scopes.expand(session, scopes),

@@ -1,6 +1,6 @@
 """Import, add, list, show and assign scopes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,9 +8,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
-from authz_server.audit.sink import STORED
 from authz_server.clients.models import Client
-from authz_server.operations.record_diffs import record_difference
+from authz_server.operations.record_diffs import record_diff, record_difference
 from authz_server.scopes.models import Scope
 from authz_server.scopes.service import ImportResult, spellings_of
 
@@ -123,11 +122,21 @@ def assign_scopes(
         assigned = services.scopes.assign(
             session, names, resource_server_id, actor=actor, take_over=take_over
         )
-        for record in session.info.get(STORED, ()):
-            if record.subject in assigned:
-                owners = {"before": before[record.subject], "after": resource_server_id}
-                record.detail = {**record.detail, "diff": {"resource_server": owners}}
+        record_owners(session, {name: before[name] for name in assigned}, resource_server_id)
         return assigned
+
+
+def record_owners(session: Session, before: Mapping[str, str | None], owner: str | None) -> None:
+    """Give the records of assigned scopes their diffs.
+
+    Args:
+        session: the transaction, after the records were added.
+        before: the former owner of each assigned scope; None: it had none.
+        owner: the present one.
+    """
+    for name, former in before.items():
+        owners = {"before": former, "after": owner}
+        record_diff(session, {"resource_server": owners}, subject=name)
 
 
 def find_unowned_scopes(session: Session, client: Client | None = None) -> Sequence[str]:

@@ -96,6 +96,24 @@ def search_trail(
     )
 
 
+def iterate_records(
+    services: Services, filters: RecordFilters, *, files: Sequence[Path] = ()
+) -> Iterator[TrailRecord]:
+    """Yield the records of the stored changes and the files, the newest first.
+
+    Args:
+        services: the parts of the server.
+        filters: the records to find.
+        files: the files, the oldest first; empty: those of the settings, with the rotated ones.
+
+    Raises:
+        OSError: a file cannot be read.
+        sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
+    """
+    paths = tuple(files) or find_audit_files(services.settings.audit.destination)
+    return iterate_trail(services, filters, paths)
+
+
 def iterate_trail(
     services: Services,
     filters: RecordFilters,
@@ -145,11 +163,13 @@ def _stored(services: Services, filters: RecordFilters) -> Iterator[TrailRecord]
         before = rows[-1].id
 
 
-@dataclass(slots=True)
 class _Place:
     """The time down to which files were read when the time limit passed; None: it did not."""
 
-    stopped_at: datetime | None = None
+    __slots__ = ("stopped_at",)
+
+    def __init__(self) -> None:
+        self.stopped_at: datetime | None = None
 
 
 def _matching_lines(

@@ -40,7 +40,8 @@ from authz_server.operations.declarative.stored import (
     server_values,
     without_defaults,
 )
-from authz_server.operations.record_diffs import record_diff
+from authz_server.operations.record_diffs import record_diff, record_difference
+from authz_server.operations.scopes import record_owners
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +122,9 @@ class _Step:
         return (FieldChange(path="enabled", before=before, after=enabled),)
 
     def _remove(self, client_id: str) -> None:
+        before = describe_client(self._rows[client_id], self._services.clock())
         self._services.clients.delete_client(self._session, client_id, actor=self._actor)
+        record_difference(self._session, before, None, subject=client_id)
 
 
 class ResourceServerStep(_Step):
@@ -148,6 +151,7 @@ class ResourceServerStep(_Step):
         freed = [name for each in wanted for name in owned.get(each, []) if name not in claimed]
         if freed:
             self._services.scopes.assign(self._session, freed, None, actor=self._actor)
+            record_owners(self._session, {name: names.owners[name] for name in freed}, None)
         return changes
 
     def _wanted_scopes(self, names: ScopeNames) -> dict[str, list[str]]:
@@ -175,7 +179,7 @@ class ResourceServerStep(_Step):
             further = self._switch(row, entry.enabled) + self._bring_stream(server_id, entry)
             secret = self._secrets.add(self._services, self._session, row, actor=self._actor)
             fields = _new_fields(DeclaredResourceServer, values, {"scopes": wanted}, further)
-            record_diff(self._session, plain_diff(fields))
+            record_diff(self._session, plain_diff(fields), subject=server_id)
             return PlannedChange(
                 act="add", noun="resource server", id=server_id, fields=fields, secret=secret
             )
@@ -189,7 +193,7 @@ class ResourceServerStep(_Step):
         fields += owners + self._switch(row, entry.enabled) + self._bring_stream(server_id, entry)
         if not fields:
             return None
-        record_diff(self._session, plain_diff(fields))
+        record_diff(self._session, plain_diff(fields), subject=server_id)
         return PlannedChange(act="change", noun="resource server", id=server_id, fields=fields)
 
     def _bring_stream(
@@ -208,6 +212,7 @@ class ResourceServerStep(_Step):
         given = [name for name in wanted if names.owners[name] != server_id]
         if given:
             self._services.scopes.assign(self._session, given, server_id, actor=self._actor)
+            record_owners(self._session, {name: names.owners[name] for name in given}, server_id)
 
     def remove_others(self) -> list[PlannedChange]:
         """Delete the resource servers that the files do not have; return the changes.
@@ -278,9 +283,9 @@ class ClientStep(_Step):
         row = self._services.clients.create_client(
             self._session, actor=self._actor, id=client_id, **values
         )
+        state = self._switch(row, entry.enabled)
         secret = self._secrets.add(self._services, self._session, row, actor=self._actor)
         self._note(None, row)
-        state = self._switch(row, entry.enabled)
         return PlannedChange(
             act="add",
             noun="client",

@@ -119,7 +119,7 @@ class ScopeStep:
             return PlannedChange(act="add", noun="scope", id=name)
         told = without_defaults(DeclaredScope, {**values, "callback_partner": partner})
         fields = compare({}, told)
-        record_diff(self._session, plain_diff(fields))
+        record_diff(self._session, plain_diff(fields), subject=name)
         return PlannedChange(act="add", noun="scope", id=name, fields=fields)
 
     def _change(
@@ -133,7 +133,7 @@ class ScopeStep:
             later[row.name] = new.pop("callback_partner")
         if new:
             self._update(row.name, **new)
-            record_diff(self._session, plain_diff(fields))
+            record_diff(self._session, plain_diff(fields), subject=row.name)
         return PlannedChange(act="change", noun="scope", id=row.name, fields=fields)
 
     def _update(self, name: str, **changes: Any) -> None:  # noqa: ANN401 - the service's
@@ -163,6 +163,8 @@ class ScopeStep:
             self._require_unused(others, rows)
         for name in others:
             self._services.scopes.delete_scope(self._session, name, actor=self._actor)
+            gone = {"name": {"before": name, "after": None}}
+            record_diff(self._session, gone, subject=name)
         return [PlannedChange(act="remove", noun="scope", id=name) for name in others]
 
     def _require_unused(self, others: list[str], rows: Mapping[str, Scope]) -> None:

@@ -10,7 +10,14 @@ from support.databases import copied_database
 
 _WINDOW = {"from": "08:00", "to": "17:00", "time_zone": "Africa/Nairobi"}
 _BUDGET = {"per": "hour", "tokens": 10}
-_GRANT = {"currencies": ["KES"], "max_amount": "100.00"}
+_GRANT = {
+    "programmes": ["cash-2026"],
+    "currency_code": "KES",
+    "payer_fas": ["account:1@bank"],
+    "payment_cap": "10.00",
+    "batch_cap": "10.00",
+    "count": 1,
+}
 #: For each field, a value, and one that permits more.
 VALUES = {
     "grant_types": (
@@ -31,7 +38,7 @@ VALUES = {
     "authorization_details_types": ([], None),
     "authorization_details_grants": (
         {"g2p_disbursement": [_GRANT]},
-        {"g2p_disbursement": [{**_GRANT, "max_amount": "200.00"}]},
+        {"g2p_disbursement": [_GRANT, {**_GRANT, "batch_cap": "20.00"}]},
     ),
     "authorization_details_required": (True, False),
     "token_exchange": ({"subjects": ["a"]}, {"subjects": ["a", "b"]}),

@@ -2,11 +2,8 @@
 
 import pytest
 
-from authz_server.operations.event_streams import get_stream
-from authz_server.tokens.event_streams.models import EventStream, UndeliveredEvent
+from authz_server.tokens.event_streams.models import UndeliveredEvent
 from support.admin_site import require_problem
-from support.administrators import BY_ORGANISATION, BY_SERVER
-from support.approval_site import MONEY
 
 PATH = "/event-streams/mapper"
 NEW = {"resource_server": "mapper", "delivery": "poll", "events": ["stopped"]}
@@ -101,42 +98,6 @@ def test_undelivered_events_are_listed_and_delivered_again(site):
     site.change("DELETE", PATH)
 
 
-@pytest.mark.parametrize("limits", [BY_SERVER, BY_ORGANISATION], ids=["server", "organisation"])
-def test_a_limited_caller_has_its_own_streams_and_tokens(ours, limits):
-    """A new stream begins after the records of others too, and is not given to another API."""
-    caller = ours.caller("api-owner", "client-manager", limits=limits)
-    streams = ours.perform(caller, "GET", "/event-streams").body["items"]
-    assert [each["resource_server_id"] for each in streams] == ["mine"]
-    removed = ours.perform(caller, "DELETE", "/event-streams/mine", if_match="*")
-    assert removed.status == 200, removed.body
-    body = {"resource_server": "mine", "delivery": "poll"}
-    made = ours.perform(caller, "POST", "/event-streams", body=body)
-    assert made.status == 201, made.body
-    services = ours.site.services
-    assert get_stream(services, "mine").unread <= 1
-    with services.database.reading() as session:
-        assert session.get_one(EventStream, "mine").position > 0
-    other = ours.perform(
-        caller, "POST", "/event-streams", body={**body, "resource_server": "alien-server"}
-    )
-    assert other.status == 404
-    tokens = ours.perform(caller, "GET", "/registration-tokens").body["items"]
-    assert [each["description"] for each in tokens] == ["Own"]
-    new = {"expires_at": UNTIL, "scopes": ["mine/read"]}
-    own = ours.perform(caller, "POST", "/registration-tokens", body=new)
-    assert own.status == 201, own.body
-    beyond = {**new, "scopes": ["alien/read"], "organisation": "alien"}
-    assert ours.perform(caller, "POST", "/registration-tokens", body=beyond).status in {
-        403,
-        404,
-        422,
-    }
-    ended = ours.perform(caller, "DELETE", f"/registration-tokens/{own.body['id']}", if_match="*")
-    assert ended.status == 200
-    records = ours.perform(caller, "GET", "/audit", query={"subject": own.body["id"]}).body
-    assert len(records["items"]) == 2
-
-
 def test_an_initial_access_token_is_shown_once_and_ends(site):
     """Its value registers a client, and is in no other answer and no record."""
     body = {"expires_at": UNTIL, "scopes": ["mapper/*"], "uses": 2, "description": "partner"}
@@ -180,19 +141,3 @@ def test_a_caller_gives_no_administrative_scope_that_it_lacks(site):
     answer = site.send("POST", "/registration-tokens", json=body, token=token)
     require_problem(answer, 403, "refused")
     assert site.send("POST", "/registration-tokens", json=body).status_code == 201
-
-
-def test_a_token_for_payments_works_once_a_second_person_has_approved(approvals):
-    """As the grant of the scope to a client does."""
-    body = {"expires_at": UNTIL, "scopes": [MONEY]}
-    api = approvals.api
-    answer = api.send("POST", "/registration-tokens", json=body)
-    assert answer.status_code == 202, answer.text
-    assert answer.json["acts"] == ["scope.grant_money"]
-    value = answer.json["answer"]["value"]
-    assert _spend(api, value) is None
-    assert approvals.decide(answer.json["id"], "approve").status_code == 200
-    assert _spend(api, value) == (MONEY,)
-    administrative = {**body, "scopes": ["clients:read"]}
-    answer = api.send("POST", "/registration-tokens", json=administrative)
-    assert answer.json["acts"] == ["operator.change_role"]

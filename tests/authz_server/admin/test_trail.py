@@ -65,15 +65,15 @@ def test_clients_are_filtered_by_last_use(site):
 def payer(site) -> str:
     """A client that was issued three tokens, and refused one."""
     body = {"id": "found", "name": "F", "identifier": "https://found.example"}
-    body |= {"scopes": ["search"], "take_over": True}
+    body |= {"scopes": ["mapper/link"], "take_over": True}
     assert site.send("POST", "/resource-servers", json=body).status_code == 201
     made = site.new_client(
-        id="trail-found", allowed_scopes=["search"], authentication_method="client_secret_post"
+        id="trail-found", allowed_scopes=["mapper/link"], authentication_method="client_secret_post"
     )
     site.secrets["trail-found"] = made["secret"]["value"]
     site.public.extensions["authz_server"].feed.poll()
     for _ in range(3):
-        site.new_token("search", client="trail-found", resource="https://found.example")
+        site.new_token("mapper/link", client="trail-found", resource="https://found.example")
     assert site.ask_token("disburse/disburse", client="trail-found").status_code == 400
     return "trail-found"
 
@@ -94,7 +94,7 @@ def test_issued_tokens_and_refusals_are_found(site, payer):
     assert {"token.refused", "client.created"} <= set(events)
     assert [each["at"] for each in found] == sorted((each["at"] for each in found), reverse=True)
     assert {each["source"] for each in found} == {"stored", site.audit_path.name}
-    (issued, *_) = search(f"client={payer}&scope=search&action=token.issued")
+    (issued, *_) = search(f"client={payer}&scope=mapper/link&action=token.issued")
     jti = issued["detail"]["jti"]
     assert [each["detail"]["jti"] for each in search(f"jti={jti}")] == [jti]
     assert search(f"client={payer}&until=2000-01-01T00:00:00Z") == []
