@@ -10,6 +10,7 @@ import pytest
 
 from authz_server.endpoints.client_address import ClientAddressReader
 from authz_server.endpoints.request import Request
+from support.databases import copied_database
 from support.edge import running_edge
 from support.reverse_proxy import ReverseProxy
 from support.scripted_server import ScriptedServer
@@ -112,11 +113,14 @@ def test_forwarded_as_the_proxies_write_it_is_understood(kind, changes, tmp_path
 
 
 @pytest.fixture(scope="module")
-def edge(module_database_url, tmp_path_factory):
-    """A running server that trusts the proxies of this file."""
+def edge(request, tmp_path_factory):
+    """A running server that trusts the proxies of this file; its database does not matter."""
     directory = tmp_path_factory.mktemp("server")
     trusted = {"trusted_proxies": ["127.0.0.1"]}
-    with running_edge(directory, module_database_url, server=trusted) as edge:
+    with (
+        copied_database(request, "sqlite", directory) as url,
+        running_edge(directory, url, server=trusted) as edge,
+    ):
         yield edge
 
 
@@ -147,14 +151,14 @@ def ask(edge, proxy, headers, **options):
     return answer, record
 
 
-@pytest.mark.parametrize("name", [*SPELLINGS, "Forwarded", "X-Real-IP"])
 @pytest.mark.parametrize("value", [FORGED, "127.0.0.1", "nonsense"])
-def test_a_client_behind_the_proxy_cannot_choose_its_address(edge, proxy, name, value):
+def test_a_client_behind_the_proxy_cannot_choose_its_address(edge, proxy, value):
     """Case I100."""
-    answer, record = ask(edge, proxy, {name: value})
-    assert answer.status_code == 200
-    assert answer.headers["message_id"] == record["message_id"]
-    assert record["source_address"] == CLIENT
+    for name in (*SPELLINGS, "Forwarded", "X-Real-IP"):
+        answer, record = ask(edge, proxy, {name: value})
+        assert answer.status_code == 200, name
+        assert answer.headers["message_id"] == record["message_id"]
+        assert record["source_address"] == CLIENT, name
 
 
 @pytest.mark.parametrize("name", SPELLINGS[1:])

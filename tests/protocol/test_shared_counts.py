@@ -78,9 +78,10 @@ def nodes(request, tmp_path_factory) -> Iterator[Nodes]:
             return write_settings(directory, url, overrides)
 
         parties = Parties(load_settings(write(**settings)), SecretsWatch())
-        parties.create_first_keys()
-        parties.make_resource_server()
-        clients = make_clients(parties)
+        with parties.together():
+            parties.create_first_keys()
+            parties.make_resource_server()
+            clients = make_clients(parties)
         servers = [
             running.enter_context(LiveServer(write, directory, workers=1, **settings))
             for _ in range(2)

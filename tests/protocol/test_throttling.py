@@ -46,8 +46,8 @@ def test_guesser_is_slowed_down_and_the_client_is_not(
 
     # The quickest of many says what the work costs, whatever else the machine does.
     before = min(own_request() for _ in range(30))
-    answers = [guess(throttled, endpoint, method, client.id) for _ in range(1_000)]
-    assert [answer.status_code for answer in answers] == [401] * 100 + [429] * 900
+    answers = [guess(throttled, endpoint, method, client.id) for _ in range(200)]
+    assert [answer.status_code for answer in answers] == [401] * 100 + [429] * 100
     last = answers[-1]
     require_refusal(last, 429, "slow_down", endpoint)
     assert 1 <= int(last.headers["Retry-After"]) <= 61
@@ -183,13 +183,14 @@ def test_source_is_the_peer_unless_a_trusted_proxy_says_otherwise(start_protocol
 
 def test_long_ids_do_not_fill_the_memory(throttled: Protocol):
     """Case A13."""
+    guess(throttled, "token", "client_secret_post", "first")
     gc.collect()
     tracemalloc.start()
     try:
-        for number in range(300):
+        for number in range(100):
             guess(throttled, "token", "client_secret_post", f"{number:04}" + "x" * 8_000)
         gc.collect()
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert kept < 300 * 4_000
+    assert kept < 100 * 4_000
