@@ -161,23 +161,13 @@ class Services(RegistrationServices):
     @cached_property
     def status_lists(self) -> StatusLists:
         """Makes the status lists."""
-        from authz_server.tokens.status_lists.contents import StatusRules
         from authz_server.tokens.status_lists.publication import StatusLists
 
-        rules = StatusRules(
-            directory=self.directory,
-            catalogue=self.catalogue,
-            revocations=self.revocation_state,
-            stops=self.stops,
-            details=self.detail_rules,
-            now=lambda: self.clock().timestamp() + self.verifier.clock_correction_seconds,
-            clock_skew_seconds=self.settings.tokens.clock_skew_seconds,
-        )
         return StatusLists(
             issuer=self.settings.issuer,
             database=self.database,
             feed=self.feed,
-            rules=rules,
+            standing=self.standing,
             directory=self.directory,
             key_rings=self.key_rings,
             default_ring=self.settings.keys.default_ring,

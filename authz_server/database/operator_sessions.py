@@ -7,9 +7,10 @@ a reader who wants to ride a session.
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Index, LargeBinary, String, delete, select
+from sqlalchemy import BigInteger, Index, LargeBinary, String
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from authz_server.database.deletions import delete_due
 from authz_server.database.operators import OperatorEnrolment
 from authz_server.database.orm import Base
 
@@ -76,17 +77,7 @@ def purge_sessions(session: Session, now: datetime, batch_rows: int) -> int:
         now: a time that has certainly passed.
         batch_rows: the largest number of rows of each kind.
     """
-    count = 0
-    for kind in (OperatorSession, OperatorLogIn, OperatorEnrolment):
-        # Several nodes may purge at once: each skips rows that another has locked.
-        due = (
-            select(kind.digest)
-            .where(kind.expires_at < now - _MARGIN)
-            .limit(batch_rows)
-            .with_for_update(skip_locked=True)
-        )
-        found = session.scalars(due).all()
-        if found:
-            session.execute(delete(kind).where(kind.digest.in_(found)))
-        count += len(found)
-    return count
+    return sum(
+        delete_due(session, kind.digest, kind.expires_at < now - _MARGIN, batch_rows)
+        for kind in (OperatorSession, OperatorLogIn, OperatorEnrolment)
+    )

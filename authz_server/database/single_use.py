@@ -11,9 +11,10 @@ from hashlib import sha256
 from math import ceil
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Index, LargeBinary, delete, select
+from sqlalchemy import BigInteger, Index, LargeBinary
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from authz_server.database.deletions import delete_due
 from authz_server.database.orm import Base, Database
 from authz_server.waiting import Batch, BatchedStep, Lane, Step
 
@@ -127,14 +128,5 @@ def purge_used_values(session: Session, now: datetime, batch_rows: int) -> int:
         now: a time that has certainly passed.
         batch_rows: the largest number of rows.
     """
-    # Several nodes may purge at once: each skips rows that another has locked.
-    due = (
-        select(UsedValue.digest)
-        .where(UsedValue.expires_at < (now - _MARGIN).timestamp())
-        .limit(batch_rows)
-        .with_for_update(skip_locked=True)
-    )
-    found = session.scalars(due).all()
-    if found:
-        session.execute(delete(UsedValue).where(UsedValue.digest.in_(found)))
-    return len(found)
+    due = UsedValue.expires_at < (now - _MARGIN).timestamp()
+    return delete_due(session, UsedValue.digest, due, batch_rows)

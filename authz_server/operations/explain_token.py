@@ -10,7 +10,7 @@ from authz_server.clients.cache import ClientEntry
 from authz_server.errors import NotFoundError
 from authz_server.operations.explained_causes import REMEDIES, TOKEN_REMEDIES
 from authz_server.operations.tokens import TokenClaims, describe_claims
-from authz_server.tokens.claims import AccessTokenClaims
+from authz_server.tokens.claims import AccessTokenClaims, read_instant
 from authz_server.tokens.models import RevokedToken
 from authz_server.tokens.verification import TokenNotInForceError, VerifiedAccessToken
 from authz_server.waiting import run
@@ -85,7 +85,7 @@ def explain_token(services: Services, presented: str, caller_id: str) -> TokenEx
     return TokenExplanation(
         active=True,
         caller=caller.id,
-        scopes=tuple(services.introspection.visible_scopes(caller, verified.claims)),
+        scopes=tuple(services.introspection.visible_scopes(caller, verified)),
         claims=describe_claims(verified.claims, verified.kid),
     )
 
@@ -123,13 +123,13 @@ def _find_cause(
 ) -> _Finding | None:
     """Return the cause for which introspection answers inactive; None: the token is active."""
     claims, kid = verified.claims, verified.kid
-    if run(services.revocation_state.is_revoked(claims.jti, kid, claims)):
-        return _explain_revocation(services, claims, kid)
-    if run(services.standing.is_origin_revoked(claims)):
+    if (revoked := _explain_revocation(services, claims, kid)) is not None:
+        return revoked
+    if run(services.standing.is_origin_revoked(claims)) or _is_origin_cut_off(services, claims):
         return _Finding("origin_revoked", "A token that it was exchanged from is revoked.")
-    if not services.standing.granted_scopes(claims):
+    if not services.standing.granted_scopes(claims, kid):
         return _explain_standing(services, claims)
-    if services.introspection.visible_scopes(caller, claims):
+    if services.introspection.visible_scopes(caller, verified):
         return None
     own = caller.resource_server
     if own is not None and own.identifier in claims.audience:
@@ -138,15 +138,38 @@ def _find_cause(
     return _Finding("audience", f"The token is for {audience}, and {caller.id} is not among them.")
 
 
-def _explain_revocation(services: Services, claims: AccessTokenClaims, kid: str) -> _Finding:
+def _explain_revocation(services: Services, claims: AccessTokenClaims, kid: str) -> _Finding | None:
+    """Return how the token was revoked, by itself or with others; None if it was not."""
+    state = services.revocation_state
     with services.database.reading() as session:
+        # Brings the cut-offs up to date.
+        state.find_revoked(session, [claims.jti])
         revoked = session.get(RevokedToken, claims.jti)
     if revoked is not None:
         moment = revoked.revoked_at.isoformat(timespec="seconds")
         return _Finding("token_revoked", f"The token was revoked at {moment}.")
-    kind, subject = services.revocation_state.find_cut_off(claims, kid) or ("all", "")
+    found = state.find_cut_off(
+        claims.client_id, kid, claims.scope.split(" "), claims.issued_at_microseconds
+    )
+    if found is None:
+        return None
+    kind, subject = found
     of_what = f"tokens of the {kind} {subject}" if subject else "all tokens"
     return _Finding("cut_off", f"The token was revoked with {of_what}.")
+
+
+def _is_origin_cut_off(services: Services, claims: AccessTokenClaims) -> bool:
+    """Return whether a token that this one was exchanged from was revoked with others."""
+    spellings = claims.scope.split(" ")
+    return any(
+        services.revocation_state.find_cut_off(
+            each.client_id,
+            each.kid,
+            () if each.acts else spellings,
+            read_instant(each.jti, each.iat),
+        )
+        for each in claims.exchanged_from
+    )
 
 
 def _explain_standing(services: Services, claims: AccessTokenClaims) -> _Finding:

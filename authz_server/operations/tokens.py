@@ -160,7 +160,9 @@ def _is_own(services: Services, client_id: str) -> bool:
 
 def _state(services: Services, presented: str, verified: VerifiedAccessToken) -> str:
     claims = verified.claims
-    if run(services.revocation_state.is_revoked(claims.jti, verified.kid, claims)):
+    revocations = services.revocation_state
+    facts = claims.client_id, verified.kid, claims.scope.split(" "), claims.issued_at_microseconds
+    if run(revocations.is_revoked(claims.jti)) or revocations.find_cut_off(*facts):
         return "revoked"
     client = services.directory.find(claims.client_id)
     if client is None or not client.is_usable(services.clock().timestamp()):

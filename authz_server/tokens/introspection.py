@@ -84,7 +84,7 @@ class IntrospectionService:
         """
         verified = await self._verifier.find_verified(token)
         if verified is None:
-            await self._revocations.is_revoked(os.urandom(16).hex(), "", None)
+            await self._revocations.is_revoked(os.urandom(16).hex())
             return await self._find_foreign(caller, token) if self._sources else None
         answer = await self._find_answer(caller, verified)
         if answer is None and verified.remembered:
@@ -134,7 +134,7 @@ class IntrospectionService:
             return await self._find_foreign(caller, token) if self._sources else None
         claims = verified.claims
         answer = None
-        if not self._standing.is_revoked_among(revoked, claims, verified.kid):
+        if revoked.isdisjoint((claims.jti, *(each.jti for each in claims.exchanged_from))):
             answer = await self._find_visible(caller, verified)
         if answer is None and verified.remembered:
             self._verifier.spend_one_verification()
@@ -153,7 +153,7 @@ class IntrospectionService:
         self, caller: ClientEntry, verified: VerifiedAccessToken
     ) -> dict[str, Any] | None:
         claims = verified.claims
-        if await self._revocations.is_revoked(claims.jti, verified.kid, claims):
+        if await self._revocations.is_revoked(claims.jti):
             return None
         if claims.exchanged_from and await self._standing.is_origin_revoked(claims):
             return None
@@ -162,18 +162,18 @@ class IntrospectionService:
     async def _find_visible(
         self, caller: ClientEntry, verified: VerifiedAccessToken
     ) -> dict[str, Any] | None:
-        """Return the answer for a token that is not revoked, as far as the caller may see it."""
-        claims = verified.claims
-        scopes = self.visible_scopes(caller, claims)
+        """Return what the caller may see of a token that was not revoked by itself."""
+        scopes = self.visible_scopes(caller, verified)
         if not scopes:
             return None
-        self._tainted.check(verified.kid, claims)
+        self._tainted.check(verified.kid, verified.claims)
         return await self._describe(caller, verified, scopes)
 
-    def visible_scopes(self, caller: ClientEntry, claims: AccessTokenClaims) -> list[str]:
+    def visible_scopes(self, caller: ClientEntry, verified: VerifiedAccessToken) -> list[str]:
         """Return the spellings of the scopes that the caller may see and the token still has."""
+        claims = verified.claims
         sees_all = _sees_all(caller, claims)
-        granted = self._standing.granted_scopes(claims)
+        granted = self._standing.granted_scopes(claims, verified.kid)
         own = caller.resource_server
         if not sees_all and (own is None or own.identifier not in claims.audience):
             return []

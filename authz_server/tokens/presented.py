@@ -118,13 +118,15 @@ class PresentedTokens:
 
     async def _of_this_server(self, verified: VerifiedAccessToken) -> VerifiedToken:
         claims = verified.claims
-        if await self._revocations.is_revoked(claims.jti, verified.kid, claims):
+        if await self._revocations.is_revoked(claims.jti):
             raise refusal("it is revoked")
         if claims.exchanged_from and await self._standing.is_origin_revoked(claims):
             raise refusal("a token that it was exchanged from is revoked")
-        scopes = [entry.name for _, entry in self._standing.granted_scopes(claims)]
+        scopes = [entry.name for _, entry in self._standing.granted_scopes(claims, verified.kid)]
         if not scopes:
-            raise refusal("its client, its scopes or its details are withdrawn or stopped")
+            raise refusal(
+                "it is cut off, or its client, scopes or details are withdrawn or stopped"
+            )
         itself = Origin(
             jti=claims.jti, client_id=claims.client_id, kid=verified.kid, iat=claims.iat
         )

@@ -1,21 +1,21 @@
 """Revocations: single tokens by ``jti``, and cut-offs by client, key, scope or instant."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Literal
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
 from authz_server.audit.sink import store_audit_record
 from authz_server.database.change_feed import ChangeFeed, ChangeSet, Revision, record_change
 from authz_server.database.clock import measure_clock_offset_seconds
+from authz_server.database.deletions import delete_due
 from authz_server.database.inserts import insert_into
 from authz_server.database.orm import Database
 from authz_server.scopes.catalogue import ScopeCatalogue
-from authz_server.tokens.claims import AccessTokenClaims
 from authz_server.tokens.models import ReferenceToken, RevocationCutOff, RevokedToken
 from authz_server.tokens.status_lists.entries import Entry, find_entry
 from authz_server.tokens.status_lists.models import StatusList, StatusRevocation
@@ -171,17 +171,9 @@ class RevocationService:
             (ReferenceToken, ReferenceToken.token_hash),
             (RevocationCutOff, RevocationCutOff.id),
         ):
-            # Several nodes may purge at once: each skips rows that another has locked.
-            due = (
-                select(key)
-                .where(model.expires_at < now - _MARGIN)
-                .limit(batch_rows)
-                .with_for_update(skip_locked=True)
-            )
-            found = session.scalars(due).all()
-            if found:
-                session.execute(delete(model).where(key.in_(found)))
-                return len(found)
+            deleted = delete_due(session, key, model.expires_at < now - _MARGIN, batch_rows)
+            if deleted:
+                return deleted
         return 0
 
 
@@ -202,7 +194,7 @@ def _set_invalid(session: Session, entry: Entry) -> None:
 
 
 class RevocationState:
-    """Checks revocation with one uncached query per token.
+    """Checks revocation with one uncached query per token, and keeps the cut-offs.
 
     Args:
         database: stores revoked tokens.
@@ -231,11 +223,10 @@ class RevocationState:
             cut_offs[kind, subject] = max(instant, cut_offs.get((kind, subject), instant))
         self._cut_offs = cut_offs
 
-    async def is_revoked(self, jti: str, kid: str, claims: AccessTokenClaims | None) -> bool:
-        """Return whether anything committed before this call revoked the token.
+    async def is_revoked(self, jti: str) -> bool:
+        """Return whether a token was revoked by itself, by a commit before this call.
 
-        Without claims the query runs all the same, so that every refusal costs the same. Afterwards
-        this process's caches of clients, scopes and cut-offs are as new as the database.
+        Afterwards this process's caches of clients, scopes and cut-offs are as new as the database.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
@@ -246,14 +237,10 @@ class RevocationState:
         revision, revoked = found
         if revision > self._feed.seen:
             await Step(Lane.DATABASE, partial(self._feed.require_seen, revision))
-        if claims is None or revoked:
-            return True
-        return self.is_cut_off(claims, kid)
+        return bool(revoked)
 
     def find_revoked(self, session: Session, jtis: Collection[str]) -> set[str]:
         """Return the revoked ones of some tokens, by one query; afterwards the caches are as new.
-
-        Cut-offs are checked by :meth:`is_cut_off`.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
@@ -266,32 +253,40 @@ class RevocationState:
             self._feed.require_seen(revision)
         return revoked
 
-    def is_cut_off(self, claims: AccessTokenClaims, kid: str) -> bool:
-        """Return whether a cut-off revokes the token."""
-        return bool(self._cut_offs) and self.find_cut_off(claims, kid) is not None
-
-    def latest_cut_off(self, client_id: str, kid: str, scopes: list[str]) -> int:
+    def latest_cut_off(self, client_id: str, kid: str, spellings: Iterable[str]) -> int:
         """Return the time of issue up to which such tokens are revoked; -1 if they are not.
 
         Args:
             client_id: their client.
-            kid: the key that signed them.
-            scopes: canonical names.
+            kid: the key that signed them; empty for reference tokens.
+            spellings: their scopes.
         """
         if not self._cut_offs:
             return -1
-        subjects = [("all", ""), ("client", client_id), ("key", kid)]
-        subjects.extend(("scope", scope) for scope in scopes)
+        subjects = self._subjects(client_id, kid, spellings)
         return max(self._cut_offs.get(subject, -1) for subject in subjects)
 
-    def find_cut_off(self, claims: AccessTokenClaims, kid: str) -> tuple[str, str] | None:
-        """Return kind and subject of a cut-off that revokes the token; None if there is none."""
-        instant = claims.issued_at_microseconds
-        subjects = [("all", ""), ("client", claims.client_id), ("key", kid)]
-        for spelling in claims.scope.split(" "):
-            entry = self._catalogue.find(spelling)
-            subjects.append(("scope", entry.name if entry else spelling))
-        for subject in subjects:
+    def find_cut_off(
+        self, client_id: str, kid: str, spellings: Iterable[str], instant: int
+    ) -> tuple[str, str] | None:
+        """Return kind and subject of a cut-off that revokes a token; None if there is none.
+
+        Args:
+            client_id: its client.
+            kid: the key that signed it; empty for a reference token.
+            spellings: its scopes.
+            instant: its time of issue, in microseconds since 1970.
+        """
+        for subject in self._subjects(client_id, kid, spellings):
             if instant <= self._cut_offs.get(subject, -1):
                 return subject
         return None
+
+    def _subjects(
+        self, client_id: str, kid: str, spellings: Iterable[str]
+    ) -> Iterator[tuple[str, str]]:
+        """Yield the kind and the subject of each cut-off that a token may have."""
+        yield from (("all", ""), ("client", client_id), ("key", kid))
+        for spelling in spellings:
+            entry = self._catalogue.find(spelling)
+            yield "scope", entry.name if entry else spelling

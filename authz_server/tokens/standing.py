@@ -1,27 +1,47 @@
-"""Checks that a verified token still stands: not revoked, its client usable, its scopes granted."""
+"""Judges a verified token by the present state: cut-offs, clients, scopes, details and stops.
 
-from collections.abc import Callable, Collection, Iterable
+Introspection, token exchange and status lists use the same judgement. A token that was revoked by
+itself is found by its ``jti``, before it is judged.
+"""
 
-import msgspec
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
-from authz_server.clients.cache import ClientCache, ClientEntry
+from authz_server.clients.cache import ClientCache
 from authz_server.scopes.catalogue import ScopeCatalogue, ScopeEntry
 from authz_server.tokens.authorization_details import DetailRules
-from authz_server.tokens.claims import AccessTokenClaims, Origin
+from authz_server.tokens.claims import AccessTokenClaims, Origin, read_instant
 from authz_server.tokens.revocations import RevocationState
 from authz_server.tokens.stops import StopState
 
 GrantedScope = tuple[str, ScopeEntry]
 
 
-class TokenStanding:
-    """Checks verified tokens against the present state of revocations, clients and scopes.
+class Standing(NamedTuple):
+    """What is left of the tokens of one client, key and set of scopes.
 
-    A token of a token exchange stands as long as every token that it was exchanged from: a
-    revocation of one of these, of its client or of its key ends it.
+    Attributes:
+        ended_until: tokens issued up to this time have ended for good (microseconds since 1970).
+        granted: the scopes that later tokens still have, each with its spelling in the token.
+        is_whole: whether these are all of its scopes, and its client may be used.
+    """
+
+    ended_until: float
+    granted: Sequence[GrantedScope]
+    is_whole: bool
+
+
+#: Returns the standing of tokens that were not exchanged: by client, key and spellings of scopes.
+FindStanding = Callable[[str, str, Sequence[str]], Standing]
+_ENDED = Standing(math.inf, (), is_whole=False)
+
+
+class TokenStanding:
+    """Judges tokens by the caches of this process.
 
     Args:
-        revocations: checks revocation.
+        revocations: the cut-offs, and the revoked tokens.
         directory: clients.
         catalogue: scopes.
         details: checks authorization details.
@@ -50,31 +70,15 @@ class TokenStanding:
         self._clock_skew_microseconds = clock_skew_seconds * 1_000_000
 
     async def is_origin_revoked(self, claims: AccessTokenClaims) -> bool:
-        """Return whether a token that this one was exchanged from is revoked.
+        """Return whether a token that this one was exchanged from was revoked by itself.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
         """
         for origin in claims.exchanged_from:
-            if await self._revocations.is_revoked(origin.jti, origin.kid, _at(claims, origin)):
+            if await self._revocations.is_revoked(origin.jti):
                 return True
         return False
-
-    def is_revoked_among(
-        self, revoked: Collection[str], claims: AccessTokenClaims, kid: str
-    ) -> bool:
-        """Return whether a token, or one that it was exchanged from, is revoked or cut off.
-
-        Args:
-            revoked: the ids of revoked tokens, these tokens' among them.
-            claims: its claims.
-            kid: the key that signed it; empty for a reference token.
-        """
-        itself = Origin(jti=claims.jti, client_id=claims.client_id, kid=kid, iat=claims.iat)
-        return any(
-            each.jti in revoked or self._revocations.is_cut_off(_at(claims, each), each.kid)
-            for each in (itself, *claims.exchanged_from)
-        )
 
     def find_risks(self, spellings: Iterable[str]) -> set[str]:
         """Return the risks of scopes, by any of their spellings."""
@@ -85,55 +89,93 @@ class TokenStanding:
         """Return the whole seconds until an instant (seconds since 1970)."""
         return int(instant - self._now())
 
-    def granted_scopes(self, claims: AccessTokenClaims) -> list[GrantedScope]:
+    def granted_scopes(self, claims: AccessTokenClaims, kid: str) -> Sequence[GrantedScope]:
         """Return the scopes that the token still has, each with its spelling in the token.
 
-        A scope that was withdrawn from the client, or is stopped, is removed from its tokens. A
-        token without scopes is inactive.
-        """
-        found = self._scopes_of_client(claims)
-        for origin in claims.exchanged_from:
-            earlier = _at(claims, origin)
-            if origin.acts:
-                actor = self._directory.find(origin.client_id)
-                usable = actor is not None and self._is_usable(actor, earlier)
-                found = found if usable else []
-            else:
-                kept = self._scopes_of_client(earlier)
-                found = [each for each in found if each in kept]
-        if found and claims.authorization_details and not self._are_details_granted(claims):
-            # Without a detail, the token would permit more than with it.
-            return []
-        return found
+        A token without scopes is inactive.
 
-    def _scopes_of_client(self, claims: AccessTokenClaims) -> list[GrantedScope]:
-        client = self._directory.find(claims.client_id)
-        if client is None or not self._is_usable(client, claims):
-            return []
-        found = []
-        for spelling in claims.scope.split(" "):
+        Args:
+            claims: its claims.
+            kid: the key that signed it; empty for a reference token.
+        """
+        standing = self.judge(
+            claims.client_id,
+            kid,
+            claims.scope.split(" "),
+            claims.exchanged_from,
+            claims.authorization_details,
+        )
+        return standing.granted if claims.issued_at_microseconds > standing.ended_until else ()
+
+    def judge(  # noqa: PLR0913, PLR0917 - the facts of a token
+        self,
+        client_id: str,
+        kid: str,
+        spellings: Sequence[str],
+        origins: Iterable[Origin] = (),
+        details: Sequence[dict[str, Any]] = (),
+        find: FindStanding | None = None,
+    ) -> Standing:
+        """Return the standing of tokens with the same facts.
+
+        A scope that was withdrawn from the client, or is stopped, is removed from its tokens. A
+        token of a token exchange stands as long as every token that it was exchanged from.
+
+        Args:
+            client_id: their client.
+            kid: the key that signed them; empty for reference tokens.
+            spellings: their scopes.
+            origins: the tokens that they were exchanged from.
+            details: their authorization details (RFC 9396).
+            find: :meth:`find`, or the same from memory.
+        """
+        find = find or self.find
+        ended_until, granted, is_whole = find(client_id, kid, spellings)
+        first_id = None
+        for origin in origins:
+            # An actor token need not have the scopes.
+            earlier = find(origin.client_id, origin.kid, () if origin.acts else spellings)
+            if read_instant(origin.jti, origin.iat) <= earlier.ended_until:
+                return _ENDED
+            if not origin.acts:
+                first_id = first_id or origin.client_id
+                granted = [each for each in granted if each in earlier.granted]
+            elif not earlier.is_whole:
+                granted = ()
+            is_whole = is_whole and earlier.is_whole
+        if details and granted and not self._are_granted(first_id or client_id, details):
+            # Without a detail, the token would permit more than with it.
+            granted, is_whole = (), False
+        return Standing(ended_until, granted, is_whole)
+
+    def find(self, client_id: str, kid: str, spellings: Sequence[str]) -> Standing:
+        """Return the standing of tokens that were not exchanged, without their details.
+
+        Args:
+            client_id: their client.
+            kid: the key that signed them.
+            spellings: their scopes.
+        """
+        client = self._directory.find(client_id)
+        if client is None:
+            return _ENDED
+        # A new client may have the id of a deleted one; the old client's tokens stay invalid.
+        begun = round(client.created_at * 1_000_000) - self._clock_skew_microseconds
+        cut_off = self._revocations.latest_cut_off(client_id, kid, spellings)
+        ended_until = max(begun - 1, cut_off)
+        stops = self._stops
+        if (stops.any and stops.find_of_client(client.id)) or not client.is_usable(self._now()):
+            return Standing(ended_until, (), is_whole=False)
+        granted = []
+        for spelling in spellings:
             entry = self._catalogue.find(spelling)
             if entry is not None and entry.name in client.allowed_scopes:
-                found.append((spelling, entry))
-        stops = self._stops
-        return [each for each in found if not stops.find_of_scope(each[1])] if stops.any else found
+                granted.append((spelling, entry))
+        if stops.any:
+            granted = [each for each in granted if not stops.find_of_scope(each[1])]
+        return Standing(ended_until, granted, len(granted) == len(spellings))
 
-    def _is_usable(self, client: ClientEntry, claims: AccessTokenClaims) -> bool:
-        if self._stops.any and self._stops.find_of_client(client.id):
-            return False
-        # A new client may have the id of a deleted one; the old client's tokens stay invalid.
-        latest = claims.issued_at_microseconds + self._clock_skew_microseconds
-        return client.is_usable(self._now()) and latest >= client.created_at * 1_000_000
-
-    def _are_details_granted(self, claims: AccessTokenClaims) -> bool:
-        """Return whether the grants of the client that the details were granted to cover them."""
-        first = next((each for each in claims.exchanged_from if not each.acts), None)
-        client = self._directory.find(first.client_id if first else claims.client_id)
-        return client is not None and self._details.is_covered(client, claims.authorization_details)
-
-
-def _at(claims: AccessTokenClaims, origin: Origin) -> AccessTokenClaims:
-    """Return the claims of an earlier token, as far as revocation compares them."""
-    return msgspec.structs.replace(
-        claims, jti=origin.jti, client_id=origin.client_id, iat=origin.iat
-    )
+    def _are_granted(self, client_id: str, details: Sequence[dict[str, Any]]) -> bool:
+        """Return whether the grants of the client that got the details still cover them."""
+        client = self._directory.find(client_id)
+        return client is not None and self._details.is_covered(client, details)

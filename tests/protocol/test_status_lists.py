@@ -13,6 +13,7 @@ from authz_server.operations.revocation import revoke_tokens
 from authz_server.operations.stops import lift_stop, plan_stop, set_stop
 from authz_server.operations.tokens import revoke_token_by_id
 from authz_server.tokens.models import RevocationCutOff
+from authz_server.tokens.status_lists.contents import fill_statuses
 from authz_server.tokens.status_lists.entries import LIST_SIZE, Entry, add_entry, find_entry
 from authz_server.tokens.status_lists.models import StatusBlock, StatusList
 from authz_server.tokens.status_lists.publication import STATUS_LIST_TYPE
@@ -340,9 +341,7 @@ def test_exchanged_tokens_cost_one_query_and_no_memory(protocol: Protocol):
     queries = []
     with protocol.services.database.reading() as session:
         event.listen(session, "do_orm_execute", queries.append)
-        protocol.services.status_lists._rules.fill(  # noqa: SLF001 - the queries
-            session, entry_of(tokens[0]).list_id
-        )
+        fill_statuses(protocol.services.standing, session, entry_of(tokens[0]).list_id)
     assert len(queries) <= 2
 
 

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
-from sqlalchemy import BigInteger, Index, LargeBinary, case, delete, select
+from sqlalchemy import BigInteger, Index, LargeBinary, case
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from authz_server.clients.counters.shared import Addition, Count
+from authz_server.database.deletions import delete_due
 from authz_server.database.inserts import insert_into
 from authz_server.database.orm import Base, Database
 from authz_server.waiting import Batch, Lane, Step
@@ -80,14 +81,5 @@ def purge_counts(session: Session, now: datetime, batch_rows: int) -> int:
         now: a time that has certainly passed.
         batch_rows: the largest number of rows.
     """
-    # Several nodes may purge at once: each skips rows that another has locked.
-    due = (
-        select(SharedCount.key)
-        .where(SharedCount.ends_at < (now - _MARGIN).timestamp())
-        .limit(batch_rows)
-        .with_for_update(skip_locked=True)
-    )
-    found = session.scalars(due).all()
-    if found:
-        session.execute(delete(SharedCount).where(SharedCount.key.in_(found)))
-    return len(found)
+    due = SharedCount.ends_at < (now - _MARGIN).timestamp()
+    return delete_due(session, SharedCount.key, due, batch_rows)

@@ -1,29 +1,19 @@
-"""The statuses in a list, by the present state of clients, scopes, stops and revocations."""
+"""The statuses in a list, by the present standing of its tokens."""
 
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Container, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any
 from zlib import compress
 
 import msgspec
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from authz_server.clients.cache import ClientCache
-from authz_server.scopes.catalogue import ScopeCatalogue
-from authz_server.tokens.authorization_details import DetailRules
-from authz_server.tokens.claims import Origin, read_instant
+from authz_server.tokens.claims import Origin
 from authz_server.tokens.models import RevokedToken
-from authz_server.tokens.revocations import RevocationState
-from authz_server.tokens.status_lists.entries import (
-    INVALID,
-    LIST_SIZE,
-    STATUS_BITS,
-    SUSPENDED,
-    VALID,
-)
+from authz_server.tokens.standing import Standing, TokenStanding
+from authz_server.tokens.status_lists.entries import INVALID, LIST_SIZE, STATUS_BITS, SUSPENDED
 from authz_server.tokens.status_lists.models import StatusBlock, StatusRevocation
-from authz_server.tokens.stops import StopState
 
 _IN_BYTE = 8 // STATUS_BITS
 #: A byte whose four statuses are all the same.
@@ -34,136 +24,58 @@ _ROWS = 20_000
 _CHUNK = 500
 
 
-class Holder(NamedTuple):
-    """Facts that the tokens of a block share."""
+def fill_statuses(standing: TokenStanding, session: Session, list_id: int) -> bytearray:
+    """Return the statuses of a list, packed (draft-ietf-oauth-status-list, 4.1).
 
-    client_id: str
-    scopes: str
-    kid: str
-
-
-class StatusRules:
-    """Decides the status of tokens by the caches of this process.
+    A token cannot lose one of its scopes here, as it does at introspection, so that it is suspended
+    as a whole.
 
     Args:
-        directory: clients.
-        catalogue: scopes.
-        revocations: the cut-offs.
-        stops: the stopped clients and scopes.
-        details: checks authorization details.
-        now: returns the present time by the database's clock, in seconds since 1970.
-        clock_skew_seconds: the largest difference between the clocks of nodes.
+        standing: judges tokens by the caches of this process.
+        session: reads the blocks.
+        list_id: the list.
     """
+    statuses = bytearray(LIST_SIZE // _IN_BYTE)
+    known: dict[tuple[str, str, Sequence[str]], Standing] = {}
 
-    def __init__(  # noqa: PLR0913 - its parts, by name
-        self,
-        *,
-        directory: ClientCache,
-        catalogue: ScopeCatalogue,
-        revocations: RevocationState,
-        stops: StopState,
-        details: DetailRules,
-        now: Callable[[], float],
-        clock_skew_seconds: int,
-    ) -> None:
-        self._directory = directory
-        self._catalogue = catalogue
-        self._revocations = revocations
-        self._stops = stops
-        self._details = details
-        self._now = now
-        self._skew_microseconds = clock_skew_seconds * 1_000_000
+    def find(client_id: str, kid: str, spellings: Sequence[str]) -> Standing:
+        facts = client_id, kid, spellings
+        if facts not in known:
+            known[facts] = standing.find(*facts)
+        return known[facts]
 
-    def fill(self, session: Session, list_id: int) -> bytearray:
-        """Return the statuses of a list, packed (draft-ietf-oauth-status-list, 4.1).
-
-        Args:
-            session: reads the blocks.
-            list_id: the list.
-        """
-        statuses = bytearray(LIST_SIZE // _IN_BYTE)
-        known: dict[Holder, tuple[int, int]] = {}
-        rows = session.execute(
-            select(
-                StatusBlock.start,
-                StatusBlock.size,
-                StatusBlock.client_id,
-                StatusBlock.scopes,
-                StatusBlock.kid,
-                StatusBlock.origins,
-                StatusBlock.details,
-                StatusBlock.created_microseconds,
-            ).where(StatusBlock.list_id == list_id)
-        )
-        for part in rows.yield_per(_ROWS).partitions():
-            revoked = _find_revoked_origins(session, [row.origins for row in part if row.origins])
-            for start, size, client_id, scopes, kid, origins, details, created in part:
-                invalid_until, status = self._judge(Holder(client_id, scopes, kid), known)
-                if created <= invalid_until:
-                    status = INVALID
-                if origins and status != INVALID:
-                    status = self._judge_origins(origins, scopes, status, revoked, known)
-                if details and status == VALID:
-                    status = self._judge_details(client_id, origins, details)
-                if status != VALID:
-                    first, count = start // _IN_BYTE, size // _IN_BYTE
-                    statuses[first : first + count] = _FILLED[status] * count
-        return statuses
-
-    def _judge(self, holder: Holder, known: dict[Holder, tuple[int, int]]) -> tuple[int, int]:
-        if holder not in known:
-            known[holder] = self._judge_new(holder)
-        return known[holder]
-
-    def _judge_new(self, holder: Holder) -> tuple[int, int]:
-        """Return the time of issue (microseconds) up to which tokens are invalid, and the status.
-
-        A token cannot lose one of its scopes here, as it does at introspection, so that it is
-        suspended as a whole.
-        """
-        names = holder.scopes.split(" ") if holder.scopes else []
-        cut_off = self._revocations.latest_cut_off(holder.client_id, holder.kid, names)
-        client = self._directory.find(holder.client_id)
-        if client is None:
-            return cut_off, INVALID
-        begun = int(client.created_at * 1_000_000) - self._skew_microseconds - 1
-        status = VALID
-        if not client.is_usable(self._now()) or self._stops.find_of_client(client.id):
-            status = SUSPENDED
-        for name in names:
-            entry = self._catalogue.find(name)
-            granted = entry is not None and entry.name in client.allowed_scopes
-            if entry is None or not granted or self._stops.find_of_scope(entry):
+    rows = session.execute(
+        select(
+            StatusBlock.start,
+            StatusBlock.size,
+            StatusBlock.client_id,
+            StatusBlock.scopes,
+            StatusBlock.kid,
+            StatusBlock.origins,
+            StatusBlock.details,
+            StatusBlock.created_microseconds,
+        ).where(StatusBlock.list_id == list_id)
+    )
+    for part in rows.yield_per(_ROWS).partitions():
+        revoked = _find_revoked_origins(session, [row.origins for row in part if row.origins])
+        for start, size, client_id, scopes, kid, origins, details, created in part:
+            names = tuple(scopes.split(" ")) if scopes else ()
+            if origins or details:
+                earlier = _decode_origins(origins) if origins else ()
+                parts = _decode_details(details) if details else ()
+                found = standing.judge(client_id, kid, names, earlier, parts, find)
+                ended = any(each.jti in revoked for each in earlier)
+            else:
+                found, ended = find(client_id, kid, names), False
+            if ended or created <= found.ended_until:
+                status = INVALID
+            elif found.is_whole:
+                continue
+            else:
                 status = SUSPENDED
-        return max(cut_off, begun), status
-
-    def _judge_origins(
-        self,
-        origins: str,
-        scopes: str,
-        status: int,
-        revoked: Container[str],
-        known: dict[Holder, tuple[int, int]],
-    ) -> int:
-        """Return the status of a token that was exchanged from others (RFC 8693)."""
-        for each in _decode_origins(origins):
-            # An actor token need not have the scopes.
-            holder = Holder(each.client_id, "" if each.acts else scopes, each.kid)
-            invalid_until, found = self._judge(holder, known)
-            ended = each.jti in revoked or read_instant(each.jti, each.iat) <= invalid_until
-            if ended or found == INVALID:
-                return INVALID
-            if found == SUSPENDED:
-                status = SUSPENDED
-        return status
-
-    def _judge_details(self, client_id: str, origins: str, details: str) -> int:
-        """Return the status of a token by the grants of the client that got the details."""
-        earlier = _decode_origins(origins) if origins else ()
-        first = next((each.client_id for each in earlier if not each.acts), client_id)
-        client = self._directory.find(first)
-        granted = client is not None and self._details.is_covered(client, _decode_details(details))
-        return VALID if granted else SUSPENDED
+            first, count = start // _IN_BYTE, size // _IN_BYTE
+            statuses[first : first + count] = _FILLED[status] * count
+    return statuses
 
 
 def _find_revoked_origins(session: Session, origins: Iterable[str]) -> set[str]:
@@ -186,7 +98,7 @@ def encode_list(statuses: bytes, revoked: Iterable[int]) -> str:
     """Return ``lst``: the statuses, compressed, in base64url.
 
     Args:
-        statuses: packed, as :meth:`StatusRules.fill` returns them.
+        statuses: packed, as :func:`fill_statuses` returns them.
         revoked: the indexes of further invalid tokens.
     """
     packed = bytearray(statuses)

@@ -16,7 +16,8 @@ from authz_server.database.change_feed import ChangeFeed, Revision
 from authz_server.database.orm import Database
 from authz_server.errors import OAuthError
 from authz_server.settings import StatusListSettings
-from authz_server.tokens.status_lists.contents import StatusRules, encode_list, find_revoked
+from authz_server.tokens.standing import TokenStanding
+from authz_server.tokens.status_lists.contents import encode_list, fill_statuses, find_revoked
 from authz_server.tokens.status_lists.entries import STATUS_BITS
 from authz_server.tokens.status_lists.models import StatusList
 from keys.errors import BackendUnavailable, KeysError
@@ -63,7 +64,7 @@ class StatusLists:
         issuer: the identifier of this server.
         database: stores the lists.
         feed: brings the caches up to date.
-        rules: decide the statuses.
+        standing: judges the tokens.
         directory: finds the ring of a resource server.
         key_rings: sign.
         default_ring: the ring for resource servers without a ring of their own.
@@ -77,7 +78,7 @@ class StatusLists:
         issuer: str,
         database: Database,
         feed: ChangeFeed,
-        rules: StatusRules,
+        standing: TokenStanding,
         directory: ClientCache,
         key_rings: KeyRings,
         default_ring: str,
@@ -87,7 +88,7 @@ class StatusLists:
         self._issuer = issuer
         self._database = database
         self._feed = feed
-        self._rules = rules
+        self._standing = standing
         self._directory = directory
         self._key_rings = key_rings
         self._default_ring = default_ring
@@ -161,7 +162,8 @@ class StatusLists:
         if known is not None and is_filled:
             statuses = known.statuses
         else:
-            statuses, filled_at = bytes(self._rules.fill(session, list_id)), now
+            statuses = bytes(fill_statuses(self._standing, session, list_id))
+            filled_at = now
         keys = self._key_rings.jwks_etag()
         is_current = known is not None and (known.statuses, known.version) == (statuses, version)
         encoded = (
