@@ -30,6 +30,8 @@ from authz_server.plugin_api import (
 
 logger = logging.getLogger("authz_server.plugins.federated_introspection")
 
+#: The name of this plugin.
+NAME = "federated_introspection"
 #: The answers of one issuer that are kept.
 MAXIMUM_ANSWERS = 10_000
 #: An issuer that fails is left alone for a time that doubles with each failure.
@@ -98,7 +100,7 @@ class FederatedSource(IntrospectionSource):
         cache_seconds: how long an answer of an introspection endpoint is kept.
     """
 
-    NAME = "federated_introspection"
+    NAME = NAME
 
     def __init__(
         self, partners: list[Partner], services: PluginServices, cache_seconds: int
@@ -233,6 +235,7 @@ class _Endpoint:
         return answer
 
     def _note_failure(self, problem: str) -> None:
+        self._services.report_failure(NAME, "register_introspection_sources", "unavailable")
         with self._lock:
             if not self._failures:
                 logger.warning("the issuer %s gives no answer: %s", self._partner.name, problem)

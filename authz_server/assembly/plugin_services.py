@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from authz_server.clients.exchanges import Access
+from authz_server.metrics.events import PluginFailed
 from authz_server.settings import Settings
 
 if TYPE_CHECKING:
@@ -91,3 +92,13 @@ class PluginServices:
             ring or self._default_ring, payload, typ=typ, lifetime_seconds=lifetime_seconds
         ).token
         return token
+
+    def report_failure(self, plugin: str, hook: str, failure: str) -> None:
+        """Count a failure that the plugin itself found, for example on a thread of its own.
+
+        Args:
+            plugin: the name of the plugin.
+            hook: the hook that the failure belongs to.
+            failure: a word for the failure; few different ones, as each is a time series.
+        """
+        self._find_parts().notify(PluginFailed(plugin, hook, failure))

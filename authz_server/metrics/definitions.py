@@ -244,7 +244,8 @@ COUNTED_ALONE = Family(
 PLUGIN_FAILURES = Family(
     "authz_server_plugin_failures_total",
     "counter",
-    "Hooks of plugins that failed, by plugin, hook and failure: raised, timed_out or invalid.",
+    "Hooks of plugins that failed, by plugin, hook and failure: raised, timed_out, invalid, or a "
+    "word of the plugin.",
     ("plugin", "hook", "failure"),
 )
 SECURITY_EVENTS = Family(

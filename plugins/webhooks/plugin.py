@@ -23,11 +23,13 @@ from authz_server.plugin_api import (
 )
 from plugins.webhooks.command import make_command
 from plugins.webhooks.inbox import Inbox
-from plugins.webhooks.queue import Delivery, DeliveryQueue
+from plugins.webhooks.queue import Delivery, DeliveryQueue, Message
 from plugins.webhooks.receivers import RETRIED, GoneError, Receiver, read_receivers
 
 logger = logging.getLogger("authz_server.plugins.webhooks")
 
+#: The name of this plugin in metrics.
+NAME = "webhooks"
 #: How long a thread waits for the next event; those of other processes are found so.
 POLL_SECONDS = 1.0
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 2.0, 3_600.0
@@ -60,34 +62,49 @@ class Webhooks:
         self._services = services
         self._receivers = read_receivers(settings.get("receivers"))
         self._queue = DeliveryQueue(Path(path), values["maximum_queued"])
-        self._inbox = Inbox(Path(path), values["maximum_queued"])
+        self._path = Path(path)
+        self._inbox: Inbox | None = None
         self._retry_seconds = values["retry_hours"] * 3_600
         self._senders: list[Sender] = []
 
     @hookimpl
     def event_happened(self, event: Event) -> None:
-        """Store an event for its receivers; start with the server and stop with it."""
+        """Take an event for its receivers; start with the server and stop with it."""
         if isinstance(event, ServerStarted):
-            self._senders = [
-                Sender(each, self._queue, self._inbox, self._services, self._retry_seconds)
-                for each in self._receivers.values()
-            ]
+            self._start()
         wanting = [each.name for each in self._receivers.values() if each.wants(event.name)]
         try:
             if wanting:
-                # A command has no senders that store the event later, and no event loop.
-                store = self._inbox if self._senders else self._queue
-                store.add(wanting, f"msg_{uuid.uuid4().hex}", event.name, make_body(event))
+                message_id = f"msg_{uuid.uuid4().hex}"
+                # A command has no thread that stores the event later, and no event loop.
+                store = self._queue if self._inbox is None else self._inbox
+                store.add(Message(wanting, message_id, event.name, make_body(event)))
         finally:
-            for sender in self._senders:
-                sender.wake(wanting)
             if isinstance(event, ServerStopped):
                 self._stop()
+
+    def _start(self) -> None:
+        self._senders = [
+            Sender(each, self._queue, self._services, self._retry_seconds)
+            for each in self._receivers.values()
+        ]
+        self._inbox = Inbox(self._path, self._queue, stored=self._wake, lost=self._report_lost)
+        self._inbox.open()
+
+    def _wake(self, receivers: Collection[str]) -> None:
+        for sender in self._senders:
+            sender.wake(receivers)
+
+    def _report_lost(self, receiver: str, number: int) -> None:
+        logger.error("%d events are lost for %s: its queue is full", number, receiver)
+        self._services.report_failure(NAME, "event_happened", "lost")
 
     def _stop(self) -> None:
         for sender in self._senders:
             sender.stop()
-        self._inbox.flush(self._queue)
+        if self._inbox is not None:
+            self._inbox.close()
+            self._inbox = None
 
     @hookimpl
     def register_commands(self) -> list[click.Command]:
@@ -108,7 +125,6 @@ class Sender:
     Args:
         receiver: the receiver.
         queue: the events.
-        inbox: the events that could not be stored yet.
         services: the services of the server.
         retry_seconds: how long an event is tried.
     """
@@ -117,13 +133,11 @@ class Sender:
         self,
         receiver: Receiver,
         queue: DeliveryQueue,
-        inbox: Inbox,
         services: PluginServices,
         retry_seconds: float,
     ) -> None:
         self._receiver = receiver
         self._queue = queue
-        self._inbox = inbox
         self._services = services
         self._retry_seconds = retry_seconds
         self._awake = threading.Event()
@@ -145,7 +159,6 @@ class Sender:
     def _run(self) -> None:
         while not self._is_stopped:
             try:
-                self._inbox.flush(self._queue)
                 self._deliver_due()
             except sqlite3.Error as error:
                 logger.warning("the queue of webhooks cannot be used: %s", error)
@@ -198,3 +211,4 @@ class Sender:
             self._receiver.name,
             error,
         )
+        self._services.report_failure(NAME, "event_happened", "undelivered")

@@ -4,7 +4,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -28,10 +28,27 @@ CREATE TABLE IF NOT EXISTS delivery (
 );
 CREATE INDEX IF NOT EXISTS delivery_due ON delivery (receiver, is_dead, due_at);
 """
+_COUNT = "SELECT count(*) FROM delivery WHERE receiver = ? AND is_dead = 0"
 
 
 class QueueFullError(Exception):
     """The queue holds as many events for a receiver as the settings permit."""
+
+
+class Message(NamedTuple):
+    """An event to send.
+
+    Attributes:
+        receivers: the names of its receivers.
+        message_id: the id that they see.
+        event: the name of the event.
+        body: the body.
+    """
+
+    receivers: Sequence[str]
+    message_id: str
+    event: str
+    body: bytes
 
 
 class Delivery(NamedTuple):
@@ -73,41 +90,53 @@ class DeliveryQueue:
     Args:
         path: the file; its folder exists.
         maximum: how many events of a receiver may wait, and how many given up ones are kept.
-        wait_seconds: how long the file and another thread are waited for.
     """
 
-    def __init__(self, path: Path, maximum: int, *, wait_seconds: float = WAIT_SECONDS) -> None:
+    def __init__(self, path: Path, maximum: int) -> None:
         self._path = path
         self._maximum = maximum
-        self._wait_seconds = wait_seconds
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._process_id = 0
 
-    def add(self, receivers: list[str], message_id: str, event: str, body: bytes) -> None:
-        """Store an event for receivers; it is on disk when this returns.
+    def add(self, message: Message) -> None:
+        """Store an event for its receivers; it is on disk when this returns.
 
         Raises:
             QueueFullError: too many wait for some receivers; the others have it.
             sqlite3.Error: the file cannot be written.
         """
-        now = time.time()
-        full = []
-        with self._transaction() as connection:
-            for receiver in receivers:
-                (waiting,) = connection.execute(
-                    "SELECT count(*) FROM delivery WHERE receiver = ? AND is_dead = 0", (receiver,)
-                ).fetchone()
-                if waiting >= self._maximum:
-                    full.append(receiver)
-                    continue
-                connection.execute(
-                    "INSERT INTO delivery (receiver, message_id, event, body, created_at, due_at)"
-                    " VALUES (?, ?, ?, ?, ?, ?)",
-                    (receiver, message_id, event, body, now, now),
-                )
-        if full:
+        if full := self.add_all([message]):
             raise QueueFullError(f"{self._maximum} events wait for {', '.join(full)}")
+
+    def add_all(self, messages: Iterable[Message]) -> dict[str, int]:
+        """Store events by one transaction; they are on disk when this returns.
+
+        Returns:
+            how many of them each receiver does not get, because too many wait for it.
+
+        Raises:
+            sqlite3.Error: the file cannot be written; no event is stored.
+        """
+        now = time.time()
+        waiting: dict[str, int] = {}
+        lost: dict[str, int] = {}
+        with self._transaction() as connection:
+            for receivers, message_id, event, body in messages:
+                for receiver in receivers:
+                    if receiver not in waiting:
+                        waiting[receiver] = connection.execute(_COUNT, (receiver,)).fetchone()[0]
+                    if waiting[receiver] >= self._maximum:
+                        lost[receiver] = lost.get(receiver, 0) + 1
+                        continue
+                    waiting[receiver] += 1
+                    connection.execute(
+                        "INSERT INTO delivery"
+                        " (receiver, message_id, event, body, created_at, due_at)"
+                        " VALUES (?, ?, ?, ?, ?, ?)",
+                        (receiver, message_id, event, body, now, now),
+                    )
+        return lost
 
     def claim(self, receiver: str) -> Delivery | None:
         """Return the first event that is due for a receiver, and lease it; None: there is none."""
@@ -191,7 +220,7 @@ class DeliveryQueue:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        if not self._lock.acquire(timeout=self._wait_seconds):
+        if not self._lock.acquire(timeout=WAIT_SECONDS):
             raise sqlite3.OperationalError("another thread holds the queue")
         try:
             yield
@@ -216,7 +245,7 @@ class DeliveryQueue:
             self._path.touch(0o600)
             connection = sqlite3.connect(
                 self._path,
-                timeout=self._wait_seconds,
+                timeout=WAIT_SECONDS,
                 isolation_level=None,
                 check_same_thread=False,
             )

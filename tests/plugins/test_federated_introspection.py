@@ -8,6 +8,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
+from authz_server.plugin_api import PluginServices
 from authz_server.plugin_manager import ENTRY_POINT_GROUP, PluginError, PluginManager
 from support.issuers import Issuers
 from support.scripted_server import ScriptedServer, answer_with
@@ -88,6 +89,15 @@ def answering(site, endpoint):
         time.sleep(0.1)
     endpoint.server.requests.clear()
     return endpoint
+
+
+@pytest.fixture
+def failures(monkeypatch):
+    """The failures that the plugin reports to the metrics."""
+    reported = []
+    report = lambda _, *failure: reported.append(failure)  # noqa: E731 - one expression
+    monkeypatch.setattr(PluginServices, "report_failure", report)
+    return reported
 
 
 def active(site, **changes):
@@ -278,10 +288,13 @@ def test_an_issuer_that_answers_malformed_is_not_believed(site, answering, answe
     ],
     ids=["10 MB", "list", "cut off", "repeated", "500", "redirect", "closed", "no HTTP"],
 )
-def test_an_issuer_that_fails_is_a_503_and_is_left_alone(site, answering, script, caplog):
+def test_an_issuer_that_fails_is_a_503_and_is_left_alone(site, answering, script, caplog, failures):
     answering.script = script
     assert refusal(site, "partner_abc") == (503, "temporarily_unavailable")
     assert "the issuer partner gives no answer" in caplog.text
+    assert failures == [
+        ("federated_introspection", "register_introspection_sources", "unavailable")
+    ]
     asked = len(answering.server.requests)
     began = time.monotonic()
     for _ in range(50):

@@ -9,12 +9,15 @@ from plugins.federated_introspection import MAXIMUM_CALLS, FederatedSource, Part
 
 
 def test_an_issuer_that_hangs_has_a_few_calls_in_a_lane_of_its_own():
-    released = threading.Event()
+    released, failures = threading.Event(), []
 
     class Services:
         def post(self, *_, **__):
             released.wait(10)
             raise FetchError("it hangs")
+
+        def report_failure(self, *failure):
+            failures.append(failure)
 
     async def refused(asking):
         try:
@@ -48,3 +51,4 @@ def test_an_issuer_that_hangs_has_a_few_calls_in_a_lane_of_its_own():
         asyncio.run(main())
     finally:
         released.set()
+    assert len(failures) == MAXIMUM_CALLS

@@ -14,15 +14,16 @@ import jwt
 import pytest
 from click.testing import CliRunner
 
-from authz_server.audit.events import ServerStarted, ServerStopped
+from authz_server.audit.events import ClientChanged, ServerStarted, ServerStopped
+from authz_server.metrics.events import PluginFailed
 from authz_server.plugin_manager import PluginError
-from plugins.webhooks.command import make_command
 from plugins.webhooks.plugin import Webhooks
 from plugins.webhooks.queue import DeliveryQueue, QueueFullError
 from support.parties import ACTOR
 from support.scripted_server import ScriptedServer, answer_with
 from support.settings_file import write_secret
 from support.stage import ApplicationFixture
+from support.webhooks import eventually, message, stored
 
 KEY = b"a key of a receiver, long enough"
 
@@ -90,6 +91,20 @@ def make_site(database_url, tmp_path):
         site.close()
 
 
+@pytest.fixture
+def failures(monkeypatch):
+    """The failures that the plugin reports to the metrics."""
+    reported = []
+
+    def report(_, *failure):
+        reported.append(PluginFailed(*failure))
+
+    monkeypatch.setattr(
+        "authz_server.assembly.plugin_services.PluginServices.report_failure", report
+    )
+    return reported
+
+
 def change(site):
     """Make a change that is recorded, as a command or the admin API does."""
     with site.services.transaction() as session:
@@ -106,18 +121,6 @@ def started():
 def table(receiver, *events, **changes):
     url = f"{receiver.server.address}/hook"
     return {"url": url, "events": list(events), "secret": {"file": "key"}} | changes
-
-
-def eventually(condition, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def stored(tmp_path, *columns):
-    with sqlite3.connect(tmp_path / "webhooks.db") as connection:
-        return connection.execute(f"SELECT {', '.join(columns)} FROM delivery").fetchall()  # noqa: S608
 
 
 def test_an_event_is_sent_signed_as_standard_webhooks_says(make_site, receiver, tmp_path):
@@ -187,7 +190,7 @@ def test_an_event_that_is_not_taken_is_sent_again_until_it_is(
     eventually(lambda: not stored(tmp_path, "id"))
     ids = {headers["webhook-id"] for headers, _ in receiver.messages}
     assert len(ids) <= 3, "each attempt has the same id"
-    assert "accepts webhooks again" in caplog.text
+    eventually(lambda: "accepts webhooks again" in caplog.text)
 
 
 @pytest.mark.usefixtures("quick")
@@ -204,13 +207,14 @@ def test_a_slow_receiver_delays_no_other(make_site, receiver):
 
 @pytest.mark.usefixtures("quick")
 def test_an_event_given_up_stays_until_an_operator_retries_it(
-    make_site, receiver, tmp_path, caplog
+    make_site, receiver, tmp_path, caplog, failures
 ):
     receiver.script = answer_with(b"", status=410)
     site = make_site(table(receiver, "client.*"))
     change(site)
     eventually(lambda: (1,) in stored(tmp_path, "is_dead"))
     assert "is not delivered to siem: the answer has status 410" in caplog.text
+    eventually(lambda: PluginFailed("webhooks", "event_happened", "undelivered") in failures)
     (command,) = (
         part for _, part in site.services.plugins.registered("register_commands", lambda each: each)
     )
@@ -225,31 +229,16 @@ def test_an_event_given_up_stays_until_an_operator_retries_it(
     assert run.invoke(command, ["list"]).output == "No event waits.\n"
 
 
-def test_what_a_process_could_not_send_is_sent_by_the_next(tmp_path):
-    queue = DeliveryQueue(tmp_path / "webhooks.db", 100)
-    queue.add(["siem"], "msg_1", "client.changed", b"{}")
-    claimed = queue.claim("siem")
-    assert claimed.message_id == "msg_1"
-    assert queue.claim("siem") is None, "another process has it"
-    queue.postpone(claimed, "broken off", seconds=0, is_dead=False)
-    other = DeliveryQueue(tmp_path / "webhooks.db", 100)
-    delivery = other.claim("siem")
-    assert (delivery.body, delivery.attempts, delivery.error) == (b"{}", 1, "broken off")
-    other.remove(delivery)
-    assert other.count() == []
-    assert (tmp_path / "webhooks.db").stat().st_mode & 0o777 == 0o600
-
-
 def test_a_receiver_with_a_full_queue_takes_no_event_from_another(
-    make_site, receiver, tmp_path, caplog
+    make_site, receiver, tmp_path, caplog, failures
 ):
     other = Receiver()
     receiver.script = answer_with(b"", status=500)
     queue = DeliveryQueue(tmp_path / "webhooks.db", 10)
     for number in range(10):
-        queue.add(["siem"], f"msg_{number}", "client.changed", b"{}")
+        queue.add(message(["siem"], f"msg_{number}"))
     with pytest.raises(QueueFullError, match="10 events wait for siem"):
-        queue.add(["siem", "gone"], "msg_10", "client.changed", b"{}")
+        queue.add(message(["siem", "gone"], "msg_10"))
     with other.server:
         site = make_site(
             table(receiver, "client.*", "server.started"),
@@ -258,56 +247,58 @@ def test_a_receiver_with_a_full_queue_takes_no_event_from_another(
         )
         change(site)
         eventually(lambda: other.of("client.changed"))
+        eventually(lambda: "events are lost for siem: its queue is full" in caplog.text)
     assert stored(tmp_path, "receiver").count(("siem",)) == 10
-    assert "QueueFullError" in caplog.text
+    assert PluginFailed("webhooks", "event_happened", "lost") in failures
     assert site.records()[-1]["event"] == "client.changed", "the audit log has it"
 
 
-def test_events_given_up_leave_room_and_the_oldest_are_removed(tmp_path):
-    queue = DeliveryQueue(tmp_path / "webhooks.db", 2)
-    for number in range(4):
-        queue.add(["siem"], f"msg_{number}", "client.changed", b"{}")
-        queue.postpone(queue.claim("siem"), "gone", seconds=0, is_dead=True)
-    assert [each.message_id for each in queue.list_dead(10)] == ["msg_3", "msg_2"]
-    queue.add(["siem"], "msg_4", "client.changed", b"{}")
-    run = CliRunner()
-    purge = run.invoke(make_command(queue, ["siem"]), ["purge", "siem"])
-    assert purge.output == "2 events of siem were removed.\n"
-    assert queue.list_dead(10) == []
-    assert queue.claim("siem").message_id == "msg_4"
-
-
 @pytest.mark.usefixtures("quick")
-def test_a_file_that_another_process_locks_delays_one_request_a_little(
-    make_site, receiver, tmp_path
-):
+def test_a_file_that_another_process_locks_delays_no_request(make_site, receiver, tmp_path):
     site = make_site(table(receiver, "client.*"))
     change(site)
+    eventually(lambda: receiver.messages)
     eventually(lambda: not stored(tmp_path, "id"))
     before = len(receiver.messages)
     with closing(sqlite3.connect(tmp_path / "webhooks.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
+        event = ClientChanged(actor=ACTOR, client_id="c", action="client.created")
         began = time.monotonic()
-        for _ in range(5):
-            change(site)
+        for _ in range(50):
+            site.services.notify(event)
         assert time.monotonic() - began < 1
+        assert len(receiver.messages) == before
         other.execute("ROLLBACK")
-    eventually(lambda: len(receiver.messages) == before + 5)
+    eventually(lambda: len(receiver.messages) == before + 50)
+    ids = [json.loads(body)["data"]["client_id"] for _, body in receiver.messages]
+    assert ids[before:] == ["c"] * 50
 
 
-def test_events_that_wait_for_the_file_are_limited_and_stored_at_the_end(
+def test_events_that_cannot_be_written_are_held_within_a_limit(
     make_site, receiver, tmp_path, monkeypatch, caplog
 ):
+    """Neither the queue nor the file of the process can be used at first."""
     monkeypatch.setattr("plugins.webhooks.inbox.MAXIMUM_HELD", 1)
+    monkeypatch.setattr("plugins.webhooks.inbox.MAXIMUM_BYTES", 10)
     (tmp_path / "webhooks.db").mkdir()
     site = make_site(table(receiver, "client.*"))
     change(site)
     assert "QueueFullError" not in caplog.text
     change(site)
-    assert "1 events wait in memory" in caplog.text
+    assert "1 events wait in memory: 10 bytes wait to be stored" in caplog.text
     (tmp_path / "webhooks.db").rmdir()
     site.services.notify(ServerStopped(process_id=1))
     eventually(lambda: len(receiver.messages) + len(stored(tmp_path, "id")) >= 1)
+
+
+def test_events_are_stored_when_the_folder_of_the_files_cannot_be_made(
+    make_site, receiver, tmp_path, caplog
+):
+    (tmp_path / "webhooks.db.incoming").write_text("a file")
+    site = make_site(table(receiver, "client.*"))
+    change(site)
+    eventually(lambda: receiver.of("client.changed"))
+    assert "webhooks are held in memory until they are stored" in caplog.text
 
 
 @pytest.mark.usefixtures("quick")
@@ -328,7 +319,9 @@ def test_a_disk_that_cannot_be_written_refuses_no_request(make_site, receiver, t
     (tmp_path / "webhooks.db").mkdir()
     site = make_site(table(receiver, "token.issued"))
     assert site.token()
-    assert "the queue of webhooks cannot be used" in caplog.text
+    eventually(lambda: "the queue of webhooks cannot be used" in caplog.text)
+    (tmp_path / "webhooks.db").rmdir()
+    eventually(lambda: receiver.of("token.issued"))
 
 
 RIGHT = {"url": "https://siem.example", "events": ["client.*"], "signing_ring": ""}

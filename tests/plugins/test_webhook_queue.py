@@ -1,0 +1,85 @@
+"""The events of webhooks in files: of the queue, and of processes that were killed."""
+
+import signal
+import subprocess
+import sys
+
+from click.testing import CliRunner
+
+from plugins.webhooks.command import make_command
+from plugins.webhooks.inbox import Inbox
+from plugins.webhooks.queue import DeliveryQueue
+from support.webhooks import eventually, message, stored
+
+
+def test_what_a_process_could_not_send_is_sent_by_the_next(tmp_path):
+    queue = DeliveryQueue(tmp_path / "webhooks.db", 100)
+    queue.add(message(["siem"], "msg_1"))
+    claimed = queue.claim("siem")
+    assert claimed.message_id == "msg_1"
+    assert queue.claim("siem") is None, "another process has it"
+    queue.postpone(claimed, "broken off", seconds=0, is_dead=False)
+    other = DeliveryQueue(tmp_path / "webhooks.db", 100)
+    delivery = other.claim("siem")
+    assert (delivery.body, delivery.attempts, delivery.error) == (b"{}", 1, "broken off")
+    other.remove(delivery)
+    assert other.count() == []
+    assert (tmp_path / "webhooks.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_events_given_up_leave_room_and_the_oldest_are_removed(tmp_path):
+    queue = DeliveryQueue(tmp_path / "webhooks.db", 2)
+    for number in range(4):
+        queue.add(message(["siem"], f"msg_{number}"))
+        queue.postpone(queue.claim("siem"), "gone", seconds=0, is_dead=True)
+    assert [each.message_id for each in queue.list_dead(10)] == ["msg_3", "msg_2"]
+    queue.add(message(["siem"], "msg_4"))
+    run = CliRunner()
+    purge = run.invoke(make_command(queue, ["siem"]), ["purge", "siem"])
+    assert purge.output == "2 events of siem were removed.\n"
+    assert queue.list_dead(10) == []
+    assert queue.claim("siem").message_id == "msg_4"
+
+
+KILLED = """
+import os, sqlite3, sys
+from pathlib import Path
+from plugins.webhooks.inbox import Inbox
+from plugins.webhooks.queue import DeliveryQueue, Message
+
+path = Path(sys.argv[1])
+queue = DeliveryQueue(path, 1000)
+queue.count()
+other = sqlite3.connect(path, isolation_level=None)
+other.execute("BEGIN IMMEDIATE")
+inbox = Inbox(path, queue, stored=print, lost=print)
+inbox.open()
+for number in range(300):
+    inbox.add(Message(["siem"], f"msg_{number}", "client.changed", b"x" * 10_000))
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_process_had_taken_is_stored_by_the_next_one_once_and_in_order(tmp_path):
+    """The events of the killed process are three parts of its file; its last line is torn."""
+    path = tmp_path / "webhooks.db"
+    command = [sys.executable, "-c", KILLED, str(path)]
+    killed = subprocess.run(command, capture_output=True, timeout=30, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    (left,) = (tmp_path / "webhooks.db.incoming").iterdir()
+    with left.open("ab") as file:
+        file.write(b'[["siem"], "msg_torn", "client.cha')
+    queue, lost = DeliveryQueue(path, 1_000), []
+    inboxes = [
+        Inbox(path, queue, stored=lambda _: None, lost=lambda *each: lost.append(each))
+        for _ in range(2)
+    ]
+    for inbox in inboxes:
+        inbox.open()
+    eventually(lambda: not left.exists())
+    for inbox in inboxes:
+        inbox.close()
+    ids = [name for (name,) in stored(tmp_path, "message_id")]
+    assert ids == [f"msg_{number}" for number in range(300)]
+    assert list(left.parent.iterdir()) == []
+    assert lost == []
