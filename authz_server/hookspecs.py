@@ -19,6 +19,7 @@ from authz_server.audit.events import (
     StopSet,
     TokenRevoked,
 )
+from authz_server.waiting import Wait
 
 PROJECT = "authz_server"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -117,6 +118,7 @@ class AnsweredRequest:
         source_address: the IP address of the client.
         traceparent: that header of the request (W3C Trace Context); empty if absent.
         tracestate: likewise.
+        waits: its waits, for example for the database or for a signature of a remote key.
     """
 
     endpoint: str
@@ -130,6 +132,7 @@ class AnsweredRequest:
     source_address: str
     traceparent: str = ""
     tracestate: str = ""
+    waits: tuple[Wait, ...] = ()
 
 
 #: The changes of clients and resource servers that end their tokens.

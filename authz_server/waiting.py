@@ -9,13 +9,14 @@ steps completes at its first ``send``.
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import suppress
 from contextvars import copy_context
 from enum import Enum
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, Generic, TypeVar
+from time import perf_counter
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from keys.forks import on_fork
 
@@ -103,6 +104,54 @@ def run(coroutine: Coroutine[Step[Any], Any, T]) -> T:
     except StopIteration as end:
         result: T = end.value
         return result
+
+
+class Wait(NamedTuple):
+    """A wait of a request.
+
+    Attributes:
+        cause: the name of its lane, for example ``database`` or ``signing``.
+        began_after: the time since the request began, in seconds.
+        seconds: its duration.
+    """
+
+    cause: str
+    began_after: float
+    seconds: float
+
+
+class TimedSteps(Awaitable[T]):
+    """Awaits a coroutine, and notes how long each of its steps took.
+
+    Args:
+        coroutine: the coroutine.
+        began: when the request began, by ``perf_counter``.
+        waits: receives the waits.
+    """
+
+    def __init__(
+        self, coroutine: Coroutine[Step[Any], Any, T], began: float, waits: list[Wait]
+    ) -> None:
+        self._coroutine = coroutine
+        self._began = began
+        self._waits = waits
+
+    def __await__(self) -> Generator[Step[Any], Any, T]:
+        """Pass each step to the driver; return the result of the coroutine."""
+        resume: Callable[[], Step[Any]] = partial(self._coroutine.send, None)
+        while True:
+            try:
+                step = resume()
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            started = perf_counter()
+            try:
+                resume = partial(self._coroutine.send, (yield step))
+            except Exception as error:  # noqa: BLE001 - the coroutine handles it
+                resume = partial(self._coroutine.throw, error)
+            wait = Wait(step.lane.value, started - self._began, perf_counter() - started)
+            self._waits.append(wait)
 
 
 class CallTimeoutError(Exception):

@@ -19,7 +19,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from authz_server.plugin_api import (
@@ -227,7 +227,19 @@ class Telemetry:
         )
         if request.status >= _SERVER_FAULT:
             span.set_status(Status(StatusCode.ERROR, request.outcome))
+        if span.is_recording():
+            self._record_waits(request, span, began)
         span.end(began + int(request.seconds * 1_000_000_000))
+
+    def _record_waits(self, request: AnsweredRequest, span: Span, began: int) -> None:
+        """Add a span for each wait of a request, below that of the request."""
+        if self._tracer is None:
+            return
+        below = set_span_in_context(span)
+        for wait in request.waits:
+            started = began + int(wait.began_after * 1_000_000_000)
+            child = self._tracer.start_span(f"wait {wait.cause}", below, start_time=started)
+            child.end(started + int(wait.seconds * 1_000_000_000))
 
     def count_event(self, event: Event) -> None:
         """Count an audit event by its name."""

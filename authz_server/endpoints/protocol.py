@@ -1,7 +1,7 @@
 """Base class of the token, introspection and revocation endpoints."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter, time
 
@@ -29,7 +29,7 @@ from authz_server.errors import OAuthError
 from authz_server.hookspecs import AnsweredRequest
 from authz_server.logs import bind_request_id, redact
 from authz_server.metrics.events import RequestAnswered
-from authz_server.waiting import Lane, Step
+from authz_server.waiting import Lane, Step, TimedSteps, Wait
 
 Refusal = type[
     TokenRefused | IntrospectionRefused | RevocationRefused | RegistrationRefused | EventPollRefused
@@ -105,6 +105,7 @@ class ProtocolEndpoint(ABC):
         bind_request_id(request_id)
         # The peer is recorded where the forwarded address cannot be read.
         exchange = Exchange(request, request_id, request.peer)
+        waits: list[Wait] = []
         began = perf_counter()
         try:
             parts.begin()
@@ -113,16 +114,22 @@ class ProtocolEndpoint(ABC):
                 exchange.certificate = parts.certificates.read(request)
             if request.fault is not None:
                 raise request.fault  # noqa: TRY301 - refused like all others
-            answer = await self._answer(exchange)
+            answering = self._answer(exchange)
+            # A wait is timed only for a plugin that receives it.
+            answer = await (
+                answering if parts.follow is None else TimedSteps(answering, began, waits)
+            )
         except Exception as fault:  # noqa: BLE001 - every fault is answered
             answer = self._refuse(exchange, as_refusal(fault))
         seconds = perf_counter() - began
         parts.notify(RequestAnswered(self.name, exchange.outcome, seconds))
         if parts.follow is not None:
-            parts.follow(self._summary(exchange, answer.status, seconds))
+            parts.follow(self._summary(exchange, answer.status, seconds, waits))
         return answer
 
-    def _summary(self, exchange: Exchange, status: int, seconds: float) -> AnsweredRequest:
+    def _summary(
+        self, exchange: Exchange, status: int, seconds: float, waits: Sequence[Wait]
+    ) -> AnsweredRequest:
         """Return what plugins receive of an answered request."""
         request = exchange.request
         return AnsweredRequest(
@@ -137,6 +144,7 @@ class ProtocolEndpoint(ABC):
             source_address=exchange.client_address,
             traceparent=request.headers.get("traceparent", ""),
             tracestate=request.headers.get("tracestate", ""),
+            waits=tuple(waits),
         )
 
     @abstractmethod

@@ -71,7 +71,7 @@ from authz_server.settings import Secret
 from authz_server.tokens.authorization import Authorization
 from authz_server.tokens.authorization_details_type import AuthorizationDetailsType, Window
 from authz_server.tokens.introspection_source import IntrospectionSource
-from authz_server.waiting import Lane, Step
+from authz_server.waiting import Lane, Step, Wait
 from keys.backend import (
     BackendView,
     Capabilities,
@@ -193,6 +193,7 @@ __all__ = [
     "Verdict",
     "Version",
     "VersionUnusable",
+    "Wait",
     "Window",
     "current_request_id",
     "encode_event",

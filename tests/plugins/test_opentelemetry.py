@@ -91,6 +91,10 @@ def attributes(one):
     return {name: getattr(value, value.WhichOneof("value")) for name, value in values.items()}
 
 
+def requests_of(collector):
+    return [span for span in collector.spans() if span.name.startswith("POST ")]
+
+
 @pytest.fixture
 def collector():
     collector = Collector()
@@ -148,7 +152,7 @@ def test_a_request_is_a_span_below_that_of_its_sender(make_site, collector):
     assert answer.status_code == 200
     ask(site, traceparent="00-not-a-trace-01")
     site.post("introspect", {"token": "x"})
-    spans = eventually(lambda: len(collector.spans()) == 3 and collector.spans())
+    spans = eventually(lambda: len(requests_of(collector)) == 3 and requests_of(collector))
     by_route = {(span.name, span.parent_span_id.hex()): span for span in spans}
     child = by_route["POST /oauth2/token", PARENT]
     assert (child.trace_id.hex(), child.trace_state) == (TRACE, "vendor=1")
@@ -168,12 +172,47 @@ def test_a_request_is_a_span_below_that_of_its_sender(make_site, collector):
     assert collector.headers[0]["Authorization"] == "Bearer of-the-collector"
 
 
+def test_each_wait_of_a_request_is_a_span_below_it(make_site, collector, monkeypatch):
+    """As of a remote key: the signature waits in a lane of its own."""
+    site = make_site(collector.address, signals=["traces"])
+    token = site.token()
+    site.services.key_rings  # noqa: B018 - made before it is replaced
+    monkeypatch.setattr(type(site.services.key_rings), "waits_to_sign", lambda *_: True)
+    sign = site.services.key_rings.sign
+
+    def sign_slowly(*values, **named):
+        time.sleep(0.05)
+        return sign(*values, **named)
+
+    monkeypatch.setattr(site.services.key_rings, "sign", sign_slowly)
+    site.token()
+    site.introspect(token)
+    spans = eventually(lambda: len(requests_of(collector)) == 3 and collector.spans())
+    parents = {span.span_id: span for span in spans if span.name.startswith("POST ")}
+    waits = {
+        (span.name, parents[span.parent_span_id].name): span
+        for span in spans
+        if span.name.startswith("wait ")
+    }
+    assert {
+        ("wait signing", "POST /oauth2/token"),
+        ("wait database", "POST /oauth2/introspect"),
+    } <= {*waits}
+    for span in waits.values():
+        parent = parents[span.parent_span_id]
+        assert span.trace_id == parent.trace_id
+        assert parent.start_time_unix_nano <= span.start_time_unix_nano
+        assert span.end_time_unix_nano <= parent.end_time_unix_nano
+    signing = waits["wait signing", "POST /oauth2/token"]
+    assert signing.end_time_unix_nano - signing.start_time_unix_nano >= 50_000_000
+
+
 def test_a_sender_that_is_not_sampled_makes_no_span(make_site, collector):
     site = make_site(collector.address, signals=["traces"], sample_ratio=0.0)
     ask(site, traceparent=TRACEPARENT.removesuffix("1") + "0")
     ask(site)
     ask(site, traceparent=TRACEPARENT)
-    spans = eventually(collector.spans)
+    spans = eventually(lambda: requests_of(collector))
     assert [span.trace_id.hex() for span in spans] == [TRACE]
 
 
