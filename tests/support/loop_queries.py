@@ -14,7 +14,7 @@ from authz_server.serving.postgresql_queries import PostgresqlQueries
 from authz_server.settings import DatabaseSettings
 from authz_server.waiting import Lane
 from support.postgresql_access import database_name
-from support.worker_site import LOOPS
+from support.worker_site import LOOPS, PLAIN_LOOPS
 
 ECHO = "SELECT ?::text"
 BYTES = "SELECT ?::bytea"
@@ -26,6 +26,8 @@ WAIT_SECONDS = 0.6
 TICK_SECONDS = 0.1
 #: The rest is a machine with other work.
 LATE = 3.0
+#: For tests in which nothing is late.
+PATIENT = {"statement_seconds": 20.0, "wait_seconds": 20.0, "answer_seconds": 20.0}
 
 
 def run_on(loop, coroutine):
@@ -39,22 +41,29 @@ def on_loop():
     return partial(run_on, "uvloop")
 
 
-@pytest.fixture(params=LOOPS)
+@pytest.fixture(params=PLAIN_LOOPS)
 def on_any_loop(request):
     """The same on each of the loops, for what their watching of connections does."""
     return partial(run_on, request.param)
 
 
 @asynccontextmanager
-async def queries(
-    url, *, connections=3, depth=1, maximum_waiting=100, statement_seconds=STATEMENT_SECONDS
+async def queries(  # noqa: PLR0913 - the limits of a worker, each with a default
+    url,
+    *,
+    connections=3,
+    depth=1,
+    maximum_waiting=100,
+    statement_seconds=STATEMENT_SECONDS,
+    wait_seconds=WAIT_SECONDS,
+    answer_seconds=ANSWER_SECONDS,
 ):
     """Yield queries to the database of the URL, looked after as a front does."""
     settings = DatabaseSettings(
         url=url,
         pool_size=connections,
         statement_timeout_milliseconds=int(statement_seconds * 1_000),
-        pool_timeout_milliseconds=int(WAIT_SECONDS * 1_000),
+        pool_timeout_milliseconds=int(wait_seconds * 1_000),
         connect_timeout_seconds=1,
     )
     loop = asyncio.get_running_loop()
@@ -68,8 +77,8 @@ async def queries(
         connections=connections,
         depth=depth,
         maximum_waiting=maximum_waiting,
-        wait_seconds=WAIT_SECONDS,
-        answer_seconds=ANSWER_SECONDS,
+        wait_seconds=wait_seconds,
+        answer_seconds=answer_seconds,
         call=partial(lanes.call, Lane.DATABASE),
     )
 

@@ -16,12 +16,12 @@ from authz_server.database.prepared_queries import PreparedQueries, PreparedQuer
 from authz_server.errors import OAuthError
 from authz_server.waiting import Lane, Step
 from support.asked import Asked, lanes
-from support.worker_site import LOOPS
+from support.worker_site import LOOPS, PLAIN_LOOPS
 
 QUESTION = "SELECT value FROM noted WHERE name = ?"
 
 
-@pytest.fixture(params=LOOPS)
+@pytest.fixture(params=PLAIN_LOOPS)
 def on_loop(request):
     """A function of a coroutine function that runs it on the loop."""
 

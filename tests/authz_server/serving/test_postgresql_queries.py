@@ -12,6 +12,7 @@ from support.loop_queries import (
     BYTES,
     ECHO,
     LATE,
+    PATIENT,
     SLEEP,
     STATEMENT_SECONDS,
     WAIT_SECONDS,
@@ -20,6 +21,14 @@ from support.loop_queries import (
     cut,
     queries,
 )
+
+
+@pytest.fixture(scope="module")
+def postgresql_url(postgresql):
+    """The URL of a database without tables, which all questions of this file go to."""
+    url = postgresql.create_database()
+    yield url
+    postgresql.drop_database(url)
 
 
 def test_a_question_has_a_row_or_none(on_loop, postgresql_url):
@@ -41,7 +50,7 @@ def test_questions_at_once_get_their_own_answers_over_few_connections(
     on_any_loop, postgresql, postgresql_url, depth
 ):
     async def act():
-        async with queries(postgresql_url, maximum_waiting=1_000, depth=depth) as made:
+        async with queries(postgresql_url, maximum_waiting=1_000, depth=depth, **PATIENT) as made:
             for question, values in (
                 (ECHO, [f"value-{number}" for number in range(500)]),
                 (BYTES, [b"%d" % number for number in range(500)]),
@@ -93,7 +102,7 @@ def test_questions_one_after_the_other_share_a_connection(on_loop, postgresql, p
 @pytest.mark.parametrize("depth", [1, 16])
 def test_a_large_question_and_a_large_answer_arrive_whole(on_any_loop, postgresql_url, depth):
     async def act():
-        async with queries(postgresql_url, statement_seconds=10, depth=depth) as made:
+        async with queries(postgresql_url, depth=depth, **PATIENT) as made:
             large = "x" * 8_000_000
             assert await made.fetch_one(ECHO, large) == (large,)
 
@@ -140,7 +149,7 @@ def test_connections_that_were_ended_while_idle_are_replaced_unnoticed(
     """Case J109."""
 
     async def act():
-        async with queries(postgresql_url, depth=depth) as made:
+        async with queries(postgresql_url, depth=depth, **PATIENT) as made:
             for pause in (0.0, 0.2):
                 await ask_all(made, ECHO, map(str, range(20)))
                 await asyncio.to_thread(cut, postgresql, postgresql_url)
