@@ -245,7 +245,7 @@ def test_the_probe_finds_what_each_mode_accepts(scene, tmp_path, capsys, mode):
     secret.write_text(scene.demo.post.secret)
     with Verifier(scene.issuer, AUDIENCE, **settings, **credentials) as verifier:
         server = make_server("127.0.0.1", 0, make_flask(verifier), threaded=True)
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         url = f"http://127.0.0.1:{server.server_port}/mapper/link"
         try:

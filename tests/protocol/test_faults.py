@@ -121,10 +121,14 @@ def test_nothing_is_answered_without_the_database(scene: Scene, fault, method, f
     stage, name = scene.stage, f"{method}-{form}"
     token, revoked = (stage.token(f"{name}/read", stage.callers[f"client-{method}"]) for _ in "ab")
     stage.revoke(revoked, f"client-{method}")
-    with scene.fault(fault):
-        for endpoint in ENDPOINTS:
-            for presented in (token, revoked):
-                require_unavailable(*scene.request(endpoint, method, form, presented))
+    with scene.fault(fault), ThreadPoolExecutor(8) as pool:
+        asked = [
+            pool.submit(scene.request, endpoint, method, form, presented)
+            for endpoint in ENDPOINTS
+            for presented in (token, revoked)
+        ]
+        for each in asked:
+            require_unavailable(*each.result())
     scene.await_recovery()
     # Neither a verdict of the fault's time is left, nor was the token revoked.
     assert stage.introspect(token, name)["active"] is True

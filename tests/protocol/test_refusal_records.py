@@ -1,13 +1,14 @@
 """The record of a refusal says exactly why; the answer does not."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from itertools import count
 
 import pytest
 from argon2 import PasswordHasher
 
+from support.databases import copied_database
 from support.parties import ACTOR, Credentials
 from support.protocol import (
     ENDPOINTS,
@@ -19,6 +20,7 @@ from support.protocol import (
     method_of,
     present,
     require_refusal,
+    running_protocol,
 )
 
 WRONG = "wrong-wrong-wrong-wrong-wrong-wrong-wrong-w"
@@ -29,6 +31,17 @@ EVENTS = {
     "revoke": "revocation.refused",
 }
 _hosts = count(1)
+
+
+@pytest.fixture(scope="module")
+def protocol(request, tmp_path_factory) -> Iterator[Protocol]:
+    """An application for tests that leave the usual parties as they are."""
+    directory = tmp_path_factory.mktemp("protocol")
+    with (
+        copied_database(request, "sqlite", directory) as url,
+        running_protocol(directory, url) as protocol,
+    ):
+        yield protocol
 
 
 def last_record(protocol: Protocol) -> dict:
@@ -95,10 +108,9 @@ def make_offers(protocol: Protocol, method: str) -> dict[str, list[tuple[str, st
 @pytest.mark.parametrize("presentation", PRESENTATIONS)
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_record_of_a_failed_authentication_says_why(
-    start_protocol, endpoint: str, presentation: str
+    protocol: Protocol, endpoint: str, presentation: str
 ):
     """Cases A1, K124."""
-    protocol = start_protocol()
     answers = []
     for reason, pairs in make_offers(protocol, method_of(presentation)).items():
         for client_id, secret in pairs:
@@ -116,12 +128,11 @@ def test_record_of_a_failed_authentication_says_why(
 @pytest.mark.parametrize("presentation", PRESENTATIONS)
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_record_says_why_an_imported_secret_is_refused(
-    start_protocol, monkeypatch, endpoint: str, presentation: str
+    protocol: Protocol, monkeypatch, endpoint: str, presentation: str
 ):
     """Cases A1, K124."""
     cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     monkeypatch.setattr("authz_server.clients.secrets._argon2", cheap)
-    protocol = start_protocol()
     method = method_of(presentation)
     other = next(each for each in METHODS if each != method)
     soon = protocol.clock() + timedelta(seconds=5)
@@ -149,9 +160,8 @@ def test_record_says_why_an_imported_secret_is_refused(
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_record_of_a_request_without_a_secret(start_protocol, endpoint: str):
+def test_record_of_a_request_without_a_secret(protocol: Protocol, endpoint: str):
     """Case K124."""
-    protocol = start_protocol()
     client = protocol.demo.post
     for fields, headers, client_id in (
         ({}, {}, ""),
@@ -178,9 +188,8 @@ def test_record_of_a_throttled_failure_names_its_reason(start_protocol, endpoint
 
 
 @pytest.mark.parametrize("endpoint", TOKEN_ENDPOINTS)
-def test_record_names_the_scopes_that_were_refused(start_protocol, endpoint: str):
+def test_record_names_the_scopes_that_were_refused(protocol: Protocol, endpoint: str):
     """Case K124."""
-    protocol = start_protocol()
     client = protocol.new_client(allowed_scopes=["mapper/link", "disburse/disburse"])
     for scope, refused in (
         ("mapper/update", "mapper/update"),
@@ -212,9 +221,8 @@ def test_record_of_a_granted_scope_without_a_resource_server(start_protocol, end
 
 
 @pytest.mark.parametrize("endpoint", TOKEN_ENDPOINTS)
-def test_record_of_scopes_and_resources_that_do_not_fit(start_protocol, endpoint: str):
+def test_record_of_scopes_and_resources_that_do_not_fit(protocol: Protocol, endpoint: str):
     """Case K124."""
-    protocol = start_protocol()
     client = protocol.demo.post
     for fields, reason, detail in (
         (
@@ -232,9 +240,8 @@ def test_record_of_scopes_and_resources_that_do_not_fit(start_protocol, endpoint
 
 
 @pytest.mark.parametrize("endpoint", TOKEN_ENDPOINTS)
-def test_detail_of_a_record_is_short_and_holds_no_token(start_protocol, endpoint: str):
+def test_detail_of_a_record_is_short_and_holds_no_token(protocol: Protocol, endpoint: str):
     """Case K122."""
-    protocol = start_protocol()
     token = protocol.new_token()
     answer = protocol.ask(endpoint, protocol.demo.post, scope=f"{token} " + "s" * 2_000)
     require_refusal(answer, 400, "invalid_scope", endpoint)

@@ -21,7 +21,17 @@ DEADLINE_SECONDS = 30
 COLUMNS = 80
 _FORKING = multiprocessing.get_context("forkserver")
 _FORKING.set_forkserver_preload(
-    ["authz_server.cli.root", "authz_server.assembly.operator", "sqlalchemy.orm", "psycopg"]
+    [
+        "alembic.command",
+        "authz_server.app",
+        "authz_server.cli.client",
+        "authz_server.cli.init",
+        "authz_server.cli.keys.revoke",
+        "authz_server.cli.resource_server",
+        "authz_server.operations.preflight",
+        "authz_server.serving.worker",
+        "psycopg",
+    ]
 )
 
 

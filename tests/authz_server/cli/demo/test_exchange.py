@@ -39,7 +39,7 @@ def recorder():
         return [b'{"a":1}']
 
     server = make_server("127.0.0.1", 0, application, handler_class=_Quiet)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}", notes
     server.shutdown()

@@ -32,7 +32,7 @@ def introspection():
     fake = FakeIntrospection()
     server = make_server("127.0.0.1", 0, fake, handler_class=_Quiet)
     fake.url = f"http://127.0.0.1:{server.server_port}/oauth2/introspect"
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield fake
     server.shutdown()

@@ -75,16 +75,16 @@ def read(opened: Opened, bao_mount) -> int:
 @pytest.mark.parametrize("uses", [1, 2, 3, 10])
 def test_a_token_of_a_few_uses_is_replaced_before_it_is_used_up(log_in, bao_mount, uses, policy):
     with log_in(policy, token_num_uses=uses) as opened:
-        assert [read(opened, bao_mount) for _ in range(30)] == [200] * 30
-        assert opened.logins() <= 30 / uses + 1
+        assert [read(opened, bao_mount) for _ in range(12)] == [200] * 12
+        assert opened.logins() <= 12 / uses + 1
         assert opened.received.of(Alarm) == []
 
 
 def test_many_threads_use_a_token_no_more_often_than_it_may_be(log_in, bao_mount):
     with log_in(token_num_uses=10) as opened, ThreadPoolExecutor(8) as pool:
-        statuses = list(pool.map(lambda _: read(opened, bao_mount), range(200)))
-        assert statuses == [200] * 200
-        assert opened.logins() <= 30
+        statuses = list(pool.map(lambda _: read(opened, bao_mount), range(100)))
+        assert statuses == [200] * 100
+        assert opened.logins() <= 15
         assert opened.received.of(Alarm) == []
 
 
@@ -148,9 +148,9 @@ def test_a_dead_token_that_was_just_replaced_is_not_blamed_on_the_policy(log_in,
 
 
 def test_a_token_with_an_end_is_replaced_before_it(log_in, bao_mount):
-    limits = {"token_ttl": "2s", "token_explicit_max_ttl": "3s"}
+    limits = {"token_ttl": "1s", "token_explicit_max_ttl": "2s"}
     with log_in(**limits) as opened:
-        end = monotonic() + 7
+        end = monotonic() + 3.5
         while monotonic() < end:
             assert read(opened, bao_mount) == 200
             time.sleep(0.02)
