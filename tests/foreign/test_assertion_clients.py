@@ -54,11 +54,13 @@ def scene(request, tmp_path_factory) -> Iterator[Scene]:
 
         server = LiveServer(write, directory)
         parties = Parties(load_settings(server.settings_path), SecretsWatch())
-        parties.create_first_keys()
-        parties.make_resource_server("mapper")
-        signers = {
-            alg: make_signer(parties, f"signer-{alg.lower()}", time.time, alg) for alg in ALGORITHMS
-        }
+        with parties.together():
+            parties.create_first_keys()
+            parties.make_resource_server("mapper")
+            signers = {
+                alg: make_signer(parties, f"signer-{alg.lower()}", time.time, alg)
+                for alg in ALGORITHMS
+            }
         with server:
             yield Scene(server.base_url, signers)
 
@@ -158,6 +160,7 @@ def test_oauth4webapi(scene: Scene, alg: str, oauth4webapi):
         ("postgresql", "ES256", "dpop"),
     ],
     indirect=["scene"],
+    scope="module",
 )
 def test_openid_client(scene: Scene, alg: str, kind: str, oauth4webapi):
     """Cases D38, D48. With and without a key that the token is bound to."""
