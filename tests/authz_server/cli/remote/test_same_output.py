@@ -134,7 +134,8 @@ revoke --before now --reason all --yes --json
 """
 #: What is different each time: ids, secrets and key ids; times; how long a step took.
 VARIABLE = (
-    (re.compile(r"\b(?=[\w-]*\d)[\w-]{16,}|\b[0-9a-f]{8,}\b"), "ID"),
+    (re.compile(r"(?<![\w-])(?:[\w-]{43}|(?=[\w-]*\d)[\w-]{16,}|[0-9a-f]{8,})(?![\w-])"), "ID"),
+    (re.compile(r'"age_seconds": \d+'), "AGE"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.\d]*(Z|\+00:00)?"), "TIME"),
     (re.compile(r"\d+\.\d+"), "SECONDS"),
     (re.compile(r"operator:\w+ via cli|client:first via api"), "ACTOR"),
