@@ -3,7 +3,8 @@
 #   make demo        a running server with a narrated run on loopback (ONCE=1: ends after the run)
 #   make demo-rotation   keys rotate in a real OpenBao under traffic, watched by verifiers (QUICK=1: a short run)
 #   make test        the whole suite on SQLite and PostgreSQL (ARGS="tests/keys -k ring" picks some)
-#   make acceptance  the commands of README and documents, typed as printed; the demonstration of key rotation
+#   make acceptance  the commands of README and documents, typed as printed; the demonstration of key rotation; Spring Security
+#                    and Kafka with the printed settings (apt install maven)
 #   make lint types contracts    the rules that need no test run
 #   make dist        what is installed elsewhere, in dist/: wheel, sdist, locked requirements, SHA256SUMS; reproducible;
 #                    in dist/verifier/: wheel and sdist of authz-verifier
@@ -42,7 +43,8 @@ export LC_ALL := C.UTF-8
 export PYTHONUTF8 := 1
 export PIP_NO_INPUT := 1
 export PIP_REQUIRE_VIRTUALENV := 1
-unexport PYTHONPATH PYTHONHOME
+# Without bytecode, each test process and each server that a test starts compiles everything again.
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help:
