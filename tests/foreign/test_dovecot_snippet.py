@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from jwt import PyJWK
 from requests.certs import where
 
 from support.dovecot import Dovecot, dovecot
@@ -61,17 +61,28 @@ def test_other_tokens_and_other_users_do_not_log_in(scene, mail, mechanism):
 
 @pytest.fixture
 def local(scene: Scene) -> Iterator[tuple[Dovecot, Path]]:
-    """Dovecot with the documented settings for signatures, and the file of the server's key."""
+    """Dovecot with the documented settings for signatures, and the folder of the keys."""
     text = (ROOT / "docs" / "connecting.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"^```text\n(local_val.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    (jwk,) = httpx.get(f"{scene.server.base_url}/.well-known/jwks.json").json()["keys"]
+    found = re.findall(r"^```text\n(introspection_mode.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (block,) = found
+    changed = run_cli(
+        *("resource-server", "update", "mapper", "--token-type", "JWT"),
+        config=scene.server.settings_path,
+    )
+    assert changed.returncode == 0, changed.stderr
+    while jwt.get_unverified_header(scene.token("mapper/link"))["typ"] != "JWT":
+        time.sleep(0.05)
+    keys = httpx.get(f"{scene.server.base_url}/.well-known/jwks.json").json()["keys"]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         folder.chmod(0o755)
-        key = folder / "keys" / "default" / "ES256" / jwk["kid"]
-        key.parent.mkdir(parents=True)
-        public = PyJWK(jwk).key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        key.write_bytes(public)
+        files = folder / "keys" / "default" / "ES256"
+        files.mkdir(parents=True)
+        for jwk in keys:
+            public = jwt.PyJWK(jwk).key.public_bytes(
+                Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
+            )
+            (files / jwk["kid"]).write_bytes(public)
         settings = replaced(
             block,
             ("/etc/dovecot/keys", 1, f"{place}/keys"),
@@ -79,11 +90,11 @@ def local(scene: Scene) -> Iterator[tuple[Dovecot, Path]]:
             ("https://mapper.example.org", 1, RESOURCE_SERVERS["mapper"]),
         )
         with dovecot(folder, settings) as server:
-            yield server, key
+            yield server, files
 
 
 def test_by_signature_a_key_is_used_until_its_file_is_gone_and_dovecot_reloads(scene, local):
-    mail, key = local
+    mail, files = local
     user, token = scene.demo.post.id, scene.token("mapper/link")
     assert mail.log_in(user, token), mail.log_path.read_text()
     head, payload, signature = token.split(".")
@@ -100,7 +111,7 @@ def test_by_signature_a_key_is_used_until_its_file_is_gone_and_dovecot_reloads(s
     assert mail.log_in(user, scene.bound_token("mapper/link"))
     scene.revoke(token)
     assert mail.log_in(user, token)
-    key.unlink()
+    (files / jwt.get_unverified_header(token)["kid"]).unlink()
     assert mail.log_in(user, token)
     mail.reload()
     deadline = time.monotonic() + 10

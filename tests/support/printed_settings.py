@@ -92,11 +92,11 @@ def scene(
 
 
 class Api(BaseHTTPRequestHandler):
-    """An API behind nginx that answers the client that nginx names."""
+    """An API behind a proxy that answers the client that the proxy names."""
 
     def do_POST(self) -> None:
         """Answer with the client."""
-        body = self.headers["X-Client-Id"].encode()
+        body = self.headers.get("X-Client-Id", "").encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
