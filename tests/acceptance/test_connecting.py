@@ -13,7 +13,7 @@ from support.source_tree import ROOT
 
 DOCUMENT = (ROOT / "docs" / "connecting.md").read_text(encoding="utf-8")
 TEMPLATES = sorted((ROOT / "authz_server" / "operations" / "snippets").glob("*.txt"))
-COMMAND = re.compile(r"(?:^|[`# ])authz-server ([^`\n]+)", re.MULTILINE)
+COMMAND = re.compile(r"(?:^|[`# ])authz-server ([^`\n|]+)", re.MULTILINE)
 #: What each section after the general ones has to state.
 STATEMENTS = ("Run by the suite", "run by the suite", "Not run here", "The suite runs")
 
