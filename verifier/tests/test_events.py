@@ -82,12 +82,13 @@ FORGED = {
 
 
 @pytest.mark.parametrize(("changes", "code"), FORGED.values(), ids=FORGED.keys())
-def test_a_forged_event_is_refused_and_drops_nothing(issuer, changes, code):
-    """400 with an error of RFC 8935, 2.4."""
+def test_a_forged_event_is_refused_and_drops_nothing(issuer, changes, code, caplog):
+    """400 with an error of RFC 8935, 2.4, and a line in the log."""
     with Verifier(issuer.url, DEFAULT_AUDIENCE) as verifier:
         answer = verifier.receive_event(issuer.event(**changes).encode(), TYPE)
     assert answer.status == 400
     assert json.loads(answer.body)["err"] == code
+    assert f"A pushed security event is refused: {code}" in caplog.text
     assert ("Content-Language", "en") in answer.headers
     assert verifier.events.received == 0
 
@@ -111,12 +112,13 @@ def test_a_signature_that_does_not_fit_is_refused(issuer):
         assert verifier.events.received == 0
 
 
-def test_an_event_that_cannot_be_verified_is_to_be_sent_again(issuer):
+def test_an_event_that_cannot_be_verified_is_to_be_sent_again(issuer, caplog):
     """503 while there are no keys; the transmitter then tries again."""
     issuer.is_down = True
     with Verifier(issuer.url, DEFAULT_AUDIENCE, timeout_seconds=1) as verifier:
         answer = verifier.receive_event(issuer.event().encode(), TYPE)
         assert answer.status == 503
+        assert "A pushed security event cannot be verified" in caplog.text
         issuer.is_down = False
         verifier.drop_caches()
         assert verifier.receive_event(issuer.event().encode(), TYPE).status == 202

@@ -111,7 +111,8 @@ def test_hybrid_spends_no_call_on_a_token_that_is_not_sound(make, issuer, presen
     assert issuer.introspections == 0
 
 
-def test_an_outage_is_a_503_and_opens_the_breaker(make, issuer, present):
+def test_an_outage_is_a_503_and_opens_the_breaker(make, issuer, present, caplog):
+    caplog.set_level("INFO", "authz_verifier")
     _, authenticate = make(mode="introspection")
     token = issuer.token()
     authenticate(present(token))
@@ -119,9 +120,11 @@ def test_an_outage_is_a_503_and_opens_the_breaker(make, issuer, present):
     refusals = [refuse(authenticate, present(token)) for _ in range(10)]
     assert {each.status for each in refusals} == {503}
     assert refusals[-1].reason == "introspection is failing"
+    assert caplog.text.count("Tokens cannot be introspected: ") == 1
     issuer.is_down = False
     time.sleep(1.1)
     assert authenticate(present(token))
+    assert "Tokens are introspected again." in caplog.text
 
 
 def test_asyncio_accepts_tokens_with_one_fetch(issuer, present):

@@ -29,6 +29,13 @@ def refuse(verifier, request) -> Refusal:
     return caught.value
 
 
+def await_logged(caplog):
+    deadline = time.monotonic() + 5
+    while "cannot be fetched" not in caplog.text:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def authenticate_often(verifier, request):
     for _ in range(1_000):
         verifier.authenticate(request)
@@ -75,19 +82,33 @@ def test_keys_are_refreshed_in_the_background(issuer, present, monkeypatch):
 
 
 @pytest.mark.parametrize("failure", ["down", "wiped", "other issuer"])
-def test_a_failure_leaves_the_keys_as_they_are(verifier, issuer, present, failure):
-    request = present(issuer.token())
-    verifier.authenticate(request)
-    if failure == "down":
-        issuer.is_down = True
-    elif failure == "wiped":
-        issuer.keys = []
-    else:
-        issuer.url += "/other"
-    verifier.drop_caches()
-    for _ in range(20):
-        assert verifier.authenticate(request)
-        time.sleep(0.01)
+def test_a_failure_leaves_the_keys_as_they_are(issuer, present, failure, monkeypatch, caplog):
+    """It is logged, and a key that is new afterwards is accepted without help."""
+    monkeypatch.setattr("authz_verifier.key_cache.MINIMUM_PAUSE_SECONDS", 0.05)
+    request, url, keys = present(issuer.token()), issuer.url, issuer.keys
+    with Verifier(issuer.url, DEFAULT_AUDIENCE) as verifier:
+        verifier.authenticate(request)
+        if failure == "down":
+            issuer.is_down = True
+        elif failure == "wiped":
+            issuer.keys = []
+        else:
+            issuer.url += "/other"
+        verifier.drop_caches()
+        for _ in range(20):
+            assert verifier.authenticate(request)
+            time.sleep(0.01)
+        await_logged(caplog)
+        issuer.is_down, issuer.keys, issuer.url = False, keys, url
+        issuer.rotate()
+        renewed, deadline = present(issuer.token()), time.monotonic() + 5
+        while True:
+            try:
+                assert verifier.authenticate(renewed)
+                break
+            except Refusal:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
 
 
 def test_keys_are_not_kept_for_ever(issuer, present, monkeypatch):
@@ -185,7 +206,7 @@ class Hostile(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize("behaviour", ["redirects", "floods", "drips", "lies"])
-def test_a_hostile_issuer_costs_a_503_in_bounded_time(issuer, present, behaviour):
+def test_a_hostile_issuer_costs_a_503_in_bounded_time(issuer, present, behaviour, caplog):
     server = HTTPServer(("127.0.0.1", 0), Hostile)
     server.behaviour = behaviour
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -197,6 +218,7 @@ def test_a_hostile_issuer_costs_a_503_in_bounded_time(issuer, present, behaviour
             refusal = refuse(verifier, present(issuer.token()))
             assert refusal.status == 503
             assert time.monotonic() - started < 5
+        await_logged(caplog)
     finally:
         server.shutdown()
         thread.join()

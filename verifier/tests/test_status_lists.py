@@ -149,7 +149,9 @@ BAD_LISTS = {
 
 
 @pytest.mark.parametrize("changes", BAD_LISTS.values(), ids=BAD_LISTS.keys())
-def test_a_bad_list_makes_no_statement_about_a_token(authenticate, issuer, present, changes):
+def test_a_bad_list_makes_no_statement_about_a_token(
+    authenticate, issuer, present, changes, caplog
+):
     """503: neither accepted nor refused for good; another attempt follows after a pause."""
     issuer.status_list = changes
     refusal = refuse(authenticate, present(issuer.token(SCOPE)), SCOPE)
@@ -158,6 +160,15 @@ def test_a_bad_list_makes_no_statement_about_a_token(authenticate, issuer, prese
     for _ in range(20):
         assert refuse(authenticate, present(issuer.token(SCOPE)), SCOPE).status == 503
     assert issuer.list_fetches <= fetches + 1
+    assert f"A status list cannot be used: {issuer.url}/status-lists/1: " in caplog.text
+
+
+def test_after_a_truncated_list_a_sound_one_is_used_without_help(authenticate, issuer, present):
+    issuer.status_list = BAD_LISTS["truncated"]
+    assert refuse(authenticate, present(issuer.token(SCOPE)), SCOPE).status == 503
+    issuer.status_list = {"ttl": 60}
+    time.sleep(1.1)
+    assert authenticate(present(issuer.token(SCOPE)), SCOPE)
 
 
 def test_a_bomb_takes_little_memory():

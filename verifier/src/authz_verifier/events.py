@@ -1,6 +1,7 @@
 """Security event tokens (RFC 8417): verified, taken once, and followed by dropping caches."""
 
 import json
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -10,6 +11,8 @@ from authz_verifier.key_cache import KeyCache, Snapshot
 from authz_verifier.responses import Response
 from authz_verifier.signed_documents import open_signed
 from authz_verifier.tokens import SKEW_SECONDS, UnknownKeyError
+
+logger = logging.getLogger(__name__)
 
 EVENT_TOKEN_TYPE = "secevent+jwt"  # noqa: S105 - a media type, not a secret
 MAXIMUM_EVENT_CHARACTERS = 65_536
@@ -91,8 +94,10 @@ class EventReceiver:
         except UnicodeDecodeError:
             return _refuse(EventError("invalid_request", "The body is not a token."))
         except EventError as error:
+            logger.warning("A pushed security event is refused: %s", error)
             return _refuse(error)
         except EventUnavailableError:
+            logger.warning("A pushed security event cannot be verified: there are no keys.")
             return Response(503, (("Retry-After", "5"), ("Cache-Control", "no-store")), b"")
         return Response(202, (("Cache-Control", "no-store"),), b"")
 
@@ -141,12 +146,7 @@ class EventReceiver:
 
     def _snapshot(self, newer_than: Snapshot | None) -> Snapshot:
         """Return the issuer's keys; wait for them if there are none, or one is missing."""
-        snapshot = self._keys.snapshot()
-        if snapshot is None or newer_than is not None:
-            flight = self._keys.start_fetch(newer_than)
-            if flight is not None:
-                flight.wait()
-            snapshot = self._keys.snapshot() or newer_than
+        snapshot = self._keys.require(newer_than)
         if snapshot is None:
             raise EventUnavailableError
         return snapshot

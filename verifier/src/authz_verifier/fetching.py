@@ -1,5 +1,6 @@
 """Fetching documents over HTTP: bounded in time and size, without redirects."""
 
+import logging
 import re
 import ssl
 import time
@@ -14,6 +15,8 @@ from authz_verifier.documents import (
     parse_key_set,
     parse_metadata,
 )
+
+logger = logging.getLogger(__name__)
 
 MAXIMUM_DOCUMENT_BYTES = 1_048_576
 #: Bounds of the time that a document is fresh, whatever its max-age.
@@ -158,9 +161,13 @@ class DocumentFetcher:
         ) as client:
             try:
                 metadata, fresh = self._metadata(client)
-            except FetchError:
+            except FetchError as error:
                 if known is None:
                     raise
+                logger.warning(
+                    "The authorization server's metadata cannot be fetched; the last is used: %s",
+                    error,
+                )
                 metadata, fresh = known, DEFAULT_FRESH_SECONDS
             if not self._wants_keys:
                 return Fetched(metadata, KeySet({}), fresh)
@@ -199,7 +206,8 @@ def read_bounded(response: httpx.Response, seconds: float) -> bytes:
         httpx.HTTPError: the connection failed.
     """
     deadline, body = time.monotonic() + seconds, bytearray()
-    for chunk in response.iter_bytes(65_536):
+    # As they arrive: a collected chunk would be waited for beyond the deadline.
+    for chunk in response.iter_bytes():
         body += chunk
         check_bounds(body, deadline)
     return bytes(body)

@@ -1,6 +1,7 @@
 """Introspection (RFC 7662) without I/O: the request, the response, the cache, the breaker."""
 
 import hashlib
+import logging
 import threading
 import time
 from base64 import b64encode
@@ -11,6 +12,8 @@ from urllib.parse import quote_plus, urlencode
 
 from authz_verifier.errors import Refusal, unavailable
 from authz_verifier.strict_json import parse_object
+
+logger = logging.getLogger(__name__)
 
 MAXIMUM_CACHED_TOKENS = 10_000
 #: Failures in a row after which the server is left alone, and for how long; the time doubles.
@@ -112,8 +115,10 @@ class Introspection:
         return members
 
     def fail(self, reason: str) -> Refusal:
-        """Count a failure; return the refusal of the request (503)."""
+        """Count a failure, and log the first one; return the refusal of the request (503)."""
         with self._lock:
+            if not self._failures:
+                logger.warning("Tokens cannot be introspected: %s", reason)
             self._failures += 1
             if self._failures >= BREAKER_FAILURES:
                 self._closed_at = time.monotonic() + self._open_seconds
@@ -130,6 +135,8 @@ class Introspection:
             # The server's bound, by the risk of the token's scopes.
             seconds = min(seconds, longest)
         with self._lock:
+            if self._failures:
+                logger.info("Tokens are introspected again.")
             self._failures, self._closed_at = 0, 0.0
             self._open_seconds = MINIMUM_OPEN_SECONDS
             if seconds > 0 and generation == self._generation:

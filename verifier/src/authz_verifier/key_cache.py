@@ -122,6 +122,20 @@ class KeyCache:
         ).start()
         return flight
 
+    def require(self, newer_than: Snapshot | None = None) -> Snapshot | None:
+        """Return a snapshot, after a fetch if there is none; None: it cannot be had.
+
+        Args:
+            newer_than: a snapshot that lacks a key: a newer one is fetched.
+        """
+        snapshot = self.snapshot()
+        if snapshot is None or newer_than is not None:
+            flight = self.start_fetch(newer_than)
+            if flight is not None:
+                flight.wait()
+            snapshot = self.snapshot() or newer_than
+        return snapshot
+
     def expire(self) -> None:
         """Fetch the keys again at the next request, even if they are fresh."""
         with self._lock:

@@ -177,12 +177,7 @@ class StatusCache:
 
     def _snapshot(self, newer_than: Snapshot | None) -> Snapshot:
         """Return the issuer's keys; wait for them if there are none, or one is missing."""
-        snapshot = self._keys.snapshot()
-        if snapshot is None or newer_than is not None:
-            flight = self._keys.start_fetch(newer_than)
-            if flight is not None:
-                flight.wait()
-            snapshot = self._keys.snapshot() or newer_than
+        snapshot = self._keys.require(newer_than)
         if snapshot is None:
             raise FetchError("the authorization server's keys are not at hand")
         return snapshot

@@ -135,11 +135,7 @@ class _Base:
         Raises:
             FetchError: the metadata cannot be fetched, or names no address.
         """
-        snapshot = self._keys.snapshot()
-        if snapshot is None:
-            if (flight := self._keys.start_fetch()) is not None:
-                flight.wait()
-            snapshot = self._keys.snapshot()
+        snapshot = self._keys.require()
         if snapshot is None or not snapshot.metadata.security_event_endpoint:
             raise FetchError("the metadata names no security_event_endpoint")
         return snapshot.metadata.security_event_endpoint
@@ -321,7 +317,7 @@ class AsyncVerifier(_Base):
             async with self._connection().stream(
                 "POST", step.endpoint, content=body, headers=introspection.headers
             ) as response:
-                async for chunk in response.aiter_bytes(65_536):
+                async for chunk in response.aiter_bytes():
                     data += chunk
                     check_bounds(data, deadline)
         except (httpx.HTTPError, FetchError, OSError) as error:
