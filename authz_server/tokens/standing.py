@@ -22,7 +22,7 @@ class Standing(NamedTuple):
     """What is left of the tokens of one client, key and set of scopes.
 
     Attributes:
-        ended_until: tokens issued up to this time have ended for good (microseconds since 1970).
+        ended_until: tokens issued up to this time never stand again (microseconds since 1970).
         granted: the scopes that later tokens still have, each with its spelling in the token.
         is_whole: whether these are all of its scopes, and its client may be used.
     """
@@ -112,7 +112,7 @@ class TokenStanding:
         client_id: str,
         kid: str,
         spellings: Sequence[str],
-        origins: Iterable[Origin] = (),
+        origins: Sequence[Origin] = (),
         details: Sequence[dict[str, Any]] = (),
         find: FindStanding | None = None,
     ) -> Standing:
@@ -130,7 +130,10 @@ class TokenStanding:
             find: :meth:`find`, or the same from memory.
         """
         find = find or self.find
-        ended_until, granted, is_whole = find(client_id, kid, spellings)
+        found = find(client_id, kid, spellings)
+        if not origins and not details:
+            return found
+        ended_until, granted, is_whole = found
         first_id = None
         for origin in origins:
             # An actor token need not have the scopes.

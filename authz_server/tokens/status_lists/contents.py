@@ -60,14 +60,10 @@ def fill_statuses(standing: TokenStanding, session: Session, list_id: int) -> by
         revoked = _find_revoked_origins(session, [row.origins for row in part if row.origins])
         for start, size, client_id, scopes, kid, origins, details, created in part:
             names = tuple(scopes.split(" ")) if scopes else ()
-            if origins or details:
-                earlier = _decode_origins(origins) if origins else ()
-                parts = _decode_details(details) if details else ()
-                found = standing.judge(client_id, kid, names, earlier, parts, find)
-                ended = any(each.jti in revoked for each in earlier)
-            else:
-                found, ended = find(client_id, kid, names), False
-            if ended or created <= found.ended_until:
+            earlier = _decode_origins(origins) if origins else ()
+            parts = _decode_details(details) if details else ()
+            found = standing.judge(client_id, kid, names, earlier, parts, find)
+            if created <= found.ended_until or any(each.jti in revoked for each in earlier):
                 status = INVALID
             elif found.is_whole:
                 continue
