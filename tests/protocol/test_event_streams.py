@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from authz_server.audit.sink import store_audit_record
+from authz_server.metrics.events import EventDelivered
 from authz_server.operations.event_streams import (
     delete_stream,
     get_stream,
@@ -49,6 +50,22 @@ def pushed(protocol: Protocol, sink: EventSink) -> Iterator[EventSink]:
     set_stream(protocol.services, "mapper", delivery="push", endpoint_url=sink.url, actor=ACTOR)
     yield sink
     delete_stream(protocol.services, "mapper", actor=ACTOR)
+
+
+@pytest.fixture
+def outcomes(protocol: Protocol, monkeypatch) -> list[str]:
+    """The outcomes that are counted (`authz_server_security_events_total`)."""
+    counted: list[str] = []
+    pusher = protocol.services.event_pusher
+    notify = pusher._notify  # noqa: SLF001 - what the metrics receive
+
+    def count(event: object) -> None:
+        if isinstance(event, EventDelivered):
+            counted.append(event.outcome)
+        notify(event)
+
+    monkeypatch.setattr(pusher, "_notify", count)
+    return counted
 
 
 def push(protocol: Protocol) -> int:
@@ -166,11 +183,12 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize(("fault", "problem"), FAULTS.values(), ids=FAULTS.keys())
+@pytest.mark.parametrize("kind", FAULTS)
 def test_a_sink_that_fails_is_tried_again_with_growing_pauses(
-    protocol: Protocol, pushed: EventSink, fault: dict, problem: str
+    protocol: Protocol, pushed: EventSink, kind: str, outcomes: list[str], caplog
 ):
     """In order, the same token; nothing is lost, and the operator sees the cause."""
+    fault, problem = FAULTS[kind]
     first, second = revoke(protocol), revoke(protocol)
     for name, value in fault.items():
         setattr(pushed, name, value)
@@ -188,9 +206,11 @@ def test_a_sink_that_fails_is_tried_again_with_growing_pauses(
     assert subjects == [first, first, first, first, second]
     assert len({claims_of(each)["jti"] for each in pushed.received[:4]}) == 1
     assert get_stream(protocol.services, "mapper").failures == 0
+    assert outcomes == ["failed"] * 3 + ["delivered"] * 2
+    assert caplog.text.count("events cannot be pushed to mapper: ") == 1
 
 
-def test_an_absent_sink_does_not_lose_events(protocol: Protocol):
+def test_an_absent_sink_does_not_lose_events(protocol: Protocol, outcomes: list[str], caplog):
     port = reserve_port()
     url = f"http://127.0.0.1:{port}/events"
     set_stream(protocol.services, "mapper", delivery="push", endpoint_url=url, actor=ACTOR)
@@ -198,6 +218,8 @@ def test_an_absent_sink_does_not_lose_events(protocol: Protocol):
     assert push(protocol) == 0
     view = get_stream(protocol.services, "mapper")
     assert (view.failures, view.pending) == (1, 1)
+    assert outcomes == ["failed"]
+    assert "events cannot be pushed to mapper: " in caplog.text
     delete_stream(protocol.services, "mapper", actor=ACTOR)
     release_port(port)
 
@@ -216,7 +238,7 @@ def test_a_sink_inside_the_network_is_refused(start_protocol):
 
 
 def test_a_refused_event_waits_for_the_operator_and_others_follow(
-    protocol: Protocol, pushed: EventSink
+    protocol: Protocol, pushed: EventSink, outcomes: list[str], caplog
 ):
     """400 is for good (RFC 8935, 2.3): a record, a metric, a log line; `retry` sends it again."""
     jti = revoke(protocol)
@@ -229,6 +251,8 @@ def test_a_refused_event_waits_for_the_operator_and_others_follow(
     view = get_stream(protocol.services, "mapper")
     assert (view.undelivered, view.pending, view.failures) == (1, 0, 0)
     assert '"event":"security_event.undelivered"' in protocol.audit_trail()
+    assert outcomes == ["undelivered"]
+    assert "is not delivered to mapper: invalid_audience: not for this API" in caplog.text
     pushed.status, pushed.body = 202, b""
     revoke(protocol)
     assert push(protocol) == 1

@@ -11,17 +11,8 @@ from support.approval_site import (
     MONEY,
     ApprovalSite,
     request_act,
-    running_approval_site,
     set_stop,
 )
-
-
-@pytest.fixture(scope="module")
-def approvals(module_database_url: str, tmp_path_factory):
-    """The admin API with every act of approvals, once for each dialect."""
-    directory = tmp_path_factory.mktemp("approvals")
-    with running_approval_site(directory, module_database_url) as site:
-        yield site
 
 
 @pytest.fixture
