@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 
 import click
 import pytest
@@ -44,8 +45,13 @@ def _is_property(node: ast.AST) -> bool:
     return any("property" in ast.unparse(each) for each in decorators)
 
 
-def _docstrings() -> Iterator[tuple[str, str, bool]]:
-    """Yield place and text of each docstring, and whether it is a property's."""
+@cache
+def _docstrings() -> tuple[tuple[str, str, bool], ...]:
+    """Return place and text of each docstring, and whether it is a property's."""
+    return tuple(_read_docstrings())
+
+
+def _read_docstrings() -> Iterator[tuple[str, str, bool]]:
     for package in (*PACKAGES, "verifier/src"):
         for path in sorted((ROOT / package).rglob("*.py")):
             name = str(path.relative_to(ROOT))
@@ -110,7 +116,7 @@ def test_help_texts_hold_no_idioms():
 
 def test_docstrings_are_found():
     """The walk meets many docstrings, so that the rules above are not empty."""
-    assert len(list(_docstrings())) > 500
+    assert len(_docstrings()) > 500
 
 
 @pytest.mark.parametrize(("idiom", "example"), IDIOMS.items())

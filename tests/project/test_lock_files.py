@@ -2,7 +2,8 @@
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, files, packages_distributions, requires
 from pathlib import Path
 
@@ -81,13 +82,12 @@ def test_lock_covers_everything_that_is_needed_in_turn(lock):
 
 def imported_distributions(paths: Iterable[Path]) -> dict[str, str]:
     """Return the distributions that some files import, each with one importing file."""
-    providers = packages_distributions()
     found = {}
     for path in paths:
         for module in imports_of(path):
             name = module.partition(".")[0]
             if name not in OURS and name not in sys.stdlib_module_names:
-                distributions = set(providers.get(name, [name]))
+                distributions = set(providers().get(name, [name]))
                 if len(distributions) > 1:
                     distributions = {each for each in distributions if holds(each, module)}
                 for each in distributions:
@@ -95,11 +95,22 @@ def imported_distributions(paths: Iterable[Path]) -> dict[str, str]:
     return found
 
 
+@cache
+def providers() -> Mapping[str, list[str]]:
+    """Return the installed distributions of each top-level module."""
+    return packages_distributions()
+
+
+@cache
+def files_of(distribution: str) -> frozenset[str]:
+    """Return the paths of an installed distribution's files."""
+    return frozenset(map(str, files(distribution) or ()))
+
+
 def holds(distribution: str, module: str) -> bool:
     """Return whether a distribution has a module of a namespace that others share."""
     start = module.replace(".", "/")
-    names = {f"{start}.py", f"{start}/__init__.py"}
-    return any(str(file) in names for file in files(distribution) or ())
+    return not files_of(distribution).isdisjoint({f"{start}.py", f"{start}/__init__.py"})
 
 
 def test_packages_import_only_what_they_declare():

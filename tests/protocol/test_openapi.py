@@ -41,7 +41,7 @@ HEALTH = ("/health/live", "/health/ready", "/openapi.json")
 #: By another name, documents are not for caches.
 OUR_HOST = {"Host": ISSUER.removeprefix("https://")}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
-EXAMPLES = 40
+EXAMPLES = 15
 
 
 def describe(application):

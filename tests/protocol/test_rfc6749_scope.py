@@ -148,14 +148,14 @@ def test_spellings_of_one_client_do_not_fill_the_memory(start_protocol):
     gc.collect()
     tracemalloc.start()
     try:
-        for number in range(1, 300):
+        for number in range(1, 60):
             ask(number)
         gc.collect()
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     # A scope takes 3,000 characters and more, a decision some hundred bytes.
-    assert kept < 300 * 600
+    assert kept < 60 * 600
 
 
 @pytest.mark.parametrize("endpoint", TOKEN_ENDPOINTS)

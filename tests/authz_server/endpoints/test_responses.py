@@ -51,9 +51,9 @@ def test_an_answer_is_an_http_message(connection, head):
     assert dict(field.split(": ", 1) for field in fields) == expected
 
 
-@pytest.mark.parametrize(
-    "path", ["/oauth2/token/", "//oauth2/token", "/oauth2//token", "/OAUTH2/token", "oauth2", ""]
-)
-def test_other_spellings_of_a_path_are_not_found(client, demo, path):
+def test_other_spellings_of_a_path_are_not_found(client, demo):
     form = {"grant_type": "client_credentials", **demo.post.form()}
-    assert client.post(path, data=form).status_code == 404
+    assert client.post("/oauth2/token", data=form).status_code == 200
+    for path in ("/oauth2/token/", "//oauth2/token", "/oauth2//token", "/OAUTH2/token", "oauth2"):
+        assert client.post(path, data=form).status_code == 404, path
+    assert client.post("", data=form).status_code == 404
