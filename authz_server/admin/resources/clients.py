@@ -30,6 +30,7 @@ from authz_server.operations.clients import (
 )
 from authz_server.operations.limited_services import OutsideLimitsError, reach_of
 from authz_server.operations.permissions import limits_of
+from authz_server.operations.resource_servers import ResourceServerView
 from authz_server.operations.scopes import get_scope, list_scopes
 
 _MAXIMUM_ITEMS = 1_000
@@ -221,10 +222,14 @@ def register_client(call: Call) -> Reply:
 
 def repeat_registration(call: Call, client_id: str) -> Reply:
     """Answer the client that an earlier request with the same key registered."""
-    hint = f"POST /admin/v1/clients/{quote(client_id, safe='')}/secrets adds a secret."
-    location = quote(client_id, safe="")
-    members = {"secret": None, "secret_hint": hint}
-    return Reply(get_client(call.services, client_id), members, location=location)
+    return repeated(get_client(call.services, client_id), "clients")
+
+
+def repeated(party: ClientView | ResourceServerView, collection: str) -> Reply:
+    """Return the reply to a repeated registration, whose secret is not shown again."""
+    location = quote(party.id, safe="")
+    hint = f"POST /admin/v1/{collection}/{location}/secrets adds a secret."
+    return Reply(party, {"secret": None, "secret_hint": hint}, location=location)
 
 
 def change_client(call: Call) -> Reply:
@@ -323,8 +328,8 @@ def shown_once(call: Call, secret: NewSecret | None) -> NewSecretView | None:
     return NewSecretView(id=secret.id, expires_at=secret.expires_at, value=value)
 
 
-def _switch(call: Call, *, enabled: bool) -> Reply:
-    kind: Kind = "client"
+def switch(call: Call, kind: Kind, *, enabled: bool) -> None:
+    """Enable or disable the party of the path."""
     set_enabled(
         call.services,
         call.parameters["client_id"],
@@ -333,4 +338,8 @@ def _switch(call: Call, *, enabled: bool) -> Reply:
         enabled=enabled,
         revoke_tokens=call.body.revoke_tokens,
     )
+
+
+def _switch(call: Call, *, enabled: bool) -> Reply:
+    switch(call, "client", enabled=enabled)
     return Reply(get_client(call.services, call.parameters["client_id"]))

@@ -9,11 +9,18 @@ from msgspec import UNSET, Meta, UnsetType
 
 from authz_server.admin.calls import Call, Reply
 from authz_server.admin.pages import PageQuery
-from authz_server.admin.resources.clients import Names, imported_secret, lock_client, shown_once
+from authz_server.admin.resources.clients import (
+    Names,
+    imported_secret,
+    lock_client,
+    repeated,
+    shown_once,
+    switch,
+)
 from authz_server.clients.models import Kind
 from authz_server.clients.registrations import ADMIN_IDENTIFIER
 from authz_server.errors import ConflictError
-from authz_server.operations.clients import delete_client, set_enabled
+from authz_server.operations.clients import delete_client
 from authz_server.operations.limited_services import reach_of
 from authz_server.operations.resource_servers import (
     ResourceServerView,
@@ -106,10 +113,7 @@ def register_server(call: Call) -> Reply:
 
 def repeat_server(call: Call, server_id: str) -> Reply:
     """Answer the resource server that an earlier request with the same key registered."""
-    location = quote(server_id, safe="")
-    hint = f"POST /admin/v1/resource-servers/{location}/secrets adds a secret."
-    members = {"secret": None, "secret_hint": hint}
-    return Reply(get_resource_server(call.services, server_id), members, location=location)
+    return repeated(get_resource_server(call.services, server_id), "resource-servers")
 
 
 def change_server(call: Call) -> Reply:
@@ -159,12 +163,5 @@ def _shown(call: Call, server: ResourceServerView) -> ResourceServerView:
 
 
 def _switch(call: Call, *, enabled: bool) -> Reply:
-    set_enabled(
-        call.services,
-        call.parameters["client_id"],
-        kind=_KIND,
-        actor=call.caller.actor,
-        enabled=enabled,
-        revoke_tokens=call.body.revoke_tokens,
-    )
+    switch(call, _KIND, enabled=enabled)
     return Reply(get_resource_server(call.services, call.parameters["client_id"]))
