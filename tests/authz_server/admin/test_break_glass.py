@@ -1,0 +1,67 @@
+"""A change that waits is carried out at once by its requester, and confirmed by another person."""
+
+import pytest
+
+from support.admin_site import require_problem
+from support.approval_site import ApprovalSite, request_act
+
+
+@pytest.fixture
+def client(approvals: ApprovalSite) -> str:
+    """The path of a new client with a secret."""
+    return f"/clients/{approvals.api.new_client()['id']}"
+
+
+@pytest.mark.parametrize("act", ["client.add_credential", "key.activate", "operator.change_role"])
+def test_a_change_that_waits_is_done_at_once(approvals, client, act):
+    """Planned before, with a reason and by its requester alone; nothing is done twice."""
+    api = approvals.api
+    answer, path = request_act(approvals, act, client)
+    assert answer.status_code == 202, answer.text
+    change = answer.json["id"]
+    before = api.get(path).json
+    for by, reason, status in (("second", "x", 404), ("caller", "", 422)):
+        assert approvals.decide(change, "break-glass", by, reason=reason).status_code == status
+    planned = approvals.decide(
+        change, "break-glass", "caller", query="?dry_run=true", reason="payday"
+    )
+    assert (planned.status_code, api.get(path).json) == (200, before)
+    assert approvals.state(change) == "pending"
+    done = approvals.decide(change, "break-glass", "caller", reason="payday")
+    assert done.status_code == 200, done.text
+    assert (done.json["state"], done.json["kind"], done.json["reason"]) == (
+        "unconfirmed",
+        "break_glass",
+        "payday",
+    )
+    assert api.get(path).json != before
+    (record, *_) = approvals.records(f"action=change.carried_out&subject={change}")
+    assert record["detail"]["diff"]
+    again = approvals.decide(change, "break-glass", "caller", reason="payday")
+    require_problem(again, 409, "conflict")
+    require_problem(approvals.decide(change, "confirm", "caller"), 403, "refused")
+    assert approvals.decide(change, "confirm").status_code == 200
+    assert approvals.state(change) == "confirmed"
+
+
+def test_a_change_of_another_state_is_not_carried_out(approvals, client):
+    """It has failed: what it rests on was changed meanwhile."""
+    answer, _ = request_act(approvals, "scope.grant_money", client)
+    assert approvals.change("PATCH", client, {"name": "Another"}).status_code == 200
+    broken = approvals.decide(answer.json["id"], "break-glass", "caller", reason="payday")
+    require_problem(broken, 412, "precondition-failed")
+    assert approvals.state(answer.json["id"]) == "failed"
+
+
+def test_who_lost_the_permission_of_the_act_does_not_carry_it_out(approvals, client):
+    """The permission counts at the time of the act, as for a new request."""
+    answer, _ = request_act(approvals, "client.change_keys", client)
+    change = answer.json["id"]
+    path = f"/changes/{change}"
+    headers = {"If-Match": approvals.api.get(path).headers["ETag"]}
+    fewer = approvals.api.token("changes:read", "clients:read")
+    refused = approvals.api.send(
+        "POST", f"{path}/break-glass", token=fewer, json={"reason": "payday"}, headers=headers
+    )
+    require_problem(refused, 403, "refused")
+    assert approvals.state(change) == "pending"
