@@ -3,19 +3,62 @@
 import gc
 import time
 import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
 
 import pytest
 
-from support.protocol import ENDPOINTS, METHODS, Protocol, facts, present, require_refusal
+from support.databases import copied_database
+from support.parties import Credentials
+from support.protocol import (
+    ENDPOINTS,
+    METHODS,
+    Protocol,
+    facts,
+    present,
+    require_refusal,
+    running_protocol,
+)
 
 ATTACKER, HOME = "203.0.113.66", "198.51.100.7"
 WRONG = "wrong-wrong-wrong-wrong-wrong-wrong-wrong-w"
 
 
-@pytest.fixture
-def throttled(start_protocol) -> Protocol:
-    """An application that throttles as it does by default: after 100 failures in a minute."""
-    return start_protocol(clients={"failures_per_window": 100})
+_numbers = count(1)
+
+
+@contextmanager
+def throttling(request, tmp_path_factory, failures: int) -> Iterator[Protocol]:
+    directory = tmp_path_factory.mktemp("protocol")
+    limit = {"failures_per_window": failures}
+    with (
+        copied_database(request, "sqlite", directory) as url,
+        running_protocol(directory, url, clients=limit) as protocol,
+    ):
+        yield protocol
+
+
+@pytest.fixture(scope="module")
+def throttled(request, tmp_path_factory) -> Iterator[Protocol]:
+    """An application that throttles as it does by default: after 100 failures in a minute.
+
+    Each test has clients of its own, for each client is counted apart.
+    """
+    with throttling(request, tmp_path_factory, 100) as protocol:
+        yield protocol
+
+
+@pytest.fixture(scope="module")
+def strict(request, tmp_path_factory) -> Iterator[Protocol]:
+    """An application that throttles after 3 failures in a minute."""
+    with throttling(request, tmp_path_factory, 3) as protocol:
+        yield protocol
+
+
+def new_resource_server(protocol: Protocol) -> Credentials:
+    """Make a resource server without scopes."""
+    return protocol.parties.make_resource_server(f"throttled-{next(_numbers)}")
 
 
 def offer(protocol: Protocol, endpoint: str, method: str, pair: tuple[str, str], source: str):
@@ -35,7 +78,7 @@ def test_guesser_is_slowed_down_and_the_client_is_not(
     throttled: Protocol, endpoint: str, method: str
 ):
     """Case A13."""
-    client = throttled.demo.clients[method]
+    client = throttled.new_client(method)
 
     def own_request() -> int:
         began = time.thread_time_ns()
@@ -64,7 +107,11 @@ def test_guesser_is_slowed_down_and_the_client_is_not(
 def test_throttling_tells_nothing_of_who_exists(throttled: Protocol, endpoint: str, method: str):
     """Cases A1, A13."""
     other = next(each for each in METHODS if each != method)
-    cast = (throttled.demo.clients[method].id, throttled.demo.clients[other].id, "no-such-client")
+    cast = (
+        throttled.new_client(method).id,
+        throttled.new_client(other).id,
+        f"no-such-client-{next(_numbers)}",
+    )
     last = []
     for client_id in cast:
         answers = [guess(throttled, endpoint, method, client_id) for _ in range(101)]
@@ -77,7 +124,7 @@ def test_throttling_tells_nothing_of_who_exists(throttled: Protocol, endpoint: s
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_failures_at_all_endpoints_count_together(throttled: Protocol, endpoint: str, method: str):
     """Case A13."""
-    client = throttled.demo.clients[method]
+    client = throttled.new_client(method)
     for number in range(100):
         guess(throttled, tuple(ENDPOINTS)[number % 4], method, client.id)
     assert guess(throttled, endpoint, method, client.id).status_code == 429
@@ -85,7 +132,7 @@ def test_failures_at_all_endpoints_count_together(throttled: Protocol, endpoint:
 
 def test_window_passes(throttled: Protocol):
     """Case A13."""
-    client, method = throttled.demo.post, "client_secret_post"
+    client, method = throttled.new_client(), "client_secret_post"
     for _ in range(101):
         answer = guess(throttled, "token", method, client.id)
     wait = int(answer.headers["Retry-After"])
@@ -101,7 +148,7 @@ def test_window_passes(throttled: Protocol):
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_shared_address_locks_nobody_out(throttled: Protocol, endpoint: str, address: str):
     """Behind a proxy that is not trusted all senders have one address. Case A13."""
-    mapper, client = throttled.demo.mapper, throttled.demo.post
+    mapper, client = new_resource_server(throttled), throttled.new_client()
     victims = {mapper.id: mapper, client.id: client}
     for victim in victims.values():
         answers = [
@@ -112,18 +159,17 @@ def test_shared_address_locks_nobody_out(throttled: Protocol, endpoint: str, add
         pair = (victim.id, victim.secret)
         answer = offer(throttled, "introspect", victim.method, pair, address)
         assert answer.status_code == 200
-    other = throttled.demo.basic
+    other = throttled.new_client("client_secret_basic")
     assert guess(throttled, endpoint, other.method, other.id, address).status_code == 401
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_right_secret_by_the_wrong_method_is_not_counted(
-    start_protocol, endpoint: str, method: str
+    strict: Protocol, endpoint: str, method: str
 ):
     """Case A13."""
-    protocol = start_protocol(clients={"failures_per_window": 3})
-    client = protocol.demo.clients[method]
+    protocol, client = strict, strict.new_client(method)
     wrong_method = next(each for each in METHODS if each != method)
     pair = (client.id, client.secret)
     for _ in range(5):
@@ -136,10 +182,9 @@ def test_right_secret_by_the_wrong_method_is_not_counted(
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_request_without_a_secret_is_always_challenged(start_protocol, endpoint: str):
+def test_request_without_a_secret_is_always_challenged(strict: Protocol, endpoint: str):
     """Many HTTP libraries send credentials only after a 401. Case A13."""
-    protocol = start_protocol(clients={"failures_per_window": 3})
-    client = protocol.demo.post
+    protocol, client = strict, strict.new_client()
     for fields, headers in (({}, {}), ({"client_id": client.id}, {}), ({}, {"Authorization": "x"})):
         for _ in range(5):
             answer = protocol.post(endpoint, protocol.form(endpoint) | fields, headers)
@@ -147,10 +192,9 @@ def test_request_without_a_secret_is_always_challenged(start_protocol, endpoint:
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_ipv6_senders_are_counted_by_their_network(start_protocol, endpoint: str):
+def test_ipv6_senders_are_counted_by_their_network(strict: Protocol, endpoint: str):
     """One subscriber has a /64 and its 2^64 addresses. Case A13."""
-    protocol = start_protocol(clients={"failures_per_window": 3})
-    client, method = protocol.demo.post, "client_secret_post"
+    protocol, client, method = strict, strict.new_client(), "client_secret_post"
 
     def status(address: str) -> int:
         return guess(protocol, endpoint, method, client.id, address).status_code
