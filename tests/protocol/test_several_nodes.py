@@ -88,6 +88,7 @@ class Nodes:
             else:
                 in_a_row, began = 0, time.monotonic()
             assert time.monotonic() < deadline
+            time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
