@@ -29,6 +29,19 @@ SERVER_VARIABLE = "AUTHZ_SERVER_URL"
 DEBUG_VARIABLE = "AUTHZ_SERVER_DEBUG"
 DEFAULT_CONFIG = "authz-server.toml"
 MAXIMUM_ACTOR_CHARACTERS = 150
+#: The options that authenticate a command at a server: by name, their value and their help.
+_ACCESS_OPTIONS = {
+    "ca-file": (
+        "FILE",
+        "The certificates to trust with --server, in PEM, instead of the system's.",
+    ),
+    "token-file": ("FILE", "An access token for --server; - reads it from standard input."),
+    "client-id": ("ID", "The client that obtains access tokens for --server."),
+    "client-secret-file": ("FILE", "The secret of this client; - reads it from standard input."),
+    "private-key-file": ("FILE", "The private key of this client in PEM, for private_key_jwt."),
+    "scope": ("TEXT", "The scopes to ask for, instead of those that the command needs."),
+    "issuer": ("URL", "The issuer at whose token endpoint this client obtains them."),
+}
 
 
 class Operations(Protocol):
@@ -210,3 +223,25 @@ def shared_options(*, with_environment: bool, is_remote: bool = True) -> list[cl
             help="Show the traceback of an error.",
         ),
     ]
+
+
+def access_options() -> list[click.Option]:
+    """Return the options that authenticate a command at a server; they stand before its name."""
+    return [
+        click.Option(
+            [f"--{name}"],
+            metavar=metavar,
+            type=click.Path(path_type=Path) if name == "ca-file" else str,
+            envvar=f"AUTHZ_SERVER_{name.upper().replace('-', '_')}",
+            show_envvar=True,
+            expose_value=False,
+            callback=_keep_access,
+            help=text,
+        )
+        for name, (metavar, text) in _ACCESS_OPTIONS.items()
+    ]
+
+
+def _keep_access(context: click.Context, option: click.Parameter, value: object) -> None:
+    if value is not None:
+        context.ensure_object(Invocation).access[str(option.name)] = value

@@ -3,9 +3,8 @@
 import click
 
 from authz_server import __version__
-from authz_server.cli.access import access_options
 from authz_server.cli.commands import RootCommands
-from authz_server.cli.invocation import shared_options
+from authz_server.cli.invocation import access_options, shared_options
 
 _COMMANDS = {
     "init": (

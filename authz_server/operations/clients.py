@@ -108,6 +108,7 @@ class Switched:
 
 def create_client(  # noqa: PLR0913 - the fields themselves, by name
     services: Services,
+    /,
     *,
     actor: str,
     id: str | None = None,  # noqa: A002 - the field's name
@@ -172,6 +173,7 @@ def get_client(services: Services, client_id: str) -> ClientView:
 
 def update_client(
     services: Services,
+    /,
     client_id: str,
     *,
     actor: str,

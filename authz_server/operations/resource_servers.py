@@ -85,6 +85,7 @@ class ChangedResourceServer:
 
 def create_resource_server(  # noqa: PLR0913 - the fields themselves, by name
     services: Services,
+    /,
     *,
     actor: str,
     id: str | None = None,  # noqa: A002 - the field's name
@@ -150,6 +151,7 @@ def get_resource_server(services: Services, server_id: str) -> ResourceServerVie
 
 def update_resource_server(
     services: Services,
+    /,
     server_id: str,
     *,
     actor: str,

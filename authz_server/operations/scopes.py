@@ -68,6 +68,7 @@ def get_scope(services: Services, spelling: str) -> ScopeView:
 
 def add_scope(
     services: Services,
+    /,
     *,
     actor: str,
     **fields: Any,  # noqa: ANN401 - those of the service

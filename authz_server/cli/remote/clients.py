@@ -82,6 +82,7 @@ def _get_client(api: AdminApi, client_id: str) -> ClientView:
 @carries_out(create_client)
 def _create_client(
     api: AdminApi,
+    /,
     *,
     actor: str,
     imported_secret: bytes | None = None,
@@ -100,6 +101,7 @@ def _create_client(
 @carries_out(update_client)
 def _update_client(
     api: AdminApi,
+    /,
     client_id: str,
     *,
     actor: str,
@@ -161,6 +163,7 @@ def _get_resource_server(api: AdminApi, server_id: str) -> ResourceServerView:
 @carries_out(create_resource_server)
 def _create_resource_server(
     api: AdminApi,
+    /,
     *,
     actor: str,
     scopes: Sequence[str] = (),
@@ -180,6 +183,7 @@ def _create_resource_server(
 @carries_out(update_resource_server)
 def _update_resource_server(
     api: AdminApi,
+    /,
     server_id: str,
     *,
     actor: str,

@@ -1,4 +1,4 @@
-"""How requests to the admin API are authenticated; an access token that is given."""
+"""The authentication of requests to the admin API, and an access token that is given."""
 
 from typing import Protocol
 

@@ -20,7 +20,11 @@ from authz_server.operations.keys.status import RingsReport, report_rings
 from keys.lifecycle.orders import Activate, Freeze, Order, Revoke, Rotate, Taint, Unfreeze
 
 _READ, _ROTATE, _REVOKE = "keys:read", "keys:rotate", "keys:revoke"
-_RESULTS = {"rotate": RotationResult, "taint": WithdrawalResult, "revoke": WithdrawalResult}
+_RESULTS: dict[str, type[OrderResult]] = {
+    "rotate": RotationResult,
+    "taint": WithdrawalResult,
+    "revoke": WithdrawalResult,
+}
 
 
 @carries_out(list_keys)
@@ -56,6 +60,8 @@ def _apply_order(
     **control: Any,  # noqa: ANN401 - of the operation; the server has its own
 ) -> OrderResult:
     del control
+    if not isinstance(order, Rotate | Freeze | Unfreeze | Activate | Taint | Revoke):
+        raise InvalidChangeError("This order is given on the server's machine alone.")
     body: dict[str, Any] = {"reason": order.reason}
     permission = _ROTATE
     match order:
@@ -70,8 +76,6 @@ def _apply_order(
             body |= {"all_versions": order.all_versions}
             permission = _REVOKE
             item = _path_of(api, order.kid)
-        case _:
-            raise InvalidChangeError("This order is given on the server's machine alone.")
     verb = type(order).__name__.lower()
     answer = api.change("POST", permission, *item, verb, item=item, body=body, dry_run=dry_run)
     return _result(answer)
@@ -99,7 +103,7 @@ def _path_of(api: AdminApi, kid: str) -> tuple[str, ...]:
 
 def _result(answer: dict[str, Any]) -> OrderResult:
     """Return the result in an answer; its two kinds of changes are told apart by their members."""
-    kind = _RESULTS.get(str(answer.get("command")), OrderResult)
+    kind: type[OrderResult] = _RESULTS.get(str(answer.get("command")), OrderResult)
     fields = {
         name: convert(answer.get(name), hint)
         for name, hint in get_type_hints(kind).items()

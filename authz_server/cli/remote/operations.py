@@ -8,7 +8,6 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
-from authz_server.cli.access import TOKEN_VARIABLE
 from authz_server.cli.remote.api import AdminApi
 from authz_server.cli.remote.connection import Connection, RemoteError
 from authz_server.cli.remote.credentials import Credentials, GivenToken
@@ -18,6 +17,9 @@ from authz_server.operations.private_files import without_line_break
 P = ParamSpec("P")
 T = TypeVar("T")
 
+#: An access token. It is in no option: other users of a machine can read the arguments of its
+#: processes.
+TOKEN_VARIABLE = "AUTHZ_SERVER_TOKEN"  # noqa: S105 - the name of a variable
 _MAXIMUM_BYTES = 65_536
 _STDIN = "-"
 

@@ -38,6 +38,7 @@ def _get_scope(api: AdminApi, spelling: str) -> ScopeView:
 @carries_out(add_scope)
 def _add_scope(
     api: AdminApi,
+    /,
     *,
     actor: str,
     **fields: Any,  # noqa: ANN401 - those of the operation
@@ -59,5 +60,6 @@ def _assign_scopes(
 ) -> tuple[str, ...]:
     del actor
     body = {"scopes": names, "resource_server": resource_server_id, "take_over": take_over}
-    answer = api.post(_WRITE, "scopes", "assignments", body=body)
+    # Null is a value here: the scopes lose their owner.
+    answer = api.answer("POST", _WRITE, ("scopes", "assignments"), body=body)
     return tuple(answer["changed"])

@@ -44,7 +44,7 @@ class SigningClient:
         pem: its private key in PEM, without a password.
 
     Raises:
-        RemoteError: it is no such key.
+        RemoteError: it is another text.
     """
 
     def __init__(self, pem: bytes) -> None:
