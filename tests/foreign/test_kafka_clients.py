@@ -8,6 +8,7 @@ import pytest
 from confluent_kafka import KafkaError, Producer
 
 from support.kafka_client import librdkafka_properties
+from support.live_server import run_cli
 from support.printed_settings import scene
 from support.sasl_broker import running_broker
 
@@ -31,6 +32,18 @@ def introspect(scene, token: str) -> dict:
     return answer.json()
 
 
+def first_error(properties: dict[str, str], part: str) -> str:
+    """Return the first error with a part that a client without a broker reports."""
+    errors: list[KafkaError] = []
+    place = {"bootstrap.servers": "127.0.0.1:9", "error_cb": errors.append}
+    producer = Producer(properties | place)
+    deadline = time.monotonic() + 20
+    while not (found := [each.str() for each in errors if part in each.str()]):
+        assert time.monotonic() < deadline, errors
+        producer.poll(0.1)
+    return found[0]
+
+
 def test_a_client_presents_a_token_that_it_requested_by_basic(scene, properties):
     with running_broker() as broker:
         producer = Producer(properties | {"bootstrap.servers": f"127.0.0.1:{broker.port}"})
@@ -48,14 +61,17 @@ def test_a_client_presents_a_token_that_it_requested_by_basic(scene, properties)
 
 def test_a_wrong_secret_is_reported_to_the_program(scene, properties):
     del scene
-    errors: list[KafkaError] = []
-    wrong = {
-        "sasl.oauthbearer.client.secret": "wrong",
-        "bootstrap.servers": "127.0.0.1:9",
-        "error_cb": errors.append,
-    }
-    producer = Producer(properties | wrong)
-    deadline = time.monotonic() + 20
-    while not any("invalid_client" in each.str() for each in errors):
-        assert time.monotonic() < deadline, errors
-        producer.poll(0.1)
+    wrong = {"sasl.oauthbearer.client.secret": "wrong"}
+    assert "invalid_client" in first_error(properties | wrong, "token")
+
+
+def test_a_reference_token_is_refused_by_the_client(scene, properties):
+    update = ("resource-server", "update", "mapper", "--token-format")
+    config = scene.server.settings_path
+    assert run_cli(*update, "reference", config=config).returncode == 0
+    deadline = time.monotonic() + 10
+    while "." in scene.token("mapper/link"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert "JWT" in first_error(properties, "token")
+    assert run_cli(*update, "jwt", config=config).returncode == 0
