@@ -20,7 +20,6 @@ from authz_server.authorization_server import AuthorizationServer
 from authz_server.clients.counters.opening import open_counters
 from authz_server.clients.encryption_keys import EncryptionKeys
 from authz_server.database.orm import open_database
-from authz_server.database.session_check import SessionReadiness
 from authz_server.database.sqlite import require_writable
 from authz_server.endpoints.access_log import AccessLog
 from authz_server.endpoints.client_address import ClientAddressReader
@@ -275,6 +274,9 @@ def create_health_application(
         "keys": keys.require,
     }
     if database.connector is not None:
+        # Imported for PostgreSQL alone, because its driver is slow to import.
+        from authz_server.database.session_check import SessionReadiness  # noqa: PLC0415
+
         own["database_session"] = SessionReadiness(database.connector.open).require
     else:
         own["database_writes"] = partial(require_writable, database.engine)

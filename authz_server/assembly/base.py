@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session
 
-from authz_server.audit.events import Event
+from authz_server.audit.event import STORED, Event
 from authz_server.audit.notifier import Notifier, Notify, Receiver
-from authz_server.audit.sink import STORED, AuditSink, report_changes
 from authz_server.database.orm import Database
-from authz_server.hookspecs import find_revocation
 from authz_server.settings import Settings
 
 if TYPE_CHECKING:
+    from authz_server.audit.sink import AuditSink
     from authz_server.key_rings.alarms import KeyAlarms
     from authz_server.plugin_manager import PluginManager
     from keys.backends.vault.settings import VaultAccess
@@ -101,6 +100,8 @@ class BaseServices:
             yield self.key_alarms.receive
 
     def _report_revocation(self, event: Event) -> None:
+        from authz_server.hookspecs import find_revocation
+
         revocation = find_revocation(event)
         if revocation is not None:
             self.plugins.report_revocation(revocation)
@@ -128,6 +129,8 @@ class BaseServices:
             if changed:
                 self.open_recorders()
         if changed:
+            from authz_server.audit.sink import report_changes
+
             with nullcontext() if self.sink is None else self.sink.one_sync():
                 report_changes(self.notify, session)
 

@@ -1,20 +1,25 @@
 """The parts of an operator's command."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from authz_server.assembly.base import utc_now
 from authz_server.assembly.services import Services
 from authz_server.audit.destination import is_stream
-from authz_server.audit.sink import AuditSink
 from authz_server.database.errors import describe_failure, find_sentence
 from authz_server.database.orm import open_database
 from authz_server.settings import Settings
-from keys.backends.vault.settings import VaultAccess
+
+if TYPE_CHECKING:
+    from authz_server.audit.sink import AuditSink
+    from keys.backends.vault.settings import VaultAccess
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +30,8 @@ class OperatorServices(Services):
     @cached_property
     def sink(self) -> AuditSink | None:
         """The audit file; None where the settings name a standard stream, which is the server's."""
+        from authz_server.audit.sink import AuditSink
+
         destination = self.settings.audit.destination
         return None if is_stream(destination) else AuditSink(destination, self.clock)
 

@@ -4,6 +4,9 @@ from typing import Any
 
 import msgspec
 
+#: The key in ``session.info`` of the records that the transaction stores.
+STORED = "audit_records"
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
     """Base class of all events.

@@ -20,6 +20,7 @@ from authz_server.audit.chain import Head, RecordChain
 from authz_server.audit.chain_events import AuditContinued
 from authz_server.audit.change_events import CHANGE_EVENTS, make_event
 from authz_server.audit.destination import STREAMS, ends_with_a_line, sync_folder
+from authz_server.audit.event import STORED as STORED  # noqa: PLC0414 - exported
 from authz_server.audit.events import (
     Act,
     ClientChanged,
@@ -42,8 +43,6 @@ from keys.forks import on_fork
 
 logger = logging.getLogger(__name__)
 
-#: The key in ``session.info`` of the records that the transaction stores.
-STORED = "audit_records"
 #: The key in ``session.info`` of facts that every record of the transaction has.
 CONTEXT = "audit_context"
 #: Durably committed changes; their records are written as durably.
@@ -81,8 +80,8 @@ class AuditRecord(Base):
         Index(
             "ix_audit_record_unsealed",
             "id",
+            # On PostgreSQL as well: naming its option here would import its dialect on SQLite.
             sqlite_where=text("block IS NULL"),
-            postgresql_where=text("block IS NULL"),
         ),
     )
 

@@ -1,16 +1,16 @@
-"""Schema revision: read, require, upgrade and downgrade."""
+"""Schema revision: read, require, upgrade and downgrade.
+
+Alembic and Flask-Migrate are imported to change a schema only. A server reads the revision when it
+starts.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import flask_migrate
 import msgspec
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
-from flask import Flask
+from sqlalchemy import Connection, inspect, text
 
 from authz_server.database.orm import Database, open_database
 from authz_server.database.sqlite import find_file
@@ -79,20 +79,21 @@ def read_schema(settings: DatabaseSettings, *, missing_file: bool = False) -> Sc
     Raises:
         sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
     """
-    scripts = ScriptDirectory(str(MIGRATIONS))
-    head = scripts.get_current_head()
-    if head is None:
-        message = "this installation has no migrations"
-        raise RuntimeError(message)
+    revisions = find_revisions()
     current = None
     if not (missing_file and _is_missing(settings)):
         with (
             opened_database(_patient(settings)) as database,
             database.engine.connect() as connection,
         ):
-            current = MigrationContext.configure(connection).get_current_revision()
-    newer = current is not None and not _knows(scripts, current)
-    return SchemaState(current, head, newer, _name(settings))
+            current = _read_revision(connection)
+    newer = current is not None and current not in revisions
+    return SchemaState(current, revisions[-1], newer, _name(settings))
+
+
+def find_revisions() -> list[str]:
+    """Return the revisions that this release knows, in order: the numbers of the migrations."""
+    return sorted(each.name[:4] for each in MIGRATIONS.glob("versions/[0-9]*.py"))
 
 
 def require_schema(settings: DatabaseSettings) -> None:
@@ -118,6 +119,8 @@ def upgrade_database(settings: DatabaseSettings) -> None:
     state = read_schema(settings, missing_file=True)
     if state.is_newer:
         raise SchemaError(state.explain())
+    import flask_migrate  # noqa: PLC0415 - see above
+
     with _migration_context(settings, may_create=True):
         flask_migrate.upgrade(str(MIGRATIONS))
 
@@ -133,14 +136,14 @@ def downgrade_database(settings: DatabaseSettings, revision: str = PREVIOUS_RELE
         SchemaError: the schema is newer than this release, or not later than ``revision``.
         sqlalchemy.exc.SQLAlchemyError: the database cannot answer or refuses the change.
     """
-    state = read_schema(settings)
-    scripts = ScriptDirectory(str(MIGRATIONS))
+    import flask_migrate  # noqa: PLC0415 - see above
+
+    state, known = read_schema(settings), find_revisions()
     if state.is_newer or state.current is None:
         raise SchemaError(state.explain())
-    if not _knows(scripts, revision):
+    if revision not in known:
         raise SchemaError(f"There is no schema {revision}: this release knows up to {state.head}.")
-    earlier = {each.revision for each in scripts.iterate_revisions(state.current, "base")}
-    if revision not in earlier - {state.current}:
+    if revision >= state.current:
         raise SchemaError(f"The schema is at {state.current}, which is not later than {revision}.")
     with _migration_context(settings):
         flask_migrate.downgrade(str(MIGRATIONS), revision)
@@ -156,11 +159,12 @@ def opened_database(settings: DatabaseSettings, *, may_create: bool = False) -> 
         database.close()
 
 
-def _knows(scripts: ScriptDirectory, revision: str) -> bool:
-    try:
-        return bool(revision) and scripts.get_revision(revision).revision == revision
-    except CommandError:
-        return False
+def _read_revision(connection: Connection) -> str | None:
+    """Return the revision that Alembic recorded; None if it recorded none."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return revision
 
 
 def _is_missing(settings: DatabaseSettings) -> bool:
@@ -186,6 +190,9 @@ def _patient(settings: DatabaseSettings) -> DatabaseSettings:
 @contextmanager
 def _migration_context(settings: DatabaseSettings, *, may_create: bool = False) -> Iterator[None]:
     """Enter what Flask-Migrate looks for: an application that has the database."""
+    import flask_migrate  # noqa: PLC0415 - see above
+    from flask import Flask  # noqa: PLC0415
+
     app = Flask("authz_server.schema", static_folder=None, template_folder=None)
     with opened_database(_patient(settings), may_create=may_create) as database, app.app_context():
         flask_migrate.Migrate(app, database, directory=str(MIGRATIONS), compare_type=True)

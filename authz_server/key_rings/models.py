@@ -51,8 +51,8 @@ class SigningKeyRow(Base):
             "uq_signing_key_active",
             "ring",
             unique=True,
+            # On PostgreSQL as well: naming its option here would import its dialect on SQLite.
             sqlite_where=text("state = 'active'"),
-            postgresql_where=text("state = 'active'"),
         ),
     )
 

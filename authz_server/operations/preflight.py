@@ -6,17 +6,14 @@ import ssl
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-import psycopg
 from sqlalchemy.exc import SQLAlchemyError
 
 from authz_server.app import require_usable
 from authz_server.assembly import Services
 from authz_server.audit.destination import require_destination
 from authz_server.audit.restored_database import require_not_restored
-from authz_server.database.connector import PostgresConnector
-from authz_server.database.errors import describe_failure, find_sentence
+from authz_server.database.errors import describe_failure, find_sentence, with_driver_error
 from authz_server.database.schema import opened_database, require_schema
-from authz_server.database.session_check import require_session
 from authz_server.errors import OAuthError, OperatorError
 from authz_server.operations.group_roles import GroupRoles
 from authz_server.operations.provider_key import load_provider_key
@@ -73,7 +70,7 @@ def _try(checks: Iterable[Check], settings: Settings) -> Iterator[str]:
             check(settings)
         except OAuthError as error:
             yield f"{error.description} {error.detail}".strip()
-        except (psycopg.Error, SQLAlchemyError) as error:
+        except with_driver_error(SQLAlchemyError) as error:
             reported = find_sentence(error) or f"The database: {describe_failure(error)}."
             yield f"database.url: {reported}"
         except (KeysError, OperatorError, SettingsError) as error:
@@ -124,6 +121,10 @@ def _check_audit(settings: Settings) -> None:
 
 def _check_database(settings: Settings) -> None:
     if not settings.database.parts.is_sqlite:
+        # Imported for PostgreSQL alone, because its driver is slow to import.
+        from authz_server.database.connector import PostgresConnector  # noqa: PLC0415
+        from authz_server.database.session_check import require_session  # noqa: PLC0415
+
         require_session(PostgresConnector(settings.database).open)
     require_schema(settings.database)
 

@@ -10,7 +10,8 @@ MIGRATION_LOCK = 7_021_936_114
 database = current_app.extensions["migrate"].db
 engine = database.engine
 
-with engine.connect() as connection:
+# On SQLite the beginning takes the write lock; Alembic would read the revision before.
+with engine.begin() as connection:
     context.configure(
         connection=connection,
         target_metadata=database.metadata,
