@@ -102,7 +102,7 @@ def _path_of(api: AdminApi, kid: str) -> tuple[str, ...]:
 
 
 def _result(answer: dict[str, Any]) -> OrderResult:
-    """Return the result in an answer; its two kinds of changes are told apart by their members."""
+    """Return the result in an answer; changes of a key have an id of the key."""
     kind: type[OrderResult] = _RESULTS.get(str(answer.get("command")), OrderResult)
     fields = {
         name: convert(answer.get(name), hint)
