@@ -12,10 +12,8 @@ from django.conf import settings as django_settings
 from django.test import RequestFactory
 
 from support.apache import Apache
-from support.ports import release_port, reserve_port
 from support.printed_settings import Answered, Scene, api_port, scene
 from support.printed_verifiers import nginx_command, nginx_url, printed_apache, printed_openidc
-from support.tied_process import end_process, start_tied
 
 __all__ = ["api_port", "nginx_command", "nginx_url", "scene"]
 
@@ -100,20 +98,6 @@ def nginx(nginx_url):
             return Answered(answer.status_code, answer.headers.get("WWW-Authenticate"), known)
 
         yield call
-
-
-@pytest.fixture(scope="module")
-def express_api(scene, express) -> Iterator[str]:
-    """The address of the printed API in Node."""
-    port, program = reserve_port(), scene.snippet("node")
-    assert program.count("app.listen(9000)") == 1
-    path = express / "printed.js"
-    path.write_text(program.replace("9000", f'{port}, "127.0.0.1"'))
-    with (scene.folder / "node.log").open("wb") as log:
-        process = start_tied(["node", str(path)], output=log)
-    yield f"http://127.0.0.1:{port}"
-    end_process(process)
-    release_port(port)
 
 
 @pytest.fixture(scope="module", params=["apache", "mod_auth_openidc"])
@@ -202,22 +186,3 @@ def test_apache_lets_in_what_the_printed_settings_permit(scene, apache):
         (f"Bearer {scene.token('mapper/resolve')}", {401, 403}),
     ):
         assert status(refused) in expected, apache.log_path.read_text()
-
-
-def test_express_checks_the_signature_and_does_not_see_a_revocation(scene, express_api):
-    """The rules of RFC 9068 hold."""
-    transport = httpx.HTTPTransport(retries=6)
-    with httpx.Client(transport=transport, base_url=express_api) as client:
-
-        def post(authorization: str | None) -> httpx.Response:
-            return client.post("/", headers=headers_of(authorization))
-
-        token = scene.token("mapper/link")
-        assert post(f"Bearer {token}").json() == {"client": scene.demo.post.id}
-        for refused in (None, "Bearer invented", f"Bearer {scene.token('disburse/disburse')}"):
-            answer = post(refused)
-            assert answer.status_code in (400, 401), answer.text
-            assert answer.headers["WWW-Authenticate"].startswith("Bearer")
-        assert post(f"Bearer {scene.token('mapper/resolve')}").status_code == 403
-        scene.revoke(token)
-        assert post(f"Bearer {token}").status_code == 200
