@@ -29,7 +29,13 @@ CHECKS = [
 #: For each route and each kind of request.
 EXAMPLES = int(os.environ.get("ADMIN_API_EXAMPLES", "5"))
 #: Values that exist, where a path would otherwise never lead to an item.
-KNOWN = {"client_id": "known", "scope": "mapper/link", "ring": "es256"}
+KNOWN = {
+    "client_id": "known",
+    "operator": "known",
+    "resource_server": "known-server",
+    "ring": "es256",
+    "scope": "mapper/link",
+}
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +47,12 @@ def described(request, tmp_path_factory):
         running_admin_site(directory, url) as site,
     ):
         site.new_client(id="known", authentication_method="client_secret_post")
+        for path, body in (
+            ("resource-servers", {"id": "known-server", "name": "K", "identifier": "urn:known:1"}),
+            ("event-streams", {"resource_server": "known-server", "delivery": "poll"}),
+            ("operators", {"name": "known"}),
+        ):
+            assert site.send("POST", f"/{path}", json=body).status_code == 201
         schema = schemathesis.openapi.from_dict(site.get("/openapi.json").json)
         schema.app = _From(site.app)
         yield site, schema
