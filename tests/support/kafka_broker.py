@@ -1,6 +1,5 @@
 """A Kafka broker with the printed settings. Maven fetches it; TLS is the test's own."""
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,14 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from support.not_run import skip_as_not_run
+from support.maven import build
 from support.openbao_authority import CertificateAuthority
 from support.ports import release_port, reserve_port
 from support.printed_settings import Scene
 from support.printed_verifiers import replaced, running
-from support.source_tree import ROOT
 
-_SOURCE = ROOT / "tests" / "foreign" / "kafka"
 _CLUSTER = "authzServerTestCluster"
 #: Beside the printed settings: a broker and its controller in one process.
 _MORE = """\
@@ -43,17 +40,9 @@ class KafkaBroker:
 
 
 @pytest.fixture(scope="session")
-def kafka_libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def kafka_libraries(run_directory: Path) -> Path:
     """The folder with the libraries of a broker."""
-    for needed in ("java", "mvn"):
-        if shutil.which(needed) is None:
-            skip_as_not_run("the settings for Kafka", needed)
-    folder = tmp_path_factory.mktemp("kafka") / "broker"
-    shutil.copytree(_SOURCE, folder, ignore=shutil.ignore_patterns("target"))
-    command = ["mvn", "--batch-mode", "--quiet", "--strict-checksums", "package"]
-    built = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stdout + built.stderr
-    return folder / "target" / "libraries"
+    return build("kafka", "the settings for Kafka", run_directory, {}) / "libraries"
 
 
 @contextmanager

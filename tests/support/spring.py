@@ -1,21 +1,18 @@
 """An API with Spring Security's resource server, built by Maven and run with printed settings."""
 
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from support.not_run import skip_as_not_run
+from support.maven import build
 from support.ports import release_port, reserve_port
 from support.printed_settings import Scene
 from support.printed_verifiers import running
 from support.source_tree import ROOT
 
-_SOURCE = ROOT / "tests" / "foreign" / "spring"
 #: The class around the bean of docs/connecting.md; without the profile, Spring Boot makes its own.
 _BEAN = """\
 package org.example;
@@ -44,21 +41,12 @@ class AccessTokens {
 
 
 @pytest.fixture(scope="session")
-def spring_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def spring_program(run_directory: Path) -> Path:
     """The program of tests/foreign/spring, with the bean of docs/connecting.md."""
-    for needed in ("java", "mvn"):
-        if shutil.which(needed) is None:
-            skip_as_not_run("the settings for Spring Security", needed)
-    folder = tmp_path_factory.mktemp("spring") / "api"
-    shutil.copytree(_SOURCE, folder, ignore=shutil.ignore_patterns("target"))
     document = (ROOT / "docs" / "connecting.md").read_text(encoding="utf-8")
     (bean,) = re.findall(r"^```java\n(.*?)^```$", document, re.MULTILINE | re.DOTALL)
-    path = folder / "src" / "main" / "java" / "org" / "example" / "AccessTokens.java"
-    path.write_text(_BEAN % bean, encoding="utf-8")
-    command = ["mvn", "--batch-mode", "--quiet", "--strict-checksums", "package"]
-    built = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stdout + built.stderr
-    return folder / "target" / "api.jar"
+    sources = {"src/main/java/org/example/AccessTokens.java": _BEAN % bean}
+    return build("spring", "the settings for Spring Security", run_directory, sources) / "api.jar"
 
 
 @contextmanager
