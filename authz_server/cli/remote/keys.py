@@ -109,8 +109,8 @@ def _result(answer: dict[str, Any]) -> OrderResult:
         for name, hint in get_type_hints(kind).items()
         if name != "changes"
     }
-    changes = tuple(
-        convert(each, RingChanged if each.get("kid") is None else KeyChanged)
+    changes: tuple[RingChanged | KeyChanged, ...] = tuple(
+        convert(each, RingChanged) if each.get("kid") is None else convert(each, KeyChanged)
         for each in answer.get("changes", ())
     )
     return kind(**fields, changes=changes)
