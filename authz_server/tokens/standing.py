@@ -19,7 +19,7 @@ GrantedScope = tuple[str, ScopeEntry]
 
 
 class Standing(NamedTuple):
-    """What is left of the tokens of one client, key and set of scopes.
+    """The limits of the tokens of one client, key and set of scopes.
 
     Attributes:
         ended_until: tokens issued up to this time never stand again (microseconds since 1970).
