@@ -9,13 +9,15 @@ from support.not_run import skip_as_not_run
 from support.shared_postgresql import exclusively
 from support.source_tree import ROOT
 
+#: Reported where a repository cannot be reached, or lacks one of the programs' libraries.
+_OUT_OF_REACH = ("Could not transfer artifact", "Could not find artifact")
 _COMMAND = ("mvn", "--batch-mode", "--quiet", "--strict-checksums", "package")
 
 
 def build(name: str, what: str, run_directory: Path, sources: Mapping[str, str]) -> Path:
     """Build a folder of tests/foreign, unless a process of this run has; return its `target`.
 
-    Without Java or Maven, the test is named as not run.
+    Without Java, Maven or its repository, the test is named as not run.
 
     Args:
         name: of the folder.
@@ -38,6 +40,9 @@ def build(name: str, what: str, run_directory: Path, sources: Mapping[str, str])
             built = subprocess.run(
                 _COMMAND, cwd=folder, capture_output=True, text=True, check=False
             )
-            assert built.returncode == 0, built.stdout + built.stderr
+            printed = built.stdout + built.stderr
+            if built.returncode and any(each in printed for each in _OUT_OF_REACH):
+                skip_as_not_run(what, "a Maven repository in reach")
+            assert built.returncode == 0, printed
             (folder / "built").touch()
     return folder / "target"
