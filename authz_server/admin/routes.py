@@ -43,8 +43,7 @@ from authz_server.operations.audit.verify import AuditVerification
 from authz_server.operations.audit.who import WhoAnswer
 from authz_server.operations.changes import ChangeView
 from authz_server.operations.client_search import FoundClient
-from authz_server.operations.client_secrets import SecretView
-from authz_server.operations.clients import ClientView
+from authz_server.operations.client_views import ClientView, SecretView
 from authz_server.operations.event_streams import StreamView, UndeliveredView
 from authz_server.operations.explain import RequestExplanation
 from authz_server.operations.explain_token import TokenExplanation

@@ -70,14 +70,17 @@ class BaseServices:
     @cached_property
     def plugins(self) -> PluginManager:
         """The enabled plugins."""
-        from authz_server.assembly.plugin_services import PluginServices
         from authz_server.plugin_manager import PluginManager
 
-        settings = self.settings.plugins
+        settings, services = self.settings.plugins, None
+        if settings.enabled:
+            from authz_server.assembly.plugin_services import PluginServices
+
+            services = PluginServices(self.settings, self.clock, lambda: self)
         return PluginManager(
             settings.enabled,
             settings.settings,
-            services=PluginServices(self.settings, self.clock, lambda: self),
+            services=services,
             report=self.notify,
             call_seconds=settings.timeout_seconds,
         )

@@ -6,8 +6,7 @@ from typing import Any
 
 import click
 
-from authz_server.cli.client_list import client_list
-from authz_server.cli.commands import Command, Commands, add_all
+from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import echo_status, json_option
 from authz_server.cli.registration import (
@@ -250,15 +249,7 @@ def _warn_of_unowned_scopes(names: Sequence[str]) -> None:
         )
 
 
-client = add_all(
-    Commands("client", help="Register and change clients, which ask for tokens."),
-    [
-        create,
-        client_list,
-        show_command(_CLIENT),
-        *switch_commands(_CLIENT),
-        delete_command(_CLIENT),
-        secret_group(_CLIENT),
-        update,
-    ],
-)
+show = show_command(_CLIENT)
+enable, disable = switch_commands(_CLIENT)
+delete = delete_command(_CLIENT)
+secret = secret_group(_CLIENT)

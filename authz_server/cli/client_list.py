@@ -6,11 +6,10 @@ from typing import get_args
 import click
 
 from authz_server.cli.commands import Command
-from authz_server.cli.invocation import Invocation, pass_invocation
+from authz_server.cli.invocation import Invocation, Operations, pass_invocation
 from authz_server.cli.output import echo_status, json_option, print_rows
 from authz_server.cli.values import INSTANT, PAST_INSTANT
 from authz_server.operations.client_search import ClientFilters, ClientSort, find_clients
-from authz_server.operations.scopes import get_scope
 
 _STATES = ("enabled", "disabled", "expired", "not yet")
 _HEADINGS = {
@@ -99,7 +98,7 @@ def client_list(  # noqa: PLR0913, PLR0917 - one for each option
             text=text,
             organisation=organisation,
             authentication_method=authentication_method,
-            scope=None if scope is None else carry_out(get_scope, scope).name,
+            scope=None if scope is None else _canonical_name(carry_out, scope),
             state=state,
             unused_since=unused_since,
             secret_ends_before=secret_ends_before,
@@ -118,6 +117,12 @@ def client_list(  # noqa: PLR0913, PLR0917 - one for each option
     print_rows(found.clients, shown, as_json=as_json)
     if len(found.clients) < found.total:
         echo_status(f"{len(found.clients)} of {found.total} clients.")
+
+
+def _canonical_name(carry_out: Operations, spelling: str) -> str:
+    from authz_server.operations.scopes import get_scope  # noqa: PLC0415 - slow, for one option
+
+    return carry_out(get_scope, spelling).name
 
 
 def _shown_columns(columns: str | None) -> dict[str, str]:

@@ -14,7 +14,8 @@ from authz_server.cli.secret import Noun, print_secret
 from authz_server.cli.values import PROPERTY
 from authz_server.clients.secrets import CLIENT_SECRET_JWT
 from authz_server.operations.client_secrets import NewSecret
-from authz_server.operations.clients import ClientView, delete_client, set_enabled
+from authz_server.operations.client_views import ClientView
+from authz_server.operations.clients import delete_client, set_enabled
 from authz_server.operations.resource_servers import ResourceServerView
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -36,7 +36,7 @@ _COMMANDS = {
         "Upgrade, check, copy and purge the database.",
     ),
     "client": (
-        "authz_server.cli.client:client",
+        "authz_server.cli.client_commands:client",
         "Register and change clients, which ask for tokens.",
     ),
     "registration-token": (

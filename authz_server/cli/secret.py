@@ -31,12 +31,12 @@ from authz_server.cli.values import INSTANT, SPAN
 from authz_server.clients.models import Kind
 from authz_server.operations.client_secrets import (
     NewSecret,
-    SecretView,
     add_secret,
     end_secret,
     is_last_secret,
     list_secrets,
 )
+from authz_server.operations.client_views import SecretView
 from authz_server.operations.private_files import write_private_file
 from authz_server.operations.secret_rotation import list_due_secrets, rotate_secret
 

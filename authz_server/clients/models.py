@@ -88,3 +88,8 @@ class ResourceServer(Base):
     )  # "identifier" | "id"
 
     client: Mapped[Client] = relationship(back_populates="resource_server")
+
+
+def is_live(secret: ClientSecret, now: datetime) -> bool:
+    """Return whether a secret works at ``now``."""
+    return all(end is None or end > now for end in (secret.expires_at, secret.ended_at))

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from authz_server.clients import validation
-from authz_server.clients.models import Client, ClientSecret
+from authz_server.clients.models import Client, ClientSecret, is_live
 from authz_server.clients.registrations import Registrations
 from authz_server.clients.secrets import ARGON2_PREFIX, CLIENT_SECRET_JWT, generate_secret
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
@@ -138,8 +138,3 @@ class SecretChanges(Registrations):
             raise ConflictError(
                 f"{client.id!r} has {len(live_imported)} working imported secrets: end one first."
             )
-
-
-def is_live(secret: ClientSecret, now: datetime) -> bool:
-    """Return whether a secret works at ``now``."""
-    return all(end is None or end > now for end in (secret.expires_at, secret.ended_at))

@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from authz_server.clients.models import ClientSecret
-from authz_server.clients.secret_changes import SecretChanges, is_live
+from authz_server.clients.models import ClientSecret, is_live
+from authz_server.clients.secret_changes import SecretChanges
 from authz_server.errors import InvalidChangeError
 
 #: The last use of a secret is written every minute; a shorter time would end secrets in use.

@@ -26,7 +26,7 @@ from authz_server.settings.approvals import (
 )
 
 if TYPE_CHECKING:
-    from authz_server.operations.clients import ClientView
+    from authz_server.operations.client_views import ClientView
 
 #: Those by which a client authenticates.
 _CREDENTIALS = frozenset(KEY_PROPERTIES) - {

@@ -15,7 +15,7 @@ from authz_server.clients.token_exchange import ANY, TokenExchangePolicy
 from authz_server.clients.validation import DEFAULT_GRANT_TYPES
 
 if TYPE_CHECKING:
-    from authz_server.operations.clients import ClientView
+    from authz_server.operations.client_views import ClientView
 
 _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _Network = IPv4Network | IPv6Network

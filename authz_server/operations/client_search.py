@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from authz_server.assembly import Services
 from authz_server.clients.models import Client, ClientSecret
-from authz_server.operations.clients import ClientView, describe_client
+from authz_server.operations.client_views import ClientView, describe_client
 from authz_server.scopes.uses import ScopeUse
 
 ClientSort = Literal["id", "name", "organisation", "created", "last-used"]

@@ -6,38 +6,14 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
-from authz_server.clients.models import Client, ClientSecret, Kind
-from authz_server.clients.secret_changes import PreparedSecret, is_live
-from authz_server.clients.secrets import ARGON2_PREFIX, METHODS_WITHOUT_SECRET
+from authz_server.clients.models import Client, ClientSecret, Kind, is_live
+from authz_server.clients.secret_changes import PreparedSecret
+from authz_server.clients.secrets import METHODS_WITHOUT_SECRET
 from authz_server.operations.approvals import NotedAct, note_act
 from authz_server.operations.client_acts import find_organisation, find_owners, find_secret_acts
+from authz_server.operations.client_views import SecretView, describe_secret
 from authz_server.operations.record_diffs import record_difference
 from authz_server.operations.views import difference, revision_of
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SecretView:
-    """A secret as operators see it, without its value and its record.
-
-    Attributes:
-        imported: True if it was imported.
-        works: True if it authenticates now.
-        ends_at: the time at which it ends or ended; None: it does not end.
-        last_used_at: the time of its last authentication, to about a minute; None: never.
-        last_used_from: the IP address of the sender of that request.
-        ends_when_unused_seconds: it ends when it has not been used for this time; None: it does
-            not end so.
-    """
-
-    id: str
-    description: str
-    imported: bool
-    works: bool
-    created_at: datetime
-    ends_at: datetime | None
-    last_used_at: datetime | None
-    last_used_from: str | None
-    ends_when_unused_seconds: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,22 +177,6 @@ def end_secret(  # noqa: PLR0913 - which, when, by whom
         after = describe_secret(secret, services.clock())
         record_difference(session, before.get(secret.id), after)
         return after
-
-
-def describe_secret(secret: ClientSecret, now: datetime) -> SecretView:
-    """Return the view of a stored secret."""
-    ends = [end for end in (secret.ended_at, secret.expires_at) if end is not None]
-    return SecretView(
-        id=secret.id,
-        description=secret.description,
-        imported=secret.record.startswith(ARGON2_PREFIX),
-        works=is_live(secret, now),
-        created_at=secret.created_at,
-        ends_at=min(ends, default=None),
-        last_used_at=secret.last_used_at,
-        last_used_from=secret.last_used_from,
-        ends_when_unused_seconds=secret.ends_when_unused_seconds,
-    )
 
 
 class SecretWatch:

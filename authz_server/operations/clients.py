@@ -5,7 +5,6 @@ The functions with a ``kind`` are for resource servers too.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -15,11 +14,10 @@ from authz_server.clients.models import Client, Kind
 from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.operations.approvals import NotedAct, note_act
 from authz_server.operations.client_acts import find_acts, find_organisation, find_owners
-from authz_server.operations.client_secrets import (
-    NewSecret,
-    SecretView,
-    add_initial_secret,
-    describe_secret,
+from authz_server.operations.client_secrets import NewSecret, add_initial_secret
+from authz_server.operations.client_views import (
+    ClientView,
+    describe_client,
 )
 from authz_server.operations.record_diffs import record_difference
 from authz_server.operations.revocation import note_revocation
@@ -27,36 +25,6 @@ from authz_server.operations.scopes import find_unowned_scopes
 from authz_server.operations.views import changed_fields, difference, revision_of
 
 _PAGE_ROWS = 500
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientView:
-    """A client as operators see it; the fields are those of the table ``client``.
-
-    Attributes:
-        state: ``enabled``, ``disabled``, ``expired`` or ``not yet``.
-        properties: the optional properties that it has, by name.
-        secrets: all secrets without their values, including ended ones.
-    """
-
-    id: str
-    name: str
-    organisation: str
-    state: str
-    authentication_method: str
-    grant_types: tuple[str, ...]
-    allowed_scopes: tuple[str, ...]
-    default_scopes: tuple[str, ...]
-    allowed_resource_servers: tuple[str, ...]
-    permissions: tuple[str, ...]
-    token_lifetime_seconds: int | None
-    g2p_answer: str
-    starts_at: datetime | None
-    expires_at: datetime | None
-    created_at: datetime
-    updated_at: datetime
-    properties: Mapping[str, Any]
-    secrets: tuple[SecretView, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,41 +261,6 @@ def all_of_kind(services: Services, session: Session, kind: Kind) -> Iterator[Cl
     while page := services.clients.list_clients(session, kind=kind, after=after, limit=_PAGE_ROWS):
         yield from page
         after = page[-1].id
-
-
-def state_of(client: Client, now: datetime) -> str:
-    """Return ``enabled``, ``disabled``, ``expired`` or ``not yet``."""
-    if not client.enabled:
-        return "disabled"
-    if client.expires_at is not None and client.expires_at <= now:
-        return "expired"
-    if client.starts_at is not None and client.starts_at > now:
-        return "not yet"
-    return "enabled"
-
-
-def describe_client(client: Client, now: datetime) -> ClientView:
-    """Return the view of a stored client."""
-    return ClientView(
-        id=client.id,
-        name=client.name,
-        organisation=client.organisation,
-        state=state_of(client, now),
-        authentication_method=client.authentication_method,
-        grant_types=tuple(client.grant_types),
-        allowed_scopes=tuple(client.allowed_scopes),
-        default_scopes=tuple(client.default_scopes),
-        allowed_resource_servers=tuple(client.allowed_resource_servers),
-        permissions=tuple(client.permissions),
-        token_lifetime_seconds=client.token_lifetime_seconds,
-        g2p_answer=client.g2p_answer,
-        starts_at=client.starts_at,
-        expires_at=client.expires_at,
-        created_at=client.created_at,
-        updated_at=client.updated_at,
-        properties=dict(client.properties),
-        secrets=tuple(describe_secret(secret, now) for secret in client.secrets),
-    )
 
 
 def note_client(  # noqa: PLR0913 - the facts of an act, by name

@@ -22,7 +22,7 @@ from authz_server.database.change_feed import Change, Revision
 from authz_server.database.idempotency import IdempotentCreation
 from authz_server.operations.admin_api import ADMIN_SCOPES
 from authz_server.operations.client_search import FoundClient
-from authz_server.operations.clients import ClientView
+from authz_server.operations.client_views import ClientView
 from authz_server.operations.permissions import Limits, limits_of
 from authz_server.operations.resource_servers import ResourceServerView
 from authz_server.scopes.models import Scope, ScopeAlias

@@ -4,17 +4,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from authz_server.assembly import Services
-from authz_server.clients.models import Client, ClientSecret, Kind
-from authz_server.clients.secret_changes import PreparedSecret, is_live
+from authz_server.clients.models import Client, ClientSecret, Kind, is_live
+from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.clients.secret_rotation import is_replaced
-from authz_server.operations.client_secrets import (
-    NewSecret,
-    SecretView,
-    SecretWatch,
-    describe_secret,
-    new_secret,
-)
-from authz_server.operations.clients import all_of_kind, state_of
+from authz_server.operations.client_secrets import NewSecret, SecretWatch, new_secret
+from authz_server.operations.client_views import SecretView, describe_secret, state_of
+from authz_server.operations.clients import all_of_kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

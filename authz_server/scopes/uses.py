@@ -6,14 +6,16 @@ minute, so that neither a token nor an introspection waits for it.
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import String
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from authz_server.audit.events import TokenIssued
 from authz_server.database.inserts import insert_into
 from authz_server.database.orm import Base, Transaction
+
+if TYPE_CHECKING:
+    from authz_server.audit.events import TokenIssued
 
 UseKind = Literal["asked", "seen"]
 #: The largest number of pairs in memory; further ones wait for the next minute.
@@ -46,7 +48,7 @@ class ScopeUses:
     def __init__(self) -> None:
         self._pairs: dict[UseKind, set[tuple[str, str]]] = {"asked": set(), "seen": set()}
 
-    def note_asked(self, event: TokenIssued) -> None:
+    def note_asked(self, event: "TokenIssued") -> None:
         """Remember that a client was issued a token with its scopes."""
         pairs = self._pairs["asked"]
         if len(pairs) < _MAXIMUM_PAIRS:

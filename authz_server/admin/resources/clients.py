@@ -20,8 +20,8 @@ from authz_server.operations.client_search import (
     search_clients,
 )
 from authz_server.operations.client_secrets import NewSecret
+from authz_server.operations.client_views import ClientView
 from authz_server.operations.clients import (
-    ClientView,
     create_client,
     delete_client,
     get_client,

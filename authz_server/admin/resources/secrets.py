@@ -19,12 +19,8 @@ from authz_server.admin.resources.clients import (
 )
 from authz_server.clients.models import Client, Kind
 from authz_server.errors import NotFoundError
-from authz_server.operations.client_secrets import (
-    SecretView,
-    add_secret,
-    end_secret,
-    list_secrets,
-)
+from authz_server.operations.client_secrets import add_secret, end_secret, list_secrets
+from authz_server.operations.client_views import SecretView
 from authz_server.operations.secret_rotation import rotate_secret
 
 

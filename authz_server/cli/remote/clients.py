@@ -14,9 +14,9 @@ from authz_server.operations.client_search import (
     find_clients,
 )
 from authz_server.operations.client_secrets import NewSecret
+from authz_server.operations.client_views import ClientView
 from authz_server.operations.clients import (
     ChangedClient,
-    ClientView,
     RegisteredClient,
     Switched,
     create_client,

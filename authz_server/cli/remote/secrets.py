@@ -10,12 +10,12 @@ from authz_server.cli.remote.table import carries_out
 from authz_server.clients.models import Kind
 from authz_server.operations.client_secrets import (
     NewSecret,
-    SecretView,
     add_secret,
     end_secret,
     is_last_secret,
     list_secrets,
 )
+from authz_server.operations.client_views import SecretView
 from authz_server.operations.secret_rotation import RotatedSecret, rotate_secret
 
 _WRITE = "secrets:write"

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from authz_server.audit.sink import store_audit_record
-from authz_server.clients.models import Client, ClientSecret
+from authz_server.clients.models import Client, ClientSecret, is_live
 from authz_server.clients.registration.initial_tokens import Grantor
 from authz_server.clients.registration.limits import (
     RegistrationLimits,
@@ -27,7 +27,6 @@ from authz_server.clients.registration.metadata import (
 )
 from authz_server.clients.registration.models import Registration
 from authz_server.clients.registration.software_statements import SoftwareStatement
-from authz_server.clients.secret_changes import is_live
 from authz_server.clients.secrets import CLIENT_SECRET_JWT, SecretScheme, generate_secret
 from authz_server.clients.service import ClientService
 from authz_server.errors import InvalidChangeError, OAuthError

@@ -15,7 +15,8 @@ from authz_server.clients.properties import check_properties, merge_properties
 from authz_server.clients.registration.metadata import is_secret_method
 from authz_server.errors import ConflictError, InvalidChangeError
 from authz_server.operations.client_secrets import add_initial_secret
-from authz_server.operations.clients import ClientView, describe_client, note_client
+from authz_server.operations.client_views import ClientView, describe_client
+from authz_server.operations.clients import note_client
 from authz_server.operations.declarative.applied_scopes import ScopeNames
 from authz_server.operations.declarative.applied_streams import bring_stream, read_streams
 from authz_server.operations.declarative.document import (

@@ -4,11 +4,12 @@ from datetime import UTC, datetime
 
 import flask_migrate
 import pytest
+from alembic.script import ScriptDirectory
 from flask import Flask
 from sqlalchemy import text
 
 from authz_server.database.orm import open_database
-from authz_server.database.schema import MIGRATIONS
+from authz_server.database.schema import MIGRATIONS, find_revisions
 from authz_server.key_rings.event_log import load_events, verify_event_chain
 from authz_server.key_rings.store import SqlKeyStore
 from authz_server.settings import DatabaseSettings
@@ -16,6 +17,13 @@ from keys.signing_key import KeyState
 from keys.testing import MOMENT, KeyStoreContract
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+
+
+def test_the_revisions_are_the_numbers_of_the_migrations_in_alembics_order():
+    scripts = ScriptDirectory(str(MIGRATIONS))
+    in_order = [each.revision for each in scripts.walk_revisions()][::-1]
+    assert find_revisions() == in_order
+    assert scripts.get_heads() == in_order[-1:]
 
 
 class Schema:
