@@ -2,11 +2,13 @@
 
 import itertools
 import random
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 import httpx
@@ -25,7 +27,11 @@ SECONDS = 4.0
 THREADS = 6
 #: However slow the machine is, each thread takes so many turns.
 LEAST_TURNS = 4
+IN_FORCE_SECONDS = 1.0
 SCOPE = {"jwt": "mapper/link", "reference": "disburse/disburse"}
+#: Reading the certificates of the machine takes longer than a request.
+TRUST = ssl.create_default_context()
+_numbers = itertools.count(1)
 
 
 class Cluster:
@@ -75,27 +81,39 @@ class Cluster:
         return outcome
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "two-nodes-postgresql"])
-def cluster(request, tmp_path) -> Iterator[Cluster]:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql", "two-nodes-postgresql"])
+def site(request, tmp_path_factory) -> Iterator[tuple[list[str], Demo, Parties]]:
     """A server of four processes on each database, and two of two on one PostgreSQL."""
     nodes = 2 if request.param.startswith("two") else 1
+    directory = tmp_path_factory.mktemp("site")
     with ExitStack() as stack:
         dialect = request.param.rpartition("-")[2]
-        url = stack.enter_context(copied_database(request, dialect, tmp_path))
-        watch = SecretsWatch()
-        write = partial(_write, tmp_path, url)
-        parties = Parties(load_settings(write()), watch)
-        parties.create_first_keys()
-        demo = make_demo(parties)
-        with parties.change() as (services, session):
-            services.clients.update_resource_server(
-                session, "disburse", actor=ACTOR, token_format="reference"
-            )
+        url = stack.enter_context(copied_database(request, dialect, directory))
+        write = partial(_write, directory, url)
+        parties = Parties(load_settings(write()), SecretsWatch())
+        with parties.together():
+            parties.create_first_keys()
+            demo = make_demo(parties)
+            with parties.change() as (services, session):
+                services.clients.update_resource_server(
+                    session, "disburse", actor=ACTOR, token_format="reference"
+                )
         servers = [
-            stack.enter_context(LiveServer(write, tmp_path, workers=4 // nodes))
+            stack.enter_context(LiveServer(write, directory, workers=4 // nodes))
             for _ in range(nodes)
         ]
-        yield Cluster([server.base_url for server in servers], demo, parties)
+        yield [server.base_url for server in servers], demo, parties
+
+
+@pytest.fixture
+def cluster(site) -> Cluster:
+    """The servers, and a client of this test alone that every process knows."""
+    urls, demo, parties = site
+    client = parties.make_client(
+        f"client-{next(_numbers)}", "client_secret_basic", allowed_scopes=list(SCOPE.values())
+    )
+    time.sleep(IN_FORCE_SECONDS)
+    return Cluster(urls, replace(demo, clients={client.method: client}), parties)
 
 
 def _write(directory, database_url: str, **overrides):
@@ -105,7 +123,7 @@ def _write(directory, database_url: str, **overrides):
 def play(cluster: Cluster, number: int, until: float) -> None:
     """Issue, ask, revoke and ask again, each time over another connection or the same."""
     chance = random.Random(number)
-    with httpx.Client() as kept:
+    with httpx.Client(verify=TRUST) as kept:
         turns = 0
         while turns < LEAST_TURNS or time.monotonic() < until:
             turns += 1
@@ -128,7 +146,7 @@ def play(cluster: Cluster, number: int, until: float) -> None:
 
 def _ask_often(cluster: Cluster, token: str, caller: Credentials, wait: float) -> None:
     # A connection of its own, so that another process answers.
-    with httpx.Client() as client:
+    with httpx.Client(verify=TRUST) as client:
         time.sleep(wait / 100)
         for _ in range(3):
             cluster.introspect(token, caller, client)
@@ -149,7 +167,7 @@ def test_no_introspection_after_a_revocation_says_active(cluster: Cluster):
 
 def test_a_disabled_client_has_no_active_token_from_the_change_on(cluster: Cluster):
     """Case E64."""
-    with httpx.Client() as client:
+    with httpx.Client(verify=TRUST) as client:
         tokens = {form: [cluster.issue(SCOPE[form], client) for _ in range(4)] for form in SCOPE}
         callers = {"jwt": cluster.demo.mapper, "reference": cluster.demo.disburse}
         for form in SCOPE:
@@ -159,13 +177,13 @@ def test_a_disabled_client_has_no_active_token_from_the_change_on(cluster: Clust
     # Whichever process answers: each request over a connection of its own.
     for form, each in tokens.items():
         for token in each * 3:
-            with httpx.Client() as client:
+            with httpx.Client(verify=TRUST) as client:
                 assert cluster.introspect(token, callers[form], client) == "inactive"
 
 
 def test_a_stop_counts_everywhere_when_its_command_returns(cluster: Cluster):
     """At introspection on every process; new tokens are refused within a second."""
-    with httpx.Client() as client:
+    with httpx.Client(verify=TRUST) as client:
         token = cluster.issue(SCOPE["jwt"], client)
         with cluster.parties.change() as (services, _):
             planned = plan_stop(services, "client", cluster.demo.basic.id)
@@ -185,7 +203,7 @@ def test_a_stop_counts_everywhere_when_its_command_returns(cluster: Cluster):
 
 def test_a_cut_off_counts_everywhere_when_its_command_returns(cluster: Cluster):
     """Case F72."""
-    with httpx.Client() as client:
+    with httpx.Client(verify=TRUST) as client:
         tokens = {form: [cluster.issue(SCOPE[form], client) for _ in range(4)] for form in SCOPE}
     callers = {"jwt": cluster.demo.mapper, "reference": cluster.demo.disburse}
     with cluster.parties.change() as (services, session):
@@ -198,9 +216,9 @@ def test_a_cut_off_counts_everywhere_when_its_command_returns(cluster: Cluster):
         )
     for form, each in tokens.items():
         for token in each * 3:
-            with httpx.Client() as client:
+            with httpx.Client(verify=TRUST) as client:
                 assert cluster.introspect(token, callers[form], client) == "inactive"
-    with httpx.Client() as client:
+    with httpx.Client(verify=TRUST) as client:
         after = {form: cluster.issue(SCOPE[form], client) for form in SCOPE}
         for form, token in after.items():
             assert cluster.introspect(token, callers[form], client) == "active"
