@@ -2,9 +2,14 @@
 
 import json
 import re
+from urllib.parse import quote
 
+import pytest
 from click.testing import Result
 
+from authz_server.admin.router import Router
+from authz_server.admin.routes import PREFIX, ROUTES
+from authz_server.cli.remote.api import AdminApi
 from support.remote_site import remote_commands
 from support.source_tree import ROOT
 
@@ -182,8 +187,26 @@ def run(site, case: str, name: str) -> Result:
     return site.remote(*given, input=read or None, token=token)
 
 
-def test_every_command_prints_the_same_here_and_there(site):
-    """The commands run in the order of the table, each here and then at the server."""
+@pytest.fixture
+def asked(monkeypatch) -> set[tuple[str, str, str]]:
+    """The method, the path and the permission of each request to the API."""
+    seen: set[tuple[str, str, str]] = set()
+    send = AdminApi._send  # noqa: SLF001 - where every request passes
+
+    def note(self, method, permission, path, *rest):
+        place = "/".join(quote(each, safe="") for each in path)
+        seen.add((method, f"{PREFIX}/{place}", permission))
+        return send(self, method, permission, path, *rest)
+
+    monkeypatch.setattr(AdminApi, "_send", note)
+    return seen
+
+
+def test_every_command_prints_the_same_here_and_there(site, asked):
+    """The commands run in the order of the table, each here and then at the server.
+
+    Each request names the permission of its route, which a client then asks for.
+    """
     different = {}
     for case in CASES.strip().splitlines():
         results = [run(site, case, name) for name in ("local", "there")]
@@ -191,6 +214,10 @@ def test_every_command_prints_the_same_here_and_there(site):
         if results[0].exit_code or seen[0] != seen[1]:
             different[case] = "\n".join((case, *(each.output for each in results)))
     assert not different, "\n\n".join(different.values())
+    router = Router(ROUTES)
+    assert len(asked) > 80
+    wrong = {each for each in asked if router.find(*each[:2])[0].permission != each[2]}
+    assert wrong == set()
 
 
 def test_the_table_has_every_command_that_works_at_a_server():
