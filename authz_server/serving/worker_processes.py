@@ -149,7 +149,12 @@ def start_worker(order: Order, descriptors: Iterable[int]) -> WorkerProcess:
 
 
 def may_fork() -> bool:
-    """Return whether this process has one thread alone, so that no lock is held at a fork."""
+    """Return whether this process has one thread alone, so that no lock is held at a fork.
+
+    It must not have used a PKCS#11 module: not every module can be used again in a fork.
+    """
+    if "pkcs11" in sys.modules:
+        return False
     try:
         return len(list(_THREADS.iterdir())) == 1
     except OSError:
