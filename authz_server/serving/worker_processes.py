@@ -9,11 +9,12 @@ import ctypes
 import os
 import pickle
 import signal
+import stat
 import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,9 +23,14 @@ from typing import IO, NoReturn, Protocol
 from authz_server.serving.self_check import Report, read_report
 from authz_server.serving.worker import STANDARD_INPUT, Order, run
 
+#: A worker without a report for this time does not answer.
+SILENCE_SECONDS = 5.0
 _COMMAND = (sys.executable, "-m", "authz_server.serving.worker")
 #: The threads of this process, on Linux. Elsewhere, system libraries may not survive a fork.
 _THREADS = Path("/proc/self/task")
+_DESCRIPTORS = Path("/proc/self/fd")
+#: These may be sockets, of the journal for example.
+_STANDARD_STREAMS = frozenset({0, 1, 2})
 #: Signals that the main process handles; a new process handles them in its own way.
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 #: The variable and the parameter of glibc that limit the memory pools of threads.
@@ -124,6 +130,10 @@ class Worker:
             self.reported_at = time.monotonic()
             self.latest = read_report(lines[-1])
 
+    def is_silent(self, now: float) -> bool:
+        """Return whether it has served and sends no more reports; ``now``: the monotonic clock."""
+        return bool(self.reported_at) and now - self.reported_at > SILENCE_SECONDS
+
     def descriptors(self) -> Iterator[int]:
         """Yield the ends of its pipes that the main process has open."""
         yield self.report
@@ -145,20 +155,37 @@ def start_worker(order: Order, descriptors: Iterable[int]) -> WorkerProcess:
         order: its start parameters.
         descriptors: the open files of this process that are not the worker's.
     """
-    return fork_worker(order, descriptors) if may_fork() else spawn_worker(order)
+    others = tuple(descriptors)
+    if may_fork((*others, *order.listeners)):
+        return fork_worker(order, others)
+    return spawn_worker(order)
 
 
-def may_fork() -> bool:
-    """Return whether this process has one thread alone, so that no lock is held at a fork.
+def may_fork(known: Collection[int] = ()) -> bool:
+    """Return whether a fork of this process shares nothing that only one process may use.
 
-    It must not have used a PKCS#11 module: not every module can be used again in a fork.
+    The process must have one thread alone, so that no lock is held. It must not have used a PKCS#11
+    module: not every module can be used again in a fork. No connection may be open, such as one
+    that a plugin opens when it is imported.
+
+    Args:
+        known: sockets that may be open.
     """
     if "pkcs11" in sys.modules:
         return False
     try:
-        return len(list(_THREADS.iterdir())) == 1
+        threads = len(list(_THREADS.iterdir()))
+        opened = {int(each.name) for each in _DESCRIPTORS.iterdir()}
     except OSError:
         return False
+    return threads == 1 and not any(map(_is_socket, opened - {*known} - _STANDARD_STREAMS))
+
+
+def _is_socket(descriptor: int) -> bool:
+    try:
+        return stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+    except OSError:
+        return False  # of the listed folder itself, which is closed
 
 
 def limit_memory_pools() -> None:
@@ -191,6 +218,17 @@ def fork_worker(order: Order, descriptors: Iterable[int]) -> WorkerProcess:
         descriptors: the open files of this process that are not the worker's.
     """
     reading, writing = os.pipe()
+    try:
+        process_id = _fork(order, reading, (*descriptors, writing))
+    except OSError:
+        os.close(writing)
+        raise
+    finally:
+        os.close(reading)
+    return ForkedProcess(process_id, open(writing, "wb", buffering=0))  # noqa: PTH123 - the supervisor closes it
+
+
+def _fork(order: Order, reading: int, descriptors: Iterable[int]) -> int:
     for stream in filter(None, (sys.stdout, sys.stderr)):
         stream.flush()
     # A signal for the main process must not reach its handlers in the fork.
@@ -198,11 +236,10 @@ def fork_worker(order: Order, descriptors: Iterable[int]) -> WorkerProcess:
     try:
         process_id = os.fork()
         if not process_id:
-            _become_worker(order, reading, (*descriptors, writing), before)
+            _become_worker(order, reading, descriptors, before)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    os.close(reading)
-    return ForkedProcess(process_id, open(writing, "wb", buffering=0))  # noqa: PTH123 - the supervisor closes it
+    return process_id
 
 
 def _become_worker(
