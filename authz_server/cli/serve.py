@@ -41,10 +41,11 @@ def serve(invocation: Invocation) -> None:
     """
     settings = invocation.settings()
     configure_logging(settings.logging)
-    require_usable(settings)
-    require_prepared(settings)
-    require_free(settings.server.health_host, settings.server.health_port)
+    # The folder first: a plugin that imports the library of metrics fixes whether it uses one.
     with metrics_folder() as folder:
+        require_usable(settings)
+        require_prepared(settings)
+        require_free(settings.server.health_host, settings.server.health_port)
         run_server(settings, invocation.config.resolve(), folder)
 
 

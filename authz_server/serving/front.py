@@ -185,6 +185,9 @@ class WorkerFront:
             grace_seconds: time limit, after which the remaining connections are aborted.
         """
         self.draining = True
+        if self._shares is not None:
+            self._shares.leave()
+            self._shares = None
         ends = self._loop.time() + grace_seconds
         early = set(self._connections)
         await self._serve_out(self._loop.time() + min(DRAIN_SECONDS, grace_seconds / 2))

@@ -37,8 +37,9 @@ def metrics_folder() -> Iterator[Path]:
         yield Path(name)
     finally:
         os.close(lock)
-        shutil.rmtree(name)
         if before is None:
             del os.environ[METRICS_FOLDER_VARIABLE]
         else:
             os.environ[METRICS_FOLDER_VARIABLE] = before
+        # It may be gone already.
+        shutil.rmtree(name, ignore_errors=True)

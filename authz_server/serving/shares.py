@@ -7,20 +7,29 @@ first one awake takes the whole pool, and the others have nothing to do.
 
 import mmap
 import os
+import sys
 import tempfile
 
 _ENTRY_BYTES = 4
-_ABSENT = b"\xff" * _ENTRY_BYTES
+_NONE = 2 ** (8 * _ENTRY_BYTES) - 1
+_ABSENT = _NONE.to_bytes(_ENTRY_BYTES, sys.byteorder)
 #: A worker may have this part of its connections more than another, and always one.
 _PART = 8
 
 
 def make_table(workers: int) -> int:
-    """Return the descriptor of a table in which no worker serves yet."""
-    with tempfile.TemporaryFile() as table:
-        table.write(_ABSENT * workers)
-        table.flush()
-        return os.dup(table.fileno())
+    """Return the descriptor of a table in which no worker serves yet.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if sys.platform == "linux":
+        table = os.memfd_create("authz-server-workers")
+    else:
+        with tempfile.TemporaryFile() as file:
+            table = os.dup(file.fileno())
+    os.pwrite(table, _ABSENT * workers, 0)
+    return table
 
 
 def remove_entry(table: int, place: int) -> None:
@@ -44,6 +53,10 @@ class Shares:
     def write(self, count: int) -> None:
         """Write the number of this worker's connections."""
         self._counts[self._place] = count
+
+    def leave(self) -> None:
+        """Remove this worker's entry: it takes no part any more."""
+        self._counts[self._place] = _NONE
 
     def is_ahead(self, count: int) -> bool:
         """Return whether a worker with ``count`` connections leaves the next one to another."""

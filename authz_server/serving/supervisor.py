@@ -27,8 +27,6 @@ LONGEST_PAUSE_SECONDS = 30.0
 YOUNG_SECONDS = 60.0
 #: Time limit for new workers to serve.
 START_SECONDS = 60.0
-#: A worker without a report for this time does not answer.
-SILENCE_SECONDS = 5.0
 #: Time for a worker to stop after its requests in progress.
 _ENDING_SECONDS = 3.0
 _TICK_SECONDS = 0.5
@@ -136,7 +134,7 @@ class Supervisor:
             worker = slot.worker
             if worker is None or not worker.reported_at:
                 found["a worker is not running yet"] = None
-            elif now - worker.reported_at > SILENCE_SECONDS:
+            elif worker.is_silent(now):
                 found["a worker does not answer"] = None
             else:
                 found |= dict.fromkeys(worker.latest.failed)
@@ -188,7 +186,17 @@ class Supervisor:
         now = time.monotonic()
         for generation, slot in self._slots():
             if slot.worker is None and now >= slot.start_at:
-                slot.worker = self._start(generation, slot)
+                try:
+                    slot.worker = self._start(generation, slot)
+                except OSError as error:
+                    # Such as too many open files or processes; the other workers serve.
+                    pause = pause_after(slot.deaths)
+                    slot.deaths += 1
+                    slot.start_at = now + pause
+                    logger.error("a worker cannot start: %s; retrying in %.1f s", error, pause)  # noqa: TRY400 - the message has it
+            elif slot.worker is not None and slot.worker.is_silent(now):
+                # It does not accept connections, so the others leave none to it.
+                remove_entry(slot.table, slot.place)
 
     def _start(self, generation: Generation, slot: Slot) -> Worker:
         report_read, report_write = os.pipe()
@@ -205,6 +213,9 @@ class Supervisor:
         )
         try:
             process = start_worker(order, self._own_descriptors(slot, report_read))
+        except OSError:
+            os.close(report_read)
+            raise
         finally:
             os.close(report_write)
         logger.info("worker %d started", process.pid)
@@ -258,10 +269,11 @@ class Supervisor:
         try:
             settings = self._reload()
             listeners = open_all(settings, self._current.settings, self._current.listeners)
+            slots = _make_slots(settings)
         except Exception as error:  # noqa: BLE001 - after any error the old settings stay
             logger.error("the new settings cannot be used: %s; the old ones stay", error)  # noqa: TRY400 - the message has it
             return
-        self._next = Generation(settings, listeners, _make_slots(settings), time.monotonic())
+        self._next = Generation(settings, listeners, slots, time.monotonic())
 
     def _finish_reload(self, changed: Callable[[Settings], None]) -> None:
         following = self._next

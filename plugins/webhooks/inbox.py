@@ -55,6 +55,7 @@ class Inbox:
         self._lost = lost
         self._held: deque[Message] = deque()
         self._file: _IncomingFile | None = None
+        self._left: _IncomingFile | None = None
         self._filled = threading.Event()
         self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="webhook-inbox", daemon=True)
@@ -94,6 +95,8 @@ class Inbox:
             logger.error("%d events that were held in memory are lost", len(self._held))
         if self._file is not None:
             self._file.close(is_done=is_done)
+        if self._left is not None:
+            self._left.close(is_done=False)
 
     def _run(self) -> None:
         is_adopted = False
@@ -131,15 +134,17 @@ class Inbox:
 
     def _adopt(self) -> None:
         """Store what processes have left that ended without doing so."""
+        # One that was begun before a failure is continued where it was.
+        self._store_left()
         for path in sorted(self._folder.glob("[!.]*")):
-            left = _IncomingFile.adopt(path)
-            if left is not None:
-                is_done = False
-                try:
-                    self._store_from(left)
-                    is_done = True
-                finally:
-                    left.close(is_done=is_done)
+            self._left = _IncomingFile.adopt(path)
+            self._store_left()
+
+    def _store_left(self) -> None:
+        if self._left is not None:
+            self._store_from(self._left)
+            self._left.close(is_done=True)
+            self._left = None
 
     def _store_from(self, file: "_IncomingFile") -> None:
         while file.has_more:
@@ -230,6 +235,10 @@ class _IncomingFile:
         wanted, end = _PART_BYTES, 0
         while end == 0:
             data = os.pread(self._descriptor, min(wanted, left), self._offset)
+            if not data:
+                # Another program has emptied the file.
+                self._next_offset = self._size
+                return []
             # What follows the last line was not written to its end.
             end = len(data) if wanted > left and b"\n" not in data else data.rfind(b"\n") + 1
             wanted *= 2

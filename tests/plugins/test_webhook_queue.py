@@ -1,13 +1,15 @@
 """The events of webhooks in files: of the queue, and of processes that were killed."""
 
+import json
 import signal
+import sqlite3
 import subprocess
 import sys
 
 from click.testing import CliRunner
 
 from plugins.webhooks.command import make_command
-from plugins.webhooks.inbox import Inbox
+from plugins.webhooks.inbox import Inbox, _IncomingFile
 from plugins.webhooks.queue import DeliveryQueue
 from support.webhooks import eventually, message, stored
 
@@ -83,3 +85,39 @@ def test_what_a_killed_process_had_taken_is_stored_by_the_next_one_once_and_in_o
     assert ids == [f"msg_{number}" for number in range(300)]
     assert list(left.parent.iterdir()) == []
     assert lost == []
+
+
+def test_a_file_whose_storing_failed_is_continued_and_one_that_was_emptied_is_left(tmp_path):
+    path, stored_ids = tmp_path / "webhooks.db", []
+
+    class FailingQueue(DeliveryQueue):
+        """Takes the first part of a file, fails once, and takes the rest."""
+
+        calls = 0
+
+        def add_all(self, messages):
+            FailingQueue.calls += 1
+            if FailingQueue.calls == 2:
+                raise sqlite3.OperationalError("database is locked")
+            stored_ids.extend(each.message_id for each in messages)
+            return super().add_all(messages)
+
+    folder = tmp_path / "webhooks.db.incoming"
+    folder.mkdir()
+    lines = [json.dumps([["siem"], f"msg_{n}", "a.b", "x" * 10_000]) for n in range(250)]
+    (folder / "1-left").write_text("\n".join(lines) + "\n")
+    (folder / "2-left").write_text(json.dumps([["siem"], "msg_last", "a.b", "{}"]) + "\n")
+    inbox = Inbox(path, FailingQueue(path, 1_000), stored=lambda _: None, lost=lambda *_: None)
+    inbox.open()
+    eventually(lambda: len(stored_ids) == 251)
+    inbox.close()
+    assert stored_ids == [*(f"msg_{n}" for n in range(250)), "msg_last"]
+    (folder / "3-left").write_text("")
+    emptied = _IncomingFile.adopt(folder / "3-left")
+    emptied.append(message(["siem"], "msg_x"))
+    (folder / "3-left").write_text("")
+    assert emptied.has_more
+    assert emptied.read() == []
+    emptied.forget()
+    assert not emptied.has_more
+    emptied.close(is_done=True)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import signal
 import socket
 import time
@@ -208,3 +209,20 @@ def test_connections_opened_at_once_are_shared_between_the_workers(edge: ServerF
 def open_descriptors(edge: ServerFixture) -> list[int]:
     """Return how many descriptors each worker has open."""
     return [len([*Path(f"/proc/{each}/fd").iterdir()]) for each in edge.server.worker_process_ids()]
+
+
+def test_a_worker_that_cannot_start_leaves_the_others_serving(edge: ServerFixture):
+    await_workers(edge, 2)
+    main, (first, _) = edge.server.process_id, edge.server.worker_process_ids()
+    limits = resource.prlimit(main, resource.RLIMIT_NOFILE)
+    try:
+        resource.prlimit(main, resource.RLIMIT_NOFILE, (8, limits[1]))
+        kill_worker(edge, first)
+        edge.server.await_log("a worker cannot start: [Errno 24] Too many open files; retrying in")
+        assert edge.token_is_active()
+        # The settings in force stay as well.
+        os.kill(main, signal.SIGHUP)
+        edge.server.await_log("the old ones stay")
+    finally:
+        resource.prlimit(main, resource.RLIMIT_NOFILE, limits)
+    await_workers(edge, 2)

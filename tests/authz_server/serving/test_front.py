@@ -345,3 +345,22 @@ def test_a_worker_accepts_what_the_others_leave(make_site):
         remove_entry(table, 1)
         assert not Shares(table, 0).is_ahead(100)
     os.close(table)
+
+
+def test_a_worker_that_ends_leaves_no_connections_to_others_and_none_are_left_to_it(make_site):
+    table = make_table(2)
+    site = make_site(shares=Shares(table, 0))
+    other = Shares(table, 1)
+    site.await_connections(0)
+    assert other.is_ahead(5)
+    drained = site.start_drain(0.5)
+    deadline = time.monotonic() + 5
+    while other.is_ahead(5):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    with suppress(OSError), site.connect() as late:
+        late.send(EMPTY)
+        late.receive()
+    drained.result()
+    assert not other.is_ahead(5)
+    os.close(table)

@@ -1,11 +1,15 @@
 import os
+import shutil
 import tempfile
+from types import SimpleNamespace
 
 import click
 import pytest
 
+from authz_server.cli import serve
 from authz_server.metrics.files import METRICS_FOLDER_VARIABLE
 from authz_server.serving.metrics_folder import metrics_folder
+from authz_server.settings import SettingsError
 
 
 @pytest.fixture(autouse=True)
@@ -39,3 +43,27 @@ def test_without_any_place_the_remedy_is_said(monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere/at/all")
     with pytest.raises(click.ClickException, match="TMPDIR"), metrics_folder():
         pass
+
+
+def test_a_folder_that_is_gone_at_the_end_is_no_failure(monkeypatch):
+    monkeypatch.delenv(METRICS_FOLDER_VARIABLE, raising=False)
+    with metrics_folder() as folder:
+        shutil.rmtree(folder)
+    assert METRICS_FOLDER_VARIABLE not in os.environ
+
+
+def test_it_exists_before_plugins_are_imported(monkeypatch):
+    """The library of metrics decides at its import whether it uses one."""
+    found = []
+
+    def require_usable(_settings):
+        found.append(os.environ.get(METRICS_FOLDER_VARIABLE))
+        raise SettingsError("of no use", key="issuer")
+
+    monkeypatch.delenv(METRICS_FOLDER_VARIABLE, raising=False)
+    monkeypatch.setattr(serve, "require_usable", require_usable)
+    monkeypatch.setattr(serve, "configure_logging", lambda _: None)
+    invocation = SimpleNamespace(settings=lambda: SimpleNamespace(logging=None))
+    with pytest.raises(SettingsError):
+        serve.serve.callback.__wrapped__(invocation)
+    assert found != [None]

@@ -15,13 +15,16 @@ from support.databases import copied_database
 from support.edge import ServerFixture, running_edge
 
 FORKS = """
-import sys, threading
+import socket, sys, threading
 from authz_server.serving.worker_processes import may_fork
 
 alone = may_fork()
 sys.modules["pkcs11"] = threading
 print(may_fork())
 del sys.modules["pkcs11"]
+opened = socket.socket()
+print(may_fork(), may_fork([opened.fileno()]))
+opened.close()
 ends = threading.Event()
 threading.Thread(target=ends.wait).start()
 print(alone, may_fork())
@@ -50,11 +53,11 @@ def open_files(process_id: int) -> set[str]:
     return {each for each in links if each.startswith(("pipe:", "socket:"))}
 
 
-def test_a_process_with_a_second_thread_or_a_pkcs11_module_is_not_forked(monkeypatch):
+def test_a_process_with_a_thread_a_connection_or_a_pkcs11_module_is_not_forked(monkeypatch):
     done = subprocess.run(
         [sys.executable, "-c", FORKS], capture_output=True, text=True, check=True, timeout=60
     )
-    assert done.stdout.split() == ["False", "True", "False"]
+    assert done.stdout.split() == ["False", "False", "True", "True", "False"]
     # Without /proc, which macOS lacks, it is unknown what a fork would leave behind.
     monkeypatch.setattr("authz_server.serving.worker_processes._THREADS", Path("/nowhere"))
     assert not may_fork()
