@@ -35,7 +35,10 @@ _ACCESS_OPTIONS = {
         "FILE",
         "The certificates to trust with --server, in PEM, instead of the system's.",
     ),
-    "token-file": ("FILE", "An access token for --server; - reads it from standard input."),
+    "token-file": (
+        "FILE",
+        "An access token for --server, if $AUTHZ_SERVER_TOKEN has none; - reads standard input.",
+    ),
     "client-id": ("ID", "The client that obtains access tokens for --server."),
     "client-secret-file": ("FILE", "The secret of this client; - reads it from standard input."),
     "private-key-file": ("FILE", "The private key of this client in PEM, for private_key_jwt."),

@@ -29,7 +29,7 @@ def rotate(  # noqa: PLR0913, PLR0917 - one for each option
     """Create the next key of a ring.
 
     The present standby signs as soon as verifiers surely know it; the new key is the next standby.
-    Without RING, the default ring is rotated.
+    Without RING, the default ring is rotated; with --server, the only ring.
     """
     name = ring or find_default_ring(invocation)
     question = "" if yes else f"Have a new key made for the ring {name}?"
