@@ -37,7 +37,7 @@ _ACCESS_OPTIONS = {
     ),
     "token-file": (
         "FILE",
-        "An access token for --server, if $AUTHZ_SERVER_TOKEN has none; - reads standard input.",
+        "A token for --server, instead of $AUTHZ_SERVER_TOKEN; - reads it from standard input.",
     ),
     "client-id": ("ID", "The client that obtains access tokens for --server."),
     "client-secret-file": ("FILE", "The secret of this client; - reads it from standard input."),
