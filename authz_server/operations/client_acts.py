@@ -10,7 +10,13 @@ from sqlalchemy.orm import Session
 from authz_server.audit.sink import AuditRecord
 from authz_server.clients.models import Client
 from authz_server.clients.properties import read_properties
-from authz_server.operations.client_power import KEY_PROPERTIES, OF_PAYMENTS, find_widened
+from authz_server.clients.validation import DEFAULT_GRANT_TYPES
+from authz_server.operations.client_power import (
+    KEY_PROPERTIES,
+    OF_PAYMENTS,
+    WIDER,
+    find_widened,
+)
 from authz_server.operations.permissions import limits_of
 from authz_server.scopes.models import Scope
 from authz_server.settings.admin import PERMISSIONS
@@ -86,6 +92,23 @@ def find_grants(session: Session, scopes: AbstractSet[str]) -> tuple[str, ...]:
     # Otherwise a caller could give itself an approver.
     if not scopes.isdisjoint(PERMISSIONS):
         acts.add(CHANGE_ROLE)
+    return _in_order(acts)
+
+
+def find_registration_acts(
+    session: Session, scopes: AbstractSet[str], grant_types: Iterable[str]
+) -> tuple[str, ...]:
+    """Return the acts that a token is by which clients register themselves.
+
+    Args:
+        session: the transaction.
+        scopes: the canonical names of the scopes that it may give.
+        grant_types: the grant types that it may give.
+    """
+    # Each of the clients gets a secret or brings a key.
+    acts = {*find_grants(session, scopes), FIRST_CREDENTIAL}
+    if WIDER["grant_types"](DEFAULT_GRANT_TYPES, grant_types):
+        acts.add(WIDEN_LIMITS)
     return _in_order(acts)
 
 

@@ -13,7 +13,11 @@ from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.clients.validation import DEFAULT_GRANT_TYPES
 from authz_server.errors import NotFoundError
 from authz_server.operations.approvals import NotedAct, note_act
-from authz_server.operations.client_acts import find_grants, find_organisation, find_owners
+from authz_server.operations.client_acts import (
+    find_organisation,
+    find_owners,
+    find_registration_acts,
+)
 from authz_server.operations.record_diffs import record_difference
 from authz_server.operations.views import difference
 
@@ -147,11 +151,11 @@ def _note(  # noqa: PLR0913 - the facts of an act, by name
     actor: str,
     arguments: Mapping[str, Any],
 ) -> None:
-    """Note a token by which clients get scopes that may need a second person."""
+    """Note a token by which clients get what may need a second person."""
     if not services.settings.approvals.acts:
         return
     act = NotedAct(
-        acts=find_grants(session, frozenset(row.scopes)),
+        acts=find_registration_acts(session, frozenset(row.scopes), row.grant_types),
         actor=actor,
         operation="create_registration_token",
         arguments=arguments,

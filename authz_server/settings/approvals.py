@@ -25,9 +25,11 @@ Act = ApprovedAct | ConfirmedAct
 
 #: To grant a scope to a client.
 GRANT: Act = "scope.grant"
-#: To widen what a client may do by another field than its scopes and keys, or to enable it.
+#: To widen what a client may do by another field than its scopes and keys, to enable it, or to
+#: create a token by which clients register further grant types.
 WIDEN_LIMITS: Act = "client.widen_limits"
-#: To register a client with a secret or a key, or to add its first secret.
+#: To register a client with a secret or a key, to add its first secret, or to create a token by
+#: which clients register.
 FIRST_CREDENTIAL: Act = "client.first_credential"
 #: To grant a scope of risk ``money`` to a client, or to widen its limits of payments.
 GRANT_MONEY: Act = "scope.grant_money"

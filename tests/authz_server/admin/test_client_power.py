@@ -192,11 +192,19 @@ def test_the_first_secret_of_a_client_waits(site):
     assert site.get(f"{path}/secrets").json["items"] == []
 
 
-def test_a_token_for_registrations_waits_as_the_grant_of_its_scopes_does(site):
-    """The value is shown to its requester once; without scopes it does not wait."""
-    body = {"expires_at": "2040-01-01T00:00:00Z"}
-    assert site.send("POST", "/registration-tokens", json=body).status_code == 201
-    answer = site.send("POST", "/registration-tokens", json={**body, "scopes": ["mapper/link"]})
-    assert answer.status_code == 202, answer.text
-    assert answer.json["acts"] == ["scope.grant"]
-    assert answer.json["answer"]["value"]
+def test_a_token_for_registrations_is_under_the_acts_of_what_it_gives(site):
+    """Each client gets a secret by it; the value is shown to its requester once."""
+    exchange = ["client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange"]
+    for fields, acts in (
+        ({}, ["client.first_credential"]),
+        ({"scopes": ["mapper/link"]}, ["scope.grant", "client.first_credential"]),
+        ({"grant_types": exchange}, ["client.widen_limits", "client.first_credential"]),
+    ):
+        body = {"expires_at": "2040-01-01T00:00:00Z", **fields}
+        planned = site.send("POST", "/registration-tokens?dry_run=true", json=body)
+        assert planned.json["approval"]["acts"] == acts
+        answer = site.send("POST", "/registration-tokens", json=body)
+        assert answer.status_code == 202, answer.text
+        assert answer.json["acts"] == acts
+        assert answer.json["answer"]["value"]
+    assert site.get("/registration-tokens").json["items"] == []
