@@ -53,7 +53,8 @@ class WaitsForApproval(Exception):  # noqa: N818 - not an error
 
         new = NewSecret(id=secret["id"], expires_at=None, value=secret["value"])
         record = {**self._change, "secret_id": new.id}
-        print_secret(record, new, parameters.get("secret_output"), as_json=as_json)
+        output = parameters.get("secret_output") or parameters.get("token_output")
+        print_secret(record, new, output, as_json=as_json)
 
 
 def _link_of(enrolment: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from authz_server.assembly.operator import operator_services
 from authz_server.cli.invocation import Invocation
 from authz_server.cli.remote import api
+from authz_server.cli.remote.waiting import WaitsForApproval
 from authz_server.operations.clients import create_client
 from authz_server.settings import load_settings
 from keys.jose.jwk import public_jwk
@@ -303,6 +304,22 @@ def test_a_change_that_waits_says_so_and_shows_its_secret(site, tmp_path):
     change = waiting.stderr.rpartition("changes approve ")[2].strip("`.\n")
     withdrawn = site.remote("changes", "withdraw", change)
     assert withdrawn.stdout == f"The change {change} is withdrawn.\n"
+
+
+def test_every_command_writes_a_secret_that_waits_to_its_file(tmp_path, capsys):
+    """Not to the terminal, where the file is named."""
+    found = 0
+    for words, command in leaves():
+        options = [str(each.name) for each in command.params if str(each.name).endswith("_output")]
+        for option in options if command.remote else ():
+            file = tmp_path / "-".join((*words, option))
+            waiting = WaitsForApproval({"id": "c", "answer": {"id": "s", "value": "the-secret"}})
+            with click.Context(command):
+                waiting.show({option: file})
+            assert file.read_text() == "the-secret\n"
+            assert "the-secret" not in capsys.readouterr().out
+            found += 1
+    assert found >= 7
 
 
 def test_a_deletion_concerns_the_client_that_was_shown(site, monkeypatch):
