@@ -18,8 +18,8 @@ from authz_server.errors import (
     OperatorError,
 )
 from authz_server.operations.approvals import StaleChangeError
-from authz_server.operations.change_decisions import LogInAgainError
 from authz_server.operations.permissions import AuthenticationTooOldError
+from authz_server.operations.second_person import LogInAgainError
 from keys.errors import ClockOffError, InvariantError, KeysError, OrderRefusedError
 
 PROBLEM_TYPE = "application/problem+json"

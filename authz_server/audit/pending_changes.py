@@ -20,6 +20,7 @@ UNCONFIRMED = "unconfirmed"
 #: The recorded actor of expiries.
 SERVER = "server"
 MAXIMUM_REASON_CHARACTERS = 500
+MAXIMUM_SUBJECT_CHARACTERS = 300
 _WARNING_INTERVAL = timedelta(minutes=10)
 
 
@@ -34,7 +35,7 @@ class PendingChange(Base):
     # "approval", or why it was done without one: "emergency", "break_glass" or "command".
     kind: Mapped[str] = mapped_column(String(20))
     acts: Mapped[list[str]]
-    subject: Mapped[str] = mapped_column(String(300))
+    subject: Mapped[str] = mapped_column(String(MAXIMUM_SUBJECT_CHARACTERS))
     organisation: Mapped[str | None] = mapped_column(String(200))  # None: of the whole server
     resource_servers: Mapped[list[str]]
     operation: Mapped[str] = mapped_column(String(60))

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from authz_server.assembly import Services
 from authz_server.audit.pending_changes import (
     MAXIMUM_REASON_CHARACTERS,
+    MAXIMUM_SUBJECT_CHARACTERS,
     PENDING,
     UNCONFIRMED,
     PendingChange,
@@ -238,7 +239,7 @@ def _store(  # noqa: PLR0913, PLR0917 - the facts of a row
         state=state,
         kind=kind,
         acts=list(act.acts),
-        subject=act.subject[:300],
+        subject=act.subject[:MAXIMUM_SUBJECT_CHARACTERS],
         organisation=act.organisation,
         resource_servers=list(act.resource_servers),
         operation=act.operation,

@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
@@ -18,11 +17,8 @@ from authz_server.audit.pending_changes import (
     record,
     settle,
 )
-from authz_server.audit.sink import CONTEXT, AuditRecord
-from authz_server.clients.models import Client
+from authz_server.audit.sink import CONTEXT
 from authz_server.clients.secret_changes import PreparedSecret
-from authz_server.database.operator_sessions import OperatorPasskey
-from authz_server.database.operators import Operator, OperatorRole
 from authz_server.errors import ConflictError, OperatorError
 from authz_server.operations.approvals import (
     CONTROL,
@@ -53,31 +49,14 @@ from authz_server.operations.permissions import (
     Caller,
     LimitedCallerError,
     authorise,
-    roles_of,
 )
+from authz_server.operations.second_person import NotPermittedError, require_second_person
 from keys.errors import KeysError
 
 T = TypeVar("T")
 
 #: Opens the context of an order for an actor.
 OpenKeys = Callable[[str], AbstractContextManager[KeyContext]]
-
-_APPROVE = "changes:approve"
-_NEW_PASSKEY = ("operator.passkey_enrolled", "operator.passkey_added")
-
-
-class NotPermittedError(OperatorError):
-    """This person may not decide on this change."""
-
-
-class LogInAgainError(OperatorError):
-    """The operator logged in before the change was filed, with the groups of that time."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "Log in again: your roles come from groups, and you logged in before the change was"
-            " requested."
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +89,8 @@ def approve_change(services: Services, decision: Decision, open_keys: OpenKeys) 
 
     Raises:
         NotFoundError: there is none of that id.
-        NotPermittedError: the decider requested it, or could not approve when it was requested.
+        NotPermittedError: the decider requested it, is its subject, or could not approve when it
+            was requested.
         LogInAgainError: the decider's log-in is older than the change.
         ConflictError: it is settled.
         StaleChangeError: what it rests on was changed meanwhile.
@@ -120,7 +100,7 @@ def approve_change(services: Services, decision: Decision, open_keys: OpenKeys) 
 
     def act(services: Services, session: Session) -> tuple[ChangeView, Control]:
         change = _lock(services, session, decision, PENDING)
-        _require_second_person(services, session, change, decision.decider)
+        require_second_person(services, session, change, decision.decider)
         prepared = find_prepared(change)
         # Its record stands before those of the operation.
         decided = _settle(services, session, change, "approved", decision)
@@ -256,14 +236,15 @@ def confirm_change(services: Services, decision: Decision) -> ChangeView:
 
     Raises:
         NotFoundError: there is none of that id.
-        NotPermittedError: the decider did it, or could not approve when it was done.
+        NotPermittedError: the decider did it, is its subject, or could not approve before it was
+            done.
         LogInAgainError: the decider's log-in is older than the act.
         ConflictError: it does not wait for a confirmation.
     """
 
     def act(services: Services, session: Session) -> ChangeView:
         change = _lock(services, session, decision, UNCONFIRMED)
-        _require_second_person(services, session, change, decision.decider)
+        require_second_person(services, session, change, decision.decider)
         return _settle(services, session, change, "confirmed", decision)
 
     return _decide(services, decision, act)
@@ -307,60 +288,6 @@ def _decide(services: Services, decision: Decision, act: Callable[[Services, Ses
         if change is not None and change.state == PENDING:
             settle(session, change, "expired", actor=SERVER, at=services.clock())
     raise ConflictError("The change is expired.")
-
-
-def _require_second_person(
-    services: Services, session: Session, change: PendingChange, decider: Caller
-) -> None:
-    if is_requester(change, decider):
-        raise NotPermittedError("You requested this yourself: a second person decides on it.")
-    if decider.kind == "client":
-        row = session.get(Client, decider.name)
-        if row is None or row.updated_at > change.requested_at:
-            raise NotPermittedError(
-                "This client was changed after the change was requested: another one decides."
-            )
-    elif decider.kind == "operator" and session.get(Operator, decider.operator_id) is not None:
-        _require_earlier_role(services, session, change, decider)
-        _require_earlier_passkeys(session, change, decider)
-    elif decider.kind == "operator":
-        since = decider.authenticated_at
-        if since is None or since <= change.requested_at:
-            raise LogInAgainError
-
-
-def _require_earlier_role(
-    services: Services, session: Session, change: PendingChange, decider: Caller
-) -> None:
-    roles = roles_of(services.settings).values()
-    earlier = select(OperatorRole.role).where(
-        OperatorRole.operator_id == decider.operator_id,
-        OperatorRole.role.in_([role.name for role in roles if _APPROVE in role.permissions]),
-        OperatorRole.granted_at <= change.requested_at,
-    )
-    if session.scalar(earlier.limit(1)) is None:
-        raise NotPermittedError(
-            f"You gained {_APPROVE} after the change was requested: another person decides."
-        )
-
-
-def _require_earlier_passkeys(session: Session, change: PendingChange, decider: Caller) -> None:
-    """Refuse an operator with a passkey that the requester may have enrolled for this change."""
-    held = select(OperatorPasskey.credential_id).where(
-        OperatorPasskey.operator_id == decider.operator_id,
-        OperatorPasskey.created_at >= change.requested_at,
-    )
-    # A passkey that was removed meanwhile may have opened the session.
-    recorded = select(AuditRecord.id).where(
-        AuditRecord.subject == decider.name,
-        AuditRecord.action.in_(_NEW_PASSKEY),
-        AuditRecord.at >= change.requested_at,
-    )
-    for query in (held, recorded):
-        if session.scalar(query.limit(1)) is not None:
-            raise NotPermittedError(
-                "A passkey of yours is newer than the change: another person decides."
-            )
 
 
 def _carry_out(

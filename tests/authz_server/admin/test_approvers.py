@@ -250,3 +250,35 @@ def test_an_operator_is_created_and_changed_by_two_people(approvals):
     (role,) = api.get("/operators/grace").json["roles"]
     assert (role["role"], role["organisations"]) == ("approver", ["Treasury"])
     require_problem(approvals.decide(stale.json["id"], "approve"), 412, "precondition-failed")
+
+
+def test_who_is_the_subject_of_a_change_does_not_decide_on_it(approvals):
+    """An approver of long standing neither, nor the client that gets more."""
+    caller = _local(approvals, "subject")
+    approvals.api.clock.advance(1)
+    path, roles = "/operators/subject", [{"role": "approver"}, {"role": "auditor"}]
+    filed = approvals.change("PATCH", path, {"roles": roles})
+    query = "?break_glass=true&reason=x"
+    done = approvals.change("PATCH", path + query, {"roles": roles}, path)
+    (unconfirmed,) = done.json["approval"]["changes"]
+    for change, decide in ((filed.json["id"], "approve"), (unconfirmed, "confirm")):
+        refused = _decide(approvals, caller, change, decide)
+        assert refused.status == 403
+        assert "The change concerns you" in refused.body["detail"]
+    path = "/clients/second"
+    widened = approvals.change("PATCH", path, {"allowed_scopes": ["changes:approve", MONEY]})
+    refused = approvals.decide(widened.json["id"], "approve")
+    assert "The change concerns you" in require_problem(refused, 403, "refused")["detail"]
+    assert approvals.decide(unconfirmed, "confirm").status_code == 200
+
+
+def test_who_is_made_an_approver_at_the_time_of_a_change_does_not_decide_on_it(approvals):
+    """Neither an operator with a role of that time, nor a client that was changed then."""
+    operator = _local(approvals, "made")
+    made = approvals.api.new_client()["id"]
+    change = _file(approvals)
+    client = Caller(name=made, kind="client", way="api", grants=operator.grants)
+    for caller in (operator, client):
+        refused = _approve(approvals, caller, change)
+        assert refused.status == 403
+        assert "after the change was requested" in refused.body["detail"]
