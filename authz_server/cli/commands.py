@@ -46,6 +46,7 @@ class Command(click.Command):
         """Run the command; with ``--server``, at that server or not at all."""
         invocation = ctx.ensure_object(Invocation)
         if not invocation.server:
+            invocation.require_no_access()
             return super().invoke(ctx)
         if not self.remote:
             raise click.UsageError(
@@ -151,6 +152,7 @@ class RootCommands(LazyCommands):
             return command
         if ctx.ensure_object(Invocation).server:
             ctx.fail(f"No such command {cmd_name!r} works with --server.")
+        ctx.ensure_object(Invocation).require_no_access()
         commands, problem = self._find_plugin_commands(ctx)
         if problem:
             ctx.fail(f"No such command {cmd_name!r}, and no plugin can be asked: {problem}")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,6 +77,7 @@ class Invocation:
         server: the URL of the server whose admin API carries the command out; empty: the command
             works on the database of the settings.
         access: the values of the options that authenticate the command at the server, by name.
+        given_access: those of these options that the command line has, not the environment.
     """
 
     config: Path = Path(DEFAULT_CONFIG)
@@ -84,6 +86,7 @@ class Invocation:
     debug: bool = False
     server: str = ""
     access: dict[str, Any] = field(default_factory=dict)
+    given_access: list[str] = field(default_factory=list)
     _remote: RemoteOperations | None = None
 
     def settings(self) -> Settings:
@@ -126,6 +129,19 @@ class Invocation:
         """
         if self.server:
             raise click.UsageError(f"{option}: works on the server's machine alone.")
+
+    def require_no_access(self) -> None:
+        """Raise click.UsageError if a command without a server was meant for one."""
+        if self.given_access:
+            raise click.UsageError(
+                f"{', '.join(self.given_access)}: name the server too, by --server or"
+                f" {SERVER_VARIABLE}."
+            )
+        if os.environ.get(SERVER_VARIABLE) == "":
+            raise click.UsageError(
+                f"{SERVER_VARIABLE} is empty: name the URL of a management listener, or unset it to"
+                " work on this machine."
+            )
 
     def _at_server(self) -> RemoteOperations:
         if self._remote is None:
@@ -246,5 +262,9 @@ def access_options() -> list[click.Option]:
 
 
 def _keep_access(context: click.Context, option: click.Parameter, value: object) -> None:
-    if value is not None:
-        context.ensure_object(Invocation).access[str(option.name)] = value
+    if value is None:
+        return
+    invocation, name = context.ensure_object(Invocation), str(option.name)
+    invocation.access[name] = value
+    if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        invocation.given_access.append(option.opts[0])

@@ -100,9 +100,14 @@ class RemoteSite:
         time.sleep(1.0)
         self._tokens.clear()
 
-    def local(self, *arguments: object, input: str | None = None) -> Result:  # noqa: A002
+    def local(
+        self,
+        *arguments: object,
+        input: str | None = None,  # noqa: A002
+        **environment: str,
+    ) -> Result:
         """Run a command beside the server."""
-        return self._run(("--config", self.config, *arguments), {}, input)
+        return self._run(("--config", self.config, *arguments), environment, input)
 
     def remote(
         self,

@@ -248,6 +248,25 @@ def test_other_commands_and_options_refuse_the_server(site, tmp_path):
     require_refusal(site.remote("--server", "", "client", "list"), "--server", 2)
 
 
+def test_credentials_without_a_server_are_a_usage_error(site, tmp_path):
+    """The command does not work on the database beside it instead."""
+    file = tmp_path / "token"
+    file.write_text(site.token())
+    disable, count = ("client", "disable", "second"), ("client", "list", "--count")
+    token, empty = ("--token-file", file), {"AUTHZ_SERVER_URL": ""}
+    require_refusal(site.local(*token, *disable), "--token-file: name the server", 2)
+    require_refusal(site.local(*token, "config", "show"), "--token-file: name the server", 2)
+    require_refusal(site.local(*token, "policy-of-a-plugin"), "--token-file: name the server", 2)
+    require_refusal(site.local(*disable, **empty), "AUTHZ_SERVER_URL is empty", 2)
+    assert '"enabled"' in site.local("client", "show", "second", "--json").stdout
+    for result in (
+        site.local(*count, AUTHZ_SERVER_TOKEN_FILE=str(file)),
+        site.remote(*token, *count, token="", **empty),
+        site.remote(*count, **empty),
+    ):
+        assert result.exit_code == 0, result.output
+
+
 def test_long_lists_are_fetched_page_by_page(site, monkeypatch):
     monkeypatch.setattr(api, "PAGE", 2)
     for command in (
