@@ -50,6 +50,7 @@ class RegistrationServices(ClientServices):
         """Changes clients, resource servers and their secrets."""
         from authz_server.clients.service import ClientService
         from authz_server.scopes.service import find_canonical_names
+        from authz_server.tokens.stops import require_no_stop
 
         return ClientService(
             self.clock,
@@ -57,6 +58,9 @@ class RegistrationServices(ClientServices):
             self.client_limits,
             find_canonical_names,
             lambda: self.revocations,
+            require_no_stop=lambda session, server_id: require_no_stop(
+                session, resource_server_id=server_id
+            ),
         )
 
     @cached_property
@@ -109,5 +113,6 @@ class RegistrationServices(ClientServices):
         """Changes the catalogue of scopes."""
         from authz_server.clients.registrations import is_admin_api, is_resource_server
         from authz_server.scopes.service import ScopeService
+        from authz_server.tokens.stops import require_no_stop
 
-        return ScopeService(self.clock, is_resource_server, is_admin_api)
+        return ScopeService(self.clock, is_resource_server, is_admin_api, require_no_stop)

@@ -73,21 +73,25 @@ class Registrations:
         limits: returns the permitted values; called when a value is checked.
         find_canonical_names: finds scopes in the catalogue.
         revoker: returns the revoker of tokens; called when tokens are to be revoked.
+        require_no_stop: raises ConflictError if the resource server of an id is stopped.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts that it is made of
         self,
         clock: Callable[[], datetime],
         secrets: SecretScheme,
         limits: Callable[[], ClientLimits],
         find_canonical_names: CanonicalNames,
         revoker: Callable[[], TokenRevoker],
+        *,
+        require_no_stop: Callable[[Session, str], None],
     ) -> None:
         self._clock = clock
         self._secrets = secrets
         self._find_limits = limits
         self._find_canonical_names = find_canonical_names
         self._find_revoker = revoker
+        self._require_no_stop = require_no_stop
 
     @cached_property
     def _limits(self) -> ClientLimits:
@@ -168,10 +172,12 @@ class Registrations:
 
         Raises:
             NotFoundError: there is none.
-            ConflictError: clients are limited to this resource server.
+            ConflictError: clients are limited to this resource server, or it is stopped.
         """
         client = self._locked(session, client_id)
         if client.kind == "resource_server":
+            # Its scopes could get another owner, for which nothing is stopped.
+            self._require_no_stop(session, client_id)
             _require_unnamed(session, client_id)
         self._audit(session, actor, f"{client.kind}.deleted", client_id, {"name": client.name})
         if client.kind == "client":

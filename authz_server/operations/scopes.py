@@ -113,8 +113,8 @@ def assign_scopes(
     Raises:
         NotFoundError: there is no such scope.
         InvalidChangeError: there is no such resource server.
-        ConflictError: a scope belongs to the admin API, or has another owner and ``take_over`` is
-            not set.
+        ConflictError: a scope belongs to the admin API or to a stopped resource server, or has
+            another owner and ``take_over`` is not set.
     """
     with services.transaction() as session:
         before = {

@@ -7,7 +7,7 @@ spelling from meaning two scopes, even under concurrent changes.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -49,6 +49,15 @@ def spellings_of(scope: Scope) -> list[str]:
     return [alias.alias for alias in scope.aliases if alias.alias != scope.name]
 
 
+class StopCheck(Protocol):
+    """Refuses a change that would end a stop without lifting it."""
+
+    def __call__(
+        self, session: Session, *, scope: str | None = None, resource_server_id: str | None = None
+    ) -> None:
+        """Raise ConflictError if the scope or the resource server is stopped."""
+
+
 class ScopeService:
     """Creates and changes scopes in the caller's session, without committing.
 
@@ -56,6 +65,7 @@ class ScopeService:
         clock: returns the present time, timezone-aware.
         is_resource_server: returns whether an id belongs to a resource server.
         is_admin_api: returns whether an id belongs to the admin API.
+        require_no_stop: refuses a change of what is stopped.
     """
 
     def __init__(
@@ -63,10 +73,12 @@ class ScopeService:
         clock: Callable[[], datetime],
         is_resource_server: Callable[[Session, str], bool],
         is_admin_api: Callable[[Session, str], bool],
+        require_no_stop: StopCheck,
     ) -> None:
         self._clock = clock
         self._is_resource_server = is_resource_server
         self._is_admin_api = is_admin_api
+        self._require_no_stop = require_no_stop
 
     def get_scope(self, session: Session, spelling: str) -> Scope:
         """Return the scope with this canonical name or alias.
@@ -167,7 +179,7 @@ class ScopeService:
         Raises:
             NotFoundError: there is no such scope.
             InvalidChangeError: a value breaks a rule.
-            ConflictError: a spelling is taken.
+            ConflictError: a spelling is taken, or is removed from a scope that is stopped.
         """
         scope = self.get_scope(session, name)
         for field, value in changes.items():
@@ -187,6 +199,9 @@ class ScopeService:
         spellings = _spellings(scope.name, aliases)
         _require_free(session, spellings, owner=scope.name)
         kept = {alias.alias: alias for alias in scope.aliases}
+        if kept.keys() - set(spellings):
+            # Another scope could take the spelling, and with it the issued tokens.
+            self._require_not_stopped(session, scope)
         scope.aliases = [kept.get(each) or ScopeAlias(alias=each) for each in spellings]
 
     def delete_scope(self, session: Session, name: str, *, actor: str) -> None:
@@ -199,10 +214,17 @@ class ScopeService:
 
         Raises:
             NotFoundError: there is no such scope.
+            ConflictError: it is stopped.
         """
         scope = self.get_scope(session, name)
+        # A scope of the same name or spelling could be added for another resource server.
+        self._require_not_stopped(session, scope)
         session.delete(scope)
         self._finish(session, [scope.name], actor, "scope.deleted")
+
+    def _require_not_stopped(self, session: Session, scope: Scope) -> None:
+        owner = scope.resource_server_id
+        self._require_no_stop(session, scope=scope.name, resource_server_id=owner)
 
     def assign(
         self,
@@ -225,8 +247,8 @@ class ScopeService:
         Raises:
             NotFoundError: there is no such scope.
             InvalidChangeError: there is no such resource server.
-            ConflictError: a scope belongs to the admin API, or has another owner and
-                ``take_over`` is not set.
+            ConflictError: a scope belongs to the admin API or to a stopped resource server, or
+                has another owner and ``take_over`` is not set.
         """
         scopes = [self.get_scope(session, name) for name in self.expand(session, names)]
         for scope in scopes:
@@ -243,6 +265,8 @@ class ScopeService:
                     f"The scope {scope.name} belongs to {owner}: "
                     "use --take-over to take it away from there."
                 )
+            # Its issued tokens would be active again.
+            self._require_no_stop(session, resource_server_id=owner)
         self._require_resource_server(session, resource_server_id)
         changed = []
         for scope in scopes:

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from authz_server.database.change_feed import ChangeSet
-from authz_server.errors import OAuthError
+from authz_server.errors import ConflictError, OAuthError
 from authz_server.scopes.catalogue import ScopeEntry
 from authz_server.tokens.models import Stop
 
@@ -85,6 +85,28 @@ class StopState:
             stop = self.find_of_scope(scope)
             if stop:
                 raise _refusal("scope_stopped", stop, f"{stop}: {scope.name}", client_id)
+
+
+def require_no_stop(
+    session: Session, *, scope: str | None = None, resource_server_id: str | None = None
+) -> None:
+    """Refuse a change of a scope or a resource server that would end a stop without lifting it.
+
+    Args:
+        session: the transaction of the change.
+        scope: the canonical name of a scope that is to be deleted or loses a spelling.
+        resource_server_id: the resource server that is to be deleted or to lose a scope.
+
+    Raises:
+        ConflictError: a stop of it, or of a programme with it, is in force.
+    """
+    # Of the table itself: the limits of an administrator do not narrow the stops.
+    stop = Stop.__table__.c
+    for kind, subject, scopes in session.execute(select(stop.kind, stop.subject, stop.scopes)):
+        if scope is not None and scope in scopes:
+            raise ConflictError(f"The scope {scope} is stopped: lift the stop first.")
+        if kind == "resource-server" and subject == resource_server_id:
+            raise ConflictError(f"The resource server {subject!r} is stopped: lift the stop first.")
 
 
 def _refusal(reason: str, stop: str, detail: str, client_id: str) -> OAuthError:

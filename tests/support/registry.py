@@ -14,6 +14,7 @@ from authz_server.clients.validation import ClientLimits
 from authz_server.scopes.g2p_connect import CATALOGUE
 from authz_server.scopes.service import ScopeService, find_canonical_names
 from authz_server.tokens.revocations import RevocationService
+from authz_server.tokens.stops import require_no_stop
 
 ACTOR = "operator:tester"
 LIMITS = ClientLimits(
@@ -34,13 +35,16 @@ class Registry:
         self.engine = _engine(url)
         self.clock = clock
         self.secrets = SecretScheme(b"p" * 32, argon2_concurrency=2)
-        self.scopes = ScopeService(clock, is_resource_server, is_admin_api)
+        self.scopes = ScopeService(clock, is_resource_server, is_admin_api, require_no_stop)
         self.clients = ClientService(
             clock,
             self.secrets,
             lambda: LIMITS,
             find_canonical_names,
             lambda: RevocationService(clock, 3_600),
+            require_no_stop=lambda session, server_id: require_no_stop(
+                session, resource_server_id=server_id
+            ),
         )
 
     @contextmanager

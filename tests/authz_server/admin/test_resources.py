@@ -289,3 +289,21 @@ def test_every_change_names_the_caller_and_the_way(site):
     records = site.get("/audit?subject=acted-on").json["items"]
     assert {each["actor"] for each in records} == {"client:caller via api"}
     assert site.get("/clients/caller").json["allowed_scopes"] == [*ALL_SCOPES]
+
+
+def test_a_scope_is_not_taken_from_a_stopped_resource_server(site):
+    """Nor is the server deleted: its tokens would be active again without `stop.lift`."""
+    for name, scopes in (("stopped-api", ["mapper/unlink"]), ("other-api", [])):
+        body = {"id": name, "name": name, "identifier": f"urn:test:{name}", "scopes": scopes}
+        assert site.send("POST", "/resource-servers", json=body).status_code == 201
+    stop = {"kind": "resource-server", "subject": "stopped-api", "reason": "INC-1"}
+    assert site.send("POST", "/stops", json=stop).status_code == 201
+    scope, server = "/scopes/mapper%2Funlink", "/resource-servers/stopped-api"
+    taken = {"resource_server": "other-api", "take_over": True}
+    for answer in (
+        site.change("POST", f"{scope}/assign", taken, item=scope),
+        site.change("DELETE", server, item=server),
+    ):
+        require_problem(answer, 409, "conflict")
+        assert "is stopped: lift the stop first" in answer.json["detail"]
+    assert site.get(scope).json["resource_server"] == "stopped-api"
