@@ -34,6 +34,7 @@ from authz_server.operations.approved_acts import (
     find_prepared,
     read_order,
 )
+from authz_server.operations.caller_power import require_no_more
 from authz_server.operations.changes import (
     ChangeView,
     describe_change,
@@ -123,6 +124,7 @@ def break_the_glass(services: Services, decision: Decision, open_keys: OpenKeys)
         NotPermittedError: the settings do not permit it.
         PermissionMissingError: the decider does not have the permission of the act any more.
         LimitedCallerError: the decider has it for a part of the server alone.
+        MorePowerError: the change gives administrative permissions that the decider does not have.
         AuthenticationTooOldError: the log-in of the decider is too old.
         ConflictError: it is settled.
         StaleChangeError: what it rests on was changed meanwhile.
@@ -136,6 +138,7 @@ def break_the_glass(services: Services, decision: Decision, open_keys: OpenKeys)
     def act(services: Services, session: Session) -> tuple[ChangeView, Control]:
         change = _lock(services, session, decision, PENDING, own=True)
         _require_permission(services, change, decision.decider)
+        require_no_more(services, session, change, decision.decider)
         prepared = find_prepared(change)
         change.kind, change.reason = "break_glass", decision.reason.strip()
         change.expires_at = None
@@ -144,6 +147,7 @@ def break_the_glass(services: Services, decision: Decision, open_keys: OpenKeys)
         actor, now = decision.decider.actor, services.clock()
         record(session, change, "carried_out", actor=actor, at=now, reason=change.reason)
         control = _run(services, session, change, prepared, {"change": change.id})
+        require_no_more(services, session, change, decision.decider)
         return describe_change(change), control
 
     return _decide_and_order(services, decision, act, open_keys)

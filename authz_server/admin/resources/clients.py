@@ -9,10 +9,8 @@ from msgspec import UNSET, Meta, UnsetType
 
 from authz_server.admin.calls import Call, Reply
 from authz_server.admin.pages import PageQuery
-from authz_server.admin.problems import Problem
 from authz_server.clients.models import Client, Kind
-from authz_server.clients.properties import read_properties
-from authz_server.operations.admin_api import ADMIN_SCOPES
+from authz_server.operations.caller_power import require_no_more_of_client
 from authz_server.operations.client_search import (
     ClientFilters,
     ClientSort,
@@ -29,12 +27,10 @@ from authz_server.operations.clients import (
     update_client,
 )
 from authz_server.operations.limited_services import OutsideLimitsError, reach_of
-from authz_server.operations.permissions import limits_of
 from authz_server.operations.resource_servers import ResourceServerView
 from authz_server.operations.scopes import get_scope, list_scopes
 
 _MAXIMUM_ITEMS = 1_000
-_ADMINISTRATIVE = frozenset(name for name, _, _ in ADMIN_SCOPES)
 
 Instant = Annotated[datetime, Meta(tz=True)]
 Names = Annotated[tuple[str, ...], Meta(max_length=_MAXIMUM_ITEMS)]
@@ -211,7 +207,7 @@ def register_client(call: Call) -> Reply:
     done = create_client(
         call.services, actor=call.caller.actor, imported_secret=imported_secret(call), **fields
     )
-    require_no_more(call, done.client)
+    require_no_more_of_client(call.caller, done.client)
     members: dict[str, Any] = {
         "secret": shown_once(call, done.secret),
         "unowned_scopes": done.unowned_scopes,
@@ -237,7 +233,7 @@ def change_client(call: Call) -> Reply:
     changed = update_client(
         call.services, call.parameters["client_id"], actor=call.caller.actor, **call.given()
     )
-    require_no_more(call, changed.client)
+    require_no_more_of_client(call.caller, changed.client)
     return Reply(changed.client, {"unowned_scopes": changed.unowned_scopes})
 
 
@@ -263,7 +259,7 @@ def lock_client(call: Call) -> None:
     """Lock the row of the path in a change, so that it stays as it was checked.
 
     Raises:
-        Problem: ``refused``: it has an administrative scope that the caller does not have.
+        MorePowerError: it has an administrative scope that the caller does not have.
         OutsideLimitsError: it does not lie within the limits of the caller alone.
     """
     if call.session is None:
@@ -272,7 +268,7 @@ def lock_client(call: Call) -> None:
     row = call.session.get(Client, key, with_for_update=True, populate_existing=True)
     if row is not None:
         require_own_row(call, row)
-        require_no_more(call, row)
+        require_no_more_of_client(call.caller, row)
 
 
 def require_own_row(call: Call, row: Client) -> None:
@@ -290,28 +286,6 @@ def shown(call: Call, client: ClientView) -> ClientView:
     """Return a client as the caller sees it."""
     reach = reach_of(call.services)
     return client if reach is None else reach.shown(client)
-
-
-def require_no_more(call: Call, client: Client | ClientView) -> None:
-    """Refuse administrative scopes that the caller does not have, or has within limits.
-
-    Otherwise a caller that may change clients could give itself every permission, by another
-    client or its secret.
-
-    Raises:
-        Problem: ``refused``.
-    """
-    limits = limits_of(read_properties(client.properties))
-    further = [
-        scope
-        for scope in _ADMINISTRATIVE.intersection(client.allowed_scopes)
-        if (own := call.caller.limits_for(scope)) is None or not limits.is_within(own)
-    ]
-    if further:
-        raise Problem(
-            "refused",
-            f"The client has scopes that the caller does not have: {', '.join(sorted(further))}.",
-        )
 
 
 def imported_secret(call: Call) -> bytes | None:

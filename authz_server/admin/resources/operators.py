@@ -1,6 +1,5 @@
 """Operators: list, show, create, change, disable, enable and delete them."""
 
-from collections.abc import Iterable
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -8,9 +7,9 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from authz_server.admin.calls import Call, Reply
-from authz_server.admin.problems import Problem
 from authz_server.admin.resources.clients import Instant, Names
 from authz_server.errors import NotFoundError
+from authz_server.operations.caller_power import require_no_more_of_roles
 from authz_server.operations.operator_roles import AssignedRole
 from authz_server.operations.operators import (
     Enrolment,
@@ -201,7 +200,7 @@ def remove(call: Call) -> Reply:
 
 def enrol(call: Call) -> Reply:
     """Answer a new link by which an operator enrols a passkey; an earlier link ends."""
-    _require_no_more(call, (each.role for each in load(call).roles))
+    require_no_more_of_roles(call.services, call.caller, (each.role for each in load(call).roles))
     link = renew_enrolment(call.services, call.parameters["operator"], actor=call.caller.actor)
     diff = {"enrolment": {"before": None, "after": "issued"}}
     return Reply(_shown_once(call, link), diff=diff)
@@ -215,7 +214,7 @@ def _switch(call: Call, *, enabled: bool) -> Reply:
 
 
 def _roles(call: Call, bodies: tuple[RoleBody, ...]) -> tuple[AssignedRole, ...]:
-    _require_no_more(call, (each.role for each in bodies))
+    require_no_more_of_roles(call.services, call.caller, (each.role for each in bodies))
     return tuple(
         AssignedRole(
             role=each.role,
@@ -224,26 +223,6 @@ def _roles(call: Call, bodies: tuple[RoleBody, ...]) -> tuple[AssignedRole, ...]
         )
         for each in bodies
     )
-
-
-def _require_no_more(call: Call, names: Iterable[str]) -> None:
-    """Refuse a client that would act by an operator with more permissions than its token has.
-
-    Operators give any role, and never to themselves.
-
-    Raises:
-        Problem: ``refused``.
-    """
-    if call.caller.kind != "client":
-        return
-    known = roles_of(call.services.settings)
-    wanted = (known[name].permissions for name in names if name in known)
-    further = frozenset[str]().union(*wanted) - call.caller.permissions
-    if further:
-        raise Problem(
-            "refused",
-            f"The roles permit what the caller may not do: {', '.join(sorted(further))}.",
-        )
 
 
 def _shown_once(call: Call, enrolment: Enrolment) -> EnrolmentView:

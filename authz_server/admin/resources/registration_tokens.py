@@ -6,11 +6,10 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from authz_server.admin.calls import Call, Reply
-from authz_server.admin.problems import Problem
 from authz_server.admin.resources.clients import Instant, Names
 from authz_server.clients.registration.initial_tokens import MAXIMUM_USES
 from authz_server.clients.validation import DEFAULT_GRANT_TYPES
-from authz_server.operations.admin_api import ADMIN_SCOPES
+from authz_server.operations.caller_power import require_no_more_of_token
 from authz_server.operations.registration_tokens import (
     RegistrationTokenView,
     create_registration_token,
@@ -18,8 +17,6 @@ from authz_server.operations.registration_tokens import (
     get_registration_token,
     list_registration_tokens,
 )
-
-_ADMINISTRATIVE = frozenset(name for name, _, _ in ADMIN_SCOPES)
 
 
 class NewToken(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,7 +75,7 @@ def create(call: Call) -> Reply:
     if len(organisations) == 1:
         fields.setdefault("organisation", *organisations)
     done = create_registration_token(call.services, actor=call.caller.actor, **fields)
-    _require_no_more(call, done.view)
+    require_no_more_of_token(call.caller, done.view.scopes)
     members = {} if call.dry_run else {"value": done.value}
     return Reply(done.view, members, subject=done.view.id, location=done.view.id)
 
@@ -94,23 +91,3 @@ def end(call: Call) -> Reply:
     return Reply(
         end_registration_token(call.services, call.parameters["token_id"], actor=call.caller.actor)
     )
-
-
-def _require_no_more(call: Call, token: RegistrationTokenView) -> None:
-    """Refuse a token for administrative scopes that the caller lacks, or has within limits.
-
-    A client that registers itself has no limits.
-
-    Raises:
-        Problem: ``refused``.
-    """
-    further = [
-        scope
-        for scope in sorted(_ADMINISTRATIVE.intersection(token.scopes))
-        if (own := call.caller.limits_for(scope)) is None or own
-    ]
-    if further:
-        raise Problem(
-            "refused",
-            f"The token has scopes that the caller does not have: {', '.join(further)}.",
-        )

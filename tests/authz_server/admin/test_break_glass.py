@@ -2,8 +2,11 @@
 
 import pytest
 
+from authz_server.operations.operator_roles import AssignedRole
+from authz_server.operations.operators import create_operator
 from support.admin_site import require_problem
 from support.approval_site import ApprovalSite, request_act
+from support.parties import ACTOR
 
 
 @pytest.fixture
@@ -65,3 +68,39 @@ def test_who_lost_the_permission_of_the_act_does_not_carry_it_out(approvals, cli
     )
     require_problem(refused, 403, "refused")
     assert approvals.state(change) == "pending"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PATCH", "{client}", {"allowed_scopes": ["mapper/link", "keys:read"]}),
+        ("POST", "/clients", {"name": "New", "allowed_scopes": ["keys:read"]}),
+        ("POST", "/operators", {"name": "new", "roles": [{"role": "approver"}]}),
+        ("POST", "/operators/{operator}/enrolments", {}),
+        (
+            "POST",
+            "/registration-tokens",
+            {"expires_at": "2040-01-01T00:00:00Z", "scopes": ["keys:read"]},
+        ),
+    ],
+)
+def test_permissions_that_were_lost_since_are_not_given(approvals, client, method, path, body):
+    """The rule of the request applies to the caller as she is when she carries it out."""
+    operator = f"renewed-{client[-8:]}"
+    create_operator(
+        approvals.api.services, actor=ACTOR, name=operator, roles=[AssignedRole(role="approver")]
+    )
+    path = path.format(client=client, operator=operator)
+    headers = {"If-Match": approvals.api.get(client).headers["ETag"]} if "PATCH" in method else {}
+    filed = approvals.api.send(method, path, json=body, headers=headers)
+    assert filed.status_code == 202, filed.text
+    change = f"/changes/{filed.json['id']}"
+    tag = {"If-Match": approvals.api.get(change).headers["ETag"]}
+    fewer = approvals.api.token("changes:read", "clients:write", "operators:write")
+    refused = approvals.api.send(
+        "POST", f"{change}/break-glass", token=fewer, json={"reason": "payday"}, headers=tag
+    )
+    assert "keys:read" in require_problem(refused, 403, "refused")["detail"]
+    assert approvals.state(filed.json["id"]) == "pending"
+    done = approvals.decide(filed.json["id"], "break-glass", "caller", reason="payday")
+    assert done.status_code == 200, done.text

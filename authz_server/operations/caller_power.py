@@ -1,0 +1,133 @@
+"""Power over the server itself: a caller gives no more of it than the caller has.
+
+The rule applies to a request, and again to a change that waited, when its requester carries it out.
+"""
+
+from collections.abc import Iterable
+
+from sqlalchemy.orm import Session
+
+from authz_server.assembly import Services
+from authz_server.audit.pending_changes import PendingChange
+from authz_server.clients.models import Client
+from authz_server.clients.properties import read_properties
+from authz_server.errors import OperatorError
+from authz_server.operations.admin_api import ADMIN_SCOPES
+from authz_server.operations.approved_acts import read_arguments
+from authz_server.operations.client_views import ClientView
+from authz_server.operations.operators import find_operator
+from authz_server.operations.permissions import (
+    UNLIMITED,
+    Caller,
+    Limits,
+    limits_of,
+    roles_of,
+)
+
+_ADMINISTRATIVE = frozenset(name for name, _, _ in ADMIN_SCOPES)
+
+
+class MorePowerError(OperatorError):
+    """The act gives administrative permissions that the caller does not have."""
+
+
+def require_no_more_of_client(caller: Caller, client: Client | ClientView) -> None:
+    """Refuse a client's administrative scopes that the caller lacks, or has within limits.
+
+    Otherwise a caller that may change clients could give itself every permission, by another
+    client or its secret.
+
+    Args:
+        caller: the caller.
+        client: the client, before and after its change.
+
+    Raises:
+        MorePowerError: it has such a scope.
+    """
+    limits = limits_of(read_properties(client.properties))
+    _require_scopes("client", caller, client.allowed_scopes, limits)
+
+
+def require_no_more_of_token(caller: Caller, scopes: Iterable[str]) -> None:
+    """Refuse an initial access token for administrative scopes that the caller lacks.
+
+    A client that registers itself has no limits.
+
+    Args:
+        caller: the caller.
+        scopes: the scopes of the token.
+
+    Raises:
+        MorePowerError: it has such a scope.
+    """
+    _require_scopes("token", caller, scopes, UNLIMITED)
+
+
+def require_no_more_of_roles(services: Services, caller: Caller, names: Iterable[str]) -> None:
+    """Refuse a client that would act by an operator with more permissions than its token has.
+
+    Operators give any role, and never to themselves.
+
+    Args:
+        services: the parts of the server.
+        caller: the caller.
+        names: the roles of the operator.
+
+    Raises:
+        MorePowerError: the roles have more.
+    """
+    if caller.kind != "client":
+        return
+    known = roles_of(services.settings)
+    wanted = (known[name].permissions for name in names if name in known)
+    further = frozenset[str]().union(*wanted) - caller.permissions
+    if further:
+        listed = ", ".join(sorted(further))
+        raise MorePowerError(f"The roles permit what the caller may not do: {listed}.")
+
+
+def require_no_more(
+    services: Services, session: Session, change: PendingChange, caller: Caller
+) -> None:
+    """Apply the rule to a change that waited, before it is carried out and afterwards.
+
+    Args:
+        services: the parts of the server.
+        session: the transaction that carries it out.
+        change: the change.
+        caller: who carries it out, with the present permissions.
+
+    Raises:
+        MorePowerError: the change gives more than the caller has.
+    """
+    arguments = read_arguments(change.arguments)
+    match change.operation:
+        case "create_operator" | "update_operator":
+            names = [each.role for each in arguments.get("roles", ())]
+            require_no_more_of_roles(services, caller, names)
+        case "renew_enrolment":
+            held = find_operator(session, arguments["operator"]).roles
+            require_no_more_of_roles(services, caller, [each.role for each in held])
+        case "create_registration_token":
+            require_no_more_of_token(caller, arguments["scopes"])
+        case "create_client":
+            _require_of_stored(session, change.subject.removeprefix("client:"), caller)
+        case _ if "client_id" in arguments:
+            _require_of_stored(session, arguments["client_id"], caller)
+
+
+def _require_of_stored(session: Session, client_id: str, caller: Caller) -> None:
+    client = session.get(Client, client_id)
+    if client is not None:
+        require_no_more_of_client(caller, client)
+
+
+def _require_scopes(noun: str, caller: Caller, scopes: Iterable[str], limits: Limits) -> None:
+    further = [
+        scope
+        for scope in sorted(_ADMINISTRATIVE.intersection(scopes))
+        if (own := caller.limits_for(scope)) is None or not limits.is_within(own)
+    ]
+    if further:
+        listed = ", ".join(further)
+        raise MorePowerError(f"The {noun} has scopes that the caller does not have: {listed}.")
