@@ -1,8 +1,10 @@
 """A server with its management listener over TLS, and the command line beside it and far away."""
 
+import socket
+import ssl
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import click
@@ -20,6 +22,7 @@ from support.live_server import LiveServer
 from support.openbao_authority import CertificateAuthority
 from support.parties import ACTOR, Parties
 from support.ports import release_port, reserve_port
+from support.scripted_server import ScriptedServer
 from support.secrets_watch import SecretsWatch
 from support.settings_file import write_settings
 
@@ -141,6 +144,32 @@ def running_remote_site(folder: Path, database_url: str) -> Iterator[RemoteSite]
             yield site
     finally:
         release_port(site.admin_port)
+
+
+@contextmanager
+def losing_an_answer(site: RemoteSite) -> Iterator[tuple[ScriptedServer, list[bytes]]]:
+    """Relay requests to the server, and lose its first answer."""
+    context = ssl.create_default_context(cafile=site.ca_file)
+    lost: list[bytes] = []
+
+    def relay(connection: socket.socket, request: bytes) -> bool:
+        with (
+            closing(socket.create_connection(("127.0.0.1", site.admin_port))) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as upstream,
+        ):
+            upstream.sendall(request)
+            answer = b""
+            while part := upstream.recv(65_536):
+                answer += part
+        if not lost:
+            lost.append(answer)
+            return False
+        connection.sendall(answer)
+        return False
+
+    with ScriptedServer(relay) as between:
+        yield between, lost
+        assert between.connections == 2
 
 
 def leaves(

@@ -125,7 +125,16 @@ class AdminApi:
         try:
             return self.answer("POST", permission, path, body=given, headers=headers)
         except LostConnectionError:
-            repeated = self.answer("POST", permission, path, body=given, headers=headers)
+            try:
+                repeated = self.answer("POST", permission, path, body=given, headers=headers)
+            except WaitsForApproval as waiting:
+                if "imported_secret" in given or not waiting.lacks_secret:
+                    raise
+                raise RemoteError(
+                    f"The change {waiting} waits for an approval, but the answer was lost that"
+                    " showed its secret or link once: withdraw it by `authz-server changes withdraw"
+                    f" {waiting}`, and request it again."
+                ) from waiting
         if hint := repeated.get("secret_hint") or repeated.get("enrolment_hint"):
             raise RemoteError(f"It is created, but the answer was lost that showed it once. {hint}")
         return repeated

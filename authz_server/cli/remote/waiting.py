@@ -23,6 +23,13 @@ class WaitsForApproval(Exception):  # noqa: N818 - not an error
         self._change = {name: value for name, value in change.items() if name != "dry_run"}
         self._answer: Mapping[str, Any] = self._change.pop("answer", None) or {}
 
+    @property
+    def lacks_secret(self) -> bool:
+        """Whether the answer is repeated, without the secret or link that it showed once."""
+        # The arguments of a new client name whether it gets a secret.
+        makes_one = self._change.get("arguments", {}).get("with_secret", True)
+        return not self._answer and bool(makes_one)
+
     def show(self, parameters: Mapping[str, Any]) -> None:
         """Print the change, and the secret or link that works once it is approved.
 

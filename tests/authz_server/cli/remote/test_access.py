@@ -1,10 +1,7 @@
 """The way to a server: credentials, refusals, changes that wait, and answers that get lost."""
 
 import json
-import socket
-import ssl
 import time
-from contextlib import closing
 
 import click
 import pytest
@@ -21,7 +18,7 @@ from keys.jose.jwk import public_jwk
 from support.openbao_authority import CertificateAuthority
 from support.parties import ACTOR
 from support.ports import release_port, reserve_port
-from support.remote_site import ALL_SCOPES, leaves
+from support.remote_site import ALL_SCOPES, leaves, losing_an_answer
 from support.scripted_server import ScriptedServer, answer_with
 
 KEYS = {
@@ -356,32 +353,30 @@ def test_a_deletion_concerns_the_client_that_was_shown(site, monkeypatch):
 
 def test_a_creation_whose_answer_is_lost_is_made_once(site):
     """The request is repeated with its key; the secret cannot be shown again."""
-    context = ssl.create_default_context(cafile=site.ca_file)
-    lost = []
-
-    def relay(connection: socket.socket, request: bytes) -> bool:
-        with (
-            closing(socket.create_connection(("127.0.0.1", site.admin_port))) as plain,
-            context.wrap_socket(plain, server_hostname="localhost") as upstream,
-        ):
-            upstream.sendall(request)
-            answer = b""
-            while part := upstream.recv(65_536):
-                answer += part
-        if not lost:
-            lost.append(answer)
-            return False
-        connection.sendall(answer)
-        return False
-
-    with ScriptedServer(relay) as between:
-        result = site.remote(
-            *("client", "create", "lost", "--name", "L", "--scope", "mapper/link"),
-            url=between.address,
-        )
-        assert between.connections == 2
+    create = ("client", "create", "lost", "--name", "L", "--scope", "mapper/link")
+    with losing_an_answer(site) as (between, lost):
+        result = site.remote(*create, url=between.address)
     assert b" 201 " in lost[0]
     require_refusal(result, "the answer was lost that showed it once")
     assert "/clients/lost/secrets adds a secret" in result.stderr
     secrets = json.loads(site.local("client", "secret", "list", "lost", "--json").stdout)
     assert len(secrets) == 1
+
+
+def test_a_waiting_creation_whose_answer_is_lost_is_to_be_requested_again(site):
+    """Its secret is lost; a client without one waits as usual."""
+    create = ("client", "create", "--name", "L", "--scope", money_scope(site))
+    with losing_an_answer(site) as (between, lost):
+        result = site.remote(*create, url=between.address)
+    assert b" 202 " in lost[0]
+    change = json.loads(lost[0].partition(b"\r\n\r\n")[2])["id"]
+    require_refusal(result, f"`authz-server changes withdraw {change}`")
+    assert site.remote("changes", "withdraw", change).exit_code == 0
+    for further, text in (
+        (("--no-secret",), ""),
+        (("--secret-stdin",), "a-secret-of-the-payer-5281"),
+    ):
+        with losing_an_answer(site) as (between, lost):
+            result = site.remote(*create, *further, url=between.address, input=text)
+        assert result.exit_code == 4, result.output
+        assert "Nothing is changed yet" in result.stderr
