@@ -19,6 +19,7 @@ from authz_server.operations.approvals import (
     store_done,
 )
 from authz_server.operations.changes import ChangeView, describe_change
+from authz_server.operations.permissions import require_fresh
 from authz_server.operations.record_diffs import record_diff
 
 
@@ -68,12 +69,15 @@ def make_control(call: Call) -> Control:
 
     Raises:
         Problem: ``refused``: ``break_glass`` is off.
+        AuthenticationTooOldError: ``break_glass`` is used, after an old log-in of an operator.
         InvalidChangeError: a reason is malformed, or is missing with ``break_glass``.
     """
     query, settings = call.query, call.services.settings.approvals
     break_glass: bool = getattr(query, "break_glass", False)
     if break_glass and not settings.break_glass:
         raise Problem("refused", "break_glass is off in [approvals].")
+    if break_glass:
+        require_fresh(call.caller, now=call.services.clock())
     reason = getattr(query, "reason", "") or getattr(call.body, "reason", "")
     reason = require_reason(reason or "", needed=break_glass)
     return Control(requester=call.caller.key, break_glass=break_glass, reason=reason)

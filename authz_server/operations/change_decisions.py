@@ -50,6 +50,7 @@ from authz_server.operations.permissions import (
     Caller,
     LimitedCallerError,
     authorise,
+    require_fresh,
 )
 from authz_server.operations.second_person import NotPermittedError, require_second_person
 from keys.errors import KeysError
@@ -133,6 +134,7 @@ def break_the_glass(services: Services, decision: Decision, open_keys: OpenKeys)
     """
     if not services.settings.approvals.break_glass:
         raise NotPermittedError("break_glass is off in [approvals].")
+    require_fresh(decision.decider, now=services.clock())
     require_reason(decision.reason, needed=True)
 
     def act(services: Services, session: Session) -> tuple[ChangeView, Control]:

@@ -226,11 +226,26 @@ def authorise(
         raise PermissionMissingError(permission)
     if whole_server and limits:
         raise LimitedCallerError
-    if caller.kind == "operator" and permission in FRESH_PERMISSIONS:
-        since = caller.authenticated_at
-        if since is None or now - since > FRESH_FOR:
-            raise AuthenticationTooOldError
+    if permission in FRESH_PERMISSIONS:
+        require_fresh(caller, now=now)
     return limits
+
+
+def require_fresh(caller: Caller, *, now: datetime) -> None:
+    """Require a fresh log-in of an operator.
+
+    Args:
+        caller: the caller.
+        now: the present time.
+
+    Raises:
+        AuthenticationTooOldError: the log-in is older than :data:`FRESH_FOR`.
+    """
+    if caller.kind != "operator":
+        return
+    since = caller.authenticated_at
+    if since is None or now - since > FRESH_FOR:
+        raise AuthenticationTooOldError
 
 
 _READS = frozenset(name for name in PERMISSIONS if name.endswith(":read"))

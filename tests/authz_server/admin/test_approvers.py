@@ -1,5 +1,6 @@
 """Who may approve: local operators, people of a provider, and callers with limits."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -186,6 +187,38 @@ def test_an_approval_needs_a_fresh_log_in(approvals, change):
     approvals.api.clock.advance(timedelta(minutes=6).total_seconds())
     approvals.forget_tokens()
     assert _approve(approvals, caller, change).status == 401
+
+
+def test_to_do_an_act_at_once_needs_a_fresh_log_in(approvals):
+    """Of an operator, at the request and for a change that waits."""
+    caller = _manager(approvals)
+    site, perform = approvals.api, approvals.api.app.api.perform
+    path = f"/clients/{site.new_client()['id']}"
+    glass, reason = {"break_glass": "true", "reason": "x"}, {"reason": "x"}
+    body = {"allowed_scopes": ["mapper/link", MONEY]}
+    filed = perform(caller, "PATCH", path, body=body, if_match="*")
+    waits = f"/changes/{filed.body['id']}/break-glass"
+    site.clock.advance(timedelta(minutes=6).total_seconds())
+    approvals.forget_tokens()
+    for answer in (
+        perform(caller, "PATCH", path, body=body, if_match="*", query=glass),
+        perform(caller, "POST", waits, body=reason, if_match="*"),
+        perform(caller, "POST", waits, body=reason, if_match="*", query={"dry_run": "true"}),
+    ):
+        assert (answer.status, answer.body["type"].rpartition(":")[2]) == (
+            401,
+            "insufficient-user-authentication",
+        )
+    fresh = _manager(approvals)
+    assert perform(fresh, "POST", waits, body=reason, if_match="*").status == 200
+    done = perform(fresh, "PATCH", path, body={"allowed_scopes": []}, if_match="*", query=glass)
+    assert done.status == 200
+
+
+def _manager(approvals) -> Caller:
+    """Return a person of a provider who manages clients, and has just logged in."""
+    grants = make_grants(approvals.api.settings, [("client-manager", Limits())])
+    return replace(_person(approvals), grants=grants)
 
 
 def test_a_limited_approver_sees_and_approves_within_the_limits(approvals):

@@ -123,6 +123,36 @@ def test_an_act_that_waits_is_done_at_once_in_an_emergency(guarded):
         assert confirmed.status_code == 303, confirmed.text
 
 
+def test_to_do_it_at_once_asks_for_a_fresh_log_in(guarded):
+    """By the button of the plan, and on the page of the change; the plan itself does not ask."""
+    site = guarded.site
+    site.new_client(id="glass-3")
+    guarded.confirm("/act/stop-set?kind=client&subject=glass-3", reason="a leak")
+    path = "/act/stop-lift?kind=client&subject=glass-3"
+    guarded.confirm(path, reason="mended")
+    change = next(
+        each["id"]
+        for each in site.get("/changes?state=pending").json["items"]
+        if "glass-3" in each["subject"]
+    )
+    guarded.find_session, kept = (lambda _: guarded.caller), guarded.find_session
+    try:
+        with guarded.acting_as(guarded.operator()):
+            site.clock.advance(600)
+            site.forget_tokens()
+            plan = guarded.page(path)
+            answers = [
+                guarded.send_form(plan, break_glass="yes", reason="payday"),
+                guarded.get(f"/act/change-break-glass?id={change}"),
+            ]
+    finally:
+        guarded.find_session = kept
+    for answer in answers:
+        assert answer.status_code == 303, answer.text
+        assert answer.headers["Location"].startswith("/login?step_up=1&next=%2Fact%2F")
+    assert site.get(f"/changes/{change}").json["state"] == "pending"
+
+
 def test_the_settings_forbid_to_do_it_at_once(database_url, tmp_path):
     """The button is not there, and the API refuses."""
     overrides = {"approvals": {"acts": ["stop.lift"], "break_glass": False}}
