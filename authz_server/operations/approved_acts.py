@@ -17,6 +17,7 @@ from authz_server.operations.operator_roles import AssignedRole
 from authz_server.operations.operators import (
     create_operator,
     renew_enrolment,
+    set_operator_enabled,
     update_operator,
 )
 from authz_server.operations.registration_tokens import create_registration_token
@@ -35,6 +36,7 @@ OPERATIONS: Mapping[str, Callable[..., object]] = {
     "create_operator": create_operator,
     "update_operator": update_operator,
     "renew_enrolment": renew_enrolment,
+    "set_operator_enabled": set_operator_enabled,
     "create_registration_token": create_registration_token,
 }
 #: The permission of each operation.
@@ -48,6 +50,7 @@ PERMISSIONS_OF: Mapping[str, str] = {
     "create_operator": "operators:write",
     "update_operator": "operators:write",
     "renew_enrolment": "operators:write",
+    "set_operator_enabled": "operators:write",
     "create_registration_token": "clients:write",
     "keys.activate": "keys:rotate",
 }

@@ -129,7 +129,7 @@ def note_roles(  # noqa: PLR0913 - the facts of an act, by name
     operation: str,
     link: PreparedSecret | None = None,
 ) -> None:
-    """Note other roles of an operator, or a link for a passkey, which may need a second person.
+    """Note roles, a link for a passkey, or an enabled operator, which may need a second person.
 
     Args:
         services: the parts of the server.
@@ -137,28 +137,52 @@ def note_roles(  # noqa: PLR0913 - the facts of an act, by name
         row: the operator, after the change.
         before: the roles before, as :func:`plain_roles` returns them.
         actor: the recorded actor.
-        operation: ``create_operator``, ``update_operator`` or ``renew_enrolment``.
+        operation: ``create_operator``, ``update_operator``, ``renew_enrolment`` or
+            ``set_operator_enabled``, which enables.
         link: the link that is issued.
     """
     after = plain_roles(row.roles)
     if not (before or after):
         return
     creates = operation == "create_operator"
-    diff: dict[str, object] = {"roles": {"before": before, "after": after}}
-    if before == after:
+    arguments: dict[str, object] = {"name" if creates else "operator": row.name}
+    if operation == "set_operator_enabled":
+        arguments["enabled"] = True
+        diff: dict[str, object] = {"state": {"before": "disabled", "after": "enabled"}}
+    elif before == after:
         diff = {"enrolment": {"before": None, "after": "issued"}}
-    named = {"name" if creates else "operator": row.name}
+    else:
+        arguments["roles"] = after
+        diff = {"roles": {"before": before, "after": after}}
     act = NotedAct(
         acts=(CHANGE_ROLE,),
         actor=actor,
         operation=operation,
-        arguments=named if before == after else {**named, "roles": after},
+        arguments=arguments,
         subject=f"operator:{row.name}",
         basis="" if creates else revision_of((row.id, row.enabled, before)),
         diff=diff,
         secret=link,
     )
     note_act(services, session, act)
+
+
+def date_roles(
+    services: Services, session: Session, row: Operator, now: datetime, *, actor: str
+) -> None:
+    """Give the roles of an operator who is enabled the present time, and note the act.
+
+    Args:
+        services: the parts of the server.
+        session: the transaction.
+        row: the operator, after the change.
+        now: the present time.
+        actor: the recorded actor.
+    """
+    for each in row.roles:
+        each.granted_at = now
+    held = plain_roles(row.roles)
+    note_roles(services, session, row, held, actor=actor, operation="set_operator_enabled")
 
 
 def _checked_roles(

@@ -35,6 +35,7 @@ from authz_server.operations.operator_roles import (
     SECURITY_OFFICER,
     AssignedRole,
     RoleView,
+    date_roles,
     limits_of_role,
     note_roles,
     plain_roles,
@@ -262,6 +263,8 @@ def set_operator_enabled(
 ) -> OperatorView:
     """Enable or disable an operator; to disable ends all sessions and links at once.
 
+    An operator who is enabled has the roles since then: they decide on later changes alone.
+
     Args:
         services: the parts of the server.
         operator: the id or the name.
@@ -272,6 +275,7 @@ def set_operator_enabled(
         NotFoundError: there is no such operator.
         ConflictError: it is the last enabled security officer.
     """
+    now = services.clock()
     with services.transaction() as session:
         row = _locked(session, operator)
         before = _describe(services, session, row)
@@ -279,9 +283,11 @@ def set_operator_enabled(
             require_another_officer(session, row)
             _end_sessions(session, row.id)
         if row.enabled != enabled:
-            row.enabled, row.updated_at = enabled, services.clock()
+            row.enabled, row.updated_at = enabled, now
             action = "operator.enabled" if enabled else "operator.disabled"
             _audit(services, session, row, actor, action)
+            if enabled:
+                date_roles(services, session, row, now, actor=actor)
         after = _describe(services, session, row)
         record_difference(session, before, after)
         return after

@@ -1,4 +1,4 @@
-"""Who is the second person of a change: neither its requester, nor its subject, nor made for it."""
+"""The second person of a change: neither its requester, nor its subject, nor made for it."""
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session

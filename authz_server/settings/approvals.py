@@ -41,8 +41,8 @@ CHANGE_KEYS: Act = "client.change_keys"
 ACTIVATE_KEY: Act = "key.activate"
 #: To lift a stop of the kill switch.
 LIFT_STOP: Act = "stop.lift"
-#: To change the roles of an operator, to issue a link for its passkey, to grant a client a scope of
-#: the admin API, or to widen what such a client administers.
+#: To change the roles of an operator, to enable one with roles, to issue a link for its passkey, to
+#: grant a client a scope of the admin API, or to widen what such a client administers.
 CHANGE_ROLE: Act = "operator.change_role"
 #: To revoke a signing key.
 REVOKE_KEY: Act = "key.revoke"

@@ -315,3 +315,31 @@ def test_who_is_made_an_approver_at_the_time_of_a_change_does_not_decide_on_it(a
         refused = _approve(approvals, caller, change)
         assert refused.status == 403
         assert "after the change was requested" in refused.body["detail"]
+
+
+@pytest.mark.parametrize("decision", ["approve", "break-glass"])
+def test_a_disabled_operator_with_roles_is_enabled_by_two_people(approvals, decision):
+    """The roles count since then; without roles, one person is enough."""
+    name, clock = f"returned-{decision}", approvals.api.clock
+    operator = _local(approvals, name)
+    path = f"/operators/{name}"
+    assert approvals.change("POST", f"{path}/disable", {}, path).status_code == 200
+    clock.advance(1)
+    money = _file(approvals)
+    clock.advance(1)
+    filed = approvals.change("POST", f"{path}/enable", {}, path)
+    assert (filed.status_code, filed.json["acts"]) == (202, ["operator.change_role"])
+    assert filed.json["diff"]["state"] == {"before": "disabled", "after": "enabled"}
+    assert approvals.api.get(path).json["state"] == "disabled"
+    by = "second" if decision == "approve" else "caller"
+    done = approvals.decide(filed.json["id"], decision, by, reason="back")
+    assert done.status_code == 200, done.text
+    shown = approvals.api.get(path).json
+    granted = datetime.fromisoformat(shown["roles"][0]["granted_at"])
+    assert (shown["state"], granted) == ("enabled", approvals.api.services.clock())
+    again = _caller(approvals, name, operator.operator_id)
+    assert _approve(approvals, again, money).status == 403
+    bare = f"/operators/bare-{decision}"
+    assert approvals.api.send("POST", "/operators", json={"name": bare[11:]}).status_code == 201
+    for verb in ("disable", "enable"):
+        assert approvals.change("POST", f"{bare}/{verb}", {}, bare).status_code == 200
