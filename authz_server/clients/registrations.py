@@ -179,7 +179,9 @@ class Registrations:
             # Its scopes could get another owner, for which nothing is stopped.
             self._require_no_stop(session, client_id)
             _require_unnamed(session, client_id)
-        self._audit(session, actor, f"{client.kind}.deleted", client_id, {"name": client.name})
+        # The record alone shows afterwards which resource servers its tokens were for.
+        detail = {"name": client.name, "allowed_scopes": list(client.allowed_scopes)}
+        self._audit(session, actor, f"{client.kind}.deleted", client_id, detail)
         if client.kind == "client":
             self._revoker.cut_off_client(
                 session, client_id, actor=actor, reason="the client was deleted"

@@ -164,7 +164,8 @@ class ScopeService:
             aliases=[ScopeAlias(alias=spelling) for spelling in spellings],
         )
         session.add(scope)
-        self._finish(session, [name], actor, "scope.added", risk=risk)
+        facts = {"risk": risk, "resource_server_id": resource_server_id}
+        self._finish(session, [name], actor, "scope.added", **facts)
         return scope
 
     def update_scope(self, session: Session, name: str, *, actor: str, **changes: object) -> Scope:
@@ -201,7 +202,8 @@ class ScopeService:
         kept = {alias.alias: alias for alias in scope.aliases}
         if kept.keys() - set(spellings):
             # Another scope could take the spelling, and with it the issued tokens.
-            self._require_not_stopped(session, scope)
+            owner = scope.resource_server_id
+            self._require_no_stop(session, scope=scope.name, resource_server_id=owner)
         scope.aliases = [kept.get(each) or ScopeAlias(alias=each) for each in spellings]
 
     def delete_scope(self, session: Session, name: str, *, actor: str) -> None:
@@ -217,14 +219,11 @@ class ScopeService:
             ConflictError: it is stopped.
         """
         scope = self.get_scope(session, name)
-        # A scope of the same name or spelling could be added for another resource server.
-        self._require_not_stopped(session, scope)
-        session.delete(scope)
-        self._finish(session, [scope.name], actor, "scope.deleted")
-
-    def _require_not_stopped(self, session: Session, scope: Scope) -> None:
         owner = scope.resource_server_id
+        # A scope of the same name or spelling could be added for another resource server.
         self._require_no_stop(session, scope=scope.name, resource_server_id=owner)
+        session.delete(scope)
+        self._finish(session, [scope.name], actor, "scope.deleted", resource_server_id=owner)
 
     def assign(
         self,

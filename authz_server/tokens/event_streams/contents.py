@@ -1,7 +1,7 @@
 """Security events by what the audit records of changes state (RFC 8417)."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from authz_server.audit.sink import AuditRecord
 from authz_server.clients.cache import ClientCache
 from authz_server.scopes.catalogue import ScopeCatalogue
+from authz_server.tokens.models import Programme
 
 #: The types of events by their short names, which a stream may be limited to.
 EVENT_TYPES = {
@@ -33,7 +34,17 @@ _OF_CLIENTS = {
     "client.secret_ended": "secret-ended",
 }
 #: Changes of a client; their details state its scopes.
-_CHANGES = ("client.created", "client.registered", "client.updated", "client.registration_updated")
+_CHANGES = (
+    "client.created",
+    "client.registered",
+    "client.updated",
+    "client.registration_updated",
+    "client.deleted",
+)
+#: Changes of a scope; their details state its resource server.
+_OWNERS = ("scope.added", "scope.assigned", "scope.deleted")
+#: What concerns several resource servers, so that the reason may name what one must not know.
+_WITHOUT_REASON = frozenset({"programme", "key", "all"})
 _OF_STOPS = {"stop.set": "stopped", "stop.lifted": "resumed"}
 _HASH_CHARACTERS = 16
 
@@ -135,7 +146,7 @@ class EventContents:
         if isinstance(instant, int):
             facts["issued_until"] = instant // 1_000_000
         reason = record.detail.get("reason")
-        if reason:
+        if reason and kind not in _WITHOUT_REASON:
             facts["reason_admin"] = {"en": str(reason)}
         subject = self._client(name) if kind == "client" else self._named(f"{kind}:{name}")
         return SecurityEvent(_OF_STOPS.get(record.action, "tokens-revoked"), subject, facts)
@@ -156,19 +167,20 @@ class EventContents:
         if kind == "client":
             return self._may_hold(session, name, server_id)
         if kind == "scope":
-            return self._may_own(name, server_id)
+            return self._may_own(session, [name], server_id)
         if kind == "resource-server":
             return name == server_id
-        return True
+        return kind != "programme" or self._may_belong(session, record, name, server_id)
 
     def _may_hold(self, session: Session, client_id: str, server_id: str) -> bool:
         """Return whether a client could have tokens for a resource server.
 
         A token outlives the withdrawal of its scopes where it is verified offline, so that the
-        scopes of earlier records of the client count as well as the present ones.
+        scopes of earlier records of the client count as well as the present ones. A deleted client
+        has those of its records alone.
         """
         client = self._directory.find(client_id)
-        if client is None or any(self._may_own(each, server_id) for each in client.allowed_scopes):
+        if client is not None and self._may_own(session, client.allowed_scopes, server_id):
             return True
         earlier = session.scalars(
             select(AuditRecord.detail).where(
@@ -180,13 +192,49 @@ class EventContents:
             for detail in earlier
             for name in detail.get("allowed_scopes", detail.get("scopes")) or ()
         }
-        found = (self._catalogue.find(name) for name in names)
-        return any(each is not None and each.resource_server_id == server_id for each in found)
+        return self._may_own(session, names, server_id)
 
-    def _may_own(self, scope: str, server_id: str) -> bool:
-        entry = self._catalogue.find(scope)
-        # A scope that is gone may have been of any resource server.
-        return entry is None or entry.resource_server_id == server_id
+    def _may_belong(
+        self, session: Session, record: AuditRecord, programme: str, server_id: str
+    ) -> bool:
+        """Return whether a programme had a scope or a client of a resource server.
+
+        It is not changed while it is stopped: the last definition before the record counts.
+        """
+        defined = session.scalar(
+            select(AuditRecord.detail)
+            .where(
+                AuditRecord.subject == programme,
+                AuditRecord.action == "scope.programme_defined",
+                AuditRecord.id < record.id,
+            )
+            .order_by(AuditRecord.id.desc())
+            .limit(1)
+        )
+        if defined is None:  # the record was purged
+            row = session.get(Programme, programme)
+            defined = {} if row is None else {"scopes": row.scopes, "clients": row.clients}
+        return self._may_own(session, defined.get("scopes", ()), server_id) or any(
+            self._may_hold(session, each, server_id) for each in defined.get("clients", ())
+        )
+
+    def _may_own(self, session: Session, scopes: Iterable[str], server_id: str) -> bool:
+        """Return whether one of the scopes is of a resource server, or was until it was deleted."""
+        gone = []
+        for name in scopes:
+            entry = self._catalogue.find(name)
+            if entry is None:
+                gone.append(name)
+            elif entry.resource_server_id == server_id:
+                return True
+        if not gone:
+            return False
+        earlier = session.scalars(
+            select(AuditRecord.detail).where(
+                AuditRecord.subject.in_(gone), AuditRecord.action.in_(_OWNERS)
+            )
+        )
+        return any(detail.get("resource_server_id") == server_id for detail in earlier)
 
     def _client(self, client_id: str) -> dict[str, str]:
         return {"format": "iss_sub", "iss": self._issuer, "sub": client_id}

@@ -2,9 +2,14 @@
 
 import pytest
 
+from authz_server.operations.clients import create_client, delete_client, set_enabled
 from authz_server.operations.event_streams import get_stream
+from authz_server.operations.revocation import revoke_tokens
+from authz_server.operations.scopes import add_scope
+from authz_server.operations.stops import define_programme, lift_stop, plan_stop, set_stop
 from authz_server.tokens.event_streams.models import EventStream
-from support.administrators import BY_ORGANISATION, BY_SERVER
+from support.administrators import BY_ORGANISATION, BY_SERVER, MARK
+from support.parties import ACTOR
 
 UNTIL = "2040-01-01T00:00:00Z"
 
@@ -43,3 +48,69 @@ def test_a_limited_caller_has_its_own_streams_and_tokens(ours, limits):
     assert ended.status == 200
     records = ours.perform(caller, "GET", "/audit", query={"subject": own.body["id"]}).body
     assert len(records["items"]) == 2
+
+
+def _end_all(services, owner: str, server: str) -> None:
+    """End the tokens of a client and a scope of a resource server, delete both, stop programmes."""
+    client, scope = f"{owner}-gone", f"{owner}/gone"
+    because = {"actor": ACTOR, "reason": f"{MARK} reason"}
+    add_scope(services, actor=ACTOR, name=scope, resource_server_id=server)
+    create_client(services, actor=ACTOR, id=client, name=client, allowed_scopes=[scope])
+    for kind, members in (("scopes", {"scopes": [scope]}), ("clients", {"clients": [client]})):
+        name = f"{owner}-{kind}"
+        define_programme(services, name, actor=ACTOR, **{"scopes": [], "clients": []} | members)
+        set_stop(services, plan_stop(services, "programme", name), **because)
+        lift_stop(services, "programme", name, **because)
+    services.feed.poll()
+    with services.transaction() as session:
+        services.revocations.revoke_token(
+            session,
+            jti=f"jti-of-{client}",
+            client_id=client,
+            expires_at=services.clock(),
+            actor=ACTOR,
+        )
+    set_enabled(services, client, kind="client", enabled=False, actor=ACTOR)
+    revoke_tokens(services, "client", client, actor=ACTOR)
+    revoke_tokens(services, "scope", scope, actor=ACTOR)
+    delete_client(services, client, kind="client", actor=ACTOR)
+    with services.transaction() as session:
+        services.scopes.delete_scope(session, scope, actor=ACTOR)
+    services.feed.poll()
+
+
+def test_a_stream_has_what_ends_own_tokens_and_nothing_of_others(ours):
+    """Deleted clients and scopes, and programmes: by what their records show.
+
+    An event of several resource servers has no reason.
+    """
+    services = ours.site.services
+    services.feed.poll()
+    with services.database.transaction() as session:
+        services.event_reader.claim(session, session.get_one(EventStream, "mine"), 0)
+    _end_all(services, "own", "mine")
+    _end_all(services, MARK, f"{MARK}-server")
+    revoke_tokens(services, "all", actor=ACTOR, reason=f"{MARK} reason")
+    with services.database.transaction() as session:
+        stream = session.get_one(EventStream, "mine")
+        events = [each.event for each in services.event_reader.claim(session, stream, 100)]
+        for each in services.event_reader.claim(session, stream, 100):
+            services.event_reader.give_up(session, stream, each, "refused")
+    assert [(each.name, *each.subject.values()) for each in events] == [
+        ("stopped", "opaque", "programme:own-scopes"),
+        ("resumed", "opaque", "programme:own-scopes"),
+        ("stopped", "opaque", "programme:own-clients"),
+        ("resumed", "opaque", "programme:own-clients"),
+        ("token-revoked", "jwt_id", services.settings.issuer, "jti-of-own-gone"),
+        ("client-disabled", "iss_sub", services.settings.issuer, "own-gone"),
+        ("tokens-revoked", "iss_sub", services.settings.issuer, "own-gone"),
+        ("tokens-revoked", "opaque", "scope:own/gone"),
+        ("client-deleted", "iss_sub", services.settings.issuer, "own-gone"),
+        ("tokens-revoked", "iss_sub", services.settings.issuer, "own-gone"),
+        ("tokens-revoked", "opaque", "all:"),
+    ]
+    assert MARK not in repr(events)
+    caller = ours.caller("api-owner", limits=BY_SERVER)
+    shown = ours.perform(caller, "GET", "/event-streams/mine/undelivered").body["items"]
+    assert len(shown) == len(events)
+    assert MARK not in repr(shown)
