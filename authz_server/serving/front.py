@@ -37,8 +37,9 @@ TICK_SECONDS = 0.25
 #: way.
 DRAIN_SECONDS = 1.0
 _DRAIN_INTERVAL_SECONDS = 0.02
-#: Connections that a worker accepts at once, before it looks at its other events.
-_ACCEPTED_AT_ONCE = 128
+#: Connections that a worker accepts at once, before it looks at its other events; and where others
+#: are closed to make room for them, whose files stay open a little longer.
+_ACCEPTED_AT_ONCE, _ACCEPTED_WITHOUT_ROOM = 128, 16
 #: How long a worker leaves new connections to those that have fewer.
 _REST_SECONDS = 0.001
 _BACK_OFF_SECONDS = 0.5
@@ -175,7 +176,7 @@ class WorkerFront:
             self._add_listener(listener)
 
     def _add_listener(self, listener: socket.socket) -> None:
-        accept = self._accept if self._shares is None else self._accept_share
+        accept = self._accept_some if self._shares is None else self._accept_share
         self._loop.add_reader(listener.fileno(), accept, listener)
 
     async def drain(self, grace_seconds: float) -> None:
@@ -226,11 +227,15 @@ class WorkerFront:
         """Accept connections that the other workers have left, each time more of them."""
         if listener in self._listeners:
             self._add_listener(listener)
-            self._accept(listener, self._left)
+            self._accept_some(listener, self._left)
             self._left = min(2 * self._left, _ACCEPTED_AT_ONCE)
 
-    def _accept(self, listener: socket.socket, at_once: int = _ACCEPTED_AT_ONCE) -> None:
+    def _accept_some(self, listener: socket.socket, most: int = _ACCEPTED_AT_ONCE) -> None:
         # A few at a time: requests wait for the loop.
+        room = self._parts.senders.maximum - len(self._connections) - len(self._arriving)
+        self._accept(listener, min(most, max(room, _ACCEPTED_WITHOUT_ROOM)))
+
+    def _accept(self, listener: socket.socket, at_once: int) -> None:
         for _ in range(at_once):
             try:
                 accepted, address = listener.accept()

@@ -65,6 +65,9 @@ class Senders:
         maximum_each: the largest number of connections of one sender.
         maximum_bodies: the largest number of bodies in progress of one sender.
         is_exempt: returns whether an address belongs to a trusted proxy.
+
+    Attributes:
+        maximum: the largest number of connections.
     """
 
     def __init__(
@@ -75,7 +78,7 @@ class Senders:
         maximum_bodies: int,
         is_exempt: Callable[[str], bool],
     ) -> None:
-        self._maximum = maximum
+        self.maximum = maximum
         self._maximum_each = maximum_each
         self._maximum_bodies = maximum_bodies
         self._is_exempt = is_exempt
@@ -96,7 +99,7 @@ class Senders:
         sender = self._senders.get(name) or Sender(name, limited=not self._is_exempt(address))
         if sender.limited and len(sender.connections) >= self._maximum_each:
             _make_room(sender)
-        elif self._count >= self._maximum:
+        elif self._count >= self.maximum:
             _make_room(max(self._senders.values(), key=_size))
         sender.connections[connection] = None
         # The evicted connection may have been the sender's last.
