@@ -108,8 +108,8 @@ class Site:
     # Every pair of front, database and number of processes.
     params=[
         ("nginx", "sqlite", 1),
-        ("nginx", "postgresql", 2),
-        ("haproxy", "sqlite", 2),
+        ("nginx", "postgresql", 3),
+        ("haproxy", "sqlite", 3),
         ("haproxy", "postgresql", 1),
     ],
     ids=lambda param: "-".join(map(str, param)),
