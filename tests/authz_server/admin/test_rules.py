@@ -182,7 +182,11 @@ def test_pages_are_whole_and_in_order(site, path):
         assert 0 < len(page["items"]) <= limit
         found += page["items"]
         cursor = page["next"]
-    assert found == whole["items"]
+    # The last use of a secret is written later, maybe between two pages.
+    first, paged = (
+        [each | {"secrets": None} for each in items] for items in (whole["items"], found)
+    )
+    assert paged == first
 
 
 def test_a_cursor_is_signed_and_of_one_list(site):
