@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,11 @@ def command_of(process_id: int) -> bytes:
 
 def open_files(process_id: int) -> set[str]:
     """Return the pipes and sockets that a process has open."""
-    links = (str(each.readlink()) for each in Path(f"/proc/{process_id}/fd").iterdir())
+    links = set()
+    for each in Path(f"/proc/{process_id}/fd").iterdir():
+        # The process may close a file, such as a module that it imports, between the two looks.
+        with suppress(FileNotFoundError):
+            links.add(str(each.readlink()))
     return {each for each in links if each.startswith(("pipe:", "socket:"))}
 
 
