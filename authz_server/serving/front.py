@@ -39,7 +39,7 @@ DRAIN_SECONDS = 1.0
 _DRAIN_INTERVAL_SECONDS = 0.02
 #: Connections that a worker accepts at once, before it looks at its other events; and where others
 #: are closed to make room for them, whose files stay open a little longer.
-_ACCEPTED_AT_ONCE, _ACCEPTED_WITHOUT_ROOM = 128, 16
+_ACCEPTED_AT_ONCE, _ACCEPTED_WITHOUT_ROOM = 512, 16
 #: How long a worker leaves new connections to those that have fewer.
 _REST_SECONDS = 0.001
 _BACK_OFF_SECONDS = 0.5

@@ -20,11 +20,14 @@ from authz_server.serving.senders import Phase
 
 #: How long the loop answers requests before it reads new input and accepts connections.
 TURN_SECONDS = 0.01
-#: How long a request may wait while the queue is never empty. The loop may read it one turn late
-#: and refuse it one turn late; the total should stay within 0.1 s.
+#: How long a request may wait. The loop may read it one turn late and refuse it one turn late; the
+#: total should stay within 0.1 s.
 OVERLOAD_SECONDS = 0.08
-#: A queue that was empty within this time results from a stall, not from overload; its requests
-#: may wait this long.
+#: The first request of a connection has waited about this long for the connection to be accepted.
+ACCEPT_SECONDS = 0.03
+#: A pause between two turns as long as this is a stall, not overload: something else took the
+#: processor. For a while after it, requests may wait longer.
+PAUSE_SECONDS = 0.05
 STALL_SECONDS = 0.12
 #: Up to this number of connections or waiting requests is never an overload.
 FEW = 512
@@ -61,7 +64,7 @@ class Turns:
         self._may_refuse = may_refuse
         self._has_room = has_room
         self._queue: deque[tuple[float, Connection, Request | None]] = deque()
-        self._began = self._waiting_since = 0.0
+        self._began = self._ended = self._stalled = 0.0
         self._in_turn = False
         # The decision on the request that is being parsed.
         self._verdict: Callable[[Connection, Request], None] | None = None
@@ -84,8 +87,9 @@ class Turns:
         """Queue a request, or the held bytes of the connection if ``request`` is None."""
         now = monotonic()
         if not self._queue:
-            self._waiting_since = now
-        self._queue.append((now, connection, request))
+            self._ended = now
+        since = now if connection.used else now - ACCEPT_SECONDS
+        self._queue.append((since, connection, request))
 
     def take(self, connection: Connection, request: Request) -> None:
         """Answer a request, now or later."""
@@ -99,6 +103,8 @@ class Turns:
     def _end(self) -> None:
         queue = self._queue
         began = monotonic()
+        if queue and began - self._ended > PAUSE_SECONDS:
+            self._stalled = began
         try:
             is_behind = bool(queue) and self._may_refuse() and self._refuse_late(began)
             while queue:
@@ -111,13 +117,14 @@ class Turns:
             self._verdict = None
             self._in_turn = bool(queue)
             if queue:
+                self._ended = monotonic()
                 self._loop.call_soon(self._end)
 
     def _refuse_late(self, began: float) -> bool:
         """Refuse those that waited too long; return whether some are left after half a turn."""
         queue, now = self._queue, began
-        overloaded = now - self._waiting_since > STALL_SECONDS
-        limit = OVERLOAD_SECONDS if overloaded else STALL_SECONDS
+        stalled = now - self._stalled < STALL_SECONDS
+        limit = STALL_SECONDS if stalled else OVERLOAD_SECONDS
         while queue and now - queue[0][0] > limit:
             if now - began > TURN_SECONDS / 2:
                 return True

@@ -6,7 +6,14 @@ import pytest
 
 from authz_server.serving import turns
 from authz_server.serving.senders import Phase
-from authz_server.serving.turns import OVERLOAD_SECONDS, STALL_SECONDS, TURN_SECONDS, Turns
+from authz_server.serving.turns import (
+    ACCEPT_SECONDS,
+    OVERLOAD_SECONDS,
+    PAUSE_SECONDS,
+    STALL_SECONDS,
+    TURN_SECONDS,
+    Turns,
+)
 
 SERVE_SECONDS = 0.001
 
@@ -35,7 +42,7 @@ class Site:
         monkeypatch.setattr(turns, "monotonic", lambda: self.now)
         self.refuse_seconds = SERVE_SECONDS / 10
         self.room = True
-        self.many = True
+        self.many = self.used = True
         self.served, self.refused = [], []
         self.loop = Loop()
         self.turns = Turns(
@@ -57,7 +64,8 @@ class Site:
 
     def arrive(self, *requests):
         for request in requests:
-            self.turns.take(SimpleNamespace(phase=Phase.ANSWERING), request)
+            connection = SimpleNamespace(phase=Phase.ANSWERING, used=self.used)
+            self.turns.take(connection, request)
 
     def hold(self, *requests):
         """Fill the queue behind a turn that took too long."""
@@ -80,12 +88,44 @@ def test_requests_in_time_are_answered_in_order(site):
 
 
 def test_late_requests_are_refused_and_those_in_time_answered_in_order(site):
-    site.hold(1, 2)
-    site.now += STALL_SECONDS - OVERLOAD_SECONDS / 2
-    site.arrive(3, 4)
-    site.now += OVERLOAD_SECONDS / 2 + 0.001
+    # One request is answered in each turn while the database has no room.
+    site.room = False
+    site.hold(*range(10))
+    site.arrive(*range(10, 20))
+    while not site.refused:
+        assert site.served == list(range(len(site.served)))
+        site.now += PAUSE_SECONDS / 2
+        site.loop.turn()
+    assert site.refused == list(range(3, 20))
+    assert site.served == [0, 1, 2]
+
+
+def test_a_first_request_counts_the_wait_for_its_connection(site):
+    site.used = False
+    site.hold(1)
+    site.now += PAUSE_SECONDS - 0.001
     site.loop.turn()
-    assert (site.served, site.refused) == ([3, 4], [1, 2])
+    assert (site.served, site.refused) == ([1], [])
+    assert ACCEPT_SECONDS + PAUSE_SECONDS == OVERLOAD_SECONDS
+    site.served.clear()
+    site.room = False
+    site.hold(*range(3))
+    for _ in range(2):
+        site.now += PAUSE_SECONDS - 0.001
+        site.loop.turn()
+    assert (site.served[0], site.refused) == (0, [1, 2])
+
+
+def test_after_a_pause_of_the_loop_requests_may_wait_longer(site):
+    site.hold(1, 2)
+    site.now += STALL_SECONDS - 0.001
+    site.loop.turn()
+    assert (site.served, site.refused) == ([1, 2], [])
+    site.served.clear()
+    site.hold(3, 4)
+    site.now += STALL_SECONDS + 0.001
+    site.loop.turn()
+    assert (site.served, site.refused) == ([], [3, 4])
 
 
 def test_few_connections_are_never_refused(site):
