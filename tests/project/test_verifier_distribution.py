@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from support.built_dist import dist
 from support.source_tree import ROOT, python_files
+
+__all__ = ["dist"]
 
 SOURCES = ROOT / "verifier"
 #: Blocks the server's packages, so that nothing of the checkout can help.
@@ -19,15 +22,8 @@ ALONE = "import sys\nfor name in ('authz_server', 'keys', 'plugins'): sys.module
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("verifier")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder],
-        cwd=SOURCES,
-        check=True,
-        capture_output=True,
-    )
-    (built,) = folder.glob("*.whl")
+def wheel(dist) -> Path:
+    (built,) = (dist / "verifier").glob("*.whl")
     return built
 
 
@@ -95,7 +91,7 @@ def test_it_works_without_the_server(installed, tmp_path):
 
 def test_the_first_example_and_its_test_run_with_the_installed_plugin(installed, tmp_path):
     """The lines of the README in an application factory, tested by the README's test."""
-    application, _, test = examples()
+    application, *_, test = examples()
     lines = application.replace('"https://auth.example.org"', "issuer")
     lines = lines.replace('"https://mapper.example.org"', "audience")
     body = "".join(f"    {line}\n" if line else "\n" for line in lines.splitlines())

@@ -33,7 +33,7 @@ def requires(*scopes: str, verifier: AsyncVerifier) -> Callable[[Application], A
                 await application(scope, receive, send)
                 return
             document = verifier.metadata_response(scope["path"])
-            if document is not None and scope.get("method") == "GET":
+            if document is not None and scope.get("method") in ("GET", "HEAD"):
                 await _send(document, send)
                 return
             try:

@@ -4,12 +4,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from ssl import create_default_context
+
+import httpx
 
 from authz_verifier import __version__
 from authz_verifier.errors import ConfigurationError
 from authz_verifier.probing.report import FORMATS, has_findings, render
 from authz_verifier.probing.run import Target, run_probe
-from authz_verifier.probing.sources import SourceOptions, open_source
+from authz_verifier.probing.sources import DEFAULT_TIMEOUT_SECONDS, SourceOptions, open_source
 
 _EXAMPLE = """\
 exit status: 0 every attack was refused, 1 some were accepted or made the API fail, 2 no probe
@@ -27,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         return _probe(options)
-    except (ConfigurationError, OSError) as error:
+    except (ConfigurationError, OSError, httpx.HTTPError, httpx.InvalidURL) as error:
         print(f"authz-verifier: {error}", file=sys.stderr)  # noqa: T201 - a command's output
         return 2
 
@@ -40,7 +43,7 @@ def _probe(options: argparse.Namespace) -> int:
         url=options.url,
         method=options.method.upper(),
         body=options.body,
-        issuer=options.issuer,
+        options=source_options,
         named={name: open_source(written, source_options).token() for name, _, written in pairs},
     )
     results = run_probe(target, source)
@@ -61,6 +64,8 @@ def _source_options(options: argparse.Namespace) -> SourceOptions:
         scope=options.scope,
         audience=options.audience,
         kid=options.kid,
+        timeout_seconds=options.timeout,
+        ssl_context=create_default_context(cafile=options.ca_file) if options.ca_file else None,
     )
 
 
@@ -101,6 +106,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=SOURCE",
         help=("a further token that the API must refuse, such as expired=file:PATH"),
     )
+    add("--timeout", type=float, default=DEFAULT_TIMEOUT_SECONDS, help="seconds for a request [10]")
+    add("--ca-file", help="certificate authority of the API and the issuer, or a certificate")
     add("--format", choices=FORMATS, default="text", help="format of the report [text]")
     add("--output", type=Path, help="file of the report [standard output]")
     add("--strict", action="store_true", help="exit with 1 for lax results too")

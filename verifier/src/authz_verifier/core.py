@@ -219,6 +219,10 @@ class Core:
             yield from self._require_status(accepted)
         return accepted
 
+    def forget_threads(self) -> None:
+        """Replace locks after a fork: a thread of the parent may have held them."""
+        self._replays.forget_threads()
+
     def _verify(self, token: str, now: float) -> Steps:
         snapshot = self._keys.snapshot()
         if snapshot is None:

@@ -3,12 +3,11 @@
 Add `*metadata_urls()` to `urlpatterns` to serve the resource metadata (RFC 9728).
 """
 
-import inspect
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
@@ -25,6 +24,8 @@ from authz_verifier.verifier import Verifier
 __all__ = ["current_token", "event_urls", "metadata_urls", "requires"]
 
 _SHARED = "WWW-Authenticate"
+#: The scopes of all guarded views, for the resource metadata.
+_scopes: set[str] = set()
 
 View = Callable[..., Any]
 
@@ -34,9 +35,10 @@ def requires(*scopes: str) -> Callable[[View], View]:
 
     The view is exempt from CSRF checks, which concern cookies.
     """
+    _scopes.update(scopes)
 
     def guard(view: View) -> View:
-        if inspect.iscoroutinefunction(view):
+        if iscoroutinefunction(view):
 
             @wraps(view)
             async def guarded_async(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
@@ -88,7 +90,6 @@ def _receive_event(request: HttpRequest) -> HttpResponse:
 def _authenticate(request: HttpRequest, scopes: tuple[str, ...]) -> Token | HttpResponse:
     """Return the token, or the response of a refused request."""
     verifier: Verifier = settings.AUTHZ_VERIFIER
-    verifier.scopes.update(scopes)
     try:
         return verifier.authenticate(_read_request(request, verifier), *scopes)
     except Refusal as refusal:
@@ -114,7 +115,7 @@ def _values(header: str | None) -> tuple[str, ...]:
 
 def _metadata(_: HttpRequest) -> HttpResponse:
     verifier: Verifier = settings.AUTHZ_VERIFIER
-    return _answer(verifier.responses.metadata_response(sorted(verifier.scopes)))
+    return _answer(verifier.responses.metadata_response(sorted(_scopes)))
 
 
 def _answer(response: Response) -> HttpResponse:

@@ -66,6 +66,10 @@ class ReplayCache:
             self._expiry_of[key] = expires_at
             return True
 
+    def forget_threads(self) -> None:
+        """Replace the lock after a fork: a thread of the parent may have held it."""
+        self._lock = threading.Lock()
+
 
 def verify_proof(
     request: Request, token: str, confirmed: str, now: float, replays: ReplayCache

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from authz_verifier.key_cache import KeyCache, Snapshot
+from authz_verifier.metrics import EVENTS, Counters
 from authz_verifier.responses import Response
 from authz_verifier.signed_documents import open_signed
 from authz_verifier.tokens import SKEW_SECONDS, UnknownKeyError
@@ -52,6 +53,7 @@ class EventReceiver:
         want_keys: called before the keys are used; in mode `introspection` they are not at hand.
         drop: drops the caches.
         clock: returns seconds since 1970.
+        counters: count the events.
 
     Attributes:
         received: the number of events that dropped the caches.
@@ -67,7 +69,9 @@ class EventReceiver:
         want_keys: Callable[[], None],
         drop: Callable[[], None],
         clock: Callable[[], float],
+        counters: Counters,
     ) -> None:
+        self._counters = counters
         self._issuer = issuer
         self._audience = audience
         self._algorithms = algorithms
@@ -111,6 +115,22 @@ class EventReceiver:
             EventError: it is not an event of the issuer for this API.
             EventUnavailableError: the keys cannot be fetched.
         """
+        try:
+            is_new = self._take(token)
+        except EventError:
+            self._counters.add(EVENTS, "refused")
+            raise
+        except EventUnavailableError:
+            self._counters.add(EVENTS, "unavailable")
+            raise
+        self._counters.add(EVENTS, "taken" if is_new else "repeated")
+        return is_new
+
+    def forget_threads(self) -> None:
+        """Replace the lock after a fork: a thread of the parent may have held it."""
+        self._lock = threading.Lock()
+
+    def _take(self, token: str) -> bool:
         self._want_keys()
         jti = self._check(self._open(token.strip()))
         with self._lock:

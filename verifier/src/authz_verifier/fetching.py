@@ -4,7 +4,9 @@ import logging
 import re
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 
 import httpx
 
@@ -15,6 +17,7 @@ from authz_verifier.documents import (
     parse_key_set,
     parse_metadata,
 )
+from authz_verifier.tokens import SKEW_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +26,7 @@ MAXIMUM_DOCUMENT_BYTES = 1_048_576
 MINIMUM_FRESH_SECONDS = 5
 MAXIMUM_FRESH_SECONDS = 3_600
 DEFAULT_FRESH_SECONDS = 300
+_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
 _AGE = re.compile(r"[0-9]{1,9}")
 _MAXIMUM_AGE = re.compile(r"(?:^|[,\s])max-age\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
 
@@ -86,8 +90,7 @@ class StatusListFetcher:
         Raises:
             FetchError: it cannot be had.
         """
-        # A compressed answer would be decompressed without a bound.
-        headers = {"Accept": "application/statuslist+jwt", "Accept-Encoding": "identity"}
+        headers = _HEADERS | {"Accept": "application/statuslist+jwt"}
         if etag:
             headers["If-None-Match"] = etag
         if pass_caches:
@@ -112,8 +115,6 @@ class StatusListFetcher:
             return FetchedList(b"", etag, seconds, unchanged=True)
         if response.status_code != httpx.codes.OK:
             raise FetchError(f"status {response.status_code}")
-        if response.headers.get("content-encoding", "identity").lower() != "identity":
-            raise FetchError("the response is compressed")
         data = read_bounded(response, self._timeout_seconds)
         return FetchedList(data, response.headers.get("etag", ""), seconds, unchanged=False)
 
@@ -126,6 +127,11 @@ class DocumentFetcher:
         timeout_seconds: for each document.
         ssl_context: for https; None: the certificate authorities of httpx.
         wants_keys: whether the keys are fetched.
+        clock: returns seconds since 1970.
+
+    Attributes:
+        clock_offset_seconds: this machine's clock minus the issuer's at the last fetch, within a
+            second; None before.
     """
 
     def __init__(
@@ -135,7 +141,10 @@ class DocumentFetcher:
         ssl_context: ssl.SSLContext | None = None,
         *,
         wants_keys: bool = True,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        self._clock = clock
+        self.clock_offset_seconds: float | None = None
         self._issuer = issuer
         self._timeout_seconds = timeout_seconds
         self._ssl_context = ssl_context
@@ -190,21 +199,36 @@ class DocumentFetcher:
 
     def _get(self, client: httpx.Client, url: str) -> tuple[bytes, float]:
         try:
-            with client.stream("GET", url, headers={"Accept": "application/json"}) as response:
+            with client.stream("GET", url, headers=_HEADERS) as response:
                 if response.status_code != httpx.codes.OK:
                     raise FetchError(f"{url}: status {response.status_code}")
-                return read_bounded(response, self._timeout_seconds), _fresh_seconds(response)
+                data = read_bounded(response, self._timeout_seconds)
+                self._compare_clocks(response)
+                return data, _fresh_seconds(response)
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise FetchError(f"{url}: {type(error).__name__}") from error
+
+    def _compare_clocks(self, response: httpx.Response) -> None:
+        """Warn once if the clocks differ by more than is tolerated."""
+        offset = _clock_offset(response, self._clock())
+        if offset is None:
+            return
+        last, self.clock_offset_seconds = self.clock_offset_seconds, offset
+        if abs(offset) > SKEW_SECONDS and abs(last or 0.0) <= SKEW_SECONDS:
+            logger.warning(
+                "This machine's clock differs by %d seconds from the authorization server's.",
+                offset,
+            )
 
 
 def read_bounded(response: httpx.Response, seconds: float) -> bytes:
     """Return the body of a response.
 
     Raises:
-        FetchError: it is too large, or takes too long.
+        FetchError: it is compressed, too large, or takes too long.
         httpx.HTTPError: the connection failed.
     """
+    require_identity(response)
     deadline, body = time.monotonic() + seconds, bytearray()
     # As they arrive: a collected chunk would be waited for beyond the deadline.
     for chunk in response.iter_bytes():
@@ -213,12 +237,29 @@ def read_bounded(response: httpx.Response, seconds: float) -> bytes:
     return bytes(body)
 
 
+def require_identity(response: httpx.Response) -> None:
+    """Raise FetchError if a response is compressed, which nobody asked for."""
+    # It would be decompressed without a bound.
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise FetchError("the response is compressed")
+
+
 def check_bounds(body: bytearray, deadline: float) -> None:
     """Raise FetchError if a body is too large or, by the monotonic clock, too late."""
     if len(body) > MAXIMUM_DOCUMENT_BYTES:
         raise FetchError("the response is too large")
     if time.monotonic() > deadline:
         raise FetchError("the response takes too long")
+
+
+def _clock_offset(response: httpx.Response, now: float) -> float | None:
+    """Return `now` minus the time that a response states (RFC 9110, 6.6.1), or None."""
+    age = _AGE.fullmatch(response.headers.get("age", ""))
+    try:
+        date = parsedate_to_datetime(response.headers.get("date", ""))
+        return now - date.timestamp() - (int(age[0]) if age else 0)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _fresh_seconds(response: httpx.Response) -> float:

@@ -6,7 +6,7 @@ from typing import ParamSpec, TypeVar
 
 import flask
 
-from authz_verifier.context import current_token, serving
+from authz_verifier.context import current_token, mark_guarded, scopes_of, serving
 from authz_verifier.errors import Refusal
 from authz_verifier.responses import Response
 from authz_verifier.verifier import Verifier
@@ -17,8 +17,6 @@ __all__ = ["current_token", "protect", "receive_events", "requires"]
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _EXTENSION = "authz_verifier"
-#: The attribute of a guarded view.
-_SCOPES = "authz_verifier_scopes"
 
 
 def protect(app: flask.Flask, verifier: Verifier) -> None:
@@ -30,9 +28,13 @@ def protect(app: flask.Flask, verifier: Verifier) -> None:
 
     def metadata() -> flask.Response:
         views = app.view_functions.values()
-        scopes = {scope for view in views for scope in getattr(view, _SCOPES, ())}
+        scopes = {scope for view in views for scope in scopes_of(view) or ()}
         return _answer(verifier.responses.metadata_response(sorted(scopes)))
 
+    def check() -> None:
+        scopes_of(app.view_functions.get(flask.request.endpoint or ""))
+
+    app.before_request(check)
     app.register_error_handler(Refusal, refuse)
     if path := verifier.responses.resource_metadata_path:
         app.add_url_rule(path, "authz_verifier_metadata", metadata)
@@ -61,7 +63,7 @@ def requires(*scopes: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
                 answer: _R = flask.current_app.ensure_sync(view)(*args, **kwargs)
                 return answer
 
-        setattr(guarded, _SCOPES, scopes)
+        mark_guarded(guarded, view, scopes)
         return guarded
 
     return guard

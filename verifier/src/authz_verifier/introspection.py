@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote_plus, urlencode
 
 from authz_verifier.errors import Refusal, unavailable
+from authz_verifier.metrics import BREAKER_OPEN, INTROSPECTIONS, Counters, Sample
 from authz_verifier.strict_json import parse_object
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class Introspection:
         cache_seconds: how long a response is used again; never beyond the token's expiry or the
             ``max_age`` of the response.
         clock: returns seconds since 1970.
+        counters: count the introspections.
     """
 
     def __init__(
@@ -40,13 +42,16 @@ class Introspection:
         client_secret: str,
         cache_seconds: float,
         clock: Callable[[], float],
+        counters: Counters,
     ) -> None:
+        self._counters = counters
         # RFC 6749, 2.3.1: both are form-encoded before they are joined.
         pair = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
         self.headers = {
             "Authorization": f"Basic {b64encode(pair.encode()).decode()}",
             "Content-Type": "application/x-www-form-urlencoded",
             "Accept": "application/json",
+            "Accept-Encoding": "identity",
         }
         self._cache_seconds = cache_seconds
         self._clock = clock
@@ -68,7 +73,10 @@ class Introspection:
             return None
         with self._lock:
             until, members = self._cached.get(_key(token), (0.0, {}))
-        return members if time.monotonic() < until else None
+        if time.monotonic() >= until:
+            return None
+        self._counters.add(INTROSPECTIONS, "cached")
+        return members
 
     def drop(self, token: str | None = None) -> None:
         """Drop the cached response of a token, or all of them."""
@@ -88,6 +96,7 @@ class Introspection:
         with self._lock:
             now = time.monotonic()
             if now < self._closed_at:
+                self._counters.add(INTROSPECTIONS, "skipped")
                 raise unavailable("introspection is failing", max(1, round(self._closed_at - now)))
             if self._failures >= BREAKER_FAILURES:
                 # One request tries whether the server is back; the others wait for its outcome.
@@ -112,10 +121,21 @@ class Introspection:
         except ValueError as error:
             raise self.fail(str(error)) from None
         self._succeed(token, members, generation)
+        self._counters.add(INTROSPECTIONS, "success")
         return members
+
+    def samples(self) -> list[Sample]:
+        """Return whether the breaker is open."""
+        is_open = time.monotonic() < self._closed_at
+        return [Sample(BREAKER_OPEN, "gauge", {}, int(is_open))]
+
+    def forget_threads(self) -> None:
+        """Replace the lock after a fork: a thread of the parent may have held it."""
+        self._lock = threading.Lock()
 
     def fail(self, reason: str) -> Refusal:
         """Count a failure, and log the first one; return the refusal of the request (503)."""
+        self._counters.add(INTROSPECTIONS, "failure")
         with self._lock:
             if not self._failures:
                 logger.warning("Tokens cannot be introspected: %s", reason)

@@ -4,10 +4,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from authz_verifier.documents import KeySet, Metadata
 from authz_verifier.fetching import Fetched, FetchError
+from authz_verifier.metrics import FETCHES, KEYS_AGE, KEYS_LEFT, Counters, Sample
 
 logger = logging.getLogger(__name__)
 
@@ -24,12 +25,14 @@ class Snapshot:
     Attributes:
         metadata: its metadata.
         keys: its keys.
-        fresh_until: when they are fetched again, by the monotonic clock.
+        fetched_at: when they were fetched, by the monotonic clock.
+        fresh_until: when they are fetched again, likewise.
         usable_until: when they are refused unless they were fetched again.
     """
 
     metadata: Metadata
     keys: KeySet
+    fetched_at: float
     fresh_until: float
     usable_until: float
 
@@ -70,6 +73,7 @@ class KeyCache:
         fetch: fetches the documents; it is given the last metadata.
         flight_seconds: how long a caller waits for a fetch.
         kept_seconds: how long a snapshot is used while fetching fails.
+        counters: count the fetches.
     """
 
     def __init__(
@@ -77,8 +81,10 @@ class KeyCache:
         fetch: Callable[[Metadata | None], Fetched],
         flight_seconds: float,
         kept_seconds: float,
+        counters: Counters,
     ) -> None:
         self._fetch = fetch
+        self._counters = counters
         self._flight_seconds = flight_seconds
         self._kept_seconds = kept_seconds
         self._lock = threading.Lock()
@@ -141,7 +147,23 @@ class KeyCache:
         with self._lock:
             self._next_fetch_at = {False: 0.0, True: 0.0}
             if (last := self._snapshot) is not None:
-                self._snapshot = Snapshot(last.metadata, last.keys, 0.0, last.usable_until)
+                self._snapshot = replace(last, fresh_until=0.0)
+
+    def samples(self) -> list[Sample]:
+        """Return the age of the keys, and how long they may still be used."""
+        snapshot, now = self._snapshot, time.monotonic()
+        if snapshot is None:
+            return []
+        return [
+            Sample(KEYS_AGE, "gauge", {}, round(now - snapshot.fetched_at, 3)),
+            Sample(KEYS_LEFT, "gauge", {}, round(max(0.0, snapshot.usable_until - now), 3)),
+        ]
+
+    def forget_threads(self) -> None:
+        """Forget the fetch under way after a fork: its thread is in the parent."""
+        self._lock = threading.Lock()
+        self._flight = None
+        self._next_fetch_at = {False: 0.0, True: 0.0}
 
     def _run(self, flight: Flight) -> None:
         known = self._snapshot
@@ -149,12 +171,13 @@ class KeyCache:
             fetched = self._fetch(known.metadata if known else None)
         except FetchError as error:
             logger.warning("The authorization server's keys cannot be fetched: %s", error)
-            self._slow_down(flight)
+            self._fail(flight)
         except Exception:
             logger.exception("The authorization server's keys cannot be fetched.")
-            self._slow_down(flight)
+            self._fail(flight)
         else:
             self._keep(fetched, flight)
+            self._counters.add(FETCHES, "keys", "success")
         finally:
             flight.land()
 
@@ -166,6 +189,7 @@ class KeyCache:
             self._snapshot = Snapshot(
                 fetched.metadata,
                 fetched.keys,
+                now,
                 now + fetched.fresh_seconds,
                 now + fetched.fresh_seconds + self._kept_seconds,
             )
@@ -174,6 +198,10 @@ class KeyCache:
                 self._pauses[True] = MINIMUM_PAUSE_SECONDS
         if flight.for_unknown_key and not is_changed:
             self._slow_down(flight)
+
+    def _fail(self, flight: Flight) -> None:
+        self._counters.add(FETCHES, "keys", "failure")
+        self._slow_down(flight)
 
     def _slow_down(self, flight: Flight) -> None:
         """Lengthen the pause after a fetch that failed, or did not bring the unknown key."""

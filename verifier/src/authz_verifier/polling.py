@@ -2,15 +2,18 @@
 
 import json
 import logging
+import os
 import threading
 import time
 from typing import Any, Self
+from weakref import WeakSet
 
 import httpx
 
 from authz_verifier.errors import ConfigurationError
 from authz_verifier.events import EventError, EventUnavailableError
 from authz_verifier.fetching import FetchError, read_bounded
+from authz_verifier.metrics import POLLS
 from authz_verifier.strict_json import parse_object
 from authz_verifier.verifier import AsyncVerifier, Verifier
 
@@ -23,6 +26,8 @@ FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 #: The pause after a response without a new event.
 _IDLE_SECONDS = 0.25
+#: The pollers of this process that were started, for forks.
+_pollers: "WeakSet[EventPoller]" = WeakSet()
 
 
 class EventPoller:
@@ -55,17 +60,23 @@ class EventPoller:
         self._taken: dict[str, float] = {}
         self._errors: dict[str, dict[str, str]] = {}
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="authz-verifier events", daemon=True)
         self.failures = 0
 
     def start(self) -> Self:
-        """Start polling."""
-        self._thread.start()
+        """Start polling; a process that is forked later polls too."""
+        _pollers.add(self)
+        threading.Thread(target=self._run, name="authz-verifier events", daemon=True).start()
         return self
 
     def stop(self) -> None:
         """Stop after the present poll, without waiting for it."""
+        _pollers.discard(self)
         self._stopped.set()
+
+    def restart(self) -> None:
+        """Poll in a process that was just forked: the thread is in the parent."""
+        self._stopped = threading.Event()
+        self.start()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -85,13 +96,15 @@ class EventPoller:
         """Poll once; return the seconds to wait before the next poll."""
         try:
             received = self.poll(client)
-        except (httpx.HTTPError, httpx.InvalidURL, FetchError, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - polling never ends
+            self._verifier.count(POLLS, "failure")
             self.failures += 1
             if self.failures == 1:
                 reason = str(error) or type(error).__name__
                 logger.warning("Security events cannot be polled: %s", reason)
             pause: float = FIRST_PAUSE_SECONDS * 2 ** min(self.failures - 1, 10)
             return min(pause, LONGEST_PAUSE_SECONDS)
+        self._verifier.count(POLLS, "success")
         if self.failures:
             logger.info("Security events are polled again.")
             self.failures = 0
@@ -120,8 +133,6 @@ class EventPoller:
         with client.stream("POST", url, content=content, headers=headers) as response:
             if response.status_code != httpx.codes.OK:
                 raise FetchError(f"status {response.status_code}")
-            if response.headers.get("content-encoding", "identity").lower() != "identity":
-                raise FetchError("the response is compressed")
             sets = parse_object(read_bounded(response, LONGEST_POLL_SECONDS)).get("sets")
         if not isinstance(sets, dict):
             raise FetchError("the response has no sets")
@@ -144,3 +155,12 @@ class EventPoller:
         else:
             self._taken[jti] = time.monotonic()
         return True
+
+
+def _restart() -> None:
+    for poller in list(_pollers):
+        poller.restart()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_restart)

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from authz_verifier.compact import MAXIMUM_TOKEN_CHARACTERS
 from authz_verifier.errors import BAD_REQUEST, UNAUTHORIZED, Refusal, invalid_token
 
 #: b64token (RFC 6750, 2.1)
@@ -46,8 +47,14 @@ def read_credentials(request: Request) -> tuple[str, str]:
     if scheme is None:
         raise Refusal(UNAUTHORIZED, "", "another authentication scheme")
     token = token.strip(" ")
+    if "," in token:
+        # WSGI servers join repeated headers by commas.
+        raise Refusal(BAD_REQUEST, "invalid_request", "several credentials")
     if not token:
         raise Refusal(BAD_REQUEST, "invalid_request", "no token after the scheme")
+    if len(token) > MAXIMUM_TOKEN_CHARACTERS:
+        # A server that refuses to introspect it must not be taken for one that fails.
+        raise invalid_token("too large")
     if _TOKEN.fullmatch(token) is None:
         raise invalid_token("characters")
     return scheme, token

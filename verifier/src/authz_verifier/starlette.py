@@ -1,18 +1,20 @@
 """The skin for Starlette and FastAPI."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response as StarletteResponse
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Match, Route
+from starlette.websockets import WebSocket
 
 from authz_verifier.asgi import Application, Receive, Scope, Send, event_receiver, read_request
-from authz_verifier.context import current_token, serving
+from authz_verifier.context import current_token, mark_guarded, scopes_of, serving
 from authz_verifier.errors import Refusal
 from authz_verifier.responses import Response
 from authz_verifier.tokens import Token
@@ -21,14 +23,25 @@ from authz_verifier.verifier import AsyncVerifier
 __all__ = ["current_token", "protect", "receive_events", "requires"]
 
 _ADDED = "authz_verifier_request"
-#: The attribute of a guarded endpoint.
-_SCOPES = "authz_verifier_scopes"
+#: What the middleware adds to the scope of a request.
+_VERIFIER = "authz_verifier"
+_CHECKED = "authz_verifier_checked"
+_CONNECTIONS = (Request, WebSocket, HTTPConnection)
+_NAMES = frozenset(each.__name__ for each in _CONNECTIONS)
 Endpoint = Callable[..., Any]
 
 
 def protect(app: Starlette, verifier: AsyncVerifier) -> None:
-    """Give an application its verifier, and serve the resource metadata (RFC 9728)."""
+    """Give an application its verifier, and serve the resource metadata (RFC 9728).
+
+    A request is refused before FastAPI reads its body. Mounted applications have the same
+    verifier.
+    """
     app.state.authz_verifier = verifier
+    if app.middleware_stack is not None:
+        raise RuntimeError("protect the application before it serves requests")
+    # The innermost one: a refusal gets the headers of the others, such as those of CORS.
+    app.user_middleware.append(Middleware(_Guard, verifier=verifier, app_of_routes=app))
 
     async def refuse(_: Request, refusal: Exception) -> StarletteResponse:
         assert isinstance(refusal, Refusal)  # noqa: S101 - registered for it alone
@@ -36,7 +49,7 @@ def protect(app: Starlette, verifier: AsyncVerifier) -> None:
 
     async def metadata(_: Request) -> StarletteResponse:
         endpoints = [getattr(route, "endpoint", None) for route in app.routes]
-        scopes = {scope for each in endpoints for scope in getattr(each, _SCOPES, ())}
+        scopes = {scope for each in endpoints for scope in scopes_of(each) or ()}
         return _answer(verifier.responses.metadata_response(sorted(scopes)))
 
     app.add_exception_handler(Refusal, refuse)
@@ -72,34 +85,102 @@ def requires(*scopes: str) -> Callable[[Endpoint], Endpoint]:
 
         @wraps(endpoint)
         async def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the endpoint's own
-            connection = kwargs[name] if name in kwargs else args[0]
+            connection = _find_connection(kwargs.get(name), args)
             kwargs.pop(_ADDED, None)
-            with serving(await _authenticate(connection, scopes)):
+            try:
+                token = await _authenticate(connection, scopes)
+            except Refusal as refusal:
+                return await _refuse(connection, refusal)
+            with serving(token):
                 if inspect.iscoroutinefunction(endpoint):
                     return await endpoint(*args, **kwargs)
                 return await run_in_threadpool(endpoint, *args, **kwargs)
 
         if name == _ADDED:
-            added = inspect.Parameter(_ADDED, inspect.Parameter.KEYWORD_ONLY, annotation=Request)
-            parameters = [*signature.parameters.values(), added]
-            signature = signature.replace(parameters=parameters)
+            signature = _with_connection(signature)
         guarded.__signature__ = signature  # type: ignore[attr-defined] # read by FastAPI
-        setattr(guarded, _SCOPES, scopes)
+        mark_guarded(guarded, endpoint, scopes)
         return guarded
 
     return guard
 
 
 async def _authenticate(connection: HTTPConnection, scopes: tuple[str, ...]) -> Token:
-    verifier: AsyncVerifier = connection.app.state.authz_verifier
+    checked, token = connection.scope.get(_CHECKED, (None, None))
+    if checked == scopes and isinstance(token, Token):
+        return token
+    verifier: AsyncVerifier = connection.scope[_VERIFIER]
     request = read_request(connection.scope, verifier)
     return await verifier.authenticate(request, *scopes)
+
+
+async def _refuse(connection: HTTPConnection, refusal: Refusal) -> StarletteResponse | None:
+    """Return the response; here, as a mounted application lacks the handler of exceptions."""
+    if isinstance(connection, WebSocket):
+        await connection.close(1008)
+        return None
+    verifier: AsyncVerifier = connection.scope[_VERIFIER]
+    return _answer(verifier.respond(refusal))
+
+
+class _Guard:
+    """Middleware that refuses a request before its body is read."""
+
+    def __init__(
+        self, app: Application, *, verifier: AsyncVerifier, app_of_routes: Starlette
+    ) -> None:
+        self._app = app
+        self._verifier = verifier
+        self._routes = app_of_routes.routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[_VERIFIER] = self._verifier
+        scopes = _scopes_of(self._routes, scope) if scope["type"] == "http" else None
+        if scopes is not None:
+            try:
+                token = await self._verifier.authenticate(
+                    read_request(scope, self._verifier), *scopes
+                )
+            except Refusal as refusal:
+                await _answer(self._verifier.respond(refusal))(scope, receive, send)
+                return
+            scope[_CHECKED] = scopes, token
+        await self._app(scope, receive, send)
+
+
+def _scopes_of(routes: Iterable[BaseRoute], scope: Scope) -> tuple[str, ...] | None:
+    """Return the scopes of the route that will serve a request; None if it is not guarded."""
+    for route in routes:
+        if route.matches(scope)[0] is Match.FULL:
+            return scopes_of(getattr(route, "endpoint", None))
+    return None
+
+
+def _find_connection(named: object, args: tuple[Any, ...]) -> HTTPConnection:
+    """Return the request or websocket among the arguments of an endpoint or its method."""
+    connection: HTTPConnection = next(
+        each for each in (named, *args) if isinstance(each, HTTPConnection)
+    )
+    return connection
+
+
+def _with_connection(signature: inspect.Signature) -> inspect.Signature:
+    """Return a signature by which FastAPI gives the request or the websocket too."""
+    added = inspect.Parameter(_ADDED, inspect.Parameter.KEYWORD_ONLY, annotation=HTTPConnection)
+    parameters = list(signature.parameters.values())
+    at = len(parameters)
+    if parameters and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD:
+        at -= 1
+    return signature.replace(parameters=[*parameters[:at], added, *parameters[at:]])
 
 
 def _request_parameter(signature: inspect.Signature) -> str:
     """Return the name of the endpoint's request, or of the one to add for FastAPI."""
     for parameter in signature.parameters.values():
-        if parameter.name == "request" or parameter.annotation in (Request, "Request"):
+        annotation = parameter.annotation
+        if annotation in _CONNECTIONS:
+            return parameter.name
+        if isinstance(annotation, str) and annotation.rpartition(".")[2] in _NAMES:
             return parameter.name
     return _ADDED
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from authz_verifier.errors import unavailable
 from authz_verifier.fetching import FetchedList, FetchError
 from authz_verifier.key_cache import Flight, KeyCache, Snapshot
+from authz_verifier.metrics import FETCHES, Counters
 from authz_verifier.status_lists import StatusList, parse_status_list
 from authz_verifier.tokens import UnknownKeyError
 
@@ -50,6 +51,7 @@ class StatusCache:
         flight_seconds: how long a caller waits for a fetch.
         kept_seconds: how long a list is used beyond its `ttl` while fetching fails.
         clock: returns seconds since 1970.
+        counters: count the fetches.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, by name
@@ -62,7 +64,9 @@ class StatusCache:
         flight_seconds: float,
         kept_seconds: float,
         clock: Callable[[], float],
+        counters: Counters,
     ) -> None:
+        self._counters = counters
         self._fetch = fetch
         self._keys = keys
         self._issuer = issuer
@@ -151,6 +155,7 @@ class StatusCache:
             self._slow_down(uri)
         else:
             self._keep(uri, statuses, fetched, began, generation)
+            self._counters.add(FETCHES, "status_list", "success")
         finally:
             with self._lock:
                 if self._flights.get(uri) is flight:
@@ -202,7 +207,13 @@ class StatusCache:
             if len(self._entries) > MAXIMUM_LISTS:
                 self._entries.popitem(last=False)
 
+    def forget_threads(self) -> None:
+        """Forget the fetches under way after a fork: their threads are in the parent."""
+        self._lock = threading.Lock()
+        self._flights = {}
+
     def _slow_down(self, uri: str) -> None:
+        self._counters.add(FETCHES, "status_list", "failure")
         with self._lock:
             entry = self._entries.get(uri, _Entry())
             self._entries[uri] = replace(

@@ -11,143 +11,21 @@ from weakref import WeakKeyDictionary
 
 import httpx
 
-from authz_verifier.core import Core, Introspect, LoadKeys, LoadStatusList, Options, Settings
+from authz_verifier.base import VerifierBase
+from authz_verifier.core import Introspect, LoadKeys, LoadStatusList, Options
 from authz_verifier.errors import Refusal, unavailable
-from authz_verifier.events import EventReceiver
-from authz_verifier.fetching import (
-    DocumentFetcher,
-    FetchError,
-    StatusListFetcher,
-    check_bounds,
-    read_bounded,
-)
-from authz_verifier.introspection import Introspection
-from authz_verifier.key_cache import Flight, KeyCache, Snapshot
+from authz_verifier.fetching import FetchError, check_bounds, read_bounded, require_identity
+from authz_verifier.key_cache import Flight, Snapshot
 from authz_verifier.requests import Request
-from authz_verifier.responses import Response, Responses
-from authz_verifier.status_cache import StatusCache
 from authz_verifier.status_lists import StatusList
 from authz_verifier.tokens import Token
 
-#: A fetch reads three documents at most.
-_DOCUMENTS = 3
 _POLL_SECONDS = 0.01
 #: A list that was under way while lists were dropped is fetched once more.
 _STATUS_FETCHES = 2
 
 
-class _Base:
-    """The state that both verifiers have."""
-
-    def __init__(
-        self,
-        issuer: str,
-        audience: str,
-        *,
-        ssl_context: ssl.SSLContext | None = None,
-        **settings: Unpack[Options],
-    ) -> None:
-        self.settings = Settings(issuer=issuer, audience=audience, **settings)
-        seconds = self.settings.timeout_seconds
-        fetcher = DocumentFetcher(
-            issuer, seconds, ssl_context, wants_keys=self.settings.mode != "introspection"
-        )
-        self._keys = KeyCache(fetcher.fetch, _DOCUMENTS * seconds, self.settings.keys_kept_seconds)
-        self._statuses = StatusCache(
-            fetch=StatusListFetcher(seconds, ssl_context).fetch,
-            keys=self._keys,
-            issuer=issuer,
-            algorithms=frozenset(self.settings.algorithms),
-            flight_seconds=(_DOCUMENTS + 1) * seconds,
-            kept_seconds=self.settings.status_kept_seconds,
-            clock=self.settings.clock,
-        )
-        self._core = Core(self.settings, self._keys, self._statuses)
-        self._events = EventReceiver(
-            issuer=issuer,
-            audience=audience,
-            algorithms=frozenset(self.settings.algorithms),
-            keys=self._keys,
-            want_keys=fetcher.want_keys,
-            drop=self.drop_caches,
-            clock=self.settings.clock,
-        )
-        self._introspection = Introspection(
-            self.settings.client_id,
-            self.settings.client_secret,
-            self.settings.introspection_cache_seconds,
-            self.settings.clock,
-        )
-        self._ssl_context = ssl_context
-        self.scopes: set[str] = set()
-
-    @property
-    def responses(self) -> Responses:
-        """Renders refusals and the metadata of the API."""
-        return self._core.responses
-
-    def respond(self, refusal: Refusal) -> Response:
-        """Return the response for a refusal."""
-        return self._core.responses.refuse(refusal)
-
-    def metadata_response(self, path: str) -> Response | None:
-        """Return the protected resource metadata (RFC 9728) if `path` is its path, or None."""
-        if path != self.responses.resource_metadata_path or not path:
-            return None
-        return self.responses.metadata_response(sorted(self.scopes))
-
-    def drop_caches(self, token: str | None = None) -> None:
-        """Forget introspection responses and status lists, and fetch the keys at the next request.
-
-        Args:
-            token: forget the response of this token alone, and keep the lists and the keys.
-        """
-        self._introspection.drop(token)
-        if token is None:
-            self._statuses.drop()
-            self._keys.expire()
-
-    @property
-    def events(self) -> EventReceiver:
-        """Receives security events, which drop the caches."""
-        return self._events
-
-    def receive_event(self, body: bytes, content_type: str) -> Response:
-        """Return the response to a pushed security event (RFC 8935); it may wait for the keys.
-
-        Args:
-            body: the body of the POST.
-            content_type: its type.
-        """
-        return self._events.receive(body, content_type)
-
-    def new_client(self, timeout: httpx.Timeout) -> httpx.Client:
-        """Return a client for requests to the authorization server."""
-        return httpx.Client(timeout=timeout, verify=self._ssl_context or True)
-
-    def event_headers(self) -> dict[str, str]:
-        """Return the headers of a poll for security events."""
-        return self._introspection.headers | {"Content-Type": "application/json"}
-
-    def event_endpoint(self) -> str:
-        """Return the address at which events are polled; it may wait for the metadata.
-
-        Raises:
-            FetchError: the metadata cannot be fetched, or names no address.
-        """
-        snapshot = self._keys.require()
-        if snapshot is None or not snapshot.metadata.security_event_endpoint:
-            raise FetchError("the metadata names no security_event_endpoint")
-        return snapshot.metadata.security_event_endpoint
-
-    def _loaded(self, newer_than: Snapshot | None) -> Snapshot:
-        snapshot = self._keys.snapshot() or newer_than
-        if snapshot is None:
-            raise unavailable("the authorization server's keys are not at hand")
-        return snapshot
-
-
-class Verifier(_Base):
+class Verifier(VerifierBase):
     """Decides about requests in threads. Safe for threads; connections are kept.
 
     Args:
@@ -181,12 +59,16 @@ class Verifier(_Base):
         """
         steps = self._core.decide(request, scopes)
         result: object = None
-        while True:
-            try:
-                step = steps.send(result)
-            except StopIteration as end:
-                return _token_of(end)
-            result = self._perform(step)
+        try:
+            while True:
+                try:
+                    step = steps.send(result)
+                except StopIteration as end:
+                    return self._accept(end)
+                result = self._perform(step)
+        except Refusal as refusal:
+            self._note(refusal)
+            raise
 
     def close(self) -> None:
         """Close the connections."""
@@ -211,6 +93,7 @@ class Verifier(_Base):
                     return found
             return self._statuses.require(step.uri)
         if isinstance(step, LoadKeys):
+            self._note_load(step)
             if (flight := self._keys.start_fetch(step.newer_than)) is not None:
                 flight.wait()
             return self._loaded(step.newer_than)
@@ -243,7 +126,7 @@ class Verifier(_Base):
             return self._client[1]
 
 
-class AsyncVerifier(_Base):
+class AsyncVerifier(VerifierBase):
     """Decides about requests in asyncio; never blocks the event loop.
 
     Args:
@@ -278,12 +161,16 @@ class AsyncVerifier(_Base):
         """
         steps = self._core.decide(request, scopes)
         result: object = None
-        while True:
-            try:
-                step = steps.send(result)
-            except StopIteration as end:
-                return _token_of(end)
-            result = await self._perform(step)
+        try:
+            while True:
+                try:
+                    step = steps.send(result)
+                except StopIteration as end:
+                    return self._accept(end)
+                result = await self._perform(step)
+        except Refusal as refusal:
+            self._note(refusal)
+            raise
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""
@@ -301,6 +188,7 @@ class AsyncVerifier(_Base):
                     return found
             return self._statuses.require(step.uri)
         if isinstance(step, LoadKeys):
+            self._note_load(step)
             await _wait(self._keys.start_fetch(step.newer_than))
             return self._loaded(step.newer_than)
         return await self._introspect(step)
@@ -314,9 +202,13 @@ class AsyncVerifier(_Base):
         generation, body = introspection.generation, introspection.body(step.token)
         deadline, data = time.monotonic() + self.settings.timeout_seconds, bytearray()
         try:
-            async with self._connection().stream(
-                "POST", step.endpoint, content=body, headers=introspection.headers
-            ) as response:
+            async with (
+                asyncio.timeout(self.settings.timeout_seconds),
+                self._connection().stream(
+                    "POST", step.endpoint, content=body, headers=introspection.headers
+                ) as response,
+            ):
+                require_identity(response)
                 async for chunk in response.aiter_bytes():
                     data += chunk
                     check_bounds(data, deadline)
@@ -340,8 +232,3 @@ async def _wait(flight: Flight | None) -> None:
     # An asyncio.Event belongs to one of them.
     while flight is not None and not flight.is_over:  # noqa: ASYNC110
         await asyncio.sleep(_POLL_SECONDS)
-
-
-def _token_of(end: StopIteration) -> Token:
-    token: Token = end.value
-    return token

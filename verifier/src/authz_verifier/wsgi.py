@@ -33,12 +33,13 @@ def requires(*scopes: str, verifier: Verifier) -> "Callable[[WSGIApplication], W
     def guard(application: "WSGIApplication") -> "WSGIApplication":
         def guarded(environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
             document = verifier.metadata_response(environ.get("PATH_INFO", ""))
-            if document is not None and environ["REQUEST_METHOD"] == "GET":
-                return _send(document, start)
+            method = environ["REQUEST_METHOD"]
+            if document is not None and method in ("GET", "HEAD"):
+                return _send(document, start, method)
             try:
                 token = verifier.authenticate(read_request(environ, verifier), *scopes)
             except Refusal as refusal:
-                return _send(verifier.respond(refusal), start)
+                return _send(verifier.respond(refusal), start, method)
             environ[TOKEN_KEY] = token
             with serving(token):
                 return application(environ, start)
@@ -53,9 +54,9 @@ def event_receiver(verifier: Verifier) -> "WSGIApplication":
 
     def receive(environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] != "POST":
-            return _send(Response(405, (("Allow", "POST"),), b""), start)
+            return _send(Response(405, (("Allow", "POST"),), b""), start, "POST")
         content_type = environ.get("CONTENT_TYPE", "")
-        return _send(verifier.receive_event(read_event(environ), content_type), start)
+        return _send(verifier.receive_event(read_event(environ), content_type), start, "POST")
 
     return receive
 
@@ -63,7 +64,11 @@ def event_receiver(verifier: Verifier) -> "WSGIApplication":
 def read_event(environ: dict[str, Any]) -> bytes:
     """Return the body of a request, cut off above the largest event."""
     length = environ.get("CONTENT_LENGTH") or "0"
-    wanted = min(int(length), MAXIMUM_EVENT_CHARACTERS + 1) if length.isdigit() else 0
+    wanted = (
+        min(int(length), MAXIMUM_EVENT_CHARACTERS + 1)
+        if length.isascii() and length.isdigit()
+        else 0
+    )
     body: bytes = environ["wsgi.input"].read(wanted)
     return body
 
@@ -98,7 +103,8 @@ def _url(environ: dict[str, Any]) -> str:
     return f"{scheme}://{host}{quote(path.encode('latin-1'), safe='/')}"
 
 
-def _send(response: Response, start: "StartResponse") -> Iterable[bytes]:
+def _send(response: Response, start: "StartResponse", method: str) -> Iterable[bytes]:
     length = ("Content-Length", str(len(response.body)))
     start(f"{response.status} {HTTPStatus(response.status).phrase}", [*response.headers, length])
-    return [response.body]
+    # Some servers do not cut the body off, and it would begin the next response.
+    return [] if method == "HEAD" else [response.body]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import httpx
@@ -21,14 +21,16 @@ from authz_verifier.probing.attacks import (
     transport_attacks,
 )
 from authz_verifier.probing.proofs import proof_attacks
-from authz_verifier.probing.sources import TIMEOUT_SECONDS, TokenSource, fetch_metadata
+from authz_verifier.probing.sources import SourceOptions, TokenSource, fetch_metadata
 from authz_verifier.signing import SigningKey
 
 Verdict = Literal["refused", "accepted", "lax", "failed"]
-#: The statuses of a refusal: RFC 6750, 3.1, and limits of servers for headers.
-_REFUSALS = frozenset({400, 401, 403, 413, 414, 431})
 _UNAUTHORIZED = 401
 _SERVER_ERROR = 500
+#: A short body is read, so that the connection is kept.
+_READ_BYTES = 65_536
+#: The probe ends after this number of attacks in a row without a response.
+_MAXIMUM_SILENT = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,8 @@ class Result:
         group: the kind of attack.
         name: the attack.
         status: of the response; 0 without one.
-        verdict: `refused`; `accepted`: the attack succeeded; `lax`: accepted, but no forgery;
-            `failed`: a status of 500 or more, or no response.
+        verdict: `refused`; `accepted`: the attack succeeded, with a status of 200 to 299; `lax`:
+            accepted, but no forgery; `failed`: a status of 500 or more, or no response.
         challenged: whether a 401 has the `WWW-Authenticate` that RFC 9110, 15.5.2 requires.
     """
 
@@ -59,26 +61,32 @@ class Target:
         url: an address that needs a token.
         method: of the requests.
         body: sent with each request, as JSON; empty: none.
-        issuer: the authorization server, whose public keys are tried as HMAC secrets.
+        options: the authorization server, whose public keys are tried as HMAC secrets, and
+            how requests are sent.
         named: further tokens that the API must refuse, by name.
     """
 
     url: str
     method: str = "GET"
     body: str = ""
-    issuer: str = ""
+    options: SourceOptions = field(default_factory=SourceOptions)
     named: Mapping[str, str]
 
 
 def run_probe(target: Target, source: TokenSource) -> list[Result]:
-    """Send every attack that the source allows.
+    """Send every attack that the source allows; fewer if the API ceases to respond.
 
     Raises:
         ConfigurationError: the API does not accept the sound token, before or after the attacks.
     """
-    with httpx.Client(timeout=TIMEOUT_SECONDS) as client:
+    results: list[Result] = []
+    with target.options.new_client() as client:
         _require_accepted(client, target, source.token())
-        results = [_try(client, target, attack) for attack in collect(target, source)]
+        for attack in collect(target, source):
+            results.append(_try(client, target, attack))
+            last = results[-_MAXIMUM_SILENT:]
+            if len(last) == _MAXIMUM_SILENT and not any(each.status for each in last):
+                return results
         _require_accepted(client, target, source.token())
     return results
 
@@ -108,12 +116,13 @@ def _require_accepted(client: httpx.Client, target: Target, token: str) -> None:
     if not token:
         raise ConfigurationError("--token-from gave no token")
     try:
-        response = _send(client, target, (("Authorization", f"Bearer {token}"),))
-    except httpx.HTTPError as error:
-        raise ConfigurationError(f"{target.url}: {error}") from error
-    if not response.is_success:
+        status, _ = _send(client, target, (("Authorization", f"Bearer {token}"),))
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        reason = str(error) or type(error).__name__
+        raise ConfigurationError(f"{target.url}: {reason}") from error
+    if not httpx.codes.is_success(status):
         raise ConfigurationError(
-            f"{target.url} answered {response.status_code} to the sound token; a probe needs a "
+            f"{target.url} answered {status} to the sound token; a probe needs a "
             "request that succeeds (see --method, --body, --scope)"
         )
 
@@ -122,19 +131,18 @@ def _try(client: httpx.Client, target: Target, attack: Attack) -> Result:
     try:
         if attack.before:
             _send(client, target, attack.before)
-        response = _send(client, target, attack.headers, attack.query, attack.form)
+        status, challenged = _send(client, target, attack.headers, attack.query, attack.form)
     except httpx.HTTPError:
         return Result(attack.group, attack.name, 0, "failed", challenged=False)
-    status = response.status_code
-    challenged = status != _UNAUTHORIZED or "www-authenticate" in response.headers
     return Result(attack.group, attack.name, status, _judge(attack, status), challenged)
 
 
 def _judge(attack: Attack, status: int) -> Verdict:
-    if status in _REFUSALS:
-        return "refused"
     if status >= _SERVER_ERROR:
         return "failed"
+    if not httpx.codes.is_success(status):
+        # The sound token succeeds with the same request, so that the token was refused.
+        return "refused"
     return "lax" if attack.advisory else "accepted"
 
 
@@ -144,7 +152,8 @@ def _send(
     headers: Sequence[tuple[str, str]],
     query: str = "",
     form: str = "",
-) -> httpx.Response:
+) -> tuple[int, bool]:
+    """Return the status, and whether a 401 has a challenge; the body is not read."""
     url = f"{target.url}{'&' if '?' in target.url else '?'}{query}" if query else target.url
     content, sent = target.body, list(headers)
     if form:
@@ -152,26 +161,37 @@ def _send(
         sent.append(("Content-Type", "application/x-www-form-urlencoded"))
     elif content:
         sent.append(("Content-Type", "application/json"))
-    return client.request(target.method, url, headers=sent, content=content or None)
+    with client.stream(target.method, url, headers=sent, content=content or None) as response:
+        status = response.status_code
+        if int(response.headers.get("content-length", "-1")) in range(_READ_BYTES):
+            response.read()
+        return status, status != _UNAUTHORIZED or "www-authenticate" in response.headers
 
 
 def _hmac_secrets(target: Target, source: TokenSource) -> dict[str, bytes]:
     """Return the issuer's public keys in the forms that a confused verifier may use."""
-    jwks = [source.signer.public_jwk] if source.signer else _published_keys(target.issuer)
+    jwks = [source.signer.public_jwk] if source.signer else _published_keys(target.options)
     secrets: dict[str, bytes] = {}
     for number, jwk in enumerate(jwks, 1):
         secrets[f"JWK {number}"] = json.dumps(jwk).encode()
         secrets[f"compact JWK {number}"] = json.dumps(jwk, separators=(",", ":")).encode()
-        key = load_public_key(jwk)
+        try:
+            key = load_public_key(jwk)
+        except ValueError:
+            continue
         for form, encoding in (("PEM", Encoding.PEM), ("DER", Encoding.DER)):
             data = key.public_bytes(encoding, PublicFormat.SubjectPublicKeyInfo)
             secrets[f"{form} {number}"] = data
     return secrets
 
 
-def _published_keys(issuer: str) -> list[dict[str, Any]]:
-    if not issuer:
+def _published_keys(options: SourceOptions) -> list[dict[str, Any]]:
+    if not options.issuer:
         return []
-    url = fetch_metadata(issuer)["jwks_uri"]
-    keys: list[dict[str, Any]] = httpx.get(url, timeout=TIMEOUT_SECONDS).json()["keys"]
-    return [jwk for jwk in keys if jwk.get("kty") in {"EC", "RSA", "OKP"}]
+    url = fetch_metadata(options)["jwks_uri"]
+    try:
+        with options.new_client() as client:
+            keys: list[dict[str, Any]] = client.get(url).json()["keys"]
+        return [jwk for jwk in keys if jwk.get("kty") in {"EC", "RSA", "OKP"}]
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError) as error:
+        raise ConfigurationError(f"the keys of {options.issuer}: {error}") from error

@@ -1,6 +1,8 @@
 """Sources of the probe's sound tokens."""
 
+import json
 import os
+import ssl
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +18,7 @@ from authz_verifier.errors import ConfigurationError
 from authz_verifier.signing import SigningKey
 from authz_verifier.testing import make_claims, proof
 
-TIMEOUT_SECONDS = 10.0
+DEFAULT_TIMEOUT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,8 @@ class SourceOptions:
         scope: of the tokens.
         audience: the identifier of the API.
         kid: for the source `key`: the id under which the API knows the key.
+        timeout_seconds: for each request.
+        ssl_context: for https; None: the certificate authorities of httpx.
     """
 
     issuer: str = ""
@@ -38,6 +42,12 @@ class SourceOptions:
     scope: str = ""
     audience: str = ""
     kid: str = ""
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    ssl_context: ssl.SSLContext | None = None
+
+    def new_client(self) -> httpx.Client:
+        """Return a client for requests to the API and its authorization server."""
+        return httpx.Client(timeout=self.timeout_seconds, verify=self.ssl_context or True)
 
 
 class TokenSource:
@@ -82,7 +92,12 @@ class KeySource(TokenSource):
         for name in ("issuer", "audience"):
             if not getattr(options, name):
                 raise ConfigurationError(f"--token-from key: needs --{name}")
-        key: Any = load_pem_private_key(private, None)
+        try:
+            key: Any = load_pem_private_key(private, None)
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(
+                "--token-from key: needs an unencrypted private key"
+            ) from error
         self._signer = _signing_key(key, options.kid)
         self._options = options
 
@@ -118,7 +133,7 @@ class ClientSource(TokenSource):
             if not getattr(options, name):
                 raise ConfigurationError(f"--token-from client needs --{name.replace('_', '-')}")
         self._options = options
-        self._metadata = fetch_metadata(options.issuer)
+        self._metadata = fetch_metadata(options)
 
     def token(self) -> str:
         """Return a token of the authorization server."""
@@ -137,19 +152,22 @@ class ClientSource(TokenSource):
         if not endpoint:
             return ""
         token = self.token()
-        answer = httpx.post(endpoint, data=self._form(token=token), timeout=TIMEOUT_SECONDS)
+        with self._options.new_client() as client:
+            answer = client.post(endpoint, data=self._form(token=token))
         return token if answer.is_success else ""
 
     def _request(self, headers: Mapping[str, str]) -> str:
         form = self._form(grant_type="client_credentials")
         if self._options.scope:
             form["scope"] = self._options.scope
-        answer = httpx.post(
-            self._metadata["token_endpoint"], data=form, headers=headers, timeout=TIMEOUT_SECONDS
-        )
-        if not answer.is_success:
-            raise ConfigurationError(f"the token endpoint answered {answer.status_code}")
-        token: str = answer.json()["access_token"]
+        try:
+            with self._options.new_client() as client:
+                answer = client.post(self._metadata["token_endpoint"], data=form, headers=headers)
+            if not answer.is_success:
+                raise ConfigurationError(f"the token endpoint answered {answer.status_code}")
+            token: str = answer.json()["access_token"]
+        except (LookupError, TypeError, json.JSONDecodeError) as error:
+            raise ConfigurationError("the token endpoint gave no access_token") from error
         return token
 
     def _form(self, **members: str) -> dict[str, str]:
@@ -185,20 +203,22 @@ def open_source(written: str, options: SourceOptions) -> TokenSource:
     raise ConfigurationError("--token-from: use env:NAME, file:PATH, -, client or key:PATH")
 
 
-def fetch_metadata(issuer: str) -> dict[str, Any]:
-    """Return an issuer's metadata.
+def fetch_metadata(options: SourceOptions) -> dict[str, Any]:
+    """Return the metadata of the issuer.
 
     Raises:
         ConfigurationError: it cannot be fetched.
     """
-    for url in metadata_urls(issuer):
-        try:
-            answer = httpx.get(url, timeout=TIMEOUT_SECONDS)
-            if answer.is_success:
-                members: dict[str, Any] = answer.json()
+    issuer = options.issuer
+    with options.new_client() as client:
+        for url in metadata_urls(issuer):
+            try:
+                answer = client.get(url)
+                members = answer.json() if answer.is_success else None
+            except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+                raise ConfigurationError(f"the metadata of {issuer}: {error}") from error
+            if isinstance(members, dict) and "jwks_uri" in members:
                 return members
-        except (httpx.HTTPError, ValueError) as error:
-            raise ConfigurationError(f"the metadata of {issuer}: {error}") from error
     raise ConfigurationError(f"{issuer} has no metadata")
 
 
