@@ -267,13 +267,13 @@ def _name_entry(document: dict[str, Any], table: str, error: msgspec.ValidationE
     """Return the path with the entry's name, which msgspec omits; converts each entry alone."""
     path, _, rest = table.partition("[...]")
     *parents, last = path.split(".")
-    entries = document
-    for name in (*parents, last):
-        entries = entries[name]
-    for name, entry in entries.items():
+    above: list[dict[str, Any]] = [document]
+    for name in parents:
+        above.append(above[-1][name])
+    for name, entry in above[-1][last].items():
         alone: dict[str, Any] = {last: {name: entry}}
-        for parent in reversed(parents):
-            alone = {parent: {**document[parent], **alone}}
+        for parent, values in zip(reversed(parents), reversed(above), strict=False):
+            alone = {parent: {**values, **alone}}
         try:
             msgspec.convert({**document, **alone}, Settings, dec_hook=_any_secret)
         except msgspec.ValidationError as again:

@@ -42,6 +42,8 @@ def test_a_minimal_file_gives_the_defaults_and_the_secrets(tmp_path):
         ("environment = 'staging'", "", "environment"),
         ("", "[logging]\nformat = 'xml'", "logging.format"),
         ("", "[plugins.settings]\nscope_array = 1", "plugins.settings.scope_array"),
+        ("", "[admin.openid.roles]\na = []\nb = 1", "admin.openid.roles.b"),
+        ("", "[admin.openid.roles]\na = []\nb = [1]", "admin.openid.roles.b[0]"),
     ],
 )
 def test_unknown_keys_and_wrong_types_are_named(tmp_path, top, more, key):
