@@ -17,6 +17,7 @@ from authz_server.database.schema import opened_database, require_schema
 from authz_server.errors import OAuthError, OperatorError
 from authz_server.operations.group_roles import GroupRoles
 from authz_server.operations.provider_key import load_provider_key
+from authz_server.operations.trust_files import check_trust
 from authz_server.serving.worker import tls_context
 from authz_server.settings import Settings, SettingsError
 from keys.errors import KeysError
@@ -39,12 +40,13 @@ def require_prepared(settings: Settings) -> None:
     Raises:
         StartError: keys are missing or cannot be decrypted.
         SchemaError: the schema has another revision.
-        SettingsError: the audit file cannot be written, or the certificate cannot be used.
+        SettingsError: the audit file cannot be written, or a file of certificates or keys cannot
+            be used.
         KeysError: a key backend cannot be used.
         sqlalchemy.exc.SQLAlchemyError: the database cannot answer, or is unfit.
         psycopg.Error: the database cannot answer, or is unfit.
     """
-    for check in (_check_tls, _check_provider, _check_audit, _check_database, _check_keys):
+    for check in (*_FILES, _check_database, _check_keys):
         check(settings)
 
 
@@ -55,13 +57,15 @@ def find_problems(settings: Settings, *, offline: bool = False) -> list[str]:
         settings: the settings; each value by itself is checked already.
         offline: only check files.
     """
-    problems = list(_try([require_usable, _check_tls, _check_provider, _check_audit], settings))
+    problems = list(_try([require_usable, *_FILES], settings))
     if offline:
         return problems
     problems += _try([_check_addresses], settings)
     found = list(_try([_check_database], settings))
     # Without the database, the other checks would fail for the same reason.
-    return problems + (found or list(_try([_check_keys, _check_rings, _check_restored], settings)))
+    problems += found or _try([_check_keys, _check_rings, _check_restored], settings)
+    # A plugin that cannot start fails every check that loads plugins.
+    return list(dict.fromkeys(problems))
 
 
 def _try(checks: Iterable[Check], settings: Settings) -> Iterator[str]:
@@ -177,6 +181,10 @@ def _check_rings(settings: Settings) -> None:
 def _check_restored(settings: Settings) -> None:
     with opened_database(settings.database) as database, database.reading() as session:
         require_not_restored(session, settings.audit.destination)
+
+
+#: The checks of what the settings name on this machine.
+_FILES = (_check_tls, check_trust, _check_provider, _check_audit)
 
 
 @contextmanager

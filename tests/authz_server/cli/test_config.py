@@ -207,6 +207,30 @@ def test_a_certificate_that_cannot_be_used_is_refused(ready, tmp_path):
     )
 
 
+def test_what_the_server_would_trust_is_opened(ready, tmp_path):
+    """Case R241: a file with something else in it, or an address that is never fetched from."""
+    other = tmp_path / "other.pem"
+    other.write_text(
+        "not a certificate, nor keys nor UTF-8: \udce9", errors="surrogateescape"
+    )
+    wrong, issuer = str(other), {"issuer": "https://issuer.example"}
+    named = [
+        ("client_certificates.ca_file", {"client_certificates": {"ca_file": wrong}}),
+        ("outbound.ca_file", {"outbound": {"ca_file": str(tmp_path)}}),
+        ("issuers.a.ca_file", {"issuers": {"a": issuer | {"ca_file": wrong}}}),
+        ("issuers.a.jwks_file", {"issuers": {"a": issuer | {"jwks_file": wrong}}}),
+        ("issuers.a.jwks_uri", {"issuers": {"a": issuer | {"jwks_uri": "http://issuer.example"}}}),
+        ("issuers.a.issuer", {"issuers": {"a": {"issuer": "https://issuer.example:70000"}}}),
+        ("issuers.a.token_file", {"issuers": {"a": issuer | {"token_file": f"{wrong}.absent"}}}),
+        ("g2p.catalogue_directory", {"g2p": {"catalogue_directory": wrong}}),
+    ]
+    for position, (key, overrides) in enumerate(named):
+        cli = _cli_at(ready, tmp_path, f"trust-{position}", **overrides)
+        assert key in cli.refused("config", "check", "--offline")
+    _both_refuse(cli, "g2p.catalogue_directory")
+    _both_refuse(_cli_at(ready, tmp_path, "last", **named[0][1]), named[0][0])
+
+
 def test_a_ring_that_signs_and_is_not_in_the_settings_is_named(ready, tmp_path):
     """Case R241: a first table under keys.rings drops the default rings."""
     rings = {"es256": None, "x": {"algorithm": "ES256"}}
