@@ -26,6 +26,8 @@ from authz_server.plugin_api import (
     hookimpl,
     parse_foreign,
     parse_json_object,
+    require_authorities,
+    require_url,
 )
 
 logger = logging.getLogger("authz_server.plugins.federated_introspection")
@@ -301,6 +303,9 @@ def _read_partner(name: str, table: object) -> Partner:
         raise ValueError(f"issuers.{name}: endpoint, client_id and client_secret belong together")
     if texts["token_prefix"] and not endpoint:
         raise ValueError(f"issuers.{name}.token_prefix: there is no introspection_endpoint")
+    if endpoint:
+        require_url(f"issuers.{name}.introspection_endpoint", endpoint)
+    require_authorities(f"issuers.{name}.ca_file", texts["ca_file"])
     authorization = _basic(client_id, secret.reveal()) if isinstance(secret, Secret) else ""
     return Partner(
         name,

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
@@ -31,6 +32,7 @@ from authz_server.plugin_api import (
     current_request_id,
     hookimpl,
     redact,
+    require_authorities,
 )
 
 SIGNALS = ("traces", "metrics", "logs")
@@ -314,8 +316,9 @@ def read_options(settings: Mapping[str, Any]) -> Options:
         if not isinstance(values.get(key, ""), str):
             raise ValueError(f"{key}: use a text")  # noqa: TRY004 - one error for every rule
     endpoint = values.get("endpoint", Options().endpoint)
-    if not endpoint.startswith(("http://", "https://")):
+    if not _is_address(endpoint):
         raise ValueError("endpoint: use the address of a collector, such as https://otel.example")
+    require_authorities("ca_file", values.get("ca_file", ""))
     values["sample_ratio"] = float(ratio)
     values["signals"] = _read_signals(values.get("signals", list(SIGNALS)))
     values["headers"] = _read_headers(values.get("headers", {}))
@@ -338,3 +341,11 @@ def _read_headers(value: object) -> dict[str, str]:
             raise ValueError(f"headers.{name}: use a text or a secret")
         headers[name] = text
     return headers
+
+
+def _is_address(endpoint: str) -> bool:
+    try:
+        parts = urlsplit(endpoint)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

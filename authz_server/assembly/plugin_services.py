@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from authz_server.clients.exchanges import Access
+from authz_server.clients.outbound import UrlRefusedError, split_url
 from authz_server.metrics.events import PluginFailed
 from authz_server.settings import Settings
 
@@ -102,3 +104,36 @@ class PluginServices:
             failure: a word for the failure; few different ones, as each is a time series.
         """
         self._find_parts().notify(PluginFailed(plugin, hook, failure))
+
+
+def require_url(key: str, url: str) -> None:
+    """Refuse an address in a plugin's settings that :meth:`PluginServices.post` never sends to.
+
+    Args:
+        key: the key in the plugin's settings.
+        url: its value. Plain http is accepted here; only tests on loopback can use it.
+
+    Raises:
+        ValueError: the text names the key and the problem.
+    """
+    try:
+        split_url(url, plain_http=True)
+    except UrlRefusedError as error:
+        raise ValueError(f"{key}: {error}") from error
+
+
+def require_authorities(key: str, ca_file: str) -> None:
+    """Refuse a file in a plugin's settings that has no certificate of an authority.
+
+    Args:
+        key: the key in the plugin's settings.
+        ca_file: the path of the file; empty: there is none.
+
+    Raises:
+        ValueError: the text names the key and the problem.
+    """
+    try:
+        if ca_file:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca_file)
+    except OSError as error:
+        raise ValueError(f"{key}: {ca_file} has no certificate that can be read") from error

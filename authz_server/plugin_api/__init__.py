@@ -4,7 +4,11 @@ A name is removed only with a major version; see ``docs/plugins.md``. The tests 
 import :mod:`authz_server.plugin_api.testing`.
 """
 
-from authz_server.assembly.plugin_services import PluginServices
+from authz_server.assembly.plugin_services import (
+    PluginServices,
+    require_authorities,
+    require_url,
+)
 from authz_server.audit.chain_events import AuditCheckpoint, AuditContinued
 from authz_server.audit.change_events import CHANGE_EVENTS
 from authz_server.audit.events import (
@@ -202,4 +206,6 @@ __all__ = [
     "parse_json_object",
     "public_jwk",
     "redact",
+    "require_authorities",
+    "require_url",
 ]

@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-from authz_server.plugin_api import FetchError, KeysError, PluginServices, Secret
+from authz_server.plugin_api import (
+    FetchError,
+    KeysError,
+    PluginServices,
+    Secret,
+    require_authorities,
+    require_url,
+)
 from plugins.webhooks.queue import Delivery
 
 #: The ``typ`` of the token by which a key ring signs a message.
@@ -106,11 +113,13 @@ def _read_receiver(name: str, table: object) -> Receiver:
     url, events, secret = table.get("url"), table.get("events"), table.get("secret")
     if not isinstance(url, str) or not url.startswith(("https://", "http://")):
         raise ValueError(f"{where}.url: use an https address")
+    require_url(f"{where}.url", url)
     if not isinstance(events, list) or not events or not all(isinstance(e, str) for e in events):
         raise ValueError(f"{where}.events: list names of events, such as client.*")
     ring, ca_file = table.get("signing_ring", ""), table.get("ca_file", "")
     if not isinstance(ring, str) or not isinstance(ca_file, str):
         raise ValueError(f"{where}: signing_ring and ca_file are texts")  # noqa: TRY004 - one error for every rule
+    require_authorities(f"{where}.ca_file", ca_file)
     if "secret" in table and (not isinstance(secret, Secret) or ring):
         raise ValueError(f"{where}.secret: name a file or a variable, or a signing_ring instead")
     if "secret" not in table and "signing_ring" not in table:

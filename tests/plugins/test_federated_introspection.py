@@ -375,6 +375,8 @@ RIGHT = {
         {"issuers": {"p": RIGHT | {"scopes": []}}},
         {"issuers": {"p": RIGHT | {"scope": ["a"]}}},
         {"issuers": {"p": RIGHT | {"client_id": "us"}}},
+        {"issuers": {"p": RIGHT | {"introspection_endpoint": "partner.example"}}},
+        {"issuers": {"p": RIGHT | {"ca_file": "/dev/null"}}},
         {"issuers": {"p": {"issuer": "https://unregistered.example", "scopes": ["a"]}}},
         {"issuers": {"p": {"issuer": "https://p", "scopes": ["a"], "token_prefix": "p_"}}},
     ],

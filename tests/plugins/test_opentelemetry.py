@@ -283,6 +283,8 @@ def test_a_collector_that_is_away_or_slow_slows_no_token(make_site, collector, k
         {"endpont": "x"},
         {"endpoint": 7},
         {"endpoint": "collector:4318"},
+        {"endpoint": "http://collector:70000"},
+        {"ca_file": "/dev/null"},
         {"signals": []},
         {"signals": ["spans"]},
         {"signals": "traces"},

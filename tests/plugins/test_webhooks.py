@@ -341,6 +341,8 @@ RIGHT = {"url": "https://siem.example", "events": ["client.*"], "signing_ring": 
         {"queue": "/tmp/w.db", "receivers": {"siem": RIGHT | {"secret": "in the open"}}},
         {"queue": "/tmp/w.db", "receivers": {"siem": {"url": "https://x", "events": ["a"]}}},
         {"queue": "/tmp/w.db", "receivers": {"siem": RIGHT | {"event": ["a"]}}},
+        {"queue": "/tmp/w.db", "receivers": {"siem": RIGHT | {"url": "https://x.example:70000"}}},
+        {"queue": "/tmp/w.db", "receivers": {"siem": RIGHT | {"ca_file": "/dev/null"}}},
     ],
     ids=str,
 )
