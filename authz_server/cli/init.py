@@ -23,11 +23,10 @@ from authz_server.operations.settings_template import Answers
 @click.command(
     "init",
     cls=Command,
+    here="it makes the settings, the secrets and the database",
     example="authz-server init --issuer https://auth.example.org --import g2p-connect",
 )
-@click.argument(
-    "directory", type=click.Path(file_okay=False, path_type=Path), default=Path(), required=False
-)
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path), required=False)
 @click.option("--issuer", help="The issuer URL, such as https://auth.example.org.")
 @click.option(
     "--database-url",
@@ -81,7 +80,7 @@ from authz_server.operations.settings_template import Answers
 def init(
     invocation: Invocation,
     /,
-    directory: Path,
+    directory: Path | None,
     catalogue: str | None,
     force: bool,
     as_json: bool,
@@ -89,14 +88,15 @@ def init(
 ) -> None:
     """Make settings, secrets, database and first keys.
 
-    They go to DIRECTORY, or to the present one. Running it again is safe: it lists what exists and
-    makes what is missing. Options that a settings file contradicts are named; the exit status is
-    then 1, because the file stays as it is.
+    They go to DIRECTORY, else to the folder of the settings file. Running it again is safe: it
+    lists what exists and makes what is missing. Options that a settings file contradicts are named;
+    the exit status is then 1, because the file stays as it is.
     """
-    config, asked = directory / DEFAULT_CONFIG, InstallationOptions(**options)
+    config = invocation.config if directory is None else directory / DEFAULT_CONFIG
+    asked = InstallationOptions(**options)
     answers = None
     if force or not config.exists():
-        answers = _answers(asked, directory, ask=not as_json)
+        answers = _answers(asked, config.parent, ask=not as_json)
     done = install(
         config,
         asked,

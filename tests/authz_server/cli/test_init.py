@@ -41,6 +41,17 @@ def test_it_makes_everything_that_a_server_needs(tmp_path, empty_database_url):
     assert len(json.loads(scopes.stdout)) == 35
 
 
+def test_the_settings_file_may_be_named_instead_of_its_folder(tmp_path, monkeypatch):
+    """Case G85."""
+    monkeypatch.chdir(tmp_path)
+    config = tmp_path / "site" / "named.toml"
+    arguments = ["--config", str(config), "init", "--issuer", ISSUER, "--json"]
+    made = json.loads(CliRunner().invoke(main, arguments).stdout)
+    assert made["config"] == str(config)
+    assert load_settings(config).issuer == ISSUER
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+
+
 def test_a_second_run_says_what_exists_and_changes_nothing(tmp_path, empty_database_url):
     options = ("--issuer", ISSUER, "--database-url", empty_database_url)
     _steps(_init(tmp_path / "site", *options, "--json"))
