@@ -1,8 +1,10 @@
 """Command and group classes: shared options, lazy imports and error messages."""
 
 import os
+import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from io import TextIOWrapper
 from itertools import pairwise
 from pathlib import Path
 from pkgutil import resolve_name
@@ -27,6 +29,7 @@ class Command(click.Command):
         example: a command line; a long one is continued by a backslash.
         remote: whether it works with ``--server``: it obtains everything by operations that the
             admin API has.
+        here: why another one works on the server's machine alone, for its refusal.
         kwargs: the keyword arguments of click.Command.
     """
 
@@ -35,11 +38,13 @@ class Command(click.Command):
         *args: Any,  # noqa: ANN401 - click's own
         example: str = "",
         remote: bool = False,
+        here: str = "",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(*args, **kwargs)
         self.example = example
         self.remote = remote
+        self.here = here
         self.params.extend(shared_options(with_environment=False, is_remote=remote))
 
     def invoke(self, ctx: click.Context) -> object:
@@ -50,8 +55,8 @@ class Command(click.Command):
             return super().invoke(ctx)
         if not self.remote:
             raise click.UsageError(
-                "This command works on the server's machine alone: leave out --server and"
-                f" {SERVER_VARIABLE}."
+                f"This command works on the server's machine alone, because {self.here}:"
+                f" run it there, without --server and {SERVER_VARIABLE}."
             )
         if invocation.names_actor:
             raise click.UsageError("--actor: with --server, records name the caller of the API.")
@@ -184,6 +189,17 @@ class RootCommands(LazyCommands):
             from authz_server.cli.errors import format_error  # noqa: PLC0415
 
             return {}, format_error(error)
+
+    def main(self, *args: Any, **extra: Any) -> Any:  # noqa: ANN401 - click's signature
+        """Run the command line; print all text, even to a terminal that knows few characters."""
+        if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+            sys.stdout.reconfigure(errors="backslashreplace")
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:
+            # The output of --help and --version is written before a command is invoked.
+            click.echo(f"Error: {error.strerror or error}.", err=True)
+            sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; turn an error into a sentence, after its traceback with ``--debug``."""

@@ -1,8 +1,14 @@
 """What an operator can cause is answered with a sentence, never as unexpected."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import create_engine, text
 
+from authz_server.cli import main
 from support.settings_file import write_settings
 
 SURROGATE = "caf\udce9"  # Latin-1 on the command line
@@ -26,6 +32,28 @@ ARGUMENTS = {
 def test_hostile_arguments(shared_cli, arguments):
     """Case R242."""
     assert "unexpected" not in shared_cli.refused(*arguments)
+
+
+def test_a_terminal_that_knows_few_characters_shows_the_others_escaped(shared_cli):
+    """Case R242."""
+    client = shared_cli.json("client", "create", "--name", "Zürich", "--scope", "a")
+    arguments = ["--config", str(shared_cli.config), "client", "list"]
+    shown = CliRunner(charset="ascii").invoke(main, arguments)
+    shared_cli.must("client", "delete", client["id"], "--yes")
+    assert shown.exit_code == 0, shown.output
+    assert r"Z\xfcrich" in shown.stdout
+
+
+def test_help_that_cannot_be_written_is_an_error_in_one_line():
+    """Case R242."""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "authz_server", "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, b"Error: No space left on device.\n")
 
 
 SETTINGS = {
