@@ -56,6 +56,12 @@ STANDARD_INPUT = 0
 REPORT_SECONDS = 1.0
 #: Interval of reports until the worker serves.
 FIRST_REPORTS_SECONDS = 0.2
+#: The cipher suites of TLS 1.2 (RFC 9325, 4.2), which are all that FAPI 2.0, 5.2.2 permits.
+_TLS_1_2_CIPHERS = ":".join(
+    f"ECDHE-{key}-{suite}"
+    for suite in ("AES128-GCM-SHA256", "AES256-GCM-SHA384")
+    for key in ("ECDSA", "RSA")
+)
 #: Largest number of concurrent remote signatures; a backend may sign them in batches.
 _SIGNING_THREADS = 32
 #: Largest number of calls to other issuers at a time; each issuer has a limit of its own below it.
@@ -170,6 +176,7 @@ def tls_context(
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_TLS_1_2_CIPHERS)
     context.set_alpn_protocols(["http/1.1"])
     context.load_cert_chain(server.tls_certificate, server.tls_private_key)
     if clients is not None and clients.source == "listener":

@@ -322,10 +322,10 @@ def test_serve_knows_the_certificate_of_its_own_connections(listener):
             listener.ask("token", "payer", stranger)
 
 
-def handshake(port: int, version: ssl.TLSVersion) -> str | None:
+def handshake(port: int, version: ssl.TLSVersion, ciphers: str = "ALL:@SECLEVEL=0") -> str | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.set_ciphers(ciphers)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         context.minimum_version = context.maximum_version = version
@@ -347,3 +347,13 @@ def test_tls_begins_at_version_1_2(listener):
     url = f"http://127.0.0.1:{listener.port}/.well-known/oauth-authorization-server"
     with pytest.raises(httpx.TransportError):
         httpx.get(url)
+
+
+@pytest.mark.parametrize("served", ["site", "listener"])
+def test_tls_1_2_has_only_the_recommended_cipher_suites(request, served):
+    """FAPI 2.0, 5.2.2; RFC 9325, 4.2."""
+    port, version = request.getfixturevalue(served).port, ssl.TLSVersion.TLSv1_2
+    for suite in ("AES128-GCM-SHA256", "AES256-GCM-SHA384"):
+        assert handshake(port, version, f"ECDHE-ECDSA-{suite}") == "TLSv1.2"
+    assert handshake(port, version, "ALL:!ECDHE+AESGCM:@SECLEVEL=0") is None
+    assert handshake(port, version, "ECDHE-ECDSA-CHACHA20-POLY1305") is None
