@@ -20,7 +20,9 @@ People use the console at {url}. This command prints a link for the passkey of t
 """
 
 
-@click.command("init", cls=Command, example="authz-server admin init")
+@click.command(
+    "init", cls=Command, here="it registers the admin API itself", example="authz-server admin init"
+)
 @json_option
 @pass_invocation
 def init(invocation: Invocation, as_json: bool) -> None:

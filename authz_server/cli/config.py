@@ -12,7 +12,12 @@ from authz_server.settings import describe_settings
 _COLUMNS = {"key": "Key", "value": "Value", "default": "Default"}
 
 
-@click.command("check", cls=Command, example="authz-server config check --offline")
+@click.command(
+    "check",
+    cls=Command,
+    here="it reads the settings file",
+    example="authz-server config check --offline",
+)
 @click.option(
     "--offline",
     is_flag=True,
@@ -52,7 +57,12 @@ def _sentence(problem: str) -> str:
     return problem if problem.endswith(".") else f"{problem}."
 
 
-@click.command("show", cls=Command, example="authz-server config show --changed")
+@click.command(
+    "show",
+    cls=Command,
+    here="it reads the settings file",
+    example="authz-server config show --changed",
+)
 @click.option("--changed", is_flag=True, help="Show only what differs from the defaults.")
 @json_option
 @pass_invocation
@@ -69,7 +79,12 @@ def show(invocation: Invocation, changed: bool, as_json: bool) -> None:
     print_rows(rows, _COLUMNS, as_json=as_json)
 
 
-@click.command("example", cls=Command, example="authz-server config example")
+@click.command(
+    "example",
+    cls=Command,
+    here="the example is that of the installed release",
+    example="authz-server config example",
+)
 def example() -> None:
     """Print an example of the settings file.
 

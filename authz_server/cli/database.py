@@ -20,7 +20,12 @@ from authz_server.operations import database
 from authz_server.operations.private_files import write_private_file
 
 
-@click.command("upgrade", cls=Command, example="authz-server db upgrade")
+@click.command(
+    "upgrade",
+    cls=Command,
+    here="it works on the database itself",
+    example="authz-server db upgrade",
+)
 @json_option
 @pass_invocation
 def upgrade(invocation: Invocation, as_json: bool) -> None:
@@ -37,7 +42,12 @@ def upgrade(invocation: Invocation, as_json: bool) -> None:
     print_change(as_record(change), sentence, as_json=as_json)
 
 
-@click.command("downgrade", cls=Command, example="authz-server db downgrade --yes")
+@click.command(
+    "downgrade",
+    cls=Command,
+    here="it works on the database itself",
+    example="authz-server db downgrade --yes",
+)
 @click.option(
     "--to",
     "revision",
@@ -68,7 +78,9 @@ def downgrade(invocation: Invocation, revision: str, yes: bool, as_json: bool) -
     print_change(as_record(change), sentence, as_json=as_json)
 
 
-@click.command("check", cls=Command, example="authz-server db check")
+@click.command(
+    "check", cls=Command, here="it works on the database itself", example="authz-server db check"
+)
 @json_option
 @pass_invocation
 def check(invocation: Invocation, as_json: bool) -> None:
@@ -97,7 +109,9 @@ def check(invocation: Invocation, as_json: bool) -> None:
         click.echo(f"The database answers and its schema is up to date ({state.current}).")
 
 
-@click.command("purge", cls=Command, example="authz-server db purge")
+@click.command(
+    "purge", cls=Command, here="it works on the database itself", example="authz-server db purge"
+)
 @json_option
 @pass_invocation
 def purge(invocation: Invocation, as_json: bool) -> None:
@@ -117,7 +131,12 @@ def purge(invocation: Invocation, as_json: bool) -> None:
     print_change(record, f"{purged.rows} rows were deleted.", as_json=as_json)
 
 
-@click.command("backup", cls=Command, example="authz-server db backup copy.db")
+@click.command(
+    "backup",
+    cls=Command,
+    here="it works on the database itself",
+    example="authz-server db backup copy.db",
+)
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @pass_invocation
 def backup(invocation: Invocation, file: Path) -> None:

@@ -6,7 +6,9 @@ from authz_server.cli.commands import Command
 from authz_server.operations.documents import find_documents
 
 
-@click.command("docs", cls=Command, example="authz-server docs")
+@click.command(
+    "docs", cls=Command, here="it names a folder of the machine", example="authz-server docs"
+)
 def docs() -> None:
     """Print the folder with the documents.
 

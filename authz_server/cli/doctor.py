@@ -13,7 +13,12 @@ from authz_server.settings.profiles import Profile
 NOT_MET = 1
 
 
-@click.command("doctor", cls=Command, example="authz-server doctor --profile fapi2")
+@click.command(
+    "doctor",
+    cls=Command,
+    here="it reads the settings file and the database",
+    example="authz-server doctor --profile fapi2",
+)
 @click.option(
     "--profile",
     "profiles",

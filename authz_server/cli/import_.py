@@ -30,6 +30,7 @@ def _source(name: str) -> Callable[[Any], Any]:
 @click.command(
     "keycloak",
     cls=Command,
+    remote=True,
     example="authz-server import keycloak realm.json --output registrations.toml",
 )
 @_source("realm")
@@ -47,7 +48,10 @@ def keycloak(realm: Path, form: Format, output: Path | None, secret_directory: P
 
 
 @click.command(
-    "csv", cls=Command, example="authz-server import csv clients.csv --output registrations.toml"
+    "csv",
+    cls=Command,
+    remote=True,
+    example="authz-server import csv clients.csv --output registrations.toml",
 )
 @_source("file")
 @format_option

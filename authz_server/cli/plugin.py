@@ -19,7 +19,12 @@ _COLUMNS = {
 _NARROW = {"name": "Name", "enabled": "Enabled", "hooks": "Hooks"}
 
 
-@click.command("list", cls=Command, example="authz-server plugin list --json")
+@click.command(
+    "list",
+    cls=Command,
+    here="it reads the packages that are installed there",
+    example="authz-server plugin list --json",
+)
 @json_option
 @pass_invocation
 def list_(invocation: Invocation, as_json: bool) -> None:

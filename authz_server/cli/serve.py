@@ -31,7 +31,7 @@ from keys.errors import StoreUnavailable
 logger = logging.getLogger(__name__)
 
 
-@click.command("serve", cls=Command, example="authz-server serve")
+@click.command("serve", cls=Command, here="it is the server", example="authz-server serve")
 @pass_invocation
 def serve(invocation: Invocation) -> None:
     """Run the server.

@@ -37,7 +37,12 @@ def read_token(file: Path | None) -> str:
     return text
 
 
-@click.command("inspect", cls=Command, example="authz-server token inspect token.txt")
+@click.command(
+    "inspect",
+    cls=Command,
+    here="it reads the keys in the database",
+    example="authz-server token inspect token.txt",
+)
 @token_source
 @json_option
 @pass_invocation

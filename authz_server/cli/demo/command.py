@@ -15,7 +15,9 @@ from authz_server.cli.demo.site import DemoError, demo_site
 from authz_server.cli.demo.tour import CLIENT_ID, RESOURCE_SERVER_ID, StepFailedError, Tour
 
 
-@click.command("demo", cls=Command, example="authz-server demo --once")
+@click.command(
+    "demo", cls=Command, here="it starts a server of its own", example="authz-server demo --once"
+)
 @click.option("--once", is_flag=True, help="Stop after the run instead of serving until Ctrl-C.")
 @click.option(
     "--directory",

@@ -28,6 +28,7 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 @click.command(
     "reconcile",
     cls=Command,
+    here="it reads the logs of the Vaults and the audit files there",
     example="authz-server keys audit reconcile --vault-log audit.log",
 )
 @click.option(

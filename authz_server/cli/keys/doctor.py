@@ -15,7 +15,12 @@ from keys.backends.vault.doctor import Finding, Level
 UNSAFE = 1
 
 
-@click.command("doctor", cls=Command, example="authz-server keys doctor")
+@click.command(
+    "doctor",
+    cls=Command,
+    here="it examines the clock, the files and the way to the Vaults there",
+    example="authz-server keys doctor",
+)
 @json_option
 @pass_invocation
 def doctor(invocation: Invocation, as_json: bool) -> None:

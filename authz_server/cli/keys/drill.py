@@ -13,7 +13,12 @@ from authz_server.operations.keys.drill import Drill, run_drill
 WOULD_FAIL = 1
 
 
-@click.command("drill", cls=Command, example="authz-server keys drill es256")
+@click.command(
+    "drill",
+    cls=Command,
+    here="it tries the backends with the logins that are there",
+    example="authz-server keys drill es256",
+)
 @click.argument("ring", required=False)
 @json_option
 @pass_invocation

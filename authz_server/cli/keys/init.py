@@ -10,7 +10,12 @@ from authz_server.cli.output import as_record, print_json
 from authz_server.operations.keys.first_keys import create_first_keys
 
 
-@click.command("init", cls=Command, example="authz-server keys init")
+@click.command(
+    "init",
+    cls=Command,
+    here="a ring without keys is made by the settings file",
+    example="authz-server keys init",
+)
 @click.argument("ring", required=False)
 @order_options
 @pass_invocation

@@ -9,7 +9,12 @@ from authz_server.operations.keys.policies import write_policies
 from keys.backends.vault.policy import VaultRole
 
 
-@click.command("policy", cls=Command, example="authz-server keys policy --role server")
+@click.command(
+    "policy",
+    cls=Command,
+    here="a policy is made by the settings of the Vaults",
+    example="authz-server keys policy --role server",
+)
 @click.option(
     "--role",
     type=click.Choice([role.value for role in VaultRole]),
