@@ -40,6 +40,8 @@ _REPLICA = (
     "The database takes no writes: it is a replica or read-only. Revocations cannot be stored "
     "there and would arrive late. Name the primary, or all servers, in database.url."
 )
+# libpq's message about parameters that it cannot use; without a server's name, none was asked.
+_UNUSABLE, _ASKED = "connection is bad: ", "connection to server"
 _USER_CERTIFICATE = Path(".postgresql") / "postgresql.crt"
 
 
@@ -63,7 +65,7 @@ class PostgresConnector:
         """Return a new connection, outside a transaction and without autocommit.
 
         Raises:
-            DatabaseUnfitError: the encoding is not UTF8.
+            DatabaseUnfitError: the encoding is not UTF8, or libpq cannot use the parameters.
             NotPrimaryError: the server is a replica, a former primary or read-only.
             psycopg.OperationalError: the server cannot be reached or refuses the login, or the
                 password file cannot be read.
@@ -85,7 +87,12 @@ class PostgresConnector:
     def _connect(self) -> BoundedConnection:
         try:
             return self._class.connect(**self.parameters())
+        except psycopg.ProgrammingError as error:
+            raise DatabaseUnfitError(f"libpq cannot use database.url: {error}.") from error
         except psycopg.OperationalError as error:
+            _, unusable, problem = str(error).partition(_UNUSABLE)
+            if unusable and _ASKED not in problem:
+                raise DatabaseUnfitError(f"libpq cannot use database.url: {problem}.") from error
             if not any(sign in str(error) for sign in _NOT_WRITABLE):
                 raise
             # Earlier connections lead to the same server or to one out of use.

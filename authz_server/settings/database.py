@@ -177,6 +177,9 @@ def _refuse_other(url: str) -> NoReturn:
     scheme, separator, _ = url.partition("://")
     if scheme in ("postgresql", "postgres", "postgresql+psycopg") and separator:
         refuse("url", "this is not a database URL", "See docs/configuration.md.")
+    if not separator and "=" in url:
+        # libpq's keywords and values; never repeated, because a password may be among them.
+        refuse("url", "this is not a URL", "Write postgresql://user@host/database.")
     if not separator and url and "@" not in url and ":" not in url:
         refuse("url", f"{url!r} is not a URL", f"For an SQLite file write sqlite:///{url}")
     refuse("url", "the database must be sqlite:///... or postgresql://...")

@@ -8,6 +8,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from authz_server.database.connector import PostgresConnector
+from authz_server.database.errors import find_unfitness
+from authz_server.database.postgresql import DatabaseUnfitError
 from authz_server.settings import DatabaseSettings, Secret
 from authz_server.settings.sources import SecretSource
 from support.roles import attached
@@ -128,6 +130,21 @@ def test_of_several_hosts_the_one_that_answers_is_used(role, postgresql):
     url = role.url().replace(f"127.0.0.1:{postgresql.port}", hosts)
     with attached(url) as database:
         assert _from_pool(database, "server_encoding") == "UTF8"
+
+
+@pytest.mark.parametrize("query", ["sslmode=bogus", "connect_timeout=abc", "service=absent"])
+def test_parameters_that_libpq_cannot_use_do_not_pass_by_waiting(role, query):
+    """Case R241."""
+    connector = PostgresConnector(DatabaseSettings(url=f"{role.url()}?{query}"))
+    with pytest.raises(DatabaseUnfitError, match="libpq cannot use"):
+        connector.open()
+
+
+def test_a_socket_where_no_server_listens_may_pass(tmp_path):
+    connector = PostgresConnector(DatabaseSettings(url=f"postgresql:///d?host={tmp_path}"))
+    with pytest.raises(psycopg.OperationalError, match="No such file") as failure:
+        connector.open()
+    assert find_unfitness(failure.value) is None
 
 
 def test_a_certificate_in_a_home_that_cannot_be_entered_is_not_looked_for(monkeypatch):

@@ -41,6 +41,7 @@ def test_a_url_is_read_as_libpq_reads_it(url, parameters):
         ("postgresql://h:0/db", "port"),
         ("postgresql://h:70000/db", "port"),
         ("mysql://h/db", "sqlite:///... or postgresql://..."),
+        ("host=h password=secret", "not a URL"),
     ],
 )
 def test_what_would_have_no_effect_is_refused_by_name(url, problem):
