@@ -60,6 +60,11 @@ _READ_BY: Mapping[tuple[str, str | None], str] = {
 }
 
 
+def is_same_algorithm(registered: str, alg: str) -> bool:
+    """Return whether two names are of one algorithm: EdDSA is Ed25519 here (RFC 9864, 2.2)."""
+    return registered == alg or {registered, alg} == _EDWARDS_NAMES
+
+
 class ForeignToken(NamedTuple):
     """A parsed token of another party; nothing in it is trusted before it is verified.
 

@@ -149,6 +149,16 @@ def test_a_client_registered_for_one_algorithm(cast: Cast):
             assert cast.refusal(each, each.assertion()) == "assertion_algorithm"
 
 
+@pytest.mark.parametrize("registered", ["EdDSA", "Ed25519"])
+def test_both_names_of_an_edwards_curve_are_one_algorithm(cast: Cast, registered: str):
+    """RFC 9864, 2.2."""
+    key = new_key("EdDSA")
+    properties = {"jwks": jwks_of(key), "token_endpoint_auth_signing_alg": registered}
+    signer = cast.new(properties=properties)
+    for alg in ("EdDSA", "Ed25519"):
+        assert cast.accepts(Signer(signer.id, key, cast.now, alg))
+
+
 def test_several_keys_of_a_client(cast: Cast):
     old, new = new_key(), new_key()
     keys = [jwks_of(old, kid="old")["keys"][0], jwks_of(new, kid="new")["keys"][0]]

@@ -21,7 +21,7 @@ from authz_server.database.single_use import SingleUse
 from authz_server.errors import OAuthError
 from keys.errors import TokenRefusedError
 from keys.jose.compact import parse_json_object
-from keys.jose.foreign import ForeignToken, parse_foreign
+from keys.jose.foreign import ForeignToken, is_same_algorithm, parse_foreign
 
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 MAXIMUM_ASSERTION_BYTES = 8_192
@@ -221,7 +221,7 @@ class ClientAssertion(ClientAuthenticationMethod):
     def _accept(self, assertion: Assertion, client: ClientEntry, credential: str) -> Verdict:
         """Return the verdict on a right signature: it counts once the assertion is used up."""
         registered = client.properties.token_endpoint_auth_signing_alg
-        if registered not in (None, assertion.alg):
+        if registered is not None and not is_same_algorithm(registered, assertion.alg):
             return Verdict(credential, "assertion_algorithm")
         return Verdict(credential, conclude=partial(self._use_up, assertion, credential))
 
