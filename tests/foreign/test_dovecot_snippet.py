@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from requests.certs import where
 
 from support.dovecot import Dovecot, dovecot
-from support.live_server import run_cli
+from support.live_server import call_cli
 from support.parties import RESOURCE_SERVERS
 from support.printed_settings import Scene, scene
 from support.printed_verifiers import replaced
@@ -65,7 +65,7 @@ def local(scene: Scene) -> Iterator[tuple[Dovecot, Path]]:
     text = (ROOT / "docs" / "connecting.md").read_text(encoding="utf-8")
     found = re.findall(r"^```text\n(introspection_mode.*?)^```$", text, re.MULTILINE | re.DOTALL)
     (block,) = found
-    changed = run_cli(
+    changed = call_cli(
         *("resource-server", "update", "mapper", "--token-type", "JWT"),
         config=scene.server.settings_path,
     )
@@ -132,7 +132,7 @@ def test_no_token_logs_in_when_it_or_its_key_is_revoked_or_the_server_is_away(sc
     scene.server.start()
     assert not away
     assert mail.log_in(user, token)
-    revoked = run_cli(
+    revoked = call_cli(
         *("keys", "revoke", "es256", "--reason", "the key leaked", "--yes"),
         config=scene.server.settings_path,
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from support.live_server import run_cli
+from support.live_server import call_cli
 from support.printed_settings import Scene, api_port, scene
 from support.printed_verifiers import (
     haproxy_command,
@@ -116,7 +116,7 @@ def test_the_key_of_an_emergency_is_accepted_until_the_answer_or_the_file_is_rep
     with running(*haproxy_command, log) as haproxy:
         for url in (*asking.values(), haproxy):
             assert status(url, token) == 200
-        revoked = run_cli(
+        revoked = call_cli(
             *("keys", "revoke", "es256", "--reason", "the key leaked", "--yes"),
             config=scene.server.settings_path,
         )

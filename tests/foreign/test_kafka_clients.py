@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import KafkaError, Producer
 
 from support.kafka_client import librdkafka_properties
-from support.live_server import run_cli
+from support.live_server import call_cli
 from support.printed_settings import scene
 from support.sasl_broker import running_broker
 
@@ -68,10 +68,10 @@ def test_a_wrong_secret_is_reported_to_the_program(scene, properties):
 def test_a_reference_token_is_refused_by_the_client(scene, properties):
     update = ("resource-server", "update", "mapper", "--token-format")
     config = scene.server.settings_path
-    assert run_cli(*update, "reference", config=config).returncode == 0
+    assert call_cli(*update, "reference", config=config).returncode == 0
     deadline = time.monotonic() + 10
     while "." in scene.token("mapper/link"):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert "JWT" in first_error(properties, "token")
-    assert run_cli(*update, "jwt", config=config).returncode == 0
+    assert call_cli(*update, "jwt", config=config).returncode == 0

@@ -31,7 +31,7 @@ from authz_verifier import flask as flask_skin
 from authz_verifier import starlette as starlette_skin
 from authz_verifier.cli import main
 from support.databases import copied_database
-from support.live_server import LiveServer, run_cli
+from support.live_server import LiveServer, call_cli
 from support.parties import RESOURCE_SERVERS, Demo, Parties, make_demo
 from support.secrets_watch import SecretsWatch
 from support.settings_file import write_settings
@@ -63,7 +63,7 @@ class Scene:
         assert httpx.post(f"{self.issuer}/oauth2/revoke", data=form).status_code == 200
 
     def keys(self, *arguments: str):
-        run = run_cli("keys", *arguments, "--yes", config=self.server.settings_path)
+        run = call_cli("keys", *arguments, "--yes", config=self.server.settings_path)
         assert run.returncode == 0, run.stderr
 
     @property

@@ -8,7 +8,7 @@ import pytest
 
 from support.databases import copied_database
 from support.edge import running_edge
-from support.live_server import run_cli, run_cli_json
+from support.live_server import call_cli, call_cli_json, run_cli
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -33,7 +33,7 @@ def test_the_records_of_workers_and_commands_are_intact_and_signed_at_the_end(ed
         assert run_cli("client", *command, config=config).returncode == 0
     path.rename(tmp_path / "audit.jsonl.1")
     edge.server.stop()
-    found = run_cli_json("audit", "verify", config=config)
+    found = call_cli_json("audit", "verify", config=config)
     assert found["findings"] == []
     assert found["lines"]["writers"] >= 5
     assert found["checkpoints"] >= 2
@@ -42,6 +42,6 @@ def test_the_records_of_workers_and_commands_are_intact_and_signed_at_the_end(ed
     assert lines[-1]["event"] == "audit.checkpoint"
     assert {"audit.continued"} <= {each["event"] for each in lines}
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
-    cut = run_cli("audit", "verify", config=config)
+    cut = call_cli("audit", "verify", config=config)
     assert cut.returncode == 1
     assert "ALARM cut off" in cut.stdout

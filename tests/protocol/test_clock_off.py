@@ -12,7 +12,7 @@ from authz_server.app import EXTENSION, create_app
 from authz_server.settings import load_settings
 from support.claims import claims_of
 from support.clock import FakeClock
-from support.live_server import LiveServer, run_cli_json
+from support.live_server import LiveServer, call_cli_json
 from support.parties import ACTOR, Parties, make_demo
 from support.protocol import ENDPOINTS
 from support.registration import REGISTER
@@ -81,7 +81,7 @@ def test_a_running_node_signs_nothing_moves_nothing_and_says_so(
     server, demo, database_clock, ahead
 ):
     assert ask(server, demo).status_code == 200
-    rings = run_cli_json("keys", "list", config=server.settings_path)
+    rings = call_cli_json("keys", "list", config=server.settings_path)
     database_clock.set_ahead(ahead)
     await_that(lambda: ask(server, demo).status_code == 503, "no token")
     await_that(lambda: clock_alarms(server), "the alarm is recorded")
@@ -91,7 +91,7 @@ def test_a_running_node_signs_nothing_moves_nothing_and_says_so(
     assert "clock.off" in server.log()
     await_that(lambda: "clock: this machine's clock is" in readiness(server), "not ready")
     await_that(lambda: offsets(server) == [pytest.approx(ahead, abs=1)], "the metric", 40)
-    status = run_cli_json("keys", "status", config=server.settings_path)
+    status = call_cli_json("keys", "status", config=server.settings_path)
     (node,) = status["rings"][0]["nodes"]
     assert node["clock_off"]
     assert not node["silent"]
@@ -100,7 +100,7 @@ def test_a_running_node_signs_nothing_moves_nothing_and_says_so(
     database_clock.set_ahead(0)
     await_that(lambda: ask(server, demo).status_code == 200, "a token again")
     await_that(server.is_ready, "ready again")
-    assert run_cli_json("keys", "list", config=server.settings_path) == rings
+    assert call_cli_json("keys", "list", config=server.settings_path) == rings
 
 
 # ------------------------------------------------------------------------------- in this process

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from authz_server.settings import load_settings
 from authz_server.tokens.models import RevokedToken
 from support.fail_over import FailOverPair
-from support.live_server import LiveServer, run_cli
+from support.live_server import LiveServer, call_cli
 from support.parties import Parties, make_demo
 from support.roles import attached
 from support.settings_file import write_settings
@@ -81,7 +81,7 @@ def test_a_former_primary_that_goes_on_answers_for_seconds_only(scene):
     for token in tokens * 3:
         assert scene.introspect(token).json()["active"] is True
     scene.pair.fail_over()
-    revoked = run_cli("revoke", "--client", scene.client.id, "--yes", config=scene.second_config)
+    revoked = call_cli("revoke", "--client", scene.client.id, "--yes", config=scene.second_config)
     assert revoked.returncode == 0, revoked.stderr
     with await_within(LIMIT_SECONDS) as pause:
         while scene.introspect(tokens[0]).json().get("active") is not False:

@@ -13,7 +13,11 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, Self
 
+from click.testing import CliRunner
+
 import authz_server
+from authz_server.cli.root import main
+from support.nursery import ForkedServer, can_fork, fork_server
 from support.ports import release_port, reserve_port
 from support.tied_process import await_end_of, end_process, start_tied
 
@@ -38,7 +42,8 @@ class LiveServer:
 
     `write_settings` takes the overrides, with the ports among them, and returns the path of a
     settings file; everything that the server prints is in `log_path`. `prefix` is a command that
-    runs what follows it in its own place.
+    runs what follows it in its own place. The server is forked by the nursery, where that can be,
+    unless `anew`: then it is started as an operator starts it.
     """
 
     #: What is run with the arguments of `authz-server`.
@@ -51,9 +56,11 @@ class LiveServer:
         *,
         workers: int = 1,
         prefix: Sequence[str] = (),
+        anew: bool = False,
         **overrides: Any,
     ) -> None:
         self._prefix = prefix
+        self._anew = anew
         self.port, self.health_port = reserve_port(), reserve_port()
         self.health_url = f"http://127.0.0.1:{self.health_port}"
         self.log_path = directory / f"server-{self.port}.log"
@@ -64,7 +71,7 @@ class LiveServer:
         self._write_settings = write_settings
         self.overrides: Mapping[str, Any] = {"server": server, **overrides}
         self.settings_path = write_settings(**self.overrides)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | ForkedServer | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -82,9 +89,14 @@ class LiveServer:
 
     def start(self) -> None:
         """Start it and return when the health listener says that it is ready."""
-        command = [*self._prefix, *self.command, "serve", "--config", str(self.settings_path)]
+        arguments = ["serve", "--config", str(self.settings_path)]
+        starts_anew = self._anew or self._prefix or self.command is not _COMMAND or not can_fork()
         with self.log_path.open("ab") as log:
-            self._process = start_tied(command, output=log, environment=self._environment())
+            given: dict[str, Any] = {"output": log, "environment": self._environment()}
+            if starts_anew:
+                self._process = start_tied([*self._prefix, *self.command, *arguments], **given)
+            else:
+                self._process = fork_server(arguments, **given)
         self._await_ready()
 
     def stop(self) -> int | None:
@@ -153,7 +165,7 @@ class LiveServer:
             return []
         return [int(each) for each in children.split()]
 
-    def _running(self) -> subprocess.Popen[bytes]:
+    def _running(self) -> subprocess.Popen[bytes] | ForkedServer:
         if self._process is None:
             raise RuntimeError("the server was not started")
         return self._process
@@ -197,9 +209,18 @@ def run_cli(
     )
 
 
-def run_cli_json(*arguments: str, config: Path | None = None, **options: Any) -> Any:
-    """Run a command with `--json`, which must succeed; return what it printed, parsed."""
-    run = run_cli(*arguments, "--json", config=config, **options)
+def call_cli(*arguments: str, config: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `authz-server` in this process; as `run_cli`, 0.8 s of processor time cheaper."""
+    settings = () if config is None else ("--config", str(config))
+    result = CliRunner().invoke(main, [*arguments, *settings])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)
+
+
+def call_cli_json(*arguments: str, config: Path | None = None) -> Any:
+    """Run a command in this process with `--json`, which must succeed; return what it printed."""
+    run = call_cli(*arguments, "--json", config=config)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
 

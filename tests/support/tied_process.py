@@ -88,7 +88,7 @@ def become_user(name: str) -> None:
     os.setuid(entry.pw_uid)
 
 
-def _tie_to_parent(number: int) -> None:
+def tie_to_parent(number: int) -> None:
     """Have Linux send signal `number` when the parent ends; elsewhere there is no such thing."""
     if not sys.platform.startswith("linux"):
         return
@@ -103,7 +103,7 @@ def _main(arguments: Sequence[str]) -> None:
     if user != _SAME_USER:
         become_user(user)
     # After the change of user, because that clears the setting.
-    _tie_to_parent(int(number))
+    tie_to_parent(int(number))
     os.execvp(command[0], command)  # noqa: S606 - a program of the test suite, no shell
 
 

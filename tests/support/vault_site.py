@@ -22,7 +22,7 @@ from authz_server.settings import load_settings
 from keys.lifecycle.rules import find_active_key
 from keys.signing_key import RingSnapshot
 from support.claims import header_of
-from support.live_server import LiveServer, run_cli, run_cli_json
+from support.live_server import LiveServer, call_cli, call_cli_json
 from support.openbao import OpenBaoAdmin, OpenBaoServer
 from support.parties import ACTOR, Credentials, Parties
 from support.protocol import ENDPOINTS
@@ -61,6 +61,7 @@ class VaultFixture:
             path, `{mount}-kv` for that of the KV engine.
         resource_servers: the ring that signs, by a resource server's id; besides `mapper`'s.
         nodes: how many servers there are.
+        anew: start them as an operator starts them.
         overrides: of the settings, as tables.
     """
 
@@ -73,6 +74,7 @@ class VaultFixture:
         rings: Mapping[str, Any] | None = None,
         resource_servers: Mapping[str, str] | None = None,
         nodes: int = 1,
+        anew: bool = False,
         **overrides: Any,
     ) -> None:
         self.directory, self.database_url, self.vault = directory, database_url, vault
@@ -84,7 +86,7 @@ class VaultFixture:
         self.side = VaultEngines(vault, directory, self.watch, drives_itself=drives_itself)
         self.mount = self.side.mount
         self._resource_servers = {"beside": "local"} | dict(resource_servers or {})
-        self._nodes = nodes
+        self._nodes, self._anew = nodes, anew
         self._overrides = overrides
         self._running = ExitStack()
         self.servers: list[LiveServer] = []
@@ -104,7 +106,7 @@ class VaultFixture:
             self.make_parties()
             for _ in range(self._nodes):
                 # Each starts before the settings file is written anew with the next one's ports.
-                server = LiveServer(self.write_settings, self.directory)
+                server = LiveServer(self.write_settings, self.directory, anew=self._anew)
                 self.servers.append(stack.enter_context(server))
             self._running = stack.pop_all()
         return self
@@ -203,13 +205,13 @@ class VaultFixture:
         """The first server."""
         return self.servers[0]
 
-    def command(self, *arguments: str, **options: Any):
-        """Run a command with this site's settings; return the ended process."""
-        return run_cli(*arguments, config=self.settings_path, **options)
+    def command(self, *arguments: str):
+        """Run a command with this site's settings; return its exit status and what it printed."""
+        return call_cli(*arguments, config=self.settings_path)
 
     def command_json(self, *arguments: str) -> Any:
         """Run a command with `--json`, which must succeed; return what it printed."""
-        return run_cli_json(*arguments, config=self.settings_path)
+        return call_cli_json(*arguments, config=self.settings_path)
 
     def ring(self, name: str) -> RingSnapshot:
         """Return a ring as the database has it."""
