@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, settings
 
 pytest_plugins = [
     "support.run",
+    "support.authorities",
     "support.databases",
     "support.database_clock",
     "support.not_run",
