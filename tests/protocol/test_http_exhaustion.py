@@ -8,9 +8,9 @@ import pytest
 from support.edge import ENDPOINTS, ServerFixture
 from support.raw_http import RawConnection
 
-SECONDS = 3
+SECONDS = 2
 LONGEST_ANSWER_SECONDS = 8
-PAUSE_SECONDS = 0.02
+PAUSE_SECONDS = 0.04
 CONNECTIONS = 200
 SLOWEST_PERCENTILE_SECONDS = 0.5
 MEMORY_GROWTH_BYTES = 10_000_000
@@ -81,7 +81,7 @@ def test_slow_senders_do_not_slow_honest_clients(edge: ServerFixture, endpoint: 
     finally:
         for sender in senders:
             sender.close()
-    assert len(measured) > 30
+    assert len(measured) > 20
     assert measured[int(len(measured) * 0.99)] < SLOWEST_PERCENTILE_SECONDS
 
 

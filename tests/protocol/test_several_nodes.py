@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
-from itertools import count
 from typing import NamedTuple
 from urllib.parse import urlencode
 
@@ -46,15 +46,19 @@ class Answer(NamedTuple):
 
 
 class Nodes:
-    """Two servers; every request comes on a connection of its own, so that processes take turns."""
+    """Two servers; every request comes on a connection of its own, so that processes take turns.
 
-    def __init__(self, servers: list[LiveServer], parties: Parties) -> None:
+    Clients and signers were made before the servers started, so that every process has them.
+    """
+
+    def __init__(self, servers: list[LiveServer], parties: Parties, cast: "Cast") -> None:
         self.servers = servers
         self.parties = parties
-        self._numbers = count(1)
+        self.cast = cast
 
-    def make_client(self, method: str) -> Credentials:
-        return self.parties.make_client(f"client-{next(self._numbers)}", method)
+    def new_client(self, method: str = "client_secret_post") -> Credentials:
+        """Return a client that no other test has."""
+        return self.cast.clients[method].pop()
 
     def post(self, number: int, endpoint: str, caller: Credentials, **further: str) -> Answer:
         return self.post_form(number, endpoint, caller.form(), **caller.headers(), **further)
@@ -74,21 +78,36 @@ class Nodes:
             answer = connection.getresponse()
             return Answer(answer.status, answer.read(), answer.headers)
 
-    def await_all(self, caller: Credentials, status: int) -> None:
-        """Wait until all requests of a second, 40 at least, are answered so.
 
-        The processes of a node share its listener. One of them may answer many requests in a row,
-        so that the second is what gives each the time in which a change comes into force.
-        """
-        deadline = time.monotonic() + 20
-        in_a_row, began = 0, time.monotonic()
-        while in_a_row < 40 or time.monotonic() < began + IN_FORCE_SECONDS:
-            if self.post(in_a_row, "token", caller).status == status:
-                in_a_row += 1
-            else:
-                in_a_row, began = 0, time.monotonic()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+@dataclass(frozen=True)
+class Cast:
+    """Clients of each method, signers of each algorithm, and one that presents assertions."""
+
+    clients: Mapping[str, list[Credentials]]
+    signers: Mapping[str, list[Signer]]
+    presenter: Credentials
+
+
+def make_cast(parties: Parties) -> Cast:
+    parties.make_resource_server()
+    return Cast(
+        clients={
+            method: [parties.make_client(f"{method}-{number}", method) for number in range(10)]
+            for method in METHODS
+        },
+        signers={
+            alg: [
+                make_signer(parties, f"signer-{alg.lower()}-{number}", time.time, alg)
+                for number in range(2)
+            ]
+            for alg in ("ES256", "HS256")
+        },
+        presenter=parties.make_client(
+            "presenter",
+            grant_types=[JWT_BEARER_GRANT, "client_credentials"],
+            properties={"jwt_bearer_subjects": [{"issuer": "provider", "subject": "officer"}]},
+        ),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -103,22 +122,21 @@ def nodes(module_database_url: str, tmp_path_factory) -> Iterator[Nodes]:
     parties = Parties(load_settings(write(**_SETTINGS)), watch)
     with parties.together():
         parties.create_first_keys()
-        parties.make_resource_server()
+        cast = make_cast(parties)
     with ExitStack() as running:
         # Each starts before the settings file is written anew with the next one's ports.
         servers = [
             running.enter_context(LiveServer(write, directory, workers=2, **_SETTINGS))
             for _ in range(2)
         ]
-        yield Nodes(servers, parties)
+        yield Nodes(servers, parties, cast)
         logs = [("log", server.log()) for server in servers]
     watch.verify_absent([*logs, ("audit trail", (directory / "audit.jsonl").read_text())])
 
 
 def test_identifiers_and_keys_of_tokens(nodes: Nodes):
     """Cases C30, C32, G74."""
-    client = nodes.make_client("client_secret_post")
-    nodes.await_all(client, 200)
+    client = nodes.new_client()
 
     def fetch(number: int) -> str:
         answer = nodes.post(number, TOKEN_ENDPOINTS[number // 2 % 2], client)
@@ -136,8 +154,7 @@ def test_identifiers_and_keys_of_tokens(nodes: Nodes):
 
 def test_headers_of_the_profile_pass_through_the_real_server(nodes: Nodes):
     """Case K124."""
-    client = nodes.make_client("client_secret_post")
-    nodes.await_all(client, 200)
+    client = nodes.new_client()
     body = urlencode({"grant_type": "client_credentials"} | client.form())
     stamp = formatdate(usegmt=True)
     headers = {"Content-Type": FORM_TYPE, "timestamp": stamp, "message_id": "m-2021.1216:1"}
@@ -153,8 +170,7 @@ def test_headers_of_the_profile_pass_through_the_real_server(nodes: Nodes):
 @pytest.mark.parametrize("endpoint", TOKEN_ENDPOINTS)
 def test_a_proof_is_accepted_once_by_all(nodes: Nodes, endpoint: str):
     """Cases A16, D51: 64 submissions at once, over the processes of both nodes."""
-    client = nodes.make_client("client_secret_basic")
-    nodes.await_all(client, 200)
+    client = nodes.new_client("client_secret_basic")
     proof = ProofKey().prove(time.time(), ENDPOINTS[endpoint])
     together = threading.Barrier(64)
 
@@ -198,8 +214,7 @@ ENDINGS = (disable, delete, expire, change_method, end_secret)
 @pytest.mark.parametrize("method", METHODS)
 def test_client_ended_is_refused_by_all_within_a_second(nodes: Nodes, method: str):
     """Cases A12, A15."""
-    clients = {ending: nodes.make_client(method) for ending in ENDINGS}
-    time.sleep(IN_FORCE_SECONDS)
+    clients = {ending: nodes.new_client(method) for ending in ENDINGS}
     for client in clients.values():
         assert {nodes.post(number, "token", client).status for number in range(8)} == {200}
     with nodes.parties.change() as (services, session):
@@ -216,7 +231,7 @@ def test_client_ended_is_refused_by_all_within_a_second(nodes: Nodes, method: st
 @pytest.mark.parametrize("method", METHODS)
 def test_secret_rotated_with_overlap(nodes: Nodes, method: str):
     """Case A12."""
-    old = nodes.make_client(method)
+    old = nodes.new_client(method)
     new = nodes.parties.add_secret(old.id, method)
     time.sleep(IN_FORCE_SECONDS)
     for number in range(16):
@@ -240,8 +255,7 @@ def test_secret_rotated_with_overlap(nodes: Nodes, method: str):
 @pytest.mark.parametrize("alg", ["ES256", "HS256"])
 def test_one_assertion_submitted_64_times_at_once(nodes: Nodes, alg: str):
     """Case D51: one success over all processes, nodes and endpoints."""
-    signer = make_signer(nodes.parties, f"signer-{alg.lower()}", time.time, alg)
-    nodes.await_all(signer, 200)
+    signer = nodes.cast.signers[alg][0]
     for _ in range(3):
         form = {"token": "x", "grant_type": "client_credentials", **signer.form()}
         body = urlencode(form)
@@ -259,8 +273,7 @@ def test_one_assertion_submitted_64_times_at_once(nodes: Nodes, alg: str):
 @pytest.mark.parametrize("alg", ["ES256", "HS256"])
 def test_an_assertion_authenticates_at_every_endpoint(nodes: Nodes, alg: str):
     """Cases A1, D48, D51: every refusal has one form."""
-    signer = make_signer(nodes.parties, f"asserting-{alg.lower()}", time.time, alg)
-    nodes.await_all(signer, 200)
+    signer = nodes.cast.signers[alg][1]
     key = "w" * 43 if alg == "HS256" else new_key(alg)
     forged = Signer(signer.id, key, time.time, alg, signer.kid)
     unknown = Signer("no-such-client", key, time.time, alg, signer.kid)
@@ -288,13 +301,7 @@ def test_an_assertion_authenticates_at_every_endpoint(nodes: Nodes, alg: str):
 
 def test_one_assertion_of_an_issuer_submitted_64_times_at_once(nodes: Nodes):
     """Case D51: one token of the JWT bearer grant over all processes, nodes and addresses."""
-    caller = nodes.parties.make_client(
-        "caller-for-officers",
-        "client_secret_post",
-        grant_types=[JWT_BEARER_GRANT, "client_credentials"],
-        properties={"jwt_bearer_subjects": [{"issuer": "provider", "subject": "officer"}]},
-    )
-    nodes.await_all(caller, 200)
+    caller = nodes.cast.presenter
     officer = Signer(PROVIDER, PROVIDER_KEY, time.time, kid="p")
     for _ in range(3):
         assertion = officer.assertion(sub="officer")
@@ -320,8 +327,7 @@ def ask(nodes: Nodes, number: int, caller: Credentials, token: str) -> dict:
 
 def test_key_revoked_is_refused_by_all_within_the_refresh(nodes: Nodes):
     """Cases G74, G83."""
-    client = nodes.make_client("client_secret_post")
-    nodes.await_all(client, 200)
+    client = nodes.new_client()
     token = json.loads(nodes.post(0, "token", client).body)["access_token"]
     kid = header_of(token)["kid"]
     assert all(ask(nodes, number, client, token)["active"] for number in range(16))
@@ -345,8 +351,6 @@ def test_key_revoked_is_refused_by_all_within_the_refresh(nodes: Nodes):
 
 def test_every_process_says_which_epoch_it_has(nodes: Nodes):
     """Case G83."""
-    client = nodes.make_client("client_secret_post")
-    nodes.await_all(client, 200)
     with operator_services(nodes.parties.settings) as services:
         deadline = time.monotonic() + 20
         while True:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -35,7 +36,7 @@ class Nodes:
         self,
         servers: list[LiveServer],
         clients: Mapping[tuple[str, ...], Credentials],
-        redis: RedisServer,
+        redis: RedisServer | None,
     ) -> None:
         self.servers, self.clients, self.redis = servers, clients, redis
 
@@ -65,10 +66,12 @@ def nodes(request, tmp_path_factory) -> Iterator[Nodes]:
     store = "redis" if request.param == "redis" else "database"
     dialect = "sqlite" if request.param == "redis" else request.param
     with ExitStack() as running:
-        redis = running.enter_context(RedisServer())
+        redis = running.enter_context(RedisServer()) if store == "redis" else None
         url = running.enter_context(copied_database(request, dialect, directory))
-        (directory / "redis-url").write_text(redis.url)
-        shared = {"throttle": store, "redis_url": {"file": "redis-url"}}
+        shared: dict[str, Any] = {"throttle": store}
+        if redis is not None:
+            (directory / "redis-url").write_text(redis.url)
+            shared["redis_url"] = {"file": "redis-url"}
         settings = {
             "clients": shared | {"failures_per_window": LIMIT},
             "registration": {"enabled": True, "requests_per_window": LIMIT},
