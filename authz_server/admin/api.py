@@ -43,6 +43,7 @@ from authz_server.operations.changes import get_change
 from authz_server.operations.limited_services import limit_services
 from authz_server.operations.one_transaction import run_together
 from authz_server.operations.permissions import Caller, Limits
+from authz_server.operations.record_diffs import record_diff
 from authz_server.operations.views import difference
 
 _MAXIMUM_KEY_CHARACTERS = 255
@@ -97,6 +98,11 @@ class AdminApi:
         self._retry_after_seconds = settings.server.retry_after_seconds
         self.long_reads = LongReads(self._retry_after_seconds)
         self._maximum_body_bytes = settings.server.maximum_body_bytes
+        self._larger_bodies = {
+            f"{PREFIX}{route.path}": route.maximum_body_bytes
+            for route in ROUTES
+            if route.maximum_body_bytes
+        }
 
     def respond(self, environ: WSGIEnvironment, path: str) -> Answer:
         """Return the response to a request; every exception becomes a response.
@@ -107,7 +113,8 @@ class AdminApi:
         """
         request_id = new_request_id()
         bind_request_id(request_id)
-        request = read_request(environ, self._maximum_body_bytes)
+        limit = max(self._maximum_body_bytes, self._larger_bodies.get(path, 0))
+        request = read_request(environ, limit)
         request.path = path
         address = request.peer
         try:
@@ -197,12 +204,7 @@ class AdminApi:
         caller = self._callers.authenticate(request, address) if known is None else known
         request.client_id = caller.name
         self._rates.count(caller.key)
-        limits = require_permission(
-            caller,
-            route.permission,
-            now=self._parts.services.clock(),
-            whole_server=route.limited not in {"open", "part"},
-        )
+        limits = self._authorise(route, caller)
         if request.fault is not None:
             raise request.fault
         call = self._read(route, parameters, request, caller, limits)
@@ -216,6 +218,14 @@ class AdminApi:
             return carry_out(route, route.act, call, request, request_id)
         except HeldBack as held:
             return self._file(route, call, held, request, request_id)
+
+    def _authorise(self, route: Route, caller: Caller) -> Limits:
+        """Return the limits within which a caller uses a route."""
+        now = self._parts.services.clock()
+        whole_server = route.limited not in {"open", "part"}
+        for permission in route.further:
+            require_permission(caller, permission, now=now, whole_server=whole_server)
+        return require_permission(caller, route.permission, now=now, whole_server=whole_server)
 
     def _read(
         self,
@@ -288,6 +298,7 @@ class AdminApi:
             reply = act(inside)
             after = None if reply.body is None else item(replace(inside, session=None))
             diff = difference(before, after)
+            record_diff(session, diff)
             body = _body(reply, diff, dry_run=call.dry_run)
             body |= settle_acts(inside, session, diff, body)
             headers = {} if after is None else {"ETag": tag_of(after)}
@@ -349,6 +360,8 @@ class AdminApi:
             headers = {"Location": f"{listed}/{reply.location}", "ETag": tag_of(reply.body)}
         body = _body(reply, diff, dry_run=call.dry_run)
         if call.session is not None:
+            if not reply.has_recorded_diff:
+                record_diff(call.session, diff)
             body |= settle_acts(call, call.session, diff, body)
         return private_answer(
             body, request_id, status=_OK if call.dry_run else status, headers=headers

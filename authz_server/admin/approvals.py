@@ -20,7 +20,6 @@ from authz_server.operations.approvals import (
 )
 from authz_server.operations.changes import ChangeView, describe_change
 from authz_server.operations.permissions import require_fresh
-from authz_server.operations.record_diffs import record_diff
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,7 +98,6 @@ def settle_acts(
         InvalidChangeError: several do.
     """
     control = call.control
-    record_diff(session, diff)
     if control is None or not control.noted:
         return {}
     acts = tuple(dict.fromkeys(name for act in control.noted for name in act.acts))

@@ -139,6 +139,7 @@ class Reply:
         subject: the name of a created item, by which a repeated creation finds it.
         location: the path of a created item below the path of its list; empty: it has none.
         diff: the changes; None: they are found by comparing the item before and after.
+        has_recorded_diff: whether the records of the call have diffs of their own.
     """
 
     body: Any
@@ -146,3 +147,4 @@ class Reply:
     subject: str = ""
     location: str = ""
     diff: Any = None
+    has_recorded_diff: bool = False

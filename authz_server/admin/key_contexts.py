@@ -4,7 +4,7 @@ import threading
 from collections.abc import Mapping
 
 from authz_server.assembly.server import ServerServices
-from authz_server.key_rings.backends import open_backends
+from authz_server.key_rings.backends import Role, open_backends
 from authz_server.operations.keys.context import (
     KeyContext,
     VaultLogins,
@@ -12,6 +12,7 @@ from authz_server.operations.keys.context import (
     make_context,
 )
 from keys.backend import KeyBackend
+from keys.errors import KeysError
 
 
 class KeyContexts:
@@ -26,11 +27,12 @@ class KeyContexts:
         self._lock = threading.Lock()
         self._opened: tuple[VaultLogins, Mapping[str, KeyBackend]] | None = None
 
-    def open(self, actor: str, *, looking: bool) -> KeyContext:
-        """Return the context of an order.
+    def open(self, actor: str, *, looking: bool, role: Role = "order") -> KeyContext:
+        """Return the context of an order or a tick.
 
         Args:
             actor: the recorded actor.
+            role: decides which steps at the backends are permitted.
             looking: True if nothing is changed or recorded.
 
         Raises:
@@ -41,8 +43,11 @@ class KeyContexts:
             if self._opened is None:
                 self._opened = self._open()
             logins, backends = self._opened
+        if role == "tick" and logins.problem and not looking:
+            # A tick is done with the logins of the rotator, or not at all.
+            raise KeysError(logins.problem)
         return make_context(
-            self._services, logins, "order", actor=actor, backends=backends, looking=looking
+            self._services, logins, role, actor=actor, backends=backends, looking=looking
         )
 
     def _open(self) -> tuple[VaultLogins, Mapping[str, KeyBackend]]:

@@ -71,10 +71,11 @@ def describe_api(routes: Iterable[Route], settings: Settings) -> dict[str, Any]:
 def _describe(
     route: Route, schemas: dict[type, dict[str, Any]], components: dict[str, Any]
 ) -> dict[str, Any]:
+    scopes = [route.permission, *route.further] if route.permission else []
     described: dict[str, Any] = {
         "operationId": _operation_id(route),
         "summary": route.summary,
-        "security": [{"oauth2": [route.permission] if route.permission else []}],
+        "security": [{"oauth2": scopes}],
         "parameters": list(_parameters(route, schemas, components)),
         "responses": _responses(route, schemas),
     }

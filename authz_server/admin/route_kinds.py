@@ -43,6 +43,8 @@ class Route:
         limited: what a caller with limits gets: ``part``, what lies within them, as the sessions
             of the call are narrowed to it; ``refused``; ``open``, the same as every caller. A
             route is refused until it is placed in a group of the table.
+        further: the other scopes that its callers need.
+        maximum_body_bytes: the largest body, where it exceeds ``server.maximum_body_bytes``.
         is_long: whether it reads much: one such call runs at a time, for a limited time.
     """
 
@@ -59,6 +61,8 @@ class Route:
     members: type[msgspec.Struct] | None = None
     status: int = 200
     limited: Limited | None = None
+    further: tuple[str, ...] = ()
+    maximum_body_bytes: int = 0
     is_long: bool = False
 
     @property

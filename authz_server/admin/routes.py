@@ -4,11 +4,14 @@ Routing, the check of the permission, the OpenAPI document and the tests are gen
 table, so that a route has a rule or does not exist.
 """
 
+from dataclasses import replace
+
 from authz_server.admin.calls import NoBody
 from authz_server.admin.resources import (
     activity,
     changes,
     clients,
+    declarations,
     event_streams,
     explanations,
     operators,
@@ -21,6 +24,7 @@ from authz_server.admin.resources import (
     stops,
 )
 from authz_server.admin.resources.secrets import (
+    DueQuery,
     EndQuery,
     NewSecretBody,
     Rotation,
@@ -44,6 +48,7 @@ from authz_server.operations.audit.who import WhoAnswer
 from authz_server.operations.changes import ChangeView
 from authz_server.operations.client_search import FoundClient
 from authz_server.operations.client_views import ClientView, SecretView
+from authz_server.operations.declarative.plan import Plan
 from authz_server.operations.event_streams import StreamView, UndeliveredView
 from authz_server.operations.explain import RequestExplanation
 from authz_server.operations.explain_token import TokenExplanation
@@ -55,6 +60,7 @@ from authz_server.operations.registration_tokens import RegistrationTokenView
 from authz_server.operations.reports import LeastPrivilege, Owners
 from authz_server.operations.resource_servers import ResourceServerView
 from authz_server.operations.scopes import ScopeView
+from authz_server.operations.secret_rotation import DueSecret
 from authz_server.operations.stops import BlastRadius, ProgrammeView, StopView
 from authz_server.operations.stored_records import RecordView
 
@@ -94,7 +100,7 @@ _CHANGE = "/changes/{change_id}"
 _STREAM = "/event-streams/{resource_server}"
 _TOKEN = "/registration-tokens/{token_id}"  # noqa: S105 - a path, not a secret
 _C, _RS, _S, _K, _O = clients, resource_servers, scopes, rings, operators
-_ES, _RT = event_streams, registration_tokens
+_D, _ES, _RT = declarations, event_streams, registration_tokens
 _C_READ, _C_WRITE = "clients:read", "clients:write"
 _RS_READ, _RS_WRITE = "resource-servers:read", "resource-servers:write"
 _S_READ, _S_WRITE = "scopes:read", "scopes:write"
@@ -163,6 +169,10 @@ ROUTES: tuple[Route, ...] = (
         Route(method="GET", path="/reports/least-privilege", permission=_C_READ,
               act=records.show_least_privilege, query=records.LeastPrivilegeQuery,
               answer=LeastPrivilege),
+        _list("/reports/client-secrets", _C_READ, SecretResources("client").list_due, DueSecret,
+              DueQuery),
+        _list("/reports/resource-server-secrets", _RS_READ,
+              SecretResources("resource_server").list_due, DueSecret, DueQuery),
         _show("/reports/owners", _C_READ, records.show_owners, Owners),
         _list("/changes", "changes:read", changes.list_all, ChangeView, changes.ChangesQuery),
         _read(_CHANGE, "changes:read", changes.show, ChangeView),
@@ -211,6 +221,12 @@ ROUTES: tuple[Route, ...] = (
                 kind="order"),
         _change(f"{_RING}/unfreeze", _K_ROTATE, _K.unfreeze, _K.load_ring, _K.OrderAnswer,
                 _K.OrderBody, kind="order"),
+        _change(f"{_RING}/move", _K_ROTATE, _K.move, _K.load_ring, _K.OrderAnswer, _K.Succession,
+                kind="order"),
+        _change(f"{_RING}/prune", _K_ROTATE, _K.prune, _K.load_ring, _K.OrderAnswer, kind="order"),
+        _change(f"{_RING}/tick", _K_ROTATE, _K.tick, _K.load_ring, _K.OrderAnswer, kind="order"),
+        _change(f"{_RING}/destroy", _K_REVOKE, _K.destroy, _K.load_ring, _K.OrderAnswer,
+                _K.OrderBody, kind="order"),
         _list(f"{_RING}/keys", _K_READ, _K.list_ring_keys, KeyView),
         Route(method="GET", path="/reports/keys", permission=_K_READ, act=_K.report_all,
               query=_K.ReportQuery, answer=RingsReport),
@@ -231,6 +247,11 @@ ROUTES: tuple[Route, ...] = (
             Route(method="GET", path="/audit/who", permission="audit:read", act=records.show_who,
                   query=records.WhoQuery, answer=WhoAnswer),
         ),
+        Route(method="GET", path="/declaration", permission=_C_READ, further=(_RS_READ, _S_READ),
+              act=_D.export, query=_D.ExportQuery, answer=_D.Export),
+        replace(_create("/declaration", _C_WRITE, _D.apply, Plan, _D.Declared,
+                        members=_D.AppliedMembers, status=200),
+                maximum_body_bytes=_D.MAXIMUM_BODY_BYTES),
         Route(method="GET", path="/activity", permission="audit:read", act=activity.show,
               query=activity.ActivityQuery, answer=Activity),
         _list("/settings", "settings:read", records.list_settings, records.Setting,

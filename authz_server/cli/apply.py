@@ -25,7 +25,10 @@ _SECRETS = {
 
 
 @click.command(
-    "apply", cls=Command, example="authz-server apply registrations.toml --prune --dry-run"
+    "apply",
+    cls=Command,
+    remote=True,
+    example="authz-server apply registrations.toml --prune --dry-run",
 )
 @click.argument(
     "files",
@@ -77,15 +80,15 @@ def apply(  # noqa: PLR0913, PLR0917 - one for each option
         "secret_directory": secret_directory,
         "imported_secrets": imported_secrets,
     }
-    with invocation.services() as services:
+    with invocation.operations() as carry_out:
         expected = None
         if dry_run or not yes:
-            expected = apply_declaration(services, declaration, dry_run=True, **options)
+            expected = carry_out(apply_declaration, declaration, dry_run=True, **options)
             _show(expected, as_json=as_json)
             if dry_run or not expected.changes:
                 return
             _ask()
-        plan = apply_declaration(services, declaration, expected=expected, **options)
+        plan = carry_out(apply_declaration, declaration, expected=expected, **options)
     if expected is None:
         _show(plan, as_json=as_json)
     echo_status("The plan is applied." if plan.changes else "Nothing was changed.")

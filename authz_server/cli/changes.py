@@ -22,6 +22,7 @@ from authz_server.operations.approvals import identity_of
 from authz_server.operations.change_decisions import (
     Decision,
     approve_change,
+    break_the_glass,
     confirm_change,
     reject_change,
     withdraw_change,
@@ -88,6 +89,7 @@ def _decide(
     name: str, synopsis: str, paragraph: str, decide: Callable[..., ChangeView], done: str
 ) -> click.Command:
     """Return the command of a decision."""
+    breaks = decide is break_the_glass
 
     @click.command(
         name,
@@ -97,15 +99,15 @@ def _decide(
         example=f'authz-server changes {name} 5f2c9d0a71b3e864 --reason "INC-17"',
     )
     @click.argument("id")
-    @click.option("--reason", default="", help="The reason, for the audit record.")
+    @click.option("--reason", default="", required=breaks, help="The reason, for the audit record.")
     @json_option
     @pass_invocation
     def command(invocation: Invocation, id: str, reason: str, as_json: bool) -> None:  # noqa: A002
         decision = Decision(change_id=id, decider=_caller(invocation), reason=reason)
         with invocation.operations() as carry_out:
             decided = (
-                carry_out(approve_change, decision, partial(_open_keys, invocation))
-                if decide is approve_change
+                carry_out(decide, decision, partial(_open_keys, invocation))
+                if decide in {approve_change, break_the_glass}
                 else carry_out(decide, decision)
             )
         sentence = f"The change {decided.id} is {done}."
@@ -167,6 +169,14 @@ changes = add_all(
             " names who did.",
             withdraw_change,
             "withdrawn",
+        ),
+        _decide(
+            "break-glass",
+            "Carry out at once a change that waits.",
+            "Its requester does so, with a reason, and a second person confirms it afterwards. The"
+            " command line on the server carries out the change of any requester.",
+            break_the_glass,
+            "carried out, and waits for a confirmation",
         ),
         _decide(
             "confirm",

@@ -27,7 +27,9 @@ format_option = click.option(
 )
 
 
-@click.command("export", cls=Command, example="authz-server export --output registrations.toml")
+@click.command(
+    "export", cls=Command, remote=True, example="authz-server export --output registrations.toml"
+)
 @format_option
 @output_option
 @pass_invocation
@@ -37,8 +39,8 @@ def export(invocation: Invocation, form: Literal["toml", "json"], output: Path |
     The file is ordered and commented for review in git, and `authz-server apply` reads it. It has
     no secrets. Dynamically registered clients and the admin API are left out.
     """
-    with invocation.services() as services:
-        text = export_declaration(services, form=form)
+    with invocation.operations() as carry_out:
+        text = carry_out(export_declaration, form=form)
     write_text(text, output)
 
 

@@ -26,6 +26,7 @@ from authz_server.operations.operators import (
     set_operator_enabled,
     update_operator,
 )
+from authz_server.operations.passkeys import list_passkeys, remove_passkey
 
 _COLUMNS = {
     "name": "Name",
@@ -33,6 +34,12 @@ _COLUMNS = {
     "roles": "Roles",
     "passkeys": "Passkeys",
     "id": "Id",
+}
+_PASSKEY_COLUMNS = {
+    "id": "Id",
+    "name": "Name",
+    "created_at": "Created",
+    "last_used_at": "Last used",
 }
 _limit_options = (
     click.option(
@@ -266,6 +273,49 @@ def roles(invocation: Invocation, as_json: bool) -> None:
     print_rows(rows, headings, as_json=as_json)
 
 
+@click.command("list", cls=Command, remote=True, example="authz-server operator passkey list ada")
+@click.argument("name")
+@json_option
+@pass_invocation
+def list_passkeys_(invocation: Invocation, name: str, as_json: bool) -> None:
+    """List the passkeys of an operator.
+
+    The name of a passkey is the one that the operator gave it.
+    """
+    with invocation.operations() as carry_out:
+        found = carry_out(list_passkeys, name)
+    print_rows(found, _PASSKEY_COLUMNS, as_json=as_json)
+
+
+@click.command(
+    "remove",
+    cls=Command,
+    remote=True,
+    example="authz-server operator passkey remove ada PASSKEY_ID --yes",
+)
+@click.argument("name")
+@click.argument("passkey_id")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@pass_invocation
+def remove_passkey_(invocation: Invocation, name: str, passkey_id: str, yes: bool) -> None:
+    """Remove a passkey, and end the operator's sessions.
+
+    PASSKEY_ID is its id in the list, for example of a lost device. After the last one, the operator
+    needs a link of `operator enrol` to log in again. The command asks first, unless --yes is given.
+    """
+    with invocation.operations() as carry_out:
+        if not yes:
+            click.confirm(f"Remove the passkey {passkey_id} of {name}?", abort=True, err=True)
+        carry_out(remove_passkey, name, passkey_id, actor=invocation.actor)
+    click.echo(f"The passkey {passkey_id} of {name} is removed.")
+
+
+passkey = add_all(
+    Commands("passkey", help="List and remove the passkeys of an operator."),
+    [list_passkeys_, remove_passkey_],
+)
+
+
 def _print_link(enrolment: Enrolment) -> None:
     echo_status(f"The link works once, until {timestamp(enrolment.expires_at)}:")
     click.echo(enrolment.link)
@@ -278,5 +328,5 @@ def _describe(role: Any) -> str:  # noqa: ANN401 - a record of a role
 
 operator = add_all(
     Commands("operator", help="Create the people who administer the server."),
-    [create, list_, show, update, disable, enable, enrol, delete, roles],
+    [create, list_, show, update, disable, enable, enrol, passkey, delete, roles],
 )

@@ -260,6 +260,7 @@ def _due(noun: Noun) -> click.Command:
     @click.command(
         "due",
         cls=Command,
+        remote=True,
         help=f"""List the secrets of all {noun.name}s that end soon.
 
         A secret is replaced if another one works longer, and it was not used since that one was

@@ -13,6 +13,8 @@ from authz_server.clients.models import Client
 from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.operations.client_secrets import add_secret
 from authz_server.operations.clients import create_client, set_enabled, update_client
+from authz_server.operations.declarative.apply import OPERATION as APPLY
+from authz_server.operations.declarative.approved import apply_approved
 from authz_server.operations.operator_roles import AssignedRole
 from authz_server.operations.operators import (
     create_operator,
@@ -38,6 +40,7 @@ OPERATIONS: Mapping[str, Callable[..., object]] = {
     "renew_enrolment": renew_enrolment,
     "set_operator_enabled": set_operator_enabled,
     "create_registration_token": create_registration_token,
+    APPLY: apply_approved,
 }
 #: The permission of each operation.
 PERMISSIONS_OF: Mapping[str, str] = {
@@ -52,6 +55,7 @@ PERMISSIONS_OF: Mapping[str, str] = {
     "renew_enrolment": "operators:write",
     "set_operator_enabled": "operators:write",
     "create_registration_token": "clients:write",
+    APPLY: "clients:write",
     "keys.activate": "keys:rotate",
 }
 #: The order on a key ring, which has transactions of its own.

@@ -15,11 +15,13 @@ from authz_server.errors import OperatorError
 from authz_server.operations.admin_api import ADMIN_SCOPES
 from authz_server.operations.approved_acts import read_arguments
 from authz_server.operations.client_views import ClientView
+from authz_server.operations.declarative.approved import permissions_of, read_files
 from authz_server.operations.operators import find_operator
 from authz_server.operations.permissions import (
     UNLIMITED,
     Caller,
     Limits,
+    authorise,
     limits_of,
     roles_of,
 )
@@ -99,6 +101,7 @@ def require_no_more(
 
     Raises:
         MorePowerError: the change gives more than the caller has.
+        OperatorError: the caller does not have the permissions of an application.
     """
     arguments = read_arguments(change.arguments)
     match change.operation:
@@ -112,6 +115,11 @@ def require_no_more(
             require_no_more_of_token(caller, arguments["scopes"])
         case "create_client":
             _require_of_stored(session, change.subject.removeprefix("client:"), caller)
+        case "apply_declaration":
+            for permission in permissions_of(read_files(arguments["files"])):
+                authorise(caller, permission, now=services.clock(), whole_server=True)
+            for client_id in arguments["clients"]:
+                _require_of_stored(session, client_id, caller)
         case _ if "client_id" in arguments:
             _require_of_stored(session, arguments["client_id"], caller)
 

@@ -11,6 +11,7 @@ from authz_server.database.operator_sessions import OperatorPasskey
 from authz_server.database.operators import Operator, OperatorRole
 from authz_server.errors import OperatorError
 from authz_server.operations.changes import is_requester
+from authz_server.operations.declarative.apply import OPERATION as APPLY
 from authz_server.operations.permissions import Caller, roles_of
 
 _APPROVE = "changes:approve"
@@ -52,7 +53,9 @@ def require_second_person(
     if is_requester(change, decider):
         raise NotPermittedError("You requested this yourself: a second person decides on it.")
     own = "client" if decider.kind == "client" else "operator"
-    if change.subject == f"{own}:{decider.name}"[:MAXIMUM_SUBJECT_CHARACTERS]:
+    applied = change.arguments.get("clients", ()) if change.operation == APPLY else ()
+    concerns_client = decider.kind == "client" and decider.name in applied
+    if concerns_client or change.subject == f"{own}:{decider.name}"[:MAXIMUM_SUBJECT_CHARACTERS]:
         raise NotPermittedError("The change concerns you: another person decides on it.")
     if decider.kind == "client":
         row = session.get(Client, decider.name)

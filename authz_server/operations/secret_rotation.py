@@ -132,7 +132,7 @@ def list_due_secrets(services: Services, *, kind: Kind, within: timedelta) -> tu
             and is_live(secret, now)
             and secret.expires_at <= now + within
         ]
-    return tuple(sorted(due, key=lambda each: (each.ends_at, each.id)))
+    return tuple(sorted(due, key=lambda each: (each.ends_at, each.id, each.secret_id)))
 
 
 def _describe(client: Client, secret: ClientSecret, ends_at: datetime, now: datetime) -> DueSecret:

@@ -17,7 +17,7 @@ from authz_server.operations.keys.list import (
     describe_ring,
     load_rings,
 )
-from authz_server.operations.keys.orders import apply_order
+from authz_server.operations.keys.orders import apply_order, tick_ring
 from authz_server.operations.keys.results import OrderResult
 from authz_server.operations.keys.status import (
     RingStatus,
@@ -26,7 +26,18 @@ from authz_server.operations.keys.status import (
     report_rings,
 )
 from keys.lifecycle.calendar import Milestone, draw_calendar
-from keys.lifecycle.orders import Activate, Freeze, Order, Revoke, Rotate, Taint, Unfreeze
+from keys.lifecycle.orders import (
+    Activate,
+    Destroy,
+    Freeze,
+    Move,
+    Order,
+    Prune,
+    Revoke,
+    Rotate,
+    Taint,
+    Unfreeze,
+)
 from keys.signing_key import RingSnapshot
 
 Reason = Annotated[str, Meta(min_length=1, max_length=300)]
@@ -66,6 +77,18 @@ class Revocation(OrderBody, frozen=True, kw_only=True):
     """
 
     all_versions: bool = False
+
+
+class Succession(OrderBody, frozen=True, kw_only=True):
+    """The succession of a ring by another one.
+
+    Attributes:
+        successor: the name of the ring that is to sign instead.
+        at: the time at which it begins to sign; null: as soon as verifiers surely know its key.
+    """
+
+    successor: Annotated[str, Meta(min_length=1, max_length=200)]
+    at: Instant | None = None
 
 
 class OrderAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,6 +211,30 @@ def unfreeze(call: Call) -> Reply:
     return _carry_out(call, Unfreeze(call.parameters["ring"], call.body.reason))
 
 
+def move(call: Call) -> Reply:
+    """Let another ring sign in the place of a ring."""
+    body: Succession = call.body
+    order = Move(call.parameters["ring"], body.successor, body.reason, at=body.at)
+    return _carry_out(call, order)
+
+
+def prune(call: Call) -> Reply:
+    """Remove the keys that no token needs from the JWKS, of a frozen ring too."""
+    return _carry_out(call, Prune(call.parameters["ring"]))
+
+
+def destroy(call: Call) -> Reply:
+    """Delete the private keys that are older than every key in use permanently."""
+    return _carry_out(call, Destroy(call.parameters["ring"], call.body.reason))
+
+
+def tick(call: Call) -> Reply:
+    """Apply the changes of a ring that are due."""
+    context = call.parts.keys.open(call.caller.actor, role="tick", looking=call.dry_run)
+    result = tick_ring(context, call.parameters["ring"], dry_run=call.dry_run)
+    return _done(call, result)
+
+
 def activate(call: Call) -> Reply:
     """Activate a published key."""
     body: Activation = call.body
@@ -210,6 +257,10 @@ def revoke(call: Call) -> Reply:
 def _carry_out(call: Call, order: Order) -> Reply:
     context = call.parts.keys.open(call.caller.actor, looking=call.dry_run)
     result: OrderResult = apply_order(context, order, dry_run=call.dry_run, control=call.control)
+    return _done(call, result)
+
+
+def _done(call: Call, result: OrderResult) -> Reply:
     call.services.key_rings.refresh()
     return Reply(result, diff=result.changes)
 

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from authz_server.admin.calls import Call, ChangeQuery, Reply
+from authz_server.admin.pages import PageQuery
 from authz_server.admin.resources.clients import (
     Instant,
     NewSecretView,
@@ -21,7 +22,14 @@ from authz_server.clients.models import Client, Kind
 from authz_server.errors import NotFoundError
 from authz_server.operations.client_secrets import add_secret, end_secret, list_secrets
 from authz_server.operations.client_views import SecretView
-from authz_server.operations.secret_rotation import rotate_secret
+from authz_server.operations.secret_rotation import (
+    DueSecret,
+    list_due_secrets,
+    rotate_secret,
+)
+
+#: Ten years.
+_LONGEST_SECONDS = 3_660 * 86_400
 
 
 class NewSecretBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,6 +68,16 @@ class EndQuery(ChangeQuery, frozen=True, kw_only=True):
     at: Instant | None = None
 
 
+class DueQuery(PageQuery, frozen=True, kw_only=True):
+    """The parameters of the list of secrets that end soon.
+
+    Attributes:
+        within_seconds: how soon they end.
+    """
+
+    within_seconds: Annotated[int, Meta(ge=0, le=_LONGEST_SECONDS)] = 30 * 86_400
+
+
 class SecretAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The members that the answer to a new secret has beside those of the secret.
 
@@ -91,6 +109,13 @@ class SecretResources:
         self._require_own(call)
         found = list_secrets(call.services, call.parameters["client_id"], kind=self._kind)
         return call.page(sorted(found, key=_id), _id, whole=True)
+
+    def list_due(self, call: Call) -> Reply:
+        """Answer a page of the secrets that end soon, the first one first."""
+        query: DueQuery = call.query
+        within = timedelta(seconds=query.within_seconds)
+        found = list_due_secrets(call.services, kind=self._kind, within=within)
+        return call.page(found, _end_of, whole=True)
 
     def load(self, call: Call) -> SecretView:
         """Return the secret of the path; in a change, its client is locked."""
@@ -179,3 +204,7 @@ class SecretResources:
 
 
 _id: Callable[[SecretView], str] = lambda secret: secret.id  # noqa: E731 - used as a key
+
+
+def _end_of(due: DueSecret) -> str:
+    return f"{due.ends_at.isoformat()} {due.id} {due.secret_id}"

@@ -1,16 +1,20 @@
 """The context of a command on keys."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
-from authz_server.cli.invocation import Invocation
+from authz_server.cli.invocation import Invocation, Operations
 from authz_server.cli.output import echo_status
 from authz_server.key_rings.backends import Role
 from authz_server.operations.keys.context import KeyContext, find_logins, open_context
 from authz_server.operations.keys.list import find_key, list_keys
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _ID_CHARACTERS = 43
 #: They report what a command reports as its own error or finding, and the audit record has.
@@ -39,6 +43,31 @@ def key_context(
         yield context
         for remark in context.notices.remarks:
             echo_status(remark)
+
+
+@contextmanager
+def key_operations(
+    invocation: Invocation, role: Role, *, looking: bool = False
+) -> Iterator[Operations]:
+    """Yield what carries out operations on rings: here, or at the server that an option names.
+
+    Args:
+        invocation: the run of the command line.
+        role: decides which steps at the backends are permitted.
+        looking: True if nothing is changed or recorded.
+    """
+    if invocation.server:
+        with invocation.operations() as carry_out:
+            yield carry_out
+        return
+    with key_context(invocation, role, looking=looking) as context:
+
+        def carry_out_here(
+            operation: Callable[Concatenate[Any, P], T], /, *args: P.args, **kwargs: P.kwargs
+        ) -> T:
+            return operation(context, *args, **kwargs)
+
+        yield carry_out_here
 
 
 def resolve_kid(invocation: Invocation, named: str, *, standby: bool = False) -> str:

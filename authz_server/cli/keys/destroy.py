@@ -12,6 +12,7 @@ from keys.lifecycle.orders import Destroy
 @click.command(
     "destroy",
     cls=Command,
+    remote=True,
     example='authz-server keys destroy es256 --reason "the yearly purge" --dry-run',
 )
 @click.argument("ring")

@@ -15,6 +15,7 @@ from keys.lifecycle.orders import Move
 @click.command(
     "move",
     cls=Command,
+    remote=True,
     example='authz-server keys move es256 --to vault-es256 --reason "to the Vault"',
 )
 @click.argument("ring")

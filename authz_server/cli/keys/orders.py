@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import click
 
 from authz_server.cli.invocation import Invocation
-from authz_server.cli.keys.context import key_context
+from authz_server.cli.keys.context import key_operations
 from authz_server.cli.keys.order_text import result_lines
 from authz_server.cli.output import as_record, echo_status, print_json
 from authz_server.operations.keys.orders import apply_order
@@ -47,11 +47,8 @@ def carry_out(
 
 
 def _apply(invocation: Invocation, order: Order, *, dry_run: bool) -> OrderResult:
-    if invocation.server:
-        with invocation.operations() as carry_out:
-            return carry_out(apply_order, order, dry_run=dry_run)
-    with key_context(invocation, "order", looking=dry_run) as context:
-        return apply_order(context, order, dry_run=dry_run)
+    with key_operations(invocation, "order", looking=dry_run) as carry_out:
+        return carry_out(apply_order, order, dry_run=dry_run)
 
 
 def print_result(result: OrderResult, *, as_json: bool, err: bool = False) -> int:

@@ -11,21 +11,23 @@ import click
 
 from authz_server.cli.commands import Command
 from authz_server.cli.errors import format_error
-from authz_server.cli.invocation import Invocation, pass_invocation
-from authz_server.cli.keys.context import key_context
+from authz_server.cli.invocation import Invocation, Operations, pass_invocation
+from authz_server.cli.keys.context import key_operations
 from authz_server.cli.keys.options import order_options
 from authz_server.cli.keys.orders import print_result
 from authz_server.cli.output import as_record, echo_status, print_json
-from authz_server.operations.keys.context import KeyContext
-from authz_server.operations.keys.orders import tick_ring
+from authz_server.errors import OperatorError
+from authz_server.operations.keys.orders import name_rings, tick_ring
 from authz_server.operations.keys.results import OrderResult
 from keys.errors import KeysError
 
 FAILED = 1
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+#: Of the server's machine, and of the admin API.
+_FAILURES = (KeysError, OperatorError)
 
 
-@click.command("tick", cls=Command, example="authz-server keys tick --quiet")
+@click.command("tick", cls=Command, remote=True, example="authz-server keys tick --quiet")
 @click.argument("ring", required=False)
 @click.option(
     "--watch",
@@ -53,9 +55,9 @@ def tick(  # noqa: PLR0913, PLR0917 - one for each option
     result for each ring, at each round. The exit status is 0 when everything is done, 1 when a ring
     failed, 3 when something was left for the next tick.
     """
-    with key_context(invocation, "tick", looking=dry_run) as context:
+    with key_operations(invocation, "tick", looking=dry_run) as carry_out:
         tick_round = _Round(
-            context=context, ring=ring, quiet=quiet, dry_run=dry_run, as_json=as_json
+            carry_out=carry_out, ring=ring, quiet=quiet, dry_run=dry_run, as_json=as_json
         )
         if watch_seconds is None:
             status = tick_round.run()
@@ -72,7 +74,7 @@ def tick(  # noqa: PLR0913, PLR0917 - one for each option
 class _Round:
     """A tick of the rings; a failure of one of them does not affect the others."""
 
-    context: KeyContext
+    carry_out: Operations
     ring: str | None
     quiet: bool
     dry_run: bool
@@ -81,8 +83,8 @@ class _Round:
     def run(self) -> int:
         """Tick; return the worst exit status."""
         try:
-            names = self._names()
-        except KeysError as error:
+            names = self.carry_out(name_rings, self.ring)
+        except _FAILURES as error:
             echo_status(f"NOT DONE: {format_error(error)}")
             return FAILED
         results = [self._tick(name) for name in names]
@@ -92,16 +94,11 @@ class _Round:
         statuses = {print_result(result, as_json=self.as_json) for result in shown}
         return FAILED if None in results else max(statuses, default=0)
 
-    def _names(self) -> list[str]:
-        if self.ring is not None:
-            return [self.context.get_ring(self.ring).name]
-        return [ring.name for ring in self.context.rings()]
-
     def _tick(self, name: str) -> OrderResult | None:
         """Return the result; print the error and return None if it failed."""
         try:
-            return tick_ring(self.context, name, dry_run=self.dry_run)
-        except KeysError as error:
+            return self.carry_out(tick_ring, name, dry_run=self.dry_run)
+        except _FAILURES as error:
             echo_status(f"NOT DONE {name}: {format_error(error)}")
             return None
 

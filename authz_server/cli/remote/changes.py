@@ -8,6 +8,7 @@ from authz_server.cli.remote.table import carries_out
 from authz_server.operations.change_decisions import (
     Decision,
     approve_change,
+    break_the_glass,
     confirm_change,
     reject_change,
     withdraw_change,
@@ -45,8 +46,8 @@ def _get_change(
 
 def _decide(api: AdminApi, verb: str, decision: Decision) -> ChangeView:
     item = ("changes", decision.change_id)
-    # Every caller withdraws its own changes.
-    permission = _READ if verb == "withdraw" else "changes:approve"
+    # Every caller decides on its own changes.
+    permission = _READ if verb in {"withdraw", "break-glass"} else "changes:approve"
     body = {"reason": decision.reason}
     answer = api.change("POST", permission, *item, verb, item=item, body=body)
     return convert(answer, ChangeView)
@@ -66,6 +67,14 @@ def _reject_change(api: AdminApi, decision: Decision) -> ChangeView:
 @carries_out(withdraw_change)
 def _withdraw_change(api: AdminApi, decision: Decision) -> ChangeView:
     return _decide(api, "withdraw", decision)
+
+
+@carries_out(break_the_glass)
+def _break_the_glass(
+    api: AdminApi, decision: Decision, open_keys: Callable[..., Any]
+) -> ChangeView:
+    del open_keys
+    return _decide(api, "break-glass", decision)
 
 
 @carries_out(confirm_change)

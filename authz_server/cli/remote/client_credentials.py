@@ -56,10 +56,11 @@ class ClientCredentials:
         self._token = ""
 
     def headers(self, method: str, url: str, permission: str) -> dict[str, str]:
-        """Return the headers with a token that has the permission, and with its proof."""
-        if not self._token or not (self._has_scope or permission in self._permissions):
+        """Return the headers with a token that has the permissions, and with its proof."""
+        needed = set(permission.split())
+        if not self._token or not (self._has_scope or needed <= self._permissions):
             if not self._has_scope:
-                self._permissions.add(permission)
+                self._permissions |= needed
             self._token = self._obtain()
         if self._proofs is None:
             return {"Authorization": f"Bearer {self._token}"}

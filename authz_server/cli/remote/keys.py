@@ -5,10 +5,10 @@ from typing import Any, get_type_hints
 
 from authz_server.cli.remote.api import AdminApi, convert
 from authz_server.cli.remote.table import carries_out
-from authz_server.errors import InvalidChangeError, NotFoundError
+from authz_server.errors import NotFoundError
 from authz_server.operations.key_names import find_beginning, require_chosen
 from authz_server.operations.keys.list import KeyView, RingView, find_key, list_keys
-from authz_server.operations.keys.orders import apply_order
+from authz_server.operations.keys.orders import apply_order, name_rings, tick_ring
 from authz_server.operations.keys.results import (
     KeyChanged,
     OrderResult,
@@ -17,7 +17,18 @@ from authz_server.operations.keys.results import (
     WithdrawalResult,
 )
 from authz_server.operations.keys.status import RingsReport, report_rings
-from keys.lifecycle.orders import Activate, Freeze, Order, Revoke, Rotate, Taint, Unfreeze
+from keys.lifecycle.orders import (
+    Activate,
+    Destroy,
+    Freeze,
+    Move,
+    Order,
+    Prune,
+    Revoke,
+    Rotate,
+    Taint,
+    Unfreeze,
+)
 
 _READ, _ROTATE, _REVOKE = "keys:read", "keys:rotate", "keys:revoke"
 _RESULTS: dict[str, type[OrderResult]] = {
@@ -60,13 +71,18 @@ def _apply_order(
     **control: Any,  # noqa: ANN401 - of the operation; the server has its own
 ) -> OrderResult:
     del control
-    if not isinstance(order, Rotate | Freeze | Unfreeze | Activate | Taint | Revoke):
-        raise InvalidChangeError("This order is given on the server's machine alone.")
-    body: dict[str, Any] = {"reason": order.reason}
+    body: dict[str, Any] = {} if isinstance(order, Prune) else {"reason": order.reason}
     permission = _ROTATE
+    item: tuple[str, ...]
     match order:
-        case Rotate() | Freeze() | Unfreeze():
-            item: tuple[str, ...] = ("rings", order.ring)
+        case Rotate() | Freeze() | Unfreeze() | Prune():
+            item = ("rings", order.ring)
+        case Move():
+            body |= {"successor": order.successor, "at": order.at}
+            item = ("rings", order.ring)
+        case Destroy():
+            permission = _REVOKE
+            item = ("rings", order.ring)
         case Activate():
             body |= {"at": order.at, "emergency": order.emergency}
             item = _path_of(api, order.kid)
@@ -78,6 +94,20 @@ def _apply_order(
             item = _path_of(api, order.kid)
     verb = type(order).__name__.lower()
     answer = api.change("POST", permission, *item, verb, item=item, body=body, dry_run=dry_run)
+    return _result(answer)
+
+
+@carries_out(name_rings)
+def _name_rings(api: AdminApi, ring: str | None = None) -> tuple[str, ...]:
+    if ring is not None:
+        return (api.read(RingView, _READ, "rings", ring).name,)
+    return tuple(each.name for each in _list_rings(api))
+
+
+@carries_out(tick_ring)
+def _tick_ring(api: AdminApi, ring: str, *, dry_run: bool = False) -> OrderResult:
+    item = ("rings", ring)
+    answer = api.change("POST", _ROTATE, *item, "tick", item=item, body={}, dry_run=dry_run)
     return _result(answer)
 
 

@@ -18,6 +18,7 @@ from authz_server.operations.operators import (
     set_operator_enabled,
     update_operator,
 )
+from authz_server.operations.passkeys import PasskeyView, list_passkeys, remove_passkey
 from authz_server.operations.permissions import Role
 
 _READ, _WRITE = "operators:read", "operators:write"
@@ -100,3 +101,14 @@ def _role(role: AssignedRole) -> dict[str, Any]:
         "resource_servers": role.resource_servers,
         "organisations": role.organisations,
     }
+
+
+@carries_out(list_passkeys)
+def _list_passkeys(api: AdminApi, operator: str) -> tuple[PasskeyView, ...]:
+    return api.list(PasskeyView, _READ, "operators", operator, "passkeys")
+
+
+@carries_out(remove_passkey)
+def _remove_passkey(api: AdminApi, operator: str, passkey_id: str, *, actor: str) -> None:
+    del actor
+    api.change("DELETE", _WRITE, "operators", operator, "passkeys", passkey_id)

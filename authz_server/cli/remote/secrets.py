@@ -16,7 +16,12 @@ from authz_server.operations.client_secrets import (
     list_secrets,
 )
 from authz_server.operations.client_views import SecretView
-from authz_server.operations.secret_rotation import RotatedSecret, rotate_secret
+from authz_server.operations.secret_rotation import (
+    DueSecret,
+    RotatedSecret,
+    list_due_secrets,
+    rotate_secret,
+)
 
 _WRITE = "secrets:write"
 
@@ -73,6 +78,14 @@ def _rotate_secret(  # noqa: PLR0913 - those of the operation
 def _list_secrets(api: AdminApi, client_id: str, *, kind: Kind) -> tuple[SecretView, ...]:
     found = api.list(SecretView, f"{PATHS[kind]}:read", PATHS[kind], client_id, "secrets")
     return tuple(sorted(found, key=lambda secret: (secret.created_at, secret.id)))
+
+
+@carries_out(list_due_secrets)
+def _list_due_secrets(api: AdminApi, *, kind: Kind, within: timedelta) -> tuple[DueSecret, ...]:
+    noun = PATHS[kind]
+    seconds = str(int(within.total_seconds()))
+    path = ("reports", f"{noun.removesuffix('s')}-secrets")
+    return api.list(DueSecret, f"{noun}:read", *path, within_seconds=seconds)
 
 
 @carries_out(is_last_secret)

@@ -1,8 +1,7 @@
 """The clients and resource servers of declarative files: add, change and remove them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -31,7 +30,6 @@ from authz_server.operations.declarative.plan import (
     plain_diff,
     values_of,
 )
-from authz_server.operations.declarative.secret_directory import SecretDirectory, read_imported
 from authz_server.operations.declarative.stored import (
     CLIENT_FIELDS,
     SERVER_FIELDS,
@@ -50,30 +48,28 @@ class InitialSecrets:
     """The first secrets of new clients and resource servers.
 
     Args:
-        directory: the folder to write them to; None: there is none.
-        imported: a folder with existing secrets; None: there is none.
-        wanted: generate a secret where none is imported.
+        keep: receives the id and each generated secret; None: none is generated.
+        find_imported: returns an existing secret to store, by id; None: there is none.
         writes: whether secrets are made; otherwise they are only planned.
     """
 
-    directory: SecretDirectory | None
-    imported: Path | None
-    wanted: bool
-    writes: bool
+    keep: Callable[[str, str], object] | None = None
+    find_imported: Callable[[str], bytes | None] = lambda _: None
+    writes: bool = True
 
     def add(self, services: Services, session: Session, row: Client, *, actor: str) -> str:
         """Add the first secret of a new registration; return how it comes about, or nothing."""
         if not is_secret_method(row.authentication_method):
             return ""
-        imported = read_imported(self.imported, row.id)
-        kind = "imported" if imported is not None else "generated" if self.wanted else ""
+        imported = self.find_imported(row.id)
+        kind = "imported" if imported is not None else "generated" if self.keep else ""
         if not kind or not self.writes:
             return kind
         secret = add_initial_secret(
             services, session, row.id, actor=actor, wanted=True, imported=imported
         )
-        if secret is not None and secret.value and self.directory is not None:
-            self.directory.write(row.id, secret.value)
+        if secret is not None and secret.value and self.keep is not None:
+            self.keep(row.id, secret.value)
         return kind
 
 
@@ -86,23 +82,26 @@ class _Step:
         declaration: the entries of the files.
         actor: the recorded actor.
         secrets: the first secrets of new registrations.
+        require: refuses a registration that the caller may not change, before and after it.
     """
 
     kind: Kind
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what, where and by whom
         self,
         services: Services,
         session: Session,
         declaration: Declaration,
         actor: str,
         secrets: InitialSecrets,
+        require: Callable[[Client], None],
     ) -> None:
         self._services = services
         self._session = session
         self._declaration = declaration
         self._actor = actor
         self._secrets = secrets
+        self._require = require
         self._rows = read_rows(services, session, self.kind)
 
     def _locked(self, client_id: str) -> Client:
@@ -110,6 +109,7 @@ class _Step:
         row = self._session.get(Client, client_id, with_for_update=True, populate_existing=True)
         if row is None or row.kind != self.kind:
             raise ConflictError(f"{client_id!r} was deleted at the same time: apply again.")
+        self._require(row)
         return row
 
     def _switch(self, row: Client, enabled: bool | None) -> tuple[FieldChange, ...]:  # noqa: FBT001 - the field
@@ -123,6 +123,7 @@ class _Step:
         return (FieldChange(path="enabled", before=before, after=enabled),)
 
     def _remove(self, client_id: str) -> None:
+        self._require(self._rows[client_id])
         before = describe_client(self._rows[client_id], self._services.clock())
         self._services.clients.delete_client(self._session, client_id, actor=self._actor)
         record_difference(self._session, before, None, subject=client_id)
@@ -266,6 +267,7 @@ class ClientStep(_Step):
                     self._session, client_id, actor=self._actor, **values_of(fields)
                 )
             fields += self._switch(row, entry.enabled)
+            self._require(row)
             self._note(seen, row)
         if not fields:
             return None
@@ -286,6 +288,7 @@ class ClientStep(_Step):
         )
         state = self._switch(row, entry.enabled)
         secret = self._secrets.add(self._services, self._session, row, actor=self._actor)
+        self._require(row)
         self._note(None, row)
         return PlannedChange(
             act="add",

@@ -4,8 +4,10 @@ Everything happens in one transaction, with the audit records of the single chan
 whole. A dry run makes the same changes and undoes them, so that it meets the same refusals.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import func, select
@@ -13,8 +15,10 @@ from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.audit.sink import CONTEXT, store_audit_record
+from authz_server.clients.models import Client
 from authz_server.database.change_feed import defer_changes
-from authz_server.errors import ConflictError
+from authz_server.errors import ConflictError, InvalidChangeError
+from authz_server.operations.approvals import CONTROL, Control, NotedAct, note_act
 from authz_server.operations.declarative.applied_registrations import (
     ClientStep,
     InitialSecrets,
@@ -22,12 +26,15 @@ from authz_server.operations.declarative.applied_registrations import (
 )
 from authz_server.operations.declarative.applied_scopes import ScopeStep
 from authz_server.operations.declarative.document import Declaration
-from authz_server.operations.declarative.plan import Plan
-from authz_server.operations.declarative.secret_directory import SecretDirectory
+from authz_server.operations.declarative.plan import Plan, diff_of
+from authz_server.operations.declarative.secret_directory import SecretDirectory, read_imported
 from authz_server.operations.one_transaction import run_together
+from authz_server.operations.views import revision_of
 
 # Serialises applications: arbitrary, but the same in every process.
 _APPLICATION_LOCK = 0x61757468_7A617070
+#: The name of an application among the approved acts.
+OPERATION = "apply_declaration"
 
 
 def apply_declaration(  # noqa: PLR0913 - what, how and by whom
@@ -61,29 +68,24 @@ def apply_declaration(  # noqa: PLR0913 - what, how and by whom
         OSError: a secret cannot be written or read.
     """
     directory = SecretDirectory(secret_directory) if secret_directory is not None else None
-    secrets = InitialSecrets(
-        directory=directory,
-        imported=imported_secrets,
-        wanted=directory is not None,
-        writes=not dry_run,
+    application = Application(
+        declaration=declaration,
+        actor=actor,
+        prune=prune,
+        undone=dry_run,
+        expected=None if expected is None else revision_of(expected),
+        secrets=InitialSecrets(
+            keep=None if directory is None else directory.write,
+            find_imported=partial(read_imported, imported_secrets),
+            writes=not dry_run,
+        ),
     )
 
     def apply(joined: Services, session: Session) -> Plan:
-        with (
-            _recording(joined, session, declaration),
-            defer_changes(session, discard=dry_run),
-        ):
-            plan = _make_changes(joined, session, declaration, secrets, actor, prune=prune)
-            if expected is not None and plan != expected:
-                raise ConflictError(
-                    "The stored clients, resource servers or scopes have changed since the plan "
-                    "was shown: nothing was changed. Run the command again."
-                )
-            if plan.changes:
-                _record_whole(joined, session, declaration, plan, actor)
-            if directory is not None:
-                directory.sync()
-            return plan
+        plan = apply_within(joined, session, application)
+        if directory is not None:
+            directory.sync()
+        return plan
 
     try:
         return run_together(services, apply, dry_run=dry_run)
@@ -93,25 +95,124 @@ def apply_declaration(  # noqa: PLR0913 - what, how and by whom
         raise
 
 
-def _make_changes(  # noqa: PLR0913 - what, how and by whom
-    services: Services,
-    session: Session,
-    declaration: Declaration,
-    secrets: InitialSecrets,
-    actor: str,
-    *,
-    prune: bool,
-) -> Plan:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Application:
+    """What is applied, how and by whom.
+
+    Attributes:
+        declaration: the entries of the files.
+        actor: the recorded actor.
+        prune: remove what the files do not have, in the sections that they have.
+        undone: whether the transaction is undone at its end.
+        expected: the revision of the plan that was agreed to; None: any.
+        secrets: the first secrets of new registrations.
+        require: refuses a client that the caller may not change, before its change and after it.
+    """
+
+    declaration: Declaration
+    actor: str
+    prune: bool = False
+    undone: bool = False
+    expected: str | None = None
+    secrets: InitialSecrets = field(default_factory=InitialSecrets)
+    require: Callable[[Client], None] = lambda _: None
+
+
+def apply_within(services: Services, session: Session, application: Application) -> Plan:
+    """Make the server agree with files, in a transaction of the caller; return the changes.
+
+    Under a control of approvals, the whole application is one act: it waits if a part of it does.
+
+    Args:
+        services: the parts of the server, joined to the transaction.
+        session: the transaction.
+        application: what is applied.
+
+    Raises:
+        InvalidChangeError: a value breaks a rule.
+        NotFoundError: the catalogue has no scope below a ``/*``.
+        ConflictError: as for :func:`apply_declaration`.
+        StaleChangeError: an approved application has another plan now.
+        OSError: a secret cannot be kept or read.
+    """
+    declaration = application.declaration
+    with (
+        _recording(services, session, declaration),
+        defer_changes(session, discard=application.undone),
+    ):
+        with _separate_control(session) as parts:
+            plan = _make_changes(services, session, application)
+        if application.expected not in {None, revision_of(plan)}:
+            raise ConflictError(
+                "The stored clients, resource servers or scopes have changed since the plan "
+                "was shown: nothing was changed. Run the command again."
+            )
+        if plan.changes:
+            _record_whole(services, session, declaration, plan, application.actor)
+        if parts is not None and parts.noted:
+            _note_whole(services, session, application, plan, parts)
+        return plan
+
+
+@contextmanager
+def _separate_control(session: Session) -> Iterator[Control | None]:
+    """Yield a control that collects the acts of the block; None: the session has none."""
+    control: Control | None = session.info.get(CONTROL)
+    if control is None:
+        yield None
+        return
+    session.info[CONTROL] = parts = Control(requester=control.requester)
+    try:
+        yield parts
+    finally:
+        session.info[CONTROL] = control
+
+
+def _note_whole(
+    services: Services, session: Session, application: Application, plan: Plan, parts: Control
+) -> None:
+    """Note an application as one act, because it is one transaction.
+
+    Raises:
+        InvalidChangeError: it waits for an approval, and makes secrets.
+        StaleChangeError: an approved application has another plan now.
+    """
+    declaration = application.declaration
+    act = NotedAct(
+        acts=tuple(dict.fromkeys(name for act in parts.noted for name in act.acts)),
+        actor=application.actor,
+        operation=OPERATION,
+        arguments={
+            "files": [{"name": file.name, "text": file.text} for file in declaration.files],
+            "prune": application.prune,
+            "clients": [change.id for change in plan.changes if change.noun == "client"],
+        },
+        subject=f"declaration:{plan.digest}",
+        basis=revision_of(plan),
+        diff=diff_of(plan),
+    )
+    note_act(services, session, act)
+    control: Control = session.info[CONTROL]
+    if control.holds_back(act) and any(change.secret for change in plan.changes):
+        raise InvalidChangeError(
+            "This application waits for the approval of a second person, which makes no secrets: "
+            "apply the files without secrets, and add these after the approval"
+        )
+
+
+def _make_changes(services: Services, session: Session, application: Application) -> Plan:
+    declaration, actor = application.declaration, application.actor
+    secrets, require = application.secrets, application.require
     scopes = ScopeStep(services, session, declaration, actor)
-    servers = ResourceServerStep(services, session, declaration, actor, secrets)
-    clients = ClientStep(services, session, declaration, actor, secrets)
+    servers = ResourceServerStep(services, session, declaration, actor, secrets, require)
+    clients = ClientStep(services, session, declaration, actor, secrets, require)
     changes = scopes.bring_up_to_date()
-    if prune:
+    if application.prune:
         changes += clients.remove_others()
     names = scopes.names()
     changes += servers.bring_up_to_date(names)
     changes += clients.bring_up_to_date(names)
-    if prune:
+    if application.prune:
         changes += servers.remove_others()
         changes += scopes.remove_others()
     return Plan(
@@ -126,11 +227,14 @@ def _recording(services: Services, session: Session, declaration: Declaration) -
     """Let one application run at a time, and put the digest of the files into every record."""
     if services.database.engine.dialect.name == "postgresql":
         session.execute(select(func.pg_advisory_xact_lock(_APPLICATION_LOCK)))
-    session.info[CONTEXT] = {"declaration": declaration.digest}
+    # That of an approval; each record has a diff of its own.
+    around: Mapping[str, object] = session.info.get(CONTEXT, {})
+    kept = {name: value for name, value in around.items() if name != "diff"}
+    session.info[CONTEXT] = {**kept, "declaration": declaration.digest}
     try:
         yield
     finally:
-        del session.info[CONTEXT]
+        session.info[CONTEXT] = around
 
 
 def _record_whole(

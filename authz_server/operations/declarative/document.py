@@ -6,7 +6,7 @@ is one, and the entry.
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +24,9 @@ from authz_server.operations.declarative.parsing import parse_json, parse_toml, 
 Section = Literal["scopes", "resource_servers", "clients"]
 SECTIONS: tuple[Section, ...] = get_args(Section)
 Catalogue = Literal["g2p-connect"]
+
+#: The members of clients that are times.
+INSTANTS = ("starts_at", "expires_at")
 
 Texts = tuple[str, ...]
 _Seconds = Annotated[int, Meta(ge=1, le=2**31 - 1)]
@@ -196,19 +199,26 @@ def read_declaration(paths: Sequence[Path]) -> Declaration:
             another type; or an entry stands in two files.
         OSError: a file cannot be read.
     """
+    return parse_declaration(SourceFile(name=str(path), text=read_bounded(path)) for path in paths)
+
+
+def parse_declaration(files: Iterable[SourceFile]) -> Declaration:
+    """Return the entries of files that were read; their names decide as in the other function.
+
+    Raises:
+        InvalidChangeError: as for :func:`read_declaration`.
+    """
     declaration = Declaration()
-    for path in paths:
-        _add_file(declaration, path)
+    for source in files:
+        _add_file(declaration, source)
     return declaration
 
 
-def _add_file(declaration: Declaration, path: Path) -> None:
-    text = read_bounded(path)
-    source = SourceFile(name=str(path), text=text)
+def _add_file(declaration: Declaration, source: SourceFile) -> None:
     declaration.files.append(source)
-    parse = parse_json if path.suffix.lower() == ".json" else parse_toml
-    members = parse(text, str(path))
-    top = _converted(members, _Top, lambda where: f"{path}: {where or 'the file'}")
+    parse = parse_json if source.name.lower().endswith(".json") else parse_toml
+    members = parse(source.text, source.name)
+    top = _converted(members, _Top, lambda where: f"{source.name}: {where or 'the file'}")
     declaration.sections.update(members.keys() & frozenset(SECTIONS))
     declaration.catalogues.extend(top.catalogues)
     _add_entries(declaration, source, "scopes", top.scopes, DeclaredScope, declaration.scopes)
@@ -264,7 +274,7 @@ def _converted(value: object, struct: type[T], place: Callable[[str], str]) -> T
 
 
 def _require_instants(entry: object, source: SourceFile, section: str, name: str) -> None:
-    for member in ("starts_at", "expires_at"):
+    for member in INSTANTS:
         value = getattr(entry, member, None)
         if value is None:
             continue

@@ -78,6 +78,21 @@ def plain_diff(changes: Sequence[FieldChange]) -> dict[str, Any]:
     return {each.path: {"before": each.before, "after": each.after} for each in changes}
 
 
+def diff_of(plan: Plan) -> dict[str, Any]:
+    """Return a plan in the form of a diff, with the noun and the id of each entry as its name."""
+    return {
+        f"{change.noun} {change.id}": {
+            "before": _side(change, "before", missing=change.act == "add"),
+            "after": _side(change, "after", missing=change.act == "remove"),
+        }
+        for change in plan.changes
+    }
+
+
+def _side(change: PlannedChange, side: str, *, missing: bool) -> dict[str, Any] | None:
+    return None if missing else {each.path: getattr(each, side) for each in change.fields}
+
+
 def values_of(changes: Sequence[FieldChange]) -> dict[str, Any]:
     """Return the new values by field, with the changed properties in a mapping."""
     values: dict[str, Any] = {}

@@ -64,6 +64,21 @@ def _describe(context: KeyContext, order: Order, outcome: Outcome, *, dry_run: b
     return OrderResult(**fields)
 
 
+def name_rings(context: KeyContext, ring: str | None = None) -> tuple[str, ...]:
+    """Return the names of the rings, or of one.
+
+    Args:
+        context: the context of the operation.
+        ring: the name of the only ring; None: all.
+
+    Raises:
+        OrderRefusedError: there is no such ring.
+    """
+    if ring is not None:
+        return (context.get_ring(ring).name,)
+    return tuple(each.name for each in context.rings())
+
+
 def tick_ring(context: KeyContext, ring: str, *, dry_run: bool = False) -> OrderResult:
     """Apply the changes of one ring that are due, or only plan them.
 

@@ -79,7 +79,7 @@ def _body(route: Route) -> object:
 
 def _expected(route: Route, permissions: frozenset[str], limits: Limits, *, fresh: bool) -> str:
     """Return the name of the refusal that the rules of a route demand; empty for none."""
-    if route.permission and route.permission not in permissions:
+    if not permissions.issuperset({route.permission, *route.further} - {""}):
         return "insufficient-scope"
     if limits and route.limited not in {"open", "part"}:
         return "refused"

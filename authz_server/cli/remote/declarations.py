@@ -1,0 +1,122 @@
+"""The requests for declarative files."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from authz_server.cli.remote.api import AdminApi, convert
+from authz_server.cli.remote.connection import LostConnectionError, RemoteError
+from authz_server.cli.remote.table import carries_out
+from authz_server.errors import OperatorError
+from authz_server.operations.declarative.apply import apply_declaration
+from authz_server.operations.declarative.approved import permissions_of
+from authz_server.operations.declarative.document import INSTANTS, Declaration
+from authz_server.operations.declarative.export import Format, export_declaration
+from authz_server.operations.declarative.plan import FieldChange, Plan
+from authz_server.operations.declarative.secret_directory import SecretDirectory, read_imported
+from authz_server.operations.views import revision_of
+
+_READS = "clients:read resource-servers:read scopes:read"
+_PATH = "declaration"
+
+
+@carries_out(export_declaration)
+def _export_declaration(api: AdminApi, *, form: Format = "toml") -> str:
+    return str(api.answer("GET", _READS, (_PATH,), query={"format": form})["text"])
+
+
+@carries_out(apply_declaration)
+def _apply_declaration(  # noqa: PLR0913 - those of the operation
+    api: AdminApi,
+    declaration: Declaration,
+    *,
+    actor: str,
+    prune: bool = False,
+    dry_run: bool = False,
+    expected: Plan | None = None,
+    secret_directory: Path | None = None,
+    imported_secrets: Path | None = None,
+) -> Plan:
+    del actor
+    body = {
+        "files": [{"name": file.name, "text": file.text} for file in declaration.files],
+        "prune": prune,
+        "generate_secrets": secret_directory is not None,
+        "imported_secrets": _read_all(declaration, imported_secrets),
+        "expected": None if expected is None else revision_of(expected),
+    }
+    # The route needs one permission, and each section its own.
+    permissions = " ".join(sorted({"clients:write", *permissions_of(declaration)}))
+    with _naming_lost_secrets(makes_them=secret_directory is not None and not dry_run):
+        answer = api.post(permissions, _PATH, body=body, dry_run=dry_run)
+    if secret_directory is not None:
+        _write_all(secret_directory, answer.get("secrets", {}))
+    return _with_times(convert(answer, Plan))
+
+
+def _read_all(declaration: Declaration, folder: Path | None) -> dict[str, str]:
+    """Return the secrets in a folder of the clients and resource servers of the files."""
+    found = {
+        name: secret
+        for name in (*declaration.clients, *declaration.resource_servers)
+        if (secret := read_imported(folder, name)) is not None
+    }
+    try:
+        return {name: secret.decode() for name, secret in found.items()}
+    except UnicodeDecodeError as error:
+        raise RemoteError("--imported-secrets: a secret is not UTF-8 text.") from error
+
+
+def _write_all(folder: Path, secrets: dict[str, str]) -> None:
+    """Write new secrets to a folder; those that cannot be written are lost.
+
+    Raises:
+        RemoteError: some cannot be written.
+    """
+    directory = SecretDirectory(folder)
+    lost = {}
+    for name, secret in secrets.items():
+        try:
+            directory.write(name, secret)
+        except (OSError, OperatorError) as error:
+            lost[name] = error
+    directory.sync()
+    if lost:
+        raise RemoteError(
+            f"The plan is applied, but these secrets are not in {folder}:"
+            f" {', '.join(sorted(lost))}. Add others by `secret add`. ({next(iter(lost.values()))})"
+        )
+
+
+@contextmanager
+def _naming_lost_secrets(*, makes_them: bool) -> Iterator[None]:
+    try:
+        yield
+    except LostConnectionError as error:
+        if not makes_them:
+            raise
+        raise RemoteError(
+            f"{error} The plan may be applied, and its secrets are lost then: add others by"
+            " `secret add` to the new clients."
+        ) from error
+
+
+def _with_times(plan: Plan) -> Plan:
+    """Return a plan with the times that JSON has as text."""
+    changes = (
+        replace(change, fields=tuple(map(_with_time, change.fields))) for change in plan.changes
+    )
+    return replace(plan, changes=tuple(changes))
+
+
+def _with_time(field: FieldChange) -> FieldChange:
+    if field.path not in INSTANTS:
+        return field
+    return replace(field, before=_time(field.before), after=_time(field.after))
+
+
+def _time(value: Any) -> datetime | None:  # noqa: ANN401 - any JSON
+    return None if value is None else convert(value, datetime)

@@ -1,0 +1,68 @@
+"""The application of declarative files by others than the command line on the server."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from authz_server.assembly import Services
+from authz_server.operations.declarative.apply import Application, apply_within
+from authz_server.operations.declarative.document import (
+    SECTIONS,
+    Declaration,
+    Section,
+    SourceFile,
+    parse_declaration,
+)
+from authz_server.operations.declarative.plan import Plan
+from authz_server.operations.one_transaction import run_together
+
+_PERMISSIONS: Mapping[Section, str] = {
+    "scopes": "scopes:write",
+    "resource_servers": "resource-servers:write",
+    "clients": "clients:write",
+}
+
+
+def read_files(files: Iterable[Mapping[str, str]]) -> Declaration:
+    """Return the entries of files by their names and texts.
+
+    Raises:
+        InvalidChangeError: as for :func:`.document.read_declaration`.
+    """
+    return parse_declaration(SourceFile(name=each["name"], text=each["text"]) for each in files)
+
+
+def permissions_of(declaration: Declaration) -> tuple[str, ...]:
+    """Return the permissions to apply files: one for each section that they have."""
+    sections = {*declaration.sections, *(("scopes",) if declaration.catalogues else ())}
+    return tuple(_PERMISSIONS[name] for name in SECTIONS if name in sections)
+
+
+def apply_approved(
+    services: Services,
+    *,
+    actor: str,
+    files: Sequence[Mapping[str, str]],
+    prune: bool,
+    clients: Sequence[str],
+) -> Plan:
+    """Apply files again that waited for an approval; they make no secrets.
+
+    Args:
+        services: the parts of the server, with the transaction of the approval.
+        actor: the recorded actor.
+        files: their names and texts.
+        prune: remove what the files do not have, in the sections that they have.
+        clients: the ids of the clients that change.
+
+    Raises:
+        OperatorError: a change is refused.
+        StaleChangeError: the plan is another than the approved one.
+    """
+    del clients
+    application = Application(
+        declaration=read_files(files),
+        actor=actor,
+        prune=prune,
+    )
+    return run_together(
+        services, lambda joined, session: apply_within(joined, session, application)
+    )

@@ -1,0 +1,117 @@
+"""Declarative files of which a part needs a second person: the whole application is one change."""
+
+import pytest
+
+from support.admin_site import require_problem
+from support.approval_site import MONEY
+
+PATH = "/declaration"
+
+
+def apply(approvals, text: str, query: str = "", **members):
+    body = {"files": [{"name": "a.toml", "text": text}], **members}
+    return approvals.api.send("POST", f"{PATH}{query}", json=body)
+
+
+def paying(name: str, scope: str = MONEY) -> str:
+    """Return a file with a client that pays, and one that does not."""
+    return (
+        f'[clients.{name}]\nname = "Pays"\nallowed_scopes = ["{scope}"]\n'
+        f'[clients.{name}-too]\nname = "Reads"\nallowed_scopes = ["mapper/link"]\n'
+    )
+
+
+def file(approvals, name: str, **members) -> str:
+    """File an application; return the id of its change."""
+    answer = apply(approvals, paying(name), "?reason=payroll", **members)
+    assert answer.status_code == 202, answer.text
+    assert approvals.api.get(f"/clients/{name}-too").status_code == 404
+    return str(answer.json["id"])
+
+
+def test_an_application_waits_as_a_whole_and_is_approved(approvals):
+    """Nothing of it is done before; the records name the approver, and the acts their requester."""
+    planned = apply(approvals, paying("payer"), "?dry_run=true").json
+    assert planned["approval"] == {"acts": ["scope.grant_money"], "state": "pending", "changes": []}
+    change = file(approvals, "payer")
+    shown = approvals.api.get(f"/changes/{change}").json
+    assert (shown["operation"], shown["reason"]) == ("apply_declaration", "payroll")
+    assert shown["diff"]["client payer"]["after"]["allowed_scopes"] == [MONEY]
+    require_problem(approvals.decide(change, "approve", by="caller"), 403, "refused")
+    approved = approvals.decide(change, "approve")
+    assert approved.status_code == 200, approved.text
+    assert approvals.api.get("/clients/payer").json["allowed_scopes"] == [MONEY]
+    (record,) = approvals.records("subject=payer&action=client.created")
+    assert record["actor"] == "client:caller via api"
+    assert record["detail"]["approved_by"] == "client:second via api"
+    assert record["detail"]["change"] == change
+    assert apply(approvals, paying("payer")).json["changes"] == []
+
+
+def test_an_approved_application_whose_plan_differs_fails(approvals):
+    """What the plan rests on was changed meanwhile."""
+    change = file(approvals, "stale")
+    approvals.api.new_client(id="stale-too")
+    require_problem(approvals.decide(change, "approve"), 412, "precondition-failed")
+    assert approvals.state(change) == "failed"
+    assert approvals.api.get("/clients/stale").status_code == 404
+
+
+@pytest.mark.parametrize(("act", "by"), [("reject", "third"), ("withdraw", "caller")])
+def test_a_closed_application_is_not_applied(approvals, act, by):
+    change = file(approvals, f"closed-by-{act}")
+    assert approvals.decide(change, act, by=by).status_code == 200
+    assert approvals.api.get(f"/clients/closed-by-{act}").status_code == 404
+    require_problem(approvals.decide(change, "approve"), 409, "conflict")
+
+
+def test_a_client_does_not_approve_what_changes_it(approvals):
+    """The application concerns it as a change of its own would."""
+    text = paying("ours") + '[clients.third]\nname = "Third"\nallowed_scopes = ["mapper/link"]\n'
+    change = apply(approvals, text).json["id"]
+    refused = require_problem(approvals.decide(change, "approve", by="third"), 403, "refused")
+    assert "concerns you" in refused["detail"]
+    assert approvals.decide(change, "withdraw", by="caller").status_code == 200
+
+
+def test_an_application_that_waits_makes_no_secrets(approvals):
+    """They would be shown for nothing; a file without such an act makes them."""
+    for members in ({"generate_secrets": True}, {"imported_secrets": {"quiet": "x" * 30}}):
+        for query in ("", "?dry_run=true"):
+            refused = apply(approvals, paying("quiet"), query, **members)
+            assert "no secrets" in require_problem(refused, 422, "invalid-value")["detail"]
+    done = apply(approvals, paying("quiet", "mapper/link"), generate_secrets=True)
+    assert done.json["secrets"].keys() == {"quiet", "quiet-too"}
+
+
+def test_glass_is_broken_at_once_or_afterwards(approvals):
+    """A second person confirms one change in both cases."""
+    answer = apply(
+        approvals, paying("urgent"), "?break_glass=true&reason=flood", generate_secrets=True
+    )
+    assert answer.status_code == 200, answer.text
+    assert answer.json["secrets"]
+    (change,) = answer.json["approval"]["changes"]
+    assert approvals.state(change) == "unconfirmed"
+    assert approvals.decide(change, "confirm").status_code == 200
+    change = file(approvals, "late")
+    done = approvals.decide(change, "break-glass", by="caller", reason="flood")
+    assert done.status_code == 200, done.text
+    assert approvals.api.get("/clients/late").json["allowed_scopes"] == [MONEY]
+    assert approvals.decide(change, "confirm", by="third").status_code == 200
+
+
+def test_who_breaks_the_glass_has_the_permissions_of_the_files_then(approvals):
+    """Those of each section, and every administrative scope that they give."""
+    change = file(approvals, "lost")
+    token = approvals.api.new_token("changes:read", "scopes:write")
+    tag = approvals.api.get(f"/changes/{change}").headers["ETag"]
+    refused = approvals.api.send(
+        "POST",
+        f"/changes/{change}/break-glass",
+        token=token,
+        json={"reason": "flood"},
+        headers={"If-Match": tag},
+    )
+    require_problem(refused, 403, "refused")
+    assert approvals.state(change) == "pending"
