@@ -1,7 +1,6 @@
 """What `make dist` builds, and that pip installs nothing whose hash differs from the locked one."""
 
 import hashlib
-import os
 import re
 import subprocess
 import sys
@@ -13,8 +12,11 @@ from pathlib import Path
 import pytest
 
 import authz_server
+from support.built_dist import build_dist, dist
 from support.lock_files import project
 from support.source_tree import PACKAGES, ROOT, texts, tracked_files
+
+__all__ = ["dist"]
 
 VERSION = authz_server.__version__
 #: Where pip puts the documents, below the folder of the environment.
@@ -24,24 +26,6 @@ DOCUMENTED = {
     *("requirements/run.txt", "requirements/backends.txt"),
 }
 FROM_AN_INDEX = re.compile(r"authz-server\[|install ['\"]?authz[-_]server(?![-_*])")
-
-
-def build_dist(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [ROOT / "tests" / "project" / "build_dist", sys.executable, folder],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-@pytest.fixture(scope="module")
-def dist(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("packaging") / "dist"
-    run = build_dist(folder)
-    assert run.returncode == 0, run.stderr
-    return folder
 
 
 @pytest.fixture(scope="module")

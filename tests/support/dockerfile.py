@@ -80,6 +80,8 @@ class Carrier:
             "PATH": f"{python}{os.pathsep}{os.environ['PATH']}",
             # How this machine reaches the package index is no part of the image.
             **{name: value for name, value in os.environ.items() if name.startswith("PIP_")},
+            # A server compiles the modules that it imports; pip would compile all the others too.
+            "PIP_NO_COMPILE": "1",
         }
         self.environment.pop("PIP_REQUIRE_VIRTUALENV", None)
 
