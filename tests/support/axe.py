@@ -11,6 +11,8 @@ from support.not_run import skip_as_not_run
 
 _SOURCE = Path(__file__).parent / "axe_core"
 _TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+#: The rules whose outcome depends on colours; the colour scheme changes nothing else.
+_OF_COLOURS = ("color-contrast", "link-in-text-block")
 
 
 @pytest.fixture(scope="session")
@@ -29,14 +31,26 @@ def axe(tmp_path_factory) -> str:
     return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text("utf-8")
 
 
-def violations(page: Any, axe: str) -> list[tuple[str, list[str]]]:
-    """Return what axe-core finds on a page: each rule with the elements that break it."""
-    # In the page's own world: its policy permits no inline script.
-    page.evaluate(f"{axe}; undefined")
-    found = page.evaluate(
-        "tags => axe.run(document, {runOnly: {type: 'tag', values: tags}})", _TAGS
-    )
+def violations(page: Any, axe: str, *rules: str) -> list[tuple[str, list[str]]]:
+    """Return what axe-core finds on a page: each rule with the elements that break it.
+
+    Without names, every rule is tried.
+    """
+    if not page.evaluate("'axe' in window"):
+        # In the page's own world: its policy permits no inline script.
+        page.evaluate(f"{axe}; undefined")
+    only = {"type": "rule", "values": rules} if rules else {"type": "tag", "values": _TAGS}
+    found = page.evaluate("only => axe.run(document, {runOnly: only})", only)
     return [
         (each["id"], [f"{node['html'][:200]} {node['failureSummary']}" for node in each["nodes"]])
         for each in found["violations"]
     ]
+
+
+def violations_in_both_schemes(page: Any, axe: str) -> list[tuple[str, list[str]]]:
+    """As `violations`, with what the dark colours break; the page is light again afterwards."""
+    found = violations(page, axe)
+    page.emulate_media(color_scheme="dark")
+    found += violations(page, axe, *_OF_COLOURS)
+    page.emulate_media(color_scheme="light")
+    return found

@@ -7,13 +7,17 @@ from collections.abc import Iterator
 import pytest
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from support.axe import axe, violations
+from support.axe import axe, violations_in_both_schemes
 from support.browser import browser, visiting
 from support.console_site import COOKIE
 from support.ports import release_port, reserve_port
 
 __all__ = ["axe", "browser"]
-pytestmark = pytest.mark.timeout(300)
+# The pages do not depend on the database: those of both are read in test_pages.
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.parametrize("module_database_url", ["sqlite"], indirect=True),
+]
 
 SCREENS = (
     "/",
@@ -70,18 +74,17 @@ def _rings(console) -> tuple[str, str]:
     return ring, next(key["kid"] for key in keys if key["signs"])
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_on_any_screen(browser, axe, console, url, scheme):
+def test_axe_finds_nothing_on_any_screen(browser, axe, console, url):
     """On a wide window and on one of 360 pixels, where no page is wider than the window."""
     ring, kid = _rings(console)
     acts = (f"/act/ring-rotate?ring={ring}", f"/act/key-revoke?ring={ring}&kid={kid}")
-    with visiting(browser, color_scheme=scheme) as visitor:
+    with visiting(browser, color_scheme="light") as visitor:
         page = _log_in(visitor, url)
         for path in (*SCREENS, *acts):
             page.goto(f"{url}{path}")
             for size in ({"width": 1280, "height": 900}, _PHONE):
                 page.set_viewport_size(size)
-                assert violations(page, axe) == [], f"{path} {scheme} {size}"
+                assert violations_in_both_schemes(page, axe) == [], f"{path} {size}"
             wide = page.evaluate("document.documentElement.scrollWidth")
             assert wide <= _PHONE["width"], path
         unexpected = [each for each in visitor.problems if "404" not in each]
