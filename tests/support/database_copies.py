@@ -5,13 +5,17 @@ that a test wrote costs a small part of that.
 """
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
 from support.postgresql_access import PostgresAccess, database_name
 
+#: What writes into a database, by its URL; the folder is for files that it needs.
+Fill = Callable[[str, Path], None]
 #: Deleted rows stay in the files, as nothing is vacuumed: a copy ends after so many uses or rows.
 _USES = 100
 _ROWS = 2_000
@@ -65,6 +69,7 @@ class DatabaseCopies:
         self._pristine: _Pristine | None = None
         self._free: list[str] = []
         self._uses: dict[str, int] = {}
+        self._filled: dict[Fill, sql.Composable] = {}
 
     def take(self) -> str:
         """Return the URL of a database like the template.
@@ -83,6 +88,18 @@ class DatabaseCopies:
         self._access.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(*names))
         self._uses[url] = self._uses.pop(former)
         return url
+
+    def fill(self, url: str, fill: Fill, make_folder: Callable[[str], Path]) -> None:
+        """Write into an unused copy what `fill` writes; it is called for the first copy alone."""
+        if fill not in self._filled:
+            fill(url, make_folder("filled"))
+            filled = self._read(url)
+            self._filled[fill] = _script([filled.deletions, filled.insertions])
+            return
+        with self._connect(url) as connection:
+            # Neither foreign keys nor triggers.
+            connection.execute("SET LOCAL session_replication_role = replica")
+            connection.execute(self._filled[fill])
 
     def give_back(self, url: str) -> None:
         """End all connections to the database of `url`; empty it for the next use, or drop it."""

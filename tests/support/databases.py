@@ -5,13 +5,13 @@ A copy of PostgreSQL's is emptied after its test and serves the next one.
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from support.database_copies import DatabaseCopies
+from support.database_copies import DatabaseCopies, Fill
 from support.postgresql_access import PostgresAccess, database_name
 from support.shared_postgresql import exclusively, shared_postgresql
 
@@ -49,6 +49,33 @@ def postgresql_template(run_directory: Path, postgresql: PostgresAccess) -> str:
 def postgresql_copies(postgresql: PostgresAccess, postgresql_template: str) -> DatabaseCopies:
     """Copies of the migrated PostgreSQL database, of this worker process."""
     return DatabaseCopies(postgresql, postgresql_template)
+
+
+@pytest.fixture(scope="session")
+def fill_database(request: pytest.FixtureRequest, tmp_path_factory) -> Callable[[str, Fill], None]:
+    """A function of the URL of an unused migrated database and of what fills one.
+
+    What fills it gets a URL and a folder of its own. It is called once in a process for each
+    dialect, and its rows are copied afterwards.
+    """
+    templates: dict[Fill, Path] = {}
+
+    def fill(url: str, fill: Fill) -> None:
+        if not url.startswith("sqlite:"):
+            copies = request.getfixturevalue("postgresql_copies")
+            copies.fill(url, fill, tmp_path_factory.mktemp)
+            return
+        path = Path(url.removeprefix("sqlite:///"))
+        if fill not in templates:
+            folder = tmp_path_factory.mktemp("filled")
+            fill(url, folder)
+            _copy_sqlite(path, folder / "filled.sqlite")
+            templates[fill] = folder / "filled.sqlite"
+            return
+        assert not path.with_name(f"{path.name}-wal").exists()
+        shutil.copyfile(templates[fill], path)
+
+    return fill
 
 
 @pytest.fixture
@@ -108,6 +135,10 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
 def _migrate_sqlite_template(template: Path) -> None:
     draft = template.with_suffix(".draft")
     _upgrade(f"sqlite:///{draft}")
+    _copy_sqlite(draft, template)
+
+
+def _copy_sqlite(draft: Path, template: Path) -> None:
     # Through SQLite's own copying, which takes along what is still in the write-ahead log.
     finished = template.with_suffix(".finished")
     with closing(sqlite3.connect(draft)) as source, closing(sqlite3.connect(finished)) as target:

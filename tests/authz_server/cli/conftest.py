@@ -61,20 +61,23 @@ def cli(database_url, tmp_path):
     return Cli(write_settings(tmp_path, database_url, {}), database_url)
 
 
+def _import_g2p_connect(url, folder):
+    Cli(write_settings(folder, url, {}), url).must("scope", "import", "g2p-connect")
+
+
 @pytest.fixture
-def stocked(cli):
+def stocked(cli, fill_database):
     """As `cli`, with the G2P Connect catalogue."""
-    cli.must("scope", "import", "g2p-connect")
+    fill_database(cli.database_url, _import_g2p_connect)
     return cli
 
 
 @pytest.fixture(scope="module")
-def shared_cli(module_database_url, tmp_path_factory):
+def shared_cli(module_database_url, fill_database, tmp_path_factory):
     """As `stocked`, for all tests of a file that change nothing."""
-    folder = tmp_path_factory.mktemp("cli")
-    cli = Cli(write_settings(folder, module_database_url, {}), module_database_url)
-    cli.must("scope", "import", "g2p-connect")
-    return cli
+    fill_database(module_database_url, _import_g2p_connect)
+    config = write_settings(tmp_path_factory.mktemp("cli"), module_database_url, {})
+    return Cli(config, module_database_url)
 
 
 @pytest.fixture

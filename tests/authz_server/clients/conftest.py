@@ -7,18 +7,25 @@ from support.registry import Registry
 __all__ = ["fetched", "make_fetcher", "monotonic", "registry", "shared_registry"]
 
 
-@pytest.fixture(scope="module")
-def shared_registry(module_database_url):
-    """As `registry`, for all tests of a file that change nothing."""
-    registry = Registry(module_database_url, FakeClock())
+def _import_g2p_connect(url, _folder):
+    registry = Registry(url, FakeClock())
     registry.import_g2p_connect()
+    registry.engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def shared_registry(module_database_url, fill_database):
+    """As `registry`, for all tests of a file that change nothing."""
+    fill_database(module_database_url, _import_g2p_connect)
+    registry = Registry(module_database_url, FakeClock())
     yield registry
     registry.engine.dispose()
 
 
 @pytest.fixture
-def registry(database_url):
+def registry(database_url, fill_database):
+    """The registry on a database of the test alone, with the G2P Connect catalogue."""
+    fill_database(database_url, _import_g2p_connect)
     registry = Registry(database_url, FakeClock())
-    registry.import_g2p_connect()
     yield registry
     registry.engine.dispose()

@@ -43,23 +43,29 @@ class Operator:
         event.remove(engine, "before_cursor_execute", note)
 
 
+def _import_g2p_connect(url: str, folder: Path) -> None:
+    with operator_services(load_settings(write_settings(folder, url, {}))) as services:
+        import_g2p_connect(services, actor="operator:importer")
+
+
 @contextmanager
 def _operator(folder: Path, database_url: str) -> Iterator[Operator]:
     settings = load_settings(write_settings(folder, database_url, {}))
     with operator_services(settings) as services:
-        import_g2p_connect(services, actor="operator:importer")
         yield Operator(services)
 
 
 @pytest.fixture
-def operator(database_url, tmp_path):
+def operator(database_url, fill_database, tmp_path):
     """An operator on each database."""
+    fill_database(database_url, _import_g2p_connect)
     with _operator(tmp_path, database_url) as operator:
         yield operator
 
 
 @pytest.fixture(scope="module")
-def shared_operator(module_database_url, tmp_path_factory):
+def shared_operator(module_database_url, fill_database, tmp_path_factory):
     """As `operator`, for all tests of a file that change nothing."""
+    fill_database(module_database_url, _import_g2p_connect)
     with _operator(tmp_path_factory.mktemp("operator"), module_database_url) as operator:
         yield operator
