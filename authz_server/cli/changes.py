@@ -118,7 +118,7 @@ def _decide(
 
 @contextmanager
 def _open_keys(invocation: Invocation, actor: str) -> Iterator[KeyContext]:
-    # Only the activation of a key opens the backends.
+    # Only an order on keys opens the backends.
     from authz_server.cli.keys.context import key_context  # noqa: PLC0415
 
     with key_context(replace(invocation, actor=actor), "order") as context:

@@ -25,7 +25,7 @@ from authz_server.operations.operators import (
 from authz_server.operations.registration_tokens import create_registration_token
 from authz_server.operations.secret_rotation import rotate_secret
 from authz_server.operations.stops import lift_stop
-from keys.lifecycle.orders import Activate
+from keys.lifecycle.orders import Activate, Destroy
 
 #: The operations that run in the transaction of the approval, by name.
 OPERATIONS: Mapping[str, Callable[..., object]] = {
@@ -57,9 +57,13 @@ PERMISSIONS_OF: Mapping[str, str] = {
     "create_registration_token": "clients:write",
     APPLY: "clients:write",
     "keys.activate": "keys:rotate",
+    "keys.destroy": "keys:revoke",
 }
-#: The order on a key ring, which has transactions of its own.
-ACTIVATE = "keys.activate"
+#: The orders on key rings, which have transactions of their own.
+ORDERS: Mapping[str, type[Activate | Destroy]] = {
+    "keys.activate": Activate,
+    "keys.destroy": Destroy,
+}
 #: The arguments that JSON holds as text.
 _TYPES: Mapping[str, Any] = {
     "starts_at": datetime | None,
@@ -101,9 +105,9 @@ def carry_out(
     OPERATIONS[change.operation](services, actor=change.requested_by, **arguments)
 
 
-def read_order(arguments: Mapping[str, Any]) -> Activate:
-    """Return the order of a change of :data:`ACTIVATE`."""
-    return Activate(**read_arguments(arguments))
+def read_order(operation: str, arguments: Mapping[str, Any]) -> Activate | Destroy:
+    """Return the order of a change, from its operation in :data:`ORDERS` and its arguments."""
+    return ORDERS[operation](**read_arguments(arguments))
 
 
 def read_arguments(stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from authz_server.operations.approvals import (
     require_reason,
 )
 from authz_server.operations.approved_acts import (
-    ACTIVATE,
+    ORDERS,
     PERMISSIONS_OF,
     carry_out,
     find_prepared,
@@ -81,7 +81,7 @@ class Decision:
 def approve_change(services: Services, decision: Decision, open_keys: OpenKeys) -> ChangeView:
     """Approve a change, and carry it out in the same transaction.
 
-    The activation of a key has transactions of its own, which follow the approval. A change that
+    An order on keys has transactions of its own, which follow the approval. A change that
     cannot be carried out gets the state ``failed``.
 
     Args:
@@ -165,7 +165,7 @@ def _run(
     """Carry out a change in its transaction, unless it is an order; return its control."""
     approved = Approved(tuple(change.acts), change.basis)
     control = Control(requester=change.requester, approved=approved)
-    if change.operation != ACTIVATE:
+    if change.operation not in ORDERS:
         session.info[CONTROL] = control
         session.info[CONTEXT] = {**facts, "diff": change.diff}
         _carry_out(services, session, change, prepared)
@@ -191,9 +191,9 @@ def _decide_and_order(
     """Decide, and carry out the order of a change that is one."""
     try:
         change, control = _decide(services, decision, act)
-        if change.operation == ACTIVATE:
+        if change.operation in ORDERS:
             with open_keys(change.requested_by) as context:
-                order = read_order(change.arguments)
+                order = read_order(change.operation, change.arguments)
                 apply_order(context, order, dry_run=decision.dry_run, control=control)
     except _FailedError as failed:
         _fail(services, decision, failed.cause)

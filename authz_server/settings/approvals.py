@@ -15,6 +15,7 @@ ApprovedAct = Literal[
     "client.add_credential",
     "client.change_keys",
     "key.activate",
+    "key.destroy",
     "stop.lift",
     "operator.change_role",
 ]
@@ -39,6 +40,8 @@ ADD_CREDENTIAL: Act = "client.add_credential"
 CHANGE_KEYS: Act = "client.change_keys"
 #: To activate a signing key before the ring does so itself.
 ACTIVATE_KEY: Act = "key.activate"
+#: To destroy the private keys of a ring that are older than every key in use.
+DESTROY_KEYS: Act = "key.destroy"
 #: To lift a stop of the kill switch.
 LIFT_STOP: Act = "stop.lift"
 #: To change the roles of an operator, to enable one with roles, to issue a link for its passkey, to

@@ -1,5 +1,6 @@
 """Execute orders on key rings, and tick them."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from authz_server.audit.sink import store_audit_record
@@ -16,10 +17,18 @@ from authz_server.operations.keys.results import (
     result_fields,
 )
 from authz_server.operations.views import revision_of
-from authz_server.settings.approvals import ACTIVATE_KEY, REVOKE_KEY
-from keys.lifecycle.orders import Activate, Order, Revoke, Rotate, Taint
+from authz_server.settings.approvals import ACTIVATE_KEY, DESTROY_KEYS, REVOKE_KEY, Act
+from keys.lifecycle.orders import Activate, Destroy, Order, Revoke, Rotate, Taint
 from keys.lifecycle.rotator import Outcome
 from keys.lifecycle.rules import PUBLIC_STATES
+from keys.signing_key import RingSnapshot
+
+#: The acts of the orders that may need a second person.
+_ACTS: Mapping[type[Activate | Revoke | Destroy], Act] = {
+    Activate: ACTIVATE_KEY,
+    Revoke: REVOKE_KEY,
+    Destroy: DESTROY_KEYS,
+}
 
 
 def apply_order(
@@ -93,23 +102,28 @@ def tick_ring(context: KeyContext, ring: str, *, dry_run: bool = False) -> Order
 def _find_act(context: KeyContext, order: Order) -> NotedAct | None:
     """Return what an order is that needs a second person; its diff is that of its result."""
     watched = context.services.settings.approvals.acts
-    if not watched or not isinstance(order, Activate | Revoke):
+    if not watched or not isinstance(order, Activate | Revoke | Destroy):
         return None
-    name = type(order).__name__
-    ring = next(
-        (ring for ring in context.rings() if any(key.kid == order.kid for key in ring.keys)), None
-    )
+    name = type(order).__name__.lower()
+    kind, subject = ("ring", order.ring) if isinstance(order, Destroy) else ("key", order.kid)
+    ring = next((ring for ring in context.rings() if _concerns(order, ring)), None)
     act = NotedAct(
-        acts=(ACTIVATE_KEY if isinstance(order, Activate) else REVOKE_KEY,),
+        acts=(_ACTS[type(order)],),
         actor=context.actor,
-        operation=f"keys.{name.lower()}",
+        operation=f"keys.{name}",
         arguments=asdict(order),
-        subject=f"key:{order.kid}",
+        subject=f"{kind}:{subject}",
         basis="" if ring is None else revision_of(describe_ring(ring)),
-        diff={"key": {"before": None, "after": f"{name.lower()} {order.kid}"}},
+        diff={kind: {"before": None, "after": f"{name} {subject}"}},
         reason=order.reason,
     )
     return find_required(context.services, act)
+
+
+def _concerns(order: Activate | Revoke | Destroy, ring: RingSnapshot) -> bool:
+    if isinstance(order, Destroy):
+        return order.ring == ring.name
+    return any(key.kid == order.kid for key in ring.keys)
 
 
 def _find_impact(context: KeyContext, outcome: Outcome, order: Taint | Revoke) -> AffectedTokens:
