@@ -108,13 +108,15 @@ class KeyRings:
 
     # ------------------------------------------------------------------------------- reading
 
-    def refresh(self) -> None:
+    def refresh(self, *, if_due: bool = False) -> None:
         """Load the rings from the store; keep the present ones if that fails.
 
-        A failure is logged once for each reason until a load succeeds.
+        A failure is logged once for each reason. With ``if_due``, waiting calls share one result.
         """
         with self._refreshing:
             now = self._clock()
+            if if_due and (self._is_fresh(now) or now < (self._retry_at or now)):
+                return
             try:
                 known = self._read(now)
                 self._node_clock.measure()
@@ -122,7 +124,8 @@ class KeyRings:
                 if str(error) != self._failure:
                     logger.warning("cannot load the key rings: %s", error)
                 self._failure = str(error)
-                self._retry_at = now + timedelta(seconds=self._timing.refresh_interval_seconds)
+                pause = timedelta(seconds=self._timing.refresh_interval_seconds)
+                self._retry_at = self._clock() + pause
                 return
             self._retry_at, self._failure = None, ""
             self._dummy = self._make_dummy(known)
@@ -151,8 +154,7 @@ class KeyRings:
     def _fresh(self, now: datetime) -> KeySet:
         retry_after = self._timing.refresh_interval_seconds
         if not self._is_fresh(now):
-            if self._retry_at is None or now >= self._retry_at:
-                self.refresh()
+            self.refresh(if_due=True)
             if not self._is_fresh(now):
                 raise BackendUnavailable("the key rings are outdated", retry_after)
         problem = self._node_clock.find_problem()

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from keys.errors import NoActiveKeyError, StoreUnavailable, TokenRefusedError
+from keys.errors import BackendUnavailable, NoActiveKeyError, StoreUnavailable, TokenRefusedError
 from keys.signing_key import KeyState
 
 
@@ -42,6 +42,33 @@ def test_a_store_that_is_away_leaves_what_is_known(ring_set, monkeypatch, caplog
     assert ring_set.rings.jwks() == jwks
     assert ring_set.rings.verify(token)
     assert sign(ring_set.rings)
+
+
+def test_requests_that_wait_for_a_failing_load_share_its_result(ring_set, monkeypatch):
+    """Otherwise each would wait as long as a statement may, one after the other."""
+    began, loads = threading.Event(), []
+
+    def hang(_loaded_at):
+        loads.append(threading.current_thread())
+        began.wait(30)
+        raise StoreUnavailable("a table is locked")
+
+    monkeypatch.setattr(ring_set.store, "load_rings", hang)
+    ring_set.clock.advance(121)
+    refused = []
+
+    def request():
+        with pytest.raises(BackendUnavailable) as caught:
+            sign(ring_set.rings)
+        refused.append(caught.value)
+
+    threads = [threading.Thread(target=request) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    began.set()
+    for thread in threads:
+        thread.join()
+    assert (len(refused), len(loads)) == (8, 1)
 
 
 def test_a_failure_is_logged_once_until_the_store_can_be_read(ring_set, monkeypatch, caplog):
