@@ -1,11 +1,14 @@
 """Introspection: modes, cache, breaker, for threads and for asyncio."""
 
 import asyncio
+import json
 import time
 
 import pytest
 
 from authz_verifier import AsyncVerifier, Refusal, Verifier
+from authz_verifier.introspection import Introspection
+from authz_verifier.metrics import Counters
 from authz_verifier.testing import DEFAULT_AUDIENCE
 
 SCOPE, MONEY = "mapper/link", "disburse"
@@ -125,6 +128,20 @@ def test_an_outage_is_a_503_and_opens_the_breaker(make, issuer, present, caplog)
     time.sleep(1.1)
     assert authenticate(present(token))
     assert "Tokens are introspected again." in caplog.text
+
+
+def test_a_caller_cannot_open_the_breaker_by_tokens_that_the_server_refuses(make, issuer, present):
+    _, authenticate = make(mode="introspection")
+    for _ in range(6):
+        assert refuse(authenticate, present("x" * 9_000), SCOPE).reason == "inactive"
+    assert authenticate(present(issuer.token(SCOPE)), SCOPE).introspected
+
+
+@pytest.mark.parametrize("error", ["invalid_client", "unauthorized_client"])
+def test_credentials_that_the_server_refuses_are_a_failure(error):
+    introspection = Introspection("mapper", "wrong", 0, time.time, Counters())
+    body = json.dumps({"error": error}).encode()
+    assert refuse(introspection.read, "token", 400, body, 0).status == 503
 
 
 def test_asyncio_accepts_tokens_with_one_fetch(issuer, present):

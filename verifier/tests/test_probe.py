@@ -114,6 +114,60 @@ def test_a_further_token_must_be_refused(issuer, serve, monkeypatch, capsys):
     assert "named: expired" not in output
 
 
+def test_an_api_that_ceases_to_respond_ends_the_probe_early(issuer, serve, tmp_path, capsys):
+    sound, released = issuer.token(SCOPE), threading.Event()
+    path = tmp_path / "token"
+    path.write_text(sound)
+
+    def hanging(environ, start):
+        if environ.get("HTTP_AUTHORIZATION") != f"Bearer {sound}":
+            released.wait(60)
+        return application(environ, start)
+
+    arguments = ["--token-from", f"file:{path}", "--timeout", "0.2", "--format", "json"]
+    try:
+        assert main(["probe", serve(hanging), *arguments]) == 1
+    finally:
+        released.set()
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["failed"] == 5
+    assert "ceased to respond" in printed.err
+
+
+@pytest.mark.parametrize("status", ["302 Found", "404 Not Found", "422 Unprocessable Content"])
+def test_any_response_but_a_success_is_a_refusal(issuer, serve, tmp_path, capsys, status):
+    sound = issuer.token(SCOPE)
+    path = tmp_path / "token"
+    path.write_text(sound)
+
+    def api(environ, start):
+        accepted = environ.get("HTTP_AUTHORIZATION") == f"Bearer {sound}"
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        accepted = accepted and environ["wsgi.input"].read(length) == b"{}"
+        start("200 OK" if accepted else status, [("Location", "/")])
+        return [b""]
+
+    arguments = ["--method", "POST", "--body", "{}", "--token-from", f"file:{path}"]
+    assert main(["probe", serve(api), *arguments]) == 0
+    assert "0 accepted, 0 lax, 0 failed" in capsys.readouterr().out
+    # A sound token has to succeed.
+    assert main(["probe", serve(api), *arguments[4:]]) == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--ca-file", "/nowhere"),
+        ("--refused", "\x01=-"),
+        ("--token-from", "file:/bin/sh"),
+    ],
+)
+def test_options_that_cannot_be_used_are_described(serve, monkeypatch, capsys, arguments):
+    monkeypatch.setenv("TOKEN", "e30.e30.e30")
+    assert main(["probe", serve(application), "--token-from", "env:TOKEN", *arguments]) == 2
+    assert capsys.readouterr().err.startswith("authz-verifier: ")
+
+
 @pytest.mark.parametrize("source", ["env:UNSET", "nothing", "client", "key:/dev/null"])
 def test_a_probe_without_a_sound_token_does_not_begin(serve, source, capsys):
     assert main(["probe", serve(application), "--token-from", source]) == 2

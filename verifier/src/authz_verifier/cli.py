@@ -4,14 +4,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from ssl import create_default_context
+from ssl import SSLContext, create_default_context
 
 import httpx
 
 from authz_verifier import __version__
 from authz_verifier.errors import ConfigurationError
 from authz_verifier.probing.report import FORMATS, has_findings, render
-from authz_verifier.probing.run import Target, run_probe
+from authz_verifier.probing.run import Target, has_ceased, run_probe
 from authz_verifier.probing.sources import DEFAULT_TIMEOUT_SECONDS, SourceOptions, open_source
 
 _EXAMPLE = """\
@@ -31,14 +31,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _probe(options)
     except (ConfigurationError, OSError, httpx.HTTPError, httpx.InvalidURL) as error:
-        print(f"authz-verifier: {error}", file=sys.stderr)  # noqa: T201 - a command's output
+        _warn(str(error) or type(error).__name__)
         return 2
+
+
+def _warn(text: str) -> None:
+    print(f"authz-verifier: {text}", file=sys.stderr)  # noqa: T201 - a command's output
 
 
 def _probe(options: argparse.Namespace) -> int:
     source_options = _source_options(options)
     source = open_source(options.token_from, source_options)
     pairs = [each.partition("=") for each in options.refused]
+    if not all(name and name.isprintable() for name, _, _ in pairs):
+        raise ConfigurationError("--refused: use NAME=SOURCE with a printable name")
     target = Target(
         url=options.url,
         method=options.method.upper(),
@@ -47,6 +53,8 @@ def _probe(options: argparse.Namespace) -> int:
         named={name: open_source(written, source_options).token() for name, _, written in pairs},
     )
     results = run_probe(target, source)
+    if has_ceased(results):
+        _warn(f"{target.url} ceased to respond, so that the probe ended early")
     text = render(results, options.url, options.format)
     if options.output:
         options.output.write_text(text, encoding="utf-8")
@@ -65,8 +73,27 @@ def _source_options(options: argparse.Namespace) -> SourceOptions:
         audience=options.audience,
         kid=options.kid,
         timeout_seconds=options.timeout,
-        ssl_context=create_default_context(cafile=options.ca_file) if options.ca_file else None,
+        ssl_context=_read_authority(options.ca_file) if options.ca_file else None,
     )
+
+
+def _read_authority(path: str) -> SSLContext:
+    try:
+        return create_default_context(cafile=path)
+    except OSError as error:
+        raise ConfigurationError(f"--ca-file {path}: {error}") from error
+
+
+def _seconds(text: str) -> float:
+    """Return a time limit.
+
+    Raises:
+        ValueError: it is not a number above 0.
+    """
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise ValueError("not a time limit")
+    return seconds
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -106,7 +133,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=SOURCE",
         help=("a further token that the API must refuse, such as expired=file:PATH"),
     )
-    add("--timeout", type=float, default=DEFAULT_TIMEOUT_SECONDS, help="seconds for a request [10]")
+    add(
+        "--timeout",
+        type=_seconds,
+        default=DEFAULT_TIMEOUT_SECONDS,
+        help="seconds for a request [10]",
+    )
     add("--ca-file", help="certificate authority of the API and the issuer, or a certificate")
     add("--format", choices=FORMATS, default="text", help="format of the report [text]")
     add("--output", type=Path, help="file of the report [standard output]")

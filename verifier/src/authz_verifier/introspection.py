@@ -22,6 +22,10 @@ BREAKER_FAILURES = 5
 MINIMUM_OPEN_SECONDS = 1.0
 MAXIMUM_OPEN_SECONDS = 30.0
 _OK = 200
+#: Statuses by which a server refuses one token, such as one that is too long. They are not counted
+#: as failures, or a caller could open the breaker.
+_UNUSABLE = frozenset({400, 413, 414, 422, 431})
+_INACTIVE = {"active": False}
 
 
 class Introspection:
@@ -166,12 +170,22 @@ class Introspection:
 
 
 def _parse_response(status: int, body: bytes) -> dict[str, Any]:
+    if status in _UNUSABLE and not _is_about_the_client(body):
+        return _INACTIVE
     if status != _OK:
         raise ValueError(f"status {status}")
     members = parse_object(body)
     if members.get("active") not in (True, False):
         raise ValueError("no member active")
     return members
+
+
+def _is_about_the_client(body: bytes) -> bool:
+    """Return whether an error concerns the API's credentials (RFC 6749, 5.2)."""
+    try:
+        return parse_object(body).get("error") in ("invalid_client", "unauthorized_client")
+    except ValueError:
+        return False
 
 
 def _key(token: str) -> bytes:

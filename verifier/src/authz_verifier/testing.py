@@ -18,6 +18,8 @@ from authz_verifier.signing import SigningKey
 DEFAULT_AUDIENCE = "https://api.example"
 #: The number of tokens in the status list.
 LIST_SIZE = 65_536
+#: A longer token is refused at the introspection endpoint, as servers do.
+MAXIMUM_INTROSPECTED_CHARACTERS = 8_192
 
 
 class LocalIssuer:
@@ -265,6 +267,9 @@ def _handler(issuer: LocalIssuer) -> type[BaseHTTPRequestHandler]:
                 return
             token = parse_qs(form.decode()).get("token", [""])[0]
             known = self.path == "/introspect" and not issuer.is_down
+            if known and len(token) > MAXIMUM_INTROSPECTED_CHARACTERS:
+                self._send_bytes(400, b'{"error": "invalid_request"}', "application/json")
+                return
             self._send(issuer.introspect(token) if known else None)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002

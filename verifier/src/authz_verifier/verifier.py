@@ -112,7 +112,7 @@ class Verifier(VerifierBase):
             ) as response:
                 data = read_bounded(response, self.settings.timeout_seconds)
         except (httpx.HTTPError, FetchError, OSError) as error:
-            raise introspection.fail(type(error).__name__) from None
+            raise introspection.fail(_reason(error)) from None
         return introspection.read(step.token, response.status_code, data, generation)
 
     def _connection(self) -> httpx.Client:
@@ -213,7 +213,7 @@ class AsyncVerifier(VerifierBase):
                     data += chunk
                     check_bounds(data, deadline)
         except (httpx.HTTPError, FetchError, OSError) as error:
-            raise introspection.fail(type(error).__name__) from None
+            raise introspection.fail(_reason(error)) from None
         return introspection.read(step.token, response.status_code, bytes(data), generation)
 
     def _connection(self) -> httpx.AsyncClient:
@@ -232,3 +232,7 @@ async def _wait(flight: Flight | None) -> None:
     # An asyncio.Event belongs to one of them.
     while flight is not None and not flight.is_over:  # noqa: ASYNC110
         await asyncio.sleep(_POLL_SECONDS)
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, FetchError) else type(error).__name__

@@ -84,11 +84,16 @@ def run_probe(target: Target, source: TokenSource) -> list[Result]:
         _require_accepted(client, target, source.token())
         for attack in collect(target, source):
             results.append(_try(client, target, attack))
-            last = results[-_MAXIMUM_SILENT:]
-            if len(last) == _MAXIMUM_SILENT and not any(each.status for each in last):
+            if has_ceased(results):
                 return results
         _require_accepted(client, target, source.token())
     return results
+
+
+def has_ceased(results: Sequence[Result]) -> bool:
+    """Return whether the last attacks got no response, so that the probe ended early."""
+    last = results[-_MAXIMUM_SILENT:]
+    return len(last) == _MAXIMUM_SILENT and not any(each.status for each in last)
 
 
 def collect(target: Target, source: TokenSource) -> Iterator[Attack]:
@@ -113,7 +118,7 @@ def collect(target: Target, source: TokenSource) -> Iterator[Attack]:
 
 
 def _require_accepted(client: httpx.Client, target: Target, token: str) -> None:
-    if not token:
+    if not (token and token.isascii() and token.isprintable()):
         raise ConfigurationError("--token-from gave no token")
     try:
         status, _ = _send(client, target, (("Authorization", f"Bearer {token}"),))

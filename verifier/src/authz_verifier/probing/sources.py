@@ -193,7 +193,7 @@ def open_source(written: str, options: SourceOptions) -> TokenSource:
     if kind == "env":
         return TokenSource(os.environ.get(value, "").strip())
     if kind == "file":
-        return TokenSource(Path(value).read_text(encoding="utf-8").strip())
+        return TokenSource(Path(value).read_text(encoding="utf-8", errors="replace").strip())
     if written == "-":
         return TokenSource(sys.stdin.readline().strip())
     if kind == "client":
