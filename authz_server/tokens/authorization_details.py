@@ -4,18 +4,23 @@ A detail is granted if the client has a grant that covers it. A grant is a value
 ``authorization_details_grants``, in the form of the detail's type.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
+
+import msgspec
 
 from authz_server.clients.cache import ClientCache, ClientEntry
 from authz_server.errors import InvalidChangeError, OAuthError
 from authz_server.plugin_manager import SERVER, PluginManager, ProvidedPart, require_distinct
 from authz_server.scopes.catalogue import ScopeCatalogue
-from authz_server.tokens.authorization_details_type import AuthorizationDetailsType
+from authz_server.tokens.authorization_details_type import AuthorizationDetailsType, Window
 from authz_server.tokens.g2p_disbursement import G2PDisbursement
 from keys.errors import TokenRefusedError
 from keys.jose.compact import parse_json_object
+
+_logger = logging.getLogger(__name__)
 
 BUILT_IN = (G2PDisbursement(),)
 CLAIM = "authorization_details"
@@ -101,6 +106,23 @@ def _invalid(detail: str, client_id: str) -> OAuthError:
 
 def _not_granted(detail: str, client_id: str) -> OAuthError:
     return OAuthError("authorization_details_not_granted", detail, client_id=client_id)
+
+
+def _failed(name: str, client_id: str, error: Exception | None = None) -> OAuthError:
+    """Return the refusal of a request because of a type's own fault."""
+    _logger.error("the authorization details type %s failed", name, exc_info=error)
+    detail = f"the authorization details type {name} failed"
+    return OAuthError("server_error", detail, client_id=client_id)
+
+
+def _is_small_object(found: object) -> bool:
+    """Return whether what a type grants is a JSON object that fits into a token."""
+    if not isinstance(found, Mapping):
+        return False
+    try:
+        return len(msgspec.json.encode(dict(found))) <= MAXIMUM_CHARACTERS
+    except (TypeError, ValueError, RecursionError):
+        return False
 
 
 class DetailRules:
@@ -220,7 +242,7 @@ class DetailRules:
                 raise _not_granted(f"no grant covers a detail of {detail['type']}", client.id)
             if not servers.intersection(self._servers_of(found)):
                 raise _not_granted("a detail is of another resource server", client.id)
-            window = self._types[found["type"]].window(found)
+            window = self._window_of(found, client)
             is_over = 0 < window.not_after <= now
             if is_over or window.not_before >= now + lifetime_seconds:
                 raise _not_granted("a detail ends before the token, or begins after it", client.id)
@@ -229,10 +251,16 @@ class DetailRules:
         return GrantedDetails(tuple(granted), max(ends) if all(ends) else 0)
 
     def is_covered(self, client: ClientEntry, details: Iterable[Detail]) -> bool:
-        """Return whether the present grants of a client cover the details of its token."""
+        """Return whether the present grants of a client cover the details of its token.
+
+        Raises:
+            OAuthError: ``server_error``; a type fails.
+        """
         try:
             return all(self._find_granted(client, each) is not None for each in details)
-        except OAuthError:
+        except OAuthError as error:
+            if error.error == "server_error":
+                raise
             return False
 
     def of_servers(
@@ -266,9 +294,22 @@ class DetailRules:
                 found = kind.find_granted(members, grant)
             except ValueError as error:
                 raise _invalid(str(error), client.id) from None
+            except Exception as error:
+                raise _failed(kind.TYPE, client.id, error) from error
+            if found is not None and not _is_small_object(found):
+                raise _failed(kind.TYPE, client.id)
             if found is not None:
                 return {"type": kind.TYPE, **locations, **found}
         return None
+
+    def _window_of(self, granted: Detail, client: ClientEntry) -> Window:
+        try:
+            window = Window(*self._types[granted["type"]].window(granted))
+        except Exception as error:
+            raise _failed(granted["type"], client.id, error) from error
+        if not all(type(each) is int for each in window):
+            raise _failed(granted["type"], client.id)
+        return window
 
     def _checked_locations(self, detail: Detail, client: ClientEntry) -> dict[str, list[str]]:
         if "locations" not in detail:

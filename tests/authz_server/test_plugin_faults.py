@@ -2,6 +2,8 @@
 
 import threading
 import time
+from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
@@ -25,7 +27,10 @@ from authz_server.hookspecs import (
     TokenDecision,
     find_revocation,
 )
+from authz_server.plugin_api import AuthorizationDetailsType
 from authz_server.plugin_manager import MAXIMUM_CLAIM_BYTES, PluginError, PluginManager
+from authz_server.tokens.authorization_details import DetailRules
+from authz_server.tokens.authorization_details_type import ALWAYS
 from support.loaded_plugins import Available, plugin_with
 
 REQUEST = TokenDecision(
@@ -62,6 +67,10 @@ FAULTS = {
     "a megabyte": lambda: {"claim": MEGABYTE},
     "a deep one": lambda: _nested(5_000),
 }
+
+
+#: A method that is called in the request's own thread cannot be given up, or kept from leaving.
+NOT_CAUGHT = ("hangs", "ends the process")
 
 
 def _raise(error):
@@ -181,6 +190,54 @@ def test_another_plugin_decides_while_one_hangs():
     )
     CALLS["event_happened"](manager)
     assert manager.token_claims(REQUEST) == {"a": 1}
+
+
+class Details(AuthorizationDetailsType):
+    """A type with a fault in one of its methods."""
+
+    TYPE = "example"
+    SCOPES = ("mapper/link",)
+
+    def __init__(self, fault, method):
+        self._fault = fault if method == "find_granted" else dict
+        self._window_fault = fault if method == "window" else lambda: ALWAYS
+
+    def check_grant(self, grant):
+        """Accept every grant."""
+
+    def find_granted(self, detail, grant):
+        del detail, grant
+        return self._fault()
+
+    def window(self, granted):
+        del granted
+        return self._window_fault()
+
+
+@pytest.mark.parametrize("fault", [name for name in FAULTS if name not in NOT_CAUGHT])
+@pytest.mark.parametrize("method", ["find_granted", "window"])
+def test_a_fault_in_a_type_of_authorization_details_is_a_503(method, fault, caplog):
+    owner = SimpleNamespace(id="mapper")
+    client = SimpleNamespace(
+        id="client",
+        properties=SimpleNamespace(
+            authorization_details_types=None, authorization_details_grants={"example": [{}]}
+        ),
+    )
+    rules = DetailRules(
+        {"example": Details(FAULTS[fault], method)},
+        SimpleNamespace(find_resource_server=lambda _: owner),
+        SimpleNamespace(find=lambda _: SimpleNamespace(resource_server_id="mapper")),
+        lambda: datetime.now(UTC),
+    )
+    details = [{"type": "example"}]
+    with pytest.raises(OAuthError) as caught:
+        rules.grant(client, details, ["https://mapper.example"], 900)
+    assert (caught.value.status_code, caught.value.error) == (503, "server_error")
+    assert caplog.messages == ["the authorization details type example failed"]
+    if method == "find_granted":
+        with pytest.raises(OAuthError):
+            rules.is_covered(client, details)
 
 
 @pytest.mark.parametrize("size", [MAXIMUM_CLAIM_BYTES - 12, MAXIMUM_CLAIM_BYTES])
