@@ -20,6 +20,14 @@ def test_promtool_accepts_the_rules():
     assert f"SUCCESS: {len(RULES)} rules found" in run_promtool("check", "rules", ALERTS)
 
 
+def test_promtool_accepts_the_rules_for_the_verifier(tmp_path):
+    readme = (ROOT / "verifier" / "README.md").read_text(encoding="utf-8")
+    (rules,) = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
+    path = tmp_path / "rules.yaml"
+    path.write_text(rules)
+    assert f"SUCCESS: {rules.count('- alert:')} rules found" in run_promtool("check", "rules", path)
+
+
 def test_each_alert_fires_on_its_cause_and_on_nothing_else(tmp_path):
     assert list(CASES["alerts"]) == NAMES
     tests = [_test({}, minute, NAMES, fire=False) for minute in (70, 365)]
