@@ -12,6 +12,7 @@ from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import (
     as_record,
+    echo_lines,
     json_option,
     print_change,
     print_json,
@@ -81,8 +82,7 @@ def show(invocation: Invocation, id: str, as_json: bool) -> None:  # noqa: A002
         return
     diff = record.pop("diff")
     print_record(record, as_json=False)
-    for line in _diff_lines(diff):
-        click.echo(line)
+    echo_lines(_diff_lines(diff))
 
 
 def _decide(
@@ -99,7 +99,12 @@ def _decide(
         example=f'authz-server changes {name} 5f2c9d0a71b3e864 --reason "INC-17"',
     )
     @click.argument("id")
-    @click.option("--reason", default="", required=breaks, help="The reason, for the audit record.")
+    @click.option(
+        "--reason",
+        default=None if breaks else "",
+        required=breaks,
+        help="The reason, for the audit record.",
+    )
     @json_option
     @pass_invocation
     def command(invocation: Invocation, id: str, reason: str, as_json: bool) -> None:  # noqa: A002

@@ -1,0 +1,171 @@
+"""Declarative files, passkeys and broken glass at a server, beyond the output of the commands."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+from authz_server.assembly.operator import operator_services
+from authz_server.database.operator_sessions import OperatorPasskey
+from authz_server.operations.clients import create_client
+from authz_server.settings import load_settings
+from support.parties import ACTOR
+from support.remote_site import leaves, losing_an_answer
+
+MONEY = "disburse/disburse"
+
+
+def write(folder: Path, name: str, scope: str = "mapper/link") -> Path:
+    path = folder / f"{name}.toml"
+    path.write_text(f'[clients.{name}]\nname = "X"\nallowed_scopes = ["{scope}"]\n')
+    return path
+
+
+def with_catalogue(site) -> None:
+    assert site.local("scope", "import", "g2p-connect").exit_code == 0
+
+
+def file(site, folder: Path, name: str) -> str:
+    """Apply a file that grants money; return the id of the change that waits."""
+    waiting = site.remote("apply", write(folder, name, MONEY), "--yes")
+    assert (waiting.exit_code, waiting.stdout) == (4, ""), waiting.output
+    assert site.local("client", "show", name).exit_code == 1
+    return waiting.stderr.rpartition("changes approve ")[2].strip("`.\n")
+
+
+def test_files_that_wait_are_applied_by_their_approval(site, tmp_path):
+    """The exit status is 4; the plan is shown before where it is asked for."""
+    with_catalogue(site)
+    change = file(site, tmp_path, "approved")
+    planned = site.remote("apply", tmp_path / "approved.toml", "--dry-run")
+    assert planned.exit_code == 0
+    assert f"! grants scopes of risk money: {MONEY}" in planned.stdout
+    shown = site.remote("changes", "show", change)
+    assert "client approved:" in shown.stdout
+    approved = site.remote("changes", "approve", change, token=site.token("second"))
+    assert approved.stdout == f"The change {change} is approved.\n"
+    assert site.local("client", "show", "approved").exit_code == 0
+    again = site.remote("apply", tmp_path / "approved.toml", "--yes")
+    assert "nothing to change" in again.stdout
+
+
+def test_the_requester_breaks_the_glass(site, tmp_path):
+    """With a reason; a second person confirms it. On the server's machine it works as well."""
+    with_catalogue(site)
+    for name, run in (("broken-there", site.remote), ("broken-here", site.local)):
+        change = file(site, tmp_path, name)
+        missing = run("changes", "break-glass", change)
+        assert (missing.exit_code, missing.stdout) == (2, "")
+        done = run("changes", "break-glass", change, "--reason", "flood")
+        text = f"The change {change} is carried out, and waits for a confirmation.\n"
+        assert done.stdout == text, done.output
+        assert site.local("client", "show", name).exit_code == 0
+        confirmed = site.remote("changes", "confirm", change, token=site.token("second"))
+        assert confirmed.exit_code == 0, confirmed.output
+
+
+def test_a_client_asks_for_the_permissions_of_the_sections(site, tmp_path):
+    """No more than the files and the export need."""
+    with_catalogue(site)
+    wanted = ("clients:read", "clients:write", "resource-servers:read", "scopes:read")
+    with operator_services(load_settings(site.config)) as services:
+        made = create_client(services, actor=ACTOR, id="applier", name="A", allowed_scopes=wanted)
+    secret = tmp_path / "secret"
+    secret.write_text(made.secret.value)
+    site.renew_tokens()
+    access = ("--client-id", "applier", "--issuer", site.server.base_url)
+    access += ("--client-secret-file", secret)
+
+    def run(*words: object):
+        return site.remote(*access, *words, token="")
+
+    done = run("apply", write(tmp_path, "by-a-client"), "--yes")
+    assert done.exit_code == 0, done.output
+    assert "[clients.by-a-client]" in run("export").stdout
+    with_scope = tmp_path / "scope.toml"
+    with_scope.write_text('[scopes."forests/read"]\nrisk = "read"\n')
+    refused = run("apply", with_scope, "--yes")
+    assert refused.exit_code == 1
+    assert "applier gets no token for clients:write scopes:write" in refused.stderr
+
+
+def test_secrets_are_written_here_or_named(site, tmp_path):
+    """A new file (0600) each; what a file in the way or a lost answer takes is named."""
+    with_catalogue(site)
+    folder = tmp_path / "secrets"
+    words = ("--yes", "--secret-directory", folder)
+    done = site.remote("apply", write(tmp_path, "written"), *words)
+    assert done.exit_code == 0, done.output
+    secret = folder / "written"
+    assert secret.stat().st_mode & 0o777 == 0o600
+    assert secret.read_text().strip() not in done.output
+    (folder / "in-the-way").touch()
+    kept = site.remote("apply", write(tmp_path, "in-the-way"), *words)
+    assert kept.exit_code == 1
+    assert f"these secrets are not in {folder}: in-the-way." in kept.stderr
+    path = write(tmp_path, "lost-secret")
+    with losing_an_answer(site) as (between, _):
+        lost = site.remote("apply", path, *words, url=between.address)
+        again = site.remote("apply", path, "--yes", url=between.address)
+    assert lost.exit_code == 1
+    assert "its secrets are lost then" in lost.stderr
+    assert again.exit_code == 0, again.output
+    assert not (folder / "lost-secret").exists()
+
+
+def test_secrets_are_imported_from_here(site, tmp_path):
+    with_catalogue(site)
+    folder = tmp_path / "imported"
+    folder.mkdir()
+    (folder / "brought").write_text("a-secret-of-another-system-5281\n")
+    path = write(tmp_path, "brought")
+    done = site.remote("apply", path, "--yes", "--imported-secrets", folder)
+    assert "the secret in the folder is imported" in done.stdout, done.output
+    listed = json.loads(site.local("client", "secret", "list", "brought", "--json").stdout)
+    assert [each["imported"] for each in listed] == [True]
+    (folder / "binary").write_bytes(b"\xff" * 30)
+    refused = site.remote("apply", write(tmp_path, "binary"), "--yes", "--imported-secrets", folder)
+    assert "not UTF-8" in refused.stderr
+
+
+def test_passkeys_are_listed_and_removed(site):
+    """Here and there; an operator of that name or passkey has to exist."""
+    for name, run in (("here", site.local), ("there", site.remote)):
+        operator = f"with-passkey-{name}"
+        made = json.loads(site.local("operator", "create", operator, "--json").stdout)
+        row = OperatorPasskey(
+            credential_id=operator.encode(),
+            operator_id=made["id"],
+            name="laptop",
+            public_key=b"key",
+            sign_count=0,
+            transports=[],
+            created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        )
+        settings = load_settings(site.config)
+        with operator_services(settings) as services, services.transaction() as session:
+            session.add(row)
+        (passkey,) = json.loads(run("operator", "passkey", "list", operator, "--json").stdout)
+        assert passkey["name"] == "laptop"
+        assert "laptop" in run("operator", "passkey", "list", operator).stdout
+        remove = ("operator", "passkey", "remove", operator, passkey["id"])
+        kept = run(*remove, input="n\n")
+        assert kept.exit_code == 1
+        done = run(*remove, "--yes")
+        assert done.stdout == f"The passkey {passkey['id']} of {operator} is removed.\n"
+        assert run(*remove, "--yes").exit_code == 1
+        assert run("operator", "passkey", "list", operator, "--json").stdout.strip() == "[]"
+    assert site.remote("operator", "passkey", "list", "nobody-here").exit_code == 1
+
+
+def test_every_other_command_gives_the_reason_of_its_refusal(site):
+    """One sentence: why, and where to run it instead."""
+    others = [(path, command) for path, command in leaves() if not command.remote]
+    assert [path for path, command in others if not command.here] == []
+    for words in (("keys", "doctor"), ("keys", "drill"), ("keys", "policy"), ("db", "check")):
+        refused = site.remote(*words)
+        assert refused.exit_code == 2
+        sentence = refused.stderr.splitlines()[-1]
+        assert "works on the server's machine alone, because it" in sentence.replace(
+            "a policy", "it"
+        )
+        assert "run it there, without --server and AUTHZ_SERVER_URL." in sentence
