@@ -20,7 +20,7 @@ from authz_server.authorization_server import AuthorizationServer
 from authz_server.clients.counters.opening import open_counters
 from authz_server.clients.encryption_keys import EncryptionKeys
 from authz_server.database.orm import open_database
-from authz_server.database.sqlite import require_writable
+from authz_server.database.sqlite import WriteCheck
 from authz_server.endpoints.access_log import AccessLog
 from authz_server.endpoints.client_address import ClientAddressReader
 from authz_server.endpoints.client_certificates import certificate_reader
@@ -279,7 +279,7 @@ def create_health_application(
 
         own["database_session"] = SessionReadiness(database.connector.open).require
     else:
-        own["database_writes"] = partial(require_writable, database.engine)
+        own["database_writes"] = WriteCheck(database.engine)
     app.register_blueprint(
         health_blueprint(
             {**own, **(checks or {})},

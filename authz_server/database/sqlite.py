@@ -1,9 +1,12 @@
 """SQLite files: durable writes, detection of a removed or replaced file, owner-only mode."""
 
+import math
 import os
 import pwd
 import sqlite3
 import stat
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -108,20 +111,36 @@ def follow_file(engine: Engine, path: str, *, may_create: bool) -> None:
             raise DisconnectionError("the database file was replaced")
 
 
-def require_writable(engine: Engine) -> None:
-    """Raise unless the file takes writes; a change by another process in progress is fine.
+class WriteCheck:
+    """Checks that a file takes writes, by a durable one at most once a second.
 
-    Raises:
-        sqlalchemy.exc.OperationalError: the file, its folder or the disk takes no writes.
+    Args:
+        engine: of SQLite.
+        monotonic: returns monotonic seconds.
     """
-    try:
-        with engine.connect() as connection, connection.begin() as transaction:
-            # In a file that takes no writes, BEGIN IMMEDIATE begins a read transaction.
-            connection.exec_driver_sql("DELETE FROM alembic_version WHERE 1 = 0")
-            transaction.rollback()
-    except OperationalError as error:
-        if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY:
-            raise
+
+    def __init__(self, engine: Engine, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._engine = engine
+        self._monotonic = monotonic
+        self._written_at = -math.inf
+
+    def __call__(self) -> None:
+        """Raise unless the file takes writes; a change by another process in progress is fine.
+
+        Raises:
+            sqlalchemy.exc.OperationalError: the file, its folder or the disk takes no writes.
+        """
+        now = self._monotonic()
+        if now - self._written_at < 1:
+            return
+        try:
+            with self._engine.begin() as connection:
+                # A full disk and a file that takes no writes are only noticed by a write.
+                connection.exec_driver_sql("UPDATE alembic_version SET version_num = version_num")
+        except OperationalError as error:
+            if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY:
+                raise
+        self._written_at = now
 
 
 def _require_access(path: str) -> None:

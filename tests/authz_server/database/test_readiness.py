@@ -1,16 +1,17 @@
 """Readiness on databases that answer and must not be used."""
 
+import resource
 import sqlite3
 from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 from flask import Flask
-from sqlalchemy import NullPool, create_engine
+from sqlalchemy import NullPool, StaticPool, create_engine
 from sqlalchemy.exc import OperationalError
 
 from authz_server.app import EXTENSION, create_health_application
 from authz_server.database.schema import upgrade_database
-from authz_server.database.sqlite import make_durable, require_writable
+from authz_server.database.sqlite import WriteCheck, make_durable
 from authz_server.settings import DatabaseSettings, load_settings
 from support.parties import Parties
 from support.pgbouncer import pgbouncer
@@ -109,12 +110,31 @@ def test_a_file_that_takes_no_writes_is_noticed(sqlite_url):
         make_durable(engine, 10)
         if mode == "ro":
             with pytest.raises(OperationalError, match="readonly"):
-                require_writable(engine)
+                WriteCheck(engine)()
         else:
             with closing(connect()) as other:
                 other.execute("BEGIN IMMEDIATE")
-                require_writable(engine)
-            require_writable(engine)
+                WriteCheck(engine)()
+            WriteCheck(engine)()
+
+
+def test_a_disk_without_room_is_noticed(sqlite_url):
+    """Case J112: a file that may not grow fails as one on a full disk, at a write alone."""
+    engine = create_engine(sqlite_url, poolclass=StaticPool)
+    make_durable(engine, 10)
+    seconds = iter(range(0, 10, 2))
+    check = WriteCheck(engine, lambda: next(seconds))
+    check()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+    try:
+        for _ in range(2):
+            with pytest.raises(OperationalError):
+                check()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    check()
+    engine.dispose()
 
 
 def test_a_database_that_is_away_is_named_once(tmp_path):
