@@ -89,7 +89,8 @@ def _decide(
     name: str, synopsis: str, paragraph: str, decide: Callable[..., ChangeView], done: str
 ) -> click.Command:
     """Return the command of a decision."""
-    breaks = decide is break_the_glass
+    demanded: dict[str, Any] = {"required": True} if decide is break_the_glass else {"default": ""}
+    reason_option = click.option("--reason", help="The reason, for the audit record.", **demanded)
 
     @click.command(
         name,
@@ -99,12 +100,7 @@ def _decide(
         example=f'authz-server changes {name} 5f2c9d0a71b3e864 --reason "INC-17"',
     )
     @click.argument("id")
-    @click.option(
-        "--reason",
-        default=None if breaks else "",
-        required=breaks,
-        help="The reason, for the audit record.",
-    )
+    @reason_option
     @json_option
     @pass_invocation
     def command(invocation: Invocation, id: str, reason: str, as_json: bool) -> None:  # noqa: A002
