@@ -80,6 +80,8 @@ class Application(Flask):
             these would take as long as all checks of a token request.
         resources: answers the resources that have other methods, likewise.
         maximum_body_bytes: the largest body of such a request.
+        larger_bodies: the size in bytes of the largest body of other requests, by path, where it
+            exceeds that of the settings.
         access_log: writes a line for each request of a WSGI server; None: no access log. A worker
             of ``serve`` calls ``wsgi_app`` and writes its own lines.
         errors: renders the refusals of messages that reach no endpoint; None: as OAuth errors.
@@ -88,6 +90,7 @@ class Application(Flask):
     direct: Mapping[str, ProtocolEndpoint] = MappingProxyType({})
     resources: Resources = NO_RESOURCES
     maximum_body_bytes: int = 0
+    larger_bodies: Mapping[str, int] = MappingProxyType({})
     access_log: AccessLog | None = None
     errors: ErrorResponses | None = None
 

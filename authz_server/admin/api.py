@@ -98,7 +98,7 @@ class AdminApi:
         self._retry_after_seconds = settings.server.retry_after_seconds
         self.long_reads = LongReads(self._retry_after_seconds)
         self._maximum_body_bytes = settings.server.maximum_body_bytes
-        self._larger_bodies = {
+        self.larger_bodies = {
             f"{PREFIX}{route.path}": route.maximum_body_bytes
             for route in ROUTES
             if route.maximum_body_bytes
@@ -113,7 +113,7 @@ class AdminApi:
         """
         request_id = new_request_id()
         bind_request_id(request_id)
-        limit = max(self._maximum_body_bytes, self._larger_bodies.get(path, 0))
+        limit = max(self._maximum_body_bytes, self.larger_bodies.get(path, 0))
         request = read_request(environ, limit)
         request.path = path
         address = request.peer

@@ -69,6 +69,7 @@ def create_admin_app(settings: Settings, *, clock: Clock = utc_now) -> AdminAppl
         CallerRates(settings.admin.requests_per_minute, time.monotonic),
         services.maintenance.start,
     )
+    app.larger_bodies = app.api.larger_bodies
     app.people = People(services)
     app.people.add_to(app)
     app.config["MAX_CONTENT_LENGTH"] = settings.server.maximum_body_bytes

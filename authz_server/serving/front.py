@@ -5,7 +5,7 @@ import logging
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from functools import partial
 from ssl import SSLContext
@@ -60,6 +60,7 @@ class FrontParts:
         access_log: gets a line for each response; None for no log.
         resources: the resources that have other methods than POST.
         shares: the connections of the workers that share the sockets; None: no other worker does.
+        larger_bodies: the size in bytes of the largest body, by path, of requests to ``other``.
     """
 
     endpoints: Mapping[str, ProtocolEndpoint]
@@ -72,6 +73,7 @@ class FrontParts:
     access_log: AccessLog | None = None
     resources: Resources = NO_RESOURCES
     shares: Shares | None = None
+    larger_bodies: Mapping[str, int] = field(default_factory=dict)
 
 
 class Handshake:
@@ -152,7 +154,7 @@ class WorkerFront:
         self._body_limits = {
             path: max(settings.maximum_body_bytes, endpoint.maximum_body_bytes)
             for path, endpoint in parts.endpoints.items()
-        }
+        } | dict(parts.larger_bodies)
         self.draining = False
         self._tick()
 

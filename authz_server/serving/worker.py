@@ -268,6 +268,7 @@ def build_front(
         each_tick=each_tick,
         access_log=app.access_log,
         shares=shares,
+        larger_bodies=app.larger_bodies,
     )
     return WorkerFront(loop, server, parts), lanes
 
