@@ -1,12 +1,13 @@
 """Verifiers and pollers in processes that are forked after they began, as by gunicorn --preload."""
 
+import ctypes
 import os
 import threading
 import time
 
 import pytest
 
-from authz_verifier import EventPoller, Verifier
+from authz_verifier import EventPoller, Refusal, Request, Verifier
 from authz_verifier.testing import DEFAULT_AUDIENCE
 
 pytestmark = pytest.mark.filterwarnings(
@@ -14,18 +15,26 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def run_in_child(function) -> int:
-    """Return the exit status of a forked process: 0 if the function returned a true value."""
-    child = os.fork()
-    if not child:
-        try:
-            os._exit(0 if function() else 1)
-        finally:
-            os._exit(2)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+@pytest.fixture(params=[os.fork, ctypes.PyDLL(None).fork], ids=["python", "as in uWSGI"])
+def run_in_child(request):
+    """A function of a function: the exit status of a forked process, 0 if it returns True.
+
+    uWSGI forks without the hooks of `os.register_at_fork`.
+    """
+
+    def run(function) -> int:
+        child = request.param()
+        if not child:
+            try:
+                os._exit(0 if function() else 1)
+            finally:
+                os._exit(2)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    return run
 
 
-def test_a_process_that_is_forked_during_a_fetch_fetches_itself(issuer, present):
+def test_a_process_that_is_forked_during_a_fetch_fetches_itself(issuer, present, run_in_child):
     fetched, forked = threading.Event(), threading.Event()
     document = issuer.document
 
@@ -48,7 +57,7 @@ def test_a_process_that_is_forked_during_a_fetch_fetches_itself(issuer, present)
         waiting.join()
 
 
-def test_a_lock_that_a_thread_held_at_the_fork_is_free(issuer, present):
+def test_a_lock_that_a_thread_held_at_the_fork_is_free(issuer, present, run_in_child):
     settings = {"client_id": "mapper", "client_secret": "secret", "mode": "introspection"}
     request = present(issuer.token())
     with Verifier(issuer.url, DEFAULT_AUDIENCE, **settings) as verifier:
@@ -66,10 +75,12 @@ def test_a_lock_that_a_thread_held_at_the_fork_is_free(issuer, present):
                 lock.release()
 
 
-def test_a_poller_polls_in_a_forked_process_too(issuer):
+def test_a_poller_polls_in_a_forked_process_too(issuer, run_in_child):
     settings = {"client_id": "mapper", "client_secret": "secret"}
 
     def wait_for_an_event() -> bool:
+        with pytest.raises(Refusal):
+            verifier.authenticate(Request("GET", DEFAULT_AUDIENCE))
         until = time.monotonic() + 60
         while not verifier.events.received and time.monotonic() < until:
             time.sleep(0.02)

@@ -3,6 +3,7 @@
 import logging
 import os
 import ssl
+from collections.abc import Callable
 from typing import Unpack
 from weakref import WeakSet
 
@@ -81,6 +82,8 @@ class VerifierBase:
         )
         self._ssl_context = ssl_context
         self.scopes: set[str] = set()
+        self._process_id = os.getpid()
+        self._restarts: list[Callable[[], None]] = []
         _verifiers.add(self)
 
     def metrics(self) -> list[Sample]:
@@ -100,11 +103,23 @@ class VerifierBase:
         """Add one to a counter: the name of its metric, and the values of its labels."""
         self._counters.add(*key)
 
+    def on_fork(self, restart: Callable[[], None]) -> None:
+        """Call a function in each process that is forked from now."""
+        self._restarts.append(restart)
+
     def forget_threads(self) -> None:
         """Forget what threads of the parent held or had begun, after a fork."""
+        self._process_id = os.getpid()
         self._counters.renew_lock()
         for part in (self._keys, self._statuses, self._introspection, self._events, self._core):
             part.forget_threads()
+        for restart in self._restarts:
+            restart()
+
+    def _notice_fork(self) -> None:
+        # uWSGI forks without Python's hooks.
+        if os.getpid() != self._process_id:
+            self.forget_threads()
 
     @property
     def responses(self) -> Responses:

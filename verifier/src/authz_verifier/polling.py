@@ -2,11 +2,9 @@
 
 import json
 import logging
-import os
 import threading
 import time
 from typing import Any, Self
-from weakref import WeakSet
 
 import httpx
 
@@ -26,8 +24,6 @@ FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 #: The pause after a response without a new event.
 _IDLE_SECONDS = 0.25
-#: The pollers of this process that were started, for forks.
-_pollers: "WeakSet[EventPoller]" = WeakSet()
 
 
 class EventPoller:
@@ -64,25 +60,28 @@ class EventPoller:
 
     def start(self) -> Self:
         """Start polling; a process that is forked later polls too."""
-        _pollers.add(self)
-        threading.Thread(target=self._run, name="authz-verifier events", daemon=True).start()
+        self._verifier.on_fork(self._restart)
+        self._start_thread()
         return self
 
     def stop(self) -> None:
         """Stop after the present poll, without waiting for it."""
-        _pollers.discard(self)
         self._stopped.set()
-
-    def restart(self) -> None:
-        """Poll in a process that was just forked: the thread is in the parent."""
-        self._stopped = threading.Event()
-        self.start()
 
     def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def _start_thread(self) -> None:
+        threading.Thread(target=self._run, name="authz-verifier events", daemon=True).start()
+
+    def _restart(self) -> None:
+        """Poll in a process that was forked: the thread is in the parent."""
+        if not self._stopped.is_set():
+            self._stopped = threading.Event()
+            self._start_thread()
 
     def _run(self) -> None:
         timeout = httpx.Timeout(self._verifier.settings.timeout_seconds, read=LONGEST_POLL_SECONDS)
@@ -155,12 +154,3 @@ class EventPoller:
         else:
             self._taken[jti] = time.monotonic()
         return True
-
-
-def _restart() -> None:
-    for poller in list(_pollers):
-        poller.restart()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_restart)

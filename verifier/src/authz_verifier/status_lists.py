@@ -113,10 +113,12 @@ def parse_status_list(  # noqa: PLR0913, PLR0917 - what a list is checked agains
     if ttl <= 0:
         raise ValueError("ttl")
     found = claims.get("status_list")
-    if not isinstance(found, dict) or found.get("bits") not in _BITS:
+    bits = found.get("bits") if isinstance(found, dict) else None
+    # A boolean and a float can equal an integer.
+    if not isinstance(found, dict) or type(bits) is not int or bits not in _BITS:
         raise ValueError("status_list")
     statuses = _decompress(found.get("lst"))
-    return StatusList(found["bits"], statuses, min(ttl, MAXIMUM_TTL_SECONDS), expires_at)
+    return StatusList(bits, statuses, min(ttl, MAXIMUM_TTL_SECONDS), expires_at)
 
 
 def _number(claims: Mapping[str, Any], name: str) -> float:

@@ -57,6 +57,7 @@ class Verifier(VerifierBase):
         Raises:
             Refusal: it must not be served; `respond` returns the response.
         """
+        self._notice_fork()
         steps = self._core.decide(request, scopes)
         result: object = None
         try:
@@ -159,6 +160,7 @@ class AsyncVerifier(VerifierBase):
         Raises:
             Refusal: it must not be served; `respond` returns the response.
         """
+        self._notice_fork()
         steps = self._core.decide(request, scopes)
         result: object = None
         try:
