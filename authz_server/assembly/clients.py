@@ -239,8 +239,13 @@ class ClientServices(KeyServices):
                 self.assertion_rules, self.single_use, self.secrets, self.issuers.is_registered
             )
         if algorithms - HMAC_ALGORITHMS.keys():
+            documents = self.client_documents
             methods[PrivateKeyJwt] = lambda: PrivateKeyJwt(
-                self.assertion_rules, self.single_use, self.key_sets, self.issuers.is_registered
+                self.assertion_rules,
+                self.single_use,
+                self.key_sets,
+                self.issuers.is_registered,
+                None if documents is None else documents.renew,
             )
         if self.settings.issuers:
             methods[WorkloadIdentityMethod] = lambda: WorkloadIdentityMethod(

@@ -141,12 +141,28 @@ class ClientDocuments:
         except FetchError as error:
             self._drop(client_id)
             raise _unusable(client_id, str(error)) from None
-        held = self._held.get(client_id)
-        if held is None or held.body is not body or held.generation != self._generation:
-            held = self._read(client_id, body)
-            self._keep(client_id, held)
+        held = self._hold(client_id, body)
         if held.entry is None:
             raise _unusable(client_id, held.problem)
+
+    async def renew(self, client_id: str) -> ClientEntry | None:
+        """Return the client of a newer document, because a key is not in the one at hand.
+
+        A document fetched less than ``outbound.minimum_cache_seconds`` ago is used again.
+
+        Args:
+            client_id: the id of any client.
+
+        Returns:
+            None if the client has no document, or the document describes no client.
+        """
+        if client_id not in self._held:
+            return None
+        try:
+            body = await self._fetcher.fetch(client_id, newer=True)
+        except FetchError:
+            return None
+        return self._hold(client_id, body).entry
 
     def forget(self) -> None:
         """Read the documents again at their next use, because the scopes have changed."""
@@ -214,6 +230,14 @@ class ClientDocuments:
             resource_server=None,
             properties=properties,
         )
+
+    def _hold(self, client_id: str, body: bytes) -> _Held:
+        """Return what a document describes; it is read once."""
+        held = self._held.get(client_id)
+        if held is None or held.body is not body or held.generation != self._generation:
+            held = self._read(client_id, body)
+            self._keep(client_id, held)
+        return held
 
     def _keep(self, client_id: str, held: _Held) -> None:
         with self._lock:

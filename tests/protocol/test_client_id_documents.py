@@ -328,6 +328,35 @@ def test_a_change_is_read_when_the_cache_ends_and_the_last_good_document_is_kept
         assert site.protocol.is_active(token)
 
 
+def ask_by(site: Site, client_id: str, key, kid: str):
+    signer = Signer(client_id, key, lambda: site.protocol.clock().timestamp(), kid=kid)
+    return site.protocol.post("token", site.protocol.form("token") | signer.form())
+
+
+def test_a_new_key_is_found_before_the_cache_ends(sqlite_url: str, tmp_path):
+    with running_site(tmp_path, sqlite_url, outbound={"minimum_cache_seconds": 1}) as site:
+        client_id = site.publisher.publish("/erp", jwks=jwks_of(KEY, kid="old"))
+        assert ask_by(site, client_id, KEY, "old").status_code == 200
+        key = new_key()
+        site.publisher.publish("/erp", jwks=jwks_of(key, kid="new"))
+        deadline = time.monotonic() + 60
+        while (answer := ask_by(site, client_id, key, "new")).status_code != 200:
+            assert time.monotonic() < deadline
+            require_refusal(answer, 401, "invalid_client")
+            time.sleep(0.2)
+        require_refusal(ask_by(site, client_id, KEY, "old"), 401, "invalid_client")
+
+
+def test_unknown_keys_cause_no_further_fetch_for_a_while(site: Site):
+    client_id = site.publisher.publish("/keys", jwks=jwks_of(KEY, kid="old"))
+    assert ask_by(site, client_id, KEY, "old").status_code == 200
+    before = len(site.publisher.server.requests)
+    for number in range(3):
+        answer = ask_by(site, client_id, new_key(), f"unknown-{number}")
+        require_refusal(answer, 401, "invalid_client")
+    assert len(site.publisher.server.requests) == before
+
+
 def test_memory_and_fetches_are_bounded(sqlite_url: str, tmp_path):
     with running_site(tmp_path, sqlite_url, maximum_documents=2) as site:
         ids = [site.publisher.publish(f"/{number}") for number in range(3)]

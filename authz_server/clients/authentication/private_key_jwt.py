@@ -1,6 +1,6 @@
 """``private_key_jwt``: an assertion signed with the client's private key (RFC 7523, 2.2)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -34,6 +34,8 @@ class PrivateKeyJwt(ClientAssertion):
         single_use: accepts each assertion once over all processes and nodes.
         key_sets: finds the clients' keys.
         is_foreign: returns whether the issuer of an assertion is another party.
+        renew: returns a client whose metadata document may have a new key, and None for any other;
+            None: there are no such documents.
     """
 
     NAMES: ClassVar[tuple[str, ...]] = (PRIVATE_KEY_JWT,)
@@ -46,9 +48,11 @@ class PrivateKeyJwt(ClientAssertion):
         single_use: SingleUse,
         key_sets: KeySets,
         is_foreign: Callable[[str], bool] = lambda _issuer: False,
+        renew: Callable[[str], Awaitable[ClientEntry | None]] | None = None,
     ) -> None:
         super().__init__(rules, single_use, is_foreign)
         self._key_sets = key_sets
+        self._renew = renew
 
     def _verify_signature(self, assertion: Assertion, client: ClientEntry, now: float) -> Verdict:
         del now
@@ -58,7 +62,21 @@ class PrivateKeyJwt(ClientAssertion):
             return Verdict(cause="assertion_key_unknown", further=further)
         keys = self._key_sets.read_inline(client.id, properties.jwks)
         verifier = keys.find(assertion.token.header.get("kid"), assertion.alg)
+        if verifier is None and self._renew is not None and client.id.startswith("http"):
+            further = partial(self._verify_renewed, assertion, client, self._renew)
+            return Verdict(cause="assertion_key_unknown", further=further)
         return self._judge(assertion, client, verifier)
+
+    async def _verify_renewed(
+        self,
+        assertion: Assertion,
+        client: ClientEntry,
+        renew: Callable[[str], Awaitable[ClientEntry | None]],
+    ) -> Verdict:
+        renewed = await renew(client.id) or client
+        keys = self._key_sets.read_inline(renewed.id, renewed.properties.jwks)
+        verifier = keys.find(assertion.token.header.get("kid"), assertion.alg)
+        return self._judge(assertion, renewed, verifier)
 
     async def _verify_published(
         self, assertion: Assertion, client: ClientEntry, uri: str
