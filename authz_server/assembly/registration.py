@@ -115,4 +115,10 @@ class RegistrationServices(ClientServices):
         from authz_server.scopes.service import ScopeService
         from authz_server.tokens.stops import require_no_stop
 
-        return ScopeService(self.clock, is_resource_server, is_admin_api, require_no_stop)
+        return ScopeService(
+            self.clock,
+            is_resource_server,
+            is_admin_api,
+            require_no_stop,
+            lambda: self.revocations,
+        )

@@ -223,7 +223,7 @@ def delete_command(noun: Noun) -> click.Command:
     consequence = (
         "Its tokens end with it."
         if noun.kind == "client"
-        else "Its scopes lose their owner: requests for them are refused."
+        else "Its tokens end with it. Its scopes lose their owner: requests for them are refused."
     )
 
     @click.command(

@@ -60,6 +60,11 @@ class TokenRevoker(Protocol):
     def has_cut_off_client(self, session: Session, client_id: str) -> bool:
         """Return whether a revocation of that client id is still kept."""
 
+    def cut_off_resource_server(
+        self, session: Session, server_id: str, *, actor: str, reason: str
+    ) -> None:
+        """Revoke every token that was issued until now with a scope of a resource server."""
+
 
 class Registrations:
     """Rows of clients and resource servers.
@@ -168,7 +173,7 @@ class Registrations:
     def delete_client(self, session: Session, client_id: str, *, actor: str) -> None:
         """Delete a client or resource server with its secrets; its scopes then have no owner.
 
-        The tokens of a client are revoked, also if a client of the same id is created later.
+        Its tokens are revoked, also if one of the same id or identifier is created later.
 
         Raises:
             NotFoundError: there is none.
@@ -179,6 +184,9 @@ class Registrations:
             # Its scopes could get another owner, for which nothing is stopped.
             self._require_no_stop(session, client_id)
             _require_unnamed(session, client_id)
+            self._revoker.cut_off_resource_server(
+                session, client_id, actor=actor, reason="the resource server was deleted"
+            )
         # The record alone shows afterwards which resource servers its tokens were for.
         detail = {"name": client.name, "allowed_scopes": list(client.allowed_scopes)}
         self._audit(session, actor, f"{client.kind}.deleted", client_id, detail)

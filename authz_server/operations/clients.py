@@ -236,7 +236,7 @@ def set_enabled(  # noqa: PLR0913 - which, to what, by whom
 
 
 def delete_client(services: Services, client_id: str, *, kind: Kind, actor: str) -> None:
-    """Delete a client or resource server with its secrets; a client's tokens are revoked.
+    """Delete a client or resource server with its secrets; its tokens are revoked.
 
     Args:
         services: the parts of the server.

@@ -4,7 +4,7 @@ The alias table holds every spelling, including each canonical name. Its primary
 spelling from meaning two scopes, even under concurrent changes.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -16,11 +16,11 @@ from sqlalchemy.orm import Session, selectinload
 from authz_server.audit.sink import store_audit_record
 from authz_server.database.change_feed import record_change
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
-from authz_server.scopes.definition import RISKS, ScopeDefinition
+from authz_server.scopes.definition import ScopeDefinition
+from authz_server.scopes.fields import FIELD_RULES, require_cap, require_description, require_risk
 from authz_server.scopes.models import Scope, ScopeAlias
 from authz_server.scopes.names import require_scope_name
 
-MAXIMUM_DESCRIPTION_CHARACTERS = 500
 _SPELLINGS_IN_ONE_QUERY = 500
 
 
@@ -58,6 +58,18 @@ class StopCheck(Protocol):
         """Raise ConflictError if the scope or the resource server is stopped."""
 
 
+class TokenRevoker(Protocol):
+    """Revokes tokens by their scopes, in the transaction of a change."""
+
+    def cut_off_scopes(
+        self, session: Session, names: Iterable[str], *, actor: str, reason: str
+    ) -> None:
+        """Revoke every token that was issued until now with one of these scopes."""
+
+    def find_cut_off_scopes(self, session: Session, names: Collection[str]) -> Sequence[str]:
+        """Return those of some scopes for which a revocation is still kept."""
+
+
 class ScopeService:
     """Creates and changes scopes in the caller's session, without committing.
 
@@ -66,6 +78,7 @@ class ScopeService:
         is_resource_server: returns whether an id belongs to a resource server.
         is_admin_api: returns whether an id belongs to the admin API.
         require_no_stop: refuses a change of what is stopped.
+        revoker: returns the revoker of tokens; called when tokens are to be revoked.
     """
 
     def __init__(
@@ -74,11 +87,13 @@ class ScopeService:
         is_resource_server: Callable[[Session, str], bool],
         is_admin_api: Callable[[Session, str], bool],
         require_no_stop: StopCheck,
+        revoker: Callable[[], TokenRevoker],
     ) -> None:
         self._clock = clock
         self._is_resource_server = is_resource_server
         self._is_admin_api = is_admin_api
         self._require_no_stop = require_no_stop
+        self._find_revoker = revoker
 
     def get_scope(self, session: Session, spelling: str) -> Scope:
         """Return the scope with this canonical name or alias.
@@ -146,9 +161,9 @@ class ScopeService:
             InvalidChangeError: a value breaks a rule.
             ConflictError: a spelling is taken.
         """
-        _require_risk(risk)
-        _require_description(description)
-        _require_cap(lifetime_cap_seconds)
+        require_risk(risk)
+        require_description(description)
+        require_cap(lifetime_cap_seconds)
         self._require_resource_server(session, resource_server_id)
         spellings = _spellings(name, aliases)
         _require_free(session, spellings)
@@ -163,6 +178,7 @@ class ScopeService:
             callback_partner=callback_partner,
             aliases=[ScopeAlias(alias=spelling) for spelling in spellings],
         )
+        self._end_late_tokens(session, [name], actor)
         session.add(scope)
         facts = {"risk": risk, "resource_server_id": resource_server_id}
         self._finish(session, [name], actor, "scope.added", **facts)
@@ -184,9 +200,9 @@ class ScopeService:
         """
         scope = self.get_scope(session, name)
         for field, value in changes.items():
-            if field not in _FIELD_RULES:
+            if field not in FIELD_RULES:
                 raise InvalidChangeError(f"{field}: there is no such field to change")
-            _FIELD_RULES[field](value)
+            FIELD_RULES[field](value)
             if field == "aliases":
                 self._replace_aliases(session, scope, value)
             else:
@@ -207,7 +223,9 @@ class ScopeService:
         scope.aliases = [kept.get(each) or ScopeAlias(alias=each) for each in spellings]
 
     def delete_scope(self, session: Session, name: str, *, actor: str) -> None:
-        """Delete a scope with its spellings; its tokens lose it.
+        """Delete a scope with its spellings.
+
+        Its tokens are revoked, also if a scope of the same name is added later.
 
         Args:
             session: the transaction.
@@ -222,6 +240,9 @@ class ScopeService:
         owner = scope.resource_server_id
         # A scope of the same name or spelling could be added for another resource server.
         self._require_no_stop(session, scope=scope.name, resource_server_id=owner)
+        self._find_revoker().cut_off_scopes(
+            session, [scope.name], actor=actor, reason="the scope was deleted"
+        )
         session.delete(scope)
         self._finish(session, [scope.name], actor, "scope.deleted", resource_server_id=owner)
 
@@ -267,6 +288,9 @@ class ScopeService:
             # Its issued tokens would be active again.
             self._require_no_stop(session, resource_server_id=owner)
         self._require_resource_server(session, resource_server_id)
+        orphans = [scope.name for scope in scopes if scope.resource_server_id is None]
+        if resource_server_id is not None and orphans:
+            self._end_late_tokens(session, orphans, actor)
         changed = []
         for scope in scopes:
             if scope.resource_server_id != resource_server_id:
@@ -276,6 +300,12 @@ class ScopeService:
             session, changed, actor, "scope.assigned", resource_server_id=resource_server_id
         )
         return tuple(changed)
+
+    def _end_late_tokens(self, session: Session, names: Collection[str], actor: str) -> None:
+        """Revoke tokens that a process issued before it had read of a deletion."""
+        revoker = self._find_revoker()
+        ended = revoker.find_cut_off_scopes(session, names)
+        revoker.cut_off_scopes(session, ended, actor=actor, reason="the scope is used again")
 
     def import_catalogue(
         self, session: Session, catalogue: Iterable[ScopeDefinition], *, actor: str
@@ -366,33 +396,3 @@ def _bring_up_to_date(scope: Scope, definition: ScopeDefinition, spellings: Sequ
 def _require_partner(session: Session, spelling: str) -> None:
     if not find_canonical_names(session, [spelling]):
         raise InvalidChangeError(f"callback_partner: there is no scope {spelling!r}")
-
-
-def _require_risk(risk: str) -> None:
-    if risk not in RISKS:
-        raise InvalidChangeError(f"risk: use {' or '.join(RISKS)}")
-
-
-def _require_description(description: str) -> None:
-    if len(description) > MAXIMUM_DESCRIPTION_CHARACTERS or not description.isprintable():
-        raise InvalidChangeError(
-            f"description: use at most {MAXIMUM_DESCRIPTION_CHARACTERS} printable characters"
-        )
-
-
-def _require_cap(seconds: int | None) -> None:
-    if seconds is not None and (isinstance(seconds, bool) or seconds < 1):
-        raise InvalidChangeError("lifetime_cap_seconds: use whole seconds from 1")
-
-
-def _accept(_value: object) -> None:
-    """Accept a value that is checked where it is used."""
-
-
-_FIELD_RULES: Mapping[str, Callable[[Any], None]] = {
-    "description": _require_description,
-    "risk": _require_risk,
-    "lifetime_cap_seconds": _require_cap,
-    "aliases": _accept,
-    "callback_partner": _accept,
-}

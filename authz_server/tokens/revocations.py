@@ -1,6 +1,6 @@
 """Revocations: single tokens by ``jti``, and cut-offs by client, key, scope or instant."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Literal
@@ -16,6 +16,7 @@ from authz_server.database.deletions import delete_due
 from authz_server.database.inserts import insert_into
 from authz_server.database.orm import Database
 from authz_server.scopes.catalogue import ScopeCatalogue
+from authz_server.scopes.models import Scope
 from authz_server.tokens.models import ReferenceToken, RevocationCutOff, RevokedToken
 from authz_server.tokens.status_lists.entries import Entry, find_entry
 from authz_server.tokens.status_lists.models import StatusList, StatusRevocation
@@ -142,6 +143,36 @@ class RevocationService:
             actor=actor,
             reason=reason,
         )
+
+    def cut_off_scopes(
+        self, session: Session, names: Iterable[str], *, actor: str, reason: str
+    ) -> None:
+        """Revoke every token issued until now with one of these scopes (canonical names)."""
+        instant = (self.present(session) - _EPOCH) // _MICROSECOND
+        for name in names:
+            self.cut_off(
+                session,
+                kind="scope",
+                subject=name,
+                instant_microseconds=instant,
+                actor=actor,
+                reason=reason,
+            )
+
+    def cut_off_resource_server(
+        self, session: Session, server_id: str, *, actor: str, reason: str
+    ) -> None:
+        """Revoke every token issued until now with a scope of a resource server."""
+        owned = select(Scope.name).where(Scope.resource_server_id == server_id)
+        names = session.scalars(owned.order_by(Scope.name)).all()
+        self.cut_off_scopes(session, names, actor=actor, reason=reason)
+
+    def find_cut_off_scopes(self, session: Session, names: Collection[str]) -> Sequence[str]:
+        """Return those of some scopes (canonical names) whose cut-off is still stored."""
+        held = select(RevocationCutOff.subject).where(
+            RevocationCutOff.kind == "scope", RevocationCutOff.subject.in_(names)
+        )
+        return session.scalars(held.distinct()).all()
 
     def present(self, session: Session) -> datetime:
         """Return the later of this machine's time and the database's.

@@ -83,6 +83,59 @@ def test_a_client_whose_id_was_never_used_has_no_cut_off(stage: ApplicationFixtu
         assert session.scalar(cut_off) is None
 
 
+def delete_resource_server(stage: ApplicationFixture, session, name: str) -> None:
+    stage.services.clients.delete_client(session, name, actor=ACTOR)
+
+
+def create_resource_server(stage: ApplicationFixture, session, name: str) -> None:
+    stage.services.clients.create_resource_server(
+        session, actor=ACTOR, id=name, name="Successor", identifier=f"https://{name}.example"
+    )
+    stage.services.scopes.assign(session, [f"{name}/read"], name, actor=ACTOR)
+
+
+def delete_scope(stage: ApplicationFixture, session, name: str) -> None:
+    stage.services.scopes.delete_scope(session, f"{name}/read", actor=ACTOR)
+
+
+def create_scope(stage: ApplicationFixture, session, name: str) -> None:
+    stage.services.scopes.add_scope(
+        session, actor=ACTOR, name=f"{name}/read", resource_server_id=name
+    )
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize(
+    ("end", "begin"),
+    [(delete_resource_server, create_resource_server), (delete_scope, create_scope)],
+    ids=["resource server", "scope"],
+)
+def test_tokens_end_with_their_resource_server_and_with_their_scope(
+    stage: ApplicationFixture, end, begin
+):
+    """Case Q225: also where both are created again, and for a process that reads of it later."""
+    name, client = end.__name__.replace("_", "-"), stage.new_client()
+    scope = f"{name}/read"
+    with stage.change() as (services, session):
+        services.scopes.add_scope(session, actor=ACTOR, name=scope)
+        create_resource_server(stage, session, name)
+        services.clients.update_client(
+            session, client.id, actor=ACTOR, allowed_scopes=[scope], default_scopes=[]
+        )
+    tokens = [stage.token(scope, client)]
+    assert stage.introspect(tokens[0], client)["active"] is True
+    with stage.services.database.transaction() as session:
+        end(stage, session, name)
+    stage.clock.advance(0.2)
+    tokens.append(stage.token(scope, client))
+    stage.clock.advance(0.2)
+    with stage.change() as (_, session):
+        begin(stage, session, name)
+    assert [stage.introspect(each, client) for each in tokens] == [INACTIVE, INACTIVE]
+    stage.clock.advance(1)
+    assert stage.introspect(stage.token(scope, client), client)["active"] is True
+
+
 @pytest.mark.parametrize("step", ["neither", "disable", "enable"])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("form", FORMATS)

@@ -35,13 +35,16 @@ class Registry:
         self.engine = _engine(url)
         self.clock = clock
         self.secrets = SecretScheme(b"p" * 32, argon2_concurrency=2)
-        self.scopes = ScopeService(clock, is_resource_server, is_admin_api, require_no_stop)
+        revocations = RevocationService(clock, 3_600)
+        self.scopes = ScopeService(
+            clock, is_resource_server, is_admin_api, require_no_stop, lambda: revocations
+        )
         self.clients = ClientService(
             clock,
             self.secrets,
             lambda: LIMITS,
             find_canonical_names,
-            lambda: RevocationService(clock, 3_600),
+            lambda: revocations,
             require_no_stop=lambda session, server_id: require_no_stop(
                 session, resource_server_id=server_id
             ),
