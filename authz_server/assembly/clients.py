@@ -216,12 +216,14 @@ class ClientServices(KeyServices):
         skew = settings.tokens.clock_skew_seconds
         return AssertionRules(
             settings.issuer,
-            self._assertion_algorithms(),
+            self.assertion_algorithms,
             skew,
             audience_is_text=requires_text_audience(settings.profiles),
         )
 
-    def _assertion_algorithms(self) -> tuple[str, ...]:
+    @property
+    def assertion_algorithms(self) -> tuple[str, ...]:
+        """The algorithms by which clients may sign assertions."""
         settings = self.settings
         return permitted_algorithms(settings.profiles, settings.assertions.algorithms)
 
@@ -232,7 +234,7 @@ class ClientServices(KeyServices):
         from authz_server.clients.authentication.private_key_jwt import PrivateKeyJwt
         from authz_server.clients.authentication.workload_identity import WorkloadIdentityMethod
 
-        algorithms = set(self._assertion_algorithms())
+        algorithms = set(self.assertion_algorithms)
         methods: Makers = {}
         if HMAC_ALGORITHMS.keys() & algorithms:
             methods[ClientSecretJwt] = lambda: ClientSecretJwt(

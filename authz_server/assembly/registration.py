@@ -90,6 +90,7 @@ class RegistrationServices(ClientServices):
                 find_canonical_names,
                 # The registered names alone: others are values of this server's command line.
                 lambda: (set(methods.names) & set(methods.registrations)) - OPERATORS_METHODS,
+                self.assertion_algorithms,
             ),
             settings=self.settings.registration,
         )

@@ -152,6 +152,8 @@ REFUSED = {
         {"keys": [PUBLIC_KEY, PUBLIC_KEY]},
         {"keys": [PUBLIC_KEY | {"y": PUBLIC_KEY["x"]}]},
     ],
+    # HS256 is not an algorithm of the default method, RS256 is not one of the default settings.
+    "token_endpoint_auth_signing_alg": ["none", "RS256", "", 7, ["ES256"]],
     "jwks_uri": ["http://keys.example/", "file:///etc/passwd", "https://u@keys.example/", 4],
 }
 

@@ -1,12 +1,13 @@
 """The limits of a registration: what its authority permits, and what an operator has changed."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy.orm import Session
 
+from authz_server.clients.authentication.assertions import HMAC_ALGORITHMS
 from authz_server.clients.models import Client
 from authz_server.clients.registration.initial_tokens import CanonicalNames
 from authz_server.clients.registration.metadata import (
@@ -26,13 +27,18 @@ class RegistrationLimits:
     Args:
         find_canonical_names: finds scopes in the catalogue.
         methods: returns the values of ``token_endpoint_auth_method`` that a client may register.
+        algorithms: the algorithms by which clients may sign assertions.
     """
 
     def __init__(
-        self, find_canonical_names: CanonicalNames, methods: Callable[[], Iterable[str]]
+        self,
+        find_canonical_names: CanonicalNames,
+        methods: Callable[[], Iterable[str]],
+        algorithms: Collection[str],
     ) -> None:
         self._find_canonical_names = find_canonical_names
         self._methods = methods
+        self._algorithms = algorithms
 
     def choose_scopes(
         self, session: Session, metadata: ClientMetadata, permitted: Iterable[str]
@@ -68,9 +74,22 @@ class RegistrationLimits:
         return list(metadata.grant_types)
 
     def require_method(self, metadata: ClientMetadata) -> None:
-        """Raise ``client_metadata_invalid`` unless the method is one that a client may register."""
+        """Require a method that a client may register, and an algorithm of that method.
+
+        Raises:
+            OAuthError: ``client_metadata_invalid``; with it the client could not authenticate.
+        """
         if metadata.method not in self._methods():
             raise invalid_metadata("token_endpoint_auth_method", "not a method of this server")
+        name = "token_endpoint_auth_signing_alg"
+        alg = metadata.properties[name]
+        if alg is None:
+            return
+        if alg not in self._algorithms:
+            raise invalid_metadata(name, "not an algorithm of this server")
+        needed = {"private_key_jwt": False, "client_secret_jwt": True}.get(metadata.method)
+        if needed is not None and (alg in HMAC_ALGORITHMS) != needed:
+            raise invalid_metadata(name, f"not an algorithm of {metadata.method}")
 
 
 def respect_operator(
