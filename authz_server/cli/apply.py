@@ -11,7 +11,14 @@ import click
 
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
-from authz_server.cli.output import as_record, echo_status, json_option, plain_value, print_json
+from authz_server.cli.output import (
+    as_record,
+    echo_lines,
+    echo_status,
+    json_option,
+    plain_value,
+    print_json,
+)
 from authz_server.cli.values import shown
 from authz_server.operations.declarative.apply import apply_declaration
 from authz_server.operations.declarative.document import read_declaration
@@ -109,8 +116,7 @@ def _show(plan: Plan, *, as_json: bool) -> None:
     if as_json:
         print_json(as_record(plan))
         return
-    for line in render_plan(plan):
-        click.echo(line)
+    echo_lines(render_plan(plan))
 
 
 def render_plan(plan: Plan) -> Iterator[str]:

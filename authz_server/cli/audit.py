@@ -15,6 +15,7 @@ from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import (
     as_record,
+    echo_lines,
     echo_status,
     json_option,
     print_json,
@@ -195,8 +196,7 @@ def who(
     if as_json:
         print_json(as_record(found))
         return
-    for line in _who_lines(found):
-        click.echo(line)
+    echo_lines(_who_lines(found))
 
 
 @click.command("verify", cls=Command, remote=True, example="authz-server audit verify")

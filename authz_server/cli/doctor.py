@@ -6,7 +6,7 @@ import click
 
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
-from authz_server.cli.output import as_record, json_option, print_json
+from authz_server.cli.output import as_record, echo_lines, json_option, print_json
 from authz_server.operations.profiles import PROFILES, ProfileReport, check_profiles
 from authz_server.settings.profiles import Profile
 
@@ -44,8 +44,7 @@ def doctor(
     if as_json:
         print_json({**as_record(report), "met": met})
     else:
-        for line in _lines(report):
-            click.echo(line)
+        echo_lines(_lines(report))
     click.get_current_context().exit(0 if met else NOT_MET)
 
 

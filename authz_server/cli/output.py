@@ -4,12 +4,19 @@ The library of the tables is imported when one is printed; it takes a twentieth 
 """
 
 import json
+import re
+import shutil
+import sys
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import click
+
+# The text of a line begins after its indentation, and after a first column if there is one.
+_TEXT = re.compile(r"\s*(?:\S.{0,21}?\s{2,})?")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
@@ -60,6 +67,24 @@ def as_record(struct: Any) -> Mapping[str, Any]:  # noqa: ANN401 - any dataclass
         return asdict(struct)
     record: Mapping[str, Any] = struct
     return record
+
+
+def echo_lines(lines: Iterable[str], *, err: bool = False) -> None:
+    """Print lines; at a terminal, fold long ones below their text without splitting words."""
+    stream = sys.stderr if err else sys.stdout
+    width = shutil.get_terminal_size().columns if stream.isatty() else 0
+    for line in lines:
+        begin = _TEXT.match(line)
+        indent = " " * min(begin.end() if begin else 0, width // 2)
+        if width and len(line) > width:
+            line = textwrap.fill(  # noqa: PLW2901 - folded on purpose
+                line,
+                width,
+                subsequent_indent=indent,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        click.echo(line, err=err)
 
 
 def echo_status(sentence: str) -> None:

@@ -16,6 +16,8 @@ _WIDTH_WITHOUT_TERMINAL = 200
 _WIDE = 150
 #: A column of text is not narrower than this, unless all of its texts are.
 _LEAST_WIDTH = 10
+#: Columns that are neither cut nor folded, because people copy and compare ids, events and times.
+_WHOLE = frozenset({"event", "id", "jti", "kid", "subject", "time"})
 #: What separates two columns.
 _GAP = 3
 
@@ -43,15 +45,14 @@ def print_table(
         return
     table = Table(box=box.SIMPLE_HEAD)
     for field, heading in columns.items():
-        # People copy and compare ids, so that these are neither cut nor folded.
-        table.add_column(heading, overflow="fold", no_wrap=_is_id(field))
+        table.add_column(heading, overflow="fold", no_wrap=_is_whole(field))
     for record in records:
         table.add_row(*(_cell(record[field]) for field in columns))
     console.print(table)
 
 
-def _is_id(field: str) -> bool:
-    return field in {"id", "jti", "kid"} or field.endswith("_id")
+def _is_whole(field: str) -> bool:
+    return field in _WHOLE or field.endswith(("_id", "_at"))
 
 
 def _find_least_width(records: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> int:
@@ -61,7 +62,7 @@ def _find_least_width(records: Sequence[Mapping[str, Any]], columns: Mapping[str
         cells = [_in_text(record[field]) for record in records]
         longest = max((len(line) for cell in cells for line in cell.split("\n")), default=0)
         width += _GAP + max(
-            longest if _is_id(field) else min(longest, _LEAST_WIDTH),
+            longest if _is_whole(field) else min(longest, _LEAST_WIDTH),
             *map(len, heading.split(" ")),
         )
     return width

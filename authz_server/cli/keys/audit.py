@@ -9,7 +9,7 @@ import click
 from authz_server.audit.destination import is_stream
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
-from authz_server.cli.output import as_record, json_option, print_json, timestamp
+from authz_server.cli.output import as_record, echo_lines, json_option, print_json, timestamp
 from authz_server.cli.values import INSTANT
 from authz_server.operations.keys.audit import (
     AuditResult,
@@ -88,8 +88,7 @@ def reconcile_(  # noqa: PLR0913, PLR0917 - one for each option
     if as_json:
         print_json(as_record(result))
     else:
-        for line in _lines(result):
-            click.echo(line)
+        echo_lines(_lines(result))
     click.get_current_context().exit(UNACCOUNTED if result.is_alarming else 0)
 
 

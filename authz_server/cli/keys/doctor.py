@@ -8,7 +8,7 @@ import click
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.keys.context import key_context
-from authz_server.cli.output import as_record, json_option, print_json
+from authz_server.cli.output import as_record, echo_lines, json_option, print_json
 from authz_server.operations.keys.doctor import examine
 from keys.backends.vault.doctor import Finding, Level
 
@@ -36,8 +36,7 @@ def doctor(invocation: Invocation, as_json: bool) -> None:
     if as_json:
         print_json(as_record(examination))
     else:
-        for line in _lines(examination.findings):
-            click.echo(line)
+        echo_lines(_lines(examination.findings))
     click.get_current_context().exit(0 if examination.safe else UNSAFE)
 
 

@@ -7,7 +7,7 @@ import click
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.keys.context import key_context
-from authz_server.cli.output import as_record, json_option, print_json
+from authz_server.cli.output import as_record, echo_lines, json_option, print_json
 from authz_server.operations.keys.drill import Drill, run_drill
 
 WOULD_FAIL = 1
@@ -40,8 +40,7 @@ def drill(invocation: Invocation, ring: str | None, as_json: bool) -> None:
     if as_json:
         print_json([as_record(each) for each in drills])
     else:
-        for line in (line for each in drills for line in _lines(each)):
-            click.echo(line)
+        echo_lines(line for each in drills for line in _lines(each))
     fails = any(each.would_fail for each in drills)
     click.get_current_context().exit(WOULD_FAIL if fails else 0)
 

@@ -12,7 +12,7 @@ import click
 from authz_server.cli.invocation import Invocation
 from authz_server.cli.keys.context import key_operations
 from authz_server.cli.keys.order_text import result_lines
-from authz_server.cli.output import as_record, echo_status, print_json
+from authz_server.cli.output import as_record, echo_lines, echo_status, print_json
 from authz_server.operations.keys.orders import apply_order
 from authz_server.operations.keys.results import OrderResult
 from keys.lifecycle.orders import Order
@@ -60,8 +60,7 @@ def print_result(result: OrderResult, *, as_json: bool, err: bool = False) -> in
         err: print everything to standard error.
     """
     if not as_json:
-        for line in result_lines(result):
-            click.echo(line, err=err)
+        echo_lines(result_lines(result), err=err)
     for line in _problems(result):
         echo_status(line)
     return DONE_IN_PART if result.failures else 0

@@ -158,6 +158,9 @@ def test_what_lists_print_fits_80_columns_and_no_id_is_cut(served):
         ("client", "secret", "list", "payer"): ids,
         ("client", "secret", "due"): ids[:1],
         ("registration-token", "list"): [token["id"]],
+        ("audit", "search", "--limit", "3"): [token["id"], "registration.token_created"],
+        ("keys", "drill"): kids[:1],
+        ("keys", "rotate", "--dry-run", "--reason", "some words " * 9): [],
     }
     for listing, named in whole.items():
         with Terminal("--config", served.config, *listing, whole=True) as terminal:

@@ -36,10 +36,11 @@ def test_hostile_arguments(shared_cli, arguments):
 
 def test_a_terminal_that_knows_few_characters_shows_the_others_escaped(shared_cli):
     """Case R242."""
-    client = shared_cli.json("client", "create", "--name", "Zürich", "--scope", "a")
-    arguments = ["--config", str(shared_cli.config), "client", "list"]
+    named = ("--name", "Zürich", "--identifier", "https://zurich.example")
+    made = shared_cli.json("resource-server", "create", *named)
+    arguments = ["--config", str(shared_cli.config), "resource-server", "show", made["id"]]
     shown = CliRunner(charset="ascii").invoke(main, arguments)
-    shared_cli.must("client", "delete", client["id"], "--yes")
+    shared_cli.must("resource-server", "delete", made["id"], "--yes")
     assert shown.exit_code == 0, shown.output
     assert r"Z\xfcrich" in shown.stdout
 
