@@ -157,7 +157,7 @@ def _within_limit(facts: dict[str, Any], write: Callable[[dict[str, Any]], str])
     """Return the line for ``facts``; truncate the longest value until the line is short enough."""
     line = write(facts)
     for _ in range(_MAXIMUM_CUTS):
-        if len(line) <= MAXIMUM_LINE_BYTES:
+        if len(line.encode(errors="surrogatepass")) <= MAXIMUM_LINE_BYTES:
             break
         texts = {name: value for name, value in facts.items() if isinstance(value, str)}
         longest = max(texts, key=lambda name: len(texts[name]))

@@ -129,7 +129,7 @@ def test_a_long_record_is_cut_and_stays_one_record(log, form, character):
     long = character * 50_000
     logging.getLogger("authz_server").error("begin %s end", long, extra={"scope": long})
     line = one_line(log())
-    assert len(line) <= MAXIMUM_LINE_BYTES + 1
+    assert len(line.encode()) <= MAXIMUM_LINE_BYTES + 1
     assert "begin" in line
     assert "end" in line
     if form == "json":
