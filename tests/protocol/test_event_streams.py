@@ -262,6 +262,17 @@ def test_a_refused_event_waits_for_the_operator_and_others_follow(
     assert list_undelivered(protocol.services, "mapper") == ()
 
 
+@pytest.mark.parametrize("body", [b'{"err":"\xff"}', b'{"err":' + b"[" * 60_000, b"[]", b""])
+def test_a_refusal_that_cannot_be_read_is_a_refusal(
+    protocol: Protocol, pushed: EventSink, body: bytes
+):
+    revoke(protocol)
+    pushed.status, pushed.body = 400, body
+    assert push(protocol) == 0
+    (left,) = list_undelivered(protocol.services, "mapper")
+    assert left.error == "the recipient refuses it"
+
+
 def test_an_event_that_is_late_by_hours_waits_for_the_operator(
     protocol: Protocol, pushed: EventSink
 ):

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from time import monotonic
 from typing import Protocol
 
-import msgspec
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
@@ -22,7 +21,8 @@ from authz_server.metrics.events import EventDelivered
 from authz_server.tokens.event_streams.models import EventStream
 from authz_server.tokens.event_streams.reading import PendingEvent, StreamReader
 from authz_server.tokens.event_streams.tokens import EVENT_TOKEN_TYPE, EventSigner
-from keys.errors import KeysError
+from keys.errors import KeysError, TokenRefusedError
+from keys.jose.compact import parse_json_object
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,6 @@ _STREAMS_AT_ONCE = 8
 _MAXIMUM_TEXT = 500
 _ACCEPTED = frozenset({200, 202})
 _REFUSED = 400
-_decode = msgspec.json.Decoder(dict[str, str]).decode
 
 
 class Post(Protocol):
@@ -141,7 +140,8 @@ class EventPusher:
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
         """
-        url, claimed = self._lease(server_id)
+        # A machine that cannot sign would postpone the turns of the others.
+        url, claimed = self._lease(server_id) if self._signer.can_sign() else ("", [])
         if not claimed:
             return 0
         began = monotonic()
@@ -272,9 +272,11 @@ def _pause(failures: int) -> timedelta:
 def _read_refusal(body: bytes) -> str:
     """Return the error of a recipient (RFC 8935, 2.3)."""
     try:
-        members = _decode(body)
-    except msgspec.DecodeError:
+        members = parse_json_object(body)
+    except TokenRefusedError:
         return "the recipient refuses it"
-    parts = [members.get("err", ""), members.get("description", "")]
-    text = ": ".join(part for part in parts if part and part.isprintable())
+    parts = [members.get("err"), members.get("description")]
+    text = ": ".join(
+        each for each in parts if isinstance(each, str) and each.isprintable() and each
+    )
     return text[:_MAXIMUM_TEXT] or "the recipient refuses it"
