@@ -67,7 +67,7 @@ def _open_services(settings: "Settings") -> "Services":
 
 def _enables_plugins(config: Path) -> bool:
     try:
-        document = tomllib.loads(config.read_text(encoding="utf-8"))
+        document = tomllib.loads(config.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         return False
     plugins = document.get("plugins")

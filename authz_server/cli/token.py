@@ -26,7 +26,8 @@ def read_token(file: Path | None) -> str:
         click.ClickException: there is no token, or the text is too long.
     """
     if file is not None:
-        content = file.read_bytes()[: MAXIMUM_TOKEN_CHARACTERS + 1]
+        with file.open("rb") as opened:
+            content = opened.read(MAXIMUM_TOKEN_CHARACTERS + 1)
     elif sys.stdin.isatty():
         content = str(click.prompt("Token", hide_input=True)).encode()
     else:

@@ -154,7 +154,7 @@ class Property(click.ParamType[tuple[str, Any]]):
             self.fail(f"{value!r} is not NAME=VALUE", param, ctx)
         if text.startswith("@"):
             try:
-                text = Path(text[1:]).read_text()
+                text = Path(text[1:]).read_text(encoding="utf-8-sig")
             except (OSError, UnicodeDecodeError) as error:
                 self.fail(f"{text[1:]}: {error}", param, ctx)
         return name, None if text == "none" else _parse_value(text)

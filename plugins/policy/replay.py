@@ -76,7 +76,7 @@ def _recorded_requests(lines: Iterable[str]) -> Iterator[tuple[TokenDecision, da
                 source_address=record["source_address"],
                 authentication_method=record.get("authentication_method", ""),
             )
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             # A line that was cut off, or of another program.
             continue
         yield request, at, was

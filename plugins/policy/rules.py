@@ -136,7 +136,7 @@ def read_policy(path: Path) -> Policy:
         ValueError: the file cannot be read, or a rule in it cannot be used.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: it cannot be read: {error}") from error
     if not document.keys() <= {"default", "time_zone", "rules"}:

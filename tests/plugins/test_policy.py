@@ -82,7 +82,7 @@ def test_the_first_rule_that_decides_does(policy):
     assert rules.decide(REQUEST, NOON).request == REQUEST
     other = TokenDecision("other", "g", ("a",), ("b",), 60)
     assert rules.decide(other, NOON).reason == "rule all"
-    closed = policy('default = "refuse"\n' + rule("allow", clients=["payer-1"]))
+    closed = policy('\ufeffdefault = "refuse"\n' + rule("allow", clients=["payer-1"]))
     assert closed.decide(other, NOON).reason == "no rule allows it"
 
 

@@ -18,6 +18,8 @@ from authz_server.cli.remote.credentials import Credentials
 from authz_server.cli.remote.waiting import WaitsForApproval
 from authz_server.cli.values import shown
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError, OperatorError
+from keys.errors import TokenRefusedError
+from keys.jose.compact import parse_json_object
 
 PREFIX = "/admin/v1"
 PAGE = 500
@@ -269,8 +271,8 @@ def _read(response: Response, url: str) -> dict[str, Any]:
         place = response.headers.get("location", "another address")
         raise RemoteError(f"{url} redirects to {shown(place)}: name that server instead.")
     try:
-        members = msgspec.json.decode(response.body, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        members = parse_json_object(response.body)
+    except TokenRefusedError:
         members = {}
     if response.status < 300 and members:  # noqa: PLR2004 - successes
         return members

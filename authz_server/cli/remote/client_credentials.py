@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus, urlencode, urlsplit
 
-import msgspec
-
 from authz_server.cli.remote.connection import Connection, RemoteError, Response
 from authz_server.cli.remote.signing import ProofKey, SigningClient
 from authz_server.cli.values import shown
+from keys.errors import TokenRefusedError
+from keys.jose.compact import parse_json_object
 
 _AUDIENCE = "urn:authz-server:admin"
 _WELL_KNOWN = "/.well-known/oauth-authorization-server"
@@ -138,6 +138,6 @@ class ClientCredentials:
 
 def _members(response: Response) -> Mapping[str, Any]:
     try:
-        return msgspec.json.decode(response.body, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return parse_json_object(response.body)
+    except TokenRefusedError:
         return {}

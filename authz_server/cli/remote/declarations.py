@@ -1,6 +1,6 @@
 """The requests for declarative files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -10,6 +10,7 @@ from typing import Any
 from authz_server.cli.remote.api import AdminApi, convert
 from authz_server.cli.remote.connection import LostConnectionError, RemoteError
 from authz_server.cli.remote.table import carries_out
+from authz_server.cli.remote.waiting import WaitsForApproval
 from authz_server.errors import OperatorError
 from authz_server.operations.declarative.apply import apply_declaration
 from authz_server.operations.declarative.approved import permissions_of
@@ -51,9 +52,13 @@ def _apply_declaration(  # noqa: PLR0913 - those of the operation
     # The route needs one permission, and each section its own.
     permissions = " ".join(sorted({"clients:write", *permissions_of(declaration)}))
     with _naming_lost_secrets(makes_them=secret_directory is not None and not dry_run):
-        answer = api.post(permissions, _PATH, body=body, dry_run=dry_run)
-    if secret_directory is not None:
-        _write_all(secret_directory, answer.get("secrets", {}))
+        try:
+            answer = api.post(permissions, _PATH, body=body, dry_run=dry_run)
+        except WaitsForApproval as waiting:
+            # They work once the change is approved.
+            _write_all(secret_directory, waiting.answer.get("secrets", {}))
+            raise
+    _write_all(secret_directory, answer.get("secrets", {}))
     return _with_times(convert(answer, Plan))
 
 
@@ -70,12 +75,14 @@ def _read_all(declaration: Declaration, folder: Path | None) -> dict[str, str]:
         raise RemoteError("--imported-secrets: a secret is not UTF-8 text.") from error
 
 
-def _write_all(folder: Path, secrets: dict[str, str]) -> None:
+def _write_all(folder: Path | None, secrets: Mapping[str, str]) -> None:
     """Write new secrets to a folder; those that cannot be written are lost.
 
     Raises:
         RemoteError: some cannot be written.
     """
+    if folder is None:
+        return
     directory = SecretDirectory(folder)
     lost = {}
     for name, secret in secrets.items():
@@ -86,7 +93,7 @@ def _write_all(folder: Path, secrets: dict[str, str]) -> None:
     directory.sync()
     if lost:
         raise RemoteError(
-            f"The plan is applied, but these secrets are not in {folder}:"
+            f"The plan is applied or waits, but these secrets are not in {folder}:"
             f" {', '.join(sorted(lost))}. Add others by `secret add`. ({next(iter(lost.values()))})"
         )
 
@@ -99,7 +106,7 @@ def _naming_lost_secrets(*, makes_them: bool) -> Iterator[None]:
         if not makes_them:
             raise
         raise RemoteError(
-            f"{error} The plan may be applied, and its secrets are lost then: add others by"
+            f"{error} The plan may be applied or wait, and its secrets are lost then: add others by"
             " `secret add` to the new clients."
         ) from error
 

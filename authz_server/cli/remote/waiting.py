@@ -24,6 +24,11 @@ class WaitsForApproval(Exception):  # noqa: N818 - not an error
         self._answer: Mapping[str, Any] = self._change.pop("answer", None) or {}
 
     @property
+    def answer(self) -> Mapping[str, Any]:
+        """The answer that the act would have; empty if the request is repeated."""
+        return self._answer
+
+    @property
     def lacks_secret(self) -> bool:
         """Whether the answer is repeated, without the secret or link that it showed once."""
         # The arguments of a new client name whether it gets a secret.

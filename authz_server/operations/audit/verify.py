@@ -1,6 +1,5 @@
 """Verify the audit trail: stored records, files and key events."""
 
-import json
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -23,8 +22,9 @@ from authz_server.errors import OperatorError
 from authz_server.key_rings.event_log import verify_event_chain
 from authz_server.key_rings.models import KeyRing, SigningKeyRow
 from authz_server.operations.audit.files import find_audit_files, opened_lines, within_time
-from keys.errors import KeysError
+from keys.errors import KeysError, TokenRefusedError
 from keys.jose.algorithms import get_algorithm
+from keys.jose.compact import parse_json_object
 from keys.jose.jwk import PUBLIC_MEMBERS, load_public_key
 from keys.jose.signatures import make_verifier
 
@@ -212,9 +212,9 @@ def _keys_in(paths: Sequence[Path]) -> list[tuple[str, Mapping[str, Any], str]]:
         try:
             found.extend(
                 (str(jwk["kid"]), jwk, str(jwk["alg"]))
-                for jwk in json.loads(path.read_bytes())["keys"]
+                for jwk in parse_json_object(path.read_bytes())["keys"]
                 if jwk["kty"] in PUBLIC_MEMBERS and "alg" in jwk
             )
-        except (ValueError, TypeError, KeyError) as error:
+        except (TokenRefusedError, TypeError, KeyError) as error:
             raise KeySetUnreadableError(f"{path} is not a JWK set (RFC 7517).") from error
     return found

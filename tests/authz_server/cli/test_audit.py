@@ -120,8 +120,9 @@ def test_files_are_verified_with_a_key_set_and_without_the_database(site, tmp_pa
     jwks.write_text(json.dumps(other))
     result = cli.run(*arguments, "--json")
     assert json.loads(result.stdout)["unknown_keys"] > 0
-    jwks.write_text("[]")
-    assert "not a JWK set" in cli.run(*arguments).stderr
+    for unreadable in ("[]", '{"keys":' + "[" * 100_000, '{"keys": [], "keys": []}'):
+        jwks.write_text(unreadable)
+        assert "not a JWK set" in cli.run(*arguments).stderr
     assert "FILES" in cli.refused("audit", "verify", "--jwks", jwks)
 
 

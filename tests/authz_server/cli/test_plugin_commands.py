@@ -1,5 +1,6 @@
 """Commands of plugins: looked up by the settings file, and refused by name."""
 
+import codecs
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -66,6 +67,8 @@ def test_hook_register_commands_adds_a_command_wherever_the_settings_file_is_nam
     ):
         result = run(*arguments)
         assert (result.exit_code, result.output) == (0, "Hello, payer! False\n"), arguments
+    config.write_bytes(codecs.BOM_UTF8 + config.read_bytes())
+    assert run("greet", "payer", "--config", config, settings=False).exit_code == 0
     monkeypatch.setenv("AUTHZ_SERVER_CONFIG", str(config))
     assert run("greet", "payer", "--debug").output == "Hello, payer! True\n"
 
