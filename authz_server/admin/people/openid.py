@@ -25,6 +25,8 @@ from authz_server.assembly.server import ServerServices
 from authz_server.clients.fetching import Access, Fetcher, FetchError
 from authz_server.clients.outbound import UrlRefusedError, split_url
 from authz_server.waiting import run
+from keys.errors import TokenRefusedError
+from keys.jose.compact import decode_segment, parse_json_object
 
 _METADATA = "/.well-known/openid-configuration"
 _ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
@@ -125,6 +127,7 @@ class OpenIDProvider:
                 },
                 leeway=self._skew,
             )
+            _require_one_meaning(str(token["id_token"]))
             claims = dict(token["userinfo"])
             self._add_groups(client, claims, token)
         except ProviderError as refusal:
@@ -138,8 +141,8 @@ class OpenIDProvider:
     def _metadata(self) -> dict[str, Any]:
         url = f"{self._settings.issuer.rstrip('/')}{_METADATA}"
         try:
-            found = msgspec.json.decode(run(self._fetcher.fetch(url, access=_OPERATORS)))
-            if not isinstance(found, dict) or found.get("issuer") != self._settings.issuer:
+            found = parse_json_object(run(self._fetcher.fetch(url, access=_OPERATORS)))
+            if found.get("issuer") != self._settings.issuer:
                 raise _invalid("the issuer of the metadata")
             for name in _ENDPOINTS:
                 split_url(str(found.get(name)), plain_http=self._outbound.plain_http)
@@ -147,8 +150,8 @@ class OpenIDProvider:
             raise _invalid(f"the metadata: {refused}") from refused
         except FetchError as fault:
             raise LogInRefusedError("provider_unavailable", str(fault)) from fault
-        except msgspec.DecodeError as fault:
-            raise _invalid("the metadata is not JSON") from fault
+        except TokenRefusedError as fault:
+            raise _invalid("the metadata is not a JSON object") from fault
         return found
 
     def _client(self, states: "_States", metadata: Mapping[str, Any]) -> "_Client":
@@ -258,7 +261,17 @@ class _Client(FlaskOAuth2App):  # type: ignore[misc]
     def fetch_jwk_set(self, force: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 - as inherited
         """Return the keys of the provider."""
         url = self.server_metadata["jwks_uri"]
-        return msgspec.json.decode(run(self._fetcher.fetch(url, newer=force, access=_OPERATORS)))
+        return parse_json_object(run(self._fetcher.fetch(url, newer=force, access=_OPERATORS)))
+
+
+def _require_one_meaning(id_token: str) -> None:
+    """Refuse an ID token that the library could read in another way than others do.
+
+    Raises:
+        TokenRefusedError: its header or its payload has, for example, a member twice.
+    """
+    for segment in id_token.split(".")[:2]:
+        parse_json_object(decode_segment(segment.encode()))
 
 
 def _name_of(claims: Mapping[str, Any], subject: str) -> str:

@@ -11,9 +11,10 @@ from requests.adapters import BaseAdapter
 from authz_server.clients.exchanges import Access, Exchanges
 from authz_server.clients.outbound import FetchError, Reply, resolve_host, split_url
 from authz_server.settings import OutboundSettings
+from keys.jose.compact import parse_json_object
 
 _NOT_SENT = frozenset({"host", "content-length", "accept", "accept-encoding", "connection"})
-_FIRST_REDIRECT, _FIRST_ERROR = 300, 400
+_FIRST_REDIRECT, _FIRST_ERROR, _FIRST_FAULT = 300, 400, 500
 #: The operator wrote the URLs, or the provider that the operator named.
 _OPERATORS = Access(trusted=True)
 
@@ -38,11 +39,14 @@ class BoundedAdapter(BaseAdapter):
 
         Raises:
             requests.ConnectionError: there is no answer within the limits, or a redirect.
+            TokenRefusedError: the answer is not a JSON object that can be read in one way only.
         """
         try:
             reply = self._send(request)
         except (FetchError, OSError) as error:
             raise ConnectionFailedError(str(error)) from error
+        if reply.status < _FIRST_FAULT:
+            parse_json_object(reply.body)
         response = Response()
         response.status_code = reply.status
         response.raw = BytesIO(reply.body)

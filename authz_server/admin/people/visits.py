@@ -6,14 +6,14 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 from wsgiref.types import WSGIEnvironment
 
-import msgspec
-
 from authz_server.admin.console.languages import Texts
 from authz_server.admin.people import cookies
 from authz_server.admin.people.guards import local_path
 from authz_server.admin.people.refusals import LogInRefusedError
 from authz_server.admin.people.sessions import RequestFacts
 from authz_server.endpoints.request import Request
+from keys.errors import TokenRefusedError
+from keys.jose.compact import parse_json_object
 
 _MAXIMUM_FIELDS = 32
 _JSON = "application/json"
@@ -87,10 +87,10 @@ class Visit:
         if self.request.fault is not None:
             raise self.request.fault
         try:
-            members = msgspec.json.decode(self.request.body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            members = parse_json_object(self.request.body)
+        except TokenRefusedError:
             members = None
-        if not self.is_script or not isinstance(members, dict):
+        if not self.is_script or members is None:
             raise LogInRefusedError("malformed")
         return members
 

@@ -1,5 +1,6 @@
 """Log-in at an OpenID Connect provider that tells the truth, lies, is slow, or is away."""
 
+import json
 import time
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -243,6 +244,24 @@ def test_an_id_token_with_a_wrong_claim_is_refused(people, visitor, provider, cl
 def test_an_id_token_without_a_right_signature_is_refused(people, visitor, provider, sign):
     provider.sign = sign
     require_refused(log_in(visitor, provider), people, "provider_answer_invalid")
+    assert visitor.caller() is None
+
+
+def test_an_answer_that_can_be_read_in_two_ways_is_refused(people, visitor, provider):
+    """One reader takes the first of two members, another one the last."""
+
+    def twice(members):
+        return json.dumps(members)[:-1].encode() + b', "sub": "other", "sub": "operator"}'
+
+    def sign(claims):
+        return jwt.PyJWS().encode(twice(claims), provider.key, "ES256", {"kid": "1"})
+
+    provider.sign = sign
+    require_refused(log_in(visitor, provider), people, "provider_answer_invalid")
+    provider.reset()
+    parameters = provider.authorise(begin(visitor))
+    provider.replies["/token"] = (200, twice({"access_token": "a", "token_type": "Bearer"}))
+    require_refused(come_back(visitor, parameters), people, "provider_answer_invalid")
     assert visitor.caller() is None
 
 
