@@ -1,21 +1,29 @@
 """Applications of several parts: mounted ones, classes, websockets, bodies, a wrong order."""
 
 import asyncio
+import json
 
+import django
 import fastapi
 import flask
 import httpx
 import pytest
+from django.conf import settings as django_settings
+from django.http import JsonResponse
+from django.test import RequestFactory
+from django.utils.decorators import method_decorator
+from django.views import View
 from fastapi import FastAPI, WebSocket
 from fastapi.middleware.cors import CORSMiddleware
 from flask.views import MethodView
 from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse as StarletteJson
 from starlette.routing import Mount, Route, WebSocketRoute
 
 from authz_verifier import AsyncVerifier, Verifier, current_token
+from authz_verifier import django as django_skin
 from authz_verifier import flask as flask_skin
 from authz_verifier import starlette as starlette_skin
 from authz_verifier import wsgi as wsgi_skin
@@ -136,7 +144,7 @@ def test_methods_of_classes_are_guarded(issuer, call):
     class Link(HTTPEndpoint):
         @starlette_skin.requires(SCOPE)
         async def get(self, request):
-            return JSONResponse(answer() | {"path": request.url.path})
+            return StarletteJson(answer() | {"path": request.url.path})
 
     inner = Starlette(routes=[Route("/link", Link)])
     app = Starlette(routes=[Route("/link", Link), Mount("/mounted", inner)])
@@ -176,6 +184,31 @@ def test_blueprints_classes_and_async_views_of_flask_are_guarded(issuer, path):
     assert client.get(path, headers=issuer.authorization("other")).status_code == 403
     for method in (client.get, client.head):
         assert method(path).status_code == 401
+
+
+def test_classes_of_django_are_guarded_whether_they_wait_or_not(issuer):
+    if not django_settings.configured:
+        django_settings.configure(ALLOWED_HOSTS=["*"])
+        django.setup()
+    django_settings.AUTHZ_VERIFIER = Verifier(issuer.url, DEFAULT_AUDIENCE)
+    guarded = method_decorator(django_skin.requires(SCOPE), name="dispatch")
+
+    @guarded
+    class Link(View):
+        def get(self, _):
+            return JsonResponse(answer())
+
+    @guarded
+    class Waiting(View):
+        async def get(self, _):
+            await asyncio.sleep(0)
+            return JsonResponse(answer())
+
+    make = RequestFactory().get
+    for view, finish in ((Link.as_view(), lambda each: each), (Waiting.as_view(), asyncio.run)):
+        assert finish(view(make("/"))).status_code == 401
+        served = finish(view(make("/", headers=issuer.authorization(SCOPE))))
+        assert json.loads(served.content) == {"client": "test-client"}
 
 
 def test_a_guard_above_the_route_is_found_out(issuer, call):

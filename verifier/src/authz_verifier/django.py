@@ -33,12 +33,13 @@ View = Callable[..., Any]
 def requires(*scopes: str) -> Callable[[View], View]:
     """Return a decorator of a view that serves only requests with these scopes.
 
-    The view is exempt from CSRF checks, which concern cookies.
+    The view is exempt from CSRF checks, which concern cookies. On a class of views it stands as
+    `@method_decorator(requires(...), name="dispatch")`.
     """
     _scopes.update(scopes)
 
     def guard(view: View) -> View:
-        if iscoroutinefunction(view):
+        if _is_async(view):
 
             @wraps(view)
             async def guarded_async(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
@@ -61,6 +62,12 @@ def requires(*scopes: str) -> Callable[[View], View]:
         return _without_csrf(guarded)
 
     return guard
+
+
+def _is_async(view: View) -> bool:
+    """Return whether a view is awaited; `dispatch` of a class with async methods is a function."""
+    of_class = getattr(getattr(view, "func", None), "__self__", None)
+    return iscoroutinefunction(view) or bool(getattr(of_class, "view_is_async", False))
 
 
 def _without_csrf(view: View) -> View:
