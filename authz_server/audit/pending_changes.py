@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import JSON, Index, String, delete, func, or_, select, update
+from sqlalchemy import JSON, Index, String, Text, delete, func, or_, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from authz_server.audit.sink import store_audit_record
@@ -43,9 +43,9 @@ class PendingChange(Base):
     diff: Mapped[Any] = mapped_column(JSON, nullable=False)
     # The revision of what it rests on; empty: it rests on nothing.
     basis: Mapped[str] = mapped_column(String(60))
-    # A new secret, by its id and the record that verifies it.
+    # A new secret, by its id and the record that verifies it; of several, a JSON object.
     secret_id: Mapped[str | None] = mapped_column(String(32))
-    secret_record: Mapped[str | None] = mapped_column(String(300))
+    secret_record: Mapped[str | None] = mapped_column(Text)
     reason: Mapped[str] = mapped_column(String(MAXIMUM_REASON_CHARACTERS))
     requested_by: Mapped[str] = mapped_column(String(200))
     # The key of the caller: another person decides.

@@ -25,6 +25,11 @@ class PreparedSecret:
     id: str
     record: str = field(repr=False)
 
+    @property
+    def is_imported(self) -> bool:
+        """Whether it was not generated here."""
+        return self.record.startswith(ARGON2_PREFIX)
+
 
 class SecretChanges(Registrations):
     """Adds and ends secrets of clients and resource servers."""
@@ -63,7 +68,7 @@ class SecretChanges(Registrations):
             prepared = PreparedSecret(system_random.token_hex(8), record)
         else:
             record, generated = prepared.record, ""
-        imported = record.startswith(ARGON2_PREFIX)
+        imported = prepared.is_imported
         self._require_room(client, now, imported=imported)
         secret = ClientSecret(
             id=prepared.id,

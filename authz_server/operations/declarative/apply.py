@@ -10,14 +10,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import msgspec
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.audit.sink import CONTEXT, store_audit_record
 from authz_server.clients.models import Client
+from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.database.change_feed import defer_changes
-from authz_server.errors import ConflictError, InvalidChangeError
+from authz_server.errors import ConflictError
 from authz_server.operations.approvals import CONTROL, Control, NotedAct, note_act
 from authz_server.operations.declarative.applied_registrations import (
     ClientStep,
@@ -35,6 +37,8 @@ from authz_server.operations.views import revision_of
 _APPLICATION_LOCK = 0x61757468_7A617070
 #: The name of an application among the approved acts.
 OPERATION = "apply_declaration"
+#: The id of several secrets of one change.
+SEVERAL = "several"
 
 
 def apply_declaration(  # noqa: PLR0913 - what, how and by whom
@@ -174,7 +178,6 @@ def _note_whole(
     """Note an application as one act, because it is one transaction.
 
     Raises:
-        InvalidChangeError: it waits for an approval, and makes secrets.
         StaleChangeError: an approved application has another plan now.
     """
     declaration = application.declaration
@@ -190,14 +193,17 @@ def _note_whole(
         subject=f"declaration:{plan.digest}",
         basis=revision_of(plan),
         diff=diff_of(plan),
+        secret=_join(application.secrets.made),
     )
     note_act(services, session, act)
-    control: Control = session.info[CONTROL]
-    if control.holds_back(act) and any(change.secret for change in plan.changes):
-        raise InvalidChangeError(
-            "This application waits for the approval of a second person, which makes no secrets: "
-            "apply the files without secrets, and add these after the approval"
-        )
+
+
+def _join(made: Mapping[str, PreparedSecret]) -> PreparedSecret | None:
+    """Return several secrets as the one that a change has."""
+    if not made:
+        return None
+    records = {owner: (each.id, each.record) for owner, each in made.items()}
+    return PreparedSecret(SEVERAL, msgspec.json.encode(records).decode())
 
 
 def _make_changes(services: Services, session: Session, application: Application) -> Plan:

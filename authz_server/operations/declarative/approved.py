@@ -2,7 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
+
 from authz_server.assembly import Services
+from authz_server.clients.secret_changes import PreparedSecret
+from authz_server.operations.declarative.applied_registrations import InitialSecrets
 from authz_server.operations.declarative.apply import Application, apply_within
 from authz_server.operations.declarative.document import (
     SECTIONS,
@@ -36,15 +40,16 @@ def permissions_of(declaration: Declaration) -> tuple[str, ...]:
     return tuple(_PERMISSIONS[name] for name in SECTIONS if name in sections)
 
 
-def apply_approved(
+def apply_approved(  # noqa: PLR0913 - those that the change has
     services: Services,
     *,
     actor: str,
     files: Sequence[Mapping[str, str]],
     prune: bool,
     clients: Sequence[str],
+    prepared: PreparedSecret | None = None,
 ) -> Plan:
-    """Apply files again that waited for an approval; they make no secrets.
+    """Apply files again that waited for an approval.
 
     Args:
         services: the parts of the server, with the transaction of the approval.
@@ -52,6 +57,7 @@ def apply_approved(
         files: their names and texts.
         prune: remove what the files do not have, in the sections that they have.
         clients: the ids of the clients that change.
+        prepared: the secrets of new registrations, which were shown with the request.
 
     Raises:
         OperatorError: a change is refused.
@@ -62,7 +68,16 @@ def apply_approved(
         declaration=read_files(files),
         actor=actor,
         prune=prune,
+        secrets=InitialSecrets(prepared=_split(prepared)),
     )
     return run_together(
         services, lambda joined, session: apply_within(joined, session, application)
     )
+
+
+def _split(prepared: PreparedSecret | None) -> dict[str, PreparedSecret]:
+    """Return the secrets of a change by the id of their owner."""
+    if prepared is None:
+        return {}
+    records = msgspec.json.decode(prepared.record, type=dict[str, tuple[str, str]])
+    return {owner: PreparedSecret(*each) for owner, each in records.items()}

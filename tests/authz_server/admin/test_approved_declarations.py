@@ -74,12 +74,37 @@ def test_a_client_does_not_approve_what_changes_it(approvals):
     assert approvals.decide(change, "withdraw", by="caller").status_code == 200
 
 
-def test_an_application_that_waits_makes_no_secrets(approvals):
-    """They would be shown for nothing; a file without such an act makes them."""
-    for members in ({"generate_secrets": True}, {"imported_secrets": {"quiet": "x" * 30}}):
-        for query in ("", "?dry_run=true"):
-            refused = apply(approvals, paying("quiet"), query, **members)
-            assert "no secrets" in require_problem(refused, 422, "invalid-value")["detail"]
+@pytest.mark.parametrize("act", ["approve", "break-glass"])
+def test_the_secrets_of_an_application_work_once_it_is_approved(approvals, act):
+    """They are in the answer to the request alone; an imported one is in no answer."""
+    name, api = f"secret-{act}", approvals.api
+    members = {"generate_secrets": True, "imported_secrets": {f"{name}-too": "i" * 30}}
+    text = "\n".join(
+        f'{line}\nauthentication_method = "client_secret_post"' if line.startswith("[") else line
+        for line in paying(name).splitlines()
+    )
+    answer = apply(approvals, text, **members)
+    assert answer.status_code == 202, answer.text
+    assert answer.json["answer"]["secrets"].keys() == {name}
+    secret = answer.json["answer"]["secrets"][name]
+    shown = api.get(f"/changes/{answer.json['id']}")
+    assert secret not in shown.text
+    by = "second" if act == "approve" else "caller"
+    done = approvals.decide(answer.json["id"], act, by=by, reason="flood")
+    assert done.status_code == 200, done.text
+    assert secret not in done.text
+    api.public.extensions["authz_server"].feed.poll()
+    for client, value in ((name, secret), (f"{name}-too", "i" * 30)):
+        api.secrets[client] = value
+        refused = api.ask_token("keys:read", client=client)
+        # It authenticates, and has no scope of the admin API.
+        assert refused.json["error"] == "invalid_scope", refused.text
+        (stored,) = api.get(f"/clients/{client}/secrets").json["items"]
+        assert stored["imported"] == (value == "i" * 30)
+
+
+def test_an_application_without_such_an_act_is_done_at_once(approvals):
+    """Its secrets are made at once."""
     done = apply(approvals, paying("quiet", "mapper/link"), generate_secrets=True)
     assert done.json["secrets"].keys() == {"quiet", "quiet-too"}
 

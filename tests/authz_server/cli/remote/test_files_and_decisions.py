@@ -48,6 +48,31 @@ def test_files_that_wait_are_applied_by_their_approval(site, tmp_path):
     assert "nothing to change" in again.stdout
 
 
+def test_the_secrets_of_files_that_wait_are_written_here(site, tmp_path):
+    """They work once a second person has approved the application."""
+    with_catalogue(site)
+    path, folder = write(tmp_path, "waiting-secret", MONEY), tmp_path / "secrets"
+    waiting = site.remote("apply", path, "--yes", "--secret-directory", folder)
+    assert waiting.exit_code == 4, waiting.output
+    secret = folder / "waiting-secret"
+    assert secret.stat().st_mode & 0o777 == 0o600
+    change = waiting.stderr.rpartition("changes approve ")[2].strip("`.\n")
+    assert secret.read_text().strip() not in site.local("changes", "show", change).stdout
+    approved = site.remote("changes", "approve", change, token=site.token("second"))
+    assert approved.exit_code == 0, approved.output
+    listed = site.local("client", "secret", "list", "waiting-secret", "--json").stdout
+    assert len(json.loads(listed)) == 1
+
+
+def test_files_larger_than_the_bodies_of_other_requests_are_read(site, tmp_path):
+    """By the listener too."""
+    with_catalogue(site)
+    path = write(tmp_path, "large")
+    path.write_text(f"{path.read_text()}# {'x' * 200_000}\n")
+    planned = site.remote("apply", path, "--dry-run")
+    assert planned.exit_code == 0, planned.output
+
+
 def test_the_requester_breaks_the_glass(site, tmp_path):
     """With a reason; a second person confirms it. On the server's machine it works as well."""
     with_catalogue(site)
