@@ -76,7 +76,7 @@ def make_control(call: Call) -> Control:
     if break_glass and not settings.break_glass:
         raise Problem("refused", "break_glass is off in [approvals].")
     if break_glass:
-        require_fresh(call.caller, now=call.services.clock())
+        require_fresh(call.caller, now=call.services.corrected_clock())
     reason = getattr(query, "reason", "") or getattr(call.body, "reason", "")
     reason = require_reason(reason or "", needed=break_glass)
     return Control(requester=call.caller.key, break_glass=break_glass, reason=reason)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from authz_server.assembly.base import utc_now
+from authz_server.assembly.base import Clock, utc_now
 from authz_server.assembly.services import Services
 from authz_server.audit.destination import is_stream
 from authz_server.database.errors import describe_failure, find_sentence
@@ -34,6 +35,24 @@ class OperatorServices(Services):
 
         destination = self.settings.audit.destination
         return None if is_stream(destination) else AuditSink(destination, self.clock)
+
+    @cached_property
+    def corrected_clock(self) -> Clock:
+        """Returns the present time by the database's clock, by which servers compare dates."""
+
+        def now() -> datetime:
+            return self.clock() + self._clock_correction
+
+        return now
+
+    @cached_property
+    def _clock_correction(self) -> timedelta:
+        from authz_server.clients.registrations import LEAST_CORRECTION_SECONDS
+        from authz_server.database.clock import measure_clock_offset_seconds
+
+        with self.database.reading() as session:
+            offset = measure_clock_offset_seconds(session)
+        return timedelta(seconds=0 if abs(offset) < LEAST_CORRECTION_SECONDS else offset)
 
     def record_head(self) -> None:
         """Store the head of the records that the command wrote; a server's checkpoint names it."""

@@ -165,7 +165,7 @@ class ServerServices(Services):
             transaction=self.transaction,
             secrets=self.clients,
             report=self.notify,
-            clock=self.clock,
+            clock=self.corrected_clock,
             warning_days=self.settings.clients.secret_warning_days,
             clock_is_trusted=self.purge.clock_is_trusted,
         )
@@ -176,7 +176,7 @@ class ServerServices(Services):
         return ChangeDuties(
             reading=self.database.reading,
             transaction=self.transaction,
-            clock=self.clock,
+            clock=self.corrected_clock,
             clock_is_trusted=self.purge.clock_is_trusted,
         )
 
@@ -340,7 +340,7 @@ class ServerServices(Services):
             signer=self.event_signer,
             post=self._post_event,
             notify=self.notify,
-            clock=self.clock,
+            clock=self.corrected_clock,
             keep=timedelta(hours=self.settings.event_streams.keep_hours),
         )
 
@@ -356,7 +356,7 @@ class ServerServices(Services):
     @cached_property
     def event_reader(self) -> StreamReader:
         """Reads the security events of resource servers."""
-        return StreamReader(self._event_contents, self.clock)
+        return StreamReader(self._event_contents, self.corrected_clock)
 
     @cached_property
     def event_signer(self) -> EventSigner:

@@ -172,7 +172,7 @@ class Services(RegistrationServices):
             key_rings=self.key_rings,
             default_ring=self.settings.keys.default_ring,
             settings=self.settings.status_lists,
-            clock=self.clock,
+            clock=self.corrected_clock,
         )
 
     @cached_property

@@ -231,7 +231,7 @@ def require_reason(reason: str, *, needed: bool = False) -> str:
 def _store(  # noqa: PLR0913, PLR0917 - the facts of a row
     services: Services, session: Session, act: NotedAct, state: str, kind: str, control: Control
 ) -> PendingChange:
-    now: datetime = services.clock()
+    now: datetime = services.corrected_clock()
     waits = state == PENDING
     hours = services.settings.approvals.lifetime_hours
     change = PendingChange(

@@ -134,7 +134,7 @@ def break_the_glass(services: Services, decision: Decision, open_keys: OpenKeys)
     """
     if not services.settings.approvals.break_glass:
         raise NotPermittedError("break_glass is off in [approvals].")
-    require_fresh(decision.decider, now=services.clock())
+    require_fresh(decision.decider, now=services.corrected_clock())
     require_reason(decision.reason, needed=True)
 
     def act(services: Services, session: Session) -> tuple[ChangeView, Control]:
@@ -146,7 +146,7 @@ def break_the_glass(services: Services, decision: Decision, open_keys: OpenKeys)
         change.expires_at = None
         change.secret_record = None
         change.state = UNCONFIRMED
-        actor, now = decision.decider.actor, services.clock()
+        actor, now = decision.decider.actor, services.corrected_clock()
         record(session, change, "carried_out", actor=actor, at=now, reason=change.reason)
         control = _run(services, session, change, prepared, {"change": change.id})
         require_no_more(services, session, change, decision.decider)
@@ -175,7 +175,7 @@ def _run(
 def _require_permission(services: Services, change: PendingChange, decider: Caller) -> None:
     """Require the permission of the act, which the decider may have lost since the request."""
     permission = PERMISSIONS_OF[change.operation]
-    limits = authorise(decider, permission, now=services.clock())
+    limits = authorise(decider, permission, now=services.corrected_clock())
     if limits:
         with limit_services(services, limits).database.reading() as session:
             if session.get(PendingChange, change.id) is None:
@@ -278,7 +278,7 @@ def _lock(
         require_own(change, decision.decider)
     if change.state != expected:
         raise ConflictError(f"The change is {change.state}.")
-    if change.expires_at is not None and change.expires_at <= services.clock():
+    if change.expires_at is not None and change.expires_at <= services.corrected_clock():
         raise _ExpiredError
     return change
 
@@ -292,7 +292,7 @@ def _decide(services: Services, decision: Decision, act: Callable[[Services, Ses
     with services.transaction() as session:
         change = lock_change(session, decision.change_id)
         if change is not None and change.state == PENDING:
-            settle(session, change, "expired", actor=SERVER, at=services.clock())
+            settle(session, change, "expired", actor=SERVER, at=services.corrected_clock())
     raise ConflictError("The change is expired.")
 
 
@@ -310,7 +310,9 @@ def _settle(
 ) -> ChangeView:
     decider, reason = decision.decider, decision.reason.strip()
     change.authenticated_at, change.groups = decider.authenticated_at, list(decider.groups)
-    settle(session, change, state, actor=decider.actor, at=services.clock(), reason=reason)
+    settle(
+        session, change, state, actor=decider.actor, at=services.corrected_clock(), reason=reason
+    )
     return describe_change(change)
 
 
@@ -320,5 +322,5 @@ def _fail(services: Services, decision: Decision, error: Exception) -> None:
     with services.transaction() as session:
         change = lock_change(session, decision.change_id)
         if change is not None and change.state in {PENDING, UNCONFIRMED, "approved"}:
-            at, actor = services.clock(), decision.decider.actor
+            at, actor = services.corrected_clock(), decision.decider.actor
             settle(session, change, "failed", actor=actor, at=at, problem=str(error))

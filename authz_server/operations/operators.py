@@ -124,7 +124,7 @@ def create_operator(
         ConflictError: the name is taken.
     """
     name = _require_name(name)
-    now = services.clock()
+    now = services.corrected_clock()
     with services.transaction() as session:
         if session.scalar(select(Operator.id).where(Operator.name == name)) is not None:
             raise ConflictError(f"The name {name!r} is taken.")
@@ -158,7 +158,7 @@ def renew_enrolment(
         NotFoundError: there is no such operator.
         ConflictError: the operator is disabled.
     """
-    now = services.clock()
+    now = services.corrected_clock()
     with services.transaction() as session:
         row = _locked(session, operator)
         if not row.enabled:
@@ -236,7 +236,7 @@ def update_operator(
         OwnRolesError: it is the acting operator.
         ConflictError: it is the last enabled security officer.
     """
-    now = services.clock()
+    now = services.corrected_clock()
     with services.transaction() as session:
         row = _locked(session, operator)
         if acting_operator and row.id == acting_operator:
@@ -275,7 +275,7 @@ def set_operator_enabled(
         NotFoundError: there is no such operator.
         ConflictError: it is the last enabled security officer.
     """
-    now = services.clock()
+    now = services.corrected_clock()
     with services.transaction() as session:
         row = _locked(session, operator)
         before = _describe(services, session, row)
@@ -387,7 +387,7 @@ def _audit(
 ) -> None:
     store_audit_record(
         session,
-        at=services.clock(),
+        at=services.corrected_clock(),
         actor=actor,
         action=action,
         subject=row.name,

@@ -4,12 +4,18 @@ import json
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from authz_server.admin.app import create_admin_app
 from authz_server.app import EXTENSION, create_app
+from authz_server.assembly.operator import operator_services
+from authz_server.operations.operators import create_operator
 from authz_server.settings import load_settings
+from authz_server.tokens.event_streams.models import EventStream
 from support.claims import claims_of
 from support.clock import FakeClock
 from support.live_server import LiveServer, call_cli_json
@@ -213,6 +219,55 @@ def test_a_node_behind_refuses_an_initial_access_token_that_has_expired(
         with node(settings_file, clock) as behind:
             answer = behind.post(REGISTER, json={}, headers=headers)
             assert answer.status_code == expected, answer.text
+
+
+def test_a_node_that_cannot_sign_leaves_events_to_the_others(
+    settings_file, demo, parties, database_clock
+):
+    """A failure of its own would postpone the next attempt of every node."""
+    with parties.change() as (services, session):
+        services.clients.set_enabled(session, demo.post.id, actor=ACTOR, enabled=False)
+        session.add(
+            EventStream(
+                resource_server_id=demo.mapper.id,
+                delivery="push",
+                endpoint_url="https://events.example.org/",
+                events=[],
+                position=0,
+                pending={},
+                failures=0,
+                last_error="",
+                created_at=datetime.now(UTC),
+            )
+        )
+    database_clock.set_ahead(-HOUR)
+    with node(settings_file, FakeClock()) as ahead:
+        pusher = ahead.application.extensions[EXTENSION].event_pusher
+        assert pusher.push_one(demo.mapper.id) == 0
+    with parties.change() as (_, session):
+        stream = session.get(EventStream, demo.mapper.id)
+        assert (stream.failures, stream.retry_at, stream.leased_until) == (0, None, None)
+
+
+def test_a_node_behind_refuses_a_link_and_a_session_that_have_expired(
+    tmp_path, postgresql_url, demo, database_clock
+):
+    del demo
+    settings = load_settings(
+        write_settings(tmp_path, postgresql_url, {"keys": KEYS, "admin": {"enabled": True}})
+    )
+    with operator_services(settings) as services:
+        database_clock.set_ahead(-HOUR)
+        link = create_operator(services, actor=ACTOR, name="ada").enrolment.link
+    for late, expected in ((10, HTTPStatus.OK), (20, HTTPStatus.FORBIDDEN)):
+        database_clock.set_ahead(late * 60 - HOUR)
+        app = create_admin_app(settings)
+        services = app.extensions[EXTENSION]
+        services.key_rings.refresh()
+        answer = app.test_client().get(urlsplit(link).path, base_url="http://localhost:8082")
+        services.maintenance.stop()
+        services.database.close()
+        assert answer.status_code == expected, answer.text
 
 
 def test_what_a_machine_ahead_ends_now_has_ended_by_the_databases_clock(

@@ -46,7 +46,7 @@ class PasskeyPages:
         if (elsewhere := self._parts.own_address(visit)) is not None:
             return elsewhere
         with self._parts.services.database.reading() as session:
-            operator = find_enrolment(session, token, self._parts.services.clock())
+            operator = find_enrolment(session, token, self._parts.services.corrected_clock())
             name = operator.name
         return page(
             "enrol.html",
@@ -62,7 +62,7 @@ class PasskeyPages:
         self._parts.require_own_script(visit)
         self._parts.count(visit)
         with self._parts.services.database.reading() as session:
-            operator = find_enrolment(session, token, self._parts.services.clock())
+            operator = find_enrolment(session, token, self._parts.services.corrected_clock())
             return self._creation(visit, session, operator, "enrol", token.encode())
 
     def _finish_enrolment(self, visit: Visit, token: str) -> Response:
@@ -71,7 +71,7 @@ class PasskeyPages:
         digest = cookies.digest_of("enrol", visit.id, token.encode())
         challenge, _ = self._parts.take_challenge(digest)
         with self._parts.services.transaction() as transaction:
-            operator = use_enrolment(transaction, token, self._parts.services.clock())
+            operator = use_enrolment(transaction, token, self._parts.services.corrected_clock())
             self._register(transaction, operator, members, challenge, "operator.passkey_enrolled")
             made = self._parts.sessions.begin(
                 transaction,
@@ -178,7 +178,7 @@ class PasskeyPages:
     ) -> None:
         store_audit_record(
             transaction,
-            at=self._parts.services.clock(),
+            at=self._parts.services.corrected_clock(),
             actor=f"operator:{operator.name} via console",
             action=action,
             subject=operator.name,

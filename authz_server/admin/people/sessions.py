@@ -112,7 +112,7 @@ class Sessions:
                 confirmed: its absolute end stays.
             facts: the fields of the request in records.
         """
-        now = self._services.clock()
+        now = self._services.corrected_clock()
         created_at, again = now, False
         if before is not None:
             digest = cookies.digest_of(_PURPOSE, before)
@@ -158,7 +158,7 @@ class Sessions:
         """Return the session of a cookie, if it counts; one that counts no longer is ended."""
         if id_ is None:
             return None
-        digest, now = cookies.digest_of(_PURPOSE, id_), self._services.clock()
+        digest, now = cookies.digest_of(_PURPOSE, id_), self._services.corrected_clock()
         with self._services.database.reading() as reading:
             session = reading.get(OperatorSession, digest)
             if session is None:
@@ -256,7 +256,7 @@ class LogIns:
             digest: of the id in the browser's cookie and of the kind of log-in.
             content: the challenge, or the provider's state.
         """
-        expires_at = self._services.clock() + LOG_IN_LIFETIME
+        expires_at = self._services.corrected_clock() + LOG_IN_LIFETIME
         values = {"content": dict(content), "expires_at": expires_at}
         with self._services.database.transaction() as transaction:
             begun = insert_into(transaction, OperatorLogIn).values(digest=digest, **values)
@@ -272,7 +272,7 @@ class LogIns:
                 .where(OperatorLogIn.digest == digest)
                 .returning(OperatorLogIn.content, OperatorLogIn.expires_at)
             ).one_or_none()
-        if taken is None or taken.expires_at <= self._services.clock():
+        if taken is None or taken.expires_at <= self._services.corrected_clock():
             return None
         content: dict[str, Any] = taken.content
         return content

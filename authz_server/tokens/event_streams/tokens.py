@@ -29,6 +29,10 @@ class EventSigner:
         self._key_rings = key_rings
         self._find_ring = find_ring
 
+    def can_sign(self) -> bool:
+        """Return whether the clock of this machine permits a signature."""
+        return not self._key_rings.is_clock_off
+
     def sign(self, pending: PendingEvent, server_id: str) -> str:
         """Return the token of an event.
 
