@@ -221,7 +221,7 @@ class AdminApi:
 
     def _authorise(self, route: Route, caller: Caller) -> Limits:
         """Return the limits within which a caller uses a route."""
-        now = self._parts.services.clock()
+        now = self._parts.services.corrected_clock()
         whole_server = route.limited not in {"open", "part"}
         for permission in route.further:
             require_permission(caller, permission, now=now, whole_server=whole_server)
@@ -322,7 +322,7 @@ class AdminApi:
         if key is None or call.session is None or route.repeat is None:
             reply = act(call)
         else:
-            earlier = begin_creation(call.session, *key, call.services.clock())
+            earlier = begin_creation(call.session, *key, call.services.corrected_clock())
             if earlier is not None:
                 if earlier.request != key[1]:
                     raise Problem("idempotency-key-reused", "Use a new key for each request.")
@@ -342,7 +342,7 @@ class AdminApi:
         """File an act that waits for an approval."""
         key = _creation_key(route, call, request)
         with self._parts.services.transaction() as session:
-            earlier = key and begin_creation(session, *key, call.services.clock())
+            earlier = key and begin_creation(session, *key, call.services.corrected_clock())
             if earlier:
                 # The same request was sent twice at the same time.
                 raise Problem("conflict", "The request is being repeated.")

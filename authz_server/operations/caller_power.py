@@ -117,7 +117,7 @@ def require_no_more(
             _require_of_stored(session, change.subject.removeprefix("client:"), caller)
         case "apply_declaration":
             for permission in permissions_of(read_files(arguments["files"])):
-                authorise(caller, permission, now=services.clock(), whole_server=True)
+                authorise(caller, permission, now=services.corrected_clock(), whole_server=True)
             for client_id in arguments["clients"]:
                 _require_of_stored(session, client_id, caller)
         case _ if "client_id" in arguments:
