@@ -20,12 +20,63 @@ def test_promtool_accepts_the_rules():
     assert f"SUCCESS: {len(RULES)} rules found" in run_promtool("check", "rules", ALERTS)
 
 
-def test_promtool_accepts_the_rules_for_the_verifier(tmp_path):
+#: For each alert of the verifier, a series that fires it, and one more that ends it or is needed.
+VERIFIER = {
+    "VerifierKeysOld": {
+        "keys_left_seconds": "3000-60x60",
+        'fetches_total{document="keys",outcome="failure"}': "0+1x60",
+    },
+    "VerifierCannotDecide": {'requests_total{outcome="temporarily_unavailable"}': "0+1x60"},
+    "VerifierStatusListsFail": {
+        'fetches_total{document="status_list",outcome="failure"}': "0+1x60"
+    },
+    "VerifierPollsFail": {
+        'polls_total{outcome="failure"}': "0+1x60",
+        'polls_total{outcome="success"}': "5+0x60",
+    },
+    "VerifierEventsRefused": {'events_total{outcome="refused"}': "0+1x60"},
+    "VerifierUnknownKeys": {"unknown_keys_total": "0+100x60"},
+    "VerifierClockOff": {"clock_offset_seconds": "-60+0x60"},
+}
+VERIFIER_SOUND = {
+    "keys_left_seconds": "3900+0x60",
+    'fetches_total{document="keys",outcome="failure"}': "1+0x60",
+    'requests_total{outcome="accepted"}': "0+1x60",
+    'polls_total{outcome="failure"}': "0+1x60",
+    'polls_total{outcome="success"}': "0+1x60",
+    "clock_offset_seconds": "0.4+0x60",
+}
+
+
+def test_the_rules_for_the_verifier_fire_on_their_causes(tmp_path):
     readme = (ROOT / "verifier" / "README.md").read_text(encoding="utf-8")
-    (rules,) = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
-    path = tmp_path / "rules.yaml"
-    path.write_text(rules)
-    assert f"SUCCESS: {rules.count('- alert:')} rules found" in run_promtool("check", "rules", path)
+    (text,) = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
+    names = [rule["alert"] for rule in yaml.safe_load(text)["groups"][0]["rules"]]
+    assert names == list(VERIFIER)
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(text)
+    tests = [
+        {
+            "interval": "1m",
+            "input_series": [
+                {"series": f"authz_verifier_{name}", "values": values}
+                for name, values in series.items()
+            ],
+            "promql_expr_test": [
+                {
+                    "expr": f'count(ALERTS{{alertstate="firing",alertname="{alert}"}})',
+                    "eval_time": "50m",
+                    "exp_samples": [{"labels": "{}", "value": 1}] if fires else [],
+                }
+            ],
+        }
+        for alert in names
+        for series, fires in ((VERIFIER[alert], True), (VERIFIER_SOUND, False))
+    ]
+    path = tmp_path / "tests.yaml"
+    document = {"rule_files": [str(rules)], "evaluation_interval": "1m", "tests": tests}
+    path.write_text(json.dumps(document))
+    run_promtool("test", "rules", path)
 
 
 def test_each_alert_fires_on_its_cause_and_on_nothing_else(tmp_path):

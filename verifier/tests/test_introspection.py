@@ -137,6 +137,23 @@ def test_a_caller_cannot_open_the_breaker_by_tokens_that_the_server_refuses(make
     assert authenticate(present(issuer.token(SCOPE)), SCOPE).introspected
 
 
+def test_a_request_on_a_connection_that_the_server_closed_is_sent_once_more(
+    make, issuer, present, monkeypatch
+):
+    _, authenticate = make(mode="introspection")
+    introspect, presented = issuer.introspect, []
+
+    def close_first(token):
+        presented.append(token)
+        if len(presented) == 1:
+            raise ConnectionAbortedError
+        return introspect(token)
+
+    monkeypatch.setattr(issuer, "introspect", close_first)
+    assert authenticate(present(issuer.token(SCOPE)), SCOPE).introspected
+    assert len(presented) == 2
+
+
 @pytest.mark.parametrize("error", ["invalid_client", "unauthorized_client"])
 def test_credentials_that_the_server_refuses_are_a_failure(error):
     introspection = Introspection("mapper", "wrong", 0, time.time, Counters())

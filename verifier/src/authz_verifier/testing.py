@@ -58,8 +58,7 @@ class LocalIssuer:
         self._revoked: set[str] = set()
         self._issued: dict[str, Mapping[str, Any]] = {}
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.01,), daemon=True
@@ -244,6 +243,12 @@ def proof(
     claims = {name: value for name, value in (usual | changes).items() if value is not None}
     members = {"typ": "dpop+jwt", "jwk": key.bare_jwk, "kid": None} | dict(header or {})
     return key.sign(claims, members)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    #: Connections that wait while many requests begin at once.
+    request_queue_size = 128
 
 
 def _handler(issuer: LocalIssuer) -> type[BaseHTTPRequestHandler]:

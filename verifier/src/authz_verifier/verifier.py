@@ -23,6 +23,8 @@ from authz_verifier.tokens import Token
 _POLL_SECONDS = 0.01
 #: A list that was under way while lists were dropped is fetched once more.
 _STATUS_FETCHES = 2
+#: The server closed a kept connection just as it was used: the request is sent once more.
+_CLOSED = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 
 
 class Verifier(VerifierBase):
@@ -108,13 +110,18 @@ class Verifier(VerifierBase):
             raise unavailable("the authorization server has no introspection endpoint")
         generation, body = introspection.generation, introspection.body(step.token)
         try:
-            with self._connection().stream(
-                "POST", step.endpoint, content=body, headers=introspection.headers
-            ) as response:
-                data = read_bounded(response, self.settings.timeout_seconds)
+            try:
+                status, data = self._post(step.endpoint, body)
+            except _CLOSED:
+                status, data = self._post(step.endpoint, body)
         except (httpx.HTTPError, FetchError, OSError) as error:
             raise introspection.fail(_reason(error)) from None
-        return introspection.read(step.token, response.status_code, data, generation)
+        return introspection.read(step.token, status, data, generation)
+
+    def _post(self, endpoint: str, body: bytes) -> tuple[int, bytes]:
+        headers = self._introspection.headers
+        with self._connection().stream("POST", endpoint, content=body, headers=headers) as response:
+            return response.status_code, read_bounded(response, self.settings.timeout_seconds)
 
     def _connection(self) -> httpx.Client:
         # A connection shared with a forked process would mix up responses.
@@ -202,21 +209,26 @@ class AsyncVerifier(VerifierBase):
         if not step.endpoint:
             raise unavailable("the authorization server has no introspection endpoint")
         generation, body = introspection.generation, introspection.body(step.token)
-        deadline, data = time.monotonic() + self.settings.timeout_seconds, bytearray()
         try:
-            async with (
-                asyncio.timeout(self.settings.timeout_seconds),
-                self._connection().stream(
-                    "POST", step.endpoint, content=body, headers=introspection.headers
-                ) as response,
-            ):
-                require_identity(response)
-                async for chunk in response.aiter_bytes():
-                    data += chunk
-                    check_bounds(data, deadline)
+            async with asyncio.timeout(self.settings.timeout_seconds):
+                try:
+                    status, data = await self._post(step.endpoint, body)
+                except _CLOSED:
+                    status, data = await self._post(step.endpoint, body)
         except (httpx.HTTPError, FetchError, OSError) as error:
             raise introspection.fail(_reason(error)) from None
-        return introspection.read(step.token, response.status_code, bytes(data), generation)
+        return introspection.read(step.token, status, data, generation)
+
+    async def _post(self, endpoint: str, body: bytes) -> tuple[int, bytes]:
+        deadline, data = time.monotonic() + self.settings.timeout_seconds, bytearray()
+        async with self._connection().stream(
+            "POST", endpoint, content=body, headers=self._introspection.headers
+        ) as response:
+            require_identity(response)
+            async for chunk in response.aiter_bytes():
+                data += chunk
+                check_bounds(data, deadline)
+        return response.status_code, bytes(data)
 
     def _connection(self) -> httpx.AsyncClient:
         loop = asyncio.get_running_loop()
