@@ -5,6 +5,7 @@ longer than the rest of the request. A few connections are taken out of the engi
 used directly.
 """
 
+import sqlite3
 import threading
 import weakref
 from collections import deque
@@ -89,24 +90,57 @@ class PreparedQueries:
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the file stays locked, or cannot be written.
         """
+
+        def transaction(connection: Any) -> T:  # noqa: ANN401 - the driver's
+            connection.execute("BEGIN IMMEDIATE")
+            result = act(connection)
+            connection.execute("COMMIT")
+            return result
+
+        return self._change(transaction)
+
+    def insert(self, statement: str, value: bytes) -> bool:
+        """Insert rows by one statement, committed and synced to disk; for SQLite only.
+
+        Args:
+            statement: an INSERT whose one parameter is ``?1``, the same text each time.
+            value: the value of the parameter.
+
+        Returns:
+            False if one of the rows breaks a constraint; then none is inserted.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: as :meth:`write`.
+        """
+
+        def insertion(connection: Any) -> bool:  # noqa: ANN401 - the driver's
+            try:
+                connection.execute(statement, (value,))
+            except sqlite3.IntegrityError:
+                return False
+            return True
+
+        return self._change(insertion)
+
+    def _change(self, act: Callable[[Any], T]) -> T:
         if not self._free.acquire(timeout=self._wait_seconds):
             raise PoolTimeoutError("no connection became free for a change")
         try:
             if self._file:
                 self._follow_file()
-            return self._write(act)
+            return self._change_on(self._take(), act)
         finally:
             self._free.release()
 
-    def _write(self, act: Callable[[Any], T]) -> T:
+    def _take(self) -> Any:  # noqa: ANN401 - of either driver
         try:
-            connection = self._idle.pop() if self._idle else self._open()
+            return self._idle.pop() if self._idle else self._open()
         except IndexError:
-            connection = self._open()
+            return self._open()
+
+    def _change_on(self, connection: Any, act: Callable[[Any], T]) -> T:  # noqa: ANN401 - the driver's
         try:
-            connection.execute("BEGIN IMMEDIATE")
             result = act(connection)
-            connection.execute("COMMIT")
         except self._error as error:
             # Closing it rolls back.
             self._drop(connection)

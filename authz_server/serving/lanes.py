@@ -16,6 +16,8 @@ from authz_server.waiting import Batch, BatchedStep, Lane, Step
 
 #: How many steps are performed together at most.
 BATCH_SIZE = 128
+#: How long a batch waits for further steps while every turn of the loop brings some.
+GATHER_SECONDS = 0.005
 
 Respond = Callable[[Answer], None]
 Endpoint = Coroutine[Step[Any], Any, Answer]
@@ -184,10 +186,22 @@ class Lanes:
         """Perform batches, one after the other, until no step waits."""
         try:
             while waiting:
+                await self._gather_more(waiting)
                 taken = [waiting.popleft() for _ in range(min(len(waiting), BATCH_SIZE))]
                 await self._perform_batch(batch, taken)
         finally:
             del self._gathered[batch]
+
+    async def _gather_more(self, waiting: deque[_Gathered]) -> None:
+        """Wait until a turn of the loop brings no further step.
+
+        A busy loop has read some requests only. A batch that began with these would make the others
+        wait for the next one, and a commit costs as much for one value as for many.
+        """
+        until, known = self._loop.time() + GATHER_SECONDS, 0
+        while known < len(waiting) < BATCH_SIZE and self._loop.time() < until:
+            known = len(waiting)
+            await asyncio.sleep(0)
 
     async def _perform_batch(self, batch: Batch[Any, Any], taken: Sequence[_Gathered]) -> None:
         try:

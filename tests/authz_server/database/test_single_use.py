@@ -123,21 +123,21 @@ def test_a_used_value_costs_no_other_of_its_commit(database, database_url):
 
 def test_uses_that_arrive_during_a_commit_share_the_next(database, database_url, monkeypatch):
     commits = []
-    write, fetch_one = database.prepared_queries.write, database.fetch_one
+    insert_rows, fetch_one = database.prepared_queries.insert, database.fetch_one
 
-    def write_noting(act):
-        commits.append(act)
-        return write(act)
+    def insert_noting(statement, value):
+        commits.append(value)
+        return insert_rows(statement, value)
 
     async def fetch_noting(query, value):
         commits.append(value)
         return await fetch_one(query, value)
 
-    monkeypatch.setattr(database.prepared_queries, "write", write_noting)
+    monkeypatch.setattr(database.prepared_queries, "insert", insert_noting)
     monkeypatch.setattr(database, "fetch_one", fetch_noting)
     values = [b"%d" % number for number in range(300)]
     assert run_on("uvloop", use_all(database, database_url, values)) == [True] * 300
-    assert len(commits) <= 6
+    assert 0 < len(commits) <= 6
 
 
 def test_of_many_submissions_in_several_processes_and_nodes_one_is_accepted(database_url):

@@ -42,6 +42,35 @@ def test_steps_that_wait_for_a_batch_share_the_next_one(on_any_loop):
     on_any_loop(act())
 
 
+def test_a_batch_waits_for_the_steps_that_the_next_turns_of_the_loop_bring(on_any_loop):
+    async def act():
+        batch = Doubling()
+        async with lanes() as made:
+            asked = []
+            for number in range(8):
+                asked.append(Asked(made, BatchedStep(batch, number)))
+                await asyncio.sleep(0)
+            assert [await each.result() for each in asked] == [[2 * n] for n in range(8)]
+        assert batch.batches == [[*range(8)]]
+
+    on_any_loop(act())
+
+
+def test_a_batch_begins_although_every_turn_of_the_loop_brings_a_step(on_any_loop):
+    async def act():
+        batch, asked = Doubling(), []
+        async with lanes(maximum_waiting=1_000) as made:
+            while not batch.batches:
+                asked.append(Asked(made, BatchedStep(batch, len(asked))))
+                time.sleep(0.001)  # noqa: ASYNC251 - a turn of a busy loop
+                await asyncio.sleep(0)
+            for each in asked:
+                await each.result()
+        assert len(batch.batches[0]) < BATCH_SIZE
+
+    on_any_loop(act())
+
+
 def test_a_batch_that_fails_fails_each_of_its_steps_and_no_other(on_any_loop):
     async def act():
         batch, other = Doubling(), Doubling()
