@@ -1,5 +1,6 @@
 """``keys tick``: apply the changes that are due, once or at intervals."""
 
+import math
 import signal
 import threading
 from collections.abc import Iterator
@@ -27,6 +28,15 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _FAILURES = (KeysError, OperatorError)
 
 
+def _require_number(
+    _context: click.Context, _parameter: click.Parameter, value: float | None
+) -> float | None:
+    # Comparisons with NaN are all false, so that it is within any range.
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("it is not a number.")
+    return value
+
+
 @click.command("tick", cls=Command, remote=True, example="authz-server keys tick --quiet")
 @click.argument("ring", required=False)
 @click.option(
@@ -34,6 +44,7 @@ _FAILURES = (KeysError, OperatorError)
     "watch_seconds",
     type=click.FloatRange(min=0.1, max=86_400),
     metavar="SECONDS",
+    callback=_require_number,
     help="Repeat after this pause, until SIGTERM or Ctrl-C.",
 )
 @click.option("--quiet", is_flag=True, help="Print nothing when nothing is due.")

@@ -37,6 +37,11 @@ def test_a_ring_that_contradicts_its_backend_is_told(cli):
     assert "ALARM key.not_adopted" in result.stderr
 
 
+def test_a_pause_that_is_not_a_number_is_refused(cli):
+    """Case R242."""
+    assert "it is not a number" in cli.refused("keys", "tick", "--watch", "nan")
+
+
 def test_an_unknown_ring_fails(cli):
     result = cli.run("keys", "tick", "other")
     assert (result.exit_code, "no ring 'other'" in result.stderr) == (1, True)
