@@ -1,6 +1,7 @@
 """Declarative files, passkeys and broken glass at a server, beyond the output of the commands."""
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from authz_server.operations.clients import create_client
 from authz_server.settings import load_settings
 from support.parties import ACTOR
 from support.remote_site import leaves, losing_an_answer
+from support.source_tree import ROOT
 
 MONEY = "disburse/disburse"
 
@@ -183,9 +185,14 @@ def test_passkeys_are_listed_and_removed(site):
 
 
 def test_every_other_command_gives_the_reason_of_its_refusal(site):
-    """One sentence: why, and where to run it instead."""
-    others = [(path, command) for path, command in leaves() if not command.remote]
-    assert [path for path, command in others if not command.here] == []
+    """One sentence: why, and where to run it instead. The document has them too."""
+    others = {" ".join(path): command for path, command in leaves() if not command.remote}
+    assert [path for path, command in others.items() if not command.here] == []
+    text = (ROOT / "docs" / "administration.md").read_text(encoding="utf-8")
+    _, _, section = text.partition("\n## On the server's machine alone\n")
+    rows = re.findall(r"^\| (`[^|]*) \|", section.partition("\n## ")[0], re.MULTILINE)
+    named = {name for row in rows for name in re.findall("`([^`]+)`", row)}
+    assert named == {"db" if path.startswith("db ") else path for path in others}
     for words in (("keys", "doctor"), ("keys", "drill"), ("keys", "policy"), ("db", "check")):
         refused = site.remote(*words)
         assert refused.exit_code == 2
