@@ -101,16 +101,17 @@ def _values(settings: Settings, server: ResourceServerView) -> dict[str, str]:
     issuer = settings.issuer
     place = urlsplit(issuer)
     endpoint = f"{issuer}/oauth2/introspect"
+    encoded_id = quote(server.id, safe="")
     return {
         "id": server.id,
+        # RFC 6749, 2.3.1, for software that sends what it is given: it may contain a colon.
+        "encoded_id": encoded_id,
         "issuer": issuer,
         "host": place.hostname or "",
         "port": str(place.port or 443),
         "jwks_uri": f"{issuer}/.well-known/jwks.json",
         "introspection_endpoint": endpoint,
-        "introspection_with_secret": endpoint.replace(
-            "://", f"://{quote(server.id, safe='')}:SECRET@", 1
-        ),
+        "introspection_with_secret": endpoint.replace("://", f"://{encoded_id}:SECRET@", 1),
         "audience": server.identifier or "",
         "scope": server.scopes[0],
         # Of the characters of a scope, only the dot means something else in a pattern.

@@ -191,6 +191,18 @@ def test_the_file_of_the_secret_is_named_for_the_resource_server(mapper):
     assert "://org%2Fmap%40v1:SECRET@" in text
 
 
+@pytest.mark.parametrize("kind", ["django-oauth-toolkit", "dovecot", "keystonemiddleware"])
+def test_software_that_encodes_nothing_gets_an_encoded_id(mapper, kind):
+    """In a Basic header, a colon ends the id (RFC 7617, 2)."""
+    mapper.must(
+        *("resource-server", "create", "urn:map@v1", "--name", "Map", "--no-secret"),
+        *("--identifier", "https://map.example", "--scope", "mapper/resolve", "--take-over"),
+    )
+    assert "urn%3Amap%40v1" in mapper.must(
+        "resource-server", "show", "urn:map@v1", "--snippet", kind
+    )
+
+
 def test_the_dot_of_a_scope_stands_for_itself_in_patterns(mapper):
     mapper.must("scope", "add", "map.v1/link")
     mapper.must(
