@@ -238,7 +238,7 @@ def read_bounded(response: httpx.Response, seconds: float) -> bytes:
 
 
 def require_identity(response: httpx.Response) -> None:
-    """Raise FetchError if a response is compressed, which nobody asked for."""
+    """Raise FetchError if a response is compressed, which was not asked for."""
     # It would be decompressed without a bound.
     if response.headers.get("content-encoding", "identity").lower() != "identity":
         raise FetchError("the response is compressed")
