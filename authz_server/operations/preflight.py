@@ -82,6 +82,23 @@ def _try(checks: Iterable[Check], settings: Settings) -> Iterator[str]:
 
 
 def _check_addresses(settings: Settings) -> None:
+    for key, address, error in _refused_addresses(settings):
+        # Most likely this server is running.
+        if error.errno != errno.EADDRINUSE:
+            problem = f"{address} cannot be listened on ({error.strerror})"
+            raise SettingsError(problem, key=key) from error
+
+
+def find_occupied(settings: Settings) -> list[tuple[str, str]]:
+    """Return the keys of the listeners whose addresses are in use, each with its address."""
+    return [
+        (key, address)
+        for key, address, error in _refused_addresses(settings)
+        if error.errno == errno.EADDRINUSE
+    ]
+
+
+def _refused_addresses(settings: Settings) -> Iterator[tuple[str, str, OSError]]:
     server, admin = settings.server, settings.admin
     for key, host, port in (
         ("server.host", server.host, server.port),
@@ -96,10 +113,7 @@ def _check_addresses(settings: Settings) -> None:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(address)
         except OSError as error:
-            # Most likely this server is running.
-            if error.errno != errno.EADDRINUSE:
-                problem = f"{host} port {port} cannot be listened on ({error.strerror})"
-                raise SettingsError(problem, key=key) from error
+            yield key, f"{host} port {port}", error
 
 
 def _check_tls(settings: Settings) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from authz_server.database.schema import opened_database
-from authz_server.operations.preflight import find_problems
+from authz_server.operations.preflight import find_occupied, find_problems
 from authz_server.operations.scopes import find_unowned_scopes
 from authz_server.settings import Settings
 
@@ -50,6 +50,15 @@ def check_settings(settings: Settings, *, offline: bool = False) -> SettingsRepo
     """
     problems = find_problems(settings, offline=offline)
     warnings = find_warnings(settings)
+    if not offline:
+        warnings += tuple(
+            SettingsWarning(
+                key,
+                f"{address} is in use: by this server if it runs, else by another program.",
+                "`authz-server serve` needs it.",
+            )
+            for key, address in find_occupied(settings)
+        )
     if not offline and not problems:
         warnings += _warn_of_unowned_scopes(settings)
     return SettingsReport(problems=tuple(problems), warnings=warnings)

@@ -188,12 +188,14 @@ def test_an_address_of_another_machine_is_refused(ready, tmp_path, key):
     assert "192.0.2.1" in refusal
 
 
-def test_a_port_that_this_server_holds_is_no_problem(ready, tmp_path):
+def test_a_port_that_this_server_may_hold_is_a_warning(ready, tmp_path):
     """Case R241."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         cli = _cli_at(ready, tmp_path, "other", server={"port": port})
-        cli.must("config", "check")
+        checked = cli.run("config", "check")
+    assert checked.exit_code == 0
+    assert f"server.host: 127.0.0.1 port {port} is in use" in checked.stderr
 
 
 def test_a_certificate_that_cannot_be_used_is_refused(ready, tmp_path):
@@ -210,9 +212,7 @@ def test_a_certificate_that_cannot_be_used_is_refused(ready, tmp_path):
 def test_what_the_server_would_trust_is_opened(ready, tmp_path):
     """Case R241: a file with something else in it, or an address that is never fetched from."""
     other = tmp_path / "other.pem"
-    other.write_text(
-        "not a certificate, nor keys nor UTF-8: \udce9", errors="surrogateescape"
-    )
+    other.write_text("not a certificate, nor keys nor UTF-8: \udce9", errors="surrogateescape")
     wrong, issuer = str(other), {"issuer": "https://issuer.example"}
     named = [
         ("client_certificates.ca_file", {"client_certificates": {"ca_file": wrong}}),
