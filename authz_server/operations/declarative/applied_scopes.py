@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from authz_server.assembly import Services
 from authz_server.clients.models import Client
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
+from authz_server.operations.approvals import NotedAct, note_act
 from authz_server.operations.declarative.document import Declaration, DeclaredScope
 from authz_server.operations.declarative.plan import PlannedChange, compare, plain_diff, values_of
 from authz_server.operations.declarative.stored import (
@@ -22,6 +23,7 @@ from authz_server.operations.declarative.stored import (
 )
 from authz_server.operations.record_diffs import record_diff
 from authz_server.scopes.models import Scope
+from authz_server.settings.approvals import GRANT_MONEY, WIDEN_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +133,29 @@ class ScopeStep:
         new = values_of(fields)
         if new.get("callback_partner") in self._wanted:
             later[row.name] = new.pop("callback_partner")
+        acts = _find_acts(scope_values(row), values)
         if new:
             self._update(row.name, **new)
             record_diff(self._session, plain_diff(fields), subject=row.name)
+        self._note(row.name, acts, plain_diff(fields))
         return PlannedChange(act="change", noun="scope", id=row.name, fields=fields)
 
     def _update(self, name: str, **changes: Any) -> None:  # noqa: ANN401 - the service's
         self._services.scopes.update_scope(self._session, name, actor=self._actor, **changes)
+
+    def _note(self, name: str, acts: tuple[str, ...], diff: Mapping[str, Any]) -> None:
+        """Note what a change of a scope permits, which may need a second person."""
+        if not acts:
+            return
+        act = NotedAct(
+            acts=acts,
+            actor=self._actor,
+            operation="apply",
+            arguments={"scope": name},
+            subject=f"scope:{name}",
+            diff=diff,
+        )
+        note_act(self._services, self._session, act)
 
     def names(self) -> ScopeNames:
         """Return the catalogue as it is now."""
@@ -162,9 +180,11 @@ class ScopeStep:
         if others:
             self._require_unused(others, rows)
         for name in others:
+            acts = _find_acts(scope_values(rows[name]), None)
             self._services.scopes.delete_scope(self._session, name, actor=self._actor)
             gone = {"name": {"before": name, "after": None}}
             record_diff(self._session, gone, subject=name)
+            self._note(name, acts, gone)
         return [PlannedChange(act="remove", noun="scope", id=name) for name in others]
 
     def _require_unused(self, others: list[str], rows: Mapping[str, Scope]) -> None:
@@ -182,3 +202,26 @@ class ScopeStep:
                     f"The scope {row.callback_partner} is not in the files, and {row.name} names "
                     "it as its callback partner."
                 )
+
+
+def _find_acts(before: Mapping[str, Any], after: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Return the acts that the change or the removal of a scope is.
+
+    Otherwise a scope of risk ``money`` could be granted under another risk, or a token could live
+    longer than its client may.
+
+    Args:
+        before: the fields before.
+        after: the fields after; None: the scope is removed.
+    """
+    acts = []
+    if before["risk"] == "money" and (
+        after is None or after["risk"] != "money" or not {*before["aliases"]} <= {*after["aliases"]}
+    ):
+        acts.append(GRANT_MONEY)
+    cap = before["lifetime_cap_seconds"]
+    if after is not None and cap is not None:
+        new = after["lifetime_cap_seconds"]
+        if new is None or new > cap:
+            acts.append(WIDEN_LIMITS)
+    return tuple(acts)

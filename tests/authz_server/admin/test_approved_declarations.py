@@ -103,6 +103,24 @@ def test_the_secrets_of_an_application_work_once_it_is_approved(approvals, act):
         assert stored["imported"] == (value == "i" * 30)
 
 
+def test_a_scope_that_pays_keeps_its_risk_without_a_second_person(approvals):
+    """Neither a lower risk, nor fewer spellings, nor its removal makes a grant of it free."""
+    scope = '[scopes."{}/pay"]\nrisk = "{}"\naliases = [{}]\n'
+    assert apply(approvals, scope.format("tolls", "money", '"tolls.pay"')).status_code == 200
+    for text, members in (
+        (scope.format("tolls", "read", '"tolls.pay"'), {}),
+        (scope.format("tolls", "money", ""), {}),
+        (scope.format("roads", "read", ""), {"prune": True}),
+    ):
+        waiting = apply(approvals, text, **members)
+        assert waiting.status_code == 202, waiting.text
+        assert waiting.json["acts"] == ["scope.grant_money"]
+        assert approvals.api.get("/scopes/tolls%2Fpay").json["risk"] == "money"
+        assert approvals.decide(waiting.json["id"], "reject", by="third").status_code == 200
+    spelled = scope.format("tolls", "money", '"tolls.pay", "tolls:pay"')
+    assert apply(approvals, spelled).status_code == 200
+
+
 def test_an_application_without_such_an_act_is_done_at_once(approvals):
     """Its secrets are made at once."""
     done = apply(approvals, paying("quiet", "mapper/link"), generate_secrets=True)
