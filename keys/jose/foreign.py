@@ -7,6 +7,7 @@ verified. A header never provides the key, except where a proof of possession re
 from base64 import b64decode
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -48,6 +49,8 @@ _MAXIMUM_MEMBER_CHARACTERS = MAXIMUM_RSA_BITS // 6 + 1
 MAXIMUM_KEYS = 20
 #: Header members that change how a token is verified, or that provide a key or its address.
 REFUSED_MEMBERS = frozenset({"b64", "crit", "enc", "jku", "jwk", "x5c", "x5u", "zip"})
+#: A longer header is parsed each time, so that those in memory stay small.
+_REMEMBERED_HEADER_BYTES = 512
 #: RFC 7518, 6.2.2, 6.3.2 and 6.4; RFC 8037, 2; RFC 9964.
 _PRIVATE_MEMBERS = frozenset({"d", "dp", "dq", "k", "oth", "p", "priv", "q", "qi"})
 _EDWARDS_NAMES = frozenset({"EdDSA", "Ed25519"})
@@ -103,7 +106,15 @@ def parse_foreign(
             its header is malformed or has a refused member. Nothing else is raised for any text.
     """
     header, payload, signature = split_segments(token, maximum_bytes)
-    members = parse_json_object(decode_segment(header))
+    is_usual = not permitted and len(header) <= _REMEMBERED_HEADER_BYTES
+    members = _read_usual_header(header) if is_usual else _read_header(header, permitted)
+    return ForeignToken(
+        members, decode_segment(payload), header + b"." + payload, decode_segment(signature)
+    )
+
+
+def _read_header(segment: bytes, permitted: frozenset[str]) -> Mapping[str, Any]:
+    members = parse_json_object(decode_segment(segment))
     if not (REFUSED_MEMBERS - permitted).isdisjoint(members):
         raise TokenRefusedError("header members")
     values = members.get("alg"), members.get("kid", ""), members.get("typ", "")
@@ -111,9 +122,13 @@ def parse_foreign(
         raise TokenRefusedError("header values")
     if len(members.get("kid", "")) > MAXIMUM_KID_CHARACTERS:
         raise TokenRefusedError("unknown key")
-    return ForeignToken(
-        members, decode_segment(payload), header + b"." + payload, decode_segment(signature)
-    )
+    return MappingProxyType(members)
+
+
+@lru_cache(maxsize=256)
+def _read_usual_header(segment: bytes) -> Mapping[str, Any]:
+    # Cached: all tokens of a key have the same header. Refused headers are not cached.
+    return _read_header(segment, frozenset())
 
 
 class ForeignKey:

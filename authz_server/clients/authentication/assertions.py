@@ -114,15 +114,20 @@ class AssertionRules:
 
 def _are_sound(claims: Mapping[str, Any]) -> bool:
     """Return whether the claims are present and of their types (RFC 7519, 4.1)."""
-    texts = (claims.get("iss"), claims.get("sub"), claims.get("jti"))
-    if not all(isinstance(text, str) and text and text.isprintable() for text in texts):
-        return False
-    expires_at, starts = claims.get("exp"), [claims[n] for n in ("iat", "nbf") if n in claims]
+    for name in ("iss", "sub", "jti"):
+        text = claims.get(name)
+        if not (isinstance(text, str) and text and text.isprintable()):
+            return False
+    expires_at = claims.get("exp")
     # A bool is an int; a number with a fraction or an exponent is a float.
-    if not all(type(time) is int and time >= 0 for time in (expires_at, *starts)):
+    if type(expires_at) is not int or expires_at < 0:
         return False
-    is_ordered = all(start < expires_at for start in starts)
-    return is_ordered and len(claims["jti"]) <= MAXIMUM_JTI_CHARACTERS
+    for name in ("iat", "nbf"):
+        if name in claims:
+            start = claims[name]
+            if type(start) is not int or not 0 <= start < expires_at:
+                return False
+    return len(claims["jti"]) <= MAXIMUM_JTI_CHARACTERS
 
 
 def read_assertion(form: Mapping[str, str]) -> Assertion | None:
