@@ -119,7 +119,7 @@ faults: $(STAMPS)/test
 
 .PHONY: cases
 cases: $(STAMPS)/test
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --case-table docs/cases.md tests tests/acceptance $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --case-table docs/cases.md -o norecursedirs=".* faults" $(ARGS) tests
 
 .PHONY: rooms
 rooms: $(STAMPS)/run
