@@ -5,8 +5,7 @@ from functools import partial
 from typing import Any
 
 from authz_server.audit.events import EventPollRefused
-from authz_server.endpoints.forms import Form
-from authz_server.endpoints.json_bodies import read_json_object
+from authz_server.endpoints.json_bodies import read_form, read_json_object
 from authz_server.endpoints.protocol import EndpointParts, Exchange, ProtocolEndpoint
 from authz_server.endpoints.responses import Answer, private_answer
 from authz_server.errors import OAuthError
@@ -18,6 +17,7 @@ SECURITY_EVENTS = "/security-events"
 #: Further polls are answered at once; each waiting one holds a thread.
 MAXIMUM_WAITING_POLLS = 32
 MAXIMUM_EVENTS = 100
+_CREDENTIALS = ("client_id", "client_secret", "client_assertion", "client_assertion_type")
 _MAXIMUM_ACKNOWLEDGED = 1_000
 _MAXIMUM_TEXT = 500
 
@@ -42,7 +42,9 @@ class EventPollEndpoint(ProtocolEndpoint):
 
     async def _answer(self, exchange: Exchange) -> Answer:
         document = read_json_object(exchange.request, "parameter_malformed")
-        caller = await self._authenticate(exchange, Form({}, ()))
+        # RFC 8936, 2.4 leaves the credentials open; those of a form are members here.
+        given = {name: document[name] for name in _CREDENTIALS if name in document}
+        caller = await self._authenticate(exchange, read_form(given))
         poll = self._read(document)
         waits = poll.wait_seconds > 0 and self._places.acquire(blocking=False)
         if not waits:

@@ -3,7 +3,7 @@
 import re
 from functools import lru_cache
 from typing import NamedTuple
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 from authz_server.endpoints.request import Request
 from authz_server.errors import OAuthError
@@ -101,6 +101,8 @@ class FormReader:
         plain = "%" not in pair and "+" not in pair and pair.isascii() and pair.isprintable()
         if plain and len(pair) <= limit:
             return raw_name, raw_value
+        if "%" in raw_name and unquote(raw_name) == PRESENTED:
+            return PRESENTED, decode_presented(raw_value)
         # Three characters encode at most one byte: a longer pair is too long in any case.
         if len(pair) > 6 * limit + 1:
             raise OAuthError("parameter_too_long")

@@ -5,7 +5,7 @@ from typing import Any
 
 from authz_server.audit.events import IntrospectionRefused
 from authz_server.endpoints.forms import PRESENTED, Form, decode_presented
-from authz_server.endpoints.json_bodies import JSON_TYPE, read_json_object
+from authz_server.endpoints.json_bodies import JSON_TYPE, read_form, read_json_object
 from authz_server.endpoints.protocol import EndpointParts, Exchange, ProtocolEndpoint
 from authz_server.endpoints.request import Request
 from authz_server.endpoints.responses import Answer, private_answer
@@ -17,7 +17,6 @@ MAXIMUM_TOKENS = 100
 #: The member of a request in JSON.
 _TOKENS = "tokens"
 _BODY_BYTES = 262_144
-_VALUE_CHARACTERS = 16_384
 _INACTIVE: dict[str, Any] = {"active": False}
 
 
@@ -72,13 +71,7 @@ def _read_json(request: Request) -> tuple[Form, list[str]]:
     tokens = document.pop(_TOKENS, [])
     if not isinstance(tokens, list) or not all(isinstance(each, str) for each in tokens):
         raise OAuthError("parameter_malformed", f"{_TOKENS} is not a list of texts")
-    for value in document.values():
-        if not isinstance(value, str) or not (value.isascii() and value.isprintable()):
-            raise OAuthError("parameter_malformed", "a member is not a text in ASCII")
-        if len(value) > _VALUE_CHARACTERS:
-            raise OAuthError("parameter_too_long")
-    values = {name: value for name, value in document.items() if value}
-    return Form(values, ()), tokens
+    return read_form(document), tokens
 
 
 def _render(found: dict[str, Any] | OAuthError | None) -> dict[str, Any]:

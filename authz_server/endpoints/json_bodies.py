@@ -1,7 +1,9 @@
 """Read a JSON object from the body of a request, strictly (RFC 8259)."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from authz_server.endpoints.forms import Form
 from authz_server.endpoints.request import Request
 from authz_server.errors import OAuthError
 from keys.errors import TokenRefusedError
@@ -10,6 +12,7 @@ from keys.jose.compact import parse_json_object
 JSON_TYPE = "application/json"
 #: A JWK Set in client metadata has a depth of 4.
 MAXIMUM_DEPTH = 8
+_VALUE_CHARACTERS = 16_384
 
 
 def read_json_object(
@@ -40,6 +43,23 @@ def read_json_object(
     if is_deeper(document, MAXIMUM_DEPTH):
         raise OAuthError(malformed, "nested too deeply")
     return document
+
+
+def read_form(members: Mapping[str, object]) -> Form:
+    """Return members of a JSON object as the parameters of a form; empty ones are omitted.
+
+    Raises:
+        OAuthError: ``parameter_malformed`` or ``parameter_too_long``.
+    """
+    values: dict[str, str] = {}
+    for name, value in members.items():
+        if not isinstance(value, str) or not (value.isascii() and value.isprintable()):
+            raise OAuthError("parameter_malformed", "a member is not a text in ASCII")
+        if len(value) > _VALUE_CHARACTERS:
+            raise OAuthError("parameter_too_long")
+        if value:
+            values[name] = value
+    return Form(values, ())
 
 
 def is_deeper(value: object, depth: int) -> bool:

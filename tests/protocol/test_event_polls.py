@@ -113,6 +113,35 @@ def test_a_malformed_poll_is_refused(protocol: Protocol, polled: None, body: dic
     require_refusal(poll(protocol, **body), 400, "invalid_request")
 
 
+def test_credentials_of_a_form_are_members_of_a_poll(protocol: Protocol, polled: None):
+    """A resource server that is registered for exactly the form could not poll otherwise."""
+    del polled
+    mapper, jti = protocol.demo.mapper, revoke(protocol)
+    given = {"client_id": mapper.id, "client_secret": mapper.secret}
+
+    def ask(**members: object):
+        return protocol.send(
+            "POST", "/security-events", json={"returnImmediately": True, **members}
+        )
+
+    for method in ("client_secret_post", mapper.method):
+        with protocol.parties.change() as (services, session):
+            services.clients.update_resource_server(
+                session, mapper.id, actor=ACTOR, authentication_method=method
+            )
+        protocol.services.feed.poll()
+        answer = ask(**given)
+        if method == mapper.method:
+            require_refusal(answer, 401, "invalid_client")
+            continue
+        assert answer.status_code == 200, answer.text
+        (token,) = answer.json["sets"].values()
+        assert claims_of(token)["sub_id"]["jti"] == jti
+        require_refusal(ask(**given | {"client_secret": "wrong"}), 401, "invalid_client")
+        require_refusal(ask(client_id=1), 400, "invalid_request")
+        assert poll(protocol).status_code == 401
+
+
 def test_only_the_resource_server_polls_its_events(protocol: Protocol, polled: None):
     """Without credentials, with wrong ones, as a client, and without a stream; recorded."""
     del polled

@@ -191,3 +191,11 @@ def test_other_types_are_refused(content_type):
     with pytest.raises(OAuthError) as refused:
         READER.read(request_of(b"a=1", content_type=content_type))
     assert refused.value.reason == "content_type_unsupported"
+
+
+@pytest.mark.parametrize("name", [b"token", b"%74oken", b"t%6Fken"])
+def test_a_presented_token_is_never_malformed(name):
+    """However its name is spelled: what is no token is inactive."""
+    for value in (b"%09", b"%ff", b"%zz", b"\xff", b"a%00b", b"a" * 257):
+        form = READER.read(request_of(name + b"=" + value))
+        assert list(form.values) == ["token"]
