@@ -10,9 +10,8 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from authz_server.settings import load_settings
-from support.live_server import LiveServer
+from support.live_server import LiveServer, call_cli
 from support.parties import Parties
-from support.plugin_examples import run
 from support.secrets_watch import SecretsWatch
 from support.settings_file import write_secret, write_settings
 
@@ -79,12 +78,11 @@ def site(receiver, module_database_url, tmp_path_factory):
         return write_settings(folder, module_database_url, overrides)
 
     config = write()
-    run("-m", "authz_server", "db", "upgrade", "--config", str(config))
     parties = Parties(load_settings(config), SecretsWatch())
     parties.create_first_keys()
     parties.make_resource_server("mapper")
     with LiveServer(write, folder, workers=2) as server:
-        server.folder, server.config = folder, str(config)
+        server.folder, server.config = folder, config
         server.payer = parties.make_client("payer")
         yield server
 
@@ -93,6 +91,13 @@ def ask(site, **headers):
     form = {"grant_type": "client_credentials", "scope": "mapper/link"} | site.payer.form()
     sent = site.payer.headers() | headers
     return httpx.post(f"{site.base_url}/oauth2/token", data=form, headers=sent, timeout=5)
+
+
+def command(site, *arguments):
+    """Run a command beside the server, which has to succeed; return what it prints."""
+    done = call_cli("--config", str(site.config), *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def eventually(condition, seconds=60):
@@ -136,9 +141,8 @@ def test_a_token_is_narrowed_mapped_traced_and_reported(site, receiver):
 
 def test_a_command_s_change_is_delivered_by_the_server(site, receiver):
     before = len(receiver.received["/hook"])
-    command = ["client", "disable", "payer", "--config", site.config]
-    run("-m", "authz_server", *command)
-    run("-m", "authz_server", "client", "enable", "payer", "--config", site.config)
+    command(site, "client", "disable", "payer")
+    command(site, "client", "enable", "payer")
     eventually(
         lambda: [
             body
@@ -146,18 +150,16 @@ def test_a_command_s_change_is_delivered_by_the_server(site, receiver):
             if b"client.disabled" in body or b"client.enabled" in body
         ][1:]
     )
-    listed = run("-m", "authz_server", "--config", site.config, "webhooks", "list")
-    assert listed == "No event waits.\n"
+    assert command(site, "webhooks", "list") == "No event waits.\n"
 
 
 def test_a_changed_policy_is_checked_and_replayed_by_a_command(site):
     changed = site.folder / "changed.toml"
     changed.write_text(f'{RULE}effect = "refuse"\n')
-    command = ["-m", "authz_server", "--config", site.config, "policy"]
-    assert "1 rules" in run(*command, "check", str(changed))
+    assert "1 rules" in command(site, "policy", "check", str(changed))
     eventually(lambda: ask(site).status_code == 200)
-    found = json.loads(run(*command, "replay", str(changed), "--json"))
+    found = json.loads(command(site, "policy", "replay", str(changed), "--json"))
     (difference,) = found["differences"]
     assert (difference["client_id"], difference["would_be"]) == ("payer", "refused")
     assert difference["count"] == found["requests"] >= 1
-    assert "issued -> refused" in run(*command, "replay", str(changed), "--days", "1")
+    assert "issued -> refused" in command(site, "policy", "replay", str(changed), "--days", "1")

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from authz_server.plugin_api import RefusalError
 from authz_server.settings import load_settings
-from support.live_server import LiveServer
+from support.live_server import LiveServer, call_cli
 from support.parties import Parties
 from support.plugin_examples import example_files, install_examples, path_with, run
 from support.secrets_watch import SecretsWatch
@@ -67,8 +67,10 @@ class Site:
         return write_settings(self.folder, f"sqlite:///{self.folder}/server.db", overrides)
 
     def command(self, *arguments: str) -> str:
-        """Run `authz-server`; return what it prints."""
-        return run("-m", "authz_server", *arguments, path=self.path)
+        """Run `authz-server`, which has to succeed; return what it prints."""
+        done = call_cli(*arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     def prepare(self) -> None:
         """Make database, keys and parties."""
