@@ -101,7 +101,7 @@ def apply_declaration(  # noqa: PLR0913 - what, how and by whom
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Application:
-    """What is applied, how and by whom.
+    """An application of files: its entries, its actor and its options.
 
     Attributes:
         declaration: the entries of the files.
