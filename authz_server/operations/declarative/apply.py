@@ -20,7 +20,7 @@ from authz_server.clients.models import Client
 from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.database.change_feed import defer_changes
 from authz_server.errors import ConflictError
-from authz_server.operations.approvals import CONTROL, Control, NotedAct, note_act
+from authz_server.operations.approvals import CONTROL, Control, NotedAct
 from authz_server.operations.declarative.applied_registrations import (
     ClientStep,
     InitialSecrets,
@@ -153,8 +153,8 @@ def apply_within(services: Services, session: Session, application: Application)
             )
         if plan.changes:
             _record_whole(services, session, declaration, plan, application.actor)
-        if parts is not None and parts.noted:
-            _note_whole(services, session, application, plan, parts)
+        if parts is not None:
+            _note_whole(session.info[CONTROL], application, plan, parts)
         return plan
 
 
@@ -172,14 +172,20 @@ def _separate_control(session: Session) -> Iterator[Control | None]:
         session.info[CONTROL] = control
 
 
-def _note_whole(
-    services: Services, session: Session, application: Application, plan: Plan, parts: Control
-) -> None:
+def _note_whole(control: Control, application: Application, plan: Plan, parts: Control) -> None:
     """Note an application as one act, because it is one transaction.
+
+    Args:
+        control: that of the call.
+        application: the application.
+        plan: its changes.
+        parts: the acts of its parts.
 
     Raises:
         StaleChangeError: an approved application has another plan now.
     """
+    if not parts.noted and control.approved is None:
+        return
     declaration = application.declaration
     act = NotedAct(
         acts=tuple(dict.fromkeys(name for act in parts.noted for name in act.acts)),
@@ -195,7 +201,8 @@ def _note_whole(
         diff=diff_of(plan),
         secret=_join(application.secrets.made),
     )
-    note_act(services, session, act)
+    # An approved application has the same plan, even if no part of it needs an approval now.
+    control.note(act)
 
 
 def _join(made: Mapping[str, PreparedSecret]) -> PreparedSecret | None:

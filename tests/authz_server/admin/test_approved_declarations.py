@@ -57,6 +57,15 @@ def test_an_approved_application_whose_plan_differs_fails(approvals):
     assert approvals.api.get("/clients/stale").status_code == 404
 
 
+def test_an_approved_application_that_was_made_meanwhile_fails(approvals):
+    """Nothing of it would need an approval now, and its plan is another one."""
+    change = file(approvals, "made")
+    done = apply(approvals, paying("made"), "?break_glass=true&reason=flood")
+    assert done.status_code == 200, done.text
+    require_problem(approvals.decide(change, "approve"), 412, "precondition-failed")
+    assert approvals.state(change) == "failed"
+
+
 @pytest.mark.parametrize(("act", "by"), [("reject", "third"), ("withdraw", "caller")])
 def test_a_closed_application_is_not_applied(approvals, act, by):
     change = file(approvals, f"closed-by-{act}")
