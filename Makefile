@@ -161,7 +161,7 @@ wheel: dist
 bench:
 	@command -v wrk >/dev/null || { echo "The benchmarks need wrk (apt install wrk)." >&2; exit 1; }
 	@$(MAKE) $(STAMPS)/bench
-	@PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
+	@PYTHONPATH=tests:verifier/src $(BIN)/python -m bench $(ARGS)
 
 BASE ?= python:3.13-slim
 

@@ -15,11 +15,12 @@ from bench.free_cores import FreeCores
 from bench.introspection_forms import measure_introspection_forms
 from bench.load import require_wrk
 from bench.parts import PARTS, measure_part
-from bench.report import FORMS, KEYS, RESULTS, STATUS, make_result, write_result
+from bench.report import FORMS, KEYS, RESULTS, STATUS, VERIFIER, make_result, write_result
 from bench.servers import CACHE
 from bench.signing import measure_signers, open_signers
 from bench.status_lists import measure_status_lists
 from bench.turns import Plan
+from bench.verifiers import measure_verifiers
 
 
 def main() -> None:
@@ -35,7 +36,7 @@ def main() -> None:
     )
     is_trial = arguments.allow_busy or arguments.only
     results = arguments.results or (CACHE / "results" if is_trial else RESULTS)
-    for part in arguments.parts or (*PARTS, STATUS, FORMS, KEYS):
+    for part in arguments.parts or (*PARTS, STATUS, FORMS, VERIFIER, KEYS):
         print(f"{part}:", flush=True)
         cores = FreeCores(arguments.patience * 60, allow_busy=arguments.allow_busy)
         loads = [load_average()]
@@ -53,6 +54,8 @@ def _measure(
         return measure_status_lists(directory, plan)
     if part == FORMS:
         return measure_introspection_forms(directory, plan)
+    if part == VERIFIER:
+        return measure_verifiers(plan, cores)
     if part != KEYS:
         return measure_part(part, plan, cores, directory, only)
     with open_signers(directory) as signers:
@@ -68,7 +71,7 @@ def _permit_many_connections() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench", description="Measures the server.")
-    parts = [*PARTS, STATUS, FORMS, KEYS, []]
+    parts = [*PARTS, STATUS, FORMS, VERIFIER, KEYS, []]
     parser.add_argument("parts", nargs="*", choices=parts, help="which; all if none")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=5, help="of each round and contender")

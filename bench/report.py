@@ -19,6 +19,8 @@ KEYS = "keys"
 STATUS = "status"
 #: The part of bench/introspection_forms.py.
 FORMS = "batch"
+#: The part of bench/verifiers.py.
+VERIFIER = "verifier"
 _TITLES = {
     "token": "Tokens",
     "introspection": "Introspection",
@@ -29,6 +31,7 @@ _TITLES = {
     "overload": "Overload",
     STATUS: "Status lists",
     FORMS: "Introspection alone, signed and in batches",
+    VERIFIER: "Verification at a resource server",
     KEYS: "Signatures by a Vault",
 }
 

@@ -147,7 +147,7 @@ BAD_LISTS = {
     "something after it": {
         "status_list": {"bits": 2, "lst": encode_segment(zlib.compress(bytes(8)) + b"x").decode()}
     },
-    "a bomb": {"status_list": {"bits": 2, "lst": pack(bytes(200_000_000))}},
+    "a bomb": {"status_list": {"bits": 2, "lst": pack(bytes(20_000_000))}},
 }
 
 

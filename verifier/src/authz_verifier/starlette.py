@@ -36,6 +36,9 @@ def protect(app: Starlette, verifier: AsyncVerifier) -> None:
 
     A request is refused before FastAPI reads its body. Mounted applications have the same
     verifier.
+
+    Raises:
+        RuntimeError: the application serves requests already.
     """
     app.state.authz_verifier = verifier
     if app.middleware_stack is not None:
