@@ -3,34 +3,38 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import event, insert, text, update
+from sqlalchemy import event, text, update
 
-from authz_server.audit.sink import AuditRecord
 from authz_server.clients.models import Client, ClientSecret
 from authz_server.operations.client_search import ClientFilters, find_clients
 from authz_server.operations.clients import create_client
 from authz_server.operations.stored_records import RecordFilters, list_records
 
-ROWS = 100_000
 AT = datetime(2030, 1, 1, tzinfo=UTC)
+#: The database makes the rows itself, each of a second of its own.
+RECORDS = """
+WITH RECURSIVE numbers(n) AS (
+    SELECT {first} UNION ALL SELECT n + 1 FROM numbers WHERE n < {first} + 4999
+)
+INSERT INTO audit_record (at, actor, action, subject, detail)
+SELECT {at}, 'operator:' || (n % 1000), 'client.action_' || (n % 5000), 'client-' || (n % 10000),
+    '{{}}'
+FROM numbers
+"""
+MOMENTS = {
+    "sqlite": "datetime('2030-01-01', n || ' seconds') || '.000000'",
+    "postgresql": "timestamptz '2030-01-01 00:00+00' + make_interval(secs => n)",
+}
 
 
 @pytest.fixture
 def many(operator):
     """An operator with 100,000 records of 10,000 subjects, 1,000 actors and 5,000 actions."""
-    with operator.services.database.transaction() as session:
-        rows = [
-            {
-                "at": AT + timedelta(seconds=number),
-                "actor": f"operator:{number % 1_000}",
-                "action": f"client.action_{number % 5_000}",
-                "subject": f"client-{number % 10_000}",
-                "detail": {},
-            }
-            for number in range(ROWS)
-        ]
-        for start in range(0, ROWS, 20_000):
-            session.execute(insert(AuditRecord), rows[start : start + 20_000])
+    database = operator.services.database
+    moment = MOMENTS[database.engine.dialect.name]
+    for first in range(0, 100_000, 5_000):
+        with database.transaction() as session:
+            session.execute(text(RECORDS.format(first=first, at=moment)))
     with operator.services.database.transaction() as session:
         session.execute(text("ANALYZE"))
     return operator
