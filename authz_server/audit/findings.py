@@ -12,6 +12,8 @@ from keys.errors import TokenRefusedError
 from keys.jose.compact import parse_compact
 
 Fault = Literal["changed", "removed", "reordered", "inserted", "cut off", "forged", "unsigned"]
+#: The errors of decoding a line that is not a record.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 #: The largest number of findings that are kept.
 MAXIMUM_FINDINGS = 1_000
 #: Verifies a signature over data with the key of an id; None: the key is not known.
@@ -102,7 +104,7 @@ class CheckpointReader:
         verify(parsed.signature, parsed.signing_input)
         try:
             found: Checkpoint = self._decode(parsed.payload)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise TokenRefusedError("not a checkpoint") from error
         self.verified += 1
         return found

@@ -10,6 +10,7 @@ import msgspec
 from authz_server.audit.chain import NO_HASH, Head, hash_line
 from authz_server.audit.findings import (
     MAXIMUM_FINDINGS,
+    UNREADABLE,
     Checkpoint,
     CheckpointReader,
     Fault,
@@ -164,7 +165,7 @@ class LineCheck:
     def _add_line(self, place: str, line: bytes) -> None:
         try:
             record = self._decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             self._unreadable.append(place)
             return
         self._first_time = self._first_time or record.time

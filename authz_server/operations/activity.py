@@ -11,6 +11,7 @@ import msgspec
 
 from authz_server.assembly import Services
 from authz_server.audit.destination import is_stream
+from authz_server.audit.findings import UNREADABLE
 
 #: The file is read from its end, up to this size.
 _MAXIMUM_BYTES = 4 * 1024 * 1024
@@ -172,7 +173,7 @@ def _read_since(path: Path, since: datetime) -> tuple[list[_Record], bool]:
             continue
         try:
             record = decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             continue
         if record.time < since:
             return found, True

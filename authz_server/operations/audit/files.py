@@ -84,7 +84,7 @@ def find_first_time(paths: Sequence[Path]) -> datetime | None:
     for path in paths:
         with opened_lines(path) as file:
             for line in file:
-                with suppress(ValueError, KeyError, TypeError):
+                with suppress(ValueError, KeyError, TypeError, RecursionError):
                     return datetime.fromisoformat(json.loads(line)["time"])
     return None
 

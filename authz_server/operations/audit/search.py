@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy import func, select
 
 from authz_server.assembly import Services
+from authz_server.audit.findings import UNREADABLE
 from authz_server.audit.sink import CHANGES, AuditRecord
 from authz_server.audit.time_limit import has_time
 from authz_server.operations.audit.files import Period, find_audit_files
@@ -221,7 +222,7 @@ def _read(line: bytes, source: str) -> TrailRecord | None:
         record = _decode(line)
         at = datetime.fromisoformat(record["time"])
         event = str(record["event"])
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+    except (*UNREADABLE, KeyError, TypeError, ValueError):
         return None
     client = str(record.get("client_id", ""))
     return TrailRecord(

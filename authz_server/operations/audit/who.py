@@ -10,6 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
+from authz_server.audit.findings import UNREADABLE
 from authz_server.audit.sink import AuditRecord
 from authz_server.operations.audit.files import (
     Period,
@@ -126,7 +127,7 @@ def _find_held(
     for line in (line for path in reversed(paths) for line in _lines_of(path, period)):
         try:
             token = _decode(line)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             continue
         if token.expires_at > at.timestamp() and not spellings.isdisjoint(token.scope.split(" ")):
             found.setdefault(token.client_id, []).append(token)

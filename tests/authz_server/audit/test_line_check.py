@@ -169,6 +169,17 @@ def test_a_forked_process_begins_a_chain_of_its_own(log):
     assert (result.records, result.writers, result.findings) == (12, 3, ())
 
 
+def test_a_line_that_is_nested_too_deeply_is_unreadable(log):
+    with log.path.open("ab") as file:
+        file.write(
+            b'{"time":"2030-01-02T03:04:05.000Z","event":"token.issued","a":' + b"[" * 99_999
+        )
+        file.write(b'\n{"event":"\xff"}\n')
+    log.write(log.first)
+    result = check(log.lines())
+    assert (result.unreadable, result.findings) == (2, ())
+
+
 def test_a_line_that_a_full_disk_cut_off_is_no_finding(log):
     with log.path.open("ab") as file:
         file.write(b'{"time":"2030-01-02T03:04:05.000Z","event":"tok')

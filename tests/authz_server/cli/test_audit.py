@@ -47,6 +47,12 @@ class Site:
         )
         return answer.json.get("access_token")
 
+    def spoil(self):
+        """Add a line that no reader can read to the end: its object is nested without an end."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        with self.path.open("a") as file:
+            file.write(f'{{"time":"{now}","event":"token.issued","act":{"[" * 100_000}\n')
+
     def checkpoint(self):
         for each in self.services:
             each.audit_checkpoints.seal_audit_records()
@@ -143,6 +149,7 @@ def test_a_search_has_changes_tokens_and_refusals_once(site):
     site.new_client("erp", "mapper/unlink")
     site.ask("ministry", "mapper/link")
     site.ask("ministry", "mapper/resolve")
+    site.spoil()
     found = cli.json("audit", "search", "--client", "ministry")["records"]
     events = [each["event"] for each in found]
     assert events[:2] == ["token.refused", "token.issued"]
@@ -187,6 +194,7 @@ def test_who_could_and_who_did(site):
     site.new_client("erp", "mapper/unlink")
     site.new_client("gone", "mapper/link")
     site.ask("ministry", "mapper/link")
+    site.spoil()
     at = datetime.now(UTC).isoformat()
     cli = site.cli
     cli.must("client", "update", "ministry", "--scope", "mapper/unlink")
