@@ -23,17 +23,26 @@ _REMEDY = (
     "Set its pool mode to session (PgBouncer: pool_mode = session), or connect without it."
 )
 
+# A change, its record and a revocation; a table that is missing is found by the schema's check.
+_WRITTEN = ("audit_record", "change", "revocation_cut_off", "revoked_token", "single_use")
+_FORBIDDEN = """
+SELECT current_user, string_agg(name, ', ') FROM unnest(%s::text[]) AS name
+WHERE NOT has_table_privilege(to_regclass(name), 'INSERT')
+"""
+
 Connect = Callable[[], psycopg.Connection[Any]]
 
 
 def require_session(connect: Connect) -> None:
-    """Raise unless sessions keep their state and commits are durable; opens two connections.
+    """Raise unless sessions keep their state and may write, and commits are durable.
+
+    Opens two connections.
 
     Args:
         connect: returns a new connection without autocommit, as the server uses it.
 
     Raises:
-        DatabaseUnfitError: sessions lose their state, or commits are not durable.
+        DatabaseUnfitError: sessions lose their state or may not write, or commits are not durable.
         psycopg.Error: the database does not answer.
     """
     with connect() as first, connect() as second:
@@ -41,10 +50,16 @@ def require_session(connect: Connect) -> None:
         for _ in range(_ROUNDS):
             _compare(first, second)
         found = first.execute("SHOW synchronous_commit").fetchone()
+        forbidden = first.execute(_FORBIDDEN, (list(_WRITTEN),)).fetchone()
     if found is None or found[0] not in _DURABLE:
         raise DatabaseUnfitError(
             f"synchronous_commit is {found and found[0]} in the server's session: a crash of the "
             "database would lose revocations. Set it to on."
+        )
+    if forbidden is not None and forbidden[1]:
+        raise DatabaseUnfitError(
+            f"The role {forbidden[0]} may not write {forbidden[1]}: revocations cannot be stored. "
+            "Grant it SELECT, INSERT, UPDATE and DELETE on all tables."
         )
 
 

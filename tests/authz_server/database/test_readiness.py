@@ -1,15 +1,20 @@
 """Readiness on databases that answer and must not be used."""
 
+import re
 import resource
+import secrets
 import sqlite3
 from contextlib import ExitStack, closing, contextmanager
 
+import psycopg
 import pytest
 from flask import Flask
 from sqlalchemy import NullPool, StaticPool, create_engine
 from sqlalchemy.exc import OperationalError
 
 from authz_server.app import EXTENSION, create_health_application
+from authz_server.database.checks import check_database
+from authz_server.database.postgresql import DatabaseUnfitError
 from authz_server.database.schema import upgrade_database
 from authz_server.database.sqlite import WriteCheck, make_durable
 from authz_server.settings import DatabaseSettings, load_settings
@@ -19,6 +24,8 @@ from support.postgresql import PostgresServer
 from support.postgresql_access import database_name
 from support.settings_file import write_settings
 from support.standby import Standby
+
+URL_USER = re.compile("//[^@]*@")
 
 
 def readiness(application: Flask) -> tuple[int, list[str]]:
@@ -81,6 +88,28 @@ def test_a_pooler_that_keeps_no_session_is_not_ready(
         status, failed = readiness(application)
         assert status == 503
         assert "database_session" in failed
+
+
+def test_a_role_that_may_not_write_is_not_ready(postgresql_url, tmp_path, keys):
+    """Case P208: the primary takes writes, though not from this role."""
+    keys(postgresql_url)
+    role = f"reader_{secrets.token_hex(4)}"
+    with psycopg.connect(postgresql_url.replace("+psycopg", ""), autocommit=True) as owner:
+        owner.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'reader'")
+        owner.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
+        url = URL_USER.sub(f"//{role}:reader@", postgresql_url)
+        with health(tmp_path, url) as application:
+            answer = application.test_client().get("/health/ready")
+            assert answer.status_code == 503
+            reason = answer.get_json()["reasons"]["database_session"]
+            assert f"{role} may not write audit_record, change, " in reason
+        with pytest.raises(DatabaseUnfitError, match="may not write"):
+            check_database(DatabaseSettings(url=url))
+        owner.execute(f"GRANT INSERT ON ALL TABLES IN SCHEMA public TO {role}")
+        with health(tmp_path, url) as application:
+            assert readiness(application) == (200, [])
+        owner.execute(f"DROP OWNED BY {role}")
+        owner.execute(f"DROP ROLE {role}")
 
 
 def test_a_database_older_than_the_audit_file_is_not_ready(database_url, tmp_path, keys):
