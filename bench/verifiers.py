@@ -45,18 +45,19 @@ def measure_verifiers(plan: Plan, cores: FreeCores) -> Sequence[Mapping[str, Any
     with ExitStack() as opened:
         for algorithm in ALGORITHMS:
             issuer = opened.enter_context(LocalIssuer(algorithm))
-            calls = _calls(issuer, issuer.token(SCOPE))
+            calls = make_calls(issuer, issuer.token(SCOPE))
             title = f"A token signed with {algorithm}"
             groups.append(_measure(title, calls, SIGNATURE, plan, cores))
         issuer = opened.enter_context(LocalIssuer())
-        calls = _flask_calls(issuer, issuer.token(SCOPE))
+        calls = make_flask_calls(issuer, issuer.token(SCOPE))
         title = "A request to a guarded view of Flask, ES256"
         groups.append(_measure(title, calls, BARE, plan, cores))
     groups[0]["not_measured"] = _NOT_MEASURED
     return groups
 
 
-def _calls(issuer: LocalIssuer, token: str) -> dict[str, _Call]:
+def make_calls(issuer: LocalIssuer, token: str) -> dict[str, _Call]:
+    """Return for each contender a function that verifies a token; it fails if that is refused."""
     verifier = Verifier(issuer.url, DEFAULT_AUDIENCE)
     request = Request("POST", DEFAULT_AUDIENCE, (f"Bearer {token}",))
     key, parsed = issuer.keys[0], parse_compact(token)
@@ -126,7 +127,8 @@ def _by_authlib(issuer: LocalIssuer, token: str) -> _Call:
     return verify
 
 
-def _flask_calls(issuer: LocalIssuer, token: str) -> dict[str, _Call]:
+def make_flask_calls(issuer: LocalIssuer, token: str) -> dict[str, _Call]:
+    """Return for each contender a function that sends a token to a view of Flask."""
     ours, theirs, bare = (flask.Flask(name) for name in ("ours", "theirs", "bare"))
     protect(ours, Verifier(issuer.url, DEFAULT_AUDIENCE))
     require = ResourceProtector()

@@ -2,10 +2,12 @@
 
 import os
 import time
+from contextlib import suppress
 from itertools import count
 
 import pytest
 
+from authz_verifier.testing import LocalIssuer
 from bench.arrivals import Arrival
 from bench.cpu_time import Process, Snapshot, cores_of_others, take_snapshot
 from bench.free_cores import LIMIT_CORES, REPEATS, FreeCores
@@ -13,6 +15,7 @@ from bench.load import Fresh, Request, UnexpectedAnswerError
 from bench.rates import find_recovery_seconds
 from bench.report import make_page, make_result, write_result
 from bench.turns import Plan, Turn, take_rounds
+from bench.verifiers import BARE, SCOPE, SIGNATURE, make_calls, make_flask_calls
 
 PLAN = Plan(rounds=1, seconds=1, warm_up_seconds=1, jit_warm_up_seconds=1)
 OWN = os.getpid()
@@ -121,3 +124,15 @@ def test_recovery_ends_with_the_last_window_of_bad_answers(outcome, took, recove
     good = [Arrival(moment, 0, 100, 200) for moment in range(0, 2_000_000, 10_000)]
     arrivals = [*good, Arrival(600_000, 0, took, outcome)]
     assert find_recovery_seconds(arrivals, 10_000) == recovery
+
+
+def test_each_verifier_accepts_a_sound_token_and_refuses_others():
+    with LocalIssuer() as issuer:
+        for make, floor in ((make_calls, SIGNATURE), (make_flask_calls, BARE)):
+            assert all(call() for call in make(issuer, issuer.token(SCOPE)).values())
+            for bad in (issuer.token("other"), issuer.token(SCOPE, exp=1)):
+                for name, call in make(issuer, bad).items():
+                    accepted = False
+                    with suppress(Exception):
+                        accepted = bool(call())
+                    assert accepted == (name == floor), name

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
+from inspect import iscoroutinefunction
 from typing import ParamSpec, TypeVar
 
 import flask
@@ -55,11 +56,15 @@ def requires(*scopes: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Return a decorator of a view that serves only requests with these scopes."""
 
     def guard(view: Callable[_P, _R]) -> Callable[_P, _R]:
+        is_async = iscoroutinefunction(view)
+
         @wraps(view)
         def guarded(*args: _P.args, **kwargs: _P.kwargs) -> _R:
             verifier: Verifier = flask.current_app.extensions[_EXTENSION]
             request = read_request(flask.request.environ, verifier)
             with serving(verifier.authenticate(request, *scopes)):
+                if not is_async:
+                    return view(*args, **kwargs)
                 answer: _R = flask.current_app.ensure_sync(view)(*args, **kwargs)
                 return answer
 
