@@ -6,7 +6,7 @@ from time import monotonic
 
 from flask import Flask
 from flask import request as flask_request
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
 from authz_server.database.errors import describe_failure
@@ -105,7 +105,7 @@ def as_refusal(fault: Exception) -> OAuthError:
         return fault
     if isinstance(fault, SQLAlchemyError):
         # Other database errors may repeat values of the request.
-        known = isinstance(fault, OperationalError)
+        known = isinstance(fault, OperationalError | ProgrammingError)
         reason = describe_failure(fault) if known else type(fault).__name__
         _database_log.note(reason)
         return OAuthError("temporarily_unavailable")
