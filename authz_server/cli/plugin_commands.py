@@ -68,7 +68,7 @@ def _open_services(settings: "Settings") -> "Services":
 def _enables_plugins(config: Path) -> bool:
     try:
         document = tomllib.loads(config.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     plugins = document.get("plugins")
     return isinstance(plugins, dict) and bool(plugins.get("enabled"))

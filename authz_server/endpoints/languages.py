@@ -97,7 +97,7 @@ def _catalogue_files(directory: str) -> Iterable[tuple[str, str]]:
 def _parse(language: str, text: str) -> Mapping[str, str]:
     try:
         messages = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"g2p.catalogue_directory: catalogue {language}: {error}") from error
     unknown = messages.keys() - REASONS.keys()
     if unknown or not all(isinstance(message, str) for message in messages.values()):

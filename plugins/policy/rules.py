@@ -137,7 +137,7 @@ def read_policy(path: Path) -> Policy:
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: it cannot be read: {error}") from error
     if not document.keys() <= {"default", "time_zone", "rules"}:
         raise ValueError(f"{path}: use default, time_zone and rules")

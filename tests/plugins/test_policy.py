@@ -100,6 +100,7 @@ def test_rules_narrow_one_after_the_other(policy):
     "text",
     [
         "rules",
+        "rules = " + "[" * 99_999,
         "rules = 3",
         "rule = []",
         'default = "narrow"',

@@ -159,6 +159,7 @@ BROKEN = {
     "number": f"{MALFORMED} = 1",
     "table": f'[{MALFORMED}]\na = "x"',
     "no-toml": "x",
+    "deep": "x = " + "[" * 99_999,
 }
 
 

@@ -144,7 +144,8 @@ def test_the_server_s_own_commands_do_not_need_the_plugin(run):
 
 
 def test_a_settings_file_that_cannot_be_read_enables_nothing(run):
-    run.config.write_text(BROKEN)
-    assert plugin_commands.find_plugin_commands(run.config, []) == {}
+    for unreadable in (BROKEN + "[" * 99_999, BROKEN):
+        run.config.write_text(unreadable)
+        assert plugin_commands.find_plugin_commands(run.config, []) == {}
     result = run("--config", run.config, "greet", "payer", settings=False)
     assert "No such command 'greet'." in result.output
