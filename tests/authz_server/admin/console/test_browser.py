@@ -79,6 +79,7 @@ def test_axe_finds_nothing_on_any_screen(browser, axe, console, url):
     ring, kid = _rings(console)
     acts = (f"/act/ring-rotate?ring={ring}", f"/act/key-revoke?ring={ring}&kid={kid}")
     with visiting(browser, color_scheme="light") as visitor:
+        visitor.context.add_init_script(axe)
         page = _log_in(visitor, url)
         for path in (*SCREENS, *acts):
             page.goto(f"{url}{path}")
