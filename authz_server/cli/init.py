@@ -1,5 +1,6 @@
 """``init``: make the settings, secrets, database and first keys."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import click
 
 from authz_server.cli.commands import Command
+from authz_server.cli.errors import format_error
 from authz_server.cli.invocation import DEFAULT_CONFIG, Invocation, pass_invocation
 from authz_server.cli.output import echo_status, json_option, print_json
 from authz_server.cli.proxies import ask_for_proxies, check_proxies, is_at_terminal
@@ -15,9 +17,11 @@ from authz_server.operations.installation import Installation, install
 from authz_server.operations.installation_options import (
     DEFAULT_PORT,
     MAXIMUM_PORT,
+    Difference,
     InstallationOptions,
 )
 from authz_server.operations.settings_template import Answers
+from authz_server.settings import load_settings
 
 
 @click.command(
@@ -97,13 +101,20 @@ def init(
     answers = None
     if force or not config.exists():
         answers = _answers(asked, config.parent, ask=not as_json)
-    done = install(
-        config,
-        asked,
-        answers,
-        actor=invocation.actor,
-        import_catalogue=catalogue is not None,
-    )
+    try:
+        done = install(
+            config,
+            asked,
+            answers,
+            actor=invocation.actor,
+            import_catalogue=catalogue is not None,
+        )
+    except Exception as error:
+        # The failure may be that of an earlier run's settings, such as of a mistyped URL.
+        kept = [] if answers else list(asked.differences(load_settings(config), config))
+        if not kept:
+            raise
+        raise click.ClickException(f"{format_error(error)} {_kept(config, kept)}") from error
     for warning in done.warnings:
         echo_status(f"Warning: {warning}")
     if as_json:
@@ -113,10 +124,14 @@ def init(
             click.echo(f"  {'made  ' if step.made else 'exists'}  {step.what}")
         click.echo(_next_steps(config, catalogue))
     if done.differences:
-        raise click.ClickException(
-            f"{config} was kept as it is. {'. '.join(map(str, done.differences))}. "
-            "Use --force to replace it, or edit it."
-        )
+        raise click.ClickException(_kept(config, done.differences))
+
+
+def _kept(config: Path, differences: Sequence[Difference]) -> str:
+    return (
+        f"{config} was kept as it is. {'. '.join(map(str, differences))}. "
+        "Use --force to replace it, or edit it."
+    )
 
 
 def _answers(asked: InstallationOptions, directory: Path, *, ask: bool) -> Answers:

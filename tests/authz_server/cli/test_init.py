@@ -251,6 +251,17 @@ def test_again_it_names_each_option_that_the_file_contradicts(tmp_path, option):
     assert [each["option"] for each in differs] == [option]
 
 
+def test_again_after_a_mistyped_database_it_names_what_the_file_has(tmp_path):
+    """Case G85."""
+    options = ("--development", "--database-url")
+    assert "nowhere" in _init(tmp_path, *options, "postgresql://nowhere.invalid/d").stderr
+    again = _init(tmp_path, *options, f"sqlite:///{tmp_path}/a.db")
+    assert again.exit_code == 1
+    assert "was kept as it is" in again.stderr
+    assert "--force" in again.stderr
+    assert _init(tmp_path, *options, f"sqlite:///{tmp_path}/a.db", "--force").exit_code == 0
+
+
 def test_again_without_differences_it_says_what_exists(tmp_path):
     """Case R244."""
     first = ("--issuer", ISSUER, "--port", "9000", "--database-url", "sqlite:///mine.db")
