@@ -23,7 +23,7 @@ from authz_server.plugin_api import (
 )
 from plugins.webhooks.command import make_command
 from plugins.webhooks.inbox import Inbox
-from plugins.webhooks.queue import Delivery, DeliveryQueue, Message
+from plugins.webhooks.queue import LONGEST_PAUSE_SECONDS, Delivery, DeliveryQueue, Message
 from plugins.webhooks.receivers import RETRIED, GoneError, Receiver, read_receivers
 
 logger = logging.getLogger("authz_server.plugins.webhooks")
@@ -32,7 +32,7 @@ logger = logging.getLogger("authz_server.plugins.webhooks")
 NAME = "webhooks"
 #: How long a thread waits for the next event; those of other processes are found so.
 POLL_SECONDS = 1.0
-FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 2.0, 3_600.0
+FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 2.0, LONGEST_PAUSE_SECONDS
 _LONGEST_EXPONENT = 12
 _LIMITS = {"maximum_queued": (10, 10_000_000), "retry_hours": (1, 720)}
 

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 #: How long a process that claimed an event may take to deliver it.
 LEASE_SECONDS = 60.0
+#: The longest pause between two attempts. A later time was stored while the clock was ahead.
+LONGEST_PAUSE_SECONDS = 3_600.0
 #: How long another process may hold the file.
 WAIT_SECONDS = 4.0
 _SCHEMA = """
@@ -28,6 +30,14 @@ CREATE TABLE IF NOT EXISTS delivery (
 );
 CREATE INDEX IF NOT EXISTS delivery_due ON delivery (receiver, is_dead, due_at);
 """
+_FIND = (
+    "SELECT id FROM delivery WHERE receiver = ? AND is_dead = 0 AND (due_at <= ? OR due_at > ?)"
+    " ORDER BY id LIMIT 1"
+)
+_CLAIM = f"""
+UPDATE delivery SET due_at = ? WHERE id = ({_FIND})
+RETURNING id, receiver, message_id, event, body, created_at, attempts, error
+"""  # noqa: S608 - of constants
 _COUNT = "SELECT count(*) FROM delivery WHERE receiver = ? AND is_dead = 0"
 
 
@@ -141,21 +151,15 @@ class DeliveryQueue:
     def claim(self, receiver: str) -> Delivery | None:
         """Return the first event that is due for a receiver, and lease it; None: there is none."""
         now = time.time()
+        place = receiver, now, now + LONGEST_PAUSE_SECONDS
         with self._locked():
             # Most looks find nothing, and reading takes no lock from those who write.
-            due = self._open().execute(
-                "SELECT 1 FROM delivery WHERE receiver = ? AND is_dead = 0 AND due_at <= ? LIMIT 1",
-                (receiver, now),
-            )
-            if due.fetchone() is None:
+            if self._open().execute(_FIND, place).fetchone() is None:
                 return None
         with self._transaction() as connection:
             row = connection.execute(
-                "UPDATE delivery SET due_at = ? WHERE id = ("
-                " SELECT id FROM delivery WHERE receiver = ? AND is_dead = 0 AND due_at <= ?"
-                " ORDER BY id LIMIT 1)"
-                " RETURNING id, receiver, message_id, event, body, created_at, attempts, error",
-                (now + LEASE_SECONDS, receiver, now),
+                _CLAIM,
+                (now + LEASE_SECONDS, *place),
             ).fetchone()
         return None if row is None else Delivery(*row)
 

@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 
 from click.testing import CliRunner
 
@@ -27,6 +28,18 @@ def test_what_a_process_could_not_send_is_sent_by_the_next(tmp_path):
     other.remove(delivery)
     assert other.count() == []
     assert (tmp_path / "webhooks.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_was_stored_while_the_clock_was_ahead_is_sent_when_it_is_right(tmp_path, monkeypatch):
+    queue = DeliveryQueue(tmp_path / "webhooks.db", 100)
+    right = time.time()
+    with monkeypatch.context() as leap:
+        leap.setattr("plugins.webhooks.queue.time.time", lambda: right + 7_200)
+        queue.add(message(["siem"], "msg_1"))
+    claimed = queue.claim("siem")
+    assert claimed.message_id == "msg_1"
+    queue.postpone(claimed, "broken off", seconds=3_000, is_dead=False)
+    assert queue.claim("siem") is None, "an ordinary pause lasts"
 
 
 def test_events_given_up_leave_room_and_the_oldest_are_removed(tmp_path):

@@ -289,6 +289,24 @@ def test_an_event_that_is_late_by_hours_waits_for_the_operator(
     assert left.subject == jti
 
 
+@pytest.mark.parametrize("failing", [True, False])
+def test_what_was_stored_while_the_clock_was_ahead_holds_nothing_up(
+    protocol: Protocol, pushed: EventSink, failing
+):
+    """Neither the time of the next attempt nor a lease, once the clock is right again."""
+    revoke(protocol)
+    right = protocol.clock.now
+    protocol.clock.advance(1_800)
+    if failing:
+        pushed.status = 500
+        assert push(protocol) == 0
+        pushed.status = 202
+    else:
+        protocol.services.event_pusher._lease("mapper")  # noqa: SLF001 - a process that dies
+    protocol.clock.now = right
+    assert push(protocol) == 1
+
+
 def test_a_turn_that_is_cut_off_is_repeated(protocol: Protocol, pushed: EventSink):
     """At least once: the lease of a node that died ends, and the event comes again."""
     revoke(protocol)

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from time import monotonic
 from typing import Protocol
 
-from sqlalchemy import or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, or_, select, update
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from authz_server.audit.events import EventUndelivered
 from authz_server.audit.notifier import Notify
@@ -119,8 +119,8 @@ class EventPusher:
                     EventStream.resource_server_id, EventStream.position, EventStream.pending
                 ).where(
                     EventStream.delivery == "push",
-                    or_(EventStream.retry_at.is_(None), EventStream.retry_at <= now),
-                    or_(EventStream.leased_until.is_(None), EventStream.leased_until <= now),
+                    _has_come(EventStream.retry_at, now, LONGEST_RETRY_SECONDS),
+                    _has_come(EventStream.leased_until, now, _LEASE_SECONDS),
                 )
             )
             return self._reader.find_with_work(session, streams)
@@ -171,8 +171,8 @@ class EventPusher:
                 .where(
                     EventStream.resource_server_id == server_id,
                     EventStream.delivery == "push",
-                    or_(EventStream.retry_at.is_(None), EventStream.retry_at <= now),
-                    or_(EventStream.leased_until.is_(None), EventStream.leased_until <= now),
+                    _has_come(EventStream.retry_at, now, LONGEST_RETRY_SECONDS),
+                    _has_come(EventStream.leased_until, now, _LEASE_SECONDS),
                 )
                 .values(leased_until=now + timedelta(seconds=_LEASE_SECONDS))
                 .returning(EventStream.resource_server_id)
@@ -262,6 +262,15 @@ def report_undelivered(
         )
     except AuditUnavailable as fault:
         logger.warning("an undelivered event is recorded in the database alone: %s", fault.detail)
+
+
+def _has_come(
+    column: InstrumentedAttribute[datetime | None], now: datetime, longest_seconds: float
+) -> ColumnElement[bool]:
+    """Return whether a time has come; one that is too far was stored while a clock was ahead."""
+    # Clocks that differ a little do not end the lease of another node.
+    latest = now + 2 * timedelta(seconds=longest_seconds)
+    return or_(column.is_(None), column <= now, column > latest)
 
 
 def _pause(failures: int) -> timedelta:
