@@ -309,8 +309,8 @@ class Move(RingOrder):
         """Return the plan.
 
         Raises:
-            OrderRefusedError: the successor has no planned key, signs shorter-lived tokens, or is
-                succeeded itself.
+            OrderRefusedError: the successor has no planned key, signs shorter-lived tokens, is
+                succeeded itself, or takes over years away.
         """
         ring, successor = state.ring, state.get_ring(self.successor)
         if ring.successor is not None:
@@ -323,6 +323,10 @@ class Move(RingOrder):
         if self.at is not None and self.at < earliest:
             raise OrderRefusedError(
                 f"invariant 1: {successor.name} can take over from {earliest:%Y-%m-%dT%H:%M:%SZ} on"
+            )
+        if self.at is not None and self.at - state.now > LONGEST_DELAY:
+            raise OrderRefusedError(
+                f"{successor.name} cannot take over more than {LONGEST_DELAY.days} days from now"
             )
         draft, begins_at = Draft(state), self.at or earliest
         draft.change_ring(
