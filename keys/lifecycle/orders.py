@@ -10,7 +10,7 @@ from typing import ClassVar
 from keys.errors import OrderRefusedError
 from keys.lifecycle.adoption import activate_now, adopt
 from keys.lifecycle.plan import Draft, Plan, Wait
-from keys.lifecycle.rules import LONGEST_DELAY, PUBLIC_STATES, find_active_key
+from keys.lifecycle.rules import PUBLIC_STATES, find_active_key, require_near
 from keys.lifecycle.state import ObservedState
 from keys.lifecycle.tick import (
     follow,
@@ -108,10 +108,7 @@ class Activate(KeyOrder):
         if active is not None and active.version >= key.version:
             raise OrderRefusedError(f"{kid} is older than {active.kid}, which signs now")
         begins_at = max(self.at or state.now, state.now)
-        if begins_at - state.now > LONGEST_DELAY:
-            raise OrderRefusedError(
-                f"{kid} cannot be activated more than {LONGEST_DELAY.days} days from now"
-            )
+        require_near(begins_at, state.now, f"{kid} cannot be activated")
         earliest = draft.prepublished_at(key)
         if begins_at < earliest and not self.emergency:
             raise OrderRefusedError(
@@ -324,10 +321,7 @@ class Move(RingOrder):
             raise OrderRefusedError(
                 f"invariant 1: {successor.name} can take over from {earliest:%Y-%m-%dT%H:%M:%SZ} on"
             )
-        if self.at is not None and self.at - state.now > LONGEST_DELAY:
-            raise OrderRefusedError(
-                f"{successor.name} cannot take over more than {LONGEST_DELAY.days} days from now"
-            )
+        require_near(self.at or state.now, state.now, f"{successor.name} cannot take over")
         draft, begins_at = Draft(state), self.at or earliest
         draft.change_ring(
             "ring.succeeded", self.reason, successor=successor.name, succeeded_at=begins_at

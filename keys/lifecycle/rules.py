@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
+from keys.errors import OrderRefusedError
 from keys.signing_key import KeyState, SigningKey
 
 #: A key in one of these states is in the JWKS, and its tokens are accepted.
@@ -11,6 +12,21 @@ PUBLIC_STATES = frozenset({KeyState.PUBLISHED, KeyState.ACTIVE, KeyState.RETIRED
 LIVE_STATES = frozenset({KeyState.PUBLISHED, KeyState.ACTIVE})
 #: No key waits longer for its activation: later changes are planned from that time.
 LONGEST_DELAY = timedelta(days=3_650)
+
+
+def require_near(at: datetime, now: datetime, refused: str) -> None:
+    """Require that a planned time is not years away.
+
+    Args:
+        at: the planned time.
+        now: the present time.
+        refused: the beginning of the refusal: the object, and what it cannot do.
+
+    Raises:
+        OrderRefusedError: it is more than :data:`LONGEST_DELAY` from now.
+    """
+    if at - now > LONGEST_DELAY:
+        raise OrderRefusedError(f"{refused} more than {LONGEST_DELAY.days} days from now")
 
 
 def public_keys(keys: Iterable[SigningKey]) -> tuple[SigningKey, ...]:
