@@ -3,6 +3,7 @@
 import gc
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,18 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Leave out what a passing test printed and logged, unless it is to be shown.
+
+    All of it would be sent to the process that began the run.
+    """
+    report = yield
+    if report.passed and not {"P", "A"} & set(item.config.option.reportchars):
+        report.sections.clear()
+    return report
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
