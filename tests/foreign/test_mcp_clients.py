@@ -10,14 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import httpx2
 import pytest
-from mcp.client.auth import OAuthClientProvider
-from mcp.client.auth.extensions.client_credentials import (
-    ClientCredentialsOAuthProvider,
-    PrivateKeyJWTOAuthProvider,
-    SignedJWTParameters,
-)
 
 from authz_server.settings import load_settings
 from support.assertions import Signer, make_signer
@@ -140,8 +133,17 @@ class Storage:
         raise AssertionError(client_info)
 
 
-def call(scene: Scene, provider: OAuthClientProvider) -> int:
+@pytest.fixture(scope="module")
+def sdk():
+    """The module of the SDK, whose import takes a second: not in each process that collects."""
+    from mcp.client.auth.extensions import client_credentials  # noqa: PLC0415
+
+    return client_credentials
+
+
+def call(scene: Scene, provider: Any) -> int:
     """Return the status of a call of the API with a provider's token."""
+    import httpx2  # noqa: PLC0415 - likewise
 
     async def run() -> int:
         async with httpx2.AsyncClient(auth=provider) as client:
@@ -151,9 +153,9 @@ def call(scene: Scene, provider: OAuthClientProvider) -> int:
 
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
-def test_python_sdk_with_a_secret(scene: Scene, method):
+def test_python_sdk_with_a_secret(scene: Scene, sdk, method):
     """Case C31."""
-    provider = ClientCredentialsOAuthProvider(
+    provider = sdk.ClientCredentialsOAuthProvider(
         scene.api.server.address,
         Storage(),
         scene.client.id,
@@ -166,16 +168,16 @@ def test_python_sdk_with_a_secret(scene: Scene, method):
     scene.verify_called(scene.client.id)
 
 
-def test_python_sdk_with_a_key(scene: Scene):
+def test_python_sdk_with_a_key(scene: Scene, sdk):
     """Case D48."""
     client_id = scene.signer.id
-    parameters = SignedJWTParameters(
+    parameters = sdk.SignedJWTParameters(
         issuer=client_id,
         subject=client_id,
         signing_key=scene.signer.key.as_pem(private=True).decode(),
         signing_algorithm="ES256",
     )
-    provider = PrivateKeyJWTOAuthProvider(
+    provider = sdk.PrivateKeyJWTOAuthProvider(
         scene.api.server.address,
         Storage(),
         client_id,
