@@ -243,6 +243,21 @@ def test_a_disabled_client_has_suspended_tokens_and_a_deleted_one_invalid_ones(p
     assert status_of(protocol, token) == INVALID
 
 
+def test_a_scope_that_another_resource_server_takes_suspends_its_tokens(protocol: Protocol):
+    """As at introspection, where the former owner sees the scope no more."""
+    token = protocol.new_token(protocol.new_client(), scope="mapper/link")
+
+    def assign(owner: str | None) -> None:
+        with protocol.parties.change() as (services, session):
+            services.scopes.assign(session, ["mapper/link"], owner, actor=ACTOR)
+
+    for owner, status in ((None, SUSPENDED), ("disburse", SUSPENDED), ("mapper", VALID)):
+        assign(owner)
+        assert status_of(protocol, token) == status
+        described = protocol.ask("introspect", protocol.demo.mapper, token=token).json
+        assert described["active"] is (status == VALID)
+
+
 def test_a_client_that_expires_has_suspended_tokens_within_the_ttl(protocol: Protocol):
     """Nothing is committed at that time."""
     client = protocol.new_client(expires_at=protocol.clock() + timedelta(seconds=30))
@@ -341,7 +356,7 @@ def test_exchanged_tokens_cost_one_query_and_no_memory(protocol: Protocol):
     queries = []
     with protocol.services.database.reading() as session:
         event.listen(session, "do_orm_execute", queries.append)
-        fill_statuses(protocol.services.standing, session, entry_of(tokens[0]).list_id)
+        fill_statuses(protocol.services.standing, session, entry_of(tokens[0]).list_id, "mapper")
     assert len(queries) <= 2
 
 

@@ -24,16 +24,19 @@ _ROWS = 20_000
 _CHUNK = 500
 
 
-def fill_statuses(standing: TokenStanding, session: Session, list_id: int) -> bytearray:
+def fill_statuses(
+    standing: TokenStanding, session: Session, list_id: int, server_id: str
+) -> bytearray:
     """Return the statuses of a list, packed (draft-ietf-oauth-status-list, 4.1).
 
     A token cannot lose one of its scopes here, as it does at introspection, so that it is suspended
-    as a whole.
+    as a whole. So it is while another resource server, or none, has all of its scopes.
 
     Args:
         standing: judges tokens by the caches of this process.
         session: reads the blocks.
         list_id: the list.
+        server_id: the resource server of the list.
     """
     statuses = bytearray(LIST_SIZE // _IN_BYTE)
     known: dict[tuple[str, str, Sequence[str]], Standing] = {}
@@ -65,13 +68,19 @@ def fill_statuses(standing: TokenStanding, session: Session, list_id: int) -> by
             found = standing.judge(client_id, kid, names, earlier, parts, find)
             if created <= found.ended_until or any(each.jti in revoked for each in earlier):
                 status = INVALID
-            elif found.is_whole:
+            elif found.is_whole and _is_owned(found, server_id):
                 continue
             else:
                 status = SUSPENDED
             first, count = start // _IN_BYTE, size // _IN_BYTE
             statuses[first : first + count] = _FILLED[status] * count
     return statuses
+
+
+def _is_owned(found: Standing, server_id: str) -> bool:
+    """Return whether a resource server still has one of the scopes, if there are any."""
+    owners = [scope.resource_server_id for _, scope in found.granted]
+    return not owners or server_id in owners
 
 
 def _find_revoked_origins(session: Session, origins: Iterable[str]) -> set[str]:

@@ -162,7 +162,7 @@ class StatusLists:
         if known is not None and is_filled:
             statuses = known.statuses
         else:
-            statuses = bytes(fill_statuses(self._standing, session, list_id))
+            statuses = bytes(fill_statuses(self._standing, session, list_id, server_id))
             filled_at = now
         keys = self._key_rings.jwks_etag()
         is_current = known is not None and (known.statuses, known.version) == (statuses, version)
