@@ -1,4 +1,4 @@
-"""The real server in processes of its own, started as an operator starts it."""
+"""The real server in processes of its own, forked or started as an operator starts it."""
 
 import json
 import os
