@@ -19,6 +19,9 @@ from authz_server.database.errors import DatabaseFileError
 
 FileIdentity = tuple[int, int] | None
 _FILE = "file"
+#: The pages in the write-ahead log (16 MB) at which they are copied to the file. Values that are
+#: used once change random pages; a longer log more often holds a page twice, which is copied once.
+_CHECKPOINT_PAGES = 4_000
 
 
 def find_file(path: str) -> FileIdentity:
@@ -47,6 +50,7 @@ def make_durable(engine: Engine, busy_timeout_milliseconds: int) -> None:
         cursor.execute(f"PRAGMA busy_timeout = {busy_timeout_milliseconds}")
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
 
