@@ -200,6 +200,18 @@ def test_a_key_in_the_header_is_read_only_where_it_is_asked_for():
             )
 
 
+def test_a_header_that_was_read_before_is_the_same_and_cannot_be_changed():
+    first, second = (parse_foreign(signed("ES256", kid="a"), MAXIMUM).header for _ in range(2))
+    assert first == second == {"alg": "ES256", "kid": "a"}
+    with pytest.raises(TypeError):
+        first["alg"] = "none"
+    # What is permitted in one token stays refused in another with the same header.
+    token = signed("ES256", jwk={"kty": "EC"})
+    parse_foreign(token, MAXIMUM, permitted=frozenset({"jwk"}))
+    with pytest.raises(TokenRefusedError, match="header members"):
+        parse_foreign(token, MAXIMUM)
+
+
 @pytest.mark.parametrize("kid", [["a"], 7, None, {"kid": "a"}, True, "k" * 129, "k" * 6_000])
 def test_impossible_key_ids(kid):
     """Case D40."""
