@@ -246,13 +246,9 @@ def test_a_disabled_client_has_suspended_tokens_and_a_deleted_one_invalid_ones(p
 def test_a_scope_that_another_resource_server_takes_suspends_its_tokens(protocol: Protocol):
     """As at introspection, where the former owner sees the scope no more."""
     token = protocol.new_token(protocol.new_client(), scope="mapper/link")
-
-    def assign(owner: str | None) -> None:
+    for owner, status in ((None, SUSPENDED), ("disburse", SUSPENDED), ("mapper", VALID)):
         with protocol.parties.change() as (services, session):
             services.scopes.assign(session, ["mapper/link"], owner, actor=ACTOR)
-
-    for owner, status in ((None, SUSPENDED), ("disburse", SUSPENDED), ("mapper", VALID)):
-        assign(owner)
         assert status_of(protocol, token) == status
         described = protocol.ask("introspect", protocol.demo.mapper, token=token).json
         assert described["active"] is (status == VALID)
