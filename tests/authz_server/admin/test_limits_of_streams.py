@@ -107,6 +107,7 @@ def test_a_stream_has_what_ends_own_tokens_and_nothing_of_others(ours):
         ("tokens-revoked", "opaque", "scope:own/gone"),
         ("client-deleted", "iss_sub", services.settings.issuer, "own-gone"),
         ("tokens-revoked", "iss_sub", services.settings.issuer, "own-gone"),
+        ("tokens-revoked", "opaque", "scope:own/gone"),
         ("tokens-revoked", "opaque", "all:"),
     ]
     assert MARK not in repr(events)
