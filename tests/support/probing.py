@@ -26,7 +26,8 @@ def probe(scene: Scene, url: str, folder: Path, method: str = "GET") -> set[str]
     status = main(
         [
             *("probe", url, "--method", method, "--issuer", scene.server.base_url),
-            *("--token-from", f"key:{key}", "--kid", kid),
+            # In one word: an id may begin with a hyphen.
+            *("--token-from", f"key:{key}", f"--kid={kid}"),
             *("--audience", RESOURCE_SERVERS["mapper"], "--scope", "mapper/link"),
             *("--refused", f"{REVOKED}=file:{revoked}"),
             *("--format", "json", "--output", str(report)),
