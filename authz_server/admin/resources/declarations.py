@@ -100,8 +100,8 @@ def apply(call: Call) -> Reply:
     declaration = parse_declaration(
         SourceFile(name=each.name, text=each.text) for each in body.files
     )
+    now = call.services.corrected_clock()
     for permission in permissions_of(declaration):
-        now = call.services.clock()
         require_permission(call.caller, permission, now=now, whole_server=True)
     generated: dict[str, str] = {}
 
