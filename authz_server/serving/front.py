@@ -24,6 +24,7 @@ from authz_server.serving import turns
 from authz_server.serving.flask_requests import FlaskRequests
 from authz_server.serving.http import Connection
 from authz_server.serving.lanes import Lanes
+from authz_server.serving.large_bodies import LargeBodies
 from authz_server.serving.logged_connection import LoggedConnection
 from authz_server.serving.senders import Phase, Sender, Senders
 from authz_server.serving.shares import Shares
@@ -60,7 +61,8 @@ class FrontParts:
         access_log: gets a line for each response; None for no log.
         resources: the resources that have other methods than POST.
         shares: the connections of the workers that share the sockets; None: no other worker does.
-        larger_bodies: the size in bytes of the largest body, by path, of requests to ``other``.
+        larger_bodies: the size in bytes of the largest body, by path, of authenticated POST
+            requests to ``other``.
     """
 
     endpoints: Mapping[str, ProtocolEndpoint]
@@ -154,13 +156,18 @@ class WorkerFront:
         self._body_limits = {
             path: max(settings.maximum_body_bytes, endpoint.maximum_body_bytes)
             for path, endpoint in parts.endpoints.items()
-        } | dict(parts.larger_bodies)
+        }
+        # Only requests to a listener that has larger bodies take the steps of their limits.
+        self.body_limit: Callable[[Connection, Request], int] = (
+            LargeBodies(parts.larger_bodies, self._body_limit, self._connections.__contains__).limit
+            if parts.larger_bodies
+            else self._body_limit
+        )
         self.draining = False
         self._tick()
 
-    def body_limit(self, path: str) -> int:
-        """Return the size in bytes of the largest body at a path."""
-        return self._body_limits.get(path, self._body_bytes)
+    def _body_limit(self, _connection: Connection, request: Request) -> int:
+        return self._body_limits.get(request.path, self._body_bytes)
 
     # -------------------------------------------------------------------------- connections
 

@@ -268,7 +268,7 @@ class Connection(asyncio.Protocol):
             check_head(message, request.method, version, self._received + self._chunk)
             request.headers = headers = read_fields(message.fields)
             request.path, request.query = read_target(message, headers)
-            message.maximum_bytes = self._front.body_limit(request.path)
+            message.maximum_bytes = self._front.body_limit(self, request)
             waits = read_framing(message, headers, message.maximum_bytes)
             if waits and self.phase is not Phase.ANSWERING:
                 self.transport.write(_CONTINUE)
@@ -312,6 +312,10 @@ class Connection(asyncio.Protocol):
         self.used = True
         self._answered = message
         self._front.handle(self, request)
+
+    def end_after_message(self) -> None:
+        """Close the connection after the response to the message that is being parsed."""
+        self._parsed.keep_alive = False
 
     # --------------------------------------------------------------------------- answering
 

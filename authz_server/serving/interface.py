@@ -7,6 +7,8 @@ from authz_server.errors import OAuthError
 from authz_server.serving.senders import Sender
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from authz_server.serving.http import Connection
 
 
@@ -17,6 +19,8 @@ class Front(Protocol):
         now: the loop's time, up to some tenths of a second old.
         date: the present ``Date`` field with its line end.
         draining: whether the worker is about to stop.
+        body_limit: returns the size in bytes of the largest body of a request, whose header is
+            complete; raises OAuthError if it cannot be received now.
     """
 
     now: float
@@ -25,9 +29,7 @@ class Front(Protocol):
     header_seconds: float
     body_seconds: float
     keep_alive_seconds: float
-
-    def body_limit(self, path: str) -> int:
-        """Return the size in bytes of the largest body at a path."""
+    body_limit: "Callable[[Connection, Request], int]"
 
     def opened(self, connection: "Connection") -> Sender:
         """Add a connection."""

@@ -65,6 +65,7 @@ class WorkerSite:
         tls: SSLContext | None = None,
         access_log: AccessLog | None = None,
         shares: Shares | None = None,
+        larger_bodies: Mapping[str, int] | None = None,
         **settings: Any,
     ) -> None:
         self.loop = LOOPS[loop]()
@@ -72,6 +73,7 @@ class WorkerSite:
         self._tls = tls
         self._access_log = access_log
         self._shares = shares
+        self._larger_bodies = larger_bodies or {}
         self._settings = ServerSettings(**{"maximum_body_bytes": 20_000} | settings)
         self.requests: list[Request] = []
         self.held = 0
@@ -160,6 +162,7 @@ class WorkerSite:
             each_tick=lambda: None,
             access_log=self._access_log,
             shares=self._shares,
+            larger_bodies=self._larger_bodies,
         )
         self.front = WorkerFront(self.loop, settings, parts)
         if self._is_late:
