@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,10 @@ from authz_server.operations.admin_api import (
 from authz_server.operations.clients import create_client
 from authz_server.operations.scopes import import_g2p_connect
 from authz_server.settings import load_settings
-from support.clock import FakeClock
+from support.clock import clock_ahead
 from support.parties import ACTOR, Parties
 from support.secrets_watch import SecretsWatch
-from support.settings_file import write_settings
+from support.settings_file import PATIENT_DATABASE, write_settings
 
 PREFIX = "/admin/v1"
 URL = "https://admin.example"
@@ -35,10 +34,9 @@ class AdminSite:
 
     def __init__(self, directory: Path, database_url: str, overrides: Mapping[str, Any]) -> None:
         admin = {"enabled": True, "public_url": URL, "requests_per_minute": 1_000_000}
-        tables = {"admin": admin, **overrides}
+        tables = {"admin": admin, "database": PATIENT_DATABASE, **overrides}
         self.settings = load_settings(write_settings(directory, database_url, tables))
         self.audit_path = directory / "audit.jsonl"
-        self.clock = FakeClock(datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=10))
         Parties(self.settings, SecretsWatch()).create_first_keys()
         self.secrets: dict[str, str] = {}
         with operator_services(self.settings) as services:
@@ -59,6 +57,7 @@ class AdminSite:
                 )
                 assert made.secret is not None
                 self.secrets[name] = made.secret.value
+        self.clock = clock_ahead()
         self.public = create_app(self.settings, clock=self.clock)
         self.app = create_admin_app(self.settings, clock=self.clock)
         self.services = self.app.extensions[EXTENSION]

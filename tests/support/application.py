@@ -1,14 +1,13 @@
 """Fixtures of the application in this process, and of the server in processes of its own."""
 
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from authz_server.app import EXTENSION, Services, create_app
 from authz_server.settings import load_settings
-from support.clock import FakeClock
+from support.clock import FakeClock, clock_ahead
 from support.live_server import LiveServer
 from support.parties import Parties, make_demo
 from support.settings_file import write_settings
@@ -21,7 +20,7 @@ def clock() -> FakeClock:
 
     A little ahead of the present, so that what commands make by the real time is in force.
     """
-    return FakeClock(datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=10))
+    return clock_ahead()
 
 
 @pytest.fixture
@@ -69,6 +68,7 @@ def demo(parties):
 def app(settings, parties, clock):
     """The application in this process, its time under the test's control."""
     parties.create_first_keys()
+    clock.keep_ahead()
     app = create_app(settings, clock=clock)
     services = app.extensions[EXTENSION]
     parties.tell.append(services.feed.poll)

@@ -37,6 +37,7 @@ class ApprovalSite:
                 )
                 assert made.secret is not None
                 site.secrets[name] = made.secret.value
+        site.clock.keep_ahead()
         for app in (site.public, site.app):
             app.extensions["authz_server"].feed.poll()
         self._tokens: dict[str, str] = {}

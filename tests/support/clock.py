@@ -17,3 +17,18 @@ class FakeClock:
     def advance(self, seconds: float) -> None:
         """Let so many seconds pass (back, when negative)."""
         self.now += timedelta(seconds=seconds)
+
+    def keep_ahead(self, seconds: float = 10) -> None:
+        """Go to so many seconds after the present, unless it is there already.
+
+        For a clock beside the real one, after a set-up that may take long.
+        """
+        present = datetime.now(UTC).replace(microsecond=0)
+        self.now = max(self.now, present + timedelta(seconds=seconds))
+
+
+def clock_ahead(seconds: float = 10) -> FakeClock:
+    """Return a clock a little ahead of the present: what commands make by the real time is old."""
+    clock = FakeClock(datetime.min.replace(tzinfo=UTC))
+    clock.keep_ahead(seconds)
+    return clock

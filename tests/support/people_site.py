@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from html import unescape
 from http.cookies import SimpleCookie
 from pathlib import Path
@@ -21,10 +20,10 @@ from authz_server.operations.operator_roles import AssignedRole
 from authz_server.operations.operators import create_operator, renew_enrolment
 from authz_server.settings import load_settings
 from support.authenticator import Authenticator
-from support.clock import FakeClock
+from support.clock import clock_ahead
 from support.parties import ACTOR, Parties
 from support.secrets_watch import SecretsWatch
-from support.settings_file import write_settings
+from support.settings_file import PATIENT_DATABASE, write_settings
 
 URL = "https://admin.example"
 ROLE = "security-officer"
@@ -39,11 +38,12 @@ class PeopleSite:
             "public_url": URL,
             "sessions": {"log_ins_per_minute": 1_000_000},
         }
-        tables = {**overrides, "admin": admin | dict(overrides.get("admin", {}))}
+        admin |= dict(overrides.get("admin", {}))
+        tables = {"database": PATIENT_DATABASE, **overrides, "admin": admin}
         self.settings = load_settings(write_settings(directory, database_url, tables))
         self.audit_path = directory / "audit.jsonl"
-        self.clock = FakeClock(datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=1))
         Parties(self.settings, SecretsWatch()).create_first_keys()
+        self.clock = clock_ahead(1)
         self.apps = [create_admin_app(self.settings, clock=self.clock) for _ in range(2)]
         self.people = self.apps[0].people
         assert self.people is not None

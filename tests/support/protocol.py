@@ -4,7 +4,6 @@ import base64
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from itertools import count
 from pathlib import Path
@@ -18,11 +17,11 @@ from werkzeug.test import TestResponse
 
 from authz_server.app import EXTENSION, Services, create_app
 from authz_server.settings import load_settings
-from support.clock import FakeClock
+from support.clock import FakeClock, clock_ahead
 from support.parties import Credentials, Demo, Parties, make_demo
 from support.secrets_watch import SecretsWatch
 from support.serve_twin import ServeTwin
-from support.settings_file import write_settings
+from support.settings_file import PATIENT_DATABASE, write_settings
 from support.watching import EverythingLogged, WatchingClient
 
 ENDPOINTS = {
@@ -199,13 +198,12 @@ def running_protocol(
     parties are made without them.
     """
     unthrottled = {"failures_per_window": 1_000_000, **overrides.pop("clients", {})}
-    settings = load_settings(
-        write_settings(directory, database_url, {**overrides, "clients": unthrottled})
-    )
-    clock = FakeClock(datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=10))
+    tables = {"database": PATIENT_DATABASE, **overrides, "clients": unthrottled}
+    settings = load_settings(write_settings(directory, database_url, tables))
     watch, logged = SecretsWatch(), EverythingLogged()
     parties = (Parties if profiles else NearParties)(settings, watch)
     Parties(settings, watch).create_first_keys()
+    clock = clock_ahead()
     if profiles:
         settings = msgspec.structs.replace(settings, profiles=tuple(profiles))
     app = create_app(settings, clock=clock)

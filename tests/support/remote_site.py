@@ -24,7 +24,7 @@ from support.parties import ACTOR, Parties
 from support.ports import release_port, reserve_port
 from support.scripted_server import ScriptedServer
 from support.secrets_watch import SecretsWatch
-from support.settings_file import write_settings
+from support.settings_file import PATIENT_DATABASE, write_settings
 
 ALL_SCOPES = tuple(name for name, _, _ in ADMIN_SCOPES)
 
@@ -51,7 +51,8 @@ class RemoteSite:
 
         def settings(**overrides: Mapping[str, object]) -> Path:
             issuer = f"http://127.0.0.1:{overrides['server']['port']}"
-            return write_settings(folder, database_url, {"issuer": issuer, **overrides})
+            tables = {"issuer": issuer, "database": PATIENT_DATABASE, **overrides}
+            return write_settings(folder, database_url, tables)
 
         self.server = LiveServer(
             settings,

@@ -7,6 +7,12 @@ from pathlib import Path
 from typing import Any
 
 ISSUER = "https://authz.example"
+#: A database that is at work, on a machine that is busy with something else.
+PATIENT_DATABASE = {
+    "statement_timeout_milliseconds": 30_000,
+    "pool_timeout_milliseconds": 30_000,
+    "staleness_limit_milliseconds": 30_000,
+}
 
 
 def write_settings(directory: Path, database_url: str, overrides: Mapping[str, Any]) -> Path:
