@@ -40,9 +40,10 @@ class KeyContexts:
             SettingsError: a file of a Vault's login is missing or readable by others.
         """
         with self._lock:
-            if self._opened is None:
-                self._opened = self._open()
-            logins, backends = self._opened
+            logins, backends = self._opened or self._open()
+            if not logins.problem:
+                # A problem, such as a missing file, may be solved while the process runs.
+                self._opened = logins, backends
         if role == "tick" and logins.problem and not looking:
             # A tick is done with the logins of the rotator, or not at all.
             raise KeysError(logins.problem)
