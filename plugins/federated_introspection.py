@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import logging
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -43,10 +44,14 @@ _LIFETIME_SECONDS = 60
 #: The calls of one issuer at a time, so that one that hangs leaves threads to the others.
 MAXIMUM_CALLS = 8
 _OK = 200
-#: The statuses of an issuer that cannot use this very token.
-_OF_TOKEN = frozenset({400, 413, 414, 422})
-#: The errors with status 400 that are about this server (RFC 6749, 5.2).
-_OF_CALLER = frozenset({"invalid_client", "unauthorized_client"})
+#: The statuses and the errors by which an issuer refuses one token (RFC 6750, 3.1; RFC 7009, 2.2).
+#: A proxy in front gives the same statuses, and ``invalid_request`` may concern every request.
+_STATUSES_OF_TOKEN = frozenset({400, 413, 414, 422, 431})
+_ERRORS_OF_TOKEN = ("invalid_token", "unsupported_token_type")
+#: b64token (RFC 6750, 2.1). Any other token, or a longer one, is not sent, because an issuer that
+#: refused it would be left alone.
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)
+_MAXIMUM_CHARACTERS = 8_192
 _MEMBERS = ("iss", "sub", "client_id", "aud", "exp", "iat", "nbf", "jti", "cnf", "act")
 _KEYS_UNAVAILABLE = "assertion_keys_unavailable"
 _SETTINGS = frozenset({"cache_seconds", "issuers"})
@@ -176,6 +181,8 @@ class _Endpoint:
         Raises:
             FetchError: the issuer gives no usable answer.
         """
+        if not _TOKEN.fullmatch(token) or len(quote_plus(token)) > _MAXIMUM_CHARACTERS:
+            return None
         key = hashlib.sha256(token.encode()).digest()
         held = self._answers.get(key)
         if held is not None and monotonic() < held[0]:
@@ -203,6 +210,9 @@ class _Endpoint:
     def _ask_now(self, token: str) -> Mapping[str, Any] | None:
         try:
             found = self._exchange(token)
+        except TokenRefusedError:
+            # It gives no reason to believe that the issuer answers other requests.
+            return None
         except FetchError as error:
             self._note_failure(str(error))
             raise
@@ -218,8 +228,8 @@ class _Endpoint:
         headers = [f"Authorization: {partner.authorization}"] if partner.authorization else []
         headers.append("Content-Type: application/x-www-form-urlencoded")
         reply = self._services.post(partner.endpoint, body, headers, ca_file=partner.ca_file)
-        if reply.status in _OF_TOKEN and not _is_of_caller(reply.body):
-            return None
+        if reply.status in _STATUSES_OF_TOKEN and _is_of_token(reply.body):
+            raise TokenRefusedError("refused by its issuer")
         if reply.status != _OK:
             raise FetchError(f"the answer has status {reply.status}")
         try:
@@ -330,11 +340,11 @@ def _require_known(table: Mapping[str, Any], known: frozenset[str], prefix: str 
             raise ValueError(f"there is no key {prefix}{key}: there are {', '.join(sorted(known))}")
 
 
-def _is_of_caller(body: bytes) -> bool:
-    """Return whether an error is about the credentials of this server, not about a token."""
+def _is_of_token(body: bytes) -> bool:
+    """Return whether an error can only concern the token."""
     try:
-        return parse_json_object(body).get("error") in _OF_CALLER
-    except (TokenRefusedError, TypeError):
+        return parse_json_object(body).get("error") in _ERRORS_OF_TOKEN
+    except TokenRefusedError:
         return False
 
 

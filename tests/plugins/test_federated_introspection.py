@@ -307,16 +307,31 @@ def test_an_issuer_that_fails_is_a_503_and_is_left_alone(site, answering, script
     assert site.introspect("partner_abc")["active"], "recovery needs no operator"
 
 
-@pytest.mark.parametrize("status", [400, 413, 414, 422])
-def test_a_token_that_an_issuer_cannot_use_is_inactive_and_no_failure(site, answering, status):
-    answering.script = answer_with(b'{"error": "invalid_request"}', status=status)
-    assert site.introspect("partner_crafted") == INACTIVE
+def test_a_token_that_an_issuer_cannot_use_is_inactive_and_no_failure(site, answering, failures):
+    for status in (400, 413, 414, 422, 431):
+        answering.script = answer_with(b'{"error": "invalid_token"}', status=status)
+        assert site.introspect("partner_refused") == INACTIVE
     answering.script = None
+    asked = len(answering.server.requests)
+    for token in ("partner_\t", "partner_{}", "partner_" + "+" * 3_000):
+        assert site.introspect(token) == INACTIVE
+    assert len(answering.server.requests) == asked, "such a token is sent nowhere"
     assert site.introspect("partner_abc")["active"]
+    assert failures == []
 
 
-def test_credentials_that_an_issuer_refuses_are_a_failure(site, answering):
-    answering.script = answer_with(b'{"error": "invalid_client"}', status=400)
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, b'{"error": "invalid_client"}'),
+        (400, b'{"error": "invalid_request"}'),
+        (400, b"<html>No required SSL certificate was sent</html>"),
+        (431, b"{}"),
+        (401, b'{"error": "invalid_token"}'),
+    ],
+)
+def test_an_error_that_may_concern_every_request_is_a_failure(site, answering, status, body):
+    answering.script = answer_with(body, status=status)
     assert refusal(site, "partner_abc") == (503, "temporarily_unavailable")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from authz_verifier import AsyncVerifier, Refusal, Verifier
 from authz_verifier.introspection import Introspection
-from authz_verifier.metrics import Counters
+from authz_verifier.metrics import INTROSPECTIONS, Counters
 from authz_verifier.testing import DEFAULT_AUDIENCE
 
 SCOPE, MONEY = "mapper/link", "disburse"
@@ -132,9 +132,43 @@ def test_an_outage_is_a_503_and_opens_the_breaker(make, issuer, present, caplog)
 
 def test_a_caller_cannot_open_the_breaker_by_tokens_that_the_server_refuses(make, issuer, present):
     _, authenticate = make(mode="introspection")
+    for token in ["x" * 9_000, "+" * 3_000] * 3:
+        assert refuse(authenticate, present(token), SCOPE).reason == "too long to introspect"
+    issuer.introspection_refusal = (400, b'{"error": "invalid_token"}')
     for _ in range(6):
-        assert refuse(authenticate, present("x" * 9_000), SCOPE).reason == "inactive"
+        assert refuse(authenticate, present("x" * 100), SCOPE).status == 401
+    issuer.introspection_refusal = None
     assert authenticate(present(issuer.token(SCOPE)), SCOPE).introspected
+
+
+@pytest.mark.parametrize("status", [400, 413, 414, 422, 431])
+def test_a_proxy_that_answers_instead_of_the_server_makes_no_token_inactive(
+    make, issuer, present, status
+):
+    verifier, authenticate = make(mode="introspection", introspection_cache_seconds=60)
+    request = present(issuer.token(SCOPE))
+    for body in (
+        b"<html>No required SSL certificate was sent</html>",
+        b'{"error": "invalid_request"}',
+    ):
+        issuer.introspection_refusal = (status, body)
+        assert refuse(authenticate, request, SCOPE).status == 503
+    issuer.introspection_refusal = (status, b'{"error": "invalid_token"}')
+    assert refuse(authenticate, request, SCOPE).status == 401
+    issuer.introspection_refusal = (status, b"{}")
+    for _ in range(3):
+        # A refused token does not count as a success: these are the third to fifth failures.
+        assert refuse(authenticate, request, SCOPE).status == 503
+    issuer.introspection_refusal = None
+    assert refuse(authenticate, request, SCOPE).reason == "introspection is failing"
+    counted = {
+        each.labels.get("outcome"): each.value
+        for each in verifier.metrics()
+        if each.name == INTROSPECTIONS
+    }
+    assert counted == {"failure": 5, "refused": 1, "skipped": 1}
+    time.sleep(1.1)
+    assert authenticate(request, SCOPE).introspected
 
 
 def test_a_request_on_a_connection_that_the_server_closed_is_sent_once_more(
@@ -154,11 +188,14 @@ def test_a_request_on_a_connection_that_the_server_closed_is_sent_once_more(
     assert len(presented) == 2
 
 
-@pytest.mark.parametrize("error", ["invalid_client", "unauthorized_client"])
-def test_credentials_that_the_server_refuses_are_a_failure(error):
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(400, "invalid_client"), (400, "unauthorized_client"), (401, "invalid_token")],
+)
+def test_credentials_that_the_server_refuses_are_a_failure(status, error):
     introspection = Introspection("mapper", "wrong", 0, time.time, Counters())
     body = json.dumps({"error": error}).encode()
-    assert refuse(introspection.read, "token", 400, body, 0).status == 503
+    assert refuse(introspection.read, "token", status, body, 0).status == 503
 
 
 def test_asyncio_accepts_tokens_with_one_fetch(issuer, present):

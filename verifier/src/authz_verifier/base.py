@@ -79,6 +79,7 @@ class VerifierBase:
             self.settings.introspection_cache_seconds,
             self.settings.clock,
             self._counters,
+            longest=self.settings.maximum_introspected_characters,
         )
         self._ssl_context = ssl_context
         self.scopes: set[str] = set()

@@ -11,6 +11,7 @@ from authz_verifier.certificates import require_certificate
 from authz_verifier.documents import require_secure
 from authz_verifier.dpop import ReplayCache, verify_proof
 from authz_verifier.errors import ConfigurationError, invalid_token
+from authz_verifier.introspection import MAXIMUM_INTROSPECTED_CHARACTERS
 from authz_verifier.key_cache import KeyCache, Snapshot
 from authz_verifier.requests import Request, read_credentials
 from authz_verifier.responses import Envelope, Responses
@@ -76,6 +77,9 @@ class Settings:
         client_secret: likewise.
         money_scopes: in mode `hybrid`, the scopes whose use the server must confirm.
         introspection_cache_seconds: how long a response is used again, 0 to 300.
+        maximum_introspected_characters: the longest token, percent-encoded, that the server
+            introspects: `server.maximum_value_bytes` of authz-server. A longer one is refused
+            without a query.
         token_types: accepted `typ` of JWTs. Add `JWT` for servers without RFC 9068.
         algorithms: accepted `alg`, within those of the server's metadata.
         require_binding: refuse tokens that are not bound to a key or certificate.
@@ -97,6 +101,7 @@ class Settings:
     client_secret: str = field(default="", repr=False)
     money_scopes: Sequence[str] = ()
     introspection_cache_seconds: float = 0
+    maximum_introspected_characters: int = MAXIMUM_INTROSPECTED_CHARACTERS
     token_types: Sequence[TokenType] = ("at+jwt",)
     algorithms: Sequence[str] = tuple(sorted(ALGORITHMS))
     require_binding: bool = False
@@ -130,6 +135,8 @@ class Settings:
             raise ConfigurationError("envelope: use oauth or g2p")
         if not 0 <= self.introspection_cache_seconds <= MAXIMUM_CACHE_SECONDS:
             raise ConfigurationError("introspection_cache_seconds: use 0 to 300")
+        if self.maximum_introspected_characters < 1:
+            raise ConfigurationError("maximum_introspected_characters: use 1 or more")
         if self.timeout_seconds <= 0 or self.keys_kept_seconds <= 0:
             raise ConfigurationError("timeout_seconds, keys_kept_seconds: use more than 0")
         if self.status_kept_seconds < 0:
@@ -154,6 +161,7 @@ class Options(TypedDict, total=False):
     client_secret: str
     money_scopes: Sequence[str]
     introspection_cache_seconds: float
+    maximum_introspected_characters: int
     token_types: Sequence[TokenType]
     algorithms: Sequence[str]
     require_binding: bool

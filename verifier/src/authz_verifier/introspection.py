@@ -10,22 +10,25 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote_plus, urlencode
 
-from authz_verifier.errors import Refusal, unavailable
+from authz_verifier.errors import Refusal, invalid_token, unavailable
 from authz_verifier.metrics import BREAKER_OPEN, INTROSPECTIONS, Counters, Sample
 from authz_verifier.strict_json import parse_object
 
 logger = logging.getLogger(__name__)
 
 MAXIMUM_CACHED_TOKENS = 10_000
+#: The default of ``server.maximum_value_bytes`` of authz-server.
+MAXIMUM_INTROSPECTED_CHARACTERS = 8_192
 #: Failures in a row after which the server is left alone, and for how long; the time doubles.
 BREAKER_FAILURES = 5
 MINIMUM_OPEN_SECONDS = 1.0
 MAXIMUM_OPEN_SECONDS = 30.0
 _OK = 200
-#: Statuses by which a server refuses one token, such as one that is too long. They are not counted
-#: as failures, or a caller could open the breaker.
-_UNUSABLE = frozenset({400, 413, 414, 422, 431})
-_INACTIVE = {"active": False}
+#: The statuses and the errors by which a server refuses one token. A proxy in front gives the same
+#: statuses, and ``invalid_request`` may concern every request: without such an error they are
+#: failures. A status of 401 concerns the API (RFC 7662, 2.3).
+_STATUSES_OF_TOKEN = frozenset({400, 413, 414, 422, 431})
+_ERRORS_OF_TOKEN = ("invalid_token", "unsupported_token_type")
 
 
 class Introspection:
@@ -38,17 +41,21 @@ class Introspection:
             ``max_age`` of the response.
         clock: returns seconds since 1970.
         counters: count the introspections.
+        longest: the longest token that the server introspects, percent-encoded.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts
         self,
         client_id: str,
         client_secret: str,
         cache_seconds: float,
         clock: Callable[[], float],
         counters: Counters,
+        *,
+        longest: int = MAXIMUM_INTROSPECTED_CHARACTERS,
     ) -> None:
         self._counters = counters
+        self._longest = longest
         # RFC 6749, 2.3.1: both are form-encoded before they are joined.
         pair = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
         self.headers = {
@@ -95,8 +102,13 @@ class Introspection:
         """Return the body of the request (RFC 7662, 2.1).
 
         Raises:
-            Refusal: the breaker is open (503).
+            Refusal: the token is longer than any that the server introspects (401), or the
+                breaker is open (503).
         """
+        if len(quote_plus(token)) > self._longest:
+            # The server would refuse it, so that a caller could open the breaker.
+            self._counters.add(INTROSPECTIONS, "refused")
+            raise invalid_token("too long to introspect")
         with self._lock:
             now = time.monotonic()
             if now < self._closed_at:
@@ -118,8 +130,12 @@ class Introspection:
                 while responses were dropped is not cached.
 
         Raises:
-            Refusal: it is not an introspection response (503).
+            Refusal: it is not an introspection response (503), or it refuses this token (401),
+                which says nothing about later requests.
         """
+        if status in _STATUSES_OF_TOKEN and _is_about_the_token(body):
+            self._counters.add(INTROSPECTIONS, "refused")
+            raise invalid_token("refused by the authorization server")
         try:
             members = _parse_response(status, body)
         except ValueError as error:
@@ -170,8 +186,6 @@ class Introspection:
 
 
 def _parse_response(status: int, body: bytes) -> dict[str, Any]:
-    if status in _UNUSABLE and not _is_about_the_client(body):
-        return _INACTIVE
     if status != _OK:
         raise ValueError(f"status {status}")
     members = parse_object(body)
@@ -180,10 +194,10 @@ def _parse_response(status: int, body: bytes) -> dict[str, Any]:
     return members
 
 
-def _is_about_the_client(body: bytes) -> bool:
-    """Return whether an error concerns the API's credentials (RFC 6749, 5.2)."""
+def _is_about_the_token(body: bytes) -> bool:
+    """Return whether an error concerns the presented token alone (RFC 6750, 3.1; RFC 7009, 2.2)."""
     try:
-        return parse_object(body).get("error") in ("invalid_client", "unauthorized_client")
+        return parse_object(body).get("error") in _ERRORS_OF_TOKEN
     except ValueError:
         return False
 

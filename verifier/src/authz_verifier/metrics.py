@@ -21,7 +21,7 @@ DESCRIPTIONS = {
     REQUESTS: "Requests by outcome: accepted, no_token, or the error code.",
     UNKNOWN_KEYS: "Tokens whose kid is not in the key set.",
     FETCHES: "Fetches of keys and status lists by outcome.",
-    INTROSPECTIONS: "Introspections by outcome: success, failure, cached, or skipped.",
+    INTROSPECTIONS: "Introspections by outcome: success, refused, failure, cached, or skipped.",
     EVENTS: "Security events by outcome: taken, repeated, refused, or unavailable.",
     POLLS: "Polls for security events by outcome.",
     KEYS_AGE: "Time since the keys were fetched.",

@@ -13,13 +13,12 @@ from typing import Any, Self
 from urllib.parse import parse_qs
 
 from authz_verifier.compact import encode_segment
+from authz_verifier.introspection import MAXIMUM_INTROSPECTED_CHARACTERS
 from authz_verifier.signing import SigningKey
 
 DEFAULT_AUDIENCE = "https://api.example"
 #: The number of tokens in the status list.
 LIST_SIZE = 65_536
-#: A longer token is refused at the introspection endpoint, as servers do.
-MAXIMUM_INTROSPECTED_CHARACTERS = 8_192
 
 
 class LocalIssuer:
@@ -35,6 +34,7 @@ class LocalIssuer:
         is_down: whether it answers 503 to everything.
         fetches: how many times its keys were fetched.
         introspections: how many tokens were introspected.
+        introspection_refusal: the status and the body that introspection answers instead.
         maximum_age_seconds: `max-age` of its documents.
         status_list: the claims of its status list; a test may bend them.
         list_fetches: how many times the status list was fetched.
@@ -48,6 +48,7 @@ class LocalIssuer:
         self.is_down = False
         self.fetches = 0
         self.introspections = 0
+        self.introspection_refusal: tuple[int, bytes] | None = None
         self.maximum_age_seconds = 300
         self.status_list: dict[str, Any] = {"ttl": 60}
         self.list_fetches = 0
@@ -274,6 +275,9 @@ def _handler(issuer: LocalIssuer) -> type[BaseHTTPRequestHandler]:
             known = self.path == "/introspect" and not issuer.is_down
             if known and len(token) > MAXIMUM_INTROSPECTED_CHARACTERS:
                 self._send_bytes(400, b'{"error": "invalid_request"}', "application/json")
+                return
+            if known and issuer.introspection_refusal is not None:
+                self._send_bytes(*issuer.introspection_refusal, "application/json")
                 return
             self._send(issuer.introspect(token) if known else None)
 
