@@ -23,6 +23,7 @@ from authz_server.operations.operators import (
     update_operator,
 )
 from authz_server.operations.registration_tokens import create_registration_token
+from authz_server.operations.scopes import IMPORT, import_g2p_connect
 from authz_server.operations.secret_rotation import rotate_secret
 from authz_server.operations.stops import lift_stop
 from keys.lifecycle.orders import Activate, Destroy
@@ -40,6 +41,7 @@ OPERATIONS: Mapping[str, Callable[..., object]] = {
     "renew_enrolment": renew_enrolment,
     "set_operator_enabled": set_operator_enabled,
     "create_registration_token": create_registration_token,
+    IMPORT: import_g2p_connect,
     APPLY: apply_approved,
 }
 #: The permission of each operation.
@@ -55,6 +57,7 @@ PERMISSIONS_OF: Mapping[str, str] = {
     "renew_enrolment": "operators:write",
     "set_operator_enabled": "operators:write",
     "create_registration_token": "clients:write",
+    IMPORT: "scopes:write",
     APPLY: "clients:write",
     "keys.activate": "keys:rotate",
     "keys.destroy": "keys:revoke",

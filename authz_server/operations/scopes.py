@@ -4,14 +4,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.clients.models import Client
+from authz_server.operations.approvals import NotedAct, note_act
 from authz_server.operations.record_diffs import record_diff, record_difference
+from authz_server.operations.scope_acts import find_held_scopes, find_scope_acts
+from authz_server.operations.views import difference, revision_of
 from authz_server.scopes.models import Scope
 from authz_server.scopes.service import ImportResult, spellings_of
+
+#: The name of an import among the approved acts.
+IMPORT = "import_g2p_connect"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +50,52 @@ def import_g2p_connect(services: Services, *, actor: str) -> ImportResult:
 
     Raises:
         ConflictError: another scope has one of the spellings.
+        StaleChangeError: it was approved, and the catalogue was changed meanwhile.
     """
     # Only this operation needs the catalogue.
     from authz_server.scopes.g2p_connect import CATALOGUE  # noqa: PLC0415
 
     with services.transaction() as session:
-        return services.scopes.import_catalogue(session, CATALOGUE, actor=actor)
+        before = _describe_all(services, session)
+        result = services.scopes.import_catalogue(session, CATALOGUE, actor=actor)
+        known = {name: before[name] for name in result.updated}
+        _note_import(services, session, known, actor)
+        return result
+
+
+def _note_import(
+    services: Services, session: Session, before: Mapping[str, ScopeView], actor: str
+) -> None:
+    """Note what an import permits, which may need a second person.
+
+    Args:
+        services: the parts of the server.
+        session: the transaction, after the import.
+        before: the updated scopes before it, by name.
+        actor: the recorded actor.
+    """
+    after = _describe_all(services, session)
+    acts = {
+        act: None
+        for name, view in before.items()
+        for act in find_scope_acts(
+            name,
+            msgspec.to_builtins(view),
+            msgspec.to_builtins(after[name]),
+            lambda: find_held_scopes(session),
+        )
+    }
+    if acts:
+        noted = NotedAct(
+            acts=tuple(acts),
+            actor=actor,
+            operation=IMPORT,
+            arguments={},
+            subject="catalogue:g2p-connect",
+            basis=revision_of(before),
+            diff={name: difference(view, after[name]) for name, view in before.items()},
+        )
+        note_act(services, session, noted)
 
 
 def list_scopes(
@@ -155,6 +202,10 @@ def find_unowned_scopes(session: Session, client: Client | None = None) -> Seque
         }
     unowned = select(Scope.name).where(Scope.resource_server_id.is_(None)).order_by(Scope.name)
     return [name for name in session.scalars(unowned) if name in granted]
+
+
+def _describe_all(services: Services, session: Session) -> dict[str, ScopeView]:
+    return {each.name: _describe(each) for each in services.scopes.list_scopes(session)}
 
 
 def _describe(scope: Scope) -> ScopeView:

@@ -24,7 +24,7 @@ ConfirmedAct = Literal["key.revoke", "stop.set", "token.revoke"]
 
 Act = ApprovedAct | ConfirmedAct
 
-#: To grant a scope to a client.
+#: To grant a scope to a client, to take a spelling from a scope, or to add one to a granted scope.
 GRANT: Act = "scope.grant"
 #: To widen what a client may do by another field than its scopes and keys, to enable it, or to
 #: create a token by which clients register further grant types.

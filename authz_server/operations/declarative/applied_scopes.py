@@ -22,8 +22,8 @@ from authz_server.operations.declarative.stored import (
     without_defaults,
 )
 from authz_server.operations.record_diffs import record_diff
+from authz_server.operations.scope_acts import find_held_scopes, find_scope_acts
 from authz_server.scopes.models import Scope
-from authz_server.settings.approvals import GRANT_MONEY, WIDEN_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,7 @@ class ScopeStep:
         self._session = session
         self._declaration = declaration
         self._actor = actor
+        self._held: frozenset[str] | None = None
         self._wanted = catalogue_values(declaration.catalogues) | {
             name: {field: normal(getattr(entry, field)) for field in SCOPE_FIELDS}
             for name, entry in declaration.scopes.items()
@@ -133,7 +134,7 @@ class ScopeStep:
         new = values_of(fields)
         if new.get("callback_partner") in self._wanted:
             later[row.name] = new.pop("callback_partner")
-        acts = _find_acts(scope_values(row), values)
+        acts = self._find_acts(row, values)
         if new:
             self._update(row.name, **new)
             record_diff(self._session, plain_diff(fields), subject=row.name)
@@ -142,6 +143,15 @@ class ScopeStep:
 
     def _update(self, name: str, **changes: Any) -> None:  # noqa: ANN401 - the service's
         self._services.scopes.update_scope(self._session, name, actor=self._actor, **changes)
+
+    def _find_acts(self, row: Scope, after: Mapping[str, Any] | None) -> tuple[str, ...]:
+        return find_scope_acts(row.name, scope_values(row), after, self._find_held)
+
+    def _find_held(self) -> frozenset[str]:
+        # Read once, before the clients of the files are changed.
+        if self._held is None:
+            self._held = find_held_scopes(self._session)
+        return self._held
 
     def _note(self, name: str, acts: tuple[str, ...], diff: Mapping[str, Any]) -> None:
         """Note what a change of a scope permits, which may need a second person."""
@@ -180,7 +190,7 @@ class ScopeStep:
         if others:
             self._require_unused(others, rows)
         for name in others:
-            acts = _find_acts(scope_values(rows[name]), None)
+            acts = self._find_acts(rows[name], None)
             self._services.scopes.delete_scope(self._session, name, actor=self._actor)
             gone = {"name": {"before": name, "after": None}}
             record_diff(self._session, gone, subject=name)
@@ -202,26 +212,3 @@ class ScopeStep:
                     f"The scope {row.callback_partner} is not in the files, and {row.name} names "
                     "it as its callback partner."
                 )
-
-
-def _find_acts(before: Mapping[str, Any], after: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """Return the acts that the change or the removal of a scope is.
-
-    Otherwise a scope of risk ``money`` could be granted under another risk, or a token could live
-    longer than its client may.
-
-    Args:
-        before: the fields before.
-        after: the fields after; None: the scope is removed.
-    """
-    acts = []
-    if before["risk"] == "money" and (
-        after is None or after["risk"] != "money" or not {*before["aliases"]} <= {*after["aliases"]}
-    ):
-        acts.append(GRANT_MONEY)
-    cap = before["lifetime_cap_seconds"]
-    if after is not None and cap is not None:
-        new = after["lifetime_cap_seconds"]
-        if new is None or new > cap:
-            acts.append(WIDEN_LIMITS)
-    return tuple(acts)
