@@ -7,7 +7,9 @@ import json
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -184,8 +186,9 @@ def test_an_operator_revokes_the_tokens_of_such_a_client(site: Site):
     assert not site.protocol.is_active(token)
 
 
-def test_keys_may_be_at_an_address(sqlite_url: str, tmp_path):
-    """The address is an https one, also where a test permits http."""
+@contextmanager
+def publishing_keys(tmp_path, keys: dict[str, Any]) -> Iterator[ScriptedServer]:
+    """Publish a key set by https; `authority.pem` is the authority of the server."""
     authority = ClientAuthority()
     issued = authority.issue(
         "CN=keys",
@@ -195,10 +198,15 @@ def test_keys_may_be_at_an_address(sqlite_url: str, tmp_path):
     (tmp_path / "authority.pem").write_bytes(authority.pem)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(issued.write(tmp_path, "server"))
-    keys = json.dumps(jwks_of(KEY, kid="one")).encode()
+    with ScriptedServer(answer_with(json.dumps(keys).encode()), tls=context) as server:
+        yield server
+
+
+def test_keys_may_be_at_an_address(sqlite_url: str, tmp_path):
+    """The address is an https one, also where a test permits http."""
     trusted = {"ca_file": "authority.pem"}
     with (
-        ScriptedServer(answer_with(keys), tls=context) as server,
+        publishing_keys(tmp_path, jwks_of(KEY, kid="one")) as server,
         running_site(tmp_path, sqlite_url, outbound=trusted) as site,
     ):
         uri = f"{server.address}/keys"
@@ -257,6 +265,42 @@ def test_a_new_key_is_found_before_the_cache_ends(sqlite_url: str, tmp_path):
             require_refusal(answer, 401, "invalid_client")
             time.sleep(0.2)
         require_refusal(ask_by(site, client_id, KEY, "old"), 401, "invalid_client")
+
+
+def test_keys_may_move_to_an_address_and_back_before_the_cache_ends(sqlite_url: str, tmp_path):
+    """The request that finds the newer document goes on with what it describes."""
+    moved, back = new_key(), new_key()
+    outbound = {"minimum_cache_seconds": 1, "ca_file": "authority.pem"}
+    with (
+        publishing_keys(tmp_path, jwks_of(moved, kid="moved")) as server,
+        running_site(tmp_path, sqlite_url, outbound=outbound) as site,
+    ):
+        publish, documents = site.publisher.publish, site.protocol.services.client_documents
+        client_id = publish("/erp", jwks=jwks_of(KEY, kid="old"))
+        assert ask_by(site, client_id, KEY, "old").json["scope"] == "mapper/link"
+        time.sleep(1.1)
+        answer = server._answer  # noqa: SLF001 - the scopes change while the keys are fetched
+
+        def answer_and_forget(*request):
+            documents.forget()
+            return answer(*request)
+
+        server._answer = answer_and_forget  # noqa: SLF001
+        uri = f"{server.address}/keys"
+        publish("/erp", without="jwks", jwks_uri=uri, scope="mapper/resolve")
+        # The form asks for another scope than the newer document permits.
+        require_refusal(ask_by(site, client_id, moved, "moved"), 400, "invalid_scope")
+        require_refusal(ask_by(site, client_id, KEY, "old"), 401, "invalid_client")
+        time.sleep(1.1)
+        publish("/erp", jwks=jwks_of(back, kid="back"))
+        assert ask_by(site, client_id, back, "back").json["scope"] == "mapper/link"
+        require_refusal(ask_by(site, client_id, moved, "moved"), 401, "invalid_client")
+        time.sleep(1.1)
+        publish("/erp", jwks={"keys": []})
+        for key, kid in ((KEY, "old"), (back, "back")):
+            # An unknown key makes the server read a document that describes no client.
+            require_refusal(ask_by(site, client_id, key, kid), 401, "invalid_client")
+        assert site.last_refusal()["reason"] == "client_document_unusable"
 
 
 def test_unknown_keys_cause_no_further_fetch_for_a_while(site: Site):

@@ -172,7 +172,7 @@ class ClientAuthenticator:
                 if wait:
                     raise _throttled(claimed, busy.reason, wait) from busy
                 raise
-            client = self._directory.find(attempt.reading.client_id) or STAND_IN
+            client = verdict.client or self._directory.find(attempt.reading.client_id) or STAND_IN
             cause = self._find_cause(client, verdict, name, address, now)
             if not cause and verdict.conclude is not None:
                 verdict = await verdict.conclude()

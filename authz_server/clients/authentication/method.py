@@ -66,12 +66,15 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
             is accepted without one, and its verdict replaces this one.
         conclude: uses the proof up. It is awaited once the client is known to be enabled and
             registered for the method, and its verdict replaces this one.
+        client: the client of a newer metadata document, with which the request goes on; None: the
+            registered client, as it is after `further`.
     """
 
     credential: str = ""
     cause: str = ""
     further: Callable[[], Awaitable["Verdict"]] | None = None
     conclude: Callable[[], Awaitable["Verdict"]] | None = None
+    client: ClientEntry | None = None
 
 
 class ClientAuthenticationMethod(ABC):

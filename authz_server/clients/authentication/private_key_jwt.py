@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import ClassVar
 
+import msgspec
+
 from authz_server.clients.authentication.assertions import (
     Assertion,
     AssertionRules,
@@ -56,37 +58,59 @@ class PrivateKeyJwt(ClientAssertion):
 
     def _verify_signature(self, assertion: Assertion, client: ClientEntry, now: float) -> Verdict:
         del now
-        properties = client.properties
-        if properties.jwks_uri is not None:
-            further = partial(self._verify_published, assertion, client, properties.jwks_uri)
+        if client.properties.jwks_uri is not None:
+            further = partial(self._verify_further, assertion, client)
             return Verdict(cause="assertion_key_unknown", further=further)
-        keys = self._key_sets.read_inline(client.id, properties.jwks)
-        verifier = keys.find(assertion.token.header.get("kid"), assertion.alg)
+        verifier = self._find_inline(assertion, client)
         if verifier is None and self._renew is not None and client.id.startswith("http"):
             further = partial(self._verify_renewed, assertion, client, self._renew)
             return Verdict(cause="assertion_key_unknown", further=further)
         return self._judge(assertion, client, verifier)
+
+    async def _verify_further(self, assertion: Assertion, client: ClientEntry) -> Verdict:
+        """Verify by the keys at the client's address, or by those of a newer document."""
+        verdict = await self._verify_by_any(assertion, client)
+        is_known = bool(verdict.credential) or verdict.cause == "assertion_signature"
+        if is_known or self._renew is None or not client.id.startswith("http"):
+            return verdict
+        return await self._verify_renewed(assertion, client, self._renew, verdict)
 
     async def _verify_renewed(
         self,
         assertion: Assertion,
         client: ClientEntry,
         renew: Callable[[str], Awaitable[ClientEntry | None]],
+        former: Verdict | None = None,
     ) -> Verdict:
-        renewed = await renew(client.id) or client
-        keys = self._key_sets.read_inline(renewed.id, renewed.properties.jwks)
-        verifier = keys.find(assertion.token.header.get("kid"), assertion.alg)
-        return self._judge(assertion, renewed, verifier)
+        """Verify by the newer document of a client, which has its keys inline or at an address.
 
-    async def _verify_published(
-        self, assertion: Assertion, client: ClientEntry, uri: str
-    ) -> Verdict:
+        Args:
+            assertion: the assertion.
+            client: the client as the former document describes it.
+            renew: returns the client as the newer document describes it.
+            former: the verdict by the keys at the former address; None: they were inline.
+        """
+        renewed = await renew(client.id)
+        # The keys at hand do not fit, and a document that describes no client has none.
+        if renewed is None or (former and renewed.properties == client.properties):
+            return former or self._judge(assertion, client, None)
+        verdict = await self._verify_by_any(assertion, renewed)
+        return msgspec.structs.replace(verdict, client=renewed)
+
+    async def _verify_by_any(self, assertion: Assertion, client: ClientEntry) -> Verdict:
+        uri = client.properties.jwks_uri
+        if uri is None:
+            return self._judge(assertion, client, self._find_inline(assertion, client))
         kid = assertion.token.header.get("kid")
         try:
             verifier = await self._key_sets.find_published(uri, kid, assertion.alg)
         except FetchError:
             return Verdict(cause="assertion_keys_unavailable")
         return self._judge(assertion, client, verifier)
+
+    def _find_inline(self, assertion: Assertion, client: ClientEntry) -> Verifier | None:
+        keys = self._key_sets.read_inline(client.id, client.properties.jwks)
+        return keys.find(assertion.token.header.get("kid"), assertion.alg)
 
     def _judge(
         self, assertion: Assertion, client: ClientEntry, verifier: Verifier | None
