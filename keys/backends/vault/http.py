@@ -253,7 +253,12 @@ class VaultHttp:
         while answer.status == LAGGING_STATUS and monotonic() + pause < until:
             time.sleep(pause)
             pause = min(LONGEST_LAG_SECONDS, 2 * pause)
-            answer = node.exchange(request, token, deadline)
+            try:
+                answer = node.exchange(request, token, deadline)
+            except ExchangeError as error:
+                # The last attempt ends at the deadline: without an answer, its reason is the lag.
+                meaning = f"{_MEANINGS[LAGGING_STATUS]} ({error})"
+                raise ExchangeError(meaning, sent=error.sent) from error
         return answer
 
     def _read(self, node: "_Node", answer: HttpReply) -> VaultReply | _Failure:
