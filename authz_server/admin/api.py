@@ -1,10 +1,8 @@
 """Answer requests to the admin API: find the route, authenticate, check, act, render."""
 
-import hmac
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from typing import Any
 from urllib.parse import urlencode
 from wsgiref.types import WSGIEnvironment
@@ -22,7 +20,8 @@ from authz_server.admin.approvals import (
 from authz_server.admin.authentication import Callers, require_permission
 from authz_server.admin.bodies import read_body, read_query
 from authz_server.admin.calls import AdminParts, Call, NoBody, Reply
-from authz_server.admin.long_reads import LongReads
+from authz_server.admin.creations import creation_key
+from authz_server.admin.long_reads import LongReads, OneAtATime
 from authz_server.admin.openapi import describe_api
 from authz_server.admin.problems import Problem, as_problem, render_problem
 from authz_server.admin.rates import CallerRates
@@ -46,7 +45,6 @@ from authz_server.operations.permissions import Caller, Limits
 from authz_server.operations.record_diffs import record_diff
 from authz_server.operations.views import difference
 
-_MAXIMUM_KEY_CHARACTERS = 255
 #: The refusals that are recorded.
 _RECORDED = frozenset({401, 403, 429})
 _OK = 200
@@ -97,6 +95,9 @@ class AdminApi:
         settings = parts.services.settings
         self._retry_after_seconds = settings.server.retry_after_seconds
         self.long_reads = LongReads(self._retry_after_seconds)
+        self.lone_calls = OneAtATime(
+            self._retry_after_seconds, "Another request applies or exports declarative files."
+        )
         self._maximum_body_bytes = settings.server.maximum_body_bytes
         self.larger_bodies = {
             f"{PREFIX}{route.path}": route.maximum_body_bytes
@@ -113,7 +114,9 @@ class AdminApi:
         """
         request_id = new_request_id()
         bind_request_id(request_id)
-        limit = max(self._maximum_body_bytes, self.larger_bodies.get(path, 0))
+        limit = self._maximum_body_bytes
+        if environ["REQUEST_METHOD"] == "POST" and environ.get("HTTP_AUTHORIZATION"):
+            limit = max(limit, self.larger_bodies.get(path, 0))
         request = read_request(environ, limit)
         request.path = path
         address = request.peer
@@ -207,15 +210,28 @@ class AdminApi:
         limits = self._authorise(route, caller)
         if request.fault is not None:
             raise request.fault
-        call = self._read(route, parameters, request, caller, limits)
-        if route.act is None:
-            return private_answer(self._document, request_id)
-        if route.kind == "read":
-            return self._show(route, route.act, call, request_id)
+        with self.lone_calls.one() if route.is_alone else nullcontext():
+            call = self._read(route, parameters, request, caller, limits)
+            if route.act is None:
+                return private_answer(self._document, request_id)
+            if route.kind == "read":
+                return self._show(route, route.act, call, request_id)
+            return self._carry_out(route, route.act, call, request, request_id)
+
+    def _carry_out(
+        self,
+        route: Route,
+        act: Callable[[Call], Reply],
+        call: Call,
+        request: Request,
+        request_id: str,
+    ) -> Answer:
         call = replace(call, control=make_control(call))
+        if route.prepare is not None:
+            call = replace(call, prepared=route.prepare(call))
         carry_out = self._order if route.kind == "order" else self._change
         try:
-            return carry_out(route, route.act, call, request, request_id)
+            return carry_out(route, act, call, request, request_id)
         except HeldBack as held:
             return self._file(route, call, held, request, request_id)
 
@@ -318,7 +334,7 @@ class AdminApi:
         request: Request,
         request_id: str,
     ) -> Answer:
-        key = _creation_key(route, call, request)
+        key = creation_key(route, call, request)
         if key is None or call.session is None or route.repeat is None:
             reply = act(call)
         else:
@@ -340,7 +356,7 @@ class AdminApi:
         self, route: Route, call: Call, held: HeldBack, request: Request, request_id: str
     ) -> Answer:
         """File an act that waits for an approval."""
-        key = _creation_key(route, call, request)
+        key = creation_key(route, call, request)
         with self._parts.services.transaction() as session:
             earlier = key and begin_creation(session, *key, call.services.corrected_clock())
             if earlier:
@@ -377,22 +393,3 @@ def _loader(route: Route) -> Callable[[Call], object]:
 def _body(reply: Reply, diff: object, *, dry_run: bool) -> dict[str, Any]:
     item = {} if reply.body is None else msgspec.to_builtins(reply.body)
     return {**item, **reply.members, "diff": diff, "dry_run": dry_run}
-
-
-def _creation_key(route: Route, call: Call, request: Request) -> tuple[bytes, bytes] | None:
-    """Return the digests of a creation's key and of its request; None without a key."""
-    key = _idempotency_key(request)
-    if not key or route.repeat is None or call.dry_run:
-        return None
-    digest = sha256(_encode([call.caller.key, call.path, key])).digest()
-    # Keyed: the body may hold a secret, which a reader of the database must not be able to try.
-    pepper = call.services.settings.clients.secret_pepper.reveal()
-    return digest, hmac.digest(pepper, b"idempotency\0" + _encode(call.body), "sha256")
-
-
-def _idempotency_key(request: Request) -> str:
-    key = request.headers.get("idempotency-key", "")
-    if not key.isprintable() or len(key) > _MAXIMUM_KEY_CHARACTERS:
-        detail = f"Idempotency-Key: use at most {_MAXIMUM_KEY_CHARACTERS} printable characters."
-        raise Problem("invalid-request", detail)
-    return key

@@ -72,6 +72,7 @@ class Call:
         body: the body.
         dry_run: whether nothing is to be changed.
         control: decides on acts of a change that need a second person.
+        prepared: what the route prepared before the transaction of the change.
     """
 
     parts: AdminParts
@@ -85,6 +86,7 @@ class Call:
     body: Any
     dry_run: bool = False
     control: Control | None = None
+    prepared: Any = None
 
     def given(self, *, without: Iterable[str] = ()) -> dict[str, Any]:
         """Return the members that the body has, by name."""

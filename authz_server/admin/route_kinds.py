@@ -46,6 +46,8 @@ class Route:
         further: the other scopes that its callers need.
         maximum_body_bytes: the largest body, where it exceeds ``server.maximum_body_bytes``.
         is_long: whether it reads much: one such call runs at a time, for a limited time.
+        is_alone: whether one call of such routes runs at a time.
+        prepare: does what a change needs before its transaction; None: nothing.
     """
 
     method: str
@@ -64,6 +66,8 @@ class Route:
     further: tuple[str, ...] = ()
     maximum_body_bytes: int = 0
     is_long: bool = False
+    is_alone: bool = False
+    prepare: Callable[[Call], object] | None = None
 
     @property
     def changes(self) -> bool:

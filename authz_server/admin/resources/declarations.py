@@ -1,6 +1,8 @@
 """Declarative files: export the stored registrations, and apply files."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -8,18 +10,27 @@ from msgspec import UNSET, Meta, UnsetType
 from authz_server.admin.authentication import require_permission
 from authz_server.admin.calls import Call, Reply
 from authz_server.clients.models import Client
+from authz_server.clients.secret_changes import PreparedSecret
+from authz_server.errors import InvalidChangeError
 from authz_server.operations.caller_power import require_no_more_of_client
 from authz_server.operations.declarative.applied_registrations import InitialSecrets
 from authz_server.operations.declarative.apply import Application, apply_within
 from authz_server.operations.declarative.approved import permissions_of
-from authz_server.operations.declarative.document import SourceFile, parse_declaration
+from authz_server.operations.declarative.document import (
+    Declaration,
+    SourceFile,
+    parse_declaration,
+)
 from authz_server.operations.declarative.export import Format, export_declaration
+from authz_server.operations.declarative.imported_secrets import find_imports, hash_imports
 from authz_server.operations.declarative.plan import Plan, diff_of
 from authz_server.operations.views import revision_of
 
 #: 1,000 clients take about 300 kB; 20,000 of them fit.
 MAXIMUM_BODY_BYTES = 8 * 1024 * 1024
 _MAXIMUM_FILES = 100
+#: Hashing one takes about a tenth of a second.
+MAXIMUM_IMPORTS = 50
 
 
 class ExportQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,6 +83,11 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     imported_secrets: dict[str, Annotated[str, Meta(max_length=1_000)]] = {}
     expected: Annotated[str, Meta(max_length=60)] | None = None
 
+    def find_imported(self, client_id: str) -> bytes | None:
+        """Return the secret to import for an id; None: there is none."""
+        found = self.imported_secrets.get(client_id)
+        return None if found is None else found.encode()
+
 
 class AppliedMembers(msgspec.Struct, frozen=True, kw_only=True):
     """The members that the answer to an application has beside those of the plan.
@@ -79,10 +95,28 @@ class AppliedMembers(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         revision: the revision of the plan, for ``expected``.
         secrets: the generated secrets by id, which cannot be read again.
+        repeated: whether an earlier request with the same key applied the files: ``changes`` is
+            empty then, and ``revision`` is that of its plan.
+        secret_hint: how to add secrets; in the answer to a repeated request alone.
     """
 
     revision: str
     secrets: dict[str, str] | UnsetType = UNSET
+    repeated: bool | UnsetType = UNSET
+    secret_hint: str | UnsetType = UNSET
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What an application needs before its transaction.
+
+    Attributes:
+        declaration: the entries of the files.
+        secrets: the hashed secrets that new registrations bring, by id.
+    """
+
+    declaration: Declaration
+    secrets: Mapping[str, PreparedSecret]
 
 
 def export(call: Call) -> Reply:
@@ -92,39 +126,71 @@ def export(call: Call) -> Reply:
     return Reply(Export(format=query.format, text=text))
 
 
-def apply(call: Call) -> Reply:
-    """Make clients, resource servers and scopes agree with declarative files."""
+def prepare(call: Call) -> Prepared:
+    """Read the files, check the permissions for them, and hash the imported secrets.
+
+    Raises:
+        PermissionMissingError: the caller may not apply them.
+        InvalidChangeError: they are malformed, or bring too many secrets or a malformed one.
+    """
     body: Declared = call.body
-    if call.session is None:
-        raise RuntimeError("files are applied in a transaction")
     declaration = parse_declaration(
         SourceFile(name=each.name, text=each.text) for each in body.files
     )
     now = call.services.corrected_clock()
     for permission in permissions_of(declaration):
         require_permission(call.caller, permission, now=now, whole_server=True)
-    generated: dict[str, str] = {}
+    imports = find_imports(call.services, declaration, body.find_imported)
+    if len(imports) > MAXIMUM_IMPORTS:
+        raise InvalidChangeError(
+            f"imported_secrets: at most {MAXIMUM_IMPORTS} of new clients and resource servers in a"
+            " request"
+        )
+    # A dry run stores none.
+    hashed = {} if call.dry_run else hash_imports(call.services, declaration, imports)
+    return Prepared(declaration, hashed)
 
-    def find_imported(client_id: str) -> bytes | None:
-        found = body.imported_secrets.get(client_id)
-        return None if found is None else found.encode()
+
+def apply(call: Call) -> Reply:
+    """Make clients, resource servers and scopes agree with declarative files."""
+    body: Declared = call.body
+    prepared: Prepared = call.prepared
+    if call.session is None:
+        raise RuntimeError("files are applied in a transaction")
+    generated: dict[str, str] = {}
 
     def require(row: Client) -> None:
         require_no_more_of_client(call.caller, row)
 
     application = Application(
-        declaration=declaration,
+        declaration=prepared.declaration,
         actor=call.caller.actor,
         prune=body.prune,
         undone=call.dry_run,
         expected=body.expected,
         secrets=InitialSecrets(
             keep=generated.__setitem__ if body.generate_secrets else None,
-            find_imported=find_imported,
+            find_imported=body.find_imported,
+            prepared=prepared.secrets,
             writes=not call.dry_run,
         ),
         require=require,
     )
     plan: Plan = apply_within(call.services, call.session, application)
-    members = {"revision": revision_of(plan), **({"secrets": generated} if generated else {})}
-    return Reply(plan, members, diff=diff_of(plan), has_recorded_diff=True)
+    revision = revision_of(plan)
+    members = {"revision": revision, **({"secrets": generated} if generated else {})}
+    subject = f"{plan.digest} {revision} {len(generated)}"
+    return Reply(plan, members, subject, diff=diff_of(plan), has_recorded_diff=True)
+
+
+def repeat(_call: Call, subject: str) -> Reply:
+    """Answer the revision of the plan that an earlier request with the same key applied."""
+    digest, revision, generated = subject.split(" ")
+    members: dict[str, Any] = {"revision": revision, "repeated": True}
+    if int(generated):
+        members["secret_hint"] = (
+            f"Generated secrets ({generated}) were shown once."
+            " POST /admin/v1/clients/CLIENT/secrets adds another one to a client, and"
+            " POST /admin/v1/resource-servers/RESOURCE_SERVER/secrets to a resource server."
+        )
+    return Reply(Plan(digest=digest, changes=()), members)

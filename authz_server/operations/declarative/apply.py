@@ -28,6 +28,7 @@ from authz_server.operations.declarative.applied_registrations import (
 )
 from authz_server.operations.declarative.applied_scopes import ScopeStep
 from authz_server.operations.declarative.document import Declaration
+from authz_server.operations.declarative.imported_secrets import find_imports, hash_imports
 from authz_server.operations.declarative.plan import Plan, diff_of
 from authz_server.operations.declarative.secret_directory import SecretDirectory, read_imported
 from authz_server.operations.one_transaction import run_together
@@ -72,6 +73,8 @@ def apply_declaration(  # noqa: PLR0913 - what, how and by whom
         OSError: a secret cannot be written or read.
     """
     directory = SecretDirectory(secret_directory) if secret_directory is not None else None
+    find_imported = partial(read_imported, imported_secrets)
+    imports = {} if dry_run else find_imports(services, declaration, find_imported)
     application = Application(
         declaration=declaration,
         actor=actor,
@@ -80,7 +83,8 @@ def apply_declaration(  # noqa: PLR0913 - what, how and by whom
         expected=None if expected is None else revision_of(expected),
         secrets=InitialSecrets(
             keep=None if directory is None else directory.write,
-            find_imported=partial(read_imported, imported_secrets),
+            find_imported=find_imported,
+            prepared=hash_imports(services, declaration, imports),
             writes=not dry_run,
         ),
     )

@@ -48,6 +48,24 @@ def test_an_application_waits_as_a_whole_and_is_approved(approvals):
     assert apply(approvals, paying("payer")).json["changes"] == []
 
 
+def test_a_repeated_application_that_waits_answers_its_change(approvals):
+    """Though it was decided since; it is neither planned nor filed again."""
+
+    def send():
+        body = {"files": [{"name": "a.toml", "text": paying("twice")}], "generate_secrets": True}
+        headers = {"Idempotency-Key": "waits"}
+        return approvals.api.send("POST", PATH, json=body, headers=headers)
+
+    first, second = send(), send()
+    assert (first.status_code, second.status_code) == (202, 202)
+    assert second.json["id"] == first.json["id"]
+    assert first.json["answer"]["secrets"]
+    assert second.json["answer"] is None
+    assert approvals.decide(first.json["id"], "reject", by="third").status_code == 200
+    third = send().json
+    assert (third["id"], third["state"]) == (first.json["id"], "rejected")
+
+
 def test_an_approved_application_whose_plan_differs_fails(approvals):
     """What the plan rests on was changed meanwhile."""
     change = file(approvals, "stale")

@@ -1,9 +1,13 @@
 """Declarative files by the admin API: the plan, the application, the export, and who may."""
 
 import json
+from io import BytesIO
 
 import pytest
+from sqlalchemy import text as sql
+from werkzeug.test import create_environ
 
+from authz_server.admin.resources.declarations import MAXIMUM_IMPORTS
 from authz_server.operations.declarative.apply import apply_declaration
 from authz_server.operations.declarative.document import SourceFile, parse_declaration
 from authz_server.operations.permissions import Caller, Grant, Limits
@@ -92,6 +96,83 @@ def test_an_imported_secret_is_stored(site):
     assert secret not in done.text
     (stored,) = site.get("/clients/brought/secrets").json["items"]
     assert stored["imported"]
+
+
+def test_secrets_are_hashed_while_others_can_write(site, monkeypatch):
+    """Before the transaction, by both ways; as many as the limit are accepted at once."""
+    hash_one = site.services.secrets.import_record
+
+    def hash_beside_a_writer(secret: bytes) -> str:
+        with site.services.database.transaction() as session:
+            session.execute(sql("SELECT 1"))
+        return hash_one(secret)
+
+    monkeypatch.setattr(site.services.secrets, "import_record", hash_beside_a_writer)
+    file = of_clients("hashed", "mapper/link")
+    done = apply(site, file, imported_secrets={"hashed": "s" * 30, "unknown": "s" * 30})
+    assert done.json["changes"][0]["secret"] == "imported", done.text
+    # That of a registered client is not stored.
+    names = [f"hashed-{number}" for number in range(MAXIMUM_IMPORTS)]
+    several = "".join(of_clients(name, "mapper/link") for name in (*names, "hashed"))
+    given = dict.fromkeys((*names, "hashed"), "s" * 30)
+    planned = apply(site, several, query="?dry_run=true", imported_secrets=given)
+    assert planned.status_code == 200, planned.text
+    several += of_clients("hashed-more", "mapper/link")
+    for query in ("", "?dry_run=true"):
+        refused = apply(
+            site, several, query=query, imported_secrets={**given, "hashed-more": "s" * 30}
+        )
+        problem = require_problem(refused, 422, "invalid-value")
+        assert problem["field"] == "imported_secrets"
+    short = apply(site, of_clients("short", "mapper/link"), imported_secrets={"short": "s"})
+    detail = require_problem(short, 422, "invalid-value")["detail"]
+    assert detail.startswith("a.toml")
+    assert "secret: it must have" in detail
+
+
+def test_one_call_runs_at_a_time(site):
+    """Another one is refused with the time to repeat it; other requests are answered."""
+    with site.app.api.lone_calls.one():
+        for refused in (apply(site, of_clients("later", "mapper/link")), site.get(PATH)):
+            require_problem(refused, 503, "unavailable")
+            assert int(refused.headers["Retry-After"]) > 0
+        assert site.get("/clients/caller").status_code == 200
+    assert site.get(PATH).status_code == 200
+
+
+def test_a_repeated_application_answers_the_revision(site):
+    """And where secrets come from, as they are not shown again; a dry run takes no key."""
+
+    def send(body: dict, query: str = ""):
+        headers = {"Idempotency-Key": "one application"}
+        return site.send("POST", f"{PATH}{query}", json=body, headers=headers)
+
+    file = {"name": "a.toml", "text": of_clients("again", "mapper/link")}
+    body = {"files": [file], "generate_secrets": True}
+    assert send(body, "?dry_run=true").json["changes"]
+    done, repeated = send(body), send(body)
+    assert (done.status_code, repeated.status_code) == (200, 200)
+    assert "repeated" not in done.json
+    assert repeated.json["repeated"]
+    assert repeated.json["revision"] == done.json["revision"]
+    assert repeated.json["digest"] == done.json["digest"]
+    assert repeated.json["secret_hint"].startswith("Generated secrets (1) were shown once")
+    assert "secrets" not in repeated.json
+    assert len(site.get("/clients/again/secrets").json["items"]) == 1
+    reused = send({"files": [{**file, "text": ""}]})
+    require_problem(reused, 422, "idempotency-key-reused")
+
+
+def test_a_large_body_without_a_caller_is_not_read(site):
+    """Under any WSGI server."""
+
+    class Unread(BytesIO):
+        def read(self, *_: object) -> bytes:
+            raise AssertionError
+
+    environ = create_environ("/admin/v1/declaration", method="POST", input_stream=Unread())
+    environ |= {"CONTENT_LENGTH": "2000000", "REMOTE_ADDR": "127.0.0.1"}
+    assert site.app.api.respond(environ, "/admin/v1/declaration").status == 401
 
 
 def test_the_records_are_those_of_the_command_on_the_server(site):
