@@ -161,11 +161,12 @@ class TokenRevoked(Event, frozen=True, kw_only=True, tag="token.revoked"):
 
 
 class CutOffRecorded(Act, frozen=True, kw_only=True, tag="cut_off.recorded"):
-    """All tokens of a client, key or scope, or all tokens, issued before an instant were revoked.
+    """All tokens of a subject, or all tokens, issued before an instant were revoked.
 
     Attributes:
-        kind: ``client``, ``key``, ``scope`` or ``all``.
-        subject: the id of the client, key or scope; empty for ``all``.
+        kind: ``client``, ``key``, ``scope``, ``audience`` or ``all``.
+        subject: the id of the client or key, a spelling of the scope, the identifier of the
+            resource server (its SHA-256 if it has more than 200 characters); empty for ``all``.
         instant_microseconds: the instant, since 1970-01-01 UTC.
         reason: the operator's reason.
     """

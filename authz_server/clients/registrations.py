@@ -37,6 +37,12 @@ def is_resource_server(session: Session, client_id: str) -> bool:
     return session.get(ResourceServer, client_id) is not None
 
 
+def find_identifier(session: Session, server_id: str) -> str:
+    """Return the stored identifier of a resource server, which must exist."""
+    query = select(ResourceServer.identifier).where(ResourceServer.client_id == server_id)
+    return session.scalars(query).one()
+
+
 def is_admin_api(session: Session, client_id: str) -> bool:
     """Return whether this id is that of the admin API."""
     server = session.get(ResourceServer, client_id)
@@ -60,10 +66,19 @@ class TokenRevoker(Protocol):
     def has_cut_off_client(self, session: Session, client_id: str) -> bool:
         """Return whether a revocation of that client id is still kept."""
 
-    def cut_off_resource_server(
-        self, session: Session, server_id: str, *, actor: str, reason: str
+    def cut_off_audience(
+        self,
+        session: Session,
+        identifier: str,
+        *,
+        actor: str,
+        reason: str,
+        before: datetime | None = None,
     ) -> None:
-        """Revoke every token that was issued until now with a scope of a resource server."""
+        """Revoke every token for an audience that was issued until now, or before a time."""
+
+    def has_cut_off_audience(self, session: Session, identifier: str) -> bool:
+        """Return whether a revocation of that audience is still kept."""
 
 
 class Registrations:
@@ -184,8 +199,12 @@ class Registrations:
             # Its scopes could get another owner, for which nothing is stopped.
             self._require_no_stop(session, client_id)
             _require_unnamed(session, client_id)
-            self._revoker.cut_off_resource_server(
-                session, client_id, actor=actor, reason="the resource server was deleted"
+            # Not by its scopes: they may have been taken away from it before.
+            self._revoker.cut_off_audience(
+                session,
+                find_identifier(session, client_id),
+                actor=actor,
+                reason="the resource server was deleted",
             )
         # The record alone shows afterwards which resource servers its tokens were for.
         detail = {"name": client.name, "allowed_scopes": list(client.allowed_scopes)}

@@ -1,6 +1,7 @@
 """Create and change resource servers."""
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -10,7 +11,12 @@ from authz_server.clients.authentication.shared_secret import CLIENT_SECRET
 from authz_server.clients.identifiers import normalised
 from authz_server.clients.models import Client, ResourceServer
 from authz_server.clients.properties import NO_CHANGES
-from authz_server.clients.registrations import Registrations, assign_fields, require_ordered_dates
+from authz_server.clients.registrations import (
+    Registrations,
+    assign_fields,
+    find_identifier,
+    require_ordered_dates,
+)
 from authz_server.errors import ConflictError
 
 
@@ -67,6 +73,7 @@ class ResourceServerChanges(Registrations):
         self._require_free_identifier(session, client.id, identifier)
         client.resource_server = ResourceServer(client_id=client.id, **resource)
         self._finish(session, client, actor, "resource_server.created", values | resource)
+        self._end_late_tokens(session, identifier, actor, before=client.created_at)
         return client
 
     def update_resource_server(
@@ -74,7 +81,7 @@ class ResourceServerChanges(Registrations):
     ) -> Client:
         """Change the named fields of a resource server.
 
-        A new identifier is a new audience, so that tokens for the old one become inactive.
+        A new identifier is a new audience: the tokens for the old one are revoked.
 
         Raises:
             NotFoundError, InvalidChangeError, ConflictError
@@ -82,8 +89,10 @@ class ResourceServerChanges(Registrations):
         both = {**validation.SHARED_RULES, **validation.RESOURCE_RULES}
         values = validation.checked_values(changes, both, self._limits)
         client = self._locked(session, client_id, "resource_server")
+        identifier = before = find_identifier(session, client_id)
         if "identifier" in values:
-            self._require_free_identifier(session, client_id, values["identifier"])
+            identifier = values["identifier"]
+            self._require_free_identifier(session, client_id, identifier)
         assign_fields(
             client, {key: values[key] for key in values if key in validation.SHARED_RULES}
         )
@@ -93,7 +102,25 @@ class ResourceServerChanges(Registrations):
         )
         require_ordered_dates(client)
         self._finish(session, client, actor, "resource_server.updated", values)
+        if identifier != before:
+            self._revoker.cut_off_audience(
+                session, before, actor=actor, reason="the resource server has another identifier"
+            )
+            self._end_late_tokens(session, identifier, actor)
         return client
+
+    def _end_late_tokens(
+        self, session: Session, identifier: str, actor: str, *, before: datetime | None = None
+    ) -> None:
+        """Revoke tokens that a process issued before it had read that an audience ended."""
+        if self._revoker.has_cut_off_audience(session, identifier):
+            self._revoker.cut_off_audience(
+                session,
+                identifier,
+                actor=actor,
+                reason="the identifier is used again",
+                before=before,
+            )
 
     def _require_free_identifier(self, session: Session, client_id: str, identifier: str) -> None:
         wanted = normalised(identifier)

@@ -282,7 +282,7 @@ SECRETS = Family(
 CUT_OFFS = Family(
     "authz_server_cut_offs",
     "gauge",
-    "Cut-offs in force, by kind: client, key, scope or all.",
+    "Cut-offs in force, by kind: client, key, scope, audience or all.",
     ("kind",),
 )
 PENDING_CHANGES = Family(

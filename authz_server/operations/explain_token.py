@@ -149,7 +149,11 @@ def _explain_revocation(services: Services, claims: AccessTokenClaims, kid: str)
         moment = revoked.revoked_at.isoformat(timespec="seconds")
         return _Finding("token_revoked", f"The token was revoked at {moment}.")
     found = state.find_cut_off(
-        claims.client_id, kid, claims.scope.split(" "), claims.issued_at_microseconds
+        claims.client_id,
+        kid,
+        claims.scope.split(" "),
+        claims.issued_at_microseconds,
+        claims.audience,
     )
     if found is None:
         return None

@@ -162,7 +162,7 @@ def _state(services: Services, presented: str, verified: VerifiedAccessToken) ->
     claims = verified.claims
     revocations = services.revocation_state
     facts = claims.client_id, verified.kid, claims.scope.split(" "), claims.issued_at_microseconds
-    if run(revocations.is_revoked(claims.jti)) or revocations.find_cut_off(*facts):
+    if run(revocations.is_revoked(claims.jti)) or revocations.find_cut_off(*facts, claims.audience):
         return "revoked"
     client = services.directory.find(claims.client_id)
     if client is None or not client.is_usable(services.clock().timestamp()):

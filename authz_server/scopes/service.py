@@ -7,7 +7,7 @@ spelling from meaning two scopes, even under concurrent changes.
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session, selectinload
 from authz_server.audit.sink import store_audit_record
 from authz_server.database.change_feed import record_change
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
+from authz_server.scopes.collaborators import StopCheck, TokenRevoker
 from authz_server.scopes.definition import ScopeDefinition
 from authz_server.scopes.fields import FIELD_RULES, require_cap, require_description, require_risk
 from authz_server.scopes.models import Scope, ScopeAlias
@@ -47,27 +48,6 @@ def find_canonical_names(session: Session, spellings: Iterable[str]) -> Mapping[
 def spellings_of(scope: Scope) -> list[str]:
     """Return the aliases of a scope, without its canonical name."""
     return [alias.alias for alias in scope.aliases if alias.alias != scope.name]
-
-
-class StopCheck(Protocol):
-    """Refuses a change that would end a stop without lifting it."""
-
-    def __call__(
-        self, session: Session, *, scope: str | None = None, resource_server_id: str | None = None
-    ) -> None:
-        """Raise ConflictError if the scope or the resource server is stopped."""
-
-
-class TokenRevoker(Protocol):
-    """Revokes tokens by their scopes, in the transaction of a change."""
-
-    def cut_off_scopes(
-        self, session: Session, names: Iterable[str], *, actor: str, reason: str
-    ) -> None:
-        """Revoke every token that was issued until now with one of these scopes."""
-
-    def find_cut_off_scopes(self, session: Session, names: Collection[str]) -> Sequence[str]:
-        """Return those of some scopes for which a revocation is still kept."""
 
 
 class ScopeService:
@@ -178,14 +158,16 @@ class ScopeService:
             callback_partner=callback_partner,
             aliases=[ScopeAlias(alias=spelling) for spelling in spellings],
         )
-        self._end_late_tokens(session, [name], actor)
         session.add(scope)
         facts = {"risk": risk, "resource_server_id": resource_server_id}
         self._finish(session, [name], actor, "scope.added", **facts)
+        self._end_late_tokens(session, spellings, actor)
         return scope
 
     def update_scope(self, session: Session, name: str, *, actor: str, **changes: object) -> Scope:
         """Change the named fields of a scope; ``aliases`` replaces all.
+
+        Tokens that carry a removed alias are revoked, also if it becomes a spelling again later.
 
         Args:
             session: the transaction.
@@ -198,13 +180,13 @@ class ScopeService:
             InvalidChangeError: a value breaks a rule.
             ConflictError: a spelling is taken, or is removed from a scope that is stopped.
         """
-        scope = self.get_scope(session, name)
+        scope = self._locked(session, name)
         for field, value in changes.items():
             if field not in FIELD_RULES:
                 raise InvalidChangeError(f"{field}: there is no such field to change")
             FIELD_RULES[field](value)
             if field == "aliases":
-                self._replace_aliases(session, scope, value)
+                self._replace_aliases(session, scope, value, actor)
             else:
                 setattr(scope, field, value)
         if scope.callback_partner is not None:
@@ -212,20 +194,33 @@ class ScopeService:
         self._finish(session, [scope.name], actor, "scope.updated", **changes)
         return scope
 
-    def _replace_aliases(self, session: Session, scope: Scope, aliases: Any) -> None:  # noqa: ANN401 - checked
+    def _locked(self, session: Session, name: str) -> Scope:
+        """Return a scope with its spellings, to which no other change adds one until the commit."""
+        scope = self.get_scope(session, name)
+        # On PostgreSQL the foreign key of a new spelling waits for the lock.
+        if session.get(Scope, scope.name, with_for_update=True, populate_existing=True) is None:
+            raise ConflictError(f"The scope {name!r} was deleted at the same time.")
+        session.expire(scope, ["aliases"])
+        return scope
+
+    def _replace_aliases(self, session: Session, scope: Scope, aliases: Any, actor: str) -> None:  # noqa: ANN401 - checked
         spellings = _spellings(scope.name, aliases)
         _require_free(session, spellings, owner=scope.name)
         kept = {alias.alias: alias for alias in scope.aliases}
-        if kept.keys() - set(spellings):
+        if removed := sorted(kept.keys() - set(spellings)):
             # Another scope could take the spelling, and with it the issued tokens.
             owner = scope.resource_server_id
             self._require_no_stop(session, scope=scope.name, resource_server_id=owner)
+            self._find_revoker().cut_off_scopes(
+                session, removed, actor=actor, reason="the alias was removed", scope=scope.name
+            )
+        self._end_late_tokens(session, [each for each in spellings if each not in kept], actor)
         scope.aliases = [kept.get(each) or ScopeAlias(alias=each) for each in spellings]
 
     def delete_scope(self, session: Session, name: str, *, actor: str) -> None:
         """Delete a scope with its spellings.
 
-        Its tokens are revoked, also if a scope of the same name is added later.
+        Its tokens are revoked, also if one of its spellings is that of a scope again later.
 
         Args:
             session: the transaction.
@@ -236,12 +231,16 @@ class ScopeService:
             NotFoundError: there is no such scope.
             ConflictError: it is stopped.
         """
-        scope = self.get_scope(session, name)
+        scope = self._locked(session, name)
         owner = scope.resource_server_id
         # A scope of the same name or spelling could be added for another resource server.
         self._require_no_stop(session, scope=scope.name, resource_server_id=owner)
         self._find_revoker().cut_off_scopes(
-            session, [scope.name], actor=actor, reason="the scope was deleted"
+            session,
+            [scope.name, *spellings_of(scope)],
+            actor=actor,
+            reason="the scope was deleted",
+            scope=scope.name,
         )
         session.delete(scope)
         self._finish(session, [scope.name], actor, "scope.deleted", resource_server_id=owner)
@@ -288,9 +287,6 @@ class ScopeService:
             # Its issued tokens would be active again.
             self._require_no_stop(session, resource_server_id=owner)
         self._require_resource_server(session, resource_server_id)
-        orphans = [scope.name for scope in scopes if scope.resource_server_id is None]
-        if resource_server_id is not None and orphans:
-            self._end_late_tokens(session, orphans, actor)
         changed = []
         for scope in scopes:
             if scope.resource_server_id != resource_server_id:
@@ -301,11 +297,11 @@ class ScopeService:
         )
         return tuple(changed)
 
-    def _end_late_tokens(self, session: Session, names: Collection[str], actor: str) -> None:
-        """Revoke tokens that a process issued before it had read of a deletion."""
+    def _end_late_tokens(self, session: Session, spellings: Collection[str], actor: str) -> None:
+        """Revoke tokens that a process issued before it had read that a spelling was removed."""
         revoker = self._find_revoker()
-        ended = revoker.find_cut_off_scopes(session, names)
-        revoker.cut_off_scopes(session, ended, actor=actor, reason="the scope is used again")
+        ended = revoker.find_cut_off_scopes(session, spellings)
+        revoker.cut_off_scopes(session, ended, actor=actor, reason="the spelling is used again")
 
     def import_catalogue(
         self, session: Session, catalogue: Iterable[ScopeDefinition], *, actor: str
@@ -319,10 +315,13 @@ class ScopeService:
         """
         existing = {scope.name: scope for scope in self.list_scopes(session)}
         added, updated, unchanged = [], [], []
+        new: list[str] = []
         for definition in catalogue:
             spellings = _spellings(definition.name, definition.aliases)
             _require_free(session, spellings, owner=definition.name)
             scope = existing.get(definition.name)
+            known = {alias.alias for alias in scope.aliases} if scope is not None else ()
+            new.extend(spelling for spelling in spellings if spelling not in known)
             if scope is None:
                 session.add(_new_scope(definition, spellings))
                 added.append(definition.name)
@@ -332,6 +331,7 @@ class ScopeService:
                 unchanged.append(definition.name)
         self._finish(session, added, actor, "scope.added", imported=True)
         self._finish(session, updated, actor, "scope.updated", imported=True)
+        self._end_late_tokens(session, new, actor)
         return ImportResult(tuple(added), tuple(updated), tuple(unchanged))
 
     def _require_resource_server(self, session: Session, resource_server_id: str | None) -> None:

@@ -43,7 +43,7 @@ def sample_clients(database: Database, now: datetime) -> Iterator[Sample]:
         within = sum(each <= timedelta(days=days) for each in left)
         yield Sample(families.SECRETS, (str(days),), within)
     yield Sample(families.SECRETS, ("any",), len(left))
-    for kind in ("client", "key", "scope", "all"):
+    for kind in ("client", "key", "scope", "audience", "all"):
         yield Sample(families.CUT_OFFS, (kind,), counted.get(kind, 0))
     yield Sample(families.PENDING_CHANGES, (), changes[PENDING])
     yield Sample(families.UNCONFIRMED_EMERGENCIES, (), changes[UNCONFIRMED])

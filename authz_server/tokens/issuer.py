@@ -124,14 +124,16 @@ class TokenIssuer:
         """Return a signed token with an entry in a status list of its key."""
         ring = authorization.ring or self._default_ring
         origins, details = claims.get("exchanged_from"), claims.get("authorization_details")
+        audience = authorization.audience
         key = BlockKey(
             authorization.status_list,
             authorization.client_id,
-            " ".join(authorization.scopes),
+            authorization.scope,
             self._kids.get(ring, ""),
             self._status_indexes.end_of_period(expires_at),
             _encode(origins).decode() if origins else "",
             _encode(details).decode() if details else "",
+            " ".join(audience),
         )
         while True:
             entry, instant = await self._status_indexes.reserve(key, self._now)

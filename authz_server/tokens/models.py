@@ -21,13 +21,13 @@ class RevokedToken(Base):
 
 
 class RevocationCutOff(Base):
-    """A cut-off: revokes every token of a client, key or scope, or all tokens, up to an instant."""
+    """A cut-off: revokes every token of a subject, or all tokens, up to an instant."""
 
     __tablename__ = "revocation_cut_off"
     __table_args__ = (Index(None, "expires_at"),)
 
     id: Mapped[int] = mapped_column(BigIntegerKey, primary_key=True)
-    kind: Mapped[str] = mapped_column(String(10))  # "client" | "key" | "scope" | "all"
+    kind: Mapped[str] = mapped_column(String(10))  # "client" | "key" | "scope" | "audience" | "all"
     subject: Mapped[str] = mapped_column(String(200))  # "" for "all"
     instant_microseconds: Mapped[int] = mapped_column(BigInteger)
     reason: Mapped[str] = mapped_column(String(500), default="")

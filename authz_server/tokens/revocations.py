@@ -1,11 +1,12 @@
-"""Revocations: single tokens by ``jti``, and cut-offs by client, key, scope or instant."""
+"""Revocations: single tokens, and cut-offs by client, key, scope, audience or instant."""
 
+import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Literal
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
@@ -16,15 +17,16 @@ from authz_server.database.deletions import delete_due
 from authz_server.database.inserts import insert_into
 from authz_server.database.orm import Database
 from authz_server.scopes.catalogue import ScopeCatalogue
-from authz_server.scopes.models import Scope
 from authz_server.tokens.models import ReferenceToken, RevocationCutOff, RevokedToken
-from authz_server.tokens.status_lists.entries import Entry, find_entry
-from authz_server.tokens.status_lists.models import StatusList, StatusRevocation
+from authz_server.tokens.status_lists.entries import find_entry
+from authz_server.tokens.status_lists.revoking import set_invalid
 from authz_server.waiting import Lane, Step
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+#: The kinds of cut-offs that an operator may order.
 CutOffKind = Literal["client", "key", "scope", "all"]
+_SUBJECT_CHARACTERS = 200
 
 #: A revocation is kept this much longer than the token can live, for clocks that differ.
 _MARGIN = timedelta(seconds=60)
@@ -68,7 +70,7 @@ class RevocationService:
         if added is not None:
             entry = find_entry(jti)
             if entry is not None:
-                _set_invalid(session, entry)
+                set_invalid(session, entry)
             store_audit_record(
                 session,
                 at=now,
@@ -83,15 +85,18 @@ class RevocationService:
         self,
         session: Session,
         *,
-        kind: CutOffKind,
+        kind: CutOffKind | Literal["audience"],
         subject: str,
         instant_microseconds: int,
         actor: str,
         reason: str = "",
+        **detail: object,
     ) -> None:
         """Revoke every token of the subject issued up to an instant (microseconds since 1970).
 
-        ``subject`` is a client id, a ``kid``, a canonical scope name, or empty for ``all``.
+        ``subject`` is a client id, a ``kid``, a canonical scope name, or empty for ``all``; also
+        a spelling that a scope has lost, or :func:`audience_subject`. ``detail`` goes into the
+        audit record.
         """
         instant = datetime.fromtimestamp(instant_microseconds / 1_000_000, UTC)
         now = self._clock()
@@ -113,6 +118,7 @@ class RevocationService:
             subject=f"{kind}:{subject}",
             instant_microseconds=instant_microseconds,
             reason=reason,
+            **detail,
         )
         record_change(session, "cut_off", f"{kind}:{subject}"[:200])
 
@@ -134,43 +140,82 @@ class RevocationService:
             reason: the reason for the audit record.
             before: revoke only the tokens issued before this time.
         """
-        at = self.present(session) if before is None else before - _MICROSECOND
         self.cut_off(
             session,
             kind="client",
             subject=client_id,
-            instant_microseconds=(at - _EPOCH) // _MICROSECOND,
+            instant_microseconds=self._instant(session, before),
             actor=actor,
             reason=reason,
         )
 
     def cut_off_scopes(
-        self, session: Session, names: Iterable[str], *, actor: str, reason: str
+        self,
+        session: Session,
+        spellings: Iterable[str],
+        *,
+        actor: str,
+        reason: str,
+        scope: str = "",
     ) -> None:
-        """Revoke every token issued until now with one of these scopes (canonical names)."""
-        instant = (self.present(session) - _EPOCH) // _MICROSECOND
-        for name in names:
+        """Revoke every token issued until now that carries one of these spellings.
+
+        A token with another spelling of the scope is revoked if this is the canonical name.
+
+        Args:
+            session: the transaction.
+            spellings: canonical names or aliases.
+            actor: the actor for the audit record.
+            reason: the reason for the audit record.
+            scope: the canonical name that they belong to; empty: to several, or to none.
+        """
+        instant = self._instant(session)
+        for spelling in spellings:
             self.cut_off(
                 session,
                 kind="scope",
-                subject=name,
+                subject=spelling,
                 instant_microseconds=instant,
                 actor=actor,
                 reason=reason,
+                **({"scope": scope} if scope else {}),
             )
 
-    def cut_off_resource_server(
-        self, session: Session, server_id: str, *, actor: str, reason: str
+    def cut_off_audience(
+        self,
+        session: Session,
+        identifier: str,
+        *,
+        actor: str,
+        reason: str,
+        before: datetime | None = None,
     ) -> None:
-        """Revoke every token issued until now with a scope of a resource server."""
-        owned = select(Scope.name).where(Scope.resource_server_id == server_id)
-        names = session.scalars(owned.order_by(Scope.name)).all()
-        self.cut_off_scopes(session, names, actor=actor, reason=reason)
+        """Revoke every token issued until now with this audience, whatever its scopes.
 
-    def find_cut_off_scopes(self, session: Session, names: Collection[str]) -> Sequence[str]:
-        """Return those of some scopes (canonical names) whose cut-off is still stored."""
+        Args:
+            session: the transaction.
+            identifier: the identifier of a resource server.
+            actor: the actor for the audit record.
+            reason: the reason for the audit record.
+            before: revoke only the tokens issued before this time.
+        """
+        self.cut_off(
+            session,
+            kind="audience",
+            subject=audience_subject(identifier),
+            instant_microseconds=self._instant(session, before),
+            actor=actor,
+            reason=reason,
+        )
+
+    def has_cut_off_audience(self, session: Session, identifier: str) -> bool:
+        """Return whether a cut-off of that audience is still stored."""
+        return self._has_cut_off(session, "audience", audience_subject(identifier))
+
+    def find_cut_off_scopes(self, session: Session, spellings: Collection[str]) -> Sequence[str]:
+        """Return those of some spellings of scopes whose cut-off is still stored."""
         held = select(RevocationCutOff.subject).where(
-            RevocationCutOff.kind == "scope", RevocationCutOff.subject.in_(names)
+            RevocationCutOff.kind == "scope", RevocationCutOff.subject.in_(spellings)
         )
         return session.scalars(held.distinct()).all()
 
@@ -184,10 +229,18 @@ class RevocationService:
 
     def has_cut_off_client(self, session: Session, client_id: str) -> bool:
         """Return whether a cut-off of that client is still stored."""
+        return self._has_cut_off(session, "client", client_id)
+
+    def _has_cut_off(self, session: Session, kind: str, subject: str) -> bool:
         cut_off = select(RevocationCutOff.id).where(
-            RevocationCutOff.kind == "client", RevocationCutOff.subject == client_id
+            RevocationCutOff.kind == kind, RevocationCutOff.subject == subject
         )
         return session.scalar(cut_off.limit(1)) is not None
+
+    def _instant(self, session: Session, before: datetime | None = None) -> int:
+        """Return the present time, or the last microsecond before a time."""
+        at = self.present(session) if before is None else before - _MICROSECOND
+        return (at - _EPOCH) // _MICROSECOND
 
     def purge(self, session: Session, now: datetime, batch_rows: int) -> int:
         """Delete up to ``batch_rows`` expired rows of one kind; return the number of rows.
@@ -208,20 +261,14 @@ class RevocationService:
         return 0
 
 
-def _set_invalid(session: Session, entry: Entry) -> None:
-    """Set the status of a revoked token in its list, unless the list has expired."""
-    changed = session.execute(
-        update(StatusList)
-        .where(StatusList.id == entry.list_id)
-        .values(version=StatusList.version + 1)
-        .returning(StatusList.id)
-    )
-    if changed.first() is not None:
-        session.execute(
-            insert_into(session, StatusRevocation)
-            .values(list_id=entry.list_id, position=entry.position)
-            .on_conflict_do_nothing()
-        )
+def audience_subject(identifier: str) -> str:
+    """Return the subject of cut-offs of an audience: the identifier, or the SHA-256 of a long one.
+
+    Tokens carry an identifier as it is registered, so that it is not normalised.
+    """
+    if len(identifier) <= _SUBJECT_CHARACTERS:
+        return identifier
+    return hashlib.sha256(identifier.encode()).hexdigest()
 
 
 class RevocationState:
@@ -238,12 +285,15 @@ class RevocationState:
         self._feed = feed
         self._catalogue = catalogue
         self._cut_offs: dict[tuple[str, str], int] = {}
+        # Those of audiences, which are rare: most often no token need be compared.
+        self._audiences: dict[str, int] = {}
 
     def apply(self, session: Session, changes: ChangeSet) -> None:
         """Reload the cut-offs if there are new ones; the latest of each subject counts."""
         if not (changes.everything or "cut_off" in changes.subjects):
             return
         cut_offs: dict[tuple[str, str], int] = {}
+        audiences: dict[str, int] = {}
         for kind, subject, instant in session.execute(
             select(
                 RevocationCutOff.kind,
@@ -251,8 +301,11 @@ class RevocationState:
                 RevocationCutOff.instant_microseconds,
             )
         ):
-            cut_offs[kind, subject] = max(instant, cut_offs.get((kind, subject), instant))
-        self._cut_offs = cut_offs
+            if kind == "audience":
+                audiences[subject] = max(instant, audiences.get(subject, instant))
+            else:
+                cut_offs[kind, subject] = max(instant, cut_offs.get((kind, subject), instant))
+        self._cut_offs, self._audiences = cut_offs, audiences
 
     async def is_revoked(self, jti: str) -> bool:
         """Return whether a token was revoked by itself, by a commit before this call.
@@ -297,8 +350,24 @@ class RevocationState:
         subjects = self._subjects(client_id, kid, spellings)
         return max(self._cut_offs.get(subject, -1) for subject in subjects)
 
+    def latest_of_audience(self, audience: str | Iterable[str]) -> int:
+        """Return the time of issue up to which tokens for an audience are revoked; -1: none is.
+
+        Args:
+            audience: the ``aud``: one identifier or several, of which each counts.
+        """
+        if not self._audiences:
+            return -1
+        named = (audience,) if isinstance(audience, str) else audience
+        return max((self._audiences.get(audience_subject(each), -1) for each in named), default=-1)
+
     def find_cut_off(
-        self, client_id: str, kid: str, spellings: Iterable[str], instant: int
+        self,
+        client_id: str,
+        kid: str,
+        spellings: Iterable[str],
+        instant: int,
+        audience: Iterable[str] = (),
     ) -> tuple[str, str] | None:
         """Return kind and subject of a cut-off that revokes a token; None if there is none.
 
@@ -307,7 +376,11 @@ class RevocationState:
             kid: the key that signed it; empty for a reference token.
             spellings: its scopes.
             instant: its time of issue, in microseconds since 1970.
+            audience: its audience.
         """
+        for identifier in audience:
+            if instant <= self.latest_of_audience(identifier):
+                return "audience", identifier
         for subject in self._subjects(client_id, kid, spellings):
             if instant <= self._cut_offs.get(subject, -1):
                 return subject
@@ -319,5 +392,8 @@ class RevocationState:
         """Yield the kind and the subject of each cut-off that a token may have."""
         yield from (("all", ""), ("client", client_id), ("key", kid))
         for spelling in spellings:
+            # A scope that has this spelling now need not be the one that the token was issued for.
+            yield "scope", spelling
             entry = self._catalogue.find(spelling)
-            yield "scope", entry.name if entry else spelling
+            if entry is not None and entry.name != spelling:
+                yield "scope", entry.name

@@ -105,7 +105,12 @@ class TokenStanding:
             claims.exchanged_from,
             claims.authorization_details,
         )
-        return standing.granted if claims.issued_at_microseconds > standing.ended_until else ()
+        ended_until = max(standing.ended_until, self.find_end_of_audience(claims.aud))
+        return standing.granted if claims.issued_at_microseconds > ended_until else ()
+
+    def find_end_of_audience(self, audience: str | Sequence[str]) -> int:
+        """Return the time of issue up to which tokens for an ``aud`` are revoked; -1: none is."""
+        return self._revocations.latest_of_audience(audience)
 
     def judge(  # noqa: PLR0913, PLR0917 - the facts of a token
         self,

@@ -167,9 +167,12 @@ class EventContents:
         if kind == "client":
             return self._may_hold(session, name, server_id)
         if kind == "scope":
-            return self._may_own(session, [name], server_id)
+            return self._may_own(session, [record.detail.get("scope", name)], server_id)
         if kind == "resource-server":
             return name == server_id
+        if kind == "audience":
+            # Of the resource server that was deleted, or that has another identifier now.
+            return False
         return kind != "programme" or self._may_belong(session, record, name, server_id)
 
     def _may_hold(self, session: Session, client_id: str, server_id: str) -> bool:
@@ -223,10 +226,10 @@ class EventContents:
         gone = []
         for name in scopes:
             entry = self._catalogue.find(name)
-            if entry is None:
-                gone.append(name)
-            elif entry.resource_server_id == server_id:
+            if entry is not None and entry.resource_server_id == server_id:
                 return True
+            if entry is None or entry.name != name:
+                gone.append(name)
         if not gone:
             return False
         earlier = session.scalars(

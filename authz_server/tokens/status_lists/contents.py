@@ -56,17 +56,19 @@ def fill_statuses(
             StatusBlock.kid,
             StatusBlock.origins,
             StatusBlock.details,
+            StatusBlock.audience,
             StatusBlock.created_microseconds,
         ).where(StatusBlock.list_id == list_id)
     )
     for part in rows.yield_per(_ROWS).partitions():
         revoked = _find_revoked_origins(session, [row.origins for row in part if row.origins])
-        for start, size, client_id, scopes, kid, origins, details, created in part:
+        for start, size, client_id, scopes, kid, origins, details, audience, created in part:
             names = tuple(scopes.split(" ")) if scopes else ()
             earlier = _decode_origins(origins) if origins else ()
             parts = _decode_details(details) if details else ()
             found = standing.judge(client_id, kid, names, earlier, parts, find)
-            if created <= found.ended_until or any(each.jti in revoked for each in earlier):
+            ended_until = max(found.ended_until, standing.find_end_of_audience(audience.split(" ")))
+            if created <= ended_until or any(each.jti in revoked for each in earlier):
                 status = INVALID
             elif found.is_whole and _is_owned(found, server_id):
                 continue

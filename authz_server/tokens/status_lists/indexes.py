@@ -1,7 +1,7 @@
 """Indexes for new tokens: blocks of them for each process, so that no token needs a row.
 
-A block belongs to one client, set of scopes and key. Its row is committed before its first index is
-used. If the process ends, the rest of the block stays unused.
+A block belongs to one client, audience, set of scopes and key. Its row is committed before its
+first index is used. If the process ends, the rest of the block stays unused.
 """
 
 import random
@@ -37,11 +37,12 @@ class BlockKey(NamedTuple):
     Attributes:
         resource_server_id: whose list they are in.
         client_id: their client.
-        scopes: their canonical scopes, separated by spaces.
+        scopes: their scopes as the tokens carry them, separated by spaces.
         kid: the key that signs them.
         ends_at: the end of the period of their expiry, in seconds since 1970.
         origins: the tokens that they were exchanged from, as JSON; empty: none.
         details: their authorization details, as JSON; empty: none.
+        audience: their audience, separated by spaces.
     """
 
     resource_server_id: str
@@ -51,6 +52,7 @@ class BlockKey(NamedTuple):
     ends_at: int
     origins: str = ""
     details: str = ""
+    audience: str = ""
 
     @property
     def is_rare(self) -> bool:
@@ -184,6 +186,7 @@ class StatusIndexes(Batch[tuple[BlockKey, int], None]):
                     kid=key.kid,
                     origins=key.origins,
                     details=key.details,
+                    audience=key.audience,
                     created_microseconds=now,
                 )
             )

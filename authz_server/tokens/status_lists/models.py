@@ -28,7 +28,7 @@ class StatusList(Base):
 
 
 class StatusBlock(Base):
-    """Indexes that one process uses for the tokens of one client, set of scopes and key.
+    """Indexes that one process uses for the tokens of one client, audience, set of scopes and key.
 
     The row is stored before the first of these tokens is issued. A cut-off finds in it what the
     indexes were used for.
@@ -40,12 +40,14 @@ class StatusBlock(Base):
     start: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     size: Mapped[int]
     client_id: Mapped[str] = mapped_column(String(128))
-    scopes: Mapped[str] = mapped_column(Text)  # canonical names, separated by spaces
+    scopes: Mapped[str] = mapped_column(Text)  # as in the tokens, separated by spaces
     kid: Mapped[str] = mapped_column(String(128))
     # The tokens that theirs were exchanged from, as JSON; empty if there are none.
     origins: Mapped[str] = mapped_column(Text, default="")
     # Their authorization details (RFC 9396), as JSON; empty if there are none.
     details: Mapped[str] = mapped_column(Text, default="")
+    # Their audience, separated by spaces; empty for tokens of an earlier release.
+    audience: Mapped[str] = mapped_column(Text, default="", server_default="")
     # No token of the block was issued earlier.
     created_microseconds: Mapped[int] = mapped_column(BigInteger)
 
