@@ -51,9 +51,21 @@ def _apply_declaration(  # noqa: PLR0913 - those of the operation
     }
     # The route needs one permission, and each section its own.
     permissions = " ".join(sorted({"clients:write", *permissions_of(declaration)}))
+
+    def send(*, dry_run: bool) -> dict[str, Any]:
+        return api.post(permissions, _PATH, body=body, dry_run=dry_run)
+
+    if secret_directory is not None and not dry_run:
+        # The server does not show them again, so that their files are tried before.
+        planned = expected or convert(send(dry_run=True), Plan)
+        SecretDirectory(secret_directory).rehearse(
+            change.id
+            for change in planned.changes
+            if change.secret == "generated"  # noqa: S105 - a kind
+        )
     with _naming_lost_secrets(makes_them=secret_directory is not None and not dry_run):
         try:
-            answer = api.post(permissions, _PATH, body=body, dry_run=dry_run)
+            answer = send(dry_run=dry_run)
         except WaitsForApproval as waiting:
             # They work once the change is approved.
             _write_all(secret_directory, waiting.answer.get("secrets", {}))
@@ -90,12 +102,20 @@ def _write_all(folder: Path | None, secrets: Mapping[str, str]) -> None:
             directory.write(name, secret)
         except (OSError, OperatorError) as error:
             lost[name] = error
-    directory.sync()
+    problems = []
     if lost:
-        raise RemoteError(
-            f"The plan is applied or waits, but these secrets are not in {folder}:"
-            f" {', '.join(sorted(lost))}. Add others by `secret add`. ({next(iter(lost.values()))})"
+        problems.append(
+            f"these secrets are not in {folder}: {', '.join(sorted(lost))}. Add others by"
+            f" `secret add`. ({next(iter(lost.values()))})"
         )
+    try:
+        directory.sync()
+    except OSError as error:
+        problems.append(
+            f"the secrets in {folder} may be lost at a power failure: copy them. ({error})"
+        )
+    if problems:
+        raise RemoteError(f"The plan is applied or waits, but {' Also, '.join(problems)}")
 
 
 @contextmanager

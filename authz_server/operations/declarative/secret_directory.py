@@ -1,5 +1,6 @@
 """A folder with one file for the secret of each client: written by ``apply``, read for imports."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -28,6 +29,19 @@ class SecretDirectory:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._written: list[Path] = []
+
+    def rehearse(self, client_ids: Iterable[str]) -> None:
+        """Require that secrets of these ids can be written, and leave no file of them.
+
+        Raises:
+            ConflictError: a file exists.
+            OSError: one cannot be written.
+        """
+        try:
+            for client_id in client_ids:
+                self.write(client_id, "")
+        finally:
+            self.discard()
 
     def write(self, client_id: str, secret: str) -> Path:
         """Write a secret, followed by a line break; return the path.

@@ -3,11 +3,17 @@
 import json
 import re
 from datetime import UTC, datetime
+from errno import EIO
 from pathlib import Path
 
+import pytest
+
 from authz_server.assembly.operator import operator_services
+from authz_server.cli.remote.connection import RemoteError
+from authz_server.cli.remote.declarations import _write_all
 from authz_server.database.operator_sessions import OperatorPasskey
 from authz_server.operations.clients import create_client
+from authz_server.operations.declarative import secret_directory
 from authz_server.settings import load_settings
 from support.parties import ACTOR
 from support.remote_site import leaves, losing_an_answer
@@ -116,7 +122,7 @@ def test_a_client_asks_for_the_permissions_of_the_sections(site, tmp_path):
 
 
 def test_secrets_are_written_here_or_named(site, tmp_path):
-    """A new file (0600) each; what a file in the way or a lost answer takes is named."""
+    """A new file (0600) each; a file in the way is named before the server does anything."""
     with_catalogue(site)
     folder = tmp_path / "secrets"
     words = ("--yes", "--secret-directory", folder)
@@ -126,17 +132,35 @@ def test_secrets_are_written_here_or_named(site, tmp_path):
     assert secret.stat().st_mode & 0o777 == 0o600
     assert secret.read_text().strip() not in done.output
     (folder / "in-the-way").touch()
-    kept = site.remote("apply", write(tmp_path, "in-the-way"), *words)
-    assert kept.exit_code == 1
-    assert f"these secrets are not in {folder}: in-the-way." in kept.stderr
+    (tmp_path / "file").touch()
+    path = write(tmp_path, "in-the-way")
+    for others in (words, ("--yes", "--secret-directory", tmp_path / "file" / "below")):
+        kept = site.remote("apply", path, *others)
+        assert kept.exit_code == 1, kept.output
+        assert "Traceback" not in kept.stderr
+        assert site.local("client", "show", "in-the-way").exit_code == 1
+    assert sorted(each.name for each in folder.iterdir()) == ["in-the-way", "written"]
     path = write(tmp_path, "lost-secret")
     with losing_an_answer(site) as (between, _):
         lost = site.remote("apply", path, *words, url=between.address)
-        again = site.remote("apply", path, "--yes", url=between.address)
+    again = site.remote("apply", path, "--yes")
     assert lost.exit_code == 1
     assert "its secrets are lost then" in lost.stderr
     assert again.exit_code == 0, again.output
     assert not (folder / "lost-secret").exists()
+
+
+def test_lost_secrets_are_named_though_the_disk_fails_too(tmp_path, monkeypatch):
+    def fail(_: object) -> None:
+        raise OSError(EIO, "the disk fails")
+
+    monkeypatch.setattr(secret_directory, "sync_files", fail)
+    (tmp_path / "one").touch()
+    with pytest.raises(RemoteError) as raised:
+        _write_all(tmp_path, {"one": "s", "other": "s"})
+    assert f"not in {tmp_path}: one." in str(raised.value)
+    assert "the disk fails" in str(raised.value)
+    assert (tmp_path / "other").read_text() == "s\n"
 
 
 def test_secrets_are_imported_from_here(site, tmp_path):
