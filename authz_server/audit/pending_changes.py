@@ -1,7 +1,7 @@
 """The table of changes that need a second person, and its upkeep."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -46,6 +46,10 @@ class PendingChange(Base):
     # A new secret, by its id and the record that verifies it; of several, a JSON object.
     secret_id: Mapped[str | None] = mapped_column(String(32))
     secret_record: Mapped[str | None] = mapped_column(Text)
+    # The names and texts of declarative files until the change is settled; its approval reads them.
+    files: Mapped[list[dict[str, str]] | None] = mapped_column(
+        JSON(none_as_null=True), deferred=True
+    )
     reason: Mapped[str] = mapped_column(String(MAXIMUM_REASON_CHARACTERS))
     requested_by: Mapped[str] = mapped_column(String(200))
     # The key of the caller: another person decides.
@@ -86,7 +90,7 @@ def settle(  # noqa: PLR0913 - the facts of a decision, by name
     change.state = state
     change.decided_by, change.decided_at, change.decision_reason = actor, at, reason
     change.problem = problem[:MAXIMUM_REASON_CHARACTERS]
-    change.secret_record = None
+    change.secret_record, change.files = None, None
     record(session, change, state, actor=actor, at=at, reason=reason, problem=change.problem)
 
 
@@ -129,6 +133,22 @@ def count_changes(session: Session) -> dict[str, int]:
     )
     counted = {state: count for state, count in session.execute(query)}  # noqa: C416 - typed rows
     return {PENDING: 0, UNCONFIRMED: 0} | counted
+
+
+def count_waiting(session: Session, requester: str, operations: Collection[str] = ()) -> int:
+    """Return the number of changes of a requester that wait for an approval.
+
+    Args:
+        session: a database session.
+        requester: the key of the caller.
+        operations: the operations to count; empty: all.
+    """
+    query = select(func.count()).where(
+        PendingChange.state == PENDING, PendingChange.requester == requester
+    )
+    if operations:
+        query = query.where(PendingChange.operation.in_(operations))
+    return session.scalar(query) or 0
 
 
 def purge_settled_changes(session: Session, before: datetime, batch_rows: int) -> int:

@@ -25,14 +25,19 @@ from authz_server.audit.pending_changes import (
     PENDING,
     UNCONFIRMED,
     PendingChange,
+    count_waiting,
     record,
 )
 from authz_server.clients.secret_changes import PreparedSecret
-from authz_server.errors import InvalidChangeError, OperatorError
+from authz_server.errors import ConflictError, InvalidChangeError, OperatorError
 from authz_server.settings.approvals import APPROVED_ACTS
 
 #: The key of the control in ``session.info``.
 CONTROL = "approval_control"
+#: The number of changes of one requester that may wait.
+MAXIMUM_WAITING = 200
+#: The number of applications of declarative files among them: each holds its files.
+MAXIMUM_WAITING_FILES = 10
 
 
 class ApprovalRequiredError(OperatorError):
@@ -69,6 +74,7 @@ class NotedAct:
         basis: the revision of the object before; empty: there was none.
         diff: the changed members with their values before and after.
         secret: the secret that it adds.
+        files: the names and texts of the declarative files that it applies.
         reason: the reason, if the operation has one.
     """
 
@@ -82,6 +88,7 @@ class NotedAct:
     basis: str = ""
     diff: Any = None
     secret: PreparedSecret | None = None
+    files: tuple[Mapping[str, str], ...] = ()
     reason: str = ""
 
     @property
@@ -204,8 +211,24 @@ def file_change(
         session: the transaction.
         act: the act.
         control: that of the call.
+
+    Raises:
+        ConflictError: too many changes of the requester wait.
     """
+    _require_room(session, act, control)
     return _store(services, session, act, PENDING, "approval", control)
+
+
+def _require_room(session: Session, act: NotedAct, control: Control) -> None:
+    limits: list[tuple[int, str, tuple[str, ...]]] = [(MAXIMUM_WAITING, "changes", ())]
+    if act.files:
+        limits.append((MAXIMUM_WAITING_FILES, "applications of files", (act.operation,)))
+    for limit, noun, operations in limits:
+        if count_waiting(session, control.requester, operations) >= limit:
+            raise ConflictError(
+                f"{limit} {noun} of yours wait for an approval: withdraw some, or have them"
+                " decided."
+            )
 
 
 def identity_of(actor: str) -> str:
@@ -248,6 +271,7 @@ def _store(  # noqa: PLR0913, PLR0917 - the facts of a row
         basis=act.basis,
         secret_id=act.secret.id if waits and act.secret else None,
         secret_record=act.secret.record if waits and act.secret else None,
+        files=list(act.files) if waits and act.files else None,
         reason=require_reason(control.reason or act.reason),
         requested_by=act.actor,
         requester=control.requester,

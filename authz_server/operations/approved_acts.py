@@ -11,6 +11,7 @@ from authz_server.assembly import Services
 from authz_server.audit.pending_changes import PendingChange
 from authz_server.clients.models import Client
 from authz_server.clients.secret_changes import PreparedSecret
+from authz_server.errors import ConflictError
 from authz_server.operations.client_secrets import add_secret
 from authz_server.operations.clients import create_client, set_enabled, update_client
 from authz_server.operations.declarative.apply import OPERATION as APPLY
@@ -78,15 +79,33 @@ _TYPES: Mapping[str, Any] = {
 }
 
 
-def find_prepared(change: PendingChange) -> PreparedSecret | None:
-    """Return the secret that a change adds; the row loses it when it is settled."""
-    if not change.secret_id or not change.secret_record:
-        return None
-    return PreparedSecret(change.secret_id, change.secret_record)
+def find_held(change: PendingChange) -> dict[str, object]:
+    """Return the arguments that a row loses when it is settled: the secret and the files."""
+    held: dict[str, object] = {}
+    if change.secret_id and change.secret_record:
+        held["prepared"] = PreparedSecret(change.secret_id, change.secret_record)
+    if change.operation == APPLY:
+        held["files"] = change.files or ()
+    return held
+
+
+def require_known(change: PendingChange) -> None:
+    """Require that this release can carry a change out.
+
+    During an upgrade, a node of a later release may have filed it.
+
+    Raises:
+        ConflictError: it cannot; the change stays as it is.
+    """
+    if change.operation not in OPERATIONS.keys() | ORDERS.keys():
+        raise ConflictError(
+            f"This node does not know the operation {change.operation!r}, which a later release has"
+            " filed: decide on the change when every node has that release."
+        )
 
 
 def carry_out(
-    services: Services, session: Session, change: PendingChange, prepared: PreparedSecret | None
+    services: Services, session: Session, change: PendingChange, held: Mapping[str, object]
 ) -> None:
     """Run the operation of a change, as its requester.
 
@@ -94,7 +113,7 @@ def carry_out(
         services: the parts of the server, with the transaction.
         session: the transaction, under the control of the change.
         change: the change.
-        prepared: the secret that it adds.
+        held: the arguments of :func:`find_held`, before the change was settled.
 
     Raises:
         OperatorError: the operation is refused, or what it rests on was changed.
@@ -103,9 +122,7 @@ def carry_out(
     if "client_id" in arguments:
         # Another change waits until this one is committed.
         session.get(Client, arguments["client_id"], with_for_update=True, populate_existing=True)
-    if prepared is not None:
-        arguments["prepared"] = prepared
-    OPERATIONS[change.operation](services, actor=change.requested_by, **arguments)
+    OPERATIONS[change.operation](services, actor=change.requested_by, **{**arguments, **held})
 
 
 def read_order(operation: str, arguments: Mapping[str, Any]) -> Activate | Destroy:

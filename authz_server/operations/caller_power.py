@@ -116,7 +116,7 @@ def require_no_more(
         case "create_client":
             _require_of_stored(session, change.subject.removeprefix("client:"), caller)
         case "apply_declaration":
-            for permission in permissions_of(read_files(arguments["files"])):
+            for permission in permissions_of(read_files(change.files or ())):
                 authorise(caller, permission, now=services.corrected_clock(), whole_server=True)
             for client_id in arguments["clients"]:
                 _require_of_stored(session, client_id, caller)

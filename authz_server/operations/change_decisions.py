@@ -18,7 +18,6 @@ from authz_server.audit.pending_changes import (
     settle,
 )
 from authz_server.audit.sink import CONTEXT
-from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.errors import ConflictError, OperatorError
 from authz_server.operations.approvals import (
     CONTROL,
@@ -31,8 +30,9 @@ from authz_server.operations.approved_acts import (
     ORDERS,
     PERMISSIONS_OF,
     carry_out,
-    find_prepared,
+    find_held,
     read_order,
+    require_known,
 )
 from authz_server.operations.caller_power import require_no_more
 from authz_server.operations.changes import (
@@ -103,11 +103,12 @@ def approve_change(services: Services, decision: Decision, open_keys: OpenKeys) 
     def act(services: Services, session: Session) -> tuple[ChangeView, Control]:
         change = _lock(services, session, decision, PENDING)
         require_second_person(services, session, change, decision.decider)
-        prepared = find_prepared(change)
+        require_known(change)
+        held = find_held(change)
         # Its record stands before those of the operation.
         decided = _settle(services, session, change, "approved", decision)
         facts = {"change": change.id, "approved_by": decision.decider.actor}
-        return decided, _run(services, session, change, prepared, facts)
+        return decided, _run(services, session, change, held, facts)
 
     return _decide_and_order(services, decision, act, open_keys)
 
@@ -139,17 +140,19 @@ def break_the_glass(services: Services, decision: Decision, open_keys: OpenKeys)
 
     def act(services: Services, session: Session) -> tuple[ChangeView, Control]:
         change = _lock(services, session, decision, PENDING, own=True)
+        require_known(change)
         _require_permission(services, change, decision.decider)
         require_no_more(services, session, change, decision.decider)
-        prepared = find_prepared(change)
+        held = find_held(change)
         change.kind, change.reason = "break_glass", decision.reason.strip()
         change.expires_at = None
         change.secret_record = None
         change.state = UNCONFIRMED
         actor, now = decision.decider.actor, services.corrected_clock()
         record(session, change, "carried_out", actor=actor, at=now, reason=change.reason)
-        control = _run(services, session, change, prepared, {"change": change.id})
+        control = _run(services, session, change, held, {"change": change.id})
         require_no_more(services, session, change, decision.decider)
+        change.files = None
         return describe_change(change), control
 
     return _decide_and_order(services, decision, act, open_keys)
@@ -159,7 +162,7 @@ def _run(
     services: Services,
     session: Session,
     change: PendingChange,
-    prepared: PreparedSecret | None,
+    held: Mapping[str, object],
     facts: Mapping[str, str],
 ) -> Control:
     """Carry out a change in its transaction, unless it is an order; return its control."""
@@ -168,7 +171,7 @@ def _run(
     if change.operation not in ORDERS:
         session.info[CONTROL] = control
         session.info[CONTEXT] = {**facts, "diff": change.diff}
-        _carry_out(services, session, change, prepared)
+        _carry_out(services, session, change, held)
     return control
 
 
@@ -193,7 +196,7 @@ def _decide_and_order(
         change, control = _decide(services, decision, act)
         if change.operation in ORDERS:
             with open_keys(change.requested_by) as context:
-                order = read_order(change.operation, change.arguments)
+                order = read_order(change.operation, change.arguments or {})
                 apply_order(context, order, dry_run=decision.dry_run, control=control)
     except _FailedError as failed:
         _fail(services, decision, failed.cause)
@@ -297,10 +300,10 @@ def _decide(services: Services, decision: Decision, act: Callable[[Services, Ses
 
 
 def _carry_out(
-    services: Services, session: Session, change: PendingChange, prepared: PreparedSecret | None
+    services: Services, session: Session, change: PendingChange, held: Mapping[str, object]
 ) -> None:
     try:
-        carry_out(services, session, change, prepared)
+        carry_out(services, session, change, held)
     except OperatorError as error:
         raise _FailedError(error) from error
 

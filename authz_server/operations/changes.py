@@ -4,13 +4,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, or_, select
+import msgspec
+from sqlalchemy import ColumnElement, Text, and_, case, cast, func, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, defer
 
 from authz_server.assembly import Services
 from authz_server.audit.pending_changes import PendingChange
 from authz_server.errors import NotFoundError
 from authz_server.operations.approvals import identity_of
 from authz_server.operations.permissions import Caller
+
+# Of the arguments and of the diff of each change: a page has up to 500 changes.
+_MAXIMUM_LISTED_CHARACTERS = 16_384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +30,10 @@ class ChangeView:
             ``command``.
         acts: the acts of ``[approvals]`` that it is.
         subject: the kind and the id of the object.
-        operation: the operation, with its ``arguments``.
-        diff: the changed members with their values before and after.
+        operation: the operation.
+        arguments: its arguments; of files, their names, digests and sizes. None in a list if they
+            have more than 16,384 characters.
+        diff: the changed members with their values before and after; None in a list likewise.
         reason: the reason of the request.
         requested_by: who requested it, and which way.
         expires_at: the time until which it can be approved; None: it does not wait for that.
@@ -42,7 +49,7 @@ class ChangeView:
     acts: tuple[str, ...]
     subject: str
     operation: str
-    arguments: dict[str, Any]
+    arguments: dict[str, Any] | None
     diff: Any
     reason: str
     requested_by: str
@@ -85,7 +92,9 @@ def list_changes(
         limit: the largest number of changes; None: all.
     """
     newest = (PendingChange.requested_at.desc(), PendingChange.id.desc())
-    query = select(PendingChange).order_by(*newest)
+    arguments, diff = _unless_long(PendingChange.arguments), _unless_long(PendingChange.diff)
+    query = select(PendingChange, arguments, diff).order_by(*newest)
+    query = query.options(defer(PendingChange.arguments), defer(PendingChange.diff))
     if filters.states:
         query = query.where(PendingChange.state.in_(filters.states))
     if filters.actor is not None:
@@ -95,7 +104,10 @@ def list_changes(
         same = and_(PendingChange.requested_at == at, PendingChange.id < last)
         query = query.where(or_(PendingChange.requested_at < at, same))
     with services.database.reading() as session:
-        return tuple(map(describe_change, session.scalars(query.limit(limit))))
+        return tuple(
+            _describe(change, _decoded(first), _decoded(second))
+            for change, first, second in session.execute(query.limit(limit))
+        )
 
 
 def get_change(
@@ -120,6 +132,24 @@ def get_change(
 
 def describe_change(change: PendingChange) -> ChangeView:
     """Return the view of a stored change."""
+    return _describe(change, dict(change.arguments), change.diff)
+
+
+def _unless_long(column: InstrumentedAttribute[Any]) -> ColumnElement[str | None]:
+    """Return the text of a column of JSON; null if a list leaves it out."""
+    written = cast(column, Text)
+    return case((func.length(written) <= _MAXIMUM_LISTED_CHARACTERS, written), else_=None)
+
+
+def _decoded(text: str | None) -> Any:  # noqa: ANN401 - any JSON
+    return None if text is None else msgspec.json.decode(text)
+
+
+def _describe(
+    change: PendingChange,
+    arguments: dict[str, Any] | None,
+    diff: Any,  # noqa: ANN401 - any JSON
+) -> ChangeView:
     return ChangeView(
         id=change.id,
         state=change.state,
@@ -127,8 +157,8 @@ def describe_change(change: PendingChange) -> ChangeView:
         acts=tuple(change.acts),
         subject=change.subject,
         operation=change.operation,
-        arguments=dict(change.arguments),
-        diff=change.diff,
+        arguments=arguments,
+        diff=diff,
         reason=change.reason,
         requested_by=change.requested_by,
         requested_at=change.requested_at,

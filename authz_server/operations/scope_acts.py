@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from authz_server.clients.models import Client
 from authz_server.clients.registration.models import InitialAccessToken, Registration
-from authz_server.settings.approvals import GRANT, GRANT_MONEY, WIDEN_LIMITS, ApprovedAct
+from authz_server.settings.approvals import GRANT, GRANT_MONEY, WIDEN_LIMITS, Act
 
 _HOLDERS = (
     (Client, "allowed_scopes"),
@@ -27,7 +27,7 @@ def find_scope_acts(
     before: Mapping[str, Any],
     after: Mapping[str, Any] | None,
     find_held: Callable[[], AbstractSet[str]],
-) -> tuple[ApprovedAct, ...]:
+) -> tuple[Act, ...]:
     """Return the acts that the change or the removal of a scope is.
 
     A spelling that leaves a scope may mean another one later, which has another risk, no lifetime
@@ -39,7 +39,7 @@ def find_scope_acts(
         after: the same after; None: the scope is removed.
         find_held: returns the canonical names of the granted scopes.
     """
-    acts: list[ApprovedAct] = []
+    acts: list[Act] = []
     spellings = {*before["aliases"]}
     # With the scope its own name leaves.
     leaves = after is None or not spellings <= {*after["aliases"]}

@@ -196,7 +196,7 @@ def _note_whole(control: Control, application: Application, plan: Plan, parts: C
         actor=application.actor,
         operation=OPERATION,
         arguments={
-            "files": [{"name": file.name, "text": file.text} for file in declaration.files],
+            "files": [file.describe() for file in declaration.files],
             "prune": application.prune,
             "clients": [change.id for change in plan.changes if change.noun == "client"],
         },
@@ -204,6 +204,7 @@ def _note_whole(control: Control, application: Application, plan: Plan, parts: C
         basis=revision_of(plan),
         diff=diff_of(plan),
         secret=_join(application.secrets.made),
+        files=tuple({"name": file.name, "text": file.text} for file in declaration.files),
     )
     # An approved application has the same plan, even if no part of it needs an approval now.
     control.note(act)

@@ -28,6 +28,8 @@ Catalogue = Literal["g2p-connect"]
 #: The members of clients that are times.
 INSTANTS = ("starts_at", "expires_at")
 
+_MAXIMUM_DESCRIBED_CHARACTERS = 200
+
 Texts = tuple[str, ...]
 _Seconds = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 _NOUNS: Mapping[Section, str] = {
@@ -144,6 +146,15 @@ class SourceFile:
 
     name: str
     text: str = field(repr=False)
+
+    def describe(self) -> dict[str, str | int]:
+        """Return the name, the SHA-256 digest in hex and the size of the file."""
+        content = self.text.encode()
+        return {
+            "name": self.name[:_MAXIMUM_DESCRIBED_CHARACTERS],
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "bytes": len(content),
+        }
 
     def place(self, section: str, entry: str) -> str:
         """Return the file, the line if it is found, and the entry, for an error."""

@@ -1,7 +1,12 @@
 """Declarative files of which a part needs a second person: the whole application is one change."""
 
-import pytest
+import hashlib
 
+import pytest
+from sqlalchemy import delete, insert, update
+
+from authz_server.audit.pending_changes import PendingChange
+from authz_server.operations.approvals import MAXIMUM_WAITING, MAXIMUM_WAITING_FILES
 from support.admin_site import require_problem
 from support.approval_site import MONEY
 
@@ -185,3 +190,75 @@ def test_who_breaks_the_glass_has_the_permissions_of_the_files_then(approvals):
     )
     require_problem(refused, 403, "refused")
     assert approvals.state(change) == "pending"
+
+
+def test_the_texts_of_files_are_read_by_their_approval_alone(approvals):
+    """A change describes them; a list leaves out a long plan, and a settled change its files."""
+    text = paying("many") + "".join(
+        f'[clients.many-{number}]\nname = "{"n" * 100}"\nallowed_scopes = ["mapper/link"]\n'
+        for number in range(100)
+    )
+    filed = apply(approvals, text)
+    assert filed.status_code == 202, filed.text
+    change = filed.json["id"]
+    (described,) = filed.json["arguments"]["files"]
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    assert described == {"name": "a.toml", "sha256": digest, "bytes": len(text)}
+    listed = approvals.api.get("/changes?state=pending")
+    (entry,) = (each for each in listed.json["items"] if each["id"] == change)
+    shown = approvals.api.get(f"/changes/{change}").json
+    assert len(shown["diff"]) == 102
+    assert entry == {**shown, "diff": None}
+    assert _files_of(approvals, change)[0]["text"] == text
+    assert approvals.decide(change, "approve").status_code == 200
+    assert approvals.api.get("/clients/many-99").status_code == 200
+    assert _files_of(approvals, change) is None
+
+
+def _files_of(approvals, change: str):
+    with approvals.api.services.database.reading() as session:
+        return session.get(PendingChange, change).files
+
+
+def test_one_requester_has_a_limited_number_of_changes_that_wait(approvals):
+    """Of applications fewer: each holds its files; a request beyond the number changes nothing."""
+    services = approvals.api.services
+    with services.database.transaction() as session:
+        # What other tests left.
+        session.execute(delete(PendingChange))
+    filed = [file(approvals, f"full-{number}") for number in range(MAXIMUM_WAITING_FILES)]
+    refused = require_problem(apply(approvals, paying("one-more")), 409, "conflict")
+    assert f"{MAXIMUM_WAITING_FILES} applications of files of yours wait" in refused["detail"]
+    scopes = {"id": "beside", "name": "Beside", "allowed_scopes": [MONEY]}
+    beside = approvals.api.send("POST", "/clients", json=scopes)
+    assert beside.status_code == 202, beside.text
+    with services.database.transaction() as session:
+        row = session.get(PendingChange, beside.json["id"])
+        columns = [each for each in PendingChange.__table__.c if each.name != "files"]
+        copied = {each.name: getattr(row, each.name) for each in columns}
+        further = range(MAXIMUM_WAITING - len(filed) - 1)
+        session.execute(insert(PendingChange), [{**copied, "id": f"copy-{n}"} for n in further])
+    refused = require_problem(
+        approvals.api.send("POST", "/clients", json={**scopes, "id": "too"}), 409, "conflict"
+    )
+    assert f"{MAXIMUM_WAITING} changes of yours wait" in refused["detail"]
+    with services.database.transaction() as session:
+        session.execute(delete(PendingChange).where(PendingChange.id.like("copy-%")))
+    for change in (*filed, beside.json["id"]):
+        assert approvals.decide(change, "withdraw", by="caller").status_code == 200
+    assert apply(approvals, paying("one-more")).status_code == 202
+
+
+def test_an_operation_of_a_later_release_is_refused_and_waits_on(approvals):
+    """A node of that release filed it during an upgrade."""
+    change = file(approvals, "later")
+    with approvals.api.services.database.transaction() as session:
+        session.execute(
+            update(PendingChange).where(PendingChange.id == change).values(operation="later.act")
+        )
+    for act, by in (("approve", "second"), ("break-glass", "caller")):
+        answer = approvals.decide(change, act, by=by, reason="flood")
+        refused = require_problem(answer, 409, "conflict")
+        assert "does not know the operation 'later.act'" in refused["detail"]
+        assert approvals.state(change) == "pending"
+    assert approvals.decide(change, "reject", by="third").status_code == 200

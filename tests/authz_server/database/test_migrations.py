@@ -6,8 +6,9 @@ import flask_migrate
 import pytest
 from alembic.script import ScriptDirectory
 from flask import Flask
-from sqlalchemy import text
+from sqlalchemy import insert, text
 
+from authz_server.audit.pending_changes import PendingChange
 from authz_server.database.orm import open_database
 from authz_server.database.schema import MIGRATIONS, find_revisions
 from authz_server.key_rings.event_log import load_events, verify_event_chain
@@ -166,3 +167,50 @@ def test_back_to_the_first_schema_and_forth_again(schema: Schema):
     assert [schema.run(f"SELECT * FROM {table}") for table in tables] == before  # noqa: S608
     schema.upgrade("0002")
     assert len(schema.hashes("es256")) == 1
+
+
+#: Id, operation and state of a change before the downgrade, and its state after it.
+CHANGES = (
+    ("files", "apply_declaration", "pending", "failed"),
+    ("keys", "keys.destroy", "pending", "failed"),
+    ("scopes", "import_g2p_connect", "pending", "failed"),
+    ("done", "keys.destroy", "unconfirmed", "unconfirmed"),
+    ("client", "update_client", "pending", "pending"),
+)
+
+
+def test_what_the_release_before_cannot_carry_out_has_failed(schema: Schema):
+    """With its secrets, short or long; an act that was done still waits for a confirmation."""
+    schema.upgrade("head")
+    texts = (
+        "subject",
+        "basis",
+        "reason",
+        "requested_by",
+        "requester",
+        "decision_reason",
+        "problem",
+    )
+    empty = {**dict.fromkeys(texts, ""), "acts": [], "resource_servers": [], "groups": []}
+    empty |= {"kind": "approval", "arguments": {}, "diff": {}, "requested_at": AT}
+    rows = [
+        {
+            **empty,
+            "id": name,
+            "operation": operation,
+            "state": state,
+            "secret_record": "r" * (400 if name == "files" else 9),
+        }
+        for name, operation, state, _ in CHANGES
+    ]
+    with schema.database.transaction() as session:
+        session.execute(insert(PendingChange), rows)
+    schema.downgrade("0017")
+    stored = schema.run(
+        "SELECT id, operation, state, secret_record IS NULL, decided_at IS NULL FROM pending_change"
+    )
+    assert {(*row[:3], bool(row[3]), bool(row[4])) for row in stored} == {
+        (name, operation, after, after == "failed", after != "failed")
+        for name, operation, _, after in CHANGES
+    }
+    schema.upgrade("head")

@@ -21,11 +21,15 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Let the record have 300 characters; changes with a longer one have failed."""
+    """Let the record have 300 characters.
+
+    Changes that wait have failed if the release before cannot carry them out.
+    """
     op.execute(
-        "UPDATE pending_change SET state = 'failed', secret_record = NULL,"
-        " problem = 'The release was downgraded: request it again.'"
-        " WHERE length(secret_record) > 300"
+        "UPDATE pending_change SET state = 'failed', secret_record = NULL, decided_by = 'server',"
+        " decided_at = requested_at, problem = 'The release was downgraded: request it again.'"
+        " WHERE state = 'pending' AND operation IN"
+        " ('apply_declaration', 'keys.destroy', 'import_g2p_connect')"
     )
     with op.batch_alter_table("pending_change") as batch:
         batch.alter_column(
