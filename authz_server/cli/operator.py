@@ -41,6 +41,8 @@ _PASSKEY_COLUMNS = {
     "created_at": "Created",
     "last_used_at": "Last used",
 }
+#: The words of the table of roles in docs/administration.md.
+_LIMITED = {"must": "required", "may": "possible", "never": "none"}
 _limit_options = (
     click.option(
         "--resource-server",
@@ -126,7 +128,10 @@ def show(invocation: Invocation, name: str, as_json: bool) -> None:
     """
     with invocation.operations() as carry_out:
         operator = carry_out(get_operator, name)
-    print_record(operator, as_json=as_json)
+    record = dict(as_record(operator))
+    if not as_json:
+        record["roles"] = [_describe(role) for role in record["roles"]]
+    print_record(record, as_json=as_json)
 
 
 @click.command(
@@ -266,7 +271,11 @@ def roles(invocation: Invocation, as_json: bool) -> None:
     with invocation.operations() as carry_out:
         found = carry_out(list_roles)
     rows = [
-        {"name": each.name, "limited": each.limited, "permissions": sorted(each.permissions)}
+        {
+            "name": each.name,
+            "limited": each.limited if as_json else _LIMITED[each.limited],
+            "permissions": sorted(each.permissions),
+        }
         for each in found
     ]
     headings = {"name": "Role", "limited": "Limits", "permissions": "Permissions"}

@@ -19,6 +19,7 @@ def test_an_operator_is_managed_by_commands(stocked):
     ]
     listed = stocked.must("operator", "list")
     assert "api-owner (mapper)" in listed
+    assert "api-owner (mapper)" in stocked.must("operator", "show", "bob")
     assert "bob has api-owner (mapper)" in stocked.must(
         "operator", "update", "bob", "--remove-role", "approver"
     )
@@ -33,6 +34,7 @@ def test_an_operator_is_managed_by_commands(stocked):
     assert all(actor.startswith("operator:") and actor.endswith(" via cli") for actor in actors)
     roles = {each["name"]: each["limited"] for each in stocked.json("operator", "roles")}
     assert (roles["api-owner"], roles["security-officer"]) == ("must", "never")
+    assert "required" in stocked.must("operator", "roles")
 
 
 def test_refusals_are_sentences(stocked):
