@@ -113,7 +113,8 @@ def search(
         }
         for each in found.records
     ]
-    print_rows(rows, _COLUMNS, as_json=False)
+    if rows:
+        print_rows(rows, _COLUMNS, as_json=False)
     more = " There are older ones: use --until or --limit." if found.more else ""
     where = "" if found.files else " There is no file of audit records: changes only."
     echo_status(f"{len(rows)} records.{more}{where}")

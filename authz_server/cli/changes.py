@@ -1,5 +1,6 @@
 """``changes``: list and decide on changes that need a second person."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +15,7 @@ from authz_server.cli.output import (
     as_record,
     echo_lines,
     json_option,
+    plain_value,
     print_change,
     print_json,
     print_record,
@@ -137,10 +139,16 @@ def _diff_lines(diff: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON
     for name, values in diff.items():
         if isinstance(values, dict) and values.keys() == {"before", "after"}:
             yield f"{name}:"
-            yield f"  - {values['before']}"
-            yield f"  + {values['after']}"
+            yield f"  - {_in_text(values['before'])}"
+            yield f"  + {_in_text(values['after'])}"
         else:
-            yield f"{name}: {values}"
+            yield f"{name}: {_in_text(values)}"
+
+
+def _in_text(value: object) -> str:
+    if value in (None, "", []):
+        return "none"
+    return value if isinstance(value, str) else json.dumps(value, default=plain_value)
 
 
 changes = add_all(

@@ -33,7 +33,7 @@ def print_rows(
     as_json: bool,
     narrow: Mapping[str, str] | None = None,
 ) -> None:
-    """Print rows as a table, or as JSON with every field.
+    """Print rows as a table, or as JSON with every field; without rows, a note to standard error.
 
     Args:
         rows: dataclasses or mappings, one for each row.
@@ -44,6 +44,9 @@ def print_rows(
     records = list(map(as_record, rows))
     if as_json:
         print_json(records)
+        return
+    if not records:
+        echo_status("There are none.")
         return
     from authz_server.cli.tables import print_table
 

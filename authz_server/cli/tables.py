@@ -45,14 +45,16 @@ def print_table(
         return
     table = Table(box=box.SIMPLE_HEAD)
     for field, heading in columns.items():
-        table.add_column(heading, overflow="fold", no_wrap=_is_whole(field))
+        table.add_column(heading, overflow="fold", no_wrap=_is_whole(field, records))
     for record in records:
         table.add_row(*(_cell(record[field]) for field in columns))
     console.print(table)
 
 
-def _is_whole(field: str) -> bool:
-    return field in _WHOLE or field.endswith(("_id", "_at"))
+def _is_whole(field: str, records: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether a column is not folded: ids, times, and lists, such as of scopes."""
+    named = field in _WHOLE or field.endswith(("_id", "_at"))
+    return named or any(isinstance(record[field], list | tuple) for record in records)
 
 
 def _find_least_width(records: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> int:
@@ -62,7 +64,7 @@ def _find_least_width(records: Sequence[Mapping[str, Any]], columns: Mapping[str
         cells = [_in_text(record[field]) for record in records]
         longest = max((len(line) for cell in cells for line in cell.split("\n")), default=0)
         width += _GAP + max(
-            longest if _is_whole(field) else min(longest, _LEAST_WIDTH),
+            longest if _is_whole(field, records) else min(longest, _LEAST_WIDTH),
             *map(len, heading.split(" ")),
         )
     return width

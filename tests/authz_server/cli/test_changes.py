@@ -59,13 +59,15 @@ def test_a_change_is_listed_shown_and_approved(approving):
     assert (listed["id"], listed["state"], listed["requested_by"]) == (change, "pending", REQUESTER)
     assert "scope.grant_money" in approving.must("changes", "list")
     shown = approving.must("changes", "show", change)
-    assert f"  + ['mapper/link', '{MONEY}']" in shown.splitlines()
+    assert f'  + ["mapper/link", "{MONEY}"]' in shown.splitlines()
     assert _scopes(approving) == ["mapper/link"]
     done = approving.json("--actor", "ada", "changes", "approve", change, "--reason", "agreed")
     assert (done["state"], done["decided_by"]) == ("approved", "operator:ada via cli")
     assert _scopes(approving) == ["mapper/link", MONEY]
     assert "is approved" in approving.refused("changes", "approve", change)
     assert approving.json("changes", "list") == []
+    listed_now = approving.run("changes", "list")
+    assert (listed_now.stdout, listed_now.stderr) == ("", "There are none.\n")
     assert [each["id"] for each in approving.json("changes", "list", "--all")] == [change]
     records = approving.audit_records()
     assert ("operator:ada via cli", "change.approved", change) in records
