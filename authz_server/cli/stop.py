@@ -73,7 +73,7 @@ def _lines_of(planned: BlastRadius) -> list[str]:
     rest = f" and {more} more" if more > 0 else ""
     lines = [
         f"Scopes: {len(planned.scopes)}.",
-        f"Clients that hold them: {len(planned.clients)}{': ' if shown else ''}{shown}{rest}.",
+        f"Clients that hold them ({len(planned.clients)}): {shown or 'none'}{rest}.",
         f"Resource servers: {', '.join(planned.resource_servers) or 'none'}.",
     ]
     if planned.in_force is None:
@@ -96,11 +96,11 @@ def list_(invocation: Invocation, as_json: bool) -> None:
     with invocation.operations() as carry_out:
         rows = carry_out(list_stops)
     columns = {
-        "kind": "kind",
-        "subject": "stopped",
-        "created_at": "since",
-        "actor": "by",
-        "reason": "reason",
+        "kind": "Kind",
+        "subject": "Stopped",
+        "created_at": "Since",
+        "actor": "By",
+        "reason": "Reason",
     }
     print_rows(rows, columns, as_json=as_json)
 
@@ -170,8 +170,8 @@ def define(
         except InvalidChangeError as error:
             raise click.UsageError(str(error)) from error
     sentence = (
-        f"The programme {defined.name} has {len(defined.scopes)} scopes and"
-        f" {len(defined.clients)} clients."
+        f"The programme {defined.name} is defined. Scopes: {len(defined.scopes)}, clients:"
+        f" {len(defined.clients)}."
     )
     print_change(as_record(defined), sentence, as_json=as_json)
 
@@ -186,7 +186,7 @@ def programmes(invocation: Invocation, as_json: bool) -> None:
     """
     with invocation.operations() as carry_out:
         rows = carry_out(list_programmes)
-    columns = {"name": "name", "scopes": "scopes", "clients": "clients"}
+    columns = {"name": "Name", "scopes": "Scopes", "clients": "Clients"}
     print_rows(rows, columns, as_json=as_json)
 
 

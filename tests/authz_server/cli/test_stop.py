@@ -37,7 +37,7 @@ def test_a_stop_shows_its_extent_asks_and_is_lifted(parties, kind, subject, clie
     order = ("stop", kind, subject, "--reason", "INC-17")
     asked = parties.run(*order, input="n\n")
     assert asked.exit_code != 0
-    assert f"Clients that hold them: {len(clients)}: {', '.join(clients)}." in asked.stderr
+    assert f"Clients that hold them ({len(clients)}): {', '.join(clients)}." in asked.stderr
     assert "Resource servers: mapper." in asked.stderr
     assert parties.json("stop", "list") == []
     done = json.loads(parties.must(*order, "--json", "--yes"))
