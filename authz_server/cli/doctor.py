@@ -53,10 +53,9 @@ def _lines(report: ProfileReport) -> Iterator[str]:
         yield f"{finding.level.upper():<7} {finding.profile:<12} {finding.subject}"
         yield f"{'':<7} {finding.problem} ({finding.source})"
     names = ", ".join(report.profiles)
-    count = f"{report.checked} clients and resource servers"
     broken = sum(finding.level == "must" for finding in report.findings)
     advised = len(report.findings) - broken
     if report.findings:
         yield ""
-    yield f"Checked the settings and {count} against {names}:"
+    yield f"Checked the settings, clients and resource servers ({report.checked}) against {names}:"
     yield f"{broken} rules and {advised} recommendations are not met."

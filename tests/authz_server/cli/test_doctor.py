@@ -65,6 +65,6 @@ def test_by_default_it_checks_the_profiles_of_the_settings_or_all(registered, tm
 def test_the_report_fits_a_terminal(registered):
     result = registered.run("doctor")
     assert "MUST    fapi2        client ministry\n" in result.stdout
-    assert "Checked the settings and 2 clients and resource servers against" in result.stdout
+    assert "Checked the settings, clients and resource servers (2) against" in result.stdout
     assert "5 rules and 3 recommendations are not met." in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 100
