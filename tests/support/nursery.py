@@ -68,7 +68,17 @@ class ForkedServer:
 
 def can_fork() -> bool:
     """Tell whether a nursery can be had here: it is tied to the main thread, on Linux."""
-    return hasattr(os, "pidfd_open") and threading.current_thread() is threading.main_thread()
+    return threading.current_thread() is threading.main_thread() and _has_process_descriptors()
+
+
+@cache
+def _has_process_descriptors() -> bool:
+    """Try it: a sandbox may refuse what the system has."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return True
 
 
 def fork_server(
@@ -76,12 +86,22 @@ def fork_server(
 ) -> ForkedServer:
     """Start `authz-server` with these arguments, in a session of its own; as `start_tied` does."""
     order = {"arguments": arguments, "environment": dict(environment), "directory": str(Path.cwd())}
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    connection.connect(_nursery_address(os.getpid()))
+    connection = _connect()
     descriptors = array.array("i", [output.fileno()])
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)]
     connection.sendmsg([json.dumps(order).encode()], ancillary)
     return ForkedServer(connection, int(connection.recv(_MESSAGE_BYTES)))
+
+
+def _connect() -> socket.socket:
+    """Return a connection to the nursery of this process; start one, also after it was killed."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        connection.connect(_nursery_address(os.getpid()))
+    except ConnectionRefusedError:
+        _nursery_address.cache_clear()
+        connection.connect(_nursery_address(os.getpid()))
+    return connection
 
 
 @cache

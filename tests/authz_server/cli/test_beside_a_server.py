@@ -5,13 +5,13 @@ import signal
 import socket
 import time
 from functools import cache
-from pathlib import Path
 
 import httpx
 import pytest
 
 from support.live_server import LiveServer
 from support.settings_file import write_settings
+from support.tied_process import await_end_of
 
 WITHIN_SECONDS = 1.0
 
@@ -167,9 +167,6 @@ def test_it_ends_at_sigterm_with_status_0_and_no_worker_outlives_a_killed_one(li
     workers = live.worker_process_ids()
     assert len(workers) == 2
     os.kill(live.process_id, signal.SIGKILL)
-    deadline = time.monotonic() + 30
-    while any(Path(f"/proc/{worker}").exists() for worker in workers):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    await_end_of(workers, 60)
     with socket.socket() as peer:
         assert peer.connect_ex(("127.0.0.1", live.port)) != 0
