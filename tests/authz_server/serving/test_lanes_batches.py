@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from authz_server.serving import lanes as lanes_module
 from authz_server.serving.lanes import BATCH_SIZE
 from authz_server.waiting import Batch, BatchedStep, Lane, Step, run
 from support.asked import Asked, lanes
@@ -42,7 +43,12 @@ def test_steps_that_wait_for_a_batch_share_the_next_one(on_any_loop):
     on_any_loop(act())
 
 
-def test_a_batch_waits_for_the_steps_that_the_next_turns_of_the_loop_bring(on_any_loop):
+def test_a_batch_waits_for_the_steps_that_the_next_turns_of_the_loop_bring(
+    on_any_loop, monkeypatch
+):
+    # However long the machine pauses.
+    monkeypatch.setattr(lanes_module, "GATHER_SECONDS", 60.0)
+
     async def act():
         batch = Doubling()
         async with lanes() as made:
