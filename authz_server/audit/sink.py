@@ -45,6 +45,8 @@ logger = logging.getLogger(__name__)
 
 #: The key in ``session.info`` of facts that every record of the transaction has.
 CONTEXT = "audit_context"
+#: The key in ``session.info`` of the new records that have no diff yet.
+WITHOUT_DIFF = "audit_records_without_diff"
 #: Durably committed changes; their records are written as durably.
 CHANGES: tuple[type[Event], ...] = (
     ClientChanged,
@@ -112,6 +114,8 @@ def store_audit_record(
     record = AuditRecord(at=at, actor=actor, action=action, subject=subject, detail=facts)
     session.add(record)
     session.info.setdefault(STORED, []).append(record)
+    if "diff" not in facts:
+        session.info.setdefault(WITHOUT_DIFF, []).append(record)
 
 
 def event_of(record: AuditRecord) -> Event:
@@ -178,6 +182,7 @@ def report_changes(notify: Notify, session: Session) -> None:
         notify: passes an event on.
         session: the transaction's.
     """
+    session.info.pop(WITHOUT_DIFF, None)
     for stored in session.info.pop(STORED, ()):
         try:
             notify(event_of(stored))

@@ -3,7 +3,7 @@
 import msgspec
 from sqlalchemy.orm import Session
 
-from authz_server.audit.sink import STORED
+from authz_server.audit.sink import WITHOUT_DIFF
 from authz_server.operations.views import difference
 
 
@@ -31,7 +31,10 @@ def record_diff(session: Session, diff: object, *, subject: str | None = None) -
         subject: as for :func:`record_difference`.
     """
     plain = msgspec.to_builtins(diff)
-    for record in session.info.get(STORED, ()):
-        concerned = subject is None or subject in {record.subject, record.subject.partition(":")[2]}
-        if concerned and "diff" not in record.detail:
+    left = []
+    for record in session.info.get(WITHOUT_DIFF, ()):
+        if subject is None or subject in {record.subject, record.subject.partition(":")[2]}:
             record.detail = {**record.detail, "diff": plain}
+        else:
+            left.append(record)
+    session.info[WITHOUT_DIFF] = left
