@@ -60,13 +60,18 @@ class AdminSettings(Branch, frozen=True):
     @property
     def url(self) -> str:
         """The URL of the listener, as callers reach it."""
+        return self.public_url or self._local_url
+
+    @property
+    def _local_url(self) -> str:
         scheme = "https" if self.tls_certificate else "http"
-        return self.public_url or f"{scheme}://localhost:{self.port}"
+        return f"{scheme}://localhost:{self.port}"
 
     def __post_init__(self) -> None:
         require_address("host", self.host)
         if self.public_url:
-            require_url("public_url", self.public_url)
+            instead = f"; leave it empty for {self._local_url}"
+            require_url("public_url", self.public_url, instead)
         if bool(self.tls_certificate) != bool(self.tls_private_key):
             refuse("tls_certificate", "tls_certificate and tls_private_key belong together")
         for name in self.roles:

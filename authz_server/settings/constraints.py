@@ -151,8 +151,14 @@ def _split(issuer: str) -> SplitResult:
     return parts
 
 
-def require_url(key: str, url: str) -> None:
-    """Refuse a base URL that is not https, or has a query, a fragment or a final slash."""
+def require_url(key: str, url: str, instead: str = "") -> None:
+    """Refuse a base URL that is not https, or has a query, a fragment or a final slash.
+
+    Args:
+        key: the setting.
+        url: its value.
+        instead: another way, which the message adds.
+    """
     try:
         parts = urlsplit(url)
         usable = parts.scheme == "https" and bool(parts.hostname) and (parts.port or 1) > 0
@@ -160,7 +166,7 @@ def require_url(key: str, url: str) -> None:
         usable = False
     plain = url.isascii() and url.isprintable() and not set(url) & set(" ?#@")
     if not usable or not plain or url.endswith("/"):
-        refuse(key, "must be an https URL without query, fragment, user and final slash")
+        refuse(key, f"must be an https URL without query, fragment, user and final slash{instead}")
 
 
 def require_mount_prefix(prefix: str) -> None:

@@ -34,3 +34,10 @@ def test_a_role_of_the_settings_stands_beside_the_shipped_ones(tmp_path):
     roles = roles_of(settings)
     assert roles.keys() - ROLES.keys() == {"helpdesk"}
     assert (roles["helpdesk"].permissions, roles["helpdesk"].limited) == ({"clients:read"}, "may")
+
+
+def test_the_default_url_that_is_written_out_is_refused_with_the_way_to_have_it(tmp_path):
+    """An http URL is only the default, which has the port of the listener."""
+    refused = refusal(tmp_path, more='[admin]\nport = 9000\npublic_url = "http://localhost:9000"')
+    assert refused.key == "admin.public_url"
+    assert str(refused).endswith("leave it empty for http://localhost:9000")
