@@ -130,7 +130,10 @@ class ClientCredentials:
         response = origin.send("GET", target, {"Accept": "application/json"})
         members = _members(response)
         if response.status != _OK or members.get("issuer") != self._issuer:
-            raise RemoteError(f"--issuer: {self._issuer} does not publish metadata of this issuer.")
+            raise RemoteError(
+                f"--issuer: {self._issuer} does not publish metadata of this issuer. Give `issuer`"
+                " of the server's settings, letter by letter."
+            )
         if not isinstance(members.get("token_endpoint"), str):
             raise RemoteError(f"--issuer: the metadata of {self._issuer} has no token_endpoint.")
         return members
