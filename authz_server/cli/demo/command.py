@@ -1,6 +1,7 @@
 """``demo``: run a server on loopback and show its steps."""
 
 import signal
+import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,7 +42,7 @@ def demo(once: bool, directory: Path) -> None:
             click.echo("\nEvery step had its expected result.")
             if once:
                 walk_console(directory, places.console_link, _shown(), click.echo)
-            click.echo(_NEXT)
+            click.echo(_NEXT.format(activate=Path(sys.prefix, "bin", "activate")))
             if not once:
                 click.echo(_CONSOLE.format(link=places.console_link))
                 _keep_serving(places.issuer, places.mapper_url)
@@ -56,10 +57,12 @@ The console, for a browser on this machine: the link makes a passkey, once, with
   {link}
 """
 _NEXT = """
-Now try, here or in the README's order:
-  authz-server init               an installation of your own, which this one is not
-  authz-server keys status        in it: the signing keys and when they rotate
-  make demo-rotation QUICK=1      four rotations in a real OpenBao under traffic
+Next, README.md from "1. Run it for real", in a folder of your own:
+  . {activate}
+  authz-server init               makes an installation of your own
+  authz-server keys status        in it, shows the signing keys and when they rotate
+Or here:
+  make demo-rotation QUICK=1      shows four rotations in a real OpenBao under traffic
 """
 
 
