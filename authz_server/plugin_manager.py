@@ -25,6 +25,7 @@ from authz_server.hookspecs import (
     TokenDecision,
 )
 from authz_server.metrics.events import PluginFailed
+from authz_server.settings.faults import collecting_faults
 from authz_server.waiting import BoundedCalls, CallTimeoutError
 
 ENTRY_POINT_GROUP = "authz_server.plugins"
@@ -99,6 +100,9 @@ class PluginManager:
         report: receives each failure of a hook.
         call_seconds: how long a hook may take that answers a request, or is notified.
 
+    Attributes:
+        faults: the faults that plugins reported while they started.
+
     Raises:
         PluginError: a plugin is missing, fails to load or to start, or implements an unknown hook.
     """
@@ -117,6 +121,7 @@ class PluginManager:
         self._call_seconds = call_seconds
         self._calls: dict[str, BoundedCalls] = {name: BoundedCalls() for name in enabled}
         self._registered: dict[str, list[tuple[str, Any]]] = {}
+        self.faults: list[str] = []
         self._pluggy = pluggy.PluginManager(PROJECT)
         self._pluggy.add_hookspecs(Hooks)
         chosen = _choose(enabled, available)
@@ -124,7 +129,8 @@ class PluginManager:
             self._register(name, chosen[name])
         self._check(enabled)
         for name, start in self._callers("start"):
-            self._start(name, start, settings.get(name, {}), services)
+            given = settings.get(name, {})
+            self._start(name, partial(start, settings=given, services=services))
         self._decide_token = self._callers("decide_token")
         self._token_claims = self._callers("token_claims")
         self._introspection_claims = self._callers("introspection_claims")
@@ -269,15 +275,12 @@ class PluginManager:
     def _call(self, name: str, call: Callable[[], list[Any]]) -> list[Any]:
         return self._calls[name].run(call, self._call_seconds)
 
-    def _start(
-        self,
-        name: str,
-        start: Callable[..., list[Any]],
-        settings: Mapping[str, Any],
-        services: object,
-    ) -> None:
+    def _start(self, name: str, start: Callable[[], list[Any]]) -> None:
+        def call() -> list[Any]:
+            with collecting_faults(lambda text: self.faults.append(f"plugin {name}: {text}")):
+                return start()
+
         try:
-            call = partial(start, settings=settings, services=services)
             self._calls[name].run(call, START_SECONDS)
         except Exception as error:
             text = str(error)[:_MAXIMUM_TEXT]

@@ -32,6 +32,7 @@ from authz_server.plugin_api import (
     current_request_id,
     hookimpl,
     redact,
+    report_fault,
     require_authorities,
 )
 
@@ -316,8 +317,10 @@ def read_options(settings: Mapping[str, Any]) -> Options:
         if not isinstance(values.get(key, ""), str):
             raise ValueError(f"{key}: use a text")  # noqa: TRY004 - one error for every rule
     endpoint = values.get("endpoint", Options().endpoint)
-    if not _is_address(endpoint):
+    if not endpoint.startswith(("http://", "https://")):
         raise ValueError("endpoint: use the address of a collector, such as https://otel.example")
+    if not _is_address(endpoint):
+        report_fault(f"endpoint: {endpoint} is not the address of a collector")
     require_authorities("ca_file", values.get("ca_file", ""))
     values["sample_ratio"] = float(ratio)
     values["signals"] = _read_signals(values.get("signals", list(SIGNALS)))

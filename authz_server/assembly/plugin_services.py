@@ -11,6 +11,7 @@ from authz_server.clients.exchanges import Access
 from authz_server.clients.outbound import UrlRefusedError, split_url
 from authz_server.metrics.events import PluginFailed
 from authz_server.settings import Settings
+from authz_server.settings.faults import report_fault
 
 if TYPE_CHECKING:
     from authz_server.clients.fetching import Fetcher
@@ -107,33 +108,37 @@ class PluginServices:
 
 
 def require_url(key: str, url: str) -> None:
-    """Refuse an address in a plugin's settings that :meth:`PluginServices.post` never sends to.
+    """Report an address in a plugin's settings that :meth:`PluginServices.post` never sends to.
+
+    The plugin starts all the same: ``config check`` fails, and ``serve`` logs a warning.
 
     Args:
         key: the key in the plugin's settings.
         url: its value. Plain http is accepted here; only tests on loopback can use it.
 
     Raises:
-        ValueError: the text names the key and the problem.
+        ValueError: outside of ``start``; the text names the key and the problem.
     """
     try:
         split_url(url, plain_http=True)
     except UrlRefusedError as error:
-        raise ValueError(f"{key}: {error}") from error
+        report_fault(f"{key}: {error}")
 
 
 def require_authorities(key: str, ca_file: str) -> None:
-    """Refuse a file in a plugin's settings that has no certificate of an authority.
+    """Report a file in a plugin's settings that has no certificate of an authority.
+
+    The plugin starts all the same: ``config check`` fails, and ``serve`` logs a warning.
 
     Args:
         key: the key in the plugin's settings.
         ca_file: the path of the file; empty: there is none.
 
     Raises:
-        ValueError: the text names the key and the problem.
+        ValueError: outside of ``start``; the text names the key and the problem.
     """
     try:
         if ca_file:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca_file)
-    except OSError as error:
-        raise ValueError(f"{key}: {ca_file} has no certificate that can be read") from error
+    except OSError:
+        report_fault(f"{key}: {ca_file} has no certificate that can be read")

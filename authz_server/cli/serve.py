@@ -54,6 +54,7 @@ def require_prepared(settings: Settings) -> None:
 
     A database server that does not answer yet is accepted: the server is not ready until it does.
     """
+    _warn_of_faults(settings)
     try:
         preflight.require_prepared(settings)
     except with_driver_error(OperationalError, StoreUnavailable, name="OperationalError") as error:
@@ -61,6 +62,11 @@ def require_prepared(settings: Settings) -> None:
             raise
         reported = find_sentence(error) or describe_failure(error).rstrip(".")
         logger.warning("the database does not answer yet (%s): the server is not ready", reported)
+
+
+def _warn_of_faults(settings: Settings) -> None:
+    for fault in preflight.find_faults(settings):
+        logger.warning("what depends on this setting is refused until it is mended: %s", fault)
 
 
 def require_free(host: str, port: int) -> None:

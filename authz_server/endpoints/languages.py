@@ -87,8 +87,6 @@ def _catalogue_files(directory: str) -> Iterable[tuple[str, str]]:
         if resource.name.endswith(".toml"):
             yield resource.name.removesuffix(".toml"), resource.read_text("utf-8")
     if directory:
-        if not Path(directory).is_dir():
-            raise ValueError(f"g2p.catalogue_directory: {directory} is not a folder")
         for path in sorted(Path(directory).glob("*.toml")):
             # Some editors write a byte order mark.
             yield path.stem.lower(), path.read_text("utf-8-sig")

@@ -17,7 +17,8 @@ from authz_server.database.schema import opened_database, require_schema
 from authz_server.errors import OAuthError, OperatorError
 from authz_server.operations.group_roles import GroupRoles
 from authz_server.operations.provider_key import load_provider_key
-from authz_server.operations.trust_files import check_trust
+from authz_server.operations.trust_files import check_trust, find_trust_faults
+from authz_server.plugin_manager import PluginError
 from authz_server.serving.worker import tls_context
 from authz_server.settings import Settings, SettingsError
 from keys.errors import KeysError
@@ -40,8 +41,8 @@ def require_prepared(settings: Settings) -> None:
     Raises:
         StartError: keys are missing or cannot be decrypted.
         SchemaError: the schema has another revision.
-        SettingsError: the audit file cannot be written, or a file of certificates or keys cannot
-            be used.
+        SettingsError: the audit file cannot be written, or the server's own certificate or its
+            authorities of clients cannot be used.
         KeysError: a key backend cannot be used.
         sqlalchemy.exc.SQLAlchemyError: the database cannot answer, or is unfit.
         psycopg.Error: the database cannot answer, or is unfit.
@@ -50,14 +51,35 @@ def require_prepared(settings: Settings) -> None:
         check(settings)
 
 
+def find_faults(settings: Settings) -> list[str]:
+    """Return the faults that keep the server from no other work, such as those of one issuer.
+
+    Raises:
+        PluginError: a plugin cannot start.
+    """
+    with _parts(settings) as services:
+        return [*map(str, find_trust_faults(settings)), *services.plugins.faults]
+
+
+def _check_faults(settings: Settings) -> list[str]:
+    try:
+        return find_faults(settings)
+    except PluginError:
+        # The plugin is among the problems, and the other faults are found without it.
+        return [*map(str, find_trust_faults(settings))]
+
+
 def find_problems(settings: Settings, *, offline: bool = False) -> list[str]:
-    """Return the problems that prevent a server from starting or issuing, as sentences.
+    """Return the problems of the settings, as sentences.
+
+    They prevent a server from starting or issuing, or are faults of one partner, with which it
+    starts.
 
     Args:
         settings: the settings; each value by itself is checked already.
         offline: only check files.
     """
-    problems = list(_try([require_usable, *_FILES], settings))
+    problems = [*_try([require_usable, *_FILES], settings), *_check_faults(settings)]
     if offline:
         return problems
     problems += _try([_check_addresses], settings)

@@ -4,12 +4,10 @@ import json
 import socket
 import threading
 import time
-from importlib.metadata import EntryPoint
 
 import pytest
 
 from authz_server.plugin_api import PluginServices
-from authz_server.plugin_manager import ENTRY_POINT_GROUP, PluginError, PluginManager
 from support.issuers import Issuers
 from support.scripted_server import ScriptedServer, answer_with
 from support.settings_file import write_secret
@@ -368,47 +366,3 @@ def test_one_token_of_a_batch_that_cannot_be_asked_for_leaves_the_others(site, a
         True,
         INACTIVE,
     )
-
-
-# ----------------------------------------------------------------------------------- settings
-
-RIGHT = {
-    "issuer": "https://partner.example",
-    "scopes": ["a"],
-    "introspection_endpoint": "https://p",
-}
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"issuers": {}},
-        {"issuers": {"p": RIGHT}, "cash_seconds": 1},
-        {"issuers": {"p": RIGHT}, "cache_seconds": 61},
-        {"issuers": {"p": RIGHT, "q": RIGHT}},
-        {"issuers": {"p": RIGHT | {"scopes": []}}},
-        {"issuers": {"p": RIGHT | {"scope": ["a"]}}},
-        {"issuers": {"p": RIGHT | {"client_id": "us"}}},
-        {"issuers": {"p": RIGHT | {"introspection_endpoint": "partner.example"}}},
-        {"issuers": {"p": RIGHT | {"ca_file": "/dev/null"}}},
-        {"issuers": {"p": {"issuer": "https://unregistered.example", "scopes": ["a"]}}},
-        {"issuers": {"p": {"issuer": "https://p", "scopes": ["a"], "token_prefix": "p_"}}},
-    ],
-    ids=str,
-)
-def test_settings_that_cannot_be_used_stop_the_start(settings):
-    place = "plugins.federated_introspection:FederatedIntrospection"
-    available = [EntryPoint("federated_introspection", place, ENTRY_POINT_GROUP)]
-
-    class Services:
-        def find_issuer(self, _):
-            return None
-
-    with pytest.raises(PluginError, match="plugin federated_introspection: it cannot start"):
-        PluginManager(
-            ["federated_introspection"],
-            {"federated_introspection": settings},
-            available,
-            services=Services(),
-        )

@@ -66,7 +66,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
             is accepted without one, and its verdict replaces this one.
         conclude: uses the proof up. It is awaited once the client is known to be enabled and
             registered for the method, and its verdict replaces this one.
-        client: the client of a newer metadata document, with which the request goes on; None: the
+        client: the client of a newer metadata document, with which the request continues; None: the
             registered client, as it is after `further`.
     """
 

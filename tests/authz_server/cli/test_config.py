@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from authz_server.cli.serve import require_prepared
+from authz_server.settings import load_settings
 from support.settings_file import write_settings
 
 VAULT = {
@@ -209,26 +211,54 @@ def test_a_certificate_that_cannot_be_used_is_refused(ready, tmp_path):
     )
 
 
-def test_what_the_server_would_trust_is_opened(ready, tmp_path):
+OPENID = {
+    "issuer": "https://provider.example:80",
+    "client_id": "console",
+    "client_secret": {"file": "pepper"},
+}
+
+
+def _webhooks(folder, **receiver):
+    right = {"url": "https://siem.example", "events": ["client.*"], "signing_ring": ""}
+    settings = {"queue": str(folder / "webhooks.db"), "receivers": {"siem": right | receiver}}
+    return {"enabled": ["webhooks"], "settings": {"webhooks": settings}}
+
+
+def test_what_the_server_would_trust_is_opened(ready, tmp_path, caplog):
     """Case R241: a file with something else in it, or an address that is never fetched from."""
     other = tmp_path / "other.pem"
     other.write_text("not a certificate, nor keys nor UTF-8: \udce9", errors="surrogateescape")
     wrong, issuer = str(other), {"issuer": "https://issuer.example"}
     named = [
-        ("client_certificates.ca_file", {"client_certificates": {"ca_file": wrong}}),
         ("outbound.ca_file", {"outbound": {"ca_file": str(tmp_path)}}),
         ("issuers.a.ca_file", {"issuers": {"a": issuer | {"ca_file": wrong}}}),
         ("issuers.a.jwks_file", {"issuers": {"a": issuer | {"jwks_file": wrong}}}),
         ("issuers.a.jwks_uri", {"issuers": {"a": issuer | {"jwks_uri": "http://issuer.example"}}}),
         ("issuers.a.issuer", {"issuers": {"a": {"issuer": "https://issuer.example:70000"}}}),
         ("issuers.a.token_file", {"issuers": {"a": issuer | {"token_file": f"{wrong}.absent"}}}),
+        ("admin.openid.issuer", {"admin": {"openid": OPENID}}),
         ("g2p.catalogue_directory", {"g2p": {"catalogue_directory": wrong}}),
+        ("receivers.siem.ca_file", {"plugins": _webhooks(tmp_path, ca_file=wrong)}),
+        ("receivers.siem.url", {"plugins": _webhooks(tmp_path, url="https://siem.example:80")}),
     ]
     for position, (key, overrides) in enumerate(named):
         cli = _cli_at(ready, tmp_path, f"trust-{position}", **overrides)
         assert key in cli.refused("config", "check", "--offline")
-    _both_refuse(cli, "g2p.catalogue_directory")
-    _both_refuse(_cli_at(ready, tmp_path, "last", **named[0][1]), named[0][0])
+        # The server starts, and what depends on the value is refused.
+        require_prepared(load_settings(cli.config))
+        assert key in caplog.text
+        caplog.clear()
+
+
+def test_authorities_of_clients_are_opened_where_they_are_used(ready, tmp_path):
+    """Case R241."""
+    (tmp_path / "other.pem").write_text("not a certificate")
+    table = {"ca_file": str(tmp_path / "other.pem")}
+    _cli_at(ready, tmp_path, "off", client_certificates=table).must("config", "check", "--offline")
+    server = {"trusted_proxies": ["127.0.0.1"]}
+    table |= {"source": "nginx"}
+    cli = _cli_at(ready, tmp_path, "nginx", client_certificates=table, server=server)
+    _both_refuse(cli, "client_certificates.ca_file")
 
 
 def test_a_ring_that_signs_and_is_not_in_the_settings_is_named(ready, tmp_path):
