@@ -130,8 +130,8 @@ class Introspection:
                 while responses were dropped is not cached.
 
         Raises:
-            Refusal: it is not an introspection response (503), or it refuses this token (401),
-                which says nothing about later requests.
+            Refusal: it is not an introspection response (503), or it refuses this token (401).
+                The latter counts neither as a success nor as a failure.
         """
         if status in _STATUSES_OF_TOKEN and _is_about_the_token(body):
             self._counters.add(INTROSPECTIONS, "refused")
