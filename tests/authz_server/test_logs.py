@@ -236,9 +236,9 @@ def test_ordinary_words_stay():
 )
 def test_long_input_costs_no_more_than_its_length(unit):
     text = unit * (100_000 // len(unit))
-    began = time.perf_counter()
+    began = time.process_time()
     redact(text)
-    assert time.perf_counter() - began < 1.0
+    assert time.process_time() - began < 1.0
 
 
 def test_authlib_cannot_log_tokens_even_at_debug(log):

@@ -167,7 +167,7 @@ def test_calls_that_hang_make_further_ones_fail_at_once_until_they_return():
     assert time.monotonic() - began < SECONDS
     assert len(calls) == 4
     released.set()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while True:
         try:
             manager.decide_token(REQUEST)

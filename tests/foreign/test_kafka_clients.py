@@ -69,7 +69,7 @@ def test_a_reference_token_is_refused_by_the_client(scene, properties):
     update = ("resource-server", "update", "mapper", "--token-format")
     config = scene.server.settings_path
     assert call_cli(*update, "reference", config=config).returncode == 0
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while "." in scene.token("mapper/link"):
         assert time.monotonic() < deadline
         time.sleep(0.1)

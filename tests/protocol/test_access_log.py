@@ -64,7 +64,7 @@ class Site:
 
     def line_of(self, headers: dict) -> dict:
         """Return the line that has the request id of an answer; there is exactly one."""
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while not (found := self._lines(headers["x-request-id"])):
             assert time.monotonic() < deadline, self._read_log()
             time.sleep(0.02)

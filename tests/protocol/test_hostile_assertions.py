@@ -255,7 +255,7 @@ def test_large_assertions(cast: Cast, endpoint: str, size: int):
     answer = cast.offer(endpoint, form)
     assert answer.status_code in {400, 413}
     # Most of it is the time of the test's own client.
-    assert perf_counter() - began < 1
+    assert perf_counter() - began < 10
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -244,7 +244,7 @@ def test_an_assertion_whose_use_cannot_be_stored_is_not_accepted(start_protocol,
             answer = ask(protocol, "token", caller, assertion)
             require_refusal(answer, 503, "temporarily_unavailable")
             assert "Retry-After" in answer.headers
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 15
             other.execute("ROLLBACK")
         assert ask(protocol, "token", caller, assertion).status_code == 200
 

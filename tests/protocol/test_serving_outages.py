@@ -41,7 +41,7 @@ def test_a_database_that_hangs_does_not_touch_the_issuing_of_tokens(
                 assert set(requester.statuses) == {503}
                 assert max(requester.latencies) < 10
             proxy.heal()
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while edge.post("introspect", {"token": edge.token}).status_code != 200:
                 assert time.monotonic() < deadline
                 time.sleep(0.1)

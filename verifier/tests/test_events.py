@@ -133,7 +133,7 @@ def test_events_out_of_order_have_the_same_effect(verifier, issuer):
     assert verifier.events.received == 4
 
 
-def poll_until(condition, seconds: float = 5.0) -> bool:
+def poll_until(condition, seconds: float = 60.0) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():

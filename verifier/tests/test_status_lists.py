@@ -222,7 +222,7 @@ def test_a_list_is_used_for_its_ttl(make, issuer, present):
     token = issuer.token(SCOPE)
     authenticate(present(token), SCOPE)
     issuer.set_status(token, 2)
-    deadline = time.monotonic() + 1.5
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:
             authenticate(present(token), SCOPE)

@@ -98,7 +98,7 @@ def test_a_server_that_misbehaves_is_given_up_in_bounded_time(make_fetcher, name
         began = time.monotonic()
         with pytest.raises(FetchError):
             get(make_fetcher(), f"{server.address}/jwks")
-        assert time.monotonic() - began < 2.5
+        assert time.monotonic() - began < 15
         assert len(server.requests) == 1
 
 

@@ -36,10 +36,10 @@ def test_each_step_ends_in_time_however_many_hang():
         began = time.monotonic()
         hanging = [outcome(lanes, Lane.PLUGINS, lambda: released.wait(10)) for _ in range(20)]
         assert await asyncio.gather(*hanging) == ["temporarily_unavailable"] * 20
-        assert time.monotonic() - began < 5 * SECONDS
+        assert time.monotonic() - began < 10 * SECONDS
         assert await outcome(lanes, Lane.DATABASE, lambda: "another lane") == "another lane"
         released.set()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while await outcome(lanes, Lane.PLUGINS, lambda: "works") != "works":
             assert time.monotonic() < deadline
         await lanes.close()

@@ -54,7 +54,7 @@ def accessor_of(client: VaultClient) -> str:
     return own_token(client)["accessor"]
 
 
-def await_that(condition, seconds: float = 10) -> None:
+def await_that(condition, seconds: float = 60) -> None:
     deadline = monotonic() + seconds
     while not condition():
         assert monotonic() < deadline
@@ -180,7 +180,7 @@ def test_a_dead_token_is_replaced_once_for_all_callers(log_in, bao_mount):
         with ThreadPoolExecutor(8) as pool:
             views = list(pool.map(lambda _: backend.describe_versions("ring"), range(16)))
         assert all(len(view.versions) == 1 for view in views)
-        assert monotonic() - begun < 2
+        assert monotonic() - begun < 20
         assert len(received.of(VaultTokenHeld)) == 2, "the first login and one more"
         assert received.of(Alarm) == []
 
@@ -275,7 +275,7 @@ def test_a_quota_is_unavailable_in_time_and_passes(bao_mount):
                 for _ in range(5):
                     begun = monotonic()
                     backend.sign("ring", "1", "ES256", [b"data"])
-            assert monotonic() - begun < 2
+            assert monotonic() - begun < 20
             assert caught.value.retry_after >= 1
         finally:
             bao_mount.admin.unlimit_rate("few")

@@ -84,7 +84,7 @@ def test_a_loaded_key_signs_on_and_no_other(open_backend, outage):
         begun = monotonic()
         for _ in range(100):
             assert len(backend.sign(RING, first.ref, "ES256", [b"data"])[0]) == 64
-        assert monotonic() - begun < 2
+        assert monotonic() - begun < 20
         begun = monotonic()
         for attempt in (
             lambda: backend.sign(RING, second.ref, "ES256", [b"data"]),
@@ -98,7 +98,7 @@ def test_a_loaded_key_signs_on_and_no_other(open_backend, outage):
         health = backend.health()
         assert not health.usable
         assert "1 keys are in memory" in health.detail
-        assert monotonic() - begun < 10
+        assert monotonic() - begun < 30
     assert until_back(lambda: backend.sign(RING, second.ref, "ES256", [b"data"]))
 
 

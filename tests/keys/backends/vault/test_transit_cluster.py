@@ -33,7 +33,7 @@ def ring(cluster, request):
     return name
 
 
-def await_that(condition: Callable[[], object], seconds: float = 10) -> None:
+def await_that(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = monotonic() + seconds
     while True:
         with suppress(BackendUnavailable, hvac.exceptions.VaultError):
