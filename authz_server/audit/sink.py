@@ -20,7 +20,7 @@ from authz_server.audit.chain import Head, RecordChain
 from authz_server.audit.chain_events import AuditContinued
 from authz_server.audit.change_events import CHANGE_EVENTS, make_event
 from authz_server.audit.destination import STREAMS, ends_with_a_line, sync_folder
-from authz_server.audit.event import STORED as STORED  # noqa: PLC0414 - exported
+from authz_server.audit.event import STORED, WITHOUT_DIFF
 from authz_server.audit.events import (
     Act,
     ClientChanged,
@@ -45,8 +45,6 @@ logger = logging.getLogger(__name__)
 
 #: The key in ``session.info`` of facts that every record of the transaction has.
 CONTEXT = "audit_context"
-#: The key in ``session.info`` of the new records that have no diff yet.
-WITHOUT_DIFF = "audit_records_without_diff"
 #: Durably committed changes; their records are written as durably.
 CHANGES: tuple[type[Event], ...] = (
     ClientChanged,
@@ -114,8 +112,7 @@ def store_audit_record(
     record = AuditRecord(at=at, actor=actor, action=action, subject=subject, detail=facts)
     session.add(record)
     session.info.setdefault(STORED, []).append(record)
-    if "diff" not in facts:
-        session.info.setdefault(WITHOUT_DIFF, []).append(record)
+    session.info.setdefault(WITHOUT_DIFF, []).append(record)
 
 
 def event_of(record: AuditRecord) -> Event:
@@ -182,7 +179,6 @@ def report_changes(notify: Notify, session: Session) -> None:
         notify: passes an event on.
         session: the transaction's.
     """
-    session.info.pop(WITHOUT_DIFF, None)
     for stored in session.info.pop(STORED, ()):
         try:
             notify(event_of(stored))

@@ -3,7 +3,7 @@
 import msgspec
 from sqlalchemy.orm import Session
 
-from authz_server.audit.sink import WITHOUT_DIFF
+from authz_server.audit.event import WITHOUT_DIFF
 from authz_server.operations.views import difference
 
 
@@ -33,6 +33,8 @@ def record_diff(session: Session, diff: object, *, subject: str | None = None) -
     plain = msgspec.to_builtins(diff)
     left = []
     for record in session.info.get(WITHOUT_DIFF, ()):
+        if "diff" in record.detail:
+            continue
         if subject is None or subject in {record.subject, record.subject.partition(":")[2]}:
             record.detail = {**record.detail, "diff": plain}
         else:
