@@ -108,7 +108,7 @@ class AppliedMembers(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What an application needs before its transaction.
+    """The parts of an application that are made before its transaction.
 
     Attributes:
         declaration: the entries of the files.
