@@ -6,6 +6,7 @@ from itertools import count
 import pytest
 from sqlalchemy.orm import Session
 
+from authz_server.operations.explain_token import explain_token
 from authz_server.scopes.definition import ScopeDefinition
 from support.parties import ACTOR, Credentials
 from support.protocol import Protocol, running_protocol
@@ -193,3 +194,5 @@ def test_a_resource_server_with_a_long_identifier_ends_its_tokens(place: Place):
                 session, place.id, actor=ACTOR, identifier=former.format(place.id)
             )
         assert place.find_state(token) == ENDED
+    explained = explain_token(place.services, token, place.client.id)
+    assert (explained.cause, identifier in explained.reason) == ("cut_off", True)

@@ -156,6 +156,18 @@ def test_an_event_of_no_concern_is_not_sent(protocol: Protocol, pushed: EventSin
     assert pushed.received == []
 
 
+def test_the_end_of_an_alias_is_sent_to_the_resource_server_that_had_it(
+    protocol: Protocol, pushed: EventSink
+):
+    """Also where a scope of another one has the spelling before the event is read."""
+    alias = "mapper.unlink"
+    with protocol.parties.change() as (services, session):
+        for name, aliases in (("mapper/unlink", []), ("disburse/disburse", [alias])):
+            services.scopes.update_scope(session, name, actor=ACTOR, aliases=aliases)
+    push(protocol)
+    assert [claims_of(each)["sub_id"]["id"] for each in pushed.received] == [f"scope:{alias}"]
+
+
 def test_a_stream_may_be_limited_to_some_events(protocol: Protocol, sink: EventSink):
     services = protocol.services
     set_stream(

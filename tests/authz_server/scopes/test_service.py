@@ -1,7 +1,9 @@
+import time
 from dataclasses import replace
+from threading import Thread
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
 from authz_server.audit.sink import AuditRecord
@@ -10,7 +12,9 @@ from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
 from authz_server.scopes.g2p_connect import CATALOGUE
 from authz_server.scopes.models import Scope, ScopeAlias
 from authz_server.scopes.service import find_canonical_names, spellings_of
-from support.registry import ACTOR
+from authz_server.tokens.models import RevocationCutOff
+from support.clock import FakeClock
+from support.registry import ACTOR, Registry
 
 
 def _import(registry, catalogue=CATALOGUE):
@@ -159,3 +163,41 @@ def test_an_unknown_scope_is_not_found_and_nothing_is_assigned(registry):
         registry.scopes.assign(session, ["mapper/link", "mapper/nothing"], "mapper", actor=ACTOR)
     with registry.session() as session:
         assert registry.scopes.list_scopes(session, resource_server_id="mapper") == []
+
+
+def test_an_alias_that_is_added_while_its_scope_is_deleted_ends_too(postgresql_url):
+    """The deletion waits for the other transaction, and then cuts off all spellings."""
+    registry = Registry(postgresql_url, FakeClock())
+    _add(registry, aliases=["land.read"])
+
+    def delete() -> None:
+        with registry.session() as session:
+            registry.scopes.delete_scope(session, "land/read", actor=ACTOR)
+
+    deleting = Thread(target=delete)
+    with registry.session() as session:
+        aliases = ["land.read", "land-read"]
+        registry.scopes.update_scope(session, "land/read", actor=ACTOR, aliases=aliases)
+        deleting.start()
+        _wait_for_a_lock(registry)
+    deleting.join(60)
+    with registry.session() as session:
+        ended = session.scalars(select(RevocationCutOff.subject)).all()
+        assert session.get(Scope, "land/read") is None
+    registry.engine.dispose()
+    assert sorted(ended) == ["land-read", "land.read", "land/read"]
+
+
+def _wait_for_a_lock(registry) -> None:
+    """Return when a transaction of this database waits for another."""
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        with registry.session() as session:
+            if session.scalar(waiting):
+                return
+        time.sleep(0.01)
+    raise AssertionError("no transaction waits")

@@ -58,7 +58,7 @@ def test_cut_offs_in_force_are_counted_by_kind(parties, counted):
     """Case S265."""
     assert set(counted(CUT_OFFS).values()) == {0}
     with parties.change() as (services, session):
-        for kind, subject in (("scope", "a"), ("scope", "b"), ("all", "")):
+        for kind, subject in (("scope", "a"), ("scope", "b"), ("audience", "c"), ("all", "")):
             services.revocations.cut_off(
                 session,
                 kind=kind,
@@ -67,4 +67,4 @@ def test_cut_offs_in_force_are_counted_by_kind(parties, counted):
                 actor=ACTOR,
                 reason="",
             )
-    assert counted(CUT_OFFS) == {"client": 0, "key": 0, "scope": 2, "all": 1}
+    assert counted(CUT_OFFS) == {"client": 0, "key": 0, "scope": 2, "audience": 1, "all": 1}
