@@ -54,6 +54,14 @@ def change(edge: ServerFixture, **tables: dict) -> str:
     return await_again(edge, IN_FORCE, before)
 
 
+@pytest.fixture
+def kept(edge: ServerFixture) -> Iterator[None]:
+    """The settings of the next test are those of before, also after a failure."""
+    overrides = edge.server.overrides
+    yield
+    edge.server.overrides = overrides
+
+
 @pytest.mark.parametrize("edge", DIALECTS, indirect=True)
 def test_changed_settings_come_into_force_without_a_lost_request(edge: ServerFixture):
     """And are recorded. Case J117. Case K124."""
@@ -121,13 +129,13 @@ BROKEN = {
 }
 
 
+@pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_settings_leave_the_earlier_ones_in_force_and_are_named(
     edge: ServerFixture, name: str
 ):
     """Case J117."""
     tables, named = BROKEN[name]
-    overrides = edge.server.overrides
     before, workers = edge.server.log(), edge.server.worker_process_ids()
     usual = lifetime(edge)
     with steady_load(edge, clients=1) as load:
@@ -141,15 +149,15 @@ def test_broken_settings_leave_the_earlier_ones_in_force_and_are_named(
     assert edge.server.worker_process_ids() == workers
     assert lifetime(edge) == usual
     assert edge.server.is_ready()
-    edge.server.overrides = overrides
 
 
+@pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize("key", ["port", "health_port"])
 def test_an_address_that_is_taken_leaves_the_earlier_settings_in_force(
     edge: ServerFixture, key: str
 ):
     """Case J117."""
-    overrides, before = edge.server.overrides, edge.server.log()
+    before = edge.server.log()
     with closing(socket.create_server(("127.0.0.1", 0))) as other:
         taken = other.getsockname()[1]
         with steady_load(edge, clients=1) as load:
@@ -158,7 +166,6 @@ def test_an_address_that_is_taken_leaves_the_earlier_settings_in_force(
             time.sleep(0.3)
         load.require_all_served()
     assert edge.server.is_ready()
-    edge.server.overrides = overrides
 
 
 def test_a_file_that_is_no_settings_file_leaves_the_earlier_settings_in_force(edge: ServerFixture):

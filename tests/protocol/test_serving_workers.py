@@ -158,7 +158,7 @@ def test_no_request_is_lost_at_the_end(database_url, tmp_path):
         pipelined = RawConnection(edge.port, 20.0)
         pipelined.send(request * 50)
         with steady_load(edge, "token", clients=4) as load:
-            time.sleep(0.7)
+            load.await_many()
             began = time.monotonic()
             assert edge.server.stop() == 0
             assert time.monotonic() - began < 10

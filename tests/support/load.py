@@ -81,6 +81,10 @@ class Requester:
         self.close()
 
 
+#: How many requests of each requester show that it was served.
+_MANY = 10
+
+
 class SteadyLoad:
     """Requesters in threads of their own, each with a short pause after each request.
 
@@ -99,7 +103,16 @@ class SteadyLoad:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.await_many()
         self.stop()
+
+    def await_many(self) -> None:
+        """Return when each requester was answered often, or failed: a busy machine needs time."""
+        deadline = time.monotonic() + 60
+        while not self._stop.is_set() and time.monotonic() < deadline:
+            if all(each.failures or len(each.latencies) > _MANY for each in self.requesters):
+                return
+            time.sleep(0.01)
 
     def stop(self) -> None:
         """Let every request under way end, and send no more."""
@@ -123,7 +136,7 @@ class SteadyLoad:
         for requester in self.requesters:
             assert requester.failures == [], requester.failures
             assert set(requester.statuses) == {200}, requester.statuses
-            assert len(requester.latencies) > 10, len(requester.latencies)
+            assert len(requester.latencies) > _MANY, len(requester.latencies)
 
     def _run(self, requester: Requester) -> None:
         while not self._stop.is_set():
