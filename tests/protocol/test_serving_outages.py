@@ -33,6 +33,7 @@ def test_a_database_that_hangs_does_not_touch_the_issuing_of_tokens(
             asking = [Requester(edge.port, introspection, keeps=True) for _ in range(20)]
             with SteadyLoad(*issuing) as issued, SteadyLoad(*asking) as asked:
                 time.sleep(4)
+                asked.stop()
             issued.require_all_served()
             latencies = sorted(each for one in issuing for each in one.latencies)
             assert latencies[int(len(latencies) * 0.95)] < 0.5
