@@ -190,7 +190,7 @@ class RevocationService:
         reason: str,
         before: datetime | None = None,
     ) -> None:
-        """Revoke every token issued until now with this audience, whatever its scopes.
+        """Revoke every token issued until now with this audience and any scopes.
 
         Args:
             session: the transaction.

@@ -105,8 +105,11 @@ class TokenStanding:
             claims.exchanged_from,
             claims.authorization_details,
         )
-        ended_until = max(standing.ended_until, self.find_end_of_audience(claims.aud))
-        return standing.granted if claims.issued_at_microseconds > ended_until else ()
+        issued_at = claims.issued_at_microseconds
+        if issued_at <= standing.ended_until:
+            return ()
+        is_ended = issued_at <= self._revocations.latest_of_audience(claims.aud)
+        return () if is_ended else standing.granted
 
     def find_end_of_audience(self, audience: str | Sequence[str]) -> int:
         """Return the time of issue up to which tokens for an ``aud`` are revoked; -1: none is."""

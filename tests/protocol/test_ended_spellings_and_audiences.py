@@ -148,7 +148,9 @@ def test_tokens_with_an_alias_end_when_it_is_removed(place: Place):
 
 
 @pytest.mark.parametrize("successor", ["same", "another id", "an older one"])
-def test_tokens_end_with_their_resource_server_whatever_scopes_it_had(place: Place, successor: str):
+def test_tokens_end_with_their_resource_server_after_it_lost_its_scopes(
+    place: Place, successor: str
+):
     """Case Q225: its scopes were taken from it before, and one token has another audience too."""
     other = Place(place.protocol)
     place.allow(place.a, place.b, other.b)
