@@ -49,10 +49,7 @@ def test_a_second_person_decides_on_the_screen_of_changes(guarded):
         assert approved.headers["Location"] == "/changes?done=change-approve"
     assert guarded.site.get("/stops").json["items"] == []
     assert "approved" in guarded.page("/changes?all=1")
-
-
-def test_an_emergency_is_confirmed_afterwards(guarded):
-    """It was done at once, and is listed until a second person confirms it."""
+    # The stop was set at once, and is listed until a second person confirms it.
     change = _change_id(guarded, "unconfirmed")
     assert "to be confirmed" in guarded.page("/changes")
     with guarded.acting_as(guarded.operator(name="grace")):
