@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import sys
 import threading
 import time
 
@@ -15,12 +16,20 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-@pytest.fixture(params=[os.fork, ctypes.PyDLL(None).fork], ids=["python", "as in uWSGI"])
-def run_in_child(request):
-    """A function of a function: the exit status of a forked process, 0 if it returns True.
+def fork_as_uwsgi() -> int:
+    """Fork without the hooks of `os.register_at_fork`."""
+    # A thread that has asked for the interpreter is missing in the child, which would wait for it.
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(60)
+    time.sleep(0.05)
+    child: int = ctypes.PyDLL(None).fork()
+    sys.setswitchinterval(interval)
+    return child
 
-    uWSGI forks without the hooks of `os.register_at_fork`.
-    """
+
+@pytest.fixture(params=[os.fork, fork_as_uwsgi], ids=["python", "as in uWSGI"])
+def run_in_child(request):
+    """A function of a function: the exit status of a forked process, 0 if it returns True."""
 
     def run(function) -> int:
         child = request.param()

@@ -75,7 +75,12 @@ class EventPoller:
         self.stop()
 
     def _start_thread(self) -> None:
-        threading.Thread(target=self._run, name="authz-verifier events", daemon=True).start()
+        timeout = httpx.Timeout(self._verifier.settings.timeout_seconds, read=LONGEST_POLL_SECONDS)
+        # Made by the caller: a process that is forked while a thread reads the certificates of
+        # the authorities inherits a lock of OpenSSL that is never released.
+        client = self._verifier.new_client(timeout)
+        name = "authz-verifier events"
+        threading.Thread(target=self._run, args=(client,), name=name, daemon=True).start()
 
     def _restart(self) -> None:
         """Poll in a process that was forked: the thread is in the parent."""
@@ -83,9 +88,8 @@ class EventPoller:
             self._stopped = threading.Event()
             self._start_thread()
 
-    def _run(self) -> None:
-        timeout = httpx.Timeout(self._verifier.settings.timeout_seconds, read=LONGEST_POLL_SECONDS)
-        with self._verifier.new_client(timeout) as client:
+    def _run(self, client: httpx.Client) -> None:
+        with client:
             while not self._stopped.is_set():
                 pause = self._attempt(client)
                 if pause:
