@@ -104,6 +104,8 @@ def _main(arguments: Sequence[str]) -> None:
         become_user(user)
     # After the change of user, because that clears the setting.
     tie_to_parent(int(number))
+    # A shell starts what runs in its background, such as the tests, with Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.execvp(command[0], command)  # noqa: S606 - a program of the test suite, no shell
 
 
