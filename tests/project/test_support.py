@@ -193,12 +193,12 @@ def test_parties_made_later_are_known_at_once_and_expire_by_the_clock(client, pa
     assert client.post("/oauth2/token", data=token_form(bank)).status_code == 401
 
 
-@pytest.mark.parametrize("anew", [False, True], ids=["forked", "anew"])
+@pytest.mark.parametrize("unforked", [False, True], ids=["forked", "unforked"])
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_live_server_is_back_after_a_power_cut_and_leaves_nothing_behind(
-    start_live_server, demo, anew
+    start_live_server, demo, unforked
 ):
-    server = start_live_server(workers=2, anew=anew)
+    server = start_live_server(workers=2, unforked=unforked)
     processes = [server.process_id, *server.worker_process_ids()]
     assert len(processes) == 3
     server.kill()

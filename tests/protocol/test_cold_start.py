@@ -108,7 +108,7 @@ def test_an_application_that_starts_without_its_database_recovers(site: Site, fa
 
 def test_a_server_that_starts_without_its_database_becomes_ready(site: Site):
     """Case G82."""
-    server = LiveServer(site.write, site.directory, anew=True, database=DATABASE)
+    server = LiveServer(site.write, site.directory, unforked=True, database=DATABASE)
     away = site.database.fault("refused")
     away.__enter__()
     with ThreadPoolExecutor(1) as pool:

@@ -124,7 +124,7 @@ def nodes(module_database_url: str, tmp_path_factory) -> Iterator[Nodes]:
         parties.create_first_keys()
         cast = make_cast(parties)
     with ExitStack() as running:
-        # Each starts before the settings file is written anew with the next one's ports.
+        # Each starts before the settings file is written again with the next one's ports.
         servers = [
             running.enter_context(LiveServer(write, directory, workers=2, **_SETTINGS))
             for _ in range(2)

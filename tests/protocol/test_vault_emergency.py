@@ -27,7 +27,7 @@ PRIVATE_KEY = re.compile(r'PRIVATE KEY|"d": ?"')
 def site(openbao: DevServer, request, tmp_path) -> Iterator[VaultFixture]:
     with (
         copied_database(request, request.param, tmp_path) as url,
-        VaultFixture(tmp_path, url, openbao, nodes=NODES, anew=True) as site,
+        VaultFixture(tmp_path, url, openbao, nodes=NODES, unforked=True) as site,
     ):
         yield site
 

@@ -43,7 +43,7 @@ class LiveServer:
     `write_settings` takes the overrides, with the ports among them, and returns the path of a
     settings file; everything that the server prints is in `log_path`. `prefix` is a command that
     runs what follows it in its own place. The server is forked by the nursery, where that can be,
-    unless `anew`: then it is started as an operator starts it.
+    unless `unforked`: then it is started as an operator starts it.
     """
 
     #: What is run with the arguments of `authz-server`.
@@ -56,11 +56,11 @@ class LiveServer:
         *,
         workers: int = 1,
         prefix: Sequence[str] = (),
-        anew: bool = False,
+        unforked: bool = False,
         **overrides: Any,
     ) -> None:
         self._prefix = prefix
-        self._anew = anew
+        self._unforked = unforked
         self.port, self.health_port = reserve_port(), reserve_port()
         self.health_url = f"http://127.0.0.1:{self.health_port}"
         self.log_path = directory / f"server-{self.port}.log"
@@ -90,10 +90,12 @@ class LiveServer:
     def start(self) -> None:
         """Start it and return when the health listener says that it is ready."""
         arguments = ["serve", "--config", str(self.settings_path)]
-        starts_anew = self._anew or self._prefix or self.command is not _COMMAND or not can_fork()
+        starts_unforked = (
+            self._unforked or self._prefix or self.command is not _COMMAND or not can_fork()
+        )
         with self.log_path.open("ab") as log:
             given: dict[str, Any] = {"output": log, "environment": self._environment()}
-            if starts_anew:
+            if starts_unforked:
                 self._process = start_tied([*self._prefix, *self.command, *arguments], **given)
             else:
                 self._process = fork_server(arguments, **given)

@@ -61,7 +61,7 @@ class VaultFixture:
             path, `{mount}-kv` for that of the KV engine.
         resource_servers: the ring that signs, by a resource server's id; besides `mapper`'s.
         nodes: how many servers there are.
-        anew: start them as an operator starts them.
+        unforked: start them as an operator starts them.
         overrides: of the settings, as tables.
     """
 
@@ -74,7 +74,7 @@ class VaultFixture:
         rings: Mapping[str, Any] | None = None,
         resource_servers: Mapping[str, str] | None = None,
         nodes: int = 1,
-        anew: bool = False,
+        unforked: bool = False,
         **overrides: Any,
     ) -> None:
         self.directory, self.database_url, self.vault = directory, database_url, vault
@@ -86,7 +86,7 @@ class VaultFixture:
         self.side = VaultEngines(vault, directory, self.watch, drives_itself=drives_itself)
         self.mount = self.side.mount
         self._resource_servers = {"beside": "local"} | dict(resource_servers or {})
-        self._nodes, self._anew = nodes, anew
+        self._nodes, self._unforked = nodes, unforked
         self._overrides = overrides
         self._running = ExitStack()
         self.servers: list[LiveServer] = []
@@ -105,8 +105,8 @@ class VaultFixture:
             self.make_first_keys()
             self.make_parties()
             for _ in range(self._nodes):
-                # Each starts before the settings file is written anew with the next one's ports.
-                server = LiveServer(self.write_settings, self.directory, anew=self._anew)
+                # Each starts before the settings file is written again with the next one's ports.
+                server = LiveServer(self.write_settings, self.directory, unforked=self._unforked)
                 self.servers.append(stack.enter_context(server))
             self._running = stack.pop_all()
         return self

@@ -39,7 +39,7 @@ def edge(request, tmp_path_factory) -> Iterator[ServerFixture]:
     directory = tmp_path_factory.mktemp("server")
     with (
         copied_database(request, "sqlite", directory) as url,
-        running_edge(directory, url, workers=2, anew=True) as edge,
+        running_edge(directory, url, workers=2, unforked=True) as edge,
     ):
         yield edge
 

@@ -205,7 +205,7 @@ def test_passkeys_are_listed_and_removed(site):
         assert done.stdout == f"The passkey {passkey['id']} of {operator} is removed.\n"
         assert run(*remove, "--yes").exit_code == 1
         assert run("operator", "passkey", "list", operator, "--json").stdout.strip() == "[]"
-    assert site.remote("operator", "passkey", "list", "nobody-here").exit_code == 1
+    assert site.remote("operator", "passkey", "list", "unknown").exit_code == 1
 
 
 def test_every_other_command_gives_the_reason_of_its_refusal(site):
