@@ -11,7 +11,7 @@ from authz_server.assembly import Services
 from authz_server.audit.sink import store_audit_record
 from authz_server.database.operator_sessions import OperatorPasskey, OperatorSession
 from authz_server.database.operators import Operator
-from authz_server.errors import NotFoundError
+from authz_server.errors import ConflictError, NotFoundError
 from authz_server.operations.operators import find_operator
 from authz_server.operations.record_diffs import record_difference
 
@@ -49,7 +49,9 @@ def list_passkeys(services: Services, operator: str) -> tuple[PasskeyView, ...]:
         return tuple(sorted(map(_describe, rows), key=lambda each: each.id))
 
 
-def remove_passkey(services: Services, operator: str, passkey_id: str, *, actor: str) -> None:
+def remove_passkey(
+    services: Services, operator: str, passkey_id: str, *, actor: str, acting_operator: str = ""
+) -> None:
     """Remove a passkey of an operator, for example of a lost device, and end all sessions.
 
     Without a passkey, the operator needs a link to log in again.
@@ -59,18 +61,23 @@ def remove_passkey(services: Services, operator: str, passkey_id: str, *, actor:
         operator: the id or the name.
         passkey_id: the id of the passkey.
         actor: the recorded actor.
+        acting_operator: the id of the operator that removes it; empty for others.
 
     Raises:
         NotFoundError: there is no such operator or passkey.
+        ConflictError: it is the last passkey of the acting operator.
     """
     with services.transaction() as session:
         row = find_operator(session, operator)
         session.refresh(row, with_for_update=True)
-        for passkey in _rows(session, row):
+        passkeys = _rows(session, row)
+        for passkey in passkeys:
             if _describe(passkey).id == passkey_id:
                 break
         else:
             raise NotFoundError(f"{row.name} has no passkey {passkey_id!r}.")
+        if row.id == acting_operator and len(passkeys) == 1:
+            raise ConflictError("This is your last passkey: add another one before you remove it.")
         session.delete(passkey)
         session.execute(delete(OperatorSession).where(OperatorSession.operator_id == row.id))
         store_audit_record(

@@ -188,13 +188,16 @@ class OpenIDProvider:
     ) -> None:
         """Add what the ID token leaves to the UserInfo endpoint (OpenID Connect Core, 5.4)."""
         wanted = self._settings.groups_claim
-        if wanted in claims or not client.server_metadata.get("userinfo_endpoint"):
+        if _find_claim(claims, wanted) is not None:
+            return
+        if not client.server_metadata.get("userinfo_endpoint"):
             return
         found = client.userinfo(token=token)
         # OpenID Connect Core, 5.3.2: it may be about another person otherwise.
         if not hmac.compare_digest(str(found.get("sub")).encode(), str(claims["sub"]).encode()):
             raise ValueError("sub of the UserInfo response")
-        for name in (wanted, "preferred_username", "email", "name"):
+        claims[wanted] = _find_claim(found, wanted)
+        for name in ("preferred_username", "email", "name"):
             if name in found:
                 claims.setdefault(name, found[name])
 
@@ -207,7 +210,9 @@ class OpenIDProvider:
             method="openid",
             issuer=self._settings.issuer,
             subject=subject,
-            groups=tuple(_texts(claims.get(self._settings.groups_claim))[:_MAXIMUM_GROUPS]),
+            groups=tuple(
+                _texts(_find_claim(claims, self._settings.groups_claim))[:_MAXIMUM_GROUPS]
+            ),
             amr=tuple(_texts(claims.get("amr"))),
             authenticated_at=self._authenticated_at(claims, content),
         )
@@ -287,6 +292,21 @@ def _name_of(claims: Mapping[str, Any], subject: str) -> str:
     shown = "".join(each for each in given if each.isprintable())[:_MAXIMUM_NAME_CHARACTERS]
     unique = subject[:_SHOWN_SUBJECT_CHARACTERS]
     return f"{shown} ({unique})" if shown else unique
+
+
+def _find_claim(claims: Mapping[str, Any], name: str) -> object:
+    """Return the claim of a name, or of a path such as ``realm_access.roles``; None without one.
+
+    The names of claims may have dots themselves, so that the whole name comes first.
+    """
+    if name in claims:
+        return claims[name]
+    value: object = claims
+    for each in name.split("."):
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(each)
+    return value
 
 
 def _texts(value: object) -> Sequence[str]:

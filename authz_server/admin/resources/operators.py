@@ -132,7 +132,13 @@ def show_passkey(call: Call) -> Reply:
 def remove_one_passkey(call: Call) -> Reply:
     """Remove a passkey of an operator, and end all sessions of the operator."""
     operator, passkey_id = call.parameters["operator"], call.parameters["passkey"]
-    remove_passkey(call.services, operator, passkey_id, actor=call.caller.actor)
+    remove_passkey(
+        call.services,
+        operator,
+        passkey_id,
+        actor=call.caller.actor,
+        acting_operator=call.caller.operator_id,
+    )
     return Reply(None)
 
 

@@ -109,6 +109,11 @@ def _list_passkeys(api: AdminApi, operator: str) -> tuple[PasskeyView, ...]:
 
 
 @carries_out(remove_passkey)
-def _remove_passkey(api: AdminApi, operator: str, passkey_id: str, *, actor: str) -> None:
-    del actor
+def _remove_passkey(
+    api: AdminApi,
+    operator: str,
+    passkey_id: str,
+    **others: Any,  # noqa: ANN401 - the actor, whom the server knows
+) -> None:
+    del others
     api.change("DELETE", _WRITE, "operators", operator, "passkeys", passkey_id)

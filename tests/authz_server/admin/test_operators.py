@@ -1,9 +1,12 @@
 """Operators by the admin API."""
 
+from dataclasses import replace
+
 import pytest
 
 from support.admin_site import ALL_SCOPES, require_problem
 from support.administrators import Administration
+from support.operators import add_passkey
 
 OFFICER = [{"role": "security-officer"}]
 
@@ -95,6 +98,19 @@ def test_an_operator_gives_any_role_but_to_herself(site, desk):
     done = desk.perform(ada, "PATCH", "/operators/bob", body=more, if_match="*")
     assert done.status == 200, done.body
     assert "clients:write" in done.body["permissions"]
+
+
+def test_an_operator_does_not_remove_her_own_last_passkey(site, desk):
+    """Another one does, as of a lost device."""
+    add_passkey(site.services, "ada", "Laptop")
+    caller = desk.caller("security-officer", name="ada")
+    ada = replace(caller, operator_id=site.get("/operators/ada").json["id"])
+    (passkey,) = site.get("/operators/ada/passkeys").json["items"]
+    path = f"/operators/ada/passkeys/{passkey['id']}"
+    done = desk.perform(ada, "DELETE", path, if_match="*")
+    assert (done.status, done.body["type"]) == (409, "urn:authz-server:problem:conflict")
+    bob = desk.caller("security-officer", name="bob")
+    assert desk.perform(bob, "DELETE", path, if_match="*").status == 200
 
 
 @pytest.mark.usefixtures("desk")

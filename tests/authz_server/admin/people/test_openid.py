@@ -5,6 +5,7 @@ import time
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import jwt
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 
@@ -128,6 +129,27 @@ def test_groups_may_come_from_the_userinfo_endpoint_of_the_same_person(people, v
     provider.userinfo["sub"] = "person-2"
     require_refused(log_in(other, provider), people, "provider_answer_invalid")
     assert other.caller() is None
+
+
+def test_the_groups_may_be_within_an_object(people, visitor, provider, monkeypatch):
+    """As Keycloak writes roles; a whole name with dots comes first."""
+    nested, address = "realm_access.roles", "https://a.example/roles"
+    for name, claims, userinfo in (
+        (nested, {"realm_access": {"roles": ["x", "security"]}}, {}),
+        (nested, {}, {"realm_access": {"roles": "security"}}),
+        (address, {address: ["security"]}, {}),
+    ):
+        for app in people.apps:
+            ours = app.people.provider
+            changed = msgspec.structs.replace(ours._settings, groups_claim=name)  # noqa: SLF001
+            monkeypatch.setattr(ours, "_settings", changed)
+        provider.claims = {"groups": None, **claims}
+        provider.userinfo = {"sub": "person-1", **userinfo}
+        assert log_in(visitor, provider).status_code == 303
+        assert "security" in visitor.caller().groups
+    for lie in ("security", ["security"], {"roles": {"security": True}}, None):
+        provider.claims = {"groups": None, "realm_access": lie}
+        require_refused(log_in(Visitor(people), provider), people, "no_role")
 
 
 def test_a_person_without_a_role_stays_outside(people, visitor, provider):
