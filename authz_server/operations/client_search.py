@@ -5,7 +5,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, String, and_, cast, exists, false, func, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    String,
+    and_,
+    case,
+    cast,
+    exists,
+    false,
+    func,
+    or_,
+    select,
+)
 from sqlalchemy.orm import Session, selectinload
 
 from authz_server.assembly import Services
@@ -205,12 +217,9 @@ def _ordered(query: Select[Any], sort: ClientSort, *, descending: bool) -> Selec
                 ScopeUse.client_id == Client.id, ScopeUse.kind == "asked"
             )
             secret, token = by_secret.scalar_subquery(), by_token.scalar_subquery()
+            latest = case((secret >= token, secret), else_=func.coalesce(token, secret))
             # Databases differ in the place of NULL.
-            keys = (
-                func.coalesce(secret, token).is_not(None),
-                func.coalesce(secret, token),
-                Client.id.expression,
-            )
+            keys = (latest.is_not(None), latest, Client.id.expression)
         case _:
             keys = (Client.id.expression,)
     return query.order_by(*(each.desc() if descending else each for each in keys))

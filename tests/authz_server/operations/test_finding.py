@@ -9,6 +9,7 @@ from authz_server.clients.models import Client, ClientSecret
 from authz_server.operations.client_search import ClientFilters, find_clients
 from authz_server.operations.clients import create_client
 from authz_server.operations.stored_records import RecordFilters, list_records
+from authz_server.scopes.uses import ScopeUse
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 #: The database makes the rows itself, each of a second of its own.
@@ -109,6 +110,15 @@ def test_clients_are_found_by_scope_last_use_and_end_of_a_secret(operator):
         assert ids(sort) == ["a-payer", "b-reader"]
         assert ids(sort, descending=True) == ["b-reader", "a-payer"]
     assert ids("last-used") == ["b-reader", "a-payer"]
+    with operator.services.database.transaction() as session:
+        session.execute(of_payer.values(last_used_at=now - timedelta(days=40)))
+        of_reader = update(ClientSecret).where(ClientSecret.client_id == "b-reader")
+        session.execute(of_reader.values(last_used_at=now - timedelta(days=1)))
+        scope = {"client_id": "a-payer", "scope": "disburse/disburse", "kind": "asked"}
+        session.add(ScopeUse(**scope, first_at=now, last_at=now))
+    # By the latest use of all, which the list shows.
+    assert ids("last-used") == ["b-reader", "a-payer"]
+    assert ids("last-used", descending=True) == ["a-payer", "b-reader"]
     page = find_clients(operator.services, ClientFilters(), offset=1, limit=1)
     assert (page.total, [each.id for each in page.clients]) == (2, ["b-reader"])
-    assert page.clients[0].last_used_at is None
+    assert page.clients[0].last_used_at == now - timedelta(days=1)
