@@ -4,12 +4,17 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from authz_server.audit.destination import is_stream
-from authz_server.settings import Settings
+from authz_server.settings import LONGEST_LIFETIME_SECONDS, Settings
+from authz_server.tokens.claims import read_instant
+
+_LONGEST = timedelta(seconds=LONGEST_LIFETIME_SECONDS)
+#: The tokens that a token was exchanged from: the client of each, by ``jti``.
+Origins = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,7 @@ class IssuedTokens:
 
 
 def find_issued_tokens(
-    settings: Settings, is_wanted: Callable[[Mapping[str, Any]], bool], now: datetime
+    settings: Settings, is_wanted: Callable[[Mapping[str, Any], Origins], bool], now: datetime
 ) -> IssuedTokens | None:
     """Return the tokens in force; None: the audit records go to no file here.
 
@@ -38,7 +43,8 @@ def find_issued_tokens(
 
     Args:
         settings: name the file.
-        is_wanted: returns whether to count the token of a record ``token.issued``.
+        is_wanted: returns whether to count the token of a record ``token.issued``, which was
+            exchanged from some others.
         now: the present time.
 
     Raises:
@@ -48,13 +54,19 @@ def find_issued_tokens(
     if is_stream(destination) or not Path(destination).is_file():
         return None
     expiries, clients = [], set()
+    exchanged: dict[str, Origins] = {}
     first: str | None = None
     for record in _records(Path(destination)):
         first = first or record["time"]
-        expires_at = record.get("expires_at")
+        jti, expires_at = str(record.get("jti")), record.get("expires_at")
+        if record.get("event") == "token.exchanged":
+            # No token in force is older, nor is one that it was exchanged from.
+            if instant_of_record(record) > (now - _LONGEST).timestamp() * 1_000_000:
+                exchanged[jti] = _find_origins(record, exchanged)
+            continue
         if record.get("event") != "token.issued" or not isinstance(expires_at, int):
             continue
-        if expires_at > now.timestamp() and is_wanted(record):
+        if expires_at > now.timestamp() and is_wanted(record, exchanged.get(jti, {})):
             expiries.append(expires_at)
             clients.add(str(record.get("client_id", "")))
     return IssuedTokens(
@@ -65,11 +77,27 @@ def find_issued_tokens(
     )
 
 
+def instant_of_record(record: Mapping[str, Any]) -> int:
+    """Return when the token of a record was issued, in microseconds since 1970-01-01 UTC."""
+    second = int(datetime.fromisoformat(record["time"]).timestamp())
+    return read_instant(str(record.get("jti")), second)
+
+
+def _find_origins(record: Mapping[str, Any], exchanged: Mapping[str, Origins]) -> Origins:
+    """Return what a token was exchanged from, by its record and those of the tokens before it."""
+    found: dict[str, str] = {}
+    for part in ("subject", "actor"):
+        jti, client_id = record.get(f"{part}_jti"), record.get(f"{part}_client_id")
+        if jti and client_id:
+            found |= {**exchanged.get(str(jti), {}), str(jti): str(client_id)}
+    return found
+
+
 def _records(path: Path) -> Iterator[dict[str, Any]]:
     with path.open("rb") as file:
         for number, line in enumerate(file):
             # Parsing is slower than searching, so that only the first line is always parsed.
-            if number and b'"token.issued"' not in line:
+            if number and b'"token.issued"' not in line and b'"token.exchanged"' not in line:
                 continue
             # What cannot be read is passed over: an emergency order must not fail by it.
             with suppress(ValueError, RecursionError, KeyError, TypeError):

@@ -14,14 +14,19 @@ from authz_server.clients.models import Client
 from authz_server.database.change_feed import record_change
 from authz_server.database.inserts import insert_into
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
-from authz_server.operations.issued_tokens import IssuedTokens, find_issued_tokens
+from authz_server.operations.issued_tokens import (
+    IssuedTokens,
+    Origins,
+    find_issued_tokens,
+    instant_of_record,
+)
 from authz_server.operations.record_diffs import record_diff, record_difference
 from authz_server.operations.revocation import find_client_id
 from authz_server.operations.stop_acts import note_stop
 from authz_server.scopes.models import Scope, ScopeAlias
 from authz_server.settings import LONGEST_LIFETIME_SECONDS
 from authz_server.settings.approvals import LIFT_STOP, SET_STOP
-from authz_server.tokens.models import Programme, Stop
+from authz_server.tokens.models import Programme, RevokedToken, Stop
 from authz_server.tokens.stops import StopKind
 
 MAXIMUM_REASON_CHARACTERS = 500
@@ -75,8 +80,9 @@ class BlastRadius:
         scopes: the scopes without tokens; of a stopped client, those that it holds.
         clients: the clients that hold one of the scopes, or are stopped themselves.
         resource_servers: the resource servers that own the scopes.
-        in_force: the number of tokens that become inactive, by the audit file; None: there is no
-            file of the audit records here that can be read.
+        in_force: the number of tokens that become inactive or lose a scope, by the audit file;
+            those that were exchanged from others are among them, and revoked ones are not. None:
+            there is no file of the audit records here that can be read.
         in_force_since: the time of the first record in that file.
         complete: True if the file covers the longest lifetime of a token.
     """
@@ -171,6 +177,8 @@ def plan_stop(services: Services, kind: StopKind, subject: str) -> BlastRadius:
     Raises:
         NotFoundError: the subject does not exist.
     """
+    # The latest revocations: what is revoked is not in force.
+    services.feed.poll()
     with services.database.reading() as session:
         return _measure(services, session, kind, _find_subject(services, session, kind, subject))
 
@@ -331,12 +339,22 @@ def _find_issued(
     aliases = session.execute(select(ScopeAlias.alias, ScopeAlias.scope_name))
     spellings = scopes | {alias for alias, name in aliases if name in scopes}
 
-    def is_concerned(record: Mapping[str, Any]) -> bool:
+    now = services.clock()
+    revoked = set(session.scalars(select(RevokedToken.jti).where(RevokedToken.expires_at > now)))
+
+    def is_concerned(record: Mapping[str, Any], origins: Origins) -> bool:
         names = str(record.get("scope")).split(" ")
-        return record.get("client_id") in clients or not spellings.isdisjoint(names)
+        holders = {str(record.get("client_id")), *origins.values()}
+        if holders.isdisjoint(clients) and spellings.isdisjoint(names):
+            return False
+        if not revoked.isdisjoint((str(record.get("jti")), *origins)):
+            return False
+        kid, instant = str(record.get("kid")), instant_of_record(record)
+        find_cut_off = services.revocation_state.find_cut_off
+        return not any(find_cut_off(holder, kid, names, instant) for holder in holders)
 
     try:
-        return find_issued_tokens(services.settings, is_concerned, services.clock())
+        return find_issued_tokens(services.settings, is_concerned, now)
     except OSError:
         # A file that cannot be read must not prevent a stop.
         return None

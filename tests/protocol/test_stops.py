@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from authz_server.operations.revocation import revoke_tokens
 from authz_server.operations.stops import define_programme, lift_stop, plan_stop, set_stop
 from authz_server.tokens.stops import StopKind
 from support.assertions import make_signer
@@ -124,6 +125,14 @@ def test_a_token_exchanged_from_one_of_a_stopped_client_is_inactive(protocol: Pr
     token = protocol.new_token(client)
     exchanged = exchange(protocol, gateway, token)
     assert exchanged.status_code == 200, exchanged.text
+    # The figures of the plan have it too, and nothing that is revoked.
+    assert plan_stop(protocol.services, "client", client.id).in_force == 2
+    other = protocol.new_token(client)
+    assert plan_stop(protocol.services, "client", client.id).in_force == 3
+    assert protocol.ask("revoke", client, token=other).status_code == 200
+    assert plan_stop(protocol.services, "client", client.id).in_force == 2
     with stopped(protocol, "client", client):
         assert not protocol.is_active(exchanged.json["access_token"])
         require_refusal(exchange(protocol, gateway, token), 400, "invalid_request")
+    revoke_tokens(protocol.services, "client", client.id, actor=ACTOR)
+    assert plan_stop(protocol.services, "client", client.id).in_force == 0

@@ -75,7 +75,7 @@ def _last_signed_at(key: SigningKey, now: datetime, snapshot: timedelta) -> date
 def _find_known(
     settings: Settings, kids: list[str], now: datetime, lifetime: timedelta
 ) -> dict[str, Any]:
-    issued = find_issued_tokens(settings, lambda record: record.get("kid") in kids, now)
+    issued = find_issued_tokens(settings, lambda record, _: record.get("kid") in kids, now)
     if issued is None:
         return {}
     return {
