@@ -44,6 +44,8 @@ _SCOPES_OF_KEYCLOAK = frozenset(
         "web-origins",
     }
 )
+#: Realm roles that every user has.
+_ROLES_OF_KEYCLOAK = frozenset({"offline_access", "uma_authorization"})
 _METHODS = {
     "client-secret": "client_secret",
     "client-jwt": "private_key_jwt",
@@ -107,11 +109,20 @@ class _Client(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     authorization_services_enabled: bool | None = False
 
 
+class _User(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A user: the one of a service account has the roles of its client."""
+
+    service_account_client_id: str | None = None
+    realm_roles: _Texts | None = ()
+    client_roles: dict[str, _Texts] | None = {}
+
+
 class _Realm(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A realm."""
 
     clients: tuple[_Client, ...]
     client_scopes: tuple[_Scope, ...] | None = ()
+    users: tuple[_User, ...] | None = ()
 
 
 def import_keycloak(path: Path) -> Imported:
@@ -131,7 +142,24 @@ def import_keycloak(path: Path) -> Imported:
     for client in realm.clients:
         if client.client_id not in _OF_KEYCLOAK:
             _add_client(draft, client, scopes)
+    for user in realm.users or ():
+        client_id, roles = user.service_account_client_id or "", _own_roles(user)
+        if roles and client_id in draft.clients:
+            lost = f"the roles of its service account do not carry over: {', '.join(roles)}"
+            draft.note(client_id, lost)
     return draft.finish()
+
+
+def _own_roles(user: _User) -> list[str]:
+    """Return the roles beside those that every user has, with the clients that they belong to."""
+    roles = [
+        role
+        for role in user.realm_roles or ()
+        if role not in _ROLES_OF_KEYCLOAK and not role.startswith("default-roles-")
+    ]
+    for client_id, names in (user.client_roles or {}).items():
+        roles += [f"{client_id}/{name}" for name in names if client_id != "account"]
+    return sorted(roles)
 
 
 def _add_client(draft: Draft, client: _Client, scopes: Mapping[str, _Scope]) -> None:
@@ -293,7 +321,7 @@ def _losses(client: _Client, attributes: Mapping[str, Any]) -> Iterator[str]:
     unknown = sorted(
         name
         for name, value in attributes.items()
-        if name not in _KNOWN_ATTRIBUTES and value not in {"", "false", None}
+        if name not in _KNOWN_ATTRIBUTES and str(value or "").lower() not in {"", "false"}
     )
     if unknown:
         yield f"attributes do not carry over: {', '.join(unknown)}"

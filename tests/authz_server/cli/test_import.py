@@ -66,7 +66,7 @@ CERTIFIED = {
     "clientId": "certified",
     "serviceAccountsEnabled": True,
     "clientAuthenticatorType": "client-x509",
-    "attributes": {"x509.subjectdn": "CN=certified"},
+    "attributes": {"x509.subjectdn": "CN=certified", "odd": ["a list"], "none": None},
 }
 REALM = {
     "realm": "g2p",
@@ -94,6 +94,15 @@ REALM = {
         {"clientId": "a b", "serviceAccountsEnabled": True},
         {"clientId": "odd", "serviceAccountsEnabled": True, "clientAuthenticatorType": "x"},
         {"clientId": "ministry", "serviceAccountsEnabled": True},
+    ],
+    "users": [
+        {"username": "ada", "realmRoles": ["payer"]},
+        {
+            "username": "service-account-ministry",
+            "serviceAccountClientId": "ministry",
+            "realmRoles": ["default-roles-g2p", "offline_access", "payer"],
+            "clientRoles": {"api": ["reader"], "account": ["view-profile"]},
+        },
     ],
 }
 
@@ -157,6 +166,8 @@ def test_the_report_names_what_does_not_carry_over(realm):
         "land/read: the audience mapper 'aud' does not carry over",
         "land/read: Keycloak has no risk of a scope",
         "certified: the subject of its certificate may be a regular expression",
+        "certified: attributes do not carry over: odd",
+        "ministry: the roles of its service account do not carry over: api/reader, payer",
         "spa: left out: it is public",
         "api: left out: it only verifies tokens",
         "people: left out: it has no service account",
