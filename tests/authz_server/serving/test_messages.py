@@ -45,6 +45,14 @@ def test_names_are_read_in_lower_case_and_values_as_they_are():
     assert read == {"content-type": "Text/PLAIN", "x-ünknown": "é", "x-a": ""}
 
 
+def test_blanks_after_a_value_are_not_part_of_it():
+    """RFC 9112, 5.1."""
+    read = read_fields(
+        fields(("Host", "a.example \t"), ("X-A", "b c\t"), ("X-B", " "), ("x-b", "d "))
+    )
+    assert read == {"host": "a.example", "x-a": "b c", "x-b": ", d"}
+
+
 @pytest.mark.parametrize("name", ["Accept", "X-Forwarded-For", "x-forwarded-for", "TE", "X-A"])
 def test_fields_that_repeat_form_one_list_in_order(name):
     pairs = fields((name, "a"), ("Between", "x"), (name.upper(), "b, c"), (name.lower(), ""))
@@ -235,6 +243,7 @@ def test_a_plain_request_is_known_without_a_parser(data):
         PLAIN.replace(b"1.1", b"1.0"),
         PLAIN.replace(b"Host: a\r\n", b"Host: a\n"),
         b"GET /a HTTP/1.1\r\nHost: a\r\n\r\nab",
+        b"HEAD /a HTTP/1.1\r\nHost: a\r\n\r\n",
     ],
 )
 def test_where_only_a_parser_can_tell_nothing_is_assumed(data):
