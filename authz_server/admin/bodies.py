@@ -8,7 +8,13 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 import msgspec
 
 from authz_server.admin.problems import Problem
-from authz_server.endpoints.json_bodies import JSON_TYPE, MAXIMUM_DEPTH, is_deeper
+from authz_server.endpoints.json_bodies import (
+    JSON_CHARACTER_SETS,
+    JSON_TYPE,
+    MAXIMUM_DEPTH,
+    is_deeper,
+)
+from authz_server.endpoints.media_types import is_media_type
 from authz_server.endpoints.request import Request
 from keys.errors import TokenRefusedError
 from keys.jose.compact import parse_json_object
@@ -91,9 +97,8 @@ def read_segment(text: str) -> str:
 
 
 def _require_json(request: Request) -> None:
-    media_type, _, parameters = request.headers.get("content-type", "").partition(";")
-    charset = parameters.strip().lower().replace('"', "")
-    if media_type.strip().lower() not in _JSON_TYPES or charset not in {"", "charset=utf-8"}:
+    content_type = request.headers.get("content-type", "")
+    if not is_media_type(content_type, _JSON_TYPES, JSON_CHARACTER_SETS):
         raise Problem("unsupported-media-type", f"Send {JSON_TYPE} in UTF-8.")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Problem("unsupported-media-type", "Send the body without a content coding.")

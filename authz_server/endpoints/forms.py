@@ -1,15 +1,17 @@
 """Parse a request's form, once and strictly (RFC 6749, 3.2 and appendix B)."""
 
 import re
-from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote, unquote_to_bytes
 
+from authz_server.endpoints.media_types import is_media_type
 from authz_server.endpoints.request import Request
 from authz_server.errors import OAuthError
 from authz_server.settings import ServerSettings
 
 FORM_TYPE = "application/x-www-form-urlencoded"
+_FORM_TYPES = frozenset({FORM_TYPE})
+# The body is ASCII, which all of them decode alike.
 _CHARACTER_SETS = frozenset({"utf-8", "utf8", "iso-8859-1", "us-ascii", "ascii"})
 #: A presented token may hold any characters, up to the size of the body (RFC 7662, 2.1).
 PRESENTED = "token"
@@ -56,7 +58,9 @@ class FormReader:
         if request.query:
             raise OAuthError("query_string_refused")
         content_type = request.headers.get("content-type", "")
-        if content_type != FORM_TYPE and not _is_form(content_type):
+        if content_type != FORM_TYPE and not is_media_type(
+            content_type, _FORM_TYPES, _CHARACTER_SETS
+        ):
             raise OAuthError("content_type_unsupported")
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise OAuthError("content_type_unsupported", "content encoding")
@@ -146,18 +150,3 @@ def decode_presented(raw: str) -> str:
 
 def _bytes_in(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
-
-
-@lru_cache(maxsize=64)
-def _is_form(content_type: str) -> bool:
-    """Return whether this is the form media type, in a character set that extends ASCII.
-
-    The body is ASCII, so that all these character sets decode it alike. Other parameters and empty
-    ones are ignored (RFC 2045, 5; RFC 9110, 5.6.6).
-    """
-    media_type, *parameters = (part.strip().lower() for part in content_type.split(";"))
-    if media_type != FORM_TYPE:
-        return False
-    pairs = [parameter.partition("=") for parameter in parameters if parameter]
-    sets = [value.strip().strip('"') for name, _, value in pairs if name.strip() == "charset"]
-    return len(sets) <= 1 and all(name in _CHARACTER_SETS for name in sets)

@@ -4,12 +4,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from authz_server.endpoints.forms import Form
+from authz_server.endpoints.media_types import is_media_type
 from authz_server.endpoints.request import Request
 from authz_server.errors import OAuthError
 from keys.errors import TokenRefusedError
 from keys.jose.compact import parse_json_object
 
 JSON_TYPE = "application/json"
+#: JSON is in UTF-8 (RFC 8259, 8.1), of which ASCII is a part.
+JSON_CHARACTER_SETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
+_JSON_TYPES = frozenset({JSON_TYPE})
 #: A JWK Set in client metadata has a depth of 4.
 MAXIMUM_DEPTH = 8
 _VALUE_CHARACTERS = 16_384
@@ -30,9 +34,8 @@ def read_json_object(
     """
     if request.query:
         raise OAuthError("query_string_refused")
-    media_type, _, parameters = request.headers.get("content-type", "").partition(";")
-    charset = parameters.strip().lower().replace('"', "")
-    if media_type.strip().lower() != JSON_TYPE or charset not in {"", "charset=utf-8"}:
+    content_type = request.headers.get("content-type", "")
+    if not is_media_type(content_type, _JSON_TYPES, JSON_CHARACTER_SETS):
         raise OAuthError("json_expected")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise OAuthError("json_expected", "content encoding")
