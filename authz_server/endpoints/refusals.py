@@ -41,30 +41,30 @@ SINGLE_OF_A_KIND = 10
 SINGLE_IN_ALL = 300
 #: Kinds counted apart, for authenticated and for unauthenticated senders each.
 MAXIMUM_KINDS = 500
-#: Reasons for which the client id is unproven.
-UNPROVEN = frozenset(
+#: Errors of clients that are not authenticated; of these reasons, the credentials were right.
+_UNPROVEN_ERRORS = frozenset({"invalid_client", "slow_down"})
+_PROVEN = frozenset(
     {
-        "assertion_algorithm",
-        "assertion_audience",
-        "assertion_expired",
-        "assertion_issuer",
-        "assertion_key_unknown",
-        "assertion_keys_unavailable",
-        "assertion_lifetime",
-        "assertion_malformed",
-        "assertion_not_yet_valid",
-        "assertion_signature",
-        "assertion_type",
-        "client_unknown",
-        "credentials_missing",
+        "assertion_replayed",
+        "certificate_expired",
+        "client_disabled",
+        "client_expired",
+        "client_not_yet_valid",
+        "method_not_registered",
+        "network_not_allowed",
+        "secret_expired",
+        "token_budget_spent",
+    }
+)
+#: Reasons of other errors, for which the client id is unproven.
+_UNPROVEN = frozenset(
+    {
         "dpop_nonce_required",
         "dpop_proof_invalid",
         "dpop_proof_outside_window",
         "registration_token_invalid",
-        "secret_wrong",
         "several_authentication_methods",
         "temporarily_unavailable",
-        "throttled",
     }
 )
 
@@ -205,4 +205,7 @@ class RefusalRecorder:
 
 
 def _is_proven(event: Refusal) -> bool:
-    return event.reason not in UNPROVEN and bool(getattr(event, "client_id", ""))
+    reason = event.reason
+    if not getattr(event, "client_id", "") or reason in _UNPROVEN:
+        return False
+    return event.error not in _UNPROVEN_ERRORS or reason in _PROVEN

@@ -17,6 +17,7 @@ from authz_server.audit.events import (
 from authz_server.audit.sink import AuditUnavailable
 from authz_server.endpoints import refusals as refusals_module
 from authz_server.endpoints.refusals import RefusalRecorder
+from authz_server.errors import REASONS
 
 WINDOW_SECONDS = 60
 
@@ -54,7 +55,8 @@ def recorder(recorded, seconds) -> RefusalRecorder:
 
 def refusal(kind=TokenRefused, address="192.0.2.1", reason="secret_wrong", **values):
     """Return a refusal as an endpoint reports it."""
-    fields = {"request_id": "f" * 16, "message_id": "m", "error": "invalid_client"} | values
+    error = REASONS[reason].error if reason in REASONS else "invalid_client"
+    fields = {"request_id": "f" * 16, "message_id": "m", "error": error} | values
     return kind(source_address=address, reason=reason, **fields)
 
 
@@ -170,6 +172,13 @@ def test_clients_with_proven_credentials_are_counted_apart(recorder, recorded):
         ("scope_not_granted", "noisy"): 400,
         ("scope_not_granted", "quiet"): 1,
     }
+
+
+@pytest.mark.parametrize("reason", ["certificate_wrong", "client_document_unusable", "of_a_plugin"])
+def test_clients_that_are_only_claimed_are_not_counted_apart(recorder, recorded, reason):
+    for number in range(40):
+        recorder.record(refusal(reason=reason, client_id=f"claimed-{number}"))
+    assert len(recorded) == 10
 
 
 def test_many_sources_grow_neither_memory_nor_records_without_bound(recorder, recorded):
