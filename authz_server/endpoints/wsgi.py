@@ -1,5 +1,6 @@
 """Convert a WSGI request (PEP 3333) to the request of the protocol endpoints."""
 
+import re
 from wsgiref.types import WSGIEnvironment
 
 from authz_server.endpoints.request import Request
@@ -13,6 +14,8 @@ NOWHERE = "/%"
 CLIENT_ID = "authz_server.client_id"
 #: Where the certificate that the peer has shown to this server's own TLS stands, in DER.
 PEER_CERTIFICATE = "authz_server.peer_certificate"
+
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
 
 
 def read_headers(environ: WSGIEnvironment) -> dict[str, str]:
@@ -61,12 +64,16 @@ def read_request(environ: WSGIEnvironment, maximum_body_bytes: int) -> Request:
 
 
 def has_odd_path(environ: WSGIEnvironment) -> bool:
-    """Return whether the path has percent-encoding or doubled slashes.
+    """Return whether the path, as sent, has percent-encoding, doubled slashes or dot segments.
 
-    No route needs either, and a filtering proxy in front may interpret such a path differently.
+    No route needs them, and a filtering proxy in front may interpret such a path differently. Some
+    servers resolve them in ``PATH_INFO``.
     """
-    target = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
-    return "%" in target.partition("?")[0] or "//" in environ.get("PATH_INFO", "")
+    target = environ.get("RAW_URI") or environ.get("REQUEST_URI") or environ.get("PATH_INFO", "")
+    path = target.partition("?")[0]
+    if not path.startswith("/"):
+        path = _ORIGIN.sub("", path, count=1)
+    return "%" in path or "//" in path or "/./" in path or "/../" in path
 
 
 def _read_body(environ: WSGIEnvironment, limit: int) -> bytes:
@@ -86,7 +93,7 @@ def _read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     stream = environ["wsgi.input"]
     try:
         body: bytes = stream.read(limit if declared else limit + 1)
-    except OSError as error:
+    except Exception as error:  # servers raise exceptions of their own for a malformed body
         raise OAuthError("parameter_malformed", "the body ended early") from error
     if declared and len(body) < limit:
         raise OAuthError("parameter_malformed", "the body ended early")

@@ -3,6 +3,7 @@
 from io import BytesIO
 
 import pytest
+from gunicorn.http.errors import InvalidHeader
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -90,7 +91,7 @@ def test_a_body_without_a_length_is_no_body():
     assert (request.body, request.fault) == (b"", None)
 
 
-@pytest.mark.parametrize("error", [OSError, ConnectionResetError])
+@pytest.mark.parametrize("error", [OSError, ConnectionResetError, InvalidHeader])
 def test_a_body_that_breaks_off_is_refused(error):
     """Case I100"""
 
@@ -111,7 +112,14 @@ def test_a_body_that_breaks_off_is_refused(error):
         ("/oauth2/token", "/oauth2%2ftoken", True),
         ("/oauth2/token", "/%6fauth2/token", True),
         ("//oauth2/token", "//oauth2/token", True),
+        ("/oauth2/token", "//oauth2/token", True),
+        ("/oauth2/token", "/oauth2/./token", True),
+        ("/oauth2/token", "/x/../oauth2/token", True),
+        ("/oauth2/token", "http://authz.example/oauth2/token", False),
+        ("/oauth2/token", "http://authz.example//oauth2/token", True),
+        ("/.well-known/jwks.json", "/.well-known/jwks.json", False),
         ("/oauth2/token", "", False),
+        ("//oauth2/token", "", True),
     ],
 )
 @pytest.mark.parametrize("name", ["RAW_URI", "REQUEST_URI"])
