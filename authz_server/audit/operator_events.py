@@ -36,12 +36,14 @@ class OperatorSignInRefused(Event, frozen=True, kw_only=True, tag="operator.sign
         path: the path of the request, without the token of an enrolment link.
         reason: the reason, for example ``passkey_refused``.
         detail: further details.
+        count: the number of refusals that this record stands for.
     """
 
     operator: str = ""
     path: str
     reason: str
     detail: str = ""
+    count: int = 1
     outcome: Literal["refused"] = "refused"
 
 

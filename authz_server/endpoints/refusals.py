@@ -20,6 +20,7 @@ from authz_server.audit.events import (
     TokenRefused,
 )
 from authz_server.audit.notifier import Notify
+from authz_server.audit.operator_events import OperatorSignInRefused
 from authz_server.clients.authentication.throttle import network_of
 from authz_server.errors import OAuthError
 
@@ -32,6 +33,7 @@ Refusal = (
     | RegistrationRefused
     | EventPollRefused
     | RequestRefused
+    | OperatorSignInRefused
 )
 
 WINDOW_SECONDS = 60.0
@@ -94,7 +96,7 @@ class _Tally:
         # A value that differs between them is left out.
         different = {
             field: ""
-            for field in ("client_id", "detail")
+            for field in ("client_id", "detail", "operator", "path")
             if getattr(before, field, "") != getattr(event, field, "")
         }
         count = before.count + event.count

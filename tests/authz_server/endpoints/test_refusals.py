@@ -14,6 +14,7 @@ from authz_server.audit.events import (
     RevocationRefused,
     TokenRefused,
 )
+from authz_server.audit.operator_events import OperatorSignInRefused
 from authz_server.audit.sink import AuditUnavailable
 from authz_server.endpoints import refusals as refusals_module
 from authz_server.endpoints.refusals import RefusalRecorder
@@ -179,6 +180,19 @@ def test_clients_that_are_only_claimed_are_not_counted_apart(recorder, recorded,
     for number in range(40):
         recorder.record(refusal(reason=reason, client_id=f"claimed-{number}"))
     assert len(recorded) == 10
+
+
+def test_refused_log_ins_are_counted_too(recorder, recorded):
+    for number in range(40):
+        recorder.record(
+            OperatorSignInRefused(
+                operator=f"claimed-{number}", path="/login", reason="cross_site", detail="form"
+            )
+        )
+    recorder.flush(at_once=True)
+    assert recorded.counts == [*[1] * 10, 30]
+    last = recorded[-1]
+    assert (last.operator, last.path, last.detail) == ("", "/login", "form")
 
 
 def test_many_sources_grow_neither_memory_nor_records_without_bound(recorder, recorded):
