@@ -3,12 +3,23 @@
 import socket
 import threading
 from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+from authz_server.endpoints.errors import ErrorResponses
+from authz_server.endpoints.request import Request
+from authz_server.endpoints.responses import new_request_id
+from authz_server.errors import OAuthError
+
 READ_SECONDS = 5
+_NAME = "authz-server"
+_TOO_LARGE = frozenset(
+    {HTTPStatus.REQUEST_URI_TOO_LONG, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE}
+)
+_RETRY_AFTER_SECONDS = 1
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -27,6 +38,19 @@ class _IPv6Server(_Server):
 class _Handler(WSGIRequestHandler):
     timeout = READ_SECONDS
 
+    def get_environ(self) -> WSGIEnvironment:
+        """Return the environment with the target as sent; the path is without leading slashes."""
+        return super().get_environ() | {"REQUEST_URI": self.requestline.split()[1]}
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse a message that cannot be parsed, in the form of the application's refusals."""
+        del message, explain
+        reason = "header_too_large" if code in _TOO_LARGE else "message_malformed"
+        responses = ErrorResponses(_RETRY_AFTER_SECONDS)
+        answer = responses.render(OAuthError(reason), Request("", ""), new_request_id())
+        fields = f"Server: {_NAME}\r\nDate: {self.date_time_string()}\r\n"
+        self.wfile.write(answer.encode(fields.encode(), connection="close"))
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401
         """Log nothing: health checks come every few seconds."""
         del format, args
@@ -41,7 +65,7 @@ def _named(application: WSGIApplication) -> WSGIApplication:
             headers: list[tuple[str, str]],
             *error: Any,  # noqa: ANN401
         ) -> Callable[[bytes], object]:
-            return start_response(status, [*headers, ("Server", "authz-server")], *error)
+            return start_response(status, [*headers, ("Server", _NAME)], *error)
 
         return application(environ, start)
 

@@ -1,9 +1,14 @@
+import json
 import socket
 from urllib.request import urlopen
 
 import pytest
 
+from authz_server.app import bare_application
+from authz_server.endpoints.errors import ErrorResponses, handle_everything_else
+from authz_server.endpoints.health import health_blueprint
 from authz_server.serving.health_listener import HealthListener
+from support.raw_http import RawConnection
 
 
 def _application(environ, start_response):
@@ -37,6 +42,46 @@ def test_a_peer_that_says_nothing_keeps_nobody_waiting():
     for connection in idle:
         connection.close()
     listener.stop()
+
+
+@pytest.fixture(scope="module")
+def port():
+    """The port of a listener with the routes of an application."""
+    app = bare_application("test")
+    app.register_blueprint(health_blueprint({}, dict))
+    handle_everything_else(app, ErrorResponses(1))
+    listener = HealthListener(app, "127.0.0.1", 0)
+    listener.start()
+    yield listener.port
+    listener.stop()
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("GET /health/live HTTP/1.1", 200),
+        ("GET /health/live?a=%20 HTTP/1.0", 200),
+        ("GET //health/live HTTP/1.1", 404),
+        ("GET /health%2flive HTTP/1.1", 404),
+        ("GET /health/../health/live HTTP/1.1", 404),
+        ("POST /health/ready HTTP/1.1", 405),
+        ("BREW /openapi.json HTTP/1.1", 405),
+        ("GET /health/live HTTP/2.0", 400),
+        ("GET /health/live HTTP/x", 400),
+        ("GET", 400),
+        ("GET / HTTP/1.1\r\n" + "X-A: a\r\n" * 200, 431),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_every_refusal_has_the_form_of_the_others(port, line, status):
+    """Case I103."""
+    with RawConnection(port) as connection:
+        connection.send(f"{line}\r\nHost: localhost\r\n\r\n".encode())
+        answer = connection.receive()
+    assert answer.status == status
+    assert answer.headers["server"] == "authz-server"
+    assert status == 200 or json.loads(answer.body)["error"] == "invalid_request"
+    assert (answer.headers.get("allow") == "GET, HEAD") == (status == 405)
 
 
 def test_a_listener_that_never_started_gives_its_port_back():
