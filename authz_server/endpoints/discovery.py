@@ -295,7 +295,8 @@ def cacheable(
     Raises:
         OAuthError: ``precondition_failed``.
     """
-    if request.host.lower() not in hosts:
+    # As sent: Flask's name has no port where it is the default one of this server's own transport.
+    if request.environ.get("HTTP_HOST", "").lower() not in hosts:
         # A cache keyed by host would serve this document for a foreign name.
         return _public_answer(body, content_type, "no-store")
     response = _public_answer(body, content_type, f"public, max-age={maximum_age_seconds}")
@@ -308,13 +309,16 @@ def cacheable(
 
 
 def allowed_hosts(issuer: str, further: Iterable[str]) -> frozenset[str]:
-    """Return the accepted values of ``Host``, in lower case: the issuer's and further ones."""
+    """Return the accepted values of ``Host``, in lower case: the issuer's and further ones.
+
+    The default port of the issuer's scheme may be sent or left out.
+    """
     parts = urlsplit(issuer)
-    port = {"https": 443, "http": 80}[parts.scheme]
-    names = {parts.netloc.lower(), *(name.lower() for name in further)}
-    if parts.port is None:
-        names.add(f"{parts.netloc.lower()}:{port}")
-    return frozenset(names)
+    default = {"https": ":443", "http": ":80"}[parts.scheme]
+    sent = (parts.netloc, *further)
+    names = {name.lower().removesuffix(default) for name in sent}
+    with_port = {f"{name}{default}" for name in names if urlsplit(f"//{name}").port is None}
+    return frozenset(names | with_port)
 
 
 def _public_answer(body: bytes, content_type: str, cache_control: str) -> Response:
