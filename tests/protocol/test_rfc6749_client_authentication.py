@@ -16,6 +16,7 @@ from support.protocol import (
     basic,
     facts,
     method_of,
+    present,
     require_refusal,
 )
 
@@ -196,11 +197,13 @@ def test_two_authentication_methods_at_once(protocol: Protocol, endpoint: str):
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_same_pair_in_both_places_is_one_method(protocol: Protocol, endpoint: str):
-    """Case A5."""
-    caller = protocol.demo.basic
-    pair = {"client_id": caller.id, "client_secret": caller.secret}
-    form = protocol.form(endpoint) | pair
-    assert protocol.post(endpoint, form, caller.headers()).status_code == 200
+    """Whichever of the two the client is registered for. Case A5."""
+    for caller in (protocol.demo.basic, protocol.demo.post):
+        for secret, status in ((caller.secret, 200), (WRONG, 401)):
+            fields, _ = present("client_secret_post", caller.id, secret)
+            _, headers = present("client_secret_basic", caller.id, secret)
+            answer = protocol.post(endpoint, protocol.form(endpoint) | fields, headers)
+            assert answer.status_code == status
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)

@@ -84,6 +84,8 @@ class SharedSecret(ClientAuthenticationMethod):
             raise OAuthError("several_authentication_methods", client_id=client_id or "")
         if not readings and not _is_basic(authorization):
             return None
+        if secret is not None and self._is_registered_for_post(client_id or ""):
+            return Credentials(CLIENT_SECRET_POST, readings)
         return Credentials(CLIENT_SECRET_BASIC, readings)
 
     def verify(self, reading: Reading, client: ClientEntry, address: str, now: float) -> Verdict:
@@ -104,6 +106,10 @@ class SharedSecret(ClientAuthenticationMethod):
         self._imported.note_proven(credential, digests[-1])
         for reading, digest in zip(readings, digests, strict=True):
             self._imported.forget(reading.client_id, digest)
+
+    def _is_registered_for_post(self, client_id: str) -> bool:
+        client = self._directory.find(client_id)
+        return client is not None and client.authentication_method == CLIENT_SECRET_POST
 
     def _find_secret(self, client: ClientEntry | None, digest: bytes) -> SecretEntry | None:
         """Return the secret that matches a digest without a computation."""
