@@ -188,6 +188,18 @@ def test_a_request_on_a_connection_that_the_server_closed_is_sent_once_more(
     assert len(presented) == 2
 
 
+@pytest.mark.parametrize("behaviour", ["redirects", "floods", "drips", "drips_headers", "lies"])
+def test_a_hostile_introspection_endpoint_costs_a_503_in_bounded_time(
+    make, issuer, present, hostile, behaviour
+):
+    document, endpoint = issuer.document, hostile(behaviour)
+    issuer.document = lambda path: (document(path) or {}) | {"introspection_endpoint": endpoint}
+    _, authenticate = make(mode="introspection", timeout_seconds=0.3)
+    started = time.monotonic()
+    assert refuse(authenticate, present(issuer.token())).status == 503
+    assert time.monotonic() - started < 8
+
+
 @pytest.mark.parametrize(
     ("status", "error"),
     [(400, "invalid_client"), (400, "unauthorized_client"), (401, "invalid_token")],

@@ -9,6 +9,7 @@ from weakref import WeakSet
 
 import httpx
 
+from authz_verifier.connections import new_client
 from authz_verifier.core import Core, LoadKeys, Options, Settings
 from authz_verifier.errors import Refusal, unavailable
 from authz_verifier.events import EventReceiver
@@ -162,9 +163,9 @@ class VerifierBase:
         """
         return self._events.receive(body, content_type)
 
-    def new_client(self, timeout: httpx.Timeout) -> httpx.Client:
+    def new_client(self, timeout: float | httpx.Timeout) -> httpx.Client:
         """Return a client for requests to the authorization server."""
-        return httpx.Client(timeout=timeout, verify=self._ssl_context or True)
+        return new_client(timeout, self._ssl_context)
 
     def event_headers(self) -> dict[str, str]:
         """Return the headers of a poll for security events."""

@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
+from authz_verifier.connections import new_client
 from authz_verifier.documents import (
     KeySet,
     Metadata,
@@ -97,11 +98,7 @@ class StatusListFetcher:
             headers["Cache-Control"] = "no-cache"
         try:
             with (
-                httpx.Client(
-                    timeout=self._timeout_seconds,
-                    verify=self._ssl_context or True,
-                    follow_redirects=False,
-                ) as client,
+                new_client(self._timeout_seconds, self._ssl_context) as client,
                 client.stream("GET", uri, headers=headers) as response,
             ):
                 return self._read(response, etag)
@@ -115,7 +112,7 @@ class StatusListFetcher:
             return FetchedList(b"", etag, seconds, unchanged=True)
         if response.status_code != httpx.codes.OK:
             raise FetchError(f"status {response.status_code}")
-        data = read_bounded(response, self._timeout_seconds)
+        data = read_bounded(response)
         return FetchedList(data, response.headers.get("etag", ""), seconds, unchanged=False)
 
 
@@ -163,11 +160,7 @@ class DocumentFetcher:
         Raises:
             FetchError: they cannot be had.
         """
-        with httpx.Client(
-            timeout=self._timeout_seconds,
-            verify=self._ssl_context or True,
-            follow_redirects=False,
-        ) as client:
+        with new_client(self._timeout_seconds, self._ssl_context) as client:
             try:
                 metadata, fresh = self._metadata(client)
             except FetchError as error:
@@ -202,7 +195,7 @@ class DocumentFetcher:
             with client.stream("GET", url, headers=_HEADERS) as response:
                 if response.status_code != httpx.codes.OK:
                     raise FetchError(f"{url}: status {response.status_code}")
-                data = read_bounded(response, self._timeout_seconds)
+                data = read_bounded(response)
                 self._compare_clocks(response)
                 return data, _fresh_seconds(response)
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
@@ -221,19 +214,18 @@ class DocumentFetcher:
             )
 
 
-def read_bounded(response: httpx.Response, seconds: float) -> bytes:
+def read_bounded(response: httpx.Response) -> bytes:
     """Return the body of a response.
 
     Raises:
-        FetchError: it is compressed, too large, or takes too long.
-        httpx.HTTPError: the connection failed.
+        FetchError: it is compressed or too large.
+        httpx.HTTPError: the connection failed, or the exchange takes too long.
     """
     require_identity(response)
-    deadline, body = time.monotonic() + seconds, bytearray()
-    # As they arrive: a collected chunk would be waited for beyond the deadline.
+    body = bytearray()
     for chunk in response.iter_bytes():
         body += chunk
-        check_bounds(body, deadline)
+        require_bounded(body)
     return bytes(body)
 
 
@@ -244,12 +236,10 @@ def require_identity(response: httpx.Response) -> None:
         raise FetchError("the response is compressed")
 
 
-def check_bounds(body: bytearray, deadline: float) -> None:
-    """Raise FetchError if a body is too large or, by the monotonic clock, too late."""
+def require_bounded(body: bytearray) -> None:
+    """Raise FetchError if a body is too large."""
     if len(body) > MAXIMUM_DOCUMENT_BYTES:
         raise FetchError("the response is too large")
-    if time.monotonic() > deadline:
-        raise FetchError("the response takes too long")
 
 
 def _clock_offset(response: httpx.Response, now: float) -> float | None:

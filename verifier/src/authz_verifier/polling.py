@@ -128,15 +128,16 @@ class EventPoller:
         acknowledged = [jti for jti, taken_at in self._taken.items() if taken_at <= until]
         if acknowledged:
             request["ack"] = acknowledged
+        headers = {**self._verifier.event_headers(), "Accept-Encoding": "identity"}
         if self._errors:
             request["setErrs"] = self._errors
-        headers = {**self._verifier.event_headers(), "Accept-Encoding": "identity"}
+            headers["Content-Language"] = "en"
         url = self._url or self._verifier.event_endpoint()
         content = json.dumps(request).encode()
         with client.stream("POST", url, content=content, headers=headers) as response:
             if response.status_code != httpx.codes.OK:
                 raise FetchError(f"status {response.status_code}")
-            sets = parse_object(read_bounded(response, LONGEST_POLL_SECONDS)).get("sets")
+            sets = parse_object(read_bounded(response)).get("sets")
         if not isinstance(sets, dict):
             raise FetchError("the response has no sets")
         self._errors = {}
@@ -153,7 +154,7 @@ class EventPoller:
             logger.warning("A security event is refused: %s", error)
             self._errors[jti] = {"err": error.code, "description": error.description}
         except EventUnavailableError:
-            logger.warning("A security event cannot be verified: there are no keys.")
+            logger.warning("A security event cannot be verified: there is no key.")
             return False
         else:
             self._taken[jti] = time.monotonic()

@@ -14,7 +14,7 @@ import httpx
 from authz_verifier.base import VerifierBase
 from authz_verifier.core import Introspect, LoadKeys, LoadStatusList, Options
 from authz_verifier.errors import Refusal, unavailable
-from authz_verifier.fetching import FetchError, check_bounds, read_bounded, require_identity
+from authz_verifier.fetching import FetchError, read_bounded, require_bounded, require_identity
 from authz_verifier.key_cache import Flight, Snapshot
 from authz_verifier.requests import Request
 from authz_verifier.status_lists import StatusList
@@ -109,27 +109,28 @@ class Verifier(VerifierBase):
         if not step.endpoint:
             raise unavailable("the authorization server has no introspection endpoint")
         generation, body = introspection.generation, introspection.body(step.token)
+        ends_at = time.monotonic() + self.settings.timeout_seconds
         try:
             try:
-                status, data = self._post(step.endpoint, body)
+                status, data = self._post(step.endpoint, body, ends_at)
             except _CLOSED:
-                status, data = self._post(step.endpoint, body)
+                status, data = self._post(step.endpoint, body, ends_at)
         except (httpx.HTTPError, FetchError, OSError) as error:
             raise introspection.fail(_reason(error)) from None
         return introspection.read(step.token, status, data, generation)
 
-    def _post(self, endpoint: str, body: bytes) -> tuple[int, bytes]:
-        headers = self._introspection.headers
-        with self._connection().stream("POST", endpoint, content=body, headers=headers) as response:
-            return response.status_code, read_bounded(response, self.settings.timeout_seconds)
+    def _post(self, endpoint: str, body: bytes, ends_at: float) -> tuple[int, bytes]:
+        headers, left = self._introspection.headers, ends_at - time.monotonic()
+        with self._connection().stream(
+            "POST", endpoint, content=body, headers=headers, timeout=left
+        ) as response:
+            return response.status_code, read_bounded(response)
 
     def _connection(self) -> httpx.Client:
         # A connection shared with a forked process would mix up responses.
         with self._client_lock:
             if self._client is None or self._client[0] != os.getpid():
-                client = httpx.Client(
-                    timeout=self.settings.timeout_seconds, verify=self._ssl_context or True
-                )
+                client = self.new_client(self.settings.timeout_seconds)
                 self._client = (os.getpid(), client)
             return self._client[1]
 
@@ -220,14 +221,14 @@ class AsyncVerifier(VerifierBase):
         return introspection.read(step.token, status, data, generation)
 
     async def _post(self, endpoint: str, body: bytes) -> tuple[int, bytes]:
-        deadline, data = time.monotonic() + self.settings.timeout_seconds, bytearray()
+        data = bytearray()
         async with self._connection().stream(
             "POST", endpoint, content=body, headers=self._introspection.headers
         ) as response:
             require_identity(response)
             async for chunk in response.aiter_bytes():
                 data += chunk
-                check_bounds(data, deadline)
+                require_bounded(data)
         return response.status_code, bytes(data)
 
     def _connection(self) -> httpx.AsyncClient:

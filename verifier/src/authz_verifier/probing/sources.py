@@ -13,6 +13,7 @@ import httpx
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from authz_verifier.algorithms import algorithms_of
+from authz_verifier.connections import new_client
 from authz_verifier.documents import metadata_urls
 from authz_verifier.errors import ConfigurationError
 from authz_verifier.signing import SigningKey
@@ -47,7 +48,7 @@ class SourceOptions:
 
     def new_client(self) -> httpx.Client:
         """Return a client for requests to the API and its authorization server."""
-        return httpx.Client(timeout=self.timeout_seconds, verify=self.ssl_context or True)
+        return new_client(self.timeout_seconds, self.ssl_context)
 
 
 class TokenSource:

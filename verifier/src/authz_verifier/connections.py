@@ -1,0 +1,203 @@
+"""HTTP connections whose exchanges have one time limit each, however slowly a server sends."""
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+from urllib.request import getproxies, proxy_bypass
+
+import httpcore
+import httpx
+
+_FAILURES = (
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.ProxyError,
+    httpcore.UnsupportedProtocol,
+)
+#: As the client of httpx limits its connections.
+_CONNECTIONS, _KEPT_CONNECTIONS, _KEPT_SECONDS = 100, 20, 5.0
+#: When the exchange of this thread has to end, by the monotonic clock.
+_ends_at: ContextVar[float] = ContextVar("authz_verifier_ends_at")
+
+
+def new_client(timeout: float | httpx.Timeout, ssl_context: ssl.SSLContext | None) -> httpx.Client:
+    """Return a client that follows no redirects and uses the proxies of the environment.
+
+    httpx limits the time of each read, so that a server which sends a byte now and then is read
+    for ever. With this client, the time limit for reads (in seconds) is that of the whole exchange:
+    connecting, sending, the headers and the body of the response.
+
+    Args:
+        timeout: the time limits.
+        ssl_context: for https; None: the certificate authorities of httpx.
+    """
+    transport = _Transport(ssl_context or httpx.create_ssl_context())
+    return httpx.Client(timeout=timeout, transport=transport, follow_redirects=False)
+
+
+class _Transport(httpx.BaseTransport):
+    """Sends requests through pools of connections, one for each proxy."""
+
+    def __init__(self, ssl_context: ssl.SSLContext) -> None:
+        self._proxies = getproxies()
+        self._ssl_context = ssl_context
+        self._pools: dict[str, httpcore.ConnectionPool] = {}
+        self._lock = threading.Lock()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Return the response; its body is read by the caller, in the same thread."""
+        seconds = request.extensions["timeout"]["read"]
+        _ends_at.set(time.monotonic() + seconds)
+        url = request.url
+        target = httpcore.URL(
+            scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+        )
+        with _errors_of_httpx():
+            answer = self._pool_for(url).handle_request(
+                httpcore.Request(
+                    request.method,
+                    target,
+                    headers=request.headers.raw,
+                    content=request.stream,
+                    extensions=request.extensions,
+                )
+            )
+        return httpx.Response(
+            answer.status,
+            headers=answer.headers,
+            stream=_Body(answer),
+            extensions=answer.extensions,
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        for pool in self._pools.values():
+            pool.close()
+
+    def _pool_for(self, url: httpx.URL) -> httpcore.ConnectionPool:
+        proxy = self._proxies.get(url.scheme) or self._proxies.get("all", "")
+        if proxy and proxy_bypass(url.host):
+            proxy = ""
+        with self._lock:
+            if proxy not in self._pools:
+                self._pools[proxy] = _new_pool(proxy, self._ssl_context)
+            return self._pools[proxy]
+
+
+class _Body(httpx.SyncByteStream):
+    def __init__(self, answer: httpcore.Response) -> None:
+        self._answer = answer
+
+    def __iter__(self) -> Iterator[bytes]:
+        with _errors_of_httpx():
+            yield from self._answer.iter_stream()
+
+    def close(self) -> None:
+        self._answer.close()
+
+
+class _Backend(httpcore.NetworkBackend):
+    """Connects within the time that is left, which the addresses of a host share."""
+
+    def __init__(self) -> None:
+        self._backend = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise httpcore.ConnectError(str(error)) from error
+        addresses = list(dict.fromkeys(str(place[0]) for *_, place in found))
+        while True:
+            address = addresses.pop(0)
+            seconds = _left(timeout, httpcore.ConnectTimeout) / (len(addresses) + 1)
+            try:
+                stream = self._backend.connect_tcp(
+                    address, port, seconds, local_address, socket_options
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                if not addresses:
+                    raise
+            else:
+                return _Stream(stream)
+
+
+class _Stream(httpcore.NetworkStream):
+    """Reads and writes within the time that is left."""
+
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - of any type
+        return self._stream.get_extra_info(info)
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, _left(timeout, httpcore.WriteTimeout))
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        seconds = _left(timeout, httpcore.ConnectTimeout)
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, seconds))
+
+
+def _new_pool(proxy: str, ssl_context: ssl.SSLContext) -> httpcore.ConnectionPool:
+    backend = _Backend()
+    if not proxy:
+        return httpcore.ConnectionPool(
+            ssl_context,
+            max_connections=_CONNECTIONS,
+            max_keepalive_connections=_KEPT_CONNECTIONS,
+            keepalive_expiry=_KEPT_SECONDS,
+            network_backend=backend,
+        )
+    parts = httpx.Proxy(proxy if "://" in proxy else f"http://{proxy}")
+    is_socks = parts.url.scheme.startswith("socks")
+    return (httpcore.SOCKSProxy if is_socks else httpcore.HTTPProxy)(
+        str(parts.url),
+        parts.raw_auth,
+        ssl_context=ssl_context,
+        max_connections=_CONNECTIONS,
+        max_keepalive_connections=_KEPT_CONNECTIONS,
+        keepalive_expiry=_KEPT_SECONDS,
+        network_backend=backend,
+    )
+
+
+def _left(timeout: float | None, error: Callable[[str], Exception]) -> float:
+    """Return the smaller of a time limit and the time that is left for the exchange."""
+    left = _ends_at.get() - time.monotonic()
+    if left <= 0:
+        raise error("the exchange takes too long")
+    return left if timeout is None else min(timeout, left)
+
+
+@contextmanager
+def _errors_of_httpx() -> Iterator[None]:
+    """Raise the error of httpx in place of the one of httpcore, which has the same name."""
+    try:
+        yield
+    except _FAILURES as error:
+        raise getattr(httpx, type(error).__name__)(str(error)) from error
