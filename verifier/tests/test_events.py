@@ -124,6 +124,22 @@ def test_an_event_that_cannot_be_verified_is_to_be_sent_again(issuer, caplog):
         assert verifier.receive_event(issuer.event().encode(), TYPE).status == 202
 
 
+def test_an_event_of_a_new_key_is_to_be_sent_again_until_the_keys_are_fetched(issuer):
+    """A forged event a moment ago, and an outage, postpone the fetch: 400 would lose the event."""
+    with Verifier(issuer.url, DEFAULT_AUDIENCE) as verifier:
+        forged = issuer.event(key=SigningKey(kid="other")).encode()
+        assert verifier.receive_event(forged, TYPE).status == 400
+        issuer.rotate()
+        event = issuer.event().encode()
+        assert verifier.receive_event(event, TYPE).status == 503
+        issuer.is_down = True
+        verifier.drop_caches()
+        assert verifier.receive_event(event, TYPE).status == 503
+        issuer.is_down = False
+        verifier.drop_caches()
+        assert verifier.receive_event(event, TYPE).status == 202
+
+
 def test_events_out_of_order_have_the_same_effect(verifier, issuer):
     """An event of earlier is an event."""
     now = int(time.time())
@@ -155,6 +171,8 @@ def test_a_poller_takes_events_and_acknowledges_them(issuer, kind):
     errors = [each["setErrs"] for each in issuer.polls if "setErrs" in each]
     assert [next(iter(each.values()))["err"] for each in errors] == ["invalid_audience"]
     assert issuer.polls[0] == {"maxEvents": 50, "returnImmediately": False}
+    for poll, language in zip(issuer.polls, issuer.poll_languages, strict=False):
+        assert language == ("en" if "setErrs" in poll else None)
 
 
 def test_every_process_that_polls_a_stream_gets_an_event(issuer):

@@ -101,7 +101,7 @@ class EventReceiver:
             logger.warning("A pushed security event is refused: %s", error)
             return _refuse(error)
         except EventUnavailableError:
-            logger.warning("A pushed security event cannot be verified: there are no keys.")
+            logger.warning("A pushed security event cannot be verified: there is no key.")
             return Response(503, (("Retry-After", "5"), ("Cache-Control", "no-store")), b"")
         return Response(202, (("Cache-Control", "no-store"),), b"")
 
@@ -113,7 +113,8 @@ class EventReceiver:
 
         Raises:
             EventError: it is not an event of the issuer for this API.
-            EventUnavailableError: the keys cannot be fetched.
+            EventUnavailableError: the keys cannot be fetched, or its key is unknown and a newer
+                key set cannot be fetched at present.
         """
         try:
             is_new = self._take(token)
@@ -151,7 +152,11 @@ class EventReceiver:
             try:
                 return self._open_by(snapshot, token)
             except UnknownKeyError:
-                return self._open_by(self._snapshot(snapshot), token)
+                newer = self._snapshot(snapshot)
+                if newer is snapshot:
+                    # A refused event is not sent again, and its key may be a new one.
+                    raise EventUnavailableError from None
+                return self._open_by(newer, token)
         except UnknownKeyError:
             raise EventError("invalid_key", "The key is not one of the issuer's.") from None
         except ValueError as error:

@@ -39,6 +39,7 @@ class LocalIssuer:
         status_list: the claims of its status list; a test may bend them.
         list_fetches: how many times the status list was fetched.
         polls: the polls that it received.
+        poll_languages: the `Content-Language` of each, or None.
         events: security event tokens to poll, by `jti`, until they are acknowledged.
     """
 
@@ -54,6 +55,7 @@ class LocalIssuer:
         self.list_fetches = 0
         self.events: dict[str, str] = {}
         self.polls: list[dict[str, Any]] = []
+        self.poll_languages: list[str | None] = []
         self._statuses = bytearray(LIST_SIZE // 4)
         self._indexes: dict[str, int] = {}
         self._revoked: set[str] = set()
@@ -269,6 +271,7 @@ def _handler(issuer: LocalIssuer) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             form = self.rfile.read(int(self.headers.get("Content-Length", "0")))
             if self.path == "/security-events" and not issuer.is_down:
+                issuer.poll_languages.append(self.headers["Content-Language"])
                 self._send(issuer.poll(json.loads(form)))
                 return
             token = parse_qs(form.decode()).get("token", [""])[0]
