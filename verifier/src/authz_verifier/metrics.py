@@ -38,6 +38,13 @@ _LABELS = {
     EVENTS: ("outcome",),
     POLLS: ("outcome",),
 }
+#: Counted from 0: an alert on an increase does not see a counter that begins with 1.
+_ZEROS: tuple[tuple[str, ...], ...] = (
+    (UNKNOWN_KEYS,),
+    *((FETCHES, name, end) for name in ("keys", "status_list") for end in ("success", "failure")),
+    *((EVENTS, end) for end in ("taken", "repeated", "refused", "unavailable")),
+    *((POLLS, end) for end in ("success", "failure")),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +69,7 @@ class Counters:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._counts: dict[tuple[str, ...], int] = {}
+        self._counts: dict[tuple[str, ...], int] = dict.fromkeys(_ZEROS, 0)
 
     def add(self, *key: str) -> None:
         """Add one.
