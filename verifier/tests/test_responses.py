@@ -67,3 +67,18 @@ def test_an_audience_without_a_url_has_no_metadata():
     responses = Responses(ISSUER, "mapper")
     assert responses.resource_metadata_path == ""
     assert responses.challenges(Refusal(401, "", "x"))[0] == "Bearer"
+
+
+@pytest.mark.parametrize(
+    ("audience", "path"),
+    [
+        ("https://mapper.example.org", ""),
+        ("https://mapper.example.org/", ""),
+        ("https://mapper.example.org/v1/", "/v1/"),
+    ],
+)
+def test_the_slash_after_the_host_alone_is_removed(audience, path):
+    """RFC 9728, 3.1."""
+    found = Responses(ISSUER, audience)
+    assert found.resource_metadata_path == f"/.well-known/oauth-protected-resource{path}"
+    assert found.resource_metadata([])["resource"] == audience

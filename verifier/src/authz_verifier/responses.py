@@ -74,7 +74,8 @@ class Responses:
         parts = urlsplit(self.audience)
         if parts.scheme not in ("http", "https") or not parts.netloc or parts.query:
             return ""
-        return f"{RESOURCE_WELL_KNOWN}{parts.path.rstrip('/')}"
+        # The slash after the host alone is removed.
+        return f"{RESOURCE_WELL_KNOWN}{'' if parts.path == '/' else parts.path}"
 
     @property
     def resource_metadata_url(self) -> str:
