@@ -32,12 +32,6 @@ def application(_environ, start):
     return [b"done"]
 
 
-def failing(environ, start):
-    sound = environ.get("HTTP_AUTHORIZATION", "").count(".") == 2
-    start("200 OK" if sound else "500 Internal Server Error", [])
-    return [b""]
-
-
 @pytest.fixture
 def serve():
     """A function of a WSGI application: its address."""
@@ -95,7 +89,13 @@ def test_an_api_that_accepts_everything_is_found_out(serve, key_options, tmp_pat
     assert len(suite.findall("testcase/failure")) == int(suite.get("failures")) > 200
 
 
-def test_an_api_that_fails_is_found_out(issuer, serve, tmp_path, capsys):
+@pytest.mark.parametrize("status", ["500 Internal Server Error", "429 Too Many Requests"])
+def test_an_api_that_fails_is_found_out(issuer, serve, tmp_path, capsys, status):
+    def failing(environ, start):
+        sound = environ.get("HTTP_AUTHORIZATION", "").count(".") == 2
+        start("200 OK" if sound else status, [])
+        return [b""]
+
     path = tmp_path / "token"
     path.write_text(issuer.token(SCOPE))
     assert main(["probe", serve(failing), "--token-from", f"file:{path}"]) == 1
@@ -159,6 +159,8 @@ def test_any_response_but_a_success_is_a_refusal(issuer, serve, tmp_path, capsys
     [
         ("--ca-file", "/nowhere"),
         ("--refused", "\x01=-"),
+        ("--refused", "expired=env:UNSET"),
+        ("--refused", "expired=file:/bin/sh"),
         ("--token-from", "file:/bin/sh"),
     ],
 )

@@ -27,6 +27,8 @@ from authz_verifier.signing import SigningKey
 Verdict = Literal["refused", "accepted", "lax", "failed"]
 _UNAUTHORIZED = 401
 _SERVER_ERROR = 500
+#: Statuses that concern no token: the API did not judge it.
+_UNDECIDED = frozenset({408, 425, 429})
 #: A short body is read, so that the connection is kept.
 _READ_BYTES = 65_536
 #: The probe ends after this number of attacks in a row without a response.
@@ -42,7 +44,8 @@ class Result:
         name: the attack.
         status: of the response; 0 without one.
         verdict: `refused`; `accepted`: the attack succeeded, with a status of 200 to 299; `lax`:
-            accepted, but no forgery; `failed`: a status of 500 or more, or no response.
+            accepted, but no forgery; `failed`: a status of 500 or more, 408, 425 or 429, or no
+            response.
         challenged: whether a 401 has the `WWW-Authenticate` that RFC 9110, 15.5.2 requires.
     """
 
@@ -77,8 +80,11 @@ def run_probe(target: Target, source: TokenSource) -> list[Result]:
     """Send every attack that the source allows; fewer if the API ceases to respond.
 
     Raises:
-        ConfigurationError: the API does not accept the sound token, before or after the attacks.
+        ConfigurationError: the API does not accept the sound token, before or after the attacks,
+            or a token of `named` cannot be presented.
     """
+    for name, token in target.named.items():
+        _require_token(token, f"--refused {name}")
     results: list[Result] = []
     with target.options.new_client() as client:
         _require_accepted(client, target, source.token())
@@ -118,8 +124,7 @@ def collect(target: Target, source: TokenSource) -> Iterator[Attack]:
 
 
 def _require_accepted(client: httpx.Client, target: Target, token: str) -> None:
-    if not (token and token.isascii() and token.isprintable()):
-        raise ConfigurationError("--token-from gave no token")
+    _require_token(token, "--token-from")
     try:
         status, _ = _send(client, target, (("Authorization", f"Bearer {token}"),))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -130,6 +135,12 @@ def _require_accepted(client: httpx.Client, target: Target, token: str) -> None:
             f"{target.url} answered {status} to the sound token; a probe needs a "
             "request that succeeds (see --method, --body, --scope)"
         )
+
+
+def _require_token(token: str, option: str) -> None:
+    # Without one, a request would be refused for the lack of it.
+    if not (token and token.isascii() and token.isprintable()):
+        raise ConfigurationError(f"{option} gave no token")
 
 
 def _try(client: httpx.Client, target: Target, attack: Attack) -> Result:
@@ -143,7 +154,7 @@ def _try(client: httpx.Client, target: Target, attack: Attack) -> Result:
 
 
 def _judge(attack: Attack, status: int) -> Verdict:
-    if status >= _SERVER_ERROR:
+    if status >= _SERVER_ERROR or status in _UNDECIDED:
         return "failed"
     if not httpx.codes.is_success(status):
         # The sound token succeeds with the same request, so that the token was refused.
