@@ -3,6 +3,8 @@
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime
+from functools import partial
 
 import pytest
 from sqlalchemy import text
@@ -15,6 +17,7 @@ from authz_server.operations.event_streams import (
     set_stream,
 )
 from authz_server.tokens.event_streams.models import EventStream
+from support.assertions import Signer, jwks_of, new_key
 from support.event_streams import claims_of, kinds_of, revoke, running_streams
 from support.parties import ACTOR
 from support.protocol import Protocol, require_refusal
@@ -140,6 +143,42 @@ def test_credentials_of_a_form_are_members_of_a_poll(protocol: Protocol, polled:
         require_refusal(ask(**given | {"client_secret": "wrong"}), 401, "invalid_client")
         require_refusal(ask(client_id=1), 400, "invalid_request")
         assert poll(protocol).status_code == 401
+
+
+def test_a_client_assertion_is_a_member_of_a_poll(protocol: Protocol, polled: None):
+    """RFC 7523, 2.2; once, and not with another key."""
+    del polled
+    mapper, jti, key = protocol.demo.mapper, revoke(protocol), new_key("ES256")
+
+    def ask(members: dict[str, str]):
+        return protocol.send(
+            "POST", "/security-events", json={"returnImmediately": True, **members}
+        )
+
+    def register(method: str, **properties: object) -> None:
+        with protocol.parties.change() as (services, session):
+            services.clients.update_resource_server(
+                session,
+                mapper.id,
+                actor=ACTOR,
+                authentication_method=method,
+                properties=properties,
+            )
+        protocol.services.feed.poll()
+
+    register("private_key_jwt", jwks=jwks_of(key, kid="key-1"))
+    clock = partial(datetime.timestamp, protocol.clock())
+    signer = Signer(mapper.id, key, clock, "ES256", "key-1")
+    given = signer.form()
+    answer = ask(given)
+    assert answer.status_code == 200, answer.text
+    (token,) = answer.json["sets"].values()
+    assert claims_of(token)["sub_id"]["jti"] == jti
+    forger = Signer(mapper.id, new_key("ES256"), clock, "ES256", "key-1")
+    for wrong in (given, forger.form(), {**signer.form(), "client_assertion_type": "x"}):
+        require_refusal(ask(wrong), 401, "invalid_client")
+    assert poll(protocol).status_code == 401
+    register(mapper.method)
 
 
 def test_only_the_resource_server_polls_its_events(protocol: Protocol, polled: None):
