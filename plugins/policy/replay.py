@@ -87,7 +87,11 @@ def _in_words(request: TokenDecision, outcome: Outcome) -> str:
     if permitted is None:
         return "refused"
     removed = [each for each in request.scopes if each not in permitted.scopes]
-    return f"issued without {' '.join(removed)}" if removed else "issued"
+    words = f"issued without {' '.join(removed)}" if removed else "issued"
+    # The recorded times are rounded to seconds.
+    if permitted.lifetime_seconds < request.lifetime_seconds - 1:
+        words += f" for {permitted.lifetime_seconds} s"
+    return words
 
 
 def make_command(services: PluginServices) -> click.Command:

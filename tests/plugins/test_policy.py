@@ -20,6 +20,12 @@ REQUEST = TokenDecision(
     lifetime_seconds=900,
     source_address="192.0.2.7",
 )
+SHORTER = """
+[[rules]]
+name = "shorter"
+effect = "narrow"
+lifetime_seconds = 60
+"""
 #: A Wednesday.
 NOON = datetime(2030, 1, 2, 12, 0, tzinfo=UTC)
 
@@ -201,6 +207,11 @@ def test_recorded_requests_are_replayed_against_a_changed_policy(site, policy):
     }
     unchanged = policy(rule(clients=["client-post"]))
     assert not replay(unchanged, lines, datetime.now(UTC) - timedelta(days=1))[1]
+    shorter = policy(rule(clients=["client-post"]) + "\n" + SHORTER)
+    _, found = replay(shorter, lines, datetime.now(UTC) - timedelta(days=1))
+    assert {(each.was, each.would_be): n for each, n in found.items()} == {
+        ("issued", "issued for 60 s"): 3
+    }
     assert replay(changed, lines, datetime.now(UTC) + timedelta(days=1)) == (0, {})
     broken = ['{"event": "token.issued"', '{"event": "token.issued"}', "", "x"]
     assert replay(changed, broken, datetime.now(UTC)) == (0, {})
