@@ -101,6 +101,12 @@ def test_clients_are_found_by_scope_last_use_and_end_of_a_secret(operator):
         return [each.id for each in found.clients]
 
     assert ids(text="DISBURSE") == ["a-payer"]
+    with operator.services.database.transaction() as session:
+        named = update(Client).where(Client.id == "b-reader")
+        session.execute(named.values(organisation="Élève [1] de la Régión"))
+    for part in ("éLÈVE [1]", "ÉLÈVE", "élève", "RÉGIÓN", "é"):
+        assert ids(text=part) == ["b-reader"], part
+    assert ids(text="élève ?1]") == ids(text="è*") == ids(text="eleve") == []
     assert ids(text="disburse", text_in_scopes=False) == []
     assert ids(unused_since=now - timedelta(days=30)) == ["b-reader"]
     assert ids(unused_since=now - timedelta(days=200)) == []
