@@ -74,7 +74,9 @@ class PeopleSite:
         return visitor
 
     def records(self, event: str) -> list[dict[str, Any]]:
-        """Return the audit records of an event."""
+        """Return the audit records of an event; later refusals have records of their own."""
+        for app in self.apps:
+            app.extensions[EXTENSION].refusals.flush(at_once=True)
         lines = self.audit_path.read_text().splitlines()
         found = [json.loads(line) for line in lines if line]
         return [each for each in found if each["event"] == event]
