@@ -11,7 +11,7 @@ from hashlib import sha256
 from math import ceil
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Index, LargeBinary
+from sqlalchemy import BigInteger, LargeBinary, and_, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from authz_server.database.deletions import delete_due
@@ -23,6 +23,8 @@ from authz_server.waiting import Batch, BatchedStep, Lane, Step
 _MARGIN = timedelta(seconds=60)
 #: The year 9999; a later expiry counts as this one.
 _LATEST_SECONDS = 253_402_300_799
+#: How many rows the purge reads at a time: a millisecond or two.
+_PART_ROWS = 1_000
 _DIGEST_BYTES = 32
 _EXPIRY_BYTES = 8
 
@@ -56,7 +58,7 @@ class UsedValue(Base):
 
     __tablename__ = "single_use"
     # Without a row id, SQLite keeps the rows in the primary key itself.
-    __table_args__ = (Index(None, "expires_at"), {"sqlite_with_rowid": False})
+    __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012 - as SQLAlchemy declares it
 
     digest: Mapped[bytes] = mapped_column(LargeBinary(_DIGEST_BYTES), primary_key=True)
     expires_at: Mapped[int] = mapped_column(BigInteger)
@@ -138,13 +140,49 @@ def _remove(new: set[bytes], digest: bytes) -> bool:
     return True
 
 
-def purge_used_values(session: Session, now: datetime, batch_rows: int) -> int:
-    """Delete up to ``batch_rows`` values that expired before ``now``; return how many.
+class ExpiredValues(NamedTuple):
+    """Values of one part of the table that may be deleted.
+
+    Attributes:
+        digests: their primary keys, in order.
+        last: the primary key after which the next part begins; empty: the table ends here.
+    """
+
+    digests: Sequence[bytes]
+    last: bytes
+
+
+def find_expired_values(
+    session: Session, now: datetime, after: bytes, batch_rows: int
+) -> ExpiredValues:
+    """Return the next values that expired before ``now``; read a bounded part of the table.
+
+    The values have no index of their expiry, which would cost each use more than the purge saves.
+
+    Args:
+        session: reads.
+        now: a time that has certainly passed.
+        after: the primary key after which the part begins; empty: the table begins here.
+        batch_rows: the largest number of returned values.
+    """
+    expired_before = (now - _MARGIN).timestamp()
+    columns = select(UsedValue.digest, UsedValue.expires_at)
+    part = columns.where(UsedValue.digest > after).order_by(UsedValue.digest).limit(_PART_ROWS)
+    rows = session.execute(part).all()
+    expired = [digest for digest, expires_at in rows if expires_at < expired_before]
+    if len(expired) > batch_rows:
+        return ExpiredValues(expired[:batch_rows], expired[batch_rows - 1])
+    return ExpiredValues(expired, rows[-1].digest if len(rows) == _PART_ROWS else b"")
+
+
+def delete_expired_values(session: Session, now: datetime, digests: Sequence[bytes]) -> int:
+    """Delete those of the values that expired before ``now``; return how many.
 
     Args:
         session: the transaction.
         now: a time that has certainly passed.
-        batch_rows: the largest number of rows.
+        digests: their primary keys. Another purge may have deleted a value, which was then used.
     """
-    due = UsedValue.expires_at < (now - _MARGIN).timestamp()
-    return delete_due(session, UsedValue.digest, due, batch_rows)
+    expired = UsedValue.expires_at < (now - _MARGIN).timestamp()
+    due = and_(UsedValue.digest.in_(digests), expired)
+    return delete_due(session, UsedValue.digest, due, len(digests))

@@ -20,7 +20,7 @@ from authz_server.database.clock import ClockCheck, ClockGuard
 from authz_server.database.idempotency import purge_creations
 from authz_server.database.operator_sessions import purge_sessions
 from authz_server.database.orm import Database
-from authz_server.database.single_use import purge_used_values
+from authz_server.database.single_use import delete_expired_values, find_expired_values
 from authz_server.tokens.revocations import RevocationService
 from authz_server.tokens.status_lists.purging import purge_status_lists
 from keys.events import Alarm
@@ -90,6 +90,8 @@ class Purge:
         self._guard = guard
         self._audit_days = audit_days
         self._change_days = change_days
+        #: The used value after which the next part begins; empty: the first one.
+        self._used_value = b""
 
     def check_clock(self) -> ClockCheck:
         """Compare the clock with the uptime; raise an alarm if it leapt.
@@ -123,10 +125,39 @@ class Purge:
             began = time.monotonic()
             deleted = _patiently(lambda: self._delete_batch(check.reached))
             total += deleted
-            if not deleted or is_stopped():
+            if is_stopped():
+                return Purged(total, check.reached, check.trusted)
+            if not deleted:
                 break
             self._make_room(time.monotonic() - began)
+        total += self._delete_used_values(check.reached, is_stopped)
         return Purged(total, check.reached, check.trusted)
+
+    def _delete_used_values(self, reached: datetime, is_stopped: Callable[[], bool]) -> int:
+        """Delete expired used values up to the end of their table; return how many.
+
+        A run that is stopped leaves the rest of the table to the next one.
+        """
+        total = 0
+        for _ in range(_MAXIMUM_BATCHES):
+            began = time.monotonic()
+            deleted = _patiently(lambda: self._delete_used_part(reached))
+            total += deleted
+            if not self._used_value or is_stopped():
+                break
+            if deleted:
+                self._make_room(time.monotonic() - began)
+        return total
+
+    def _delete_used_part(self, reached: datetime) -> int:
+        with self._database.reading() as session:
+            expired = find_expired_values(session, reached, self._used_value, self.batch_rows)
+        deleted = 0
+        if expired.digests:
+            with self._database.transaction() as session:
+                deleted = delete_expired_values(session, reached, expired.digests)
+        self._used_value = expired.last
+        return deleted
 
     def _check_clock(self, guard: ClockGuard) -> ClockCheck:
         with self._database.transaction() as session:
@@ -149,7 +180,6 @@ class Purge:
         now = min((reached - _EPOCH) // timedelta(microseconds=1), time.time_ns() // 1_000)
         yield purge_changes(session, now, rows)
         yield purge_status_lists(session, reached, rows)
-        yield purge_used_values(session, reached, rows)
         yield purge_counts(session, reached, rows)
         yield purge_creations(session, reached, rows)
         yield purge_sessions(session, reached, rows)

@@ -16,8 +16,14 @@ import pytest
 from sqlalchemy import insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from authz_server.database import single_use
 from authz_server.database.orm import Database, open_database
-from authz_server.database.single_use import SingleUse, UsedValue, purge_used_values
+from authz_server.database.single_use import (
+    SingleUse,
+    UsedValue,
+    delete_expired_values,
+    find_expired_values,
+)
 from authz_server.serving.lanes import Lanes
 from authz_server.settings import DatabaseSettings
 from authz_server.waiting import Lane, run
@@ -65,11 +71,11 @@ async def use_all(
     database: Database, url: str, values: list[bytes], expires_at=lambda _: LATER
 ) -> list[bool | Exception]:
     """Use values at once on an event loop."""
-    single_use, loop = SingleUse(database), asyncio.get_running_loop()
+    values_used_once, loop = SingleUse(database), asyncio.get_running_loop()
 
     async def respond_to(value: bytes):
         try:
-            return await single_use.use("test", value, expires_at(value))
+            return await values_used_once.use("test", value, expires_at(value))
         except SQLAlchemyError as error:
             return error
 
@@ -170,23 +176,41 @@ def _fork(act) -> int:
     return child
 
 
-def test_expired_values_are_purged_in_batches_and_others_stay(database):
+def test_expired_values_are_found_and_deleted_in_parts_and_others_stay(database, monkeypatch):
+    monkeypatch.setattr(single_use, "_PART_ROWS", 7)
     now = datetime.now(UTC)
-    for number in range(5):
+    for number in range(20):
         assert use(database, b"old-%d" % number, expires_at=(now - timedelta(61)).timestamp())
+        assert use(database, b"valid-%d" % number, expires_at=now.timestamp() + 1)
     assert use(database, b"just expired", expires_at=now.timestamp() - 1)
-    assert use(database, b"valid", expires_at=now.timestamp() + 1)
-    deleted = []
+    deleted, last = [], b""
     while True:
         with database.transaction() as session:
-            deleted.append(purge_used_values(session, now, 2))
-        if not deleted[-1]:
+            expired = find_expired_values(session, now, last, 3)
+            assert expired.digests == sorted(expired.digests)
+            deleted.append(delete_expired_values(session, now, expired.digests))
+        assert not expired.last or expired.last > last
+        last = expired.last
+        if not last:
             break
-    assert deleted == [2, 2, 1, 0]
+    assert sum(deleted) == 20
+    assert max(deleted) <= 3
     # For clocks that differ, a value is kept for a while.
     assert not use(database, b"just expired")
-    assert not use(database, b"valid")
+    assert not any(use(database, b"valid-%d" % number) for number in range(20))
     assert use(database, b"old-0")
+
+
+def test_a_value_that_is_used_after_another_purge_deleted_it_stays(database):
+    now = datetime.now(UTC)
+    assert use(database, b"value", expires_at=(now - timedelta(61)).timestamp())
+    with database.transaction() as session:
+        digests = find_expired_values(session, now, b"", 3).digests
+        assert delete_expired_values(session, now, digests) == 1
+    assert use(database, b"value")
+    with database.transaction() as session:
+        assert delete_expired_values(session, now, digests) == 0
+    assert not use(database, b"value")
 
 
 def test_a_value_that_cannot_be_stored_is_not_accepted(sqlite_url):

@@ -6,12 +6,13 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 
 import pytest
 from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import OperationalError
 
-from authz_server.database.single_use import SingleUse
+from authz_server.database.single_use import SingleUse, UsedValue
 from authz_server.tokens import purging
 from authz_server.tokens.models import RevokedToken
 from authz_server.tokens.purging import Purge
@@ -160,3 +161,18 @@ def test_used_values_are_purged_as_well(database_url):
             assert run(single_use.use("test", value, expires_at.timestamp()))
         assert purge_of(database).run().rows == 1
         assert not run(single_use.use("test", b"valid", 0))
+
+
+def test_a_purge_that_is_stopped_leaves_the_other_used_values_to_the_next(database_url):
+    with attached(database_url) as database:
+        long_ago = int(LONG_AGO.timestamp())
+        rows = [
+            {"digest": sha256(b"%d" % number).digest(), "expires_at": long_ago}
+            for number in range(1_200)
+        ]
+        with database.transaction() as session:
+            session.execute(insert(UsedValue), rows)
+        purge, stops = purge_of(database), iter([False, True])
+        assert purge.run(lambda: next(stops)).rows == 500
+        assert purge.run().rows == 700
+        assert purge.run().rows == 0
