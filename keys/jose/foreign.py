@@ -4,7 +4,6 @@ Unlike the tokens of this server, they may have any header that does not change 
 verified. A header never provides the key, except where a proof of possession requires it.
 """
 
-from base64 import b64decode
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
@@ -156,8 +155,8 @@ class ForeignKey:
         members = _public_members(jwk)
         self.algorithms = _algorithms_of(jwk, members)
         self.kid = _kid_of(jwk)
-        self.certificate = _certificate_of(jwk)
         self._key = load_public_key(members, _READ_BY[members["kty"], members.get("crv")])
+        self.certificate = _certificate_of(jwk, self._key)
         _require_bounded(self._key)
         canonical = public_jwk(self._key)
         if members["kty"] == "EC" and canonical != members:
@@ -341,16 +340,14 @@ def _algorithms_of(jwk: Mapping[str, object], members: Mapping[str, str]) -> fro
     return _EDWARDS_NAMES if alg in _EDWARDS_NAMES else frozenset({alg})
 
 
-def _certificate_of(jwk: Mapping[str, object]) -> bytes:
-    chain = jwk.get("x5c")
-    if chain is None:
+def _certificate_of(jwk: Mapping[str, object], key: PublicKey) -> bytes:
+    """Return the first certificate of ``x5c``, in DER; empty if there is none."""
+    if jwk.get("x5c") is None:
         return b""
-    first = chain[0] if isinstance(chain, list) and chain else None
-    if isinstance(first, str):
-        # RFC 7517, 4.7: base64, not base64url.
-        with suppress(ValueError):
-            return b64decode(first, validate=True)
-    raise KeysError("a key has an x5c that is not a list of certificates")
+    # Few keys have one, and the library takes long to import.
+    from keys.jose.key_certificates import read_key_certificate  # noqa: PLC0415
+
+    return read_key_certificate(jwk, key)
 
 
 def _kid_of(jwk: Mapping[str, object]) -> str:

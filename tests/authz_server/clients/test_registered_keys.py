@@ -4,18 +4,21 @@ import json
 
 import pytest
 
+from authz_server.clients.certificate_parser import thumbprint_of
 from authz_server.clients.properties import check_properties, merge_properties
 from authz_server.errors import InvalidChangeError
 from support.assertions import jwks_of, new_key
+from support.client_certificates import self_signed
 
 KEY = new_key()
 JWK = jwks_of(KEY)["keys"][0]
+CERTIFIED = self_signed()
 
 
 def test_a_set_is_stored_without_members_that_are_not_used():
-    properties = {"jwks": jwks_of(KEY, kid="a", use="sig", x5c=["AAAA"], iat=7, note="x")}
-    stored = check_properties(properties)["jwks"]
-    assert stored == {"keys": [JWK | {"kid": "a", "use": "sig", "x5c": ["AAAA"]}]}
+    members = CERTIFIED.jwk() | {"kid": "a", "use": "sig", "x5t#S256": thumbprint_of(CERTIFIED.der)}
+    stored = check_properties({"jwks": {"keys": [members | {"iat": 7, "note": "x"}]}})["jwks"]
+    assert stored == {"keys": [members]}
 
 
 REFUSED = {
@@ -27,6 +30,10 @@ REFUSED = {
     "an id twice": {"keys": [JWK | {"kid": "a"}, jwks_of(new_key(), kid="a")["keys"][0]]},
     "a thousand keys": {"keys": [JWK | {"kid": str(number)} for number in range(1_000)]},
     "twenty-one keys": {"keys": [jwks_of(new_key())["keys"][0] for _ in range(21)]},
+    "a certificate of another key": {"keys": [JWK | {"x5c": CERTIFIED.jwk()["x5c"]}]},
+    "an unreadable certificate": {"keys": [JWK | {"x5c": ["AAAA"]}]},
+    "a thumbprint of another certificate": {"keys": [CERTIFIED.jwk() | {"x5t#S256": "A" * 43}]},
+    "an older thumbprint of another": {"keys": [CERTIFIED.jwk() | {"x5t": "A" * 27}]},
     "no keys": {"keys": []},
     "a key, not a set": JWK,
     "a list": [JWK],
