@@ -10,7 +10,8 @@ import click
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import echo_status, json_option, print_json, print_record
-from authz_server.cli.secret import Noun, print_secret
+from authz_server.cli.secret import Noun
+from authz_server.cli.secret_files import print_secret
 from authz_server.cli.values import PROPERTY
 from authz_server.clients.secrets import CLIENT_SECRET_JWT
 from authz_server.operations.client_secrets import NewSecret

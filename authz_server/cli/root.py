@@ -114,24 +114,23 @@ _COMMANDS = {
 }
 
 
-@click.group("authz-server", cls=RootCommands, lazy_commands=_COMMANDS)
-@click.version_option(__version__, message="%(prog)s %(version)s")
-def main() -> None:
-    """An OAuth 2.0 authorization server for machines.
+_HELP = """
+An OAuth 2.0 authorization server for machines.
 
-    It issues scoped tokens for G2P Connect.
+It issues scoped tokens for G2P Connect.
 
-    \b
-    Begin with:  authz-server init
-    Then:        authz-server serve
-    To try it:   authz-server demo
+\b
+Begin with:  authz-server init
+Then:        authz-server serve
+To try it:   authz-server demo
 
-    A change takes effect on running servers within a second. Secrets are never arguments: they are
-    asked for, or read from standard input or a file. The exit status is 0 only when everything was
-    done.
+A change takes effect on running servers within a second. Secrets are never arguments: they are
+asked for, or read from standard input or a file. The exit status is 0 only when everything was
+done.
 
-    With --server, many commands work from another machine, by the admin API.
-    """  # noqa: D301 - \b is click's mark of lines to be left as they are
+With --server, many commands work from another machine, by the admin API.
+"""
 
-
+main = RootCommands("authz-server", help=_HELP, lazy_commands=_COMMANDS)
+click.version_option(__version__, message="%(prog)s %(version)s")(main)
 main.params.extend([*shared_options(with_environment=True), *access_options()])

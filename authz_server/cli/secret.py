@@ -16,12 +16,11 @@ from authz_server.cli.output import (
     as_record,
     echo_status,
     json_option,
-    print_json,
     print_rows,
     timestamp,
 )
 from authz_server.cli.secret_files import (
-    find_seal,
+    print_secret,
     read_secret,
     require_new_file,
     secret_input_options,
@@ -30,14 +29,12 @@ from authz_server.cli.secret_files import (
 from authz_server.cli.values import INSTANT, SPAN
 from authz_server.clients.models import Kind
 from authz_server.operations.client_secrets import (
-    NewSecret,
     add_secret,
     end_secret,
     is_last_secret,
     list_secrets,
 )
 from authz_server.operations.client_views import SecretView
-from authz_server.operations.private_files import write_private_file
 from authz_server.operations.secret_rotation import list_due_secrets, rotate_secret
 
 _COLUMNS = {
@@ -79,34 +76,6 @@ class Noun:
     kind: Kind
     example: str
     get: Callable[[Services, str], Any]
-
-
-def print_secret(
-    record: dict[str, Any], secret: NewSecret, output: Path | None, *, as_json: bool
-) -> None:
-    """Print a new secret once, or write it to a file; encrypted if the command has a recipient.
-
-    Args:
-        record: the other fields of the JSON.
-        secret: the new secret.
-        output: a new file for its value; None: print it.
-        as_json: print JSON.
-    """
-    seal = find_seal()
-    value = seal(secret.value) if seal and secret.value else secret.value
-    if output is not None and value:
-        write_private_file(output, value.encode() + b"\n")
-        record = {**record, "secret_file": str(output)}
-    elif value:
-        record = {**record, "secret_jwe" if seal else "secret": value}
-    if as_json:
-        print_json(record)
-    elif "secret_file" in record:
-        click.echo(f"The secret {secret.id} is in {output}{', encrypted' if seal else ''}.")
-    elif value:
-        click.echo(f"Secret {secret.id}, {'encrypted, ' if seal else ''}shown this once:\n{value}")
-    else:
-        click.echo(f"The imported secret is {secret.id}.")
 
 
 def secret_group(noun: Noun) -> click.Group:

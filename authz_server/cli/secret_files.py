@@ -1,16 +1,23 @@
-"""Options that read and write secrets; a secret is never an argument."""
+"""Read, print and write secrets; a secret is never an argument."""
+
+from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from authz_server.cli.output import print_json
 from authz_server.errors import InvalidChangeError
-from authz_server.operations.private_files import without_line_break
+from authz_server.operations.private_files import without_line_break, write_private_file
 from authz_server.operations.sealed_secrets import open_recipient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from authz_server.operations.client_secrets import NewSecret
 
 MAXIMUM_SECRET_BYTES = 8_192
 _MAXIMUM_KEY_BYTES = 65_536
@@ -62,10 +69,32 @@ def _keep_recipient(context: click.Context, option: click.Parameter, path: Path 
     context.meta[_SEAL] = seal
 
 
-def find_seal() -> Callable[[str], str] | None:
-    """Return what encrypts a secret to the recipient of this command; None: it is not encrypted."""
+def print_secret(
+    record: dict[str, Any], secret: NewSecret, output: Path | None, *, as_json: bool
+) -> None:
+    """Print a new secret once, or write it to a file; encrypted if the command has a recipient.
+
+    Args:
+        record: the other fields of the JSON.
+        secret: the new secret.
+        output: a new file for its value; None: print it.
+        as_json: print JSON.
+    """
     seal: Callable[[str], str] | None = click.get_current_context().meta.get(_SEAL)
-    return seal
+    value = seal(secret.value) if seal and secret.value else secret.value
+    if output is not None and value:
+        write_private_file(output, value.encode() + b"\n")
+        record = {**record, "secret_file": str(output)}
+    elif value:
+        record = {**record, "secret_jwe" if seal else "secret": value}
+    if as_json:
+        print_json(record)
+    elif "secret_file" in record:
+        click.echo(f"The secret {secret.id} is in {output}{', encrypted' if seal else ''}.")
+    elif value:
+        click.echo(f"Secret {secret.id}, {'encrypted, ' if seal else ''}shown this once:\n{value}")
+    else:
+        click.echo(f"The imported secret is {secret.id}.")
 
 
 def read_secret(

@@ -60,7 +60,7 @@ class WaitsForApproval(Exception):  # noqa: N818 - not an error
         self, secret: Mapping[str, Any], parameters: Mapping[str, Any], *, as_json: bool
     ) -> None:
         # Imported here: most changes have no secret.
-        from authz_server.cli.secret import print_secret  # noqa: PLC0415
+        from authz_server.cli.secret_files import print_secret  # noqa: PLC0415
         from authz_server.operations.client_secrets import NewSecret  # noqa: PLC0415
 
         new = NewSecret(id=secret["id"], expires_at=None, value=secret["value"])
