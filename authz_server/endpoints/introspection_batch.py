@@ -1,7 +1,8 @@
 """Introspection of several tokens by one request, an extension of RFC 7662."""
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from authz_server.audit.events import IntrospectionRefused
 from authz_server.endpoints.forms import PRESENTED, Form, decode_presented

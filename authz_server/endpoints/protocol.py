@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter, time
 
+from msgspec import Struct
+
 from authz_server.audit.events import (
     EventPollRefused,
     IntrospectionRefused,
@@ -64,8 +66,7 @@ class EndpointParts:
     follow: Callable[[AnsweredRequest], None] | None = None
 
 
-@dataclass(slots=True)
-class Exchange:
+class Exchange(Struct):
     """One request in progress."""
 
     request: Request

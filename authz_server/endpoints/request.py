@@ -1,13 +1,13 @@
 """An HTTP request as the protocol endpoints read it, independent of the server."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from authz_server.errors import OAuthError
 
 
-@dataclass(slots=True)
-class Request:
+class Request(Struct):
     """One HTTP request.
 
     Attributes:

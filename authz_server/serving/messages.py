@@ -2,6 +2,7 @@
 
 import re
 from functools import lru_cache
+from typing import cast
 
 from authz_server.endpoints.request import Request
 from authz_server.endpoints.wsgi import MESSAGE_ID
@@ -33,6 +34,8 @@ _LENGTH = b"\r\ncontent-length:"
 _LENGTH_DIGITS = 9
 #: With one of these, or with a bare line feed, only a parser can find the end of a message.
 _NOT_PLAIN = (b"transfer-encoding", b"upgrade", b"expect", b"close", b"http/1.0")
+#: Fields by which the parser frames or answers a message in its own way.
+_UNREPEATABLE = frozenset({"expect", "transfer-encoding", "upgrade"})
 
 
 class Message:
@@ -43,10 +46,12 @@ class Message:
         "body_bytes",
         "fault",
         "fields",
+        "head",
         "keep_alive",
         "maximum_bytes",
         "old",
         "request",
+        "size",
         "target",
     )
 
@@ -61,6 +66,52 @@ class Message:
         self.request: Request | None = None
         self.keep_alive = False
         self.old = False
+        # The encoded header, and the size of the message, if it can be repeated.
+        self.head = b""
+        self.size = 0
+
+    def add_to_body(self, part: bytes) -> None:
+        """Add a part of the body, unless it is too large."""
+        self.body_bytes += len(part)
+        if self.fault is None and self.body_bytes > self.maximum_bytes:
+            self.fault = OAuthError("body_too_large")
+            self.keep_alive = False
+        if self.fault is None:
+            self.body.append(part)
+
+    def remember(self, data: bytes) -> None:
+        """Keep the encoded header for :meth:`is_repeated_by`.
+
+        Args:
+            data: received input that begins with this message and has its end.
+        """
+        request = self.request
+        if request is None or self.old or not self.keep_alive or self.fault is not None:
+            return
+        end = data.find(b"\r\n\r\n") + 4
+        # Equal only where the message is all of the input, which has no empty line before it.
+        is_whole = end + self.body_bytes == len(data)
+        # The answer to HEAD has no body, which a refusal under overload has.
+        if is_whole and request.method != "HEAD" and _UNREPEATABLE.isdisjoint(request.headers):
+            self.head, self.size = data[:end], len(data)
+
+    def is_repeated_by(self, data: bytes) -> bool:
+        """Return whether ``data`` is one message: the same header, and a body of the same size."""
+        return len(data) == self.size and data.startswith(self.head)
+
+    def repeat(self, data: bytes) -> Request:
+        """Return the request of ``data``, which repeats this message with another body."""
+        last = cast("Request", self.request)
+        self.request = Request(
+            last.method,
+            last.path,
+            last.query,
+            last.headers,
+            data[len(self.head) :],
+            last.peer,
+            last.peer_certificate,
+        )
+        return self.request
 
     def header_bytes(self) -> int:
         """Return the size of target and fields, with their line ends."""

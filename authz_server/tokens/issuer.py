@@ -5,7 +5,6 @@ import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import NamedTuple
 
 import msgspec
 
@@ -32,7 +31,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _encode = msgspec.json.Encoder().encode
 
 
-class IssuedToken(NamedTuple):
+class IssuedToken(msgspec.Struct, frozen=True, gc=False):
     """An issued token with the values for the response and the audit record.
 
     ``backend_request_id`` is the remote key backend's id of the signing request.

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import NamedTuple
 
 import msgspec
 from sqlalchemy import select
@@ -20,7 +19,7 @@ _QUERY = "SELECT claims FROM reference_token WHERE token_hash = ?"
 _decode = msgspec.json.Decoder(AccessTokenClaims).decode
 
 
-class VerifiedAccessToken(NamedTuple):
+class VerifiedAccessToken(msgspec.Struct, frozen=True):
     """A verified, unexpired access token of this server; ``kid`` is empty for a reference token.
 
     ``remembered`` is true if the signature was verified earlier and cached.

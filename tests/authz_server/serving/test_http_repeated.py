@@ -1,0 +1,164 @@
+"""A header that repeats on a connection is read without the parser, and as the parser reads it."""
+
+import asyncio
+import random
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+
+from authz_server.endpoints.responses import Answer
+from authz_server.serving.http import Connection
+from authz_server.serving.messages import Message
+from support.framing import AMBIGUOUS, SOUND
+
+STREAMS = 1_500
+HEAD = b"POST /oauth2/token?a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic YTpi\r\n"
+FORM = b"scope=a&b=%d\r\n\r\n"
+PLAIN = HEAD + b"Content-Length: %d\r\n\r\n" % len(FORM) + FORM
+GET = b"GET /jwks HTTP/1.1\r\nHost: localhost\r\n\r\n"
+FURTHER = (
+    *(PLAIN, PLAIN, PLAIN.replace(b"%d", b"xy"), PLAIN.replace(b"b=", b"")),
+    *(GET, GET, GET.replace(b"GET", b"HEAD"), GET.replace(b"1.1", b"1.0"), b"\r\n", b"\r\n" + GET),
+    *(PLAIN + GET, PLAIN + PLAIN, PLAIN[:-1], PLAIN[-20:], PLAIN + b"\r\n"),
+    *(
+        PLAIN.replace(b"Host", field + b"\r\nHost")
+        for field in (b"Expect: 100-continue", b"Connection: close", b"Upgrade: h2c", b"X: y")
+    ),
+)
+
+
+class Site:
+    """One connection, whose requests are answered at once or before the next input."""
+
+    now, date, draining = 0.0, b"", False
+    header_seconds = body_seconds = keep_alive_seconds = 60.0
+
+    def __init__(self, late: random.Random) -> None:
+        self.found, self.written, self._waiting = [], [], []
+        self._late = late
+        self.connection = Connection(self)
+        self._closed = False
+        self.connection.connection_made(self)
+
+    def feed(self, data: bytes) -> None:
+        """Receive the bytes; answer what waits."""
+        self.connection.data_received(data)
+        while self._waiting:
+            self.connection.answer(self._waiting.pop())
+
+    def body_limit(self, _connection, _request):
+        return 2_000
+
+    def opened(self, _connection):
+        return None
+
+    def closed(self, _connection):
+        self._closed = True
+
+    def body_begun(self, _connection):
+        self.written.append("a body is under way")
+
+    def holds(self, _connection):
+        return False
+
+    def handle(self, connection, request):
+        kind = (request.method, request.path, request.query, dict(request.headers))
+        fault = request.fault and request.fault.reason
+        self.found.append((*kind, request.body, request.peer, fault))
+        answer = Answer(200, {}, b"%d" % len(self.found))
+        if self._late.random() < 0.2:
+            self._waiting.append(answer)
+        else:
+            connection.answer(answer)
+
+    def refuse(self, connection, request, fault):
+        self.found.append((request and request.path, fault.reason))
+        connection.answer(Answer(400, {}, b""))
+
+    # The transport.
+
+    def get_extra_info(self, name):
+        return ("192.0.2.1", 1) if name == "peername" else None
+
+    def write(self, data):
+        self.written.append(bytes(data))
+
+    def close(self):
+        self._closed = True
+
+    abort = write_eof = close
+
+    def is_closing(self):
+        return self._closed
+
+    def can_write_eof(self):
+        return True
+
+    def pause_reading(self):
+        self.written.append("pause")
+
+    def resume_reading(self):
+        self.written.append("resume")
+
+
+def make_stream(generator: random.Random) -> list[bytes]:
+    """Return up to eight pieces of input, most of them whole messages."""
+    stream = [PLAIN]
+    for _ in range(generator.randint(2, 8)):
+        piece = generator.choice(FURTHER)
+        if generator.random() < 0.15:
+            framing, body = generator.choice([*SOUND.values(), *AMBIGUOUS.values()])(FORM)
+            piece = HEAD + framing + b"\r\n" + body
+        cuts = [0, len(piece)]
+        if generator.random() < 0.2:
+            cuts.insert(1, generator.randrange(len(piece)))
+        stream += [piece[begin:end] for begin, end in pairwise(cuts) if begin < end]
+        if generator.random() < 0.6:
+            stream += stream[-1:] * 2
+    return stream
+
+
+async def read(stream: list[bytes], seed: int) -> SimpleNamespace:
+    site = Site(random.Random(seed))
+    for data in stream:
+        site.feed(data)
+        # A message that arrived behind another one is answered in a later turn of the loop.
+        for _ in range(3):
+            await asyncio.sleep(0)
+    return SimpleNamespace(found=site.found, written=site.written)
+
+
+def test_a_repeated_header_is_read_as_the_parser_reads_it(monkeypatch):
+    """Cases I100 and I106."""
+    repeated = 0
+
+    def count(message, data, repeat=Message.repeat):
+        nonlocal repeated
+        repeated += 1
+        return repeat(message, data)
+
+    generator = random.Random("repeated headers")
+    streams = [make_stream(generator) for _ in range(STREAMS)]
+    monkeypatch.setattr(Message, "repeat", count)
+    by_memory = [asyncio.run(read(stream, seed)) for seed, stream in enumerate(streams)]
+    monkeypatch.setattr(Message, "remember", lambda *_: None)
+    for seed, (stream, memory) in enumerate(zip(streams, by_memory, strict=True)):
+        parsed = asyncio.run(read(stream, seed))
+        assert (memory.found, memory.written) == (parsed.found, parsed.written), stream
+    assert repeated > STREAMS // 2
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        PLAIN + b"\r\n",
+        PLAIN + PLAIN,
+        PLAIN.replace(b"Host", b"Expect: 100-continue\r\nHost"),
+    ],
+)
+def test_what_is_more_than_one_plain_message_is_not_remembered(first, monkeypatch):
+    """Case I100."""
+    monkeypatch.delattr(Message, "repeat")
+    found = asyncio.run(read([first, first], 1)).found
+    assert len(found) == 2 * first.count(b"POST")
