@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -15,7 +15,8 @@ from authz_server.assembly.base import Clock, utc_now
 from authz_server.assembly.services import Services
 from authz_server.audit.destination import is_stream
 from authz_server.database.errors import describe_failure, find_sentence
-from authz_server.database.orm import open_database
+from authz_server.database.orm import Database, open_database
+from authz_server.database.schema_guard import SchemaGuard
 from authz_server.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,6 +28,18 @@ logger = logging.getLogger(__name__)
 
 class OperatorServices(Services):
     """The parts of a command, which records what it changes."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        clock: Clock = utc_now,
+        *,
+        vaults: Mapping[str, VaultAccess] | None = None,
+    ) -> None:
+        super().__init__(settings, database, clock, vaults=vaults)
+        #: Refuses changes of a schema that is another release's.
+        self.schema_guard = SchemaGuard(database, settings.database)
 
     @cached_property
     def sink(self) -> AuditSink | None:
@@ -72,17 +85,22 @@ class OperatorServices(Services):
 
 @contextmanager
 def operator_services(
-    settings: Settings, vaults: Mapping[str, VaultAccess] | None = None
+    settings: Settings,
+    vaults: Mapping[str, VaultAccess] | None = None,
+    *,
+    warn: Callable[[str], None] = logger.warning,
 ) -> Iterator[OperatorServices]:
     """Yield the parts of a command; the database is closed at the end.
 
     Args:
         settings: the checked settings.
         vaults: the access to each Vault, by name; None: the access of the server.
+        warn: receives a sentence if the schema is another release's and was only read.
     """
     services = OperatorServices(settings, open_database(settings.database), utc_now, vaults=vaults)
     try:
         yield services
     finally:
+        services.schema_guard.report(warn)
         services.record_head()
         services.database.close()

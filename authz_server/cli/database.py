@@ -15,7 +15,7 @@ from authz_server.cli.output import (
     timestamp,
 )
 from authz_server.cli.secret_files import require_new_file
-from authz_server.database.schema import PREVIOUS_RELEASE, read_schema
+from authz_server.database.schema import PREVIOUS_RELEASE, require_later
 from authz_server.operations import database
 from authz_server.operations.private_files import write_private_file
 
@@ -65,10 +65,10 @@ def downgrade(invocation: Invocation, revision: str, yes: bool, as_json: bool) -
     the newer release, then install the older one.
     """
     settings = invocation.settings().database
-    current = read_schema(settings).current
+    current = require_later(settings, revision)
     if not yes:
         click.confirm(
-            f"Take the schema from {current or 'nothing'} back to {revision}? What only the newer "
+            f"Take the schema from {current} back to {revision}? What only the newer "
             "schema holds is lost, and no server may run.",
             abort=True,
             err=True,

@@ -88,6 +88,13 @@ class Invocation:
     access: dict[str, Any] = field(default_factory=dict)
     given_access: list[str] = field(default_factory=list)
     _remote: RemoteOperations | None = None
+    _warnings: set[str] = field(default_factory=set)
+
+    def warn(self, sentence: str) -> None:
+        """Print a warning to standard error, once in a run."""
+        if sentence not in self._warnings:
+            self._warnings.add(sentence)
+            click.echo(sentence, err=True)
 
     def settings(self) -> Settings:
         """Return the settings; SettingsError if they cannot be used."""
@@ -100,7 +107,7 @@ class Invocation:
         """Yield the services on the settings' database."""
         from authz_server.assembly.operator import operator_services
 
-        with operator_services(self.settings()) as services:
+        with operator_services(self.settings(), warn=self.warn) as services:
             yield services
 
     @contextmanager

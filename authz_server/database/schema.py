@@ -79,7 +79,6 @@ def read_schema(settings: DatabaseSettings, *, missing_file: bool = False) -> Sc
     Raises:
         sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
     """
-    revisions = find_revisions()
     current = None
     if not (missing_file and _is_missing(settings)):
         with (
@@ -87,6 +86,12 @@ def read_schema(settings: DatabaseSettings, *, missing_file: bool = False) -> Sc
             database.engine.connect() as connection,
         ):
             current = _read_revision(connection)
+    return describe_schema(current, settings)
+
+
+def describe_schema(current: str | None, settings: DatabaseSettings) -> SchemaState:
+    """Return the state of a schema whose revision is ``current``; None: there is no schema."""
+    revisions = find_revisions()
     newer = current is not None and current not in revisions
     return SchemaState(current, revisions[-1], newer, _name(settings))
 
@@ -136,8 +141,20 @@ def downgrade_database(settings: DatabaseSettings, revision: str = PREVIOUS_RELE
         SchemaError: the schema is newer than this release, or not later than ``revision``.
         sqlalchemy.exc.SQLAlchemyError: the database cannot answer or refuses the change.
     """
+    require_later(settings, revision)
     import flask_migrate  # noqa: PLC0415 - see above
 
+    with _migration_context(settings):
+        flask_migrate.downgrade(str(MIGRATIONS), revision)
+
+
+def require_later(settings: DatabaseSettings, revision: str) -> str:
+    """Return the revision of the schema, which can be downgraded to ``revision``.
+
+    Raises:
+        SchemaError: the schema is newer than this release, or not later than ``revision``.
+        sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
+    """
     state, known = read_schema(settings), find_revisions()
     if state.is_newer or state.current is None:
         raise SchemaError(state.explain())
@@ -145,8 +162,7 @@ def downgrade_database(settings: DatabaseSettings, revision: str = PREVIOUS_RELE
         raise SchemaError(f"There is no schema {revision}: this release knows up to {state.head}.")
     if revision >= state.current:
         raise SchemaError(f"The schema is at {state.current}, which is not later than {revision}.")
-    with _migration_context(settings):
-        flask_migrate.downgrade(str(MIGRATIONS), revision)
+    return state.current
 
 
 @contextmanager

@@ -38,7 +38,9 @@ def key_context(
         echo_status(f"{logins.problem} The Vault is asked as the server.")
     with (
         nullcontext() if invocation.debug else _without_warnings(),
-        open_context(settings, logins, role, actor=invocation.actor, looking=looking) as context,
+        open_context(
+            settings, logins, role, actor=invocation.actor, looking=looking, warn=invocation.warn
+        ) as context,
     ):
         yield context
         for remark in context.notices.remarks:

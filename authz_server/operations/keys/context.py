@@ -1,7 +1,8 @@
 """The context of an operation on keys: services, backends, a rotator and the actor."""
 
+import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,6 +22,8 @@ from keys.events import Alarm, BackendAnswered, BackendFailed, KeyEvent, Notify
 from keys.lifecycle.rotator import Rotator
 from keys.lifecycle.state import get_ring
 from keys.signing_key import RingSnapshot
+
+_logger = logging.getLogger(__name__)
 
 
 class Notices:
@@ -146,8 +149,14 @@ def find_logins(
 
 
 @contextmanager
-def open_context(
-    settings: Settings, logins: VaultLogins, role: Role, *, actor: str, looking: bool = False
+def open_context(  # noqa: PLR0913 - its parts, by name
+    settings: Settings,
+    logins: VaultLogins,
+    role: Role,
+    *,
+    actor: str,
+    looking: bool = False,
+    warn: Callable[[str], None] = _logger.warning,
 ) -> Iterator[KeyContext]:
     """Yield the context of an operation.
 
@@ -157,11 +166,16 @@ def open_context(
         role: decides which steps at the backends are permitted.
         actor: the recorded actor.
         looking: True if nothing is changed or recorded.
+        warn: receives a sentence if the schema is another release's and was only read.
 
     Raises:
         KeysError: a key backend cannot be used.
+        SchemaError: the schema is another release's, and something is to be changed.
     """
-    with operator_services(settings, logins.accesses) as services:
+    with operator_services(settings, logins.accesses, warn=warn) as services:
+        if not looking:
+            # Before a step at a backend, which no transaction takes back.
+            services.schema_guard.require()
         yield make_context(services, logins, role, actor=actor, looking=looking)
 
 

@@ -1,3 +1,4 @@
+import json
 import sqlite3
 from datetime import UTC, datetime, timedelta
 
@@ -202,17 +203,72 @@ def newer(cli):
     return cli
 
 
-@pytest.mark.parametrize(
-    "command",
-    [("db", "check"), ("db", "upgrade"), ("db", "downgrade", "--yes"), ("serve",)],
-    ids=" ".join,
+CHANGING = (
+    ("db", "check"),
+    ("db", "upgrade"),
+    ("db", "downgrade"),
+    ("db", "purge"),
+    ("serve",),
+    ("config", "check"),
+    ("client", "create", "--name", "Payer", "--scope", "mapper/link"),
+    ("resource-server", "create", "--name", "M", "--identifier", "https://mapper.example"),
+    ("scope", "import", "g2p-connect"),
+    ("revoke", "--before", "now", "--yes"),
+    ("token", "revoke", "--jti", "0123456789"),
+    ("stop", "define", "links", "--scope", "mapper/link"),
+    ("keys", "init"),
+    ("keys", "rotate", "es256"),
+    ("keys", "revoke", "es256", "--reason", "r"),
+    ("keys", "tick"),
+    ("registration-token", "create"),
+    ("admin", "init"),
+    ("operator", "create", "o"),
 )
-def test_a_schema_of_a_newer_release_is_named(newer, command):
+READING = (
+    ("client", "list"),
+    ("resource-server", "list"),
+    ("scope", "list"),
+    ("keys", "list"),
+    ("keys", "status"),
+    ("audit", "search"),
+    ("audit", "export"),
+    ("client", "secret", "due"),
+    ("event-stream", "list"),
+    ("registration-token", "list"),
+    ("stop", "programmes"),
+    ("changes", "list"),
+    ("stop", "list"),
+    ("operator", "list"),
+    ("report", "owners"),
+    ("export",),
+    ("doctor",),
+)
+
+
+def test_a_schema_of_a_newer_release_is_not_changed(newer):
+    """Case P210. Even emergency orders are the newer release's."""
+    for command in CHANGING:
+        refusal = newer.refused(*command)
+        assert "is at 9999, made by a newer release" in refusal, command
+        assert "db upgrade" not in refusal
+    assert newer.audit_records() == []
+    assert "key." not in (newer.config.parent / "audit.jsonl").read_text()
+
+
+def test_reading_a_schema_of_a_newer_release_warns_once(newer):
     """Case P210."""
-    refusal = newer.refused(*command)
-    assert "9999" in refusal
-    assert "newer release" in refusal
-    assert "db upgrade" not in refusal
+    for command in READING:
+        result = newer.run(*command)
+        assert "unexpected" not in result.stderr, command
+        assert result.stderr.count("is at 9999, made by a newer release") == 1, command
+    assert json.loads(newer.must("client", "list", "--json")) == []
+
+
+def test_an_older_schema_is_not_changed_and_names_the_upgrade(cli):
+    """Case P210."""
+    cli.must("db", "downgrade", "--yes")
+    for command in (("scope", "import", "g2p-connect"), ("revoke", "--before", "now", "--yes")):
+        assert "authz-server db upgrade" in cli.refused(*command)
 
 
 def test_the_schema_goes_back_to_the_previous_release_and_up_again(cli):

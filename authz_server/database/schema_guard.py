@@ -1,0 +1,89 @@
+"""Keep the commands of one release from changing the schema of another."""
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection, event, text
+from sqlalchemy.engine.interfaces import DBAPICursor
+
+from authz_server.database.orm import Database
+from authz_server.database.schema import SchemaError, describe_schema
+from authz_server.settings.database import DatabaseSettings
+
+_CHANGES = ("INSERT", "UPDATE", "DELETE")
+_REVISION = "SELECT version_num FROM alembic_version"
+_MISSING_TABLE = "42P01"
+
+
+class SchemaGuard:
+    """Reads the revision before the first statement, and refuses statements that change rows.
+
+    Args:
+        database: the database of a command.
+        settings: name it.
+
+    Attributes:
+        refused: whether a change was refused.
+        explanation: the problem and the remedy; empty if the schema is this release's, or no
+            statement was executed yet.
+    """
+
+    def __init__(self, database: Database, settings: DatabaseSettings) -> None:
+        self._database = database
+        self._settings = settings
+        self._is_known = False
+        self.refused = False
+        self.explanation = ""
+        event.listen(database.engine, "before_cursor_execute", self._check)
+
+    def _check(
+        self,
+        connection: Connection,
+        _cursor: DBAPICursor,
+        statement: str,
+        _parameters: Any,  # noqa: ANN401 - likewise
+        _context: Any,  # noqa: ANN401
+        _executemany: bool,  # noqa: FBT001
+    ) -> None:
+        if not self._is_known:
+            state = describe_schema(_read_revision(connection), self._settings)
+            self.explanation, self._is_known = state.explain(), True
+            if state.current is None:
+                self.refused = True
+                raise SchemaError(self.explanation)
+        if self.explanation and statement.lstrip()[:6].upper() in _CHANGES:
+            self.refused = True
+            raise SchemaError(self.explanation)
+
+    def require(self) -> None:
+        """Raise unless rows may be changed, before anything outside of the database is.
+
+        Raises:
+            SchemaError: the schema is another release's, or there is none.
+            sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
+        """
+        with self._database.reading() as session:
+            session.execute(text("SELECT 1"))
+        if self.explanation:
+            self.refused = True
+            raise SchemaError(self.explanation)
+
+    def report(self, warn: Callable[[str], None]) -> None:
+        """Report a schema of another release that was only read."""
+        if self.explanation and not self.refused:
+            warn(f"Warning: {self.explanation} Until then, only reading is possible.")
+
+
+def _read_revision(connection: Connection) -> str | None:
+    """Return the revision on the driver's own connection, within its transaction if it has one."""
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(_REVISION)
+        row = cursor.fetchone()
+    except connection.dialect.loaded_dbapi.Error as error:
+        if getattr(error, "sqlstate", None) == _MISSING_TABLE or "no such table" in str(error):
+            return None
+        raise
+    finally:
+        cursor.close()
+    return None if row is None else str(row[0])
