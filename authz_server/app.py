@@ -287,8 +287,7 @@ def create_health_application(
         health_blueprint(
             {**own, **(checks or {})},
             lambda: describe_interface(features, settings.g2p),
-            # The state of the rings is more exact than the experience of one process.
-            degradations=lambda: keys.degradations() or degradations(),
+            degradations=lambda: keys.degradations(degradations()),
             metrics=metrics,
         )
     )

@@ -25,7 +25,7 @@ from authz_server.hookspecs import (
     TokenDecision,
 )
 from authz_server.metrics.events import PluginFailed
-from authz_server.settings.faults import collecting_faults
+from authz_server.settings.faults import Reference, collecting_faults
 from authz_server.waiting import BoundedCalls, CallTimeoutError
 
 ENTRY_POINT_GROUP = "authz_server.plugins"
@@ -102,6 +102,7 @@ class PluginManager:
 
     Attributes:
         faults: the faults that plugins reported while they started.
+        references: what their settings refer to by name.
 
     Raises:
         PluginError: a plugin is missing, fails to load or to start, or implements an unknown hook.
@@ -122,6 +123,7 @@ class PluginManager:
         self._calls: dict[str, BoundedCalls] = {name: BoundedCalls() for name in enabled}
         self._registered: dict[str, list[tuple[str, Any]]] = {}
         self.faults: list[str] = []
+        self.references: list[Reference] = []
         self._pluggy = pluggy.PluginManager(PROJECT)
         self._pluggy.add_hookspecs(Hooks)
         chosen = _choose(enabled, available)
@@ -277,7 +279,12 @@ class PluginManager:
 
     def _start(self, name: str, start: Callable[[], list[Any]]) -> None:
         def call() -> list[Any]:
-            with collecting_faults(lambda text: self.faults.append(f"plugin {name}: {text}")):
+            with collecting_faults(
+                lambda text: self.faults.append(f"plugin {name}: {text}"),
+                lambda found: self.references.append(
+                    found._replace(key=f"plugins.settings.{name}.{found.key}")
+                ),
+            ):
                 return start()
 
         try:

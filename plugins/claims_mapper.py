@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from authz_server.plugin_api import RESERVED_CLAIMS, TokenDecision, hookimpl
+from authz_server.plugin_api import RESERVED_CLAIMS, TokenDecision, hookimpl, refer_to
 
 #: The facts of a token that a claim can repeat.
 SOURCES = ("audience", "client_id", "grant_type", "scopes", "sender_id", "subject")
@@ -45,6 +45,7 @@ class ClaimsMapper:
             if not name.strip() or name in RESERVED_CLAIMS:
                 raise ValueError(f"the claim {name!r} is reserved or not a name")
         for client_id, table in clients.items():
+            refer_to("client", f"clients.{client_id}", client_id)
             taken = table.keys() & claims.keys()
             if taken:
                 raise ValueError(f"clients.{client_id}.{min(taken)}: claims has this name too")

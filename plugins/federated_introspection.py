@@ -27,6 +27,7 @@ from authz_server.plugin_api import (
     hookimpl,
     parse_foreign,
     parse_json_object,
+    refer_to,
     require_authorities,
     require_url,
 )
@@ -316,6 +317,8 @@ def _read_partner(name: str, table: object) -> Partner:
     if endpoint:
         require_url(f"issuers.{name}.introspection_endpoint", endpoint)
     require_authorities(f"issuers.{name}.ca_file", texts["ca_file"])
+    for scope in scopes:
+        refer_to("scope", f"issuers.{name}.scopes", scope)
     authorization = _basic(client_id, secret.reveal()) if isinstance(secret, Secret) else ""
     return Partner(
         name,

@@ -24,8 +24,8 @@ from authz_server.serving.health_listener import HealthListener
 from authz_server.serving.listeners import ServingError
 from authz_server.serving.metrics_folder import metrics_folder
 from authz_server.serving.supervisor import Supervisor
-from authz_server.serving.worker import tls_context
-from authz_server.settings import Settings, load_settings
+from authz_server.serving.tls import tls_context
+from authz_server.settings import Settings, SettingsError, load_settings
 from keys.errors import StoreUnavailable
 
 logger = logging.getLogger(__name__)
@@ -67,6 +67,10 @@ def require_prepared(settings: Settings) -> None:
 def _warn_of_faults(settings: Settings) -> None:
     for fault in preflight.find_faults(settings):
         logger.warning("what depends on this setting is refused until it is mended: %s", fault)
+    try:
+        preflight.check_counts(settings)
+    except SettingsError as error:
+        logger.warning("%s", error)
 
 
 def require_free(host: str, port: int) -> None:
@@ -161,7 +165,8 @@ def run_server(settings: Settings, config: Path, folder: Path) -> None:
     def reload() -> Settings:
         changed = load_settings(config)
         require_usable(changed)
-        tls_context(changed.server, changed.client_certificates)
+        for listener in changed.listeners().values():
+            tls_context(listener, changed.client_certificates)
         require_prepared(changed)
         health.require_free(changed)
         return changed

@@ -20,6 +20,7 @@ from sqlalchemy.orm import DeclarativeBase, Session, registry
 from sqlalchemy.types import TypeDecorator
 
 from authz_server.database.prepared_queries import PreparedQueries, PreparedQuery
+from authz_server.database.room import RoomCheck
 from authz_server.database.sqlite import follow_file, make_durable
 from authz_server.settings.database import DatabaseSettings
 
@@ -90,6 +91,7 @@ class Database:
 
     Attributes:
         connector: opens the connections to PostgreSQL; None for SQLite.
+        room: notices a full disk of PostgreSQL; None for SQLite, which is noticed by writing.
     """
 
     metadata = Base.metadata
@@ -103,6 +105,7 @@ class Database:
         """Keep the engine, and a copy of it with autocommit."""
         self.engine = engine
         self.connector = connector
+        self.room = None if connector is None else RoomCheck(engine)
         self._settings = settings
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
 

@@ -33,6 +33,8 @@ CHECK_SECONDS = 1.0
 LOOK_SECONDS = 4.0
 READ_ONLY = "25006"
 _CHECKED_AT = "primary_checked_at"
+# A statement of its own begins a transaction with the default of the session.
+_TAKES_NO_WRITES = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean"
 _IDENTITY = (
     "SELECT system_identifier::text, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
     " FROM pg_control_system()"
@@ -169,10 +171,12 @@ def follow_primary(engine: Engine, connections: OpenConnections, look: Callable[
         looks.begin_if_due(now)
         if now >= record.info.get(_CHECKED_AT, 0.0) + CHECK_SECONDS:
             record.info[_CHECKED_AT] = now
-            if _is_replica(connection):
-                logger.warning("the database is a replica now: closing all connections")
+            if _takes_no_writes(connection):
+                logger.warning(
+                    "the database is a replica or read-only now: closing all connections"
+                )
                 connections.drop_all()
-                raise DisconnectionError("the database is a replica now")
+                raise DisconnectionError("the database takes no writes now")
 
 
 class _Looks:
@@ -202,10 +206,10 @@ class _Looks:
             self._busy.release()
 
 
-def _is_replica(connection: Any) -> bool:  # noqa: ANN401 - psycopg's connection from SQLAlchemy
+def _takes_no_writes(connection: Any) -> bool:  # noqa: ANN401 - psycopg's connection from SQLAlchemy
     try:
         connection.autocommit = True
-        row = connection.execute("SELECT pg_is_in_recovery()").fetchone()
+        row = connection.execute(_TAKES_NO_WRITES).fetchone()
         connection.autocommit = False
     except psycopg.Error as error:
         raise DisconnectionError("the connection is gone") from error

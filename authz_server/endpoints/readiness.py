@@ -1,7 +1,7 @@
 """Readiness to issue tokens, from memory and the states reported by the workers."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from authz_server.metrics.source import KnownBackends
 from keys.ring import KeyRings
@@ -62,8 +62,13 @@ class KeyReadiness:
             self._reported_since = now
         return now - self._reported_since < FIRST_VIEW_SECONDS
 
-    def degradations(self) -> list[str]:
-        """Return the rings that cannot sign at present, each as ``keys:RING`` and the reason."""
+    def degradations(self, of_workers: Iterable[str] = ()) -> list[str]:
+        """Return the rings that cannot sign at present, each as ``keys:RING`` and the reason.
+
+        Args:
+            of_workers: what the workers reported, which follows. Their own experience of the rings
+                is left out if the state of the rings, which is more exact, is returned.
+        """
         known = self._known()
         found = []
         for ring, backend in self._backends.items():
@@ -73,4 +78,4 @@ class KeyReadiness:
                 found.append(f"keys:{ring} {judgement.detail}")
             elif backend in known.down:
                 found.append(f"keys:{ring} its backend does not answer")
-        return found
+        return found + [each for each in of_workers if not (found and each.startswith("keys:"))]

@@ -12,14 +12,23 @@ from authz_server.app import require_usable
 from authz_server.assembly import Services
 from authz_server.audit.destination import require_destination
 from authz_server.audit.restored_database import require_not_restored
+from authz_server.clients.counters.opening import open_redis
+from authz_server.clients.counters.shared import StoreError
 from authz_server.database.errors import describe_failure, find_sentence, with_driver_error
 from authz_server.database.schema import opened_database, require_schema
 from authz_server.errors import OAuthError, OperatorError
+from authz_server.logs import redact
 from authz_server.operations.group_roles import GroupRoles
 from authz_server.operations.provider_key import load_provider_key
+from authz_server.operations.references import (
+    find_missing_rings,
+    find_references,
+    find_unregistered,
+    require_rings_of_servers,
+)
 from authz_server.operations.trust_files import check_trust, find_trust_faults
 from authz_server.plugin_manager import PluginError
-from authz_server.serving.worker import tls_context
+from authz_server.serving.tls import tls_context
 from authz_server.settings import Settings, SettingsError
 from keys.errors import KeysError
 from keys.lifecycle.rules import find_active_key
@@ -58,7 +67,41 @@ def find_faults(settings: Settings) -> list[str]:
         PluginError: a plugin cannot start.
     """
     with _parts(settings) as services:
-        return [*map(str, find_trust_faults(settings)), *services.plugins.faults]
+        plugins = services.plugins
+        return [
+            *map(str, find_trust_faults(settings)),
+            *plugins.faults,
+            *find_missing_rings(settings, plugins.references),
+        ]
+
+
+def find_unknown_names(settings: Settings) -> list[tuple[str, str, str]]:
+    """Return key, problem and remedy of each setting that names what is not registered.
+
+    Raises:
+        PluginError: a plugin cannot start.
+        sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
+    """
+    with _parts(settings) as services, services.database.reading() as session:
+        references = [*find_references(settings), *services.plugins.references]
+        return list(find_unregistered(session, references))
+
+
+def check_counts(settings: Settings) -> None:
+    """Require a Redis that counts; without it, the server starts and each process counts alone.
+
+    Raises:
+        SettingsError: it cannot be used.
+    """
+    clients = settings.clients
+    if clients.throttle != "redis":
+        return
+    counts = open_redis(clients.redis_url)
+    try:
+        counts.probe()
+    except StoreError as error:
+        problem = f"the counts fail ({redact(str(error))}): each process counts for itself"
+        raise SettingsError(problem, key="clients.redis_url") from error
 
 
 def _check_faults(settings: Settings) -> list[str]:
@@ -82,10 +125,10 @@ def find_problems(settings: Settings, *, offline: bool = False) -> list[str]:
     problems = [*_try([require_usable, *_FILES], settings), *_check_faults(settings)]
     if offline:
         return problems
-    problems += _try([_check_addresses], settings)
+    problems += _try([_check_addresses, check_counts], settings)
     found = list(_try([_check_database], settings))
     # Without the database, the other checks would fail for the same reason.
-    problems += found or _try([_check_keys, _check_rings, _check_restored], settings)
+    problems += found or _try(_STORED, settings)
     # A plugin that cannot start fails every check that loads plugins.
     return list(dict.fromkeys(problems))
 
@@ -214,6 +257,11 @@ def _check_rings(settings: Settings) -> None:
         )
 
 
+def _check_rings_of_servers(settings: Settings) -> None:
+    with opened_database(settings.database) as database, database.reading() as session:
+        require_rings_of_servers(session, settings)
+
+
 def _check_restored(settings: Settings) -> None:
     with opened_database(settings.database) as database, database.reading() as session:
         require_not_restored(session, settings.audit.destination)
@@ -221,6 +269,8 @@ def _check_restored(settings: Settings) -> None:
 
 #: The checks of what the settings name on this machine.
 _FILES = (_check_tls, check_trust, _check_provider, _check_audit)
+#: The checks of what is in the database.
+_STORED = (_check_keys, _check_rings, _check_rings_of_servers, _check_restored)
 
 
 @contextmanager

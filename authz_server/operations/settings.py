@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from authz_server.database.schema import opened_database
-from authz_server.operations.preflight import find_occupied, find_problems
+from authz_server.operations.preflight import find_occupied, find_problems, find_unknown_names
 from authz_server.operations.scopes import find_unowned_scopes
 from authz_server.settings import Settings
 
@@ -61,6 +61,7 @@ def check_settings(settings: Settings, *, offline: bool = False) -> SettingsRepo
         )
     if not offline and not problems:
         warnings += _warn_of_unowned_scopes(settings)
+        warnings += tuple(SettingsWarning(*found) for found in find_unknown_names(settings))
     return SettingsReport(problems=tuple(problems), warnings=warnings)
 
 

@@ -72,7 +72,7 @@ from authz_server.hookspecs import (
 from authz_server.logs import current_request_id, redact
 from authz_server.logs import encode_line as encode_event
 from authz_server.settings import Secret
-from authz_server.settings.faults import report_fault
+from authz_server.settings.faults import refer_to, report_fault
 from authz_server.tokens.authorization import Authorization
 from authz_server.tokens.authorization_details_type import AuthorizationDetailsType, Window
 from authz_server.tokens.introspection_source import IntrospectionSource
@@ -207,6 +207,7 @@ __all__ = [
     "parse_json_object",
     "public_jwk",
     "redact",
+    "refer_to",
     "report_fault",
     "require_authorities",
     "require_url",

@@ -3,22 +3,46 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Literal, NamedTuple
+
+#: The kinds of things that settings refer to by name.
+Kind = Literal["client", "resource server", "ring", "scope"]
+
+
+class Reference(NamedTuple):
+    """A setting that refers to another thing by name.
+
+    Attributes:
+        kind: the kind of the thing.
+        key: the setting.
+        name: the name; that of a client or scope may be a pattern with ``*``.
+    """
+
+    kind: Kind
+    key: str
+    name: str
+
 
 _reported: ContextVar[Callable[[str], object] | None] = ContextVar("reported", default=None)
+_referred: ContextVar[Callable[[Reference], object] | None] = ContextVar("referred", default=None)
 
 
 @contextmanager
-def collecting_faults(collect: Callable[[str], object]) -> Iterator[None]:
-    """Collect the faults that are reported by this thread.
+def collecting_faults(
+    collect: Callable[[str], object], refer: Callable[[Reference], object] = lambda _: None
+) -> Iterator[None]:
+    """Collect the faults and references that are reported by this thread.
 
     Args:
         collect: receives each fault as a sentence without its full stop.
+        refer: receives each reference.
     """
-    token = _reported.set(collect)
+    fault_token, reference_token = _reported.set(collect), _referred.set(refer)
     try:
         yield
     finally:
-        _reported.reset(token)
+        _referred.reset(reference_token)
+        _reported.reset(fault_token)
 
 
 def report_fault(fault: str) -> None:
@@ -36,3 +60,19 @@ def report_fault(fault: str) -> None:
     if collect is None:
         raise ValueError(fault)
     collect(fault)
+
+
+def refer_to(kind: Kind, key: str, name: str) -> None:
+    """Report that a plugin's setting refers to another thing by name, while the plugin starts.
+
+    ``config check`` refuses a key ring that the settings lack, and ``serve`` logs a warning. Of the
+    others, which are registered while the server runs, ``config check`` warns.
+
+    Args:
+        kind: the kind of the thing.
+        key: the key in the plugin's settings.
+        name: the name; that of a client or scope may be a pattern with ``*``.
+    """
+    refer = _referred.get()
+    if refer is not None:
+        refer(Reference(kind, key, name))

@@ -12,6 +12,7 @@ from authz_server.plugin_api import (
     RefusalError,
     TokenDecision,
     hookimpl,
+    refer_to,
 )
 from plugins.policy.replay import make_command
 from plugins.policy.rules import read_policy
@@ -32,6 +33,11 @@ class PolicyPlugin:
             raise ValueError("rules: write the absolute path of the rules; there is no other key")
         self._services = services
         self._policy = read_policy(Path(path))
+        for rule in self._policy.rules:
+            for client in rule.clients:
+                refer_to("client", f"rules.{rule.name}.clients", client)
+            for scope in (*rule.scopes, *rule.remove_scopes):
+                refer_to("scope", f"rules.{rule.name}.scopes", scope)
 
     @hookimpl
     def decide_token(self, request: TokenDecision) -> Narrowing | None:

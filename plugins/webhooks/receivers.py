@@ -15,6 +15,7 @@ from authz_server.plugin_api import (
     KeysError,
     PluginServices,
     Secret,
+    refer_to,
     require_authorities,
     require_url,
 )
@@ -120,6 +121,8 @@ def _read_receiver(name: str, table: object) -> Receiver:
     if not isinstance(ring, str) or not isinstance(ca_file, str):
         raise ValueError(f"{where}: signing_ring and ca_file are texts")  # noqa: TRY004 - one error for every rule
     require_authorities(f"{where}.ca_file", ca_file)
+    if ring:
+        refer_to("ring", f"{where}.signing_ring", ring)
     if "secret" in table and (not isinstance(secret, Secret) or ring):
         raise ValueError(f"{where}.secret: name a file or a variable, or a signing_ring instead")
     if "secret" not in table and "signing_ring" not in table:

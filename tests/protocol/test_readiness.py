@@ -90,3 +90,46 @@ def test_one_connection_is_enough(start_live_server, demo):
         )
         assert told.json()["active"] is True
     assert ready(server) == (200, {})
+
+
+#: What a full disk does: a row that has room goes in, one that needs a new page does not.
+FILL_DISK = """
+CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS
+  $$ BEGIN RAISE 'could not extend file "base/1"' USING ERRCODE = 'disk_full'; END $$;
+CREATE FUNCTION no_new_file() RETURNS event_trigger LANGUAGE plpgsql AS
+  $$ BEGIN RAISE 'could not extend file "base/2"' USING ERRCODE = 'disk_full'; END $$;
+CREATE TRIGGER no_room BEFORE INSERT ON revoked_token EXECUTE FUNCTION no_room();
+CREATE EVENT TRIGGER no_new_file ON ddl_command_start WHEN TAG IN ('CREATE TABLE AS')
+  EXECUTE FUNCTION no_new_file();
+"""
+CLEAR_DISK = "DROP FUNCTION no_room CASCADE; DROP FUNCTION no_new_file CASCADE;"
+
+
+def test_a_database_without_room_for_a_revocation_is_named_until_it_has(
+    start_live_server, database_url, demo
+):
+    """Case J112: each read works, and so does each token."""
+    if database_url.startswith("sqlite"):
+        # Its file is written once a second.
+        return
+    server = start_live_server()
+    form = {"grant_type": "client_credentials"} | demo.post.form()
+    answer = httpx.post(f"{server.base_url}/oauth2/token", data=form, timeout=10)
+    token = {"token": answer.json()["access_token"]} | demo.post.form()
+    address = database_url.replace("postgresql+psycopg", "postgresql")
+    with psycopg.connect(address, autocommit=True) as operator:
+        operator.execute(FILL_DISK)
+        try:
+            refused = httpx.post(f"{server.base_url}/oauth2/revoke", data=token, timeout=10)
+            assert refused.status_code == 503
+            await_readiness(
+                server,
+                lambda status, reasons: (
+                    status == 503 and "could not extend file" in reasons.get("workers", "")
+                ),
+            )
+        finally:
+            operator.execute(CLEAR_DISK)
+    await_readiness(server, lambda status, _: status == 200)
+    done = httpx.post(f"{server.base_url}/oauth2/revoke", data=token, timeout=10)
+    assert done.status_code == 200

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import httpx
 import pytest
 
 from authz_server.settings import load_settings
@@ -157,6 +158,17 @@ def test_registration_requests_to_both_nodes_count_together(nodes: Nodes):
     assert [nodes.registration_status(number) for number in range(4)] == [429] * 4
 
 
+def await_status(server: LiveServer, status: str) -> str:
+    """Return the body of the health listener's readiness, once it has this status."""
+    deadline = time.monotonic() + 30
+    while True:
+        answer = httpx.get(f"{server.health_url}/health/ready", timeout=10)
+        if answer.json()["status"] == status:
+            return answer.text
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.1)
+
+
 @pytest.mark.parametrize("nodes", ["redis"], indirect=True)
 def test_without_its_store_each_node_counts_for_itself(nodes: Nodes):
     """It says so once, and again when the store is back. Case T285."""
@@ -168,6 +180,7 @@ def test_without_its_store_each_node_counts_for_itself(nodes: Nodes):
     assert granted == [200] * (2 * BUDGET) + [429] * 2
     for server in nodes.servers:
         assert server.log().count("each process counts for itself") == 1
+        assert "shared_counts: Redis: " in await_status(server, "degraded")
     nodes.redis.start()
     for number, server in enumerate(nodes.servers):
         deadline = time.monotonic() + 30
@@ -176,3 +189,4 @@ def test_without_its_store_each_node_counts_for_itself(nodes: Nodes):
             # A pair of its own each time: a process does not ask about one beyond the limit.
             guessed = Credentials(f"unknown-{time.monotonic_ns()}", WRONG, METHODS[1])
             assert nodes.status(number, "token", guessed) == 401
+        await_status(server, "ready")

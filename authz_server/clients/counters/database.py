@@ -7,11 +7,11 @@ from functools import partial
 from sqlalchemy import BigInteger, Index, LargeBinary, case
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from authz_server.clients.counters.shared import Addition, Count
+from authz_server.clients.counters.shared import Addition, Count, Store
 from authz_server.database.deletions import delete_due
 from authz_server.database.inserts import insert_into
 from authz_server.database.orm import Base, Database
-from authz_server.waiting import Batch, Lane, Step
+from authz_server.waiting import Lane, Step
 
 #: A count is kept this much longer than it lasts, for clocks that differ.
 _MARGIN = timedelta(seconds=60)
@@ -28,7 +28,7 @@ class SharedCount(Base):
     ends_at: Mapped[int] = mapped_column(BigInteger)
 
 
-class DatabaseCounters(Batch[Addition, Count]):
+class DatabaseCounters(Store):
     """Counts exactly over all processes and nodes; several counts share a commit.
 
     Args:

@@ -25,10 +25,15 @@ def open_counters(
         return None
     if settings.throttle == "database":
         return SharedCounters(DatabaseCounters(database), issuer, notify=notify)
-    return SharedCounters(_open_redis(settings.redis_url), issuer, notify=notify)
+    return SharedCounters(open_redis(settings.redis_url), issuer, notify=notify)
 
 
-def _open_redis(url: Secret | None) -> Store:
+def open_redis(url: Secret | None) -> Store:
+    """Return the store of counts in Redis, without connecting.
+
+    Raises:
+        SettingsError: the library is not installed, or cannot read the URL.
+    """
     try:
         from authz_server.clients.counters.redis import RedisCounters  # noqa: PLC0415 - of an extra
     except ImportError as error:

@@ -1,5 +1,6 @@
 """Shared counts in Redis."""
 
+import time
 from collections.abc import Sequence
 from functools import partial
 
@@ -8,16 +9,17 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from authz_server.clients.counters.shared import Addition, Count, StoreError
-from authz_server.waiting import Batch, Lane, Step
+from authz_server.clients.counters.shared import Addition, Count, Store, StoreError
+from authz_server.waiting import Lane, Step
 
 #: A failure waits this long for Redis at most; so does a token of a client with a budget.
 TIMEOUT_SECONDS = 0.25
 
 _PREFIX = b"authz-server:count:"
+_PROBE, _PROBE_SECONDS = bytes(32), 1
 
 
-class RedisCounters(Batch[Addition, Count]):
+class RedisCounters(Store):
     """Counts over all processes and nodes, as exactly as Redis keeps what it acknowledged.
 
     Each count is a key that Redis deletes at its end, by the clock of Redis.
@@ -37,6 +39,12 @@ class RedisCounters(Batch[Addition, Count]):
             socket_connect_timeout=timeout_seconds,
             retry=Retry(NoBackoff(), 0),
         )
+        pool = self._redis.connection_pool
+        try:
+            # Reads the parameters in the URL, without connecting.
+            pool.connection_class(**pool.connection_kwargs)
+        except (RedisError, TypeError) as error:
+            raise ValueError(str(error)) from None
 
     async def perform(self, values: Sequence[Addition]) -> Sequence[Count]:
         """Return each count after its addition.
@@ -45,6 +53,16 @@ class RedisCounters(Batch[Addition, Count]):
             StoreError: Redis cannot answer.
         """
         return await Step(Lane.OUTBOUND, partial(self._add, values))
+
+    def probe(self) -> bool:
+        """Add to a count of its own: a full Redis, a replica and a role may refuse changes alone.
+
+        Raises:
+            StoreError: Redis cannot answer.
+        """
+        now = time.time()
+        self._add([Addition(_PROBE, now, int(now) + _PROBE_SECONDS)])
+        return True
 
     def _add(self, values: Sequence[Addition]) -> list[Count]:
         # One transaction, so that a count never loses its end.

@@ -1,6 +1,7 @@
 """Count together with other processes; without the store, callers count for themselves."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from hashlib import sha256
@@ -10,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from authz_server.audit.notifier import Notify
 from authz_server.errors import OAuthError
+from authz_server.logs import redact
 from authz_server.metrics.events import CountedAlone
 from authz_server.waiting import Batch, BatchedStep
 
@@ -49,7 +51,16 @@ class Count(NamedTuple):
     ends_at: int
 
 
-Store = Batch[Addition, Count]
+class Store(Batch[Addition, Count]):
+    """Adds to counts."""
+
+    def probe(self) -> bool:
+        """Add to a count that is used for nothing else; return False if other checks do so.
+
+        Raises:
+            StoreError: the counts cannot be kept.
+        """
+        return False
 
 
 class SharedCounters:
@@ -78,7 +89,25 @@ class SharedCounters:
         self._notify = notify
         self._monotonic = monotonic
         self._unused_until = 0.0
+        self._probed_at = -PAUSE_SECONDS
         self._is_down = False
+        self._reason = ""
+        self._lock = threading.Lock()
+
+    def find_failure(self) -> str:
+        """Return why counts are not shared at present; empty if they are.
+
+        Waits for the store, at most once in some seconds.
+        """
+        now = self._monotonic()
+        if now >= self._probed_at + PAUSE_SECONDS:
+            self._probed_at = now
+            try:
+                if self._store.probe():
+                    self._note_success()
+            except StoreError as error:
+                self._note_failure(error)
+        return self._reason
 
     async def add(self, *name: str, now: float, ends_at: int) -> Count | None:
         """Add one to a count; return the count, or None if the store cannot be used.
@@ -106,12 +135,18 @@ class SharedCounters:
             self._note_failure(error)
             return None
         if self._is_down:
-            self._is_down = False
-            logger.info("the shared counts work again")
+            self._note_success()
         return count
+
+    def _note_success(self) -> None:
+        with self._lock:
+            was_down, self._is_down, self._reason = self._is_down, False, ""
+        if was_down:
+            logger.info("the shared counts work again")
 
     def _note_failure(self, error: Exception) -> None:
         self._unused_until = self._monotonic() + PAUSE_SECONDS
-        if not self._is_down:
-            self._is_down = True
+        with self._lock:
+            was_down, self._is_down, self._reason = self._is_down, True, redact(str(error))
+        if not was_down:
             logger.warning("each process counts for itself, because the counts fail: %s", error)

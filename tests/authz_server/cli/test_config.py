@@ -238,6 +238,10 @@ def test_what_the_server_would_trust_is_opened(ready, tmp_path, caplog):
         ("issuers.a.token_file", {"issuers": {"a": issuer | {"token_file": f"{wrong}.absent"}}}),
         ("admin.openid.issuer", {"admin": {"openid": OPENID}}),
         ("g2p.catalogue_directory", {"g2p": {"catalogue_directory": wrong}}),
+        (
+            "plugins.settings.webhooks.receivers.siem.signing_ring: there is no keys.rings.other",
+            {"plugins": _webhooks(tmp_path, signing_ring="other")},
+        ),
         ("receivers.siem.ca_file", {"plugins": _webhooks(tmp_path, ca_file=wrong)}),
         ("receivers.siem.url", {"plugins": _webhooks(tmp_path, url="https://siem.example:80")}),
     ]
@@ -248,6 +252,52 @@ def test_what_the_server_would_trust_is_opened(ready, tmp_path, caplog):
         require_prepared(load_settings(cli.config))
         assert key in caplog.text
         caplog.clear()
+
+
+def test_a_redis_that_does_not_count_is_named(ready, tmp_path, caplog):
+    """Case R241: the server starts, and each of its processes counts for itself."""
+    (tmp_path / "redis-url").touch(0o600)
+    (tmp_path / "redis-url").write_text(f"unix://secret-word@{tmp_path}/nowhere")
+    table = {"throttle": "redis", "redis_url": {"file": str(tmp_path / "redis-url")}}
+    cli = _cli_at(ready, tmp_path, "other", clients=table)
+    refusal = cli.refused("config", "check")
+    require_prepared(load_settings(cli.config))
+    for said in (refusal, caplog.text):
+        assert "clients.redis_url: the counts fail (Redis: " in said
+        assert "each process counts for itself" in said
+        assert "secret-word" not in said
+    cli.must("config", "check", "--offline")
+
+
+def test_what_the_settings_name_and_is_not_registered_is_warned_of(ready, tmp_path):
+    """Case R241: it may be registered while the server runs."""
+    mapper = {"enabled": ["claims_mapper"], "settings": {"claims_mapper": {}}}
+    mapper["settings"]["claims_mapper"]["clients"] = {"payer": {"a": 1}, "other": {"a": 1}}
+    role = {"role": "api-owner", "resource_servers": ["mapper", "other"]}
+    cli = _cli_at(
+        ready,
+        tmp_path,
+        "other",
+        plugins=mapper,
+        registration={"software_statement_issuers": {"a": ["mapper/link", "no/scope", "no/*"]}},
+        issuers={"a": {"issuer": "https://issuer.example"}},
+        admin={"openid": {"roles": {"apis": [role]}}},
+    )
+    cli.must("scope", "import", "g2p-connect")
+    new = ("resource-server", "create", "mapper", "--name", "M", "--scope", "mapper/*")
+    cli.must(*new, "--identifier", "https://mapper.example", "--signing-ring", "es256")
+    cli.must("client", "create", "payer", "--name", "P", "--scope", "mapper/link")
+    warned = [(each["key"], each["problem"]) for each in cli.json("config", "check")["warnings"]]
+    key = "registration.software_statement_issuers.a"
+    assert warned == [
+        (key, "There is no scope no/scope."),
+        (key, "There is no scope no/*."),
+        ("admin.openid.roles.apis", "There is no resource server other."),
+        ("plugins.settings.claims_mapper.clients.other", "There is no client other."),
+    ]
+    rings = {"rings": {"es256": None, "x": {"algorithm": "ES256"}}, "default_ring": "x"}
+    refusal = _cli_at(ready, tmp_path, "rings", keys=rings).refused("config", "check")
+    assert "the resource server mapper has its tokens signed by this ring" in refusal
 
 
 def test_authorities_of_clients_are_opened_where_they_are_used(ready, tmp_path):

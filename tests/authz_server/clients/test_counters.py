@@ -23,7 +23,7 @@ from authz_server.database.orm import Database, open_database
 from authz_server.errors import OAuthError
 from authz_server.metrics.events import CountedAlone
 from authz_server.scopes.catalogue import ScopeCatalogue
-from authz_server.settings import ClientSettings, Secret
+from authz_server.settings import ClientSettings, Secret, SettingsError
 from authz_server.settings.database import DatabaseSettings
 from authz_server.tokens.authorization import Authorization
 from authz_server.tokens.limits import TokenLimits
@@ -283,6 +283,21 @@ def test_without_the_store_each_process_keeps_its_own_limits(stopped: str, tmp_p
     assert caplog.text.count("counts for itself") == 1
 
 
+def test_a_redis_that_takes_no_changes_is_noticed_before_a_count(redis: RedisServer, caplog):
+    """And that it takes them again; it is asked once in some seconds. Case T285."""
+    now = [0.0]
+    counters = SharedCounters(RedisCounters(redis.url), ISSUER, monotonic=lambda: now[0])
+    assert counters.find_failure() == ""
+    redis.client.config_set("min-replicas-to-write", 1)
+    assert counters.find_failure() == ""
+    now[0] += shared.PAUSE_SECONDS
+    assert "NOREPLICAS" in counters.find_failure()
+    redis.client.config_set("min-replicas-to-write", 0)
+    now[0] += shared.PAUSE_SECONDS
+    assert counters.find_failure() == ""
+    assert caplog.text.count("counts for itself") == 1
+
+
 def test_the_settings_choose_the_store(tmp_path):
     """A password in the URL of Redis is in no message. Case T285."""
     database = open_database(DatabaseSettings(url=f"sqlite:///{tmp_path}/none.db"))
@@ -298,8 +313,14 @@ def test_the_settings_choose_the_store(tmp_path):
     assert opened("memory") is None
     assert opened("database") is not None
     assert opened("redis", b"rediss://user:password@127.0.0.1:1/0") is not None
-    for wrong in (b"http://password@host", b"redis://", b"password"):
-        with pytest.raises(ValueError, match="redis_url") as refusal:
+    for wrong in (
+        b"http://password@host",
+        b"redis://",
+        b"password",
+        b"redis://127.0.0.1/0?password_of=me",
+        b"rediss://127.0.0.1/0?ssl_cert_reqs=password",
+    ):
+        with pytest.raises((ValueError, SettingsError), match="redis_url") as refusal:
             opened("redis", wrong)
         assert "password" not in str(refusal.value).replace("user:password@host:6379", "")
     with pytest.raises(ValueError, match="redis_url"):

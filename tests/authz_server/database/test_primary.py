@@ -46,6 +46,16 @@ def change(database):
         session.execute(text("UPDATE revision SET value = value + 1"))
 
 
+def test_a_connection_that_has_become_read_only_is_dropped(postgresql_url, monkeypatch):
+    """Case Q221: default_transaction_read_only, set and loaded by an operator."""
+    monkeypatch.setattr(primary, "CHECK_SECONDS", 0.0)
+    with attached(postgresql_url) as database:
+        with database.reading() as session:
+            session.execute(text("SET default_transaction_read_only = on"))
+        change(database)
+        assert ask_pool(database) == 1
+
+
 def test_connections_to_a_former_primary_that_goes_on_are_dropped(pair):
     """Case Q221: it has not noticed; the timeline tells."""
     with attached(pair.url) as database:
@@ -113,7 +123,7 @@ def test_a_pooled_connection_whose_server_became_a_replica_is_not_used(steady_pa
     with attached(steady_pair.url) as database:
         assert (ask_pool(database), ask_prepared(database)) == (before, before)
         with database.engine.connect() as used:
-            monkeypatch.setattr(primary, "_is_replica", _replica_once())
+            monkeypatch.setattr(primary, "_takes_no_writes", _replica_once())
             assert ask_pool(database) == before
             # The connections in use and those kept for questions have ended with it.
             with pytest.raises(SQLAlchemyError):

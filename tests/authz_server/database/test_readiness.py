@@ -108,6 +108,11 @@ def test_a_role_that_may_not_write_is_not_ready(postgresql_url, tmp_path, keys):
         owner.execute(f"GRANT INSERT ON ALL TABLES IN SCHEMA public TO {role}")
         with health(tmp_path, url) as application:
             assert readiness(application) == (200, [])
+            owner.execute(f"ALTER ROLE {role} SET default_transaction_read_only = on")
+        with health(tmp_path, url) as application:
+            answer = application.test_client().get("/health/ready")
+            assert answer.status_code == 503
+            assert "takes no writes" in answer.get_json()["reasons"]["database"]
         owner.execute(f"DROP OWNED BY {role}")
         owner.execute(f"DROP ROLE {role}")
 
