@@ -21,7 +21,9 @@ from authz_server.tokens.revocations import CutOffKind
 )
 @click.option("--client", "client_id", help="Revoke the tokens of this client.")
 @click.option(
-    "--key", "kid", help="Revoke the tokens signed with this key, by the beginning of its id."
+    "--key",
+    "kid",
+    help="Revoke the tokens signed with this key, by the beginning of its id or RING:VERSION.",
 )
 @click.option("--scope", "scope_name", help="Revoke the tokens with this scope.")
 @click.option(

@@ -1,4 +1,4 @@
-"""Find a key by its id, the beginning of its id, or its ring."""
+"""Find a key by its id, the beginning of its id, its ring and version, or its ring."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
@@ -37,7 +37,7 @@ def find_kid(rings: Sequence[RingSnapshot], named: str, choose: ChooseKey | None
 
     Args:
         rings: every ring.
-        named: an id, the beginning of exactly one, or with ``choose`` the name of a ring.
+        named: an id, the beginning of exactly one, ``RING:VERSION``, or with ``choose`` a ring.
         choose: returns the key that the name of a ring identifies.
 
     Raises:
@@ -58,12 +58,16 @@ def require_chosen(ring: str, kid: str | None) -> str:
 
 
 def find_beginning(keys: Iterable[NamedKey], named: str) -> str:
-    """Return the id of the key that begins with a text.
+    """Return the id of the key that begins with a text, or is named by ``RING:VERSION``.
 
     Raises:
         OrderRefusedError: there is none, or there are several.
     """
-    found = [key for key in keys if named and key.kid.startswith(named)]
+    found = [
+        key
+        for key in keys
+        if named and (key.kid.startswith(named) or f"{key.ring}:{key.version}" == named)
+    ]
     if len(found) > 1:
         candidates = ", ".join(f"{key.kid} ({key.ring}, version {key.version})" for key in found)
         raise OrderRefusedError(f"{named!r} begins several keys' ids: {candidates}")

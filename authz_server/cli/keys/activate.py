@@ -43,7 +43,7 @@ def activate(  # noqa: PLR0913, PLR0917 - one for each option
 ) -> None:
     """Let a published key sign, now or later.
 
-    KID is the key's id, the beginning of it, or a ring, which stands for its standby.
+    KID is the key's id, the beginning of it, RING:VERSION, or a ring, which stands for its standby.
     """
     kid = resolve_kid(invocation, kid, standby=True)
     order = Activate(kid, reason, at=at, emergency=emergency)

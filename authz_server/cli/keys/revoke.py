@@ -38,8 +38,8 @@ def revoke(  # noqa: PLR0913, PLR0917 - one for each option
 
     The standby signs at once, the backend is ordered to sign nothing older, the key leaves the
     JWKS, and introspection refuses its tokens. --dry-run shows the tokens and clients that this
-    affects, and the verifiers that will not notice. KID is the key's id, the beginning of it, or a
-    ring, which stands for the key that signs.
+    affects, and the verifiers that will not notice. KID is the key's id, the beginning of it,
+    RING:VERSION, or a ring, which stands for the key that signs.
     """
     kid = resolve_kid(invocation, kid)
     order = Revoke(kid, reason, all_versions=all_versions)

@@ -28,7 +28,7 @@ def taint(  # noqa: PLR0913, PLR0917 - one for each option
     """Stop a key from signing; its tokens stay valid.
 
     Its tokens are accepted until they expire; then the key is revoked. KID is the key's id, the
-    beginning of it, or a ring, which stands for the key that signs.
+    beginning of it, RING:VERSION, or a ring, which stands for the key that signs.
     """
     kid = resolve_kid(invocation, kid)
     question = "" if yes else f"Stop the key {kid} from signing?"

@@ -70,7 +70,7 @@ def find_key(services: Services, named: str, *, standby: bool = False) -> str:
 
     Args:
         services: the parts of the server.
-        named: the id of the key, the beginning of it, or its ring.
+        named: the id of the key, the beginning of it, ``RING:VERSION``, or its ring.
         standby: whether a ring stands for the key that signs next, and not for the one that signs.
 
     Raises:

@@ -115,7 +115,7 @@ def test_the_last_secret_of_a_resource_server_is_asked_for_unless_answered(stock
 def test_a_key_is_named_by_its_id_its_beginning_or_its_ring(keyed):
     """Case S261."""
     first, standby = (key["kid"] for key in keys(keyed))
-    for name in (first, first[:8], "es256"):
+    for name in (first, first[:8], "es256", "es256:1"):
         plan = keyed.json("keys", "revoke", name, "--reason", "r", "--dry-run")
         assert [each["kid"] for each in plan["changes"] if each["event"] == "key.revoked"] == [
             first
@@ -124,7 +124,7 @@ def test_a_key_is_named_by_its_id_its_beginning_or_its_ring(keyed):
         assert [each["kid"] for each in plan["changes"] if each["event"] == "key.tainted"] == [
             first
         ]
-    for name in (standby, standby[:8], "es256"):
+    for name in (standby, standby[:8], "es256", "es256:2"):
         plan = keyed.json(*("keys", "activate", name, "--reason", "r", "--emergency", "--dry-run"))
         assert standby in [each["kid"] for each in plan["changes"]]
     keyed.must("revoke", "--key", first[:8], "--reason", "r", "--yes")
@@ -137,7 +137,8 @@ def test_a_key_is_named_by_its_id_its_beginning_or_its_ring(keyed):
 def test_a_name_that_means_no_key_or_several_is_refused(keyed, command):
     """Case S261."""
     order = ("--reason", "r")
-    assert "keys list" in keyed.refused("keys", command, "other", *order)
+    for named in ("other", "es256:3", "es256:", "rs256:1", ""):
+        assert "keys list" in keyed.refused("keys", command, named, *order)
     ids = [key["kid"] for key in keys(keyed)]
     shared = next((a for a in ids[0] if all(kid.startswith(a) for kid in ids)), None)
     if shared:
