@@ -220,11 +220,15 @@ _BOUND = re.compile(r"Expected `(int|float)` [<>]=? [0-9.-]+")
 _TYPES = {
     "array": "a list",
     "bool": "true or false",
+    "date": "a date",
+    "datetime": "a time",
     "float": "a number",
     "int": "a whole number",
     "object": "a table",
     "str": "a text in quotes",
+    "time": "a time",
 }
+_LONGEST_NUMBER = 30
 _DOCUMENT = "docs/configuration.md"
 
 
@@ -247,7 +251,7 @@ def _explain(document: dict[str, Any], error: msgspec.ValidationError) -> RuleEr
     if named := _TYPE.fullmatch(problem):
         problem = f"must be {_in_words(named[1])}, not {_in_words(named[2])}"
     elif _BOUND.fullmatch(problem) and (bounds := _bounds(table)):
-        problem = f"{_value_at(document, table)} is outside {bounds}"
+        problem = f"{_number_at(document, table)} is outside {bounds}"
     return RuleError(table, problem[:1].lower() + problem[1:], _allowed(table))
 
 
@@ -304,12 +308,14 @@ def _kind_of(key: str) -> Any:  # noqa: ANN401 - a type, or what annotations hav
     return kind
 
 
-def _value_at(document: dict[str, Any], key: str) -> object:
-    """Return the value at a dotted path of the document."""
+def _number_at(document: dict[str, Any], key: str) -> str:
+    """Return the number at a dotted path of the document, if it is not too long to be shown."""
     value: Any = document
     for name in key.split("."):
-        value = value[name]
-    return value
+        # The name of an entry may hold a dot.
+        value = value.get(name) if isinstance(value, dict) else None
+    text = hex(value) if isinstance(value, int) else str(value)
+    return "the number" if value is None or len(text) > _LONGEST_NUMBER else str(value)
 
 
 def _bounds(key: str) -> str:

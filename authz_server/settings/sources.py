@@ -61,11 +61,15 @@ def read_document(path: Path) -> dict[str, Any]:
         ) from error
     except UnicodeDecodeError as error:
         raise SettingsError("the file is not UTF-8", file=str(path)) from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
+        # A number of thousands of digits is a ValueError, and no error of TOML's.
         raise SettingsError(f"the file is not TOML: {error}", file=str(path)) from error
-    for key, value in _texts("", document):
-        if "\0" in key + value:
-            raise SettingsError("holds a NUL character", file=str(path), key=repr(key)[1:-1])
+    try:
+        for key, value in _texts("", document):
+            if "\0" in key + value:
+                raise SettingsError("holds a NUL character", file=str(path), key=repr(key)[1:-1])
+    except RecursionError as error:
+        raise SettingsError("a table is nested too deeply", file=str(path)) from error
     return document
 
 

@@ -241,7 +241,19 @@ def test_the_view_shows_every_key_and_no_secret(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "problem"),
-    [(b"issuer = ", "not TOML"), (b"\xff", "not UTF-8"), (b"issuer = 1\nissuer = 2", "not TOML")],
+    [
+        (b"issuer = ", "not TOML"),
+        (b"\xff", "not UTF-8"),
+        (b"issuer = 1\nissuer = 2", "not TOML"),
+        (b"issuer = 'a'\rport = 1", "not TOML"),
+        (b"port = " + b"1" * 5_000, "not TOML"),
+        (b"a." * 5_000 + b"b = 1", "nested too deeply"),
+        (b"a = " + b"[" * 400 + b"]" * 400, "there is no such key|nested too deeply"),
+        (b"database", "not TOML"),
+        (b"[server\nport = 1", "not TOML"),
+        (b"\xef\xbb\xbf\xef\xbb\xbfissuer = 'a'", "not TOML"),
+        ("issuer = 'é'".encode("latin-1"), "not UTF-8"),
+    ],
 )
 def test_a_file_that_is_not_toml_is_refused(tmp_path, content, problem):
     """Case L129."""
@@ -250,6 +262,27 @@ def test_a_file_that_is_not_toml_is_refused(tmp_path, content, problem):
     with pytest.raises(SettingsError, match=problem) as caught:
         load_settings(file, {})
     assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [
+        ("[server]\nport = 0x" + "f" * 5_000, "server.port"),
+        ("[server]\nport = 1e400", "server.port"),
+        (
+            "[keys.rings.'a.b']\nprepublication_seconds = -1",
+            "keys.rings.a.b.prepublication_seconds",
+        ),
+        (
+            "[audit]\ndestination = 2026-01-01",
+            "audit.destination: must be a text in quotes, not a date",
+        ),
+        ("[database]\nurl = 07:32:00", "database.url: must be a text in quotes, not a time"),
+    ],
+)
+def test_values_that_cannot_be_read_are_named(tmp_path, more, key):
+    """Case L129. Case R242."""
+    assert key in str(refusal(tmp_path, more=more))
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path):
