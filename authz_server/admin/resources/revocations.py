@@ -29,7 +29,7 @@ class RevocationBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         jti: the ``jti`` of a token.
         client: the tokens of this client.
         scope: the tokens with this scope.
-        key: the tokens that this key signed, by its id or the beginning of it.
+        key: the tokens that this key signed, by its id, the beginning of it, or ``RING:VERSION``.
         all: every token that was issued until now.
         before: revoke what was issued up to this time; without it, up to now.
         reason: the recorded reason.
