@@ -6,7 +6,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
@@ -14,6 +14,7 @@ from types import FrameType
 from authz_server.serving.last_connections import HANDSHAKE_SECONDS, turn_new_ones_away
 from authz_server.serving.listeners import Listeners, ServingError, open_all
 from authz_server.serving.shares import make_table, remove_entry
+from authz_server.serving.tls import TlsFiles, read_all_tls
 from authz_server.serving.worker import CANNOT_SERVE, Order
 from authz_server.serving.worker_processes import Worker, limit_memory_pools, start_worker
 from authz_server.settings import Role, ServerSettings, Settings
@@ -52,10 +53,11 @@ class Slot:
 
 @dataclass(eq=False)
 class Generation:
-    """Settings with their sockets, by role, and workers."""
+    """Settings with their sockets and the files of their TLS, by role, and workers."""
 
     settings: Settings
     listeners: Listeners
+    tls: Mapping[Role, TlsFiles | None]
     slots: list[Slot] = field(default_factory=list)
     begun_at: float = 0.0
 
@@ -70,7 +72,7 @@ class Supervisor:
             the operator.
 
     Raises:
-        ServingError: the address cannot be used.
+        ServingError: the address or a file of its TLS cannot be used.
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class Supervisor:
     ) -> None:
         self._settings_file = settings_file
         self._reload = reload
-        self._current = Generation(settings, open_all(settings))
+        self._current = Generation(settings, open_all(settings), read_all_tls(settings))
         self._next: Generation | None = None
         self._leaving: list[Worker] = []
         self._ever_served = False
@@ -210,6 +212,7 @@ class Supervisor:
             role=slot.role,
             table=slot.table,
             place=slot.place,
+            tls=generation.tls[slot.role],
         )
         try:
             process = start_worker(order, self._own_descriptors(slot, report_read))
@@ -268,12 +271,13 @@ class Supervisor:
             self._abandon_reload("another SIGHUP came")
         try:
             settings = self._reload()
+            tls = read_all_tls(settings)
             listeners = open_all(settings, self._current.settings, self._current.listeners)
             slots = _make_slots(settings)
         except Exception as error:  # noqa: BLE001 - after any error the old settings stay
             logger.error("the new settings cannot be used: %s; the old ones stay", error)  # noqa: TRY400 - the message has it
             return
-        self._next = Generation(settings, listeners, slots, time.monotonic())
+        self._next = Generation(settings, listeners, tls, slots, time.monotonic())
 
     def _finish_reload(self, changed: Callable[[Settings], None]) -> None:
         following = self._next

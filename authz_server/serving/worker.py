@@ -36,13 +36,8 @@ from authz_server.serving.lanes import Lanes
 from authz_server.serving.self_check import SelfCheck
 from authz_server.serving.senders import Senders
 from authz_server.serving.shares import Shares
-from authz_server.settings import (
-    ClientCertificateSettings,
-    Role,
-    ServerSettings,
-    Settings,
-    SettingsError,
-)
+from authz_server.serving.tls import TlsFiles, tls_context
+from authz_server.settings import Role, ServerSettings, Settings
 from authz_server.waiting import Lane
 
 if TYPE_CHECKING:
@@ -56,12 +51,6 @@ STANDARD_INPUT = 0
 REPORT_SECONDS = 1.0
 #: Interval of reports until the worker serves.
 FIRST_REPORTS_SECONDS = 0.2
-#: The cipher suites of TLS 1.2 (RFC 9325, 4.2), which are all that FAPI 2.0, 5.2.2 permits.
-_TLS_1_2_CIPHERS = ":".join(
-    f"ECDHE-{key}-{suite}"
-    for suite in ("AES128-GCM-SHA256", "AES256-GCM-SHA384")
-    for key in ("ECDSA", "RSA")
-)
 #: Largest number of concurrent remote signatures; a backend may sign them in batches.
 _SIGNING_THREADS = 32
 #: Largest number of calls to other issuers at a time; each issuer has a limit of its own below it.
@@ -92,6 +81,7 @@ class Order:
         role: the listener that it serves.
         table: the descriptor of the table of connections that its workers share.
         place: its entry in the table.
+        tls: the files of the listener's TLS; None: plain HTTP.
     """
 
     settings: Settings
@@ -101,6 +91,7 @@ class Order:
     role: Role
     table: int
     place: int
+    tls: TlsFiles | None = None
 
     @property
     def server(self) -> ServerSettings:
@@ -126,7 +117,7 @@ def run(order: Order) -> NoReturn:
     try:
         app = resolve_name(_APPLICATIONS[order.role])(order.settings)
         start(app, order)
-        tls = tls_context(order.server, order.settings.client_certificates)
+        tls = tls_context(order.server, order.settings.client_certificates, order.tls)
     except Exception as error:  # noqa: BLE001 - any exception prevents serving
         print(f"A worker cannot start: {error}", file=sys.stderr)  # noqa: T201 - the main process's stream
         os._exit(CANNOT_SERVE)
@@ -158,35 +149,6 @@ def new_loop() -> asyncio.AbstractEventLoop:
         return asyncio.new_event_loop()
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
     return loop
-
-
-def tls_context(
-    server: ServerSettings, clients: ClientCertificateSettings | None = None
-) -> ssl.SSLContext | None:
-    """Return the TLS context of the public listener; None for plain HTTP.
-
-    With the source ``listener``, clients are asked for a certificate, and a handshake with one
-    that leads to no known authority fails.
-
-    Raises:
-        OSError: the certificate or its key cannot be read or used.
-        SettingsError: the file of the authorities has no certificate.
-    """
-    if not server.tls_certificate:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(_TLS_1_2_CIPHERS)
-    context.set_alpn_protocols(["http/1.1"])
-    context.load_cert_chain(server.tls_certificate, server.tls_private_key)
-    if clients is not None and clients.source == "listener":
-        try:
-            context.load_verify_locations(clients.ca_file)
-        except OSError as error:
-            problem = f"{clients.ca_file} has no certificate that can be read"
-            raise SettingsError(problem, key="client_certificates.ca_file") from error
-        context.verify_mode = ssl.CERT_OPTIONAL
-    return context
 
 
 async def _serve(app: Application, order: Order, tls: ssl.SSLContext | None) -> None:

@@ -1,6 +1,7 @@
 """SIGHUP: changed settings and certificates come into force under load, broken ones do not."""
 
 import json
+import os
 import signal
 import socket
 import ssl
@@ -212,6 +213,7 @@ def test_a_new_certificate_is_shown_without_a_lost_request(sqlite_url, tmp_path)
 
     def shown(port: int) -> int:
         plain = socket.create_connection(("127.0.0.1", port), 10)
+        plain.settimeout(60)
         with trust.wrap_socket(plain, server_hostname="localhost") as secured:
             return int(secured.getpeercert()["serialNumber"], 16)
 
@@ -230,4 +232,18 @@ def test_a_new_certificate_is_shown_without_a_lost_request(sqlite_url, tmp_path)
                 serials.add(shown(edge.port))
         await_again(edge, IN_FORCE, before)
         assert statuses == {200}
-        assert first != shown(edge.port)
+        last = shown(edge.port)
+        assert first != last
+        before = edge.server.log()
+        certified.certificate_path.write_text("no certificate")
+        edge.server.send_signal(signal.SIGHUP)
+        await_again(edge, REFUSED, before)
+        assert shown(edge.port) == last
+        # A worker that replaces another one serves what is in force, not what the file holds.
+        (worker,) = edge.server.worker_process_ids()
+        os.kill(worker, signal.SIGKILL)
+        ends = time.monotonic() + 60
+        while edge.server.worker_process_ids() in ([], [worker]):
+            assert time.monotonic() < ends
+            time.sleep(0.05)
+        assert shown(edge.port) == last

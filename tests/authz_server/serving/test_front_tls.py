@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from authz_server.serving.worker import tls_context
+from authz_server.serving.tls import tls_context
 from authz_server.settings import ServerSettings
 from support.openbao_authority import CertificateAuthority
 from support.worker_site import LARGE_BYTES, LOOPS, WorkerSite

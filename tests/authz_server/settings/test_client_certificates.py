@@ -3,7 +3,7 @@
 import pytest
 
 from authz_server.app import require_usable
-from authz_server.serving.worker import tls_context
+from authz_server.serving.tls import tls_context
 from authz_server.settings import ClientCertificateSettings, ServerSettings, SettingsError
 from support.minimal_settings import load, refusal
 from support.openbao_authority import CertificateAuthority
