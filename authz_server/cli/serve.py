@@ -24,7 +24,6 @@ from authz_server.serving.health_listener import HealthListener
 from authz_server.serving.listeners import ServingError
 from authz_server.serving.metrics_folder import metrics_folder
 from authz_server.serving.supervisor import Supervisor
-from authz_server.serving.tls import tls_context
 from authz_server.settings import Settings, SettingsError, load_settings
 from keys.errors import StoreUnavailable
 
@@ -165,8 +164,7 @@ def run_server(settings: Settings, config: Path, folder: Path) -> None:
     def reload() -> Settings:
         changed = load_settings(config)
         require_usable(changed)
-        for listener in changed.listeners().values():
-            tls_context(listener, changed.client_certificates)
+        preflight.check_tls(changed)
         require_prepared(changed)
         health.require_free(changed)
         return changed

@@ -181,7 +181,8 @@ def _refused_addresses(settings: Settings) -> Iterator[tuple[str, str, OSError]]
             yield key, f"{host} port {port}", error
 
 
-def _check_tls(settings: Settings) -> None:
+def check_tls(settings: Settings) -> None:
+    """Require that the certificate of each listener can be used; SettingsError otherwise."""
     for role, listener in settings.listeners().items():
         table = "server" if role == "public" else role
         try:
@@ -268,7 +269,7 @@ def _check_restored(settings: Settings) -> None:
 
 
 #: The checks of what the settings name on this machine.
-_FILES = (_check_tls, check_trust, _check_provider, _check_audit)
+_FILES = (check_tls, check_trust, _check_provider, _check_audit)
 #: The checks of what is in the database.
 _STORED = (_check_keys, _check_rings, _check_rings_of_servers, _check_restored)
 

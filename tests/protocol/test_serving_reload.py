@@ -237,7 +237,7 @@ def test_a_new_certificate_is_shown_without_a_lost_request(sqlite_url, tmp_path)
         before = edge.server.log()
         certified.certificate_path.write_text("no certificate")
         edge.server.send_signal(signal.SIGHUP)
-        await_again(edge, REFUSED, before)
+        assert "server.tls_certificate" in await_again(edge, REFUSED, before)
         assert shown(edge.port) == last
         # A worker that replaces another one serves what is in force, not what the file holds.
         (worker,) = edge.server.worker_process_ids()
