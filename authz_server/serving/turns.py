@@ -25,8 +25,8 @@ TURN_SECONDS = 0.01
 OVERLOAD_SECONDS = 0.08
 #: The first request of a connection has waited about this long for the connection to be accepted.
 ACCEPT_SECONDS = 0.03
-#: A pause between two turns as long as this is a stall, not overload: something else took the
-#: processor. For a while after it, requests may wait longer.
+#: A pause between two turns, or one request, as long as this is a stall, not overload: something
+#: else took the processor or the disk. For a while after it, requests may wait longer.
 PAUSE_SECONDS = 0.05
 STALL_SECONDS = 0.12
 #: Up to this number of connections or waiting requests is never an overload.
@@ -107,11 +107,15 @@ class Turns:
             self._stalled = began
         try:
             is_behind = bool(queue) and self._may_refuse() and self._refuse_late(began)
+            latest = began
             while queue:
                 # Where refusing cannot keep up, the latest arrivals are the ones still in time.
                 _, connection, request = queue.pop() if is_behind else queue.popleft()
                 self._decide(self._serve, connection, request)
-                if monotonic() - began > TURN_SECONDS or not self._has_room():
+                before, latest = latest, monotonic()
+                if latest - before > PAUSE_SECONDS:
+                    self._stalled = latest
+                if latest - began > TURN_SECONDS or not self._has_room():
                     break
         finally:
             self._verdict = None

@@ -40,7 +40,7 @@ class Site:
     def __init__(self, monkeypatch):
         self.now = 1_000.0
         monkeypatch.setattr(turns, "monotonic", lambda: self.now)
-        self.refuse_seconds = SERVE_SECONDS / 10
+        self.serve_seconds, self.refuse_seconds = SERVE_SECONDS, SERVE_SECONDS / 10
         self.room = True
         self.many = self.used = True
         self.served, self.refused = [], []
@@ -56,7 +56,7 @@ class Site:
 
     def _serve(self, _connection, request):
         self.served.append(request)
-        self.now += SERVE_SECONDS
+        self.now += self.serve_seconds
 
     def _refuse(self, _connection, request):
         self.refused.append(request)
@@ -168,3 +168,14 @@ def test_an_arrival_waits_for_the_next_turn_where_the_database_has_no_room(site)
     assert site.served == [1]
     site.loop.turn()
     assert site.served == [1, 2]
+
+
+def test_after_a_request_that_the_disk_has_held_up_the_others_may_wait_longer(site):
+    site.hold(1, 2, 3)
+    site.serve_seconds = OVERLOAD_SECONDS
+    site.loop.turn()
+    site.serve_seconds = SERVE_SECONDS
+    assert site.served == [1]
+    site.now += STALL_SECONDS - OVERLOAD_SECONDS - 0.001
+    site.loop.turn()
+    assert (site.served, site.refused) == ([1, 2, 3], [])
