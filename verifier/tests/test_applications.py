@@ -13,7 +13,7 @@ from django.http import JsonResponse
 from django.test import RequestFactory
 from django.utils.decorators import method_decorator
 from django.views import View
-from fastapi import FastAPI, WebSocket
+from fastapi import APIRouter, FastAPI, WebSocket
 from fastapi.middleware.cors import CORSMiddleware
 from flask.views import MethodView
 from pydantic import BaseModel
@@ -29,7 +29,7 @@ from authz_verifier import starlette as starlette_skin
 from authz_verifier import wsgi as wsgi_skin
 from authz_verifier.testing import DEFAULT_AUDIENCE, proof
 
-SCOPE = "mapper/link"
+SCOPE, OTHER = "mapper/link", "mapper/resolve"
 METADATA = "/.well-known/oauth-protected-resource"
 
 
@@ -76,7 +76,7 @@ def connect(app, path, headers) -> list[str]:
 
 
 def make_fastapi(issuer):
-    app, mounted = FastAPI(), FastAPI()
+    app, mounted, router, inner = FastAPI(), FastAPI(), APIRouter(), APIRouter()
     app.add_middleware(CORSMiddleware, allow_origins=["*"])
     starlette_skin.protect(app, AsyncVerifier(issuer.url, DEFAULT_AUDIENCE))
 
@@ -96,8 +96,28 @@ def make_fastapi(issuer):
         await socket.accept()
         await socket.close()
 
+    @inner.post("/items/{kind}")
+    @starlette_skin.requires(OTHER)
+    async def add_kind(kind: str, item: Item):
+        return answer() | {"item": item.name, "kind": kind}
+
     app.mount("/mounted", mounted)
+    router.include_router(inner, prefix="/inner")
+    app.include_router(router, prefix="/router")
     return app
+
+
+def test_the_routes_of_a_router_are_guarded_like_those_of_the_application(issuer, call):
+    """Before the body is read; their scopes are in the metadata."""
+    app, path = make_fastapi(issuer), "/router/inner/items/a"
+    assert call(app, "POST", path, content=b"[").status_code == 401
+    wrong = issuer.authorization(SCOPE)
+    assert call(app, "POST", path, content=b"[", headers=wrong).status_code == 403
+    headers = issuer.authorization(OTHER)
+    assert call(app, "POST", path, json={}, headers=headers).status_code == 422
+    served = call(app, "POST", path, json={"name": "b"}, headers=headers)
+    assert served.json() == {"client": "test-client", "item": "b", "kind": "a"}
+    assert call(app, "GET", METADATA).json()["scopes_supported"] == [SCOPE, OTHER]
 
 
 def test_fastapi_refuses_before_it_reads_the_body(issuer, call):
@@ -219,15 +239,26 @@ def test_a_guard_above_the_route_is_found_out(issuer, call):
     def open_page():
         return answer()
 
-    app = make_fastapi(issuer)
+    app, mounted, router = make_fastapi(issuer), FastAPI(), APIRouter()
+    for part in (app, mounted, router):
+
+        @starlette_skin.requires(SCOPE)
+        @part.get("/open")
+        def open_endpoint():
+            return answer()
 
     @starlette_skin.requires(SCOPE)
-    @app.get("/open")
-    def open_endpoint():
-        return answer()
+    @app.websocket("/socket")
+    async def open_socket(socket: WebSocket):
+        await socket.accept()
 
+    app.mount("/other", mounted)
+    app.include_router(router, prefix="/third")
     assert pages.test_client().get("/open").status_code == 500
-    assert call(app, "GET", "/open").status_code == 500
+    for path in ("/open", "/other/open", "/third/open"):
+        assert call(app, "GET", path).status_code == 500
+    with pytest.raises(RuntimeError, match="below the decorator"):
+        connect(app, "/socket", {})
 
 
 def test_a_wsgi_response_to_head_has_no_body(issuer):

@@ -1,6 +1,7 @@
 """The skin for Starlette and FastAPI."""
 
 import inspect
+import sys
 from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any
@@ -51,7 +52,7 @@ def protect(app: Starlette, verifier: AsyncVerifier) -> None:
         return _answer(verifier.respond(refusal))
 
     async def metadata(_: Request) -> StarletteResponse:
-        endpoints = [getattr(route, "endpoint", None) for route in app.routes]
+        endpoints = [getattr(route, "endpoint", None) for route in _flatten(app.routes)]
         scopes = {scope for each in endpoints for scope in scopes_of(each) or ()}
         return _answer(verifier.responses.metadata_response(sorted(scopes)))
 
@@ -138,8 +139,8 @@ class _Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[_VERIFIER] = self._verifier
-        scopes = _scopes_of(self._routes, scope) if scope["type"] == "http" else None
-        if scopes is not None:
+        scopes = _scopes_of(self._routes, scope) if scope["type"] != "lifespan" else None
+        if scopes is not None and scope["type"] == "http":
             try:
                 token = await self._verifier.authenticate(
                     read_request(scope, self._verifier), *scopes
@@ -154,9 +155,27 @@ class _Guard:
 def _scopes_of(routes: Iterable[BaseRoute], scope: Scope) -> tuple[str, ...] | None:
     """Return the scopes of the route that will serve a request; None if it is not guarded."""
     for route in routes:
-        if route.matches(scope)[0] is Match.FULL:
-            return scopes_of(getattr(route, "endpoint", None))
+        match, child = route.matches(scope)
+        if match is Match.FULL:
+            endpoint = getattr(route, "endpoint", None)
+            if endpoint is not None:
+                return scopes_of(endpoint)
+            return _scopes_of(_routes_within(route), {**scope, **child})
     return None
+
+
+def _routes_within(route: BaseRoute) -> Iterable[BaseRoute]:
+    """Return the routes of a mounted application, or of an included router."""
+    mounted: Iterable[BaseRoute] | None = getattr(route, "routes", None)
+    return [each for each in _flatten([route]) if each is not route] if mounted is None else mounted
+
+
+def _flatten(routes: Iterable[BaseRoute]) -> Iterable[BaseRoute]:
+    """Return the routes with those of included routers, which FastAPI keeps as a part."""
+    module = sys.modules.get("fastapi.routing")
+    flatten = getattr(module, "iter_route_contexts", list)
+    flat: Iterable[BaseRoute] = flatten(routes)
+    return flat
 
 
 def _find_connection(named: object, args: tuple[Any, ...]) -> HTTPConnection:
