@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import time
+from io import BytesIO
 
 import django
 import flask
@@ -261,6 +262,13 @@ def test_each_skin_receives_events(issuer, skin):
     assert post(b"x" * 1_000_000) == 400
     assert client.get(path).status_code == 405
     assert verifier.events.received == 1
+
+
+def test_a_body_in_chunks_is_read_where_the_server_ends_it():
+    """Its length is not stated; without an end, reading could wait for ever."""
+    for terminated in (True, False):
+        environ = {"wsgi.input": BytesIO(b"x" * 100_000), "wsgi.input_terminated": terminated}
+        assert len(authz_verifier.wsgi.read_event(environ)) == (65_537 if terminated else 0)
 
 
 def test_django_receives_events(issuer):

@@ -177,6 +177,17 @@ def test_a_hostile_issuer_costs_a_503_in_bounded_time(issuer, present, hostile, 
         await_logged(caplog)
 
 
+def test_a_page_in_the_place_of_the_metadata_is_passed_over(issuer, present):
+    """The metadata of OpenID Connect Discovery is used (RFC 8414, 5)."""
+    document, places = issuer.document, ("oauth-authorization-server", "openid-configuration")
+    oauth, openid = (f"/.well-known/{name}" for name in places)
+    issuer.document = lambda path: (
+        {} if path == oauth else document(oauth if path == openid else path)
+    )
+    with Verifier(issuer.url, DEFAULT_AUDIENCE) as verifier:
+        assert verifier.authenticate(present(issuer.token()))
+
+
 @pytest.mark.parametrize(
     "fetch",
     [

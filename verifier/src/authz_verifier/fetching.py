@@ -182,13 +182,20 @@ class DocumentFetcher:
     def _metadata(self, client: httpx.Client) -> tuple[Metadata, float]:
         first, second = metadata_urls(self._issuer)
         try:
-            data, fresh = self._get(client, first)
-        except FetchError:
-            data, fresh = self._get(client, second)
+            return self._metadata_at(client, first)
+        except FetchError as error:
+            # Some servers answer any address, such as with a page.
+            try:
+                return self._metadata_at(client, second)
+            except FetchError as other:
+                raise FetchError(f"{error}; {other}") from other
+
+    def _metadata_at(self, client: httpx.Client, url: str) -> tuple[Metadata, float]:
+        data, fresh = self._get(client, url)
         try:
             return parse_metadata(data, self._issuer), fresh
         except ValueError as error:
-            raise FetchError(f"metadata: {error}") from error
+            raise FetchError(f"{url}: {error}") from error
 
     def _get(self, client: httpx.Client, url: str) -> tuple[bytes, float]:
         try:
