@@ -1,6 +1,8 @@
 """Public status lists, and the list of them (draft-ietf-oauth-status-list, 8 and 9)."""
 
+import gzip
 import hashlib
+from functools import lru_cache
 from http import HTTPStatus
 
 import msgspec
@@ -9,7 +11,11 @@ from flask import Flask, Response, request
 from authz_server.endpoints.discovery import cacheable
 from authz_server.endpoints.responses import new_request_id
 from authz_server.errors import OAuthError
-from authz_server.tokens.status_lists.publication import STATUS_LIST_TYPE, StatusLists
+from authz_server.tokens.status_lists.publication import (
+    MAXIMUM_LISTS,
+    STATUS_LIST_TYPE,
+    StatusLists,
+)
 
 PATH = "/status-lists"
 CONTENT_TYPE = f"application/{STATUS_LIST_TYPE}"
@@ -43,7 +49,17 @@ class StatusListEndpoint:
         if found is None or list_id != str(int(list_id)):
             raise OAuthError("not_found")
         seconds = self._lists.settings.ttl_seconds
-        return cacheable(found.token, found.etag, CONTENT_TYPE, seconds, self._hosts)
+        is_gzip = request.accept_encodings.best_match(["gzip", "identity"]) == "gzip"
+        body, etag = (
+            (_compress(found.token), f'{found.etag[:-1]}-gzip"')
+            if is_gzip
+            else (found.token, found.etag)
+        )
+        response = cacheable(body, etag, CONTENT_TYPE, seconds, self._hosts)
+        response.headers["Vary"] = "Accept-Encoding"
+        if is_gzip and response.status_code == HTTPStatus.OK:
+            response.headers["Content-Encoding"] = "gzip"
+        return response
 
     def show_all(self) -> Response:
         """Return the addresses of all lists."""
@@ -51,6 +67,12 @@ class StatusListEndpoint:
         etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
         seconds = self._lists.settings.ttl_seconds
         return cacheable(body, etag, "application/json", seconds, self._hosts)
+
+
+@lru_cache(MAXIMUM_LISTS)
+def _compress(token: bytes) -> bytes:
+    """Return a list in gzip (draft-ietf-oauth-status-list, 8.2); the last ones are kept."""
+    return gzip.compress(token, 6, mtime=0)
 
 
 def _without_history() -> Response:

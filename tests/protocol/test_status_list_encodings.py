@@ -1,0 +1,40 @@
+"""Status lists in gzip (draft-ietf-oauth-status-list, 8.2)."""
+
+import gzip
+from collections.abc import Iterator
+
+import pytest
+
+from support.parties import ACTOR
+from support.protocol import Protocol, running_protocol
+from support.status_lists import entry_of
+
+
+@pytest.fixture
+def protocol(sqlite_url, tmp_path) -> Iterator[Protocol]:
+    with running_protocol(tmp_path, sqlite_url) as running:
+        with running.parties.change() as (services, session):
+            services.clients.update_resource_server(
+                session, "mapper", actor=ACTOR, properties={"status_list": True}
+            )
+        yield running
+
+
+def test_a_list_is_compressed_for_those_who_accept_it(protocol: Protocol):
+    """8.2; a cache keeps both forms apart."""
+    path = f"/status-lists/{entry_of(protocol.new_token()).list_id}"
+    plain = protocol.get(path)
+    packed = protocol.get(path, Accept_Encoding="gzip, deflate")
+    assert gzip.decompress(packed.data) == plain.data
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert packed.content_type == "application/statuslist+jwt"
+    assert packed.headers["ETag"] != plain.headers["ETag"]
+    for answer in (plain, packed):
+        assert answer.headers["Vary"] == "Accept-Encoding"
+        encoding = answer.headers.get("Content-Encoding", "identity")
+        etag = answer.headers["ETag"]
+        again = protocol.get(path, Accept_Encoding=encoding, If_None_Match=etag)
+        assert (again.status_code, again.data) == (304, b"")
+    for refused in ("identity", "gzip;q=0", "br", "gzip;q=0.1, identity"):
+        answer = protocol.get(path, Accept_Encoding=refused)
+        assert (answer.data, answer.headers.get("Content-Encoding")) == (plain.data, None)
