@@ -104,14 +104,13 @@ def require_one_name(properties: object) -> None:
         raise InvalidChangeError(f"{named[1][0]}: use only one of {', '.join(NAMES)}")
 
 
-def require_name(authentication_method: str, stored: Mapping[str, object]) -> None:
+def require_name(stored: Mapping[str, object]) -> None:
     """Raise InvalidChangeError if a client of ``tls_client_auth`` has no name.
 
     Args:
-        authentication_method: the client's.
         stored: its properties, by name.
     """
-    if authentication_method == TLS_CLIENT_AUTH and not any(stored.get(name) for name in NAMES):
+    if not any(stored.get(name) for name in NAMES):
         raise InvalidChangeError(
             f"{SUBJECT_DN}: {TLS_CLIENT_AUTH} needs exactly one of {', '.join(NAMES)}"
         )

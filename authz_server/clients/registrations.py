@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from authz_server.audit.sink import store_audit_record
 from authz_server.clients import validation
-from authz_server.clients.certificate_names import require_name
+from authz_server.clients.certificate_names import TLS_CLIENT_AUTH, require_name
 from authz_server.clients.models import Client, ResourceServer
 from authz_server.clients.properties import merge_properties
 from authz_server.clients.secrets import SecretScheme
@@ -227,8 +227,10 @@ class Registrations:
             raise ConflictError(f"The id {client_id!r} is taken.")
         now = self._present(session)
         lists: dict[str, Any] = {field: [] for field in _LIST_FIELDS}
-        properties = merge_properties({}, values.get("properties", {}))
-        require_name(values["authentication_method"], properties)
+        given = values.get("properties")
+        properties = merge_properties({}, given) if given else {}
+        if values["authentication_method"] == TLS_CLIENT_AUTH:
+            require_name(properties)
         client = Client(
             id=client_id,
             kind=kind,
@@ -291,8 +293,8 @@ def assign_fields(row: object, values: Mapping[str, Any]) -> None:
             else value
         )
         setattr(row, field, merged)
-    if isinstance(row, Client):
-        require_name(row.authentication_method, row.properties)
+    if isinstance(row, Client) and row.authentication_method == TLS_CLIENT_AUTH:
+        require_name(row.properties)
 
 
 def require_ordered_dates(client: Client) -> None:

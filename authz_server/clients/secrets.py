@@ -8,7 +8,6 @@ from base64 import urlsafe_b64encode
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from authz_server.clients.authentication.slots import FairSlots
 from authz_server.errors import InvalidChangeError
 
 HMAC_PREFIX = "hmac-sha256$"
@@ -42,12 +41,12 @@ class SecretScheme:
             process; each takes 64 MiB.
 
     Attributes:
-        slots: the queue of argon2id computations.
+        argon2_concurrency: as given.
     """
 
     def __init__(self, pepper: bytes, argon2_concurrency: int) -> None:
         self._pepper = pepper
-        self.slots = FairSlots(argon2_concurrency)
+        self.argon2_concurrency = argon2_concurrency
 
     def digest(self, secret: bytes) -> bytes:
         """Return HMAC-SHA256(pepper, secret), 32 bytes."""
@@ -120,7 +119,7 @@ class SecretScheme:
     def verify_imported(self, encoded: str, secret: bytes) -> bool:
         """Return whether ``secret`` matches this hash; both outcomes take equally long.
 
-        Call this in a slot of :attr:`slots`: it takes 64 MiB and some tenths of a second.
+        It takes 64 MiB and some tenths of a second, for which :attr:`argon2_concurrency` holds.
         """
         try:
             return _argon2.verify(encoded, self.digest(secret))

@@ -174,7 +174,7 @@ SHARED_RULES: Mapping[str, Rule] = {
     "permissions": lambda value, _: require_subset("permissions", value, PERMISSIONS),
     "starts_at": lambda value, _: require_instant("starts_at", value),
     "expires_at": lambda value, _: require_instant("expires_at", value),
-    "properties": lambda value, _: check_properties(value),
+    "properties": lambda value, _: {} if value == {} else check_properties(value),
 }
 CLIENT_RULES: Mapping[str, Rule] = {
     **SHARED_RULES,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
+from authz_server.clients.authentication.slots import FairSlots
 from authz_server.clients.authentication.throttle import MAXIMUM_ID_CHARACTERS, network_of
 from authz_server.clients.cache import SecretEntry
 from authz_server.clients.secrets import SecretScheme
@@ -21,11 +22,12 @@ class ImportedSecrets:
     Outcomes are kept by the digest of the secret.
 
     Args:
-        secrets: the scheme of secrets, with the slots of their computations.
+        secrets: the scheme of secrets, with the number of computations at once.
     """
 
     def __init__(self, secrets: SecretScheme) -> None:
         self._secrets = secrets
+        self._slots = FairSlots(secrets.argon2_concurrency)
         self._dummy: tuple[SecretEntry, ...] = ()
         # Imported secrets that have authenticated their client, by id and digest.
         self._proven: OrderedDict[tuple[str, bytes], None] = OrderedDict()
@@ -77,7 +79,7 @@ class ImportedSecrets:
         Raises:
             OAuthError: ``temporarily_unavailable`` on entry; no slot became free in time.
         """
-        return self._secrets.slots.take(network_of(address), client_id[:MAXIMUM_ID_CHARACTERS])
+        return self._slots.take(network_of(address), client_id[:MAXIMUM_ID_CHARACTERS])
 
     def _dummies(self) -> tuple[SecretEntry, ...]:
         if not self._dummy:

@@ -54,9 +54,12 @@ class Door:
     def __init__(self, registry) -> None:
         self.registry = registry
         self.directory = ClientCache(registry.secrets)
-        methods = [("authz-server", SharedSecret(self.directory, registry.secrets))]
-        self.methods = AuthenticationMethods(methods)
+        self.methods = self.make_methods()
         self.authenticator = self.make_authenticator(FailureThrottle(1_000_000, 60))
+
+    def make_methods(self) -> AuthenticationMethods:
+        methods = [("authz-server", SharedSecret(self.directory, self.registry.secrets))]
+        return AuthenticationMethods(methods)
 
     def make_authenticator(self, throttle: FailureThrottle) -> ClientAuthenticator:
         return ClientAuthenticator(self.directory, self.methods, throttle, self.registry.clock)
@@ -245,11 +248,12 @@ def test_flood_of_guesses_leaves_a_slot_to_the_first_request_of_a_client(door, a
             guess.result(PATIENCE_SECONDS)
 
 
-def test_wrong_secret_that_waits_in_vain_is_asked_to_wait_longer(door):
+def test_wrong_secret_that_waits_in_vain_is_asked_to_wait_longer(door, monkeypatch):
     """Case A13."""
     door.make_client("ministry", IMPORTED)
     slots = FairSlots(1, wait_seconds=0.05)
-    door.registry.secrets.slots = slots
+    monkeypatch.setattr(imported_secrets, "FairSlots", lambda _concurrency: slots)
+    door.methods = door.make_methods()
     door.authenticator = door.make_authenticator(FailureThrottle(1, 60))
     assert door.knock("ministry", "a guess", ATTACKER) == "secret_wrong"
     with slots.take(HOME, "other"):
