@@ -41,7 +41,7 @@ from authz_server.operations.approvals import CONTROL
 from authz_server.operations.changes import get_change
 from authz_server.operations.limited_services import limit_services
 from authz_server.operations.one_transaction import run_together
-from authz_server.operations.permissions import Caller, Limits
+from authz_server.operations.permissions import UNLIMITED, Caller, Limits
 from authz_server.operations.record_diffs import record_diff
 from authz_server.operations.views import difference
 
@@ -238,10 +238,12 @@ class AdminApi:
     def _authorise(self, route: Route, caller: Caller) -> Limits:
         """Return the limits within which a caller uses a route."""
         now = self._parts.services.corrected_clock()
-        whole_server = route.limited not in {"open", "part"}
+        whole_server = route.limited not in {"open", "part", "items"}
         for permission in route.further:
             require_permission(caller, permission, now=now, whole_server=whole_server)
-        return require_permission(caller, route.permission, now=now, whole_server=whole_server)
+        held = (each for each in route.one_of if each in caller.permissions)
+        permission = next(held, route.permission)
+        return require_permission(caller, permission, now=now, whole_server=whole_server)
 
     def _read(
         self,
@@ -256,7 +258,9 @@ class AdminApi:
             raise Problem("invalid-request", "The request must not have a body.")
         return Call(
             parts=self._parts,
-            services=limit_services(self._parts.services, limits),
+            services=limit_services(
+                self._parts.services, UNLIMITED if route.limited == "items" else limits
+            ),
             caller=caller,
             limits=limits,
             path=request.path,

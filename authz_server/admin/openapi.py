@@ -72,10 +72,12 @@ def _describe(
     route: Route, schemas: dict[type, dict[str, Any]], components: dict[str, Any]
 ) -> dict[str, Any]:
     scopes = [route.permission, *route.further] if route.permission else []
+    # Each of several requirements is enough.
+    security = [{"oauth2": [each]} for each in route.one_of] or [{"oauth2": scopes}]
     described: dict[str, Any] = {
         "operationId": _operation_id(route),
         "summary": route.summary,
-        "security": [{"oauth2": scopes}],
+        "security": security,
         "parameters": list(_parameters(route, schemas, components)),
         "responses": _responses(route, schemas),
     }

@@ -10,7 +10,7 @@ from authz_server.admin.calls import Call, ChangeQuery, NoBody, NoQuery, Reply
 from authz_server.admin.pages import PageQuery
 
 Kind = Literal["read", "create", "change", "order"]
-Limited = Literal["open", "part", "refused"]
+Limited = Literal["open", "part", "items", "refused"]
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -41,8 +41,11 @@ class Route:
         members: further members of the answer.
         status: the status of a success.
         limited: what a caller with limits gets: ``part``, what lies within them, as the sessions
-            of the call are narrowed to it; ``refused``; ``open``, the same as every caller. A
-            route is refused until it is placed in a group of the table.
+            of the call are narrowed to it; ``items``, likewise, but the operation narrows them
+            for each kind of item, as its permission is limited; ``refused``; ``open``, the same
+            as every caller. A route is refused until it is placed in a group of the table.
+        one_of: the scopes of which its callers need one, instead of ``permission``; the operation
+            requires further ones of them by the request.
         further: the other scopes that its callers need.
         maximum_body_bytes: the largest body, where it exceeds ``server.maximum_body_bytes``.
         is_long: whether it reads much: one such call runs at a time, for a limited time.
@@ -63,6 +66,7 @@ class Route:
     members: type[msgspec.Struct] | None = None
     status: int = 200
     limited: Limited | None = None
+    one_of: tuple[str, ...] = ()
     further: tuple[str, ...] = ()
     maximum_body_bytes: int = 0
     is_long: bool = False

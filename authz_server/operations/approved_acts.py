@@ -45,7 +45,7 @@ OPERATIONS: Mapping[str, Callable[..., object]] = {
     IMPORT: import_g2p_connect,
     APPLY: apply_approved,
 }
-#: The permission of each operation.
+#: The permission of each operation; an application of files has one for each section.
 PERMISSIONS_OF: Mapping[str, str] = {
     "create_client": "clients:write",
     "update_client": "clients:write",
@@ -59,7 +59,6 @@ PERMISSIONS_OF: Mapping[str, str] = {
     "set_operator_enabled": "operators:write",
     "create_registration_token": "clients:write",
     IMPORT: "scopes:write",
-    APPLY: "clients:write",
     "keys.activate": "keys:rotate",
     "keys.destroy": "keys:revoke",
 }

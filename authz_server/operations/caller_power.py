@@ -15,11 +15,14 @@ from authz_server.errors import OperatorError
 from authz_server.operations.admin_api import ADMIN_SCOPES
 from authz_server.operations.approved_acts import read_arguments
 from authz_server.operations.client_views import ClientView
-from authz_server.operations.declarative.approved import permissions_of, read_files
+from authz_server.operations.declarative.approved import read_files
+from authz_server.operations.declarative.limits import permissions_of
+from authz_server.operations.declarative.limits import read_arguments as read_limits
 from authz_server.operations.operators import find_operator
 from authz_server.operations.permissions import (
     UNLIMITED,
     Caller,
+    LimitedCallerError,
     Limits,
     authorise,
     limits_of,
@@ -116,12 +119,20 @@ def require_no_more(
         case "create_client":
             _require_of_stored(session, change.subject.removeprefix("client:"), caller)
         case "apply_declaration":
-            for permission in permissions_of(read_files(change.files or ())):
-                authorise(caller, permission, now=services.corrected_clock(), whole_server=True)
+            _require_sections(services, change, caller)
             for client_id in arguments["clients"]:
                 _require_of_stored(session, client_id, caller)
         case _ if "client_id" in arguments:
             _require_of_stored(session, arguments["client_id"], caller)
+
+
+def _require_sections(services: Services, change: PendingChange, caller: Caller) -> None:
+    """Require the permission of each section of files, within the limits of the request."""
+    requested = read_limits(change.arguments.get("limits", {}))
+    for section, permission in permissions_of(read_files(change.files or ())).items():
+        limits = authorise(caller, permission, now=services.corrected_clock())
+        if not requested.get(section, UNLIMITED).is_within(limits):
+            raise LimitedCallerError
 
 
 def _require_of_stored(session: Session, client_id: str, caller: Caller) -> None:

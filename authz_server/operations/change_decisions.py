@@ -177,7 +177,10 @@ def _run(
 
 def _require_permission(services: Services, change: PendingChange, decider: Caller) -> None:
     """Require the permission of the act, which the decider may have lost since the request."""
-    permission = PERMISSIONS_OF[change.operation]
+    permission = PERMISSIONS_OF.get(change.operation)
+    if permission is None:
+        # require_no_more() has those of an application.
+        return
     limits = authorise(decider, permission, now=services.corrected_clock())
     if limits:
         with limit_services(services, limits).database.reading() as session:

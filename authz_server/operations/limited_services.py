@@ -1,6 +1,6 @@
 """The parts of the server as a limited administrator sees them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, cast
 
@@ -145,8 +145,44 @@ def _narrowed(
         yield session
 
 
-def _narrow(session: Session, reach: Reach) -> None:
-    """Make a session see what is within limits, and refuse to change anything else."""
+@contextmanager
+def narrow(session: Session, limits: Limits) -> Iterator[Reach | None]:
+    """Let a session see what is within limits, and refuse to change anything else, in a block.
+
+    Args:
+        session: a session that is not narrowed.
+        limits: the limits.
+
+    Yields:
+        what is within the limits; None without limits, where the session stays as it is.
+
+    Raises:
+        OutsideLimitsError: the block changes something else.
+    """
+    if not limits:
+        yield None
+        return
+    session.flush()
+    reach = load_reach(session, limits)
+    listeners = _narrow(session, reach)
+    try:
+        yield reach
+        session.flush()
+    finally:
+        for name, listener in listeners.items():
+            event.remove(session, name, listener)
+        # The block may have loaded the secrets of a client, or the spellings of a scope, in part.
+        for row in session.identity_map.values():
+            if isinstance(row, Client | Scope):
+                session.expire(row)
+
+
+def _narrow(session: Session, reach: Reach) -> Mapping[str, Callable[..., None]]:
+    """Make a session see what is within limits, and refuse to change anything else.
+
+    Returns:
+        the listeners of the session that do so, by their event.
+    """
     options = [_option(kind, condition) for kind, condition in reach.conditions.items()]
 
     def select_seen(state: ORMExecuteState) -> None:
@@ -161,8 +197,13 @@ def _narrow(session: Session, reach: Reach) -> None:
             if row not in session.dirty or session.is_modified(row):
                 _require_own(session, reach, row)
 
-    event.listen(session, "do_orm_execute", select_seen)
-    event.listen(session, "before_flush", require_own)
+    listeners: Mapping[str, Callable[..., None]] = {
+        "do_orm_execute": select_seen,
+        "before_flush": require_own,
+    }
+    for name, listener in listeners.items():
+        event.listen(session, name, listener)
+    return listeners
 
 
 def _option(kind: type[Any], condition: ColumnElement[bool]) -> Any:  # noqa: ANN401 - an option

@@ -17,7 +17,7 @@ from authz_server.audit.pending_changes import PendingChange
 from authz_server.audit.sink import AuditRecord
 from authz_server.clients.models import Client, ClientSecret, ResourceServer
 from authz_server.clients.properties import read_properties
-from authz_server.clients.registration.models import InitialAccessToken
+from authz_server.clients.registration.models import InitialAccessToken, Registration
 from authz_server.database.change_feed import Change, Revision
 from authz_server.database.idempotency import IdempotentCreation
 from authz_server.operations.admin_api import ADMIN_SCOPES
@@ -97,6 +97,7 @@ class Reach:
             EventStream: EventStream.resource_server_id.in_(self.own_servers),
             UndeliveredEvent: UndeliveredEvent.resource_server_id.in_(self.own_servers),
             InitialAccessToken: self._own_token(InitialAccessToken.__table__.c),
+            Registration: _is_client(Registration.client_id, seen),
             ScopeUse: and_(ScopeUse.scope.in_(spellings), _is_client(ScopeUse.client_id, seen)),
         }
 

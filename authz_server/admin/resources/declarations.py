@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -13,17 +14,24 @@ from authz_server.clients.models import Client
 from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.errors import InvalidChangeError
 from authz_server.operations.caller_power import require_no_more_of_client
-from authz_server.operations.declarative.applied_registrations import InitialSecrets
-from authz_server.operations.declarative.apply import Application, apply_within
-from authz_server.operations.declarative.approved import permissions_of
+from authz_server.operations.declarative.application import Application
+from authz_server.operations.declarative.apply import apply_within
 from authz_server.operations.declarative.document import (
     Declaration,
     SourceFile,
     parse_declaration,
 )
-from authz_server.operations.declarative.export import Format, export_declaration
+from authz_server.operations.declarative.export import Format, export_within
 from authz_server.operations.declarative.imported_secrets import find_imports, hash_imports
+from authz_server.operations.declarative.initial_secrets import InitialSecrets
+from authz_server.operations.declarative.limits import (
+    READS,
+    SectionLimits,
+    find_limits,
+    permissions_of,
+)
 from authz_server.operations.declarative.plan import Plan, diff_of
+from authz_server.operations.permissions import Limits
 from authz_server.operations.views import revision_of
 
 #: 1,000 clients take about 300 kB; 20,000 of them fit.
@@ -113,16 +121,22 @@ class Prepared:
     Attributes:
         declaration: the entries of the files.
         secrets: the hashed secrets that new registrations bring, by id.
+        limits: the limits of the caller, by section.
     """
 
     declaration: Declaration
     secrets: Mapping[str, PreparedSecret]
+    limits: SectionLimits
 
 
 def export(call: Call) -> Reply:
-    """Answer the stored clients, resource servers and scopes as a declarative file."""
+    """Answer the stored clients, resource servers and scopes as a declarative file.
+
+    A caller with limits gets what lies within them alone.
+    """
     query: ExportQuery = call.query
-    text = export_declaration(call.services, form=query.format)
+    limits = find_limits(READS, partial(_authorise, call))
+    text = export_within(call.services, limits, form=query.format)
     return Reply(Export(format=query.format, text=text))
 
 
@@ -137,9 +151,7 @@ def prepare(call: Call) -> Prepared:
     declaration = parse_declaration(
         SourceFile(name=each.name, text=each.text) for each in body.files
     )
-    now = call.services.corrected_clock()
-    for permission in permissions_of(declaration):
-        require_permission(call.caller, permission, now=now, whole_server=True)
+    limits = find_limits(permissions_of(declaration), partial(_authorise, call))
     imports = find_imports(call.services, declaration, body.find_imported)
     if len(imports) > MAXIMUM_IMPORTS:
         raise InvalidChangeError(
@@ -148,7 +160,13 @@ def prepare(call: Call) -> Prepared:
         )
     # A dry run stores none.
     hashed = {} if call.dry_run else hash_imports(call.services, declaration, imports)
-    return Prepared(declaration, hashed)
+    return Prepared(declaration, hashed, limits)
+
+
+def _authorise(call: Call, permission: str) -> Limits:
+    """Return the limits of a permission of the caller."""
+    now = call.services.corrected_clock()
+    return require_permission(call.caller, permission, now=now, whole_server=False)
 
 
 def apply(call: Call) -> Reply:
@@ -174,6 +192,7 @@ def apply(call: Call) -> Reply:
             prepared=prepared.secrets,
             writes=not call.dry_run,
         ),
+        limits=prepared.limits,
         require=require,
     )
     plan: Plan = apply_within(call.services, call.session, application)

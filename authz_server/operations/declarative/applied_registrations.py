@@ -1,7 +1,7 @@
 """The clients and resource servers of declarative files: add, change and remove them."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -11,19 +11,18 @@ from sqlalchemy.orm import Session
 from authz_server.assembly import Services
 from authz_server.clients.models import Client, Kind
 from authz_server.clients.properties import check_properties, merge_properties
-from authz_server.clients.registration.metadata import is_secret_method
-from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.errors import ConflictError, InvalidChangeError
-from authz_server.operations.client_secrets import add_initial_secret
 from authz_server.operations.client_views import ClientView, describe_client
 from authz_server.operations.clients import note_client
-from authz_server.operations.declarative.applied_scopes import ScopeNames
+from authz_server.operations.declarative.application import Application
+from authz_server.operations.declarative.applied_scopes import ScopeNames, read_names
 from authz_server.operations.declarative.applied_streams import bring_stream, read_streams
 from authz_server.operations.declarative.document import (
-    Declaration,
     DeclaredClient,
     DeclaredResourceServer,
+    Section,
 )
+from authz_server.operations.declarative.limits import WholeServerError
 from authz_server.operations.declarative.plan import (
     FieldChange,
     PlannedChange,
@@ -40,84 +39,54 @@ from authz_server.operations.declarative.stored import (
     server_values,
     without_defaults,
 )
+from authz_server.operations.limited_services import OutsideLimitsError, narrow
+from authz_server.operations.reach import Reach
 from authz_server.operations.record_diffs import record_diff, record_difference
 from authz_server.operations.scopes import record_owners
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InitialSecrets:
-    """The first secrets of new clients and resource servers.
-
-    Args:
-        keep: receives the id and each generated secret; None: none is generated.
-        find_imported: returns an existing secret to store, by id; None: there is none.
-        prepared: the secrets that an approved application adds, by the id of their owner.
-        writes: whether secrets are made; otherwise they are only planned.
-        made: those that are made, by the id of their owner.
-    """
-
-    keep: Callable[[str, str], object] | None = None
-    find_imported: Callable[[str], bytes | None] = lambda _: None
-    prepared: Mapping[str, PreparedSecret] = field(default_factory=dict)
-    writes: bool = True
-    made: dict[str, PreparedSecret] = field(default_factory=dict)
-
-    def add(self, services: Services, session: Session, row: Client, *, actor: str) -> str:
-        """Add the first secret of a new registration; return how it comes about, or nothing."""
-        if not is_secret_method(row.authentication_method):
-            return ""
-        imported, prepared = self.find_imported(row.id), self.prepared.get(row.id)
-        is_imported = imported is not None or (prepared is not None and prepared.is_imported)
-        wanted = self.keep is not None or prepared is not None
-        kind = "imported" if is_imported else "generated" if wanted else ""
-        if not kind or not self.writes:
-            return kind
-        secret = add_initial_secret(
-            services,
-            session,
-            row.id,
-            actor=actor,
-            wanted=True,
-            imported=imported,
-            prepared=prepared,
-        )
-        for each in row.secrets:
-            self.made[row.id] = PreparedSecret(each.id, each.record)
-        if secret is not None and secret.value and self.keep is not None:
-            self.keep(row.id, secret.value)
-        return kind
-
-
 class _Step:
-    """Brings the registrations of one kind up to date.
+    """Brings the registrations of one kind up to date, within the limits of their section.
 
     Args:
         services: the parts of the server, joined to the transaction.
         session: the transaction.
-        declaration: the entries of the files.
-        actor: the recorded actor.
-        secrets: the first secrets of new registrations.
-        require: refuses a registration that the caller may not change, before and after it.
+        application: what is applied.
     """
 
     kind: Kind
+    section: Section
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what, where and by whom
-        self,
-        services: Services,
-        session: Session,
-        declaration: Declaration,
-        actor: str,
-        secrets: InitialSecrets,
-        require: Callable[[Client], None],
-    ) -> None:
+    def __init__(self, services: Services, session: Session, application: Application) -> None:
         self._services = services
         self._session = session
-        self._declaration = declaration
-        self._actor = actor
-        self._secrets = secrets
-        self._require = require
-        self._rows = read_rows(services, session, self.kind)
+        self._application = application
+        self._declaration = application.declaration
+        self._actor = application.actor
+        self._secrets = application.secrets
+        self._rows: dict[str, Client] = {}
+        self._reach: Reach | None = None
+
+    @contextmanager
+    def _within_limits(self) -> Iterator[None]:
+        """Read the stored registrations that the caller sees; change those of the caller alone."""
+        with narrow(self._session, self._application.limits_of(self.section)) as self._reach:
+            if self._reach is not None or not self._rows:
+                self._rows = read_rows(self._services, self._session, self.kind)
+            yield
+
+    def _require(self, row: Client) -> None:
+        """Refuse a registration that the caller may not change."""
+        self._require_own(row)
+        self._application.require(row)
+        self._application.concerned.add_client(row)
+
+    def _require_own(self, row: Client) -> None:
+        if not self._is_own(row):
+            raise OutsideLimitsError(f"The {self.kind.replace('_', ' ')} {row.id!r}")
+
+    def _is_own(self, row: Client) -> bool:
+        return self._reach is None or self._reach.owns_row(row)
 
     def _locked(self, client_id: str) -> Client:
         """Return the row as it is now, locked until the transaction ends."""
@@ -137,6 +106,12 @@ class _Step:
         )
         return (FieldChange(path="enabled", before=before, after=enabled),)
 
+    def _others(self, declared: Mapping[str, object]) -> list[str]:
+        """Return the ids of the registrations of the caller that the files do not have."""
+        return [
+            each for each, row in self._rows.items() if each not in declared and self._is_own(row)
+        ]
+
     def _remove(self, client_id: str) -> None:
         self._require(self._rows[client_id])
         before = describe_client(self._rows[client_id], self._services.clock())
@@ -148,10 +123,15 @@ class ResourceServerStep(_Step):
     """Brings the resource servers and the owners of scopes up to date."""
 
     kind: Kind = "resource_server"
+    section: Section = "resource_servers"
     _streams: Mapping[str, dict[str, Any]] = MappingProxyType({})
 
-    def bring_up_to_date(self, names: ScopeNames) -> list[PlannedChange]:
+    def bring_up_to_date(self) -> list[PlannedChange]:
         """Add and change resource servers, and assign their scopes; return the changes."""
+        with self._within_limits():
+            return self._bring_all(read_names(self._services, self._session))
+
+    def _bring_all(self, names: ScopeNames) -> list[PlannedChange]:
         wanted = self._wanted_scopes(names)
         owned = names.by_owner()
         self._streams = read_streams(self._session)
@@ -201,6 +181,8 @@ class ResourceServerStep(_Step):
                 act="add", noun="resource server", id=server_id, fields=fields, secret=secret
             )
         row = self._rows[server_id]
+        # Before its fields are compared: they would tell what the caller does not see.
+        self._require_own(row)
         fields = compare(server_values(row), values)
         if fields:
             fields = compare(server_values(self._locked(server_id)), values)
@@ -210,6 +192,7 @@ class ResourceServerStep(_Step):
         fields += owners + self._switch(row, entry.enabled) + self._bring_stream(server_id, entry)
         if not fields:
             return None
+        self._application.concerned.add_client(row)
         record_diff(self._session, plain_diff(fields), subject=server_id)
         return PlannedChange(act="change", noun="resource server", id=server_id, fields=fields)
 
@@ -236,12 +219,17 @@ class ResourceServerStep(_Step):
 
         Raises:
             ConflictError: clients are limited to one of them.
+            WholeServerError: the caller has limits.
         """
         if "resource_servers" not in self._declaration.sections:
             return []
-        others = [each for each in self._rows if each not in self._declaration.resource_servers]
-        for server_id in others:
-            self._remove(server_id)
+        with self._within_limits():
+            others = self._others(self._declaration.resource_servers)
+            for server_id in others:
+                with self._declaration.at("resource_servers", server_id):
+                    if self._reach is not None:
+                        raise WholeServerError
+                    self._remove(server_id)
         return [PlannedChange(act="remove", noun="resource server", id=each) for each in others]
 
 
@@ -249,11 +237,16 @@ class ClientStep(_Step):
     """Brings the clients up to date."""
 
     kind: Kind = "client"
+    section: Section = "clients"
     _touched: frozenset[str] = frozenset()
     _names: ScopeNames | None = None
 
-    def bring_up_to_date(self, names: ScopeNames) -> list[PlannedChange]:
+    def bring_up_to_date(self) -> list[PlannedChange]:
         """Add and change clients; return the changes."""
+        with self._within_limits():
+            return self._bring_all(read_names(self._services, self._session))
+
+    def _bring_all(self, names: ScopeNames) -> list[PlannedChange]:
         self._names = names
         changes = []
         for client_id, entry in sorted(self._declaration.clients.items()):
@@ -271,6 +264,8 @@ class ClientStep(_Step):
         if client_id not in self._rows:
             return self._add(client_id, entry, values, names)
         row = self._rows[client_id]
+        # Before its fields are compared: they would tell what the caller does not see.
+        self._require_own(row)
         before = client_values(row)
         fields = compare(before, values)
         if fields or entry.enabled not in {None, row.enabled}:
@@ -330,15 +325,17 @@ class ClientStep(_Step):
         """Delete the clients that the files do not have; return the changes."""
         if "clients" not in self._declaration.sections:
             return []
-        others = [each for each in self._rows if each not in self._declaration.clients]
-        for client_id in others:
-            self._remove(client_id)
+        with self._within_limits():
+            others = self._others(self._declaration.clients)
+            for client_id in others:
+                self._remove(client_id)
         return [PlannedChange(act="remove", noun="client", id=each) for each in others]
 
     def unowned_scopes(self) -> tuple[str, ...]:
         """Return the scopes without a resource server of the clients that changed, sorted."""
         if self._names is None or not self._touched:
             return ()
+        # The resource servers of the files own theirs by now.
         rows = self._services.scopes.list_scopes(self._session)
         owned = {row.name for row in rows if row.resource_server_id is not None}
         return tuple(sorted(self._touched - owned))

@@ -1,6 +1,7 @@
 """The scopes of declarative files: add, change and remove them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,8 @@ from authz_server.assembly import Services
 from authz_server.clients.models import Client
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
 from authz_server.operations.approvals import NotedAct, note_act
-from authz_server.operations.declarative.document import Declaration, DeclaredScope
+from authz_server.operations.declarative.application import Application
+from authz_server.operations.declarative.document import DeclaredScope
 from authz_server.operations.declarative.plan import PlannedChange, compare, plain_diff, values_of
 from authz_server.operations.declarative.stored import (
     SCOPE_FIELDS,
@@ -21,6 +23,8 @@ from authz_server.operations.declarative.stored import (
     scope_values,
     without_defaults,
 )
+from authz_server.operations.limited_services import narrow
+from authz_server.operations.reach import Reach
 from authz_server.operations.record_diffs import record_diff
 from authz_server.operations.scope_acts import find_held_scopes, find_scope_acts
 from authz_server.scopes.models import Scope
@@ -78,17 +82,16 @@ class ScopeStep:
     Args:
         services: the parts of the server, joined to the transaction.
         session: the transaction.
-        declaration: the entries of the files.
-        actor: the recorded actor.
+        application: what is applied.
     """
 
-    def __init__(
-        self, services: Services, session: Session, declaration: Declaration, actor: str
-    ) -> None:
+    def __init__(self, services: Services, session: Session, application: Application) -> None:
         self._services = services
         self._session = session
-        self._declaration = declaration
-        self._actor = actor
+        self._application = application
+        self._declaration = declaration = application.declaration
+        self._actor = application.actor
+        self._reach: Reach | None = None
         self._held: frozenset[str] | None = None
         self._wanted = catalogue_values(declaration.catalogues) | {
             name: {field: normal(getattr(entry, field)) for field in SCOPE_FIELDS}
@@ -97,6 +100,15 @@ class ScopeStep:
 
     def bring_up_to_date(self) -> list[PlannedChange]:
         """Add and change scopes; return the changes."""
+        with self._within_limits():
+            return self._bring_all()
+
+    @contextmanager
+    def _within_limits(self) -> Iterator[None]:
+        with narrow(self._session, self._application.limits_of("scopes")) as self._reach:
+            yield
+
+    def _bring_all(self) -> list[PlannedChange]:
         stored = read_scopes(self._services, self._session)
         changes: list[PlannedChange] = []
         later: dict[str, str] = {}
@@ -117,13 +129,32 @@ class ScopeStep:
             # Partners name each other: both have to be there.
             later[name] = partner
             values = {**values, "callback_partner": None}
-        self._services.scopes.add_scope(self._session, actor=self._actor, name=name, **values)
+        owner = self._find_owner(name)
+        self._services.scopes.add_scope(
+            self._session, actor=self._actor, name=name, resource_server_id=owner, **values
+        )
+        self._application.concerned.scopes.add(name)
         if name not in self._declaration.scopes:
             return PlannedChange(act="add", noun="scope", id=name)
         told = without_defaults(DeclaredScope, {**values, "callback_partner": partner})
-        fields = compare({}, told)
+        fields = compare({}, told | ({} if owner is None else {"resource_server": owner}))
         record_diff(self._session, plain_diff(fields), subject=name)
         return PlannedChange(act="add", noun="scope", id=name, fields=fields)
+
+    def _find_owner(self, name: str) -> str | None:
+        """Return the declared owner of a new scope of a caller with limits, who adds no other.
+
+        That of another caller is assigned with its resource server, which may be new too.
+        """
+        if self._reach is None:
+            return None
+        for server_id, entry in self._declaration.resource_servers.items():
+            patterns = (each[:-1] for each in entry.scopes if each.endswith("/*"))
+            if server_id in self._reach.own_servers and (
+                name in entry.scopes or name.startswith(tuple(patterns))
+            ):
+                return server_id
+        return None
 
     def _change(
         self, row: Scope, values: Mapping[str, Any], later: dict[str, str]
@@ -135,6 +166,7 @@ class ScopeStep:
         if new.get("callback_partner") in self._wanted:
             later[row.name] = new.pop("callback_partner")
         acts = self._find_acts(row, values)
+        self._application.concerned.scopes.add(row.name)
         if new:
             self._update(row.name, **new)
             record_diff(self._session, plain_diff(fields), subject=row.name)
@@ -167,15 +199,6 @@ class ScopeStep:
         )
         note_act(self._services, self._session, act)
 
-    def names(self) -> ScopeNames:
-        """Return the catalogue as it is now."""
-        rows = self._services.scopes.list_scopes(self._session)
-        return ScopeNames(
-            canonical={alias.alias: row.name for row in rows for alias in row.aliases},
-            risks={row.name: row.risk for row in rows},
-            owners={row.name: row.resource_server_id for row in rows},
-        )
-
     def remove_others(self) -> list[PlannedChange]:
         """Delete the scopes of one's own that the files do not have; return the changes.
 
@@ -184,11 +207,17 @@ class ScopeStep:
         """
         if "scopes" not in self._declaration.sections:
             return []
+        with self._within_limits():
+            return self._remove_all()
+
+    def _remove_all(self) -> list[PlannedChange]:
         kept = self._wanted.keys() | catalogue_values(["g2p-connect"]).keys()
         rows = read_scopes(self._services, self._session)
-        others = [name for name in rows if name not in kept]
+        own = rows.keys() if self._reach is None else self._reach.own_scopes
+        others = [name for name in rows if name not in kept and name in own]
         if others:
-            self._require_unused(others, rows)
+            self._require_unused(others)
+        self._application.concerned.scopes.update(others)
         for name in others:
             acts = self._find_acts(rows[name], None)
             self._services.scopes.delete_scope(self._session, name, actor=self._actor)
@@ -197,18 +226,38 @@ class ScopeStep:
             self._note(name, acts, gone)
         return [PlannedChange(act="remove", noun="scope", id=name) for name in others]
 
-    def _require_unused(self, others: list[str], rows: Mapping[str, Scope]) -> None:
+    def _require_unused(self, others: list[str]) -> None:
+        # Of the tables themselves: what lies outside the limits of the caller counts too.
         unused = set(others)
-        query = select(Client.id, Client.allowed_scopes).order_by(Client.id)
+        clients, scopes = Client.__table__.c, Scope.__table__.c
+        query = select(clients.id, clients.allowed_scopes).order_by(clients.id)
         for client_id, granted in self._session.execute(query):
             if used := unused.intersection(granted):
                 raise ConflictError(
-                    f"The scope {min(used)} is not in the files, and the client {client_id!r} may "
-                    "ask for it: change the client first."
+                    f"The scope {min(used)} is not in the files, and"
+                    f" {self._named('client', client_id)} may ask for it: change the client first."
                 )
-        for row in rows.values():
-            if row.name not in unused and row.callback_partner in unused:
+        partners = select(scopes.name, scopes.callback_partner).order_by(scopes.name)
+        for name, partner in self._session.execute(partners):
+            if name not in unused and partner in unused:
                 raise ConflictError(
-                    f"The scope {row.callback_partner} is not in the files, and {row.name} names "
-                    "it as its callback partner."
+                    f"The scope {partner} is not in the files, and {self._named('scope', name)}"
+                    " names it as its callback partner."
                 )
+
+    def _named(self, noun: str, name: str) -> str:
+        """Return a client or a scope as the caller may learn of it."""
+        model = Client if noun == "client" else Scope
+        if self._reach is None or self._session.get(model, name) is not None:
+            return f"the {noun} {name!r}"
+        return f"a {noun} outside your limits"
+
+
+def read_names(services: Services, session: Session) -> ScopeNames:
+    """Return the catalogue as it is now, as far as the session sees it."""
+    rows = services.scopes.list_scopes(session)
+    return ScopeNames(
+        canonical={alias.alias: row.name for row in rows for alias in row.aliases},
+        risks={row.name: row.risk for row in rows},
+        owners={row.name: row.resource_server_id for row in rows},
+    )

@@ -4,9 +4,8 @@ Everything happens in one transaction, with the audit records of the single chan
 whole. A dry run makes the same changes and undoes them, so that it meets the same refusals.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -16,19 +15,20 @@ from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.audit.sink import CONTEXT, store_audit_record
-from authz_server.clients.models import Client
 from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.database.change_feed import defer_changes
 from authz_server.errors import ConflictError
 from authz_server.operations.approvals import CONTROL, Control, NotedAct
+from authz_server.operations.declarative.application import Application
 from authz_server.operations.declarative.applied_registrations import (
     ClientStep,
-    InitialSecrets,
     ResourceServerStep,
 )
 from authz_server.operations.declarative.applied_scopes import ScopeStep
 from authz_server.operations.declarative.document import Declaration
 from authz_server.operations.declarative.imported_secrets import find_imports, hash_imports
+from authz_server.operations.declarative.initial_secrets import InitialSecrets
+from authz_server.operations.declarative.limits import as_arguments
 from authz_server.operations.declarative.plan import Plan, diff_of
 from authz_server.operations.declarative.secret_directory import SecretDirectory, read_imported
 from authz_server.operations.one_transaction import run_together
@@ -103,29 +103,6 @@ def apply_declaration(  # noqa: PLR0913 - what, how and by whom
         raise
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Application:
-    """An application of files: its entries, its actor and its options.
-
-    Attributes:
-        declaration: the entries of the files.
-        actor: the recorded actor.
-        prune: remove what the files do not have, in the sections that they have.
-        undone: whether the transaction is undone at its end.
-        expected: the revision of the plan that was agreed to; None: any.
-        secrets: the first secrets of new registrations.
-        require: refuses a client that the caller may not change, before its change and after it.
-    """
-
-    declaration: Declaration
-    actor: str
-    prune: bool = False
-    undone: bool = False
-    expected: str | None = None
-    secrets: InitialSecrets = field(default_factory=InitialSecrets)
-    require: Callable[[Client], None] = lambda _: None
-
-
 def apply_within(services: Services, session: Session, application: Application) -> Plan:
     """Make the server agree with files, in a transaction of the caller; return the changes.
 
@@ -140,6 +117,7 @@ def apply_within(services: Services, session: Session, application: Application)
         InvalidChangeError: a value breaks a rule.
         NotFoundError: the catalogue has no scope below a ``/*``.
         ConflictError: as for :func:`apply_declaration`.
+        OutsideLimitsError: an entry lies outside the limits.
         StaleChangeError: an approved application has another plan now.
         OSError: a secret cannot be kept or read.
     """
@@ -158,7 +136,7 @@ def apply_within(services: Services, session: Session, application: Application)
         if plan.changes:
             _record_whole(services, session, declaration, plan, application.actor)
         if parts is not None:
-            _note_whole(session.info[CONTROL], application, plan, parts)
+            _note_whole(session, application, plan, parts)
         return plan
 
 
@@ -176,11 +154,11 @@ def _separate_control(session: Session) -> Iterator[Control | None]:
         session.info[CONTROL] = control
 
 
-def _note_whole(control: Control, application: Application, plan: Plan, parts: Control) -> None:
+def _note_whole(session: Session, application: Application, plan: Plan, parts: Control) -> None:
     """Note an application as one act, because it is one transaction.
 
     Args:
-        control: that of the call.
+        session: the transaction.
         application: the application.
         plan: its changes.
         parts: the acts of its parts.
@@ -188,9 +166,10 @@ def _note_whole(control: Control, application: Application, plan: Plan, parts: C
     Raises:
         StaleChangeError: an approved application has another plan now.
     """
+    control: Control = session.info[CONTROL]
     if not parts.noted and control.approved is None:
         return
-    declaration = application.declaration
+    declaration, limits = application.declaration, as_arguments(application.limits)
     act = NotedAct(
         acts=tuple(dict.fromkeys(name for act in parts.noted for name in act.acts)),
         actor=application.actor,
@@ -199,7 +178,11 @@ def _note_whole(control: Control, application: Application, plan: Plan, parts: C
             "files": [file.describe() for file in declaration.files],
             "prune": application.prune,
             "clients": [change.id for change in plan.changes if change.noun == "client"],
+            **({"limits": limits} if limits else {}),
         },
+        # Those with the same limits see the change of a caller with limits.
+        organisation=application.concerned.organisation if limits else None,
+        resource_servers=application.concerned.find_resource_servers(session) if limits else (),
         subject=f"declaration:{plan.digest}",
         basis=revision_of(plan),
         diff=diff_of(plan),
@@ -219,22 +202,19 @@ def _join(made: Mapping[str, PreparedSecret]) -> PreparedSecret | None:
 
 
 def _make_changes(services: Services, session: Session, application: Application) -> Plan:
-    declaration, actor = application.declaration, application.actor
-    secrets, require = application.secrets, application.require
-    scopes = ScopeStep(services, session, declaration, actor)
-    servers = ResourceServerStep(services, session, declaration, actor, secrets, require)
-    clients = ClientStep(services, session, declaration, actor, secrets, require)
+    scopes = ScopeStep(services, session, application)
+    servers = ResourceServerStep(services, session, application)
+    clients = ClientStep(services, session, application)
     changes = scopes.bring_up_to_date()
     if application.prune:
         changes += clients.remove_others()
-    names = scopes.names()
-    changes += servers.bring_up_to_date(names)
-    changes += clients.bring_up_to_date(names)
+    changes += servers.bring_up_to_date()
+    changes += clients.bring_up_to_date()
     if application.prune:
         changes += servers.remove_others()
         changes += scopes.remove_others()
     return Plan(
-        digest=declaration.digest,
+        digest=application.declaration.digest,
         changes=tuple(changes),
         unowned_scopes=clients.unowned_scopes(),
     )

@@ -1,28 +1,23 @@
 """The application of declarative files by others than the command line on the server."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from authz_server.assembly import Services
 from authz_server.clients.secret_changes import PreparedSecret
-from authz_server.operations.declarative.applied_registrations import InitialSecrets
-from authz_server.operations.declarative.apply import Application, apply_within
+from authz_server.operations.declarative.application import Application
+from authz_server.operations.declarative.apply import apply_within
 from authz_server.operations.declarative.document import (
-    SECTIONS,
     Declaration,
-    Section,
     SourceFile,
     parse_declaration,
 )
+from authz_server.operations.declarative.initial_secrets import InitialSecrets
+from authz_server.operations.declarative.limits import read_arguments
 from authz_server.operations.declarative.plan import Plan
 from authz_server.operations.one_transaction import run_together
-
-_PERMISSIONS: Mapping[Section, str] = {
-    "scopes": "scopes:write",
-    "resource_servers": "resource-servers:write",
-    "clients": "clients:write",
-}
 
 
 def read_files(files: Iterable[Mapping[str, str]]) -> Declaration:
@@ -34,12 +29,6 @@ def read_files(files: Iterable[Mapping[str, str]]) -> Declaration:
     return parse_declaration(SourceFile(name=each["name"], text=each["text"]) for each in files)
 
 
-def permissions_of(declaration: Declaration) -> tuple[str, ...]:
-    """Return the permissions to apply files: one for each section that they have."""
-    sections = {*declaration.sections, *(("scopes",) if declaration.catalogues else ())}
-    return tuple(_PERMISSIONS[name] for name in SECTIONS if name in sections)
-
-
 def apply_approved(  # noqa: PLR0913 - those that the change has
     services: Services,
     *,
@@ -47,6 +36,7 @@ def apply_approved(  # noqa: PLR0913 - those that the change has
     files: Sequence[Mapping[str, str]],
     prune: bool,
     clients: Sequence[str],
+    limits: Mapping[str, Mapping[str, Any]] | None = None,
     prepared: PreparedSecret | None = None,
 ) -> Plan:
     """Apply files again that waited for an approval.
@@ -57,6 +47,7 @@ def apply_approved(  # noqa: PLR0913 - those that the change has
         files: their names and texts.
         prune: remove what the files do not have, in the sections that they have.
         clients: the ids of the clients that change.
+        limits: the limits of the requester, by section.
         prepared: the secrets of new registrations, which were shown with the request.
 
     Raises:
@@ -68,6 +59,7 @@ def apply_approved(  # noqa: PLR0913 - those that the change has
         declaration=read_files(files),
         actor=actor,
         prune=prune,
+        limits=read_arguments(limits or {}),
         secrets=InitialSecrets(prepared=_split(prepared)),
     )
     return run_together(

@@ -199,7 +199,8 @@ class Declaration:
             yield
         except OperatorError as error:
             place = source.place(section, entry) if source else f'{section}."{entry}"'
-            raise type(error)(f"{place}: {error}") from error
+            error.args = (f"{place}: {error}",)
+            raise
 
 
 def read_declaration(paths: Sequence[Path]) -> Declaration:

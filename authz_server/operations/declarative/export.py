@@ -1,7 +1,8 @@
 """Write the stored clients, resource servers and scopes as a declarative file, without secrets."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from authz_server.operations.declarative.document import (
     DeclaredScope,
     Section,
 )
+from authz_server.operations.declarative.limits import SectionLimits
 from authz_server.operations.declarative.stored import (
     catalogue_values,
     client_values,
@@ -28,6 +30,9 @@ from authz_server.operations.declarative.stored import (
     without_defaults,
 )
 from authz_server.operations.declarative.toml_writer import toml_key, toml_member
+from authz_server.operations.limited_services import narrow
+from authz_server.operations.permissions import UNLIMITED
+from authz_server.operations.reach import Reach
 
 Format = Literal["toml", "json"]
 Entries = Mapping[str, Mapping[str, Any]]
@@ -44,6 +49,21 @@ _SECTIONS: Mapping[Section, str] = {
 }
 
 
+@dataclass
+class _Found:
+    """The parts of an export, section by section.
+
+    Attributes:
+        catalogues: the shipped catalogues whose scopes are all there.
+        sections: the entries by section and name.
+        risks: the risks of scopes.
+    """
+
+    catalogues: tuple[Catalogue, ...] = ()
+    sections: dict[Section, Entries] = field(default_factory=dict)
+    risks: dict[str, str] = field(default_factory=dict)
+
+
 def export_declaration(services: Services, *, form: Format = "toml") -> str:
     """Return the stored registrations as text, ordered by id.
 
@@ -56,9 +76,26 @@ def export_declaration(services: Services, *, form: Format = "toml") -> str:
     Raises:
         InvalidChangeError: TOML has no form for a value of a property.
     """
+    return export_within(services, {}, form=form)
+
+
+def export_within(services: Services, limits: SectionLimits, *, form: Format = "toml") -> str:
+    """Return the stored registrations that lie within limits alone, as the other function does.
+
+    Args:
+        services: the parts of the server.
+        limits: the limits of the caller for each section.
+        form: ``toml`` or ``json``.
+
+    Raises:
+        InvalidChangeError: TOML has no form for a value of a property.
+    """
+    found = _Found()
     with services.transaction() as session:
-        catalogues, sections, risks = _read(services, session)
-    return write_document(catalogues, sections, form=form, risks=risks)
+        for section, read in _READERS.items():
+            with narrow(session, limits.get(section, UNLIMITED)) as reach:
+                found.sections[section] = read(services, session, reach, found)
+    return write_document(found.catalogues, found.sections, form=form, risks=found.risks)
 
 
 def write_document(
@@ -100,25 +137,34 @@ def write_document(
     return "\n".join(lines) + "\n"
 
 
-def _read(
-    services: Services, session: Session
-) -> tuple[tuple[Catalogue, ...], dict[Section, Entries], dict[str, str]]:
+def _read_scopes(
+    services: Services, session: Session, reach: Reach | None, found: _Found
+) -> Entries:
     rows = read_scopes(services, session)
     shipped = catalogue_values(_CATALOGUES)
-    complete = shipped.keys() <= rows.keys()
-    if not complete:
+    # A catalogue is of the whole server; a caller with limits does not delete its scopes.
+    if reach is None and shipped.keys() <= rows.keys():
+        found.catalogues = _CATALOGUES
+    elif reach is None:
         shipped = {}
-    scopes = {
+    return {
         name: without_defaults(DeclaredScope, scope_values(row))
         for name, row in rows.items()
+        if reach is None or name in reach.own_scopes
         if scope_values(row) != shipped.get(name)
     }
+
+
+def _read_servers(
+    services: Services, session: Session, reach: Reach | None, found: _Found
+) -> Entries:
     owned: dict[str, list[str]] = {}
-    for name, row in rows.items():
+    for name, row in read_scopes(services, session).items():
+        found.risks[name] = row.risk
         if row.resource_server_id is not None:
             owned.setdefault(row.resource_server_id, []).append(name)
     streams = read_streams(session)
-    servers = {
+    return {
         server_id: _entry(
             DeclaredResourceServer,
             {**server_values(row), "event_stream": streams.get(server_id)},
@@ -126,18 +172,27 @@ def _read(
             owned.get(server_id, []),
         )
         for server_id, row in read_rows(services, session, "resource_server").items()
+        if reach is None or reach.owns_row(row)
     }
-    clients = {
+
+
+def _read_clients(
+    services: Services, session: Session, reach: Reach | None, found: _Found
+) -> Entries:
+    if reach is not None:
+        found.risks |= {row.name: row.risk for row in services.scopes.list_scopes(session)}
+    return {
         client_id: _entry(DeclaredClient, client_values(row), row.enabled, [])
         for client_id, row in read_rows(services, session, "client").items()
+        if reach is None or reach.owns_row(row)
     }
-    sections: dict[Section, Entries] = {
-        "scopes": scopes,
-        "resource_servers": servers,
-        "clients": clients,
-    }
-    risks = {name: row.risk for name, row in rows.items()}
-    return (_CATALOGUES if complete else ()), sections, risks
+
+
+_READERS: Mapping[Section, Callable[[Services, Session, Reach | None, _Found], Entries]] = {
+    "scopes": _read_scopes,
+    "resource_servers": _read_servers,
+    "clients": _read_clients,
+}
 
 
 def _entry(

@@ -1,12 +1,14 @@
 """Declarative files of which a part needs a second person: the whole application is one change."""
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import delete, insert, update
 
 from authz_server.audit.pending_changes import PendingChange
 from authz_server.operations.approvals import MAXIMUM_WAITING, MAXIMUM_WAITING_FILES
+from authz_server.operations.permissions import Caller, Grant, Limits
 from support.admin_site import require_problem
 from support.approval_site import MONEY
 
@@ -262,3 +264,51 @@ def test_an_operation_of_a_later_release_is_refused_and_waits_on(approvals):
         assert "does not know the operation 'later.act'" in refused["detail"]
         assert approvals.state(change) == "pending"
     assert approvals.decide(change, "reject", by="third").status_code == 200
+
+
+def test_an_application_within_limits_waits_and_is_approved_within_them(approvals):
+    """Its approver has no limits: pruning still removes what the requester may remove alone."""
+    api = approvals.api
+    for name, organisation in (("ours-1", "Ours"), ("theirs-1", "Theirs")):
+        api.new_client(id=name, organisation=organisation)
+    permissions = frozenset({"clients:read", "clients:write", "changes:read"})
+    limits = Limits(organisations=frozenset({"Ours"}))
+    caller = Caller(
+        name="ada",
+        kind="operator",
+        way="console",
+        grants=(Grant(permissions=permissions, limits=limits),),
+        operator_id="id-of-ada",
+        authenticated_at=api.clock(),
+    )
+
+    def send(name: str, who: Caller = caller):
+        members = f'name = "Ours"\norganisation = "Ours"\nallowed_scopes = ["{MONEY}"]\n'
+        text = f"[clients.{name}]\n{members}"
+        body = {"files": [{"name": "a.toml", "text": text}], "prune": True}
+        return api.app.api.perform(who, "POST", PATH, body=body)
+
+    filed = send("ours-2")
+    assert filed.status == 202, filed.body
+    change = filed.body["id"]
+    seen = api.app.api.perform(caller, "GET", f"/changes/{change}")
+    assert seen.status == 200, seen.body
+    assert seen.body["diff"].keys() == {"client ours-1", "client ours-2"}
+    approved = approvals.decide(change, "approve")
+    assert approved.status_code == 200, approved.text
+    assert api.get("/clients/ours-2").json["allowed_scopes"] == [MONEY]
+    assert api.get("/clients/ours-1").status_code == 404
+    assert api.get("/clients/theirs-1").status_code == 200
+    late = send("ours-3").body["id"]
+    elsewhere = replace(caller.grants[0], limits=Limits(organisations=frozenset({"Theirs"})))
+    for grants, status in (((elsewhere,), 403), (caller.grants, 200)):
+        done = api.app.api.perform(
+            replace(caller, grants=grants),
+            "POST",
+            f"/changes/{late}/break-glass",
+            body={"reason": "flood"},
+            if_match="*",
+        )
+        assert done.status == status, done.body
+    assert api.get("/clients/theirs-1").status_code == 200
+    assert api.get("/clients/ours-3").status_code == 200

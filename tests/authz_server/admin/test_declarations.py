@@ -10,7 +10,6 @@ from werkzeug.test import create_environ
 from authz_server.admin.resources.declarations import MAXIMUM_IMPORTS
 from authz_server.operations.declarative.apply import apply_declaration
 from authz_server.operations.declarative.document import SourceFile, parse_declaration
-from authz_server.operations.permissions import Caller, Grant, Limits
 from authz_server.operations.stored_records import RecordFilters, list_records
 from support.admin_site import require_problem
 from support.parties import ACTOR
@@ -244,22 +243,6 @@ def test_files_give_no_power_that_the_caller_lacks(site):
         )
     assert site.get("/clients/new-power").status_code == 404
     assert site.get("/clients/alone").status_code == 404
-
-
-def test_a_limited_caller_gets_neither(site):
-    """Files concern the whole server."""
-    body = {"files": [{"name": "a.toml", "text": of_clients("limited", "mapper/link")}]}
-    permissions = frozenset((*WRITES, "clients:read", "resource-servers:read", "scopes:read"))
-    answers = []
-    for organisations in (frozenset({"Treasury"}), None):
-        grant = Grant(permissions=permissions, limits=Limits(organisations=organisations))
-        caller = Caller(name="ada", kind="operator", way="console", grants=(grant,))
-        answers += [
-            site.app.api.perform(caller, "POST", PATH, body=body),
-            site.app.api.perform(caller, "GET", PATH),
-        ]
-    assert [each.status for each in answers] == [403, 403, 200, 200]
-    assert answers[0].body["type"].endswith(":refused")
 
 
 @pytest.mark.parametrize(

@@ -79,9 +79,12 @@ def _body(route: Route) -> object:
 
 def _expected(route: Route, permissions: frozenset[str], limits: Limits, *, fresh: bool) -> str:
     """Return the name of the refusal that the rules of a route demand; empty for none."""
-    if not permissions.issuperset({route.permission, *route.further} - {""}):
+    needed = {*route.further} if route.one_of else {route.permission, *route.further}
+    if not permissions.issuperset(needed - {""}) or (
+        route.one_of and permissions.isdisjoint(route.one_of)
+    ):
         return "insufficient-scope"
-    if limits and route.limited not in {"open", "part"}:
+    if limits and route.limited not in {"open", "part", "items"}:
         return "refused"
     if route.permission in FRESH_PERMISSIONS and not fresh:
         return "insufficient-user-authentication"

@@ -118,7 +118,7 @@ def test_a_client_asks_for_the_permissions_of_the_sections(site, tmp_path):
     with_scope.write_text('[scopes."forests/read"]\nrisk = "read"\n')
     refused = run("apply", with_scope, "--yes")
     assert refused.exit_code == 1
-    assert "applier gets no token for clients:write scopes:write" in refused.stderr
+    assert "applier gets no token for scopes:write" in refused.stderr
 
 
 def test_secrets_are_written_here_or_named(site, tmp_path):
