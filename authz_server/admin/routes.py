@@ -54,6 +54,7 @@ from authz_server.operations.explain import RequestExplanation
 from authz_server.operations.explain_token import TokenExplanation
 from authz_server.operations.keys.list import KeyView, RingView
 from authz_server.operations.keys.status import RingsReport, RingStatus
+from authz_server.operations.operator_sessions import LoggedOut
 from authz_server.operations.operators import OperatorView
 from authz_server.operations.passkeys import PasskeyView
 from authz_server.operations.registration_tokens import RegistrationTokenView
@@ -213,6 +214,7 @@ ROUTES: tuple[Route, ...] = (
         _change(_PASSKEY, _O_WRITE, _O.remove_one_passkey, _O.load_passkey, _Done, None,
                 method="DELETE"),
         _create(f"{_OPERATOR}/enrolments", _O_WRITE, _O.enrol, _O.EnrolmentView, NoBody),
+        _create(f"{_OPERATOR}/log-out", _O_WRITE, _O.log_out, LoggedOut, NoBody, status=200),
         _create("/resource-servers", _RS_WRITE, _RS.register_server, ResourceServerView,
                 _RS.NewResourceServer, _RS.repeat_server, members=_C.Registered),
         _change(_SERVER, _RS_WRITE, _RS.remove_server, _RS.load_server, _Done, None,

@@ -16,6 +16,7 @@ from authz_server.cli.output import (
     timestamp,
 )
 from authz_server.operations.operator_roles import AssignedRole, list_roles
+from authz_server.operations.operator_sessions import end_sessions
 from authz_server.operations.operators import (
     Enrolment,
     create_operator,
@@ -243,6 +244,25 @@ def enrol(invocation: Invocation, name: str, as_json: bool) -> None:
     )
 
 
+@click.command("log-out", cls=Command, remote=True, example="authz-server operator log-out ada")
+@click.argument("name")
+@json_option
+@pass_invocation
+def log_out(invocation: Invocation, name: str, as_json: bool) -> None:
+    """End all sessions of an operator.
+
+    NAME is the name in records, also of a person of the OpenID Connect provider. The operator may
+    log in again: disable a local one, or the account at the provider.
+    """
+    with invocation.operations() as carry_out:
+        done = carry_out(end_sessions, name, actor=invocation.actor)
+    print_change(
+        as_record(done),
+        f"{done.operator} is logged out. Sessions: {done.sessions}.",
+        as_json=as_json,
+    )
+
+
 @click.command("delete", cls=Command, remote=True, example="authz-server operator delete ada --yes")
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -337,5 +357,5 @@ def _describe(role: Any) -> str:  # noqa: ANN401 - a record of a role
 
 operator = add_all(
     Commands("operator", help="Create the people who administer the server."),
-    [create, list_, show, update, disable, enable, enrol, passkey, delete, roles],
+    [create, list_, show, update, disable, enable, enrol, log_out, passkey, delete, roles],
 )

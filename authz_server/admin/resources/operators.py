@@ -11,6 +11,7 @@ from authz_server.admin.resources.clients import Instant, Names
 from authz_server.errors import NotFoundError
 from authz_server.operations.caller_power import require_no_more_of_roles
 from authz_server.operations.operator_roles import AssignedRole
+from authz_server.operations.operator_sessions import end_sessions
 from authz_server.operations.operators import (
     Enrolment,
     OperatorView,
@@ -210,6 +211,12 @@ def enrol(call: Call) -> Reply:
     link = renew_enrolment(call.services, call.parameters["operator"], actor=call.caller.actor)
     diff = {"enrolment": {"before": None, "after": "issued"}}
     return Reply(_shown_once(call, link), diff=diff)
+
+
+def log_out(call: Call) -> Reply:
+    """End all sessions of an operator, or of a person of the OpenID Connect provider."""
+    done = end_sessions(call.services, call.parameters["operator"], actor=call.caller.actor)
+    return Reply(done, diff={"sessions": {"before": done.sessions, "after": 0}})
 
 
 def _switch(call: Call, *, enabled: bool) -> Reply:

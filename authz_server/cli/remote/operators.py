@@ -6,6 +6,7 @@ from typing import Any
 from authz_server.cli.remote.api import AdminApi, convert
 from authz_server.cli.remote.table import carries_out
 from authz_server.operations.operator_roles import AssignedRole, list_roles
+from authz_server.operations.operator_sessions import LoggedOut, end_sessions
 from authz_server.operations.operators import (
     Enrolment,
     NewOperator,
@@ -101,6 +102,12 @@ def _role(role: AssignedRole) -> dict[str, Any]:
         "resource_servers": role.resource_servers,
         "organisations": role.organisations,
     }
+
+
+@carries_out(end_sessions)
+def _end_sessions(api: AdminApi, operator: str, *, actor: str) -> LoggedOut:
+    del actor
+    return convert(api.post(_WRITE, "operators", operator, "log-out", body={}), LoggedOut)
 
 
 @carries_out(list_passkeys)

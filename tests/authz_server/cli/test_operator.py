@@ -26,6 +26,8 @@ def test_an_operator_is_managed_by_commands(stocked):
     assert "has no role" in stocked.must("operator", "update", "bob", "--remove-role", "api-owner")
     stocked.must("operator", "update", "bob", "--role", "auditor", "--organisation", "Own")
     assert "/enrol/" in stocked.must("operator", "enrol", "bob")
+    assert "bob is logged out. Sessions: 0." in stocked.must("operator", "log-out", "bob")
+    assert "neither an operator nor a session" in stocked.refused("operator", "log-out", "eve")
     assert "disabled" in stocked.must("operator", "disable", "bob")
     assert "is disabled" in stocked.refused("operator", "enrol", "bob")
     assert "enabled" in stocked.must("operator", "enable", "bob")

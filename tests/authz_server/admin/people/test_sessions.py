@@ -2,13 +2,14 @@
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
 
 import pytest
 from sqlalchemy import func, select
 
 from authz_server.admin.people.cookies import COOKIE
 from authz_server.admin.people.guards import local_path
-from authz_server.admin.people.sessions import LogIns
+from authz_server.admin.people.sessions import LogIns, Person, RequestFacts
 from authz_server.admin.problems import Problem
 from authz_server.app import EXTENSION
 from authz_server.assembly.operator import operator_services
@@ -149,6 +150,26 @@ def test_a_session_has_the_present_roles(people):
     with operator_services(people.settings) as services:
         update_operator(services, visitor.name, actor=ACTOR, roles=())
     assert visitor.caller().permissions == frozenset()
+
+
+def test_an_officer_ends_the_sessions_of_another_person(people, visitor):
+    """On every node; a person of the provider has no row that could be disabled."""
+    other, officer = people.enrolled("auditor"), visitor.caller()
+    guest = Person(name="ada (p-1)", method="openid", issuer="https://x.example", subject="p-1")
+    with people.apps[0].extensions[EXTENSION].database.transaction() as session:
+        sessions = people.people._sessions  # noqa: SLF001 - there is no provider here
+        sessions.begin(session, guest, before=None, facts=RequestFacts("a", "127.0.0.1"))
+
+    def log_out(name: str):
+        path = f"/operators/{quote(name)}/log-out"
+        return people.apps[1].api.perform(officer, "POST", path, body={})
+
+    assert [log_out(name).body["sessions"] for name in (other.name, "ada (p-1)")] == [1, 1]
+    assert other.caller(0) is other.caller(1) is None
+    assert visitor.caller() is not None
+    assert (log_out(other.name).body["sessions"], log_out("ada (p-1)").status) == (0, 404)
+    record = people.records("operator.changed")[-1]
+    assert (record["action"], record["operator"]) == ("operator.sessions_ended", other.name)
 
 
 def test_to_log_out_ends_the_session_and_takes_the_cookie(people, visitor):
