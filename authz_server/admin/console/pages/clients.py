@@ -1,5 +1,6 @@
 """The screen *Clients*: a search, and the page of one client."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -49,7 +50,7 @@ def show(view: View) -> Response:
         client=client,
         shown=_SHOWN_SCOPES,
         catalogue=catalogue,
-        stops=_stops(view, client),
+        stops=_stops(view, client, catalogue),
         records=_records(view, name),
         tokens=_tokens(view, name),
         explanation=_explain(view, name),
@@ -67,13 +68,18 @@ def add_facts(client: dict[str, Any]) -> None:
     client["oldest_secret_at"] = min((each["created_at"] for each in working), default=None)
 
 
-def _stops(view: View, client: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the stops in force that concern the client."""
+def _stops(
+    view: View, client: dict[str, Any], catalogue: Mapping[str, dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the stops in force that concern the client, its scopes or their APIs."""
     held = set(client["allowed_scopes"])
+    servers = {catalogue[name]["resource_server"] for name in held if name in catalogue}
     return [
         stop
         for stop in view.desk.every("/stops", "scopes:read")
-        if client["id"] in stop["clients"] or held.intersection(stop["scopes"])
+        if client["id"] in stop["clients"]
+        or held.intersection(stop["scopes"])
+        or (stop["kind"] == "resource-server" and stop["subject"] in servers)
     ]
 
 

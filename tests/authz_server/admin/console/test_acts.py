@@ -122,6 +122,12 @@ def test_the_extent_of_a_stop_is_shown_before_it_is_set(console):
     lifted = console.confirm("/act/stop-lift?kind=scope&subject=mapper/link", reason="mended")
     assert lifted.status_code == 303
     assert console.site.get("/stops").json["items"] == []
+    # A stop of the API concerns the client too.
+    body = {"kind": "resource-server", "subject": "mapper", "reason": "INC-2"}
+    assert console.site.send("POST", "/stops", json=body).status_code == 201
+    assert "A stop is in force:" in console.page("/clients/client?id=treasury")
+    console.confirm("/act/stop-lift?kind=resource-server&subject=mapper", reason="mended")
+    assert "A stop is in force:" not in console.page("/clients/client?id=treasury")
 
 
 def test_a_leaked_client_is_stopped(console, client_id):
