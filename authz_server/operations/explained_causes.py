@@ -16,10 +16,12 @@ REMEDIES = {
     "outside_payment_window": "Wait for the next of its `payment_windows`, or add one. " + _SHOW,
     "scope_not_granted": (
         "Grant the scope beside those that the client has: `authz-server client update {client}"
-        " --scope`. Name no resource of another resource server."
+        " --scope`. `authz-server scope list` has the known ones. Name no resource of another"
+        " resource server."
     ),
     "scope_without_resource_server": (
-        "Assign the scope to a resource server that is enabled: `authz-server scope assign`."
+        "Assign the scope to a resource server that is enabled: `authz-server scope assign`; or"
+        " enable the one that it has: `authz-server resource-server enable`."
     ),
     "scope_missing": (
         "Request a scope, or give the client one by default:"
