@@ -53,7 +53,7 @@ class RegistrationParts:
         registrations: registers clients and manages registrations.
         initial_tokens: spends initial access tokens.
         statements: verifies software statements.
-        limit: counts the requests of each address.
+        limit: counts the requests of each network.
         clock: returns the present time, timezone-aware.
     """
 
@@ -67,7 +67,7 @@ class RegistrationParts:
 
 
 class _Endpoint(ProtocolEndpoint):
-    """Accepts a limited number of requests from an address; makes changes and reports them.
+    """Limits the requests without a right token from an address; makes changes and reports them.
 
     Args:
         parts: the collaborators that every endpoint needs.
@@ -84,9 +84,25 @@ class _Endpoint(ProtocolEndpoint):
         registration = self._registration
         now = registration.clock().timestamp()
         wait = await registration.limit.count(exchange.client_address, now)
-        if wait:
+        # The address may be that of a proxy, from which all clients send.
+        if wait and not await self._has_token(exchange.request):
             raise OAuthError("registrations_throttled", retry_after_seconds=wait)
         return await self._answer_in_limit(exchange)
+
+    async def _has_token(self, request: Request) -> bool:
+        """Return whether a request has a token that permits it."""
+        token = read_bearer(request)
+        return bool(token) and await Step(
+            Lane.DATABASE, partial(self._is_right_token, request, token)
+        )
+
+    def _is_right_token(self, request: Request, token: str) -> bool:
+        with self._registration.database.reading() as session:
+            return self._knows_token(session, request, token)
+
+    @abstractmethod
+    def _knows_token(self, session: Session, request: Request, token: str) -> bool:
+        """Return whether the token of a request is right."""
 
     @abstractmethod
     async def _answer_in_limit(self, exchange: Exchange) -> Answer:
@@ -146,6 +162,10 @@ class RegistrationEndpoint(_Endpoint):
         client = await Step(Lane.DATABASE, partial(self._change, exchange, act))
         return self._information(exchange, client, "", status=HTTPStatus.CREATED)
 
+    def _knows_token(self, session: Session, request: Request, token: str) -> bool:
+        del request
+        return self._registration.initial_tokens.is_usable(session, token)
+
     def _register(
         self,
         document: dict[str, Any],
@@ -178,7 +198,7 @@ class ClientConfigurationEndpoint(_Endpoint):
 
     async def _answer_in_limit(self, exchange: Exchange) -> Answer:
         request = exchange.request
-        client_id = request.path.rpartition("/")[2]
+        client_id = _client_in(request)
         token = read_bearer(request)
         if not token:
             raise OAuthError("registration_token_invalid", "missing", client_id=client_id)
@@ -195,6 +215,9 @@ class ClientConfigurationEndpoint(_Endpoint):
             case _:
                 client = await Step(Lane.DATABASE, partial(self._read, client_id, token))
         return self._information(exchange, client, token)
+
+    def _knows_token(self, session: Session, request: Request, token: str) -> bool:
+        return self._registration.registrations.knows_token(session, _client_in(request), token)
 
     def _read(self, client_id: str, token: str) -> RegisteredClient:
         registration = self._registration
@@ -220,6 +243,10 @@ class ClientConfigurationEndpoint(_Endpoint):
 
     def _delete(self, client_id: str, token: str, session: Session) -> None:
         self._registration.registrations.delete(session, client_id, token)
+
+
+def _client_in(request: Request) -> str:
+    return request.path.rpartition("/")[2]
 
 
 def read_bearer(request: Request) -> str:

@@ -315,19 +315,30 @@ def test_one_use_registers_one_client_however_many_try_at_once(registrar: Regist
     assert statuses == [201] * 2 + [401] * 6
 
 
-def test_requests_of_one_address_are_limited(start_protocol):
+def test_requests_of_one_address_are_limited_and_right_tokens_get_in(start_protocol):
+    """The address may be that of a proxy, from which all clients send."""
     protocol: Protocol = start_protocol(registration=UNLIMITED | {"requests_per_window": 3})
     registrar = Registrar(protocol)
-    token = registrar.initial_token("mapper/link", uses=5)
-    answers = [registrar.register({}, token).status_code for _ in range(3)]
-    assert answers == [201] * 3
-    refused = registrar.register({}, token)
+    token = registrar.initial_token("mapper/link", uses=2)
+    for _ in range(3):
+        require_refusal(registrar.register({}, "x"), 401, "invalid_token")
+    refused = registrar.register({}, "x")
     require_refusal(refused, 429, "slow_down")
     assert 1 <= int(refused.headers["Retry-After"]) <= 61
-    require_refusal(registrar.send("GET", f"{REGISTER}/x", token="x"), 429, "slow_down")
+    require_refusal(registrar.register({}), 429, "slow_down")
+    registered = registrar.register({}, token)
+    assert registered.status_code == 201
+    path = f"{REGISTER}/{registered.json['client_id']}"
+    for wrong in ("x", token):
+        require_refusal(registrar.send("GET", path, token=wrong), 429, "slow_down")
+    own = registered.json["registration_access_token"]
+    assert registrar.send("GET", path, token=own).status_code == 200
+    assert registrar.send("DELETE", path, token=own).status_code == 204
+    assert registrar.register({}, token).status_code == 201
+    require_refusal(registrar.register({}, token), 429, "slow_down")
     clock: FakeClock = protocol.clock
     clock.advance(61)
-    assert registrar.register({}, token).status_code == 201
+    require_refusal(registrar.register({}, token), 401, "invalid_token")
 
 
 def test_the_number_of_registered_clients_is_limited(start_protocol):

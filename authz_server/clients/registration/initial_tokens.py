@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, and_, select, update
 from sqlalchemy.orm import Session
 
 from authz_server.audit.sink import store_audit_record
@@ -159,12 +159,7 @@ class InitialAccessTokens:
         table = InitialAccessToken
         row = session.scalars(
             update(table)
-            .where(
-                table.digest == self._secrets.digest(token.encode()).hex(),
-                table.uses_left > 0,
-                table.ended_at.is_(None),
-                table.expires_at > now,
-            )
+            .where(self._is_usable(token, now))
             .values(uses_left=table.uses_left - 1, last_used_at=now)
             .returning(table)
         ).one_or_none()
@@ -175,6 +170,20 @@ class InitialAccessTokens:
             organisation=row.organisation,
             scopes=tuple(row.scopes),
             grant_types=tuple(row.grant_types),
+        )
+
+    def is_usable(self, session: Session, token: str) -> bool:
+        """Return whether a token could be spent now."""
+        found = select(InitialAccessToken.id).where(self._is_usable(token, self._clock()))
+        return session.scalar(found) is not None
+
+    def _is_usable(self, token: str, now: datetime) -> ColumnElement[bool]:
+        table = InitialAccessToken
+        return and_(
+            table.digest == self._secrets.digest(token.encode()).hex(),
+            table.uses_left > 0,
+            table.ended_at.is_(None),
+            table.expires_at > now,
         )
 
     def _canonical(self, session: Session, scopes: Sequence[str]) -> list[str]:

@@ -250,10 +250,14 @@ class RegistrationService:
             raise OAuthError("registration_denied", "the client is disabled", client_id=client_id)
         return client, registration
 
-    def _require_token(self, session: Session, client_id: str, token: str) -> None:
+    def knows_token(self, session: Session, client_id: str, token: str) -> bool:
+        """Return whether this is the registration access token of a client."""
         column = Registration.token_digest
         stored = session.scalar(select(column).where(Registration.client_id == client_id))
-        if not hmac.compare_digest(stored or self._no_digest, self._digest(token)):
+        return hmac.compare_digest(stored or self._no_digest, self._digest(token))
+
+    def _require_token(self, session: Session, client_id: str, token: str) -> None:
+        if not self.knows_token(session, client_id, token):
             raise OAuthError("registration_token_invalid", client_id=client_id)
 
     def _require_own_secret(self, client: Client, offered: object) -> None:
