@@ -13,11 +13,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from authz_server.assembly.base import Clock, utc_now
 from authz_server.assembly.services import Services
-from authz_server.audit.destination import is_stream
 from authz_server.database.errors import describe_failure, find_sentence
 from authz_server.database.orm import Database, open_database
 from authz_server.database.schema_guard import SchemaGuard
-from authz_server.settings import Settings
+from authz_server.settings import STREAMS, Settings
 
 if TYPE_CHECKING:
     from authz_server.audit.sink import AuditSink
@@ -47,7 +46,7 @@ class OperatorServices(Services):
         from authz_server.audit.sink import AuditSink
 
         destination = self.settings.audit.destination
-        return None if is_stream(destination) else AuditSink(destination, self.clock)
+        return None if destination in STREAMS else AuditSink(destination, self.clock)
 
     @cached_property
     def corrected_clock(self) -> Clock:

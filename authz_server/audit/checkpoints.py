@@ -17,12 +17,12 @@ from sqlalchemy.orm import Session
 from authz_server.audit.blocks import seal_records
 from authz_server.audit.chain import Head
 from authz_server.audit.chain_events import AuditCheckpoint
-from authz_server.audit.destination import is_stream
 from authz_server.audit.models import AuditBlock, AuditWriter
 from authz_server.audit.notifier import Notify
 from authz_server.audit.sink import AuditSink
 from authz_server.database.inserts import insert_into
 from authz_server.database.orm import Database
+from authz_server.settings import STREAMS
 
 CHECKPOINT_TYPE = "audit-checkpoint+jwt"
 #: The largest number of other writers that a checkpoint names.
@@ -239,7 +239,7 @@ def record_head(
 
 def place_of(destination: str) -> str:
     """Return the absolute path of a destination; a stream is returned unchanged."""
-    return destination if is_stream(destination) else str(Path(destination).resolve())[:500]
+    return destination if destination in STREAMS else str(Path(destination).resolve())[:500]
 
 
 def _latest_block(session: Session) -> _Block | None:

@@ -5,15 +5,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from authz_server.settings import SettingsError
-
-#: Destinations that are standard streams of the process, with their descriptors.
-STREAMS = {"stdout": 1, "stderr": 2}
-
-
-def is_stream(destination: str) -> bool:
-    """Return whether the destination is a standard stream of the writing process."""
-    return destination in STREAMS
+from authz_server.settings import STREAMS, SettingsError
 
 
 def require_destination(destination: str) -> None:
@@ -22,7 +14,7 @@ def require_destination(destination: str) -> None:
     Raises:
         SettingsError: the file cannot be opened, or its folder cannot hold it.
     """
-    if is_stream(destination):
+    if destination in STREAMS:
         return
     path = Path(destination)
     try:

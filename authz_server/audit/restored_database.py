@@ -18,10 +18,10 @@ from sqlalchemy import exists, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from authz_server.audit.destination import is_stream
 from authz_server.audit.sink import AuditRecord
 from authz_server.database.orm import Database
 from authz_server.errors import OperatorError
+from authz_server.settings import STREAMS
 
 _TAIL_BYTES = 1_048_576
 #: The number of latest changes in the file to look up.
@@ -92,7 +92,7 @@ def require_not_restored(session: Session, audit_destination: str) -> None:
         RestoredDatabaseError: a change is missing.
         sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
     """
-    if is_stream(audit_destination):
+    if audit_destination in STREAMS:
         return
     missing = find_missing_change(session, audit_destination)
     if missing is not None:

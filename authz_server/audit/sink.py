@@ -19,14 +19,12 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from authz_server.audit.chain import Head, RecordChain
 from authz_server.audit.chain_events import AuditContinued
 from authz_server.audit.change_events import CHANGE_EVENTS, make_event
-from authz_server.audit.destination import STREAMS, ends_with_a_line, sync_folder
-from authz_server.audit.event import STORED, WITHOUT_DIFF
+from authz_server.audit.destination import ends_with_a_line, sync_folder
+from authz_server.audit.event import STORED, WITHOUT_DIFF, Act, Event
 from authz_server.audit.events import (
-    Act,
     ClientChanged,
     CutOffRecorded,
     DeclarationApplied,
-    Event,
     KeyChanged,
     RegistrationChanged,
     ScopeChanged,
@@ -39,6 +37,7 @@ from authz_server.audit.operator_events import OperatorChanged
 from authz_server.database.orm import Base, BigIntegerKey
 from authz_server.errors import OAuthError
 from authz_server.logs import encode_line
+from authz_server.settings import STREAMS
 from keys.forks import on_fork
 
 logger = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from typing import Annotated
 import msgspec
 
 from authz_server.assembly import Services
-from authz_server.audit.destination import is_stream
 from authz_server.audit.findings import UNREADABLE
+from authz_server.settings import STREAMS
 
 #: The file is read from its end, up to this size.
 _MAXIMUM_BYTES = 4 * 1024 * 1024
@@ -111,7 +111,7 @@ def report_activity(
         OSError: the file cannot be read.
     """
     destination = services.settings.audit.destination
-    if is_stream(destination) or not Path(destination).is_file():
+    if destination in STREAMS or not Path(destination).is_file():
         return None
     now = services.clock()
     records, complete = _read_since(Path(destination), since)

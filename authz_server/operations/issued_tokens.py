@@ -8,8 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from authz_server.audit.destination import is_stream
-from authz_server.settings import LONGEST_LIFETIME_SECONDS, Settings
+from authz_server.settings import LONGEST_LIFETIME_SECONDS, STREAMS, Settings
 from authz_server.tokens.claims import read_instant
 
 _LONGEST = timedelta(seconds=LONGEST_LIFETIME_SECONDS)
@@ -51,7 +50,7 @@ def find_issued_tokens(
         OSError: the file cannot be read.
     """
     destination = settings.audit.destination
-    if is_stream(destination) or not Path(destination).is_file():
+    if destination in STREAMS or not Path(destination).is_file():
         return None
     expiries, clients = [], set()
     exchanged: dict[str, Origins] = {}

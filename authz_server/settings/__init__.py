@@ -28,6 +28,7 @@ from authz_server.settings.database import DatabaseSettings, parse_database_url
 from authz_server.settings.keys import KeySettings, RingSettings
 from authz_server.settings.schema import (
     LONGEST_LIFETIME_SECONDS,
+    STREAMS,
     AuditSettings,
     ClientSettings,
     EventStreamSettings,
@@ -67,6 +68,7 @@ from authz_server.settings.vaults import VaultLoginSettings, VaultSettings
 __all__ = [
     "LONGEST_LIFETIME_SECONDS",
     "LOOPBACK_HOSTS",
+    "STREAMS",
     "AdminSettings",
     "ApprovalSettings",
     "AssertionSettings",
@@ -135,7 +137,7 @@ def _complete(settings: Settings, folder: Path, source: SecretSource) -> Setting
     replace = msgspec.structs.replace
     require_strong_secret("clients.secret_pepper", settings.clients.secret_pepper.reveal())
     audit, plugins = settings.audit, settings.plugins
-    if audit.destination not in ("stderr", "stdout"):
+    if audit.destination not in STREAMS:
         audit = replace(audit, destination=resolve_path(audit.destination, folder))
     server, admin = resolve_files(settings.server, folder), resolve_files(settings.admin, folder)
     issuers = {name: resolve_files(each, folder) for name, each in settings.issuers.items()}

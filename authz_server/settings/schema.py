@@ -44,6 +44,10 @@ from authz_server.settings.trust import (
     require_distinct_issuers,
 )
 
+#: Destinations of audit records that are standard streams of the writing process, with their
+#: descriptors.
+STREAMS = {"stdout": 1, "stderr": 2}
+
 
 class ServerSettings(Branch, frozen=True):
     """``[server]``: listeners and HTTP limits."""
@@ -266,8 +270,10 @@ class Settings(Branch, frozen=True, kw_only=True):
         ring = self.introspection.signing_ring
         if ring and ring not in self.keys.rings:
             refuse("introspection.signing_ring", f"there is no keys.rings.{ring}")
-        self._require_certificate_source()
-        require_distinct_issuers(self.issuers, self.issuer)
+        if self.client_certificates.source != "off":
+            self._require_certificate_source()
+        if self.issuers:
+            require_distinct_issuers(self.issuers, self.issuer)
         self._require_known_registrants()
         for profile in self.profiles:
             for breach in find_breaches(self, profile):

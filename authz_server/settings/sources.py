@@ -217,11 +217,12 @@ def resolve_path(name: str, folder: Path) -> str:
 def resolve_files(branch: AnyBranch, folder: Path) -> AnyBranch:
     """Return a table of the settings with the paths of its files made absolute."""
     paths = {
-        name: resolve_path(getattr(branch, name), folder)
+        name: resolve_path(path, folder)
         for name in branch.__struct_fields__
-        if name.endswith(_FILES)
+        if name.endswith(_FILES) and (path := getattr(branch, name))
     }
-    return msgspec.structs.replace(branch, **paths)
+    # A copy is checked again.
+    return msgspec.structs.replace(branch, **paths) if paths else branch
 
 
 def resolve_key_file(backend: str, folder: Path) -> str:

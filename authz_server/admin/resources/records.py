@@ -11,13 +11,12 @@ from msgspec import Meta
 from authz_server.admin.calls import Call, Reply
 from authz_server.admin.pages import PageQuery
 from authz_server.admin.resources.clients import Instant
-from authz_server.audit.destination import is_stream
 from authz_server.operations.audit.search import search_trail
 from authz_server.operations.audit.verify import verify_audit
 from authz_server.operations.audit.who import find_who
 from authz_server.operations.reports import report_least_privilege, report_owners
 from authz_server.operations.stored_records import RecordFilters, list_records
-from authz_server.settings import describe_settings
+from authz_server.settings import STREAMS, describe_settings
 
 _TICK = timedelta(microseconds=1)
 
@@ -164,7 +163,7 @@ def _filters(query: AuditQuery) -> RecordFilters:
 
 
 def _where(destination: str, files: Sequence[str]) -> TokenRecords:
-    if is_stream(destination):
+    if destination in STREAMS:
         return "elsewhere"
     return "files" if files else "none"
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from authz_server.audit.destination import is_stream
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import as_record, echo_lines, json_option, print_json, timestamp
@@ -17,7 +16,7 @@ from authz_server.operations.keys.audit import (
     reconcile_log,
     record_alarms,
 )
-from authz_server.settings import Settings
+from authz_server.settings import STREAMS, Settings
 
 UNACCOUNTED = 1
 #: The limit of each printed list; JSON has more.
@@ -104,7 +103,7 @@ def _vault(settings: Settings, name: str | None) -> str:
 
 def _own_records(settings: Settings) -> tuple[Path, ...]:
     destination = settings.audit.destination
-    if is_stream(destination) or not Path(destination).is_file():
+    if destination in STREAMS or not Path(destination).is_file():
         raise click.ClickException(
             "The settings name no file of audit records here: name them with --records."
         )

@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, cast
 
-from authz_server.audit.destination import is_stream
 from authz_server.audit.time_limit import require_time
+from authz_server.settings import STREAMS
 
 _BEGINNING = b'{"time":"'
 #: The place of the time in a line.
@@ -33,7 +33,7 @@ def find_audit_files(destination: str) -> tuple[Path, ...]:
     Args:
         destination: the destination in the settings; a stream has no files.
     """
-    if is_stream(destination):
+    if destination in STREAMS:
         return ()
     path = Path(destination)
     numbered: list[tuple[int, Path]] = []
