@@ -42,8 +42,7 @@ from authz_server.operations.changes import get_change
 from authz_server.operations.limited_services import limit_services
 from authz_server.operations.one_transaction import run_together
 from authz_server.operations.permissions import UNLIMITED, Caller, Limits
-from authz_server.operations.record_diffs import record_diff
-from authz_server.operations.views import difference
+from authz_server.operations.views import difference, record_diff
 
 #: The refusals that are recorded.
 _RECORDED = frozenset({401, 403, 429})

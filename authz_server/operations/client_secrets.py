@@ -12,8 +12,7 @@ from authz_server.clients.secrets import METHODS_WITHOUT_SECRET
 from authz_server.operations.approvals import NotedAct, note_act
 from authz_server.operations.client_acts import find_organisation, find_owners, find_secret_acts
 from authz_server.operations.client_views import SecretView, describe_secret
-from authz_server.operations.record_diffs import record_difference
-from authz_server.operations.views import difference, revision_of
+from authz_server.operations.views import difference, record_difference, revision_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

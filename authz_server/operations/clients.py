@@ -19,10 +19,9 @@ from authz_server.operations.client_views import (
     ClientView,
     describe_client,
 )
-from authz_server.operations.record_diffs import record_difference
 from authz_server.operations.revocation import note_revocation
 from authz_server.operations.scopes import find_unowned_scopes
-from authz_server.operations.views import changed_fields, difference, revision_of
+from authz_server.operations.views import changed_fields, difference, record_difference, revision_of
 
 _PAGE_ROWS = 500
 

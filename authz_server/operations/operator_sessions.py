@@ -10,7 +10,7 @@ from authz_server.audit.sink import store_audit_record
 from authz_server.database.operator_sessions import OperatorSession
 from authz_server.errors import NotFoundError
 from authz_server.operations.operators import find_operator
-from authz_server.operations.record_diffs import record_diff
+from authz_server.operations.views import record_diff
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,7 +43,7 @@ from authz_server.operations.operator_roles import (
     require_another_officer,
 )
 from authz_server.operations.permissions import Grant, make_grants, roles_of
-from authz_server.operations.record_diffs import record_diff, record_difference
+from authz_server.operations.views import record_diff, record_difference
 
 _NAME = re.compile(rf"[\w.@+-]{{1,{MAXIMUM_NAME_CHARACTERS}}}")
 _ID_BYTES = 8

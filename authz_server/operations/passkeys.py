@@ -13,7 +13,7 @@ from authz_server.database.operator_sessions import OperatorPasskey, OperatorSes
 from authz_server.database.operators import Operator
 from authz_server.errors import ConflictError, NotFoundError
 from authz_server.operations.operators import find_operator
-from authz_server.operations.record_diffs import record_difference
+from authz_server.operations.views import record_difference
 
 _ID_CHARACTERS = 32
 

@@ -18,8 +18,7 @@ from authz_server.operations.client_acts import (
     find_owners,
     find_registration_acts,
 )
-from authz_server.operations.record_diffs import record_difference
-from authz_server.operations.views import difference
+from authz_server.operations.views import difference, record_difference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,7 @@ from authz_server.clients.models import Client, Kind
 from authz_server.operations.client_secrets import NewSecret, add_initial_secret
 from authz_server.operations.client_views import SecretView, describe_secret, state_of
 from authz_server.operations.clients import all_of_kind
-from authz_server.operations.record_diffs import record_difference
-from authz_server.operations.views import changed_fields
+from authz_server.operations.views import changed_fields, record_difference
 
 _KIND: Kind = "resource_server"
 

@@ -20,9 +20,9 @@ from authz_server.operations.issued_tokens import (
     find_issued_tokens,
     instant_of_record,
 )
-from authz_server.operations.record_diffs import record_diff, record_difference
 from authz_server.operations.revocation import find_client_id
 from authz_server.operations.stop_acts import note_stop
+from authz_server.operations.views import record_diff, record_difference
 from authz_server.scopes.models import Scope, ScopeAlias
 from authz_server.settings import LONGEST_LIFETIME_SECONDS
 from authz_server.settings.approvals import LIFT_STOP, SET_STOP

@@ -41,8 +41,8 @@ from authz_server.operations.declarative.stored import (
 )
 from authz_server.operations.limited_services import OutsideLimitsError, narrow
 from authz_server.operations.reach import Reach
-from authz_server.operations.record_diffs import record_diff, record_difference
 from authz_server.operations.scopes import record_owners
+from authz_server.operations.views import record_diff, record_difference
 
 
 class _Step:

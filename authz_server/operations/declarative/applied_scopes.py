@@ -25,8 +25,8 @@ from authz_server.operations.declarative.stored import (
 )
 from authz_server.operations.limited_services import narrow
 from authz_server.operations.reach import Reach
-from authz_server.operations.record_diffs import record_diff
 from authz_server.operations.scope_acts import find_held_scopes, find_scope_acts
+from authz_server.operations.views import record_diff
 from authz_server.scopes.models import Scope
 
 
