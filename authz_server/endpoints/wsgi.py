@@ -1,6 +1,7 @@
 """Convert a WSGI request (PEP 3333) to the request of the protocol endpoints."""
 
 import re
+import sys
 from wsgiref.types import WSGIEnvironment
 
 from authz_server.endpoints.request import Request
@@ -78,6 +79,11 @@ def has_odd_path(environ: WSGIEnvironment) -> bool:
 
 def _read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     declared = environ.get("CONTENT_LENGTH") or ""
+    is_chunked = "HTTP_TRANSFER_ENCODING" in environ
+    if declared and is_chunked:
+        raise OAuthError("message_malformed", "a length and a transfer coding")
+    if not declared and not is_chunked:
+        return b""
     if declared:
         # RFC 9110, 8.6: only digits.
         if not (declared.isascii() and declared.isdigit()):
@@ -85,14 +91,10 @@ def _read_body(environ: WSGIEnvironment, limit: int) -> bytes:
         if len(declared) > len(str(limit)) or int(declared) > limit:
             raise OAuthError("body_too_large")
         limit = int(declared)
-    elif "HTTP_TRANSFER_ENCODING" not in environ:
-        return b""
-    elif not environ.get("wsgi.input_terminated"):
-        # The stream of such a server, for example uWSGI, does not end by itself.
-        raise OAuthError("message_malformed", "transfer coding")
-    stream = environ["wsgi.input"]
     try:
-        body: bytes = stream.read(limit if declared else limit + 1)
+        body = _read_input(environ, limit if declared else limit + 1)
+    except OAuthError:
+        raise
     except Exception as error:  # servers raise exceptions of their own for a malformed body
         raise OAuthError("parameter_malformed", "the body ended early") from error
     if declared and len(body) < limit:
@@ -100,3 +102,18 @@ def _read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     if len(body) > limit:
         raise OAuthError("body_too_large")
     return body
+
+
+def _read_input(environ: WSGIEnvironment, size: int) -> bytes:
+    """Return the body, up to ``size`` bytes or a little more."""
+    if environ.get("CONTENT_LENGTH") or environ.get("wsgi.input_terminated"):
+        body: bytes = environ["wsgi.input"].read(size)
+        return body
+    # The stream of uWSGI does not end by itself. Its module exists only in its processes.
+    read_chunk = getattr(sys.modules.get("uwsgi"), "chunked_read", None)
+    if read_chunk is None:
+        raise OAuthError("message_malformed", "transfer coding")
+    chunks = b""
+    while len(chunks) < size and (chunk := read_chunk()):
+        chunks += chunk
+    return chunks

@@ -86,6 +86,13 @@ def test_a_chunked_body_that_the_server_does_not_end_is_refused_unread():
     assert environ["wsgi.input"].tell() == 0
 
 
+def test_a_chunked_body_with_a_length_is_refused_unread():
+    """Case I100"""
+    environ = environ_of(b"a=1", HTTP_TRANSFER_ENCODING="chunked") | {"wsgi.input_terminated": True}
+    assert read(environ).fault.reason == "message_malformed"
+    assert environ["wsgi.input"].tell() == 0
+
+
 def test_a_body_without_a_length_is_no_body():
     request = read(environ_of(b"a=1", CONTENT_LENGTH=""))
     assert (request.body, request.fault) == (b"", None)
