@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from http import HTTPStatus
 from socketserver import ThreadingMixIn
 from typing import Any
@@ -15,6 +16,8 @@ from authz_server.endpoints.responses import new_request_id
 from authz_server.errors import OAuthError
 
 READ_SECONDS = 5
+#: Connections at the same time, each with a thread; a further one closes the oldest.
+MAXIMUM_CONNECTIONS = 64
 _NAME = "authz-server"
 _TOO_LARGE = frozenset(
     {HTTPStatus.REQUEST_URI_TOO_LONG, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE}
@@ -25,6 +28,28 @@ _RETRY_AFTER_SECONDS = 1
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     request_queue_size = 64
+
+    def __init__(self, *arguments: Any) -> None:  # noqa: ANN401 - those of the base class
+        self._open: dict[socket.socket, None] = {}
+        self._lock = threading.Lock()
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
+        """Begin to answer a connection; close the oldest one if there are too many."""
+        with self._lock:
+            if len(self._open) >= MAXIMUM_CONNECTIONS:
+                oldest = next(iter(self._open))
+                del self._open[oldest]
+                with suppress(OSError):
+                    oldest.shutdown(socket.SHUT_RDWR)
+            self._open[request] = None
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:  # noqa: ANN401
+        """Close a connection."""
+        with self._lock:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
         """Log nothing: peers may disconnect at any time."""

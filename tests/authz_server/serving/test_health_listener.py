@@ -1,5 +1,8 @@
 import json
 import socket
+import threading
+import time
+from contextlib import ExitStack
 from urllib.request import urlopen
 
 import pytest
@@ -7,7 +10,7 @@ import pytest
 from authz_server.app import bare_application
 from authz_server.endpoints.errors import ErrorResponses, handle_everything_else
 from authz_server.endpoints.health import health_blueprint
-from authz_server.serving.health_listener import HealthListener
+from authz_server.serving.health_listener import MAXIMUM_CONNECTIONS, HealthListener
 from support.raw_http import RawConnection
 
 
@@ -32,15 +35,22 @@ def test_it_serves_the_application_until_it_is_stopped(host, shown):
         assert peer.connect_ex((host, listener.port)) != 0
 
 
-def test_a_peer_that_says_nothing_keeps_nobody_waiting():
-    """Case I101."""
+def test_peers_that_say_nothing_keep_nobody_waiting():
+    """Nor do they take a thread each. Case I101."""
     listener = HealthListener(_application, "127.0.0.1", 0)
     listener.start()
-    idle = [socket.create_connection(("127.0.0.1", listener.port)) for _ in range(10)]
-    with urlopen(f"http://127.0.0.1:{listener.port}/health/ready", timeout=2) as answer:
-        assert answer.status == 200
-    for connection in idle:
-        connection.close()
+    before = threading.active_count()
+    with ExitStack() as open_connections:
+        for _ in range(3 * MAXIMUM_CONNECTIONS):
+            peer = socket.create_connection(("127.0.0.1", listener.port))
+            open_connections.callback(peer.close)
+            peer.sendall(b"GET / HTTP/1.1\r\nX-A: a")
+        with urlopen(f"http://127.0.0.1:{listener.port}/health/ready", timeout=20) as answer:
+            assert answer.status == 200
+        deadline = time.monotonic() + 20
+        while threading.active_count() > before + MAXIMUM_CONNECTIONS:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
     listener.stop()
 
 
