@@ -141,6 +141,7 @@ def test_a_signature_out_of_range_is_refused(verifier, issuer, present, half):
         lambda payload: b"\xef\xbb\xbf" + payload,
         lambda payload: b"[" + payload + b"]",
         lambda payload: payload[:-1] + b',"x":' + b"[" * 5_000 + b"]" * 5_000 + b"}",
+        lambda payload: payload[:-1] + b',"x":' + b'{"a":' * 100 + b"1" + b"}" * 100 + b"}",
     ],
 )
 def test_bent_json_is_refused_although_it_is_signed(verifier, issuer, present, bend):

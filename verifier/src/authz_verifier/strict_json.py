@@ -6,6 +6,9 @@ from typing import Any, NoReturn
 
 #: Enough for a time in nanoseconds.
 MAXIMUM_NUMBER_CHARACTERS = 20
+#: How deep objects and lists are nested at most. The limit of the library is another one in each
+#: release of Python.
+MAXIMUM_DEPTH = 100
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
@@ -23,7 +26,19 @@ def parse_object(data: bytes) -> dict[str, Any]:
         raise ValueError("nested too deeply") from None
     if not isinstance(value, dict):
         raise ValueError("not an object")  # noqa: TRY004 - one error for any wrong bytes
+    if data.count(b"[") + data.count(b"{") > MAXIMUM_DEPTH:
+        _require_shallow(value)
     return value
+
+
+def _require_shallow(value: Any) -> None:  # noqa: ANN401 - of any type
+    level = [value]
+    for _ in range(MAXIMUM_DEPTH):
+        parts = [each for each in level if isinstance(each, dict | list)]
+        if not parts:
+            return
+        level = [one for each in parts for one in (each.values() if type(each) is dict else each)]
+    raise ValueError("nested too deeply")
 
 
 def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
