@@ -15,6 +15,9 @@ MAXIMUM_TOKEN_CHARACTERS = 16_384
 MAXIMUM_KID_CHARACTERS = 128
 #: Enough for a time in nanoseconds.
 MAXIMUM_NUMBER_CHARACTERS = 20
+#: How deep objects and lists are nested at most. The limit of the library is another one in each
+#: release of Python.
+MAXIMUM_DEPTH = 100
 #: The header members of this server's tokens. Any other (crit, b64, jwk, jku, x5u, x5c, zip, enc)
 #: is refused before it is interpreted.
 HEADER_MEMBERS = frozenset({"alg", "kid", "typ"})
@@ -98,7 +101,19 @@ def parse_json_object(data: bytes) -> dict[str, Any]:
         raise TokenRefusedError("not a JSON object") from None
     if not isinstance(value, dict):
         raise TokenRefusedError("not a JSON object")
+    if data.count(b"[") + data.count(b"{") > MAXIMUM_DEPTH:
+        _require_shallow(value)
     return value
+
+
+def _require_shallow(value: Any) -> None:  # noqa: ANN401 - of any type
+    level = [value]
+    for _ in range(MAXIMUM_DEPTH):
+        parts = [each for each in level if isinstance(each, dict | list)]
+        if not parts:
+            return
+        level = [one for each in parts for one in (each.values() if type(each) is dict else each)]
+    raise TokenRefusedError("not a JSON object")
 
 
 def decode_segment(segment: bytes) -> bytes:

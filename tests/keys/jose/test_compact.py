@@ -77,6 +77,8 @@ def test_impossible_numbers(number):
         '{"a":1}'.encode("utf-16"),
         b'{"a":' * 100_000,
         b"[" * 100_000,
+        b'{"a":' * 101 + b"1" + b"}" * 101,
+        b'{"a":' + b"[" * 100 + b"]" * 100 + b"}",
     ],
 )
 def test_what_is_not_one_sound_object(data):
