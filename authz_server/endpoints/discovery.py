@@ -18,7 +18,7 @@ from authz_server.database.change_feed import ChangeFeed
 from authz_server.endpoints.client_address import ClientAddressReader
 from authz_server.endpoints.introspection_batch import BATCH, MAXIMUM_TOKENS
 from authz_server.endpoints.responses import new_request_id
-from authz_server.endpoints.wsgi import read_head
+from authz_server.endpoints.wsgi import read_head, read_host
 from authz_server.errors import OAuthError
 from authz_server.key_rings.consumers import JwksReaders
 from authz_server.key_rings.standby import find_next_key
@@ -295,8 +295,7 @@ def cacheable(
     Raises:
         OAuthError: ``precondition_failed``.
     """
-    # As sent: Flask's name has no port where it is the default one of this server's own transport.
-    if request.environ.get("HTTP_HOST", "").lower() not in hosts:
+    if read_host(request.environ) not in hosts:
         # A cache keyed by host would serve this document for a foreign name.
         return _public_answer(body, content_type, "no-store")
     response = _public_answer(body, content_type, f"public, max-age={maximum_age_seconds}")

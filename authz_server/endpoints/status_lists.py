@@ -4,6 +4,7 @@ import gzip
 import hashlib
 from functools import lru_cache
 from http import HTTPStatus
+from urllib.parse import parse_qs
 
 import msgspec
 from flask import Flask, Response, request
@@ -41,7 +42,8 @@ class StatusListEndpoint:
         Raises:
             OAuthError: there is no such list, or it cannot be made at present.
         """
-        if "time" in request.args:
+        # Flask cannot read a query string in another character set than UTF-8.
+        if "time" in parse_qs(request.environ.get("QUERY_STRING", ""), keep_blank_values=True):
             return _without_history()
         if not (list_id.isascii() and list_id.isdigit() and len(list_id) <= _MAXIMUM_DIGITS):
             raise OAuthError("not_found")

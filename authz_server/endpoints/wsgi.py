@@ -77,6 +77,17 @@ def has_odd_path(environ: WSGIEnvironment) -> bool:
     return "%" in path or "//" in path or "/./" in path or "/../" in path
 
 
+def read_host(environ: WSGIEnvironment) -> str:
+    """Return the host that the request names, in lower case; empty without one.
+
+    RFC 9112, 3.2.2: that of an absolute target counts.
+    """
+    target = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
+    found = None if target.startswith("/") else _ORIGIN.match(target)
+    host: str = found[0].partition("//")[2] if found else environ.get("HTTP_HOST", "")
+    return host.lower()
+
+
 def _read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     declared = environ.get("CONTENT_LENGTH") or ""
     is_chunked = "HTTP_TRANSFER_ENCODING" in environ

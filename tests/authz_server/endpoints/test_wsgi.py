@@ -7,7 +7,7 @@ from gunicorn.http.errors import InvalidHeader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz_server.endpoints.wsgi import has_odd_path, read_request
+from authz_server.endpoints.wsgi import has_odd_path, read_host, read_request
 
 LIMIT = 2_048
 
@@ -133,3 +133,22 @@ def test_a_body_that_breaks_off_is_refused(error):
 def test_a_path_that_a_proxy_may_read_otherwise_is_odd(name, path, target, odd):
     """Case I103"""
     assert has_odd_path({"PATH_INFO": path, name: target}) == odd
+
+
+@pytest.mark.parametrize(
+    ("target", "host"),
+    [
+        ("/a", "sent.example:80"),
+        ("//a", "sent.example:80"),
+        ("", "sent.example:80"),
+        ("*", "sent.example:80"),
+        ("http://Other.example:8080/a?b=//c", "other.example:8080"),
+        ("https://other.example", "other.example"),
+        ("http://other.example?a", "other.example?a"),
+    ],
+)
+@pytest.mark.parametrize("name", ["RAW_URI", "REQUEST_URI"])
+def test_the_host_is_as_it_was_sent_and_that_of_an_absolute_target_counts(name, target, host):
+    """Case I100"""
+    assert read_host({"HTTP_HOST": "Sent.example:80", name: target}) == host
+    assert read_host({}) == ""
