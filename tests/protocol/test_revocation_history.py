@@ -23,15 +23,15 @@ from support.parties import ACTOR, Credentials, Demo, Parties, make_demo
 from support.secrets_watch import SecretsWatch
 from support.settings_file import write_settings
 
-SECONDS = 4.0
+SECONDS = 2.0
 THREADS = 6
 #: However slow the machine is, each thread takes so many turns.
 LEAST_TURNS = 4
-IN_FORCE_SECONDS = 1.0
+#: One for each test of a site, made before the servers start.
+CLIENTS = 4
 SCOPE = {"jwt": "mapper/link", "reference": "disburse/disburse"}
 #: Reading the certificates of the machine takes longer than a request.
 TRUST = ssl.create_default_context()
-_numbers = itertools.count(1)
 
 
 class Cluster:
@@ -82,8 +82,11 @@ class Cluster:
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql", "two-nodes-postgresql"])
-def site(request, tmp_path_factory) -> Iterator[tuple[list[str], Demo, Parties]]:
-    """A server of four processes on each database, and two of two on one PostgreSQL."""
+def site(request, tmp_path_factory) -> Iterator[tuple[list[str], list[Demo], Parties]]:
+    """A server of four processes on each database, and two of two on one PostgreSQL.
+
+    The parties of each test are the same but for the client.
+    """
     nodes = 2 if request.param.startswith("two") else 1
     directory = tmp_path_factory.mktemp("site")
     with ExitStack() as stack:
@@ -98,22 +101,25 @@ def site(request, tmp_path_factory) -> Iterator[tuple[list[str], Demo, Parties]]
                 services.clients.update_resource_server(
                     session, "disburse", actor=ACTOR, token_format="reference"
                 )
+            clients = [
+                parties.make_client(
+                    f"client-{number}", "client_secret_basic", allowed_scopes=list(SCOPE.values())
+                )
+                for number in range(CLIENTS)
+            ]
         servers = [
             stack.enter_context(LiveServer(write, directory, workers=4 // nodes))
             for _ in range(nodes)
         ]
-        yield [server.base_url for server in servers], demo, parties
+        demos = [replace(demo, clients={client.method: client}) for client in clients]
+        yield [server.base_url for server in servers], demos, parties
 
 
 @pytest.fixture
 def cluster(site) -> Cluster:
     """The servers, and a client of this test alone that every process knows."""
-    urls, demo, parties = site
-    client = parties.make_client(
-        f"client-{next(_numbers)}", "client_secret_basic", allowed_scopes=list(SCOPE.values())
-    )
-    time.sleep(IN_FORCE_SECONDS)
-    return Cluster(urls, replace(demo, clients={client.method: client}), parties)
+    urls, demos, parties = site
+    return Cluster(urls, demos.pop(), parties)
 
 
 def _write(directory, database_url: str, **overrides):

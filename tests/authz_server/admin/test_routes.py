@@ -142,6 +142,7 @@ def test_another_method_is_refused(site, path):
         assert answer.data == b""
 
 
+@pytest.mark.parametrize("module_database_url", ["sqlite"], indirect=True)
 def test_the_document_describes_every_route(site):
     """It is valid OpenAPI 3.1, and names the scope of each route."""
     document = site.get("/openapi.json").json
