@@ -53,9 +53,13 @@ def test_watching_ends_by_signal(sqlite_url, tmp_path, number):
     assert CliRunner().invoke(main, ["--config", str(config), "keys", "init"]).exit_code == 0
     command = [sys.executable, "-m", "authz_server", "--config", str(config), "keys"]
     environment = {key: value for key, value in os.environ.items() if key != "VAULT_TOKEN"}
-    with subprocess.Popen(
+    # A shell starts what runs in its background, such as the tests, with Ctrl-C ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(
         [*command, "tick", "--watch", "0.1"], stdout=subprocess.PIPE, text=True, env=environment
-    ) as process:
+    )
+    signal.signal(signal.SIGINT, before)
+    with process:
         assert process.stdout.readline() == "es256: done.\n"
         while "nothing to do" not in process.stdout.readline():
             pass
