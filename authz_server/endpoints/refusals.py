@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from authz_server.audit.events import (
+    ClientRefused,
     EventPollRefused,
     IntrospectionRefused,
     RegistrationRefused,
@@ -207,7 +208,6 @@ class RefusalRecorder:
 
 
 def _is_proven(event: Refusal) -> bool:
-    reason = event.reason
-    if not getattr(event, "client_id", "") or reason in _UNPROVEN:
+    if not isinstance(event, ClientRefused) or not event.client_id or event.reason in _UNPROVEN:
         return False
-    return event.error not in _UNPROVEN_ERRORS or reason in _PROVEN
+    return event.error not in _UNPROVEN_ERRORS or event.reason in _PROVEN
