@@ -2,9 +2,11 @@
 
 import asyncio
 import time
+from contextvars import ContextVar, copy_context
 
 import pytest
 
+from authz_server.endpoints.responses import Answer
 from authz_server.serving import lanes as lanes_module
 from authz_server.serving.lanes import BATCH_SIZE
 from authz_server.waiting import Batch, BatchedStep, Lane, Step, run
@@ -58,6 +60,52 @@ def test_a_batch_waits_for_the_steps_that_the_next_turns_of_the_loop_bring(
                 await asyncio.sleep(0)
             assert [await each.result() for each in asked] == [[2 * n] for n in range(8)]
         assert batch.batches == [[*range(8)]]
+
+    on_any_loop(act())
+
+
+def test_the_next_requests_of_those_just_answered_share_the_batch(on_any_loop, monkeypatch):
+    monkeypatch.setattr(lanes_module, "GATHER_SECONDS", 60.0)
+
+    async def respond(batch: Doubling, number: int) -> Answer:
+        return Answer(await BatchedStep(batch, number), {}, b"")
+
+    async def act():
+        batch, loop = Doubling(), asyncio.get_running_loop()
+        answered = loop.create_future()
+        async with lanes() as made:
+
+            def send_next(_: Answer) -> None:
+                # A request arrives in the turn after that in which the answer was written.
+                loop.call_soon(made.start, respond(batch, 2), answered.set_result)
+
+            made.start(respond(batch, 0), send_next)
+            await asyncio.sleep(0.02)
+            waiting = Asked(made, BatchedStep(batch, 1))
+            assert (await answered).status == 4
+            assert await waiting.result() == [2]
+        assert batch.batches == [[0], [1, 2]]
+
+    on_any_loop(act())
+
+
+def test_an_endpoint_continues_in_its_own_context(on_any_loop):
+    """Its log lines keep the id of its request."""
+    number = ContextVar("number")
+
+    async def respond(batch: Doubling, own: int) -> Answer:
+        number.set(own)
+        await BatchedStep(batch, own)
+        await BatchedStep(batch, own)
+        return Answer(number.get(), {}, b"")
+
+    async def act():
+        loop, batch = asyncio.get_running_loop(), Doubling()
+        async with lanes() as made:
+            answers = [loop.create_future() for _ in range(3)]
+            for own, answer in enumerate(answers):
+                copy_context().run(made.start, respond(batch, own), answer.set_result)
+            assert [(await answer).status for answer in answers] == [0, 1, 2]
 
     on_any_loop(act())
 
