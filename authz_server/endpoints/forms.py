@@ -1,6 +1,7 @@
 """Parse a request's form, once and strictly (RFC 6749, 3.2 and appendix B)."""
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote, unquote_to_bytes
 
@@ -20,6 +21,9 @@ _AUDIENCE = "audience"  # RFC 8693, 2.1
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # RFC 6749, 5.2 has a code of its own for a scope with characters that no scope can have.
 _OUTSIDE = {"scope": "scope_not_granted"}
+#: Parameters that hold no secret, and often a colon or a slash, which clients encode.
+_PUBLIC = frozenset({"client_assertion_type", "grant_type", "resource", "scope"})
+_REMEMBERED_CHARACTERS = 256
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # RFC 8259, 2: the blanks of JSON text include tabs and line breaks.
 _CONTROL_IN = {"authorization_details": re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")}
@@ -105,6 +109,9 @@ class FormReader:
         plain = "%" not in pair and "+" not in pair and pair.isascii() and pair.isprintable()
         if plain and len(pair) <= limit:
             return raw_name, raw_value
+        longest = min(limit, _REMEMBERED_CHARACTERS)
+        if raw_name in _PUBLIC and len(raw_value) <= longest and raw_value.isascii():
+            return raw_name, _decoded_again(raw_name, raw_value)
         if "%" in raw_name and unquote(raw_name) == PRESENTED:
             return PRESENTED, decode_presented(raw_value)
         # Three characters encode at most one byte: a longer pair is too long in any case.
@@ -113,14 +120,21 @@ class FormReader:
         if not pair.isascii():
             raise OAuthError("parameter_malformed", "not ASCII")
         name = _decoded(raw_name)
-        value = _decoded(
-            raw_value,
-            _OUTSIDE.get(name, "parameter_malformed"),
-            _CONTROL_IN.get(name, _CONTROL),
-        )
+        value = _decoded_value(name, raw_value)
         if _bytes_in(value) > limit or _bytes_in(name) > limit:
             raise OAuthError("parameter_too_long")
         return name, value
+
+
+def _decoded_value(name: str, raw: str) -> str:
+    reason = _OUTSIDE.get(name, "parameter_malformed")
+    return _decoded(raw, reason, _CONTROL_IN.get(name, _CONTROL))
+
+
+@lru_cache(maxsize=256)
+def _decoded_again(name: str, raw: str) -> str:
+    # Cached: clients send the same few values. Refused ones are not cached.
+    return _decoded_value(name, raw)
 
 
 def _decoded(
