@@ -143,6 +143,12 @@ class ClientDocuments:
             raise _unusable(client_id, str(error)) from None
         held = self._hold(client_id, body)
         if held.entry is None:
+            # Section 4.4 of the draft: a document that is not valid is not cached.
+            try:
+                held = self._hold(client_id, await self._fetcher.fetch(client_id, newer=True))
+            except FetchError as error:
+                raise _unusable(client_id, str(error)) from None
+        if held.entry is None:
             raise _unusable(client_id, held.problem)
 
     async def renew(self, client_id: str) -> ClientEntry | None:

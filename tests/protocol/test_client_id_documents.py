@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from authz_server.app import create_app
+from authz_server.endpoints import refusals
 from authz_server.operations.revocation import revoke_tokens
 from support.assertions import Signer, jwks_of, new_key
 from support.client_certificates import ClientAuthority
@@ -36,6 +37,12 @@ def site(module_database_url: str, tmp_path_factory) -> Iterator[Site]:
     """A site that the tests of this file share, once for each database."""
     with running_site(tmp_path_factory.mktemp("site"), module_database_url) as site:
         yield site
+
+
+@pytest.fixture(autouse=True)
+def every_refusal_recorded(monkeypatch):
+    """Let each refusal have a record of its own: the tests read the last one."""
+    monkeypatch.setattr(refusals, "SINGLE_OF_A_KIND", 1_000)
 
 
 def test_such_a_client_uses_every_endpoint(site: Site):
@@ -266,6 +273,14 @@ def test_a_new_key_is_found_before_the_cache_ends(sqlite_url: str, tmp_path):
             require_refusal(answer, 401, "invalid_client")
             time.sleep(0.2)
         require_refusal(ask_by(site, client_id, KEY, "old"), 401, "invalid_client")
+        # A document that describes no client is not cached, as section 4.4 of the draft requires.
+        mended = site.publisher.publish("/mended", jwks={"keys": []})
+        require_refusal(site.ask("token", mended), 401, "invalid_client")
+        site.publisher.publish("/mended")
+        while (answer := site.ask("token", mended)).status_code != 200:
+            assert time.monotonic() < deadline
+            require_refusal(answer, 401, "invalid_client")
+            time.sleep(0.2)
 
 
 def test_keys_may_move_to_an_address_and_back_before_the_cache_ends(sqlite_url: str, tmp_path):
