@@ -23,6 +23,7 @@ _COLUMNS = {
     "lifetime_cap_seconds": "Cap (s)",
     "aliases": "Other spellings",
 }
+_NARROW = {name: heading for name, heading in _COLUMNS.items() if name != "aliases"}
 
 
 @click.command("import", cls=Command, remote=True, example="authz-server scope import g2p-connect")
@@ -60,7 +61,7 @@ def list_(invocation: Invocation, resource_server_id: str | None, as_json: bool)
     """
     with invocation.operations() as carry_out:
         scopes = carry_out(list_scopes, resource_server_id=resource_server_id)
-    print_rows(scopes, _COLUMNS, as_json=as_json)
+    print_rows(scopes, _COLUMNS, as_json=as_json, narrow=_NARROW)
 
 
 @click.command("show", cls=Command, remote=True, example="authz-server scope show mapper/link")

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -37,7 +38,8 @@ def print_table(
     console = _console()
     if narrow is not None and console.width < _WIDE:
         columns = narrow
-    if _find_least_width(records, columns) > console.width:
+    widths = _find_widths(records, columns, console.width)
+    if not widths:
         for number, record in enumerate(records):
             if number:
                 console.print()
@@ -45,7 +47,7 @@ def print_table(
         return
     table = Table(box=box.SIMPLE_HEAD)
     for field, heading in columns.items():
-        table.add_column(heading, overflow="fold", no_wrap=_is_whole(field, records))
+        table.add_column(heading, overflow="fold", width=widths[field])
     for record in records:
         table.add_row(*(_cell(record[field]) for field in columns))
     console.print(table)
@@ -57,17 +59,40 @@ def _is_whole(field: str, records: Sequence[Mapping[str, Any]]) -> bool:
     return named or any(isinstance(record[field], list | tuple) for record in records)
 
 
-def _find_least_width(records: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> int:
-    """Return the characters that a table needs in which ids are whole, and texts can be read."""
-    width = _GAP
+def _find_widths(
+    records: Sequence[Mapping[str, Any]], columns: Mapping[str, str], room: int
+) -> dict[str, int]:
+    """Return the width of each column, in which ids are whole, and words of headings too.
+
+    Empty if there is too little room.
+    """
+    widths, words, lines = {}, {}, {}
     for field, heading in columns.items():
-        cells = [_in_text(record[field]) for record in records]
-        longest = max((len(line) for cell in cells for line in cell.split("\n")), default=0)
-        width += _GAP + max(
-            longest if _is_whole(field, records) else min(longest, _LEAST_WIDTH),
-            *map(len, heading.split(" ")),
+        texts = [line for record in records for line in _in_text(record[field]).split("\n")]
+        longest = max(map(cell_len, texts), default=0)
+        heading_word = max(map(cell_len, heading.split(" ")))
+        whole = longest if _is_whole(field, records) else min(longest, _LEAST_WIDTH)
+        widths[field] = max(whole, heading_word)
+        words[field] = max(
+            heading_word, *(cell_len(word) for text in texts for word in text.split(" "))
         )
-    return width
+        lines[field] = max(longest, cell_len(heading))
+    left = room - _GAP - sum(width + _GAP for width in widths.values())
+    if left < 0:
+        return {}
+    # First, words are not cut; then, texts are not folded.
+    for wanted in (words, lines):
+        left = _widen(widths, wanted, left)
+    return widths
+
+
+def _widen(widths: dict[str, int], wanted: Mapping[str, int], left: int) -> int:
+    """Give characters to the columns that want more, in turn; return how many are left."""
+    while left and (growing := [field for field in widths if widths[field] < wanted[field]]):
+        for field in growing[:left]:
+            widths[field] += 1
+        left -= len(growing[:left])
+    return left
 
 
 def print_fields(record: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ import click
 
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
-from authz_server.cli.keys.options import order_options, reason_option
+from authz_server.cli.keys.options import order_options, reason_option, yes_option
 from authz_server.cli.keys.orders import carry_out
 from keys.lifecycle.orders import Destroy
 
@@ -17,11 +17,16 @@ from keys.lifecycle.orders import Destroy
 )
 @click.argument("ring")
 @reason_option()
+@yes_option
 @order_options
 @pass_invocation
-def destroy(invocation: Invocation, ring: str, reason: str, dry_run: bool, as_json: bool) -> None:
+def destroy(  # noqa: PLR0913, PLR0917 - one for each option
+    invocation: Invocation, ring: str, reason: str, yes: bool, dry_run: bool, as_json: bool
+) -> None:
     """Delete old private keys permanently.
 
     The backend deletes those of RING that are older than every key in use.
     """
-    carry_out(invocation, Destroy(ring, reason), dry_run=dry_run, as_json=as_json)
+    question = "" if yes else f"Delete old private keys of the ring {ring} for good?"
+    order = Destroy(ring, reason)
+    carry_out(invocation, order, dry_run=dry_run, as_json=as_json, question=question)

@@ -78,6 +78,18 @@ def test_without_a_terminal_nothing_is_asked(keyed, command):
     assert keys(keyed) != before
 
 
+def test_deleting_private_keys_is_asked_for(keyed):
+    """Case S262."""
+    keyed.must("keys", "revoke", "es256", "--reason", "leak")
+    destroy = ("--config", keyed.config, "keys", "destroy", "es256", "--reason", "purge")
+    with Terminal(*destroy) as terminal:
+        terminal.until("for good?")
+        terminal.answer("n")
+        assert terminal.end() == (1, "")
+    with Terminal(*destroy, "--yes") as terminal:
+        assert terminal.end()[0] == 0
+
+
 def test_ending_the_last_secret_is_asked_for(served):
     """Case S262."""
     (first,) = secrets(served)
@@ -156,6 +168,7 @@ def test_what_lists_print_fits_80_columns_and_no_id_is_cut(served):
         ("keys", "list"): kids,
         ("keys", "status"): kids,
         ("client", "list"): ["payer"],
+        ("scope", "list"): ["registry/sync/txn/status", "disburse/on-disburse"],
         ("client", "secret", "list", "payer"): ids,
         ("client", "secret", "due"): ids[:1],
         ("registration-token", "list"): [token["id"]],
