@@ -135,6 +135,8 @@ def parse_database_url(url: str) -> DatabaseUrl:
     Raises:
         RuleError: it is neither, or sets what the server controls; never repeats a password.
     """
+    if url != url.strip() or not url.isprintable():
+        refuse("url", "a line break or a space does not belong in it")
     if url.partition(":")[0] == "sqlite":
         return DatabaseUrl(is_sqlite=True, file=_sqlite_file(url))
     found = _POSTGRESQL.fullmatch(url)
@@ -154,6 +156,7 @@ def parse_database_url(url: str) -> DatabaseUrl:
         parameters = conninfo_to_dict(f"postgresql://{authority}{found['hosts']}{path}{query}")
     except (ProgrammingError, UnicodeError):
         # libpq's message would repeat the URL.
+        _require_known(found["query"] or "")
         refuse("url", "this is not a database URL", "See docs/configuration.md.")
     values = {name: str(value) for name, value in parameters.items() if value is not None}
     if not values.get("port", "").replace(",", ""):
@@ -192,6 +195,16 @@ def _require_query(query: str) -> None:
             refuse("url", f"{name} is given twice")
     if "password" in names:
         refuse("url", "the password does not belong in the query", "Use database.password.")
+
+
+def _require_known(query: str) -> None:
+    from psycopg.pq import Conninfo  # noqa: PLC0415 - as above
+
+    known = {option.keyword.decode() for option in Conninfo.get_defaults()}
+    for part in filter(None, query.split("&")):
+        name = unquote(part.partition("=")[0])
+        if name not in known and name.isascii() and name.isprintable():
+            refuse("url", f"libpq has no parameter {name!r}", "See docs/configuration.md.")
 
 
 def _require_usable(values: Mapping[str, str]) -> None:

@@ -32,6 +32,8 @@ AnyBranch = TypeVar("AnyBranch", bound=Branch)
 _MAXIMUM_SECRET_BYTES = 65_536
 #: The ends of the names of settings that are paths.
 _FILES = ("_file", "_directory", "tls_certificate", "tls_private_key")
+#: The deepest nesting of tables and lists, far above that of any plugin's settings.
+_MAXIMUM_DEPTH = 100
 _RESTORED = {
     "clients.secret_pepper": "Restore it from the backup: a new pepper ends every client secret.",
     "keys.key_encryption_key": "Restore it from the backup: a new key opens no key of a ring.",
@@ -64,12 +66,11 @@ def read_document(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         # A number of thousands of digits is a ValueError, and no error of TOML's.
         raise SettingsError(f"the file is not TOML: {error}", file=str(path)) from error
-    try:
-        for key, value in _texts("", document):
-            if "\0" in key + value:
-                raise SettingsError("holds a NUL character", file=str(path), key=repr(key)[1:-1])
-    except RecursionError as error:
-        raise SettingsError("a table is nested too deeply", file=str(path)) from error
+    for key, value in _texts("", document):
+        if "\0" in key + value:
+            raise SettingsError("holds a NUL character", file=str(path), key=repr(key)[1:-1])
+        if key.count(".") + key.count("[") > _MAXIMUM_DEPTH:
+            raise SettingsError("a table or list is nested too deeply", file=str(path))
     return document
 
 
@@ -85,7 +86,9 @@ def _texts(key: str, value: object) -> Iterator[tuple[str, str]]:
                 yield from _texts(path, entry)
         case list():
             for position, entry in enumerate(value):
-                yield from _texts(f"{key}[{position}]", entry)
+                path = f"{key}[{position}]"
+                yield path, ""
+                yield from _texts(path, entry)
 
 
 def describe_refusal(path: Path, error: OSError) -> str:
