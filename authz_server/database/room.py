@@ -1,4 +1,4 @@
-"""Notice that PostgreSQL has no room for changes: reading goes on, and each write fails.
+"""Notice that PostgreSQL has no room for changes: reading still works, and each write fails.
 
 A disk that is full for the write-ahead log stops the server, which every check notices.
 """

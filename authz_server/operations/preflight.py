@@ -5,6 +5,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -34,6 +35,7 @@ from keys.errors import KeysError
 from keys.lifecycle.rules import find_active_key
 from keys.signing_key import RingSnapshot
 
+_CONNECT_SECONDS = 2.0
 #: Backends whose private keys this server encrypts.
 _ENCRYPTED = frozenset({"sql", "file"})
 
@@ -125,7 +127,7 @@ def find_problems(settings: Settings, *, offline: bool = False) -> list[str]:
     problems = [*_try([require_usable, *_FILES], settings), *_check_faults(settings)]
     if offline:
         return problems
-    problems += _try([_check_addresses, check_counts], settings)
+    problems += _try([_check_addresses, _check_vaults, check_counts], settings)
     found = list(_try([_check_database], settings))
     # Without the database, the other checks would fail for the same reason.
     problems += found or _try(_STORED, settings)
@@ -152,6 +154,27 @@ def _check_addresses(settings: Settings) -> None:
         if error.errno != errno.EADDRINUSE:
             problem = f"{address} cannot be listened on ({error.strerror})"
             raise SettingsError(problem, key=key) from error
+
+
+def _check_vaults(settings: Settings) -> None:
+    """Connect to the Vaults of the rings, without a login, which could use up its secret."""
+    used = {ring.vault for ring in settings.keys.rings.values()} - {""}
+    for name in sorted(used):
+        reasons = [_find_silence(each) for each in settings.keys.vaults[name].addresses]
+        if all(reasons):
+            problem = f"none of them answers ({', '.join(reasons)}): their keys sign nothing"
+            raise SettingsError(problem, key=f"keys.vaults.{name}.addresses")
+
+
+def _find_silence(url: str) -> str:
+    """Return why nothing can be reached at the host of a URL; empty if something can."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname or "", port), _CONNECT_SECONDS).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def find_occupied(settings: Settings) -> list[tuple[str, str]]:

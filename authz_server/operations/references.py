@@ -1,4 +1,4 @@
-"""What the settings refer to by name, and is not in the settings or not registered."""
+"""Find names in the settings that nothing has: key rings, clients, resource servers, scopes."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase

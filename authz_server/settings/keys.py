@@ -51,6 +51,11 @@ class RingSettings(Branch, frozen=True):
             refuse("algorithm", problem, f"Use one of {allowed}.")
         _parse_backend(self.backend)
 
+    @property
+    def vault(self) -> str:
+        """The name of the Vault that holds its keys; empty if none does."""
+        return _parse_backend(self.backend).vault
+
 
 class KeySettings(Branch, frozen=True):
     """``[keys]``: the signing key rings and the durations that apply to all of them."""

@@ -55,9 +55,9 @@ class Webhooks:
         path = settings.get("queue", "")
         if not isinstance(path, str) or not Path(path).is_absolute():
             raise ValueError("queue: write the absolute path of the file for waiting events")
-        if not Path(path).parent.is_dir() or Path(path).is_dir():
-            raise ValueError(f"queue: {path} is not a file in a folder")
-        if not os.access(path if Path(path).exists() else Path(path).parent, os.W_OK):
+        if not Path(path).parent.is_dir():
+            raise ValueError(f"queue: there is no folder {Path(path).parent}")
+        if Path(path).is_dir() or not os.access(Path(path).parent, os.W_OK):
             report_fault(f"queue: {path} cannot be written")
         values: dict[str, Any] = {"maximum_queued": 100_000, "retry_hours": 72, **settings}
         for key, (lowest, highest) in _LIMITS.items():

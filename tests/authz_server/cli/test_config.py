@@ -229,7 +229,9 @@ def test_what_the_server_would_trust_is_opened(ready, tmp_path, caplog):
     other = tmp_path / "other.pem"
     other.write_text("not a certificate, nor keys nor UTF-8: \udce9", errors="surrogateescape")
     wrong, issuer = str(other), {"issuer": "https://issuer.example"}
+    (tmp_path / "webhooks.db").mkdir()
     named = [
+        ("queue: ", {"plugins": _webhooks(tmp_path)}),
         ("outbound.ca_file", {"outbound": {"ca_file": str(tmp_path)}}),
         ("issuers.a.ca_file", {"issuers": {"a": issuer | {"ca_file": wrong}}}),
         ("issuers.a.jwks_file", {"issuers": {"a": issuer | {"jwks_file": wrong}}}),
@@ -267,6 +269,29 @@ def test_a_redis_that_does_not_count_is_named(ready, tmp_path, caplog):
         assert "each process counts for itself" in said
         assert "secret-word" not in said
     cli.must("config", "check", "--offline")
+
+
+def test_a_vault_that_does_not_answer_is_named(ready, tmp_path):
+    """Case R241: without a login, whose secret may be for one use."""
+    (tmp_path / "id").touch(0o600)
+    (tmp_path / "id").write_text("secret")
+    login = {"method": "approle", "role_id": "r", "secret_id_file": str(tmp_path / "id")}
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        addresses = [f"http://127.0.0.1:{port}" for port in (1, listener.getsockname()[1])]
+        vaults = {
+            "main": {"addresses": addresses, "login": login},
+            "away": {"addresses": addresses[:1], "login": login},
+            "unused": {"addresses": addresses[:1], "login": login},
+        }
+        rings = {
+            "es256": {"algorithm": "ES256", "backend": "transit://transit/a"},
+            "other": {"algorithm": "ES256", "backend": "kv://secret/b?vault=away"},
+        }
+        cli = _cli_at(ready, tmp_path, "other", keys={"rings": rings, "vaults": vaults})
+        refusal = cli.refused("config", "check")
+    assert "keys.vaults.away.addresses: none of them answers (Connection refused)" in refusal
+    assert "keys.vaults.main.addresses" not in refusal
+    assert "keys.vaults.unused" not in refusal
 
 
 def test_what_the_settings_name_and_is_not_registered_is_warned_of(ready, tmp_path):
