@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from authz_verifier import Refusal, Verifier
 from authz_verifier.fetching import DocumentFetcher, FetchError, StatusListFetcher
+from authz_verifier.metrics import KEYS_LEFT
 from authz_verifier.signing import SigningKey
 from authz_verifier.testing import DEFAULT_AUDIENCE, LocalIssuer
 
@@ -175,6 +176,15 @@ def test_a_hostile_issuer_costs_a_503_in_bounded_time(issuer, present, hostile, 
         assert refuse(verifier, present(issuer.token())).status == 503
         assert time.monotonic() - started < 8
         await_logged(caplog)
+
+
+def test_the_time_in_a_cache_counts(issuer, present):
+    """Otherwise a revoked key would be accepted for twice its `max-age`."""
+    issuer.age_seconds = 290
+    with Verifier(issuer.url, DEFAULT_AUDIENCE, keys_kept_seconds=1_000) as verifier:
+        verifier.authenticate(present(issuer.token()))
+        (left,) = (each.value for each in verifier.metrics() if each.name == KEYS_LEFT)
+    assert 900 < left <= 1_010
 
 
 def test_a_page_in_the_place_of_the_metadata_is_passed_over(issuer, present):

@@ -106,8 +106,7 @@ class StatusListFetcher:
             raise FetchError(f"{uri}: {type(error).__name__}") from error
 
     def _read(self, response: httpx.Response, etag: str) -> FetchedList:
-        age = _AGE.fullmatch(response.headers.get("age", ""))
-        seconds = float(age[0]) if age else 0.0
+        seconds = _age_of(response)
         if etag and response.status_code == httpx.codes.NOT_MODIFIED:
             return FetchedList(b"", etag, seconds, unchanged=True)
         if response.status_code != httpx.codes.OK:
@@ -249,17 +248,22 @@ def require_bounded(body: bytearray) -> None:
         raise FetchError("the response is too large")
 
 
+def _age_of(response: httpx.Response) -> float:
+    """Return how long a cache has held a response (RFC 9111, 5.1)."""
+    age = _AGE.fullmatch(response.headers.get("age", ""))
+    return float(age[0]) if age else 0.0
+
+
 def _clock_offset(response: httpx.Response, now: float) -> float | None:
     """Return `now` minus the time that a response states (RFC 9110, 6.6.1), or None."""
-    age = _AGE.fullmatch(response.headers.get("age", ""))
     try:
         date = parsedate_to_datetime(response.headers.get("date", ""))
-        return now - date.timestamp() - (int(age[0]) if age else 0)
+        return now - date.timestamp() - _age_of(response)
     except (ValueError, OverflowError):
         return None
 
 
 def _fresh_seconds(response: httpx.Response) -> float:
     found = _MAXIMUM_AGE.search(response.headers.get("cache-control", ""))
-    seconds = int(found[1]) if found else DEFAULT_FRESH_SECONDS
+    seconds = (int(found[1]) if found else DEFAULT_FRESH_SECONDS) - _age_of(response)
     return min(max(seconds, MINIMUM_FRESH_SECONDS), MAXIMUM_FRESH_SECONDS)

@@ -36,6 +36,7 @@ class LocalIssuer:
         introspections: how many tokens were introspected.
         introspection_refusal: the status and the body that introspection answers instead.
         maximum_age_seconds: `max-age` of its documents.
+        age_seconds: `Age` of its documents, as of a cache in front.
         status_list: the claims of its status list; a test may bend them.
         list_fetches: how many times the status list was fetched.
         polls: the polls that it received.
@@ -51,6 +52,7 @@ class LocalIssuer:
         self.introspections = 0
         self.introspection_refusal: tuple[int, bytes] | None = None
         self.maximum_age_seconds = 300
+        self.age_seconds = 0
         self.status_list: dict[str, Any] = {"ttl": 60}
         self.list_fetches = 0
         self.events: dict[str, str] = {}
@@ -297,6 +299,7 @@ def _handler(issuer: LocalIssuer) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
             self.send_header("Cache-Control", f"max-age={issuer.maximum_age_seconds}")
+            self.send_header("Age", str(issuer.age_seconds))
             self.end_headers()
             self.wfile.write(body)
 
