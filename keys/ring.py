@@ -382,14 +382,6 @@ class KeyRings:
         """Return the names of all rings, sorted."""
         return tuple(self._key_set.rings)
 
-    def ring_for_algorithm(self, alg: str) -> str | None:
-        """Return the default ring if it is of ``alg``, else the first by name, else None."""
-        rings = self._key_set.rings
-        names = [name for name, ring in rings.items() if ring.snapshot.alg == alg]
-        if self._default_ring in names:
-            return self._default_ring
-        return names[0] if names else None
-
 
 def _require_newer(snapshot: RingSnapshot, known: RingKeys | None) -> None:
     # An outdated read would restore a key that has been revoked since.

@@ -11,7 +11,6 @@ from typing import Any
 
 import psycopg
 from psycopg import pq
-from psycopg.conninfo import make_conninfo
 
 from authz_server.database.postgresql import (
     BoundedConnection,
@@ -127,14 +126,6 @@ class PostgresConnector:
             if password is None
             else self._parameters | {"password": password}
         )
-
-    def conninfo(self) -> str:
-        """Return the parameters as a libpq connection string, for drivers that connect themselves.
-
-        Raises:
-            psycopg.OperationalError: the password file cannot be read.
-        """
-        return make_conninfo(**self.parameters())
 
     def session_query(self, server_version: int) -> str:
         """Return the query to run first on a new connection, in a transaction of its own.

@@ -167,18 +167,6 @@ def open_database(settings: DatabaseSettings, *, may_create: bool = False) -> Da
     return Database(engine, settings, connector)
 
 
-def drop_all_connections(database: Database) -> int:
-    """Close every connection to PostgreSQL, idle or in use, including those of prepared queries.
-
-    The next use opens new ones, which lead to the primary or fail. A driver that opens connections
-    itself registers with ``database.connector.opened.call_when_dropped``.
-
-    Returns:
-        The number of connections; 0 for SQLite, whose connections follow the file.
-    """
-    return 0 if database.connector is None else database.connector.opened.drop_all()
-
-
 def _sqlite_engine(settings: DatabaseSettings, *, may_create: bool) -> Engine:
     # For a locked file, wait as long as a statement may take with PostgreSQL.
     waiting = {"timeout": settings.statement_timeout_milliseconds / 1_000}

@@ -81,7 +81,6 @@ class OpenConnections:
         self._connections: weakref.WeakSet[psycopg.Connection[Any]] = weakref.WeakSet()
         self._identity: Identity | None = None
         self._process_id = os.getpid()
-        self._when_dropped: list[Callable[[], None]] = []
 
     def admit(self, connection: psycopg.Connection[Any]) -> None:
         """Add a new connection; drop the earlier ones if it leads to a later primary.
@@ -112,10 +111,6 @@ class OpenConnections:
         with self._lock:
             self._connections.add(connection)
 
-    def call_when_dropped(self, act: Callable[[], None]) -> None:
-        """Call ``act``, which must not raise, each time all connections are dropped."""
-        self._when_dropped.append(act)
-
     def drop_all(self) -> int:
         """Close every connection, idle or in use; return the number of connections.
 
@@ -127,8 +122,6 @@ class OpenConnections:
             self._connections.clear()
         for connection in dropped:
             _shut_down(connection)
-        for act in self._when_dropped:
-            act()
         return len(dropped)
 
     def _forget_after_fork(self) -> None:

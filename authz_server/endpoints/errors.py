@@ -20,7 +20,6 @@ logger = logging.getLogger(__name__)
 
 _UNAUTHORIZED = 401
 _SERVER_FAULT = 500
-_TOO_MANY_REQUESTS = 429
 
 ErrorRenderer = Callable[[dict[str, object], OAuthError, Mapping[str, str]], str]
 

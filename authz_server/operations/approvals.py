@@ -40,18 +40,6 @@ MAXIMUM_WAITING = 200
 MAXIMUM_WAITING_FILES = 10
 
 
-class ApprovalRequiredError(OperatorError):
-    """The act waits for a second person: its transaction is undone, and the act is filed.
-
-    Args:
-        noted: the act.
-    """
-
-    def __init__(self, noted: "NotedAct") -> None:
-        super().__init__(f"This needs the approval of a second person: {', '.join(noted.acts)}.")
-        self.noted = noted
-
-
 class StaleChangeError(OperatorError):
     """The state on which an approved change rests was changed."""
 

@@ -229,15 +229,6 @@ class ForeignKeys:
         )
 
 
-def load_foreign_key(jwk: object, alg: str) -> Verifier:
-    """Return the verifier of a public key, as :meth:`ForeignKey.verifier`.
-
-    Raises:
-        KeysError: it is not a usable public key, or does not fit ``alg``.
-    """
-    return ForeignKey(jwk).verifier(alg)
-
-
 def parse_key_set(document: object, *, maximum_keys: int = MAXIMUM_KEYS) -> ForeignKeys:
     """Return the keys of a JWK set (RFC 7517, 5) for signatures, each of which must be usable.
 

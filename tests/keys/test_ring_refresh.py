@@ -25,7 +25,6 @@ def test_nothing_is_known_before_the_first_reading(empty_ring_set):
     assert json.loads(rings.jwks()) == {"keys": []}
     assert (rings.ring_names(), rings.algorithms(), rings.snapshots()) == ((), (), ())
     assert not rings.has_active_key("ES256")
-    assert rings.ring_for_algorithm("ES256") is None
     rings.spend_one_verification()
     with pytest.raises(NoActiveKeyError):
         sign(rings)
@@ -144,14 +143,11 @@ def test_the_jwks_is_the_same_on_every_node_and_its_tag_changes_with_it(ring_set
     assert ring_set.rings.jwks_etag() != tag
 
 
-def test_rings_by_algorithm(ring_set):
+def test_rings_are_named_with_their_algorithms(ring_set):
     ring_set.add("RS256")
     rings = ring_set.rings
     assert rings.ring_names() == ("ES256", "RS256")
     assert rings.algorithms() == ("ES256", "RS256")
-    assert rings.ring_for_algorithm("ES256") == "ES256"
-    assert rings.ring_for_algorithm("RS256") == "RS256"
-    assert rings.ring_for_algorithm("PS256") is None
     assert [snapshot.name for snapshot in rings.snapshots()] == ["ES256", "RS256"]
     assert all(snapshot.loaded_at == ring_set.clock() for snapshot in rings.snapshots())
 

@@ -32,11 +32,6 @@ class SiteGuard:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self.origin = f"{parts.scheme}://{parts.netloc}"
-        self.host = parts.netloc
-
-    def is_own_host(self, environ: WSGIEnvironment) -> bool:
-        """Return whether a request was sent to the host of the console."""
-        return bool(environ.get("HTTP_HOST", "").lower() == self.host)
 
     def require_own_site(self, environ: WSGIEnvironment) -> None:
         """Require that a page of the console has sent a request.

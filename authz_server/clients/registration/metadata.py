@@ -77,11 +77,6 @@ class ClientMetadata:
         given = self.members.get("client_name") or self.members.get("software_id")
         return str(given or "Registered client")
 
-    @property
-    def uses_secret(self) -> bool:
-        """Whether the method needs a secret."""
-        return is_secret_method(self.method)
-
 
 def is_secret_method(method: str) -> bool:
     """Return whether a method or registration needs a secret."""

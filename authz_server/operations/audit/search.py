@@ -21,8 +21,6 @@ from authz_server.operations.stored_records import RecordFilters, conditions_of
 
 #: Changes that have a stored record too.
 _STORED_EVENTS = frozenset(str(kind.__struct_config__.tag) for kind in CHANGES)
-#: The members of a line that stand apart from its details.
-_COMMON = frozenset({"time", "event", "chain", "outcome", "actor", "client_id", "action"})
 _PAGE_ROWS = 500
 _LINES_BETWEEN_CHECKS = 2_048
 _decode = msgspec.json.Decoder(dict[str, Any]).decode

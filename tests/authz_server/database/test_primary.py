@@ -10,7 +10,6 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from authz_server.database import primary
 from authz_server.database.connector import PostgresConnector
-from authz_server.database.orm import drop_all_connections
 from authz_server.database.postgresql import NotPrimaryError
 from authz_server.settings import DatabaseSettings
 from support.fail_over import FailOverPair
@@ -184,22 +183,12 @@ def test_a_look_that_takes_long_holds_up_no_question(postgresql_url, monkeypatch
         release.set()
 
 
-def test_all_connections_are_dropped_by_one_call_and_others_hear_of_it(postgresql_url):
+def test_all_connections_are_dropped_by_one_call(postgresql_url):
     """Case Q221."""
-    called = []
     with attached(postgresql_url) as database:
-        database.connector.opened.call_when_dropped(lambda: called.append(True))
         assert (ask_pool(database), ask_prepared(database)) == (0, 0)
         with database.engine.connect() as used:
-            assert drop_all_connections(database) == 2
+            assert database.connector.opened.drop_all() == 2
             with pytest.raises(SQLAlchemyError):
                 used.execute(text("SELECT 1"))
-        assert called == [True]
         assert (ask_pool(database), ask_prepared(database)) == (0, 0)
-
-
-def test_an_sqlite_file_has_no_connection_to_drop(sqlite_url):
-    with attached(sqlite_url) as database:
-        assert ask_pool(database) == 0
-        assert drop_all_connections(database) == 0
-        assert ask_pool(database) == 0

@@ -15,7 +15,6 @@ from keys.jose.compact import encode_segment
 from keys.jose.foreign import (
     FOREIGN_ALGORITHMS,
     ForeignKey,
-    load_foreign_key,
     parse_foreign,
     parse_key_set,
 )
@@ -76,7 +75,7 @@ def test_both_names_of_an_edwards_key(registered, presented):
 @pytest.mark.parametrize("alg", FOREIGN_ALGORITHMS)
 def test_impossible_signatures_are_refused_before_key_work(alg):
     """Case D36."""
-    verify = load_foreign_key(JWKS[KEY_OF[alg]], alg)
+    verify = ForeignKey(JWKS[KEY_OF[alg]]).verifier(alg)
     right = parse_foreign(signed(alg), MAXIMUM).signature
     wrong = [b"", right[:-1], right + b"\0", b"\xff" * len(right)]
     if KEY_OF[alg].startswith("P-"):
@@ -125,11 +124,11 @@ def test_a_key_fits_its_own_algorithms_only(alg, name):
     keys = parse_key_set({"keys": [JWKS[name]]})
     if KEY_OF[alg] == name:
         assert keys.find(None, alg) is not None
-        assert load_foreign_key(JWKS[name], alg)
+        assert ForeignKey(JWKS[name]).verifier(alg)
     else:
         assert keys.find(None, alg) is None
         with pytest.raises(KeysError):
-            load_foreign_key(JWKS[name], alg)
+            ForeignKey(JWKS[name]).verifier(alg)
 
 
 @pytest.mark.parametrize(

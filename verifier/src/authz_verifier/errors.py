@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 UNAUTHORIZED = 401
-FORBIDDEN = 403
 BAD_REQUEST = 400
 UNAVAILABLE = 503
 
