@@ -35,9 +35,9 @@ def test_overload_is_refused_and_some_are_served_as_ever(edge: ServerFixture, en
     """Case J119."""
     usual, request = usual_seconds(edge), whole_request(edge, endpoint)
     # The sender of all this needs one core, and the server another.
-    peak = Overload(edge.port, request).run(16, 1.0)
+    peak = Overload(edge.port, request).run(16, 0.5)
     overload = Overload(edge.port, request, pause_seconds=0.1)
-    goodput = overload.run(CONNECTIONS, 2.0)
+    goodput = overload.run(CONNECTIONS, 1.5)
     assert overload.others == {}
     assert overload.without_retry_after == 0
     # Where answers wait for the database, all may be served in time.
