@@ -90,9 +90,9 @@ AMBIGUOUS = {
 SOUND = {
     "length": lambda body: (length(body), body),
     "length-with-leading-zeros": lambda body: (b"Content-Length: 000%d\r\n" % len(body), body),
-    "blanks-around-length": lambda body: (b"Content-Length: \t%d \t\r\n" % len(body), body),
+    "blanks-around-length": lambda body: (b"Content-Length:  %d  \r\n" % len(body), body),
     "chunked": lambda body: (CHUNKED, chunks(body)),
-    "blanks-around-chunked": lambda body: (b"Transfer-Encoding: \tchunked \r\n", chunks(body)),
+    "blanks-around-chunked": lambda body: (b"Transfer-Encoding:  chunked  \r\n", chunks(body)),
     "chunked-in-upper-case": lambda body: (b"TRANSFER-ENCODING: CHUNKED\r\n", chunks(body)),
     "chunk-extension": lambda body: (CHUNKED, chunks(body, first=b"%x;a=b" % len(body))),
     "chunk-extensions": lambda body: (
