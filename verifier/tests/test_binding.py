@@ -158,11 +158,13 @@ def test_a_certificate_in_each_form_is_accepted(verifier, issuer, present, certi
     pem = certificate.decode()
     der = base64.b64encode(x509.load_pem_x509_certificate(certificate).public_bytes(Encoding.DER))
     token = issuer.token(cnf={"x5t#S256": certificate_thumbprint(pem)})
-    for form in (pem, quote(pem), f":{der.decode()}:"):
+    for form in (pem, quote(pem), f":{der.decode()}:", der.decode(), quote(der)):
         assert verifier.authenticate(present(token, certificate=form))
 
 
-@pytest.mark.parametrize("wrong", ["", "x", ":AA", ":AAAA:", "-----BEGIN CERTIFICATE-----", "%"])
+@pytest.mark.parametrize(
+    "wrong", ["", "x", ":AA", ":AAAA:", "AAAA", "AAAA,AAAA", "-----BEGIN CERTIFICATE-----", "%"]
+)
 def test_another_certificate_is_refused(verifier, issuer, present, certificate, wrong):
     token = issuer.token(cnf={"x5t#S256": certificate_thumbprint(certificate.decode())})
     assert refuse(verifier, present(token, certificate=wrong)).error == "invalid_token"

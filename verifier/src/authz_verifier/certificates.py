@@ -19,8 +19,9 @@ def require_certificate(confirmation: Mapping[str, Any], certificate: str) -> No
 
     Args:
         confirmation: `cnf` of the token, with `x5t#S256`.
-        certificate: as a proxy forwards it: in the form of RFC 9440, as PEM, or as URL-encoded PEM
-            (nginx's `$ssl_client_escaped_cert`).
+        certificate: as a proxy forwards it: in the form of RFC 9440, as PEM, as URL-encoded PEM
+            (nginx's `$ssl_client_escaped_cert`), or as DER in base64 (HAProxy's
+            `ssl_c_der,base64`).
 
     Raises:
         Refusal: it is missing, malformed, or another one (RFC 8705, 3: 401 invalid_token).
@@ -54,7 +55,9 @@ def _base64_of(certificate: str) -> str:
     if certificate.startswith(":"):
         return certificate[1:].removesuffix(":")
     text = unquote(certificate) if "%" in certificate else certificate
+    if not text.startswith(_BEGIN):
+        return text
     body, end, _ = text.partition(_END)
-    if not (end and body.startswith(_BEGIN)):
+    if not end:
         raise ValueError("the client certificate is malformed")
     return "".join(body.removeprefix(_BEGIN).split())
