@@ -289,7 +289,7 @@ class AdminApi:
         request: Request,
         request_id: str,
     ) -> Answer:
-        item = _loader(route)
+        item = route.loader
         require_match(request.headers.get("if-match"), item(call))
         reply = act(call)
         body = _body(reply, reply.diff, dry_run=call.dry_run)
@@ -311,7 +311,7 @@ class AdminApi:
             session.info[CONTROL] = call.control
             if route.kind == "create":
                 return self._create(route, act, inside, request, request_id)
-            item = _loader(route)
+            item = route.loader
             before = item(inside)
             require_match(request.headers.get("if-match"), before)
             reply = act(inside)
@@ -338,6 +338,9 @@ class AdminApi:
         request_id: str,
     ) -> Answer:
         key = creation_key(route, call, request)
+        replaced = None if route.item is None else route.item(call)
+        if route.item is not None and "if-match" in request.headers:
+            require_match(request.headers["if-match"], replaced)
         if key is None or call.session is None or route.repeat is None:
             reply = act(call)
         else:
@@ -352,7 +355,7 @@ class AdminApi:
                 return self._created(reply, {}, call, request_id, _OK)
             reply = act(call)
             finish_creation(call.session, key[0], reply.subject)
-        diff = difference(None, reply.body) if reply.diff is None else reply.diff
+        diff = difference(replaced, reply.body) if reply.diff is None else reply.diff
         return self._created(reply, diff, call, request_id, route.status)
 
     def _file(
@@ -385,12 +388,6 @@ class AdminApi:
         return private_answer(
             body, request_id, status=_OK if call.dry_run else status, headers=headers
         )
-
-
-def _loader(route: Route) -> Callable[[Call], object]:
-    if route.item is None:
-        raise RuntimeError(f"{route.path} has no item")
-    return route.item
 
 
 def _body(reply: Reply, diff: object, *, dry_run: bool) -> dict[str, Any]:

@@ -106,6 +106,9 @@ def _parameters(
     if route.kind in {"change", "order"}:
         text = "The ETag of the item that the change is based on, or *."
         yield _header("If-Match", text, required=True)
+    elif route.kind == "create" and route.item is not None:
+        text = "The ETag of the item that is replaced; without it, any state of it is."
+        yield _header("If-Match", text)
     if route.repeat is not None:
         yield _header("Idempotency-Key", "A key of the request, which makes it safe to repeat.")
 
@@ -122,7 +125,8 @@ def _header(name: str, description: str, *, required: bool = False) -> dict[str,
 
 def _responses(route: Route, schemas: dict[type, dict[str, Any]]) -> dict[str, Any]:
     of_body = () if route.body is None else (413, 415, 422)
-    statuses = sorted({*_ALWAYS, *_BY_KIND[route.kind], *of_body})
+    of_condition = () if route.item is None or route.kind == "read" else (412,)
+    statuses = sorted({*_ALWAYS, *_BY_KIND[route.kind], *of_body, *of_condition})
     success: dict[str, Any] = {
         "description": route.summary,
         "content": {JSON_TYPE: {"schema": _answer_schema(route, schemas)}},

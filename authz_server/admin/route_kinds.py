@@ -30,9 +30,9 @@ class Route:
         path: the path below ``routes.PREFIX``, with its parameters in braces.
         permission: the scope that its callers need; empty: every caller has it.
         act: answers a call; None: the OpenAPI document.
-        kind: ``read``; ``create`` runs in a transaction; ``change`` likewise, and requires
-            ``If-Match`` with the tag of the item; ``order`` is a change that has transactions of
-            its own.
+        kind: ``read``; ``create`` runs in a transaction, and heeds ``If-Match`` if it has an item;
+            ``change`` likewise, and requires ``If-Match`` with the tag of the item; ``order`` is a
+            change that has transactions of its own.
         item: loads the item of the path, whose tag is sent as ``ETag``; None: there is none.
         repeat: answers a creation that is repeated with the same key, from the created subject.
         query: the parameters of the query string.
@@ -77,6 +77,13 @@ class Route:
     def changes(self) -> bool:
         """Whether it changes something."""
         return self.kind != "read"
+
+    @property
+    def loader(self) -> Callable[[Call], object]:
+        """The function that loads its item; RuntimeError if it has none."""
+        if self.item is None:
+            raise RuntimeError(f"{self.path} has no item")
+        return self.item
 
     @property
     def lists(self) -> bool:
@@ -172,14 +179,16 @@ def create_route(  # noqa: PLR0913, PLR0917 - the facts of a route, in the order
     *,
     members: type[msgspec.Struct] | None = None,
     status: int = 201,
+    item: Callable[[Call], object] | None = None,
 ) -> Route:
-    """Return a route that creates an item."""
+    """Return a route that creates an item; ``item`` loads the one that it replaces, or None."""
     return Route(
         method="POST",
         path=path,
         permission=permission,
         act=act,
         kind="create",
+        item=item,
         repeat=repeat,
         query=ChangeQuery,
         body=body,

@@ -249,7 +249,8 @@ ROUTES: tuple[Route, ...] = (
                 kind="order"),
         _list("/programmes", _S_READ, stops.list_all_programmes, ProgrammeView),
         _create("/programmes", _S_WRITE, stops.define, ProgrammeView, stops.NewProgramme,
-                status=200),
+                status=200, item=stops.load_replaced),
+        _read("/programmes/{programme}", _S_READ, stops.show_programme, ProgrammeView),
         *_long(
             _list("/audit/search", "audit:read", records.search_audit, TrailRecord,
                   records.AuditQuery, members=records.TrailMembers),

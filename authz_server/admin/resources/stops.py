@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from typing import Annotated
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Meta
@@ -11,6 +12,7 @@ from authz_server.admin.resources.clients import Names
 from authz_server.errors import NotFoundError
 from authz_server.operations.limited_services import reach_of, require_own
 from authz_server.operations.stops import (
+    ProgrammeView,
     StopView,
     define_programme,
     lift_stop,
@@ -19,6 +21,7 @@ from authz_server.operations.stops import (
     plan_stop,
     set_stop,
 )
+from authz_server.tokens.models import Programme
 from authz_server.tokens.stops import StopKind
 
 _Reason = Annotated[str, Meta(min_length=1, max_length=500)]
@@ -110,6 +113,25 @@ def list_all_programmes(call: Call) -> Reply:
     return call.page(list_programmes(call.services), lambda each: each.name, whole=True)
 
 
+def load_programme(call: Call) -> ProgrammeView:
+    """Return the programme of the path."""
+    name = call.parameters["programme"]
+    found = _find_programme(call, name)
+    if found is None:
+        raise NotFoundError(f"There is no programme {name!r}.")
+    return found
+
+
+def show_programme(call: Call) -> Reply:
+    """Answer a programme."""
+    return Reply(load_programme(call))
+
+
+def load_replaced(call: Call) -> ProgrammeView | None:
+    """Return the programme that the body replaces, locked; None: it defines a new one."""
+    return _find_programme(call, call.body.name)
+
+
 def define(call: Call) -> Reply:
     """Define a programme, a named set of scopes and clients, or replace it."""
     body: NewProgramme = call.body
@@ -120,7 +142,13 @@ def define(call: Call) -> Reply:
         clients=body.clients,
         actor=call.caller.actor,
     )
-    return Reply(defined)
+    return Reply(defined, location=quote(defined.name, safe=""))
+
+
+def _find_programme(call: Call, name: str) -> ProgrammeView | None:
+    if call.session is not None:
+        call.session.get(Programme, name, with_for_update=True, populate_existing=True)
+    return next((each for each in list_programmes(call.services) if each.name == name), None)
 
 
 def _place(stop: StopView) -> str:

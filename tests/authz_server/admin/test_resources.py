@@ -230,6 +230,20 @@ def test_a_stop_is_planned_set_and_lifted(site):
     defined = site.send("POST", "/programmes", json=programme)
     assert defined.status_code == 200, defined.text
     assert site.get("/programmes").json["items"][0]["scopes"] == ["mapper/resolve"]
+    shown = site.get("/programmes/cash")
+    assert shown.json["clients"] == ["stoppable"]
+    assert shown.headers["ETag"] == defined.headers["ETag"]
+    # Of two editors, the second one is refused.
+    seen = {"If-Match": defined.headers["ETag"]}
+    fewer = {"name": "cash", "scopes": ["mapper.resolve"]}
+    replaced = site.send("POST", "/programmes", json=fewer, headers=seen)
+    assert replaced.json["diff"] == {"clients": {"before": ["stoppable"], "after": []}}
+    stale = site.send("POST", "/programmes", json=programme, headers=seen)
+    require_problem(stale, 412, "precondition-failed")
+    new = site.send("POST", "/programmes", json={**programme, "name": "new"}, headers=seen)
+    require_problem(new, 412, "precondition-failed")
+    assert site.send("POST", "/programmes", json=programme).status_code == 200
+    require_problem(site.get("/programmes/new"), 404, "not-found")
     unknown = {"kind": "programme", "subject": "other", "reason": "x"}
     require_problem(site.send("POST", "/stops", json=unknown), 404, "not-found")
 
