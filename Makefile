@@ -9,7 +9,7 @@
 #   make lint types contracts    the rules that need no test run
 #   make dist        what is installed elsewhere, in dist/: wheel, sdist, locked requirements, SHA256SUMS; reproducible;
 #                    in dist/verifier/: wheel and sdist of authz-verifier
-#   make wheel       the same, then the protocol tests against the wheel from a clean environment
+#   make wheel       the same, then the tests of the RFCs, the server and its documents against the wheel, in a clean environment
 #   make image       the container image, its base named by digest (needs a container engine and its registry)
 #   make faults      long runs of floods, overload, crashes and reloads (FAULT_SECONDS=300: each for as long)
 #   make cases       the table of the cases that the tests prove, in docs/cases.md
@@ -29,9 +29,9 @@ PYTHON ?= python3
 ARGS ?=
 ONCE ?=
 QUICK ?=
-# Half of the tests wait for a server most of their time: three processes keep two cores busy.
+# Half of the tests wait for a server most of their time: four processes keep two cores busy, three leave a third idle.
 CORES := $(shell nproc 2>/dev/null || echo 2)
-WORKERS ?= $(shell expr $(CORES) + $(CORES) / 2)
+WORKERS ?= $(shell expr $(CORES) + $(CORES) / 2 + 1)
 
 VENV := .venv
 BIN := $(VENV)/bin
