@@ -13,7 +13,7 @@ from authz_server.operations.declarative.limits import SectionLimits
 from authz_server.operations.permissions import UNLIMITED, Limits
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Concerned:
     """The objects that an application concerns, by which callers with limits see its change.
 

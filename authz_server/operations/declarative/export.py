@@ -49,7 +49,7 @@ _SECTIONS: Mapping[Section, str] = {
 }
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class _Found:
     """The parts of an export, section by section.
 
@@ -59,7 +59,7 @@ class _Found:
         risks: the risks of scopes.
     """
 
-    catalogues: tuple[Catalogue, ...] = ()
+    catalogues: list[Catalogue] = field(default_factory=list)
     sections: dict[Section, Entries] = field(default_factory=dict)
     risks: dict[str, str] = field(default_factory=dict)
 
@@ -95,7 +95,7 @@ def export_within(services: Services, limits: SectionLimits, *, form: Format = "
         for section, read in _READERS.items():
             with narrow(session, limits.get(section, UNLIMITED)) as reach:
                 found.sections[section] = read(services, session, reach, found)
-    return write_document(found.catalogues, found.sections, form=form, risks=found.risks)
+    return write_document(tuple(found.catalogues), found.sections, form=form, risks=found.risks)
 
 
 def write_document(
@@ -144,7 +144,7 @@ def _read_scopes(
     shipped = catalogue_values(_CATALOGUES)
     # A catalogue is of the whole server; a caller with limits does not delete its scopes.
     if reach is None and shipped.keys() <= rows.keys():
-        found.catalogues = _CATALOGUES
+        found.catalogues.extend(_CATALOGUES)
     elif reach is None:
         shipped = {}
     return {
@@ -180,7 +180,8 @@ def _read_clients(
     services: Services, session: Session, reach: Reach | None, found: _Found
 ) -> Entries:
     if reach is not None:
-        found.risks |= {row.name: row.risk for row in services.scopes.list_scopes(session)}
+        scopes = services.scopes.list_scopes(session)
+        found.risks.update({row.name: row.risk for row in scopes})
     return {
         client_id: _entry(DeclaredClient, client_values(row), row.enabled, [])
         for client_id, row in read_rows(services, session, "client").items()
