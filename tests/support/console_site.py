@@ -20,7 +20,7 @@ from support.admin_site import AdminSite
 
 CSRF = "the-token"
 COOKIE = "held"
-_CONFIRM = re.compile(r'<form method="post" action="(/act/[^"]+)"(.*?)</form>', re.DOTALL)
+_CONFIRM = re.compile(r'<form method="post" action="(/(?:act/[^"]+|files))"(.*?)</form>', re.DOTALL)
 
 
 class ConsoleSite:

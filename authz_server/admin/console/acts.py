@@ -135,6 +135,14 @@ def _reason_only(values: Values) -> dict[str, Any]:
     return {"reason": _reason(values)}
 
 
+def _succession(values: Values) -> dict[str, Any]:
+    return {
+        "reason": _reason(values),
+        "successor": values.get("successor", "").strip(),
+        "at": as_utc(values.get("at", "")) or None,
+    }
+
+
 def _stopped(values: Values) -> dict[str, Any]:
     return {"kind": values["kind"], "subject": values["subject"], "reason": _reason(values)}
 
@@ -258,6 +266,10 @@ ACTS: Mapping[str, Act] = {act.name: act for act in (
     _of_key("ring-rotate", path=f"{_RING}/rotate", item=_RING, names=("ring",)),
     _of_key("ring-freeze", path=f"{_RING}/freeze", item=_RING, names=("ring",)),
     _of_key("ring-unfreeze", path=f"{_RING}/unfreeze", item=_RING, names=("ring",)),
+    _of_key("ring-move", path=f"{_RING}/move", item=_RING, names=("ring",), body=_succession,
+            fields=(Field(name="successor", required=True), Field(name="at", kind="time"))),
+    _of_key("ring-destroy", "keys:revoke", path=f"{_RING}/destroy", item=_RING, names=("ring",),
+            is_grave=True),
     _of_key("key-activate", path=f"{_KEY}/activate", item=_KEY, names=("ring", "kid"),
             fields=(Field(name="emergency", kind="checkbox"),),
             body=lambda values: {"reason": _reason(values),

@@ -14,7 +14,7 @@ def changes_of(diff: object) -> tuple[dict[str, Any], ...]:
     if not isinstance(diff, dict):
         return ()
     return tuple(
-        _change(name, each.get("before"), each.get("after"))
+        change_of(name, each.get("before"), each.get("after"))
         for name, each in diff.items()
         if isinstance(each, dict) and each.keys() == {"before", "after"}
     )
@@ -24,10 +24,11 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> Iterable[dict[
     """Yield the members that differ, as :func:`changes_of` does."""
     for name in {**before, **after}:
         if name not in _NOT_COMPARED and before.get(name) != after.get(name):
-            yield _change(name, before.get(name), after.get(name))
+            yield change_of(name, before.get(name), after.get(name))
 
 
-def _change(name: str, before: object, after: object) -> dict[str, Any]:
+def change_of(name: str, before: object, after: object) -> dict[str, Any]:
+    """Return the change of one member: the members of a list that are added and removed."""
     lists = [each for each in (before, after) if isinstance(each, list)]
     if lists and all(each is None or isinstance(each, list) for each in (before, after)):
         old = before if isinstance(before, list) else []

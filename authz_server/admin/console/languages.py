@@ -8,6 +8,7 @@ from typing import Any
 
 from authz_server.endpoints.languages import pick_language
 
+_TITLES = "titles.toml"
 #: The languages by tag, each by its own name.
 LANGUAGES = {"en": "English", "fr": "Français", "es": "Español", "pt": "Português"}
 DEFAULT_LANGUAGE = "en"
@@ -44,8 +45,20 @@ class Texts:
 @cache
 def texts_in(language: str) -> Texts:
     """Return the texts in a language of :data:`LANGUAGES`."""
-    source = files(__package__).joinpath("messages", f"{language}.toml")
-    return Texts(language, dict(_flatten(tomllib.loads(source.read_text("utf-8")))))
+    folder = files(__package__)
+    source = folder.joinpath("messages", f"{language}.toml")
+    texts = dict(_flatten(tomllib.loads(source.read_text("utf-8"))))
+    return Texts(language, texts | _titles_in(language))
+
+
+def _titles_in(language: str) -> dict[str, str]:
+    """Return the titles of operations, records and acts, from the table of all languages."""
+    titles = tomllib.loads(files(__package__).joinpath(_TITLES).read_text("utf-8"))
+    return {
+        f"{kind}.{name}": each[language]
+        for kind, named in titles.items()
+        for name, each in named.items()
+    }
 
 
 def choose_language(chosen: str, accept_language: str) -> str:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from flask import Response
+from werkzeug.datastructures import FileStorage
 
 from authz_server.admin.console.desk import Desk, RefusedError
 from authz_server.admin.console.languages import LANGUAGES, Texts
@@ -35,6 +36,7 @@ SCREENS = (
     ("tokens", "/tokens", "clients:read"),
     ("audit", "/audit", "audit:read"),
     ("changes", "/changes", "changes:read"),
+    ("files", "/files", "clients:read"),
     ("operators", "/operators", "operators:read"),
 )
 _SEE_OTHER = 303
@@ -65,6 +67,7 @@ class View:
         path: its path.
         arguments: the parameters of its query string, the first of each name.
         form: the fields of its form, likewise.
+        uploads: returns the files of a field of its form.
         issuer: the issuer that is administered.
         now: the present time.
         break_glass: whether an act that waits may be done at once.
@@ -79,6 +82,7 @@ class View:
     path: str
     arguments: Mapping[str, str]
     form: Mapping[str, str]
+    uploads: Callable[[str], list[FileStorage]]
     issuer: str
     now: datetime
     break_glass: bool

@@ -18,6 +18,7 @@ SCREENS = (
     ("tokens", "/tokens", "Tokens"),
     ("audit", "/audit?who=mapper/link&moment={moment}", "Audit"),
     ("changes", "/changes", "Changes"),
+    ("files", "/files", "Files"),
     ("operators", "/operators", "Operators"),
 )
 PICTURES = "console"

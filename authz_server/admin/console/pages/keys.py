@@ -9,6 +9,7 @@ from authz_server.admin.console.views import View
 
 #: The newest keys of a ring are shown.
 _KEYS = 12
+_LEFT = frozenset({"removed", "revoked"})
 
 
 def show(view: View) -> Response:
@@ -31,4 +32,11 @@ def _ring(view: View, ring: dict[str, Any]) -> dict[str, Any]:
         # A backend that cannot be opened must not hide the keys.
         status, keys = None, view.desk.get(path_of("/rings/{}/keys", name), limit=500)["items"]
     calendar = view.desk.get(path_of("/rings/{}/calendar", name))
-    return {**ring, "status": status, "calendar": calendar, "keys": keys[: -_KEYS - 1 : -1]}
+    return {
+        **ring,
+        "status": status,
+        "calendar": calendar,
+        "keys": keys[: -_KEYS - 1 : -1],
+        # A key that has left the JWKS, and whose private key is still at the backend.
+        "destroyable": any(key["state"] in _LEFT for key in keys),
+    }

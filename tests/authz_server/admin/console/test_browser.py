@@ -31,6 +31,7 @@ SCREENS = (
     "/audit?who=mapper/link&moment=2026-01-01T14:05",
     "/audit?of=all",
     "/changes?all=1",
+    "/files",
     "/operators",
     "/operators/operator?name=grace",
     "/act/operator-create",
@@ -74,10 +75,42 @@ def _rings(console) -> tuple[str, str]:
     return ring, next(key["kid"] for key in keys if key["signs"])
 
 
+def _plan_file(page, text: str) -> None:
+    """Choose a file on the screen of files, and ask for its plan."""
+    file = {"name": "new.toml", "mimeType": "application/toml", "buffer": text.encode()}
+    page.get_by_label("Files", exact=True).set_input_files(file)
+    page.get_by_role("button", name="Preview").click()
+    page.get_by_role("heading", name="What happens").wait_for()
+
+
+def test_a_file_is_uploaded_planned_and_applied_without_javascript(browser, console, url):
+    """And the download has what it added."""
+    text = '[clients.uploaded]\nname = "Uploaded"\nallowed_scopes = ["mapper/link"]\n'
+    with visiting(browser, java_script_enabled=False) as visitor:
+        page = _log_in(visitor, url)
+        page.goto(url)
+        page.get_by_role("link", name="Files", exact=True).click()
+        _plan_file(page, text)
+        assert "1 to add, 0 to change, 0 to remove." in page.inner_text("main")
+        page.get_by_role("button", name="Apply", exact=True).click()
+        page.get_by_role("status").wait_for()
+        assert "The files are applied." in page.inner_text("main")
+        page.goto(f"{url}/files")
+        with page.expect_download() as downloading:
+            page.get_by_role("link", name="Download as TOML").click()
+        assert "[clients.uploaded]" in downloading.value.path().read_text()
+        assert visitor.problems == []
+    assert console.site.get("/clients/uploaded").status_code == 200
+
+
 def test_axe_finds_nothing_on_any_screen(browser, axe, console, url):
     """On a wide window and on one of 360 pixels, where no page is wider than the window."""
     ring, kid = _rings(console)
-    acts = (f"/act/ring-rotate?ring={ring}", f"/act/key-revoke?ring={ring}&kid={kid}")
+    acts = (
+        f"/act/ring-rotate?ring={ring}",
+        f"/act/ring-move?ring={ring}",
+        f"/act/key-revoke?ring={ring}&kid={kid}",
+    )
     with visiting(browser, color_scheme="light") as visitor:
         visitor.context.add_init_script(axe)
         page = _log_in(visitor, url)
@@ -88,6 +121,13 @@ def test_axe_finds_nothing_on_any_screen(browser, axe, console, url):
                 assert violations_in_both_schemes(page, axe) == [], f"{path} {size}"
             wide = page.evaluate("document.documentElement.scrollWidth")
             assert wide <= _PHONE["width"], path
+        page.goto(f"{url}/files")
+        _plan_file(page, '[clients.filed]\nname = "Filed"\nallowed_scopes = ["disburse"]\n')
+        for size in ({"width": 1280, "height": 900}, _PHONE):
+            page.set_viewport_size(size)
+            assert violations_in_both_schemes(page, axe) == [], f"plan of files {size}"
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= _PHONE["width"]
         unexpected = [each for each in visitor.problems if "404" not in each]
         assert unexpected == []
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from support.admin_site import running_admin_site
-from support.console_site import ConsoleSite
+from support.console_site import CSRF, ConsoleSite
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,9 @@ def test_a_secret_waits_for_another_operator(approving):
     assert value[1] not in approving.page(again.headers["Location"])
     change = _newest(approving)
     own = approving.page(f"/changes/change?id={change['id']}")
+    assert "<h1>Add a secret " in own
+    assert "Add a credential to a client" in own
+    assert "Añadir un secreto" in approving.page("/changes?lang=es")
     assert "/act/change-withdraw" in own
     assert "/act/change-approve" not in own
     assert len(site.get("/clients/ministry").json["secrets"]) == 1
@@ -49,6 +52,30 @@ def test_a_secret_waits_for_another_operator(approving):
         assert done.status_code == 303, done.text
     assert len(site.get("/clients/ministry").json["secrets"]) == 2
     assert _newest(approving)["decided_by"] == "operator:grace via console"
+
+
+def test_an_application_of_files_waits_for_another_operator(approving):
+    """As a whole; its secrets are shown to its requester at once."""
+    approving.site.new_client(id="credited", authentication_method="client_secret_post")
+    approving.site.change("DELETE", "/clients/credited")
+    text = (
+        '[clients.credited]\nname = "Again"\nallowed_scopes = ["mapper/link"]\n'
+        'authentication_method = "client_secret_post"\n'
+    )
+    fields = {"csrf_token": CSRF, "text": text}
+    waiting = approving.post("/files", fields)
+    assert "This act needs a second person." in waiting.text
+    filed = approving.send_form(waiting.text, reason="the second contract")
+    assert filed.headers["Location"] == "/changes?done=waits"
+    change = _newest(approving)
+    assert (change["operation"], change["reason"]) == ("apply_declaration", "the second contract")
+    assert "Apply declarative files" in approving.page("/changes")
+    shown = approving.send_form(approving.post("/files", {**fields, "generate": "yes"}).text)
+    assert 'id="secret-1"' in shown.text
+    assert "This act needs a second person." in shown.text
+    assert approving.site.get("/clients/credited").status_code == 404
+    # The newest change of the next test is its own.
+    approving.site.clock.advance(1)
 
 
 def test_an_emergency_waits_for_its_confirmation_on_the_first_screen(approving):

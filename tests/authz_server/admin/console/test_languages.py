@@ -1,6 +1,7 @@
 """The catalogues of the console: each language has every text, and no other."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,18 @@ from authz_server.admin.console import languages
 from authz_server.admin.console.acts import ACTS
 from authz_server.admin.console.languages import LANGUAGES, choose_language, texts_in
 from authz_server.admin.console.views import SCREENS
+from authz_server.audit.events import EVENTS
+from authz_server.operations.approved_acts import OPERATIONS, ORDERS
+from authz_server.settings.approvals import APPROVED_ACTS, CONFIRMED_ACTS
 
 _FOLDER = Path(languages.__file__).parent
+_SERVER = _FOLDER.parent.parent
+_NOUNS = (
+    "client|resource_server|scope|operator|event_stream|registration|change|declaration|stop|key"
+    "|ring|emergency|cut_off|token"
+)
+#: The last word of an action: a participle, or one of the irregular ones.
+_PAST = r"(?!not_)(?:[a-z]+_)*(?:[a-z]+ed|set|made|held|frozen|unfrozen|cautious|exception)"
 _VALUES = re.compile(r"\{\w+\}")
 
 
@@ -45,6 +56,52 @@ def test_every_text_of_the_templates_exists():
         made |= {f"done.{act.name}"} | {f"field.{field.name}" for field in act.fields}
         made |= {f"choice.{field.name}-{each}" for field in act.fields for each in field.choices}
     assert made <= known
+
+
+def test_every_operation_record_and_act_has_a_title():
+    """In every language, and no title is of something that does not exist."""
+    titles = tomllib.loads((_FOLDER / "titles.toml").read_text("utf-8"))
+    assert titles["operation"].keys() == _find_operations()
+    assert titles["record"].keys() == _find_actions() | {
+        event.__struct_config__.tag for event in EVENTS
+    }
+    assert titles["approval"].keys() == APPROVED_ACTS | CONFIRMED_ACTS
+    for named in titles.values():
+        for name, each in named.items():
+            assert each.keys() == LANGUAGES.keys(), name
+            assert all(map(str.strip, each.values())), name
+
+
+def _find_operations() -> set[str]:
+    """Return the operations that changes have: those of approvals, and those of acts at once."""
+    source = "".join(path.read_text("utf-8") for path in _SERVER.glob("operations/**/*.py"))
+    noted = set(re.findall(r'operation="([\w.]+)"', source))
+    return noted | OPERATIONS.keys() | ORDERS.keys() | {"keys.revoke"} | _chosen(source)
+
+
+def _chosen(source: str) -> set[str]:
+    """Return the operations that an expression chooses."""
+    return {
+        name
+        for found in re.findall(r'operation="(\w+)" if \w+ else "(\w+)"', source)
+        for name in found
+    }
+
+
+def _find_actions() -> set[str]:
+    """Return the actions of records that the sources name."""
+    found: set[str] = set()
+    for path in (*_SERVER.rglob("*.py"), *(_SERVER.parent / "keys").rglob("*.py")):
+        if not {"console", "demo", "testing.py"}.isdisjoint(path.parts):
+            continue
+        source = path.read_text("utf-8")
+        found.update(re.findall(rf'"((?:{_NOUNS})\.{_PAST})"', source))
+        for kind, action in re.findall(rf'f"\{{(client|row)\.kind\}}\.({_PAST})"', source):
+            assert kind
+            found.update(f"{each}.{action}" for each in ("client", "resource_server"))
+    found.update(f"resource_server.{each}abled" for each in ("en", "dis"))
+    # Causes and findings.
+    return found - {"client.stopped", "key.deletion_allowed"}
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_an_operator_is_invited_changed_disabled_and_deleted(console):
     assert (role["role"], role["organisations"]) == ("auditor", ["Relief fund"])
     page = console.page("/operators/operator?name=ines")
     assert "Relief fund" in page
-    assert "operator.roles_changed" in page
+    assert "Roles changed" in page
     enrolled = console.confirm("/act/operator-enrol?operator=ines")
     assert "https://admin.example/enrol" in enrolled.text
 
