@@ -5,10 +5,16 @@ The environment variable ``AUTHZ_SERVER_CONFIG`` names the settings file. The de
 """
 
 import os
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from flask import Flask
+from sqlalchemy.exc import OperationalError
+
 from authz_server.app import create_app, hold_background_work, record_start
+from authz_server.database.errors import with_driver_error
+from authz_server.database.schema import require_schema
 from authz_server.logs import configure_logging
 from authz_server.serving.prefork import PreforkApplication
 from authz_server.settings import load_settings
@@ -17,9 +23,18 @@ _path = Path(os.environ.get("AUTHZ_SERVER_CONFIG", "authz-server.toml"))
 _settings = load_settings(_path)
 configure_logging(_settings.logging)
 
+
+def _begin(app: Flask) -> None:
+    """Start a process; raise SchemaError if the schema is another release's."""
+    # A database that does not answer yet is waited for.
+    with suppress(*with_driver_error(OperationalError, name="OperationalError")):
+        require_schema(_settings.database)
+    record_start(app, str(_path))
+
+
 #: The public application.
 application = PreforkApplication(
     partial(create_app, _settings),
-    begin=lambda app: record_start(app, str(_path)),
+    begin=_begin,
     hold=hold_background_work,
 )

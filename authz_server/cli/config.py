@@ -29,9 +29,10 @@ def check(invocation: Invocation, offline: bool, as_json: bool) -> None:
     """Check whether a server can start under the settings.
 
     The database has to answer with this version's schema and keys that open, the addresses have to
-    be this machine's, and the audit file has to be writable. Faults of one partner, which serve
-    logs as warnings, are refused too. Nothing is changed. Warnings about usable settings, and
-    about granted scopes that no resource server owns, go to standard error.
+    be this machine's, a Vault and a Redis have to answer, and the audit file has to be writable.
+    Faults of one partner, which serve logs as warnings, are refused too. Nothing is changed.
+    Warnings about usable settings, about names that nothing registered has, and about granted
+    scopes that no resource server owns, go to standard error.
     """
     settings = invocation.settings()
     report = check_settings(settings, offline=offline)

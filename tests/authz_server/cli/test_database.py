@@ -1,5 +1,8 @@
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -253,6 +256,27 @@ def test_a_schema_of_a_newer_release_is_not_changed(newer):
         assert "db upgrade" not in refusal
     assert newer.audit_records() == []
     assert "key." not in (newer.config.parent / "audit.jsonl").read_text()
+
+
+SERVE_ONE = """
+from wsgiref.util import setup_testing_defaults
+from authz_server import wsgi
+request = {"PATH_INFO": "/.well-known/jwks.json"}
+setup_testing_defaults(request)
+wsgi.application(request, lambda status, headers: print(status))
+"""
+
+
+def test_another_server_refuses_a_schema_of_a_newer_release(newer):
+    """Case P210."""
+    if not newer.database_url.startswith("sqlite"):
+        # The schema of both is read likewise.
+        return
+    environment = os.environ | {"AUTHZ_SERVER_CONFIG": str(newer.config)}
+    command = [sys.executable, "-c", SERVE_ONE]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("503"), done.stderr
+    assert "is at 9999, made by a newer release" in done.stderr
 
 
 def test_reading_a_schema_of_a_newer_release_warns_once(newer):
