@@ -194,6 +194,11 @@ class ForeignKeys:
     def __len__(self) -> int:
         return len(self._keys)
 
+    @property
+    def algorithms(self) -> frozenset[str]:
+        """The algorithms of their signatures."""
+        return frozenset().union(*(key.algorithms for key in self._keys))
+
     def find(self, kid: str | None, alg: str) -> Verifier | None:
         """Return the verifier of the one key that a token's header identifies.
 

@@ -177,8 +177,18 @@ def test_keys_belong_to_the_method(registrar: Registrar):
     require_refusal(registrar.register(both, token), 400, "invalid_client_metadata")
     method = {"token_endpoint_auth_method": "private_key_jwt"}
     require_refusal(registrar.register(method, token), 400, "invalid_client_metadata")
+    # With keys that cannot sign its assertions, the client could not authenticate.
+    encrypting = {"jwks": {"keys": [PUBLIC_KEY | {"use": "enc", "alg": "ECDH-ES"}]}}
+    other = keys | {"token_endpoint_auth_signing_alg": "PS256"}
+    for unfit in (encrypting, other):
+        refused = registrar.register(unfit | method, token)
+        require_refusal(refused, 400, "invalid_client_metadata")
     client = registrar.register(keys | method, token)
     assert client.status_code == 201
+    update = unfit | method | {"client_id": client.json["client_id"]}
+    refused = registrar.manage("PUT", client.json, update)
+    require_refusal(refused, 400, "invalid_client_metadata")
+    assert registrar.manage("GET", client.json).json["jwks"] == keys["jwks"]
     assert not client.json.keys() & {"client_secret", "client_secret_expires_at"}
 
 

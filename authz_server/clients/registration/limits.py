@@ -11,6 +11,7 @@ from authz_server.clients.authentication.assertions import HMAC_ALGORITHMS
 from authz_server.clients.models import Client
 from authz_server.clients.registration.initial_tokens import CanonicalNames
 from authz_server.clients.registration.metadata import (
+    KEY_METHODS,
     REGISTRABLE,
     ClientMetadata,
     invalid_metadata,
@@ -90,6 +91,29 @@ class RegistrationLimits:
         needed = {"private_key_jwt": False, "client_secret_jwt": True}.get(metadata.method)
         if needed is not None and (alg in HMAC_ALGORITHMS) != needed:
             raise invalid_metadata(name, f"not an algorithm of {metadata.method}")
+
+    def require_fitting_key(self, client: Client) -> None:
+        """Require that the inline keys of a client can authenticate it by its method.
+
+        Args:
+            client: the client as stored, so that its keys are sound.
+
+        Raises:
+            OAuthError: ``client_metadata_invalid``; no key is for signatures by a permitted
+                algorithm.
+        """
+        jwks = client.properties.get("jwks")
+        if jwks is None or client.authentication_method not in KEY_METHODS:
+            return
+        # The libraries take a tenth of a second to import.
+        from keys.jose.foreign import parse_key_set  # noqa: PLC0415
+
+        available = parse_key_set(jwks).algorithms
+        if client.authentication_method == "private_key_jwt":
+            registered = client.properties.get("token_endpoint_auth_signing_alg")
+            available &= frozenset(self._algorithms if registered is None else (registered,))
+        if not available:
+            raise invalid_metadata("jwks", "no key signs by a permitted algorithm")
 
 
 def respect_operator(

@@ -131,6 +131,7 @@ class RegistrationService:
             )
         except InvalidChangeError as error:
             raise _as_invalid_metadata(error) from error
+        self._limits.require_fitting_key(client)
         token = generate_secret()
         registration = Registration(
             client_id=client.id,
@@ -213,6 +214,7 @@ class RegistrationService:
             client = self._clients.update_client(session, client_id, actor=client_id, **changes)
         except InvalidChangeError as error:
             raise _as_invalid_metadata(error) from error
+        self._limits.require_fitting_key(client)
         new_token = generate_secret()
         registration.token_digest = self._digest(new_token)
         registration.registered_scopes = list(client.allowed_scopes)
