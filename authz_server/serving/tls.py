@@ -30,7 +30,7 @@ _TLS_1_2_CIPHERS = ":".join(
 class TlsFiles:
     """The content of the files of a listener.
 
-    A worker that replaces another one uses them, whatever the files hold by then.
+    A worker that replaces another one uses them, even if the files were changed since.
 
     Attributes:
         certificate: the certificate chain in PEM.
