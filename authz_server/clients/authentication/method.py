@@ -10,7 +10,7 @@ from authz_server.clients.cache import ClientEntry
 from authz_server.clients.certificates import ClientCertificate
 
 
-class AuthenticationRequest(msgspec.Struct, frozen=True):
+class AuthenticationRequest(NamedTuple):
     """The parts of a request that may hold credentials.
 
     Attributes:
