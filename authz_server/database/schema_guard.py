@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, event, text
 from sqlalchemy.engine.interfaces import DBAPICursor
+from sqlalchemy.exc import OperationalError
 
 from authz_server.database.orm import Database
 from authz_server.database.schema import SchemaError, describe_schema
@@ -41,7 +42,7 @@ class SchemaGuard:
         connection: Connection,
         _cursor: DBAPICursor,
         statement: str,
-        _parameters: Any,  # noqa: ANN401 - likewise
+        _parameters: Any,  # noqa: ANN401 - SQLAlchemy's signature
         _context: Any,  # noqa: ANN401
         _executemany: bool,  # noqa: FBT001
     ) -> None:
@@ -83,7 +84,7 @@ def _read_revision(connection: Connection) -> str | None:
     except connection.dialect.loaded_dbapi.Error as error:
         if getattr(error, "sqlstate", None) == _MISSING_TABLE or "no such table" in str(error):
             return None
-        raise
+        raise OperationalError(_REVISION, None, error) from error
     finally:
         cursor.close()
     return None if row is None else str(row[0])

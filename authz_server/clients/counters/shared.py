@@ -97,7 +97,8 @@ class SharedCounters:
     def find_failure(self) -> str:
         """Return why counts are not shared at present; empty if they are.
 
-        Waits for the store, at most once in some seconds.
+        Waits for the store, at most once in some seconds. What other checks notice is returned for
+        some seconds.
         """
         now = self._monotonic()
         if now >= self._probed_at + PAUSE_SECONDS:
@@ -105,6 +106,8 @@ class SharedCounters:
             try:
                 if self._store.probe():
                     self._note_success()
+                else:
+                    self._reason = ""
             except StoreError as error:
                 self._note_failure(error)
         return self._reason
