@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from sqlalchemy import exists, select
+from sqlalchemy.orm import selectinload
+
 from authz_server.assembly import Services
 from authz_server.clients.models import Client, ClientSecret, Kind, is_live
 from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.clients.secret_rotation import is_replaced
 from authz_server.operations.client_secrets import NewSecret, SecretWatch, new_secret
 from authz_server.operations.client_views import SecretView, describe_secret, state_of
-from authz_server.operations.clients import all_of_kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,14 +125,19 @@ def list_due_secrets(services: Services, *, kind: Kind, within: timedelta) -> tu
     """
     with services.transaction() as session:
         now = services.clock()
+        until = now + within
+        ends = exists().where(
+            ClientSecret.client_id == Client.id, ClientSecret.expires_at.between(now, until)
+        )
+        query = (
+            select(Client).options(selectinload(Client.secrets)).where(Client.kind == kind, ends)
+        )
         due = [
             _describe(client, secret, secret.expires_at, now)
-            for client in all_of_kind(services, session, kind)
+            for client in session.scalars(query)
             if state_of(client, now) in ("enabled", "not yet")
             for secret in client.secrets
-            if secret.expires_at is not None
-            and is_live(secret, now)
-            and secret.expires_at <= now + within
+            if secret.expires_at is not None and is_live(secret, now) and secret.expires_at <= until
         ]
     return tuple(sorted(due, key=lambda each: (each.ends_at, each.id, each.secret_id)))
 
