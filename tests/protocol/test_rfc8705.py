@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import pytest
 
+from authz_server.endpoints import refusals
 from support.client_certificates import ClientAuthority, header_value, self_signed
 from support.mtls import (
     AUTHORITY,
@@ -40,6 +41,12 @@ def method(request):
 @pytest.fixture(params=ENDPOINTS)
 def endpoint(request):
     return request.param
+
+
+@pytest.fixture(autouse=True)
+def every_refusal_recorded(monkeypatch):
+    """Let each refusal have a record of its own: the tests read the last one."""
+    monkeypatch.setattr(refusals, "SINGLE_OF_A_KIND", 1_000)
 
 
 @pytest.mark.parametrize("name", NAMES)
