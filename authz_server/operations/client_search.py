@@ -9,6 +9,7 @@ from sqlalchemy import (
     ColumnElement,
     Select,
     String,
+    Subquery,
     and_,
     case,
     cast,
@@ -18,7 +19,7 @@ from sqlalchemy import (
     or_,
     select,
 )
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.orm import InstrumentedAttribute, Session, selectinload
 
 from authz_server.assembly import Services
 from authz_server.clients.models import Client, ClientSecret
@@ -231,19 +232,28 @@ def _ordered(query: Select[Any], sort: ClientSort, *, descending: bool) -> Selec
         case "created":
             keys = (Client.created_at.expression, Client.id.expression)
         case "last-used":
-            by_secret = select(func.max(ClientSecret.last_used_at)).where(
-                ClientSecret.client_id == Client.id
-            )
-            by_token = select(func.max(ScopeUse.last_at)).where(
-                ScopeUse.client_id == Client.id, ScopeUse.kind == "asked"
-            )
-            secret, token = by_secret.scalar_subquery(), by_token.scalar_subquery()
+            # Each is read once, and not for each client.
+            by_secret = _latest(ClientSecret.client_id, ClientSecret.last_used_at)
+            by_token = _latest(ScopeUse.client_id, ScopeUse.last_at, ScopeUse.kind == "asked")
+            query = query.outerjoin(by_secret, by_secret.c.client_id == Client.id)
+            query = query.outerjoin(by_token, by_token.c.client_id == Client.id)
+            secret, token = by_secret.c.at, by_token.c.at
             latest = case((secret >= token, secret), else_=func.coalesce(token, secret))
             # Databases differ in the place of NULL.
             keys = (latest.is_not(None), latest, Client.id.expression)
         case _:
             keys = (Client.id.expression,)
     return query.order_by(*(each.desc() if descending else each for each in keys))
+
+
+def _latest(
+    client_id: InstrumentedAttribute[str],
+    at: InstrumentedAttribute[Any],
+    *conditions: ColumnElement[bool],
+) -> Subquery:
+    """Return the latest time of each client."""
+    query = select(client_id.label("client_id"), func.max(at).label("at")).where(*conditions)
+    return query.group_by(client_id).subquery()
 
 
 def _load(session: Session, ids: Sequence[str]) -> dict[str, Client]:

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select
+import msgspec
+from sqlalchemy import String, cast, func, select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
@@ -248,10 +249,15 @@ def _find_due(session: Session, now: datetime, warning: datetime) -> tuple[DueSe
     )
 
 
-def _holders(session: Session) -> Mapping[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    rows = session.execute(select(Client.id, Client.allowed_scopes).where(Client.kind == "client"))
-    for client_id, allowed in rows:
-        for scope in allowed:
-            found.setdefault(scope, set()).add(client_id)
+def _holders(session: Session) -> Mapping[str, list[str]]:
+    """Return the ids of the clients that may ask for each scope."""
+    # Many clients have the same list, which is read once.
+    lists: dict[str, list[str]] = {}
+    query = select(Client.id, cast(Client.allowed_scopes, String)).where(Client.kind == "client")
+    for client_id, scopes in session.execute(query):
+        lists.setdefault(scopes, []).append(client_id)
+    found: dict[str, list[str]] = {}
+    for scopes, clients in lists.items():
+        for scope in msgspec.json.decode(scopes, type=set[str]):
+            found.setdefault(scope, []).extend(clients)
     return found
