@@ -31,6 +31,17 @@ def write_settings(directory: Path, database_url: str, overrides: Mapping[str, A
     return path
 
 
+def write_settings_beside(
+    directory: Path, name: str, database_url: str, overrides: Mapping[str, Any]
+) -> Path:
+    """As :func:`write_settings`, into a folder in `directory`, with the secrets of `directory`."""
+    folder = directory / name
+    folder.mkdir()
+    for secret in ("pepper", "key-encryption-key"):
+        write_secret(folder / secret, (directory / secret).read_text())
+    return write_settings(folder, database_url, overrides)
+
+
 def write_secret(path: Path, text: str) -> None:
     """Write a file that only its owner can read, unless it is there already."""
     if not path.exists():

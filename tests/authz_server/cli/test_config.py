@@ -7,7 +7,7 @@ import pytest
 
 from authz_server.cli.serve import require_prepared
 from authz_server.settings import load_settings
-from support.settings_file import write_settings
+from support.settings_file import write_settings, write_settings_beside
 
 VAULT = {
     "addresses": ["https://vault.example:8200"],
@@ -102,12 +102,8 @@ def test_the_settings_file_may_be_named_behind_the_command_or_in_the_environment
 
 def _cli_at(cli, tmp_path, name, **overrides):
     """Have the command line use the same database and secrets under other settings."""
-    folder = tmp_path / name
-    folder.mkdir()
-    for secret in ("pepper", "key-encryption-key"):
-        (folder / secret).write_bytes((tmp_path / secret).read_bytes())
-        (folder / secret).chmod(0o600)
-    cli.config = write_settings(folder, overrides.pop("url", cli.database_url), overrides)
+    url = overrides.pop("url", cli.database_url)
+    cli.config = write_settings_beside(tmp_path, name, url, overrides)
     return cli
 
 
@@ -254,75 +250,6 @@ def test_what_the_server_would_trust_is_opened(ready, tmp_path, caplog):
         require_prepared(load_settings(cli.config))
         assert key in caplog.text
         caplog.clear()
-
-
-def test_a_redis_that_does_not_count_is_named(ready, tmp_path, caplog):
-    """Case R241: the server starts, and each of its processes counts for itself."""
-    (tmp_path / "redis-url").touch(0o600)
-    (tmp_path / "redis-url").write_text(f"unix://secret-word@{tmp_path}/nowhere")
-    table = {"throttle": "redis", "redis_url": {"file": str(tmp_path / "redis-url")}}
-    cli = _cli_at(ready, tmp_path, "other", clients=table)
-    refusal = cli.refused("config", "check")
-    require_prepared(load_settings(cli.config))
-    for said in (refusal, caplog.text):
-        assert "clients.redis_url: the counts fail (Redis: " in said
-        assert "each process counts for itself" in said
-        assert "secret-word" not in said
-    cli.must("config", "check", "--offline")
-
-
-def test_a_vault_that_does_not_answer_is_named(ready, tmp_path):
-    """Case R241: without a login, whose secret may be for one use."""
-    (tmp_path / "id").touch(0o600)
-    (tmp_path / "id").write_text("secret")
-    login = {"method": "approle", "role_id": "r", "secret_id_file": str(tmp_path / "id")}
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        addresses = [f"http://127.0.0.1:{port}" for port in (1, listener.getsockname()[1])]
-        vaults = {
-            "main": {"addresses": addresses, "login": login},
-            "away": {"addresses": addresses[:1], "login": login},
-            "unused": {"addresses": addresses[:1], "login": login},
-        }
-        rings = {
-            "es256": {"algorithm": "ES256", "backend": "transit://transit/a"},
-            "other": {"algorithm": "ES256", "backend": "kv://secret/b?vault=away"},
-        }
-        cli = _cli_at(ready, tmp_path, "other", keys={"rings": rings, "vaults": vaults})
-        refusal = cli.refused("config", "check")
-    assert "keys.vaults.away.addresses: none of them answers (Connection refused)" in refusal
-    assert "keys.vaults.main.addresses" not in refusal
-    assert "keys.vaults.unused" not in refusal
-
-
-def test_what_the_settings_name_and_is_not_registered_is_warned_of(ready, tmp_path):
-    """Case R241: it may be registered while the server runs."""
-    mapper = {"enabled": ["claims_mapper"], "settings": {"claims_mapper": {}}}
-    mapper["settings"]["claims_mapper"]["clients"] = {"payer": {"a": 1}, "other": {"a": 1}}
-    role = {"role": "api-owner", "resource_servers": ["mapper", "other"]}
-    cli = _cli_at(
-        ready,
-        tmp_path,
-        "other",
-        plugins=mapper,
-        registration={"software_statement_issuers": {"a": ["mapper/link", "no/scope", "no/*"]}},
-        issuers={"a": {"issuer": "https://issuer.example"}},
-        admin={"openid": {"roles": {"apis": [role]}}},
-    )
-    cli.must("scope", "import", "g2p-connect")
-    new = ("resource-server", "create", "mapper", "--name", "M", "--scope", "mapper/*")
-    cli.must(*new, "--identifier", "https://mapper.example", "--signing-ring", "es256")
-    cli.must("client", "create", "payer", "--name", "P", "--scope", "mapper/link")
-    warned = [(each["key"], each["problem"]) for each in cli.json("config", "check")["warnings"]]
-    key = "registration.software_statement_issuers.a"
-    assert warned == [
-        (key, "There is no scope no/scope."),
-        (key, "There is no scope no/*."),
-        ("admin.openid.roles.apis", "There is no resource server other."),
-        ("plugins.settings.claims_mapper.clients.other", "There is no client other."),
-    ]
-    rings = {"rings": {"es256": None, "x": {"algorithm": "ES256"}}, "default_ring": "x"}
-    refusal = _cli_at(ready, tmp_path, "rings", keys=rings).refused("config", "check")
-    assert "the resource server mapper has its tokens signed by this ring" in refusal
 
 
 def test_authorities_of_clients_are_opened_where_they_are_used(ready, tmp_path):

@@ -1,0 +1,88 @@
+"""What the settings refer to beyond this machine and beyond themselves: `config check` looks."""
+
+import socket
+
+import pytest
+
+from authz_server.cli.serve import require_prepared
+from authz_server.settings import load_settings
+from support.settings_file import write_settings_beside
+
+
+@pytest.fixture
+def settings_at(cli, tmp_path):
+    """A function that has the command line use other settings of a database with keys."""
+    cli.must("keys", "init")
+
+    def use(name, **overrides):
+        cli.config = write_settings_beside(tmp_path, name, cli.database_url, overrides)
+        return cli
+
+    return use
+
+
+def test_a_redis_that_does_not_count_is_named(settings_at, tmp_path, caplog):
+    """Case R241: the server starts, and each of its processes counts for itself."""
+    (tmp_path / "redis-url").touch(0o600)
+    (tmp_path / "redis-url").write_text(f"unix://secret-word@{tmp_path}/nowhere")
+    table = {"throttle": "redis", "redis_url": {"file": str(tmp_path / "redis-url")}}
+    cli = settings_at("other", clients=table)
+    refusal = cli.refused("config", "check")
+    require_prepared(load_settings(cli.config))
+    for said in (refusal, caplog.text):
+        assert "clients.redis_url: the counts fail (Redis: " in said
+        assert "each process counts for itself" in said
+        assert "secret-word" not in said
+    cli.must("config", "check", "--offline")
+
+
+def test_a_vault_that_does_not_answer_is_named(settings_at, tmp_path):
+    """Case R241: without a login, whose secret may be for one use."""
+    (tmp_path / "id").touch(0o600)
+    (tmp_path / "id").write_text("secret")
+    login = {"method": "approle", "role_id": "r", "secret_id_file": str(tmp_path / "id")}
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        addresses = [f"http://127.0.0.1:{port}" for port in (1, listener.getsockname()[1])]
+        vaults = {
+            "main": {"addresses": addresses, "login": login},
+            "away": {"addresses": addresses[:1], "login": login},
+            "unused": {"addresses": addresses[:1], "login": login},
+        }
+        rings = {
+            "es256": {"algorithm": "ES256", "backend": "transit://transit/a"},
+            "other": {"algorithm": "ES256", "backend": "kv://secret/b?vault=away"},
+        }
+        cli = settings_at("other", keys={"rings": rings, "vaults": vaults})
+        refusal = cli.refused("config", "check")
+    assert "keys.vaults.away.addresses: none of them answers (Connection refused)" in refusal
+    assert "keys.vaults.main.addresses" not in refusal
+    assert "keys.vaults.unused" not in refusal
+
+
+def test_what_the_settings_name_and_is_not_registered_is_warned_of(settings_at):
+    """Case R241: it may be registered while the server runs."""
+    mapper = {"enabled": ["claims_mapper"], "settings": {"claims_mapper": {}}}
+    mapper["settings"]["claims_mapper"]["clients"] = {"payer": {"a": 1}, "other": {"a": 1}}
+    role = {"role": "api-owner", "resource_servers": ["mapper", "other"]}
+    cli = settings_at(
+        "other",
+        plugins=mapper,
+        registration={"software_statement_issuers": {"a": ["mapper/link", "no/scope", "no/*"]}},
+        issuers={"a": {"issuer": "https://issuer.example"}},
+        admin={"openid": {"roles": {"apis": [role]}}},
+    )
+    cli.must("scope", "import", "g2p-connect")
+    new = ("resource-server", "create", "mapper", "--name", "M", "--scope", "mapper/*")
+    cli.must(*new, "--identifier", "https://mapper.example", "--signing-ring", "es256")
+    cli.must("client", "create", "payer", "--name", "P", "--scope", "mapper/link")
+    warned = [(each["key"], each["problem"]) for each in cli.json("config", "check")["warnings"]]
+    key = "registration.software_statement_issuers.a"
+    assert warned == [
+        (key, "There is no scope no/scope."),
+        (key, "There is no scope no/*."),
+        ("admin.openid.roles.apis", "There is no resource server other."),
+        ("plugins.settings.claims_mapper.clients.other", "There is no client other."),
+    ]
+    rings = {"rings": {"es256": None, "x": {"algorithm": "ES256"}}, "default_ring": "x"}
+    refusal = settings_at("rings", keys=rings).refused("config", "check")
+    assert "the resource server mapper has its tokens signed by this ring" in refusal
