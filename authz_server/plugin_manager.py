@@ -279,12 +279,7 @@ class PluginManager:
 
     def _start(self, name: str, start: Callable[[], list[Any]]) -> None:
         def call() -> list[Any]:
-            with collecting_faults(
-                lambda text: self.faults.append(f"plugin {name}: {text}"),
-                lambda found: self.references.append(
-                    found._replace(key=f"plugins.settings.{name}.{found.key}")
-                ),
-            ):
+            with collecting_faults(name, self.faults, self.references):
                 return start()
 
         try:

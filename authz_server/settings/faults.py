@@ -29,15 +29,21 @@ _referred: ContextVar[Callable[[Reference], object] | None] = ContextVar("referr
 
 @contextmanager
 def collecting_faults(
-    collect: Callable[[str], object], refer: Callable[[Reference], object] = lambda _: None
+    plugin: str, faults: list[str], references: list[Reference]
 ) -> Iterator[None]:
-    """Collect the faults and references that are reported by this thread.
+    """Collect the faults and references that a plugin reports on this thread.
 
     Args:
-        collect: receives each fault as a sentence without its full stop.
-        refer: receives each reference.
+        plugin: the name of the plugin.
+        faults: receives each fault as a sentence without its full stop.
+        references: receives each reference, with the path of its key.
     """
-    fault_token, reference_token = _reported.set(collect), _referred.set(refer)
+
+    def refer(found: Reference) -> None:
+        references.append(found._replace(key=f"plugins.settings.{plugin}.{found.key}"))
+
+    fault_token = _reported.set(lambda text: faults.append(f"plugin {plugin}: {text}"))
+    reference_token = _referred.set(refer)
     try:
         yield
     finally:
