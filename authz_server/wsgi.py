@@ -9,10 +9,9 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from flask import Flask
 from sqlalchemy.exc import OperationalError
 
-from authz_server.app import create_app, hold_background_work, record_start
+from authz_server.app import Application, create_app, hold_background_work, record_start
 from authz_server.database.errors import with_driver_error
 from authz_server.database.schema import require_schema
 from authz_server.logs import configure_logging
@@ -24,7 +23,7 @@ _settings = load_settings(_path)
 configure_logging(_settings.logging)
 
 
-def _begin(app: Flask) -> None:
+def _begin(app: Application) -> None:
     """Start a process; raise SchemaError if the schema is another release's."""
     # A database that does not answer yet is waited for.
     with suppress(*with_driver_error(OperationalError, name="OperationalError")):
