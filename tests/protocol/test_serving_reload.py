@@ -48,6 +48,15 @@ def await_again(edge: ServerFixture, text: str, before: str) -> str:
     return more
 
 
+def await_one_worker(edge: ServerFixture, *, other_than: int = 0) -> int:
+    """Return the process id of the worker, once the earlier ones have ended."""
+    deadline = time.monotonic() + 60
+    while len(found := edge.server.worker_process_ids()) != 1 or found[0] == other_than:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
+    return found[0]
+
+
 def change(edge: ServerFixture, **tables: dict) -> str:
     """Change the settings and return, once they are in force, what the log says of it."""
     before = edge.server.log()
@@ -240,10 +249,7 @@ def test_a_new_certificate_is_shown_without_a_lost_request(sqlite_url, tmp_path)
         assert "server.tls_certificate" in await_again(edge, REFUSED, before)
         assert shown(edge.port) == last
         # A worker that replaces another one serves what is in force, not what the file holds.
-        (worker,) = edge.server.worker_process_ids()
+        worker = await_one_worker(edge)
         os.kill(worker, signal.SIGKILL)
-        ends = time.monotonic() + 60
-        while edge.server.worker_process_ids() in ([], [worker]):
-            assert time.monotonic() < ends
-            time.sleep(0.05)
+        assert await_one_worker(edge, other_than=worker)
         assert shown(edge.port) == last
