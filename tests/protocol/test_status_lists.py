@@ -22,7 +22,6 @@ from support.parties import ACTOR
 from support.protocol import METHODS, TOKEN_ENDPOINTS, Protocol, running_protocol
 from support.status_lists import ISSUER, claims_of, entry_of, fetch_list, status_of
 from support.token_exchange import GRANT_TYPE, exchange, new_gateway
-from support.wsgi import RawRequest, call
 
 VALID, INVALID, SUSPENDED = 0, 1, 2
 _names = count(1)
@@ -111,22 +110,6 @@ def test_a_list_is_signed_anew_before_it_expires(protocol: Protocol):
         claims = json.loads(parse_compact(protocol.get(path).text).payload)
         assert claims["exp"] - protocol.clock().timestamp() >= 30
         protocol.clock.advance(10)
-
-
-def test_what_is_no_list_is_404_and_what_is_over_501(protocol: Protocol):
-    """8.4: lists of earlier times are not kept; nothing but GET and HEAD is allowed."""
-    list_id = entry_of(protocol.new_token()).list_id
-    for name in ("0", "999999999", "-1", "1e3", "abc", "9" * 30, f"0{list_id}", "%31", "¹"):
-        assert protocol.get(f"/status-lists/{name}").status_code == 404
-    assert protocol.get(f"/status-lists/{list_id}?time=1686925000").status_code == 501
-    for query, status in (("a=\xff", 200), ("time=\xff", 501)):
-        assert (
-            call(protocol.app, RawRequest("GET", f"/status-lists/{list_id}", query)).status
-            == status
-        )
-    for method in ("POST", "PUT", "DELETE"):
-        assert protocol.send(method, f"/status-lists/{list_id}").status_code == 405
-    assert protocol.send("HEAD", f"/status-lists/{list_id}").status_code == 200
 
 
 def test_the_metadata_names_the_list_of_lists(protocol: Protocol):

@@ -121,6 +121,8 @@ operator update {n} --remove-role approver --json
 operator disable {n}
 operator enable {n}
 operator enrol {n} --json
+operator log-out {n}
+operator log-out {n} --json
 operator passkey list local
 operator passkey list local --json
 operator delete {n} --yes

@@ -1,4 +1,4 @@
-"""Status lists in gzip (draft-ietf-oauth-status-list, 8.2)."""
+"""Requests for status lists (draft-ietf-oauth-status-list, 8)."""
 
 import gzip
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ import pytest
 from support.parties import ACTOR
 from support.protocol import Protocol, running_protocol
 from support.status_lists import entry_of
+from support.wsgi import RawRequest, call
 
 
 @pytest.fixture
@@ -38,3 +39,17 @@ def test_a_list_is_compressed_for_those_who_accept_it(protocol: Protocol):
     for refused in ("identity", "gzip;q=0", "br", "gzip;q=0.1, identity"):
         answer = protocol.get(path, Accept_Encoding=refused)
         assert (answer.data, answer.headers.get("Content-Encoding")) == (plain.data, None)
+
+
+def test_what_is_no_list_is_404_and_what_is_over_501(protocol: Protocol):
+    """8.4: lists of earlier times are not kept; nothing but GET and HEAD is allowed."""
+    list_id = entry_of(protocol.new_token()).list_id
+    for name in ("0", "999999999", "-1", "1e3", "abc", "9" * 30, f"0{list_id}", "%31", "¹"):
+        assert protocol.get(f"/status-lists/{name}").status_code == 404
+    assert protocol.get(f"/status-lists/{list_id}?time=1686925000").status_code == 501
+    for query, status in (("a=\xff", 200), ("time=\xff", 501)):
+        request = RawRequest("GET", f"/status-lists/{list_id}", query)
+        assert call(protocol.app, request).status == status
+    for method in ("POST", "PUT", "DELETE"):
+        assert protocol.send(method, f"/status-lists/{list_id}").status_code == 405
+    assert protocol.send("HEAD", f"/status-lists/{list_id}").status_code == 200
