@@ -187,7 +187,7 @@ class Connection(asyncio.Protocol):
         self._chunk = len(data)
         self._received += self._chunk
         self._feed(data)
-        if begins and not self._open:
+        if begins and not (self._open or self._received):
             self._parsed.remember(data)
         if self.phase is Phase.IDLE:
             if self._queue:

@@ -89,11 +89,14 @@ class Message:
         if request is None or self.old or not self.keep_alive or self.fault is not None:
             return
         end = data.find(b"\r\n\r\n") + 4
-        # Equal only where the message is all of the input, which has no empty line before it.
-        is_whole = end + self.body_bytes == len(data)
+        # Empty lines may stand before a message. Without them, the first one ends the header, and
+        # the sizes are equal only where the message is all of the input.
+        if not data.startswith(request.method.encode()) or end + self.body_bytes != len(data):
+            return
         # The answer to HEAD has no body, which a refusal under overload has.
-        if is_whole and request.method != "HEAD" and _UNREPEATABLE.isdisjoint(request.headers):
+        if request.method != "HEAD" and _UNREPEATABLE.isdisjoint(request.headers):
             self.head, self.size = data[:end], len(data)
+            self.body = []
 
     def is_repeated_by(self, data: bytes) -> bool:
         """Return whether ``data`` is one message: the same header, and a body of the same size."""
@@ -136,8 +139,8 @@ def is_one_request(data: bytes) -> bool:
     # Under overload most requests end here; a regular expression takes five times as long.
     if not end or head.count(b"\n") != head.count(b"\r\n"):
         return False
-    # The answer to HEAD has no body, which the refusal has.
-    if head.startswith(b"head "):
+    # Empty lines may stand before a message. The answer to HEAD has no body, as a refusal has.
+    if not head or head.startswith((b"\r", b"head ")):
         return False
     for each in _NOT_PLAIN:
         if each in head:

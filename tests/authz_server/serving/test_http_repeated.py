@@ -20,6 +20,8 @@ GET = b"GET /jwks HTTP/1.1\r\nHost: localhost\r\n\r\n"
 FURTHER = (
     *(PLAIN, PLAIN, PLAIN.replace(b"%d", b"xy"), PLAIN.replace(b"b=", b"")),
     *(GET, GET, GET.replace(b"GET", b"HEAD"), GET.replace(b"1.1", b"1.0"), b"\r\n", b"\r\n" + GET),
+    b"\r\n\r\n\r\n",
+    b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab",
     *(PLAIN + GET, PLAIN + PLAIN, PLAIN[:-1], PLAIN[-20:], PLAIN + b"\r\n"),
     *(
         PLAIN.replace(b"Host", field + b"\r\nHost")
@@ -38,12 +40,15 @@ class Site:
         self.found, self.written, self._waiting = [], [], []
         self._late = late
         self.connection = Connection(self)
-        self._closed = False
+        self._closed = self._held = False
         self.connection.connection_made(self)
 
     def feed(self, data: bytes) -> None:
-        """Receive the bytes; answer what waits."""
+        """Receive the bytes, now or in the next turn; answer what waits."""
         self.connection.data_received(data)
+        if self._held:
+            self._held = False
+            self.connection.release()
         while self._waiting:
             self.connection.answer(self._waiting.pop())
 
@@ -60,7 +65,8 @@ class Site:
         self.written.append("a body is under way")
 
     def holds(self, _connection):
-        return False
+        self._held = self._late.random() < 0.2
+        return self._held
 
     def handle(self, connection, request):
         kind = (request.method, request.path, request.query, dict(request.headers))
@@ -153,6 +159,7 @@ def test_a_repeated_header_is_read_as_the_parser_reads_it(monkeypatch):
     "first",
     [
         PLAIN + b"\r\n",
+        b"\r\n" + PLAIN,
         PLAIN + PLAIN,
         PLAIN.replace(b"Host", b"Expect: 100-continue\r\nHost"),
     ],

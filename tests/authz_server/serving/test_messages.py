@@ -244,6 +244,9 @@ def test_a_plain_request_is_known_without_a_parser(data):
         PLAIN.replace(b"Host: a\r\n", b"Host: a\n"),
         b"GET /a HTTP/1.1\r\nHost: a\r\n\r\nab",
         b"HEAD /a HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"\r\nHEAD /a HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"\r\n\r\n",
+        b"\r\n\r\n\r\n",
     ],
 )
 def test_where_only_a_parser_can_tell_nothing_is_assumed(data):
