@@ -141,17 +141,15 @@ class Purge:
         total = 0
         for _ in range(_MAXIMUM_BATCHES):
             began = time.monotonic()
-            deleted = _patiently(lambda: self._delete_used_part(reached))
-            total += deleted
+            total += _patiently(lambda: self._delete_used_part(reached))
             if not self._used_value or is_stopped():
                 break
-            if deleted:
-                self._make_room(time.monotonic() - began)
+            self._make_room(time.monotonic() - began)
         return total
 
     def _delete_used_part(self, reached: datetime) -> int:
         with self._database.reading() as session:
-            expired = find_expired_values(session, reached, self._used_value, self.batch_rows)
+            expired = find_expired_values(session, reached, self._used_value, self._rows())
         deleted = 0
         if expired.digests:
             with self._database.transaction() as session:
@@ -165,9 +163,7 @@ class Purge:
 
     def _delete_batch(self, reached: datetime) -> int:
         """Delete rows of the first kind with any due."""
-        rows = self.batch_rows
-        if self._is_sqlite():
-            rows = min(rows, _SQLITE_BATCH_ROWS)
+        rows = self._rows()
         with self._database.transaction() as session:
             for deleted in self._kinds(session, reached, rows):
                 if deleted:
@@ -190,6 +186,9 @@ class Purge:
             kept = reached - timedelta(days=self._audit_days)
             yield purge_audit_records(session, kept, rows)
             yield purge_audit_chain(session, kept, rows)
+
+    def _rows(self) -> int:
+        return min(self.batch_rows, _SQLITE_BATCH_ROWS) if self._is_sqlite() else self.batch_rows
 
     def _is_sqlite(self) -> bool:
         return self._database.connector is None

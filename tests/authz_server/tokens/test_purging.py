@@ -173,6 +173,23 @@ def test_a_purge_that_is_stopped_leaves_the_other_used_values_to_the_next(databa
         with database.transaction() as session:
             session.execute(insert(UsedValue), rows)
         purge, stops = purge_of(database), iter([False, True])
-        assert purge.run(lambda: next(stops)).rows == 500
-        assert purge.run().rows == 700
+        # SQLite has one writer at a time.
+        part = 200 if database.connector is None else 500
+        assert purge.run(lambda: next(stops)).rows == part
+        assert purge.run().rows == 1_200 - part
         assert purge.run().rows == 0
+
+
+def test_a_pause_follows_each_part_of_used_values_that_is_read(sqlite_url, monkeypatch):
+    monkeypatch.setattr(purging, "_SQLITE_PAUSE_SECONDS", 0.5)
+    with attached(sqlite_url) as database:
+        valid = int(datetime.now(UTC).timestamp()) + 3_600
+        rows = [
+            {"digest": sha256(b"%d" % number).digest(), "expires_at": valid}
+            for number in range(1_200)
+        ]
+        with database.transaction() as session:
+            session.execute(insert(UsedValue), rows)
+        began = time.monotonic()
+        assert purge_of(database).run().rows == 0
+        assert time.monotonic() - began >= 0.5
