@@ -2,6 +2,8 @@
 
 import gzip
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from weakref import ref
 
 import pytest
 
@@ -39,6 +41,22 @@ def test_a_list_is_compressed_for_those_who_accept_it(protocol: Protocol):
     for refused in ("identity", "gzip;q=0", "br", "gzip;q=0.1, identity"):
         answer = protocol.get(path, Accept_Encoding=refused)
         assert (answer.data, answer.headers.get("Content-Encoding")) == (plain.data, None)
+
+
+def test_a_list_is_compressed_once_and_forgotten_with_its_version(protocol: Protocol):
+    token = protocol.new_token()
+    path = f"/status-lists/{entry_of(token).list_id}"
+    found = protocol.services.status_lists.find(entry_of(token).list_id)
+    with ThreadPoolExecutor(4) as pool:
+        packing = [pool.submit(found.pack) for _ in range(8)]
+    forms = [each.result() for each in packing]
+    assert all(each is forms[0] for each in forms)
+    assert protocol.get(path, Accept_Encoding="gzip").data == forms[0]
+    former = ref(found)
+    del found, packing
+    protocol.ask("revoke", protocol.demo.basic, token=token)
+    assert protocol.get(path, Accept_Encoding="gzip").data != forms[0]
+    assert former() is None
 
 
 def test_what_is_no_list_is_404_and_what_is_over_501(protocol: Protocol):

@@ -1,5 +1,6 @@
 """Status lists as signed JWTs (draft-ietf-oauth-status-list, 5.1)."""
 
+import gzip
 import hashlib
 import threading
 from collections import OrderedDict
@@ -24,25 +25,36 @@ from keys.errors import BackendUnavailable, KeysError
 from keys.ring import KeyRings
 
 STATUS_LIST_TYPE = "statuslist+jwt"
-#: How many lists a process keeps in memory; each takes less than 600 KiB.
+#: How many lists a process keeps in memory; each takes less than 1.5 MiB.
 MAXIMUM_LISTS = 128
 #: Statuses without any order leave a list of 470,000 characters.
 _MAXIMUM_CHARACTERS = 1_000_000
 _encode = msgspec.json.Encoder().encode
 
 
-class PublishedList(NamedTuple):
-    """A signed list.
+class PublishedList:
+    """A signed list; safe for threads.
+
+    Args:
+        token: the JWT.
+        expires_at: its ``exp``, in seconds since 1970.
 
     Attributes:
-        token: the JWT.
         etag: its entity tag.
-        expires_at: its ``exp``, in seconds since 1970.
     """
 
-    token: bytes
-    etag: str
-    expires_at: int
+    def __init__(self, token: bytes, expires_at: int) -> None:
+        self.token = token
+        self.expires_at = expires_at
+        self.etag = f'"{hashlib.sha256(token).hexdigest()[:32]}"'
+        self._lock = threading.Lock()
+        self._packed = b""
+
+    def pack(self) -> bytes:
+        """Return the JWT in gzip; the first call compresses it, and others wait for it."""
+        with self._lock:
+            self._packed = self._packed or gzip.compress(self.token, 6, mtime=0)
+            return self._packed
 
 
 class _Known(NamedTuple):
@@ -214,9 +226,7 @@ class StatusLists:
             ) from error
         except KeysError as error:
             raise OAuthError("server_error", str(error)) from error
-        token = signed.token.encode()
-        etag = f'"{hashlib.sha256(token).hexdigest()[:32]}"'
-        return PublishedList(token, etag, expires_at)
+        return PublishedList(signed.token.encode(), expires_at)
 
 
 def uri_of(issuer: str, list_id: int) -> str:
