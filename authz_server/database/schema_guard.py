@@ -1,5 +1,6 @@
 """Keep the commands of one release from changing the schema of another."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,13 +12,16 @@ from authz_server.database.orm import Database
 from authz_server.database.schema import SchemaError, describe_schema
 from authz_server.settings.database import DatabaseSettings
 
-_CHANGES = ("INSERT", "UPDATE", "DELETE")
+# Statements that change nothing begin so: whatever else does may be a change.
+_HARMLESS = re.compile(
+    r"[\s(]*(SELECT|SHOW|PRAGMA|BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE)\b", re.IGNORECASE
+)
 _REVISION = "SELECT version_num FROM alembic_version"
 _MISSING_TABLE = "42P01"
 
 
 class SchemaGuard:
-    """Reads the revision before the first statement, and refuses statements that change rows.
+    """Reads the revision before the first statement, and refuses statements that may change rows.
 
     Args:
         database: the database of a command.
@@ -52,7 +56,7 @@ class SchemaGuard:
             if state.current is None:
                 self.refused = True
                 raise SchemaError(self.explanation)
-        if self.explanation and statement.lstrip()[:6].upper() in _CHANGES:
+        if self.explanation and not _HARMLESS.match(statement):
             self.refused = True
             raise SchemaError(self.explanation)
 
