@@ -1,11 +1,14 @@
 """Convert a WSGI request (PEP 3333) to the request of the protocol endpoints."""
 
+import logging
 import re
 import sys
 from wsgiref.types import WSGIEnvironment
 
 from authz_server.endpoints.request import Request
 from authz_server.errors import OAuthError
+
+logger = logging.getLogger(__name__)
 
 #: The only header read here whose name has an underscore.
 MESSAGE_ID = "message_id"
@@ -74,7 +77,8 @@ def has_odd_path(environ: WSGIEnvironment) -> bool:
     path = target.partition("?")[0]
     if not path.startswith("/"):
         path = _ORIGIN.sub("", path, count=1)
-    return "%" in path or "//" in path or "/./" in path or "/../" in path
+    whole = f"{path}/"
+    return "%" in path or "//" in path or "/./" in whole or "/../" in whole
 
 
 def read_host(environ: WSGIEnvironment) -> str:
@@ -107,6 +111,7 @@ def _read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     except OAuthError:
         raise
     except Exception as error:  # servers raise exceptions of their own for a malformed body
+        logger.info("the body of a request cannot be read: %s", type(error).__name__)
         raise OAuthError("parameter_malformed", "the body ended early") from error
     if declared and len(body) < limit:
         raise OAuthError("parameter_malformed", "the body ended early")

@@ -99,16 +99,18 @@ def test_a_body_without_a_length_is_no_body():
 
 
 @pytest.mark.parametrize("error", [OSError, ConnectionResetError, InvalidHeader])
-def test_a_body_that_breaks_off_is_refused(error):
+def test_a_body_that_breaks_off_is_refused_and_the_reason_logged(error, caplog):
     """Case I100"""
 
     class Broken(BytesIO):
         def read(self, size=-1, /):
             raise error(size)
 
+    caplog.set_level("INFO")
     assert read(environ_of(b"")).fault is None
     broken = environ_of(b"", CONTENT_LENGTH="7") | {"wsgi.input": Broken()}
     assert read(broken).fault.reason == "parameter_malformed"
+    assert error.__name__ in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -122,6 +124,9 @@ def test_a_body_that_breaks_off_is_refused(error):
         ("/oauth2/token", "//oauth2/token", True),
         ("/oauth2/token", "/oauth2/./token", True),
         ("/oauth2/token", "/x/../oauth2/token", True),
+        ("/oauth2/token", "/oauth2/token/.", True),
+        ("/oauth2", "/oauth2/token/..?a=1", True),
+        ("/oauth2/token.", "/oauth2/token.", False),
         ("/oauth2/token", "http://authz.example/oauth2/token", False),
         ("/oauth2/token", "http://authz.example//oauth2/token", True),
         ("/.well-known/jwks.json", "/.well-known/jwks.json", False),
