@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from authz_server.assembly.base import Clock, utc_now
 from authz_server.assembly.services import Services
 from authz_server.database.errors import describe_failure, find_sentence
 from authz_server.database.orm import Database, open_database
+from authz_server.database.schema import SchemaError
 from authz_server.database.schema_guard import SchemaGuard
 from authz_server.settings import STREAMS, Settings
 
@@ -75,11 +76,18 @@ class OperatorServices(Services):
 
         try:
             record_head(self.database, sink.head, self.settings.audit.destination, self.clock())
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, SchemaError) as error:
             logger.warning(
                 "the end of the audit records is not stored: %s",
                 find_sentence(error) or describe_failure(error),
             )
+
+    def close(self) -> None:
+        """Close the database and the audit file."""
+        self.database.close()
+        sink = vars(self).get("sink")
+        if sink is not None:
+            sink.close()
 
 
 @contextmanager
@@ -89,7 +97,7 @@ def operator_services(
     *,
     warn: Callable[[str], None] = logger.warning,
 ) -> Iterator[OperatorServices]:
-    """Yield the parts of a command; the database is closed at the end.
+    """Yield the parts of a command; the database and the audit file are closed at the end.
 
     Args:
         settings: the checked settings.
@@ -97,9 +105,8 @@ def operator_services(
         warn: receives a sentence if the schema is another release's and was only read.
     """
     services = OperatorServices(settings, open_database(settings.database), utc_now, vaults=vaults)
-    try:
+    with ExitStack() as stack:
+        stack.callback(services.close)
+        stack.callback(services.record_head)
+        stack.callback(services.schema_guard.report, warn)
         yield services
-    finally:
-        services.schema_guard.report(warn)
-        services.record_head()
-        services.database.close()

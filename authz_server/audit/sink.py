@@ -297,7 +297,8 @@ class AuditSink:
     def close(self) -> None:
         """Close the file; a standard stream stays open."""
         if self._path:
-            os.close(self._descriptor)
+            closed, self._descriptor = self._descriptor, -1  # the number may become another file's
+            os.close(closed)
 
     def _begin_again(self) -> None:
         self._lock = threading.Lock()

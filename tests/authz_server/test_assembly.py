@@ -2,9 +2,15 @@
 
 from functools import cached_property
 
+import pytest
+from sqlalchemy import text
+
 from authz_server.assembly.operator import OperatorServices, operator_services
 from authz_server.assembly.server import ManagementServices, ServerServices
+from authz_server.audit.chain_events import AuditContinued
+from authz_server.audit.sink import AuditUnavailable
 from authz_server.database.orm import open_database
+from support.roles import attached
 
 
 def parts_of(kind):
@@ -29,6 +35,27 @@ def test_a_command_makes_a_part_and_what_that_needs(settings):
         services.key_store.load_rings(services.clock())
         assert made(services) == {"clients", "secrets", "key_store"}
     assert parts_of(OperatorServices) > {"key_backends", "plugins", "sink"}
+
+
+def test_a_command_closes_what_it_opened_whatever_fails(settings, database_url, caplog):
+    """Case P210."""
+    with attached(database_url) as database, database.transaction() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+    def warn(_sentence):
+        raise BrokenPipeError
+
+    context = operator_services(settings, warn=warn)
+    services = context.__enter__()
+    with services.database.reading() as session:
+        session.execute(text("SELECT 1"))
+    services.sink.write(AuditContinued())
+    with pytest.raises(BrokenPipeError):
+        context.__exit__(None, None, None)
+    assert "the end of the audit records is not stored: The schema" in caplog.text
+    assert services.database.engine.pool.checkedin() == 0
+    with pytest.raises(AuditUnavailable):
+        services.sink.write(AuditContinued())
 
 
 def test_what_verifies_alone_opens_no_backend(settings, services):
