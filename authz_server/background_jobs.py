@@ -29,6 +29,7 @@ from authz_server.scopes.uses import ScopeUses
 from authz_server.tokens.event_streams.pushing import PUSH_INTERVAL_SECONDS, EventPusher
 from authz_server.tokens.purging import Purge
 from keys.errors import KeysError
+from keys.forks import forget_at_exit
 from keys.ring import KeyRings
 
 logger = logging.getLogger(__name__)
@@ -169,7 +170,8 @@ class Maintenance:
         self._process_id = 0
 
     def stop(self) -> None:
-        """Stop the threads and write pending data to the database."""
+        """Stop the threads and write pending data to the database, once for this process."""
+        forget_at_exit(self.stop)
         self._stop_threads()
         self._attempt(self.flush_last_used)
         self._attempt(self.store_scope_uses)

@@ -8,6 +8,7 @@ that forks in C, such as uWSGI, runs no Python hooks and must call :func:`run_re
 import atexit
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from inspect import ismethod
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -45,12 +46,22 @@ def run_resets() -> None:
 
 def at_exit(act: Callable[[], object]) -> None:
     """Call ``act`` when this process exits, but not when a forked process exits."""
-    atexit.register(_act_in, os.getpid(), act)
+    atexit.register(_ExitAct(os.getpid(), act))
 
 
-def _act_in(process_id: int, act: Callable[[], object]) -> None:
-    if process_id == os.getpid():
-        act()
+def forget_at_exit(act: Callable[[], object]) -> None:
+    """Take back :func:`at_exit`, which keeps the owner of ``act`` in memory."""
+    atexit.unregister(_ExitAct(os.getpid(), act))
+
+
+@dataclass(frozen=True, slots=True)
+class _ExitAct:
+    process_id: int
+    act: Callable[[], object]
+
+    def __call__(self) -> None:
+        if self.process_id == os.getpid():
+            self.act()
 
 
 os.register_at_fork(after_in_child=run_resets)

@@ -9,7 +9,7 @@ from support.source_tree import PACKAGES, ROOT, python_files
 
 START = """
 import ctypes, gc, os, sys
-from keys.forks import at_exit, on_fork, run_resets
+from keys.forks import at_exit, forget_at_exit, on_fork, run_resets
 
 def note(text):
     os.write(1, f"{text}\\n".encode())
@@ -94,6 +94,23 @@ os.waitpid(child, 0)
 """
     expected = ["end of the child", "end of the parent"]
     assert printed(script) == (expected if end == "parent" else expected[:1])
+
+
+def test_an_exit_handler_that_is_taken_back_does_not_run_and_lets_its_owner_go():
+    script = """
+from weakref import ref
+class Leaver:
+    def leave(self):
+        note("left")
+first, second = Leaver(), Leaver()
+at_exit(first.leave)
+at_exit(second.leave)
+forget_at_exit(first.leave)
+former = ref(first)
+del first
+note(str(former()))
+"""
+    assert printed(script) == ["None", "left"]
 
 
 def test_fork_hooks_are_registered_in_one_place():
