@@ -10,7 +10,7 @@ from typing import ClassVar
 from keys.errors import OrderRefusedError
 from keys.lifecycle.adoption import activate_now, adopt
 from keys.lifecycle.plan import Draft, Plan, Wait
-from keys.lifecycle.rules import PUBLIC_STATES, find_active_key, require_near
+from keys.lifecycle.rules import PUBLIC_STATES, destroyable_keys, find_active_key, require_near
 from keys.lifecycle.state import ObservedState
 from keys.lifecycle.tick import (
     follow,
@@ -274,11 +274,7 @@ class Destroy(RingOrder):
             raise OrderRefusedError(
                 f"{ring.name} has no key in use; destroy its key at the backend"
             )
-        below = [
-            key
-            for key in draft.in_states(frozenset({KeyState.REMOVED, KeyState.REVOKED}))
-            if key.version < in_use[0].version
-        ]
+        below = destroyable_keys(ring.keys)
         if not below:
             raise OrderRefusedError(f"{ring.name} has no removed key below those in use")
         draft.destroy = str(in_use[0].version)

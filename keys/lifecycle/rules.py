@@ -36,6 +36,14 @@ def public_keys(keys: Iterable[SigningKey]) -> tuple[SigningKey, ...]:
     )
 
 
+def destroyable_keys(keys: Iterable[SigningKey]) -> tuple[SigningKey, ...]:
+    """Return the removed and revoked keys below every key in use; none without a key in use."""
+    known = tuple(keys)
+    oldest = next((key.version for key in public_keys(known)), 0)
+    left = frozenset({KeyState.REMOVED, KeyState.REVOKED})
+    return tuple(key for key in known if key.state in left and key.version < oldest)
+
+
 def signing_candidates(keys: Iterable[SigningKey]) -> tuple[SigningKey, ...]:
     """Return the live keys whose activation is planned, highest version first."""
     candidates = (key for key in keys if key.state in LIVE_STATES and key.activate_at is not None)

@@ -4,18 +4,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
 from authz_server.key_rings.event_log import load_events, verify_event_chain
+from authz_server.key_rings.models import KeyEvent
 from authz_server.key_rings.standby import find_next_key
 from authz_server.operations.keys.consumers import StandbyConsumers, count_consumers
 from authz_server.operations.keys.context import KeyContext
 from authz_server.operations.keys.history import Change, load_history
 from authz_server.operations.keys.list import KeyView, describe_keys
+from keys.backend import Destroys
 from keys.errors import BackendError, ClockOffError, KeysError
 from keys.events import Alarm
 from keys.lifecycle.calendar import Calendar, Milestone, draw_calendar
 from keys.lifecycle.judgement import Standing, judge_ring
 from keys.lifecycle.plan import Plan, Wait
-from keys.lifecycle.rules import PUBLIC_STATES, find_active_key
+from keys.lifecycle.rules import PUBLIC_STATES, destroyable_keys, find_active_key
 from keys.node_clock import CLOCK_ALARM
 from keys.signing_key import KeyState, RingSnapshot, SigningKey
 from keys.store import NodeReport
@@ -104,6 +109,8 @@ class RingStatus:
         alarms: the alarms that a tick would raise.
         history: the latest changes, newest first.
         history_older: the number of older changes.
+        destroyable: the versions whose private keys the order ``destroy`` would delete, without
+            those that it has deleted before.
     """
 
     ring: str
@@ -133,6 +140,7 @@ class RingStatus:
     events: EventChain
     history: tuple[Change, ...]
     history_older: int
+    destroyable: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +204,7 @@ def report_ring(context: KeyContext, ring: RingSnapshot) -> RingReport:
     nodes = [node for node in services.key_store.load_nodes() if node.ring == ring.name]
     with services.database.reading() as session:
         history = load_history(session, ring)
+        destroyable = tuple(_find_destroyable(context, session, ring))
     status = RingStatus(
         ring=ring.name,
         algorithm=ring.alg,
@@ -224,8 +233,19 @@ def report_ring(context: KeyContext, ring: RingSnapshot) -> RingReport:
         events=_verify_events(context, ring),
         history=history.changes,
         history_older=history.older,
+        destroyable=destroyable,
     )
     return RingReport(status, calendar)
+
+
+def _find_destroyable(context: KeyContext, session: Session, ring: RingSnapshot) -> Iterator[int]:
+    found = destroyable_keys(ring.keys)
+    if not found or not isinstance(context.backends.get(ring.backend_uri), Destroys):
+        return
+    # A revoked key stays revoked: only the event records that its private key is deleted.
+    deleted = KeyEvent.ring == ring.name, KeyEvent.event == "key.destroyed"
+    gone = frozenset(session.scalars(select(KeyEvent.kid).where(*deleted)))
+    yield from (key.version for key in found if key.kid not in gone)
 
 
 def _find_active(ring: RingSnapshot, now: datetime) -> ActiveKey | None:

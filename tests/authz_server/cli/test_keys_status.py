@@ -47,7 +47,7 @@ def test_the_members_of_the_state_stay(keyed):
         *("succeeded_at", "cautious_until", "claimed_until", "prepublication_seconds"),
         *("rotation_interval_seconds", "maximum_lifetime_seconds", "active", "next"),
         *("at_backend", "keys", "planned", "nodes", "readers", "due", "waits", "overdue"),
-        *("alarms", "events", "history", "history_older"),
+        *("alarms", "events", "history", "history_older", "destroyable"),
     }
 
 

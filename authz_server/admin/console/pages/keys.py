@@ -9,7 +9,6 @@ from authz_server.admin.console.views import View
 
 #: The newest keys of a ring are shown.
 _KEYS = 12
-_LEFT = frozenset({"removed", "revoked"})
 
 
 def show(view: View) -> Response:
@@ -27,16 +26,17 @@ def _ring(view: View, ring: dict[str, Any]) -> dict[str, Any]:
     name = ring["name"]
     try:
         status = view.desk.get(path_of("/rings/{}/status", name))
-        keys = status["keys"]
+        keys, destroyable = status["keys"], status["destroyable"]
     except RefusedError:
         # A backend that cannot be opened must not hide the keys.
-        status, keys = None, view.desk.get(path_of("/rings/{}/keys", name), limit=500)["items"]
+        status, destroyable = None, []
+        keys = view.desk.get(path_of("/rings/{}/keys", name), limit=500)["items"]
     calendar = view.desk.get(path_of("/rings/{}/calendar", name))
     return {
         **ring,
         "status": status,
         "calendar": calendar,
         "keys": keys[: -_KEYS - 1 : -1],
-        # A key that has left the JWKS, and whose private key is still at the backend.
-        "destroyable": any(key["state"] in _LEFT for key in keys),
+        # The order refuses without such a version, and where the backend deletes no keys.
+        "destroyable": bool(destroyable),
     }

@@ -68,3 +68,9 @@ def test_old_keys_are_destroyed_with_a_second_person(ringed):
         done = ringed.confirm(f"/act/change-approve?id={change['id']}", reason="agreed")
         assert done.status_code == 303, done.text
     assert site.get("/audit?action=key.destroyed").json["items"]
+    # The first key stays revoked, and the last one is not below a key in use.
+    assert f'href="{ring}"' not in ringed.page("/keys")
+    last = f"/rings/rs256/keys/{site.get('/rings/rs256/keys').json['items'][-1]['kid']}"
+    revoked = site.change("POST", f"{last}/revoke", {"reason": "leaked"}, item=last)
+    assert revoked.status_code == 200, revoked.text
+    assert f'href="{ring}"' not in ringed.page("/keys")
