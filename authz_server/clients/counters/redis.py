@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from functools import partial
+from math import ceil
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -69,7 +70,7 @@ class RedisCounters(Store):
         with self._redis.pipeline(transaction=True) as pipeline:
             for key, now, ends_at in values:
                 name = _PREFIX + key.hex().encode()
-                pipeline.set(name, 0, px=max(1, round((ends_at - now) * 1_000)), nx=True)
+                pipeline.set(name, 0, px=max(1, ends_at * 1_000 - round(now * 1_000)), nx=True)
                 pipeline.incr(name)
                 pipeline.pttl(name)
             try:
@@ -78,6 +79,6 @@ class RedisCounters(Store):
                 raise StoreError(f"Redis: {error}") from error
         # Of each three answers, the first only says whether the count is new.
         return [
-            Count(number, int(value.now + left / 1_000) + 1)
+            Count(number, ceil((round(value.now * 1_000) + left) / 1_000))
             for value, number, left in zip(values, answers[1::3], answers[2::3], strict=True)
         ]

@@ -82,6 +82,7 @@ def test_a_count_ends_at_its_first_end_and_begins_again(open_node, clock_now: fl
     first = add(store, Addition(key(1), now, int(now) + 60))
     second = add(open_node(), Addition(key(1), now + 30, int(now) + 90))
     assert [first[0].number, second[0].number] == [1, 2]
+    assert first[0].ends_at == int(now) + 60
     assert abs(second[0].ends_at - first[0].ends_at) <= 31
 
 
@@ -149,8 +150,11 @@ def test_failures_on_one_node_count_on_the_other(open_node, clock_now: float):
         return run(nodes[node].count_failure(client, address, clock_now))
 
     client = f"ministry-{id(nodes)}"
+    started = time.monotonic()
     assert [wait(n % 2, client) for n in range(3)] == [0, 0, 0]
-    assert [wait(n % 2, client) for n in range(2)] == [pytest.approx(60, abs=1)] * 2
+    waits = [wait(n % 2, client) for n in range(2)]
+    # The clock of Redis goes on; the one of the nodes stands still.
+    assert 60 - (time.monotonic() - started) <= min(waits) <= max(waits) <= 61
     assert wait(0, client, "192.0.2.2") == 0
     assert wait(0, f"{client}-other") == 0
     # The pair of another server in the same store is another one.
