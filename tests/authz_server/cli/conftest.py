@@ -39,6 +39,11 @@ class Cli:
         assert result.stdout == ""
         return result.stderr
 
+    def warnings(self, *options):
+        """Return what `config check` warns of, but for ports that another program may hold."""
+        found = self.json("config", "check", *options)["warnings"]
+        return [each for each in found if each["key"] not in {"server.host", "server.health_host"}]
+
     def audit_records(self):
         """Return (actor, action, subject) of every stored record."""
         engine = create_engine(self.database_url)

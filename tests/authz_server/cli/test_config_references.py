@@ -75,7 +75,7 @@ def test_what_the_settings_name_and_is_not_registered_is_warned_of(settings_at):
     new = ("resource-server", "create", "mapper", "--name", "M", "--scope", "mapper/*")
     cli.must(*new, "--identifier", "https://mapper.example", "--signing-ring", "es256")
     cli.must("client", "create", "payer", "--name", "P", "--scope", "mapper/link")
-    warned = [(each["key"], each["problem"]) for each in cli.json("config", "check")["warnings"]]
+    warned = [(each["key"], each["problem"]) for each in cli.warnings()]
     key = "registration.software_statement_issuers.a"
     assert warned == [
         (key, "There is no scope no/scope."),

@@ -1,8 +1,10 @@
 """Steps that an event loop performs together."""
 
 import asyncio
+import threading
 import time
 from contextvars import ContextVar, copy_context
+from functools import partial
 
 import pytest
 
@@ -14,14 +16,22 @@ from support.asked import Asked, lanes
 
 
 class Doubling(Batch[int, int]):
-    """Doubles numbers on a thread; fails for a batch with a negative one."""
+    """Doubles numbers on a thread, once `gate` is set; fails for a batch with a negative one."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, held: bool = False) -> None:
         self.batches: list[list[int]] = []
+        self.gate = threading.Event()
+        if not held:
+            self.gate.set()
+
+    async def await_first(self) -> None:
+        """Return once a batch is under way."""
+        while not self.batches:  # noqa: ASYNC110 - it begins in one of the next turns
+            await asyncio.sleep(0)
 
     async def perform(self, values):
         self.batches.append(list(values))
-        await Step(Lane.DATABASE, lambda: time.sleep(0.05))
+        await Step(Lane.DATABASE, partial(self.gate.wait, 60))
         if min(values) < 0:
             raise ValueError("negative")
         return [2 * value for value in values]
@@ -29,12 +39,13 @@ class Doubling(Batch[int, int]):
 
 def test_steps_that_wait_for_a_batch_share_the_next_one(on_any_loop):
     async def act():
-        batch = Doubling()
+        batch = Doubling(held=True)
         async with lanes(maximum_waiting=1_000) as made:
             first = Asked(made, BatchedStep(batch, 0))
-            await asyncio.sleep(0.02)
+            await batch.await_first()
             later = [Asked(made, BatchedStep(batch, number)) for number in range(BATCH_SIZE + 1)]
             again = Asked(made, BatchedStep(batch, 7), BatchedStep(batch, 8))
+            batch.gate.set()
             assert await first.result() == [0]
             assert [await each.result() for each in later] == [
                 [2 * n] for n in range(BATCH_SIZE + 1)
@@ -71,7 +82,7 @@ def test_the_next_requests_of_those_just_answered_share_the_batch(on_any_loop, m
         return Answer(await BatchedStep(batch, number), {}, b"")
 
     async def act():
-        batch, loop = Doubling(), asyncio.get_running_loop()
+        batch, loop = Doubling(held=True), asyncio.get_running_loop()
         answered = loop.create_future()
         async with lanes() as made:
 
@@ -80,8 +91,9 @@ def test_the_next_requests_of_those_just_answered_share_the_batch(on_any_loop, m
                 loop.call_soon(made.start, respond(batch, 2), answered.set_result)
 
             made.start(respond(batch, 0), send_next)
-            await asyncio.sleep(0.02)
+            await batch.await_first()
             waiting = Asked(made, BatchedStep(batch, 1))
+            batch.gate.set()
             assert (await answered).status == 4
             assert await waiting.result() == [2]
         assert batch.batches == [[0], [1, 2]]
@@ -157,11 +169,12 @@ def test_a_batch_need_not_wait(on_any_loop):
 
 def test_a_batch_has_a_limit_of_steps_that_wait(on_any_loop):
     async def act():
-        batch = Doubling()
+        batch = Doubling(held=True)
         async with lanes(maximum_waiting=2) as made:
             first = Asked(made, BatchedStep(batch, 0))
-            await asyncio.sleep(0.02)
+            await batch.await_first()
             asked = [Asked(made, BatchedStep(batch, number)) for number in range(3)]
+            batch.gate.set()
             results = [(await each.result())[0] for each in asked]
             assert results[:2] == [0, 2]
             assert results[2].error == "temporarily_unavailable"
