@@ -36,6 +36,7 @@ class Lane(Enum):
     OUTBOUND = "outbound"
     EVENTS = "events"
     SOURCES = "sources"
+    CHECKS = "checks"
 
 
 class Step(Generic[T]):

@@ -159,6 +159,7 @@ def run_server(settings: Settings, config: Path, folder: Path) -> None:
 
     Raises:
         click.ClickException: an address cannot be used, or no worker can serve.
+        SettingsError: the authorities of clients cannot be read.
     """
 
     def reload() -> Settings:

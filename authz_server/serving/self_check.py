@@ -3,21 +3,22 @@
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import msgspec
-from sqlalchemy.exc import SQLAlchemyError
 
 from authz_server.assembly.server import ServerServices
 from authz_server.audit.sink import AuditUnavailable
 from authz_server.database.errors import describe_failure
-from authz_server.database.room import RoomCheck
-from authz_server.errors import OAuthError
 from authz_server.logs import redact
 from authz_server.serving.lanes import Lanes
 from authz_server.waiting import Lane
 
-#: Time limit of the check of the keys.
+#: Time limit of all checks together; without a report for 5 s, a worker does not answer.
 CHECK_SECONDS = 3.0
+#: One for each check on the lane: of audit records, of the database's room and of shared counts.
+CHECK_THREADS = 3
+_NO_ANSWER = f"no answer within {CHECK_SECONDS:.0f} s"
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -43,84 +44,116 @@ class SelfCheck:
     """Checks whether this worker can issue a token with its default ring.
 
     If a remote backend does not answer, the worker still verifies, publishes and revokes, and
-    every other worker depends on the same backend. It is reported as degraded.
+    every other worker depends on the same backend. It is reported as degraded. So is a database
+    without room for a change, which all nodes share.
 
     Args:
         services: the parts of the application.
-        lanes: run the check of the keys.
+        lanes: run the checks that wait.
         ring: the default ring.
     """
 
     def __init__(self, services: ServerServices, lanes: Lanes, ring: str) -> None:
         self._services = services
-        self._lanes = lanes
-        self._ring = ring
         backend = services.key_backends[services.settings.keys.rings[ring].backend]
         self._is_remote = not backend.caps.in_process
+        why_not_ready: Callable[[], str] = partial(services.key_rings.why_not_ready, ring)
+        self._keys = _Probe(lanes, Lane.SIGNING, why_not_ready)
+        self._audit = _Probe(lanes, Lane.CHECKS, services.sink.try_again)
+        room, counters = services.database.room, services.shared_counters
+        self._room = _Probe(lanes, Lane.CHECKS, room.find_problem) if room else None
+        self._counters = _Probe(lanes, Lane.CHECKS, counters.find_failure) if counters else None
 
     async def check(self) -> Report:
-        """Return the report, within :data:`CHECK_SECONDS`."""
+        """Return the report, within :data:`CHECK_SECONDS`: the checks wait side by side."""
         fresh = self._services.feed.is_fresh()
-        failed = () if fresh else ("database: changes cannot be read",)
-        if self._services.sink.has_failed and (reason := await self._find_audit_problem()):
-            failed = (*failed, reason)
-        room = self._services.database.room
-        if room is not None and room.has_failed and (reason := await self._find_room_problem(room)):
-            failed = (*failed, reason)
-        degraded = await self._find_degradations()
-        problem = await self._check_keys()
-        if not problem:
-            return Report(failed, degraded)
-        if self._is_remote and problem.startswith("keys:"):
-            return Report(failed, (problem, *degraded))
-        return Report((*failed, problem), degraded)
+        keys, audit, room, counters = await asyncio.gather(
+            self._check_keys(),
+            self._find_audit_problem(),
+            self._find_room_problem(),
+            self._find_counters_problem(),
+        )
+        failed = ["" if fresh else "database: changes cannot be read", audit]
+        degraded = [room, counters]
+        if self._is_remote and keys.startswith("keys:"):
+            degraded.insert(0, keys)
+        else:
+            failed.append(keys)
+        return Report(tuple(filter(None, failed)), tuple(filter(None, degraded)))
 
-    async def _find_degradations(self) -> tuple[str, ...]:
-        """Ask the store of shared counts, without which each process counts for itself."""
-        counters = self._services.shared_counters
-        if counters is None:
-            return ()
+    async def _check_keys(self) -> str:
         try:
-            async with asyncio.timeout(CHECK_SECONDS):
-                reason = await self._lanes.call(Lane.OUTBOUND, counters.find_failure)
+            found: str = await self._keys.ask()
         except TimeoutError:
-            reason = f"no answer within {CHECK_SECONDS:.0f} s"
-        except OAuthError:
-            # Too many requests wait: this is no failure of the store.
-            return ()
-        return (f"shared_counts: {reason}",) if reason else ()
+            return f"keys: {_NO_ANSWER}"
+        except Exception as fault:  # noqa: BLE001 - any exception prevents signing
+            return f"keys: {redact(describe_failure(fault))}"
+        return found
 
     async def _find_audit_problem(self) -> str:
         """Try to write audit records again: without a record no token is issued."""
+        if not self._services.sink.has_failed:
+            return ""
         try:
-            async with asyncio.timeout(CHECK_SECONDS):
-                await self._lanes.call(Lane.DATABASE, self._services.sink.try_again)
+            await self._audit.ask()
         except TimeoutError:
-            return f"audit: no answer within {CHECK_SECONDS:.0f} s"
+            return f"audit: {_NO_ANSWER}"
         except AuditUnavailable as fault:
             return fault.detail
         return ""
 
-    async def _find_room_problem(self, room: RoomCheck) -> str:
+    async def _find_room_problem(self) -> str:
         """Look again for room in the database: without it no revocation is stored."""
-        try:
-            async with asyncio.timeout(CHECK_SECONDS):
-                await self._lanes.call(Lane.DATABASE, room.try_again)
-        except TimeoutError:
-            return f"database: no answer within {CHECK_SECONDS:.0f} s"
-        except SQLAlchemyError as fault:
-            return f"database: {redact(describe_failure(fault))}"
-        except OAuthError as fault:
-            return f"database: {fault.detail}"
-        return ""
+        room = self._services.database.room
+        if self._room is None or room is None or not room.has_failed:
+            return ""
+        return await self._find_reason("database", self._room)
 
-    async def _check_keys(self) -> str:
-        check: Callable[[], str] = partial(self._services.key_rings.why_not_ready, self._ring)
+    async def _find_counters_problem(self) -> str:
+        """Ask the store of shared counts, without which each process counts for itself."""
+        if self._counters is None:
+            return ""
+        return await self._find_reason("shared_counts", self._counters)
+
+    async def _find_reason(self, name: str, probe: "_Probe") -> str:
         try:
-            async with asyncio.timeout(CHECK_SECONDS):
-                found: str = await self._lanes.call(Lane.SIGNING, check)
+            reason = await probe.ask()
         except TimeoutError:
-            return f"keys: no answer within {CHECK_SECONDS:.0f} s"
-        except Exception as fault:  # noqa: BLE001 - any exception prevents signing
-            return f"keys: {redact(describe_failure(fault))}"
-        return found
+            reason = _NO_ANSWER
+        return f"{name}: {reason}" if reason else ""
+
+
+class _Probe:
+    """A call that may hang. One is under way at a time.
+
+    Args:
+        lanes: run it.
+        lane: its lane.
+        act: makes the call.
+    """
+
+    def __init__(self, lanes: Lanes, lane: Lane, act: Callable[[], Any]) -> None:
+        self._lanes = lanes
+        self._lane = lane
+        self._act = act
+        self._call: asyncio.Task[Any] | None = None
+        self._due_at = 0.0
+
+    async def ask(self) -> Any:  # noqa: ANN401 - what the call returns
+        """Return the result of the call.
+
+        Raises:
+            TimeoutError: it has not returned within :data:`CHECK_SECONDS` after its start. The next
+                request for its result finds this at once, or the result.
+            Exception: raised by the call.
+        """
+        loop = asyncio.get_running_loop()
+        if self._call is None:
+            self._call = loop.create_task(self._lanes.call(self._lane, self._act))
+            self._due_at = loop.time() + CHECK_SECONDS
+        call = self._call
+        await asyncio.wait((call,), timeout=max(0.0, self._due_at - loop.time()))
+        if not call.done():
+            raise TimeoutError
+        self._call = None
+        return call.result()

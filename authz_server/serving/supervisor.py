@@ -73,6 +73,7 @@ class Supervisor:
 
     Raises:
         ServingError: the address or a file of its TLS cannot be used.
+        SettingsError: likewise, for the authorities of clients.
     """
 
     def __init__(

@@ -1,15 +1,12 @@
 """The TLS of a listener, with its files as they were when its settings came into force."""
 
-import os
 import ssl
-import sys
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from authz_server.serving.listeners import ServingError
+from authz_server.serving.private_files import private_paths
 from authz_server.settings import (
     ClientCertificateSettings,
     Role,
@@ -108,7 +105,8 @@ def tls_context(
     context.set_ciphers(_TLS_1_2_CIPHERS)
     context.set_alpn_protocols(["http/1.1"])
     contents = (files.certificate, files.private_key, files.authorities)
-    with _as_files(contents) as (certificate, private_key, authorities):
+    # OpenSSL reads a key from a file alone.
+    with private_paths(contents) as (certificate, private_key, authorities):
         context.load_cert_chain(certificate, private_key)
         if clients is not None and clients.source == "listener":
             try:
@@ -117,24 +115,6 @@ def tls_context(
                 raise _without_authorities(clients) from error
             context.verify_mode = ssl.CERT_OPTIONAL
     return context
-
-
-@contextmanager
-def _as_files(contents: Iterable[bytes]) -> Iterator[list[str]]:
-    """Yield the paths of files with these contents, from which alone OpenSSL reads them."""
-    with ExitStack() as stack:
-        paths = []
-        for content in contents:
-            if sys.platform == "linux":
-                # In memory: a private key is not written to a disk.
-                file = stack.enter_context(os.fdopen(os.memfd_create("tls"), "wb"))
-                paths.append(f"/proc/self/fd/{file.fileno()}")
-            else:
-                file = stack.enter_context(tempfile.NamedTemporaryFile())
-                paths.append(file.name)
-            file.write(content)
-            file.flush()
-        yield paths
 
 
 def _without_authorities(clients: ClientCertificateSettings) -> SettingsError:

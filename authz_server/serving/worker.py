@@ -1,8 +1,8 @@
 """A worker process: the application on an event loop, until the main process stops it.
 
-The main process forks it, or runs ``python -m authz_server.serving.worker`` and writes its order to
-standard input. That pipe stays open. If it closes, the main process is gone, and the worker exits
-to release the port.
+The main process forks it, or runs ``python -m authz_server.serving.worker NUMBER`` with the
+descriptor of a file that has its order. Standard input is a pipe. If it closes, the main process is
+gone, and the worker exits to release the port.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from authz_server.logs import configure_logging
 from authz_server.serving.flask_requests import FlaskRequests
 from authz_server.serving.front import FrontParts, WorkerFront
 from authz_server.serving.lanes import Lanes
-from authz_server.serving.self_check import SelfCheck
+from authz_server.serving.self_check import CHECK_THREADS, SelfCheck
 from authz_server.serving.senders import Senders
 from authz_server.serving.shares import Shares
 from authz_server.serving.tls import TlsFiles, tls_context
@@ -100,8 +100,10 @@ class Order:
 
 
 def main() -> NoReturn:
-    """Serve by the order on standard input, then exit."""
-    run(pickle.load(sys.stdin.buffer))  # noqa: S301 - from the main process alone
+    """Serve by the order in the file whose descriptor is the argument, then exit."""
+    with open(int(sys.argv[1]), "rb") as file:  # noqa: PTH123 - an open file
+        order: Order = pickle.load(file)  # noqa: S301 - from the main process alone
+    run(order)
 
 
 def run(order: Order) -> NoReturn:
@@ -285,6 +287,8 @@ def _threads(settings: Settings) -> Mapping[Lane, int]:
         Lane.EVENTS: MAXIMUM_WAITING_POLLS,
         # Issuers that hang keep threads of no other work.
         Lane.SOURCES: _SOURCE_THREADS,
+        # Its checks of itself wait behind no request.
+        Lane.CHECKS: CHECK_THREADS,
     }
 
 

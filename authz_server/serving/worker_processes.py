@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, NoReturn, Protocol
 
+from authz_server.serving.private_files import open_private_file
 from authz_server.serving.self_check import Report, read_report
 from authz_server.serving.worker import STANDARD_INPUT, Order, run
 
@@ -200,14 +201,14 @@ def limit_memory_pools() -> None:
 
 def spawn_worker(order: Order) -> WorkerProcess:
     """Start a worker as a new program."""
-    process = subprocess.Popen(  # noqa: S603 - this very program
-        _COMMAND, stdin=subprocess.PIPE, pass_fds=(*order.listeners, order.report, order.table)
-    )
-    if process.stdin is not None:
-        with suppress(BrokenPipeError):
-            process.stdin.write(pickle.dumps(order))
-            process.stdin.flush()
-    return process
+    # A pipe would hold this process up until the worker reads: an order has whole TLS files.
+    with open_private_file(pickle.dumps(order)) as file:
+        written = file.fileno()
+        return subprocess.Popen(  # noqa: S603 - this very program
+            (*_COMMAND, str(written)),
+            stdin=subprocess.PIPE,
+            pass_fds=(*order.listeners, order.report, order.table, written),
+        )
 
 
 def fork_worker(order: Order, descriptors: Iterable[int]) -> WorkerProcess:

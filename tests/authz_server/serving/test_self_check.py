@@ -1,0 +1,89 @@
+"""Checks of a worker that hang: side by side, one of each kind, apart from requests."""
+
+import asyncio
+import threading
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+
+from authz_server.serving import self_check
+from authz_server.serving.self_check import CHECK_THREADS, Report, SelfCheck
+from authz_server.waiting import Lane
+from support.asked import lanes
+
+RING = "main"
+
+
+def nothing() -> str:
+    return ""
+
+
+@asynccontextmanager
+async def checking(*, keys=nothing, audit=nothing, room=nothing, counters=nothing):
+    """Yield the check of a worker whose parts are these functions, and its lanes."""
+    services = SimpleNamespace(
+        settings=SimpleNamespace(keys=SimpleNamespace(rings={RING: SimpleNamespace(backend="b")})),
+        key_backends={"b": SimpleNamespace(caps=SimpleNamespace(in_process=False))},
+        key_rings=SimpleNamespace(why_not_ready=lambda _: keys()),
+        feed=SimpleNamespace(is_fresh=lambda: True),
+        sink=SimpleNamespace(has_failed=True, try_again=audit),
+        database=SimpleNamespace(room=SimpleNamespace(has_failed=True, find_problem=room)),
+        shared_counters=SimpleNamespace(find_failure=counters),
+    )
+    async with lanes(threads=CHECK_THREADS) as made:
+        yield SelfCheck(services, made, RING), made
+
+
+def test_faults_at_once_take_the_time_of_one():
+    # Each waits for all the others.
+    waits = threading.Barrier(4).wait
+
+    def wait_for_the_others() -> str:
+        waits(timeout=60)
+        return ""
+
+    async def act() -> Report:
+        every = dict.fromkeys(("keys", "audit", "room", "counters"), wait_for_the_others)
+        async with checking(**every) as (check, _):
+            return await check.check()
+
+    assert asyncio.run(act()) == Report()
+
+
+def test_a_check_that_hangs_is_reported_at_once_until_it_returns(monkeypatch):
+    monkeypatch.setattr(self_check, "CHECK_SECONDS", 0.5)
+    released, calls = threading.Event(), []
+
+    def hang() -> str:
+        calls.append(1)
+        released.wait(60)
+        return "refused"
+
+    async def act() -> None:
+        async with checking(counters=hang) as (check, _):
+            for _ in range(3):
+                report = await check.check()
+                assert "shared_counts: no answer within 3 s" in report.degraded
+            assert len(calls) == 1
+            released.set()
+            while "shared_counts: refused" not in report.degraded:
+                report = await check.check()
+
+    asyncio.run(act())
+
+
+def test_the_shared_counts_do_not_wait_behind_documents_that_are_fetched():
+    released = threading.Event()
+
+    async def act() -> Report:
+        async with checking(room=lambda: "disk full") as (check, made):
+            for lane in (Lane.OUTBOUND, Lane.DATABASE):
+                for _ in range(20):
+                    made.keep(made.call(lane, lambda: released.wait(60)))
+            await asyncio.sleep(0)
+            try:
+                return await check.check()
+            finally:
+                released.set()
+
+    # A full disk of the database, which all nodes share, leaves each able to issue tokens.
+    assert asyncio.run(act()) == Report(degraded=("database: disk full",))
