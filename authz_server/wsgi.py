@@ -5,17 +5,14 @@ The environment variable ``AUTHZ_SERVER_CONFIG`` names the settings file. The de
 """
 
 import os
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from sqlalchemy.exc import OperationalError
-
 from authz_server.app import Application, create_app, hold_background_work, record_start
-from authz_server.database.errors import with_driver_error
 from authz_server.database.schema import require_schema
 from authz_server.logs import configure_logging
 from authz_server.serving.prefork import PreforkApplication
+from authz_server.serving.schema_gate import SchemaGate
 from authz_server.settings import load_settings
 
 _path = Path(os.environ.get("AUTHZ_SERVER_CONFIG", "authz-server.toml"))
@@ -24,10 +21,6 @@ configure_logging(_settings.logging)
 
 
 def _begin(app: Application) -> None:
-    """Start a process; raise SchemaError if the schema is another release's."""
-    # A database that does not answer yet is waited for.
-    with suppress(*with_driver_error(OperationalError, name="OperationalError")):
-        require_schema(_settings.database)
     record_start(app, str(_path))
 
 
@@ -36,4 +29,5 @@ application = PreforkApplication(
     partial(create_app, _settings),
     begin=_begin,
     hold=hold_background_work,
+    may_serve=SchemaGate(partial(require_schema, _settings.database, is_patient=False)).may_serve,
 )

@@ -69,12 +69,15 @@ class SchemaState:
         )
 
 
-def read_schema(settings: DatabaseSettings, *, missing_file: bool = False) -> SchemaState:
+def read_schema(
+    settings: DatabaseSettings, *, missing_file: bool = False, is_patient: bool = True
+) -> SchemaState:
     """Return the state of the schema.
 
     Args:
         settings: name the database.
         missing_file: whether an SQLite file may be missing; it is not created.
+        is_patient: whether a migration in progress is waited for, beyond the settings' time limit.
 
     Raises:
         sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
@@ -82,7 +85,7 @@ def read_schema(settings: DatabaseSettings, *, missing_file: bool = False) -> Sc
     current = None
     if not (missing_file and _is_missing(settings)):
         with (
-            opened_database(_patient(settings)) as database,
+            opened_database(_patient(settings) if is_patient else settings) as database,
             database.engine.connect() as connection,
         ):
             current = _read_revision(connection)
@@ -101,14 +104,18 @@ def find_revisions() -> list[str]:
     return sorted(each.name[:4] for each in MIGRATIONS.glob("versions/[0-9]*.py"))
 
 
-def require_schema(settings: DatabaseSettings) -> None:
+def require_schema(settings: DatabaseSettings, *, is_patient: bool = True) -> None:
     """Raise unless the schema has the revision of this release.
+
+    Args:
+        settings: name the database.
+        is_patient: as for :func:`read_schema`.
 
     Raises:
         SchemaError: it has another revision, or there is no schema.
         sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
     """
-    if sentence := read_schema(settings).explain():
+    if sentence := read_schema(settings, is_patient=is_patient).explain():
         raise SchemaError(sentence)
 
 

@@ -37,6 +37,8 @@ class PreforkApplication(Generic[A]):
         build: returns a new application.
         begin: starts the background jobs of an application; called once for each.
         hold: stops the job threads; the application's next request restarts them.
+        may_serve: returns whether requests may be answered. If not, no job starts, and jobs that
+            run are held.
         idle_seconds: how long to wait for a first request or a fork.
 
     Raises:
@@ -50,18 +52,20 @@ class PreforkApplication(Generic[A]):
         *,
         begin: Callable[[A], None],
         hold: Callable[[A], None],
+        may_serve: Callable[[], bool] = lambda: True,
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         uwsgi = find_uwsgi()
         if uwsgi is not None:
             require_threads(uwsgi.opt)
         self._build, self._begin, self._hold = build, begin, hold
+        self._may_serve = may_serve
         self._lock = Lock()
         self._inherited: list[A] = []
         self._application = build()
         self._built_in = os.getpid()
         self._begun_in = 0
-        self._is_serving = False
+        self._is_serving = self._is_held = False
         self._timer: Timer | None = None
         on_fork(self._after_fork)
         os.register_at_fork(before=self._before_fork)
@@ -71,18 +75,34 @@ class PreforkApplication(Generic[A]):
             self._begin_after(idle_seconds)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a WSGI request; 503 if this process cannot start."""
+        """Answer a WSGI request; 503 if this process cannot start or must not serve."""
         self._is_serving = True
-        if self._begun_in != os.getpid():
-            try:
-                self._begin_here()
-            except Exception:
-                logger.exception("this process cannot start to serve")
+        try:
+            if not self._is_ready():
                 return _refuse(start_response)
+        except Exception:
+            logger.exception("this process cannot start to serve")
+            return _refuse(start_response)
         return self._application(environ, start_response)
 
-    def _begin_here(self) -> None:
+    def _is_ready(self) -> bool:
+        """Begin unless this process has begun; return False if it must not serve."""
         run_resets()
+        if not self._may_serve():
+            self._hold_once()
+            return False
+        self._is_held = False
+        if self._begun_in != os.getpid():
+            self._begin_here()
+        return True
+
+    def _hold_once(self) -> None:
+        with self._lock:
+            if self._begun_in == os.getpid() and not self._is_held:
+                self._is_held = True
+                self._hold(self._application)
+
+    def _begin_here(self) -> None:
         with self._lock:
             process_id = os.getpid()
             if self._begun_in == process_id:
@@ -107,7 +127,7 @@ class PreforkApplication(Generic[A]):
 
     def _begin_idle(self) -> None:
         try:
-            self._begin_here()
+            self._is_ready()
         except Exception:
             logger.exception("cannot start background jobs; the next request tries again")
 
