@@ -377,6 +377,7 @@ def _registration_parts(services: ServerServices) -> RegistrationParts:
         initial_tokens=services.initial_tokens,
         statements=services.software_statements,
         limit=services.registration_limit,
+        token_limit=services.registration_token_limit,
         clock=services.clock,
     )
 

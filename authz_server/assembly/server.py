@@ -55,6 +55,9 @@ from keys.ring import KeyRings
 if TYPE_CHECKING:
     from authz_server.metrics.recorder import MetricsRecorder
 
+#: Beyond the limit of its network, a right token may make as many times its requests.
+_REQUESTS_OF_A_TOKEN = 10
+
 
 class ManagementServices(Services):
     """The parts of the health listener, which keeps only the key rings in memory."""
@@ -189,6 +192,17 @@ class ServerServices(Services):
             settings.window_seconds,
             self.shared_counters,
             "registration",
+        )
+
+    @cached_property
+    def registration_token_limit(self) -> RequestLimit:
+        """Limits the requests with one right token beyond the limit of their network."""
+        settings = self.settings.registration
+        return RequestLimit(
+            _REQUESTS_OF_A_TOKEN * settings.requests_per_window,
+            settings.window_seconds,
+            self.shared_counters,
+            "registration_token",
         )
 
     @cached_property

@@ -1,13 +1,14 @@
 """Dynamic registration of clients (RFC 7591) and its management (RFC 7592)."""
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from hashlib import sha256
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from sqlalchemy.exc import SQLAlchemyError
@@ -29,7 +30,7 @@ from authz_server.endpoints.protocol import EndpointParts, Exchange, ProtocolEnd
 from authz_server.endpoints.request import Request
 from authz_server.endpoints.responses import Answer, private_answer
 from authz_server.errors import OAuthError
-from authz_server.waiting import Lane, Step
+from authz_server.waiting import Batch, BatchedStep, Lane, Step
 
 Changed = TypeVar("Changed")
 
@@ -54,6 +55,7 @@ class RegistrationParts:
         initial_tokens: spends initial access tokens.
         statements: verifies software statements.
         limit: counts the requests of each network.
+        token_limit: counts the requests with a right token beyond that limit.
         clock: returns the present time, timezone-aware.
     """
 
@@ -63,11 +65,44 @@ class RegistrationParts:
     initial_tokens: InitialAccessTokens
     statements: SoftwareStatements
     limit: RequestLimit
+    token_limit: RequestLimit
     clock: Callable[[], datetime]
 
 
+class _Sent(NamedTuple):
+    """A request beyond the limit, with its token."""
+
+    request: Request
+    token: str
+
+
+class _TokenChecks(Batch[_Sent, bool]):
+    """Finds which tokens are right, for all requests that wait at a time on one thread.
+
+    A flood of wrong tokens therefore takes one connection to the database.
+
+    Args:
+        database: stores the tokens.
+        knows_token: returns whether the token of a request is right.
+    """
+
+    def __init__(
+        self, database: Database, knows_token: Callable[[Session, Request, str], bool]
+    ) -> None:
+        self._database = database
+        self._knows_token = knows_token
+
+    async def perform(self, values: Sequence[_Sent]) -> Sequence[bool]:
+        """Return whether the token of each request is right."""
+        return await Step(Lane.DATABASE, partial(self._find, values))
+
+    def _find(self, values: Sequence[_Sent]) -> list[bool]:
+        with self._database.reading() as session:
+            return [self._knows_token(session, *sent) for sent in values]
+
+
 class _Endpoint(ProtocolEndpoint):
-    """Limits the requests without a right token from an address; makes changes and reports them.
+    """Limits the requests of an address and of a token; makes changes and reports them.
 
     Args:
         parts: the collaborators that every endpoint needs.
@@ -79,30 +114,32 @@ class _Endpoint(ProtocolEndpoint):
     def __init__(self, parts: EndpointParts, registration: RegistrationParts) -> None:
         super().__init__(parts)
         self._registration = registration
+        self._checks = _TokenChecks(registration.database, self._knows_token)
 
     async def _answer(self, exchange: Exchange) -> Answer:
-        registration = self._registration
+        registration, request = self._registration, exchange.request
         now = registration.clock().timestamp()
         wait = await registration.limit.count(exchange.client_address, now)
-        # The address may be that of a proxy, from which all clients send.
-        if wait and not await self._has_token(exchange.request):
+        if wait and await self._has_token(request):
+            # The address may be that of a proxy, from which all clients send.
+            subject = self._subject(request).encode()
+            wait = await registration.token_limit.count(sha256(subject).hexdigest(), now)
+        if wait:
             raise OAuthError("registrations_throttled", retry_after_seconds=wait)
         return await self._answer_in_limit(exchange)
 
     async def _has_token(self, request: Request) -> bool:
         """Return whether a request has a token that permits it."""
         token = read_bearer(request)
-        return bool(token) and await Step(
-            Lane.DATABASE, partial(self._is_right_token, request, token)
-        )
-
-    def _is_right_token(self, request: Request, token: str) -> bool:
-        with self._registration.database.reading() as session:
-            return self._knows_token(session, request, token)
+        return bool(token) and await BatchedStep(self._checks, _Sent(request, token))
 
     @abstractmethod
     def _knows_token(self, session: Session, request: Request, token: str) -> bool:
         """Return whether the token of a request is right."""
+
+    @abstractmethod
+    def _subject(self, request: Request) -> str:
+        """Return what the requests with a right token are counted for."""
 
     @abstractmethod
     async def _answer_in_limit(self, exchange: Exchange) -> Answer:
@@ -166,6 +203,9 @@ class RegistrationEndpoint(_Endpoint):
         del request
         return self._registration.initial_tokens.is_usable(session, token)
 
+    def _subject(self, request: Request) -> str:
+        return read_bearer(request)
+
     def _register(
         self,
         document: dict[str, Any],
@@ -218,6 +258,10 @@ class ClientConfigurationEndpoint(_Endpoint):
 
     def _knows_token(self, session: Session, request: Request, token: str) -> bool:
         return self._registration.registrations.knows_token(session, _client_in(request), token)
+
+    def _subject(self, request: Request) -> str:
+        # Each update gives the client another token.
+        return _client_in(request)
 
     def _read(self, client_id: str, token: str) -> RegisteredClient:
         registration = self._registration
