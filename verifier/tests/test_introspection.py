@@ -200,6 +200,15 @@ def test_a_hostile_introspection_endpoint_costs_a_503_in_bounded_time(
     assert time.monotonic() - started < 8
 
 
+def test_an_introspection_endpoint_with_a_name_that_no_host_can_have_costs_a_503(
+    make, issuer, present
+):
+    document, endpoint = issuer.document, f"https://{'a' * 64}.example"
+    issuer.document = lambda path: (document(path) or {}) | {"introspection_endpoint": endpoint}
+    _, authenticate = make(mode="introspection")
+    assert refuse(authenticate, present(issuer.token())).status == 503
+
+
 @pytest.mark.parametrize(
     ("status", "error"),
     [(400, "invalid_client"), (400, "unauthorized_client"), (401, "invalid_token")],

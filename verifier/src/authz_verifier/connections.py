@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from math import inf
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
@@ -31,10 +32,11 @@ def new_client(timeout: float | httpx.Timeout, ssl_context: ssl.SSLContext | Non
 
     httpx limits the time of each read, so that a server which sends a byte now and then is read
     for ever. With this client, the time limit for reads (in seconds) is that of the whole exchange:
-    connecting, sending, the headers and the body of the response.
+    connecting, sending, the headers and the body of the response. The time in which the system
+    resolves the name of a host counts, but only the resolver's own limits end it.
 
     Args:
-        timeout: the time limits.
+        timeout: the time limits; a limit of None for reads: no limit of the whole exchange.
         ssl_context: for https; None: the certificate authorities of httpx.
     """
     transport = _Transport(ssl_context or httpx.create_ssl_context())
@@ -53,7 +55,7 @@ class _Transport(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Return the response; its body is read by the caller, in the same thread."""
         seconds = request.extensions["timeout"]["read"]
-        _ends_at.set(time.monotonic() + seconds)
+        _ends_at.set(inf if seconds is None else time.monotonic() + seconds)
         url = request.url
         target = httpcore.URL(
             scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
@@ -118,12 +120,14 @@ class _Backend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
+            # UnicodeError: a label of the name is empty or longer than 63 characters.
             raise httpcore.ConnectError(str(error)) from error
         addresses = list(dict.fromkeys(str(place[0]) for *_, place in found))
         while True:
             address = addresses.pop(0)
-            seconds = _left(timeout, httpcore.ConnectTimeout) / (len(addresses) + 1)
+            left = _left(timeout, httpcore.ConnectTimeout)
+            seconds = None if left is None else left / (len(addresses) + 1)
             try:
                 stream = self._backend.connect_tcp(
                     address, port, seconds, local_address, socket_options
@@ -186,11 +190,13 @@ def _new_pool(proxy: str, ssl_context: ssl.SSLContext) -> httpcore.ConnectionPoo
     )
 
 
-def _left(timeout: float | None, error: Callable[[str], Exception]) -> float:
-    """Return the smaller of a time limit and the time that is left for the exchange."""
+def _left(timeout: float | None, error: Callable[[str], Exception]) -> float | None:
+    """Return the smaller of a time limit and the time that is left for the exchange, if any."""
     left = _ends_at.get() - time.monotonic()
     if left <= 0:
         raise error("the exchange takes too long")
+    if left == inf:
+        return timeout
     return left if timeout is None else min(timeout, left)
 
 

@@ -87,7 +87,8 @@ class Settings:
         certificate_header: the header in which a proxy forwards the caller's certificate. Set it
             only if the proxy removes the header from the requests of callers.
         envelope: the form of refusals: `oauth` or `g2p`.
-        timeout_seconds: for each request to the authorization server.
+        timeout_seconds: for each request to the authorization server; only the system's resolver
+            ends a slow look-up of the host's name.
         keys_kept_seconds: how long keys are used while the server cannot be reached.
         status_kept_seconds: in mode `status`, how long a list is used beyond its `ttl` while it
             cannot be fetched, never beyond its `exp`.
