@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.built_dist import dist
-from support.source_tree import ROOT, python_files
+from support.source_tree import ROOT, imports_of, python_files
 
 __all__ = ["dist"]
 
@@ -75,10 +75,15 @@ def test_the_wheel_holds_the_package_and_its_licence(wheel):
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"authz_verifier"}
 
 
-def test_it_needs_cryptography_and_httpx_alone():
+def test_it_declares_what_it_imports():
+    """The frameworks of its skins are those of the application."""
     project = tomllib.loads((SOURCES / "pyproject.toml").read_text())["project"]
-    names = {re.match(r"[\w-]+", each)[0] for each in project["dependencies"]}
-    assert names == {"cryptography", "httpx"}
+    declared = {re.match(r"[\w-]+", each)[0] for each in project["dependencies"]}
+    sources = [path for path in python_files("verifier") if (SOURCES / "src") in path.parents]
+    imported = {name.partition(".")[0] for path in sources for name in imports_of(path)}
+    of_skins = {"asgiref", "django", "flask", "pytest", "starlette"}
+    assert imported - of_skins - sys.stdlib_module_names - {"authz_verifier"} == declared
+    assert declared == {"cryptography", "httpcore", "httpx"}
 
 
 def test_it_works_without_the_server(installed, tmp_path):
