@@ -114,11 +114,11 @@ def test_a_failure_leaves_the_keys_as_they_are(issuer, present, failure, monkeyp
 def test_keys_are_not_kept_for_ever(issuer, present, monkeypatch):
     monkeypatch.setattr("authz_verifier.fetching.MINIMUM_FRESH_SECONDS", 0)
     issuer.maximum_age_seconds = 0
-    with Verifier(issuer.url, DEFAULT_AUDIENCE, keys_kept_seconds=0.3) as verifier:
+    with Verifier(issuer.url, DEFAULT_AUDIENCE, keys_kept_seconds=1) as verifier:
         request = present(issuer.token())
         assert verifier.authenticate(request)
         issuer.is_down = True
-        time.sleep(0.5)
+        time.sleep(1.2)
         refusal = refuse(verifier, request)
     assert (refusal.status, refusal.retry_after_seconds) == (503, 5)
 
@@ -126,16 +126,16 @@ def test_keys_are_not_kept_for_ever(issuer, present, monkeypatch):
 def test_without_keys_the_answer_is_a_503_at_once_and_the_api_recovers_unaided(
     issuer, present, monkeypatch
 ):
-    monkeypatch.setattr("authz_verifier.key_cache.MINIMUM_PAUSE_SECONDS", 0.5)
+    monkeypatch.setattr("authz_verifier.key_cache.MINIMUM_PAUSE_SECONDS", 2)
     with Verifier(issuer.url, DEFAULT_AUDIENCE) as verifier:
         issuer.is_down = True
         request = present(issuer.token())
         assert refuse(verifier, request).status == 503
         started = time.monotonic()
         assert refuse(verifier, request).status == 503
-        assert time.monotonic() - started < 0.4
+        assert time.monotonic() - started < 1.5
         issuer.is_down = False
-        time.sleep(0.6)
+        time.sleep(2.1)
         assert verifier.authenticate(request)
 
 
@@ -208,6 +208,6 @@ def test_a_page_in_the_place_of_the_metadata_is_passed_over(issuer, present):
 )
 def test_a_fetch_ends_in_time_although_the_headers_arrive_slowly(hostile, fetch):
     url, started = hostile("drips_headers"), time.monotonic()
-    with pytest.raises(FetchError, match="ReadTimeout"):
+    with pytest.raises(FetchError, match="Timeout"):
         fetch(url)
     assert time.monotonic() - started < 8
