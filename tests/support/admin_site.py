@@ -143,11 +143,12 @@ class AdminSite:
         return answer.json
 
     def close(self) -> None:
-        """Stop the background work, and close the databases."""
+        """Stop the background work, and close the databases and the audit files."""
         for app in (self.public, self.app):
             services = app.extensions[EXTENSION]
             services.maintenance.stop()
             services.database.close()
+            services.sink.close()
 
 
 @contextmanager

@@ -74,7 +74,8 @@ def app(settings, parties, clock):
     parties.tell.append(services.feed.poll)
     yield app
     services.maintenance.stop()
-    services.database.engine.dispose()
+    services.database.close()
+    services.sink.close()
 
 
 @pytest.fixture

@@ -82,11 +82,12 @@ class PeopleSite:
         return [each for each in found if each["event"] == event]
 
     def close(self) -> None:
-        """Stop the background work, and close the databases."""
+        """Stop the background work, and close the databases and the audit files."""
         for app in self.apps:
             services = app.extensions[EXTENSION]
             services.maintenance.stop()
             services.database.close()
+            services.sink.close()
 
 
 class Visitor:

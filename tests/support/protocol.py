@@ -227,7 +227,8 @@ def running_protocol(
         root.removeHandler(logged)
         root.setLevel(level)
         services.maintenance.stop()
-        services.database.engine.dispose()
+        services.database.close()
+        services.sink.close()
     audit_trail = (directory / "audit.jsonl").read_text()
     watch.verify_absent([("log", "\n".join(logged.lines)), ("audit trail", audit_trail)])
 

@@ -47,11 +47,34 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
-    """Leave what a file of tests left behind out of later collections: it grows to a gigabyte."""
+    """Collect the garbage of a file of tests while its last test can report what is left open."""
     yield
-    if nextitem is None or nextitem.path != item.path:
+    if _is_last(item, nextitem):
+        gc.collect()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Iterator[object | None]:
+    """Leave what outlives a file of tests out of later collections.
+
+    The fixtures of its last test are let go of here, and not yet when they are torn down.
+    """
+    done = yield
+    if _is_last(item, nextitem):
         gc.collect()
         gc.freeze()
+    return done
+
+
+def _is_last(item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+    return nextitem is None or nextitem.path != item.path
+
+
+def pytest_sessionfinish() -> None:
+    """Let pytest's last collection find what was left open during the whole run."""
+    gc.unfreeze()
 
 
 @pytest.hookimpl(wrapper=True)

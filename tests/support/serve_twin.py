@@ -107,6 +107,7 @@ class ServeTwin:
         self._loop.close()
         self._services.maintenance.stop()
         self._services.database.close()
+        self._services.sink.close()
 
     def compare(self, environ: Mapping[str, Any], body: bytes, answer: RawAnswer) -> None:
         """Raise AssertionError unless the twin answers a WSGI request as it was answered."""

@@ -71,6 +71,7 @@ class ApplicationFixture:
         """End what runs in the background; search what was written for secrets."""
         self.services.maintenance.stop()
         self.services.database.close()
+        self.services.sink.close()
         self.watch.watch_file(self.audit_path)
         self.watch.verify_absent(self.watch.outputs())
 
