@@ -7,11 +7,11 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from authz_server.admin.api import AdminApi
 from authz_server.admin.authentication import Callers
 from authz_server.admin.calls import AdminParts
-from authz_server.admin.console.application import Console
+from authz_server.admin.console.application import LARGER_FORMS, Console
+from authz_server.admin.console.refusals import ConsoleRefusals
 from authz_server.admin.key_contexts import KeyContexts
 from authz_server.admin.pages import Cursors
 from authz_server.admin.people.application import People
-from authz_server.admin.problems import ProblemResponses
 from authz_server.admin.rates import CallerRates
 from authz_server.admin.routes import PREFIX
 from authz_server.app import EXTENSION, Application, match_exactly
@@ -69,12 +69,12 @@ def create_admin_app(settings: Settings, *, clock: Clock = utc_now) -> AdminAppl
         CallerRates(settings.admin.requests_per_minute, time.monotonic),
         services.maintenance.start,
     )
-    app.larger_bodies = app.api.larger_bodies
+    app.larger_bodies = {**app.api.larger_bodies, **LARGER_FORMS}
     app.people = People(services)
     app.people.add_to(app)
     app.config["MAX_CONTENT_LENGTH"] = settings.server.maximum_body_bytes
     Console(app.api, app.people, settings, clock).add_to(app)
-    app.errors = ProblemResponses(settings.server.retry_after_seconds)
+    app.errors = ConsoleRefusals(settings.server.retry_after_seconds)
     handle_everything_else(app, app.errors)
     app.before_request(services.maintenance.start)
     at_exit(services.maintenance.stop)

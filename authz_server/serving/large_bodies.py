@@ -9,6 +9,8 @@ from authz_server.serving.http import Connection
 
 #: How many large bodies a process keeps in memory.
 MOST_AT_ONCE = 2
+#: The cookie of a session of the console.
+_SESSION = "__Host-authz-server="
 
 
 class LargeBodies:
@@ -55,5 +57,6 @@ class LargeBodies:
 
 
 def may_be_large(method: str, headers: Mapping[str, str]) -> bool:
-    """Return whether a request may have a large body: a POST that names a caller."""
-    return method == "POST" and bool(headers.get("authorization"))
+    """Return whether a request may have a large body: a POST that names a caller or a session."""
+    named = headers.get("authorization") or _SESSION in headers.get("cookie", "")
+    return method == "POST" and bool(named)

@@ -11,7 +11,8 @@ from wsgiref.types import WSGIEnvironment
 from werkzeug.test import Client, TestResponse
 
 from authz_server.admin.console.application import Console
-from authz_server.admin.problems import Problem, ProblemResponses
+from authz_server.admin.console.refusals import ConsoleRefusals
+from authz_server.admin.problems import Problem
 from authz_server.app import bare_application
 from authz_server.endpoints.errors import handle_everything_else
 from authz_server.operations.permissions import Caller, Grant, Limits
@@ -31,7 +32,8 @@ class ConsoleSite:
         self.caller: Caller | None = self.operator()
         self.app = bare_application("authz_server.console")
         Console(site.app.api, self, site.settings, site.clock).add_to(self.app)
-        handle_everything_else(self.app, ProblemResponses(1))
+        self.app.config["MAX_CONTENT_LENGTH"] = site.settings.server.maximum_body_bytes
+        handle_everything_else(self.app, ConsoleRefusals(1))
         self.client = Client(self.app, use_cookies=False)
 
     def operator(

@@ -290,6 +290,8 @@ ACTS: Mapping[str, Act] = {act.name: act for act in (
         body=lambda values: {"roles": read_roles(values["roles"])}),
     Act(name="operator-enrol", permission="operators:write", path=f"{_OPERATOR}/enrolments",
         names=("operator",), back=_operator, is_shown=True),
+    Act(name="operator-log-out", permission="operators:write", path=f"{_OPERATOR}/log-out",
+        names=("operator",), back=_operator),
     *(Act(name=f"operator-{verb}", permission="operators:write", path=f"{_OPERATOR}/{verb}",
           item=_OPERATOR, names=("operator",), back=_operator, is_grave=verb == "disable")
       for verb in ("enable", "disable")),

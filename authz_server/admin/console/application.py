@@ -11,7 +11,12 @@ from werkzeug.exceptions import HTTPException, NotFound
 from authz_server.admin.api import AdminApi, Performed
 from authz_server.admin.console.act_pages import show_act
 from authz_server.admin.console.desk import Desk, RefusedError
-from authz_server.admin.console.languages import LANGUAGES, choose_language, texts_in
+from authz_server.admin.console.languages import (
+    LANGUAGE_COOKIE,
+    LANGUAGES,
+    choose_language,
+    texts_in,
+)
 from authz_server.admin.console.pages import (
     apis,
     audit,
@@ -33,7 +38,6 @@ from authz_server.operations.keys.calendar.svg import DARK_STYLE
 from authz_server.settings import Settings
 
 _STATIC = Path(__file__).parent / "static"
-_LANGUAGE_COOKIE = "authz_console_language"
 _COOKIE_SECONDS = 31_536_000
 _STATIC_SECONDS = 3_600
 _STATIC_TYPES = {
@@ -63,6 +67,9 @@ PAGES: Mapping[str, tuple[str, tuple[str, ...], Page]] = {
     "/operators": ("operators", ("GET",), operators.show_list),
     "/operators/operator": ("operators", ("GET",), operators.show),
 }
+
+#: The largest forms in bytes, by path, where they exceed the limit of the settings.
+LARGER_FORMS: Mapping[str, int] = {"/files": files.MAXIMUM_FORM_BYTES}
 
 
 class Console:
@@ -130,9 +137,13 @@ class Console:
             back = request.full_path.rstrip("?") if request.method == "GET" else ""
             return redirection(f"/login?{urlencode({'next': back})}" if back else "/login")
         language = choose_language(
-            request.args.get("lang") or request.cookies.get(_LANGUAGE_COOKIE, ""),
+            request.args.get("lang") or request.cookies.get(LANGUAGE_COOKIE, ""),
             request.headers.get("Accept-Language", ""),
         )
+        # Only a request with a session may have a larger form.
+        if limit := LARGER_FORMS.get(request.path):
+            limit = max(limit, self._settings.server.maximum_body_bytes)
+            request.max_content_length = request.max_form_memory_size = limit
         form = request.form.to_dict()
         return View(
             desk=Desk(self._api, caller, self._addresses.read(read_head(environ))),
@@ -191,7 +202,7 @@ def _keep_language(answer: Response) -> None:
     chosen = request.args.get("lang", "")
     if chosen in LANGUAGES:
         answer.set_cookie(
-            _LANGUAGE_COOKIE,
+            LANGUAGE_COOKIE,
             chosen,
             max_age=_COOKIE_SECONDS,
             secure=request.is_secure,

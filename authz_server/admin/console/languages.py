@@ -12,6 +12,8 @@ _TITLES = "titles.toml"
 #: The languages by tag, each by its own name.
 LANGUAGES = {"en": "English", "fr": "Français", "es": "Español", "pt": "Português"}
 DEFAULT_LANGUAGE = "en"
+#: The cookie with the language that the reader has chosen.
+LANGUAGE_COOKIE = "authz_console_language"
 _MAXIMUM_HEADER_CHARACTERS = 200
 
 

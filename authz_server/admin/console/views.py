@@ -11,6 +11,7 @@ from werkzeug.datastructures import FileStorage
 from authz_server.admin.console.desk import Desk, RefusedError
 from authz_server.admin.console.languages import LANGUAGES, Texts
 from authz_server.admin.console.rendering import link, render
+from authz_server.operations.declarative.limits import READS, WRITES
 
 #: The policy of every page: nothing but our own style, script and forms.
 SECURITY_HEADERS = {
@@ -27,17 +28,17 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-#: The screens in their order, with a permission that each needs.
+#: The screens in their order, with the permissions one of which each needs.
 SCREENS = (
-    ("now", "/", ""),
-    ("clients", "/clients", "clients:read"),
-    ("apis", "/apis", "scopes:read"),
-    ("keys", "/keys", "keys:read"),
-    ("tokens", "/tokens", "clients:read"),
-    ("audit", "/audit", "audit:read"),
-    ("changes", "/changes", "changes:read"),
-    ("files", "/files", "clients:read"),
-    ("operators", "/operators", "operators:read"),
+    ("now", "/", ("",)),
+    ("clients", "/clients", ("clients:read",)),
+    ("apis", "/apis", ("scopes:read",)),
+    ("keys", "/keys", ("keys:read",)),
+    ("tokens", "/tokens", ("clients:read",)),
+    ("audit", "/audit", ("audit:read",)),
+    ("changes", "/changes", ("changes:read",)),
+    ("files", "/files", (*READS.values(), *WRITES.values())),
+    ("operators", "/operators", ("operators:read",)),
 )
 _SEE_OTHER = 303
 _STEP_UP = "insufficient-user-authentication"
@@ -116,10 +117,11 @@ class View:
         )
         return html(text, status, self.texts.language)
 
-    def _shows(self, screen: str, _: str, permission: str) -> bool:
+    def _shows(self, screen: str, _: str, permissions: tuple[str, ...]) -> bool:
         """Return whether a screen is linked: that of operators concerns the whole server."""
-        limits = self.desk.caller.limits_for(permission)
-        return limits is not None and not (screen == "operators" and limits)
+        found = [self.desk.caller.limits_for(each) for each in permissions]
+        held = [limits for limits in found if limits is not None]
+        return bool(held) and not (screen == "operators" and all(held))
 
     def redirect(self, path: str) -> Response:
         """Return a redirection to a page of the console, by GET."""

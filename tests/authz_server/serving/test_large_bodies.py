@@ -42,6 +42,7 @@ def test_a_large_body_is_read_from_a_caller_there_alone(site):
     for others in (
         {"caller": b""},
         {"caller": b"Authorization: \r\n"},
+        {"caller": b"Cookie: language=fr\r\n"},
         {"path": b"/elsewhere"},
         {"path": b"/echo"},
         {"method": b"GET"},

@@ -12,11 +12,13 @@ from authz_server.admin.console.diffs import change_of
 from authz_server.admin.console.rendering import link
 from authz_server.admin.console.views import SECURITY_HEADERS, View
 from authz_server.admin.problems import Problem
-from authz_server.operations.declarative.limits import WRITES
+from authz_server.operations.declarative.limits import READS, WRITES
 
-#: The largest text of all files of a form, which carries them from the plan to its confirmation.
-MAXIMUM_CHARACTERS = 400_000
-_MAXIMUM_FILES = 20
+#: The size of all files of a form, which carries them from the plan to its confirmation.
+MAXIMUM_BYTES = 400_000
+#: The largest form: a browser sends two bytes for the end of a line, and the rest are its fields.
+MAXIMUM_FORM_BYTES = 1_000_000
+MAXIMUM_FILES = 20
 #: The entries of a plan that are shown, and the fields of each.
 _LISTED, _FIELDS = 60, 12
 _TYPES = {"toml": "application/toml", "json": "application/json"}
@@ -61,28 +63,41 @@ def export(view: View) -> Response:
 def _read_files(view: View) -> Iterator[File]:
     """Yield the files of a form: those of a plan, the uploaded ones, or the pasted text."""
     given = [
-        (view.form[f"name-{number}"], view.form.get(f"text-{number}", ""))
-        for number in range(_MAXIMUM_FILES)
-        if f"name-{number}" in view.form
+        (each, view.form.get(f"text-{name.removeprefix('name-')}", ""))
+        for name, each in view.form.items()
+        if name.startswith("name-")
     ]
-    for upload in view.uploads("file")[:_MAXIMUM_FILES]:
-        if upload.filename:
-            try:
-                text = upload.stream.read(MAXIMUM_CHARACTERS * 4).decode("utf-8-sig")
-            except UnicodeDecodeError as error:
-                raise _UnusableError("not_text") from error
-            given.append((upload.filename, text))
+    given += _read_uploads(view)
     pasted = view.form.get("text", "")
     if not given and pasted.strip():
         form = "json" if pasted.lstrip().startswith("{") else "toml"
         given.append((f"pasted.{form}", pasted))
     if not given:
         raise _UnusableError("empty")
-    if sum(len(text) for _, text in given) > MAXIMUM_CHARACTERS:
+    if len(given) > MAXIMUM_FILES:
+        raise _UnusableError("too_many")
+    # A browser ends the lines of a form in its own way, and the digest of a plan counts them.
+    read = [(name, text.replace("\r\n", "\n").replace("\r", "\n")) for name, text in given]
+    if sum(len(text.encode()) for _, text in read) > MAXIMUM_BYTES:
         raise _UnusableError("too_large")
-    for name, text in given:
-        # A browser ends the lines of a form in its own way, and the digest of a plan counts them.
-        yield {"name": name, "text": text.replace("\r\n", "\n").replace("\r", "\n")}
+    for name, text in read:
+        yield {"name": name, "text": text}
+
+
+def _read_uploads(view: View) -> Iterator[tuple[str, str]]:
+    uploads = [each for each in view.uploads("file") if each.filename]
+    if len(uploads) > MAXIMUM_FILES:
+        raise _UnusableError("too_many")
+    left = MAXIMUM_BYTES
+    for upload in uploads:
+        content = upload.stream.read(left + 1)
+        left -= len(content)
+        if left < 0:
+            raise _UnusableError("too_large")
+        try:
+            yield upload.filename or "", content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise _UnusableError("not_text") from error
 
 
 def _plan(view: View, files: Sequence[File], refusal: RefusedError | None = None) -> Response:
@@ -178,5 +193,6 @@ def _page(view: View, *, status: int = 200, **values: Any) -> Response:  # noqa:
         status=status,
         form=view.form,
         may_apply=any(map(view.desk.may, WRITES.values())),
+        may_export=all(map(view.desk.may, READS.values())),
         **{**defaults, **values},
     )

@@ -7,7 +7,7 @@ import re
 import pytest
 from markupsafe import escape
 
-from authz_server.admin.console.pages.files import MAXIMUM_CHARACTERS
+from authz_server.admin.console.pages.files import MAXIMUM_BYTES, MAXIMUM_FILES
 from authz_server.operations.permissions import Limits
 from support.console_site import COOKIE, CSRF, ConsoleSite, read_form
 
@@ -92,24 +92,34 @@ def test_a_plan_that_does_not_hold_any_more_is_shown_again(console):
     ("fields", "status", "words"),
     [
         ({"text": ""}, 422, "Choose a file, or paste its text."),
-        ({"text": "x" * (MAXIMUM_CHARACTERS + 1)}, 422, "more than 400 kB"),
+        ({"text": "é" * (MAXIMUM_BYTES // 2) + "x"}, 422, "more than 400 kB"),
+        ({"file": ("é".encode() * (MAXIMUM_BYTES // 2 + 1), "a")}, 422, "more than 400 kB"),
+        ({"file": [(b"#", f"{n}.toml") for n in range(MAXIMUM_FILES + 1)]}, 422, "at most 20"),
+        ({f"name-{n}": "a.toml" for n in range(MAXIMUM_FILES + 1)}, 422, "at most 20"),
         ({"file": (b"\xff\xfe\x00", "odd.toml")}, 422, "not UTF-8"),
         ({"text": "[clients"}, 422, "it is not TOML"),
         ({"text": "{"}, 422, "it is not JSON"),
         ({"text": of_client("odd", "no/such")}, 422, "the catalogue has no scope"),
-        ({"file": (b"", "<script>alert(1)</script>")}, 200, "nothing to change"),
+        ({"file": (b"[clients]", "<script>alert(1)</script>")}, 200, "nothing to change"),
         ({"file": (b"[", "<script>alert(1)</script>")}, 422, "alert(1)"),
     ],
-    ids=range(8),
+    ids=range(11),
 )
 def test_files_that_cannot_be_used_are_refused_on_the_page(console, fields, status, words):
     """With the words of the API; what was pasted stays in the form."""
     given = {
-        name: (io.BytesIO(each[0]), each[1]) if isinstance(each, tuple) else each
+        name: [(io.BytesIO(content), file) for content, file in uploads]
+        if isinstance(uploads := [each] if isinstance(each, tuple) else each, list)
+        else each
         for name, each in fields.items()
     }
     headers = {"Cookie": f"session={COOKIE}"}
-    answer = console.client.post("/files", data={"csrf_token": CSRF, **given}, headers=headers)
+    answer = console.client.post(
+        "/files",
+        data={"csrf_token": CSRF, **given},
+        headers=headers,
+        content_type="multipart/form-data",
+    )
     assert answer.status_code == status, answer.text
     assert words in answer.text
     assert "<script>alert" not in answer.text
@@ -132,6 +142,13 @@ def test_who_may_not_apply_files_downloads_them(console):
         refused = plan(console, of_client("by-auditor"))
         assert refused.status_code == 403
         assert "treasury" in console.get("/files/export?format=toml").text
+    with console.acting_as(console.operator("scopes:write")):
+        assert 'href="/files"' in console.page("/")
+        page = console.page("/files")
+        assert 'action="/files"' in page
+        assert "/files/export" not in page
+    with console.acting_as(console.operator("keys:read")):
+        assert 'href="/files"' not in console.page("/")
     limits = Limits(organisations=frozenset({"Ministry"}))
     console.site.new_client("Elsewhere", id="outside", organisation="Other")
     with console.acting_as(console.operator(*READS, "clients:write", limits=limits)):

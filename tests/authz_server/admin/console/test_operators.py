@@ -43,6 +43,11 @@ def test_an_operator_is_invited_changed_disabled_and_deleted(console):
     enrolled = console.confirm("/act/operator-enrol?operator=ines")
     assert "https://admin.example/enrol" in enrolled.text
 
+    assert "/act/operator-log-out?operator=ines" in console.page("/operators/operator?name=ines")
+    out = console.confirm("/act/operator-log-out?operator=ines")
+    assert out.headers["Location"] == "/operators/operator?name=ines&done=operator-log-out"
+    record = console.site.get("/audit?subject=ines&limit=1").json["items"][0]
+    assert record["action"] == "operator.sessions_ended"
     assert console.confirm("/act/operator-disable?operator=ines").status_code == 303
     assert _operator(console, "ines")["state"] == "disabled"
     assert console.confirm("/act/operator-enable?operator=ines").status_code == 303

@@ -1,0 +1,84 @@
+"""The form of files on the real application of the listener, over the front of a worker."""
+
+import httpx
+import pytest
+
+from authz_server.admin.console.pages.files import MAXIMUM_BYTES, MAXIMUM_FORM_BYTES
+from authz_server.admin.people.cookies import COOKIE
+from authz_server.app import EXTENSION
+from authz_server.serving.worker import build_front
+from support.console_site import read_form
+from support.people_site import URL, running_people_site
+from support.worker_site import WorkerSite
+
+#: A file of almost the largest size, most of which are the ends of lines.
+FILE = "[clients.large]\nname = 'Large'\nallowed_scopes = []\n".ljust(MAXIMUM_BYTES, "\n")
+
+
+class AdminFront(WorkerSite):
+    """A worker's front with the application of the management listener."""
+
+    def __init__(self, app) -> None:
+        super().__init__()
+        self._app = app
+
+    def _begin(self) -> None:
+        services = self._app.extensions[EXTENSION]
+        server = services.settings.server
+        self.front, self.lanes = build_front(self.loop, self._app, services, server)
+        self.front.listen([self._listener], None)
+
+
+@pytest.fixture
+def visited(sqlite_url: str, tmp_path):
+    """The front, and a visitor who has logged in."""
+    with running_people_site(tmp_path, sqlite_url) as site, AdminFront(site.apps[0]) as front:
+        yield front, site.enrolled("client-manager")
+
+
+def send(visited, **fields) -> httpx.Response:
+    """Send the form as a browser does."""
+    front, visitor = visited
+    given = {"csrf_token": visitor.token(), **fields}
+    return httpx.post(
+        f"http://127.0.0.1:{front.port}/files",
+        files={
+            name: each if isinstance(each, tuple) else (None, each) for name, each in given.items()
+        },
+        headers={"Cookie": f"{COOKIE}={visitor.cookie}", "Origin": URL},
+        timeout=60,
+    )
+
+
+def test_files_of_400_kb_are_planned_and_applied(visited):
+    """Their confirmation has the texts in fields of up to twice the size."""
+    planned = send(visited, file=("large.toml", FILE.encode()), generate="yes")
+    assert planned.status_code == 200, planned.text
+    assert "1 to add" in planned.text
+    _, fields = read_form(planned.text)
+    sent = {name: value.replace("\n", "\r\n") for name, value in fields.items()}
+    assert len(sent["text-0"]) > 1.9 * MAXIMUM_BYTES
+    applied = send(visited, **sent)
+    assert applied.status_code == 200, applied.text
+    assert "The files are applied." in applied.text
+
+
+def test_a_larger_form_is_refused_with_a_page(visited):
+    """Before it is read; without a session, a form is as small as other bodies."""
+    front, visitor = visited
+    for path, length, has_session, words in (
+        ("/files", MAXIMUM_FORM_BYTES + 1, True, "Les fichiers dépassent 400 ko"),
+        ("/files", 70_000, False, "Les fichiers dépassent 400 ko"),
+        ("/act/client-create", 70_000, True, "Le formulaire est trop volumineux"),
+    ):
+        cookie = f"Cookie: {COOKIE}={visitor.cookie}\r\n" if has_session else ""
+        with front.connect() as connection:
+            connection.send(
+                f"POST {path} HTTP/1.1\r\nHost: a\r\nAccept-Language: fr\r\n{cookie}"
+                f"Content-Length: {length}\r\nExpect: 100-continue\r\n\r\nx".encode()
+            )
+            answer = connection.receive()
+        assert answer.status == 413, path
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        assert "frame-ancestors" in answer.headers["content-security-policy"]
+        assert words in answer.body.decode()
