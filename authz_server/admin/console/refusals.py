@@ -11,12 +11,14 @@ from authz_server.endpoints.request import Request
 from authz_server.endpoints.responses import Answer
 from authz_server.errors import OAuthError
 
-_TOO_LARGE = 413
+_TOO_LARGE, _UNAVAILABLE = 413, 503
 _FILES, _ACTS = "/files", "/act/"
 
 
 class ConsoleRefusals(ProblemResponses):
-    """Renders refusals of too large forms of the console as pages, and all others as problems.
+    """Renders refusals of the console's forms as pages, and all others as problems.
+
+    A form is refused if it is too large, or if too many large ones are under way.
 
     Args:
         retry_after_seconds: sent with a 503 that gives no other time.
@@ -33,7 +35,7 @@ class ConsoleRefusals(ProblemResponses):
         """Return the response for a refusal; the arguments are those of the base class."""
         answer = super().render(error, request, request_id, renderer, headers)
         is_form = request.method == "POST" and request.path.startswith((_FILES, _ACTS))
-        if not is_form or error.status_code != _TOO_LARGE:
+        if not is_form or answer.status not in {_TOO_LARGE, _UNAVAILABLE}:
             return answer
         texts = texts_in(
             choose_language(
@@ -42,6 +44,8 @@ class ConsoleRefusals(ProblemResponses):
             )
         )
         key = "files.too_large" if request.path == _FILES else "problem.body-too-large"
+        if answer.status == _UNAVAILABLE:
+            key = "problem.unavailable"
         back = _FILES if request.path == _FILES else "/"
         text = render("unread.html", t=texts, sentence=texts(key), back=back, request_id=request_id)
         answer.headers |= SECURITY_HEADERS

@@ -1,11 +1,14 @@
 """The form of files on the real application of the listener, over the front of a worker."""
 
+from contextlib import ExitStack
+
 import httpx
 import pytest
 
 from authz_server.admin.console.pages.files import MAXIMUM_BYTES, MAXIMUM_FORM_BYTES
 from authz_server.admin.people.cookies import COOKIE
 from authz_server.app import EXTENSION
+from authz_server.serving.large_bodies import MOST_AT_ONCE
 from authz_server.serving.worker import build_front
 from support.console_site import read_form
 from support.people_site import URL, running_people_site
@@ -63,22 +66,41 @@ def test_files_of_400_kb_are_planned_and_applied(visited):
     assert "The files are applied." in applied.text
 
 
+def begin(visited, connection, path: str, length: int, *, has_session: bool = True) -> None:
+    """Send the header of a form that expects 100 (Continue), and one byte."""
+    cookie = f"Cookie: {COOKIE}={visited[1].cookie}\r\n" if has_session else ""
+    connection.send(
+        f"POST {path} HTTP/1.1\r\nHost: a\r\nAccept-Language: fr\r\n{cookie}"
+        f"Content-Length: {length}\r\nExpect: 100-continue\r\n\r\nx".encode()
+    )
+
+
+def require_page(answer, status: int, words: str) -> None:
+    assert answer.status == status, answer.body
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "frame-ancestors" in answer.headers["content-security-policy"]
+    assert words in answer.body.decode()
+
+
 def test_a_larger_form_is_refused_with_a_page(visited):
     """Before it is read; without a session, a form is as small as other bodies."""
-    front, visitor = visited
     for path, length, has_session, words in (
         ("/files", MAXIMUM_FORM_BYTES + 1, True, "Les fichiers dépassent 400 ko"),
         ("/files", 70_000, False, "Les fichiers dépassent 400 ko"),
         ("/act/client-create", 70_000, True, "Le formulaire est trop volumineux"),
     ):
-        cookie = f"Cookie: {COOKIE}={visitor.cookie}\r\n" if has_session else ""
-        with front.connect() as connection:
-            connection.send(
-                f"POST {path} HTTP/1.1\r\nHost: a\r\nAccept-Language: fr\r\n{cookie}"
-                f"Content-Length: {length}\r\nExpect: 100-continue\r\n\r\nx".encode()
-            )
-            answer = connection.receive()
-        assert answer.status == 413, path
-        assert answer.headers["content-type"] == "text/html; charset=utf-8"
-        assert "frame-ancestors" in answer.headers["content-security-policy"]
-        assert words in answer.body.decode()
+        with visited[0].connect() as connection:
+            begin(visited, connection, path, length, has_session=has_session)
+            require_page(connection.receive(), 413, words)
+
+
+def test_few_large_forms_are_under_way_at_once(visited):
+    """The next one is to be sent again."""
+    with ExitStack() as held:
+        for _ in range(MOST_AT_ONCE):
+            connection = held.enter_context(visited[0].connect())
+            begin(visited, connection, "/files", 70_000)
+            assert connection.receive_interim() == 100
+        with visited[0].connect() as another:
+            begin(visited, another, "/files", 70_000)
+            require_page(another.receive(), 503, "réessayez")
