@@ -181,6 +181,7 @@ def test_another_node_judges_tokens_without_the_document(site: Site):
     )
     node.extensions["authz_server"].maintenance.stop()
     node.extensions["authz_server"].database.close()
+    node.extensions["authz_server"].sink.close()
     assert answer.json["active"] is True
     assert len(site.publisher.server.requests) == before
 

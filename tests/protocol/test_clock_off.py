@@ -124,6 +124,7 @@ def node(settings_file, clock):
     finally:
         services.maintenance.stop()
         services.database.close()
+        services.sink.close()
 
 
 def token_of(client, demo):
@@ -267,6 +268,7 @@ def test_a_node_behind_refuses_a_link_and_a_session_that_have_expired(
         answer = app.test_client().get(urlsplit(link).path, base_url="http://localhost:8082")
         services.maintenance.stop()
         services.database.close()
+        services.sink.close()
         assert answer.status_code == expected, answer.text
 
 

@@ -57,6 +57,7 @@ class Site:
         yield app.test_client()
         services.maintenance.stop()
         services.database.close()
+        services.sink.close()
 
     def keys(self) -> dict[str, int]:
         """Return how many rows the tables of keys have."""

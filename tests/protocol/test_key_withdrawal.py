@@ -47,6 +47,7 @@ def further_node(stage: ApplicationFixture) -> Iterator[ApplicationFixture]:
     yield node
     node.services.maintenance.stop()
     node.services.database.close()
+    node.services.sink.close()
 
 
 def kids(stage: ApplicationFixture) -> set[str]:

@@ -53,7 +53,8 @@ def test_every_node_publishes_the_same(protocol: Protocol):
         assert theirs.headers["ETag"] == ours.headers["ETag"]
     finally:
         node.extensions[EXTENSION].maintenance.stop()
-        node.extensions[EXTENSION].database.engine.dispose()
+        node.extensions[EXTENSION].database.close()
+        node.extensions[EXTENSION].sink.close()
 
 
 def test_caches_may_keep_the_keys_and_ask_again(start_protocol):
@@ -103,7 +104,8 @@ def test_set_without_keys_is_not_published(sqlite_url, make_settings):
         assert len(app.test_client().get(JWKS).json["keys"]) == 2
     finally:
         services.maintenance.stop()
-        services.database.engine.dispose()
+        services.database.close()
+        services.sink.close()
 
 
 def readers_of(protocol: Protocol) -> list[tuple[str, str]]:

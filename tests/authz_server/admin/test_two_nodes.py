@@ -55,6 +55,7 @@ def nodes(approvals) -> Iterator[Nodes]:
     services = both.apps[1].extensions[EXTENSION]
     services.maintenance.stop()
     services.database.close()
+    services.sink.close()
 
 
 @pytest.mark.parametrize(("act", "by"), [("withdraw", "caller"), ("reject", "third")])

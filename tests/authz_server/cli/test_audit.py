@@ -62,6 +62,7 @@ class Site:
         for each in self.services:
             each.maintenance.stop()
             each.database.close()
+            each.sink.close()
 
 
 @pytest.fixture

@@ -76,4 +76,5 @@ def test_the_commands_of_the_document(stocked, tmp_path, monkeypatch):
         services = app.extensions[EXTENSION]
         services.maintenance.stop()
         services.database.close()
+        services.sink.close()
     stocked.must(*shlex.split(next(each for each in blocks if "--jwks-uri" in each))[1:])

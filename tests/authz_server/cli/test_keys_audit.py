@@ -52,6 +52,7 @@ def serving(cli):
     finally:
         app.extensions[EXTENSION].maintenance.stop()
         app.extensions[EXTENSION].database.close()
+        app.extensions[EXTENSION].sink.close()
 
 
 def ask(app, directory):
