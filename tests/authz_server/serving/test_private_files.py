@@ -36,9 +36,7 @@ def test_tls_needs_neither_proc_nor_files_in_memory(tmp_path, monkeypatch, missi
     assert not list(folder.iterdir())
 
 
-def test_a_worker_that_does_not_read_its_order_holds_the_main_process_not_up(
-    tmp_path, sqlite_url, monkeypatch
-):
+def test_a_worker_that_does_not_read_its_order_holds_up_nothing(tmp_path, sqlite_url, monkeypatch):
     command = (sys.executable, "-c", "import time; time.sleep(60)")
     monkeypatch.setattr(worker_processes, "_COMMAND", command)
     settings = load_settings(write_settings(tmp_path, sqlite_url, {}))
