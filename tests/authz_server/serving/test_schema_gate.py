@@ -1,6 +1,9 @@
 """A process of another WSGI server with a database that is away, or of another release."""
 
+import os
 import sqlite3
+import subprocess
+import sys
 import time
 from contextlib import closing, contextmanager
 from functools import partial
@@ -15,6 +18,13 @@ from authz_server.serving.prefork import PreforkApplication
 from authz_server.serving.schema_gate import AGAIN_SECONDS, SchemaGate
 from authz_server.settings import DatabaseSettings
 from support.postgresql_access import database_name
+from support.settings_file import write_settings
+
+ASK_TWICE = """
+from werkzeug.test import Client
+from authz_server.wsgi import application
+print(*(Client(application).get("/.well-known/jwks.json").status_code for _ in range(2)))
+"""
 
 
 @contextmanager
@@ -91,3 +101,18 @@ def test_a_request_waits_for_the_schema_as_long_as_for_another_statement(databas
         began = time.monotonic()
         assert gate.may_serve()
         assert time.monotonic() - began < 30
+
+
+def test_the_application_of_other_servers_refuses_a_foreign_schema(sqlite_url, tmp_path):
+    set_revision(sqlite_url, "foreign")
+    done = subprocess.run(
+        [sys.executable, "-c", ASK_TWICE],
+        env=os.environ | {"AUTHZ_SERVER_CONFIG": str(write_settings(tmp_path, sqlite_url, {}))},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == ["503", "503"]
+    assert done.stderr.count("is at foreign") == 1
+    assert "Traceback" not in done.stderr
