@@ -258,7 +258,7 @@ class AdminApi:
         return Call(
             parts=self._parts,
             services=limit_services(
-                self._parts.services, UNLIMITED if route.limited == "items" else limits
+                self._parts.services, UNLIMITED if route.limited == "items" else limits, caller.key
             ),
             caller=caller,
             limits=limits,

@@ -42,6 +42,7 @@ from authz_server.operations.changes import (
     require_change,
     require_own,
 )
+from authz_server.operations.declarative.apply import OPERATION as APPLY
 from authz_server.operations.keys.context import KeyContext
 from authz_server.operations.keys.orders import apply_order
 from authz_server.operations.limited_services import limit_services
@@ -177,10 +178,10 @@ def _run(
 
 def _require_permission(services: Services, change: PendingChange, decider: Caller) -> None:
     """Require the permission of the act, which the decider may have lost since the request."""
-    permission = PERMISSIONS_OF.get(change.operation)
-    if permission is None:
-        # require_no_more() has those of an application.
+    if change.operation == APPLY:
+        # require_no_more() has those of its sections.
         return
+    permission = PERMISSIONS_OF[change.operation]
     limits = authorise(decider, permission, now=services.corrected_clock())
     if limits:
         with limit_services(services, limits).database.reading() as session:

@@ -138,9 +138,13 @@ def find_organisation(organisation: str, scopes: Iterable[str]) -> str | None:
 
 
 def find_owners(session: Session, scopes: Iterable[str]) -> tuple[str, ...]:
-    """Return the ids of the resource servers that own the scopes, sorted."""
+    """Return the ids of the resource servers that own the scopes, sorted.
+
+    For scopes that belong to none there is an empty id, which lies within no limits by resource
+    servers.
+    """
     query = select(Scope.resource_server_id).where(Scope.name.in_(tuple(scopes))).distinct()
-    return tuple(sorted(owner for owner in session.scalars(query) if owner is not None))
+    return tuple(sorted(owner or "" for owner in session.scalars(query)))
 
 
 def _in_order(acts: AbstractSet[str]) -> tuple[str, ...]:

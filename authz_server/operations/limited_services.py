@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 from sqlalchemy import ColumnElement, event, false, inspect
@@ -97,17 +98,18 @@ class _LimitedServices:
         return _narrowed(self._services.transaction, self.reach)
 
 
-def limit_services(services: Services, limits: Limits) -> Services:
+def limit_services(services: Services, limits: Limits, requester: str = "") -> Services:
     """Return the parts as a caller with these limits sees them.
 
     Args:
         services: the parts of the server.
         limits: the limits; without one, the parts are returned as they are.
+        requester: the key of the caller, whose own changes are seen too; empty: none are.
     """
     if not limits:
         return services
     with services.database.reading() as session:
-        reach = load_reach(session, limits)
+        reach = replace(load_reach(session, limits), requester=requester)
     return cast("Services", _LimitedServices(services, reach))
 
 
@@ -146,12 +148,15 @@ def _narrowed(
 
 
 @contextmanager
-def narrow(session: Session, limits: Limits) -> Iterator[Reach | None]:
+def narrow(session: Session, limits: Limits, reach: Reach | None = None) -> Iterator[Reach | None]:
     """Let a session see what is within limits, and refuse to change anything else, in a block.
+
+    Every client and scope of the session is expired after the block.
 
     Args:
         session: a session that is not narrowed.
         limits: the limits.
+        reach: what is within them; None: it is read.
 
     Yields:
         what is within the limits; None without limits, where the session stays as it is.
@@ -163,7 +168,8 @@ def narrow(session: Session, limits: Limits) -> Iterator[Reach | None]:
         yield None
         return
     session.flush()
-    reach = load_reach(session, limits)
+    if reach is None:
+        reach = load_reach(session, limits)
     listeners = _narrow(session, reach)
     try:
         yield reach

@@ -57,6 +57,8 @@ class Reach:
         seen_scopes: the canonical names of the scopes that the caller sees.
         own_scopes: those that it may change.
         is_sqlite: whether the database is SQLite.
+        requester: the key of the caller, who also sees the changes that it requested; empty: the
+            changes within the limits alone.
     """
 
     limits: Limits
@@ -65,6 +67,7 @@ class Reach:
     seen_scopes: frozenset[str]
     own_scopes: frozenset[str]
     is_sqlite: bool
+    requester: str = ""
 
     @cached_property
     def conditions(self) -> Mapping[type[Any], ColumnElement[bool]]:
@@ -260,7 +263,7 @@ class Reach:
         )
 
     def _seen_change(self) -> ColumnElement[bool]:
-        """Return the condition of the changes that concern nothing of others."""
+        """Return the condition of the changes that concern nothing of others, or are one's own."""
         conditions: list[ColumnElement[bool]] = [PendingChange.organisation.is_not(None)]
         if self.limits.organisations is not None:
             conditions.append(PendingChange.organisation.in_(self.limits.organisations))
@@ -268,7 +271,9 @@ class Reach:
             concerned = PendingChange.__table__.c.resource_servers
             conditions.append(cast(PendingChange.resource_servers, String) != "[]")
             conditions.append(~self._has_others(concerned, self.own_servers))
-        return and_(*conditions)
+        if not self.requester:
+            return and_(*conditions)
+        return or_(PendingChange.requester == self.requester, and_(*conditions))
 
     def _has_others(self, column: ColumnElement[Any], own: Iterable[str]) -> ColumnElement[bool]:
         """Return whether a JSON list has a name that is not one of these."""

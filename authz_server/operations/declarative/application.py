@@ -1,8 +1,10 @@
 """An application of declarative files, and the objects that it concerns."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from authz_server.clients.models import Client
@@ -10,39 +12,64 @@ from authz_server.operations.client_acts import find_organisation, find_owners
 from authz_server.operations.declarative.document import Declaration, Section
 from authz_server.operations.declarative.initial_secrets import InitialSecrets
 from authz_server.operations.declarative.limits import SectionLimits
+from authz_server.operations.limited_services import narrow
 from authz_server.operations.permissions import UNLIMITED, Limits
+from authz_server.operations.reach import Reach
 
 
 @dataclass(frozen=True, slots=True)
 class Concerned:
-    """The objects that an application concerns, by which callers with limits see its change.
+    """The objects that an application adds, changes or removes, which decide who sees its change.
+
+    Approvers without limits alone see what concerns the whole server: a new or a removed resource
+    server, and a scope that belongs to none, before its change or after it.
 
     Attributes:
-        organisations: those of the registrations; None for one that administers this server.
+        organisations: those of the registrations; None for one that administers this server, and
+            for what concerns the whole server.
         resource_servers: the ids of resource servers.
-        scopes: the names of scopes, whose resource servers are concerned too.
+        owners: the ids of the resource servers of the scopes that are changed themselves.
+        granted: the names of the scopes that clients have, before a change or after it.
     """
 
     organisations: set[str | None] = field(default_factory=set)
     resource_servers: set[str] = field(default_factory=set)
-    scopes: set[str] = field(default_factory=set)
+    owners: set[str] = field(default_factory=set)
+    granted: set[str] = field(default_factory=set)
 
     def add_client(self, row: Client) -> None:
-        """Add a client or a resource server."""
+        """Add a client or a resource server, as it is before its change or after it."""
         if row.kind == "resource_server":
             self.resource_servers.add(row.id)
         self.organisations.add(find_organisation(row.organisation, row.allowed_scopes))
         self.resource_servers.update(row.allowed_resource_servers)
-        self.scopes.update(row.allowed_scopes)
+        self.granted.update(row.allowed_scopes)
 
-    @property
-    def organisation(self) -> str | None:
-        """The organisation of all of them; None: there are several, or one of the whole server."""
-        return next(iter(self.organisations)) if len(self.organisations) == 1 else None
+    def add_scope(self, owner: str | None) -> None:
+        """Add a scope that is added, changed, assigned or removed, by its resource server.
+
+        A scope that gets another resource server is added with each of them.
+        """
+        if owner is None:
+            self.add_whole_server()
+        else:
+            self.owners.add(owner)
+
+    def add_whole_server(self) -> None:
+        """Add something that lies within no limits."""
+        self.organisations.add(None)
+
+    def find_organisation(self, session: Session) -> str | None:
+        """Return the organisation of all of them; None: there are several, or the whole server."""
+        # That of a resource server that is removed was added with it.
+        found = select(Client.organisation).where(Client.id.in_(self.owners))
+        organisations = {*self.organisations, *session.scalars(found)}
+        return next(iter(organisations)) if len(organisations) == 1 else None
 
     def find_resource_servers(self, session: Session) -> tuple[str, ...]:
         """Return the ids of the resource servers, sorted."""
-        return tuple(sorted({*self.resource_servers, *find_owners(session, self.scopes)}))
+        granted = find_owners(session, self.granted)
+        return tuple(sorted({*self.resource_servers, *self.owners, *granted}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +86,7 @@ class Application:
         limits: the limits of the caller for each section.
         require: refuses a client that the caller may not change, before its change and after it.
         concerned: collects the objects that the application concerns.
+        reaches: what lies within limits, until :meth:`forget_reaches`.
     """
 
     declaration: Declaration
@@ -70,7 +98,26 @@ class Application:
     limits: SectionLimits = field(default_factory=dict)
     require: Callable[[Client], None] = lambda _: None
     concerned: Concerned = field(default_factory=Concerned)
+    reaches: dict[Limits, Reach] = field(default_factory=dict)
 
-    def limits_of(self, section: Section) -> Limits:
-        """Return the limits of the caller for a section."""
-        return self.limits.get(section, UNLIMITED)
+    @property
+    def is_limited(self) -> bool:
+        """Whether the caller has limits for one of the sections."""
+        return any(self.limits.values())
+
+    @contextmanager
+    def narrowed(self, session: Session, section: Section) -> Iterator[Reach | None]:
+        """Let a session see what lies within the limits for a section, as :func:`narrow` does.
+
+        Yields:
+            what lies within them; None: there are none.
+        """
+        limits = self.limits.get(section, UNLIMITED)
+        with narrow(session, limits, self.reaches.get(limits)) as reach:
+            if reach is not None:
+                self.reaches[limits] = reach
+            yield reach
+
+    def forget_reaches(self) -> None:
+        """Read again what lies within limits: scopes or their resource servers have changed."""
+        self.reaches.clear()

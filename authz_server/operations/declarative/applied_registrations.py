@@ -39,7 +39,7 @@ from authz_server.operations.declarative.stored import (
     server_values,
     without_defaults,
 )
-from authz_server.operations.limited_services import OutsideLimitsError, narrow
+from authz_server.operations.limited_services import OutsideLimitsError
 from authz_server.operations.reach import Reach
 from authz_server.operations.scopes import record_owners
 from authz_server.operations.views import record_diff, record_difference
@@ -70,8 +70,9 @@ class _Step:
     @contextmanager
     def _within_limits(self) -> Iterator[None]:
         """Read the stored registrations that the caller sees; change those of the caller alone."""
-        with narrow(self._session, self._application.limits_of(self.section)) as self._reach:
-            if self._reach is not None or not self._rows:
+        with self._application.narrowed(self._session, self.section) as self._reach:
+            # Within the limits of another section, each row would be read by a query of its own.
+            if self._application.is_limited or not self._rows:
                 self._rows = read_rows(self._services, self._session, self.kind)
             yield
 
@@ -147,6 +148,7 @@ class ResourceServerStep(_Step):
         claimed = {scope for scopes in wanted.values() for scope in scopes}
         freed = [name for each in wanted for name in owned.get(each, []) if name not in claimed]
         if freed:
+            self._concern_scopes(freed, names, None)
             self._services.scopes.assign(self._session, freed, None, actor=self._actor)
             record_owners(self._session, {name: names.owners[name] for name in freed}, None)
         return changes
@@ -175,13 +177,15 @@ class ResourceServerStep(_Step):
             )
             further = self._switch(row, entry.enabled) + self._bring_stream(server_id, entry)
             secret = self._secrets.add(self._services, self._session, row, actor=self._actor)
+            self._application.concerned.add_whole_server()
+            self._application.forget_reaches()
             fields = _new_fields(DeclaredResourceServer, values, {"scopes": wanted}, further)
             record_diff(self._session, plain_diff(fields), subject=server_id)
             return PlannedChange(
                 act="add", noun="resource server", id=server_id, fields=fields, secret=secret
             )
         row = self._rows[server_id]
-        # Before its fields are compared: they would tell what the caller does not see.
+        # Before its fields are compared: they would show what the caller does not see.
         self._require_own(row)
         fields = compare(server_values(row), values)
         if fields:
@@ -193,6 +197,8 @@ class ResourceServerStep(_Step):
         if not fields:
             return None
         self._application.concerned.add_client(row)
+        # It may have another organisation.
+        self._application.forget_reaches()
         record_diff(self._session, plain_diff(fields), subject=server_id)
         return PlannedChange(act="change", noun="resource server", id=server_id, fields=fields)
 
@@ -211,8 +217,14 @@ class ResourceServerStep(_Step):
                 )
         given = [name for name in wanted if names.owners[name] != server_id]
         if given:
+            self._concern_scopes(given, names, server_id)
             self._services.scopes.assign(self._session, given, server_id, actor=self._actor)
             record_owners(self._session, {name: names.owners[name] for name in given}, server_id)
+
+    def _concern_scopes(self, moved: list[str], names: ScopeNames, owner: str | None) -> None:
+        for each in (owner, *(names.owners[name] for name in moved)):
+            self._application.concerned.add_scope(each)
+        self._application.forget_reaches()
 
     def remove_others(self) -> list[PlannedChange]:
         """Delete the resource servers that the files do not have; return the changes.
@@ -230,6 +242,8 @@ class ResourceServerStep(_Step):
                     if self._reach is not None:
                         raise WholeServerError
                     self._remove(server_id)
+                    self._application.concerned.add_whole_server()
+                    self._application.forget_reaches()
         return [PlannedChange(act="remove", noun="resource server", id=each) for each in others]
 
 
@@ -264,7 +278,7 @@ class ClientStep(_Step):
         if client_id not in self._rows:
             return self._add(client_id, entry, values, names)
         row = self._rows[client_id]
-        # Before its fields are compared: they would tell what the caller does not see.
+        # Before its fields are compared: they would show what the caller does not see.
         self._require_own(row)
         before = client_values(row)
         fields = compare(before, values)
@@ -363,7 +377,7 @@ def _new_fields(
     further: Mapping[str, Any],
     state: tuple[FieldChange, ...],
 ) -> tuple[FieldChange, ...]:
-    told = without_defaults(struct, {**values, **further})
-    return compare({}, told) + tuple(
+    shown = without_defaults(struct, {**values, **further})
+    return compare({}, shown) + tuple(
         FieldChange(path=each.path, before=None, after=each.after) for each in state
     )

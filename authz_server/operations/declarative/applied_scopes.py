@@ -23,7 +23,6 @@ from authz_server.operations.declarative.stored import (
     scope_values,
     without_defaults,
 )
-from authz_server.operations.limited_services import narrow
 from authz_server.operations.reach import Reach
 from authz_server.operations.scope_acts import find_held_scopes, find_scope_acts
 from authz_server.operations.views import record_diff
@@ -105,7 +104,7 @@ class ScopeStep:
 
     @contextmanager
     def _within_limits(self) -> Iterator[None]:
-        with narrow(self._session, self._application.limits_of("scopes")) as self._reach:
+        with self._application.narrowed(self._session, "scopes") as self._reach:
             yield
 
     def _bring_all(self) -> list[PlannedChange]:
@@ -133,11 +132,12 @@ class ScopeStep:
         self._services.scopes.add_scope(
             self._session, actor=self._actor, name=name, resource_server_id=owner, **values
         )
-        self._application.concerned.scopes.add(name)
+        self._application.concerned.add_scope(owner)
+        self._application.forget_reaches()
         if name not in self._declaration.scopes:
             return PlannedChange(act="add", noun="scope", id=name)
-        told = without_defaults(DeclaredScope, {**values, "callback_partner": partner})
-        fields = compare({}, told | ({} if owner is None else {"resource_server": owner}))
+        shown = without_defaults(DeclaredScope, {**values, "callback_partner": partner})
+        fields = compare({}, shown | ({} if owner is None else {"resource_server": owner}))
         record_diff(self._session, plain_diff(fields), subject=name)
         return PlannedChange(act="add", noun="scope", id=name, fields=fields)
 
@@ -166,7 +166,7 @@ class ScopeStep:
         if new.get("callback_partner") in self._wanted:
             later[row.name] = new.pop("callback_partner")
         acts = self._find_acts(row, values)
-        self._application.concerned.scopes.add(row.name)
+        self._application.concerned.add_scope(row.resource_server_id)
         if new:
             self._update(row.name, **new)
             record_diff(self._session, plain_diff(fields), subject=row.name)
@@ -217,8 +217,9 @@ class ScopeStep:
         others = [name for name in rows if name not in kept and name in own]
         if others:
             self._require_unused(others)
-        self._application.concerned.scopes.update(others)
         for name in others:
+            # Before it is deleted, as its owner is not known afterwards.
+            self._application.concerned.add_scope(rows[name].resource_server_id)
             acts = self._find_acts(rows[name], None)
             self._services.scopes.delete_scope(self._session, name, actor=self._actor)
             gone = {"name": {"before": name, "after": None}}

@@ -170,6 +170,7 @@ def _note_whole(session: Session, application: Application, plan: Plan, parts: C
     if not parts.noted and control.approved is None:
         return
     declaration, limits = application.declaration, as_arguments(application.limits)
+    concerned = application.concerned
     act = NotedAct(
         acts=tuple(dict.fromkeys(name for act in parts.noted for name in act.acts)),
         actor=application.actor,
@@ -180,9 +181,10 @@ def _note_whole(session: Session, application: Application, plan: Plan, parts: C
             "clients": [change.id for change in plan.changes if change.noun == "client"],
             **({"limits": limits} if limits else {}),
         },
-        # Those with the same limits see the change of a caller with limits.
-        organisation=application.concerned.organisation if limits else None,
-        resource_servers=application.concerned.find_resource_servers(session) if limits else (),
+        # An approver with limits sees the change of a caller with limits, if all of it lies within
+        # those of the approver. Its requester always sees it.
+        organisation=concerned.find_organisation(session) if limits else None,
+        resource_servers=concerned.find_resource_servers(session) if limits else (),
         subject=f"declaration:{plan.digest}",
         basis=revision_of(plan),
         diff=diff_of(plan),

@@ -245,7 +245,8 @@ def test_a_limited_approver_does_not_decide_on_a_client_of_the_admin_api(approva
     assert money.status_code == 202, money.text
     with approvals.api.services.database.reading() as session:
         concerned = session.get_one(PendingChange, money.json["id"]).resource_servers
-    assert concerned == ["authz-server-admin"]
+    # With an empty id, as the scope that pays belongs to no resource server.
+    assert concerned == ["", "authz-server-admin"]
     approvals.api.clock.advance(1)
     caller = _person(approvals, Limits(organisations=frozenset({"Justice"})))
     for change in (granted.json["id"], *done.json["approval"]["changes"], money.json["id"]):

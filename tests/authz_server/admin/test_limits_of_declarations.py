@@ -70,7 +70,7 @@ def test_an_export_has_what_lies_within_the_limits_alone(ours, by):
 
 @pytest.mark.parametrize("by", OWN)
 def test_an_entry_outside_the_limits_is_refused_by_name(ours, by):
-    """Its place is named; nothing else of the files is done, and nothing of others is told."""
+    """Its place is named; nothing else of the files is done, and nothing of others is shown."""
     caller = ours.caller(*EVERY, limits=OWN[by][0])
     everything = export(ours, ours.caller(*EVERY))
     within = of_client("within", "mine/read")
@@ -104,7 +104,7 @@ def test_an_entry_outside_the_limits_is_refused_by_name(ours, by):
 
 
 def test_a_client_that_is_seen_in_part_is_refused_whatever_the_file_has(ours):
-    """Also if the file has its very fields: the answer would tell those that are not seen."""
+    """Also if the file has its very fields: the answer would show those that are not seen."""
     caller = ours.caller(*EVERY, limits=BY_SERVER)
     stored = export(ours, ours.caller(*EVERY))["clients"]["shared"]
     same = of_client("shared", *stored["allowed_scopes"], organisation="Third")
@@ -184,3 +184,26 @@ def test_each_section_has_the_limits_of_its_own_permission(ours):
     assert 'clients."by-both"' in apply(ours, neither, text).body["detail"]
     assert apply(ours, neither, of_server("mine/read")).body["changes"] == []
     delete_client(ours.site.services, "by-both", kind="client", actor=ACTOR)
+
+
+def test_limits_of_one_section_cost_no_query_for_each_client(ours):
+    """The clients of another section are read together, and what lies within limits once."""
+    manager = ours.caller("client-manager")
+    owner = ours.caller("api-owner", limits=BY_ORGANISATION)
+    mixed = replace(manager, grants=(*manager.grants, *owner.grants))
+    made = [f"many-{number}" for number in range(30)]
+    text = "".join(of_client(name, "mine/read") for name in made)
+    assert apply(ours, manager, text).status == 200
+    stored = export(ours, ours.caller(*EVERY))
+    kept = {"mine": stored["resource_servers"]["mine"]}
+    text = json.dumps({"format": 1, "clients": stored["clients"], "resource_servers": kept})
+    body = {"files": [{"name": "a.json", "text": text}], "prune": True}
+    with ours.statements() as statements:
+        done = ours.perform(mixed, "POST", PATH, body=body)
+    assert (done.status, done.body["changes"]) == (200, []), done.body
+    single = [each for each in statements if "WHERE client.id = " in each]
+    assert len(single) < len(made)
+    granted = [each for each in statements if each.startswith("SELECT client.allowed_scopes \n")]
+    assert len(granted) == 1
+    for name in made:
+        delete_client(ours.site.services, name, kind="client", actor=ACTOR)
