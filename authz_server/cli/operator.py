@@ -251,8 +251,8 @@ def enrol(invocation: Invocation, name: str, as_json: bool) -> None:
 def log_out(invocation: Invocation, name: str, as_json: bool) -> None:
     """End all sessions of an operator.
 
-    NAME is the name in records, also of a person of the OpenID Connect provider. The operator may
-    log in again: disable a local one, or the account at the provider.
+    NAME is the name or the id in records, also of a person of the OpenID Connect provider. The
+    operator may log in again: disable a local one, or the account at the provider.
     """
     with invocation.operations() as carry_out:
         done = carry_out(end_sessions, name, actor=invocation.actor)

@@ -172,6 +172,48 @@ def test_an_officer_ends_the_sessions_of_another_person(people, visitor):
     assert (record["action"], record["operator"]) == ("operator.sessions_ended", other.name)
 
 
+def test_one_person_is_logged_out_at_a_time(people, visitor):
+    """A local operator before a person of the provider with that sub; the id where names agree."""
+    local, officer, issuer = people.enrolled("auditor"), visitor.caller(), "https://x.example"
+    guests = (
+        Person(name=f"Guest ({local.name})", method="openid", issuer=issuer, subject=local.name),
+        Person(name="twin", method="openid", issuer=issuer, subject="twin"),
+        Person(name="Twin (twin)", method="openid", issuer="https://y.example", subject="twin"),
+        Person(name=visitor.name, method="openid", issuer=issuer, subject="same-name"),
+        Person(name="of-two", method="openid", issuer=issuer, subject="two-1"),
+        Person(name="of-two", method="openid", issuer=issuer, subject="two-2"),
+    )
+    with people.apps[0].extensions[EXTENSION].database.transaction() as session:
+        sessions = people.people._sessions  # noqa: SLF001 - there is no provider here
+        for guest in guests:
+            sessions.begin(session, guest, before=None, facts=RequestFacts("a", "127.0.0.1"))
+
+    def log_out(name: str):
+        path = f"/operators/{quote(name)}/log-out"
+        done = people.apps[1].api.perform(officer, "POST", path, body={})
+        return done.body if done.status == 200 else (done.status, done.body["detail"])
+
+    done = log_out(local.name)
+    assert (done["operator"], done["sessions"]) == (local.name, 1)
+    assert local.caller() is None
+    for named, subject in ((visitor.name, "same-name"), ("of-two", "two-1")):
+        status, detail = log_out(named)
+        assert (status, f"openid:{subject}" in detail) == (409, True)
+    assert visitor.caller() is not None
+    assert log_out("openid:twin")[0] == 409
+    for name, operator in (
+        (f"openid:{local.name}", f"Guest ({local.name})"),
+        ("twin", "twin"),
+        ("twin", "Twin (twin)"),
+        ("openid:same-name", visitor.name),
+        ("two-1", "of-two"),
+        ("of-two", "of-two"),
+    ):
+        done = log_out(name)
+        assert (done["operator"], done["sessions"]) == (operator, 1)
+        assert people.records("operator.changed")[-1]["operator"] == operator
+
+
 def test_to_log_out_ends_the_session_and_takes_the_cookie(people, visitor):
     """Case H95."""
     cookie = visitor.cookie
