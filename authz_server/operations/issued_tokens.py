@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from authz_server.operations.audit.files import read_time
 from authz_server.settings import LONGEST_LIFETIME_SECONDS, STREAMS, Settings
 from authz_server.tokens.claims import read_instant
 
@@ -54,9 +54,9 @@ def find_issued_tokens(
         return None
     expiries, clients = [], set()
     exchanged: dict[str, Origins] = {}
-    first: str | None = None
+    first: datetime | None = None
     for record in _records(Path(destination)):
-        first = first or record["time"]
+        first = first or read_time(record)
         jti, expires_at = str(record.get("jti")), record.get("expires_at")
         if record.get("event") == "token.exchanged":
             # No token in force is older, nor is one that it was exchanged from.
@@ -72,13 +72,13 @@ def find_issued_tokens(
         count=len(expiries),
         clients=tuple(sorted(clients)),
         last_expires_at=datetime.fromtimestamp(max(expiries), UTC) if expiries else None,
-        known_since=datetime.fromisoformat(first) if first else None,
+        known_since=first,
     )
 
 
 def instant_of_record(record: Mapping[str, Any]) -> int:
     """Return when the token of a record was issued, in microseconds since 1970-01-01 UTC."""
-    second = int(datetime.fromisoformat(record["time"]).timestamp())
+    second = int(read_time(record).timestamp())
     return read_instant(str(record.get("jti")), second)
 
 
@@ -98,8 +98,18 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
             # Parsing is slower than searching, so that only the first line is always parsed.
             if number and b'"token.issued"' not in line and b'"token.exchanged"' not in line:
                 continue
-            # What cannot be read is passed over: an emergency order must not fail by it.
-            with suppress(ValueError, RecursionError, KeyError, TypeError):
-                record = json.loads(line)
-                datetime.fromisoformat(record["time"])
+            if (record := _read(line)) is not None:
                 yield record
+
+
+def _read(line: bytes) -> dict[str, Any] | None:
+    """Return the record of a line; None: an emergency order must not fail by such a line."""
+    try:
+        record: dict[str, Any] = json.loads(line)
+        read_time(record)
+        if isinstance(expires_at := record.get("expires_at"), int):
+            # It may be larger than any time.
+            datetime.fromtimestamp(expires_at, UTC)
+    except (ValueError, OverflowError, OSError, RecursionError, KeyError, TypeError):
+        return None
+    return record

@@ -5,11 +5,11 @@ import json
 import os
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from authz_server.audit.time_limit import require_time
 from authz_server.settings import STREAMS
@@ -75,6 +75,26 @@ def within_time(lines: Iterable[bytes]) -> Iterator[bytes]:
         yield line
 
 
+def read_time(record: Mapping[str, Any]) -> datetime:
+    """Return the time of a record of a file, in UTC.
+
+    Args:
+        record: the members of its line.
+
+    Raises:
+        KeyError: it has no time.
+        TypeError: its time is not text, or it has no members.
+        ValueError: its time has no zone, or is none that UTC has.
+    """
+    at = datetime.fromisoformat(record["time"])
+    if at.tzinfo is None:
+        raise ValueError("a time has a zone")
+    try:
+        return at.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("a time that UTC does not have") from error
+
+
 def find_first_time(paths: Sequence[Path]) -> datetime | None:
     """Return the time of the first record of the files; None: there is none.
 
@@ -85,7 +105,7 @@ def find_first_time(paths: Sequence[Path]) -> datetime | None:
         with opened_lines(path) as file:
             for line in file:
                 with suppress(ValueError, KeyError, TypeError, RecursionError):
-                    return datetime.fromisoformat(json.loads(line)["time"])
+                    return read_time(json.loads(line))
     return None
 
 

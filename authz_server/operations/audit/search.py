@@ -15,7 +15,7 @@ from authz_server.assembly import Services
 from authz_server.audit.findings import UNREADABLE
 from authz_server.audit.sink import CHANGES, AuditRecord
 from authz_server.audit.time_limit import has_time
-from authz_server.operations.audit.files import Period, find_audit_files
+from authz_server.operations.audit.files import Period, find_audit_files, read_time
 from authz_server.operations.audit.spellings import find_spellings
 from authz_server.operations.stored_records import RecordFilters, conditions_of
 
@@ -218,7 +218,7 @@ def _needles(filters: RecordFilters) -> tuple[bytes, ...]:
 def _read(line: bytes, source: str) -> TrailRecord | None:
     try:
         record = _decode(line)
-        at = datetime.fromisoformat(record["time"])
+        at = read_time(record)
         event = str(record["event"])
     except (*UNREADABLE, KeyError, TypeError, ValueError):
         return None

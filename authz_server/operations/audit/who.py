@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 from sqlalchemy import select
@@ -109,7 +110,7 @@ def find_who(
 
 
 class _Issued(msgspec.Struct, frozen=True):
-    time: str
+    time: Annotated[datetime, msgspec.Meta(tz=True)]
     client_id: str
     scope: str
     jti: str
@@ -161,7 +162,7 @@ def _describe(
         client_id=client_id,
         tokens=len(tokens),
         revoked=sum(token.jti in revoked for token in tokens),
-        first_issued_at=datetime.fromisoformat(min(times)),
-        last_issued_at=datetime.fromisoformat(max(times)),
+        first_issued_at=min(times),
+        last_issued_at=max(times),
         scopes=tuple(sorted(scopes & spellings)),
     )

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
+from authz_server.operations.audit.files import read_time
 from keys.backends.vault.audit_log import AuditLogReader, KeyUse, Use
 
 #: The limit of each list; the others are counted.
@@ -160,8 +161,7 @@ def reconcile(
 def _load(table: sqlite3.Connection, records: Iterable[Path], period: Period) -> int:
     """Insert the records into the table; return their number."""
     count, batch = 0, []
-    for record in _signatures(records):
-        at = datetime.fromisoformat(record["time"])
+    for at, record in _signatures(records):
         inside = period.holds(at)
         if not (inside or period.nearly_holds(at)):
             continue
@@ -176,7 +176,7 @@ def _load(table: sqlite3.Connection, records: Iterable[Path], period: Period) ->
     return count
 
 
-def _signatures(records: Iterable[Path]) -> Iterator[dict[str, Any]]:
+def _signatures(records: Iterable[Path]) -> Iterator[tuple[datetime, dict[str, Any]]]:
     for path in records:
         with open_lines(path) as lines:
             for line in lines:
@@ -184,12 +184,11 @@ def _signatures(records: Iterable[Path]) -> Iterator[dict[str, Any]]:
                     continue
                 try:
                     record = json.loads(line)
-                except (ValueError, RecursionError):
-                    continue
-                if not isinstance(record, dict):
+                    at = read_time(record)
+                except (ValueError, RecursionError, KeyError, TypeError):
                     continue
                 if record.get("event") in _EVENTS and record.get("backend_request_id"):
-                    yield record
+                    yield at, record
 
 
 def open_lines(path: Path) -> IO[bytes]:

@@ -68,6 +68,29 @@ def test_the_audit_file_has_both_acts(parties):
     assert (records[0]["clients"], records[0]["in_force"]) == (1, 0)
 
 
+def test_odd_lines_of_the_audit_file_do_not_end_an_order(parties):
+    """Times without a zone, times that UTC does not have, and an expiry after every time."""
+    path = parties.config.parent / "audit.jsonl"
+    token = {"event": "token.issued", "client_id": "ministry", "scope": "land/read", "jti": "a"}
+    good = {"time": "2026-01-01T00:00:00Z", "expires_at": 2**33}
+    lines = [
+        {**token, **good, "time": time}
+        for time in ("0001-01-01T00:00:00", "2026-01-01T00:00:00", "0001-01-01T00:00:00+14:00")
+    ]
+    lines += [{**token, **good, "expires_at": 10**30}, {**token, **good}]
+    lines += [{**line, "event": "token.exchanged"} for line in lines]
+    kept = path.read_text() if path.exists() else ""
+    written = [json.dumps(line, separators=(",", ":")) for line in lines]
+    path.write_text("".join(f"{line}\n" for line in written) + kept)
+    done = parties.json("stop", "client", "ministry", "--reason", "INC-17", "--yes")
+    assert done["in_force"] == 1
+    parties.must("stop", "lift", "client", "ministry", "--reason", "closed")
+    found = parties.must("audit", "search", "--client", "ministry")
+    assert "2026-01-01" in found
+    assert "0001-01-01" not in found
+    parties.must("audit", "who", "--scope", "mapper/link", "--at", "2026-01-01T00:01:00Z")
+
+
 def test_a_stop_needs_a_subject_that_exists_and_a_reason(parties):
     """Each refusal is a sentence, and nothing is stopped."""
     for kind, subject, word in (
