@@ -44,7 +44,7 @@ class Route:
             of the call are narrowed to it; ``items``, likewise, but the operation narrows them
             for each kind of item, as its permission is limited; ``refused``; ``open``, the same
             as every caller. A route is refused until it is placed in a group of the table.
-        one_of: the scopes of which its callers need one, instead of ``permission``; the operation
+        one_of: the scopes of which its callers need one, instead of ``permission``; ``prepare``
             requires further ones of them by the request.
         further: the other scopes that its callers need.
         maximum_body_bytes: the largest body, where it exceeds ``server.maximum_body_bytes``.
@@ -72,6 +72,15 @@ class Route:
     is_long: bool = False
     is_alone: bool = False
     prepare: Callable[[Call], object] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a route that any one of several scopes would open.
+
+        Raises:
+            ValueError: it has ``one_of``, and no ``prepare`` that requires the further ones.
+        """
+        if self.one_of and self.prepare is None:
+            raise ValueError(f"{self.path}: one_of needs prepare, which requires further scopes")
 
     @property
     def changes(self) -> bool:

@@ -1,6 +1,7 @@
 """The table of routes: every route has a rule, and refuses everybody without its permission."""
 
 import re
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
@@ -178,3 +179,10 @@ def test_nothing_of_it_is_on_the_public_listener(site):
 def _matches(route: Route, path: str) -> bool:
     pattern = re.sub(r"\{\w+\}", "[^/]+", route.path)
     return re.fullmatch(pattern, path) is not None
+
+
+def test_a_route_for_one_of_several_scopes_requires_further_ones_by_the_request():
+    """Without, any one of them would open it."""
+    (route,) = (each for each in ROUTES if each.one_of)
+    with pytest.raises(ValueError, match="one_of needs prepare"):
+        replace(route, prepare=None)
