@@ -15,7 +15,7 @@ from authz_server.errors import OperatorError
 from authz_server.operations.declarative.apply import apply_declaration
 from authz_server.operations.declarative.document import INSTANTS, Declaration
 from authz_server.operations.declarative.export import Format, export_declaration
-from authz_server.operations.declarative.limits import WRITES, permissions_of
+from authz_server.operations.declarative.limits import permissions_of
 from authz_server.operations.declarative.plan import FieldChange, Plan
 from authz_server.operations.declarative.secret_directory import SecretDirectory, read_imported
 from authz_server.operations.views import revision_of
@@ -49,9 +49,8 @@ def _apply_declaration(  # noqa: PLR0913 - those of the operation
         "imported_secrets": _read_all(declaration, imported_secrets),
         "expected": None if expected is None else revision_of(expected),
     }
-    # Each section has its own; files without a section need any of them.
-    needed = permissions_of(declaration).values() or (WRITES["clients"],)
-    permissions = " ".join(sorted(needed))
+    # Each section has its own.
+    permissions = " ".join(sorted(permissions_of(declaration).values()))
 
     def send(*, dry_run: bool) -> dict[str, Any]:
         return api.post(permissions, _PATH, body=body, dry_run=dry_run)

@@ -208,7 +208,7 @@ def read_declaration(paths: Sequence[Path]) -> Declaration:
 
     Raises:
         InvalidChangeError: a file is too large, malformed, or has a member that is unknown or of
-            another type; or an entry stands in two files.
+            another type; an entry stands in two files; or no file has a section.
         OSError: a file cannot be read.
     """
     return parse_declaration(SourceFile(name=str(path), text=read_bounded(path)) for path in paths)
@@ -223,6 +223,8 @@ def parse_declaration(files: Iterable[SourceFile]) -> Declaration:
     declaration = Declaration()
     for source in files:
         _add_file(declaration, source)
+    if not (declaration.sections or declaration.catalogues):
+        raise InvalidChangeError(f"The files have none of the sections: {', '.join(SECTIONS)}.")
     return declaration
 
 

@@ -158,7 +158,7 @@ def test_a_repeated_application_answers_the_revision(site):
     assert repeated.json["secret_hint"].startswith("Generated secrets (1) were shown once")
     assert "secrets" not in repeated.json
     assert len(site.get("/clients/again/secrets").json["items"]) == 1
-    reused = send({"files": [{**file, "text": ""}]})
+    reused = send({"files": [{**file, "text": "[clients]"}]})
     require_problem(reused, 422, "idempotency-key-reused")
 
 
@@ -252,6 +252,7 @@ def test_files_give_no_power_that_the_caller_lacks(site):
         ({"files": [{"name": "a", "text": ""}] * 101}, "files", "length"),
         ({"files": [{"name": "a\n", "text": ""}]}, "files[0]", "printable"),
         ({"files": [{"name": "a", "text": "[clients"}]}, None, "a: it is not TOML"),
+        ({"files": [{"name": "a", "text": "format = 1"}]}, None, "none of the sections"),
         ({"files": [{"name": "a.json", "text": "[]"}]}, None, "a.json: the file"),
         ({"files": [{"name": "a", "text": "\nunknown = 1"}]}, None, "a: the file"),
         ({"files": [{"name": "a", "text": "a\u0001 = 1"}]}, None, "a: it is not TOML"),
