@@ -197,7 +197,7 @@ def test_two_authentication_methods_at_once(protocol: Protocol, endpoint: str):
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_same_pair_in_both_places_is_one_method(protocol: Protocol, endpoint: str):
-    """Whichever of the two the client is registered for. Case A5."""
+    """By the one of the two that the client is registered for. Case A5."""
     for caller in (protocol.demo.basic, protocol.demo.post):
         for secret, status in ((caller.secret, 200), (WRONG, 401)):
             fields, _ = present("client_secret_post", caller.id, secret)
