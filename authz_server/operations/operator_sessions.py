@@ -31,7 +31,7 @@ class LoggedOut:
 
 
 class _Person(NamedTuple):
-    """What identifies a person: the id of a local operator, or the provider and its ``sub``."""
+    """The identity of a person: the id of a local operator, or the provider and its ``sub``."""
 
     operator_id: str
     issuer: str
