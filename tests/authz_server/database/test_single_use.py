@@ -32,7 +32,8 @@ from support.loop_queries import cut, queries, run_on
 _CUT_WAITING = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 )
-LATER = time.time() + 300
+# After the end of all tests, which begin some minutes later.
+LATER = time.time() + 86_400
 SUBMISSIONS = 64
 
 
