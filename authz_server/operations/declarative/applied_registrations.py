@@ -349,7 +349,7 @@ class ClientStep(_Step):
         """Return the scopes without a resource server of the clients that changed, sorted."""
         if self._names is None or not self._touched:
             return ()
-        # The resource servers of the files own theirs by now.
+        # The resource servers of the files have their scopes already.
         rows = self._services.scopes.list_scopes(self._session)
         owned = {row.name for row in rows if row.resource_server_id is not None}
         return tuple(sorted(self._touched - owned))

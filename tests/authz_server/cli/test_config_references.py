@@ -1,4 +1,4 @@
-"""What the settings refer to beyond this machine and beyond themselves: `config check` looks."""
+"""`config check` looks at files, addresses and names that the settings refer to."""
 
 import socket
 

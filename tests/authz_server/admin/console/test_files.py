@@ -78,7 +78,7 @@ def test_a_plan_changes_nothing_and_its_confirmation_does(console, name):
 
 
 def test_a_plan_that_does_not_hold_any_more_is_shown_again(console):
-    """What was agreed to is done, or nothing."""
+    """An application does exactly what its plan showed, or nothing."""
     planned = plan(console, of_client("late"))
     console.site.new_client(id="late")
     refused = confirm(console, planned.text)
