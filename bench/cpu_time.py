@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -39,17 +39,20 @@ class Snapshot:
     machine_seconds: float
     processes: Mapping[int, Process]
 
-    def tree_seconds(self, root: int) -> float:
-        """Return the time of a process, its descendants, and those of them that have ended."""
-        spent, waiting = 0.0, [root]
+    def tree(self, root: int) -> Iterator[int]:
+        """Return a process and its descendants, as far as they still run."""
+        waiting = [root]
         while waiting:
             current = waiting.pop()
             if current in self.processes:
-                spent += self.processes[current].seconds
+                yield current
             waiting += [
                 each for each, process in self.processes.items() if process.parent == current
             ]
-        return spent
+
+    def tree_seconds(self, root: int) -> float:
+        """Return the time of a process, its descendants, and those of them that have ended."""
+        return sum(self.processes[each].seconds for each in self.tree(root))
 
 
 def take_snapshot() -> Snapshot:

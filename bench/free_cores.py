@@ -1,6 +1,10 @@
 """Whether the machine is free enough to compare processor time."""
 
+import os
+import signal
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 from bench.cpu_time import cores_of_others, take_snapshot
 
@@ -27,6 +31,21 @@ class FreeCores:
         self._patience = 0.0 if allow_busy else patience_seconds
         self._busy_turns: list[float] = []
         self._turns = 0
+
+    @contextmanager
+    def suspended(self, roots: Iterable[int]) -> Iterator[None]:
+        """Suspend process trees: a contender that is not measured compiles or tidies up at times.
+
+        Does nothing without patience: the second that :meth:`await_free` waits lets the contender
+        that runs again catch up with its timers.
+        """
+        snapshot = take_snapshot()
+        trees = [each for root in roots if self._patience > 0 for each in snapshot.tree(root)]
+        try:
+            _send(signal.SIGSTOP, trees)
+            yield
+        finally:
+            _send(signal.SIGCONT, trees)
 
     def await_free(self) -> None:
         """Return when everything but the benchmark was quiet for a second, or patience is over."""
@@ -62,3 +81,9 @@ class FreeCores:
             f"processes used {LIMIT_CORES:.0%} of a core or more, up to "
             f"{max(self._busy_turns):.0%} of a core"
         )
+
+
+def _send(number: signal.Signals, process_ids: Iterable[int]) -> None:
+    for each in process_ids:
+        with suppress(ProcessLookupError):
+            os.kill(each, number)

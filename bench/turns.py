@@ -84,10 +84,13 @@ class Rounds(Generic[Value]):
 def take_rounds(turns: Sequence[Turn[Value]], rounds: int, cores: FreeCores) -> Rounds[Value]:
     """Measure every turn in every round; the order rotates by one place from round to round.
 
+    The processes that do not take part in a turn are suspended.
+
     A turn that meets an unexpected answer is left out of the result and of further rounds.
     """
     taken: dict[str, list[Taken[Value]]] = {turn.name: [] for turn in turns}
     stopped: dict[str, str] = {}
+    roots = {each for turn in turns for each in turn.process_ids}
     for turn in turns:
         # The rounds meet what is wrong again; a slow start is not wrong.
         with suppress(UnexpectedAnswerError):
@@ -97,8 +100,10 @@ def take_rounds(turns: Sequence[Turn[Value]], rounds: int, cores: FreeCores) -> 
             turn = turns[(place + number) % len(turns)]
             if turn.name in stopped:
                 continue
+            idle = roots.difference(turn.process_ids)
             try:
-                one = _take(turn, cores)
+                with cores.suspended(idle):
+                    one = _take(turn, cores)
             except UnexpectedAnswerError as error:
                 stopped[turn.name] = str(error)
                 del taken[turn.name]

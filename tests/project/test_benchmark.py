@@ -4,6 +4,8 @@ import os
 import time
 from contextlib import suppress
 from itertools import count
+from pathlib import Path
+from subprocess import Popen
 
 import pytest
 
@@ -94,6 +96,24 @@ def test_a_turn_is_prepared_each_time_it_is_measured():
     )
     take_rounds([one], 2, FreeCores(0, allow_busy=True))
     assert calls == ["prepare", "run"] * 2
+
+
+def test_contenders_that_are_not_measured_are_suspended_meanwhile():
+    def state(process):
+        return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+    with Popen(["sleep", "60"]) as running, Popen(["sleep", "60"]) as idle:
+        try:
+            turns = [
+                Turn("one", [running.pid], lambda: None, lambda: (state(running), state(idle))),
+                Turn("other", [idle.pid], lambda: None, lambda: None),
+            ]
+            taken = take_rounds(turns, 1, FreeCores(0.001, allow_busy=False)).taken
+            assert taken["one"][0].value == ("S", "T")
+            assert state(idle) == "S"
+        finally:
+            running.kill()
+            idle.kill()
 
 
 def test_cores_of_others_leave_out_the_measured_tree_and_the_benchmark():
