@@ -111,6 +111,11 @@ def test_the_first_example_and_its_test_run_with_the_installed_plugin(installed,
     assert "2 passed" in done.stdout, done.stdout + done.stderr
 
 
+def test_the_servers_documents_show_the_first_example():
+    for document in ("README.md", "docs/connecting.md"):
+        assert f"```python\n{examples()[0]}```" in (ROOT / document).read_text(encoding="utf-8")
+
+
 def test_the_settings_of_the_readme_are_those_of_the_code():
     from authz_verifier.core import Settings  # noqa: PLC0415 - of the checkout, for this test
 
