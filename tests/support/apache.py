@@ -73,6 +73,11 @@ class Apache:
             for path in (directory, *directory.rglob("*")):
                 shutil.chown(path, self._user)
 
+    @property
+    def process_id(self) -> int:
+        """The process id of its main process; only while it runs."""
+        return self._process.pid
+
     def __enter__(self) -> Self:
         with self.log_path.open("ab") as log:
             self._process = start_tied(

@@ -14,7 +14,7 @@ from support.not_run import skip_as_not_run
 _FOREIGN = Path(__file__).parents[1] / "foreign"
 OAUTH4WEBAPI = _FOREIGN / "oauth4webapi"
 _MCP = _FOREIGN / "mcp_typescript"
-_EXPRESS = _FOREIGN / "express"
+EXPRESS = _FOREIGN / "express"
 _IDENTITY_PROVIDER = _FOREIGN / "oidc_provider"
 
 
@@ -39,14 +39,18 @@ def oidc_provider(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def express(tmp_path_factory) -> Path:
     """A folder with Express and its library for access tokens."""
-    return _install(_EXPRESS, tmp_path_factory)
+    return _install(EXPRESS, tmp_path_factory)
 
 
 def _install(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return install(source, tmp_path_factory.mktemp("node") / source.name)
+
+
+def install(source: Path, folder: Path) -> Path:
+    """Copy a folder of tests/foreign and install its packages; return the copy."""
     for program in ("node", "npm"):
         if shutil.which(program) is None:
             skip_as_not_run(f"{source.name} as a client", program)
-    folder = tmp_path_factory.mktemp("node") / source.name
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns("node_modules"))
     options = ("--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
     installed = subprocess.run(

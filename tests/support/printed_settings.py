@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -73,22 +74,28 @@ def scene(
 ) -> Iterator[Scene]:
     """A live server on SQLite: what others make of its answers does not depend on the database."""
     folder = tmp_path_factory.mktemp("snippets")
-    with copied_database(request, "sqlite", folder) as url:
+    with copied_database(request, "sqlite", folder) as url, served_scene(folder, url) as served:
+        yield served
 
-        def write(server: dict[str, Any]) -> Path:
-            issuer = f"http://127.0.0.1:{server['port']}"
-            return write_settings(folder, url, {"issuer": issuer, "server": server})
 
-        server = LiveServer(write, folder)
-        parties = Parties(load_settings(server.settings_path), SecretsWatch())
-        with parties.together():
-            parties.create_first_keys()
-            demo = make_demo(parties)
-        # The client of the tokens that the probe signs.
-        parties.make_client("test-client", allowed_scopes=["mapper/link"])
-        (folder / "mapper.secret").write_text(demo.mapper.secret + "\n")
-        with server:
-            yield Scene(server, demo, folder)
+@contextmanager
+def served_scene(folder: Path, url: str, **tables: Mapping[str, Any]) -> Iterator[Scene]:
+    """Run a server with its parties; `tables` are settings beside those of the tests."""
+
+    def write(server: dict[str, Any]) -> Path:
+        issuer = f"http://127.0.0.1:{server['port']}"
+        return write_settings(folder, url, {"issuer": issuer, "server": server, **tables})
+
+    server = LiveServer(write, folder)
+    parties = Parties(load_settings(server.settings_path), SecretsWatch())
+    with parties.together():
+        parties.create_first_keys()
+        demo = make_demo(parties)
+    # The client of the tokens that the probe signs.
+    parties.make_client("test-client", allowed_scopes=["mapper/link"])
+    (folder / "mapper.secret").write_text(demo.mapper.secret + "\n")
+    with server:
+        yield Scene(server, demo, folder)
 
 
 class Api(BaseHTTPRequestHandler):

