@@ -1,7 +1,7 @@
-"""Sessions of operators, log-ins that have begun, and passkeys.
+"""Sessions of operators, log-ins that have ended, and passkeys.
 
-A session and a log-in are found by the SHA-256 of what the browser holds: the table is of no use to
-a reader who wants to ride a session.
+A session is found by the SHA-256 of what the browser holds: the table is of no use to a reader who
+wants to ride a session.
 """
 
 from datetime import datetime, timedelta
@@ -41,7 +41,7 @@ class OperatorSession(Base):
 
 
 class OperatorLogIn(Base):
-    """A log-in that has begun: what its end is compared with."""
+    """A log-in that has ended, by the digest of its token; it has no content."""
 
     __tablename__ = "operator_log_in"
     __table_args__ = (Index(None, "expires_at"),)

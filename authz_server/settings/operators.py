@@ -67,7 +67,6 @@ class SessionSettings(Branch, frozen=True):
     idle_seconds: Annotated[int, Meta(ge=60, le=86_400)] = 900
     absolute_seconds: Annotated[int, Meta(ge=60, le=86_400)] = 28_800
     fresh_seconds: Annotated[int, Meta(ge=10, le=_LONGEST_FRESH_SECONDS)] = 300
-    log_ins_per_minute: Annotated[int, Meta(ge=1, le=1_000_000)] = 30
 
     def __post_init__(self) -> None:
         if self.idle_seconds > self.absolute_seconds:

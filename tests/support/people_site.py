@@ -36,7 +36,6 @@ class PeopleSite:
         admin = {
             "enabled": True,
             "public_url": URL,
-            "sessions": {"log_ins_per_minute": 1_000_000},
         }
         admin |= dict(overrides.get("admin", {}))
         tables = {"database": PATIENT_DATABASE, **overrides, "admin": admin}

@@ -1,7 +1,6 @@
 """The people who log in, as the management listener uses them."""
 
 from collections.abc import Callable
-from time import monotonic
 from wsgiref.types import WSGIEnvironment
 
 import flask
@@ -11,6 +10,7 @@ from authz_server.admin.console.languages import choose_language
 from authz_server.admin.people import cookies
 from authz_server.admin.people.guards import SiteGuard
 from authz_server.admin.people.log_in_pages import LogInPages
+from authz_server.admin.people.log_ins import LogIns
 from authz_server.admin.people.openid import OpenIDProvider
 from authz_server.admin.people.parts import PeopleParts, with_cookie
 from authz_server.admin.people.passkey_pages import PasskeyPages
@@ -18,11 +18,10 @@ from authz_server.admin.people.passkeys import Passkeys
 from authz_server.admin.people.refusals import LogInRefusedError
 from authz_server.admin.people.rendering import SCRIPT, answer_json, page
 from authz_server.admin.people.routes import CALLBACK, ENROL
-from authz_server.admin.people.sessions import LogIns, Sessions
+from authz_server.admin.people.sessions import Sessions
 from authz_server.admin.people.texts import texts_in
 from authz_server.admin.people.visits import Visit
 from authz_server.admin.problems import Problem, as_problem
-from authz_server.admin.rates import CallerRates
 from authz_server.assembly.server import ServerServices
 from authz_server.audit.operator_events import OperatorSignInRefused
 from authz_server.endpoints.client_address import ClientAddressReader
@@ -65,7 +64,6 @@ class People:
             log_ins=LogIns(services),
             passkeys=Passkeys(url, services.clock),
             provider=self.provider,
-            rates=CallerRates(settings.admin.sessions.log_ins_per_minute, monotonic),
         )
         self._pages = (LogInPages(parts), PasskeyPages(parts))
         self._addresses = ClientAddressReader(
@@ -162,8 +160,7 @@ class People:
     def _fail(self, visit: Visit, fault: Exception) -> Response:
         """Return the page for any other exception; an unexpected one is logged."""
         problem = as_problem(fault, self._services.settings.server.retry_after_seconds)
-        keys = {"too-many-requests": "too_many", "unavailable": "unavailable"}
-        key = keys.get(problem.name, "malformed")
+        key = "unavailable" if problem.name == "unavailable" else "malformed"
         answer = self._explain(visit, problem.status, f"refused_{key}")
         answer.headers.update(problem.headers)
         return answer

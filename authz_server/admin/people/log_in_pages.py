@@ -1,6 +1,8 @@
 """The pages by which people log in and out."""
 
 from collections.abc import Mapping
+from functools import partial
+from time import time
 from typing import Any
 
 from flask import Response
@@ -8,15 +10,20 @@ from flask import Response
 from authz_server.admin.console.views import redirection
 from authz_server.admin.people import cookies
 from authz_server.admin.people.guards import local_path
-from authz_server.admin.people.openid import OpenIDProvider
+from authz_server.admin.people.log_ins import decode_token
+from authz_server.admin.people.openid import OpenIDProvider, ProviderLogIn
 from authz_server.admin.people.parts import PeopleParts, require_same_person, with_cookie
 from authz_server.admin.people.refusals import LogInRefusedError
 from authz_server.admin.people.rendering import answer_json, page
 from authz_server.admin.people.routes import CALLBACK, PageRoute
 from authz_server.admin.people.sessions import Found
 from authz_server.admin.people.visits import Visit, object_of, text_of
+from authz_server.clients.authentication.slots import FairSlots
+from authz_server.clients.authentication.throttle import network_of
 
 _FOUND = 302
+#: How many codes a process exchanges at once, so that a slow provider leaves room for other pages.
+_EXCHANGED_CODES = 4
 
 
 class LogInPages:
@@ -28,6 +35,7 @@ class LogInPages:
 
     def __init__(self, parts: PeopleParts) -> None:
         self._parts = parts
+        self._answers = FairSlots(_EXCHANGED_CODES)
 
     @property
     def routes(self) -> tuple[PageRoute, ...]:
@@ -66,25 +74,23 @@ class LogInPages:
 
     def _begin_openid(self, visit: Visit) -> Response:
         provider = self._require_provider()
-        self._parts.count(visit)
-        began = provider.begin(again=visit.parameter("step_up") == "1")
-        digest = cookies.digest_of("openid", visit.id, began.state.encode())
-        self._parts.log_ins.begin(digest, {**began.content, "next": visit.next})
-        answer = redirection(began.url)
+        content = {"again": visit.parameter("step_up") == "1", "at": time(), "next": visit.next}
+        token = self._parts.log_ins.begin(_openid_digest(visit), content)
+        answer = redirection(provider.begin(self._at_provider(token, content)))
         answer.status_code = _FOUND
         return answer
 
     def _finish_openid(self, visit: Visit) -> Response:
         provider = self._require_provider()
-        state = visit.parameter("state")
-        content = self._parts.log_ins.take(cookies.digest_of("openid", visit.id, state.encode()))
-        if content is None:
-            raise LogInRefusedError("log_in_over", "state")
-        person = provider.finish(content)
+        token = decode_token(visit.parameter("state"))
+        content = self._parts.log_ins.read(_openid_digest(visit), token)
+        with self._answers.take(network_of(visit.address), cookies.encode(visit.id)):
+            person = provider.finish(self._at_provider(token, content))
         if not self._parts.sessions.roles.grants(person.groups):
             raise LogInRefusedError("no_role", ", ".join(person.groups), person.name)
         require_same_person(self._to_confirm(visit, content), person)
         with self._parts.services.database.transaction() as transaction:
+            self._parts.log_ins.end(transaction, token)
             made = self._parts.sessions.begin(
                 transaction, person, before=visit.known_id, facts=visit.facts
             )
@@ -92,22 +98,23 @@ class LogInPages:
 
     def _begin_passkey(self, visit: Visit) -> Response:
         self._parts.require_own_script(visit)
-        self._parts.count(visit)
-        challenge = self._parts.passkeys.new_challenge()
         again = visit.parameter("step_up") == "1"
-        self._parts.keep_challenge(cookies.digest_of("passkey", visit.id), challenge, again=again)
+        digest = cookies.digest_of("passkey", visit.id)
+        challenge = self._parts.new_challenge(digest, again=again)
         return answer_json(publicKey=self._parts.passkeys.request_options(challenge))
 
     def _finish_passkey(self, visit: Visit) -> Response:
         self._parts.require_own_script(visit)
         members = visit.members()
         credential = object_of(members, "credential")
-        challenge, content = self._parts.take_challenge(cookies.digest_of("passkey", visit.id))
+        digest = cookies.digest_of("passkey", visit.id)
+        challenge, content = self._parts.read_challenge(digest, credential)
         found = self._to_confirm(visit, content)
         with self._parts.services.database.transaction() as transaction:
             operator = self._parts.passkeys.verify(transaction, credential, challenge)
             person = self._parts.passkeys.person(operator)
             require_same_person(found, person)
+            self._parts.log_ins.end(transaction, challenge)
             made = self._parts.sessions.begin(
                 transaction, person, before=visit.known_id, facts=visit.facts
             )
@@ -120,6 +127,16 @@ class LogInPages:
         answer.headers["Set-Cookie"] = cookies.drop_cookie()
         return answer
 
+    def _at_provider(self, token: bytes, content: Mapping[str, Any]) -> ProviderLogIn:
+        secret = partial(self._parts.log_ins.secret, token)
+        return ProviderLogIn(
+            state=cookies.encode(token),
+            nonce=secret("nonce"),
+            code_verifier=secret("code_verifier"),
+            again=content["again"],
+            at=content["at"],
+        )
+
     def _require_provider(self) -> OpenIDProvider:
         if self._parts.provider is None:
             raise LogInRefusedError("no_provider")
@@ -128,3 +145,7 @@ class LogInPages:
     def _to_confirm(self, visit: Visit, content: Mapping[str, Any]) -> Found | None:
         """Return the session that a log-in confirms; None if it is to begin one."""
         return self._parts.sessions.find(visit.known_id) if content["again"] else None
+
+
+def _openid_digest(visit: Visit) -> bytes:
+    return cookies.digest_of("openid", visit.id)

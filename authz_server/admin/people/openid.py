@@ -6,9 +6,9 @@ the database, so that any worker ends it.
 """
 
 import hmac
-import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from time import time
 from typing import Any, NamedTuple
 
 import flask
@@ -42,18 +42,22 @@ _MAXIMUM_GROUPS = 200
 _OPERATORS = Access(trusted=True)
 
 
-class Began(NamedTuple):
-    """A log-in that has begun.
+class ProviderLogIn(NamedTuple):
+    """A log-in at the provider, at its beginning and at its end.
 
     Attributes:
-        url: where the browser goes.
         state: the ``state`` of the request.
-        content: what the answer is compared with, as JSON.
+        nonce: the ``nonce`` of the ID token.
+        code_verifier: the secret of the code (RFC 7636).
+        again: whether the provider has to authenticate the person again.
+        at: when it began, in seconds since 1970.
     """
 
-    url: str
     state: str
-    content: dict[str, Any]
+    nonce: str
+    code_verifier: str
+    again: bool
+    at: float
 
 
 class OpenIDProvider:
@@ -80,35 +84,27 @@ class OpenIDProvider:
         self._fetcher = Fetcher(self._outbound, services.notify)
         self._authenticate = make_authentication(self._settings)
 
-    def begin(self, *, again: bool) -> Began:
-        """Begin a log-in; in the context of a Flask request.
-
-        Args:
-            again: whether the provider has to authenticate the person again.
+    def begin(self, log_in: ProviderLogIn) -> str:
+        """Return where the browser goes; in the context of a Flask request.
 
         Raises:
             LogInRefusedError: ``provider_unavailable`` or ``provider_answer_invalid``.
         """
         settings = self._settings
         further: dict[str, Any] = {}
-        if again:
+        if log_in.again:
             further["max_age"] = settings.max_age_seconds
             if settings.acr_values:
                 further["acr_values"] = " ".join(settings.acr_values)
             if not settings.max_age_seconds:
                 further["prompt"] = "login"
-        states = _States()
-        client = self._client(states, self._metadata())
-        url = client.authorize_redirect(self._callback, **further).location
-        began = {**states.data, "state": states.state, "again": again, "at": time.time()}
-        began.pop("url", None)
-        return Began(url, states.state, began)
+        client = self._client(_States(log_in, self._callback), self._metadata())
+        sent = {each: getattr(log_in, each) for each in ("state", "nonce", "code_verifier")}
+        url: str = client.authorize_redirect(self._callback, **sent, **further).location
+        return url
 
-    def finish(self, content: Mapping[str, Any]) -> Person:
+    def finish(self, log_in: ProviderLogIn) -> Person:
         """Return the person who has logged in; in the context of the callback's request.
-
-        Args:
-            content: what the log-in began with.
 
         Raises:
             LogInRefusedError: ``provider_unavailable``, ``provider_refused``,
@@ -116,8 +112,7 @@ class OpenIDProvider:
         """
         metadata = self._metadata()
         self._require_issuer(metadata)
-        states = _States(content["state"], content)
-        client = self._client(states, metadata)
+        client = self._client(_States(log_in, self._callback), metadata)
         try:
             token = client.authorize_access_token(
                 claims_options={
@@ -136,7 +131,7 @@ class OpenIDProvider:
             raise LogInRefusedError("provider_unavailable", str(fault)) from fault
         except Exception as fault:  # the libraries raise whatever the answers lead to
             raise _invalid(f"{type(fault).__name__}: {fault}") from fault
-        return self._person(claims, content)
+        return self._person(claims, log_in)
 
     def _metadata(self) -> dict[str, Any]:
         url = f"{self._settings.issuer.rstrip('/')}{_METADATA}"
@@ -201,7 +196,7 @@ class OpenIDProvider:
             if name in found:
                 claims.setdefault(name, found[name])
 
-    def _person(self, claims: Mapping[str, Any], content: Mapping[str, Any]) -> Person:
+    def _person(self, claims: Mapping[str, Any], log_in: ProviderLogIn) -> Person:
         subject = claims["sub"]
         if not isinstance(subject, str) or not 0 < len(subject) <= _MAXIMUM_SUBJECT_CHARACTERS:
             raise _invalid("sub")
@@ -214,44 +209,47 @@ class OpenIDProvider:
                 _texts(_find_claim(claims, self._settings.groups_claim))[:_MAXIMUM_GROUPS]
             ),
             amr=tuple(_texts(claims.get("amr"))),
-            authenticated_at=self._authenticated_at(claims, content),
+            authenticated_at=self._authenticated_at(claims, log_in),
         )
 
     def _authenticated_at(
-        self, claims: Mapping[str, Any], content: Mapping[str, Any]
+        self, claims: Mapping[str, Any], log_in: ProviderLogIn
     ) -> datetime | None:
         """Return when the person authenticated, as strongly as the settings ask for."""
         at, accepted = claims.get("auth_time"), self._settings.acr_values
         is_strong = not accepted or claims.get("acr") in accepted
         known = float(at) if isinstance(at, int | float) and not isinstance(at, bool) else None
-        if content["again"]:
-            earliest = content["at"] - self._settings.max_age_seconds - self._skew
+        if log_in.again:
+            earliest = log_in.at - self._settings.max_age_seconds - self._skew
             if not is_strong or known is None or known < earliest:
                 raise LogInRefusedError("not_fresh", "auth_time" if is_strong else "acr")
         if not is_strong or known is None:
             return None
-        return datetime.fromtimestamp(min(known, time.time()), UTC)
+        return datetime.fromtimestamp(min(known, time()), UTC)
 
 
 class _States(FlaskIntegration):  # type: ignore[misc]
-    """Keeps the state of one log-in for the caller, instead of in a cookie."""
+    """Has the state of one log-in from the caller, instead of from a cookie."""
 
-    def __init__(self, state: str = "", data: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, log_in: ProviderLogIn, callback: str) -> None:
         super().__init__("provider")
-        self.state = state
-        self.data: dict[str, Any] = dict(data or {})
+        self._state = log_in.state
+        self._data = {
+            "redirect_uri": callback,
+            "nonce": log_in.nonce,
+            "code_verifier": log_in.code_verifier,
+        }
 
     def get_state_data(self, _session: object, state: str | None) -> dict[str, Any] | None:
         """Return what the log-in began with; None for another ``state``."""
-        same = hmac.compare_digest((state or "").encode(), self.state.encode())
-        return self.data if same and self.state else None
+        same = hmac.compare_digest((state or "").encode(), self._state.encode())
+        return self._data if same else None
 
-    def set_state_data(self, _session: object, state: str, data: Mapping[str, Any]) -> None:
-        """Keep what the log-in began with."""
-        self.state, self.data = state, dict(data)
+    def set_state_data(self, _session: object, _state: str, _data: Mapping[str, Any]) -> None:
+        """Do nothing: the browser keeps what the log-in began with, signed."""
 
     def clear_state_data(self, _session: object, _state: str | None) -> None:
-        """Do nothing: a log-in is taken from the database once."""
+        """Do nothing: the database keeps which log-ins have ended."""
 
 
 class _Client(FlaskOAuth2App):  # type: ignore[misc]

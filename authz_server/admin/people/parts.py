@@ -1,6 +1,5 @@
 """The parts that the pages of people share."""
 
-from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,14 +9,13 @@ from flask import Response
 from authz_server.admin.console.views import redirection
 from authz_server.admin.people import cookies
 from authz_server.admin.people.guards import SiteGuard
+from authz_server.admin.people.log_ins import LogIns
 from authz_server.admin.people.openid import OpenIDProvider
-from authz_server.admin.people.passkeys import Passkeys
+from authz_server.admin.people.passkeys import Passkeys, read_challenge
 from authz_server.admin.people.refusals import LogInRefusedError
-from authz_server.admin.people.sessions import Found, LogIns, Person, Sessions, is_of
+from authz_server.admin.people.sessions import Found, Person, Sessions, is_of
 from authz_server.admin.people.visits import Visit
-from authz_server.admin.rates import CallerRates
 from authz_server.assembly.server import ServerServices
-from authz_server.clients.authentication.throttle import network_of
 
 _CSRF_HEADER = "x-csrf-token"
 _LOOPBACK_ADDRESSES = frozenset({"127.0.0.1", "[::1]"})
@@ -32,10 +30,9 @@ class PeopleParts:
         url: the URL of the console.
         guard: refuses requests that another site makes a browser send.
         sessions: begins, finds and ends sessions.
-        log_ins: keeps log-ins that have begun.
+        log_ins: begins and ends log-ins.
         passkeys: registers and verifies passkeys.
         provider: the OpenID Connect provider; None: there is none.
-        rates: counts the log-ins of each network.
     """
 
     services: ServerServices
@@ -45,7 +42,6 @@ class PeopleParts:
     log_ins: LogIns
     passkeys: Passkeys
     provider: OpenIDProvider | None
-    rates: CallerRates
 
     def own_address(self, visit: Visit) -> Response | None:
         """Return a redirection from a loopback address: a passkey needs the name of the host."""
@@ -61,10 +57,6 @@ class PeopleParts:
         token = visit.request.headers.get(_CSRF_HEADER, "")
         self.guard.require_own_form(visit.environ, token)
 
-    def count(self, visit: Visit) -> None:
-        """Count a log-in that begins; Problem ``too-many-requests``."""
-        self.rates.count(network_of(visit.address))
-
     def require_fresh(self, visit: Visit) -> Found:
         """Return the session of a local operator who has just logged in.
 
@@ -78,21 +70,25 @@ class PeopleParts:
             raise LogInRefusedError("not_fresh", who=found.session.name)
         return found
 
-    def keep_challenge(self, digest: bytes, challenge: bytes, *, again: bool = False) -> None:
-        """Store the challenge of a passkey."""
-        content = {"challenge": b64encode(challenge).decode(), "again": again}
-        self.log_ins.begin(digest, content)
+    def new_challenge(self, digest: bytes, *, again: bool = False) -> bytes:
+        """Return a challenge for a passkey.
 
-    def take_challenge(self, digest: bytes) -> tuple[bytes, dict[str, Any]]:
-        """Return a challenge, once, with what it was stored with.
+        Args:
+            digest: of the id in the browser's cookie and of the purpose.
+            again: whether the log-in confirms a session.
+        """
+        return self.log_ins.begin(digest, {"again": again})
+
+    def read_challenge(
+        self, digest: bytes, credential: dict[str, Any]
+    ) -> tuple[bytes, dict[str, Any]]:
+        """Return the challenge that a credential answers, and what it was made with.
 
         Raises:
-            LogInRefusedError: ``log_in_over``.
+            LogInRefusedError: ``log_in_over`` or ``passkey_refused``.
         """
-        content = self.log_ins.take(digest)
-        if content is None:
-            raise LogInRefusedError("log_in_over", "challenge")
-        return b64decode(content["challenge"]), content
+        challenge = read_challenge(credential)
+        return challenge, self.log_ins.read(digest, challenge)
 
 
 def require_same_person(found: Found | None, person: Person) -> None:

@@ -60,7 +60,6 @@ class PasskeyPages:
 
     def _begin_enrolment(self, visit: Visit, token: str) -> Response:
         self._parts.require_own_script(visit)
-        self._parts.count(visit)
         with self._parts.services.database.reading() as session:
             operator = find_enrolment(session, token, self._parts.services.corrected_clock())
             return self._creation(visit, session, operator, "enrol", token.encode())
@@ -69,10 +68,9 @@ class PasskeyPages:
         self._parts.require_own_script(visit)
         members = visit.members()
         digest = cookies.digest_of("enrol", visit.id, token.encode())
-        challenge, _ = self._parts.take_challenge(digest)
         with self._parts.services.transaction() as transaction:
             operator = use_enrolment(transaction, token, self._parts.services.corrected_clock())
-            self._register(transaction, operator, members, challenge, "operator.passkey_enrolled")
+            self._register(transaction, operator, members, digest, "operator.passkey_enrolled")
             made = self._parts.sessions.begin(
                 transaction,
                 self._parts.passkeys.person(operator),
@@ -121,10 +119,9 @@ class PasskeyPages:
         members = visit.members()
         operator_id = self._parts.require_fresh(visit).session.operator_id
         digest = cookies.digest_of("further", visit.id, operator_id.encode())
-        challenge, _ = self._parts.take_challenge(digest)
         with self._parts.services.transaction() as transaction:
             operator = transaction.get_one(Operator, operator_id)
-            self._register(transaction, operator, members, challenge, "operator.passkey_added")
+            self._register(transaction, operator, members, digest, "operator.passkey_added")
         return answer_json(next="/passkeys")
 
     def _remove_passkey(self, visit: Visit) -> Response:
@@ -151,10 +148,9 @@ class PasskeyPages:
         purpose: str,
         part: bytes,
     ) -> Response:
-        challenge = self._parts.passkeys.new_challenge()
+        challenge = self._parts.new_challenge(cookies.digest_of(purpose, visit.id, part))
         known = passkeys_of(session, operator.id)
         options = self._parts.passkeys.creation_options(operator, known, challenge)
-        self._parts.keep_challenge(cookies.digest_of(purpose, visit.id, part), challenge)
         return answer_json(publicKey=options)
 
     def _register(
@@ -162,11 +158,13 @@ class PasskeyPages:
         transaction: Session,
         operator: Operator,
         members: dict[str, Any],
-        challenge: bytes,
+        digest: bytes,
         action: str,
     ) -> None:
         credential, name = object_of(members, "credential"), text_of(members, "name")
+        challenge, _ = self._parts.read_challenge(digest, credential)
         passkey = self._parts.passkeys.register(transaction, operator, credential, challenge, name)
+        self._parts.log_ins.end(transaction, challenge)
         self._record(transaction, operator, passkey, action)
 
     def _record(

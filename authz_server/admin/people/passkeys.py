@@ -2,7 +2,6 @@
 
 import hmac
 import json
-import secrets
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
@@ -11,7 +10,12 @@ from urllib.parse import urlsplit
 import webauthn
 from sqlalchemy import select
 from sqlalchemy.orm import Session
-from webauthn.helpers import bytes_to_base64url, parse_authentication_credential_json
+from webauthn.helpers import (
+    base64url_to_bytes,
+    bytes_to_base64url,
+    parse_authentication_credential_json,
+    parse_client_data_json,
+)
 from webauthn.helpers.structs import (
     AuthenticatorSelectionCriteria,
     AuthenticatorTransport,
@@ -29,7 +33,6 @@ from authz_server.database.operators import Operator
 #: The methods of a log-in with user verification (RFC 8176): a key, and a PIN or a biometric.
 AMR = ("pop", "user", "mfa")
 MAXIMUM_PASSKEYS = 20
-_CHALLENGE_BYTES = 32
 _MAXIMUM_NAME_CHARACTERS = 100
 _TRANSPORTS = {each.value for each in AuthenticatorTransport}
 
@@ -47,10 +50,6 @@ class Passkeys:
         self._relying_party = parts.hostname or ""
         self._origin = f"{parts.scheme}://{parts.netloc}"
         self._clock = clock
-
-    def new_challenge(self) -> bytes:
-        """Return a random challenge."""
-        return secrets.token_bytes(_CHALLENGE_BYTES)
 
     def creation_options(
         self, operator: Operator, passkeys: Sequence[OperatorPasskey], challenge: bytes
@@ -174,6 +173,19 @@ class Passkeys:
             amr=AMR,
             authenticated_at=self._clock(),
         )
+
+
+def read_challenge(credential: dict[str, Any]) -> bytes:
+    """Return the challenge that the answer of a browser claims to answer.
+
+    Raises:
+        LogInRefusedError: ``passkey_refused``: the answer is malformed.
+    """
+    try:
+        client_data = base64url_to_bytes(credential["response"]["clientDataJSON"])
+        return parse_client_data_json(client_data).challenge
+    except Exception as fault:  # as above
+        raise _refused(fault) from fault
 
 
 def passkeys_of(session: Session, operator_id: str) -> Sequence[OperatorPasskey]:

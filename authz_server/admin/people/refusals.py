@@ -8,7 +8,6 @@ _MAXIMUM_DETAIL_CHARACTERS = 200
 REASONS = {
     "cross_site": 403,
     "malformed": 400,
-    "too_many": 429,
     "link_used": 403,
     "log_in_over": 400,
     "passkey_unknown": 403,

@@ -1,9 +1,8 @@
 """Sessions of operators: rows that every worker and node reads."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from sqlalchemy import delete, update
 from sqlalchemy.orm import Session
@@ -15,15 +14,12 @@ from authz_server.audit.operator_events import (
     OperatorSignedIn,
     OperatorSignedOut,
 )
-from authz_server.database.inserts import insert_into
-from authz_server.database.operator_sessions import OperatorLogIn, OperatorSession
+from authz_server.database.operator_sessions import OperatorSession
 from authz_server.database.operators import Operator
 from authz_server.operations.group_roles import GroupRoles
 from authz_server.operations.operators import find_grants
 from authz_server.operations.permissions import Caller, Grant
 
-#: A log-in that has begun ends within this time.
-LOG_IN_LIFETIME = timedelta(minutes=10)
 #: Why a session counts no longer.
 EndReason: TypeAlias = Literal["idle", "absolute", "disabled", "no_role"]
 _PURPOSE = "session"
@@ -237,45 +233,6 @@ class Sessions:
                         reason=reason,
                     )
                 )
-
-
-class LogIns:
-    """Log-ins that have begun: each is ended once, by the browser that began it.
-
-    Args:
-        services: the parts of the server.
-    """
-
-    def __init__(self, services: ServerServices) -> None:
-        self._services = services
-
-    def begin(self, digest: bytes, content: Mapping[str, Any]) -> None:
-        """Store what the end of a log-in is compared with.
-
-        Args:
-            digest: of the id in the browser's cookie and of the kind of log-in.
-            content: the challenge, or the provider's state.
-        """
-        expires_at = self._services.corrected_clock() + LOG_IN_LIFETIME
-        values = {"content": dict(content), "expires_at": expires_at}
-        with self._services.database.transaction() as transaction:
-            begun = insert_into(transaction, OperatorLogIn).values(digest=digest, **values)
-            transaction.execute(
-                begun.on_conflict_do_update(index_elements=[OperatorLogIn.digest], set_=values)
-            )
-
-    def take(self, digest: bytes) -> dict[str, Any] | None:
-        """Remove and return what a log-in began with; None: there is none, or it took too long."""
-        with self._services.database.transaction() as transaction:
-            taken = transaction.execute(
-                delete(OperatorLogIn)
-                .where(OperatorLogIn.digest == digest)
-                .returning(OperatorLogIn.content, OperatorLogIn.expires_at)
-            ).one_or_none()
-        if taken is None or taken.expires_at <= self._services.corrected_clock():
-            return None
-        content: dict[str, Any] = taken.content
-        return content
 
 
 def is_of(session: OperatorSession, person: Person) -> bool:

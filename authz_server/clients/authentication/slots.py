@@ -83,7 +83,7 @@ class FairSlots:
         if not self._enter(waiting):
             waiting.called.wait(self._wait_seconds)
             if not self._has_slot(waiting):
-                raise OAuthError("temporarily_unavailable", "no argon2id slot came free")
+                raise OAuthError("temporarily_unavailable", "no slot came free")
         try:
             yield
         finally:
