@@ -29,9 +29,11 @@ from authz_server.tokens.stops import StopKind
 
 _SHOWN_CLIENTS = 20
 
-_EFFECT = """No token is issued for it, and introspection on every node answers that its tokens
-    are inactive, within a second. Revocation works as before. The command shows the affected
-    clients and tokens, and asks."""
+_EFFECT = """
+No token is issued for it, and introspection on every node answers that its tokens are inactive,
+within a second. Revocation works as before. The command shows the affected clients and tokens, and
+asks first, unless --yes is given.
+"""
 
 
 def _stop_command(kind: StopKind, name: str, metavar: str, noun: str) -> click.Command:
@@ -39,7 +41,7 @@ def _stop_command(kind: StopKind, name: str, metavar: str, noun: str) -> click.C
         kind,
         cls=Command,
         remote=True,
-        help=f"Stop {noun}.\n\n{_EFFECT}",
+        help=f"Stop {noun}.\n{_EFFECT}",
         example=f'authz-server stop {kind} {name} --reason "wrong payments" --yes',
     )
     @click.argument("subject", metavar=metavar)

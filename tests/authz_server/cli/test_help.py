@@ -151,3 +151,13 @@ def test_no_line_of_any_help_is_cut(commands):
             if len(line) > WIDTH or line.rstrip().endswith("...")
         ]
     assert cut == []
+
+
+def test_a_description_has_no_gaps(commands):
+    """Blanks that indent its source are not shown, also where a description is put together."""
+    gaps = []
+    for each in commands:
+        text = inspect.cleandoc(each.command.help or "")
+        if "\b" not in text and re.search(r"  |\n ", text):
+            gaps.append(each.words)
+    assert gaps == []
