@@ -88,9 +88,8 @@ class KeySettings(Branch, frozen=True):
                     refuse(f"{table}.{name}", "a name here is up to 40 of a-z, 0-9 and -")
         if self.default_ring not in self.rings:
             refuse("default_ring", f"there is no keys.rings.{self.default_ring}")
-        allowed = allowed_algorithms(experimental=self.experimental_algorithms)
         for name, ring in self.rings.items():
-            if ring.algorithm not in allowed:
+            if ALGORITHMS[ring.algorithm].experimental and not self.experimental_algorithms:
                 refuse(
                     f"rings.{name}.algorithm",
                     f"{ring.algorithm} is experimental",
@@ -153,16 +152,17 @@ class KeySettings(Branch, frozen=True):
                 )
 
     def _require_durations(self, name: str) -> None:
+        # The default is always long enough.
+        if given := self.rings[name].prepublication_seconds:
+            least = self.timing().minimum_prepublication_seconds
+            if given < least:
+                refuse(
+                    f"rings.{name}.prepublication_seconds",
+                    f"{given} is less than the {least} that verifiers may need to fetch a new key",
+                    "It is at least jwks_maximum_age_seconds and twice both "
+                    "refresh_interval_seconds and clock_tolerance_seconds.",
+                )
         prepublication = self.prepublication_seconds(name)
-        least = self.timing().minimum_prepublication_seconds
-        if prepublication < least:
-            refuse(
-                f"rings.{name}.prepublication_seconds",
-                f"{prepublication} is less than the {least} that verifiers may need to fetch a "
-                "new key",
-                "It is at least jwks_maximum_age_seconds and twice both refresh_interval_seconds "
-                "and clock_tolerance_seconds.",
-            )
         interval = self.rings[name].rotation_interval_seconds
         if interval < prepublication:
             refuse(
