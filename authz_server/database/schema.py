@@ -18,6 +18,10 @@ from authz_server.errors import OperatorError
 from authz_server.settings.database import DatabaseSettings
 
 MIGRATIONS = Path(__file__).with_name("migrations")
+#: The revisions that this release knows, in order: the numbers of the migrations.
+REVISIONS = tuple(sorted(each.name[:4] for each in MIGRATIONS.glob("versions/[0-9]*.py")))
+#: The revision that this release needs.
+HEAD = REVISIONS[-1]
 #: The revision of the previous release.
 PREVIOUS_RELEASE = "0002"
 _MIGRATION_TIMEOUT_MILLISECONDS = 60_000
@@ -94,14 +98,8 @@ def read_schema(
 
 def describe_schema(current: str | None, settings: DatabaseSettings) -> SchemaState:
     """Return the state of a schema whose revision is ``current``; None: there is no schema."""
-    revisions = find_revisions()
-    newer = current is not None and current not in revisions
-    return SchemaState(current, revisions[-1], newer, _name(settings))
-
-
-def find_revisions() -> list[str]:
-    """Return the revisions that this release knows, in order: the numbers of the migrations."""
-    return sorted(each.name[:4] for each in MIGRATIONS.glob("versions/[0-9]*.py"))
+    newer = current is not None and current not in REVISIONS
+    return SchemaState(current, HEAD, newer, _name(settings))
 
 
 def require_schema(settings: DatabaseSettings, *, is_patient: bool = True) -> None:
@@ -162,11 +160,11 @@ def require_later(settings: DatabaseSettings, revision: str) -> str:
         SchemaError: the schema is newer than this release, or not later than ``revision``.
         sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
     """
-    state, known = read_schema(settings), find_revisions()
+    state = read_schema(settings)
     if state.is_newer or state.current is None:
         raise SchemaError(state.explain())
-    if revision not in known:
-        raise SchemaError(f"There is no schema {revision}: this release knows up to {state.head}.")
+    if revision not in REVISIONS:
+        raise SchemaError(f"There is no schema {revision}: this release knows up to {HEAD}.")
     if revision >= state.current:
         raise SchemaError(f"The schema is at {state.current}, which is not later than {revision}.")
     return state.current

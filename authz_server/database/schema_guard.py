@@ -9,7 +9,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import OperationalError
 
 from authz_server.database.orm import Database
-from authz_server.database.schema import SchemaError, describe_schema
+from authz_server.database.schema import HEAD, SchemaError, describe_schema
 from authz_server.settings.database import DatabaseSettings
 
 # Statements that change nothing begin so: whatever else does may be a change.
@@ -51,9 +51,11 @@ class SchemaGuard:
         _executemany: bool,  # noqa: FBT001
     ) -> None:
         if not self._is_known:
-            state = describe_schema(_read_revision(connection), self._settings)
-            self.explanation, self._is_known = state.explain(), True
-            if state.current is None:
+            revision, self._is_known = _read_revision(connection), True
+            if revision == HEAD:
+                return
+            self.explanation = describe_schema(revision, self._settings).explain()
+            if revision is None:
                 self.refused = True
                 raise SchemaError(self.explanation)
         if self.explanation and not _HARMLESS.match(statement):
