@@ -3,10 +3,11 @@
 The functions with a ``kind`` are for resource servers too.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
@@ -15,13 +16,10 @@ from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.operations.approvals import NotedAct, note_act
 from authz_server.operations.client_acts import find_acts, find_organisation, find_owners
 from authz_server.operations.client_secrets import NewSecret, add_initial_secret
-from authz_server.operations.client_views import (
-    ClientView,
-    describe_client,
-)
+from authz_server.operations.client_views import ClientView, describe_client
 from authz_server.operations.revocation import note_revocation
-from authz_server.operations.scopes import find_unowned_scopes
 from authz_server.operations.views import changed_fields, difference, record_difference, revision_of
+from authz_server.scopes.models import Scope
 
 _PAGE_ROWS = 500
 
@@ -260,6 +258,23 @@ def all_of_kind(services: Services, session: Session, kind: Kind) -> Iterator[Cl
     while page := services.clients.list_clients(session, kind=kind, after=after, limit=_PAGE_ROWS):
         yield from page
         after = page[-1].id
+
+
+def find_unowned_scopes(session: Session, client: Client | None = None) -> Sequence[str]:
+    """Return the granted scopes without a resource server, sorted; requests for them are refused.
+
+    Args:
+        session: a database session.
+        client: the client whose scopes are checked; None: every client.
+    """
+    if client is not None:
+        granted = set(client.allowed_scopes)
+    else:
+        granted = {
+            name for names in session.scalars(select(Client.allowed_scopes)) for name in names
+        }
+    unowned = select(Scope.name).where(Scope.resource_server_id.is_(None)).order_by(Scope.name)
+    return [name for name in session.scalars(unowned) if name in granted]
 
 
 def note_client(  # noqa: PLR0913 - the facts of an act, by name

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
-from authz_server.clients.models import Client
 from authz_server.operations.approvals import NotedAct, note_act
 from authz_server.operations.scope_acts import find_held_scopes, find_scope_acts
 from authz_server.operations.views import difference, record_diff, record_difference, revision_of
@@ -184,23 +182,6 @@ def record_owners(session: Session, before: Mapping[str, str | None], owner: str
     for name, former in before.items():
         owners = {"before": former, "after": owner}
         record_diff(session, {"resource_server": owners}, subject=name)
-
-
-def find_unowned_scopes(session: Session, client: Client | None = None) -> Sequence[str]:
-    """Return the granted scopes without a resource server, sorted; requests for them are refused.
-
-    Args:
-        session: a database session.
-        client: the client whose scopes are checked; None: every client.
-    """
-    if client is not None:
-        granted = set(client.allowed_scopes)
-    else:
-        granted = {
-            name for names in session.scalars(select(Client.allowed_scopes)) for name in names
-        }
-    unowned = select(Scope.name).where(Scope.resource_server_id.is_(None)).order_by(Scope.name)
-    return [name for name in session.scalars(unowned) if name in granted]
 
 
 def _describe_all(services: Services, session: Session) -> dict[str, ScopeView]:

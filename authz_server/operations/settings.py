@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from authz_server.database.schema import opened_database
+from authz_server.operations.clients import find_unowned_scopes
 from authz_server.operations.preflight import find_occupied, find_problems, find_unknown_names
-from authz_server.operations.scopes import find_unowned_scopes
 from authz_server.settings import Settings
 
 _NAMED_SCOPES = 10
