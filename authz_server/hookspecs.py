@@ -6,9 +6,10 @@ a failure is logged while the other plugins are still notified.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import pluggy
 
 from authz_server.audit.events import (
@@ -24,6 +25,9 @@ from authz_server.waiting import Wait
 PROJECT = "authz_server"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+
+#: The largest claims of one plugin, as JSON.
+MAXIMUM_CLAIM_BYTES = 4_096
 
 #: Claims that the server writes itself (RFC 7519, 4.1; RFC 7662, 2.2; RFC 7800, 3.1; RFC 9068,
 #: 2.2), or that would change what a token means to those who check it (RFC 8693, 4; RFC 9396, 9).
@@ -77,6 +81,10 @@ class Narrowing:
 
     scopes: tuple[str, ...] | None = None
     lifetime_seconds: int | None = None
+
+
+class InvalidResultError(Exception):
+    """A hook returned what it may not return."""
 
 
 class RefusalError(Exception):
@@ -159,6 +167,45 @@ def find_revocation(event: Event) -> Revocation | None:
         case ClientChanged() if event.action in _ENDING:
             return Revocation(_ENDING[event.action], event.client_id)
     return None
+
+
+def narrow_decision(request: TokenDecision, narrowing: object) -> TokenDecision:
+    """Return the decision with less; raise InvalidResultError for anything but less."""
+    if not isinstance(narrowing, Narrowing):
+        raise InvalidResultError(f"it returned {type(narrowing).__name__} instead of a Narrowing")
+    # A plugin may hold anything in it.
+    scopes: Any = narrowing.scopes
+    seconds: Any = narrowing.lifetime_seconds
+    if scopes is not None:
+        if not isinstance(scopes, tuple) or not scopes or not set(scopes) <= set(request.scopes):
+            raise InvalidResultError("it returned other scopes than those of the token")
+        kept = tuple(each for each in request.scopes if each in scopes)
+        request = replace(request, scopes=kept)
+    if seconds is not None:
+        if type(seconds) is not int or not 0 < seconds <= request.lifetime_seconds:
+            raise InvalidResultError("it returned a longer lifetime, or none")
+        request = replace(request, lifetime_seconds=seconds)
+    return request
+
+
+def require_claims(added: object, collected: Mapping[str, Any]) -> None:
+    """Raise InvalidResultError for claims that a plugin may not add to those of other plugins."""
+    if not isinstance(added, Mapping):
+        raise InvalidResultError(f"a plugin returned {type(added).__name__} instead of claims")
+    for claim in added:
+        if (
+            not isinstance(claim, str)
+            or not claim
+            or claim in RESERVED_CLAIMS
+            or claim in collected
+        ):
+            raise InvalidResultError(f"the claim {claim!r:.100} is reserved, taken or not a name")
+    try:
+        size = len(msgspec.json.encode(dict(added)))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidResultError("a claim cannot be serialized as JSON") from error
+    if size > MAXIMUM_CLAIM_BYTES:
+        raise InvalidResultError(f"the claims exceed {MAXIMUM_CLAIM_BYTES} bytes")
 
 
 class Hooks:

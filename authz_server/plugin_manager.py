@@ -3,30 +3,30 @@
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, NamedTuple, TypeVar
 
-import msgspec
 import pluggy
 
-from authz_server.audit.events import Event
+from authz_server.audit.events import Event, ServerStarted, ServerStopped
 from authz_server.audit.notifier import Notify
 from authz_server.errors import OAuthError, OperatorError
 from authz_server.hookspecs import (
     PROJECT,
-    RESERVED_CLAIMS,
     AnsweredRequest,
     Hooks,
-    Narrowing,
+    InvalidResultError,
     RefusalError,
     Revocation,
     TokenDecision,
+    narrow_decision,
+    require_claims,
 )
 from authz_server.metrics.events import PluginFailed
+from authz_server.plugin_notifications import Notification, Notifications
 from authz_server.settings.faults import Reference, collecting_faults
-from authz_server.waiting import BoundedCalls, CallTimeoutError
+from authz_server.waiting import BoundedCalls, CallTimeoutError, run_apart
 
 ENTRY_POINT_GROUP = "authz_server.plugins"
 #: The provider of the parts that are built in.
@@ -35,8 +35,6 @@ SERVER = "authz-server"
 CALL_SECONDS = 5.0
 #: How long a hook may take at start.
 START_SECONDS = 30.0
-#: The largest claims of one plugin, as JSON.
-MAXIMUM_CLAIM_BYTES = 4_096
 MAXIMUM_PARTS = 1_000
 _MAXIMUM_TEXT = 300
 #: The reason of a plugin's refusal, of which the audit record has 1,000 characters.
@@ -49,10 +47,6 @@ T = TypeVar("T")
 
 class PluginError(OperatorError):
     """A plugin cannot be used; the message has its name and the reason."""
-
-
-class InvalidResultError(Exception):
-    """A hook returned what it may not return."""
 
 
 class ProvidedPart(NamedTuple, Generic[T]):
@@ -99,6 +93,8 @@ class PluginManager:
         services: the services of the server that plugins may use.
         report: receives each failure of a hook.
         call_seconds: how long a hook may take that answers a request, or is notified.
+        patience_seconds: how long what notifies a plugin waits for it; None: as long as it may
+            take.
 
     Attributes:
         faults: the faults that plugins reported while they started.
@@ -117,10 +113,15 @@ class PluginManager:
         services: object = None,
         report: Notify = lambda _event: None,
         call_seconds: float = CALL_SECONDS,
+        patience_seconds: float | None = None,
     ) -> None:
         self._report = report
         self._call_seconds = call_seconds
         self._calls: dict[str, BoundedCalls] = {name: BoundedCalls() for name in enabled}
+        self._notifications = {
+            name: Notifications(call_seconds, patience_seconds, partial(self._note_failure, name))
+            for name in enabled
+        }
         self._registered: dict[str, list[tuple[str, Any]]] = {}
         self.faults: list[str] = []
         self.references: list[Reference] = []
@@ -198,7 +199,7 @@ class PluginManager:
         found: list[tuple[str, T]] = []
         for name, call in self._callers(hook):
             try:
-                for parts in self._calls[name].run(call, START_SECONDS):
+                for parts in run_apart(call, START_SECONDS):
                     each = parts.items() if isinstance(parts, Mapping) else parts
                     provided = [(f"plugin {name}", require(part)) for part in each]
                     if len(provided) > MAXIMUM_PARTS:
@@ -219,7 +220,7 @@ class PluginManager:
         for name, call in self._decide_token:
             try:
                 for narrowing in self._call(name, partial(call, request=request)):
-                    request = _narrow(request, narrowing)
+                    request = narrow_decision(request, narrowing)
             except RefusalError as refusal:
                 reason = str(refusal)[:_MAXIMUM_REASON]
                 _logger.warning(
@@ -251,7 +252,14 @@ class PluginManager:
 
     def emit(self, event: Event) -> None:
         """Notify every plugin of an event; a failure is logged."""
-        self._notify("event_happened", self._event_happened, event.name, event=event)
+        # No request waits at the start and at the end, and a plugin may rely on either.
+        self._notify(
+            "event_happened",
+            self._event_happened,
+            event.name,
+            awaited=isinstance(event, ServerStarted | ServerStopped),
+            event=event,
+        )
 
     def report_revocation(self, revocation: Revocation) -> None:
         """Notify every plugin of a revocation; a failure is logged."""
@@ -263,16 +271,23 @@ class PluginManager:
         self._notify("request_answered", self._request_answered, request.endpoint, request=request)
 
     def _notify(
-        self, hook: str, callers: tuple[_Caller, ...], subject: str, **values: object
+        self,
+        hook: str,
+        callers: tuple[_Caller, ...],
+        subject: str,
+        *,
+        awaited: bool = False,
+        **values: object,
     ) -> None:
         for name, call in callers:
-            try:
-                self._call(name, partial(call, **values))
-            except Exception as error:
-                self._report_failure(name, hook, error)
-                _logger.exception(
-                    "a plugin failed", extra={"plugin": name, "hook": hook, "event": subject}
-                )
+            notification = Notification(hook, subject, partial(call, **values))
+            self._notifications[name].send(notification, awaited=awaited)
+
+    def _note_failure(self, name: str, notification: Notification, error: Exception) -> None:
+        hook, subject = notification.hook, notification.subject
+        self._report_failure(name, hook, error)
+        extra = {"plugin": name, "hook": hook, "event": subject}
+        _logger.error("a plugin failed", exc_info=error, extra=extra)
 
     def _call(self, name: str, call: Callable[[], list[Any]]) -> list[Any]:
         return self._calls[name].run(call, self._call_seconds)
@@ -283,7 +298,7 @@ class PluginManager:
                 return start()
 
         try:
-            self._calls[name].run(call, START_SECONDS)
+            run_apart(call, START_SECONDS)
         except Exception as error:
             text = str(error)[:_MAXIMUM_TEXT]
             raise PluginError(f"plugin {name}: it cannot start: {text}") from error
@@ -326,7 +341,7 @@ class PluginManager:
         for name, call in callers:
             try:
                 for added in self._call(name, partial(call, **values)):
-                    _require_claims(added, collected)
+                    require_claims(added, collected)
                     collected |= added
             except Exception as error:
                 raise self._fault(name, hook, error) from error
@@ -360,41 +375,3 @@ def _choose(
             names = ", ".join(sorted(installed)) or "none"
             raise PluginError(f"plugin {name}: it is not installed. Installed: {names}")
     return installed
-
-
-def _narrow(request: TokenDecision, narrowing: object) -> TokenDecision:
-    """Return the decision with less; raise InvalidResultError for anything but less."""
-    if not isinstance(narrowing, Narrowing):
-        raise InvalidResultError(f"it returned {type(narrowing).__name__} instead of a Narrowing")
-    # A plugin may hold anything in it.
-    scopes: Any = narrowing.scopes
-    seconds: Any = narrowing.lifetime_seconds
-    if scopes is not None:
-        if not isinstance(scopes, tuple) or not scopes or not set(scopes) <= set(request.scopes):
-            raise InvalidResultError("it returned other scopes than those of the token")
-        kept = tuple(each for each in request.scopes if each in scopes)
-        request = replace(request, scopes=kept)
-    if seconds is not None:
-        if type(seconds) is not int or not 0 < seconds <= request.lifetime_seconds:
-            raise InvalidResultError("it returned a longer lifetime, or none")
-        request = replace(request, lifetime_seconds=seconds)
-    return request
-
-
-def _require_claims(added: object, collected: Mapping[str, Any]) -> None:
-    if not isinstance(added, Mapping):
-        raise InvalidResultError(f"a plugin returned {type(added).__name__} instead of claims")
-    for claim in added:
-        if (
-            not isinstance(claim, str)
-            or not claim
-            or claim in RESERVED_CLAIMS
-            or claim in collected
-        ):
-            raise InvalidResultError(f"the claim {claim!r:.100} is reserved, taken or not a name")
-    try:
-        size = len(msgspec.json.encode(dict(added)))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidResultError("a claim cannot be serialized as JSON") from error
-    if size > MAXIMUM_CLAIM_BYTES:
-        raise InvalidResultError(f"the claims exceed {MAXIMUM_CLAIM_BYTES} bytes")

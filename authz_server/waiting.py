@@ -184,9 +184,17 @@ class BoundedCalls:
             CallTimeoutError: it did not return in time, or was not made because others hang.
             Exception: raised by ``act``.
         """
+        return self.finish(self.begin(act), seconds)
+
+    def begin(self, act: Callable[[], T]) -> "BoundedCall[T]":
+        """Begin a call in the context of the caller; it ends with :meth:`finish`.
+
+        Raises:
+            CallTimeoutError: it was not made because others hang.
+        """
         if self._stuck >= self._maximum_stuck:
             raise CallTimeoutError("earlier calls have not returned yet")
-        call = _Call(partial(copy_context().run, act))
+        call = BoundedCall(partial(copy_context().run, act))
         try:
             inbox = self._idle.pop()
         except IndexError:
@@ -194,23 +202,30 @@ class BoundedCalls:
             work = partial(self._work, inbox, self._idle)
             threading.Thread(target=work, name="plugin-call", daemon=True).start()
         inbox.put(call)
-        if not call.done.acquire(timeout=seconds) and self._abandon(call):
+        return call
+
+    def finish(self, call: "BoundedCall[T]", seconds: float) -> T:
+        """Return the result of a call.
+
+        Args:
+            call: the call, which :meth:`begin` has returned.
+            seconds: the longest wait.
+
+        Raises:
+            CallTimeoutError: it did not return in time.
+            Exception: raised by the call.
+        """
+        if not call.wait(seconds) and self._abandon(call):
             raise CallTimeoutError(f"it did not return within {seconds:g} s")
-        if isinstance(call.error, Exception):
-            raise call.error
-        if call.error is not None:
-            # Such as SystemExit, which would end this thread's own work.
-            raise RuntimeError(f"it raised {type(call.error).__name__}") from call.error
-        result: T = call.result
-        return result
+        return call.read_result()
 
     def _renew(self) -> None:
         # Threads do not survive a fork, nor do the locks that they hold.
-        self._idle: deque[SimpleQueue[_Call]] = deque()
+        self._idle: deque[SimpleQueue[BoundedCall[Any]]] = deque()
         self._lock = threading.Lock()
         self._stuck = 0
 
-    def _abandon(self, call: "_Call") -> bool:
+    def _abandon(self, call: "BoundedCall[Any]") -> bool:
         with self._lock:
             if call.is_finished:
                 return False
@@ -218,7 +233,11 @@ class BoundedCalls:
             self._stuck += 1
             return True
 
-    def _work(self, inbox: "SimpleQueue[_Call]", idle: "deque[SimpleQueue[_Call]]") -> None:
+    def _work(
+        self,
+        inbox: "SimpleQueue[BoundedCall[Any]]",
+        idle: "deque[SimpleQueue[BoundedCall[Any]]]",
+    ) -> None:
         while True:
             try:
                 call = inbox.get(timeout=_IDLE_SECONDS)
@@ -237,12 +256,12 @@ class BoundedCalls:
             call.done.release()
 
 
-class _Call:
-    """A call, and what it gave."""
+class BoundedCall(Generic[T]):
+    """A call on a thread of its own, and what it gave."""
 
     __slots__ = ("act", "done", "error", "is_abandoned", "is_finished", "result")
 
-    def __init__(self, act: Callable[[], Any]) -> None:
+    def __init__(self, act: Callable[[], T]) -> None:
         self.act = act
         self.done = threading.Lock()
         self.done.acquire()
@@ -256,3 +275,37 @@ class _Call:
             self.result = self.act()
         except BaseException as error:  # noqa: BLE001 - the caller raises it
             self.error = error
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it has returned; return False if it has not in this time."""
+        return self.is_finished or self.done.acquire(timeout=seconds)
+
+    def read_result(self) -> T:
+        """Return the result of a call that has returned, or raise its exception."""
+        if isinstance(self.error, Exception):
+            raise self.error
+        if self.error is not None:
+            # Such as SystemExit, which would end this thread's own work.
+            raise RuntimeError(f"it raised {type(self.error).__name__}") from self.error
+        result: T = self.result
+        return result
+
+
+def run_apart(act: Callable[[], T], seconds: float) -> T:
+    """Return the result of ``act``, called in a thread that has ended when this returns.
+
+    Args:
+        act: the call.
+        seconds: the longest wait.
+
+    Raises:
+        CallTimeoutError: it did not return in time; its thread goes on.
+        Exception: raised by ``act``.
+    """
+    call = BoundedCall(partial(copy_context().run, act))
+    thread = threading.Thread(target=call.perform, name="plugin-start", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise CallTimeoutError(f"it did not return within {seconds:g} s")
+    return call.read_result()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from sqlalchemy.orm import Session
 
@@ -49,6 +49,9 @@ class BaseServices:
             readable by others.
     """
 
+    #: How long a notification waits for a plugin; None: as long as the plugin may take.
+    patience_seconds: ClassVar[float | None] = None
+
     def __init__(
         self,
         settings: Settings,
@@ -83,6 +86,7 @@ class BaseServices:
             services=services,
             report=self.notify,
             call_seconds=settings.timeout_seconds,
+            patience_seconds=self.patience_seconds,
         )
 
     @cached_property

@@ -36,6 +36,7 @@ from authz_server.key_rings.backends import ring_rules
 from authz_server.key_rings.consumers import JwksReaders
 from authz_server.key_rings.jobs import KeyDuties, record_proof, tick_interval_seconds
 from authz_server.key_rings.standby import StandbyReadiness
+from authz_server.plugin_notifications import PATIENCE_SECONDS
 from authz_server.settings import Settings
 from authz_server.settings.profiles import permitted_algorithms, requires_bound_tokens
 from authz_server.tokens.binding import TokenBinder
@@ -76,6 +77,8 @@ class ServerServices(Services):
         clock: returns the present time, timezone-aware.
         metrics: counts events; None: nothing is counted.
     """
+
+    patience_seconds = PATIENCE_SECONDS
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ from authz_server.audit.events import (
 from authz_server.database.orm import open_database
 from authz_server.errors import OAuthError
 from authz_server.hookspecs import (
+    MAXIMUM_CLAIM_BYTES,
     AnsweredRequest,
     Hooks,
     Narrowing,
@@ -28,7 +29,7 @@ from authz_server.hookspecs import (
     find_revocation,
 )
 from authz_server.plugin_api import AuthorizationDetailsType
-from authz_server.plugin_manager import MAXIMUM_CLAIM_BYTES, PluginError, PluginManager
+from authz_server.plugin_manager import PluginError, PluginManager
 from authz_server.tokens.authorization_details import DetailRules
 from authz_server.tokens.authorization_details_type import ALWAYS
 from support.loaded_plugins import Available, plugin_with

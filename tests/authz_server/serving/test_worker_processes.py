@@ -32,14 +32,22 @@ print(alone, may_fork())
 ends.set()
 """
 
+PLUGINS = {
+    "enabled": ["claims_mapper", "scope_array"],
+    "settings": {"claims_mapper": {"claims": {"permissions": "scopes"}}},
+}
+
 
 @pytest.fixture(scope="module")
 def edge(request, tmp_path_factory) -> Iterator[ServerFixture]:
-    """A server of two workers; how they start does not depend on the database."""
+    """A server of two workers; how they start does not depend on the database.
+
+    Its plugins have hooks that run at start.
+    """
     directory = tmp_path_factory.mktemp("server")
     with (
         copied_database(request, "sqlite", directory) as url,
-        running_edge(directory, url, workers=2, unforked=True) as edge,
+        running_edge(directory, url, workers=2, unforked=True, plugins=PLUGINS) as edge,
     ):
         yield edge
 
