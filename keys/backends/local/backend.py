@@ -1,6 +1,7 @@
 """Local backend: private keys encrypted with the server's key, and signatures in this process."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
 from cryptography.hazmat.primitives.serialization import (
@@ -61,6 +62,7 @@ class LocalBackend(InProcessBackend):
     def create(self, ring: str, alg: str) -> Version:
         """Generate a key, encrypt it and store it as the next version."""
         private_key = generate_private_key(self._require_allowed(alg))
+        self._require_same_key()
         for _ in range(CREATE_ATTEMPTS):
             held = self._storage.load(ring)
             key = self._seal(private_key, ring, held[-1].version + 1 if held else 1, alg)
@@ -85,6 +87,16 @@ class LocalBackend(InProcessBackend):
         except BackendError as error:
             return Health(usable=False, detail=str(error))
         return Health(usable=True, detail="keys can be opened" if key else "no keys yet")
+
+    def _require_same_key(self) -> None:
+        """Raise BackendDenied if stored keys are encrypted under another key-encryption key.
+
+        A version under this one would be published, and no server could sign with it.
+        """
+        key = self._storage.find_any()
+        if key is not None:
+            with suppress(BackendBroken):  # that key alone cannot be used
+                self._open_any(key)
 
     def _open_any(self, key: EncryptedKey) -> None:
         try:

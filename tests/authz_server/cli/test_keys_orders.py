@@ -41,6 +41,15 @@ def test_a_rotation_is_planned_and_made(keyed):
     assert "is under way" in keyed.refused("keys", "rotate", "es256")
 
 
+def test_no_version_is_made_under_another_key_encryption_key(keyed):
+    """A server with the ring's own key could not sign with it."""
+    before = keyed.json("keys", "list")
+    (keyed.config.parent / "key-encryption-key").write_text("ab" * 16 + "0123456789abcdef" * 2)
+    refusal = keyed.refused("keys", "rotate", "--reason", "with another key")
+    assert "the keys here are encrypted under another key-encryption key" in refusal
+    assert keyed.json("keys", "list") == before
+
+
 def test_a_plan_is_read_by_people(keyed):
     text = keyed.must("keys", "rotate", "es256", "--dry-run")
     assert "Nothing was changed." in text

@@ -95,6 +95,19 @@ def test_another_key_encryption_key_is_named_as_the_cause(storage):
     assert health.detail == "the keys here are encrypted under another key-encryption key"
 
 
+def test_another_key_encryption_key_makes_no_version(storage):
+    for ring in (RING, "another"):
+        with pytest.raises(BackendDenied, match="another key-encryption key"):
+            reopen(storage, bytes(32)).create(ring, "ES256")
+    assert [key.version for key in storage.keys] == [1, 2]
+
+
+def test_a_changed_envelope_stops_no_rotation(storage):
+    changed = storage.keys[0].envelope[:-1] + b"\0"
+    storage.keys[0] = replace(storage.keys[0], envelope=changed)
+    assert reopen(storage).create(RING, "ES256").ref == "3"
+
+
 @pytest.mark.parametrize("size", [0, 16, 31, 33, 64])
 def test_a_key_encryption_key_of_another_size_is_refused(size):
     with pytest.raises(KeysError, match="32 bytes"):
