@@ -18,7 +18,7 @@ from authz_server.operations.private_files import without_line_break, write_priv
 from authz_server.operations.scopes import import_g2p_connect
 from authz_server.operations.settings import SettingsWarning, find_warnings
 from authz_server.operations.settings_template import Answers, render_settings
-from authz_server.settings import Settings, load_settings
+from authz_server.settings import Settings, SettingsError, load_settings
 
 SECRET_FILES: dict[str, Callable[[], str]] = {
     "pepper": lambda: secrets.token_urlsafe(48),
@@ -76,8 +76,17 @@ def install(
         SettingsError: the settings cannot be used.
         KeysError: a key backend cannot be used.
     """
+    replaced = answers is not None and config.exists()
     steps = list(_prepare_directory(config, answers, options.password()))
-    settings = load_settings(config)
+    try:
+        settings = load_settings(config)
+    except SettingsError:
+        # New settings that cannot be used go: a next run with other options would keep them.
+        if replaced:
+            _backup(config).rename(config)
+        elif answers is not None:
+            config.unlink()
+        raise
     steps += _prepare_database(settings, actor=actor, import_catalogue=import_catalogue)
     return Installation(
         steps=tuple(steps),
@@ -105,9 +114,13 @@ def _prepare_directory(
         yield _keep_password(directory / DATABASE_PASSWORD, password)
     if answers is not None:
         if config.exists():
-            config.rename(config.with_suffix(".toml.bak"))
+            config.rename(_backup(config))
         config.write_text(render_settings(answers), encoding="utf-8")
     yield Step(f"settings file {config}", answers is not None)
+
+
+def _backup(config: Path) -> Path:
+    return config.with_suffix(".toml.bak")
 
 
 def _keep_password(path: Path, password: bytes) -> Step:

@@ -262,6 +262,17 @@ def test_again_after_a_mistyped_database_it_names_what_the_file_has(tmp_path):
     assert _init(tmp_path, *options, f"sqlite:///{tmp_path}/a.db", "--force").exit_code == 0
 
 
+def test_settings_that_cannot_be_used_are_not_kept(tmp_path):
+    memory = ("--issuer", ISSUER, "--database-url", "sqlite://")
+    assert "in memory is for development" in _init(tmp_path / "site", *memory).stderr
+    assert not (tmp_path / "site" / "authz-server.toml").exists()
+    assert _init(tmp_path / "site", "--issuer", ISSUER).exit_code == 0
+    before = (tmp_path / "site" / "authz-server.toml").read_text()
+    assert _init(tmp_path / "site", *memory, "--force").exit_code == 1
+    assert (tmp_path / "site" / "authz-server.toml").read_text() == before
+    assert not (tmp_path / "site" / "authz-server.toml.bak").exists()
+
+
 def test_again_without_differences_it_says_what_exists(tmp_path):
     """Case R244."""
     first = ("--issuer", ISSUER, "--port", "9000", "--database-url", "sqlite:///mine.db")
