@@ -11,7 +11,7 @@ from authz_server.errors import OAuthError, OperatorError
 from authz_server.settings import SettingsError
 from keys.errors import KeysError
 
-_DATABASE = "See that it runs, that database.url is right, and `authz-server db check`."
+_DATABASE = "See that it runs and that database.url is right; `authz-server db check` tries it."
 _FILE = "See that the file is this server's database, and that the disk has space."
 
 

@@ -8,6 +8,9 @@ from sqlalchemy.exc import DBAPIError
 
 from authz_server.errors import OperatorError
 
+# libpq's second line for a refused connection: every report here names a remedy of its own.
+_QUESTION = "\tIs the server running"
+
 
 class DatabaseStateError(OperatorError):
     """Base class of errors about the database that are written for operators.
@@ -55,7 +58,8 @@ def find_sentence(error: BaseException) -> str | None:
 def describe_failure(error: BaseException) -> str:
     """Return the driver's message in one line, without statement, parameters and password."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    text = " ".join(str(cause).split()) or type(cause).__name__
+    lines = [line for line in str(cause).splitlines() if not line.startswith(_QUESTION)]
+    text = " ".join(" ".join(lines).split()) or type(cause).__name__
     state = getattr(cause, "sqlstate", None)
     return f"{text} (SQLSTATE {state})" if state and state not in text else text
 

@@ -171,7 +171,7 @@ def _sqlite_file(url: str) -> str:
     if url in ("sqlite://", _SQLITE, f"{_SQLITE}:memory:"):
         return ""
     if not url.startswith(_SQLITE):
-        name = url.partition(":")[2].lstrip("/")
+        name = url.partition(":")[2].lstrip("/") or "authz-server.db"
         refuse("url", f"{url!r} names no file", f"Write sqlite:///{name}, with three slashes.")
     return url.removeprefix(_SQLITE)
 

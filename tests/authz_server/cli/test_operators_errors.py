@@ -57,6 +57,18 @@ def test_help_that_cannot_be_written_is_an_error_in_one_line():
     assert (done.returncode, done.stderr) == (1, b"Error: No space left on device.\n")
 
 
+def test_a_database_that_refuses_is_one_sentence_and_the_remedy(tmp_path):
+    url = "postgresql://authz@127.0.0.1:1/authz"
+    config = write_settings(tmp_path, url, {})
+    result = CliRunner().invoke(main, ["--config", str(config), "client", "list"])
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "Error: The database refused or did not answer: connection failed: connection to server at "
+        '"127.0.0.1", port 1 failed: Connection refused. See that it runs and that database.url is '
+        "right; `authz-server db check` tries it.\n"
+    )
+
+
 SETTINGS = {
     "a NUL in a path": ({"g2p": {"catalogue_directory": "a\0b"}}, "g2p.catalogue_directory"),
     "a NUL in the audit file": ({"audit": {"destination": "a\0b"}}, "audit.destination"),
