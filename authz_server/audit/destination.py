@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from authz_server.settings import STREAMS, SettingsError
+from authz_server.settings.sources import describe_refusal
 
 
 def require_destination(destination: str) -> None:
@@ -26,7 +27,7 @@ def require_destination(destination: str) -> None:
         elif not os.access(path.parent, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        problem = f"{path} cannot be opened for appending ({error.strerror})"
+        problem = f"{path} cannot be opened for appending ({describe_refusal(path, error)})"
         raise SettingsError(problem, key="audit.destination") from error
 
 

@@ -10,6 +10,7 @@ from authz_server.clients.certificate_chains import read_authorities
 from authz_server.clients.issuers import parse_bundle
 from authz_server.clients.outbound import UrlRefusedError, split_url
 from authz_server.settings import Settings, SettingsError
+from authz_server.settings.sources import describe_refusal
 from authz_server.settings.trust import IssuerSettings
 from keys.errors import KeysError
 from keys.jose.foreign import parse_published_key_set
@@ -97,6 +98,7 @@ def _read(key: str, name: str, parse: Callable[[bytes], object]) -> None:
     try:
         parse(Path(name).read_bytes())
     except OSError as error:
-        raise SettingsError(f"{name} cannot be read ({error.strerror})", key=key) from error
+        reason = describe_refusal(Path(name), error)
+        raise SettingsError(f"{name} cannot be read ({reason})", key=key) from error
     except (KeysError, ValueError) as error:
         raise SettingsError(f"{name} cannot be used: {error}", key=key) from error

@@ -92,13 +92,19 @@ def _texts(key: str, value: object) -> Iterator[tuple[str, str]]:
 
 
 def describe_refusal(path: Path, error: OSError) -> str:
-    """Return the system's reason, with owner and mode of the file if permission was denied."""
+    """Return the system's reason; if permission was denied, with owner and mode of what denies it.
+
+    That is the file, or the folder above it that cannot be entered.
+    """
     reason = error.strerror or str(error)
-    with suppress(OSError, KeyError):
-        if error.errno == errno.EACCES:
-            status = path.stat()
+    if error.errno != errno.EACCES:
+        return reason
+    for place in (path, *path.absolute().parents):
+        with suppress(OSError, KeyError):
+            status = place.stat()
             owner = pwd.getpwuid(status.st_uid).pw_name
-            reason += f": it belongs to {owner}, mode {stat.S_IMODE(status.st_mode):04o}"
+            name = "it" if place == path else place
+            return f"{reason}: {name} belongs to {owner}, mode {stat.S_IMODE(status.st_mode):04o}"
     return reason
 
 
@@ -288,4 +294,5 @@ def _find_status(key: str, name: str) -> os.stat_result | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise RuleError(key, f"{name} cannot be reached ({error.strerror})") from error
+        reason = describe_refusal(Path(name), error)
+        raise RuleError(key, f"{name} cannot be reached ({reason})") from error

@@ -100,6 +100,8 @@ def test_a_file_that_may_not_be_read_is_named_with_its_owner(tmp_path):
     file.touch(0o600)
     told = describe_refusal(file, PermissionError(13, "Permission denied"))
     assert told == f"Permission denied: it belongs to {getpass.getuser()}, mode 0600"
+    below = describe_refusal(file / "pepper", PermissionError(13, "Permission denied"))
+    assert below == f"Permission denied: {file} belongs to {getpass.getuser()}, mode 0600"
     gone = describe_refusal(tmp_path / "gone", FileNotFoundError(2, "No such file or directory"))
     assert gone == "No such file or directory"
 
