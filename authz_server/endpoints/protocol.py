@@ -167,7 +167,7 @@ class ProtocolEndpoint(ABC):
                     request_id=exchange.request_id,
                     message_id=exchange.message_id,
                     source_address=exchange.client_address,
-                    client_id=self._recorded(error.client_id),
+                    client_id=self._recorded(error.client_id or exchange.request.client_id),
                     error=error.error,
                     reason=error.cause,
                     detail=redact(error.detail)[:MAXIMUM_DETAIL_CHARACTERS],

@@ -70,10 +70,13 @@ def readiness(server):
     return answer.text if answer.status_code == 503 else ""
 
 
-def clock_alarms(server):
+def records_of(server):
     path = server.settings_path.parent / "audit.jsonl"
-    records = [json.loads(line) for line in path.read_text().splitlines()]
-    return [record for record in records if record.get("alarm") == "clock.off"]
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def clock_alarms(server):
+    return [record for record in records_of(server) if record.get("alarm") == "clock.off"]
 
 
 def offsets(server):
@@ -95,6 +98,8 @@ def test_a_running_node_signs_nothing_moves_nothing_and_says_so(
     way = "behind" if ahead > 0 else "ahead of"
     assert f"clock is 3600.0 s {way} the database's" in alarm["detail"]
     assert "clock.off" in server.log()
+    refused = [record for record in records_of(server) if record["event"] == "token.refused"]
+    assert {record["client_id"] for record in refused} == {demo.post.id}
     await_that(lambda: "clock: this machine's clock is" in readiness(server), "not ready")
     await_that(lambda: offsets(server) == [pytest.approx(ahead, abs=1)], "the metric", 40)
     status = call_cli_json("keys", "status", config=server.settings_path)
