@@ -276,7 +276,7 @@ class Supervisor:
             listeners = open_all(settings, self._current.settings, self._current.listeners)
             slots = _make_slots(settings)
         except Exception as error:  # noqa: BLE001 - after any error the old settings stay
-            logger.error("the new settings cannot be used: %s; the old ones stay", error)  # noqa: TRY400 - the message has it
+            logger.error("the new settings cannot be used, the old ones stay: %s", error)  # noqa: TRY400 - the message has it
             return
         self._next = Generation(settings, listeners, tls, slots, time.monotonic())
 
@@ -296,7 +296,7 @@ class Supervisor:
 
     def _abandon_reload(self, reason: str) -> None:
         if self._next is not None:
-            logger.error("the new settings cannot be used: %s; the old ones stay", reason)
+            logger.error("the new settings cannot be used, the old ones stay: %s", reason)
             failed, self._next = self._next, None
             self._retire(failed)
 
