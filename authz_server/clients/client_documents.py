@@ -9,13 +9,14 @@ import logging
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from authz_server.clients.authentication.throttle import FailureThrottle
+from authz_server.clients.authentication.throttle import FailureThrottle, network_of
 from authz_server.clients.cache import ClientEntry
 from authz_server.clients.fetching import Fetcher, FetchError
 from authz_server.clients.outbound import UrlRefusedError, split_url
@@ -39,9 +40,11 @@ GRANT_TYPE = "client_credentials"
 MAXIMUM_ID_CHARACTERS = 128
 #: The draft, section 4.3, recommends 5 kB; a key set needs more.
 MAXIMUM_DOCUMENT_BYTES = 16_384
-#: How many documents that it does not hold a process fetches for one address in a minute.
+#: How many documents that it does not hold a process fetches for one network in a minute; further
+#: ones it fetches one at a time.
 NEW_DOCUMENTS = 30
 NEW_DOCUMENTS_SECONDS = 60
+_RETRY_AFTER_SECONDS = 1
 _PREFIXES = ("https://", "http://")
 _DOT_SEGMENT = re.compile(r"(?:^|/)\.{1,2}(?:/|$)")
 #: Members of a document that are properties of the client.
@@ -97,6 +100,8 @@ class ClientDocuments:
         self._held: OrderedDict[str, _Held] = OrderedDict()
         self._lock = threading.Lock()
         self._limit = FailureThrottle(NEW_DOCUMENTS, NEW_DOCUMENTS_SECONDS)
+        # The networks beyond the limit for which a document is being fetched.
+        self._slowed: set[str] = set()
         self._generation = 0
         self._changed: Callable[[], object] = lambda: None
 
@@ -132,15 +137,13 @@ class ClientDocuments:
         """
         if not client_id.startswith(_PREFIXES) or self._find_origin(client_id) is None:
             return
-        if client_id not in self._held:
-            wait = self._limit.count_failure("", address, now)
-            if wait:
-                raise OAuthError("throttled", retry_after_seconds=wait, client_id=client_id)
-        try:
-            body = await self._fetcher.fetch(client_id)
-        except FetchError as error:
-            self._drop(client_id)
-            raise _unusable(client_id, str(error)) from None
+        is_new = client_id not in self._held
+        if is_new and self._limit.count_failure("", address, now):
+            # The address may be that of a proxy, from which all clients send.
+            with self._slow_place(client_id, network_of(address)):
+                body = await self._fetch(client_id)
+        else:
+            body = await self._fetch(client_id)
         held = self._hold(client_id, body)
         if held.entry is None:
             # Section 4.4 of the draft: a document that is not valid is not cached.
@@ -150,6 +153,27 @@ class ClientDocuments:
                 raise _unusable(client_id, str(error)) from None
         if held.entry is None:
             raise _unusable(client_id, held.problem)
+
+    async def _fetch(self, client_id: str) -> bytes:
+        try:
+            return await self._fetcher.fetch(client_id)
+        except FetchError as error:
+            self._drop(client_id)
+            raise _unusable(client_id, str(error)) from None
+
+    @contextmanager
+    def _slow_place(self, client_id: str, network: str) -> Iterator[None]:
+        """Hold the one place of a network beyond the limit."""
+        with self._lock:
+            is_taken = network in self._slowed
+            self._slowed.add(network)
+        if is_taken:
+            wait = _RETRY_AFTER_SECONDS
+            raise OAuthError("throttled", retry_after_seconds=wait, client_id=client_id)
+        try:
+            yield
+        finally:
+            self._slowed.discard(network)
 
     async def renew(self, client_id: str) -> ClientEntry | None:
         """Return the client of a newer document, because a key is not in the one at hand.
