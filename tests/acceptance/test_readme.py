@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from support.documents import json_values, run_blocks, shell_blocks, with_values
+from support.documents import anchors_of, json_values, run_blocks, shell_blocks, with_values
 from support.not_run import skip_as_not_run
 from support.ports import release_port, reserve_port
 from support.source_tree import ROOT
@@ -154,8 +154,3 @@ def test_no_command_has_a_comment_beside_it(document):
     blocks = "".join(re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
     commands = re.sub(r"<<'EOF'\n.*?^EOF$", "", blocks, flags=re.MULTILINE | re.DOTALL)
     assert re.findall(r"^(?:.*\s)?#.*$", commands, re.MULTILINE) == []
-
-
-def anchors_of(path):
-    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}

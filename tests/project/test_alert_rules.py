@@ -6,6 +6,7 @@ import re
 import pytest
 import yaml
 
+from support.documents import anchors_of
 from support.promtool import run_promtool
 from support.source_tree import ROOT
 
@@ -107,6 +108,13 @@ def _groups_of(name):
         group | {"rules": [r for r in group["rules"] if r.get("alert", r.get("record")) in needed]}
         for group in GROUPS
     ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_alert_names_the_section_that_helps(name):
+    (rule,) = (rule for rule in RULES if rule.get("alert") == name)
+    path, _, anchor = rule["annotations"]["runbook"].partition("#")
+    assert anchor in anchors_of(ROOT / path)
 
 
 def test_an_alert_is_described_with_its_labels(tmp_path):

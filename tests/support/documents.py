@@ -37,6 +37,12 @@ def shell_blocks(document: str, section: str | None = None, *, dialect: str) -> 
     ]
 
 
+def anchors_of(document: Path) -> set[str]:
+    """Return the anchors of the headings of a document."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
 def with_values(block: str, values: Mapping[str, object]) -> str:
     """Return the block with other values for the shell variables that it sets."""
     for name, value in values.items():
