@@ -208,6 +208,12 @@ class ChangeFeed:
         """Return whether the caches are fresh enough, without reading anything."""
         return time.monotonic() <= self._fresh_until
 
+    def find_problem(self) -> str:
+        """Return why the caches are too old; empty if they are not."""
+        if self.is_fresh():
+            return ""
+        return "changes cannot be read" if self._fresh_until else "changes are not read yet"
+
     def _poll_unless(self, is_enough: Callable[[], bool]) -> None:
         if not self._lock.acquire(timeout=self._staleness_limit_seconds):
             raise OAuthError("temporarily_unavailable", "the database is slow to answer")

@@ -66,14 +66,14 @@ class SelfCheck:
 
     async def check(self) -> Report:
         """Return the report, within :data:`CHECK_SECONDS`: the checks wait side by side."""
-        fresh = self._services.feed.is_fresh()
+        stale = self._services.feed.find_problem()
         keys, audit, room, counters = await asyncio.gather(
             self._check_keys(),
             self._find_audit_problem(),
             self._find_room_problem(),
             self._find_counters_problem(),
         )
-        failed = ["" if fresh else "database: changes cannot be read", audit]
+        failed = [f"database: {stale}" if stale else "", audit]
         degraded = [room, counters]
         if self._is_remote and keys.startswith("keys:"):
             degraded.insert(0, keys)

@@ -227,11 +227,13 @@ def refused_after(ask):
 def test_memory_is_fresh_until_the_limit_and_then_read_again(fallible):
     watcher = Watcher(fallible, limit=1.0)
     assert not watcher.feed.is_fresh()
+    assert watcher.feed.find_problem() == "changes are not read yet"
     watcher.feed.require_fresh()
     watcher.feed.require_fresh()
     assert fallible.attempts == 1
+    assert not watcher.feed.find_problem()
     time.sleep(1.05)
-    assert not watcher.feed.is_fresh()
+    assert watcher.feed.find_problem() == "changes cannot be read"
     watcher.feed.require_fresh()
     assert fallible.attempts == 2
 

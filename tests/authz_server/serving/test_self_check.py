@@ -24,7 +24,7 @@ async def checking(*, keys=nothing, audit=nothing, room=nothing, counters=nothin
         settings=SimpleNamespace(keys=SimpleNamespace(rings={RING: SimpleNamespace(backend="b")})),
         key_backends={"b": SimpleNamespace(caps=SimpleNamespace(in_process=False))},
         key_rings=SimpleNamespace(why_not_ready=lambda _: keys()),
-        feed=SimpleNamespace(is_fresh=lambda: True),
+        feed=SimpleNamespace(find_problem=lambda: ""),
         sink=SimpleNamespace(has_failed=True, try_again=audit),
         database=SimpleNamespace(room=SimpleNamespace(has_failed=True, find_problem=room)),
         shared_counters=SimpleNamespace(find_failure=counters),
