@@ -87,7 +87,11 @@ class KeySettings(Branch, frozen=True):
                 if not _NAME.fullmatch(name):
                     refuse(f"{table}.{name}", "a name here is up to 40 of a-z, 0-9 and -")
         if self.default_ring not in self.rings:
-            refuse("default_ring", f"there is no keys.rings.{self.default_ring}")
+            refuse(
+                "default_ring",
+                f"there is no keys.rings.{self.default_ring}",
+                "Tables [keys.rings.NAME] replace the default rings: list es256 and rs256, too.",
+            )
         for name, ring in self.rings.items():
             if ALGORITHMS[ring.algorithm].experimental and not self.experimental_algorithms:
                 refuse(

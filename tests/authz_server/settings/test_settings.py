@@ -190,6 +190,13 @@ def test_values_out_of_range_and_contradictions_name_their_key(tmp_path, key, mo
     assert refusal(tmp_path, text=text, more=more).key == key
 
 
+def test_a_first_ring_beside_the_default_ones_is_explained(tmp_path):
+    refused = refusal(tmp_path, more="[keys.rings.other]\nalgorithm = 'ES256'")
+    assert refused.remedy == (
+        "Tables [keys.rings.NAME] replace the default rings: list es256 and rs256, too."
+    )
+
+
 @pytest.mark.parametrize(
     "value", ["0", "-1", str(2**63), "1e400", "nan", "'3600abc'", "3601", "900.5"]
 )
