@@ -42,7 +42,7 @@ _SECRETS = {
     nargs=-1,
     required=True,
     metavar="FILE...",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
 )
 @click.option("--dry-run", is_flag=True, help="Show the plan and change nothing.")
 @click.option(
@@ -78,7 +78,8 @@ def apply(  # noqa: PLR0913, PLR0917 - one for each option
 
     The plan shows what is added, changed and removed, and is applied in one transaction after a
     question. Entries that no file has stay, unless --prune is given. The secrets of existing
-    clients stay as they are. A second run changes nothing.
+    clients stay as they are. A second run changes nothing. A folder stands for the files *.toml
+    and *.json in it.
     """
     declaration = read_declaration(files)
     options: dict[str, Any] = {

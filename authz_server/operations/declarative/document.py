@@ -29,6 +29,8 @@ Catalogue = Literal["g2p-connect"]
 INSTANTS = ("starts_at", "expires_at")
 
 _MAXIMUM_DESCRIBED_CHARACTERS = 200
+#: The files of a folder.
+_SUFFIXES = (".json", ".toml")
 
 Texts = tuple[str, ...]
 _Seconds = Annotated[int, Meta(ge=1, le=2**31 - 1)]
@@ -206,12 +208,25 @@ class Declaration:
 def read_declaration(paths: Sequence[Path]) -> Declaration:
     """Return the entries of files; ``.json`` is JSON, every other name is TOML.
 
+    A folder stands for the files ``*.toml`` and ``*.json`` in it, in the order of their names.
+
     Raises:
         InvalidChangeError: a file is too large, malformed, or has a member that is unknown or of
-            another type; an entry stands in two files; or no file has a section.
+            another type; an entry stands in two files; a folder has no such file; or no file has a
+            section.
         OSError: a file cannot be read.
     """
-    return parse_declaration(SourceFile(name=str(path), text=read_bounded(path)) for path in paths)
+    files = [file for path in paths for file in _files_of(path)]
+    return parse_declaration(SourceFile(name=str(path), text=read_bounded(path)) for path in files)
+
+
+def _files_of(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES)
+    if not found:
+        raise InvalidChangeError(f"The folder {path} has no file *.toml or *.json.")
+    return found
 
 
 def parse_declaration(files: Iterable[SourceFile]) -> Declaration:

@@ -36,6 +36,22 @@ def test_the_plan_shows_each_value_and_marks_money(stocked, file):
     ]
 
 
+def test_a_folder_stands_for_its_files(stocked, file, tmp_path):
+    folder = tmp_path / "registrations"
+    folder.mkdir()
+    assert stocked.refused("apply", folder, "--yes") == (
+        f"Error: The folder {folder} has no file *.toml or *.json.\n"
+    )
+    (folder / "b.toml").write_text(CLIENT)
+    (folder / "a.json").write_text(
+        json.dumps({"clients": {"agency": {"name": "A", "allowed_scopes": ["mapper/link"]}}})
+    )
+    (folder / "README.md").write_text("Of no interest.")
+    plan = json.loads(stocked.must("apply", folder, "--dry-run", "--json"))
+    assert [change["id"] for change in plan["changes"]] == ["agency", "ministry"]
+    assert "stands in" in stocked.refused("apply", folder, file, "--yes")
+
+
 def test_a_second_run_changes_nothing_and_asks_nothing(stocked, file):
     """The plan is empty, as text and as JSON."""
     stocked.must("apply", file, "--yes")
