@@ -117,6 +117,8 @@ def client_list(  # noqa: PLR0913, PLR0917 - one for each option
     print_rows(found.clients, shown, as_json=as_json)
     if len(found.clients) < found.total:
         echo_status(f"{len(found.clients)} of {found.total} clients.")
+    elif found.total > 1 and not as_json:
+        echo_status(f"{found.total} clients.")
 
 
 def _canonical_name(carry_out: Operations, spelling: str) -> str:

@@ -231,6 +231,8 @@ def test_more_clients_than_a_page_are_all_listed(stocked, monkeypatch):
         base = ("client", "create", f"client-{number}", "--name", "x", "--scope", "mapper/link")
         stocked.must(*base, "--no-secret")
     assert len(stocked.json("client", "list")) == 5
+    for options, count in (((), "5 clients."), (("--limit", "3"), "3 of 5 clients.")):
+        assert stocked.run("client", "list", *options).stderr == f"{count}\n"
 
 
 def test_client_has_the_grant_types_and_the_method_that_are_registered(stocked):
