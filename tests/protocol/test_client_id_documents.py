@@ -7,10 +7,8 @@ import json
 import ssl
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from ipaddress import IPv4Address
-from threading import Event
 from typing import Any
 from urllib.parse import urlencode
 
@@ -19,7 +17,6 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from authz_server.app import create_app
-from authz_server.clients import client_documents
 from authz_server.endpoints import refusals
 from authz_server.operations.revocation import revoke_tokens
 from support.assertions import Signer, jwks_of, new_key
@@ -331,48 +328,6 @@ def test_unknown_keys_cause_no_further_fetch_for_a_while(site: Site):
         answer = ask_by(site, client_id, new_key(), f"unknown-{number}")
         require_refusal(answer, 401, "invalid_client")
     assert len(site.publisher.server.requests) == before
-
-
-def test_memory_and_fetches_are_bounded(sqlite_url: str, tmp_path):
-    with running_site(tmp_path, sqlite_url, maximum_documents=2) as site:
-        ids = [site.publisher.publish(f"/{number}") for number in range(3)]
-        for _ in range(2):
-            for client_id in ids:
-                assert site.token(client_id)
-        exceed_the_limit(site)
-        # A client that is held is not concerned.
-        assert site.token(ids[2])
-
-
-def exceed_the_limit(site: Site) -> None:
-    """Ask for so many documents that further ones are fetched one at a time."""
-    for number in range(client_documents.NEW_DOCUMENTS):
-        refused = site.ask("token", f"{site.publisher.origin}/missing/{number}")
-        require_refusal(refused, 401, "invalid_client")
-
-
-def test_new_documents_beyond_the_limit_are_fetched_one_at_a_time(sqlite_url: str, tmp_path):
-    """All clients may have the address of one proxy."""
-    with running_site(tmp_path, sqlite_url) as site, ThreadPoolExecutor(1) as pool:
-        exceed_the_limit(site)
-        first, second = (site.publisher.publish(path) for path in ("/first", "/second"))
-        asked, answer = Event(), Event()
-        usual = site.publisher.server._answer  # noqa: SLF001 - it waits
-
-        def wait(connection, request):
-            asked.set()
-            answer.wait(60)
-            return usual(connection, request)
-
-        site.publisher.server._answer = wait  # noqa: SLF001
-        slow = pool.submit(site.ask, "token", first)
-        assert asked.wait(60)
-        refused = site.ask("token", second)
-        require_refusal(refused, 429, "slow_down")
-        assert refused.headers["Retry-After"] == "1"
-        answer.set()
-        assert slow.result().status_code == 200
-        assert site.ask("token", second).status_code == 200
 
 
 def test_an_operator_refuses_a_client(sqlite_url: str, tmp_path):
