@@ -38,6 +38,8 @@ _RESTORED = {
     "clients.secret_pepper": "Restore it from the backup: a new pepper ends every client secret.",
     "keys.key_encryption_key": "Restore it from the backup: a new key opens no key of a ring.",
 }
+_PART = re.compile(r"'([^']*)'")
+_TUPLE = re.compile(r"\('[^)]*',?\)")
 _HEXADECIMAL_KEY = re.compile(rb"[0-9A-Fa-f]{64}")
 _BASE64URL_KEY = re.compile(rb"[A-Za-z0-9_-]{43}=?")
 
@@ -65,13 +67,19 @@ def read_document(path: Path) -> dict[str, Any]:
         raise SettingsError("the file is not UTF-8", file=str(path)) from error
     except (ValueError, RecursionError) as error:
         # A number of thousands of digits is a ValueError, and no error of TOML's.
-        raise SettingsError(f"the file is not TOML: {error}", file=str(path)) from error
+        problem = f"the file is not TOML: {describe_toml_fault(error)}"
+        raise SettingsError(problem, file=str(path)) from error
     for key, value in _texts("", document):
         if "\0" in key + value:
             raise SettingsError("holds a NUL character", file=str(path), key=repr(key)[1:-1])
         if key.count(".") + key.count("[") > _MAXIMUM_DEPTH:
             raise SettingsError("a table or list is nested too deeply", file=str(path))
     return document
+
+
+def describe_toml_fault(error: Exception) -> str:
+    """Return the message with names of tables as a file has them: tomllib writes tuples."""
+    return _TUPLE.sub(lambda found: f"[{'.'.join(_PART.findall(found[0]))}]", str(error))
 
 
 def _texts(key: str, value: object) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from authz_server.errors import InvalidChangeError
+from authz_server.settings.sources import describe_toml_fault
 
 MAXIMUM_FILE_BYTES = 32 * 1024 * 1024
 MAXIMUM_DEPTH = 32
@@ -61,7 +62,8 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
         raise InvalidChangeError(f"{name}: it is nested too deeply") from error
     except (ValueError, OverflowError) as error:
         hint = "; YAML is not read: use TOML or JSON" if name.endswith((".yaml", ".yml")) else ""
-        raise InvalidChangeError(f"{name}: it is not TOML: {error}{hint}") from error
+        problem = describe_toml_fault(error)
+        raise InvalidChangeError(f"{name}: it is not TOML: {problem}{hint}") from error
     _require_plain(tables, name)
     return tables
 

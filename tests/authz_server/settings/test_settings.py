@@ -257,6 +257,8 @@ def test_the_view_shows_every_key_and_no_secret(tmp_path):
         (b"a." * 5_000 + b"b = 1", "nested too deeply"),
         (b"a = " + b"[" * 400 + b"]" * 400, "there is no such key|nested too deeply"),
         (b"database", "not TOML"),
+        (b"[audit]\n[audit]", r"Cannot declare \[audit\] twice \(at line 2"),
+        (b"[keys.rings.a]\n[keys.rings.a]", r"Cannot declare \[keys.rings.a\] twice"),
         (b"[server\nport = 1", "not TOML"),
         (b"\xef\xbb\xbf\xef\xbb\xbfissuer = 'a'", "not TOML"),
         ("issuer = 'é'".encode("latin-1"), "not UTF-8"),
