@@ -46,7 +46,7 @@ def _refusal(tmp_path, text, name="a.toml"):
         ('[clients."a\\u0000b"]\nname = "M"\n', "clients.a\\x00b: NUL and surrogates"),
         (
             f"{CLIENT}{CLIENT}",
-            ": it is not TOML: Cannot declare ('clients', 'ministry') twice (at line 4",
+            ": it is not TOML: Cannot declare [clients.ministry] twice (at line 4",
         ),
         ("clients: {}\n", ": it is not TOML: "),
         (b"\xff\n", ":1: it is not UTF-8 text"),
