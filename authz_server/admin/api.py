@@ -258,7 +258,10 @@ class AdminApi:
         return Call(
             parts=self._parts,
             services=limit_services(
-                self._parts.services, UNLIMITED if route.limited == "items" else limits, caller.key
+                self._parts.services,
+                UNLIMITED if route.limited == "items" else limits,
+                caller.key,
+                only_reads=route.kind == "read",
             ),
             caller=caller,
             limits=limits,

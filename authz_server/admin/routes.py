@@ -57,12 +57,13 @@ from authz_server.operations.keys.status import RingsReport, RingStatus
 from authz_server.operations.operator_sessions import LoggedOut
 from authz_server.operations.operators import OperatorView
 from authz_server.operations.passkeys import PasskeyView
+from authz_server.operations.programmes import ProgrammeView
 from authz_server.operations.registration_tokens import RegistrationTokenView
 from authz_server.operations.reports import LeastPrivilege, Owners
 from authz_server.operations.resource_servers import ResourceServerView
 from authz_server.operations.scopes import ScopeView
 from authz_server.operations.secret_rotation import DueSecret
-from authz_server.operations.stops import BlastRadius, ProgrammeView, StopView
+from authz_server.operations.stops import BlastRadius, StopView
 from authz_server.operations.stored_records import RecordView
 
 __all__ = ["PREFIX", "ROUTES", "Route"]
@@ -93,6 +94,7 @@ def _secrets(path: str, of: SecretResources, permission: str) -> tuple[Route, ..
 _CLIENT = "/clients/{client_id}"
 _SERVER = "/resource-servers/{client_id}"
 _RING = "/rings/{ring}"
+_PROGRAMME = "/programmes/{programme}"
 _STOP = "/stops/{kind}/{subject}"
 _OPERATOR = "/operators/{operator}"
 _PASSKEY = f"{_OPERATOR}/passkeys/{{passkey}}"
@@ -174,7 +176,8 @@ ROUTES: tuple[Route, ...] = (
               DueQuery),
         _list("/reports/resource-server-secrets", _RS_READ,
               SecretResources("resource_server").list_due, DueSecret, DueQuery),
-        _show("/reports/owners", _C_READ, records.show_owners, Owners),
+        Route(method="GET", path="/reports/owners", permission=_C_READ, act=records.show_owners,
+              query=records.OwnersQuery, answer=Owners),
         _list("/changes", "changes:read", changes.list_all, ChangeView, changes.ChangesQuery),
         _read(_CHANGE, "changes:read", changes.show, ChangeView),
         *(
@@ -189,7 +192,7 @@ ROUTES: tuple[Route, ...] = (
         replace(_create("/declaration", _C_WRITE, _D.apply, Plan, _D.Declared, _D.repeat,
                         members=_D.AppliedMembers, status=200),
                 maximum_body_bytes=_D.MAXIMUM_BODY_BYTES, is_alone=True, prepare=_D.prepare,
-                one_of=(_C_WRITE, _RS_WRITE, _S_WRITE)),
+                one_of=(_C_WRITE, _RS_WRITE, _S_WRITE, _O_WRITE)),
     ),
     # Every caller decides on its own.
     *_limited("open",
@@ -250,7 +253,9 @@ ROUTES: tuple[Route, ...] = (
         _list("/programmes", _S_READ, stops.list_all_programmes, ProgrammeView),
         _create("/programmes", _S_WRITE, stops.define, ProgrammeView, stops.NewProgramme,
                 status=200, item=stops.load_replaced),
-        _read("/programmes/{programme}", _S_READ, stops.show_programme, ProgrammeView),
+        _read(_PROGRAMME, _S_READ, stops.show_programme, ProgrammeView),
+        _change(_PROGRAMME, _S_WRITE, stops.remove_programme, stops.load_programme, _Done, None,
+                method="DELETE"),
         *_long(
             _list("/audit/search", "audit:read", records.search_audit, TrailRecord,
                   records.AuditQuery, members=records.TrailMembers),

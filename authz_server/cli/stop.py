@@ -15,11 +15,14 @@ from authz_server.cli.output import (
     timestamp,
 )
 from authz_server.errors import InvalidChangeError
+from authz_server.operations.programmes import (
+    define_programme,
+    delete_programme,
+    list_programmes,
+)
 from authz_server.operations.stops import (
     BlastRadius,
-    define_programme,
     lift_stop,
-    list_programmes,
     list_stops,
     noun_of,
     plan_stop,
@@ -178,6 +181,21 @@ def define(
     print_change(as_record(defined), sentence, as_json=as_json)
 
 
+@click.command("undefine", cls=Command, remote=True, example="authz-server stop undefine cash-2026")
+@click.argument("name")
+@json_option
+@pass_invocation
+def undefine(invocation: Invocation, name: str, as_json: bool) -> None:
+    """Delete a programme.
+
+    Its scopes and clients stay as they are. A programme that is stopped is not deleted.
+    """
+    with invocation.operations() as carry_out:
+        deleted = carry_out(delete_programme, name, actor=invocation.actor)
+    sentence = f"The programme {deleted.name} is deleted."
+    print_change(as_record(deleted), sentence, as_json=as_json)
+
+
 @click.command("programmes", cls=Command, remote=True, example="authz-server stop programmes")
 @json_option
 @pass_invocation
@@ -202,6 +220,7 @@ stop = add_all(
         list_,
         lift,
         define,
+        undefine,
         programmes,
     ],
 )

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy import Column, ForeignKey, Index, String, Table, Text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from authz_server.database.orm import Base
@@ -16,6 +16,7 @@ class Client(Base):
     """A client, or the credentials of a resource server (``kind``)."""
 
     __tablename__ = "client"
+    __table_args__ = (Index(None, "organisation"),)
 
     id: Mapped[str] = mapped_column(String(128), primary_key=True)
     kind: Mapped[str] = mapped_column(String(20))  # "client" | "resource_server"
@@ -50,7 +51,7 @@ class ClientSecret(Base):
     """A secret, stored as a record that verifies it; a client may have several."""
 
     __tablename__ = "client_secret"
-    __table_args__ = (Index(None, "client_id"),)
+    __table_args__ = (Index(None, "client_id"), Index(None, "expires_at"))
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     client_id: Mapped[str] = mapped_column(ForeignKey("client.id", ondelete="CASCADE"))
@@ -88,6 +89,29 @@ class ResourceServer(Base):
     )  # "identifier" | "id"
 
     client: Mapped[Client] = relationship(back_populates="resource_server")
+
+
+# Tables by which clients are found. Triggers of the database keep them; nothing else writes them.
+# They are joined to the clients that a caller sees, and not read on their own.
+
+#: The id, the name and the organisation of each client in one text, in lower case.
+CLIENT_TEXT = Table(
+    "client_text",
+    Base.metadata,
+    Column("client_id", ForeignKey("client.id", ondelete="CASCADE"), primary_key=True),
+    Column("text", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+#: The members of ``allowed_scopes`` (kind ``scope``) and ``allowed_resource_servers``
+#: (``resource_server``) of each client.
+CLIENT_GRANT = Table(
+    "client_grant",
+    Base.metadata,
+    Column("kind", String(20), primary_key=True),
+    Column("name", String(200), primary_key=True),
+    Column("client_id", ForeignKey("client.id", ondelete="CASCADE"), primary_key=True, index=True),
+    sqlite_with_rowid=False,
+)
 
 
 def is_live(secret: ClientSecret, now: datetime) -> bool:

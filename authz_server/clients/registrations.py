@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, selectinload
 from authz_server.audit.sink import store_audit_record
 from authz_server.clients import validation
 from authz_server.clients.certificate_names import TLS_CLIENT_AUTH, require_name
-from authz_server.clients.models import Client, ResourceServer
+from authz_server.clients.models import CLIENT_GRANT, Client, ResourceServer
 from authz_server.clients.properties import merge_properties
 from authz_server.clients.secrets import SecretScheme
 from authz_server.clients.validation import ClientLimits
@@ -305,9 +305,9 @@ def require_ordered_dates(client: Client) -> None:
 
 
 def _require_unnamed(session: Session, server_id: str) -> None:
-    # Portable queries cannot search JSON lists. Resource servers are rarely deleted.
-    query = select(Client.id, Client.allowed_resource_servers).where(Client.kind == "client")
-    named_by = sorted(row.id for row in session.execute(query) if server_id in row[1])
+    held_to_it = (CLIENT_GRANT.c.kind == "resource_server") & (CLIENT_GRANT.c.name == server_id)
+    query = select(Client.id).join(CLIENT_GRANT, CLIENT_GRANT.c.client_id == Client.id)
+    named_by = session.scalars(query.where(held_to_it).order_by(Client.id).limit(6)).all()
     if named_by:
         raise ConflictError(
             f"Clients are held to the resource server {server_id!r}: {', '.join(named_by[:5])}"

@@ -10,18 +10,18 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, String, and_, cast, false, func, or_, select, true
+from sqlalchemy import ColumnElement, String, and_, cast, func, or_, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from authz_server.audit.pending_changes import PendingChange
 from authz_server.audit.sink import AuditRecord
-from authz_server.clients.models import Client, ClientSecret, ResourceServer
+from authz_server.clients.models import CLIENT_GRANT, Client, ClientSecret, ResourceServer
 from authz_server.clients.properties import read_properties
 from authz_server.clients.registration.models import InitialAccessToken, Registration
 from authz_server.database.change_feed import Change, Revision
 from authz_server.database.idempotency import IdempotentCreation
 from authz_server.operations.admin_api import ADMIN_SCOPES
-from authz_server.operations.client_search import FoundClient
+from authz_server.operations.client_search import FEW, FoundClient
 from authz_server.operations.client_views import ClientView
 from authz_server.operations.permissions import Limits, limits_of
 from authz_server.operations.resource_servers import ResourceServerView
@@ -33,6 +33,7 @@ from authz_server.tokens.models import RevocationCutOff, RevokedToken, Stop
 # Columns of the table itself, in subqueries: the rules do not apply within the rules.
 _CLIENT = Client.__table__.alias("limiting_client").c
 _TOKEN = InitialAccessToken.__table__.alias("limiting_token").c
+_GRANT = CLIENT_GRANT.alias("limiting_grant").c
 _ALIAS = ScopeAlias.__table__.alias("limiting_alias").c
 _View = TypeVar("_View", bound=ClientView)
 #: Before the id of a client, as the subject of a record.
@@ -59,6 +60,8 @@ class Reach:
         is_sqlite: whether the database is SQLite.
         requester: the key of the caller, who also sees the changes that it requested; empty: the
             changes within the limits alone.
+        seen_clients: the ids of the clients that the caller sees; None: they were not read, or are
+            many. Queries find these rows first.
     """
 
     limits: Limits
@@ -68,6 +71,7 @@ class Reach:
     own_scopes: frozenset[str]
     is_sqlite: bool
     requester: str = ""
+    seen_clients: tuple[str, ...] | None = None
 
     @cached_property
     def conditions(self) -> Mapping[type[Any], ColumnElement[bool]]:
@@ -75,7 +79,7 @@ class Reach:
 
         Of a table that is not named here, a limited caller sees nothing.
         """
-        seen = self._seen_client(_CLIENT)
+        seen, few = self._seen_client(_CLIENT), self.seen_clients
         spellings = select(_ALIAS.alias).where(_ALIAS.scope_name.in_(self.seen_scopes))
         return {
             **dict.fromkeys(_NEUTRAL, true()),
@@ -85,7 +89,11 @@ class Reach:
             ),
             ClientSecret: or_(
                 ClientSecret.client_id.in_(self.own_servers),
-                _is_client(ClientSecret.client_id, self._own_client()),
+                and_(
+                    # An index has these.
+                    true() if few is None else ClientSecret.client_id.in_(few),
+                    _is_client(ClientSecret.client_id, self._own_client()),
+                ),
             ),
             ResourceServer: ResourceServer.client_id.in_(self.seen_servers),
             Scope: Scope.name.in_(self.seen_scopes),
@@ -198,17 +206,38 @@ class Reach:
             row: the mapped class, or the columns of the table in a subquery.
         """
         conditions: list[ColumnElement[bool]] = [row.kind == "client"]
+        if self.seen_clients is not None:
+            conditions.append(row.id.in_(self.seen_clients))
         if self.limits.organisations is not None:
             conditions.append(row.organisation.in_(self.limits.organisations))
         if self.limits.resource_servers is not None:
-            conditions.append(
-                or_(
-                    false(),
-                    *_naming(row.allowed_scopes, self.seen_scopes),
-                    *_naming(row.allowed_resource_servers, self.seen_servers),
-                )
-            )
+            of_client = select(_GRANT.client_id).where(_GRANT.client_id == row.id)
+            conditions.append(of_client.where(self._is_seen_grant()).exists())
         return and_(*conditions)
+
+    def _is_seen_grant(self) -> ColumnElement[bool]:
+        """Return the condition of the grants of which the caller sees the name."""
+        return or_(
+            and_(_GRANT.kind == "scope", _GRANT.name.in_(sorted(self.seen_scopes))),
+            and_(_GRANT.kind == "resource_server", _GRANT.name.in_(sorted(self.seen_servers))),
+        )
+
+    def with_seen_clients(self, session: Session) -> "Reach":
+        """Return what is within the limits with the clients that the caller sees, if they are few.
+
+        A client that is added later is not among them.
+
+        Args:
+            session: a session that is not narrowed.
+        """
+        if self.limits.resource_servers is not None:
+            query = select(_GRANT.client_id).where(self._is_seen_grant())
+        else:
+            query = select(Client.id).where(
+                Client.kind == "client", Client.organisation.in_(self.limits.organisations or ())
+            )
+        found = session.scalars(query.limit(FEW + 1)).all()
+        return replace(self, seen_clients=tuple(sorted(set(found)))) if len(found) <= FEW else self
 
     def _own_client(self) -> ColumnElement[bool]:
         """Return the condition of clients of :data:`_CLIENT` of which nothing belongs to others."""
@@ -234,18 +263,28 @@ class Reach:
     def _seen_record(self) -> ColumnElement[bool]:
         """Return the condition of the audit records of what the caller may change."""
         action, subject = AuditRecord.action, AuditRecord.subject
+        few = self.seen_clients
         # An earlier client of the same id may have been that of others.
         own_client = and_(self._own_client(), _CLIENT.created_at <= AuditRecord.at)
         named = [
             *(f"scope:{name}" for name in self.own_scopes),
             *(f"resource-server:{each}" for each in self.own_servers),
         ]
-        is_scope = and_(action.startswith("scope."), action != "scope.programme_defined")
+        is_scope = and_(action.startswith("scope."), ~action.startswith("scope.programme_"))
         named_client = func.substr(subject, len(_OF_CLIENT) + 1)
-        is_own_client = and_(subject.startswith(_OF_CLIENT), _is_client(named_client, own_client))
+        is_own_client = and_(
+            # An index has these.
+            true() if few is None else subject.in_([f"{_OF_CLIENT}{each}" for each in few]),
+            subject.startswith(_OF_CLIENT),
+            _is_client(named_client, own_client),
+        )
         of_stop = or_(subject.in_(named), is_own_client)
         return or_(
-            and_(action.startswith("client."), _is_client(subject, own_client)),
+            and_(
+                true() if few is None else subject.in_(few),
+                action.startswith("client."),
+                _is_client(subject, own_client),
+            ),
             and_(
                 action.startswith("resource_server.", autoescape=True),
                 subject.in_(self.own_servers),
@@ -256,7 +295,7 @@ class Reach:
             ),
             and_(
                 action.startswith("registration.token_", autoescape=True),
-                select(_TOKEN.id).where(_TOKEN.id == subject, self._own_token(_TOKEN)).exists(),
+                subject.in_(select(_TOKEN.id).where(self._own_token(_TOKEN))),
             ),
             and_(is_scope, subject.in_(self.own_scopes)),
             and_(action.in_(("stop.set", "stop.lifted", "cut_off.recorded")), of_stop),
@@ -292,9 +331,7 @@ def load_reach(session: Session, limits: Limits) -> Reach:
         limits: the limits of a caller.
     """
     servers, organisations = limits.resource_servers, limits.organisations
-    found = session.execute(
-        select(Client.id, Client.organisation).where(Client.kind == "resource_server")
-    )
+    found = session.execute(select(Client.id, Client.organisation).join(ResourceServer))
     named = {
         each: organisation for each, organisation in found if servers is None or each in servers
     }
@@ -338,9 +375,3 @@ def _is_client(
     It is judged for each row, so that a page does not read every client.
     """
     return select(_CLIENT.id).where(_CLIENT.id == client_id, condition).exists()
-
-
-def _naming(column: ColumnElement[Any], names: Iterable[str]) -> Iterable[ColumnElement[bool]]:
-    """Return for each name whether a JSON list has it; no name needs an escape in JSON."""
-    text = cast(column, String)
-    return [text.contains(f'"{name}"', autoescape=True) for name in sorted(names)]

@@ -4,12 +4,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import msgspec
-from sqlalchemy import String, cast, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
-from authz_server.clients.models import Client, ClientSecret
+from authz_server.clients.models import CLIENT_GRANT, Client, ClientSecret
 from authz_server.operations.client_search import ClientFilters, find_clients
 from authz_server.operations.limited_services import reach_of
 from authz_server.operations.reach import Reach
@@ -161,34 +160,36 @@ def report_least_privilege(services: Services, *, days: int = 90) -> LeastPrivil
         )
 
 
-def report_owners(services: Services) -> Owners:
+def report_owners(services: Services, *, limit: int | None = None) -> Owners:
     """Return the scopes without a resource server, and the callbacks that no client may make.
 
     A limited caller gets those of which it sees the scope of the callback.
+
+    Args:
+        services: the parts of the server.
+        limit: the largest number of clients of each scope, and of callbacks; None: all.
     """
     is_limited = reach_of(services) is not None
     with services.database.reading() as session:
         scopes = {scope.name: scope for scope in session.scalars(select(Scope))}
-        held = _holders(session)
-    unowned = {
-        name: tuple(sorted(held.get(name, ())))
-        for name, scope in sorted(scopes.items())
-        if scope.resource_server_id is None
-    }
-    missing = [
-        MissingPartner(
-            client_id=client_id,
-            scope=name,
-            partner=scope.callback_partner,
-            missing="grant" if scope.callback_partner in scopes else "scope",
-        )
-        for name, scope in sorted(scopes.items())
-        if scope.callback_partner is not None
-        and not held.get(scope.callback_partner)
-        and not (is_limited and scope.callback_partner not in scopes)
-        for client_id in sorted(held.get(name, ()))
-    ]
-    return Owners(scopes_without_server=unowned, callbacks_without_partner=tuple(missing))
+        unowned = {
+            name: _holders(session, name, limit)
+            for name, scope in sorted(scopes.items())
+            if scope.resource_server_id is None
+        }
+        missing: list[MissingPartner] = []
+        for name, scope in sorted(scopes.items()):
+            partner = scope.callback_partner
+            if partner is None or (is_limited and partner not in scopes):
+                continue
+            if _holders(session, partner, 1):
+                continue
+            lacking = "grant" if partner in scopes else "scope"
+            missing += [
+                MissingPartner(client_id=each, scope=name, partner=partner, missing=lacking)
+                for each in _holders(session, name, limit)
+            ]
+    return Owners(scopes_without_server=unowned, callbacks_without_partner=tuple(missing[:limit]))
 
 
 def _find_unused(
@@ -249,15 +250,9 @@ def _find_due(session: Session, now: datetime, warning: datetime) -> tuple[DueSe
     )
 
 
-def _holders(session: Session) -> Mapping[str, list[str]]:
-    """Return the ids of the clients that may ask for each scope."""
-    # Many clients have the same list, which is read once.
-    lists: dict[str, list[str]] = {}
-    query = select(Client.id, cast(Client.allowed_scopes, String)).where(Client.kind == "client")
-    for client_id, scopes in session.execute(query):
-        lists.setdefault(scopes, []).append(client_id)
-    found: dict[str, list[str]] = {}
-    for scopes, clients in lists.items():
-        for scope in msgspec.json.decode(scopes, type=set[str]):
-            found.setdefault(scope, []).extend(clients)
-    return found
+def _holders(session: Session, scope: str, limit: int | None) -> tuple[str, ...]:
+    """Return the ids of the clients that may ask for a scope, up to a number."""
+    # Joined, as the caller sees the clients.
+    query = select(Client.id).join(CLIENT_GRANT, CLIENT_GRANT.c.client_id == Client.id)
+    query = query.where(CLIENT_GRANT.c.kind == "scope", CLIENT_GRANT.c.name == scope)
+    return tuple(session.scalars(query.order_by(CLIENT_GRANT.c.client_id).limit(limit)))

@@ -1,6 +1,6 @@
 """The kill switch: stop a scope, a client, a resource server or a programme, and lift the stop."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.audit.sink import store_audit_record
-from authz_server.clients.models import Client
+from authz_server.clients.models import CLIENT_GRANT, Client
 from authz_server.database.change_feed import record_change
 from authz_server.database.inserts import insert_into
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
@@ -20,31 +20,17 @@ from authz_server.operations.issued_tokens import (
     find_issued_tokens,
     instant_of_record,
 )
+from authz_server.operations.programmes import get_programme
 from authz_server.operations.revocation import find_client_id
 from authz_server.operations.stop_acts import note_stop
 from authz_server.operations.views import record_diff, record_difference
 from authz_server.scopes.models import Scope, ScopeAlias
 from authz_server.settings import LONGEST_LIFETIME_SECONDS
 from authz_server.settings.approvals import LIFT_STOP, SET_STOP
-from authz_server.tokens.models import Programme, RevokedToken, Stop
+from authz_server.tokens.models import RevokedToken, Stop
 from authz_server.tokens.stops import StopKind
 
 MAXIMUM_REASON_CHARACTERS = 500
-MAXIMUM_NAME_CHARACTERS = 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProgrammeView:
-    """A named set of scopes and clients that are stopped together.
-
-    Attributes:
-        scopes: canonical names.
-        clients: the ids of clients.
-    """
-
-    name: str
-    scopes: tuple[str, ...]
-    clients: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,59 +91,6 @@ class _Subject:
     scopes: tuple[str, ...] = ()
     clients: tuple[str, ...] = ()
     resource_server: str = ""
-
-
-def define_programme(
-    services: Services, name: str, *, scopes: Iterable[str], clients: Iterable[str], actor: str
-) -> ProgrammeView:
-    """Define a programme, or replace its scopes and clients.
-
-    Args:
-        services: the parts of the server.
-        name: 1 to 100 printable characters.
-        scopes: scopes in any spelling; a trailing ``/*`` stands for all scopes below.
-        clients: ids of clients.
-        actor: the recorded actor.
-
-    Raises:
-        InvalidChangeError: the name is malformed, or the programme has neither scopes nor clients.
-        NotFoundError: there is no such scope or client.
-        ConflictError: the programme is stopped.
-    """
-    if not name.isprintable() or not 1 <= len(name.strip()) <= MAXIMUM_NAME_CHARACTERS:
-        raise InvalidChangeError(
-            f"NAME: use 1 to {MAXIMUM_NAME_CHARACTERS} printable characters for a programme."
-        )
-    with services.transaction() as session:
-        if session.get(Stop, ("programme", name)) is not None:
-            raise ConflictError(f"The programme {name!r} is stopped: lift the stop first.")
-        expanded = services.scopes.expand(session, scopes)
-        names = dict.fromkeys(services.scopes.get_scope(session, each).name for each in expanded)
-        ids = dict.fromkeys(
-            find_client_id(services, session, each, kind="client") for each in clients
-        )
-        if not names and not ids:
-            raise InvalidChangeError("Name at least one scope or client of the programme.")
-        session.merge(Programme(name=name, scopes=list(names), clients=list(ids)))
-        store_audit_record(
-            session,
-            at=services.clock(),
-            actor=actor,
-            action="scope.programme_defined",
-            subject=name,
-            scopes=list(names),
-            clients=list(ids),
-        )
-    return ProgrammeView(name=name, scopes=tuple(names), clients=tuple(ids))
-
-
-def list_programmes(services: Services) -> tuple[ProgrammeView, ...]:
-    """Return the programmes by name."""
-    with services.database.reading() as session:
-        return tuple(
-            ProgrammeView(name=each.name, scopes=tuple(each.scopes), clients=tuple(each.clients))
-            for each in session.scalars(select(Programme).order_by(Programme.name))
-        )
 
 
 def list_stops(services: Services) -> tuple[StopView, ...]:
@@ -288,11 +221,7 @@ def _find_subject(services: Services, session: Session, kind: StopKind, subject:
             server = services.clients.get_client(session, subject, kind="resource_server")
             return _Subject(name=server.id, resource_server=server.id)
         case "programme":
-            found = session.get(Programme, subject)
-            if found is None:
-                raise NotFoundError(
-                    f"There is no programme {subject!r}. `authz-server stop define` defines one."
-                )
+            found = get_programme(session, subject)
             return _Subject(
                 name=found.name, scopes=tuple(found.scopes), clients=tuple(found.clients)
             )
@@ -304,13 +233,10 @@ def _measure(services: Services, session: Session, kind: StopKind, found: _Subje
     scopes = set(found.scopes)
     if found.resource_server:
         scopes |= {name for name, owner in owners.items() if owner == found.resource_server}
-    holders = {
-        client_id
-        for client_id, allowed in session.execute(
-            select(Client.id, Client.allowed_scopes).where(Client.kind == "client")
-        )
-        if not scopes.isdisjoint(allowed)
-    }
+    # Joined, as the caller sees the clients.
+    granted = select(Client.id).join(CLIENT_GRANT, CLIENT_GRANT.c.client_id == Client.id)
+    granted = granted.where(CLIENT_GRANT.c.kind == "scope", CLIENT_GRANT.c.name.in_(scopes))
+    holders = set(session.scalars(granted))
     concerned = set(scopes)
     for client_id in found.clients:
         client = session.get(Client, client_id)

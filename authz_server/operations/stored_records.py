@@ -12,7 +12,13 @@ from authz_server.audit.sink import AuditRecord
 from authz_server.operations.audit.spellings import find_spellings
 
 #: Changes whose details have scopes.
-_WITH_SCOPES = ("client.created", "client.updated", "client.registered", "scope.programme_defined")
+_WITH_SCOPES = (
+    "client.created",
+    "client.updated",
+    "client.registered",
+    "scope.programme_defined",
+    "scope.programme_deleted",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,8 @@ from authz_server.database.change_feed import record_change
 from authz_server.errors import InvalidChangeError, NotFoundError
 from authz_server.operations.explain import RequestExplanation, explain_request
 from authz_server.operations.explain_token import TokenExplanation, explain_token
-from authz_server.operations.stops import define_programme, lift_stop, plan_stop, set_stop
+from authz_server.operations.programmes import define_programme
+from authz_server.operations.stops import lift_stop, plan_stop, set_stop
 from keys.lifecycle.orders import Revoke
 from support.claims import header_of
 from support.orders import rotator_of

@@ -5,8 +5,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from authz_server.operations.programmes import define_programme
 from authz_server.operations.revocation import revoke_tokens
-from authz_server.operations.stops import define_programme, lift_stop, plan_stop, set_stop
+from authz_server.operations.stops import lift_stop, plan_stop, set_stop
 from authz_server.tokens.stops import StopKind
 from support.assertions import make_signer
 from support.parties import ACTOR, Credentials

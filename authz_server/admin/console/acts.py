@@ -210,7 +210,7 @@ _NAMES = (
 _SECRET = (Field(name="description"), Field(name="expires_at", kind="time"))
 _CLIENT, _SECRETS = "/clients/{}", "/clients/{}/secrets"
 _RING, _KEY, _STOP = "/rings/{}", "/rings/{}/keys/{}", "/stops/{}/{}"
-_CHANGE, _OPERATOR = "/changes/{}", "/operators/{}"
+_CHANGE, _OPERATOR, _PROGRAMME = "/changes/{}", "/operators/{}", "/programmes/{}"
 _PASSKEY = f"{_OPERATOR}/passkeys/{{}}"
 _ROLES = Field(name="roles", kind="lines", required=True, member="roles")
 
@@ -259,6 +259,8 @@ ACTS: Mapping[str, Act] = {act.name: act for act in (
         back=_apis, body=_programme,
         fields=(Field(name="name", required=True), Field(name="scopes", kind="lines"),
                 Field(name="clients", kind="lines"))),
+    Act(name="programme-delete", permission="scopes:write", method="DELETE", path=_PROGRAMME,
+        item=_PROGRAMME, names=("name",), back=_apis, body=lambda _: None, is_grave=True),
     Act(name="scope-assign", permission="scopes:write", path="/scopes/{}/assign",
         item="/scopes/{}", names=("scope",), back=_apis, body=_assigned,
         fields=(Field(name="resource_server", member="resource_server"),

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from authz_server.admin.calls import Call, Reply
-from authz_server.admin.pages import PageQuery
+from authz_server.admin.pages import MAXIMUM_LIMIT, PageQuery
 from authz_server.admin.resources.clients import Instant
 from authz_server.operations.audit.search import search_trail
 from authz_server.operations.audit.verify import verify_audit
@@ -89,6 +89,16 @@ class LeastPrivilegeQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     """
 
     days: Annotated[int, Meta(ge=1, le=3_660)] = 90
+
+
+class OwnersQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The parameters of the report of owners.
+
+    Attributes:
+        limit: the largest number of clients of each scope, and of callbacks; all without one.
+    """
+
+    limit: Annotated[int, Meta(ge=1, le=MAXIMUM_LIMIT)] | None = None
 
 
 class SettingsQuery(PageQuery, frozen=True, kw_only=True):
@@ -187,7 +197,8 @@ def show_least_privilege(call: Call) -> Reply:
 
 def show_owners(call: Call) -> Reply:
     """Answer the scopes without a resource server, and the callbacks that no client may make."""
-    return Reply(report_owners(call.services))
+    query: OwnersQuery = call.query
+    return Reply(report_owners(call.services, limit=query.limit))
 
 
 def list_settings(call: Call) -> Reply:

@@ -11,16 +11,13 @@ from authz_server.admin.calls import Call, Reply
 from authz_server.admin.resources.clients import Names
 from authz_server.errors import NotFoundError
 from authz_server.operations.limited_services import reach_of, require_own
-from authz_server.operations.stops import (
+from authz_server.operations.programmes import (
     ProgrammeView,
-    StopView,
     define_programme,
-    lift_stop,
+    delete_programme,
     list_programmes,
-    list_stops,
-    plan_stop,
-    set_stop,
 )
+from authz_server.operations.stops import StopView, lift_stop, list_stops, plan_stop, set_stop
 from authz_server.tokens.models import Programme
 from authz_server.tokens.stops import StopKind
 
@@ -114,7 +111,7 @@ def list_all_programmes(call: Call) -> Reply:
 
 
 def load_programme(call: Call) -> ProgrammeView:
-    """Return the programme of the path."""
+    """Return the programme of the path; in a change, locked."""
     name = call.parameters["programme"]
     found = _find_programme(call, name)
     if found is None:
@@ -143,6 +140,12 @@ def define(call: Call) -> Reply:
         actor=call.caller.actor,
     )
     return Reply(defined, location=quote(defined.name, safe=""))
+
+
+def remove_programme(call: Call) -> Reply:
+    """Delete a programme; its scopes and clients stay as they are."""
+    delete_programme(call.services, call.parameters["programme"], actor=call.caller.actor)
+    return Reply(None)
 
 
 def _find_programme(call: Call, name: str) -> ProgrammeView | None:

@@ -5,14 +5,18 @@ from collections.abc import Iterable
 from authz_server.cli.remote.api import AdminApi, convert
 from authz_server.cli.remote.table import carries_out
 from authz_server.errors import NotFoundError
+from authz_server.operations.programmes import (
+    ProgrammeView,
+    define_programme,
+    delete_programme,
+    list_programmes,
+    no_programme,
+)
 from authz_server.operations.scopes import ScopeView
 from authz_server.operations.stops import (
     BlastRadius,
-    ProgrammeView,
     StopView,
-    define_programme,
     lift_stop,
-    list_programmes,
     list_stops,
     not_stopped,
     plan_stop,
@@ -64,6 +68,18 @@ def _define_programme(
     del actor
     body = {"name": name, "scopes": tuple(scopes), "clients": tuple(clients)}
     return convert(api.post("scopes:write", "programmes", body=body), ProgrammeView)
+
+
+@carries_out(delete_programme)
+def _delete_programme(api: AdminApi, name: str, *, actor: str) -> ProgrammeView:
+    del actor
+    item = ("programmes", name)
+    try:
+        deleted = api.read(ProgrammeView, _READ, *item)
+    except NotFoundError:
+        raise no_programme(name) from None
+    api.change("DELETE", "scopes:write", *item, item=item)
+    return deleted
 
 
 @carries_out(list_programmes)

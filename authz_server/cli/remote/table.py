@@ -30,6 +30,7 @@ _PLACES = {
     "operator_roles": "operators",
     "operators": "operators",
     "passkeys": "operators",
+    "programmes": "stops",
     "registration_tokens": "registration_tokens",
     "reports": "records",
     "resource_servers": "clients",

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, String, cast, false, or_, select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from authz_server.audit.sink import AuditRecord
-from authz_server.clients.models import Client
+from authz_server.clients.models import CLIENT_GRANT, Client
 from authz_server.scopes.models import Scope
 from authz_server.tokens.models import Programme, Stop
 
@@ -228,9 +228,10 @@ def _load_clients(
     session: Session, scopes: Iterable[str], changed: Sequence[str]
 ) -> dict[str, _Client]:
     """Return the clients that have one of the scopes now, and those that were changed."""
-    listed = cast(Client.allowed_scopes, String)
-    holders = [listed.contains(f'"{scope}"', autoescape=True) for scope in sorted(scopes)]
-    conditions: list[ColumnElement[bool]] = [or_(false(), *holders)]
+    granted = select(CLIENT_GRANT.c.client_id).where(
+        CLIENT_GRANT.c.kind == "scope", CLIENT_GRANT.c.name.in_(sorted(scopes))
+    )
+    conditions: list[ColumnElement[bool]] = [Client.id.in_(granted)]
     conditions += [
         Client.id.in_(changed[start : start + _CHUNK]) for start in range(0, len(changed), _CHUNK)
     ]

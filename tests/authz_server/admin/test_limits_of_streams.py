@@ -4,9 +4,10 @@ import pytest
 
 from authz_server.operations.clients import create_client, delete_client, set_enabled
 from authz_server.operations.event_streams import get_stream
+from authz_server.operations.programmes import define_programme
 from authz_server.operations.revocation import revoke_tokens
 from authz_server.operations.scopes import add_scope
-from authz_server.operations.stops import define_programme, lift_stop, plan_stop, set_stop
+from authz_server.operations.stops import lift_stop, plan_stop, set_stop
 from authz_server.tokens.event_streams.models import EventStream
 from support.administrators import BY_ORGANISATION, BY_SERVER, MARK
 from support.parties import ACTOR

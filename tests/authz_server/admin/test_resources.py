@@ -244,6 +244,19 @@ def test_a_stop_is_planned_set_and_lifted(site):
     require_problem(new, 412, "precondition-failed")
     assert site.send("POST", "/programmes", json=programme).status_code == 200
     require_problem(site.get("/programmes/new"), 404, "not-found")
+    stop = {"kind": "programme", "subject": "cash", "reason": "x"}
+    assert site.send("POST", "/stops", json=stop).status_code == 201
+    require_problem(site.change("DELETE", "/programmes/cash"), 409, "conflict")
+    path = "/stops/programme/cash"
+    assert site.change("POST", f"{path}/lift", {"reason": "over"}, item=path).status_code == 200
+    require_problem(site.send("DELETE", "/programmes/cash"), 428, "precondition-required")
+    stale = site.send("DELETE", "/programmes/cash", headers={"If-Match": replaced.headers["ETag"]})
+    require_problem(stale, 412, "precondition-failed")
+    deleted = site.change("DELETE", "/programmes/cash")
+    assert deleted.json["diff"]["scopes"] == {"before": ["mapper/resolve"], "after": None}
+    require_problem(site.get("/programmes/cash"), 404, "not-found")
+    (record,) = site.get("/audit?action=scope.programme_deleted").json["items"]
+    assert (record["subject"], record["actor"]) == ("cash", "client:caller via api")
     unknown = {"kind": "programme", "subject": "other", "reason": "x"}
     require_problem(site.send("POST", "/stops", json=unknown), 404, "not-found")
 

@@ -214,3 +214,52 @@ def test_what_the_release_before_cannot_carry_out_has_failed(schema: Schema):
         for name, operation, _, after in CHANGES
     }
     schema.upgrade("head")
+
+
+def test_what_clients_are_found_by_is_filled_and_kept(schema: Schema):
+    """Of the clients that are there before, of new ones and of changed ones; not of others."""
+    schema.upgrade("0021")
+
+    def add(client_id: str, kind: str = "client") -> None:
+        schema.run(
+            "INSERT INTO client (id, kind, name, organisation, enabled, authentication_method,"
+            " grant_types, allowed_scopes, default_scopes, allowed_resource_servers, permissions,"
+            " created_at, updated_at) VALUES (:id, :kind, 'Name', 'Office', true, 'none', '[]',"
+            """ '["a/b", "c", "c"]', '[]', '["mapper"]', '[]', :at, :at)""",
+            id=client_id,
+            kind=kind,
+            at=schema.written(AT),
+        )
+
+    def found() -> list[tuple]:
+        texts = schema.run("SELECT client_id, text FROM client_text ORDER BY 1")
+        order = "ORDER BY client_id, kind, name"
+        return texts + schema.run(f"SELECT client_id, kind, name FROM client_grant {order}")  # noqa: S608
+
+    def rows_of(client_id: str) -> tuple[list[tuple], list[tuple]]:
+        kinds = (("resource_server", "mapper"), ("scope", "a/b"), ("scope", "c"))
+        text = (client_id, f"{client_id}\nname\noffice")
+        return [text], [(client_id, *kind) for kind in kinds]
+
+    add("a-old")
+    add("api", "resource_server")
+    schema.upgrade("0022")
+    texts, grants = rows_of("a-old")
+    assert found() == texts + grants
+    add("new")
+    add("other", "resource_server")
+    more_texts, more_grants = rows_of("new")
+    assert found() == texts + more_texts + grants + more_grants
+    schema.run("UPDATE client SET enabled = false, updated_at = updated_at")
+    assert found() == texts + more_texts + grants + more_grants
+    schema.run("""UPDATE client SET name = 'B', allowed_scopes = '["d"]' WHERE kind = 'client'""")
+    schema.run("DELETE FROM client WHERE id = 'a-old'")
+    assert found() == [
+        ("new", "new\nb\noffice"),
+        ("new", "resource_server", "mapper"),
+        ("new", "scope", "d"),
+    ]
+    schema.downgrade("0021")
+    schema.run("UPDATE client SET name = 'C'")
+    schema.upgrade("0022")
+    assert found()[0] == ("new", "new\nc\noffice")

@@ -12,6 +12,8 @@ from authz_server.admin.console.views import View
 _PAGE = 40
 #: The largest number of cells of a matrix.
 _CELLS = 900
+#: The largest number of shown callbacks.
+_CALLBACKS = 50
 
 
 def show_list(view: View) -> Response:
@@ -68,5 +70,5 @@ def show(view: View) -> Response:
 
 def _callbacks(view: View) -> list[dict[str, Any]]:
     """Return the callbacks whose partner operation is not granted."""
-    report = view.desk.find("/reports/owners", "clients:read")
+    report = view.desk.find("/reports/owners", "clients:read", limit=_CALLBACKS)
     return list(report["callbacks_without_partner"]) if report else []

@@ -189,7 +189,9 @@ def test_the_other_acts(console, client_id):
     """A programme, the owner of a scope, a further secret, one token."""
     defined = console.confirm("/act/programme-define?name=Relief&scopes=mapper/*&clients=treasury")
     assert defined.status_code == 303
-    assert "Relief" in console.page("/apis")
+    assert "/act/programme-delete?name=Relief" in console.page("/apis")
+    assert console.confirm("/act/programme-delete?name=Relief").status_code == 303
+    assert "Relief" not in console.page("/apis")
     scopes = console.site.get("/scopes?limit=500").json["items"]
     unowned = next(each["name"] for each in scopes if each["resource_server"] is None)
     assigned = console.confirm(f"/act/scope-assign?scope={unowned}&resource_server=mapper")

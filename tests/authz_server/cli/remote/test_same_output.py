@@ -81,6 +81,7 @@ stop lift scope land.{n} --reason over
 stop lift client {n} --reason over --json
 stop lift resource-server {n}-api --reason over
 stop lift programme prog-{n} --reason over
+stop undefine prog-{n}
 keys list
 keys list --json
 keys status

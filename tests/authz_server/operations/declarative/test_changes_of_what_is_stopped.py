@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from authz_server.errors import ConflictError
+from authz_server.operations.programmes import define_programme, delete_programme
 from authz_server.operations.resource_servers import create_resource_server
 from authz_server.operations.scopes import assign_scopes
-from authz_server.operations.stops import define_programme, lift_stop, plan_stop, set_stop
+from authz_server.operations.stops import lift_stop, plan_stop, set_stop
 
 SCOPE = '[scopes."land/read"]\n{}\n'
 SERVERS = """
@@ -61,6 +62,7 @@ def test_a_stop_is_not_ended_by_a_change_of_what_it_stops(operator, files, kind,
             kind == "programme",
             lambda: define_programme(services, "cash", scopes=[], clients=["payer"], **by),
         ),
+        (kind == "programme", lambda: delete_programme(services, "cash", **by)),
     )
     for is_refused, attempt in attempts:
         if is_refused:
