@@ -106,6 +106,6 @@ class RingSnapshot(RingDefinition):
     claimed_until: datetime | None = None
     changed_at: datetime | None = None
 
-    def is_succeeded(self, now: datetime) -> bool:
-        """Return whether its successor has taken over."""
-        return self.succeeded_at is not None and self.succeeded_at <= now
+    def is_succeeded(self, now: datetime | None) -> bool:
+        """Return whether its successor has taken over by ``now``; None: ever."""
+        return self.succeeded_at is not None and (now is None or self.succeeded_at <= now)

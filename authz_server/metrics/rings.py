@@ -40,7 +40,7 @@ def sample_rings(rings: Iterable[RingSnapshot], now: datetime) -> Iterator[Sampl
 
 def _sample_coming(ring: RingSnapshot, now: datetime) -> Iterator[Sample]:
     planned = [key.activate_at for key in signing_candidates(ring.keys) if key.activate_at]
-    coming = [moment for moment in planned if moment > now]
+    coming = [each for each in planned if each > now and not ring.is_succeeded(each)]
     if coming:
         yield Sample(families.NEXT_ACTIVATION, (ring.name,), min(coming).timestamp())
 

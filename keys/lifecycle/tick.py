@@ -222,9 +222,10 @@ def plan_to_sign(draft: Draft, key: SigningKey, due: datetime, why: str) -> None
         key = draft.change(key, "key.scheduled", why, activate_at=earliest)
     _hold_for_laggards(draft, key)
     activate_at = draft.keys[key.version].activate_at
-    draft.waits.append(
-        Wait(f"{key.kid} begins to sign", activate_at, "invariant 1: verifiers know it first")
-    )
+    if not state.ring.is_succeeded(activate_at):
+        draft.waits.append(
+            Wait(f"{key.kid} begins to sign", activate_at, "invariant 1: verifiers know it first")
+        )
 
 
 def _is_too_early(draft: Draft, key: SigningKey) -> bool:

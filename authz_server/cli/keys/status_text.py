@@ -128,7 +128,7 @@ def _duration(age: timedelta) -> str:
 def _next(status: RingStatus) -> str:
     key = status.next
     if key is None:
-        return "there is no standby"
+        return "none of this ring" if status.successor else "there is no standby"
     when = f"from {timestamp(key.activate_at)}" if key.activate_at else "at the next rotation"
     return f"version {key.version} {when}"
 

@@ -43,7 +43,10 @@ class ActiveKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NextKey:
-    """The key that signs next; ``activate_at`` is None if it waits for a rotation."""
+    """The key that signs next; ``activate_at`` is None if it waits for a rotation.
+
+    In a ring that another one succeeds first, no key signs next.
+    """
 
     kid: str
     version: int
@@ -220,7 +223,7 @@ def report_ring(context: KeyContext, ring: RingSnapshot) -> RingReport:
         rotation_interval_seconds=ring.rotation_interval_seconds,
         maximum_lifetime_seconds=ring.maximum_lifetime_seconds,
         active=_find_active(ring, now),
-        next=_describe_next(next_key),
+        next=_describe_next(ring, next_key),
         at_backend=_ask_backend(context, ring),
         keys=tuple(describe_keys(ring)),
         planned=calendar.milestones,
@@ -260,8 +263,8 @@ def _find_active(ring: RingSnapshot, now: datetime) -> ActiveKey | None:
     )
 
 
-def _describe_next(key: SigningKey | None) -> NextKey | None:
-    if key is None:
+def _describe_next(ring: RingSnapshot, key: SigningKey | None) -> NextKey | None:
+    if key is None or ring.is_succeeded(key.activate_at):
         return None
     return NextKey(kid=key.kid, version=key.version, activate_at=key.activate_at)
 

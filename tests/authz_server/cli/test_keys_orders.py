@@ -166,6 +166,11 @@ def test_a_ring_moves_to_another(cli, tmp_path):
     assert "invariant 1" in early
     moved = cli.json("keys", "move", "rs256", "--to", "es256", "--reason", "smaller tokens")
     assert moved["changes"][0]["event"] == "ring.succeeded"
+    cli.must("keys", "tick")
+    status = {ring["ring"]: ring for ring in cli.json("keys", "status")["rings"]}
+    assert (status["rs256"]["next"], status["rs256"]["waits"]) == (None, [])
+    assert status["es256"]["next"]["version"] == 2
+    assert "next     none of this ring" in cli.must("keys", "status")
     assert "already" in cli.refused("keys", "move", "rs256", "--to", "es256", "--reason", "x")
     assert "no ring" in cli.refused("keys", "move", "rs257", "--to", "es256", "--reason", "x")
 

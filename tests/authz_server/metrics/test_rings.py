@@ -71,6 +71,8 @@ def test_the_clock_decides_who_is_active_before_anybody_records_it():
 def test_a_ring_that_another_has_succeeded_has_no_active_key_to_grow_old():
     past = NOW - timedelta(seconds=1)
     keys = (key(1, KeyState.ACTIVE, -500), key(2, KeyState.PUBLISHED, 50))
+    before = samples(ring(*keys, successor="other", succeeded_at=NOW + timedelta(seconds=50)))
+    assert ("authz_server_key_next_activation_timestamp", "es256") not in before
     found = samples(ring(*keys, successor="other", succeeded_at=past))
     assert not [name for name in found if name[0] == "authz_server_signing_key_age_seconds"]
     assert ("authz_server_signing_key_state", "es256", "kid-1", "retired") in found
