@@ -123,6 +123,23 @@ class LazyCommands(Commands):
             self.add_command(resolve_name(place), cmd_name)
         return super().get_command(ctx, cmd_name)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the arguments name; for another one, suggest the nearest.
+
+        Click itself suggests commands that are imported.
+        """
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from difflib import get_close_matches  # noqa: PLC0415 - for an error alone
+
+            near = get_close_matches(args[0], self.list_commands(ctx), n=1)
+            if not near or args[0].startswith("-"):
+                raise
+            raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the names and synopses, without importing the commands."""
         del ctx

@@ -69,6 +69,21 @@ def test_every_command_is_found(leaves):
     assert len(words) > 45
 
 
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [("clinet list", "client"), ("keys rotat", "rotate"), ("--debug cofnig", "config")],
+)
+def test_a_mistyped_command_is_answered_with_the_nearest(words, near):
+    result = CliRunner().invoke(main, words.split())
+    assert result.exit_code == 2
+    assert f"Did you mean {near!r}?" in result.stderr
+
+
+def test_a_command_like_no_other_is_answered_without_a_guess():
+    result = CliRunner().invoke(main, ["xyzzy"])
+    assert result.stderr.splitlines()[-1] == "Error: No such command 'xyzzy'."
+
+
 def test_a_synopsis_is_a_sentence_under_60_characters(commands):
     """The first line is what the list of commands shows."""
     synopses = {
