@@ -234,6 +234,13 @@ def test_a_picture_has_every_key_id_whole():
         assert f"key id {each.kid}" in titles
 
 
+@pytest.mark.parametrize("standalone", [True, False])
+def test_a_page_has_the_name_of_a_ring_once(standalone):
+    root = ET.fromstring(render_svg([draw(*ALL_KINDS)], legend=standalone))  # noqa: S314 - our own
+    words = [element.text for element in root.iter(f"{SVG}text")]
+    assert words.count("es256") == standalone
+
+
 def test_an_id_without_room_is_whole_in_its_title():
     long = replace(ACTIVE, kid="x" * 64)
     root = ET.fromstring(render_svg([draw(long)]))  # noqa: S314 - our own

@@ -37,7 +37,7 @@ def render_svg(
     Args:
         calendars: the calendars of the rings to draw.
         prefix: the prefix of ids, which must be unique if a page has several pictures.
-        legend: draw the legend below the rings.
+        legend: draw the legend below the rings, and each ring's name; a page has its own.
         style: include the dark colours, which the page has otherwise.
     """
     rings: list[dict[str, Any]] = []
