@@ -26,9 +26,9 @@ _REDIS_URL = re.compile(rb"(rediss?://[!-~]+|unix://(?:[!-~]+@)?/[!-~]+)")
 
 
 def locate_document(name: str) -> str:
-    """Return where the wheel has installed a document; in a checkout its name, ``docs/x.md``."""
-    path = Path(sys.prefix, "share/doc/authz-server", name)
-    return str(path) if path.exists() else name
+    """Return the path of a document: in a checkout, or where the wheel puts it; else its name."""
+    folders = (Path(__file__).parents[2], Path(sys.prefix, "share/doc/authz-server"))
+    return next((str(each / name) for each in folders if (each / name).exists()), name)
 
 
 class SettingsError(Exception):

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from sqlalchemy import create_engine, text
 
 from authz_server.cli import main
+from authz_server.operations.documents import find_documents
 from support.settings_file import write_settings
 
 SURROGATE = "caf\udce9"  # Latin-1 on the command line
@@ -85,7 +86,10 @@ SETTINGS = {
         {"keys": {"rings": {"es256": {"algoritm": "ES256"}}}},
         "Did you mean keys.rings.es256.algorithm?",
     ),
-    "a key like no other": ({"server": {"zzz": 1}}, "there is no such key"),
+    "a key like no other": (
+        {"server": {"zzz": 1}},
+        f"there is no such key. See {find_documents()}/docs/configuration.md.",
+    ),
 }
 
 
