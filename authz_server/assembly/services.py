@@ -101,7 +101,8 @@ class Services(RegistrationServices):
         from authz_server.tokens.introspection import IntrospectionService
         from authz_server.tokens.tainted_keys import TaintedKeyWatch
 
-        ages = msgspec.structs.asdict(self.settings.introspection.maximum_age_seconds)
+        settings = self.settings.introspection
+        ages = msgspec.structs.asdict(settings.maximum_age_seconds)
         return IntrospectionService(
             verifier=self.verifier,
             revocations=self.revocation_state,
@@ -112,6 +113,7 @@ class Services(RegistrationServices):
             database=self.database,
             sources=self.introspection_sources,
             maximum_ages=ages if any(ages.values()) else {},
+            find_client=self.directory.find if settings.client_names else None,
             note_seen=self.scope_uses.note_seen,
         )
 

@@ -66,6 +66,8 @@ class ClientEntry(msgspec.Struct, frozen=True):
     resource_server: ResourceServerEntry | None
     properties: ClientProperties = NO_PROPERTIES
     restrictions: Restrictions | None = None
+    name: str = ""
+    organisation: str = ""
 
     def is_usable(self, now: float) -> bool:
         """Return whether the client is enabled, between its dates and in a payment window."""
@@ -218,6 +220,8 @@ class ClientCache:
                 resource_server=_resource_server(row),
                 properties=properties,
                 restrictions=restrictions_of(properties, expires_at),
+                name=row.name,
+                organisation=row.organisation or "",
             )
 
     def _secrets_of(self, row: Client) -> Iterator[SecretEntry]:

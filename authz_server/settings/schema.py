@@ -164,6 +164,7 @@ class IntrospectionSettings(Branch, frozen=True):
     batch: bool = True
     signed_responses: bool = True
     signing_ring: str = ""
+    client_names: bool = False
     maximum_age_seconds: MaximumAgeSettings = MaximumAgeSettings()
 
 

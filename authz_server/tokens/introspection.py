@@ -41,6 +41,7 @@ class IntrospectionService:
         sources: describe the tokens of other issuers.
         maximum_ages: how long a response may be kept (seconds), by the risk of its scopes; empty:
             responses have no ``max_age``.
+        find_client: finds the client whose name and organisation are told; None: they are not.
         note_seen: receives the client and the scopes of each active token; None: nothing does.
     """
 
@@ -56,6 +57,7 @@ class IntrospectionService:
         database: Database,
         sources: IntrospectionSources,
         maximum_ages: Mapping[str, int],
+        find_client: Callable[[str], ClientEntry | None] | None = None,
         note_seen: Callable[[str, str], None] | None = None,
     ) -> None:
         self._verifier = verifier
@@ -67,6 +69,7 @@ class IntrospectionService:
         self._database = database
         self._sources = sources
         self._maximum_ages = maximum_ages
+        self._find_client = find_client
         self._note_seen = note_seen
 
     async def find_active(self, caller: ClientEntry, token: str) -> dict[str, Any] | None:
@@ -213,9 +216,8 @@ class IntrospectionService:
             answer["may_act"] = claims.may_act
         if claims.authorization_details:
             self._add_details(answer, caller, claims)
-        if self._maximum_ages:
-            left = self._standing.seconds_until(claims.exp)
-            answer["max_age"] = self._maximum_age(scopes, left)
+        if self._maximum_ages or self._find_client is not None:
+            self._add_chosen(answer, claims, scopes)
         plugins = self._plugins
         if plugins.describes:
             known = self._further(verified) | answer
@@ -232,6 +234,18 @@ class IntrospectionService:
         )
         if seen:
             answer["authorization_details"] = seen
+
+    def _add_chosen(
+        self, answer: dict[str, Any], claims: AccessTokenClaims, scopes: list[str]
+    ) -> None:
+        """Add the members that the settings choose."""
+        if self._maximum_ages:
+            left = self._standing.seconds_until(claims.exp)
+            answer["max_age"] = self._maximum_age(scopes, left)
+        if self._find_client is not None and (client := self._find_client(claims.client_id)):
+            # A client by the address of its metadata has neither.
+            names = {"client_name": client.name, "organisation": client.organisation}
+            answer.update({name: value for name, value in names.items() if value})
 
     def _maximum_age(self, scopes: list[str], seconds_left: int) -> int:
         """Return how long a response may be kept: the least time of its scopes' risks."""
