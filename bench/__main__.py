@@ -12,6 +12,7 @@ from typing import Any
 
 from bench.environment import load_average
 from bench.free_cores import FreeCores
+from bench.guarded import measure_guarded
 from bench.introspection_forms import measure_introspection_forms
 from bench.load import require_wrk
 from bench.parts import PARTS, measure_part
@@ -55,7 +56,8 @@ def _measure(
     if part == FORMS:
         return measure_introspection_forms(directory, plan)
     if part == VERIFIER:
-        return measure_verifiers(plan, cores)
+        alone = () if only else measure_verifiers(plan, cores)
+        return [*alone, *measure_guarded(plan, cores, directory, only)]
     if part != KEYS:
         return measure_part(part, plan, cores, directory, only)
     with open_signers(directory) as signers:
@@ -76,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=5, help="of each round and contender")
     parser.add_argument("--warm-up-seconds", type=int, default=5)
-    parser.add_argument("--jit-warm-up-seconds", type=int, default=60, help="of Keycloak")
+    parser.add_argument("--jit-warm-up-seconds", type=int, default=60, help="of what runs on Java")
     parser.add_argument(
         "--patience", type=float, default=5, help="minutes that a part waits for free cores in all"
     )

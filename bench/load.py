@@ -27,7 +27,7 @@ class Fresh(NamedTuple):
 
 @dataclass(frozen=True)
 class Request:
-    """A form to post.
+    """A form to post, or a request without one.
 
     Attributes:
         path: where to.
@@ -39,6 +39,7 @@ class Request:
         fresh: makes the fields and the DPoP proof that are new for each request; None: all requests
             are the same.
         prepared: a file with requests that were made before the measurement.
+        method: of the request.
     """
 
     path: str
@@ -49,6 +50,7 @@ class Request:
     text: str = ""
     fresh: Callable[[], Fresh] | None = None
     prepared: Path | None = None
+    method: str = "POST"
 
     def body(self) -> str:
         """Return the form, or the text, as it is sent."""
@@ -128,6 +130,7 @@ def _seconds_of_children() -> float:
 
 def _environment(request: Request) -> dict[str, str]:
     return {
+        "BENCH_METHOD": request.method,
         "BENCH_BODY": request.body(),
         "BENCH_HEADERS": "".join(f"{name}: {value}\n" for name, value in request.headers.items()),
         "BENCH_MARKER": request.marker,

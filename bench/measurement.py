@@ -168,7 +168,7 @@ def make_rows(
             "name": each.name,
             "does": each.does,
             "start_seconds": each.server.start_seconds,
-            "medians": medians(rounds[each.name]),
+            "medians": medians(rounds[each.name]) | _added(each, rounds),
             "ratios": _ratios(rounds[each.name], rounds, {**BASES, **each.bases}),
             "rounds": [asdict(one) for one in rounds[each.name]],
         }
@@ -182,6 +182,16 @@ def medians(rounds: Sequence[Any]) -> dict[str, float]:
     values = [asdict(one) for one in rounds]
     names = [name for name in values[0] if all(one[name] is not None for one in values)]
     return {name: round(median(one[name] for one in values), 3) for name in names}
+
+
+def _added(contender: Contender, rounds: Mapping[str, Sequence[Any]]) -> dict[str, float]:
+    """Return the processor time beside that of the floor, if the contender has one."""
+    floor = rounds.get(contender.bases.get("floor", ""))
+    if floor is None:
+        return {}
+    pairs = zip(rounds[contender.name], floor, strict=True)
+    each = [one.processor_microseconds - least.processor_microseconds for one, least in pairs]
+    return {"added_microseconds": round(median(each), 1)}
 
 
 def _ratios(

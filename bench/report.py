@@ -19,7 +19,7 @@ KEYS = "keys"
 STATUS = "status"
 #: The part of bench/introspection_forms.py.
 FORMS = "batch"
-#: The part of bench/verifiers.py.
+#: The part of bench/verifiers.py and bench/guarded.py.
 VERIFIER = "verifier"
 _TITLES = {
     "token": "Tokens",
@@ -134,7 +134,7 @@ def _starts(group: Mapping[str, Any]) -> list[str]:
         for table in group["tables"]
         for row in table["rows"]
         # There, many lines share a server.
-        if "start_seconds" in row and table["kind"] != "clients"
+        if "start_seconds" in row and table["kind"] not in ("clients", "guarded")
     }
     if not seconds:
         return []
@@ -177,7 +177,7 @@ def _circumstances(result: Mapping[str, Any]) -> str:
         f"{result['measured_at']}, commit {result['commit']}. {machine['processors']} processors "
         f"({machine['processor_model']}, {machine['system']}), load average {before} before and "
         f"{after} after. {plan['rounds']} rounds of {plan['seconds']} s after a warm-up of "
-        f"{plan['warm_up_seconds']} s, before that {plan['jit_warm_up_seconds']} s for Keycloak. "
+        f"{plan['warm_up_seconds']} s, before that {plan['jit_warm_up_seconds']} s for Java. "
         f"{versions}."
     )
 

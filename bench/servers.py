@@ -43,7 +43,8 @@ class Server:
     Attributes:
         port: of 127.0.0.1.
         process_id: the root of its process tree.
-        database_process_id: that of its database server, if it has one.
+        database_process_id: that of the server that it queries, if it has one: of its database,
+            or the authorization server that introspects its tokens.
         start_seconds: how long it took until its port answered.
     """
 
@@ -107,6 +108,20 @@ def under_gunicorn(
         options = ["--bind", f"127.0.0.1:{port}", "--workers", "1", "--no-control-socket"]
         target = f"{_APPLICATIONS}.{application}:application"
         command = [sys.executable, "-m", "gunicorn", *options, target]
+        with running_server(command, port, directory, environment) as server:
+            yield server
+
+
+@contextmanager
+def under_uvicorn(
+    application: str, directory: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """Serve an ASGI application of ``bench.applications`` by uvicorn, one process."""
+    _require_module("uvicorn")
+    with reserved_ports(1) as [port]:
+        options = ["--host", "127.0.0.1", "--port", str(port), "--no-access-log"]
+        target = f"{_APPLICATIONS}.{application}:application"
+        command = [sys.executable, "-m", "uvicorn", *options, target]
         with running_server(command, port, directory, environment) as server:
             yield server
 

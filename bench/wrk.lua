@@ -1,6 +1,6 @@
--- POSTs, each connection one after the other; whatever is answered otherwise than expected is counted
+-- Requests, each connection one after the other; whatever is answered otherwise than expected is counted
 -- and shown.
--- Environment: BENCH_BODY, BENCH_HEADERS ("Name: value" lines), BENCH_MARKER (text that every answer
+-- Environment: BENCH_METHOD, BENCH_BODY, BENCH_HEADERS ("Name: value" lines), BENCH_MARKER (text that every answer
 -- must hold), BENCH_DISTINCT ("1": no answer may equal the one before it), BENCH_REQUESTS (empty: every
 -- request is the same; or a file with two lines for each request, its DPoP proof and its body).
 
@@ -14,7 +14,7 @@ local prepared = os.getenv("BENCH_REQUESTS") or ""
 -- Each connection may send one more request after the run was ended.
 local reserve = 1024
 
-wrk.method = "POST"
+wrk.method = os.getenv("BENCH_METHOD")
 wrk.body = os.getenv("BENCH_BODY")
 wrk.headers["Content-Type"] = "application/x-www-form-urlencoded"
 for name, value in string.gmatch(os.getenv("BENCH_HEADERS"), "([^\n:]+): ([^\n]*)") do

@@ -1,23 +1,33 @@
 """What the benchmark may print: no ratios from a busy machine, nothing from a wrong answer."""
 
 import os
+import sys
 import time
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
+from runpy import run_module
 from subprocess import Popen
 
 import pytest
+from starlette.testclient import TestClient
 
 from authz_verifier.testing import LocalIssuer
 from bench.arrivals import Arrival
+from bench.contenders import Contender, open_contenders
 from bench.cpu_time import Process, Snapshot, cores_of_others, take_snapshot
 from bench.free_cores import LIMIT_CORES, REPEATS, FreeCores
+from bench.guarded import open_api, require_refusals
+from bench.guarded_servers import Route
 from bench.load import Fresh, Request, UnexpectedAnswerError
+from bench.measurement import Round, make_rows
 from bench.rates import find_recovery_seconds
 from bench.report import make_page, make_result, write_result
+from bench.servers import Server
 from bench.turns import Plan, Turn, take_rounds
 from bench.verifiers import BARE, SCOPE, SIGNATURE, make_calls, make_flask_calls
+from support.not_run import skip_as_not_run
 
 PLAN = Plan(rounds=1, seconds=1, warm_up_seconds=1, jit_warm_up_seconds=1)
 OWN = os.getpid()
@@ -156,3 +166,74 @@ def test_each_verifier_accepts_a_sound_token_and_refuses_others():
                     with suppress(Exception):
                         accepted = bool(call())
                     assert accepted == (name == floor), name
+
+
+def sends_to(name: str, issuer: LocalIssuer, guard: str, monkeypatch):
+    """Return a function of a token: the status of a guarded application of the benchmark."""
+    for variable, value in (
+        *(("GUARD", guard), ("ISSUER", issuer.url)),
+        *(("AUDIENCE", issuer.audience), ("SCOPE", SCOPE), ("SETTINGS", "{}")),
+    ):
+        monkeypatch.setenv(f"BENCH_{variable}", value)
+    monkeypatch.delitem(sys.modules, "bench.applications.guard", raising=False)
+    application = run_module(f"bench.applications.{name}")["application"]
+    client = application.test_client() if name == "guarded_flask" else TestClient(application)
+
+    def status(token: str) -> int:
+        return client.post("/", headers={"Authorization": f"Bearer {token}"}).status_code
+
+    return status
+
+
+@pytest.mark.parametrize(
+    ("name", "guard", "statuses"),
+    [
+        ("guarded_flask", "", [200, 200, 200]),
+        ("guarded_flask", "authz-verifier", [200, 403, 401]),
+        ("guarded_flask", "Authlib", [200, 403, 401]),
+        ("guarded_fastapi", "", [200, 200, 200]),
+        ("guarded_fastapi", "authz-verifier", [200, 403, 401]),
+    ],
+)
+def test_the_applications_guard_their_route_or_not_at_all(name, guard, statuses, monkeypatch):
+    with LocalIssuer() as issuer:
+        status = sends_to(name, issuer, guard, monkeypatch)
+        tokens = (issuer.token(SCOPE), issuer.token("other"), issuer.token(SCOPE, exp=1))
+        assert [status(each) for each in tokens] == statuses
+
+
+def a_round(processor_microseconds):
+    return Round(1, 1.0, 1.0, 1, 1, processor_microseconds, None, 0.0, 0.0)
+
+
+def test_a_guard_is_compared_with_its_floor_in_the_same_round():
+    server = Server(1, 1)
+    bare = Contender("bare", "no guard", server, lambda: None, bases={"floor": "bare"})
+    guarded = Contender("guarded", "verifies", server, lambda: None, bases={"floor": "bare"})
+    rounds = {
+        "bare": [a_round(each) for each in (10.0, 30.0, 20.0)],
+        "guarded": [a_round(each) for each in (60.0, 45.0, 80.0)],
+    }
+    rows = make_rows([bare, guarded], rounds)
+    assert [row["medians"]["added_microseconds"] for row in rows] == [0.0, 50.0]
+    assert [row["ratios"]["floor"] for row in rows] == [1.0, 4.0]
+    alone = make_rows([guarded], {"guarded": rounds["guarded"]})
+    assert "added_microseconds" not in alone[0]["medians"]
+
+
+def test_a_server_that_is_not_at_hand_is_named_with_what_would_let_it_run(tmp_path):
+    def start(*_):
+        skip_as_not_run("the settings for Spring Security", "apt install maven (mvn)")
+
+    settings = {"Spring Security": partial(open_api, None, start, asks=False)}
+    with open_contenders(settings, tmp_path) as (running, absent):
+        assert running == []
+        assert absent == {"Spring Security": "apt install maven (mvn)"}
+
+
+def test_a_guard_that_serves_a_token_without_the_scope_is_not_measured():
+    with LocalIssuer() as issuer:
+        port = int(issuer.url.rpartition(":")[2])
+        route = Route(Server(port, OWN), "verifies", "/jwks", "GET", "keys")
+        with pytest.raises(AssertionError, match="lax: 200"):
+            require_refusals(issuer, "lax", route)
